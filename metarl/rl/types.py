@@ -1,0 +1,146 @@
+"""What reinforcement learning passes around: steps, trajectories, tasks, and the two protocols an environment meets.
+
+N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A action size. World w belongs to task w // E.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal, Protocol, TypeVar
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from metarl.struct import struct
+from metarl.types import Adapter
+
+Tasks = TypeVar("Tasks")
+"""A struct of one environment family with leaves [N, ...], for instance target_velocity [N] in m/s."""
+
+
+@struct
+class EnvSpec:
+    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""
+
+    name: str
+    """As on the command line, for instance half_cheetah_vel_promp."""
+    family: str
+    variant: str
+    """`default`, or the published variant: maml, promp, ..."""
+    horizon: int
+    """Control steps after which an episode is truncated."""
+    definition: dict[str, Any]
+    """Everything else that defines the problem (JSON values): prior, split, physics step, action scale, noise, ..."""
+
+    @property
+    def spec_hash(self) -> str:
+        """12 hex digits over all fields; stable across processes and Python versions."""
+        content = [self.name, self.family, self.variant, self.horizon, self.definition]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@struct
+class Step:
+    next_obs: Tensor  # [W, O] the true successor, before any reset
+    reward: Tensor  # [W] float32
+    terminated: Tensor  # [W] bool: the episode failed or reached its end; its value after is 0
+    truncated: Tensor  # [W] bool: the time limit; its value after is not 0
+    diverged: Tensor  # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs finite
+    terms: dict[str, Tensor]  # [W] each: the parts of the reward and what one wants to plot (velocity, ...)
+
+
+@struct
+class Trajectories:
+    """One episode per world, padded to T steps. Entries where `mask` is False are zeros and mean nothing."""
+
+    obs: Tensor  # [N, E, T, O]
+    next_obs: Tensor  # [N, E, T, O] the true successor, before any reset
+    action: Tensor  # [N, E, T, A] float, or [N, E, T] int64 for discrete actions
+    reward: Tensor  # [N, E, T]
+    log_prob: Tensor  # [N, E, T] of the policy that acted
+    terminated: Tensor  # [N, E, T] bool
+    truncated: Tensor  # [N, E, T] bool
+    diverged: Tensor  # [N, E, T] bool
+    mask: Tensor  # [N, E, T] bool: the episode was still running when this step was taken
+
+    @property
+    def returns(self) -> Tensor:
+        """[N, E] undiscounted sum of rewards of each episode."""
+        return (self.reward * self.mask).sum(-1)
+
+    @property
+    def num_steps(self) -> int:
+        return int(self.mask.sum())
+
+
+class BatchedEnv(Protocol[Tasks]):
+    """W worlds stepped together. Never resets itself, never merges terminated and truncated."""
+
+    spec: EnvSpec
+    num_worlds: int
+    observation_space: gymnasium.spaces.Box  # of one world, float32 [O]
+    action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete  # of one world
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Gives each world its task; leaves [W, ...]. Holds from the next reset."""
+        ...
+
+    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+        """Starts an episode in all worlds, or where `worlds` [W] bool is True, and leaves the others untouched.
+
+        Always draws the noise of all W worlds, so that world i's start doesn't depend on which others reset.
+        Returns: the present observation of all worlds [W, O].
+        """
+        ...
+
+    def step(self, action: Tensor) -> Step:
+        """One control step of all worlds; action [W, A] float or [W] int64. Worlds past their end may be stepped on."""
+        ...
+
+    def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
+        """An RGB picture [height, width, 3] uint8 of one world."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TaskDistribution(Protocol[Tasks]):
+    """A prior over tasks and its split into training and held-out tasks."""
+
+    split: Literal["fixed", "infinite", "none"]
+    """fixed: finite training set; infinite: training draws from the prior; none: so few tasks that train = test."""
+    num_test: int
+
+    def sample(self, num: int, generator: torch.Generator) -> Tasks:
+        """`num` training tasks, leaves [num, ...]."""
+        ...
+
+    def test_tasks(self, num: int | None = None) -> Tasks:
+        """The held-out tasks: always the same ones for a given split seed, `num_test` of them by default; a longer list
+        starts with the shorter one."""
+        ...
+
+    def is_held_out(self, tasks: Tasks) -> Tensor:
+        """[num] bool: True where training can't have seen the task."""
+        ...
+
+    def describe(self, tasks: Tasks) -> list[str]:
+        """A short text for each task with its unit, for instance `target 1.53 m/s`, for videos and tables."""
+        ...
+
+
+State = TypeVar("State")
+
+
+class RLAdapter(Adapter[State], Protocol[State]):
+    """An adapter that acts. `update` takes Trajectories [N, E, T]: gradient learners take an inner step, memory learners go on."""
+
+    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> State: ...
+
+    def act(self, state: State, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Actions [W, A] (or [W]) and their log-probabilities [W] for obs [W, O]. No generator: the mode, not a sample."""
+        ...
+
+    def observe(self, state: State, obs: Tensor, action: Tensor, step: Step) -> State:
+        """The state after a step of the env. Memory learners take in what happened; gradient learners return it unchanged."""
+        ...
