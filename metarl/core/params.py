@@ -1,0 +1,107 @@
+"""Arithmetic on parameters: dicts of tensors, of one task or stacked over N tasks, treated as vectors.
+
+A stacked dict has leaves [N, ...]. Every function says which of the two it takes; most take both.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.types import Params
+
+
+def of(module: nn.Module) -> Params:
+    """The module's parameters by name, detached from any graph; they share memory with the module."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def call(module: nn.Module, params: Params, *x: Any) -> Any:
+    """What `module` computes with `params` in place of its own parameters. Differentiable in `params`."""
+    return torch.func.functional_call(module, params, x)
+
+
+def stack(params: Sequence[Params]) -> Params:
+    """N dicts with leaves [...] -> one with leaves [N, ...]."""
+    if not params:
+        raise ValueError("stack needs the parameters of at least one task, got none")
+    return {name: torch.stack([one[name] for one in params]) for name in params[0]}
+
+
+def unstack(params: Params) -> list[Params]:
+    """Leaves [N, ...] -> N dicts with leaves [...], views of the same memory."""
+    return [task(params, i) for i in range(num_tasks(params))]
+
+
+def task(params: Params, index: int | slice) -> Params:
+    """Task `index` of stacked parameters (or a slice of tasks), a view."""
+    return {name: leaf[index] for name, leaf in params.items()}
+
+
+def expand(params: Params, num_tasks: int) -> Params:
+    """The same parameters for each of N tasks: leaves [...] -> [N, ...] without copying. Don't write to the result."""
+    return {name: leaf.expand(num_tasks, *leaf.shape) for name, leaf in params.items()}
+
+
+def num_tasks(params: Params) -> int:
+    """N of stacked parameters."""
+    return next(iter(params.values())).shape[0]
+
+
+def flatten(params: Params, num_batch_dims: int = 0) -> Tensor:
+    """All entries as one vector [P], in the dict's order; with `num_batch_dims=1`, stacked ones as [N, P]."""
+    return torch.cat([leaf.flatten(num_batch_dims) for leaf in _as_rows(params, num_batch_dims)], dim=-1)
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """The inverse of `flatten`: [P] or [N, P] to the names and shapes of `like`, which has no task dimension.
+
+    Raises: ValueError if the vector's length isn't the number of entries of `like`.
+    """
+    sizes = [leaf.numel() for leaf in like.values()]
+    if vector.shape[-1] != sum(sizes):
+        raise ValueError(f"a vector of {vector.shape[-1]} entries doesn't fit parameters of {sum(sizes)} entries")
+    pieces = vector.split(sizes, dim=-1)
+    return {
+        name: piece.reshape(*vector.shape[:-1], *leaf.shape)
+        for (name, leaf), piece in zip(like.items(), pieces, strict=True)
+    }
+
+
+def dot(a: Params, b: Params) -> Tensor:
+    """⟨a, b⟩ over all entries, a scalar []."""
+    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
+
+
+def norm(a: Params) -> Tensor:
+    """The Euclidean norm over all entries, a scalar []."""
+    return dot(a, a).sqrt()
+
+
+def add(a: Params, b: Params, scale: float | Tensor = 1.0) -> Params:
+    """a + scale · b."""
+    return {name: a[name] + scale * b[name] for name in a}
+
+
+def scaled(a: Params, scale: float | Tensor) -> Params:
+    return {name: scale * leaf for name, leaf in a.items()}
+
+
+def zeros_like(a: Params) -> Params:
+    return {name: torch.zeros_like(leaf) for name, leaf in a.items()}
+
+
+def sum_tasks(params: Params) -> Params:
+    """Leaves [N, ...] summed over tasks, the adjoint of `expand`."""
+    return {name: leaf.sum(0) for name, leaf in params.items()}
+
+
+def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity, None if all are finite."""
+    return next((name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all())), None)
+
+
+def _as_rows(params: Params, num_batch_dims: int) -> list[Tensor]:
+    # A parameter may be a scalar []: flatten() needs a dimension to keep.
+    return [leaf.unsqueeze(-1) if leaf.dim() == num_batch_dims else leaf for leaf in params.values()]

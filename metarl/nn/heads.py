@@ -1,0 +1,173 @@
+"""Policies: a network from observations to the parameters of an action distribution, and that distribution's functions.
+
+`forward` gives `Outputs`, a dict of tensors; sample, mode, log_prob, entropy and kl are functions of outputs alone and work
+for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N tasks.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from metarl.nn.mlp import MLP, Activation, mlp
+from metarl.types import Params
+
+Outputs = dict[str, Tensor]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Policy(Protocol):
+    """What learners ask of a policy module."""
+
+    trunk: MLP
+
+    def with_params(self, params: Params, obs: Tensor) -> Outputs:
+        """The outputs under `params`, own or stacked over tasks; the same as `params.call(policy, params, obs)`, faster."""
+        ...
+
+    def head(self, params: Params, trunk_output: Tensor) -> Outputs:
+        """The outputs as a function of the trunk's output and of the parameters that aren't the trunk's."""
+        ...
+
+    def sample(self, outputs: Outputs, generator: torch.Generator | None) -> Tensor: ...
+
+    def mode(self, outputs: Outputs) -> Tensor: ...
+
+    def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor: ...
+
+    def entropy(self, outputs: Outputs) -> Tensor: ...
+
+    def kl(self, p: Outputs, q: Outputs) -> Tensor: ...
+
+
+class GaussianPolicy(nn.Module):
+    """a ~ N(μ(s), diag σ²): the mean an MLP of the observation, log σ a parameter of its own that ignores it (as in MAML).
+
+    Outputs: mean [..., A]; log_std [A], or [N, 1, A] with stacked parameters: it broadcasts against the mean.
+
+    Args:
+      init_std: σ at the start; min_std: σ never falls below it (log σ is clamped, and has no gradient there).
+    Raises: ValueError unless init_std >= min_std > 0.
+    """
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        *,
+        activation: Activation = "tanh",
+        init_std: float = 1.0,
+        min_std: float = 1e-6,
+        output_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if not 0 < min_std <= init_std < math.inf:
+            raise ValueError(f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}")
+        sizes = (obs_size, *hidden_sizes, action_size)
+        self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
+        self.log_std = nn.Parameter(torch.full((action_size,), math.log(init_std)))
+        self.min_log_std = math.log(min_std)
+
+    def forward(self, obs: Tensor) -> Outputs:
+        return self.head({"log_std": self.log_std}, self.trunk(obs))
+
+    def with_params(self, params: Params, obs: Tensor) -> Outputs:
+        return self.head(params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation))
+
+    def head(self, params: Params, trunk_output: Tensor) -> Outputs:
+        log_std = params["log_std"].clamp(min=self.min_log_std)
+        if log_std.dim() == 2:
+            log_std = log_std.reshape(log_std.shape[0], *(1,) * (trunk_output.dim() - 2), log_std.shape[1])
+        return {"mean": trunk_output, "log_std": log_std}
+
+    @staticmethod
+    def sample(outputs: Outputs, generator: torch.Generator | None) -> Tensor:
+        """μ + σ ε, ε ~ N(0, I). No gradient flows through it."""
+        mean = outputs["mean"].detach()
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        return torch.addcmul(mean, outputs["log_std"].detach().exp(), noise)
+
+    @staticmethod
+    def mode(outputs: Outputs) -> Tensor:
+        return outputs["mean"]
+
+    @staticmethod
+    def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
+        """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], the sum over the A action dimensions: [...]."""
+        log_std = outputs["log_std"]
+        z = (action - outputs["mean"]) * (-log_std).exp()
+        return -0.5 * (z * z).sum(-1) - (log_std.sum(-1) + 0.5 * LOG_2PI * log_std.shape[-1])
+
+    @staticmethod
+    def entropy(outputs: Outputs) -> Tensor:
+        """Σᵢ log σᵢ + ½ (1 + log 2π): [...] in nats, of the mean's leading dimensions."""
+        log_std = outputs["log_std"].expand_as(outputs["mean"])
+        return (log_std + 0.5 * (1 + LOG_2PI)).sum(-1)
+
+    @staticmethod
+    def kl(p: Outputs, q: Outputs) -> Tensor:
+        """KL(p‖q) = Σᵢ log(σ_q/σ_p) + (σ_p² + (μ_p − μ_q)²) / 2σ_q² − ½: [...] in nats."""
+        log_ratio = p["log_std"] - q["log_std"]
+        z = (p["mean"] - q["mean"]) * (-q["log_std"]).exp()
+        # The part without the mean is small ([A] or [N, 1, A]): summed apart, it costs nothing per observation.
+        of_std = (0.5 * (2 * log_ratio).exp() - log_ratio - 0.5).sum(-1)
+        return 0.5 * (z * z).sum(-1) + of_std
+
+
+class CategoricalPolicy(nn.Module):
+    """a ~ Categorical(softmax(logits(s))) over `num_actions` actions. Outputs: logits [..., num_actions]; actions int64 [...]."""
+
+    def __init__(
+        self,
+        obs_size: int,
+        num_actions: int,
+        hidden_sizes: Sequence[int],
+        *,
+        activation: Activation = "tanh",
+        output_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        sizes = (obs_size, *hidden_sizes, num_actions)
+        self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
+
+    def forward(self, obs: Tensor) -> Outputs:
+        return {"logits": self.trunk(obs)}
+
+    def with_params(self, params: Params, obs: Tensor) -> Outputs:
+        return {"logits": mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)}
+
+    def head(self, params: Params, trunk_output: Tensor) -> Outputs:
+        return {"logits": trunk_output}
+
+    @staticmethod
+    def sample(outputs: Outputs, generator: torch.Generator | None) -> Tensor:
+        """argmaxᵢ pᵢ / eᵢ with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race)."""
+        probs = outputs["logits"].detach().softmax(-1)
+        return (probs / torch.empty_like(probs).exponential_(generator=generator)).argmax(-1)
+
+    @staticmethod
+    def mode(outputs: Outputs) -> Tensor:
+        return outputs["logits"].argmax(-1)
+
+    @staticmethod
+    def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
+        """log softmax(logits)ₐ: [...]."""
+        return outputs["logits"].log_softmax(-1).gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+
+    @staticmethod
+    def entropy(outputs: Outputs) -> Tensor:
+        """−Σ p log p: [...] in nats."""
+        log_p = outputs["logits"].log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    @staticmethod
+    def kl(p: Outputs, q: Outputs) -> Tensor:
+        """KL(p‖q) = Σ p (log p − log q): [...] in nats."""
+        log_p, log_q = p["logits"].log_softmax(-1), q["logits"].log_softmax(-1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1)

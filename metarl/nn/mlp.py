@@ -1,0 +1,82 @@
+"""Multi-layer perceptrons that also take the parameters of many tasks at once.
+
+With parameters stacked over N tasks a layer is one batched matrix product, which is several times faster than vmap.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["tanh", "relu"]
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+
+
+class MLP(nn.Module):
+    """y = W_L φ(… φ(W₁ x + b₁) …) + b_L: no activation after the last layer.
+
+    Weights start Xavier-uniform (Glorot & Bengio 2010), the last ones times `output_scale`; biases start at zero.
+
+    Args:
+      sizes: (input, hidden …, output), at least two.
+      activation: tanh or relu.
+      generator: draws the weights; torch's global one if None.
+    Raises: ValueError for an unknown activation, fewer than two sizes or a size below 1.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Activation = "tanh",
+        *,
+        output_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1")
+        self.activation: Activation = activation
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.layers[-1].weight.mul_(output_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] -> [..., O]. With parameters stacked over N tasks (through `params.call`), x is [N, ..., I]."""
+        weights = [(layer.weight, layer.bias) for layer in self.layers]
+        return mlp(x, weights, self.activation)
+
+    def weights(self, params: dict[str, Tensor], prefix: str = "") -> list[tuple[Tensor, Tensor]]:
+        """(weight, bias) of each layer, taken from `params` under the names `prefix` + this module's own."""
+        names = [f"{prefix}layers.{i}." for i in range(len(self.layers))]
+        return [(params[name + "weight"], params[name + "bias"]) for name in names]
+
+
+def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
+    """The perceptron as a function of its (weight [o, i], bias [o]) pairs, or [N, o, i], [N, o] for x [N, ..., i]."""
+    phi = ACTIVATIONS[activation]
+    for weight, bias in weights[:-1]:
+        x = phi(affine(x, weight, bias))
+    return affine(x, *weights[-1])
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W x + b with shared weights [o, i] and x [..., i], or with each task's own [N, o, i] and x [N, ..., i].
+
+    Raises: ValueError if x has no task dimension of the weights' size.
+    """
+    if weight.dim() == 2:
+        return functional.linear(x, weight, bias)
+    num_tasks = weight.shape[0]
+    if x.dim() < 2 or x.shape[0] != num_tasks:
+        raise ValueError(f"weights of {num_tasks} tasks need inputs [{num_tasks}, ..., I], got {tuple(x.shape)}")
+    rows = x.reshape(num_tasks, -1, x.shape[-1])
+    out = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
+    return out.reshape(*x.shape[:-1], weight.shape[1])
