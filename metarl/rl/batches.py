@@ -1,0 +1,55 @@
+"""From trajectories to what policy losses take: flattened steps with advantages, task by task."""
+
+import torch
+from torch import Tensor
+
+from metarl.rl.baselines import linear_feature_baseline
+from metarl.rl.returns import discounted_returns, gae
+from metarl.rl.types import Trajectories
+from metarl.struct import struct
+
+
+@struct
+class PolicyBatch:
+    """The steps of N tasks, B = E * T each; n of N tasks after slicing."""
+
+    obs: Tensor  # [N, B, O]
+    action: Tensor  # [N, B, A] or [N, B]
+    log_prob: Tensor  # [N, B] of the policy that acted
+    advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
+    mask: Tensor  # [N, B] bool
+
+
+def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: float) -> PolicyBatch:
+    """Fits the linear feature baseline to each task, estimates advantages, and normalises them within each task.
+
+    The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it (peers: the same).
+
+    Raises: FloatingPointError, naming the tensor, if the data isn't finite.
+    """
+    t = trajectories
+    returns = discounted_returns(t.reward, discount=discount)
+    value = linear_feature_baseline(t.obs, returns, t.mask)
+    next_value = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], dim=-1)
+    # The last step of an episode, by failure or by the time limit: the finite-horizon value after both is 0.
+    done = (t.terminated | t.truncated) & t.mask
+    advantage = gae(t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda)
+    return PolicyBatch(
+        obs=t.obs.flatten(1, 2),
+        action=t.action.flatten(1, 2),
+        log_prob=t.log_prob.flatten(1),
+        advantage=normalise(advantage.flatten(1), t.mask.flatten(1)),
+        mask=t.mask.flatten(1),
+    )
+
+
+def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
+    """Zero mean and unit deviation over each row's unmasked entries, 0 elsewhere.
+
+    Per task and not over the meta-batch: tasks whose rewards are larger must not drown the others.
+    """
+    count = mask.sum(-1, keepdim=True)
+    mean = (advantage * mask).sum(-1, keepdim=True) / count
+    centred = (advantage - mean) * mask
+    deviation = (centred.square().sum(-1, keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-8)

@@ -1,0 +1,110 @@
+"""The only place that steps an environment for training: one episode in each of W = N * E worlds."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
+from metarl.struct import map_tensors, struct
+
+State = TypeVar("State")
+TasksT = TypeVar("TasksT")
+
+
+@struct
+class Streams:
+    """The random streams of gathering. Apart, so that a change of the policy's noise leaves tasks and starts alone."""
+
+    tasks: torch.Generator  # on the CPU
+    reset: torch.Generator  # on the CPU
+    policy: torch.Generator  # on the learner's device
+
+
+def repeat_tasks(tasks: TasksT, episodes_per_task: int) -> TasksT:
+    """Tasks [N, ...] -> [N * E, ...]: world w has task w // E."""
+    return map_tensors(lambda leaf: leaf.repeat_interleave(episodes_per_task, dim=0), tasks)
+
+
+def collect(
+    env: BatchedEnv,
+    adapter: RLAdapter[State],
+    state: State,
+    tasks: TasksT,
+    streams: Streams,
+    *,
+    episodes_per_task: int,
+    device: torch.device | str = "cpu",
+    deterministic: bool = False,
+) -> tuple[Trajectories, State]:
+    """Plays E episodes of each of N tasks with the adapter in its present state.
+
+    Args:
+      tasks: leaves [N, ...]; N * episodes_per_task must be the environment's number of worlds.
+      device: where the policy runs and the trajectories lie; the environment may be elsewhere.
+      deterministic: act by the policy's mode instead of sampling.
+    Returns: the trajectories [N, E, T, ...] and the adapter's state after the last step.
+    Raises: ValueError if the number of worlds doesn't fit, or from the environment if an action is NaN.
+    """
+    num_worlds, horizon = env.num_worlds, env.spec.horizon
+    num_tasks, remainder = divmod(num_worlds, episodes_per_task)
+    if remainder:
+        raise ValueError(f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task")
+    env.set_tasks(repeat_tasks(tasks, episodes_per_task))
+    obs = env.reset(streams.reset).to(device)
+    record = _Record(horizon, obs)
+    running = torch.ones(num_worlds, dtype=torch.bool, device=device)
+    for t in range(horizon):
+        action, log_prob = adapter.act(state, obs, None if deterministic else streams.policy)
+        step = map_tensors(lambda x: x.to(device), env.step(action))
+        state = adapter.observe(state, obs, action, step)
+        record.add(t, action, log_prob, step, running)
+        obs = step.next_obs
+        running = running & ~(step.terminated | step.truncated)
+        # On a GPU the question would cost a synchronisation a step.
+        if torch.device(device).type == "cpu" and not running.any():
+            break
+    return record.trajectories(num_tasks, episodes_per_task), state
+
+
+class _Record:
+    """Preallocated [T, W, ...] buffers. obs has T + 1 rows: within an episode the successor of a step is the next row."""
+
+    def __init__(self, horizon: int, obs: Tensor) -> None:
+        self.obs = obs.new_zeros(horizon + 1, *obs.shape)
+        self.obs[0] = obs
+        flags = torch.zeros(horizon, len(obs), dtype=torch.bool, device=obs.device)
+        self.terminated, self.truncated, self.diverged, self.mask = (flags.clone() for _ in range(4))
+        self.reward = obs.new_zeros(horizon, len(obs))
+        self.log_prob = obs.new_zeros(horizon, len(obs))
+        self.action: Tensor | None = None
+
+    def add(self, t: int, action: Tensor, log_prob: Tensor, step: object, running: Tensor) -> None:
+        if self.action is None:
+            self.action = action.new_zeros(len(self.reward), *action.shape)
+        self.obs[t + 1], self.reward[t], self.action[t], self.log_prob[t] = step.next_obs, step.reward, action, log_prob
+        self.terminated[t], self.truncated[t], self.diverged[t] = step.terminated, step.truncated, step.diverged
+        self.mask[t] = running
+
+    def trajectories(self, num_tasks: int, episodes_per_task: int) -> Trajectories:
+        assert self.action is not None
+
+        def arrange(x: Tensor) -> Tensor:  # [T, W, ...] -> [N, E, T, ...], zero where the episode had ended
+            x = x.movedim(0, 1).unflatten(0, (num_tasks, episodes_per_task))
+            if ended.any():
+                x = x.masked_fill(ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0)
+            return x.contiguous()
+
+        mask = self.mask.T.unflatten(0, (num_tasks, episodes_per_task)).contiguous()
+        ended = ~mask
+        return Trajectories(
+            obs=arrange(self.obs[:-1]),
+            next_obs=arrange(self.obs[1:]),
+            action=arrange(self.action),
+            reward=arrange(self.reward),
+            log_prob=arrange(self.log_prob),
+            terminated=arrange(self.terminated),
+            truncated=arrange(self.truncated),
+            diverged=arrange(self.diverged),
+            mask=mask,
+        )

@@ -1,0 +1,86 @@
+"""How well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every episode counts, and counts once."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.rl.collect import Streams, collect, repeat_tasks
+from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
+from metarl.struct import struct
+
+State = TypeVar("State")
+
+
+@struct
+class AdaptationCurve:
+    returns: Tensor  # [N, K + 1, E] return of each episode after k updates
+    states: list[Any]  # the adapter's state before and after each update, K + 1 of them
+    diverged: int  # how many episodes ended because the physics blew up
+    env_steps: int
+
+
+def adaptation_curve(
+    adapter: RLAdapter[State],
+    env: BatchedEnv,
+    tasks: Any,
+    streams: Streams,
+    *,
+    num_tasks: int,
+    num_updates: int,
+    device: torch.device | str = "cpu",
+    on_update: Callable[[int], None] = lambda update: None,
+) -> AdaptationCurve:
+    """Plays E episodes of each task, updates, plays again, ..., K updates and K + 1 times E episodes in all.
+
+    The episodes that are counted after k updates are also those that update k + 1 learns from. For a memory learner,
+    update k is episode k of the trial.
+
+    Args:
+      env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
+      on_update: called with k after the episodes that follow update k, for a progress bar.
+    """
+    episodes_per_task = env.num_worlds // num_tasks
+    state = adapter.begin(num_tasks, episodes_per_task)
+    returns, states, diverged, env_steps = [], [], 0, 0
+    for update in range(num_updates + 1):
+        states.append(state)
+        trajectories, state = collect(
+            env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
+        )
+        returns.append(trajectories.returns.cpu())
+        diverged += int(trajectories.diverged.any(-1).sum())
+        env_steps += trajectories.num_steps
+        if update < num_updates:
+            state = adapter.update(state, trajectories)
+        on_update(update)
+    return AdaptationCurve(
+        returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps
+    )
+
+
+def constant_action_returns(
+    env: BatchedEnv, tasks: Any, action: Tensor, generator: torch.Generator, *, num_tasks: int
+) -> Tensor:
+    """[N, E] returns of doing the same thing all the time, for instance of standing still; tasks have leaves [N, ...]."""
+    episodes_per_task = env.num_worlds // num_tasks
+    env.set_tasks(repeat_tasks(tasks, episodes_per_task))
+    env.reset(generator)
+    running = torch.ones(env.num_worlds, dtype=torch.bool)
+    returns = torch.zeros(env.num_worlds)
+    for _ in range(env.spec.horizon):
+        step = env.step(action)
+        returns += (step.reward * running.to(step.reward.device)).cpu()
+        running &= ~(step.terminated | step.truncated).cpu()
+    return returns.reshape(num_tasks, episodes_per_task)
+
+
+def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:
+    """Raises: ValueError if training could have seen any of the tasks. Distributions with split `none` declare that
+    training and test tasks are the same; they pass, and every report says so."""
+    if distribution.split == "none":
+        return
+    seen = ~distribution.is_held_out(tasks)
+    if seen.any():
+        raise ValueError(f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out evaluation")

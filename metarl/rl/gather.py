@@ -1,0 +1,45 @@
+"""Gathers what one meta-update of a gradient learner consumes: K support batches, each by the policy adapted so far, and a query."""
+
+from typing import Any, TypeVar
+
+import torch
+
+from metarl.rl.collect import Streams, collect
+from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
+from metarl.struct import struct
+
+State = TypeVar("State")
+
+
+@struct
+class Rollouts:
+    support: tuple[Trajectories, ...]  # K, the k-th by the policy after k updates
+    query: Trajectories  # by the policy after K updates
+
+    @property
+    def num_steps(self) -> int:
+        return sum(t.num_steps for t in (*self.support, self.query))
+
+
+def gather(
+    env: BatchedEnv,
+    adapter: RLAdapter[State],
+    tasks: Any,
+    streams: Streams,
+    *,
+    num_tasks: int,
+    num_updates: int,
+    device: torch.device | str,
+) -> Rollouts:
+    """Alternates collecting and updating: E episodes of each task before every one of the K updates and after the last."""
+    episodes_per_task = env.num_worlds // num_tasks
+    state = adapter.begin(num_tasks, episodes_per_task)
+    rollouts = []
+    for update in range(num_updates + 1):
+        trajectories, state = collect(
+            env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
+        )
+        rollouts.append(trajectories)
+        if update < num_updates:
+            state = adapter.update(state, trajectories)
+    return Rollouts(support=tuple(rollouts[:-1]), query=rollouts[-1])

@@ -1,0 +1,48 @@
+"""Policy-gradient losses, to be minimised: log-probabilities and advantages of each task's steps -> one number a task.
+
+Shapes: [..., B] steps of each task (B = E * T), reduced to [...]; `mask` is False on padding. Advantages are constants.
+What differs is the *second* derivative, that is what MAML's meta-gradient sees when it goes through the inner step.
+"""
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean of x [..., B] over the steps where mask [..., B] is True."""
+    return (x * mask).sum(-1) / mask.sum(-1)
+
+
+def reinforce(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """−E[log π(a|s) A] (Williams 1992). Its derivative differentiated again misses the term through the sampling of the data:
+    the meta-gradient of the original MAML implementation, biased (Rothfuss et al. 2019, arXiv:1810.06784, section 4)."""
+    return -masked_mean(log_prob * advantage, mask)
+
+
+def lvc(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """−E[π(a|s) / π_old(a|s) A]: low variance curvature (Rothfuss et al. 2019, arXiv:1810.06784, eq. 11).
+
+    The gradient at π = π_old is `reinforce`'s; the Hessian also holds ∇log π ∇log πᵀ A, the sampling's part.
+    """
+    return -masked_mean(torch.exp(log_prob - log_prob_old) * advantage, mask)
+
+
+def dice(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+    """The DiCE estimator with a baseline (Foerster et al. 2018, arXiv:1802.05098; Farquhar et al. 2019 for advantages).
+
+        −1/n Σ □(Σ_{s ≤ t} log π_s) Aₜ,     □(x) = exp(x − stop_gradient(x))
+
+    Unbiased at every order, at the price of a variance that grows with the horizon.
+
+    Args: log_prob, advantage, mask: [..., E, T]: here time must be a dimension of its own.
+    Returns: [...].
+    """
+    cumulative = (log_prob * mask).cumsum(-1)
+    magic_box = torch.exp(cumulative - cumulative.detach())
+    return -masked_mean((magic_box * advantage).flatten(-2), mask.flatten(-2))
+
+
+def ppo_clip(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor, *, clip: float) -> Tensor:
+    """−E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)], ρ = π / π_old (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
+    ratio = torch.exp(log_prob - log_prob_old)
+    return -masked_mean(torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), mask)

@@ -1,0 +1,45 @@
+"""From an environment's spaces to a policy that fits them."""
+
+from collections.abc import Sequence
+
+import gymnasium
+import torch
+
+from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
+from metarl.nn.mlp import Activation
+
+
+def mlp_policy(
+    observation_space: gymnasium.spaces.Box,
+    action_space: gymnasium.Space,
+    *,
+    hidden_sizes: Sequence[int],
+    activation: Activation,
+    init_std: float,
+    min_std: float,
+    generator: torch.Generator,
+) -> GaussianPolicy | CategoricalPolicy:
+    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std and min_std don't act).
+
+    Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
+    """
+    if not hidden_sizes or any(size < 1 for size in hidden_sizes):
+        raise ValueError(f"hidden_sizes {list(hidden_sizes)}: expected at least one layer, each of 1 unit or more")
+    if len(observation_space.shape) != 1:
+        raise ValueError(f"mlp_policy takes flat observations [O], got the shape {observation_space.shape}")
+    obs_size = observation_space.shape[0]
+    if isinstance(action_space, gymnasium.spaces.Discrete):
+        return CategoricalPolicy(
+            obs_size, int(action_space.n), hidden_sizes, activation=activation, generator=generator
+        )
+    if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
+        return GaussianPolicy(
+            obs_size,
+            action_space.shape[0],
+            hidden_sizes,
+            activation=activation,
+            init_std=init_std,
+            min_std=min_std,
+            generator=generator,
+        )
+    raise ValueError(f"mlp_policy fits Discrete or flat Box action spaces, got {action_space}")

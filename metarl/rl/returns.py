@@ -1,0 +1,63 @@
+"""Returns and advantages along the last dimension, time. Any leading dimensions; padded steps have reward 0."""
+
+import torch
+from torch import Tensor
+
+
+def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
+    """The discounted sum of the rewards from each step to the end of its row.
+
+        Rₜ = rₜ + γ Rₜ₊₁,     R_T = 0
+
+    One row is one episode: nothing stops the sum at a boundary inside it.
+
+    Args:
+      reward: [..., T], 0 after the episode's end.
+      discount: γ in [0, 1].
+    Returns: [..., T].
+    """
+    running = torch.zeros_like(reward[..., 0])
+    returns = []
+    for r in reversed(reward.unbind(-1)):
+        running = r + discount * running
+        returns.append(running)
+    return torch.stack(returns[::-1], dim=-1)
+
+
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    done: Tensor,
+    *,
+    discount: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
+
+        Aₜ = δₜ + γλ (1 − doneₜ) Aₜ₊₁,     δₜ = rₜ + γ (1 − terminatedₜ) V(s'ₜ) − V(sₜ)
+
+    A time limit ends the sum but keeps the bootstrap; only `terminated` removes it.
+
+    Args:
+      reward, value, next_value: [..., T]; next_value is V of the true successor, before any reset.
+      terminated, done: [..., T] bool; done = terminated or truncated.
+    Returns: [..., T] advantages, not normalised. Gradients don't flow to `value`.
+    Raises: ValueError if the shapes differ.
+    """
+    names = ("reward", "value", "next_value", "terminated", "done")
+    tensors = (reward, value, next_value, terminated, done)
+    shapes = {name: tuple(x.shape) for name, x in zip(names, tensors, strict=True)}
+    if len(set(shapes.values())) != 1:
+        raise ValueError(f"gae needs tensors of one shape [..., T], got {shapes}")
+    value, next_value = value.detach(), next_value.detach()
+    delta = reward + discount * next_value * ~terminated - value
+    decay = discount * gae_lambda * (~done).to(reward.dtype)  # converted first: a float times a bool is float32
+    running = torch.zeros_like(reward[..., 0])
+    advantages = []
+    for d, c in zip(reversed(delta.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
+        running = d + c * running
+        advantages.append(running)
+    return torch.stack(advantages[::-1], dim=-1)
+

@@ -1,0 +1,117 @@
+"""Checkpoints that survive a crash at any moment and load without executing code.
+
+A file is a torch archive of two tensors: the serialised content and its SHA-256. It is written under a temporary name,
+flushed to the disk and renamed, so that under its final name a file is whole; the digest finds what happens to it later.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.errors import UserError
+
+VERSION = 1
+_NAME = re.compile(r"iteration_(\d{8})\.pt")
+
+
+def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
+    """Writes `content` (tensors, numbers, strings and containers; it must hold `iteration`) and prunes old checkpoints.
+
+    Args: keep: how many of the newest checkpoints stay, at least 1.
+    Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints are then still whole.
+    """
+    path = folder / f"iteration_{content['iteration']:08d}.pt"
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, **content}, buffer)
+    payload = buffer.getbuffer()
+    archive = {
+        "sha256": hashlib.sha256(payload).hexdigest(),
+        "content": torch.frombuffer(payload, dtype=torch.uint8),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: torch.save(archive, file))
+    except OSError as error:
+        raise UserError(f"can't write the checkpoint {path}: {error.strerror or error}") from error
+    for old in list_checkpoints(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """The content of one checkpoint file.
+
+    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another format version.
+    """
+    try:
+        archive = torch.load(path, map_location="cpu", weights_only=True)
+        payload = archive["content"].numpy().tobytes()
+        digest = archive["sha256"]
+    except FileNotFoundError as error:
+        raise UserError(f"no checkpoint at {path}") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"the checkpoint {path} is damaged: it can't be read as a metarl checkpoint") from error
+    if hashlib.sha256(payload).hexdigest() != digest:
+        raise UserError(f"the checkpoint {path} is damaged: its content doesn't match its SHA-256")
+    content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    if content.get("version") != VERSION:
+        raise UserError(f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}")
+    return content
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint files of a folder, oldest first. Temporary files of a killed writer don't count."""
+    return sorted(path for path in folder.glob("iteration_*.pt") if _NAME.fullmatch(path.name))
+
+
+def load_newest(folder: Path, map_location: torch.device | str = "cpu") -> tuple[Path, dict[str, Any], list[str]]:
+    """The newest checkpoint of a folder that is whole, and a message for each newer one that is not.
+
+    Raises: UserError if there is none.
+    """
+    problems: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return path, load(path, map_location), problems
+        except UserError as error:
+            problems.append(str(error))
+    raise UserError("; ".join([f"no usable checkpoint in {folder}", *problems]))
+
+
+def resolve(location: Path) -> Path:
+    """A run folder, its checkpoints folder or a checkpoint file -> the folder of checkpoints or the file.
+
+    Raises: UserError if there is nothing of the kind.
+    """
+    if location.is_file():
+        return location
+    for folder in (location / "checkpoints", location):
+        if folder.is_dir() and list_checkpoints(folder):
+            return folder
+    raise UserError(f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint file")
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Calls write(binary file) on a temporary file, flushes it to the disk and renames it to `path`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename itself must reach the disk, too
+        finally:
+            os.close(directory)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

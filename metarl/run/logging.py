@@ -1,0 +1,90 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar. The one place of logging back-ends."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from metarl.errors import UserError
+
+
+class MetricsLog:
+    """Appends one JSON object an iteration to metrics.jsonl and the same numbers to TensorBoard."""
+
+    def __init__(self, folder: Path, *, first_iteration: int) -> None:
+        """Drops what a killed run had logged from `first_iteration` on: those iterations are run again."""
+        self.path = folder / "metrics.jsonl"
+        try:
+            kept = [row for row in read_metrics(self.path) if row["iteration"] < first_iteration]
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+            self._file = self.path.open("a", buffering=1)
+        except OSError as error:
+            raise UserError(f"can't write {self.path}: {error.strerror or error}") from error
+        self._tensorboard = SummaryWriter(str(folder), purge_step=first_iteration)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        try:
+            self._file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"can't write {self.path}: {error.strerror or error}") from error
+        for name, value in row.items():
+            if name != "iteration":
+                self._tensorboard.add_scalar(name, value, row["iteration"])
+
+    def close(self) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that a killed run left half written is dropped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Progress:
+    """The console line of a training: bar, iteration, env steps, steps per second, returns, time left."""
+
+    def __init__(self, *, iterations: int, first_iteration: int) -> None:
+        self._bar = tqdm(
+            total=iterations,
+            initial=first_iteration,
+            unit="it",
+            dynamic_ncols=True,
+            file=sys.stderr,
+            bar_format="{n_fmt}/{total_fmt} {bar:12} {postfix} | {elapsed} < {remaining}",
+        )
+
+    def update(self, row: Mapping[str, float], steps_per_second: float) -> None:
+        self._bar.set_postfix_str(
+            f"{human(row['env_steps'])} steps, {human(steps_per_second)}/s | "
+            f"return {row['return_before']:.1f} -> {row['return_after']:.1f}",
+            refresh=False,
+        )
+        self._bar.update()
+
+    def say(self, message: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def human(number: float) -> str:
+    """1234567 -> 1.23M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"

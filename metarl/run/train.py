@@ -1,0 +1,169 @@
+"""The one training loop: iterate, log, checkpoint, stop cleanly, go on bit for bit. It knows no algorithm."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metarl.errors import UserError
+from metarl.run import checkpoint
+from metarl.run.logging import MetricsLog, Progress
+from metarl.run.seeding import Generators
+from metarl.struct import struct
+from metarl.types import MetaLearner, Metrics
+
+
+class Diverged(UserError):
+    """Training met a number that isn't finite; the message names iteration, tensor and the checkpoint from before."""
+
+
+@struct
+class Outcome:
+    iteration: int  # how many iterations are done
+    env_steps: int
+    interrupted: bool
+
+
+def train(
+    learner: MetaLearner,
+    generators: Generators,
+    *,
+    iterations: int,
+    run_folder: Path,
+    provenance: Mapping[str, Any],
+    checkpoint_every: int,
+    keep_checkpoints: int = 3,
+    resume_from: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start, every so often and at the end.
+
+    Args:
+      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/.
+      provenance: what a checkpoint must hold besides the learner to be used again (config, env spec, versions).
+      resume_from: the content of a checkpoint of this same learner; training goes on after its iteration, on the CPU
+        with the same numbers, bit for bit, as if it had never stopped.
+    Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
+    Raises: Diverged if a metric or a parameter isn't finite.
+    """
+    iteration, env_steps = 0, 0
+    if resume_from is not None:
+        learner.load_state_dict(resume_from["learner"])
+        generators.load_state_dict(resume_from["generators"])
+        iteration, env_steps = resume_from["iteration"], resume_from["env_steps"]
+    folder = run_folder / "checkpoints"
+
+    def save() -> Path:
+        content = {
+            **provenance,
+            "iteration": iteration,
+            "env_steps": env_steps,
+            "learner": learner.state_dict(),
+            "generators": generators.state_dict(),
+        }
+        return checkpoint.save(folder, content, keep=keep_checkpoints)
+
+    log = MetricsLog(run_folder, first_iteration=iteration)
+    progress = Progress(iterations=iterations, first_iteration=iteration)
+    saved_iteration = iteration
+    try:
+        if resume_from is None:
+            save()  # at once: a folder that can't be written to must not be found out after an hour
+        with _stop_requests(progress) as stop_requested:
+            while iteration < iterations and not stop_requested():
+                start = time.perf_counter()
+                before = _Before(learner, generators)
+                try:
+                    metrics = learner.step()
+                    _check_finite(metrics, learner.state_dict())
+                except FloatingPointError as error:
+                    before.restore()
+                    raise Diverged(
+                        f"training diverged in iteration {iteration}: {error}; the state before it is saved in {save()}"
+                    ) from error
+                seconds = time.perf_counter() - start
+                env_steps += int(metrics["env_steps"])
+                row = {"iteration": iteration, **metrics, "env_steps": env_steps}
+                log.write(row)
+                progress.update(row, metrics["env_steps"] / seconds)
+                iteration += 1
+                if iteration % checkpoint_every == 0 or iteration == iterations:
+                    save()
+                    saved_iteration = iteration
+            if saved_iteration != iteration:
+                save()
+    finally:
+        log.close()
+        progress.close()
+    return Outcome(iteration=iteration, env_steps=env_steps, interrupted=iteration < iterations)
+
+
+class _Before:
+    """The learner and the random streams as they were, to go back to if an iteration goes wrong."""
+
+    def __init__(self, learner: MetaLearner, generators: Generators) -> None:
+        self._learner, self._generators = learner, generators
+        self._state, self._streams = _cloned(learner.state_dict()), generators.state_dict()
+
+    def restore(self) -> None:
+        self._learner.load_state_dict(self._state)
+        self._generators.load_state_dict({k: v for k, v in self._streams.items()})
+
+
+def _cloned(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, Mapping):
+        return {key: _cloned(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_cloned(value) for value in tree)
+    return tree
+
+
+def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"metric {name} is {value}")
+    for name, tensor in _tensors(state):
+        if not tensor.isfinite().all():
+            raise FloatingPointError(f"tensor {name} holds NaN or infinity")
+
+
+def _tensors(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(tree, Tensor):
+        yield prefix, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _tensors(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            yield from _tensors(value, f"{prefix}[{index}]")
+
+
+@contextmanager
+def _stop_requests(progress: Progress) -> Iterator[Any]:
+    """While active, the first Ctrl-C or SIGTERM only asks to stop; the second one raises KeyboardInterrupt."""
+    requested = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal requested
+        if requested:
+            raise KeyboardInterrupt
+        requested = True
+        progress.say("stopping after this iteration (again to stop at once)")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        previous = [signal.signal(number, handle) for number in numbers]
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)

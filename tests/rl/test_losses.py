@@ -1,0 +1,118 @@
+"""Estimators against exhaustive enumeration: expectations over all trajectories of a tiny MDP, no sampling."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.rl.losses import dice, lvc, ppo_clip, reinforce
+
+HORIZON = 2
+REWARD = torch.tensor([[1.0, -2.0], [3.0, 0.5]], dtype=torch.float64)  # of action a at step t: [t][a]
+BONUS = 4.0  # for taking action 1 twice: makes the steps depend on each other
+
+
+def all_trajectories() -> tuple[Tensor, Tensor]:
+    """Every action sequence [M, T] and its rewards [M, T]."""
+    action = torch.tensor(list(itertools.product(range(2), repeat=HORIZON)))
+    reward = torch.stack([REWARD[t, action[:, t]] for t in range(HORIZON)], dim=1)
+    reward[:, -1] += BONUS * (action == 1).all(1)
+    return action, reward
+
+
+def step_log_probs(theta: Tensor, action: Tensor) -> Tensor:
+    """log π(a_t) [M, T] of a policy with its own logit θ_t at every step."""
+    return torch.nn.functional.logsigmoid(torch.where(action == 1, theta, -theta))
+
+
+def expected_derivatives(estimator, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """E_τ[∇ L(τ)] and E_τ[∇² L(τ)] with the trajectories' probabilities held constant, as sampling holds them."""
+    action, reward = all_trajectories()
+    probability = step_log_probs(theta, action).sum(1).exp().detach()
+
+    def mean_loss(theta: Tensor) -> Tensor:
+        losses = estimator(step_log_probs(theta, action), step_log_probs(theta, action).detach(), reward)
+        return (probability * losses).sum()
+
+    return torch.autograd.functional.jacobian(mean_loss, theta), torch.autograd.functional.hessian(mean_loss, theta)
+
+
+def true_derivatives(theta: Tensor) -> tuple[Tensor, Tensor]:
+    action, reward = all_trajectories()
+
+    def expected_return(theta: Tensor) -> Tensor:
+        return (step_log_probs(theta, action).sum(1).exp() * reward.sum(1)).sum()
+
+    return (
+        torch.autograd.functional.jacobian(expected_return, theta),
+        torch.autograd.functional.hessian(expected_return, theta),
+    )
+
+
+def reward_to_go(reward: Tensor) -> Tensor:
+    return reward.flip(1).cumsum(1).flip(1)
+
+
+def everything(x: Tensor) -> Tensor:
+    return torch.ones_like(x, dtype=torch.bool)
+
+
+THETA = torch.tensor([0.3, -0.7], dtype=torch.float64)
+# The losses are means over steps and negative: −T times them is the return's scale.
+SCALE = -HORIZON
+
+
+def dice_on_rewards(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
+    return torch.stack([dice(lp[None], r[None], everything(r)[None]) for lp, r in zip(log_prob, reward, strict=True)])
+
+
+def lvc_on_returns(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
+    return lvc(log_prob, log_prob_old, reward_to_go(reward), everything(reward))
+
+
+def reinforce_on_returns(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
+    return reinforce(log_prob, reward_to_go(reward), everything(reward))
+
+
+@pytest.mark.parametrize("estimator", [dice_on_rewards, lvc_on_returns, reinforce_on_returns])
+def test_expected_gradient_is_the_gradient_of_the_expected_return(estimator):
+    gradient, _ = expected_derivatives(estimator, THETA)
+    torch.testing.assert_close(SCALE * gradient, true_derivatives(THETA)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_dice_has_the_exact_expected_hessian():
+    _, hessian = expected_derivatives(dice_on_rewards, THETA)
+    torch.testing.assert_close(SCALE * hessian, true_derivatives(THETA)[1], rtol=1e-12, atol=1e-12)
+
+
+def test_lvc_has_the_exact_hessian_within_a_step_and_reinforce_has_not():
+    truth = true_derivatives(THETA)[1].diagonal()
+    _, of_lvc = expected_derivatives(lvc_on_returns, THETA)
+    _, of_reinforce = expected_derivatives(reinforce_on_returns, THETA)
+    torch.testing.assert_close(SCALE * of_lvc.diagonal(), truth, rtol=1e-12, atol=1e-12)
+    assert (SCALE * of_reinforce.diagonal() - truth).abs().max() > 0.1  # the bias that algorithms must know of
+
+
+def test_losses_ignore_padding():
+    log_prob = torch.tensor([[-0.3, -0.9, -0.1], [-0.5, -0.2, -7.0]])
+    advantage = torch.tensor([[1.0, -2.0, 99.0], [0.5, 3.0, -99.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    old = log_prob - 0.1
+    for loss in (
+        lambda lp, o, a, m: reinforce(lp, a, m),
+        lvc,
+        lambda lp, o, a, m: ppo_clip(lp, o, a, m, clip=0.2),
+        lambda lp, o, a, m: dice(lp[:, None], a[:, None], m[:, None]),
+    ):
+        padded = loss(log_prob, old, advantage, mask)
+        short = loss(log_prob[:, :2], old[:, :2], advantage[:, :2], mask[:, :2])
+        torch.testing.assert_close(padded, short)
+
+
+def test_ppo_clip_by_hand():
+    # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 1, 1, −1, −1: min(2, 1.2), min(.5, .8), min(−2, −1.2), min(−.5, −.8)
+    ratio = torch.tensor([2.0, 0.5, 2.0, 0.5])
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    loss = ppo_clip(ratio.log(), torch.zeros(4), advantage, everything(ratio), clip=0.2)
+    torch.testing.assert_close(loss, torch.tensor(-(1.2 + 0.5 - 2.0 - 0.8) / 4))

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from metarl.rl.returns import discounted_returns, gae
+
+
+def test_discounted_returns_by_hand():
+    reward = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 8.0]])
+    # 4; 2 + .5 * 4 = 4; 1 + .5 * 4 = 3   and   8; 4; 2
+    assert discounted_returns(reward, discount=0.5).tolist() == [[3.0, 4.0, 4.0], [2.0, 4.0, 8.0]]
+
+
+def test_gae_by_hand():
+    reward, value = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.0])
+    next_value = torch.tensor([1.0, 2.0, 7.0])
+    none = torch.zeros(3, dtype=torch.bool)
+    # δ = (1 + .5·1 − .5, 2 + .5·2 − 1, 3 + .5·7 − 2) = (1, 2, 4.5); decay .5·.5 = .25
+    # A₂ = 4.5; A₁ = 2 + .25·4.5 = 3.125; A₀ = 1 + .25·3.125 = 1.78125
+    advantage = gae(reward, value, next_value, none, none, discount=0.5, gae_lambda=0.5)
+    assert advantage.tolist() == [1.78125, 3.125, 4.5]
+
+
+def test_truncated_step_still_bootstraps_and_terminated_does_not():
+    reward, value, next_value = torch.ones(2, 2), torch.zeros(2, 2), torch.full((2, 2), 10.0)
+    terminated = torch.tensor([[False, False], [True, False]])
+    done = torch.tensor([[True, False], [True, False]])
+    advantage = gae(reward, value, next_value, terminated, done, discount=0.9, gae_lambda=1.0)
+    # Both rows end at their first step, so the second step (1 + 9) doesn't flow back; only a time limit keeps 0.9 · 10.
+    torch.testing.assert_close(advantage, torch.tensor([[10.0, 10.0], [1.0, 10.0]]))
+
+
+def test_gae_with_lambda_one_is_return_minus_value():
+    generator = torch.Generator().manual_seed(3)
+    reward, value = torch.randn(4, 9, generator=generator, dtype=torch.float64), torch.randn(4, 9, dtype=torch.float64)
+    next_value = torch.cat([value[:, 1:], torch.zeros(4, 1, dtype=torch.float64)], dim=1)
+    none = torch.zeros(4, 9, dtype=torch.bool)
+    advantage = gae(reward, value, next_value, none, none, discount=0.97, gae_lambda=1.0)
+    torch.testing.assert_close(advantage, discounted_returns(reward, discount=0.97) - value)
+
+
+def test_gae_names_the_shapes_that_differ():
+    x, flag = torch.zeros(3), torch.zeros(3, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"next_value.*\(2,\)"):
+        gae(x, x, torch.zeros(2), flag, flag, discount=0.9, gae_lambda=0.9)
