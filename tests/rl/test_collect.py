@@ -1,0 +1,118 @@
+"""Collection against an environment whose every number can be told in advance."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.rl.collect import Streams, collect
+from metarl.rl.gather import gather
+from metarl.rl.types import EnvSpec, Step
+from metarl.struct import struct
+
+HORIZON = 5
+
+
+@struct
+class Lengths:
+    length: Tensor  # [N] steps after which an episode terminates
+
+
+class Counter:
+    """obs = [world, steps so far]; reward = 10 * world + step; terminates after the task's length, truncates at HORIZON."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    spec = EnvSpec(name="counter", family="counter", variant="default", horizon=HORIZON, definition={})
+
+    def __init__(self, num_worlds: int):
+        self.num_worlds = num_worlds
+
+    def set_tasks(self, tasks: Lengths) -> None:
+        self.length = tasks.length
+
+    def reset(self, generator, worlds=None) -> Tensor:
+        self.count = torch.zeros(self.num_worlds)
+        return self._obs()
+
+    def step(self, action: Tensor) -> Step:
+        self.count += 1
+        worlds = torch.arange(self.num_worlds)
+        terminated = self.count >= self.length
+        return Step(
+            next_obs=self._obs(),
+            reward=10.0 * worlds + self.count,
+            terminated=terminated,
+            truncated=(self.count >= HORIZON) & ~terminated,
+            diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
+            terms={},
+        )
+
+    def _obs(self) -> Tensor:
+        return torch.stack([torch.arange(self.num_worlds).float(), self.count], dim=1)
+
+
+class Memory:
+    """An adapter whose state counts the steps it has observed; acts with its number of updates."""
+
+    def begin(self, num_tasks, episodes_per_task=1):
+        return {"steps": 0, "updates": 0}
+
+    def act(self, state, obs, generator):
+        return torch.full((len(obs), 1), float(state["updates"])), -obs[:, 1]
+
+    def observe(self, state, obs, action, step):
+        return {**state, "steps": state["steps"] + 1}
+
+    def update(self, state, data):
+        return {**state, "updates": state["updates"] + 1}
+
+
+@pytest.fixture
+def streams():
+    return Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+
+
+def test_steps_land_at_their_task_episode_and_time(streams):
+    tasks = Lengths(length=torch.tensor([99, 99, 3]))
+    trajectories, state = collect(Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2)
+    assert trajectories.obs.shape == (3, 2, HORIZON, 2)
+    world = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    assert (trajectories.obs[:2, ..., 0] == world[:2, :, None]).all()
+    assert trajectories.obs[0, 1, :, 1].tolist() == [0, 1, 2, 3, 4]
+    assert trajectories.next_obs[0, 1, :, 1].tolist() == [1, 2, 3, 4, 5]  # the successor, also at the time limit
+    assert trajectories.reward[1, 1].tolist() == [31, 32, 33, 34, 35]
+    assert trajectories.log_prob[0, 0].tolist() == [0, -1, -2, -3, -4]
+    assert state["steps"] == HORIZON
+
+
+def test_nothing_after_an_episodes_end_counts(streams):
+    tasks = Lengths(length=torch.tensor([99, 99, 3]))
+    trajectories, _ = collect(Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2)
+    assert trajectories.mask[2].tolist() == [[True, True, True, False, False]] * 2
+    assert trajectories.terminated[2, 0].tolist() == [False, False, True, False, False]
+    assert trajectories.truncated[0, 0].tolist() == [False, False, False, False, True]
+    assert not trajectories.truncated[2].any()
+    assert trajectories.returns[2].tolist() == [41 + 42 + 43, 51 + 52 + 53]
+    assert (trajectories.reward[2, :, 3:] == 0).all() and (trajectories.obs[2, :, 3:] == 0).all()
+    assert trajectories.num_steps == 4 * HORIZON + 2 * 3
+
+
+def test_collection_ends_when_every_episode_has_ended(streams):
+    tasks = Lengths(length=torch.tensor([2, 1]))
+    trajectories, state = collect(Counter(2), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1)
+    assert state["steps"] == 2
+    assert trajectories.mask.shape == (2, 1, HORIZON)
+
+
+def test_gather_collects_before_each_update_and_after_the_last(streams):
+    tasks = Lengths(length=torch.tensor([99, 99]))
+    rollouts = gather(Counter(4), Memory(), tasks, streams, num_tasks=2, num_updates=2, device="cpu")
+    assert [t.action.unique().tolist() for t in (*rollouts.support, rollouts.query)] == [[0.0], [1.0], [2.0]]
+    assert rollouts.num_steps == 3 * 4 * HORIZON
+
+
+def test_worlds_that_do_not_fit_the_episodes_are_refused(streams):
+    with pytest.raises(ValueError, match="5 worlds.*2 episodes per task"):
+        collect(Counter(5), Memory(), {}, Lengths(length=torch.ones(2)), streams, episodes_per_task=2)
