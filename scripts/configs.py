@@ -1,0 +1,97 @@
+"""The folder of configs as data: which choices a group has, what is composed from them, and what its comments say.
+
+The YAML files are the only place that lists names, defaults and their meaning; help and checks are read from them here.
+`folders` is the search path everywhere: our own folder first, then the user's --config-dir if there is one.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+_HERE = Path(__file__).resolve().parent
+
+CONFIGS = next(folder for folder in (_HERE.parent / "configs", _HERE.parent / "_configs") if folder.is_dir())
+"""configs/ in the source tree, metarl/_configs in a wheel."""
+
+
+def choices(group: str, folders: list[Path]) -> list[str]:
+    """The names of a group's configs; none if there is no such group."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration as a plain, unresolved dict, and which choice it took of each group.
+
+    Raises: HydraException as Hydra does.
+    """
+    more = (
+        [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
+        if folders[1:]
+        else []
+    )
+    with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
+        config = compose(config_name, [*overrides, *more], return_hydra_config=True)
+    chosen = {group: choice for group, choice in config.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    del plain["hydra"]
+    return plain, chosen
+
+
+def comments(config_name: str, chosen: dict[str, str], folders: list[Path]) -> dict[str, str]:
+    """The comment of every key, by its full name ("algo.inner_lr"): the one on its line, or else the lines above it."""
+    found = dict(_comments_of_file(_file(config_name, folders)))
+    for group, choice in chosen.items():
+        for name in choice if isinstance(choice, list) else [choice]:
+            file = _file(f"{group}/{name}", folders)
+            package = "" if file is None or "@package _global_" in file.read_text() else f"{group.replace('/', '.')}."
+            found.update((package + key, comment) for key, comment in _comments_of_file(file))
+    return found
+
+
+def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value by its full name ("algo.inner_lr")."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        is_branch = isinstance(value, dict) and value
+        found.update(leaves(value, f"{prefix}{name}.") if is_branch else {f"{prefix}{name}": value})
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _file(name: str, folders: list[Path]) -> Path | None:
+    return next((folder / f"{name}.yaml" for folder in reversed(folders) if (folder / f"{name}.yaml").is_file()), None)
+
+
+def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
+    """The comments of a block-style YAML file, those of the configs it builds on first."""
+    if file is None:
+        return
+    text = file.read_text()
+    bases = (OmegaConf.create(text) or {}).get("defaults", [])
+    for base in bases:
+        if isinstance(base, str) and base != "_self_":
+            yield from _comments_of_file(_file(base, [file.parent]))
+    above: list[str] = []
+    path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
+    for line in text.splitlines():
+        entry = re.match(r"( *)([\w-]+):(?: |$)", line)
+        if line.lstrip().startswith("#"):
+            above.append(line.strip().removeprefix("#").strip())
+        elif entry:
+            path = [(indent, key) for indent, key in path if indent < len(entry[1])] + [(len(entry[1]), entry[2])]
+            beside = re.search(r"\s#\s*(.*)$", line)
+            if beside or above:
+                yield ".".join(key for _, key in path), beside[1] if beside else " ".join(above)
+            above = []
+        else:
+            above = []

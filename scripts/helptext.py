@@ -1,0 +1,71 @@
+"""The text of --help, read from where the facts are: the script's docstring, the config folder and the YAML comments."""
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from metarl._scripts.configs import choices, comments, composed, leaves, shown
+from metarl._scripts.overrides import check_overrides
+
+_FLAGS = """\
+  --cfg job            print the configuration and stop
+  -m, --multirun       a run for each of several values: -m seed=0,1,2
+  --config-dir FOLDER  a folder with configs of your own, laid out as configs/
+  --help               this text; with group=choice, the keys of that choice too
+"""
+
+
+def help_text(config_name: str, docstring: str, overrides: list[str], folders: list[Path]) -> str:
+    """What the command does, its words with their defaults, the choices of each group, and the keys of groups in `overrides`."""
+    check_overrides(config_name, overrides, folders, sweep=True, required=False)
+    config, chosen = composed(config_name, _groups_only(overrides, folders), folders)
+    meaning = comments(config_name, chosen, folders)
+    words = {key: value for key, value in config.items() if key not in chosen}
+    groups = {group: choice for group, choice in reversed(chosen.items())}  # Hydra lists the defaults last to first.
+    parts = [
+        f"Usage: {_command()} [name=value ...]",
+        docstring.strip(),
+        "Words, with their defaults:\n" + _entries(words, meaning),
+        "Groups, with their defaults:\n"
+        + "".join(_entry(group, groups[group], _listed(group, folders)) for group in groups),
+    ]
+    asked = [group for group in groups if any(text.lstrip("+").startswith(f"{group}=") for text in overrides)]
+    for group in asked:
+        parts.append(f"Keys of {group}={chosen[group]}:\n" + _entries({group: config.get(group, {})}, meaning))
+    if groups and not asked:
+        group = "algo" if "algo" in groups else next(iter(groups))
+        parts.append(f"The keys of a choice: {_command()} {group}={choices(group, folders)[0]} --help")
+    return "\n\n".join(part.rstrip() for part in [*parts, "Flags:\n" + _FLAGS])
+
+
+def _groups_only(overrides: list[str], folders: list[Path]) -> list[str]:
+    return [text for text in overrides if choices(text.lstrip("+").split("=")[0], folders)]
+
+
+def _listed(group: str, folders: list[Path]) -> str:
+    return "one of " + ", ".join(choices(group, folders))
+
+
+def _entries(config: dict[str, Any], meaning: dict[str, str]) -> str:
+    return "".join(
+        _entry(key, value, meaning.get(key, ""))
+        for key, value in leaves(config).items()
+        if not key.endswith("_target_")
+    )
+
+
+def _entry(name: str, default: Any, text: str) -> str:
+    """`name=default` in a column, `text` wrapped beside it."""
+    left, column = f"  {name}={shown(default)}", 40
+    lines = textwrap.wrap(text, min(shutil.get_terminal_size().columns, 120) - column) or [""]
+    if len(left) + 2 > column:
+        lines, left = [left, *lines], ""
+    else:
+        lines[0] = f"{left:<{column}}{lines[0]}"
+    return f"\n{' ' * column}".join(lines).rstrip() + "\n"
+
+
+def _command() -> str:
+    return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
