@@ -23,7 +23,7 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
     config, chosen = composed(config_name, _groups_only(overrides, folders), folders)
     meaning = comments(config_name, chosen, folders)
     words = {key: value for key, value in config.items() if key not in chosen}
-    groups = {group: choice for group, choice in reversed(chosen.items())}  # Hydra lists the defaults last to first.
+    groups = dict(reversed(chosen.items()))  # Hydra lists the defaults last to first.
     parts = [
         f"Usage: {_command()} [name=value ...]",
         docstring.strip(),

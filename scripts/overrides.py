@@ -118,7 +118,7 @@ def _check_required(config: dict[str, Any], given: set[str], meaning: dict[str, 
 
 def _fits(value: Any, default: Any) -> bool:
     """Whether the value has the default's type; an int is a float, too, and `${...}` may become anything."""
-    if isinstance(value, str) and "${" in value or default is None:
+    if default is None or (isinstance(value, str) and "${" in value):
         return True
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
