@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from metarl.rl.statistics import adaptation_gain, iqm, stratified_bootstrap_interval, summary
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_iqm_by_hand():
+    # Sorted -9 1 2 3 5 8 100: ⌊7/4⌋ = 1 goes at either end, (1 + 2 + 3 + 5 + 8) / 5 = 3.8
+    assert iqm(torch.tensor([5.0, 100.0, 2.0, -9.0, 8.0, 1.0, 3.0])).item() == pytest.approx(3.8, abs=1e-12)
+    # Pooled over tasks and episodes: sorted 0 1 2 3 4 5 6 70 without two at either end, (2 + 3 + 4 + 5) / 4
+    assert iqm(torch.tensor([[6.0, 1.0, 4.0, 3.0], [2.0, 70.0, 0.0, 5.0]])).item() == 3.5
+    # Along a dimension: per column, four values without one at either end.
+    columns = torch.tensor([[9.0, 0.0], [1.0, 4.0], [3.0, 2.0], [2.0, 50.0]])
+    assert iqm(columns, dim=0).tolist() == [2.5, 3.0]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 11, 40])
+def test_iqm_agrees_with_scipy(count):
+    stats = pytest.importorskip("scipy.stats")
+    values = torch.randn(count, generator=seeded(count), dtype=torch.float64).exp()
+    assert iqm(values).item() == pytest.approx(stats.trim_mean(values.numpy(), 0.25), rel=1e-12)
+
+
+def test_interval_of_two_certain_tasks_by_hand():
+    # Two tasks without noise, 0 and 1: a resample's mean is 0, ½, ½ or 1, a quarter each.
+    returns = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    assert stratified_bootstrap_interval(returns, torch.mean, seeded()) == (0.0, 1.0)
+    assert stratified_bootstrap_interval(returns, torch.mean, seeded(), confidence=0.3) == (0.5, 0.5)
+
+
+def test_episodes_are_resampled_within_their_task():
+    # One task: only its episodes can vary. Two equal episodes of each: only tasks can.
+    low, high = stratified_bootstrap_interval(torch.tensor([[0.0, 1.0]]), torch.mean, seeded())
+    assert (low, high) == (0.0, 1.0)
+
+    def between_tasks(values: torch.Tensor, dim: int) -> torch.Tensor:  # [R, N * E], E = 2: is a pair ever torn apart?
+        return (values[:, 0::2] != values[:, 1::2]).any(dim).double()
+
+    returns = torch.arange(5.0)[:, None].expand(5, 2)
+    assert stratified_bootstrap_interval(returns, between_tasks, seeded()) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("statistic", [torch.mean, iqm])
+def test_interval_covers_the_value_of_the_population(statistic):
+    """Tasks N(3, 2²), episodes with noise N(0, 1): mean and IQM of the population are 3. Nominal 90 %."""
+    generator, trials, covered = seeded(1), 300, 0
+    for _ in range(trials):
+        task = 3 + 2 * torch.randn(20, 1, generator=generator, dtype=torch.float64)
+        returns = task + torch.randn(20, 4, generator=generator, dtype=torch.float64)
+        low, high = stratified_bootstrap_interval(returns, statistic, generator, confidence=0.9, num_resamples=300)
+        covered += low <= 3 <= high
+    # Standard error of the share √(.9 · .1 / 300) = .017. Without resampling tasks it would be about .4.
+    assert 0.85 <= covered / trials <= 0.96
+
+
+def test_summary_gives_the_interval_of_the_iqm():
+    returns = torch.randn(30, 5, generator=seeded(2), dtype=torch.float64).exp()  # skewed: mean and IQM are far apart
+    row = summary(returns, seeded(3))
+    assert row["mean"] == pytest.approx(returns.mean().item())
+    assert row["ci_low"] < row["iqm"] < row["ci_high"] < row["mean"]
+    assert (row["ci_low"], row["ci_high"]) == stratified_bootstrap_interval(returns, iqm, seeded(3))
+
+
+def test_adaptation_gain_is_paired_by_task():
+    """Tasks worth 0 to 900 that all gain 7 ± 1 / 2: unpaired, the interval would span hundreds."""
+    worth = 100 * torch.arange(10.0)[:, None]
+    before = worth + torch.tensor([[-1.0, 1.0]])
+    returns = torch.stack([before, before + 7, before - 500], dim=1)  # the second update doesn't count
+    gain = adaptation_gain(returns, seeded())
+    assert gain["mean"] == pytest.approx(7)
+    assert gain["iqm"] == pytest.approx(7)
+    assert 5 < gain["ci_low"] < 7 < gain["ci_high"] < 9
+
+
+def test_same_generator_gives_the_same_interval():
+    returns = torch.randn(6, 3, generator=seeded())
+    assert summary(returns, seeded(5)) == summary(returns, seeded(5)) != summary(returns, seeded(6))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_statistics_of_values_that_are_not_finite_raise(bad):
+    returns = torch.ones(8, 2, 2)
+    returns[3, 1, 0] = bad
+    for call in (
+        lambda: iqm(returns),
+        lambda: summary(returns[:, 1], seeded()),
+        lambda: adaptation_gain(returns, seeded()),
+    ):
+        with pytest.raises(ValueError, match=f"{bad} among .* values"):
+            call()
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\); expected \[N, E\]"):
+        summary(torch.ones(2, 3, 4), seeded())
+    with pytest.raises(ValueError, match=r"\(2, 1, 4\); expected \[N, K \+ 1, E\]"):
+        adaptation_gain(torch.ones(2, 1, 4), seeded())
+    with pytest.raises(ValueError, match="confidence is 95"):
+        summary(torch.ones(2, 3), seeded(), confidence=95)
