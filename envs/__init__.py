@@ -1,0 +1,70 @@
+"""All environments by name, and how one is made:
+
+    env = envs.make("half_cheetah_vel", num_worlds=800)
+    env.set_tasks(env.tasks.sample(800, generator))
+    obs = env.reset(generator)
+
+`make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from envs.gl import choose_gl_backend
+
+choose_gl_backend()  # before MuJoCo is imported
+
+from envs import bandit, point  # noqa: E402
+from envs.mujoco import half_cheetah  # noqa: E402
+
+ALL: dict[str, Callable[..., Any]] = {
+    "half_cheetah_vel": half_cheetah.half_cheetah_vel,
+    "half_cheetah_vel_maml": half_cheetah.half_cheetah_vel_maml,
+    "half_cheetah_vel_promp": half_cheetah.half_cheetah_vel_promp,
+    "half_cheetah_dir": half_cheetah.half_cheetah_dir,
+    "half_cheetah_dir_promp": half_cheetah.half_cheetah_dir_promp,
+    "point_navigation_2d": point.PointNavigation,
+    "bandit": bandit.Bandit,
+}
+
+
+def make(
+    name: str,
+    num_worlds: int,
+    *,
+    num_threads: int | None = None,
+    device: torch.device | str = "cpu",
+    **overrides: Any,
+) -> Any:
+    """W = num_worlds worlds of the environment `name`, one of `ALL`.
+
+    Args:
+      num_threads: of the simulation; None for all CPUs.
+      device: where observations and rewards come out; MuJoCo on CPU copies them there.
+      overrides: numbers of the definition to change, as `overridable(name)` lists; they change the spec hash.
+    Raises: ValueError naming what is unknown or out of range, and what was expected.
+    """
+    known = overridable(name)
+    for key in overrides:
+        if key not in known:
+            raise ValueError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
+    return ALL[name](num_worlds, num_threads=num_threads, device=device, **overrides)
+
+
+def overridable(name: str) -> dict[str, Any]:
+    """The settings of the environment `name` and their defaults, for instance horizon: 200."""
+    if name not in ALL:
+        raise ValueError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
+    parameters = inspect.signature(ALL[name]).parameters.values()
+    return {
+        p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("num_threads", "device")
+    }
+
+
+def _like(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,0 +1,134 @@
+"""Bernoulli bandits: k arms with hidden probabilities, n pulls. The smallest problem whose best strategy must explore.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0 | share of the pulls already made, t / n; a bandit shows nothing else | 1 |
+
+Action: the arm to pull, 0, ..., k − 1. Reward: 1 with the arm's probability, else 0. Task: probabilities ~ U[0, 1]ᵏ.
+The n-th pull ends the problem, so it terminates (the value after it is 0) and is not a time limit that truncates.
+
+Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: the n pulls are one episode of n steps, where theirs
+are n episodes of one step; an agent's memory must last for all n either way.
+"""
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.episodes import Episodes
+from envs.tasks import TaskPrior
+from metarl.rl.types import EnvSpec, Step
+from metarl.struct import struct
+
+
+@struct
+class Arms:
+    probability: Tensor  # [N, k] of reward 1
+
+
+class Bandit:
+    """W bandits in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+
+    def __init__(
+        self,
+        num_worlds: int,
+        *,
+        horizon: int = 100,
+        num_arms: int = 5,
+        num_train_tasks: int | None = None,
+        num_test_tasks: int = 100,
+        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if num_arms < 2:
+            raise ValueError(f"num_arms is {num_arms}; expected at least 2")
+        self.num_worlds, self.device = num_worlds, torch.device(device)
+        self.tasks = arms(num_arms, num_train_tasks, num_test_tasks)
+        self.spec = EnvSpec(
+            name="bandit",
+            family="bandit",
+            variant="default",
+            horizon=horizon,
+            definition={
+                "num_arms": num_arms,
+                "reward": "Bernoulli",
+                "prior": self.tasks.bounds,
+                "split": self.tasks.split_definition(),
+            },
+        )
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(num_arms)
+        self._episodes: Episodes[Arms] = Episodes(
+            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+        )
+        # Drawn at reset: step() has no generator. One number a step is enough, for one arm is pulled.
+        self._luck = torch.zeros(num_worlds, horizon, device=self.device)
+        self._pulled = torch.full((num_worlds,), -1, device=self.device)
+
+    def set_tasks(self, tasks: Arms) -> None:
+        self._episodes.set_tasks(tasks)
+
+    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(worlds)
+        luck = torch.rand(self.num_worlds, self.spec.horizon, dtype=torch.float64, generator=generator)
+        self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
+        self._pulled = self._pulled.masked_fill(worlds, -1)
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        action = self._episodes.checked(action)
+        pull = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)  # finished worlds may be stepped on
+        luck = self._luck.gather(1, pull[:, None])[:, 0]
+        probability = self._episodes.tasks.probability.gather(1, action[:, None])[:, 0]
+        terminated = self._episodes.advance()
+        self._pulled = action
+        return Step(
+            next_obs=self._observe(),
+            reward=(luck < probability).float(),
+            terminated=terminated,
+            truncated=torch.zeros_like(terminated),
+            diverged=torch.zeros_like(terminated),
+            terms={"regret": self._episodes.tasks.probability.amax(-1) - probability},
+        )
+
+    def stand_still_action(self) -> None:
+        """None: a bandit can't be left alone."""
+        return None  # noqa: RET501
+
+    def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
+        """One bar for each arm, as high as its probability; the arm just pulled is orange."""
+        probability = self._episodes.tasks.probability[world].cpu().numpy()
+        picture = np.full((height, width, 3), 255, np.uint8)
+        slot = width / len(probability)
+        for arm, p in enumerate(probability):
+            left, right = int((arm + 0.15) * slot), int((arm + 0.85) * slot)
+            top = int((1 - p) * (height - 1))
+            picture[top:, left:right] = (230, 140, 30) if arm == int(self._pulled[world]) else (40, 80, 200)
+        return picture
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _observe(self) -> Tensor:
+        return (self._episodes.num_steps / self.spec.horizon).clamp(max=1.0).float()[:, None]
+
+
+def arms(num_arms: int, num_train: int | None, num_test: int) -> TaskPrior[Arms]:
+    """Probabilities U[0, 1]ᵏ."""
+    return TaskPrior(
+        draw=_draw_arms,
+        num_uniforms=num_arms,
+        bounds={"probability": (0.0, 1.0)},
+        describe=_describe_arms,
+        num_train=num_train,
+        num_test=num_test,
+    )
+
+
+def _draw_arms(uniform: Tensor) -> Arms:
+    return Arms(probability=uniform.float())
+
+
+def _describe_arms(tasks: Arms) -> list[str]:
+    return ["p = " + " ".join(f"{p:.2f}" for p in row) for row in tasks.probability.tolist()]

@@ -1,0 +1,113 @@
+"""What every environment keeps besides its dynamics: the task of each world, its step count, and the checks on what comes in."""
+
+from typing import Any, Generic, Protocol, TypeVar
+
+import gymnasium
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+from metarl.rl.types import TaskDistribution
+from metarl.struct import map_tensors
+
+Tasks = TypeVar("Tasks")
+
+
+class CheckedTasks(TaskDistribution[Tasks], Protocol[Tasks]):
+    """A task distribution that can also tell whether given tasks are its own."""
+
+    def check(self, tasks: Tasks, num: int) -> None: ...
+
+
+class Episodes(Generic[Tasks]):
+    """Tasks and step counts of W worlds. New tasks come into force world by world, at the world's next reset."""
+
+    def __init__(
+        self,
+        num_worlds: int,
+        *,
+        horizon: int,
+        distribution: CheckedTasks[Tasks],
+        action_space: gymnasium.Space[Any],
+        device: torch.device,
+    ) -> None:
+        if num_worlds < 1:
+            raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
+        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+            raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
+        self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
+        self.num_steps = torch.zeros(num_worlds, dtype=torch.int64, device=device)  # since each world's reset
+        self._distribution, self._action_space = distribution, action_space
+        self._next: Tasks | None = None
+        self._present: Tasks | None = None
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._distribution.check(tasks, self.num_worlds)
+        self._next = map_tensors(lambda leaf: leaf.to(self.device, copy=True), tasks)
+
+    @property
+    def tasks(self) -> Tasks:
+        """The task each world has in its present episode, leaves [W, ...]."""
+        if self._present is None:
+            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
+        return self._present
+
+    def begin(self, worlds: Tensor | None) -> Tensor:
+        """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that mask."""
+        if self._next is None:
+            raise RuntimeError("reset() before set_tasks(): no world has a task yet")
+        if worlds is None:
+            worlds = torch.ones(self.num_worlds, dtype=torch.bool, device=self.device)
+            self._present = self._next
+        else:
+            if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
+                raise ValueError(f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool ({self.num_worlds},)")
+            if self._present is None:
+                raise RuntimeError("the first reset() must be of all worlds (worlds=None)")
+            worlds = worlds.to(self.device)
+            self._present = _choose(worlds, self._next, self._present)
+        self.num_steps.masked_fill_(worlds, 0)
+        return worlds
+
+    def advance(self) -> Tensor:
+        """Counts one step of every world. Returns [W] bool: the time limit is reached."""
+        self.num_steps += 1
+        return self.num_steps >= self.horizon
+
+    def checked(self, action: Tensor) -> Tensor:
+        """The action on this device, or ValueError if it is no action for W worlds of this action space."""
+        if self._present is None:
+            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
+        discrete = isinstance(self._action_space, gymnasium.spaces.Discrete)
+        shape = (self.num_worlds, *(self._action_space.shape or ()))
+        kind = "int64" if discrete else "floating point"
+        if not isinstance(action, Tensor):
+            raise ValueError(f"action is a {type(action).__name__}; expected a torch.Tensor {kind} {shape}")
+        right_kind = action.dtype == torch.int64 if discrete else action.is_floating_point()
+        if tuple(action.shape) != shape or not right_kind:
+            raise ValueError(f"action is {action.dtype} {tuple(action.shape)}; expected {kind} {shape}")
+        # On a GPU the check would wait for the device at every step; there a NaN shows as a diverged world.
+        if action.device.type == "cpu":
+            _check_values(action, self._action_space)
+        return action.to(self.device)
+
+
+def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        bad = (action < 0) | (action >= int(space.n))
+        expected = f"0, ..., {int(space.n) - 1}"
+    else:
+        bad = ~torch.isfinite(action)
+        expected = "finite numbers"
+    if bool(bad.any()):
+        world = int(bad.reshape(len(action), -1).any(-1).nonzero()[0])
+        raise ValueError(f"the action of world {world} is {action[world].tolist()}; expected {expected}")
+
+
+def _choose(worlds: Tensor, chosen: Tasks, otherwise: Tasks) -> Tasks:
+    """Leaf by leaf `chosen` where worlds is True, else `otherwise`."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(worlds.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return pytree.tree_map(pick, chosen, otherwise)

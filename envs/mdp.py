@@ -1,0 +1,162 @@
+"""MuJoCo environments: an MDP says what is seen and paid, a simulator moves, and `MujocoEnv` makes the two a BatchedEnv.
+
+An MDP is array functions over W worlds of a Simulator, so the same file serves every simulator back-end.
+"""
+
+import math
+from typing import Any, Protocol, TypeVar
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.episodes import CheckedTasks, Episodes
+from envs.render import WorldRenderer
+from envs.sim.types import Simulator
+from metarl.rl.types import EnvSpec, Step
+from metarl.struct import map_tensors
+
+Tasks = TypeVar("Tasks")
+
+
+class MDP(Protocol[Tasks]):
+    """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
+
+    obs_size: int
+    num_uniforms: int
+    """How many uniform numbers one start takes."""
+    camera: str
+    """Of the model; follows the body."""
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """qpos [W, nq] and qvel [W, nv] from uniform numbers [W, num_uniforms] in [0, 1), float64."""
+        ...
+
+    def observe(self, sim: Simulator) -> Tensor:
+        """[W, O], any float type, in memory of its own."""
+        ...
+
+    def measure(self, sim: Simulator) -> Tensor:
+        """What `reward` compares before and after a step, for instance x [W]; a copy, for the simulator moves on."""
+        ...
+
+    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is the action after scaling, clipped."""
+        ...
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        """[W] bool: the episode failed or reached its end."""
+        ...
+
+
+class MujocoEnv:
+    """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32, physics is the simulator's.
+
+    An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), which is then mapped linearly to each
+    actuator's range. A world that blows up ends: terminated, diverged, reward 0, next_obs 0.
+
+    Args:
+      frame_skip: physics steps in a control step.
+      action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
+        range. Published results differ in it (1 or 10), so it belongs to the variant.
+      device: of all tensors that go in and out.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: EnvSpec,
+        sim: Simulator,
+        mdp: MDP[Tasks],
+        tasks: CheckedTasks[Tasks],
+        control_range: Tensor,  # [A, 2]
+        frame_skip: int,
+        action_scale: float,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not (math.isfinite(action_scale) and action_scale > 0):
+            raise ValueError(f"action_scale is {action_scale!r}; expected a positive number")
+        self.spec, self.tasks, self.sim, self.mdp = spec, tasks, sim, mdp
+        self.num_worlds, self.device = sim.num_worlds, torch.device(device)
+        self.control_step = sim.timestep * frame_skip  # s
+        self._frame_skip, self._action_scale = frame_skip, float(action_scale)
+        size = (len(control_range),)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
+        control_range = control_range.to(sim.ctrl)
+        self._control_middle, self._control_half = (
+            control_range.mean(1),
+            (control_range[:, 1] - control_range[:, 0]) / 2,
+        )
+        self._episodes = Episodes(
+            sim.num_worlds,
+            horizon=spec.horizon,
+            distribution=tasks,
+            action_space=self.action_space,
+            device=sim.ctrl.device,
+        )
+        self._renderer = WorldRenderer(camera=mdp.camera)
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._episodes.set_tasks(tasks)
+
+    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(worlds)
+        # Row i of one draw is the same for any number of worlds and whichever of them reset.
+        uniform = torch.rand(self.num_worlds, self.mdp.num_uniforms, dtype=torch.float64, generator=generator)
+        qpos, qvel = self.mdp.initial_state(uniform)
+        self.sim.reset(worlds, qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device))
+        return self._observe().to(self.device)
+
+    def step(self, action: Tensor) -> Step:
+        control = (self._episodes.checked(action) / self._action_scale).clamp_(-1.0, 1.0).to(self.sim.ctrl.dtype)
+        before = self.mdp.measure(self.sim)
+        torch.addcmul(self._control_middle, control, self._control_half, out=self.sim.ctrl)
+        self.sim.step(self._frame_skip)
+        reward, terms = self.mdp.reward(before, self.sim, control, self._episodes.tasks)
+        diverged = self.sim.diverged.clone()
+        terminated = self.mdp.terminated(self.sim) | diverged
+        step = Step(
+            next_obs=self._observe(),
+            reward=reward.float().masked_fill_(diverged, 0.0),
+            terminated=terminated,
+            truncated=self._episodes.advance() & ~terminated,
+            diverged=diverged,
+            terms={name: value.float().masked_fill_(diverged, 0.0) for name, value in terms.items()},
+        )
+        return step if self.device == diverged.device else map_tensors(lambda leaf: leaf.to(self.device), step)
+
+    def stand_still_action(self) -> Tensor:
+        """[W, A]: no control at all, for comparison."""
+        return torch.zeros(self.num_worlds, *self.action_space.shape, device=self.device)
+
+    def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
+        """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL is missing."""
+        if not 0 <= world < self.num_worlds:
+            raise ValueError(f"world is {world}; expected 0, ..., {self.num_worlds - 1}")
+        model, data = self.sim.host_data(world)  # type: ignore[attr-defined]
+        return self._renderer.picture(model, data, width=width, height=height)
+
+    def close(self) -> None:
+        self._renderer.close()
+        self.sim.close()
+
+    def _observe(self) -> Tensor:
+        return self.mdp.observe(self.sim).float().masked_fill_(self.sim.diverged[:, None], 0.0)
+
+
+def normal_from_uniform(uniform: Tensor) -> Tensor:
+    """Standard normal numbers from uniform ones in [0, 1), by the inverse of the distribution function (so |z| < 7.1)."""
+    return torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
+
+
+def definition(tasks: Any, **numbers: Any) -> dict[str, Any]:
+    """The JSON values for `EnvSpec.definition`: the numbers given and the split of `tasks`."""
+    return {**numbers, "prior": tasks.bounds, "split": tasks.split_definition()}
+
+
+def split_name(name: str, families: tuple[str, ...]) -> tuple[str, str]:
+    """Family and variant of an environment's name: half_cheetah_vel_maml -> half_cheetah_vel, maml."""
+    family = max((family for family in families if name.startswith(family)), key=len)
+    return family, name[len(family) + 1 :] or "default"

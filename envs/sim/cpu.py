@@ -1,0 +1,105 @@
+"""MuJoCo on CPU: W worlds on MuJoCo's own thread pool (`mujoco.batch`), seen as torch tensors over its memory."""
+
+import os
+import warnings
+from collections.abc import Sequence
+
+import mujoco
+import torch
+from mujoco.batch import Batch
+from torch import Tensor
+
+from envs.process import quiet_mujoco, tune_process
+
+# MuJoCo resets a world with one of these by itself, and only the counter tells.
+_DIVERGED = (
+    mujoco.mjtWarning.mjWARN_BADQPOS,
+    mujoco.mjtWarning.mjWARN_BADQVEL,
+    mujoco.mjtWarning.mjWARN_BADQACC,
+    mujoco.mjtWarning.mjWARN_BADCTRL,
+)
+
+
+class CpuSimulator:
+    """A `Simulator` in float64, bit-identical to stepping each world alone with `mj_step`, for any number of threads.
+
+    Args:
+      model: copied; later changes to it have no effect here.
+      per_world: the model fields that may differ between worlds, for instance body_mass; see `param`.
+      num_threads: all CPUs this process may use by default.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, num_worlds: int, *, per_world: Sequence[str] = (), num_threads: int | None = None
+    ) -> None:
+        if num_worlds < 1:
+            raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads}; expected at least 1, or None for all CPUs")
+        tune_process()
+        quiet_mujoco()
+        self.model = model
+        self.num_worlds = num_worlds
+        self.num_threads = min(num_threads or _num_cpus(), num_worlds)
+        self.timestep = float(model.opt.timestep)
+        self.device = torch.device("cpu")
+        self._batch = Batch(model, num_worlds, nthread=self.num_threads)
+        self.time = torch.from_numpy(self._batch.bind("time"))
+        self.qpos = torch.from_numpy(self._batch.bind("qpos"))
+        self.qvel = torch.from_numpy(self._batch.bind("qvel"))
+        self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
+        self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
+        self._num_warnings = torch.from_numpy(self._batch.warning)[..., 1]  # [W, kinds]
+        self._diverged_kinds = torch.tensor([int(kind) for kind in _DIVERGED])
+        self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
+
+    def step(self, num_substeps: int) -> None:
+        self._batch.step(nstep=num_substeps)
+        self.diverged |= (self._num_warnings[:, self._diverged_kinds] > 0).any(-1)
+        # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False.
+        for state in (self.qpos, self.qvel):
+            self.diverged |= ~(state.abs().amax(-1) < mujoco.mjMAXVAL)
+
+    def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
+            raise ValueError(f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool ({self.num_worlds},)")
+        for name, value, live in (("qpos", qpos, self.qpos), ("qvel", qvel, self.qvel)):
+            if value.shape != live.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {tuple(live.shape)}")
+        if not bool(worlds.any()):
+            return
+        mask = worlds.numpy()
+        self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self.qpos[worlds] = qpos[worlds].to(self.qpos.dtype)
+        self.qvel[worlds] = qvel[worlds].to(self.qvel.dtype)
+        # Gymnasium's set_state does the same; it fills the solver's warm start, on which the next step depends.
+        self._batch.forward(mask)
+        self.diverged &= ~worlds
+
+    def param(self, name: str) -> Tensor:
+        if name not in self._params:
+            raise ValueError(f"model field {name!r} isn't per world; per_world named {sorted(self._params) or 'none'}")
+        return self._params[name]
+
+    def params_changed(self) -> None:
+        self._batch.set_const()
+
+    def field(self, name: str) -> Tensor:
+        with warnings.catch_warnings():
+            # Batch marks derived fields read-only; torch can't, and warns. Writing to one would be lost, not harmful.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return torch.from_numpy(self._batch.bind(name))
+
+    def host_data(self, world: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """A model and an MjData of one world with all derived fields at its present state, for rendering."""
+        model = self._batch.get_model(world) if self._params else self.model
+        data = self._batch.get_data(world)
+        mujoco.mj_forward(model, data)
+        return model, data
+
+    def close(self) -> None:
+        """Nothing to release by hand: threads and memory go with the object."""
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

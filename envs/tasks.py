@@ -1,0 +1,154 @@
+"""Task distributions: a prior over tasks and its split into training and held-out tasks."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Generic, Literal, TypeVar
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+from metarl.struct import map_tensors
+
+Tasks = TypeVar("Tasks")
+
+_CELLS = 2**22  # cells of [0, 1) in the first coordinate; neighbours stay apart in float32
+
+
+class TaskPrior(Generic[Tasks]):
+    """A continuous prior, given as the map from uniform numbers to tasks.
+
+    Training and test tasks can't meet: the first uniform number is the centre of an even cell of [0, 1) for training and of
+    an odd one for test (2²² cells, so the prior is changed by less than 10⁻⁶ of its width).
+
+    Args:
+      draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in the first number.
+      bounds: the prior's range of each field, inclusive; tasks outside are refused.
+      num_train: size of the fixed training set; None draws a new task each time.
+      num_test: how many held-out tasks `test_tasks` gives by default.
+      seed: of the split, not of the run: all runs share their tasks.
+    """
+
+    def __init__(
+        self,
+        *,
+        draw: Callable[[Tensor], Tasks],
+        num_uniforms: int,
+        bounds: Mapping[str, tuple[float, float]],
+        describe: Callable[[Tasks], list[str]],
+        num_train: int | None,
+        num_test: int,
+        seed: int = 0,
+    ) -> None:
+        if num_train is not None and num_train < 1:
+            raise ValueError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
+        if num_test < 1:
+            raise ValueError(f"num_test_tasks is {num_test}; expected at least 1")
+        self.split: Literal["fixed", "infinite", "none"] = "infinite" if num_train is None else "fixed"
+        self.num_train = num_train
+        self.num_test = num_test
+        self.seed = seed
+        self._draw, self._num_uniforms, self.bounds, self._describe = draw, num_uniforms, dict(bounds), describe
+        self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
+
+    def sample(self, num: int, generator: torch.Generator) -> Tasks:
+        """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes twice."""
+        if self._train is None or self.num_train is None:
+            return self._tasks(num, generator, odd=False)
+        rounds = -(-num // self.num_train)
+        order = torch.cat([torch.randperm(self.num_train, generator=generator) for _ in range(rounds)])[:num]
+        return map_tensors(lambda leaf: leaf[order], self._train)
+
+    def train_tasks(self) -> Tasks | None:
+        """The whole fixed training set, leaves [num_train, ...]; None if training draws from the prior."""
+        return self._train
+
+    def test_tasks(self, num: int | None = None) -> Tasks:
+        return self._tasks(self.num_test if num is None else num, _stream(self.seed, "test"), odd=True)
+
+    def is_held_out(self, tasks: Tasks) -> Tensor:
+        """[num] bool. With a fixed training set: not in it. Else: one of the first 1000 test tasks."""
+        if self._train is not None:
+            return ~_contained(tasks, self._train)
+        return _contained(tasks, self.test_tasks(max(1000, self.num_test)))
+
+    def describe(self, tasks: Tasks) -> list[str]:
+        return self._describe(tasks)
+
+    def check(self, tasks: Tasks, num: int) -> None:
+        """Raises ValueError unless these are `num` tasks of this family within the prior's range."""
+        check_tasks(tasks, num, type(self.test_tasks(1)), self.bounds)
+
+    def split_definition(self) -> dict[str, object]:
+        """JSON values that fix which tasks are for training and which for test."""
+        return {"kind": self.split, "num_train": self.num_train, "num_test": self.num_test, "seed": self.seed}
+
+    def _tasks(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
+        uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
+        cell = 2 * torch.floor(uniform[:, 0] * (_CELLS // 2)) + odd
+        uniform[:, 0] = (cell + 0.5) / _CELLS
+        return self._draw(uniform)
+
+
+class FewTasks(Generic[Tasks]):
+    """So few tasks that training and test have the same ones, in turn: task i of a list is number i modulo their count."""
+
+    def __init__(
+        self, tasks: Tasks, *, bounds: Mapping[str, tuple[float, float]], describe: Callable[[Tasks], list[str]]
+    ):
+        self.split: Literal["fixed", "infinite", "none"] = "none"
+        self._all, self.bounds, self._describe = tasks, dict(bounds), describe
+        self.num_test = pytree.tree_leaves(tasks)[0].shape[0]
+        self.num_train = self.num_test
+
+    def sample(self, num: int, generator: torch.Generator) -> Tasks:
+        """In turn, not at random: every meta-batch is balanced. The generator is not used."""
+        return self.test_tasks(num)
+
+    def train_tasks(self) -> Tasks | None:
+        return self._all
+
+    def test_tasks(self, num: int | None = None) -> Tasks:
+        order = torch.arange(self.num_test if num is None else num) % self.num_test
+        return map_tensors(lambda leaf: leaf[order], self._all)
+
+    def is_held_out(self, tasks: Tasks) -> Tensor:
+        return ~_contained(tasks, self._all)
+
+    def describe(self, tasks: Tasks) -> list[str]:
+        return self._describe(tasks)
+
+    def check(self, tasks: Tasks, num: int) -> None:
+        check_tasks(tasks, num, type(self._all), self.bounds)
+
+    def split_definition(self) -> dict[str, object]:
+        return {"kind": self.split, "num_train": self.num_train, "num_test": self.num_test}
+
+
+def check_tasks(tasks: object, num: int, kind: type, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raises ValueError unless `tasks` is a `kind` with leaves [num, ...] within `bounds`."""
+    if type(tasks) is not kind:
+        raise ValueError(f"tasks are {type(tasks).__name__}; this environment has {kind.__name__}")
+    for name, (low, high) in bounds.items():
+        value = getattr(tasks, name)
+        if value.shape[:1] != (num,):
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; expected one task for each of {num} worlds")
+        bad = ~((value >= low) & (value <= high))
+        if bool(bad.any()):
+            raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{low:g}, {high:g}]")
+
+
+def _contained(tasks: object, among: object) -> Tensor:
+    """[N] bool: which of N tasks are equal to one of `among`."""
+    rows, others = (
+        torch.cat(
+            [leaf.flatten(1) if leaf.ndim > 1 else leaf[:, None] for leaf in pytree.tree_leaves(value)], dim=1
+        ).cpu()
+        for value in (tasks, among)
+    )
+    return (rows[:, None] == others[None]).all(-1).any(1)
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
