@@ -99,5 +99,5 @@ def test_wrong_shapes_are_named():
         summary(torch.ones(2, 3, 4), seeded())
     with pytest.raises(ValueError, match=r"\(2, 1, 4\); expected \[N, K \+ 1, E\]"):
         adaptation_gain(torch.ones(2, 1, 4), seeded())
-    with pytest.raises(ValueError, match="confidence is 95"):
-        summary(torch.ones(2, 3), seeded(), confidence=95)
+    with pytest.raises(ValueError, match="confidence is 95.0"):
+        summary(torch.ones(2, 3), seeded(), confidence=95.0)
