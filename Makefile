@@ -9,8 +9,10 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: train test check slow venv clean
-.DEFAULT_GOAL := train
+.PHONY: help train test check slow venv clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 train: $(READY)
 	@$(BIN)/python scripts/train.py env=half_cheetah_vel algo=maml_ppo $(ARGS)

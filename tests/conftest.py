@@ -1,0 +1,61 @@
+"""What holds for the whole suite: shapes are checked, nothing is written into the source tree, and machines may differ.
+
+`gpu` tests are skipped without a CUDA device. `gl` tests are skipped without a GL library, naming the package to install;
+where CI is set, a missing library is a failure, so that it can't go unnoticed.
+"""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from ctypes.util import find_library
+from functools import cache
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Before the first import of our packages, MuJoCo and matplotlib. MuJoCo can't even be imported with a library that is missing.
+install_import_hook(["metarl", "envs"], "shape_checks.checked")
+os.environ.setdefault("MPLBACKEND", "Agg")
+if sys.platform == "linux" and find_library("EGL"):
+    os.environ.setdefault("MUJOCO_GL", "egl")
+
+GL_PACKAGES = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    if item.get_closest_marker("gl") and (problem := _gl_problem()):
+        reason = f"no GL library ({problem}): {GL_PACKAGES}"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs the tests in a folder of their own: gymnasium's environments, which some compare with, make MuJoCo write a log."""
+    with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
+        yield
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@cache
+def _gl_problem() -> str | None:
+    """Why one can't render here, None if one can."""
+    import mujoco
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), height=8, width=8).close()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -1,0 +1,107 @@
+"""Which part of the suite may import which. The tables are the architecture; every import statement is held to them.
+
+struct <- types <- core <- nn <- {rl, fewshot} <- run      rl and fewshot never import each other
+struct, rl.types <- envs                                   metarl never imports envs
+everything <- scripts                                      the only place with hydra and omegaconf
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+OUR_IMPORTS = {
+    "metarl/__init__.py": [],
+    "metarl/_scripts": [],
+    "metarl/errors.py": [],
+    "metarl/struct.py": [],
+    "metarl/types.py": ["metarl.struct"],
+    "metarl/core": ["metarl.struct", "metarl.types", "metarl.core"],
+    "metarl/nn": ["metarl.struct", "metarl.types", "metarl.core", "metarl.nn"],
+    "metarl/rl": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.core", "metarl.nn", "metarl.rl"],
+    "metarl/fewshot": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.core", "metarl.nn", "metarl.fewshot"],
+    "metarl/run": ["metarl"],
+    "envs": ["metarl.struct", "metarl.rl.types", "envs"],
+}
+"""What of our own code the files in a place may import; a name allows what is below it, too."""
+
+PLACES = {
+    "mujoco": ["envs/"],
+    "mujoco_warp": ["envs/"],
+    "warp": ["envs/"],
+    "hydra": ["scripts/"],
+    "omegaconf": ["scripts/"],
+    "tensorboard": ["metarl/run/"],
+    "torch.utils.tensorboard": ["metarl/run/"],
+    "tqdm": ["metarl/run/", "scripts/"],
+    "torch.distributed": ["metarl/run/distributed.py"],
+    "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/", "scripts/"],
+}
+"""The only places for a library that would otherwise spread."""
+
+FILES = sorted(
+    file.relative_to(ROOT).as_posix() for top in ("metarl", "envs", "scripts") for file in (ROOT / top).rglob("*.py")
+)
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every name imported anywhere in the source, in functions too: `from a import b` as a.b. Relative ones start with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{name.name}" for name in node.names)
+
+
+def is_below(name: str, parents: list[str], separator: str = ".") -> bool:
+    return any(name == parent or name.startswith(parent.rstrip(separator) + separator) for parent in parents)
+
+
+def violations(file: str, source: str) -> list[str]:
+    """The imports that the tables forbid in `file`."""
+    names = list(imports(source))
+    place = next((place for place in OUR_IMPORTS if is_below(file, [place], "/")), None)
+    ours = [name for name in names if is_below(name, ["metarl", "envs", "scripts"]) or name.startswith(".")]
+    wrong = [name for name in ours if place and not is_below(name, OUR_IMPORTS[place])]
+    for library, places in PLACES.items():
+        wrong += [name for name in names if is_below(name, [library]) and not is_below(file, places, "/")]
+    return wrong
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_imports_only_what_its_place_allows(file: str) -> None:
+    assert violations(file, (ROOT / file).read_text()) == []
+
+
+def test_every_part_of_metarl_is_in_the_table() -> None:
+    parts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "metarl").iterdir() if path.name != "__pycache__"}
+    assert parts <= set(OUR_IMPORTS), "say in OUR_IMPORTS what the new part may import"
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "wrong"),
+    [
+        ("metarl/core/adapt.py", "from metarl.rl import losses", ["metarl.rl.losses"]),
+        ("metarl/core/adapt.py", "def f():\n    import envs.sim.cpu", ["envs.sim.cpu"]),
+        ("metarl/rl/losses.py", "from metarl.fewshot.losses import accuracy", ["metarl.fewshot.losses.accuracy"]),
+        ("metarl/rl/losses.py", "from . import returns", ["..returns"]),
+        ("metarl/run/train.py", "import envs", ["envs"]),
+        ("metarl/run/train.py", "from torch import distributed", ["torch.distributed"]),
+        ("metarl/run/distributed.py", "from torch import distributed", []),
+        ("metarl/rl/collect.py", "import mujoco.batch", ["mujoco.batch"]),
+        ("metarl/run/train.py", "from omegaconf import DictConfig", ["omegaconf.DictConfig"]),
+        ("metarl/rl/collect.py", "from tqdm import tqdm", ["tqdm.tqdm"]),
+        (
+            "envs/point.py",
+            "from metarl.rl.types import Step\nfrom metarl.rl.returns import gae",
+            ["metarl.rl.returns.gae"],
+        ),
+        ("envs/point.py", "from metarl.structure import x", ["metarl.structure.x"]),
+        ("scripts/train.py", "import envs, hydra\nfrom metarl.run import train", []),
+    ],
+)
+def test_forbidden_imports_are_found(file: str, source: str, wrong: list[str]) -> None:
+    assert violations(file, source) == wrong
