@@ -17,6 +17,10 @@ def of(module: nn.Module) -> Params:
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
+def detached(params: Params) -> Params:
+    return {name: leaf.detach() for name, leaf in params.items()}
+
+
 def call(module: nn.Module, params: Params, *x: Any) -> Any:
     """What `module` computes with `params` in place of its own parameters. Differentiable in `params`."""
     return torch.func.functional_call(module, params, x)
@@ -51,7 +55,7 @@ def num_tasks(params: Params) -> int:
 
 def flatten(params: Params, num_batch_dims: int = 0) -> Tensor:
     """All entries as one vector [P], in the dict's order; with `num_batch_dims=1`, stacked ones as [N, P]."""
-    return torch.cat([leaf.flatten(num_batch_dims) for leaf in _as_rows(params, num_batch_dims)], dim=-1)
+    return torch.cat([rows(leaf, num_batch_dims) for leaf in params.values()], dim=-1)
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
@@ -102,6 +106,6 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all())), None)
 
 
-def _as_rows(params: Params, num_batch_dims: int) -> list[Tensor]:
-    # A parameter may be a scalar []: flatten() needs a dimension to keep.
-    return [leaf.unsqueeze(-1) if leaf.dim() == num_batch_dims else leaf for leaf in params.values()]
+def rows(leaf: Tensor, num_batch_dims: int) -> Tensor:
+    """All but the first `num_batch_dims` dimensions as one, also where there is none left (a scalar parameter)."""
+    return leaf.reshape(*leaf.shape[:num_batch_dims], -1)

@@ -1,7 +1,7 @@
-"""Policies: a network from observations to the parameters of an action distribution, and that distribution's functions.
+"""Policies: a network from observations to the parameters of an action distribution, and that distribution's maths.
 
-`forward` gives `Outputs`, a dict of tensors; sample, mode, log_prob, entropy and kl are functions of outputs alone and work
-for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N tasks.
+`forward` gives `Outputs`, a dict of tensors; sample, mode, log_prob, entropy and kl are functions of outputs alone and
+work for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N tasks.
 """
 
 import math
@@ -25,7 +25,7 @@ class Policy(Protocol):
     trunk: MLP
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        """The outputs under `params`, own or stacked over tasks; the same as `params.call(policy, params, obs)`, faster."""
+        """The outputs under `params`, one task's or stacked: what `params.call(policy, params, obs)` gives, faster."""
         ...
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
@@ -44,7 +44,7 @@ class Policy(Protocol):
 
 
 class GaussianPolicy(nn.Module):
-    """a ~ N(μ(s), diag σ²): the mean an MLP of the observation, log σ a parameter of its own that ignores it (as in MAML).
+    """a ~ N(μ(s), diag σ²): the mean an MLP of the observation, log σ a parameter that ignores it (as in MAML).
 
     Outputs: mean [..., A]; log_std [A], or [N, 1, A] with stacked parameters: it broadcasts against the mean.
 
@@ -98,7 +98,7 @@ class GaussianPolicy(nn.Module):
 
     @staticmethod
     def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
-        """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], the sum over the A action dimensions: [...]."""
+        """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], summed over action dimensions: [...]."""
         log_std = outputs["log_std"]
         z = (action - outputs["mean"]) * (-log_std).exp()
         return -0.5 * (z * z).sum(-1) - (log_std.sum(-1) + 0.5 * LOG_2PI * log_std.shape[-1])
@@ -120,7 +120,7 @@ class GaussianPolicy(nn.Module):
 
 
 class CategoricalPolicy(nn.Module):
-    """a ~ Categorical(softmax(logits(s))) over `num_actions` actions. Outputs: logits [..., num_actions]; actions int64 [...]."""
+    """a ~ Categorical(softmax(logits(s))). Outputs: logits [..., num_actions]; actions are int64 [...]."""
 
     def __init__(
         self,

@@ -61,10 +61,21 @@ class MLP(nn.Module):
 
 def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
     """The perceptron as a function of its (weight [o, i], bias [o]) pairs, or [N, o, i], [N, o] for x [N, ..., i]."""
-    phi = ACTIVATIONS[activation]
+    phi = ACTIVATIONS[activation] if torch.is_grad_enabled() else IN_PLACE[activation]
     for weight, bias in weights[:-1]:
         x = phi(affine(x, weight, bias))
     return affine(x, *weights[-1])
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """tanh in place, outside autograd. In float32 as 2 σ(2x) − 1: the same to 1.2e-7 absolute, 2–3 times faster on a
+    CPU, where torch's tanh costs more than the matrix product before it. Other types take torch's."""
+    if x.dtype is not torch.float32:
+        return x.tanh_()
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+IN_PLACE = {"tanh": tanh_, "relu": torch.relu_}
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

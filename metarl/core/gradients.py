@@ -1,0 +1,53 @@
+"""How the meta-gradient goes back through adaptation: through it, to first order, or implicitly at its fixed point."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from metarl.core import params as P
+from metarl.core.rules import Only
+from metarl.types import InnerRule, Params
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """iMAML (Rajeswaran et al. 2019, arXiv:1909.04630): adaptation is taken for the solution of the proximal problem
+
+        φ = argmin ℓ(φ) + ½ λ ‖φ − θ‖²,     dφ/dθ = (I + ∇²ℓ(φ) / λ)⁻¹      (their eq. 3 and 6)
+
+    The inner steps descend that objective, and conjugate gradient solves with the matrix. Exact only once the inner steps
+    have converged; memory doesn't grow with their number. The rule's own parameters get no gradient: the minimum doesn't
+    depend on the way there.
+    """
+
+    strength: float
+    """λ > 0: how hard φ is held to θ. The matrix must be positive definite, so λ > −(least eigenvalue of ∇²ℓ)."""
+    cg_iterations: int = 10
+    cg_tolerance: float = 1e-10
+    """On the squared norm of the residual."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.strength) and self.strength > 0):
+            raise ValueError(f"strength must be finite and positive, got {self.strength}")
+        if self.cg_iterations < 1:
+            raise ValueError(f"cg_iterations must be at least 1, got {self.cg_iterations}")
+
+
+Mode = Literal["through", "first_order"] | Implicit
+"""through: all derivatives (MAML). first_order: inner gradients count as constants (FOMAML). Implicit(...): iMAML."""
+
+
+def check_mode(mode: Mode, rule: InnerRule) -> None:
+    """Raises: ValueError unless `mode` is one and `rule` can be differentiated that way."""
+    if not (isinstance(mode, Implicit) or mode in ("through", "first_order")):
+        raise ValueError(f"unknown gradient mode {mode!r}, expected through, first_order or Implicit(...)")
+    if isinstance(mode, Implicit) and isinstance(rule, Only):
+        raise ValueError(f"the implicit mode needs a rule that adapts every parameter, got {rule}")
+
+
+def reptile_direction(params: Params, adapted: Params) -> Params:
+    """θ − mean over tasks of φ: what Reptile descends in place of a gradient (Nichol et al. 2018, arXiv:1803.02999, eq. 4).
+
+    Args: params: leaves [...]; adapted: leaves [N, ...]. Gradients don't flow through it.
+    """
+    return {name: leaf - adapted[name].detach().mean(0) for name, leaf in P.detached(params).items()}

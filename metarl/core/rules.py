@@ -1,0 +1,113 @@
+"""Inner rules: how parameters and their gradients become the updated parameters.
+
+All are elementwise, so that they take one task's leaves [...] and stacked ones [N, ...] alike; the rules' own learned
+parameters aren't stacked and broadcast over tasks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from metarl.types import InnerRule, Params
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """φ ← φ − lr · g (MAML; Finn et al. 2017, arXiv:1703.03400). `later_lr`, if given, is the rate after the first step."""
+
+    lr: float
+    later_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate("lr", self.lr)
+        if self.later_lr is not None:
+            _check_rate("later_lr", self.later_lr)
+
+    def init(self, params: Params) -> Params:
+        return {}
+
+    def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
+        lr = self.lr if step == 0 or self.later_lr is None else self.later_lr
+        return {name: leaf - lr * grads[name] for name, leaf in params.items()}
+
+
+@dataclass(frozen=True)
+class LearnedRates:
+    """φ ← φ − α ∘ g with one learned rate per entry (Meta-SGD; Li et al. 2017, arXiv:1707.09835), all `lr` at first."""
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        _check_rate("lr", self.lr)
+
+    def init(self, params: Params) -> Params:
+        return {name: torch.full_like(leaf, self.lr) for name, leaf in params.items()}
+
+    def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
+        return {name: leaf - rule_params[name] * grads[name] for name, leaf in params.items()}
+
+
+@dataclass(frozen=True)
+class PerStepRates:
+    """φ ← φ − α_{k, tensor} g: a learned rate per step and tensor (MAML++; Antoniou et al. 2019, arXiv:1810.09502).
+
+    Steps past the `num_steps` trained ones keep the last rate.
+    """
+
+    lr: float
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        _check_rate("lr", self.lr)
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+
+    def init(self, params: Params) -> Params:
+        return {name: leaf.new_full((self.num_steps,), self.lr) for name, leaf in params.items()}
+
+    def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
+        k = min(step, self.num_steps - 1)
+        return {name: leaf - rule_params[name][k] * grads[name] for name, leaf in params.items()}
+
+
+@dataclass(frozen=True)
+class Only:
+    """Applies `rule` to the parameters under one of `prefixes` and leaves the others: the last layer alone is ANIL
+    (Raghu et al. 2020, arXiv:1909.09157), a context vector alone is CAVIA (Zintgraf et al. 2019, arXiv:1810.03642).
+
+    A prefix is a whole name or a module path: `layers.1` covers layers.1.weight but not layers.10.weight.
+
+    Raises: ValueError for a prefix that covers no parameter, with the names there are.
+    """
+
+    rule: InnerRule
+    prefixes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prefixes, str) or not self.prefixes:
+            raise ValueError(f"prefixes must be a non-empty sequence of names, got {self.prefixes!r}")
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+
+    def init(self, params: Params) -> Params:
+        return self.rule.init(self._chosen(params))
+
+    def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
+        chosen = self._chosen(params)
+        updated = self.rule(chosen, {name: grads[name] for name in chosen}, rule_params, step)
+        return {name: updated.get(name, leaf) for name, leaf in params.items()}
+
+    def _chosen(self, params: Params) -> Params:
+        for prefix in self.prefixes:
+            if not any(_is_under(name, prefix) for name in params):
+                raise ValueError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
+        return {name: leaf for name, leaf in params.items() if any(_is_under(name, p) for p in self.prefixes)}
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix.removesuffix(".") + ".")
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not (math.isfinite(rate) and rate >= 0):
+        raise ValueError(f"{name} must be finite and at least 0, got {rate}")

@@ -1,0 +1,211 @@
+"""First and second derivatives of losses of an MLP policy, written out with batched matrix products.
+
+Only what lies after the trunk's output z (the head, the loss: tensors of [n, B, A]) is left to autograd. The products with
+the Hessian are Pearlmutter's R-operator (1994, "Fast exact multiplication by the Hessian"): with h₀ = x, a_l = W_l h_{l−1} +
+b_l, h_l = φ(a_l), δ_l = ∂ℓ/∂a_l and the direction V_l, c_l,
+
+    R a_l = V_l h_{l−1} + W_l R h_{l−1} + c_l             R h_l = φ'(a_l) R a_l
+    R e_l = W_{l+1}ᵀ R δ_{l+1} + V_{l+1}ᵀ δ_{l+1}         R δ_l = φ'(a_l) R e_l + φ''(a_l) e_l R a_l
+    R ∂ℓ/∂W_l = R δ_l h_{l−1}ᵀ + δ_l (R h_{l−1})ᵀ         R ∂ℓ/∂b_l = R δ_l
+
+The activations and the δ of a point are computed once and serve every product.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core.linearize import (
+    Differentiate,
+    DifferentiatedLoss,
+    OutputLoss,
+    Outputs,
+    differentiate_by_autograd,
+    grads,
+)
+from metarl.nn.mlp import IN_PLACE, MLP, Activation
+from metarl.types import Batch, Params
+
+TRUNK = "trunk."
+
+
+def differentiator(
+    policy: nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor] | None = None
+) -> Differentiate:
+    """The derivatives of `loss` of `policy`'s outputs: written out if it is a head on an MLP, else by autograd.
+
+    Args:
+      loss: (outputs, batch) -> [n].
+      inputs: takes the observations [n, ..., O] from a batch; `batch.obs` if None.
+    Returns: (params [n, ...], batch) -> DifferentiatedLoss.
+    """
+    inputs = inputs or _obs
+    if not isinstance(getattr(policy, "trunk", None), MLP) or not hasattr(policy, "head"):
+        return differentiate_by_autograd(policy, loss, inputs)
+    return lambda params, batch: _MLPLoss(_Trunk(policy, params, inputs(batch)), loss, batch)
+
+
+def _obs(batch: Any) -> Tensor:
+    return batch.obs
+
+
+class _Trunk:
+    """The forward pass of n tasks at one point, and its linear maps. Rows B are all dimensions between task and feature."""
+
+    def __init__(self, policy: Any, params: Params, obs: Tensor):
+        self.head = policy.head
+        self.names = [f"{TRUNK}layers.{i}." for i in range(len(policy.trunk.layers))]
+        self.head_params = {name: leaf for name, leaf in params.items() if not name.startswith(TRUNK)}
+        self.param_names = list(params)
+        self.activation: Activation = policy.trunk.activation
+        self.weights = [params[name + "weight"] for name in self.names]
+        self.shape = obs.shape[:-1]
+        with torch.no_grad():
+            self.hidden = [obs.detach().reshape(obs.shape[0], -1, obs.shape[-1])]  # h₀ … h_{L−1}, [n, B, ·] each
+            for name, weight in zip(self.names[:-1], self.weights[:-1], strict=True):
+                a = _product(self.hidden[-1], weight, bias=params[name + "bias"])
+                self.hidden.append(IN_PLACE[self.activation](a))
+            z = _product(self.hidden[-1], self.weights[-1], bias=params[self.names[-1] + "bias"])
+        self.output = z.reshape(*self.shape, z.shape[-1])
+
+    @torch.no_grad()
+    def push(self, v: Params) -> tuple[Tensor, list[Tensor]]:
+        """R z of the output [n, ..., A], and R a_l of the hidden layers."""
+        moved: list[Tensor] = []
+        r_h = None
+        for layer, name in enumerate(self.names):
+            r_a = _product(self.hidden[layer], v[name + "weight"], bias=v[name + "bias"])
+            if r_h is not None:
+                r_a.baddbmm_(r_h, self.weights[layer].transpose(1, 2))
+            if layer + 1 < len(self.names):
+                moved.append(r_a)
+                r_h = _slope_times(r_a, self.hidden[layer + 1], self.activation)
+        return r_a.reshape(self.output.shape), moved
+
+    @torch.no_grad()
+    def pull(self, u: Tensor) -> tuple[Params, list[Tensor]]:
+        """The transpose of `push`: from ∂ℓ/∂z to the gradient of weights and biases, and the δ of all layers."""
+        delta = u.reshape(u.shape[0], -1, u.shape[-1])
+        deltas, gradient = [delta], {}
+        for layer in reversed(range(len(self.names))):
+            gradient[self.names[layer] + "weight"] = torch.bmm(delta.transpose(1, 2), self.hidden[layer])
+            gradient[self.names[layer] + "bias"] = delta.sum(1)
+            if layer > 0:
+                e = torch.bmm(delta, self.weights[layer])
+                delta = _slope_times(e, self.hidden[layer], self.activation, out=e)
+                deltas.insert(0, delta)
+        return gradient, deltas
+
+    @torch.no_grad()
+    def pull_moved(self, v: Params, r_u: Tensor, moved: list[Tensor], deltas: list[Tensor]) -> Params:
+        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, the R a_l of `push` and the δ of `pull`."""
+        r_delta = r_u.reshape(r_u.shape[0], -1, r_u.shape[-1])
+        product = {}
+        for layer in reversed(range(len(self.names))):
+            of_weight = torch.bmm(r_delta.transpose(1, 2), self.hidden[layer])
+            product[self.names[layer] + "bias"] = r_delta.sum(1)
+            if layer > 0:
+                h, r_a = self.hidden[layer], moved[layer - 1]
+                r_h = _slope_times(r_a, h, self.activation)
+                of_weight.baddbmm_(deltas[layer].transpose(1, 2), r_h)
+                r_e = torch.bmm(r_delta, self.weights[layer])
+                r_e.baddbmm_(deltas[layer], v[self.names[layer] + "weight"])
+                r_delta = _slope_times(r_e, h, self.activation, out=r_e)
+                _add_bend(r_delta, h, deltas[layer - 1], r_a, self.activation)
+            product[self.names[layer] + "weight"] = of_weight
+        return product
+
+
+class _MLPLoss:
+    """`DifferentiatedLoss` of a head and a loss on a trunk's forward pass."""
+
+    def __init__(self, trunk: _Trunk, loss: OutputLoss, batch: Batch):
+        self._trunk, self._loss, self._batch = trunk, loss, batch
+        self._leaves = [leaf.detach().requires_grad_() for leaf in (trunk.output, *trunk.head_params.values())]
+        with torch.enable_grad():
+            head_params = dict(zip(trunk.head_params, self._leaves[1:], strict=True))
+            self._graph: Outputs = trunk.head(head_params, self._leaves[0])
+            value = loss(self._graph, batch)
+            self._slopes = grads([value.sum()], self._leaves, create_graph=True)
+        self.value = value.detach()
+        self.outputs = {name: leaf.detach() for name, leaf in self._graph.items()}
+        self._deltas: list[Tensor] | None = None
+        self._gradient: Params | None = None
+
+    @property
+    def gradient(self) -> Params:
+        if self._gradient is None:
+            slopes = [slope.detach() for slope in self._slopes]
+            of_trunk, self._deltas = self._trunk.pull(slopes[0])
+            self._gradient = self._ordered(of_trunk, slopes[1:])
+        return self._gradient
+
+    def hessian_product(self, v: Params) -> Params:
+        _ = self.gradient
+        assert self._deltas is not None
+        r_z, moved = self._trunk.push(v)
+        curved = grads(self._slopes, self._leaves, [r_z, *self._head_values(v)])
+        of_trunk = self._trunk.pull_moved(v, curved[0], moved, self._deltas)
+        return self._ordered(of_trunk, curved[1:])
+
+    def gauss_newton_product(self, v: Params) -> Params:
+        leaves, slopes = self._at_outputs
+        u = grads(slopes, leaves, list(self.jvp(v).values()))
+        return self.vjp(dict(zip(self.outputs, u, strict=True)))
+
+    def jvp(self, v: Params) -> Outputs:
+        r_z, _ = self._trunk.push(v)
+        duals, pulled = self._head_transpose
+        return dict(zip(self.outputs, grads(pulled, duals, [r_z, *self._head_values(v)]), strict=True))
+
+    def vjp(self, u: Outputs) -> Params:
+        pulled = grads(list(self._graph.values()), self._leaves, [u[name] for name in self.outputs])
+        of_trunk, _ = self._trunk.pull(pulled[0])
+        return self._ordered(of_trunk, pulled[1:])
+
+    def of(self, loss: OutputLoss, batch: Batch) -> DifferentiatedLoss:
+        return _MLPLoss(self._trunk, loss, batch)
+
+    @cached_property
+    def _at_outputs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Outputs f as leaves, and ∂ℓ/∂f as functions of them: apart from the head, whose bend isn't Gauss–Newton's."""
+        with torch.enable_grad():
+            leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.outputs.items()}
+            value = self._loss(leaves, self._batch).sum()
+            return list(leaves.values()), grads([value], list(leaves.values()), create_graph=True)
+
+    @cached_property
+    def _head_transpose(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Duals of the outputs and the head's vjp, linear in them: its derivative by the duals is the head's jvp."""
+        with torch.enable_grad():
+            duals = [torch.zeros_like(leaf, requires_grad=True) for leaf in self._graph.values()]
+            return duals, grads(list(self._graph.values()), self._leaves, duals, create_graph=True)
+
+    def _head_values(self, v: Params) -> list[Tensor]:
+        return [v[name] for name in self._trunk.head_params]
+
+    def _ordered(self, of_trunk: Params, of_head: list[Tensor]) -> Params:
+        merged = of_trunk | dict(zip(self._trunk.head_params, of_head, strict=True))
+        return {name: merged[name] for name in self._trunk.param_names}
+
+
+def _product(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W h + b for every row: [n, B, i], [n, o, i], [n, o] -> [n, B, o]."""
+    return torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
+
+
+def _slope_times(e: Tensor, h: Tensor, activation: Activation, out: Tensor | None = None) -> Tensor:
+    """φ'(a) e, with φ' from h = φ(a): 1 − h² for tanh, [h > 0] for relu. One fused kernel each."""
+    out = torch.empty_like(e) if out is None else out
+    if activation == "tanh":
+        return torch.ops.aten.tanh_backward.grad_input(e, h, grad_input=out)
+    return torch.ops.aten.threshold_backward.grad_input(e, h, 0, grad_input=out)
+
+
+def _add_bend(r_delta: Tensor, h: Tensor, delta: Tensor, r_a: Tensor, activation: Activation) -> None:
+    """Adds φ''(a) e R a in place; for tanh φ'' = −2 h φ' and δ = φ' e, so it is −2 h δ R a; for relu it is zero."""
+    if activation == "tanh":
+        r_delta.addcmul_(delta * h, r_a, value=-2)

@@ -1,0 +1,168 @@
+"""The written-out derivatives and the linearised adaptation against autograd through everything, in float64."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.adapt import adapt
+from metarl.core.gradients import Implicit
+from metarl.core.linearize import adapt_tasks, differentiate_by_autograd, linearize_adaptation
+from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
+from metarl.nn.mlp_derivatives import differentiator
+from metarl.struct import map_tensors, struct
+
+NUM_TASKS, ROWS, OBS, ACTIONS = 3, 7, 4, 2
+# Sums of a few hundred products in float64: two ways of adding them up differ by some 1e-15 of the result.
+TIGHT = {"rtol": 1e-12, "atol": 1e-14}
+
+RULES = {
+    "sgd": Sgd(0.3),
+    "sgd, other later rate": Sgd(0.3, later_lr=0.1),
+    "learned rates": LearnedRates(0.2),
+    "per-step rates": PerStepRates(0.25, 2),
+    "only the last layer": Only(Sgd(0.3), ("trunk.layers.2",)),
+    "only the last layer, learned rates": Only(LearnedRates(0.3), ("trunk.layers.2", "log_std")),
+}
+
+
+@struct
+class Data:
+    obs: Tensor
+    action: Tensor
+    advantage: Tensor
+
+
+def gaussian(activation="tanh"):
+    generator = torch.Generator().manual_seed(3)
+    policy = GaussianPolicy(OBS, ACTIONS, (6, 5), activation=activation, init_std=0.7, generator=generator)
+    return perturbed(policy.double(), generator)
+
+
+def categorical(activation="tanh"):
+    generator = torch.Generator().manual_seed(4)
+    policy = CategoricalPolicy(OBS, ACTIONS, (6, 5), activation=activation, generator=generator)
+    return perturbed(policy.double(), generator)
+
+
+def perturbed(policy, generator):
+    """With biases and log-stds that aren't all alike."""
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return policy
+
+
+def data_for(policy, seed, num_tasks=NUM_TASKS):
+    generator = torch.Generator().manual_seed(seed)
+    obs = torch.randn(num_tasks, ROWS, OBS, generator=generator, dtype=torch.float64)
+    stacked = P.expand(P.of(policy), num_tasks)
+    action = policy.sample(policy.with_params(stacked, obs), generator)
+    return Data(
+        obs=obs, action=action, advantage=torch.randn(num_tasks, ROWS, generator=generator, dtype=torch.float64)
+    )
+
+
+def surrogate(policy):
+    """A loss that bends: ratio times advantage plus entropy, [n]. Small, so that λ = 2 keeps I + ∇²ℓ/λ positive."""
+
+    def loss(outputs, batch):
+        log_prob = policy.log_prob(outputs, batch.action)
+        ratio = (log_prob - log_prob.detach().mean(-1, keepdim=True)).exp()
+        return 0.1 * (-ratio * batch.advantage).mean(-1) - 0.01 * policy.entropy(outputs).mean(-1)
+
+    return loss
+
+
+def one_task(policy, loss):
+    """The same loss as (params, one task's batch) -> [], by plain functional calls."""
+
+    def of_one(params, batch):
+        batch = map_tensors(lambda leaf: leaf.unsqueeze(0), batch)
+        return loss(policy_outputs(policy, params, batch.obs), batch)[0]
+
+    return of_one
+
+
+def policy_outputs(policy, params, obs):
+    return {k: v if v.dim() == 3 else v.reshape(1, 1, -1) for k, v in P.call(policy, params, obs).items()}
+
+
+def random_like(params, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for name, leaf in params.items()}
+
+
+def assert_same(a, b, **tolerances):
+    assert list(a) == list(b)
+    for name in a:
+        torch.testing.assert_close(
+            a[name], b[name], msg=lambda text, name=name: f"{name}: {text}", **(tolerances or TIGHT)
+        )
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("make", [gaussian, categorical])
+def test_written_out_derivatives_equal_double_backward(make, activation):
+    policy = make(activation)
+    batch = data_for(policy, 1)
+    params = P.add(P.expand(P.of(policy), NUM_TASKS), random_like(P.expand(P.of(policy), NUM_TASKS), 5), 0.1)
+    loss = surrogate(policy)
+    fast = differentiator(policy, loss)(params, batch)
+    slow = differentiate_by_autograd(policy, loss, lambda batch: batch.obs)(params, batch)
+    v = random_like(params, 6)
+    torch.testing.assert_close(fast.value, slow.value, **TIGHT)
+    assert_same(fast.gradient, slow.gradient)
+    assert_same(fast.hessian_product(v), slow.hessian_product(v))
+    assert_same(fast.gauss_newton_product(v), slow.gauss_newton_product(v))
+    pushed = slow.jvp(v)
+    for name, leaf in fast.jvp(v).items():
+        torch.testing.assert_close(leaf.expand_as(fast.outputs[name]), pushed[name].reshape(leaf.shape), **TIGHT)
+
+
+@pytest.mark.parametrize("mode", ["through", "first_order", Implicit(2.0, cg_iterations=25, cg_tolerance=0.0)], ids=str)
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, mode):
+    if isinstance(mode, Implicit) and isinstance(rule, Only):
+        pytest.skip("refused, see test_rules.py")
+    policy = gaussian()
+    params, loss = P.of(policy), surrogate(policy)
+    rule_params = rule.init(params)
+    support = tuple(data_for(policy, 10 + k) for k in range(num_steps))
+    linear = linearize_adaptation(differentiator(policy, loss), params, support, rule, rule_params, mode)
+    inner = one_task(policy, loss)
+
+    def adapted_of(params, rule_params):
+        each = [
+            adapt(inner, params, map_tensors(lambda leaf, i=i: leaf[i], support), rule, rule_params, mode)
+            for i in range(NUM_TASKS)
+        ]
+        return P.stack(each)
+
+    leaves = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}
+    rule_leaves = {name: leaf.clone().requires_grad_() for name, leaf in rule_params.items()}
+    adapted = adapted_of(leaves, rule_leaves)
+    assert_same(linear.adapted, P.detached(adapted))
+    assert_same(adapt_tasks(differentiator(policy, loss), params, support, rule, rule_params, mode), linear.adapted)
+
+    u, v, rule_v = random_like(adapted, 1), random_like(params, 2), random_like(rule_params, 3)
+    inputs = [*leaves.values(), *rule_leaves.values()]
+    expected = torch.autograd.grad(P.dot(adapted, u), inputs, allow_unused=True)
+    expected = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, expected, strict=True)]
+    pulled, rule_pulled = linear.pullback(u)
+    # CG ends at a residual near 1e-15, twice (each way adds up in another order): 1e-10 is safely above it.
+    tolerances = {"rtol": 1e-10, "atol": 1e-12} if isinstance(mode, Implicit) else TIGHT
+    assert_same(
+        {**pulled, **{f"rule {k}": g for k, g in rule_pulled.items()}},
+        dict(zip([*pulled, *(f"rule {k}" for k in rule_pulled)], expected, strict=True)),
+        **tolerances,
+    )
+
+    pushed = linear.pushforward(v, rule_v)
+    torch.testing.assert_close(P.dot(u, pushed), P.dot(pulled, v) + dot_or_zero(rule_pulled, rule_v), **tolerances)
+
+
+def dot_or_zero(a, b):
+    return P.dot(a, b) if a else torch.zeros((), dtype=torch.float64)
