@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,13 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+@contextmanager
+def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """A plain progress bar for shorter work; yields what to call after each of the `total` parts."""
+    with tqdm(total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False) as bar:
+        yield lambda *_: bar.update() and None
 
 
 def human(number: float) -> str:

@@ -1,0 +1,96 @@
+"""What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and checks of their settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.nn.heads import Outputs, Policy
+from metarl.rl.batches import PolicyBatch
+from metarl.rl.gather import Rollouts
+from metarl.struct import struct
+from metarl.types import InnerRule, Metrics, Params
+
+
+@struct
+class MetaParams:
+    """What the outer update changes. The tensors stay the same objects for a learner's whole life; they are written in place."""
+
+    policy: Params  # θ, sharing memory with the policy module
+    rule: Params  # learned rates; {} for plain SGD
+
+    @property
+    def joined(self) -> Params:
+        """Both in one dict, for optimizers that take a vector."""
+        return join(self.policy, self.rule)
+
+    def assign(self, joined: Mapping[str, Tensor]) -> None:
+        """Writes values of the names of `joined` in place. Raises: ValueError if names or shapes differ."""
+        mine = self.joined
+        if set(mine) != set(joined):
+            raise ValueError(f"parameters {sorted(joined)} don't fit this learner's {sorted(mine)}")
+        for name, tensor in mine.items():
+            if tensor.shape != joined[name].shape:
+                raise ValueError(f"{name} has shape {tuple(joined[name].shape)}, expected {tuple(tensor.shape)}")
+            tensor.detach().copy_(joined[name])
+
+
+@struct
+class WithOld:
+    """A batch of a policy and that policy's outputs on its observations."""
+
+    batch: PolicyBatch
+    old: Outputs
+
+    @property
+    def obs(self) -> Tensor:
+        return self.batch.obs
+
+
+def meta_params(policy: Policy, rule: InnerRule) -> MetaParams:
+    of_policy = P.of(policy)
+    return MetaParams(policy=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()})
+
+
+def join(policy: Params, rule: Params) -> Params:
+    return {f"policy.{name}": leaf for name, leaf in policy.items()} | {f"rule.{name}": leaf for name, leaf in rule.items()}
+
+
+def split(joined: Params) -> tuple[Params, Params]:
+    """The inverse of `join`: (policy, rule)."""
+
+    def part(prefix: str) -> Params:
+        return {name.removeprefix(prefix): leaf for name, leaf in joined.items() if name.startswith(prefix)}
+
+    return part("policy."), part("rule.")
+
+
+def rollout_metrics(rollouts: Rollouts) -> Metrics:
+    """Mean returns over all episodes of the meta-batch before the first and after the last inner step, and counts."""
+    before, after = rollouts.support[0].returns.mean().item(), rollouts.query.returns.mean().item()
+    diverged = sum(int(t.diverged.any(-1).sum()) for t in (*rollouts.support, rollouts.query))
+    return {
+        "env_steps": rollouts.num_steps,
+        "return_before": before,
+        "return_after": after,
+        "adaptation_gain": after - before,
+        "diverged_episodes": diverged,
+    }
+
+
+def check_positive(values: Mapping[str, float | None]) -> None:
+    """Raises: ValueError naming the first value that isn't above 0; None passes."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} {value}: expected a number above 0")
+
+
+def check_mode(gradient_mode: str) -> None:
+    if gradient_mode not in ("through", "first_order"):
+        raise ValueError(f"gradient_mode {gradient_mode!r}: expected one of through, first_order")
+
+
+def as_state(params: MetaParams, **more: Any) -> dict[str, Any]:
+    """A learner's state_dict: the meta-parameters and what else it must remember."""
+    return {"params": {name: leaf.detach() for name, leaf in params.joined.items()}, **more}

@@ -1,0 +1,166 @@
+"""How a gradient learner meets new tasks: stacked policy parameters, one inner step on the trajectories of each update."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.core.linearize import Differentiate, OutputLoss
+from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.nn.heads import Outputs, Policy
+from metarl.nn.mlp_derivatives import differentiator
+from metarl.rl.batches import PolicyBatch, policy_batch
+from metarl.rl.losses import dice, lvc, reinforce
+from metarl.rl.types import Step, Trajectories
+from metarl.struct import map_tensors, struct
+from metarl.types import InnerRule, Params
+
+T = TypeVar("T")
+
+INNER_LOSSES = ("lvc", "reinforce", "dice")
+INNER_RULES = ("sgd", "learned_rates", "per_step_rates")
+
+
+@struct
+class Adapted:
+    params: Params  # [N, ...]
+    num_updates: int
+
+
+@struct
+class InnerUpdate:
+    """One inner step: how trajectories become a batch, which loss it lowers, and by which rule."""
+
+    rule: InnerRule
+    differentiate: Differentiate
+    discount: float
+    gae_lambda: float
+    chunk: int
+
+    def batch(self, trajectories: Trajectories) -> PolicyBatch:
+        return policy_batch(trajectories, discount=self.discount, gae_lambda=self.gae_lambda)
+
+    def __call__(self, params: Params, rule_params: Params, batch: PolicyBatch, step: int) -> Params:
+        """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task sees another's data."""
+        pieces = []
+        for chosen in chunks(P.num_tasks(params), self.chunk):
+            before = P.task(params, chosen)
+            gradient = self.differentiate(before, take(batch, chosen)).gradient
+            with torch.no_grad():
+                pieces.append(self.rule(before, gradient, rule_params, step))
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
+
+
+class GradientAdapter:
+    """Meets metarl.rl.types.RLAdapter. Shares memory with the parameters it was given: it adapts from where they are now."""
+
+    def __init__(self, policy: Policy, params: Params, rule_params: Params, inner_update: InnerUpdate) -> None:
+        self._policy, self._params, self._rule_params, self._inner_update = policy, params, rule_params, inner_update
+
+    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Adapted:
+        return Adapted(params=P.expand(self._params, num_tasks), num_updates=0)
+
+    @torch.no_grad()
+    def act(self, state: Adapted, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        rows = obs.unflatten(0, (P.num_tasks(state.params), -1))  # [W, O] -> [N, E, O]
+        outputs = self._policy.with_params(state.params, rows)
+        action = self._policy.mode(outputs) if generator is None else self._policy.sample(outputs, generator)
+        return action.flatten(0, 1), self._policy.log_prob(outputs, action).flatten()
+
+    def observe(self, state: Adapted, obs: Tensor, action: Tensor, step: Step) -> Adapted:
+        return state
+
+    def update(self, state: Adapted, data: Trajectories) -> Adapted:
+        batch = self._inner_update.batch(data)
+        adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
+        return Adapted(params=adapted, num_updates=state.num_updates + 1)
+
+
+def inner_update(
+    policy: Policy,
+    *,
+    inner_rule: str,
+    inner_lr: float,
+    inner_lr_decay: float,
+    num_inner_steps: int,
+    adapt_only: Sequence[str] | None,
+    inner_loss: str,
+    horizon: int,
+    discount: float,
+    gae_lambda: float,
+    chunk: int,
+) -> InnerUpdate:
+    """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a number out of range."""
+    if num_inner_steps < 1:
+        raise ValueError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
+    if chunk < 1:
+        raise ValueError(f"chunk {chunk}: expected 1 task or more")
+    if not inner_lr > 0:
+        raise ValueError(f"inner_lr {inner_lr}: expected a positive number")
+    for name, value in (("discount", discount), ("gae_lambda", gae_lambda), ("inner_lr_decay", inner_lr_decay)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} {value}: expected a number from 0 to 1")
+    return InnerUpdate(
+        rule=_rule(inner_rule, inner_lr, inner_lr_decay, num_inner_steps, adapt_only),
+        differentiate=differentiator(policy, policy_loss(inner_loss, policy, horizon)),
+        discount=discount,
+        gae_lambda=gae_lambda,
+        chunk=chunk,
+    )
+
+
+def policy_loss(name: str, policy: Policy, horizon: int) -> OutputLoss:
+    """The inner loss of this name as a function of the policy's outputs and a PolicyBatch: [n].
+
+    Raises: ValueError for an unknown name.
+    """
+
+    def reinforce_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+        return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
+
+    def lvc_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+        return lvc(policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask)
+
+    def dice_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+        per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
+        return dice(*(x.unflatten(-1, (-1, horizon)) for x in per_step))
+
+    losses: dict[str, Callable[[Outputs, PolicyBatch], Tensor]] = {
+        "lvc": lvc_loss,
+        "reinforce": reinforce_loss,
+        "dice": dice_loss,
+    }
+    return losses[_known("inner_loss", name, INNER_LOSSES)]
+
+
+def chunks(num_tasks: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` tasks."""
+    for start in range(0, num_tasks, size):
+        yield slice(start, min(start + size, num_tasks))
+
+
+def take(batch: T, chosen: slice) -> T:
+    """Some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
+    return map_tensors(lambda x: x[chosen], batch)
+
+
+def _rule(
+    name: str, lr: float, decay: float, num_inner_steps: int, adapt_only: Sequence[str] | None
+) -> InnerRule:
+    _known("inner_rule", name, INNER_RULES)
+    if name != "sgd" and decay != 1:
+        raise ValueError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
+    rules: dict[str, Callable[[], InnerRule]] = {
+        "sgd": lambda: Sgd(lr, lr * decay),
+        "learned_rates": lambda: LearnedRates(lr),
+        "per_step_rates": lambda: PerStepRates(lr, num_inner_steps),
+    }
+    return rules[name]() if adapt_only is None else Only(rules[name](), tuple(adapt_only))
+
+
+def _known(key: str, name: str, allowed: Sequence[str]) -> str:
+    if name not in allowed:
+        raise ValueError(f"{key} {name!r}: expected one of {', '.join(allowed)}")
+    return name

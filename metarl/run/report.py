@@ -1,0 +1,137 @@
+"""The evaluation of a trained learner as a user reads it: evaluation.json, a table, a picture."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError
+from metarl.rl.collect import Streams
+from metarl.rl.evaluate import adaptation_curve, assert_held_out, constant_action_returns
+from metarl.rl.statistics import adaptation_gain, summary
+from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
+from metarl.run.checkpoint import write_atomically
+from metarl.run.logging import counted
+from metarl.run.plots import adaptation_curve_png
+from metarl.struct import struct
+
+
+@struct
+class Evaluation:
+    report: dict[str, Any]  # what evaluation.json holds
+    tasks: Any  # the held-out tasks, leaves [N, ...]
+    states: list[Any]  # the adapter's state before and after each update
+
+
+def evaluate(
+    adapter: RLAdapter[Any],
+    env: BatchedEnv,
+    *,
+    random_adapter: RLAdapter[Any],
+    num_tasks: int,
+    num_updates: int,
+    streams: Streams,
+    device: torch.device,
+) -> Evaluation:
+    """Adapts to held-out tasks, and beside it a random initialisation in the same way, and stands still.
+
+    Args:
+      env: num_tasks * E worlds.
+      streams: the random streams of the evaluation; they decide the intervals' resamples, too.
+    Raises: ValueError if training could have seen one of the tasks.
+    """
+    distribution: TaskDistribution = env.tasks
+    tasks = distribution.test_tasks(num_tasks)
+    assert_held_out(distribution, tasks)
+    with counted("evaluating", 2 * (num_updates + 1)) as advance:
+        sizes = {"num_tasks": num_tasks, "num_updates": num_updates, "device": device, "on_update": advance}
+        curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
+        random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
+    rows = {"random_initialisation": _per_update(random_curve.returns, streams.tasks)}
+    still = env.stand_still_action()
+    if still is not None:
+        returns = constant_action_returns(env, tasks, still, streams.reset, num_tasks=num_tasks)
+        rows["stand_still"] = summary(returns, streams.tasks)
+    descriptions = distribution.describe(tasks)
+    report = {
+        "env": env.spec.name,
+        "family": env.spec.family,
+        "variant": env.spec.variant,
+        "spec_hash": env.spec.spec_hash,
+        "split": distribution.split,
+        "num_tasks": num_tasks,
+        "episodes_per_task": env.num_worlds // num_tasks,
+        "num_updates": num_updates,
+        "returns": _per_update(curve.returns, streams.tasks),
+        **rows,
+        "diverged_episodes": curve.diverged,
+        "env_steps": curve.env_steps,
+        "tasks": [
+            {"task": text, "returns": returns.mean(-1).tolist()}
+            for text, returns in zip(descriptions, curve.returns, strict=True)
+        ],
+    }
+    if num_updates > 0:
+        report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
+    if distribution.split == "none":
+        report["returns_by_task"] = _by_task(descriptions, curve.returns, streams.tasks)
+    return Evaluation(report=report, tasks=tasks, states=curve.states)
+
+
+def write(folder: Path, report: Mapping[str, Any]) -> None:
+    """Writes evaluation.json and adaptation_curve.png. Raises: UserError if the folder can't be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(report, indent=2)
+        write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
+        _plot(folder / "adaptation_curve.png", report)
+    except OSError as error:
+        raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The report as text for the console."""
+    lines = [
+        f"{report['env']} (variant {report['variant']}, spec {report['spec_hash']}), "
+        f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
+        if report["split"] != "none"
+        else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
+        f"{'return after':>24}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
+    ]
+    lines += [_row(f"{row['update']} updates", row) for row in report["returns"]]
+    lines += [_row(f"random init, {row['update']} upd.", row) for row in report["random_initialisation"]]
+    if "stand_still" in report:
+        lines.append(_row("standing still", report["stand_still"]))
+    for name, rows in report.get("returns_by_task", {}).items():
+        lines += [_row(f"{name}, {row['update']} upd.", row) for row in rows]
+    if "adaptation_gain" in report:
+        lines.append(_row("gain of 1 update", report["adaptation_gain"]))
+    if report["diverged_episodes"]:
+        lines.append(f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are")
+    return "\n".join(lines)
+
+
+def _row(name: str, row: Mapping[str, float]) -> str:
+    return f"{name:>24}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+
+
+def _per_update(returns: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
+    """returns [N, K + 1, E] -> one summary per update."""
+    return [{"update": k, **summary(returns[:, k], generator)} for k in range(returns.shape[1])]
+
+
+def _by_task(descriptions: list[str], returns: Tensor, generator: torch.Generator) -> dict[str, list[dict[str, float]]]:
+    """The same for each of the few distinct tasks apart: a mean over opposite directions hides what happens in each."""
+    chosen = {name: [i for i, d in enumerate(descriptions) if d == name] for name in sorted(set(descriptions))}
+    return {name: _per_update(returns[rows], generator) for name, rows in chosen.items()}
+
+
+def _plot(path: Path, report: Mapping[str, Any]) -> None:
+    references = {"random initialisation": report["random_initialisation"]}
+    if "stand_still" in report:
+        references["standing still"] = report["stand_still"]
+    title = f"{report['env']}: {report['num_tasks']} {'held-out tasks' if report['split'] != 'none' else 'tasks'}"
+    adaptation_curve_png(path, report["returns"], references=references, title=title)

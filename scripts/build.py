@@ -1,0 +1,138 @@
+"""From a composed config to the objects of a run, and back from a checkpoint. No config object goes further than this file."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import envs
+from metarl.errors import UserError
+from metarl.rl.collect import Streams
+from metarl.rl.types import BatchedEnv
+from metarl.run import checkpoint
+from metarl.run.seeding import Generators
+from metarl.struct import struct
+from metarl.types import MetaLearner
+
+
+@struct
+class Loaded:
+    """A checkpoint brought back to life."""
+
+    path: Path
+    content: dict[str, Any]
+    config: DictConfig
+    warnings: list[str]
+
+    @property
+    def run_folder(self) -> Path:
+        return self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path.parent
+
+
+def device(name: str) -> torch.device:
+    """cpu, cuda or auto -> a torch device that exists here. Raises: UserError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: expected cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu or device=auto")
+    return torch.device(name)
+
+
+def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
+    """The environment of the config's groups `env` and `sim` with this many worlds."""
+    if config.sim.backend != "cpu":
+        raise UserError(f"sim.backend={config.sim.backend}: expected cpu")
+    overrides = {key: value for key, value in config.env.items() if key != "name"}
+    return envs.make(config.env.name, num_worlds=num_worlds, num_threads=config.sim.num_threads, **overrides)
+
+
+def training_environment(config: DictConfig) -> BatchedEnv:
+    """One world for every episode of an iteration. Raises: UserError for zero tasks or episodes."""
+    for key in ("meta_batch_size", "episodes_per_task"):
+        if config.algo[key] < 1:
+            raise UserError(f"algo.{key}={config.algo[key]}: expected 1 or more")
+    return environment(config, config.algo.meta_batch_size * config.algo.episodes_per_task)
+
+
+def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
+    return Streams(
+        tasks=generators(f"{prefix}tasks"),
+        reset=generators(f"{prefix}reset"),
+        policy=generators(f"{prefix}policy", on),
+    )
+
+
+def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> MetaLearner:
+    """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
+    policy = instantiate(
+        config.model,
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        generator=generators("init"),
+    )
+    return instantiate(config.algo, env=env, policy=policy.to(on), streams=streams(generators, on), device=on)
+
+
+def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> MetaLearner:
+    """The checkpoint's learner, for evaluation and rendering: its environment has one world only."""
+    built = learner(loaded.config, environment(loaded.config, num_worlds=1), generators, on)
+    built.load_state_dict(loaded.content["learner"])
+    return built
+
+
+def load(location: str) -> Loaded:
+    """The newest whole checkpoint of a run folder, or one checkpoint file.
+
+    Raises: UserError if there is none, it is damaged, or the environment it was trained on is defined otherwise now.
+    """
+    found = checkpoint.resolve(Path(location).expanduser())
+    if found.is_file():
+        path, content, warnings = found, checkpoint.load(found), []
+    else:
+        path, content, warnings = checkpoint.load_newest(found)
+    config = OmegaConf.create(content["config"])
+    spec = environment(config, num_worlds=1).spec
+    if spec.spec_hash != content["spec_hash"]:
+        raise UserError(
+            f"the checkpoint {path} belongs to {content['env']} with spec hash {content['spec_hash']}, "
+            f"but {spec.name} has the hash {spec.spec_hash} now: the environment's definition has changed"
+        )
+    return Loaded(path=path, content=content, config=config, warnings=warnings)
+
+
+def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
+    """What every checkpoint and result carries: the problem, the settings, the code and the library versions."""
+    return {
+        "env": env.spec.name,
+        "variant": env.spec.variant,
+        "spec_hash": env.spec.spec_hash,
+        "config": OmegaConf.to_container(config, resolve=True),
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, `-dirty` if files differ from it; None outside a checkout."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("metarl", "torch", "mujoco", "gymnasium", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,67 @@
+"""Evaluating a learner from the command line's side: at the end of a training, and from a checkpoint."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from metarl._scripts import build
+from metarl.errors import UserError
+from metarl.run import report
+from metarl.run.seeding import Generators
+from metarl.run.train import Outcome
+from metarl.types import MetaLearner
+
+
+def evaluate(
+    config: DictConfig,
+    learner: MetaLearner,
+    device: torch.device,
+    *,
+    num_tasks: int | None,
+    num_updates: int,
+    episodes_per_task: int | None,
+    seed: int,
+) -> report.Evaluation:
+    """Adaptation to held-out tasks beside a random initialisation's and standing still. Raises: UserError for zero tasks."""
+    episodes_per_task = episodes_per_task or config.algo.episodes_per_task
+    num_tasks = num_tasks or build.environment(config, num_worlds=1).tasks.num_test
+    for name, value, least in (("num_tasks", num_tasks, 1), ("episodes_per_task", episodes_per_task, 1), ("num_updates", num_updates, 0)):
+        if value < least:
+            raise UserError(f"{name}={value}: expected {least} or more")
+    env = build.environment(config, num_tasks * episodes_per_task)
+    generators = Generators(seed)
+    return report.evaluate(
+        learner.adapter(),
+        env,
+        random_adapter=build.learner(config, env, generators, device).adapter(),
+        num_tasks=num_tasks,
+        num_updates=num_updates,
+        streams=build.streams(generators, device, "evaluation/"),
+        device=device,
+    )
+
+
+def report_run(
+    config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome
+) -> None:
+    """What a training ends with: evaluation.json, adaptation_curve.png, one video, a table on the console."""
+    settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
+    found = evaluate(config, learner, device, seed=config.seed, **settings)
+    origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.env_steps, "seed": config.seed}
+    report.write(folder, found.report | origin | provenance(config))
+    print(report.table(found.report))
+    if config.evaluation.video and config.evaluation.num_updates > 0:
+        film(config, learner, found, folder / "adaptation.mp4", device)
+    print(f"written to {folder}", file=sys.stderr)
+
+
+def provenance(config: DictConfig) -> dict[str, Any]:
+    return {"command": " ".join(sys.argv), "commit": build.commit(), "versions": build.versions()}
+
+
+def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
+    """One held-out task before and after one update, side by side. Without a GL library it says so and goes on."""
+    raise NotImplementedError

@@ -1,0 +1,70 @@
+"""Where a run lives: a new folder with its config.yaml, or an old one to go on with."""
+
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from metarl._scripts import build
+from metarl.errors import UserError
+
+MAY_CHANGE_ON_RESUME = ("resume", "iterations", "device", "checkpoint_every", "keep_checkpoints", "evaluation")
+
+
+def prepare(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any] | None]:
+    """The config to run, its folder, and the checkpoint's content if an old run goes on.
+
+    Raises: UserError if the folder holds a run already, can't be made, or the overrides don't go with `resume`.
+    """
+    _check(config)
+    if config.resume is not None:
+        return _resumed(config)
+    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else _default_folder(config)
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    except OSError as error:
+        raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
+    return config, folder, None
+
+
+def resume_command(folder: Path) -> str:
+    return f"python scripts/train.py resume={shlex.quote(str(folder))}"
+
+
+def _resumed(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any]]:
+    """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew."""
+    given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+    refused = [key for key in given if key.split(".")[0] not in MAY_CHANGE_ON_RESUME]
+    if refused:
+        raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
+    loaded = build.load(config.resume)
+    for warning in loaded.warnings:
+        print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
+    resumed = loaded.config
+    for key in given:
+        OmegaConf.update(resumed, key, OmegaConf.select(config, key))
+    return resumed, loaded.run_folder, loaded.content
+
+
+def _default_folder(config: DictConfig) -> Path:
+    """runs/<env>/<algo>/<date>-seed<seed>, with a number behind it if two runs start within a second."""
+    parent = Path("runs") / config.env.name / HydraConfig.get().runtime.choices["algo"]
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{config.seed}"
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def _check(config: DictConfig) -> None:
+    for key, least in (("iterations", 0), ("seed", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1)):
+        if config[key] < least:
+            raise UserError(f"{key}={config[key]}: expected {least} or more")
