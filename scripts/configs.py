@@ -18,12 +18,16 @@ CONFIGS = next(folder for folder in (_HERE.parent / "configs", _HERE.parent / "_
 """configs/ in the source tree, metarl/_configs in a wheel."""
 
 
+Chosen = dict[str, str | list[str] | None]
+"""The choice that a configuration took of each of its groups."""
+
+
 def choices(group: str, folders: list[Path]) -> list[str]:
     """The names of a group's configs; none if there is no such group."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
-def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], dict[str, str]]:
+def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:
     """The configuration as a plain, unresolved dict, and which choice it took of each group.
 
     Raises: HydraException as Hydra does.
@@ -41,11 +45,11 @@ def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tup
     return plain, chosen
 
 
-def comments(config_name: str, chosen: dict[str, str], folders: list[Path]) -> dict[str, str]:
+def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str, str]:
     """The comment of every key, by its full name ("algo.inner_lr"): the one on its line, or else the lines above it."""
     found = dict(_comments_of_file(_file(config_name, folders)))
     for group, choice in chosen.items():
-        for name in choice if isinstance(choice, list) else [choice]:
+        for name in choice if isinstance(choice, list) else [choice] if choice else []:
             file = _file(f"{group}/{name}", folders)
             package = "" if file is None or "@package _global_" in file.read_text() else f"{group.replace('/', '.')}."
             found.update((package + key, comment) for key, comment in _comments_of_file(file))

@@ -1,0 +1,111 @@
+"""The wheel: everything a run needs is in it, nothing else lies in site-packages, and its commands run from any folder."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The content of the wheel, as pip would unpack it."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site-packages")
+    return folder / "site-packages"
+
+
+def files(folder: Path, pattern: str) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob(pattern) if "__pycache__" not in file.parts}
+
+
+def test_wheel_adds_two_names(installed: Path) -> None:
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {"metarl", "envs"}
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "pattern"),
+    [
+        ("configs", "metarl/_configs", "*.yaml"),
+        ("scripts", "metarl/_scripts", "*"),
+        ("metarl", "metarl", "*.py"),
+        ("envs", "envs", "*.py"),
+        ("envs", "envs", "*.xml"),
+    ],
+)
+def test_wheel_has_every_file(installed: Path, source: str, place: str, pattern: str) -> None:
+    sources = {name for name in files(ROOT / source, pattern) if (ROOT / source / name).is_file()}
+    assert sources - files(installed / place, pattern) == set()
+
+
+ALL_HELP = """
+import importlib, sys, envs
+print(envs.__file__)
+for command, (module, function) in COMMANDS.items():
+    sys.argv = [command, "--help"]
+    module = importlib.import_module(module)
+    print(module.__file__)
+    getattr(module, function)()
+"""
+
+
+@pytest.mark.parametrize("kind", ["wheel", "source tree"])
+def test_commands_find_their_configs_from_any_folder(installed: Path, tmp_path: Path, kind: str) -> None:
+    path = installed if kind == "wheel" else ROOT
+    commands = {name: target.split(":") for name, target in PROJECT["scripts"].items()}
+    shown = subprocess.run(
+        [sys.executable, "-c", f"COMMANDS = {commands}\n{ALL_HELP}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert [command for command in commands if command not in shown.stdout] == []
+    assert "env=half_cheetah_vel" in shown.stdout
+    imported = [Path(line) for line in shown.stdout.splitlines() if line.startswith("/")]
+    assert len(imported) == 1 + len(commands)
+    assert all(file.is_relative_to(path) for file in imported), imported
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_installed_commands_are_those_of_the_project() -> None:
+    pytest.importorskip("metarl")
+    try:
+        entry_points = {entry.name: entry.value for entry in distribution("metarl").entry_points}
+    except ModuleNotFoundError:
+        pytest.skip("runs from a source tree that isn't installed")
+    assert entry_points == PROJECT["scripts"]
+
+
+def test_pins_name_every_dependency() -> None:
+    """A dependency without a pin would change under our feet."""
+    pins = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    wanted = PROJECT["dependencies"] + [name for extra in PROJECT["optional-dependencies"].values() for name in extra]
+    names = {requirement.split(">")[0].split("=")[0].strip().lower() for requirement in wanted}
+    assert names - pins == set()
+
+
+def test_readme_gives_a_reason_for_every_dependency() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = [requirement.split(">")[0].strip() for requirement in PROJECT["dependencies"]]
+    assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+def test_readme_names_existing_files() -> None:
+    words = {word.strip("()[]`,.;:") for word in (ROOT / "README.md").read_text().split()}
+    ours = {
+        word for word in words if PurePosixPath(word).suffix in (".py", ".yaml") and "/" in word and "<" not in word
+    }
+    assert [word for word in ours if not (ROOT / word.split("](")[-1]).exists()] == []
