@@ -94,7 +94,6 @@ class Bandit:
 
     def stand_still_action(self) -> None:
         """None: a bandit can't be left alone."""
-        return None  # noqa: RET501
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """One bar for each arm, as high as its probability; the arm just pulled is orange."""

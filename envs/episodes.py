@@ -1,5 +1,6 @@
 """What every environment keeps besides its dynamics: the task of each world, its step count, and the checks on what comes in."""
 
+import math
 from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
@@ -90,6 +91,11 @@ class Episodes(Generic[Tasks]):
         if action.device.type == "cpu":
             _check_values(action, self._action_space)
         return action.to(self.device)
+
+
+def check_action_scale(action_scale: float) -> None:
+    if not (math.isfinite(action_scale) and action_scale > 0):
+        raise ValueError(f"action_scale is {action_scale!r}; expected a positive number")
 
 
 def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:

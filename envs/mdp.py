@@ -3,24 +3,24 @@
 An MDP is array functions over W worlds of a Simulator, so the same file serves every simulator back-end.
 """
 
-import math
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import CheckedTasks, Episodes
+from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.render import WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, Step
 from metarl.struct import map_tensors
 
 Tasks = TypeVar("Tasks")
+TasksTaken = TypeVar("TasksTaken", contravariant=True)
 
 
-class MDP(Protocol[Tasks]):
+class MDP(Protocol[TasksTaken]):
     """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
 
     obs_size: int
@@ -41,7 +41,9 @@ class MDP(Protocol[Tasks]):
         """What `reward` compares before and after a step, for instance x [W]; a copy, for the simulator moves on."""
         ...
 
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+    def reward(
+        self, before: Tensor, sim: Simulator, control: Tensor, tasks: TasksTaken
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is the action after scaling, clipped."""
         ...
 
@@ -50,7 +52,7 @@ class MDP(Protocol[Tasks]):
         ...
 
 
-class MujocoEnv:
+class MujocoEnv(Generic[Tasks]):
     """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32, physics is the simulator's.
 
     An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), which is then mapped linearly to each
@@ -75,8 +77,7 @@ class MujocoEnv:
         action_scale: float,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not (math.isfinite(action_scale) and action_scale > 0):
-            raise ValueError(f"action_scale is {action_scale!r}; expected a positive number")
+        check_action_scale(action_scale)
         self.spec, self.tasks, self.sim, self.mdp = spec, tasks, sim, mdp
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
@@ -89,7 +90,7 @@ class MujocoEnv:
             control_range.mean(1),
             (control_range[:, 1] - control_range[:, 0]) / 2,
         )
-        self._episodes = Episodes(
+        self._episodes: Episodes[Tasks] = Episodes(
             sim.num_worlds,
             horizon=spec.horizon,
             distribution=tasks,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import Episodes
+from envs.episodes import Episodes, check_action_scale
 from envs.tasks import TaskPrior
 from metarl.rl.types import EnvSpec, Step
 from metarl.struct import struct
@@ -50,8 +50,7 @@ class PointNavigation:
         num_threads: int | None = None,  # no effect: torch's own threads do the work
         device: torch.device | str = "cpu",
     ) -> None:
-        if not action_scale > 0:
-            raise ValueError(f"action_scale is {action_scale!r}; expected a positive number")
+        check_action_scale(action_scale)
         self.num_worlds, self.device = num_worlds, torch.device(device)
         self.tasks = goals(num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(

@@ -1,0 +1,363 @@
+"""Facts that hold for every environment in `envs.ALL`: a new one is held to them by being there."""
+
+import pickle
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+import envs
+from envs.mdp import MujocoEnv
+from metarl.rl.types import Step
+from metarl.struct import map_tensors
+
+HORIZON = 12
+every_env = pytest.mark.parametrize("name", envs.ALL)
+
+# Elements of observations that never change, with the reason.
+CONSTANT = {"half_cheetah_vel_maml": {18}}  # y of a planar robot's centre of mass, kept as published
+
+OUT_OF_RANGE = [
+    ("horizon", 0),
+    ("horizon", -3),
+    ("action_scale", 0.0),
+    ("action_scale", -1.0),
+    ("action_scale", float("nan")),
+    ("action_scale", float("inf")),
+    ("num_train_tasks", 0),
+    ("num_test_tasks", 0),
+    ("num_arms", 1),
+]
+
+# A definition that changes by accident shows here; one that changes on purpose changes here too.
+SPEC_HASHES = {
+    "half_cheetah_vel": "923ba5da54a7",
+    "half_cheetah_vel_maml": "aaed177c029f",
+    "half_cheetah_vel_promp": "135da6cc14f1",
+    "half_cheetah_dir": "10a482727616",
+    "half_cheetah_dir_promp": "e5e73aa22465",
+    "point_navigation_2d": "92fd1cc8ef33",
+    "bandit": "7efe6f82448f",
+}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def started(name: str, num_worlds: int = 4, *, num_threads: int | None = None, **overrides: Any) -> tuple[Any, Tensor]:
+    """An environment after its first reset, with the first test tasks, and the first observation."""
+    env = envs.make(name, num_worlds, num_threads=num_threads, **overrides)
+    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    return env, env.reset(generator())
+
+
+def actions(env: Any, num_steps: int, seed: int = 1, num_worlds: int | None = None) -> Tensor:
+    """[T, W, A] or [T, W]: random, and the same in world w for any number of worlds."""
+    shape = (num_steps, 64, *(env.action_space.shape or ()))
+    rows = num_worlds or env.num_worlds
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return torch.randint(int(env.action_space.n), shape, generator=generator(seed))[:, :rows]
+    return torch.randn(shape, generator=generator(seed))[:, :rows] * float(env.action_space.high[0])
+
+
+def run(env: Any, action: Tensor) -> list[Step]:
+    return [env.step(a) for a in action]
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    """Bit for bit, over all tensors of two trees."""
+    leaves, others = pytree.tree_leaves(a), pytree.tree_leaves(b)
+    assert len(leaves) == len(others)
+    for left, right in zip(leaves, others, strict=True):
+        assert torch.equal(left, right)
+
+
+def some_worlds(tree: Any, worlds: Any) -> Any:
+    return map_tensors(lambda leaf: leaf[worlds], tree)
+
+
+@every_env
+def test_spaces_hold_what_is_emitted_and_no_element_is_constant(name: str) -> None:
+    env, first = started(name)
+    steps = run(env, actions(env, HORIZON))
+    obs = torch.stack([first, *(step.next_obs for step in steps)])
+    assert obs.shape[1:] == (env.num_worlds, *env.observation_space.shape)
+    assert obs.dtype == torch.float32
+    assert all(env.observation_space.contains(row.numpy()) for row in obs.flatten(0, 1))
+    constant = (obs == obs[0, 0]).all(0).all(0).nonzero().flatten().tolist()
+    assert set(constant) == CONSTANT.get(name, set())
+
+
+@every_env
+def test_every_field_of_a_step_has_its_shape_and_type(name: str) -> None:
+    env, _ = started(name)
+    step = env.step(actions(env, 1)[0])
+    assert step.reward.shape == (env.num_worlds,)
+    assert step.reward.dtype == torch.float32
+    for flag in (step.terminated, step.truncated, step.diverged):
+        assert flag.shape == (env.num_worlds,)
+        assert flag.dtype == torch.bool
+    assert step.terms
+    assert all(term.shape == (env.num_worlds,) and term.dtype == torch.float32 for term in step.terms.values())
+
+
+@every_env
+def test_two_tasks_differ_in_reward_or_dynamics(name: str) -> None:
+    outcomes = []
+    for task in range(2):
+        env = envs.make(name, 4)
+        env.set_tasks(some_worlds(env.tasks.test_tasks(2), [task] * 4))
+        env.reset(generator())
+        outcomes.append(torch.stack([step.reward for step in run(env, actions(env, HORIZON))]))
+    assert not torch.equal(*outcomes)
+
+
+@every_env
+def test_first_observation_does_not_tell_the_task(name: str) -> None:
+    env, first = started(name)
+    env.set_tasks(some_worlds(env.tasks.test_tasks(8), slice(4, 8)))
+    assert torch.equal(env.reset(generator()), first)
+
+
+@every_env
+def test_trajectory_depends_on_neither_threads_nor_number_of_worlds(name: str) -> None:
+    env, first = started(name, 5, num_threads=1)
+    steps = run(env, actions(env, HORIZON))
+    for num_worlds, num_threads in ((5, 2), (1, 1), (9, 2)):
+        other, other_first = started(name, num_worlds, num_threads=num_threads)
+        other_steps = run(other, actions(other, HORIZON))
+        shared = slice(0, min(5, num_worlds))
+        assert_equal(some_worlds((other_first, other_steps), shared), some_worlds((first, steps), shared))
+
+
+@every_env
+def test_resetting_some_worlds_leaves_the_others_untouched(name: str) -> None:
+    env, _ = started(name)
+    untouched, _ = started(name)
+    action = actions(env, HORIZON)
+    run(env, action[:3])
+    before = run(untouched, action[:3])[-1]
+    worlds = torch.tensor([False, True, False, True])
+    obs = env.reset(generator(5), worlds)
+    assert torch.equal(obs[~worlds], before.next_obs[~worlds])
+    assert_equal(some_worlds(run(env, action[3:]), ~worlds), some_worlds(run(untouched, action[3:]), ~worlds))
+
+
+@every_env
+def test_reset_world_starts_as_in_a_reset_of_all(name: str) -> None:
+    env, _ = started(name)
+    whole, _ = started(name)
+    action = actions(env, HORIZON)
+    run(env, action[:3])
+    worlds = torch.tensor([False, True, False, True])
+    masked_first = env.reset(generator(5), worlds)
+    whole_first = whole.reset(generator(5))
+    assert torch.equal(masked_first[worlds], whole_first[worlds])
+    assert_equal(some_worlds(run(env, action[3:]), worlds), some_worlds(run(whole, action[3:]), worlds))
+
+
+@every_env
+def test_observations_do_not_share_memory(name: str) -> None:
+    env, first = started(name)
+    undisturbed, _ = started(name)
+    action = actions(env, 4)
+    kept = [first, env.step(action[0]).next_obs]
+    copies = [obs.clone() for obs in kept]
+    run(env, action[1:2])
+    assert_equal(kept, copies)
+    for obs in kept:
+        obs.fill_(7.0)
+    env.step(action[2]).next_obs.fill_(7.0)
+    run(undisturbed, action[:3])
+    assert_equal(env.step(action[3]), undisturbed.step(action[3]))
+
+
+@every_env
+def test_setting_tasks_twice_equals_once(name: str) -> None:
+    env, _ = started(name)
+    twice = envs.make(name, 4)
+    for _ in range(2):
+        twice.set_tasks(twice.tasks.test_tasks(4))
+    twice.reset(generator())
+    assert_equal(run(twice, actions(env, HORIZON)), run(env, actions(env, HORIZON)))
+
+
+@every_env
+def test_new_tasks_hold_from_the_next_reset_of_each_world(name: str) -> None:
+    env, _ = started(name)
+    same, _ = started(name)
+    env.set_tasks(some_worlds(env.tasks.test_tasks(2), [1, 0, 1, 0]))
+    action = actions(env, HORIZON)
+    assert_equal(run(env, action), run(same, action))
+    mine = env._episodes.tasks
+    env.reset(generator(), torch.tensor([True, False, False, True]))
+    wanted = some_worlds(env.tasks.test_tasks(4), [1, 1, 2, 0])
+    assert_equal(env._episodes.tasks, wanted)
+    assert_equal(mine, env.tasks.test_tasks(4))
+
+
+@every_env
+def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
+    tasks, again = envs.make(name, 1).tasks, envs.make(name, 1).tasks
+    assert_equal(tasks.test_tasks(), again.test_tasks())
+    assert_equal(tasks.sample(50, generator(3)), again.sample(50, generator(3)))
+    assert_equal(some_worlds(tasks.test_tasks(40), slice(0, 25)), tasks.test_tasks(25))
+    assert pytree.tree_leaves(tasks.test_tasks())[0].shape[0] == tasks.num_test
+    if tasks.split == "none":
+        assert_equal(tasks.train_tasks(), tasks.test_tasks())
+        assert not tasks.is_held_out(tasks.test_tasks()).any()
+    else:
+        assert tasks.is_held_out(tasks.test_tasks()).all()
+        assert not tasks.is_held_out(tasks.sample(2000, generator(4))).any()
+
+
+@every_env
+def test_tasks_and_their_distribution_pickle(name: str) -> None:
+    tasks = envs.make(name, 1).tasks
+    copy = pickle.loads(pickle.dumps(tasks))
+    assert_equal(copy.sample(7, generator()), tasks.sample(7, generator()))
+    assert_equal(pickle.loads(pickle.dumps(tasks.test_tasks(3))), tasks.test_tasks(3))
+    assert len(tasks.describe(tasks.test_tasks(3))) == 3
+
+
+@every_env
+def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
+    env, _ = started(name, horizon=5)
+    steps = run(env, actions(env, 7))
+    ended = torch.stack([step.terminated | step.truncated for step in steps])
+    assert ended[4:].all()  # The limit holds on for worlds that are stepped past it.
+    assert not torch.stack([step.truncated for step in steps])[:4].any()
+    assert not any((step.terminated & step.truncated).any() for step in steps)
+    env.reset(generator(), torch.tensor([True, False, False, False]))
+    after = env.step(actions(env, 1)[0])
+    assert (after.terminated | after.truncated).tolist()[1:] == [True] * 3
+    assert not after.truncated[0]
+
+
+@every_env
+def test_wrong_actions_raise_with_value_and_expectation(name: str) -> None:
+    env, _ = started(name)
+    good = actions(env, 1)[0]
+    with pytest.raises(ValueError, match=r"action is .*expected"):
+        env.step(good[:3])
+    with pytest.raises(ValueError, match=r"action is torch.int32 .*expected"):
+        env.step(good.to(torch.int32))
+    bad = good.clone()
+    bad[2] = 99 if isinstance(env.action_space, gymnasium.spaces.Discrete) else float("nan")
+    with pytest.raises(ValueError, match=r"action of world 2 is .*expected"):
+        env.step(bad)
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)])
+def test_continuous_actions_out_of_range_are_clipped(name: str) -> None:
+    env, _ = started(name)
+    other, _ = started(name)
+    high = torch.from_numpy(env.action_space.high).expand(4, -1)
+    assert_equal(env.step(3 * high), other.step(high))
+
+
+@every_env
+def test_calls_out_of_order_say_what_to_call_first(name: str) -> None:
+    env = envs.make(name, 4)
+    with pytest.raises(RuntimeError, match=r"reset\(\) before set_tasks"):
+        env.reset(generator())
+    env.set_tasks(env.tasks.test_tasks(4))
+    with pytest.raises(RuntimeError, match=r"step\(\) before reset"):
+        env.step(actions(env, 1)[0])
+    with pytest.raises(RuntimeError, match="first reset"):
+        env.reset(generator(), torch.tensor([True, False, False, False]))
+
+
+@every_env
+def test_tasks_of_another_kind_number_or_range_raise(name: str) -> None:
+    env = envs.make(name, 4)
+    other = envs.make("bandit" if name != "bandit" else "point_navigation_2d", 1)
+    with pytest.raises(ValueError, match="this environment has"):
+        env.tasks.check(other.tasks.test_tasks(4), 4)  # As set_tasks does; there the tests' type checker comes first.
+    with pytest.raises(ValueError, match="expected one task for each of 4 worlds"):
+        env.set_tasks(env.tasks.test_tasks(3))
+    with pytest.raises(ValueError, match=r"is -?\d.*; expected a value in \["):
+        env.set_tasks(map_tensors(lambda leaf: leaf - 1000, env.tasks.test_tasks(4)))
+    with pytest.raises(ValueError, match="is nan; expected a value in"):
+        env.set_tasks(map_tensors(lambda leaf: leaf * float("nan"), env.tasks.test_tasks(4)))
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if isinstance(envs.make(name, 1), MujocoEnv)])
+def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: str) -> None:
+    env, _ = started(name)
+    healthy, _ = started(name)
+    action = actions(env, HORIZON)
+    assert_equal(run(env, action[:2]), run(healthy, action[:2]))
+    env.sim.qvel[1, 3] = float("nan")
+    others = [0, 2, 3]
+    for a in action[2:5]:
+        step, reference = env.step(a), healthy.step(a)
+        assert step.diverged.tolist() == [False, True, False, False]
+        assert step.terminated[1]
+        assert not step.truncated[1]
+        assert step.reward[1] == 0
+        assert all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(step))
+        assert_equal(some_worlds(step, others), some_worlds(reference, others))
+    env.reset(generator(), torch.tensor([False, True, False, False]))
+    assert not env.step(action[5]).diverged.any()
+
+
+@every_env
+def test_standing_still_is_an_action_or_none(name: str) -> None:
+    env, _ = started(name)
+    still = env.stand_still_action()
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        assert still is None
+    else:
+        env.step(still)
+        assert (still == 0).all()
+
+
+@pytest.mark.gl
+@every_env
+def test_picture_shows_one_world_in_the_size_asked_for(name: str) -> None:
+    env, _ = started(name, 2)
+    pictures = [env.render(world, width=width, height=48) for world, width in ((0, 64), (1, 64), (1, 80))]
+    assert [picture.shape for picture in pictures] == [(48, 64, 3), (48, 64, 3), (48, 80, 3)]
+    assert all(picture.dtype == "uint8" and picture.std() > 1 for picture in pictures)
+    run(env, actions(env, HORIZON))
+    assert (env.render(0, width=64, height=48) != pictures[0]).any()
+    env.close()
+
+
+@every_env
+def test_spec_hash_is_stable_and_changes_with_every_override(name: str) -> None:
+    spec = envs.make(name, 1).spec
+    assert spec.name == name
+    assert spec.spec_hash == SPEC_HASHES[name]
+    for key, value in envs.overridable(name).items():
+        changed = 37 if value is None else value + 1
+        assert envs.make(name, 1, **{key: changed}).spec.spec_hash != spec.spec_hash
+
+
+def test_unknown_names_and_settings_are_refused_with_what_there_is() -> None:
+    with pytest.raises(
+        ValueError, match=r"'half_cheeta_vel' \(did you mean half_cheetah_vel.*there are: half_cheetah_vel, "
+    ):
+        envs.make("half_cheeta_vel", 4)
+    with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\); it has: horizon, "):
+        envs.make("half_cheetah_vel", 4, horizn=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [(name, key, value) for key, value in OUT_OF_RANGE for name in envs.ALL if key in envs.overridable(name)],
+)
+def test_settings_out_of_range_are_refused_with_their_value(name: str, key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{key} is {value}; expected"):
+        envs.make(name, 1, **{key: value})
+
+
+@every_env
+def test_number_of_worlds_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match="num_worlds is 0; expected at least 1"):
+        envs.make(name, 0)

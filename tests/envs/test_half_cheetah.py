@@ -1,0 +1,158 @@
+"""Facts about half_cheetah against Gymnasium's HalfCheetah-v5 and MuJoCo's own centre of mass."""
+
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import envs
+from envs.mujoco.half_cheetah import Direction, TargetVelocity
+from envs.mujoco.models import gymnasium_model
+from envs.mujoco.planar import PlanarMassCentre
+
+NUM_WORLDS = 3
+
+
+def gymnasium_cheetahs(env: Any, **options: Any) -> list[Any]:
+    """Gymnasium's environment for each world, in that world's state."""
+    cheetahs = [gymnasium.make("HalfCheetah-v5", max_episode_steps=1000, **options) for _ in range(NUM_WORLDS)]
+    for cheetah, qpos, qvel in zip(cheetahs, env.sim.qpos.numpy(), env.sim.qvel.numpy(), strict=True):
+        cheetah.reset(seed=0)
+        mujoco.mj_resetData(cheetah.unwrapped.model, cheetah.unwrapped.data)
+        cheetah.unwrapped.set_state(qpos, qvel)
+    return cheetahs
+
+
+def random_actions(num_steps: int) -> Tensor:
+    """[T, W, 6], about a third of them out of range."""
+    return torch.randn(num_steps, NUM_WORLDS, 6, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(
+    "name", ["half_cheetah_vel", "half_cheetah_dir", "half_cheetah_vel_promp", "half_cheetah_vel_maml"]
+)
+def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str) -> None:
+    env = envs.make(name, NUM_WORLDS)
+    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    env.reset(torch.Generator().manual_seed(4))
+    frame_skip = 1 if name.endswith("_maml") else 5
+    cheetahs = gymnasium_cheetahs(env, frame_skip=frame_skip)
+    goal = env.tasks.test_tasks(NUM_WORLDS)
+    scale = float(env.action_space.high[0])
+    for action in scale * random_actions(500):
+        control = (action / scale).clamp(-1, 1)
+        step = env.step(action)
+        for w, cheetah in enumerate(cheetahs):
+            obs, _, _, _, info = cheetah.step(control[w].numpy())
+            data = cheetah.unwrapped.data
+            assert np.array_equal(env.sim.qpos[w].numpy(), data.qpos)
+            assert np.array_equal(env.sim.qvel[w].numpy(), data.qvel)
+            assert np.array_equal(step.next_obs[w, :17].numpy(), obs.astype(np.float32))
+            velocity = info["x_velocity"]
+            if name.endswith("_maml"):
+                mujoco.mj_forward(cheetah.unwrapped.model, data)
+                mujoco.mj_subtreeVel(cheetah.unwrapped.model, data)
+                velocity = data.subtree_linvel[1, 0]
+            cost = 0.05 * float(control[w].double().square().sum())
+            if name.startswith("half_cheetah_vel"):
+                reward = -abs(velocity - float(goal.target_velocity[w])) - cost
+            else:
+                reward = float(goal.direction[w]) * velocity - cost
+            # The tolerance is float32's: rewards are some ten, their rounding 1e-6.
+            assert float(step.reward[w]) == pytest.approx(reward, abs=3e-6)
+            assert float(step.terms["velocity"][w]) == pytest.approx(velocity, abs=3e-6)
+            assert float(step.terms["control_cost"][w]) == pytest.approx(cost, abs=1e-6)
+        assert not step.terminated.any()
+
+
+def test_mass_centre_is_that_of_mujoco() -> None:
+    model = gymnasium_model("half_cheetah.xml")
+    data = mujoco.MjData(model)
+    mass_centre = PlanarMassCentre(model)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        data.qpos[:], data.qvel[:] = generator.normal(size=9), generator.normal(size=9)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_subtreeVel(model, data)
+        position, velocity = mass_centre(torch.tensor(data.qpos)[None], torch.tensor(data.qvel)[None])
+        # Sums of some ten float64 terms of size one.
+        assert position[0].numpy() == pytest.approx(data.subtree_com[1, [0, 2]], abs=1e-13)
+        assert velocity[0].numpy() == pytest.approx(data.subtree_linvel[1, [0, 2]], abs=1e-13)
+
+
+def test_maml_variant_observes_the_mass_centre() -> None:
+    env = envs.make("half_cheetah_vel_maml", NUM_WORLDS)
+    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    env.reset(torch.Generator().manual_seed(4))
+    for action in random_actions(20):
+        obs = env.step(action).next_obs
+    _, data = env.sim.host_data(1)
+    assert obs[1, 17:].numpy() == pytest.approx(data.subtree_com[1], abs=1e-6)  # float32
+
+
+@pytest.mark.parametrize(
+    ("name", "qpos_std", "qvel_std", "qpos_max"),
+    # A uniform number in ±0.1 has standard deviation 0.1 / √3.
+    [("half_cheetah_vel", 0.1 / 3**0.5, 0.1, 0.1), ("half_cheetah_vel_maml", 0.01, 0.1, 0.06)],
+)
+def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: float, qpos_max: float) -> None:
+    env = envs.make(name, 4000)
+    env.set_tasks(env.tasks.test_tasks(4000))
+    env.reset(torch.Generator().manual_seed(0))
+    # 36,000 draws: the standard deviation's own error is 1/√72,000 = 0.4 %; five times that.
+    assert float(env.sim.qpos.std()) == pytest.approx(qpos_std, rel=0.02)
+    assert float(env.sim.qvel.std()) == pytest.approx(qvel_std, rel=0.02)
+    assert float(env.sim.qpos.abs().max()) <= qpos_max
+    assert abs(float(env.sim.qpos.mean())) < 0.02 * qpos_std * 5
+    assert float(torch.corrcoef(env.sim.qvel.T).fill_diagonal_(0).abs().max()) < 0.08  # five times 1/√4000
+
+
+@pytest.mark.parametrize(
+    ("name", "highest"), [("half_cheetah_vel", 3.0), ("half_cheetah_vel_maml", 2.0), ("half_cheetah_vel_promp", 3.0)]
+)
+def test_target_velocities_are_uniform_up_to_the_highest(name: str, highest: float) -> None:
+    tasks = envs.make(name, 1, num_train_tasks=None).tasks
+    velocity = tasks.sample(10_000, torch.Generator().manual_seed(0)).target_velocity / highest
+    # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
+    gap = (velocity.sort().values - torch.linspace(0, 1, 10_000)).abs().max()
+    assert float(gap) < 0.0195
+
+
+def test_default_has_100_training_tasks_and_infinite_mode_has_any_number() -> None:
+    fixed = envs.make("half_cheetah_vel", 1).tasks
+    assert fixed.split == "fixed"
+    velocity = fixed.sample(100, torch.Generator().manual_seed(0)).target_velocity
+    assert len(velocity.unique()) == 100  # Each task once before any comes twice.
+    again = fixed.sample(250, torch.Generator().manual_seed(1)).target_velocity
+    assert set(again.tolist()) == set(velocity.tolist())
+    infinite = envs.make("half_cheetah_vel", 1, num_train_tasks=None).tasks
+    assert infinite.split == "infinite"
+    assert len(infinite.sample(1000, torch.Generator().manual_seed(0)).target_velocity.unique()) > 990
+
+
+def test_training_never_meets_a_held_out_velocity_however_long_it_draws() -> None:
+    """Without the split by cells, 300,000 draws would meet one of 1000 test velocities some twenty times in float32."""
+    tasks = envs.make("half_cheetah_vel_promp", 1).tasks
+    drawn = tasks.sample(300_000, torch.Generator().manual_seed(0)).target_velocity
+    held_out = tasks.test_tasks(1000).target_velocity
+    assert not torch.isin(drawn, held_out).any()
+
+
+def test_directions_come_in_turn_and_train_and_test_share_them() -> None:
+    tasks = envs.make("half_cheetah_dir", 1).tasks
+    assert tasks.split == "none"
+    assert tasks.sample(5, torch.Generator()).direction.tolist() == [1, -1, 1, -1, 1]
+    assert tasks.describe(tasks.test_tasks()) == ["forward", "backward"]
+
+
+def test_task_texts_have_units() -> None:
+    tasks = envs.make("half_cheetah_vel", 1).tasks
+    assert tasks.describe(TargetVelocity(target_velocity=torch.tensor([1.534, 0.0]))) == [
+        "target 1.53 m/s",
+        "target 0.00 m/s",
+    ]
+    assert isinstance(envs.make("half_cheetah_dir", 1).tasks.test_tasks(), Direction)
