@@ -1,0 +1,151 @@
+"""How a moment of an episode is laid out as a picture: the world, what is to be done, and the numbers of what is done.
+
+task                                   ← one line over all scenes
+title              time | title  time  ← a panel for each scene (before | after adaptation)
+[        world        ] | [  world  ]
+velocity 1.21    return | ...
+▬▬▬▬▬▬▬▬▬▏target        | ...          ← a gauge where the task has a target for one of the numbers
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from metarl.struct import struct
+
+UNITS = {"velocity": "m/s", "distance": "m"}
+
+_PAPER, _INK, _FAINT, _TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
+_VALUE, _TARGET = (
+    (86, 180, 233),
+    (240, 160, 30),
+)  # sky blue and orange of Okabe and Ito (2008), 10:1 and 8:1 on the paper
+
+
+@struct
+class Shot:
+    """One world at one moment."""
+
+    picture: np.ndarray  # [H, W, 3] uint8
+    moment: str  # since the start of the episode: "1.25 s" or "step 25"
+    reward_so_far: float
+    terms: dict[str, float]  # of the step that led here
+    over: bool  # the episode ended earlier; what is shown is its last moment
+
+
+@struct
+class Gauge:
+    """A term of the step that the task has a target for, and the range to draw."""
+
+    target: float
+    low: float
+    high: float
+
+
+def frame(shots: Mapping[str, Shot], *, task: str, gauges: Mapping[str, Gauge]) -> np.ndarray:
+    """The scenes of one task side by side, [H', W', 3] uint8 with even H' and W'.
+
+    Args: shots: title of the scene -> its shot, pictures of one size; gauges: by the name of the term.
+    """
+    panels = [_panel(title, shot, gauges) for title, shot in shots.items()]
+    width, height = panels[0].size
+    gap, head = _even(width / 60), _even(width / 12)
+    whole = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * gap, head + height), _PAPER)
+    draw = ImageDraw.Draw(whole)
+    size = width / 20
+    size *= min(
+        1.0, 0.96 * whole.width / max(1.0, draw.textlength(task, _font(size, bold=True)))
+    )  # long ones get smaller
+    draw.text((whole.width / 2, head / 2), task, _INK, _font(size, bold=True), anchor="mm")
+    for index, panel in enumerate(panels):
+        whole.paste(panel, (index * (width + gap), head))
+    return np.asarray(whole)
+
+
+def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
+    """Frames of one size, row by row, in about the shape of a screen, scaled down to at most `max_width`; even sides."""
+    height, width = frames[0].shape[:2]
+    columns = min(range(1, len(frames) + 1), key=lambda c: abs(c * width / (-(-len(frames) // c) * height) - 16 / 9))
+    rows = -(-len(frames) // columns)
+    scale = min(1.0, max_width / (columns * width))
+    cell = (_even(width * scale), _even(height * scale))
+    whole = Image.new("RGB", (columns * cell[0], rows * cell[1]), _PAPER)
+    for index, picture in enumerate(frames):
+        small = Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS)
+        whole.paste(small, (index % columns * cell[0], index // columns * cell[1]))
+    return np.asarray(whole)
+
+
+def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
+    height, width = shot.picture.shape[:2]
+    line, margin = width / 15, width / 40
+    foot = line * (1 + len(gauges)) + margin
+    whole = Image.new("RGB", (_even(width), _even(line + height + foot)), _PAPER)
+    draw = ImageDraw.Draw(whole)
+    small, middle = _font(width / 24), line / 2
+    draw.text((margin, middle), title, _INK, small, anchor="lm")
+    clock = shot.moment + (", over" if shot.over else "")
+    draw.text((width - margin, middle), clock, _FAINT, small, anchor="rm")
+    picture = Image.fromarray(shot.picture)
+    whole.paste(
+        Image.blend(picture, Image.new("RGB", picture.size, _PAPER), 0.4) if shot.over else picture, (0, round(line))
+    )
+    baseline = line + height + line * 0.6
+    draw.text((margin, baseline), _numbers(shot.terms), _INK, small, anchor="lm")
+    draw.text((width - margin, baseline), f"return {_signed(shot.reward_so_far, 1)}", _INK, small, anchor="rm")
+    for row, (name, gauge) in enumerate(gauges.items()):
+        _draw_gauge(
+            draw,
+            gauge,
+            shot.terms.get(name, 0.0),
+            left=margin,
+            right=width - margin,
+            y=baseline + line * (row + 0.95),
+            line=line,
+        )
+    return whole
+
+
+def _draw_gauge(
+    draw: ImageDraw.ImageDraw, gauge: Gauge, value: float, *, left: float, right: float, y: float, line: float
+) -> None:
+    """A bar from 0 to the value, and a mark at the target."""
+
+    def x(number: float) -> float:
+        share = (number - gauge.low) / (gauge.high - gauge.low)
+        return left + (right - left) * min(max(share, 0.0), 1.0)
+
+    thick = line * 0.16
+    draw.rounded_rectangle((left, y - thick, right, y + thick), thick, _TRACK)
+    zero = x(0.0)
+    draw.rectangle((zero - thick / 4, y - 2.4 * thick, zero + thick / 4, y + 2.4 * thick), _FAINT)
+    start, end = sorted((zero, x(value)))
+    draw.rectangle((start, y - thick, end, y + thick), _VALUE)
+    target = x(gauge.target)
+    draw.rectangle((target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET)
+
+
+def _numbers(terms: Mapping[str, float]) -> str:
+    """The terms as text, without the costs: they are small, and the return has them."""
+    shown = {name: value for name, value in terms.items() if not name.endswith("_cost")}
+    return "   ".join(f"{name} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items())
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+@cache
+def _font(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: the same letters on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), max(8, round(size)))
+
+
+def _even(size: float) -> int:
+    """yuv420p has one colour value for 2 x 2 points."""
+    return max(2, 2 * round(size / 2))

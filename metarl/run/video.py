@@ -1,0 +1,239 @@
+"""Films how a learner adapts: plays episodes before and after side by side, and writes H.264 that plays everywhere.
+
+Pictures come from the environment's own `render`. They are written as they are made, so that long videos need no memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from metarl.errors import UserError
+from metarl.rl.collect import Streams
+from metarl.rl.types import BatchedEnv, RLAdapter, Step
+from metarl.run.panels import Gauge, Shot, frame, grid
+from metarl.run.seeding import Generators
+from metarl.struct import map_tensors, replace
+
+State = TypeVar("State")
+
+FALLBACK_CONTROL_STEP = 0.05  # s, of environments without physical time
+
+
+def adaptation_video(
+    paths: Sequence[Path],
+    adapter: RLAdapter[State],
+    states: Mapping[str, State],
+    envs: Sequence[BatchedEnv],
+    tasks: Any,
+    *,
+    worlds: Sequence[int],
+    labels: Sequence[str],
+    seed: int,
+    device: torch.device | str = "cpu",
+    grid_path: Path | None = None,
+    width: int = 480,
+    height: int = 360,
+) -> None:
+    """One video for each of `worlds`: the adapter in each of its states at the same task from the same start, side by side.
+
+    Args:
+      paths: where each world's video goes.
+      states: title -> state, for instance {"before adaptation": ..., "after 1 update": ...}.
+      envs: one for each state, because they are stepped in turn; all made alike, with the worlds that the states are of.
+      tasks: leaves [W, ...]; labels: what each of `worlds` is to do, as `TaskDistribution.describe` says it.
+      seed: of starts and policy noise, the same for all states.
+      grid_path: where a video of all of them goes, if any.
+    Raises: UserError if nothing can be drawn here (no GL library); OSError if a file can't be written.
+    """
+    if len({id(env) for env in envs}) != len(states):
+        raise ValueError(
+            f"got {len({id(env) for env in envs})} environments; expected one of its own for each of {len(states)} states"
+        )
+    if not len(paths) == len(labels) == len(worlds):
+        raise ValueError(f"got {len(paths)} paths and {len(labels)} labels for {len(worlds)} worlds; expected one each")
+    scenes = {}
+    for (title, state), env in zip(states.items(), envs, strict=True):
+        generators = Generators(seed)
+        streams = Streams(
+            tasks=generators("video/tasks"),
+            reset=generators("video/reset"),
+            policy=generators("video/policy", device),
+        )
+        scenes[title] = play(
+            env, adapter, state, tasks, streams, worlds=worlds, width=width, height=height, device=device
+        )
+    film(
+        scenes,
+        paths,
+        grid_path,
+        labels=labels,
+        gauges=[target_gauges(tasks, world) for world in worlds],
+        frames_per_second=1 / _control_step(envs[0]),
+        num_steps=envs[0].spec.horizon,
+    )
+
+
+@torch.no_grad()
+def play(
+    env: BatchedEnv,
+    adapter: RLAdapter[State],
+    state: State,
+    tasks: Any,
+    streams: Streams,
+    *,
+    worlds: Sequence[int],
+    width: int,
+    height: int,
+    device: torch.device | str = "cpu",
+) -> Iterator[list[Shot]]:
+    """Plays one episode in every world and yields, after each control step, a shot of each of `worlds`.
+
+    A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have ended, so does the play.
+
+    Args: tasks: leaves [W, ...].
+    Raises: UserError if the environment can't draw here.
+    """
+    env.set_tasks(tasks)
+    obs = env.reset(streams.reset).to(device)
+    over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
+    shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
+    for t in range(env.spec.horizon):
+        action, _ = adapter.act(state, obs, streams.policy)
+        step: Step = map_tensors(lambda x: x.to(device), env.step(action))
+        state = adapter.observe(state, obs, action, step)
+        obs = step.next_obs
+        for i, world in enumerate(worlds):
+            if over[i]:
+                shots[i] = replace(shots[i], over=True)
+                continue
+            over[i] = bool(step.terminated[world] | step.truncated[world])
+            reward_so_far[i] += step.reward[world].item()
+            shots[i] = Shot(
+                picture=_picture(env, world, width, height),
+                moment=_moment(env, t + 1),
+                reward_so_far=reward_so_far[i],
+                terms={name: values[world].item() for name, values in step.terms.items()},
+                over=False,
+            )
+        yield list(shots)
+        if all(over):
+            return
+
+
+def film(
+    scenes: Mapping[str, Iterator[list[Shot]]],
+    paths: Sequence[Path],
+    grid_path: Path | None,
+    *,
+    labels: Sequence[str],
+    gauges: Sequence[Mapping[str, Gauge]],
+    frames_per_second: float,
+    num_steps: int,
+) -> None:
+    """Writes what the scenes show, one video for each world with all scenes side by side, and perhaps one of all worlds.
+
+    Args:
+      scenes: title -> a shot of each world at a time, as `play` yields; the longest decides the length.
+      num_steps: how many steps a scene may have at most, for the progress bar.
+    Raises: OSError if a file can't be written. Then, as after Ctrl-C, none of the files is there.
+    """
+    with ExitStack() as files, tqdm(total=num_steps, desc="filming", unit="step", dynamic_ncols=True) as bar:
+        writers = [files.enter_context(_mp4(path, frames_per_second)) for path in paths]
+        write_grid = files.enter_context(_mp4(grid_path, frames_per_second)) if grid_path is not None else None
+        for moment in _together(list(scenes.values())):
+            pictures = [
+                frame(dict(zip(scenes, shots, strict=True)), task=label, gauges=gauge)
+                for *shots, label, gauge in zip(*moment, labels, gauges, strict=True)
+            ]
+            for write, picture in zip(writers, pictures, strict=True):
+                write(picture)
+            if write_grid is not None:
+                write_grid(grid(pictures))
+            bar.update()
+
+
+def target_gauges(tasks: Any, world: int) -> dict[str, Gauge]:
+    """A gauge for each target a task has: its field `target_velocity` is the target of the step's term `velocity`.
+
+    All worlds get the same range, so that videos can be compared: from −½ to 1½ times the largest target.
+    """
+    gauges = {}
+    for name, values in vars(tasks).items():
+        if name.startswith("target_") and values.ndim == 1:
+            reach = max(values.abs().max().item(), 1e-6)
+            low = -0.5 * reach if values.min() >= 0 else -1.5 * reach
+            gauges[name.removeprefix("target_")] = Gauge(target=values[world].item(), low=low, high=1.5 * reach)
+    return gauges
+
+
+def _moment(env: BatchedEnv, num_steps: int) -> str:
+    return f"{num_steps * _control_step(env):.2f} s" if hasattr(env, "control_step") else f"step {num_steps}"
+
+
+def _control_step(env: BatchedEnv) -> float:
+    """Seconds that a control step takes in the video: as long as in the world, if the environment has physical time."""
+    return float(getattr(env, "control_step", FALLBACK_CONTROL_STEP))
+
+
+def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray:
+    try:
+        return env.render(world, width=width, height=height)
+    except RuntimeError as error:  # what `render` raises where no GL library is found; it names the package to install
+        raise UserError(str(error)) from error
+
+
+def _together(scenes: Sequence[Iterator[list[Shot]]]) -> Iterator[list[list[Shot]]]:
+    """The scenes in step, each staying at its end until all have ended."""
+    present = [next(scene) for scene in scenes]
+    moved = True
+    while moved:
+        yield present
+        following = [next(scene, None) for scene in scenes]
+        moved = any(shots is not None for shots in following)
+        present = [_over(old) if new is None else new for old, new in zip(present, following, strict=True)]
+
+
+def _over(shots: list[Shot]) -> list[Shot]:
+    return [replace(shot, over=True) for shot in shots]
+
+
+@contextmanager
+def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Gives a function that appends a frame [H, W, 3] uint8; the file has its name only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.mp4")
+    temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log
+    writer: Any = None
+
+    def write(picture: np.ndarray) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = imageio_ffmpeg.write_frames(
+                str(temporary),
+                (picture.shape[1], picture.shape[0]),
+                fps=frames_per_second,
+                codec="libx264",
+                pix_fmt_out="yuv420p",
+                quality=None,
+                macro_block_size=2,
+                output_params=["-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"],
+            )
+            writer.send(None)
+        writer.send(np.ascontiguousarray(picture))
+
+    try:
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,212 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+
+from metarl.errors import UserError
+from metarl.rl.collect import Streams
+from metarl.rl.types import Step
+from metarl.rl.uniform_actions import UniformActions
+from metarl.run import video
+from metarl.run.panels import Gauge, Shot, frame, grid
+from metarl.run.video import adaptation_video, film, play, target_gauges
+from metarl.struct import struct
+
+
+@struct
+class Speed:
+    target_velocity: torch.Tensor
+
+
+class CountingEnv:
+    """Its picture is as bright as it has made steps; world w pays w + 1 a step and ends after `ends[w]` steps."""
+
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    control_step = 0.1
+
+    def __init__(self, ends, horizon=4):
+        self.ends, self.num_worlds = torch.tensor(ends), len(ends)
+        self.spec = SimpleNamespace(horizon=horizon)
+        self.starts, self.actions = [], []
+
+    def set_tasks(self, tasks):
+        self.tasks = tasks
+
+    def reset(self, generator):
+        self.num_steps = 0
+        self.starts.append(torch.rand(self.num_worlds, generator=generator).tolist())
+        return torch.zeros(self.num_worlds, 1)
+
+    def step(self, action):
+        self.actions.append(action.flatten().tolist())
+        self.num_steps += 1
+        world = torch.arange(self.num_worlds)
+        none = torch.zeros(self.num_worlds, dtype=torch.bool)
+        return Step(
+            next_obs=torch.zeros(self.num_worlds, 1),
+            reward=world + 1.0,
+            terminated=self.ends <= self.num_steps,
+            truncated=none if self.num_steps < self.spec.horizon else ~none,
+            diverged=none,
+            terms={"velocity": 0.5 * self.num_steps + world},
+        )
+
+    def render(self, world, *, width, height):
+        return np.full((height, width, 3), 40 * self.num_steps + world, np.uint8)
+
+
+def played(env, worlds, **settings):
+    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+    tasks = Speed(target_velocity=torch.arange(1.0, env.num_worlds + 1))
+    adapter = UniformActions(env.action_space)
+    return list(play(env, adapter, None, tasks, streams, worlds=worlds, width=32, height=24, **settings))
+
+
+def frames(path: Path) -> tuple[dict, list[np.ndarray]]:
+    reader = imageio_ffmpeg.read_frames(str(path))
+    meta = next(reader)
+    width, height = meta["size"]
+    return meta, [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader]
+
+
+def shot(brightness=0, size=(60, 80), **changes):
+    picture = np.full((*size, 3), brightness, np.uint8)
+    return Shot(**{"picture": picture, "moment": "0.05 s", "reward_so_far": 0.0, "terms": {}, "over": False, **changes})
+
+
+def test_play_shows_every_step_and_stays_at_an_episodes_end():
+    moments = played(CountingEnv([9, 9, 2]), worlds=[2, 1])
+    assert [(a.moment, b.moment) for a, b in moments] == [
+        ("0.10 s", "0.10 s"),
+        ("0.20 s", "0.20 s"),
+        ("0.20 s", "0.30 s"),
+        ("0.20 s", "0.40 s"),
+    ]
+    assert [(a.over, b.over) for a, b in moments] == [(False, False)] * 2 + [(True, False)] * 2
+    # World 2 pays 3 a step, twice; world 1 pays 2, four times until the time limit.
+    assert [(a.reward_so_far, b.reward_so_far) for a, b in moments] == [(3, 2), (6, 4), (6, 6), (6, 8)]
+    assert moments[2][1].terms == {"velocity": 2.5}
+    assert [int(b.picture[0, 0, 0]) for _, b in moments] == [41, 81, 121, 161]
+
+
+def test_play_ends_with_the_last_of_the_worlds_that_are_shown():
+    assert len(played(CountingEnv([9, 9, 2]), worlds=[2])) == 2
+
+
+def test_adaptation_video_starts_all_states_alike_and_writes_h264_that_plays_everywhere(tmp_path, capsys):
+    envs = [CountingEnv([9, 9]), CountingEnv([9, 3])]
+    paths = [tmp_path / "videos" / f"task_{i}.mp4" for i in range(2)]
+    grid_path = tmp_path / "videos" / "grid.mp4"
+    adaptation_video(
+        paths,
+        UniformActions(envs[0].action_space),
+        {"before": None, "after": None},
+        envs,
+        Speed(target_velocity=torch.tensor([1.0, 2.0])),
+        worlds=[0, 1],
+        labels=["target 1 m/s", "target 2 m/s"],
+        seed=3,
+        grid_path=grid_path,
+        width=160,
+        height=120,
+    )
+    assert envs[0].starts == envs[1].starts
+    assert envs[0].actions == envs[1].actions
+    for path in (*paths, grid_path):
+        meta, pictures = frames(path)
+        assert (meta["codec"], meta["pix_fmt"].split("(")[0], meta["fps"]) == ("h264", "yuv420p", 10.0)
+        assert len(pictures) == 4
+    _, pictures = frames(paths[1])
+    height, width, _ = pictures[0].shape
+    left, right = ([int(p[height // 2, x, 0]) for p in pictures] for x in (width // 4, 3 * width // 4))
+    # H.264 rounds colours by a few of 255.
+    assert left == pytest.approx([41, 81, 121, 161], abs=6)
+    assert right[:3] == pytest.approx([41, 81, 121], abs=6)
+    assert right[3] < 110  # over since step 3: it stays, and is darker
+    assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == ["grid.mp4", "task_0.mp4", "task_1.mp4"]
+    assert "filming" in capsys.readouterr().err
+
+
+def test_a_film_that_breaks_off_leaves_no_file_and_keeps_the_old_one(tmp_path):
+    def broken():
+        yield [shot()]
+        raise KeyboardInterrupt
+
+    old = tmp_path / "old.mp4"
+    old.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        film({"a": broken()}, [old], tmp_path / "new.mp4", labels=["x"], gauges=[{}], frames_per_second=20, num_steps=9)
+    assert [file.name for file in tmp_path.iterdir()] == ["old.mp4"]
+    assert old.read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    scene = {"a": iter([[shot()]])}
+    with pytest.raises(OSError):
+        film(scene, [tmp_path / "file" / "a.mp4"], None, labels=["x"], gauges=[{}], frames_per_second=20, num_steps=1)
+
+
+def test_where_nothing_can_be_drawn_the_user_reads_which_package_is_missing():
+    env = CountingEnv([9])
+
+    def render(world, **size):
+        raise RuntimeError("no OpenGL: apt-get install libegl1")
+
+    env.render = render
+    with pytest.raises(UserError, match="apt-get install libegl1"):
+        played(env, worlds=[0])
+
+
+def test_one_environment_cannot_play_two_scenes():
+    env = CountingEnv([9])
+    with pytest.raises(ValueError, match="got 1 environments; expected one of its own for each of 2 states"):
+        adaptation_video([], None, {"a": 0, "b": 1}, [env, env], None, worlds=[], labels=[], seed=0)
+
+
+def test_gauges_have_one_range_for_all_worlds_that_holds_every_target():
+    tasks = Speed(target_velocity=torch.tensor([0.5, 2.0]))
+    assert [vars(target_gauges(tasks, w)["velocity"]) for w in (0, 1)] == [
+        {"target": 0.5, "low": -1.0, "high": 3.0},
+        {"target": 2.0, "low": -1.0, "high": 3.0},
+    ]
+    both_ways = target_gauges(Speed(target_velocity=torch.tensor([-1.0, 2.0])), 0)["velocity"]
+    assert (both_ways.low, both_ways.high) == (-3.0, 3.0)
+
+
+def test_the_gauge_shows_value_and_target_where_they_are():
+    gauge = Gauge(target=3.0, low=-1.0, high=4.0)
+    picture = frame({"x": shot(size=(300, 400), terms={"velocity": 2.0})}, task="", gauges={"velocity": gauge})
+    margin, span = 10, 380  # px: 400 / 40, and what is left
+
+    def columns(colour):
+        return np.nonzero((picture == colour).all(-1).any(0))[0]
+
+    value, target = columns((86, 180, 233)), columns((240, 160, 30))
+    # One pixel for rounding at each end: 0 is 1/5 of the way, 2 is 3/5, 3 is 4/5.
+    assert (value.min(), value.max()) == pytest.approx((margin + span / 5, margin + span * 3 / 5), abs=1)
+    assert target.mean() == pytest.approx(margin + span * 4 / 5, abs=1)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
+def test_frames_have_even_sides(size):
+    picture = frame(
+        {"a": shot(size=size), "b": shot(size=size)}, task="t", gauges={"v": Gauge(target=1, low=0, high=2)}
+    )
+    whole = grid([picture] * 5, max_width=301)
+    assert [side % 2 for side in (*picture.shape[:2], *whole.shape[:2])] == [0, 0, 0, 0]
+    assert whole.shape[1] <= 310  # every cell may be rounded up to even
+
+
+def test_a_grid_holds_every_frame():
+    tones = [40, 80, 120, 160, 200]
+    whole = grid([np.full((90, 160, 3), tone, np.uint8) for tone in tones])
+    assert set(tones) <= set(np.unique(whole))
+
+
+def test_the_fallback_frame_rate_is_20():
+    assert 1 / video._control_step(SimpleNamespace()) == pytest.approx(20)
