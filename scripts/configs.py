@@ -46,7 +46,10 @@ def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tup
 
 
 def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str, str]:
-    """The comment of every key, by its full name ("algo.inner_lr"): the one on its line, or else the lines above it."""
+    """The comment of every key, by its full name ("algo.inner_lr"), and of every group ("defaults.algo").
+
+    It is the one on the key's line, or else the lines above it.
+    """
     found = dict(_comments_of_file(_file(config_name, folders)))
     for group, choice in chosen.items():
         for name in choice if isinstance(choice, list) else [choice] if choice else []:
@@ -88,7 +91,7 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
     above: list[str] = []
     path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
     for line in text.splitlines():
-        entry = re.match(r"( *)([\w-]+):(?: |$)", line)
+        entry = re.match(r"( *(?:- )?)(\w+):(?: |$)", line)  # A key, or a group in the defaults list.
         if line.lstrip().startswith("#"):
             above.append(line.strip().removeprefix("#").strip())
         elif entry:

@@ -24,8 +24,10 @@ def run(config: DictConfig) -> None:
     loaded = build.load(config.checkpoint)
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
-    if config.env is not None and config.env != loaded.config.env.name:
-        raise UserError(f"env={config.env}: the checkpoint {loaded.path} was trained on {loaded.config.env.name}")
+    if "env" in config and config.env != loaded.config.env:
+        raise UserError(
+            f"env={config.env.name}: {loaded.path} was trained on {dict(loaded.config.env)}, not {dict(config.env)}"
+        )
     device = build.device(config.device)
     learner = build.trained_learner(loaded, Generators(config.seed), device)
     settings = {key: config[key] for key in ("num_tasks", "num_updates", "episodes_per_task", "seed")}

@@ -20,7 +20,7 @@ CONFIGS = {
     "fly.yaml": """
         defaults:
           - wing: long
-          - pilot: null
+          - pilot: null     # who flies
           - _self_
 
         seed: 0           # where randomness starts
@@ -239,7 +239,7 @@ def test_help_tells_words_choices_and_meaning(
     assert "ceiling=300.0 The highest altitude in metres." in text
     assert "landing.site=null a place" in text
     assert "wing=long one of long, short" in text
-    assert "pilot=null one of kim" in text
+    assert "pilot=null who flies; one of kim" in text
 
 
 def test_help_with_a_choice_lists_its_keys(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
