@@ -12,6 +12,7 @@ from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
+from metarl.run.video import adaptation_video
 from metarl.types import MetaLearner
 
 
@@ -26,11 +27,15 @@ def evaluate(
     seed: int,
 ) -> report.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still. Raises: UserError for zero tasks."""
-    episodes_per_task = episodes_per_task or config.algo.episodes_per_task
-    num_tasks = num_tasks or build.environment(config, num_worlds=1).tasks.num_test
-    for name, value, least in (("num_tasks", num_tasks, 1), ("episodes_per_task", episodes_per_task, 1), ("num_updates", num_updates, 0)):
-        if value < least:
-            raise UserError(f"{name}={value}: expected {least} or more")
+    if episodes_per_task is None:
+        episodes_per_task = config.algo.episodes_per_task
+    if num_tasks is None:
+        num_tasks = build.environment(config, num_worlds=1).tasks.num_test
+    if min(num_tasks, episodes_per_task) < 1 or num_updates < 0:
+        raise UserError(
+            f"num_tasks={num_tasks} episodes_per_task={episodes_per_task} num_updates={num_updates}: "
+            "expected at least 1, 1 and 0"
+        )
     env = build.environment(config, num_tasks * episodes_per_task)
     generators = Generators(seed)
     return report.evaluate(
@@ -44,9 +49,7 @@ def evaluate(
     )
 
 
-def report_run(
-    config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome
-) -> None:
+def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, one video, a table on the console."""
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
@@ -63,5 +66,20 @@ def provenance(config: DictConfig) -> dict[str, Any]:
 
 
 def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
-    """One held-out task before and after one update, side by side. Without a GL library it says so and goes on."""
-    raise NotImplementedError
+    """One held-out task, that of the median gain, before and after one update. Where nothing can be drawn it says why."""
+    gains = torch.tensor([task["returns"][1] - task["returns"][0] for task in found.report["tasks"]])
+    world = int(gains.argsort()[len(gains) // 2])
+    try:
+        adaptation_video(
+            [path],
+            learner.adapter(),
+            {"before adaptation": found.states[0], "after 1 update": found.states[1]},
+            [build.environment(config, len(gains)) for _ in range(2)],
+            found.tasks,
+            worlds=[world],
+            labels=[found.report["tasks"][world]["task"]],
+            seed=config.seed,
+            device=device,
+        )
+    except UserError as error:
+        print(f"no video: {error}", file=sys.stderr)
