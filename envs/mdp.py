@@ -81,7 +81,7 @@ class MujocoEnv(Generic[Tasks]):
         self.spec, self.tasks, self.sim, self.mdp = spec, tasks, sim, mdp
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
-        self._frame_skip, self._action_scale = frame_skip, float(action_scale)
+        self.frame_skip, self._action_scale = frame_skip, float(action_scale)
         size = (len(control_range),)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
@@ -114,7 +114,7 @@ class MujocoEnv(Generic[Tasks]):
         control = (self._episodes.checked(action) / self._action_scale).clamp_(-1.0, 1.0).to(self.sim.ctrl.dtype)
         before = self.mdp.measure(self.sim)
         torch.addcmul(self._control_middle, control, self._control_half, out=self.sim.ctrl)
-        self.sim.step(self._frame_skip)
+        self.sim.step(self.frame_skip)
         reward, terms = self.mdp.reward(before, self.sim, control, self._episodes.tasks)
         diverged = self.sim.diverged.clone()
         terminated = self.mdp.terminated(self.sim) | diverged

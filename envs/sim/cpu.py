@@ -11,13 +11,9 @@ from torch import Tensor
 
 from envs.process import quiet_mujoco, tune_process
 
-# MuJoCo resets a world with one of these by itself, and only the counter tells.
-_DIVERGED = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-    mujoco.mjtWarning.mjWARN_BADCTRL,
-)
+# BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only the counter tells. A slice,
+# because an index tensor would copy, on as many threads as torch has.
+_DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
 class CpuSimulator:
@@ -49,13 +45,14 @@ class CpuSimulator:
         self.qvel = torch.from_numpy(self._batch.bind("qvel"))
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
         self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
-        self._num_warnings = torch.from_numpy(self._batch.warning)[..., 1]  # [W, kinds]
-        self._diverged_kinds = torch.tensor([int(kind) for kind in _DIVERGED])
+        self._num_warnings = torch.from_numpy(self._batch.warning)[
+            :, _DIVERGED, 1
+        ]  # [W, kinds], since each world's reset
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
 
     def step(self, num_substeps: int) -> None:
         self._batch.step(nstep=num_substeps)
-        self.diverged |= (self._num_warnings[:, self._diverged_kinds] > 0).any(-1)
+        self.diverged |= (self._num_warnings > 0).any(-1)
         # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False.
         for state in (self.qpos, self.qvel):
             self.diverged |= ~(state.abs().amax(-1) < mujoco.mjMAXVAL)

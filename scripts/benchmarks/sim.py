@@ -1,0 +1,306 @@
+"""How fast a batched environment steps, beside the raw C loop and the vector environments that others use.
+
+Every row is a name and a function that does one measurement and returns control steps per second. Measurements are interleaved,
+one of each row a round, and a ratio is the median of the rounds' ratios: it holds on a machine that is busy with other things.
+"""
+
+import ctypes
+import hashlib
+import json
+import statistics
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+
+import envs
+from envs.mdp import MujocoEnv
+
+Row = tuple[str, Callable[[], float]]
+
+RAW_LOOP, PHYSICS, ENV = "raw C loop", "CpuSimulator.step", "env.step"
+GYMNASIUM_IDS = {"half_cheetah": "HalfCheetah-v5"}  # by the start of our names
+ASYNC_SIZES = (2, 8, 16)
+_STEPS_A_MEASUREMENT = 20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
+_ROOT = Path(__file__).parents[2]
+
+
+def run_sim(
+    env_name: str = "half_cheetah_vel",
+    num_worlds: int = 256,
+    rounds: int = 7,
+    *,
+    num_threads: int | None = None,
+    envpool_python: str | None = None,
+    extra_rows: Sequence[Row] = (),
+) -> list[dict[str, Any]]:
+    """Measures all rows that exist for the environment, prints a table, and returns it as JSON-able rows.
+
+    Each has `name`, `steps_per_second` (median) and `share_of_raw_loop`; env.step also has `share_outside_physics`: observation,
+    reward and bookkeeping.
+
+    Args:
+      envpool_python: a Python that has EnvPool (it needs a venv of its own).
+      extra_rows: of the caller, measured in the same rounds.
+    """
+    env = envs.make(env_name, num_worlds, num_threads=num_threads)
+    stepping = SteppedEnv(env)
+    with ExitStack() as stack:
+        rows: list[Row] = []
+        if isinstance(env, MujocoEnv):
+            work = PhysicsWork(env)
+            work.check_same_states()
+            rows += [(RAW_LOOP, work.raw_loop), (PHYSICS, work.simulator)]
+        rows += [(ENV, stepping.measure), *extra_rows]
+        gymnasium_id = next((theirs for ours, theirs in GYMNASIUM_IDS.items() if env_name.startswith(ours)), None)
+        if gymnasium_id is not None:
+            for num_envs in ASYNC_SIZES:
+                vector = stack.enter_context(async_vector_env(gymnasium_id, num_envs, env.frame_skip))
+                rows.append((f"gymnasium AsyncVectorEnv n={num_envs}", vector))
+            if envpool_python is not None:
+                for num_envs, batch in ((64, 64), (64, 32)):
+                    pool = stack.enter_context(envpool(envpool_python, gymnasium_id, num_envs, batch, env.frame_skip))
+                    rows.append((f"EnvPool n={num_envs} batch={batch}", pool))
+        table = measure(rows, rounds)
+    for row in table:
+        if row["name"] == ENV and stepping.share_outside_physics is not None:
+            row["share_outside_physics"] = stepping.share_outside_physics
+        row |= {
+            "env": env_name,
+            "num_worlds": num_worlds,
+            "num_threads": env.sim.num_threads if isinstance(env, MujocoEnv) else None,
+        }
+    env.close()
+    print_table(table)
+    return table
+
+
+def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
+    """One measurement of every row a round, after one that doesn't count. The first row is what shares are taken of."""
+    for _, once in rows:
+        once()
+    rates = [[once() for _, once in rows] for _ in range(rounds)]
+    table = []
+    for i, (name, _) in enumerate(rows):
+        row: dict[str, Any] = {"name": name, "steps_per_second": statistics.median(rate[i] for rate in rates)}
+        if rows[0][0] == RAW_LOOP:
+            row["share_of_raw_loop"] = statistics.median(rate[i] / rate[0] for rate in rates)
+        table.append(row)
+    return table
+
+
+def print_table(table: Sequence[dict[str, Any]]) -> None:
+    print(f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'outside physics':>17}")
+    for row in table:
+        shares = [f"{row[key]:.3f}" if key in row else "" for key in ("share_of_raw_loop", "share_outside_physics")]
+        print(f"{row['name']:32}{row['steps_per_second']:16,.0f}{shares[0]:>15}{shares[1]:>17}")
+
+
+class PhysicsWork:
+    """The same starts and controls for the raw loop and for the simulator, which must end in the same states, bit for bit."""
+
+    def __init__(self, env: MujocoEnv[Any]) -> None:
+        self._sim, self._frame_skip = env.sim, env.frame_skip
+        self._num_steps = max(20, _STEPS_A_MEASUREMENT // env.num_worlds)
+        generator = torch.Generator().manual_seed(0)
+        uniform = torch.rand(env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator)
+        self._qpos, self._qvel = env.mdp.initial_state(uniform)
+        control = 2 * torch.rand(self._num_steps, *self._sim.ctrl.shape, dtype=torch.float64, generator=generator) - 1
+        low, high = torch.tensor(self._sim.model.actuator_ctrlrange).unbind(-1)  # type: ignore[attr-defined]
+        self._ctrl = low + (control + 1) / 2 * (high - low)
+        self._raw_end = torch.zeros(env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64)
+        self._raw = _build_raw_loop()
+
+    def simulator(self) -> float:
+        begin = time.perf_counter()
+        self._sim.reset(torch.ones(self._sim.num_worlds, dtype=torch.bool), self._qpos, self._qvel)
+        for ctrl in self._ctrl:
+            self._sim.ctrl.copy_(ctrl)
+            self._sim.step(self._frame_skip)
+        return self._num_steps * self._sim.num_worlds / (time.perf_counter() - begin)
+
+    def raw_loop(self) -> float:
+        start = torch.cat([self._qpos, self._qvel], dim=1).contiguous()
+        seconds = self._raw(
+            ctypes.c_void_p(self._sim.model._address),  # type: ignore[attr-defined]
+            self._sim.num_threads,  # type: ignore[attr-defined]
+            self._sim.num_worlds,
+            self._num_steps,
+            self._frame_skip,
+            *(ctypes.c_void_p(array.data_ptr()) for array in (start, self._ctrl, self._raw_end)),
+        )
+        if seconds < 0:
+            raise RuntimeError(f"the raw loop couldn't start {self._sim.num_threads} threads")  # type: ignore[attr-defined]
+        return self._num_steps * self._sim.num_worlds / seconds
+
+    def check_same_states(self) -> None:
+        self.raw_loop()
+        self.simulator()
+        if not torch.equal(self._raw_end, torch.cat([self._sim.qpos, self._sim.qvel], dim=1)):
+            raise AssertionError("the raw loop and the simulator end in different states: not the same work")
+
+
+class SteppedEnv:
+    """Whole control steps of an environment under random actions, and how much of the time isn't physics."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+        self._generator = torch.Generator().manual_seed(0)
+        self._num_steps = max(20, _STEPS_A_MEASUREMENT // env.num_worlds)
+        shape = (self._num_steps, env.num_worlds, *(env.action_space.shape or ()))
+        if isinstance(env.action_space, gymnasium.spaces.Discrete):
+            self._actions = torch.randint(int(env.action_space.n), shape, generator=self._generator)
+        else:
+            self._actions = torch.rand(shape, generator=self._generator) * 2 - 1
+            self._actions *= torch.from_numpy(env.action_space.high)
+        env.set_tasks(env.tasks.sample(env.num_worlds, self._generator))
+        self._shares: list[float] = []
+
+    def measure(self) -> float:
+        self._env.reset(self._generator)
+        with physics_clock(self._env) as physics:
+            begin = time.perf_counter()
+            for action in self._actions:
+                self._env.step(action)
+            seconds = time.perf_counter() - begin
+        if physics:
+            self._shares.append(1 - sum(physics) / seconds)
+        return self._num_steps * self._env.num_worlds / seconds
+
+    @property
+    def share_outside_physics(self) -> float | None:
+        return statistics.median(self._shares) if self._shares else None
+
+
+@contextmanager
+def physics_clock(env: Any) -> Iterator[list[float]]:
+    """The seconds of each call of the simulator's `step` inside the block; an empty list where there is no simulator."""
+    seconds: list[float] = []
+    if not isinstance(env, MujocoEnv):
+        yield seconds
+        return
+    step = env.sim.step
+
+    def timed(num_substeps: int) -> None:
+        begin = time.perf_counter()
+        step(num_substeps)
+        seconds.append(time.perf_counter() - begin)
+
+    env.sim.step = timed  # type: ignore[method-assign]
+    try:
+        yield seconds
+    finally:
+        del env.sim.step  # type: ignore[attr-defined]
+
+
+@contextmanager
+def async_vector_env(
+    gymnasium_id: str, num_envs: int, frame_skip: int, num_steps: int = 200
+) -> Iterator[Callable[[], float]]:
+    """Gymnasium's worker processes with shared memory. They are forked, so their timer callback is cleared as ours is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        vector = gymnasium.make_vec(
+            gymnasium_id,
+            num_envs,
+            vectorization_mode="async",
+            vector_kwargs={"shared_memory": True},
+            frame_skip=frame_skip,
+        )
+    actions = np.random.default_rng(0).uniform(-1, 1, (num_steps, *vector.action_space.shape)).astype(np.float32)
+
+    def once() -> float:
+        vector.reset(seed=0)
+        begin = time.perf_counter()
+        for action in actions:
+            vector.step(action)
+        return num_steps * num_envs / (time.perf_counter() - begin)
+
+    try:
+        yield once
+    finally:
+        vector.close()
+
+
+_ENVPOOL = """
+import sys, time, envpool, numpy as np
+name, num_envs, batch, frame_skip = sys.argv[1], *map(int, sys.argv[2:])
+pool = envpool.make_gymnasium(name, num_envs=num_envs, batch_size=batch, frame_skip=frame_skip)
+steps = 8000 // batch
+actions = np.random.default_rng(0).uniform(-1, 1, (steps, batch, *pool.action_space.shape))
+pool.async_reset()
+ids = pool.recv()[-1]["env_id"]
+for line in sys.stdin:
+    begin = time.perf_counter()
+    for action in actions:
+        pool.send(action, ids)
+        ids = pool.recv()[-1]["env_id"]
+    print(steps * batch / (time.perf_counter() - begin), flush=True)
+"""
+
+
+@contextmanager
+def envpool(
+    python: str, gymnasium_id: str, num_envs: int, batch: int, frame_skip: int
+) -> Iterator[Callable[[], float]]:
+    """EnvPool in another Python, asked line by line. Its HalfCheetah is the v4, with the same physics."""
+    name = gymnasium_id.replace("-v5", "-v4")
+    arguments = [python, "-c", _ENVPOOL, name, *map(str, (num_envs, batch, frame_skip))]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ask, answer = process.stdin, process.stdout
+
+    def once() -> float:
+        ask.write("\n")
+        ask.flush()
+        line = answer.readline()
+        if not line:
+            raise RuntimeError(f"EnvPool in {python} ended with code {process.wait()}")
+        return float(line)
+
+    try:
+        yield once
+    finally:
+        ask.close()
+        process.wait()
+
+
+def _build_raw_loop() -> Callable[..., float]:
+    """raw_loop.c compiled against the MuJoCo that Python has, into build/, once for each source and version."""
+    source = Path(__file__).with_name("raw_loop.c")
+    folder = Path(mujoco.__file__).parent
+    mark = hashlib.sha256(source.read_bytes() + mujoco.__version__.encode()).hexdigest()[:12]
+    library = _ROOT / "build" / f"raw_loop-{mark}.so"
+    if not library.exists():
+        library.parent.mkdir(exist_ok=True)
+        mujoco_library = next(folder.glob("libmujoco*"))
+        command = [
+            "cc",
+            "-O3",
+            "-shared",
+            "-fPIC",
+            "-pthread",
+            str(source),
+            "-o",
+            str(library),
+            f"-I{folder / 'include'}",
+        ]
+        command += [str(mujoco_library), f"-Wl,-rpath,{folder}"]
+        subprocess.run(command, check=True)
+    function = ctypes.CDLL(str(library)).raw_loop
+    function.restype = ctypes.c_double
+    return function
+
+
+if __name__ == "__main__":
+    for row in run_sim():
+        print(json.dumps(row))
