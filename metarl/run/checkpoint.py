@@ -1,23 +1,24 @@
 """Checkpoints that survive a crash at any moment and load without executing code.
 
-A file is a torch archive of two tensors: the serialised content and its SHA-256. It is written under a temporary name,
-flushed to the disk and renamed, so that under its final name a file is whole; the digest finds what happens to it later.
+A file is one line, `metarl-checkpoint <SHA-256 of the rest>`, and a torch archive. It is written under a temporary name,
+flushed to the disk and renamed, so that under its final name a file is whole; the digest, checked before anything is
+unpacked, finds what happens to it later.
 """
 
 import hashlib
 import io
 import os
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from metarl.errors import UserError
 
 VERSION = 1
+_MAGIC = b"metarl-checkpoint "
 _NAME = re.compile(r"iteration_(\d{8})\.pt")
 
 
@@ -31,13 +32,10 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
     payload = buffer.getbuffer()
-    archive = {
-        "sha256": hashlib.sha256(payload).hexdigest(),
-        "content": torch.frombuffer(payload, dtype=torch.uint8),
-    }
+    header = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: torch.save(archive, file))
+        write_atomically(path, lambda file: file.writelines((header, payload)))
     except OSError as error:
         raise UserError(f"can't write the checkpoint {path}: {error.strerror or error}") from error
     for old in list_checkpoints(folder)[:-keep]:
@@ -51,16 +49,20 @@ def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]
     Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another format version.
     """
     try:
-        archive = torch.load(path, map_location="cpu", weights_only=True)
-        payload = archive["content"].numpy().tobytes()
-        digest = archive["sha256"]
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"no checkpoint at {path}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"the checkpoint {path} is damaged: it can't be read as a metarl checkpoint") from error
-    if hashlib.sha256(payload).hexdigest() != digest:
+    except OSError as error:
+        raise UserError(f"can't read the checkpoint {path}: {error.strerror or error}") from error
+    header, _, payload = data.partition(b"\n")
+    if not header.startswith(_MAGIC):
+        raise UserError(f"the checkpoint {path} is damaged: it doesn't begin as a metarl checkpoint does")
+    if hashlib.sha256(payload).hexdigest().encode() != header.removeprefix(_MAGIC):
         raise UserError(f"the checkpoint {path} is damaged: its content doesn't match its SHA-256")
-    content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    try:
+        content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
+        raise UserError(f"the checkpoint {path} is damaged: it holds more than tensors, numbers and strings") from error
     if content.get("version") != VERSION:
         raise UserError(f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}")
     return content
@@ -98,7 +100,7 @@ def resolve(location: Path) -> Path:
     raise UserError(f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint file")
 
 
-def write_atomically(path: Path, write: Any) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Calls write(binary file) on a temporary file, flushes it to the disk and renames it to `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:

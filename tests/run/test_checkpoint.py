@@ -1,0 +1,102 @@
+import hashlib
+import io
+import os
+import pickle
+
+import pytest
+import torch
+
+from metarl.errors import UserError
+from metarl.run import checkpoint
+
+
+def content(iteration: int) -> dict:
+    generator = torch.Generator().manual_seed(iteration)
+    return {"iteration": iteration, "learner": {"w": torch.randn(50, generator=generator)}, "config": {"seed": 1}}
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path):
+    saved = content(7)
+    loaded = checkpoint.load(checkpoint.save(tmp_path, saved, keep=3))
+    assert torch.equal(loaded["learner"]["w"], saved["learner"]["w"])
+    assert loaded["config"] == {"seed": 1} and loaded["version"] == checkpoint.VERSION
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    for iteration in (0, 5, 10, 15):
+        checkpoint.save(tmp_path, content(iteration), keep=2)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "iteration_00000010.pt",
+        "iteration_00000015.pt",
+    ]
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path, where):
+    path = checkpoint.save(tmp_path, content(1), keep=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * where)])
+    with pytest.raises(UserError, match="iteration_00000001.pt is damaged"):
+        checkpoint.load(path)
+
+
+def test_any_changed_byte_is_found(tmp_path):
+    path = checkpoint.save(tmp_path, content(1), keep=1)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(UserError, match="damaged"):
+            checkpoint.load(path)
+
+
+def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_named(tmp_path):
+    for iteration in (1, 2):
+        path = checkpoint.save(tmp_path, content(iteration), keep=3)
+    path.write_bytes(path.read_bytes()[:100])
+    used, loaded, problems = checkpoint.load_newest(tmp_path)
+    assert used.name == "iteration_00000001.pt" and loaded["iteration"] == 1
+    assert len(problems) == 1 and "iteration_00000002.pt" in problems[0]
+
+
+def test_loading_executes_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    path = tmp_path / "iteration_00000001.pt"
+    archive = io.BytesIO()
+    torch.save({"version": checkpoint.VERSION, "learner": Evil()}, archive)
+    for payload in (pickle.dumps(Evil(), protocol=2), archive.getvalue()):
+        path.write_bytes(b"metarl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        with pytest.raises(UserError, match="holds more than tensors"):
+            checkpoint.load(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_another_format_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", 99)
+    path = checkpoint.save(tmp_path, content(1), keep=1)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format version 99"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+def test_a_failure_at_any_moment_of_a_write_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch, step):
+    checkpoint.save(tmp_path, content(1), keep=1)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    target = {"fsync": (os, "fsync"), "replace": (checkpoint.Path, "replace"), "open": (checkpoint.Path, "open")}[step]
+    monkeypatch.setattr(*target, fail)
+    with pytest.raises(UserError, match="iteration_00000002.pt: No space left"):
+        checkpoint.save(tmp_path, content(2), keep=1)
+    monkeypatch.undo()
+    assert checkpoint.load_newest(tmp_path)[1]["iteration"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_00000001.pt"]  # nothing half-written lies about
+
+
+def test_a_missing_checkpoint_says_what_was_expected(tmp_path):
+    with pytest.raises(UserError, match="expected a run folder"):
+        checkpoint.resolve(tmp_path / "nowhere")

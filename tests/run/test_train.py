@@ -1,0 +1,136 @@
+"""The training loop with a learner that is nothing but a random walk: what it writes, how it stops, how it goes on."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from metarl.run import checkpoint
+from metarl.run.logging import read_metrics
+from metarl.run.seeding import Generators
+from metarl.run.train import Diverged, train
+
+
+class Walker:
+    """Adds noise to a parameter; does something special in one iteration."""
+
+    def __init__(self, generators: Generators, special: int = -1, action=None):
+        self.generator = generators("policy")
+        self.x = torch.zeros(3)
+        self.count = 0
+        self.special, self.action = special, action
+
+    def step(self):
+        self.x += torch.randn(3, generator=self.generator)
+        self.count += 1
+        if self.count - 1 == self.special:
+            self.action(self)
+        value = self.x.sum().item()
+        return {"env_steps": 10, "return_before": value, "return_after": value + 1}
+
+    def state_dict(self):
+        return {"x": self.x, "count": self.count}
+
+    def load_state_dict(self, state):
+        self.x.copy_(state["x"])
+        self.count = state["count"]
+
+
+def run(folder, *, iterations=10, special=-1, action=None, resume=False, every=3):
+    generators = Generators(4)
+    learner = Walker(generators, special, action)
+    resume_from = checkpoint.load_newest(folder / "checkpoints")[1] if resume else None
+    return train(
+        learner,
+        generators,
+        iterations=iterations,
+        run_folder=folder,
+        provenance={"env": "none"},
+        checkpoint_every=every,
+        resume_from=resume_from,
+    )
+
+
+def lines(folder):
+    return (folder / "metrics.jsonl").read_text()
+
+
+def test_each_iteration_is_one_line_with_what_was_promised(tmp_path):
+    outcome = run(tmp_path)
+    rows = [json.loads(line) for line in lines(tmp_path).splitlines()]
+    assert [row["iteration"] for row in rows] == list(range(10))
+    assert [row["env_steps"] for row in rows] == list(range(10, 101, 10))
+    assert {"return_before", "return_after"} <= set(rows[0])
+    assert (outcome.iteration, outcome.env_steps, outcome.interrupted) == (10, 100, False)
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, every):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir()
+    stopped.mkdir()
+    run(whole)
+    outcome = run(stopped, special=4, action=lambda _: os.kill(os.getpid(), signal.SIGINT), every=every)
+    assert outcome.interrupted and outcome.iteration == 5
+    assert run(stopped, resume=True).iteration == 10
+    assert lines(stopped) == lines(whole)
+
+
+def test_a_run_that_died_without_warning_goes_on_bit_for_bit(tmp_path):
+    """The process is gone between two checkpoints, in the middle of a line of metrics.jsonl."""
+    whole, died = tmp_path / "whole", tmp_path / "died"
+    whole.mkdir()
+    died.mkdir()
+    run(whole)
+    with pytest.raises(MemoryError):
+        run(died, special=8, action=lambda _: (_ for _ in ()).throw(MemoryError()))
+    (died / "metrics.jsonl").write_text(lines(died) + '{"iteration": 8, "env_st')
+    assert checkpoint.load_newest(died / "checkpoints")[1]["iteration"] == 6
+    run(died, resume=True)
+    assert lines(died) == lines(whole)
+
+
+def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path):
+    def poison(learner):
+        learner.x[1] = float("nan")
+
+    with pytest.raises(Diverged, match=r"iteration 4: metric return_before is nan.*iteration_00000004.pt"):
+        run(tmp_path, special=4, action=poison)
+    saved = checkpoint.load_newest(tmp_path / "checkpoints")[1]
+    assert saved["iteration"] == 4 and saved["learner"]["x"].isfinite().all()
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 4  # the bad iteration isn't logged
+    assert run(tmp_path, resume=True).iteration == 10  # and the state is good to go on from
+
+
+def test_a_tensor_that_diverges_while_the_metrics_look_well_is_named(tmp_path):
+    class Hidden(Walker):
+        def step(self):
+            metrics = super().step()
+            return metrics | {"return_before": 0.0, "return_after": 0.0}
+
+    generators = Generators(0)
+    learner = Hidden(generators, 2, lambda one: one.x.fill_(float("inf")))
+    with pytest.raises(Diverged, match="tensor x holds NaN or infinity"):
+        train(learner, generators, iterations=5, run_folder=tmp_path, provenance={}, checkpoint_every=1)
+
+
+def test_streams_depend_on_seed_and_name_only():
+    one, other = Generators(3), Generators(3)
+    other("something else")
+    draws = [torch.rand(2, generator=g("tasks")).tolist() for g in (one, other, Generators(4))]
+    assert draws[0] == draws[1] != draws[2]
+    assert torch.rand(2, generator=one("reset")).tolist() != draws[0]
+
+
+def test_streams_resume_where_they_were():
+    generators = Generators(3)
+    torch.rand(5, generator=generators("tasks"))
+    state = generators.state_dict()
+    expected = torch.rand(3, generator=generators("tasks")).tolist()
+    fresh = Generators(3)
+    fresh("tasks")
+    fresh.load_state_dict(state)
+    assert torch.rand(3, generator=fresh("tasks")).tolist() == expected
