@@ -288,8 +288,8 @@ def test_tasks_of_another_kind_number_or_range_raise(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in envs.ALL if isinstance(envs.make(name, 1), MujocoEnv)])
 def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: str) -> None:
-    env, _ = started(name)
-    healthy, _ = started(name)
+    env, _ = started(name, horizon=4)  # Reached on the way: failure, not the limit, ends the diverged world.
+    healthy, _ = started(name, horizon=4)
     action = actions(env, HORIZON)
     assert_equal(run(env, action[:2]), run(healthy, action[:2]))
     env.sim.qvel[1, 3] = float("nan")
@@ -300,6 +300,7 @@ def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: 
         assert step.terminated[1]
         assert not step.truncated[1]
         assert step.reward[1] == 0
+        assert (step.next_obs[1] == 0).all()
         assert all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(step))
         assert_equal(some_worlds(step, others), some_worlds(reference, others))
     env.reset(generator(), torch.tensor([False, True, False, False]))
