@@ -7,6 +7,7 @@ velocity 1.21    return | ...
 ▬▬▬▬▬▬▬▬▬▏target        | ...          ← a gauge where the task has a target for one of the numbers
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,15 +70,26 @@ def frame(shots: Mapping[str, Shot], *, task: str, gauges: Mapping[str, Gauge]) 
 def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
     """Frames of one size, row by row, in about the shape of a screen, scaled down to at most `max_width`; even sides."""
     height, width = frames[0].shape[:2]
-    columns = min(range(1, len(frames) + 1), key=lambda c: abs(c * width / (-(-len(frames) // c) * height) - 16 / 9))
+    columns = _num_columns(len(frames), width / height)
     rows = -(-len(frames) // columns)
-    scale = min(1.0, max_width / (columns * width))
+    gap = _even(width / 60)
+    scale = min(1.0, (max_width - (columns - 1) * gap) / (columns * width))
     cell = (_even(width * scale), _even(height * scale))
-    whole = Image.new("RGB", (columns * cell[0], rows * cell[1]), _PAPER)
+    whole = Image.new("RGB", (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap), _PAPER)
     for index, picture in enumerate(frames):
         small = Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS)
-        whole.paste(small, (index % columns * cell[0], index // columns * cell[1]))
+        whole.paste(small, (index % columns * (cell[0] + gap), index // columns * (cell[1] + gap)))
     return np.asarray(whole)
+
+
+def _num_columns(count: int, aspect: float) -> int:
+    """That which comes closest to 16:9, where every empty cell counts as its share of the frames."""
+
+    def cost(columns: int) -> float:
+        rows = -(-count // columns)
+        return abs(math.log(columns * aspect / rows / (16 / 9))) + (columns * rows - count) / count
+
+    return min(range(1, count + 1), key=cost)
 
 
 def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:

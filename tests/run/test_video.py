@@ -202,10 +202,17 @@ def test_frames_have_even_sides(size):
     assert whole.shape[1] <= 310  # every cell may be rounded up to even
 
 
-def test_a_grid_holds_every_frame():
-    tones = [40, 80, 120, 160, 200]
-    whole = grid([np.full((90, 160, 3), tone, np.uint8) for tone in tones])
-    assert set(tones) <= set(np.unique(whole))
+@pytest.mark.parametrize(
+    ("count", "shape"), [(1, (1, 1)), (2, (2, 1)), (4, (2, 2)), (6, (3, 2)), (12, (4, 3)), (40, (8, 5))]
+)
+def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
+    rows, columns = shape[1], shape[0]
+    tones = [5 * i + 40 for i in range(count)]
+    whole = grid([np.full((90, 90, 3), tone, np.uint8) for tone in tones])
+    gap = 2  # px: 90 / 60, even
+    assert whole.shape[:2] == (rows * (90 + gap) - gap, columns * (90 + gap) - gap)
+    centres = whole[45 :: 90 + gap, 45 :: 90 + gap, 0].flatten().tolist()
+    assert centres[:count] == tones
 
 
 def test_the_fallback_frame_rate_is_20():
