@@ -131,6 +131,16 @@ def test_adaptation_video_starts_all_states_alike_and_writes_h264_that_plays_eve
     assert "filming" in capsys.readouterr().err
 
 
+def test_a_scene_that_ends_first_stays_darker_at_its_end(tmp_path):
+    scenes = {"a": iter([[shot(200)]]), "b": iter([[shot(100)], [shot(140)], [shot(180)]])}
+    film(scenes, [tmp_path / "x.mp4"], None, labels=["x"], gauges=[{}], frames_per_second=20, num_steps=3)
+    _, pictures = frames(tmp_path / "x.mp4")
+    left, right = ([int(p[p.shape[0] // 2, x, 0]) for p in pictures] for x in (40, 120))
+    # 60 % of 200, and 40 % of the paper's 24; H.264 rounds colours by a few of 255.
+    assert left == pytest.approx([200, 130, 130], abs=6)
+    assert right == pytest.approx([100, 140, 180], abs=6)
+
+
 def test_a_film_that_breaks_off_leaves_no_file_and_keeps_the_old_one(tmp_path):
     def broken():
         yield [shot()]
