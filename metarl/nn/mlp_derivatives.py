@@ -27,6 +27,7 @@ from metarl.core.linearize import (
     grads,
 )
 from metarl.nn.mlp import IN_PLACE, MLP, Activation
+from metarl.struct import map_tensors
 from metarl.types import Batch, Params
 
 TRUNK = "trunk."
@@ -68,22 +69,23 @@ class _Trunk:
             for name, weight in zip(self.names[:-1], self.weights[:-1], strict=True):
                 a = _product(self.hidden[-1], weight, bias=params[name + "bias"])
                 self.hidden.append(IN_PLACE[self.activation](a))
-            z = _product(self.hidden[-1], self.weights[-1], bias=params[self.names[-1] + "bias"])
-        self.output = z.reshape(*self.shape, z.shape[-1])
+            z = _product_rows_last(self.hidden[-1], self.weights[-1], bias=params[self.names[-1] + "bias"])
+        self.output = self._as_output(z)
 
     @torch.no_grad()
-    def push(self, v: Params) -> tuple[Tensor, list[Tensor]]:
-        """R z of the output [n, ..., A], and R a_l of the hidden layers."""
-        moved: list[Tensor] = []
-        r_h = None
-        for layer, name in enumerate(self.names):
+    def push(self, v: Params) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """R z of the output [n, ..., A], and (R a_l, R h_l) of the hidden layers."""
+        moved: list[tuple[Tensor, Tensor]] = []
+        for layer, name in enumerate(self.names[:-1]):
             r_a = _product(self.hidden[layer], v[name + "weight"], bias=v[name + "bias"])
-            if r_h is not None:
-                r_a.baddbmm_(r_h, self.weights[layer].transpose(1, 2))
-            if layer + 1 < len(self.names):
-                moved.append(r_a)
-                r_h = _slope_times(r_a, self.hidden[layer + 1], self.activation)
-        return r_a.reshape(self.output.shape), moved
+            if layer > 0:
+                r_a.baddbmm_(moved[-1][1], self.weights[layer].transpose(1, 2))
+            moved.append((r_a, _slope_times(r_a, self.hidden[layer + 1], self.activation)))
+        last = self.names[-1]
+        r_z = _product_rows_last(self.hidden[-1], v[last + "weight"], bias=v[last + "bias"])
+        if moved:
+            r_z.baddbmm_(self.weights[-1], moved[-1][1].transpose(1, 2))
+        return self._as_output(r_z), moved
 
     @torch.no_grad()
     def pull(self, u: Tensor) -> tuple[Params, list[Tensor]]:
@@ -100,16 +102,15 @@ class _Trunk:
         return gradient, deltas
 
     @torch.no_grad()
-    def pull_moved(self, v: Params, r_u: Tensor, moved: list[Tensor], deltas: list[Tensor]) -> Params:
-        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, the R a_l of `push` and the δ of `pull`."""
+    def pull_moved(self, v: Params, r_u: Tensor, moved: list[tuple[Tensor, Tensor]], deltas: list[Tensor]) -> Params:
+        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, what `push` moved and the δ of `pull`."""
         r_delta = r_u.reshape(r_u.shape[0], -1, r_u.shape[-1])
         product = {}
         for layer in reversed(range(len(self.names))):
             of_weight = torch.bmm(r_delta.transpose(1, 2), self.hidden[layer])
             product[self.names[layer] + "bias"] = r_delta.sum(1)
             if layer > 0:
-                h, r_a = self.hidden[layer], moved[layer - 1]
-                r_h = _slope_times(r_a, h, self.activation)
+                h, (r_a, r_h) = self.hidden[layer], moved[layer - 1]
                 of_weight.baddbmm_(deltas[layer].transpose(1, 2), r_h)
                 r_e = torch.bmm(r_delta, self.weights[layer])
                 r_e.baddbmm_(deltas[layer], v[self.names[layer] + "weight"])
@@ -118,11 +119,16 @@ class _Trunk:
             product[self.names[layer] + "weight"] = of_weight
         return product
 
+    def _as_output(self, z: Tensor) -> Tensor:
+        """[n, A, B] -> [n, ..., A], without moving memory."""
+        return z.reshape(z.shape[0], z.shape[1], *self.shape[1:]).movedim(1, -1)
+
 
 class _MLPLoss:
     """`DifferentiatedLoss` of a head and a loss on a trunk's forward pass."""
 
     def __init__(self, trunk: _Trunk, loss: OutputLoss, batch: Batch):
+        batch = _rows_last(batch, trunk.output.shape)
         self._trunk, self._loss, self._batch = trunk, loss, batch
         self._leaves = [leaf.detach().requires_grad_() for leaf in (trunk.output, *trunk.head_params.values())]
         with torch.enable_grad():
@@ -195,6 +201,20 @@ class _MLPLoss:
 def _product(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """W h + b for every row: [n, B, i], [n, o, i], [n, o] -> [n, B, o]."""
     return torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
+
+
+def _product_rows_last(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same as [n, o, B]: the few outputs o before the many rows."""
+    return torch.baddbmm(bias.unsqueeze(2), weight, h.transpose(1, 2))
+
+
+def _rows_last(batch: Batch, shape: torch.Size) -> Batch:
+    """The batch with its tensors of the output's shape [n, ..., A] laid out in memory as the output is: [n, A, ...].
+
+    Arithmetic between [n, B, A] and [n, B, 1] or [n, 1, A] has inner loops of B instead of A = 6: 3 to 6 times faster.
+    """
+    layout = lambda leaf: leaf.movedim(-1, 1).contiguous().movedim(1, -1) if leaf.shape == shape else leaf  # noqa: E731
+    return map_tensors(layout, batch)
 
 
 def _slope_times(e: Tensor, h: Tensor, activation: Activation, out: Tensor | None = None) -> Tensor:
