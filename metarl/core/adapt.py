@@ -148,10 +148,15 @@ def _in_threads(task: Callable[..., Any], each: list[Any], workers: int) -> Iter
             return _as_chunk(task(*data))
 
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
             yield from pool.map(run, each)
     finally:
         torch.set_num_threads(num_threads)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    P.use_replicas()
 
 
 def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:

@@ -3,6 +3,8 @@
 A stacked dict has leaves [N, ...]. Every function says which of the two it takes; most take both.
 """
 
+import copy
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +25,37 @@ def detached(params: Params) -> Params:
 
 def call(module: nn.Module, params: Params, *x: Any) -> Any:
     """What `module` computes with `params` in place of its own parameters. Differentiable in `params`."""
-    return torch.func.functional_call(module, params, x)
+    return torch.func.functional_call(_replica(module), params, x)
+
+
+def use_replicas() -> None:
+    """Makes `call` in this thread, until it ends, work on its own copy of each module.
+
+    `functional_call` puts the parameters into the module while it runs: two threads must not do that to the same one.
+    """
+    _thread.replicas = {}
+
+
+_thread = threading.local()
+
+
+def _replica(module: nn.Module) -> nn.Module:
+    replicas = getattr(_thread, "replicas", None)
+    if replicas is None:
+        return module
+    if module not in replicas:
+        replicas[module] = _copy(module)
+    return replicas[module]
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module tree of its own, on the same tensors."""
+    copied = copy.copy(module)
+    for slots in ("_parameters", "_buffers", "_modules"):
+        copied.__dict__[slots] = module.__dict__[slots].copy()
+    for name, child in module.named_children():
+        copied.__dict__["_modules"][name] = _copy(child)
+    return copied
 
 
 def stack(params: Sequence[Params]) -> Params:
@@ -68,7 +100,7 @@ def unflatten(vector: Tensor, like: Params) -> Params:
         raise ValueError(f"a vector of {vector.shape[-1]} entries doesn't fit parameters of {sum(sizes)} entries")
     pieces = vector.split(sizes, dim=-1)
     return {
-        name: piece.reshape(*vector.shape[:-1], *leaf.shape)
+        name: piece.reshape((*vector.shape[:-1], *leaf.shape))
         for (name, leaf), piece in zip(like.items(), pieces, strict=True)
     }
 
