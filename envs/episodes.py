@@ -8,7 +8,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-from metarl.rl.types import TaskDistribution
+from metarl.rl.types import NonFiniteAction, TaskDistribution
 from metarl.struct import map_tensors
 
 Tasks = TypeVar("Tasks")
@@ -101,13 +101,13 @@ def check_action_scale(action_scale: float) -> None:
 def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:
     if isinstance(space, gymnasium.spaces.Discrete):
         bad = (action < 0) | (action >= int(space.n))
-        expected = f"0, ..., {int(space.n) - 1}"
+        expected, kind = f"0, ..., {int(space.n) - 1}", ValueError
     else:
         bad = ~torch.isfinite(action)
-        expected = "finite numbers"
+        expected, kind = "finite numbers", NonFiniteAction
     if bool(bad.any()):
         world = int(bad.reshape(len(action), -1).any(-1).nonzero()[0])
-        raise ValueError(f"the action of world {world} is {action[world].tolist()}; expected {expected}")
+        raise kind(f"the action of world {world} is {action[world].tolist()}; expected {expected}")
 
 
 def _choose(worlds: Tensor, chosen: Tasks, otherwise: Tasks) -> Tasks:

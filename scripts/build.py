@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,15 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
 
 def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> MetaLearner:
     """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
-    policy = instantiate(
-        config.model,
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        generator=generators("init"),
+    policy = _maker(config.model)(
+        observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
     )
-    return instantiate(config.algo, env=env, policy=policy.to(on), streams=streams(generators, on), device=on)
+    return _maker(config.algo)(env=env, policy=policy.to(on), streams=streams(generators, on), device=on)
+
+
+def _maker(group: DictConfig) -> Callable[..., Any]:
+    """The group's `_target_` with its settings. What a run adds goes in by a call: Hydra would copy it into a config."""
+    return instantiate(group, _partial_=True, _convert_="all")
 
 
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> MetaLearner:

@@ -39,7 +39,10 @@ def run(config: DictConfig) -> None:
         resume_from=resume_from,
     )
     if outcome.interrupted:
-        print(f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}", file=sys.stderr)
+        print(
+            f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}",
+            file=sys.stderr,
+        )
         raise SystemExit(130)
     evaluation.report_run(config, learner, folder, device, outcome)
 

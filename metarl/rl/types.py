@@ -18,6 +18,10 @@ Tasks = TypeVar("Tasks")
 """A struct of one environment family with leaves [N, ...], for instance target_velocity [N] in m/s."""
 
 
+class NonFiniteAction(ValueError, FloatingPointError):
+    """An action that is NaN or infinite: a wrong argument to whoever steps an environment, divergence to a training loop."""
+
+
 @struct
 class EnvSpec:
     """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""

@@ -1,0 +1,203 @@
+"""Whole runs through the commands, as a user starts them: what they leave behind, and what happens when things go wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarl._scripts import evaluate as evaluate_command
+from metarl._scripts import train as train_command
+from metarl.run import checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    "env=point_navigation_2d",
+    "algo.meta_batch_size=3",
+    "algo.episodes_per_task=2",
+    "model.hidden_sizes=[8]",
+    "evaluation.num_tasks=3",
+    "evaluation.video=false",
+    "device=cpu",
+]
+
+
+def command(main, monkeypatch, *arguments) -> int:
+    """The exit code of a command run in this process."""
+    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def train(monkeypatch, *arguments) -> int:
+    return command(train_command.main, monkeypatch, *arguments)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert train(monkeypatch, *TINY, "iterations=2", f"run_dir={folder}") == 0
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_promises(finished):
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "evaluation.json", "adaptation_curve.png"} <= {
+        path.name for path in finished.iterdir()
+    }
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [0, 1]
+    assert {"env_steps", "return_before", "return_after"} <= set(rows[0])
+    report = json.loads((finished / "evaluation.json").read_text())
+    assert report["env"] == "point_navigation_2d" and report["variant"] == "default" and report["spec_hash"]
+    assert [row["update"] for row in report["returns"]] == [0, 1, 2, 3]
+    assert {"mean", "iqm", "ci_low", "ci_high"} <= set(report["returns"][0]) & set(report["adaptation_gain"])
+    assert {"random_initialisation", "stand_still", "command", "commit", "versions", "seed"} <= set(report)
+
+
+def test_evaluate_reads_a_run_folder_and_a_file(finished, tmp_path, monkeypatch, capsys):
+    file = checkpoint.list_checkpoints(finished / "checkpoints")[-1]
+    reports = []
+    for number, location in enumerate((finished, file)):
+        output = tmp_path / f"evaluation{number}"
+        sizes = ("num_tasks=4", "num_updates=2", "episodes_per_task=2", "device=cpu")
+        assert command(evaluate_command.main, monkeypatch, f"checkpoint={location}", f"output={output}", *sizes) == 0
+        reports.append(json.loads((output / "evaluation.json").read_text()))
+    assert reports[0]["returns"] == reports[1]["returns"] and len(reports[0]["returns"]) == 3
+    assert "gain of 1 update" in capsys.readouterr().out
+
+
+def test_killed_in_the_middle_it_resumes_to_the_same_metrics(tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    sizes = [*TINY, "checkpoint_every=2", "algo.num_epochs=1", "env.horizon=20", "evaluation.num_updates=0"]
+    assert train(monkeypatch, *sizes, "iterations=30", f"run_dir={whole}") == 0
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / "train.py", *sizes, "iterations=30", f"run_dir={killed}"],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    metrics = killed / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 5):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before it could be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert metrics.read_text().count("\n") < 30
+    assert train(monkeypatch, f"resume={killed}") == 0
+    assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_resume_with_more_iterations_goes_on_and_refuses_other_settings(finished, monkeypatch, capsys):
+    assert train(monkeypatch, f"resume={finished}", "iterations=3") == 0
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 3
+    assert train(monkeypatch, f"resume={finished}", "algo.inner_lr=0.3") == 2
+    assert "algo.inner_lr can't be changed with resume" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(finished, monkeypatch, capsys):
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={finished}") == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_a_policy_that_outputs_nan_stops_with_a_checkpoint_from_before(tmp_path, monkeypatch, capsys):
+    from metarl.rl.algorithms.maml_ppo import MamlPPO
+
+    real, calls = MamlPPO.step, []
+
+    def step(learner):
+        calls.append(1)
+        if len(calls) == 3:
+            learner._params.policy["log_std"].fill_(float("nan"))
+        return real(learner)
+
+    monkeypatch.setattr(MamlPPO, "step", step)
+    folder = tmp_path / "run"
+    assert train(monkeypatch, *TINY, "iterations=5", f"run_dir={folder}") == 2
+    message = capsys.readouterr().err
+    assert "diverged in iteration 2" in message and "iteration_00000002.pt" in message and "nan" in message
+    assert "Traceback" not in message
+    saved = checkpoint.load_newest(folder / "checkpoints")[1]
+    assert saved["learner"]["params"]["policy.log_std"].isfinite().all()
+
+
+def test_a_checkpoint_of_another_definition_of_the_environment_is_refused(finished, monkeypatch, capsys):
+    path = checkpoint.list_checkpoints(finished / "checkpoints")[-1]
+    content = checkpoint.load(path)
+    checkpoint.save(path.parent, content | {"spec_hash": "0123456789ab"}, keep=3)
+    assert command(evaluate_command.main, monkeypatch, f"checkpoint={finished}") == 2
+    message = capsys.readouterr().err
+    assert "0123456789ab" in message and "definition has changed" in message
+
+
+def test_evaluating_on_another_environment_is_refused(finished, monkeypatch, capsys):
+    arguments = (f"checkpoint={finished}", "env=half_cheetah_vel")
+    assert command(evaluate_command.main, monkeypatch, *arguments) == 2
+    assert "was trained on" in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_is_named_and_the_one_before_used(finished, monkeypatch, capsys):
+    newest = checkpoint.list_checkpoints(finished / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert train(monkeypatch, f"resume={finished}") == 0
+    assert f"{newest} is damaged" in capsys.readouterr().err
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "weights.pt"
+    torch.save({"w": torch.zeros(3)}, file)
+    assert command(evaluate_command.main, monkeypatch, f"checkpoint={file}") == 2
+    assert "weights.pt is damaged" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert train(monkeypatch, *TINY, f"run_dir={tmp_path}/file/run") == 2
+    assert f"can't write the run folder {tmp_path}/file/run" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_stops_with_a_message_and_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
+    folder, real = tmp_path / "run", os.fsync
+
+    def full(descriptor):
+        if (folder / "metrics.jsonl").exists() and len((folder / "metrics.jsonl").read_text().splitlines()) >= 3:
+            raise OSError(28, "No space left on device")
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert train(monkeypatch, *TINY, "iterations=5", "checkpoint_every=1", f"run_dir={folder}") == 2
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and "Traceback" not in message
+    monkeypatch.setattr(os, "fsync", real)
+    assert train(monkeypatch, f"resume={folder}") == 0
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algo.meta_batch_size=0", "meta_batch_size"),
+        ("algo.outer_lr=-1", "outer_lr -1"),
+        ("env.horizon=0", "horizon"),
+        ("seed=-1", "seed=-1"),
+        ("iterations=-5", "iterations=-5"),
+        ("device=tpu", "cpu, cuda or auto"),
+        ("evaluation.num_tasks=0", "num_tasks=0"),
+        ("model.hidden_sizes=[]", "hidden_sizes"),
+        ("sim.num_threads=0", "num_threads"),
+    ],
+)
+def test_numbers_out_of_range_end_with_a_message(tmp_path, monkeypatch, capsys, override, message):
+    sizes = [word for word in TINY if word.split("=")[0] != override.split("=")[0]]
+    env = ["env=half_cheetah_vel"] if override.startswith("sim.") else []
+    assert train(monkeypatch, *sizes, *env, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
