@@ -20,7 +20,7 @@ class Solution:
 def hvp(loss: LossFn, params: Params, batch: Batch, v: Params) -> Params:
     """∇²ℓ(params) v by double backward; differentiable, and composes with vmap."""
     gradient = torch.func.grad(loss)
-    _, pullback = torch.func.vjp(lambda p: gradient(p, batch), params)
+    pullback = torch.func.vjp(lambda p: gradient(p, batch), params)[1]
     (product,) = pullback(v)  # The Hessian is symmetric: its transpose's product is its own.
     return product
 
@@ -65,7 +65,7 @@ def _dots(a: Params, b: Params, num_batch_dims: int) -> Tensor:
 
 def _add(a: Params, b: Params, scale: Tensor) -> Params:
     """a + scale b, the scale [] or [N] being each system's own."""
-    shape = lambda leaf: scale.shape + (1,) * (leaf.dim() - scale.dim())  # noqa: E731
+    shape = lambda leaf: scale.shape + (1,) * (leaf.dim() - scale.dim())
     return {name: leaf + scale.reshape(shape(leaf)) * b[name] for name, leaf in a.items()}
 
 

@@ -171,7 +171,7 @@ class _Step:
         self.curvature = curvature
         self.rule_params = rule_params
         with torch.enable_grad():
-            self._inputs = [_leaves(params), _leaves(gradient), _leaves(rule_params)]
+            self._inputs = (_leaves(params), _leaves(gradient), _leaves(rule_params))
             updated = rule(*self._inputs, k)
             self._flat = [leaf for group in self._inputs for leaf in group.values()]
             self._updated = list(updated.values())
@@ -210,7 +210,7 @@ class _ImplicitStep:
 
     def solve(self, b: Params) -> Params:
         mode = self._mode
-        matvec = lambda v: P.add(v, self._curvature(v), 1.0 / mode.strength)  # noqa: E731
+        matvec = lambda v: P.add(v, self._curvature(v), 1.0 / mode.strength)
         return conjugate_gradient(
             matvec, b, num_iterations=mode.cg_iterations, tolerance=mode.cg_tolerance, num_batch_dims=1
         ).solution

@@ -5,7 +5,7 @@ With parameters stacked over N tasks a layer is one batched matrix product, whic
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +41,17 @@ class MLP(nn.Module):
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1")
         self.activation: Activation = activation
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
-        for layer in self.layers:
+        linears = [nn.Linear(i, o) for i, o in pairwise(sizes)]
+        for layer in linears:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            self.layers[-1].weight.mul_(output_scale)
+            linears[-1].weight.mul_(output_scale)
+        self.layers = nn.ModuleList(linears)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O]. With parameters stacked over N tasks (through `params.call`), x is [N, ..., I]."""
-        weights = [(layer.weight, layer.bias) for layer in self.layers]
+        weights = [(cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias) for layer in self.layers]
         return mlp(x, weights, self.activation)
 
     def weights(self, params: dict[str, Tensor], prefix: str = "") -> list[tuple[Tensor, Tensor]]:

@@ -30,23 +30,35 @@ from metarl.nn.mlp import IN_PLACE, MLP, Activation
 from metarl.struct import map_tensors
 from metarl.types import Batch, Params
 
-TRUNK = "trunk."
+Head = Callable[[Params, Tensor], Outputs]
+"""The parameters that aren't the trunk's and the trunk's output -> the network's outputs."""
 
 
 def differentiator(
-    policy: nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor] | None = None
+    network: nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor] | None = None
 ) -> Differentiate:
-    """The derivatives of `loss` of `policy`'s outputs: written out if it is a head on an MLP, else by autograd.
+    """The derivatives of `loss` of `network`'s outputs: written out for an MLP or a head on one, else by autograd.
 
     Args:
+      network: an MLP (its outputs are then {"output": ...}), a policy with `trunk` and `head`, or any module whose outputs
+        are a dict.
       loss: (outputs, batch) -> [n].
-      inputs: takes the observations [n, ..., O] from a batch; `batch.obs` if None.
+      inputs: takes the network's inputs [n, ..., I] from a batch; `batch.obs` if None.
     Returns: (params [n, ...], batch) -> DifferentiatedLoss.
     """
-    inputs = inputs or _obs
-    if not isinstance(getattr(policy, "trunk", None), MLP) or not hasattr(policy, "head"):
-        return differentiate_by_autograd(policy, loss, inputs)
-    return lambda params, batch: _MLPLoss(_Trunk(policy, params, inputs(batch)), loss, batch)
+    take = inputs or _obs
+    mlp: nn.Module = network
+    head: Head = _as_dict
+    prefix = ""
+    if not isinstance(network, MLP):
+        mlp, head, prefix = getattr(network, "trunk", network), getattr(network, "head", _as_dict), "trunk."
+    if not isinstance(mlp, MLP):
+        return differentiate_by_autograd(network, loss, take)
+    return lambda params, batch: _MLPLoss(_Trunk(mlp, head, prefix, params, take(batch)), loss, batch)
+
+
+def _as_dict(params: Params, output: Tensor) -> Outputs:
+    return {"output": output}
 
 
 def _obs(batch: Any) -> Tensor:
@@ -56,12 +68,12 @@ def _obs(batch: Any) -> Tensor:
 class _Trunk:
     """The forward pass of n tasks at one point, and its linear maps. Rows B are all dimensions between task and feature."""
 
-    def __init__(self, policy: Any, params: Params, obs: Tensor):
-        self.head = policy.head
-        self.names = [f"{TRUNK}layers.{i}." for i in range(len(policy.trunk.layers))]
-        self.head_params = {name: leaf for name, leaf in params.items() if not name.startswith(TRUNK)}
+    def __init__(self, mlp: MLP, head: Head, prefix: str, params: Params, obs: Tensor):
+        self.head = head
+        self.names = [f"{prefix}layers.{i}." for i in range(len(mlp.layers))]
+        self.head_params = {name: leaf for name, leaf in params.items() if not name.startswith(f"{prefix}layers.")}
         self.param_names = list(params)
-        self.activation: Activation = policy.trunk.activation
+        self.activation: Activation = mlp.activation
         self.weights = [params[name + "weight"] for name in self.names]
         self.shape = obs.shape[:-1]
         with torch.no_grad():
@@ -213,7 +225,7 @@ def _rows_last(batch: Batch, shape: torch.Size) -> Batch:
 
     Arithmetic between [n, B, A] and [n, B, 1] or [n, 1, A] has inner loops of B instead of A = 6: 3 to 6 times faster.
     """
-    layout = lambda leaf: leaf.movedim(-1, 1).contiguous().movedim(1, -1) if leaf.shape == shape else leaf  # noqa: E731
+    layout = lambda leaf: leaf.movedim(-1, 1).contiguous().movedim(1, -1) if leaf.shape == shape else leaf
     return map_tensors(layout, batch)
 
 

@@ -89,7 +89,7 @@ def test_first_order_gradient_is_the_query_gradient_at_the_adapted_parameters(ru
 def test_first_order_gradient_of_learned_rates_is_minus_inner_times_query_gradient():
     params, rule, support, query = P.of(NET), LearnedRates(0.15), one(tasks(0), 0), one(tasks(99), 0)
     rates = rule.init(params)
-    outer = lambda r: loss(adapt(loss, params, (support,), rule, r, "first_order"), query)  # noqa: E731
+    outer = lambda r: loss(adapt(loss, params, (support,), rule, r, "first_order"), query)
     gradient = torch.func.grad(outer)(rates)
     inner = torch.func.grad(loss)(params, support)
     at_adapted = torch.func.grad(loss)(adapt(loss, params, (support,), rule, rates), query)
@@ -102,7 +102,7 @@ def test_implicit_gradient_of_a_quadratic_is_the_closed_form():
     a = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
     b, theta = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.3, 0.7], dtype=torch.float64)
     strength = 1.5
-    quadratic = lambda p, batch: 0.5 * p["x"] @ batch[0] @ p["x"] - batch[1] @ p["x"]  # noqa: E731
+    quadratic = lambda p, batch: 0.5 * p["x"] @ batch[0] @ p["x"] - batch[1] @ p["x"]
     u = torch.tensor([0.4, -1.1], dtype=torch.float64)
 
     def outer(params):
@@ -120,7 +120,7 @@ def test_implicit_gradient_matches_finite_differences_of_the_converged_adaptatio
     params, support, query = P.of(NET), one(tasks(0), 0), one(tasks(99), 0)
     # 400 steps of rate .2 against λ = 1: the error falls by 1 − .2 (1 + least eigenvalue) a step, to rounding.
     mode = Implicit(1.0, cg_iterations=40, cg_tolerance=0.0)
-    outer = lambda p: loss(adapt(loss, p, (support,) * 400, Sgd(0.2), mode=mode), query)  # noqa: E731
+    outer = lambda p: loss(adapt(loss, p, (support,) * 400, Sgd(0.2), mode=mode), query)
     gradient = torch.func.grad(outer)(params)
     v = direction(params, 0)
     torch.testing.assert_close(P.dot(gradient, v), directional_difference(outer, params, v), rtol=1e-7, atol=1e-9)
@@ -150,7 +150,7 @@ def test_every_back_end_gives_the_loops_numbers(backend, mode):
 
 def test_gradient_over_tasks_is_the_mean_of_each_tasks_own():
     params, rule, data = P.of(NET), Sgd(0.1), (tasks(0), tasks(1))
-    task = lambda p, support, query: (loss(adapt(loss, p, (support,), rule), query), {"first": query[1][0]})  # noqa: E731
+    task = lambda p, support, query: (loss(adapt(loss, p, (support,), rule), query), {"first": query[1][0]})
     values, gradient, aux = grad_over_tasks(task, params, *data, has_aux=True)
     leaves = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}
     each = torch.stack([task(leaves, one(data[0], i), one(data[1], i))[0] for i in range(NUM_TASKS)])
@@ -182,10 +182,10 @@ def test_batch_norm_meta_gradient_matches_finite_differences(backend):
     def normed_loss(params, batch):
         return ((P.call(normed, params, batch[0]) - batch[1]) ** 2).mean()
 
-    task = lambda p, s, q: normed_loss(adapt(normed_loss, p, (s, s), Sgd(0.2)), q)  # noqa: E731
+    task = lambda p, s, q: normed_loss(adapt(normed_loss, p, (s, s), Sgd(0.2)), q)
     data = (tasks(0), tasks(1))
     _, gradient = grad_over_tasks(task, params, *data, backend=backend)
-    mean = lambda p: torch.stack([task(p, one(data[0], i), one(data[1], i)) for i in range(NUM_TASKS)]).mean()  # noqa: E731
+    mean = lambda p: torch.stack([task(p, one(data[0], i), one(data[1], i)) for i in range(NUM_TASKS)]).mean()
     v = direction(params, 0)
     torch.testing.assert_close(P.dot(gradient, v), directional_difference(mean, params, v), rtol=1e-7, atol=1e-9)
 
@@ -194,7 +194,7 @@ def test_threads_do_not_mix_up_the_parameters_of_a_shared_module():
     # Hundreds of short calls on two threads: on one module they meet within a few.
     wide = MLP((8, 64, 8), "tanh").double()
     x = torch.randn(200, 16, 8, dtype=torch.float64)
-    scaled = lambda x, scale: P.call(wide, P.scaled(P.of(wide), scale), x)  # noqa: E731
+    scaled = lambda x, scale: P.call(wide, P.scaled(P.of(wide), scale), x)
     scale = torch.linspace(0.5, 2.0, 200, dtype=torch.float64)
     in_threads, alone = (over_tasks(scaled, x, scale, backend=name, workers=2) for name in ("threads", "loop"))
     assert torch.equal(in_threads, alone)

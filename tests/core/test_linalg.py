@@ -54,7 +54,7 @@ def test_conjugate_gradient_solves_stacked_systems_side_by_side():
     matrices = torch.stack([positive_matrix(0), torch.eye(11, dtype=torch.float64), positive_matrix(2)])
     b = vector(1, 3)
     # The identity is solved after one step: it must then stand still while the others go on.
-    matvec = lambda v: P.unflatten((matrices @ P.flatten(v, 1).unsqueeze(-1)).squeeze(-1), LIKE)  # noqa: E731
+    matvec = lambda v: P.unflatten((matrices @ P.flatten(v, 1).unsqueeze(-1)).squeeze(-1), LIKE)
     solved = conjugate_gradient(matvec, P.unflatten(b, LIKE), num_iterations=30, tolerance=1e-24, num_batch_dims=1)
     torch.testing.assert_close(P.flatten(solved.solution, 1), torch.linalg.solve(matrices, b), rtol=1e-10, atol=1e-10)
 
@@ -65,7 +65,7 @@ def test_conjugate_gradient_of_zero_is_zero():
 
 
 def test_hessian_product_agrees_with_the_hessian():
-    quartic = lambda p, batch: (batch @ torch.tanh(P.flatten(p))) ** 2 + p["b"] * P.flatten(p).exp().sum()  # noqa: E731
+    quartic = lambda p, batch: (batch @ torch.tanh(P.flatten(p))) ** 2 + p["b"] * P.flatten(p).exp().sum()
     at, v, batch = P.unflatten(0.3 * vector(0), LIKE), vector(1), vector(2)
     hessian = torch.autograd.functional.hessian(lambda x: quartic(P.unflatten(x, LIKE), batch), P.flatten(at))
     got = P.flatten(hvp(quartic, at, batch, P.unflatten(v, LIKE)))

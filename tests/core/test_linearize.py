@@ -10,6 +10,7 @@ from metarl.core.gradients import Implicit
 from metarl.core.linearize import adapt_tasks, differentiate_by_autograd, linearize_adaptation
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
+from metarl.nn.mlp import MLP
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.struct import map_tensors, struct
 
@@ -166,3 +167,19 @@ def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, 
 
 def dot_or_zero(a, b):
     return P.dot(a, b) if a else torch.zeros((), dtype=torch.float64)
+
+
+def test_a_bare_mlp_is_differentiated_as_by_double_backward():
+    net = perturbed(MLP((OBS, 6, 5, 2), "tanh").double(), torch.Generator().manual_seed(1))
+    as_dict = nn.Module()
+    as_dict.layers = net.layers
+    as_dict.forward = lambda x: {"output": MLP.forward(net, x)}
+    params = P.add(P.expand(P.of(net), NUM_TASKS), random_like(P.expand(P.of(net), NUM_TASKS), 5), 0.1)
+    x, y = torch.randn(NUM_TASKS, ROWS, OBS).double(), torch.randn(NUM_TASKS, ROWS, 2).double()
+    loss = lambda outputs, batch: ((outputs["output"] - batch[1]) ** 2).mean((1, 2))
+    fast = differentiator(net, loss, lambda batch: batch[0])(params, (x, y))
+    slow = differentiate_by_autograd(as_dict, loss, lambda batch: batch[0])(params, (x, y))
+    v = random_like(params, 6)
+    assert_same(fast.gradient, slow.gradient)
+    assert_same(fast.hessian_product(v), slow.hessian_product(v))
+    assert_same(fast.gauss_newton_product(v), slow.gauss_newton_product(v))
