@@ -128,6 +128,11 @@ def zeros_like(a: Params) -> Params:
     return {name: torch.zeros_like(leaf) for name, leaf in a.items()}
 
 
+def sum_all(params: Sequence[Params]) -> Params:
+    """The sum of several dicts of the same names and shapes, leaf by leaf."""
+    return {name: torch.stack([one[name] for one in params]).sum(0) for name in params[0]}
+
+
 def sum_tasks(params: Params) -> Params:
     """Leaves [N, ...] summed over tasks, the adjoint of `expand`."""
     return {name: leaf.sum(0) for name, leaf in params.items()}

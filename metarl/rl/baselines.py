@@ -48,6 +48,8 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
             break
         ridge = torch.where((failed > 0)[:, None, None], ridge * 10, ridge)
     else:
-        raise FloatingPointError(f"baseline: ΦᵀΦ of tasks {failed.nonzero().flatten().tolist()} isn't positive definite")
+        raise FloatingPointError(
+            f"baseline: ΦᵀΦ of tasks {failed.nonzero().flatten().tolist()} isn't positive definite"
+        )
     weights = torch.cholesky_solve(moment, factor)
     return (features @ weights).reshape(returns.shape).to(returns.dtype)

@@ -5,6 +5,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from metarl.core.threads import one_thread
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import map_tensors, struct
 
@@ -54,16 +55,17 @@ def collect(
     obs = env.reset(streams.reset).to(device)
     record = _Record(horizon, obs)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
-    for t in range(horizon):
-        action, log_prob = adapter.act(state, obs, None if deterministic else streams.policy)
-        step = map_tensors(lambda x: x.to(device), env.step(action))
-        state = adapter.observe(state, obs, action, step)
-        record.add(t, action, log_prob, step, running)
-        obs = step.next_obs
-        running = running & ~(step.terminated | step.truncated)
-        # On a GPU the question would cost a synchronisation a step.
-        if torch.device(device).type == "cpu" and not running.any():
-            break
+    with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
+        for t in range(horizon):
+            action, log_prob = adapter.act(state, obs, None if deterministic else streams.policy)
+            step = map_tensors(lambda x: x.to(device), env.step(action))
+            state = adapter.observe(state, obs, action, step)
+            record.add(t, action, log_prob, step, running)
+            obs = step.next_obs
+            running = running & ~(step.terminated | step.truncated)
+            # On a GPU the question would cost a synchronisation a step.
+            if torch.device(device).type == "cpu" and not running.any():
+                break
     return record.trajectories(num_tasks, episodes_per_task), state
 
 

@@ -55,9 +55,7 @@ def adaptation_curve(
         if update < num_updates:
             state = adapter.update(state, trajectories)
         on_update(update)
-    return AdaptationCurve(
-        returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps
-    )
+    return AdaptationCurve(returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps)
 
 
 def constant_action_returns(
@@ -83,4 +81,6 @@ def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:
         return
     seen = ~distribution.is_held_out(tasks)
     if seen.any():
-        raise ValueError(f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out evaluation")
+        raise ValueError(
+            f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out evaluation"
+        )

@@ -9,6 +9,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core.linearize import Differentiate, OutputLoss
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs, Policy
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.batches import PolicyBatch, policy_batch
@@ -44,12 +45,14 @@ class InnerUpdate:
 
     def __call__(self, params: Params, rule_params: Params, batch: PolicyBatch, step: int) -> Params:
         """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task sees another's data."""
-        pieces = []
-        for chosen in chunks(P.num_tasks(params), self.chunk):
+
+        def updated(chosen: slice) -> Params:
             before = P.task(params, chosen)
             gradient = self.differentiate(before, take(batch, chosen)).gradient
             with torch.no_grad():
-                pieces.append(self.rule(before, gradient, rule_params, step))
+                return self.rule(before, gradient, rule_params, step)
+
+        pieces = map_in_threads(updated, list(chunks(P.num_tasks(params), self.chunk)))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
 
 
@@ -146,9 +149,7 @@ def take(batch: T, chosen: slice) -> T:
     return map_tensors(lambda x: x[chosen], batch)
 
 
-def _rule(
-    name: str, lr: float, decay: float, num_inner_steps: int, adapt_only: Sequence[str] | None
-) -> InnerRule:
+def _rule(name: str, lr: float, decay: float, num_inner_steps: int, adapt_only: Sequence[str] | None) -> InnerRule:
     _known("inner_rule", name, INNER_RULES)
     if name != "sgd" and decay != 1:
         raise ValueError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")

@@ -60,4 +60,3 @@ def gae(
         running = d + c * running
         advantages.append(running)
     return torch.stack(advantages[::-1], dim=-1)
-

@@ -49,7 +49,9 @@ class Step:
     reward: Tensor  # [W] float32
     terminated: Tensor  # [W] bool: the episode failed or reached its end; its value after is 0
     truncated: Tensor  # [W] bool: the time limit; its value after is not 0
-    diverged: Tensor  # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs finite
+    diverged: (
+        Tensor  # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs finite
+    )
     terms: dict[str, Tensor]  # [W] each: the parts of the reward and what one wants to plot (velocity, ...)
 
 

@@ -111,7 +111,7 @@ class _Before:
 
     def restore(self) -> None:
         self._learner.load_state_dict(self._state)
-        self._generators.load_state_dict({k: v for k, v in self._streams.items()})
+        self._generators.load_state_dict(self._streams)
 
 
 def _cloned(tree: Any) -> Any:

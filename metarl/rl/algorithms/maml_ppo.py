@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.linearize import linearize_adaptation
+from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs, Policy
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
@@ -116,23 +117,25 @@ class MamlPPO:
     def _epoch(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> Metrics:
         """One Adam step on all tasks' data, its gradient summed up chunk by chunk."""
         theta, rates = self._params.policy, self._params.rule
-        theta_gradient, rates_gradient = P.zeros_like(theta), P.zeros_like(rates)
-        loss = kl = 0.0
-        for chosen in chunks(self._num_tasks, self._inner.chunk):
+
+        def differentiated(chosen: slice) -> tuple[Params, Params, float, float]:
+            """Of a chunk of tasks, summed: gradient by theta and by the rule's rates, loss, KL."""
             batches = tuple(take(batch, chosen) for batch in support)
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
             )
             point = self._differentiate_query(adaptation.adapted, take(query, chosen))
             of_theta, of_rates = adaptation.pullback(point.gradient)
-            theta_gradient = P.add(theta_gradient, of_theta)
-            rates_gradient = P.add(rates_gradient, of_rates)
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
             penalty = self._differentiate_kl(P.expand(theta, chosen.stop - chosen.start), take(unadapted, chosen))
-            theta_gradient = P.add(theta_gradient, P.sum_tasks(penalty.gradient), self._kl_coefficient)
-            loss, kl = loss + point.value.sum().item(), kl + penalty.value.sum().item()
+            of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
+            return of_theta, of_rates, point.value.sum().item(), penalty.value.sum().item()
+
+        parts = map_in_threads(differentiated, list(chunks(self._num_tasks, self._inner.chunk)))
+        theta_gradient, rates_gradient = (P.sum_all([part[i] for part in parts]) for i in (0, 1))
         norm = self._descend(P.scaled(join(theta_gradient, rates_gradient), 1 / self._num_tasks))
-        return {"loss": loss / self._num_tasks, "inner_kl": kl / self._num_tasks, "meta_gradient_norm": norm}
+        loss, kl = (sum(part[i] for part in parts) / self._num_tasks for i in (2, 3))
+        return {"loss": loss, "inner_kl": kl, "meta_gradient_norm": norm}
 
     def _descend(self, gradient: Params) -> float:
         """One Adam step; returns the gradient's norm before clipping."""

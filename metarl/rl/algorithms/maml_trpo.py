@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
+from metarl.core.threads import map_in_threads
 from metarl.core.trust_region import trust_region_step
 from metarl.nn.heads import Outputs, Policy
 from metarl.nn.mlp_derivatives import differentiator
@@ -130,49 +131,49 @@ class MamlTRPO:
         return masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
 
     def _linearize(self, support: tuple[PolicyBatch, ...], query: PolicyBatch) -> list[_Chunk]:
-        parts = []
-        for chosen in chunks(self._num_tasks, self._inner.chunk):
+        def linearized(chosen: slice) -> _Chunk:
             batches = tuple(take(batch, chosen) for batch in support)
+            theta, rates = self._params.policy, self._params.rule
             adaptation = linearize_adaptation(
-                self._inner.differentiate,
-                self._params.policy,
-                batches,
-                self._inner.rule,
-                self._params.rule,
-                self._mode,
+                self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
             )
             surrogate = self._differentiate_query(adaptation.adapted, take(query, chosen))
             leaving = WithOld(batch=take(query, chosen), old=surrogate.outputs)
             kl = surrogate.of(self._kl, leaving)
-            parts.append(_Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving))
-        return parts
+            return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
+
+        return map_in_threads(linearized, list(chunks(self._num_tasks, self._inner.chunk)))
 
     def _gradient(self, parts: list[_Chunk]) -> Params:
-        pulled = [join(*part.adaptation.pullback(part.surrogate.gradient)) for part in parts]
-        return self._mean(pulled)
+        def of_chunk(part: _Chunk) -> Params:
+            return join(*part.adaptation.pullback(part.surrogate.gradient))
+
+        return self._mean(map_in_threads(of_chunk, parts))
 
     def _curvature_product(self, parts: list[_Chunk], v: Params) -> Params:
-        pulled = []
-        for part in parts:
+        def of_chunk(part: _Chunk) -> Params:
             moved = part.adaptation.pushforward(*split(v))
-            pulled.append(join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved))))
-        return self._mean(pulled)
+            return join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
+
+        return self._mean(map_in_threads(of_chunk, parts))
 
     @torch.no_grad()
     def _evaluate(self, parts: list[_Chunk], trial: Params) -> tuple[float, float]:
         """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on the query data."""
         theta, rates = split(trial)
-        loss = kl = 0.0
-        for part in parts:
+
+        def of_chunk(part: _Chunk) -> tuple[float, float]:
             adapted = adapt_tasks(self._inner.differentiate, theta, part.support, self._inner.rule, rates)
             outputs = self._policy.with_params(adapted, part.query.obs)
-            loss += self._surrogate(outputs, part.query.batch).sum().item()
-            kl += self._kl(outputs, part.query).sum().item()
-        return loss / self._num_tasks, kl / self._num_tasks
+            loss = self._surrogate(outputs, part.query.batch).sum().item()
+            return loss, self._kl(outputs, part.query).sum().item()
+
+        losses, kls = zip(*map_in_threads(of_chunk, parts), strict=True)
+        return sum(losses) / self._num_tasks, sum(kls) / self._num_tasks
 
     def _mean(self, sums: list[Params]) -> Params:
         """The mean over tasks of what each chunk has summed."""
-        return {name: torch.stack([one[name] for one in sums]).sum(0) / self._num_tasks for name in sums[0]}
+        return P.scaled(P.sum_all(sums), 1 / self._num_tasks)
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(self._params)

@@ -54,7 +54,9 @@ def meta_params(policy: Policy, rule: InnerRule) -> MetaParams:
 
 
 def join(policy: Params, rule: Params) -> Params:
-    return {f"policy.{name}": leaf for name, leaf in policy.items()} | {f"rule.{name}": leaf for name, leaf in rule.items()}
+    return {f"policy.{name}": leaf for name, leaf in policy.items()} | {
+        f"rule.{name}": leaf for name, leaf in rule.items()
+    }
 
 
 def split(joined: Params) -> tuple[Params, Params]:

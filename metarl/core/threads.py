@@ -1,0 +1,53 @@
+"""Python threads over tasks, each with one torch thread: what keeps all cores busy where single operations are small.
+
+Torch's own threads split every operation and wait, spinning, at the end of each; on a machine with other work that wait is
+worse than no parallelism. Threads over chunks of tasks meet only at the end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+
+from metarl.core import params as P
+
+T = TypeVar("T")
+
+
+def map_in_threads(function: Callable[[Any], T], items: Sequence[Any], workers: int | None = None) -> list[T]:
+    """[function(item) for item in items], in that order, hence with the same numbers, on as many threads as torch may use.
+
+    Args: workers: how many threads; torch's number of threads if None. With one, no thread is started.
+    """
+    workers = min(workers or torch.get_num_threads(), len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()
+
+    def run(item: Any) -> T:
+        with torch.set_grad_enabled(grad_enabled):  # grad mode is each thread's own
+            return function(item)
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
+            return list(pool.map(run, items))
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    P.use_replicas()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch takes one thread: for many small operations beside another thread pool, such as a simulator's."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
