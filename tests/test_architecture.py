@@ -29,7 +29,7 @@ OUR_IMPORTS = {
 """What of our own code the files in a place may import; a name allows what is below it, too."""
 
 PLACES = {
-    "mujoco": ["envs/"],
+    "mujoco": ["envs/", "scripts/benchmarks/"],
     "mujoco_warp": ["envs/"],
     "warp": ["envs/"],
     "hydra": ["scripts/"],
