@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl._scripts import build
+from metarl._scripts import build, filming
 from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
-from metarl.run.video import adaptation_video
 from metarl.types import MetaLearner
 
 
@@ -68,18 +67,14 @@ def provenance(config: DictConfig) -> dict[str, Any]:
 def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
     """One held-out task, that of the median gain, before and after one update. Where nothing can be drawn it says why."""
     gains = torch.tensor([task["returns"][1] - task["returns"][0] for task in found.report["tasks"]])
-    world = int(gains.argsort()[len(gains) // 2])
+    subject = filming.Subject(
+        config=config,
+        adapter=learner.adapter(),
+        states=filming.before_and_after(found.states, 1),
+        episodes_per_task=found.report["episodes_per_task"],
+    )
+    typical = int(gains.argsort()[len(gains) // 2])
     try:
-        adaptation_video(
-            [path],
-            learner.adapter(),
-            {"before adaptation": found.states[0], "after 1 update": found.states[1]},
-            [build.environment(config, len(gains)) for _ in range(2)],
-            found.tasks,
-            worlds=[world],
-            labels=[found.report["tasks"][world]["task"]],
-            seed=config.seed,
-            device=device,
-        )
+        filming.film(subject, {typical: path}, num_tasks=len(gains), seed=config.seed, device=device)
     except UserError as error:
         print(f"no video: {error}", file=sys.stderr)

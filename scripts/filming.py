@@ -1,5 +1,6 @@
 """What `render` films: a trained learner before and after adaptation, or an environment under random actions."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ class Subject:
     adapter: Any
     states: dict[str, Any]  # title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
     episodes_per_task: int
-    folder: Path  # for its videos, unless the user wants another
 
 
 def random_actions(config: DictConfig) -> Subject:
@@ -33,7 +33,6 @@ def random_actions(config: DictConfig) -> Subject:
         adapter=UniformActions(build.environment(config, num_worlds=1).action_space),
         states={"random actions": None},
         episodes_per_task=1,
-        folder=Path("videos") / config.env.name,
     )
 
 
@@ -44,40 +43,56 @@ def trained(loaded: build.Loaded, *, num_tasks: int, num_updates: int, seed: int
     env = build.environment(loaded.config, num_tasks * episodes_per_task)
     tasks, streams = env.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")
     curve = adaptation_curve(adapter, env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
-    states = {"before adaptation": curve.states[0]}
-    if num_updates > 0:
-        states[f"after {num_updates} update{'s' if num_updates > 1 else ''}"] = curve.states[-1]
     return Subject(
         config=loaded.config,
         adapter=adapter,
-        states=states,
+        states=before_and_after(curve.states, num_updates),
         episodes_per_task=episodes_per_task,
-        folder=loaded.run_folder / "videos",
     )
 
 
-def film(
-    subject: Subject, folder: Path, *, num_tasks: int, seed: int, device: torch.device, width: int, height: int
-) -> None:
-    """Writes task_0.mp4, task_1.mp4, ... of the held-out tasks, and grid.mp4 of all if they are several.
+def before_and_after(states: Sequence[Any], num_updates: int) -> dict[str, Any]:
+    """Title -> state, of the states before and after each update; only the first if there is to be no update."""
+    chosen = {"before adaptation": states[0]}
+    if num_updates > 0:
+        chosen[f"after {num_updates} update{'s' if num_updates > 1 else ''}"] = states[num_updates]
+    return chosen
 
+
+def film(
+    subject: Subject,
+    paths: Mapping[int, Path],
+    *,
+    num_tasks: int,
+    seed: int,
+    device: torch.device,
+    grid_path: Path | None = None,
+    width: int = 480,
+    height: int = 360,
+) -> None:
+    """Writes a video of each chosen one of the first `num_tasks` held-out tasks, and perhaps one of all chosen together.
+
+    Args:
+      subject: its states are of num_tasks * episodes_per_task worlds.
+      paths: number of a task -> where its video goes.
     Raises: UserError if nothing can be drawn here; OSError if a file can't be written.
     """
     num_worlds = num_tasks * subject.episodes_per_task
     envs = [build.environment(subject.config, num_worlds) for _ in subject.states]
     tasks = envs[0].tasks.test_tasks(num_tasks)
+    descriptions = envs[0].tasks.describe(tasks)
     try:
         adaptation_video(
-            [folder / f"task_{task}.mp4" for task in range(num_tasks)],
+            list(paths.values()),
             subject.adapter,
             subject.states,
             envs,
             repeat_tasks(tasks, subject.episodes_per_task),
-            worlds=range(0, num_worlds, subject.episodes_per_task),
-            labels=[f"{subject.config.env.name}: {text}" for text in envs[0].tasks.describe(tasks)],
+            worlds=[task * subject.episodes_per_task for task in paths],
+            labels=[f"{subject.config.env.name}: {descriptions[task]}" for task in paths],
             seed=seed,
             device=device,
-            grid_path=folder / "grid.mp4" if num_tasks > 1 else None,
+            grid_path=grid_path,
             width=width,
             height=height,
         )

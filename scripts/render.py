@@ -22,16 +22,19 @@ def run(config: DictConfig) -> None:
     _check(config)
     device = build.device(config.device)
     if config.checkpoint is None:
-        subject = filming.random_actions(config)
+        subject, folder = filming.random_actions(config), Path("videos") / config.env.name
     else:
         loaded = build.load(config.checkpoint)
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
-        subject = filming.trained(loaded, device=device, **settings)
-    folder = Path(config.output).expanduser() if config.output is not None else subject.folder
+        subject, folder = filming.trained(loaded, device=device, **settings), loaded.run_folder / "videos"
+    if config.output is not None:
+        folder = Path(config.output).expanduser()
+    paths = {task: folder / f"task_{task}.mp4" for task in range(config.num_tasks)}
+    grid_path = folder / "grid.mp4" if config.num_tasks > 1 else None
     settings = {key: config[key] for key in ("num_tasks", "seed", "width", "height")}
-    filming.film(subject, folder, device=device, **settings)
+    filming.film(subject, paths, device=device, grid_path=grid_path, **settings)
     print(f"written to {folder}", file=sys.stderr)
 
 

@@ -171,3 +171,7 @@ class CategoricalPolicy(nn.Module):
         """KL(p‖q) = Σ p (log p − log q): [...] in nats."""
         log_p, log_q = p["logits"].log_softmax(-1), q["logits"].log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+PolicyModule = GaussianPolicy | CategoricalPolicy
+"""What learners take: a module that is a Policy."""

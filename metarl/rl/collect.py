@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metarl.core.threads import one_thread
-from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
+from metarl.rl.types import BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
 
 State = TypeVar("State")
@@ -81,7 +81,7 @@ class _Record:
         self.log_prob = obs.new_zeros(horizon, len(obs))
         self.action: Tensor | None = None
 
-    def add(self, t: int, action: Tensor, log_prob: Tensor, step: object, running: Tensor) -> None:
+    def add(self, t: int, action: Tensor, log_prob: Tensor, step: Step, running: Tensor) -> None:
         if self.action is None:
             self.action = action.new_zeros(len(self.reward), *action.shape)
         self.obs[t + 1], self.reward[t], self.action[t], self.log_prob[t] = step.next_obs, step.reward, action, log_prob

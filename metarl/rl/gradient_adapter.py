@@ -10,7 +10,7 @@ from metarl.core import params as P
 from metarl.core.linearize import Differentiate, OutputLoss
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
 from metarl.core.threads import map_in_threads
-from metarl.nn.heads import Outputs, Policy
+from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
@@ -59,7 +59,7 @@ class InnerUpdate:
 class GradientAdapter:
     """Meets metarl.rl.types.RLAdapter. Shares memory with the parameters it was given: it adapts from where they are now."""
 
-    def __init__(self, policy: Policy, params: Params, rule_params: Params, inner_update: InnerUpdate) -> None:
+    def __init__(self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate) -> None:
         self._policy, self._params, self._rule_params, self._inner_update = policy, params, rule_params, inner_update
 
     def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Adapted:
@@ -82,7 +82,7 @@ class GradientAdapter:
 
 
 def inner_update(
-    policy: Policy,
+    policy: PolicyModule,
     *,
     inner_rule: str,
     inner_lr: float,
@@ -114,7 +114,7 @@ def inner_update(
     )
 
 
-def policy_loss(name: str, policy: Policy, horizon: int) -> OutputLoss:
+def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
     """The inner loss of this name as a function of the policy's outputs and a PolicyBatch: [n].
 
     Raises: ValueError for an unknown name.

@@ -87,6 +87,11 @@ class BatchedEnv(Protocol[Tasks]):
     observation_space: gymnasium.spaces.Box  # of one world, float32 [O]
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete  # of one world
 
+    @property
+    def tasks(self) -> "TaskDistribution[Tasks]":
+        """Where its tasks come from."""
+        ...
+
     def set_tasks(self, tasks: Tasks) -> None:
         """Gives each world its task; leaves [W, ...]. Holds from the next reset."""
         ...
@@ -105,6 +110,10 @@ class BatchedEnv(Protocol[Tasks]):
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
         """An RGB picture [height, width, 3] uint8 of one world."""
+        ...
+
+    def stand_still_action(self) -> Tensor | None:
+        """The action [W, A] of doing nothing; None where there is no such thing."""
         ...
 
     def close(self) -> None: ...

@@ -64,7 +64,9 @@ def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]
     except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
         raise UserError(f"the checkpoint {path} is damaged: it holds more than tensors, numbers and strings") from error
     if content.get("version") != VERSION:
-        raise UserError(f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}")
+        raise UserError(
+            f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}"
+        )
     return content
 
 

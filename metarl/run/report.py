@@ -47,10 +47,15 @@ def evaluate(
     tasks = distribution.test_tasks(num_tasks)
     assert_held_out(distribution, tasks)
     with counted("evaluating", 2 * (num_updates + 1)) as advance:
-        sizes = {"num_tasks": num_tasks, "num_updates": num_updates, "device": device, "on_update": advance}
+        sizes: dict[str, Any] = {
+            "num_tasks": num_tasks,
+            "num_updates": num_updates,
+            "device": device,
+            "on_update": advance,
+        }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-    rows = {"random_initialisation": _per_update(random_curve.returns, streams.tasks)}
+    rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.returns, streams.tasks)}
     still = env.stand_still_action()
     if still is not None:
         returns = constant_action_returns(env, tasks, still, streams.reset, num_tasks=num_tasks)
@@ -110,7 +115,9 @@ def table(report: Mapping[str, Any]) -> str:
     if "adaptation_gain" in report:
         lines.append(_row("gain of 1 update", report["adaptation_gain"]))
     if report["diverged_episodes"]:
-        lines.append(f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are")
+        lines.append(
+            f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
+        )
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from metarl.errors import UserError
 from metarl.run import checkpoint
 from metarl.run.logging import MetricsLog, Progress
 from metarl.run.seeding import Generators
-from metarl.struct import struct
+from metarl.struct import map_tensors, struct
 from metarl.types import MetaLearner, Metrics
 
 
@@ -107,21 +107,14 @@ class _Before:
 
     def __init__(self, learner: MetaLearner, generators: Generators) -> None:
         self._learner, self._generators = learner, generators
-        self._state, self._streams = _cloned(learner.state_dict()), generators.state_dict()
+        self._state, self._streams = (
+            map_tensors(lambda leaf: leaf.detach().clone(), learner.state_dict()),
+            generators.state_dict(),
+        )
 
     def restore(self) -> None:
         self._learner.load_state_dict(self._state)
         self._generators.load_state_dict(self._streams)
-
-
-def _cloned(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.detach().clone()
-    if isinstance(tree, Mapping):
-        return {key: _cloned(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(_cloned(value) for value in tree)
-    return tree
 
 
 def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from metarl.rl.algorithms.shared import WithOld, split
 from metarl.rl.batches import PolicyBatch, normalise
 from metarl.rl.collect import Streams
 from metarl.run.seeding import Generators
+from metarl.struct import map_tensors
 
 N, B, O, A = 3, 12, 2, 2
 
@@ -64,7 +65,10 @@ def random_batch(learner, params, generator) -> PolicyBatch:
 def random_data(learner):
     """Two support batches and a query batch by a policy a little elsewhere, so that no ratio is exactly 1."""
     generator = torch.Generator().manual_seed(5)
-    theta = {k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in learner._params.policy.items()}
+    theta = {
+        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype)
+        for k, v in learner._params.policy.items()
+    }
     stacked = P.expand(theta, N)
     support = (random_batch(learner, stacked, generator), random_batch(learner, stacked, generator))
     old = learner._policy.with_params(stacked, support[0].obs)
@@ -183,7 +187,9 @@ def test_first_order_ignores_the_curvature():
 def test_anil_adapts_the_last_layer_only():
     learner = make(MamlPPO, adapt_only=["trunk.layers.2"], inner_rule="sgd")
     support, _, _ = random_data(make(MamlPPO, dtype=torch.float64))
-    batch = PolicyBatch(**{k: getattr(support[0], k).float() if k != "mask" else support[0].mask for k in vars(support[0])})
+    batch = PolicyBatch(
+        **{k: getattr(support[0], k).float() if k != "mask" else support[0].mask for k in vars(support[0])}
+    )
     before = P.expand(learner._params.policy, N)
     after = learner._inner(before, {}, batch, 0)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
@@ -201,8 +207,7 @@ def test_adaptive_kl_coefficient_follows_its_target():
 def test_saved_learner_goes_on_bit_for_bit(cls):
     learner = make(cls)
     learner.step()
-    state = {k: v for k, v in learner.state_dict().items()}
-    saved = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, state)
+    saved = map_tensors(torch.clone, learner.state_dict())
     streams = {k: getattr(learner._streams, k).get_state() for k in ("tasks", "reset", "policy")}
     expected = learner.step()
     other = make(cls, seed=9)
@@ -232,7 +237,9 @@ def test_settings_out_of_range_are_named(cls, settings, message):
         make(cls, **settings)
 
 
-@pytest.mark.parametrize(("cls", "settings"), [(MamlPPO, {"outer_lr": 5e-3, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.02})])
+@pytest.mark.parametrize(
+    ("cls", "settings"), [(MamlPPO, {"outer_lr": 5e-3, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.02})]
+)
 def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     inner = {"num_inner_steps": 1, "inner_rule": "sgd", "inner_lr": 0.5}
     learner = make(cls, num_tasks=10, episodes=10, **inner, **settings)

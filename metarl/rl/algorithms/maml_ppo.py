@@ -13,13 +13,13 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core.linearize import linearize_adaptation
 from metarl.core.threads import map_in_threads
-from metarl.nn.heads import Outputs, Policy
+from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
     WithOld,
     as_state,
-    check_mode,
     check_positive,
+    checked_mode,
     join,
     meta_params,
     rollout_metrics,
@@ -52,7 +52,7 @@ class MamlPPO:
         self,
         *,
         env: BatchedEnv,
-        policy: Policy,
+        policy: PolicyModule,
         streams: Streams,
         device: torch.device,
         meta_batch_size: int,
@@ -72,9 +72,8 @@ class MamlPPO:
         check_positive({"inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
-        check_mode(gradient_mode)
         self._env, self._policy, self._streams, self._device = env, policy, streams, device
-        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, gradient_mode
+        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
         self._num_epochs, self._kl_target, self._max_grad_norm = num_epochs, inner_kl_target, max_grad_norm
@@ -96,8 +95,15 @@ class MamlPPO:
 
     def step(self) -> Metrics:
         tasks = self._env.tasks.sample(self._num_tasks, self._streams.tasks)
-        sizes = {"num_tasks": self._num_tasks, "num_updates": self._num_updates, "device": self._device}
-        rollouts = gather(self._env, self.adapter(), tasks, self._streams, **sizes)
+        rollouts = gather(
+            self._env,
+            self.adapter(),
+            tasks,
+            self._streams,
+            num_tasks=self._num_tasks,
+            num_updates=self._num_updates,
+            device=self._device,
+        )
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         with torch.no_grad():
@@ -118,8 +124,8 @@ class MamlPPO:
         """One Adam step on all tasks' data, its gradient summed up chunk by chunk."""
         theta, rates = self._params.policy, self._params.rule
 
-        def differentiated(chosen: slice) -> tuple[Params, Params, float, float]:
-            """Of a chunk of tasks, summed: gradient by theta and by the rule's rates, loss, KL."""
+        def differentiated(chosen: slice) -> tuple[Params, float, float]:
+            """Of a chunk of tasks, summed: gradient, loss and KL."""
             batches = tuple(take(batch, chosen) for batch in support)
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
@@ -129,13 +135,16 @@ class MamlPPO:
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
             penalty = self._differentiate_kl(P.expand(theta, chosen.stop - chosen.start), take(unadapted, chosen))
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
-            return of_theta, of_rates, point.value.sum().item(), penalty.value.sum().item()
+            return join(of_theta, of_rates), point.value.sum().item(), penalty.value.sum().item()
 
         parts = map_in_threads(differentiated, list(chunks(self._num_tasks, self._inner.chunk)))
-        theta_gradient, rates_gradient = (P.sum_all([part[i] for part in parts]) for i in (0, 1))
-        norm = self._descend(P.scaled(join(theta_gradient, rates_gradient), 1 / self._num_tasks))
-        loss, kl = (sum(part[i] for part in parts) / self._num_tasks for i in (2, 3))
-        return {"loss": loss, "inner_kl": kl, "meta_gradient_norm": norm}
+        gradients, losses, kls = zip(*parts, strict=True)
+        norm = self._descend(P.scaled(P.sum_all(gradients), 1 / self._num_tasks))
+        return {
+            "loss": sum(losses) / self._num_tasks,
+            "inner_kl": sum(kls) / self._num_tasks,
+            "meta_gradient_norm": norm,
+        }
 
     def _descend(self, gradient: Params) -> float:
         """One Adam step; returns the gradient's norm before clipping."""

@@ -14,13 +14,13 @@ from metarl.core import params as P
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
 from metarl.core.threads import map_in_threads
 from metarl.core.trust_region import trust_region_step
-from metarl.nn.heads import Outputs, Policy
+from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
     WithOld,
     as_state,
-    check_mode,
     check_positive,
+    checked_mode,
     join,
     meta_params,
     rollout_metrics,
@@ -64,7 +64,7 @@ class MamlTRPO:
         self,
         *,
         env: BatchedEnv,
-        policy: Policy,
+        policy: PolicyModule,
         streams: Streams,
         device: torch.device,
         meta_batch_size: int,
@@ -84,12 +84,11 @@ class MamlTRPO:
             raise ValueError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
             raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
-        check_mode(gradient_mode)
         self._env, self._policy, self._streams, self._device = env, policy, streams, device
-        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, gradient_mode
+        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
-        self._trust_region = {
+        self._trust_region: dict[str, Any] = {
             "max_constraint": max_kl,
             "cg_iterations": cg_iterations,
             "damping": cg_damping,
@@ -103,8 +102,15 @@ class MamlTRPO:
 
     def step(self) -> Metrics:
         tasks = self._env.tasks.sample(self._num_tasks, self._streams.tasks)
-        sizes = {"num_tasks": self._num_tasks, "num_updates": self._num_updates, "device": self._device}
-        rollouts = gather(self._env, self.adapter(), tasks, self._streams, **sizes)
+        rollouts = gather(
+            self._env,
+            self.adapter(),
+            tasks,
+            self._streams,
+            num_tasks=self._num_tasks,
+            num_updates=self._num_updates,
+            device=self._device,
+        )
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         parts = self._linearize(support, self._inner.batch(rollouts.query))
         params, info = trust_region_step(

@@ -1,12 +1,12 @@
 """What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and checks of their settings."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.nn.heads import Outputs, Policy
+from metarl.nn.heads import Outputs, PolicyModule
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.gather import Rollouts
 from metarl.struct import struct
@@ -48,7 +48,7 @@ class WithOld:
         return self.batch.obs
 
 
-def meta_params(policy: Policy, rule: InnerRule) -> MetaParams:
+def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
     of_policy = P.of(policy)
     return MetaParams(policy=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()})
 
@@ -88,9 +88,12 @@ def check_positive(values: Mapping[str, float | None]) -> None:
             raise ValueError(f"{name} {value}: expected a number above 0")
 
 
-def check_mode(gradient_mode: str) -> None:
-    if gradient_mode not in ("through", "first_order"):
-        raise ValueError(f"gradient_mode {gradient_mode!r}: expected one of through, first_order")
+def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
+    """Raises: ValueError for an unknown mode."""
+    modes: dict[str, Literal["through", "first_order"]] = {"through": "through", "first_order": "first_order"}
+    if gradient_mode not in modes:
+        raise ValueError(f"gradient_mode {gradient_mode!r}: expected one of {', '.join(modes)}")
+    return modes[gradient_mode]
 
 
 def as_state(params: MetaParams, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Measures speed on this machine, each thing beside its reference in one interleaved run; prints a table and JSON lines.
+
+  sim        batched physics and whole collection beside the raw C loop, Gymnasium's AsyncVectorEnv, EnvPool
+  update     meta-updates beside a plain per-task autograd loop: time and memory
+  iteration  the share of a whole training iteration that is not physics
+
+Examples:
+  python scripts/benchmark.py sim
+  python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256 envpool_python=/path/to/venv/bin/python
+  python scripts/benchmark.py update rows=[trpo,ppo]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from envs.process import tune_process
+from metarl._scripts import build, cli
+from metarl._scripts.benchmarks.collection import collect_row
+from metarl._scripts.benchmarks.iteration import run_iteration
+from metarl._scripts.benchmarks.sim import run_sim
+from metarl._scripts.benchmarks.update import QUICK, run_update
+from metarl.errors import UserError
+
+KINDS = ("sim", "update", "iteration")
+
+
+def run(config: DictConfig) -> None:
+    tune_process()
+    if config.what not in KINDS:
+        raise UserError(f"what={config.what}: expected one of {', '.join(KINDS)}")
+    if config.what == "sim":
+        name = config.env.name
+        rows = run_sim(
+            name,
+            config.num_worlds,
+            config.rounds,
+            num_threads=config.num_threads,
+            envpool_python=config.envpool_python,
+            extra_rows=[collect_row(name, num_threads=config.num_threads)],
+        )
+    elif config.what == "update":
+        rows = run_update(QUICK if config.rows is None else list(config.rows), config.rounds)
+    else:
+        rows = run_iteration(config.rounds, num_threads=config.num_threads)
+    stamp = {"what": config.what, "commit": build.commit(), "versions": build.versions()}
+    lines = [json.dumps(row | stamp) for row in rows]
+    if config.output is None:
+        print("\n".join(lines))
+    else:
+        with Path(config.output).open("a") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    sys.argv[1:] = [f"what={word}" if word in KINDS else word for word in sys.argv[1:]]
+    cli.main("benchmark", run)
+
+
+if __name__ == "__main__":
+    main()

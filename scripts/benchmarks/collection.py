@@ -1,0 +1,46 @@
+"""The speed of collection: environment, per-task policies, storage, all that lies between physics and a learner."""
+
+import time
+
+import torch
+
+import envs
+from metarl._scripts.benchmarks.sim import Row
+from metarl.core import params as P
+from metarl.rl.collect import Streams, collect
+from metarl.rl.gradient_adapter import Adapted, GradientAdapter
+from metarl.rl.policies import mlp_policy
+from metarl.run.seeding import Generators
+
+NUM_TASKS, EPISODES_PER_TASK = 40, 20
+
+
+def collect_row(env_name: str, *, num_threads: int | None) -> Row:
+    """`collect` of 40 tasks x 20 episodes with another 64-64 policy for each task, as after an inner step."""
+    generators = Generators(0)
+    env = envs.make(env_name, NUM_TASKS * EPISODES_PER_TASK, num_threads=num_threads)
+    policy = mlp_policy(
+        env.observation_space,
+        env.action_space,
+        hidden_sizes=(64, 64),
+        activation="tanh",
+        init_std=1.0,
+        min_std=1e-6,
+        generator=generators("init"),
+    )
+    noise = generators("noise")
+    adapted = {
+        name: leaf + 0.01 * torch.randn(leaf.shape, generator=noise)
+        for name, leaf in P.expand(P.of(policy), NUM_TASKS).items()
+    }
+    adapter = GradientAdapter(policy, P.of(policy), {}, inner_update=None)
+    state = Adapted(params=adapted, num_updates=1)
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    tasks = env.tasks.sample(NUM_TASKS, streams.tasks)
+
+    def once() -> float:
+        start = time.perf_counter()
+        trajectories, _ = collect(env, adapter, state, tasks, streams, episodes_per_task=EPISODES_PER_TASK)
+        return trajectories.num_steps / (time.perf_counter() - start)
+
+    return f"collect {NUM_TASKS} x {EPISODES_PER_TASK} x {env.spec.horizon}", once

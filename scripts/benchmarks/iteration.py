@@ -1,0 +1,81 @@
+"""Where the time of a training iteration goes: physics, the rest of collection, the meta-update."""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+import metarl.rl.gather as gather_module
+from metarl._scripts import build
+from metarl._scripts.configs import CONFIGS
+from metarl.run.seeding import Generators
+
+SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
+BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}
+"""At most this share of an iteration outside physics."""
+
+
+def run_iteration(rounds: int, *, num_threads: int | None) -> list[dict[str, Any]]:
+    """Whole iterations of 40 tasks x 20 episodes x 200 steps, before and after one inner step, with each outer update."""
+    rows = []
+    for algo, bar in BARS.items():
+        physics, collection, total = _measure(algo, rounds, num_threads)
+        outside = statistics.median(1 - p / t for p, t in zip(physics, total, strict=True))
+        rows.append(
+            {
+                "name": f"{algo} iteration",
+                "seconds": statistics.median(total),
+                "physics_s": statistics.median(physics),
+                "collect_s": statistics.median(collection),
+                "share_outside_physics": outside,
+                "bar": bar,
+            }
+        )
+        print(
+            f"{algo:10} {rows[-1]['seconds']:6.2f} s an iteration, {rows[-1]['physics_s']:.2f} s of it physics, "
+            f"{rows[-1]['collect_s']:.2f} s collection in all; outside physics {outside:.1%} (bar {bar:.0%})"
+        )
+    return rows
+
+
+def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each round in physics, in collection with physics, and in all."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", [f"algo={algo}", *SIZES])
+    config.sim.num_threads = num_threads
+    env = build.training_environment(config)
+    learner = build.learner(config, env, Generators(0), torch.device("cpu"))
+    physics, collection = _Stopwatch(env.sim.step), _Stopwatch(gather_module.collect)
+    env.sim.step, real_collect = physics, gather_module.collect
+    gather_module.collect = collection
+    total = _Stopwatch(learner.step)
+    try:
+        learner.step()  # the first one allocates
+        for watch in (physics, collection, total):
+            watch.rounds.clear()
+        for _ in range(rounds):
+            for watch in (physics, collection, total):
+                watch.rounds.append(0.0)
+            total()
+    finally:
+        gather_module.collect = real_collect
+        env.close()
+    return physics.rounds, collection.rounds, total.rounds
+
+
+class _Stopwatch:
+    """A function that adds the time it takes to the present round."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.rounds: list[float] = [0.0]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            if self.rounds:
+                self.rounds[-1] += time.perf_counter() - start
