@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 from metarl._scripts import build, filming
 from metarl.errors import UserError
 from metarl.run import report
+from metarl.run.logging import read_metrics
+from metarl.run.plots import learning_curve_png
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.types import MetaLearner
@@ -49,11 +51,14 @@ def evaluate(
 
 
 def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
-    """What a training ends with: evaluation.json, adaptation_curve.png, one video, a table on the console."""
+    """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.env_steps, "seed": config.seed}
     report.write(folder, found.report | origin | provenance(config))
+    if rows := read_metrics(folder / "metrics.jsonl"):
+        title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"
+        learning_curve_png(folder / "learning_curve.png", [rows], title=title)
     print(report.table(found.report))
     if config.evaluation.video and config.evaluation.num_updates > 0:
         film(config, learner, found, folder / "adaptation.mp4", device)

@@ -16,12 +16,12 @@ from metarl.core import params as P
 T = TypeVar("T")
 
 
-def map_in_threads(function: Callable[[Any], T], items: Sequence[Any], workers: int | None = None) -> list[T]:
+def map_in_threads(function: Callable[[Any], T], items: Sequence[Any], device: torch.device | str = "cpu") -> list[T]:
     """[function(item) for item in items], in that order, hence with the same numbers, on as many threads as torch may use.
 
-    Args: workers: how many threads; torch's number of threads if None. With one, no thread is started.
+    Args: device: where the work is done. On a GPU one thread keeps the queue full.
     """
-    workers = min(workers or torch.get_num_threads(), len(items))
+    workers = min(torch.get_num_threads(), len(items)) if torch.device(device).type == "cpu" else 1
     if workers <= 1:
         return [function(item) for item in items]
     grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()

@@ -52,7 +52,7 @@ class InnerUpdate:
             with torch.no_grad():
                 return self.rule(before, gradient, rule_params, step)
 
-        pieces = map_in_threads(updated, list(chunks(P.num_tasks(params), self.chunk)))
+        pieces = map_in_threads(updated, list(chunks(P.num_tasks(params), self.chunk)), batch.obs.device)
         return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
 
 

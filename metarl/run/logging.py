@@ -68,9 +68,10 @@ class Progress:
         )
 
     def update(self, row: Mapping[str, float], steps_per_second: float) -> None:
+        diverged = f" | {row['diverged_episodes']:.0f} episodes blew up" if row.get("diverged_episodes") else ""
         self._bar.set_postfix_str(
             f"{human(row['env_steps'])} steps, {human(steps_per_second)}/s | "
-            f"return {row['return_before']:.1f} -> {row['return_after']:.1f}",
+            f"return {row['return_before']:.1f} -> {row['return_after']:.1f}{diverged}",
             refresh=False,
         )
         self._bar.update()

@@ -14,7 +14,8 @@ from metarl.rl.collect import Streams
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
 
-N, B, O, A = 3, 12, 2, 2
+CPU = torch.device("cpu")
+N, B = 3, 12
 
 INNER = {
     "num_inner_steps": 2,
@@ -36,23 +37,24 @@ PPO = {
     "max_grad_norm": None,
 }
 TRPO = {"max_kl": 0.01, "cg_iterations": 10, "cg_damping": 1e-5, "line_search_ratio": 0.8, "line_search_steps": 15}
-CPU = torch.device("cpu")
 
 
-def make(cls, *, env="point_navigation_2d", seed=0, dtype=torch.float32, num_tasks=N, episodes=2, **settings):
+def make(
+    cls, *, env="point_navigation_2d", seed=0, dtype=torch.float32, num_tasks=N, episodes=2, device=CPU, **settings
+):
     generators = Generators(seed)
     world = envs.make(env, num_worlds=num_tasks * episodes)
     obs_size, actions = world.observation_space.shape[0], world.action_space.shape[0]
-    policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(dtype)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy", device))
     defaults = INNER | (PPO if cls is MamlPPO else TRPO) | {"gradient_mode": "through"}
     sizes = {"meta_batch_size": num_tasks, "episodes_per_task": episodes}
-    return cls(env=world, policy=policy, streams=streams, device=CPU, **sizes, **(defaults | settings))
+    return cls(env=world, policy=policy, streams=streams, device=device, **sizes, **(defaults | settings))
 
 
 def random_batch(learner, params, generator) -> PolicyBatch:
     """Actions of the policy under `params` [N, ...], with advantages that have nothing to do with them."""
-    obs = torch.randn(N, B, O, generator=generator, dtype=torch.float64)
+    obs = torch.randn(N, B, 2, generator=generator, dtype=torch.float64)
     outputs = learner._policy.with_params(params, obs)
     action = learner._policy.sample(outputs, generator)
     mask = torch.ones(N, B, dtype=torch.bool)
@@ -249,3 +251,21 @@ def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     # Standing still earns about -38; a run starts near -60 and reaches about -25 here, most of it by adaptation.
     assert end > start + 15
     assert gain > 4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
+def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
+    """The same data on both: the policy's noise differs between devices, so one device gathers for the two of them."""
+    gpu, cpu = make(cls, device=torch.device("cuda"), dtype=torch.float64), make(cls, dtype=torch.float64)
+    support, query, old = random_data(cpu)
+    moved = map_tensors(lambda x: x.cuda(), (support, query, old))
+    gradients = []
+    for learner, (s, q, o) in ((cpu, (support, query, old)), (gpu, moved)):
+        if cls is MamlPPO:
+            learner._epoch(s, q, WithOld(batch=s[0], old=o))
+            gradients.append(P.flatten({k: v.grad.cpu() for k, v in learner._params.joined.items()}))
+        else:
+            gradients.append(P.flatten(learner._gradient(learner._linearize(s, q))).cpu())
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
+    assert make(cls, device=torch.device("cuda")).step()["env_steps"] > 0

@@ -137,7 +137,7 @@ class MamlPPO:
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
             return join(of_theta, of_rates), point.value.sum().item(), penalty.value.sum().item()
 
-        parts = map_in_threads(differentiated, list(chunks(self._num_tasks, self._inner.chunk)))
+        parts = map_in_threads(differentiated, list(chunks(self._num_tasks, self._inner.chunk)), self._device)
         gradients, losses, kls = zip(*parts, strict=True)
         norm = self._descend(P.scaled(P.sum_all(gradients), 1 / self._num_tasks))
         return {

@@ -148,20 +148,20 @@ class MamlTRPO:
             kl = surrogate.of(self._kl, leaving)
             return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
 
-        return map_in_threads(linearized, list(chunks(self._num_tasks, self._inner.chunk)))
+        return map_in_threads(linearized, list(chunks(self._num_tasks, self._inner.chunk)), self._device)
 
     def _gradient(self, parts: list[_Chunk]) -> Params:
         def of_chunk(part: _Chunk) -> Params:
             return join(*part.adaptation.pullback(part.surrogate.gradient))
 
-        return self._mean(map_in_threads(of_chunk, parts))
+        return self._mean(map_in_threads(of_chunk, parts, self._device))
 
     def _curvature_product(self, parts: list[_Chunk], v: Params) -> Params:
         def of_chunk(part: _Chunk) -> Params:
             moved = part.adaptation.pushforward(*split(v))
             return join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
 
-        return self._mean(map_in_threads(of_chunk, parts))
+        return self._mean(map_in_threads(of_chunk, parts, self._device))
 
     @torch.no_grad()
     def _evaluate(self, parts: list[_Chunk], trial: Params) -> tuple[float, float]:
@@ -174,7 +174,7 @@ class MamlTRPO:
             loss = self._surrogate(outputs, part.query.batch).sum().item()
             return loss, self._kl(outputs, part.query).sum().item()
 
-        losses, kls = zip(*map_in_threads(of_chunk, parts), strict=True)
+        losses, kls = zip(*map_in_threads(of_chunk, parts, self._device), strict=True)
         return sum(losses) / self._num_tasks, sum(kls) / self._num_tasks
 
     def _mean(self, sums: list[Params]) -> Params:
