@@ -210,12 +210,12 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
     learner = make(cls)
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
-    streams = {k: getattr(learner._streams, k).get_state() for k in ("tasks", "reset", "policy")}
+    streams = {k: getattr(learner._source.streams, k).get_state() for k in ("tasks", "reset", "policy")}
     expected = learner.step()
     other = make(cls, seed=9)
     other.load_state_dict(saved)
     for name, stream in streams.items():
-        getattr(other._streams, name).set_state(stream)
+        getattr(other._source.streams, name).set_state(stream)
     assert other.step() == expected
 
 

@@ -16,6 +16,7 @@ from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
+    Source,
     WithOld,
     as_state,
     check_positive,
@@ -26,7 +27,6 @@ from metarl.rl.algorithms.shared import (
 )
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.collect import Streams
-from metarl.rl.gather import gather
 from metarl.rl.gradient_adapter import GradientAdapter, chunks, inner_update, take
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.types import BatchedEnv
@@ -67,13 +67,19 @@ class MamlPPO:
         max_grad_norm: float | None,
         **inner: Any,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
-        self._env, self._policy, self._streams, self._device = env, policy, streams, device
-        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, checked_mode(gradient_mode)
+        self._source = Source(
+            env=env,
+            streams=streams,
+            device=device,
+            num_tasks=meta_batch_size,
+            episodes_per_task=episodes_per_task,
+            num_updates=num_inner_steps,
+        )
+        self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
         self._num_epochs, self._kl_target, self._max_grad_norm = num_epochs, inner_kl_target, max_grad_norm
@@ -94,20 +100,11 @@ class MamlPPO:
         return GradientAdapter(self._policy, self._params.policy, self._params.rule, self._inner)
 
     def step(self) -> Metrics:
-        tasks = self._env.tasks.sample(self._num_tasks, self._streams.tasks)
-        rollouts = gather(
-            self._env,
-            self.adapter(),
-            tasks,
-            self._streams,
-            num_tasks=self._num_tasks,
-            num_updates=self._num_updates,
-            device=self._device,
-        )
+        rollouts = self._source.gather(self.adapter())
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         with torch.no_grad():
-            old = self._policy.with_params(P.expand(self._params.policy, self._num_tasks), support[0].obs)
+            old = self._policy.with_params(P.expand(self._params.policy, self._source.num_tasks), support[0].obs)
         unadapted = WithOld(batch=support[0], old=old)
         epochs = [self._epoch(support, query, unadapted) for _ in range(self._num_epochs)]
         self._adapt_kl_coefficient(epochs[-1]["inner_kl"])
@@ -137,12 +134,14 @@ class MamlPPO:
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
             return join(of_theta, of_rates), point.value.sum().item(), penalty.value.sum().item()
 
-        parts = map_in_threads(differentiated, list(chunks(self._num_tasks, self._inner.chunk)), self._device)
+        parts = map_in_threads(
+            differentiated, list(chunks(self._source.num_tasks, self._inner.chunk)), self._source.device
+        )
         gradients, losses, kls = zip(*parts, strict=True)
-        norm = self._descend(P.scaled(P.sum_all(gradients), 1 / self._num_tasks))
+        norm = self._descend(P.scaled(P.sum_all(gradients), 1 / self._source.num_tasks))
         return {
-            "loss": sum(losses) / self._num_tasks,
-            "inner_kl": sum(kls) / self._num_tasks,
+            "loss": sum(losses) / self._source.num_tasks,
+            "inner_kl": sum(kls) / self._source.num_tasks,
             "meta_gradient_norm": norm,
         }
 

@@ -17,6 +17,7 @@ from metarl.core.trust_region import trust_region_step
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
+    Source,
     WithOld,
     as_state,
     check_positive,
@@ -28,7 +29,6 @@ from metarl.rl.algorithms.shared import (
 )
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.collect import Streams
-from metarl.rl.gather import gather
 from metarl.rl.gradient_adapter import GradientAdapter, chunks, inner_update, take
 from metarl.rl.losses import lvc, masked_mean
 from metarl.rl.types import BatchedEnv
@@ -78,14 +78,20 @@ class MamlTRPO:
         line_search_steps: int,
         **inner: Any,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
         check_positive({"max_kl": max_kl, "cg_iterations": cg_iterations, "line_search_steps": line_search_steps})
         if cg_damping < 0:
             raise ValueError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
             raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
-        self._env, self._policy, self._streams, self._device = env, policy, streams, device
-        self._num_tasks, self._num_updates, self._mode = meta_batch_size, num_inner_steps, checked_mode(gradient_mode)
+        self._source = Source(
+            env=env,
+            streams=streams,
+            device=device,
+            num_tasks=meta_batch_size,
+            episodes_per_task=episodes_per_task,
+            num_updates=num_inner_steps,
+        )
+        self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
         self._trust_region: dict[str, Any] = {
@@ -101,16 +107,7 @@ class MamlTRPO:
         return GradientAdapter(self._policy, self._params.policy, self._params.rule, self._inner)
 
     def step(self) -> Metrics:
-        tasks = self._env.tasks.sample(self._num_tasks, self._streams.tasks)
-        rollouts = gather(
-            self._env,
-            self.adapter(),
-            tasks,
-            self._streams,
-            num_tasks=self._num_tasks,
-            num_updates=self._num_updates,
-            device=self._device,
-        )
+        rollouts = self._source.gather(self.adapter())
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         parts = self._linearize(support, self._inner.batch(rollouts.query))
         params, info = trust_region_step(
@@ -148,20 +145,20 @@ class MamlTRPO:
             kl = surrogate.of(self._kl, leaving)
             return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
 
-        return map_in_threads(linearized, list(chunks(self._num_tasks, self._inner.chunk)), self._device)
+        return map_in_threads(linearized, list(chunks(self._source.num_tasks, self._inner.chunk)), self._source.device)
 
     def _gradient(self, parts: list[_Chunk]) -> Params:
         def of_chunk(part: _Chunk) -> Params:
             return join(*part.adaptation.pullback(part.surrogate.gradient))
 
-        return self._mean(map_in_threads(of_chunk, parts, self._device))
+        return self._mean(map_in_threads(of_chunk, parts, self._source.device))
 
     def _curvature_product(self, parts: list[_Chunk], v: Params) -> Params:
         def of_chunk(part: _Chunk) -> Params:
             moved = part.adaptation.pushforward(*split(v))
             return join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
 
-        return self._mean(map_in_threads(of_chunk, parts, self._device))
+        return self._mean(map_in_threads(of_chunk, parts, self._source.device))
 
     @torch.no_grad()
     def _evaluate(self, parts: list[_Chunk], trial: Params) -> tuple[float, float]:
@@ -174,12 +171,12 @@ class MamlTRPO:
             loss = self._surrogate(outputs, part.query.batch).sum().item()
             return loss, self._kl(outputs, part.query).sum().item()
 
-        losses, kls = zip(*map_in_threads(of_chunk, parts, self._device), strict=True)
-        return sum(losses) / self._num_tasks, sum(kls) / self._num_tasks
+        losses, kls = zip(*map_in_threads(of_chunk, parts, self._source.device), strict=True)
+        return sum(losses) / self._source.num_tasks, sum(kls) / self._source.num_tasks
 
     def _mean(self, sums: list[Params]) -> Params:
         """The mean over tasks of what each chunk has summed."""
-        return P.scaled(P.sum_all(sums), 1 / self._num_tasks)
+        return P.scaled(P.sum_all(sums), 1 / self._source.num_tasks)
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(self._params)

@@ -1,14 +1,18 @@
 """What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and checks of their settings."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from metarl.core import params as P
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.rl.batches import PolicyBatch
-from metarl.rl.gather import Rollouts
+from metarl.rl.collect import Streams
+from metarl.rl.gather import Rollouts, gather
+from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.struct import struct
 from metarl.types import InnerRule, Metrics, Params
 
@@ -34,6 +38,33 @@ class MetaParams:
             if tensor.shape != joined[name].shape:
                 raise ValueError(f"{name} has shape {tuple(joined[name].shape)}, expected {tuple(tensor.shape)}")
             tensor.detach().copy_(joined[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a gradient learner's meta-batches come from. Raises: ValueError unless there are tasks and episodes."""
+
+    env: BatchedEnv[Any]  # num_tasks * episodes_per_task worlds
+    streams: Streams
+    device: torch.device
+    num_tasks: int
+    episodes_per_task: int
+    num_updates: int
+
+    def __post_init__(self) -> None:
+        check_positive({"meta_batch_size": self.num_tasks, "episodes_per_task": self.episodes_per_task})
+
+    def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
+        """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
+        return gather(
+            self.env,
+            adapter,
+            self.env.tasks.sample(self.num_tasks, self.streams.tasks),
+            self.streams,
+            num_tasks=self.num_tasks,
+            num_updates=self.num_updates,
+            device=self.device,
+        )
 
 
 @struct
