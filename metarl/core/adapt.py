@@ -5,7 +5,6 @@ used is a question of speed alone.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core.gradients import Implicit, Mode, check_mode
 from metarl.core.implicit import implicit_gradient
+from metarl.core.threads import WORKERS, map_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
 
 Backend = Literal["auto", "loop", "threads", "vmap"]
@@ -71,7 +71,7 @@ def over_tasks(
       backend: loop; threads (one torch thread each); vmap. auto: threads for tasks of pictures on a CPU with several
         cores, where convolutions are near peak already and batching them over tasks only costs memory; else vmap.
       chunk: tasks per vmap call; all at once if None.
-      workers: threads of the threads back-end; torch's number of threads if None.
+      workers: threads of the threads back-end; `threads.WORKERS` if None.
 
     Don't take gradients of its result where the task uses `F.batch_norm(training=True)` under vmap: torch gets the second
     order wrong there (2 % off, silently). `grad_over_tasks` doesn't suffer from it.
@@ -133,30 +133,12 @@ def _chunks(
         for i in range(num_tasks):
             yield _as_chunk(task(*_part(stacked, i)))
     elif backend == "threads":
-        yield from _in_threads(task, [_part(stacked, i) for i in range(num_tasks)], workers or torch.get_num_threads())
+        if _inside_transform():
+            raise ValueError("the threads back-end can't run inside torch.func transforms: use loop or vmap there")
+        each = [_part(stacked, i) for i in range(num_tasks)]
+        yield from map_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
     else:
         raise ValueError(f"unknown back-end {backend!r}, expected one of {', '.join(get_args(Backend))}")
-
-
-def _in_threads(task: Callable[..., Any], each: list[Any], workers: int) -> Iterator[Any]:
-    if _inside_transform():
-        raise ValueError("the threads back-end can't run inside torch.func transforms: use loop or vmap there")
-    grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()
-
-    def run(data: Any) -> Any:
-        with torch.set_grad_enabled(grad_enabled):  # Grad mode is each thread's own.
-            return _as_chunk(task(*data))
-
-    try:
-        with ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
-            yield from pool.map(run, each)
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    P.use_replicas()
 
 
 def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:
@@ -164,7 +146,7 @@ def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:
     pictures_on_cpu = any(leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves)  # [N, B, C, H, W]
     if not pictures_on_cpu:
         return "vmap"
-    return "loop" if _inside_transform() or (workers or torch.get_num_threads()) == 1 else "threads"
+    return "loop" if _inside_transform() or (workers or WORKERS) == 1 else "threads"
 
 
 def _inside_transform() -> bool:

@@ -15,13 +15,23 @@ from metarl.core import params as P
 
 T = TypeVar("T")
 
+WORKERS = torch.get_num_threads()
+"""How many threads torch may use, as it was found: OMP_NUM_THREADS if set, else one per core."""
 
-def map_in_threads(function: Callable[[Any], T], items: Sequence[Any], device: torch.device | str = "cpu") -> list[T]:
-    """[function(item) for item in items], in that order, hence with the same numbers, on as many threads as torch may use.
 
-    Args: device: where the work is done. On a GPU one thread keeps the queue full.
+def map_in_threads(
+    function: Callable[[Any], T],
+    items: Sequence[Any],
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+) -> list[T]:
+    """[function(item) for item in items], in that order, hence with the same numbers, on `workers` threads.
+
+    Args:
+      device: where the work is done. On a GPU one thread keeps the queue full.
+      workers: `WORKERS` if None.
     """
-    workers = min(torch.get_num_threads(), len(items)) if torch.device(device).type == "cpu" else 1
+    workers = min(workers or WORKERS, len(items)) if torch.device(device).type == "cpu" else 1
     if workers <= 1:
         return [function(item) for item in items]
     grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()
@@ -44,7 +54,8 @@ def _start_worker() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch takes one thread: for many small operations beside another thread pool, such as a simulator's."""
+    """Inside, torch takes one thread an operation: where tasks are shared out by `map_in_threads`, or where many small
+    operations run beside another thread pool, such as a simulator's."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

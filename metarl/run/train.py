@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metarl.core.threads import one_thread
 from metarl.errors import UserError
 from metarl.run import checkpoint
 from metarl.run.logging import MetricsLog, Progress
@@ -73,7 +74,7 @@ def train(
     try:
         if resume_from is None:
             save()  # at once: a folder that can't be written to must not be found out after an hour
-        with _stop_requests(progress) as stop_requested:
+        with _stop_requests(progress) as stop_requested, one_thread():
             while iteration < iterations and not stop_requested():
                 start = time.perf_counter()
                 before = _Before(learner, generators)

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 import metarl.rl.gather as gather_module
 from metarl._scripts import build
 from metarl._scripts.configs import CONFIGS
+from metarl.core.threads import one_thread
 from metarl.run.seeding import Generators
 
 SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
@@ -58,7 +59,8 @@ def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[floa
         for _ in range(rounds):
             for watch in (physics, collection, total):
                 watch.rounds.append(0.0)
-            total()
+            with one_thread():  # as the training loop does
+                total()
     finally:
         gather_module.collect = real_collect
         env.close()
