@@ -32,6 +32,7 @@ PPO = {
     "outer_lr": 1e-3,
     "num_epochs": 1,
     "clip": 0.3,
+    "kl_target": None,
     "inner_kl_coefficient": 0.7,
     "inner_kl_target": None,
     "max_grad_norm": None,
@@ -115,8 +116,7 @@ def test_ppo_meta_gradient_matches_finite_differences():
     learner = make(MamlPPO, dtype=torch.float64)
     support, query, old = random_data(learner)
     start = {k: v.detach().clone() for k, v in learner._params.joined.items()}
-    learner._epoch(support, query, WithOld(batch=support[0], old=old))
-    gradient = {k: v.grad for k, v in learner._params.joined.items()}
+    gradient = learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient
 
     def objective(vector):
         leaves = {k: v.detach().requires_grad_() for k, v in P.unflatten(vector, start).items()}
@@ -170,8 +170,7 @@ def test_chunk_size_changes_rounding_only():
     for chunk in (1, 2, 3):
         learner = make(MamlPPO, dtype=torch.float64, chunk=chunk)
         support, query, old = random_data(learner)
-        learner._epoch(support, query, WithOld(batch=support[0], old=old))
-        after.append(P.flatten({k: v.grad for k, v in learner._params.joined.items()}))
+        after.append(P.flatten(learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient))
     torch.testing.assert_close(after[0], after[1], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(after[0], after[2], rtol=1e-12, atol=1e-14)
 
@@ -181,8 +180,8 @@ def test_first_order_ignores_the_curvature():
     for mode in ("through", "first_order"):
         learner = make(MamlPPO, dtype=torch.float64, gradient_mode=mode)
         support, query, old = random_data(learner)
-        learner._epoch(support, query, WithOld(batch=support[0], old=old))
-        both.append(P.flatten({k: v.grad for k, v in learner._params.joined.items() if k.startswith("policy.")}))
+        gradient = learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient
+        both.append(P.flatten({k: v for k, v in gradient.items() if k.startswith("policy.")}))
     assert (both[0] - both[1]).abs().max() > 1e-3
 
 
@@ -203,6 +202,20 @@ def test_adaptive_kl_coefficient_follows_its_target():
     for kl, expected in ((0.016, 1.4), (0.012, 1.4), (0.006, 0.7)):
         learner._adapt_kl_coefficient(kl)
         assert learner._kl_coefficient == pytest.approx(expected)
+
+
+def test_a_step_that_leads_too_far_is_taken_back_and_the_rate_follows():
+    learner = make(MamlPPO, dtype=torch.float64, kl_target=1e-3, outer_lr=1.0, num_epochs=5)
+    support, query, old = random_data(learner)
+    before = {k: v.detach().clone() for k, v in learner._params.joined.items()}
+    epochs = learner._epochs(support, query, WithOld(batch=support[0], old=old))
+    assert [epochs[0].kl, len(epochs)] == [0.0, 2]  # a rate of 1 is too far at once
+    assert all(torch.equal(before[k], v) for k, v in learner._params.joined.items())
+    learner._adapt_lr(epochs[-1].kl)
+    assert learner._lr == pytest.approx(1 / 1.5)
+    for kl, expected in ((1e-3, 1 / 1.5), (1e-4, 1.0), (1e-4, 1.0)):  # it never exceeds outer_lr
+        learner._adapt_lr(kl)
+        assert learner._lr == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
@@ -263,8 +276,7 @@ def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
     gradients = []
     for learner, (s, q, o) in ((cpu, (support, query, old)), (gpu, moved)):
         if cls is MamlPPO:
-            learner._epoch(s, q, WithOld(batch=s[0], old=o))
-            gradients.append(P.flatten({k: v.grad.cpu() for k, v in learner._params.joined.items()}))
+            gradients.append(P.flatten(learner._epoch(s, q, WithOld(batch=s[0], old=o), {}).gradient).cpu())
         else:
             gradients.append(P.flatten(learner._gradient(learner._linearize(s, q))).cpu())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)

@@ -5,6 +5,7 @@ Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.0
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,7 +31,16 @@ from metarl.rl.collect import Streams
 from metarl.rl.gradient_adapter import GradientAdapter, chunks, inner_update, take
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.types import BatchedEnv
+from metarl.struct import map_tensors
 from metarl.types import Metrics, Params
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    gradient: Params  # of the objective, at the parameters before the epoch's step
+    loss: float
+    kl: float  # of the adapted policies, from those that gathered the query to the present ones
+    inner_kl: float  # of the unadapted policy, from the one that gathered the support
 
 
 class MamlPPO:
@@ -41,7 +51,9 @@ class MamlPPO:
 
     where φᵢ(θ) are K inner steps, taken anew from the present θ in every epoch on the stored support data. The ratio's
     denominator is the log-probability stored when the *adapted* policy acted; the penalty holds the unadapted policy near
-    the one that gathered the support, for which its inner gradient is valid.
+    the one that gathered the support, for which its inner gradient is valid. Clipping bounds what a step can gain but not how
+    far it leads, and adaptation amplifies it: with a `kl_target` the rate follows the KL of the adapted policies, and a step
+    that leads beyond three times the target is taken back.
 
     Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are those of
       `inner_update`: num_inner_steps, inner_lr, ....
@@ -62,13 +74,14 @@ class MamlPPO:
         outer_lr: float,
         num_epochs: int,
         clip: float,
+        kl_target: float | None,
         inner_kl_coefficient: float,
         inner_kl_target: float | None,
         max_grad_norm: float | None,
         **inner: Any,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
-        check_positive({"inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
+        check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
         self._source = Source(
@@ -82,8 +95,9 @@ class MamlPPO:
         self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
-        self._num_epochs, self._kl_target, self._max_grad_norm = num_epochs, inner_kl_target, max_grad_norm
-        self._kl_coefficient = inner_kl_coefficient
+        self._num_epochs, self._max_grad_norm = num_epochs, max_grad_norm
+        self._kl_target, self._max_lr = kl_target, outer_lr
+        self._inner_kl_target, self._kl_coefficient = inner_kl_target, inner_kl_coefficient
         self._optimizer = torch.optim.Adam(list(self._params.joined.values()), lr=outer_lr)
 
         def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
@@ -105,24 +119,49 @@ class MamlPPO:
         query = self._inner.batch(rollouts.query)
         with torch.no_grad():
             old = self._policy.with_params(P.expand(self._params.policy, self._source.num_tasks), support[0].obs)
-        unadapted = WithOld(batch=support[0], old=old)
-        epochs = [self._epoch(support, query, unadapted) for _ in range(self._num_epochs)]
-        self._adapt_kl_coefficient(epochs[-1]["inner_kl"])
+        epochs = self._epochs(support, query, WithOld(batch=support[0], old=old))
+        self._adapt_kl_coefficient(epochs[-1].inner_kl)
+        self._adapt_lr(epochs[-1].kl)
         return {
             **rollout_metrics(rollouts),
-            "loss_first": epochs[0]["loss"],
-            "loss_last": epochs[-1]["loss"],
-            "inner_kl": epochs[-1]["inner_kl"],
+            "loss": epochs[-1].loss,
+            "kl": epochs[-1].kl,
+            "inner_kl": epochs[-1].inner_kl,
             "inner_kl_coefficient": self._kl_coefficient,
-            "meta_gradient_norm": epochs[0]["meta_gradient_norm"],
+            "outer_lr": self._lr,
+            "num_epochs": len(epochs),
+            "meta_gradient_norm": P.norm(epochs[0].gradient).item(),
         }
 
-    def _epoch(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> Metrics:
-        """One Adam step on all tasks' data, its gradient summed up chunk by chunk."""
+    def _epochs(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> list["_Epoch"]:
+        """Adam steps on the same data until there were enough, or one has led too far: that one is taken back."""
+        leaving: dict[int, Outputs] = {}
+        epochs = [self._epoch(support, query, unadapted, leaving)]
+        while True:
+            before = map_tensors(torch.clone, {k: leaf.detach() for k, leaf in self._params.joined.items()})
+            self._descend(epochs[-1].gradient)
+            if len(epochs) == self._num_epochs:
+                return epochs
+            epochs.append(self._epoch(support, query, unadapted, leaving))
+            if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
+                self._params.assign(before)
+                return epochs
+
+    def _epoch(
+        self,
+        support: tuple[PolicyBatch, ...],
+        query: PolicyBatch,
+        unadapted: WithOld,
+        leaving: dict[int, Outputs],
+    ) -> "_Epoch":
+        """The objective and its gradient at the present parameters, on all tasks' data, summed up chunk by chunk.
+
+        Args: leaving: first task of a chunk -> outputs of the adapted policies that gathered the query; filled by the
+          first epoch, whose policies they are.
+        """
         theta, rates = self._params.policy, self._params.rule
 
-        def differentiated(chosen: slice) -> tuple[Params, float, float]:
-            """Of a chunk of tasks, summed: gradient, loss and KL."""
+        def differentiated(chosen: slice) -> tuple[Params, float, float, float]:
             batches = tuple(take(batch, chosen) for batch in support)
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
@@ -132,21 +171,20 @@ class MamlPPO:
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
             penalty = self._differentiate_kl(P.expand(theta, chosen.stop - chosen.start), take(unadapted, chosen))
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
-            return join(of_theta, of_rates), point.value.sum().item(), penalty.value.sum().item()
+            old = leaving.setdefault(chosen.start, point.outputs)
+            kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[chosen])
+            return join(of_theta, of_rates), point.value.sum().item(), kl.sum().item(), penalty.value.sum().item()
 
         parts = map_in_threads(
             differentiated, list(chunks(self._source.num_tasks, self._inner.chunk)), self._source.device
         )
-        gradients, losses, kls = zip(*parts, strict=True)
-        norm = self._descend(P.scaled(P.sum_all(gradients), 1 / self._source.num_tasks))
-        return {
-            "loss": sum(losses) / self._source.num_tasks,
-            "inner_kl": sum(kls) / self._source.num_tasks,
-            "meta_gradient_norm": norm,
-        }
+        gradients, *sums = zip(*parts, strict=True)
+        loss, kl, inner_kl = (float(sum(values)) / self._source.num_tasks for values in sums)
+        gradient = P.scaled(P.sum_all(gradients), 1 / self._source.num_tasks)
+        return _Epoch(gradient=gradient, loss=loss, kl=kl, inner_kl=inner_kl)
 
-    def _descend(self, gradient: Params) -> float:
-        """One Adam step; returns the gradient's norm before clipping."""
+    def _descend(self, gradient: Params) -> None:
+        """One Adam step."""
         norm = P.norm(gradient).item()
         if not math.isfinite(norm):
             raise FloatingPointError(f"meta-gradient {P.first_non_finite(gradient)} holds NaN or infinity")
@@ -154,15 +192,28 @@ class MamlPPO:
         for name, leaf in self._params.joined.items():
             leaf.grad = gradient[name] * scale
         self._optimizer.step()
-        return norm
+
+    @property
+    def _lr(self) -> float:
+        return self._optimizer.param_groups[0]["lr"]
+
+    def _adapt_lr(self, kl: float) -> None:
+        """Keeps the KL that an iteration's steps cover near its target: divides the rate by 1.5 when it is above twice the
+        target, multiplies it by 1.5, up to `outer_lr`, when it is below half."""
+        if self._kl_target is None:
+            return
+        if kl > 2 * self._kl_target:
+            self._optimizer.param_groups[0]["lr"] = self._lr / 1.5
+        elif kl < self._kl_target / 2:
+            self._optimizer.param_groups[0]["lr"] = min(self._lr * 1.5, self._max_lr)
 
     def _adapt_kl_coefficient(self, kl: float) -> None:
         """Doubles the penalty when the KL is above 1.5 times its target, halves it below target / 1.5 (Schulman et al. 2017)."""
-        if self._kl_target is None:
+        if self._inner_kl_target is None:
             return
-        if kl > 1.5 * self._kl_target:
+        if kl > 1.5 * self._inner_kl_target:
             self._kl_coefficient *= 2
-        elif kl < self._kl_target / 1.5:
+        elif kl < self._inner_kl_target / 1.5:
             self._kl_coefficient /= 2
 
     def state_dict(self) -> dict[str, Any]:
