@@ -66,7 +66,8 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
 
 
 def provenance(config: DictConfig) -> dict[str, Any]:
-    return {"command": " ".join(sys.argv), "commit": build.commit(), "versions": build.versions()}
+    command = [word for word in sys.argv if not word.startswith("hydra")]  # without what cli.py adds
+    return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 
 
 def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:

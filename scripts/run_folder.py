@@ -12,7 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from metarl._scripts import build
 from metarl.errors import UserError
 
-MAY_CHANGE_ON_RESUME = ("resume", "iterations", "device", "checkpoint_every", "keep_checkpoints", "evaluation")
+MAY_CHANGE_ON_RESUME = (
+    *("resume", "iterations", "device", "sim.num_threads"),
+    *("checkpoint_every", "keep_checkpoints", "evaluation"),
+)
+"""Keys, or what they begin with, that leave the numbers so far as they are; the number of threads changes no state at all."""
 
 
 def prepare(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any] | None]:
@@ -41,7 +45,7 @@ def resume_command(folder: Path) -> str:
 def _resumed(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any]]:
     """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
-    refused = [key for key in given if key.split(".")[0] not in MAY_CHANGE_ON_RESUME]
+    refused = [key for key in given if not f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))]
     if refused:
         raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
     loaded = build.load(config.resume)
