@@ -70,6 +70,8 @@ class LinearizedAdaptation:
 
     adapted: Params
     steps: tuple["_Step", ...]
+    start: DifferentiatedLoss
+    """The first step's loss at θ: for other losses of the unadapted network there, without another forward pass."""
     implicit: "_ImplicitStep | None" = None
 
     def pullback(self, cotangent: Params) -> tuple[Params, Params]:
@@ -123,6 +125,8 @@ def linearize_adaptation(
     adapted, steps = start, []
     for k, batch in enumerate(support):
         point = differentiate(adapted, batch)
+        if k == 0:
+            first = point
         gradient = point.gradient
         if isinstance(mode, Implicit):
             gradient = P.add(gradient, P.add(adapted, start, -1.0), mode.strength)
@@ -134,7 +138,7 @@ def linearize_adaptation(
         point = differentiate(adapted, support[-1])
         point.gradient  # noqa: B018  # Cached now, as the Hessian products need what it computes.
         implicit = _ImplicitStep(point.hessian_product, mode)
-    return LinearizedAdaptation(adapted, tuple(steps), implicit)
+    return LinearizedAdaptation(adapted, tuple(steps), first, implicit)
 
 
 def adapt_tasks(

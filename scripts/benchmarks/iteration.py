@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 import metarl.rl.gather as gather_module
 from metarl._scripts import build
@@ -43,6 +44,7 @@ def run_iteration(rounds: int, *, num_threads: int | None) -> list[dict[str, Any
 
 def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[float], list[float], list[float]]:
     """Seconds of each round in physics, in collection with physics, and in all."""
+    GlobalHydra.instance().clear()  # the benchmark command's own, which is done composing
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("train", [f"algo={algo}", *SIZES])
     config.sim.num_threads = num_threads

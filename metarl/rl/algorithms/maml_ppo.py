@@ -108,7 +108,7 @@ class MamlPPO:
             return masked_mean(policy.kl(data.old, outputs), data.batch.mask)
 
         self._differentiate_query = differentiator(policy, outer_loss)
-        self._differentiate_kl = differentiator(policy, kl_to_old)
+        self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(self._policy, self._params.policy, self._params.rule, self._inner)
@@ -169,7 +169,7 @@ class MamlPPO:
             point = self._differentiate_query(adaptation.adapted, take(query, chosen))
             of_theta, of_rates = adaptation.pullback(point.gradient)
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
-            penalty = self._differentiate_kl(P.expand(theta, chosen.stop - chosen.start), take(unadapted, chosen))
+            penalty = adaptation.start.of(self._kl_to_old, take(unadapted, chosen))
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
             old = leaving.setdefault(chosen.start, point.outputs)
             kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[chosen])
