@@ -18,7 +18,7 @@ from envs.gl import choose_gl_backend
 
 choose_gl_backend()  # before MuJoCo is imported
 
-from envs import bandit, point  # noqa: E402
+from envs import bandit, gym, point  # noqa: E402
 from envs.mujoco import half_cheetah  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
@@ -30,6 +30,7 @@ ALL: dict[str, Callable[..., Any]] = {
     "point_navigation_2d": point.PointNavigation,
     "bandit": bandit.Bandit,
 }
+gym.register(ALL)
 
 
 def make(

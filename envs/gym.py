@@ -1,0 +1,343 @@
+"""The environments for Gymnasium: one world as `gymnasium.Env`, W worlds stepped together as `gymnasium.vector.VectorEnv`.
+
+    import envs
+    env = gymnasium.make("metarl/HalfCheetahVel-v0", task={"target_velocity": 1.5}, horizon=100)
+    batch = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64)
+
+Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v0. Keywords are those of `envs.make`.
+World i of `batch.reset(seed=s)` is the single environment of `env.reset(seed=s + i)`, on CPU bit for bit, also in its later episodes.
+
+A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or `reset(options={"task": task})`, gives one that holds
+from the next reset on; without one, or after `set_task(None)`, every episode draws a training task. The task is in the info
+of `reset`, never in the observation. The time limit truncates; actions beyond the action space are clipped.
+How we differ from Gymnasium's own: no TimeLimit wrapper, so the registered spec has no `max_episode_steps`; give `horizon`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from envs.world_streams import reset_from_streams
+from metarl.rl.types import BatchedEnv, EnvSpec, Step
+
+Task: TypeAlias = Mapping[str, Any]
+"""One task: for each field of the family's struct a number, or a list of them."""
+
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+
+def gym_id(name: str) -> str:
+    """half_cheetah_vel -> metarl/HalfCheetahVel-v0."""
+    return f"metarl/{''.join(part.capitalize() for part in name.split('_'))}-v0"
+
+
+def register(names: Iterable[str]) -> None:
+    """Makes the environments known to `gymnasium.make` and `gymnasium.make_vec`. `import envs` calls it."""
+    for name in names:
+        gymnasium.register(
+            gym_id(name),
+            entry_point="envs.gym:single_env",
+            vector_entry_point="envs.gym:vector_env",
+            kwargs={"name": name},
+        )
+
+
+def single_env(*, name: str, **settings: Any) -> "SingleEnv":
+    """One world of `envs.ALL[name]`; settings are SingleEnv's and those of `envs.make`."""
+    ours = _take(settings, "task", "render_mode")
+    return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours)
+
+
+def vector_env(*, name: str, num_envs: int, **settings: Any) -> "BatchedVectorEnv":
+    """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`."""
+    ours = _take(settings, "task", "render_mode")
+    return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
+
+
+class SingleEnv(gymnasium.Env[np.ndarray, Any]):
+    """One world of a BatchedEnv.
+
+    Args:
+      env: has one world; any `BatchedEnv`, also a user's own.
+      task: the task of every episode; None: a new training task each.
+      render_mode: None or rgb_array.
+    """
+
+    metadata = METADATA
+
+    def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
+        if env.num_worlds != 1:
+            raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
+        self.render_mode = _checked_render_mode(render_mode)
+        self._worlds = _Worlds(env)
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self.set_task(task)
+
+    @property
+    def problem(self) -> EnvSpec:
+        """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
+        return self._worlds.env.spec
+
+    def sample_tasks(self, num: int, seed: int | None = None) -> list[dict[str, Any]]:
+        """`num` training tasks; no seed: from this environment's own stream."""
+        return self._worlds.sample_tasks(num, _seed_from(self.np_random) if seed is None else seed)
+
+    def test_tasks(self, num: int | None = None) -> list[dict[str, Any]]:
+        """The held-out tasks, always the same ones."""
+        return task_dicts(self._worlds.env.tasks.test_tasks(num))
+
+    def set_task(self, task: Task | None) -> None:
+        """Gives the task of the episodes to come; None: each draws its own. Raises: ValueError if it isn't of this family."""
+        self._worlds.set_tasks([task], [0])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._worlds.take_options(options)
+        obs = self._worlds.reset([self.np_random])
+        return obs[0].copy(), self._worlds.info(0)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        step = self._worlds.step(np.asarray(action)[None])
+        info = {name: value[0].item() for name, value in _measurements(step).items()}
+        obs = step.next_obs[0].cpu().numpy().copy()
+        return obs, step.reward[0].item(), bool(step.terminated[0]), bool(step.truncated[0]), info
+
+    def render(self) -> Any:
+        return None if self.render_mode is None else self._worlds.env.render(0)
+
+    def close(self) -> None:
+        self._worlds.env.close()
+
+
+class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """W worlds of a BatchedEnv, stepped together.
+
+    Autoreset is SAME_STEP: the step that ends an episode already returns the first observation of the next; the last one
+    is in infos["final_obs"], its info in infos["final_info"], as Gymnasium's SyncVectorEnv has them in that mode.
+
+    Args:
+      task: of all worlds' episodes; None: each episode draws a training task.
+      render_mode: None or rgb_array; `render` gives one picture for each world.
+    """
+
+    metadata: dict[str, Any] = {**METADATA, "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
+        self.render_mode = _checked_render_mode(render_mode)
+        self._worlds = _Worlds(env)
+        self.num_envs = env.num_worlds
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(env.observation_space, self.num_envs)
+        self.action_space = batch_space(env.action_space, self.num_envs)
+        self._streams = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        self.set_task(task)
+
+    @property
+    def problem(self) -> EnvSpec:
+        """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
+        return self._worlds.env.spec
+
+    def sample_tasks(self, num: int, seed: int | None = None) -> list[dict[str, Any]]:
+        """`num` training tasks; no seed: from this environment's own stream."""
+        return self._worlds.sample_tasks(num, _seed_from(self.np_random) if seed is None else seed)
+
+    def test_tasks(self, num: int | None = None) -> list[dict[str, Any]]:
+        """The held-out tasks, always the same ones."""
+        return task_dicts(self._worlds.env.tasks.test_tasks(num))
+
+    def set_task(self, task: Task | None, worlds: Iterable[int] | None = None) -> None:
+        """Gives all worlds, or these, the task of their episodes to come; None: each episode draws its own."""
+        chosen = list(range(self.num_envs) if worlds is None else worlds)
+        self._worlds.set_tasks([task] * len(chosen), chosen)
+
+    def set_tasks(self, tasks: Sequence[Task | None]) -> None:
+        """Gives each world the task of its episodes to come."""
+        self._worlds.set_tasks(tasks, range(self.num_envs))
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode in every world. A seed s gives world i the seed s + i; options: `task` of all, or `tasks` of each."""
+        if isinstance(seed, int):
+            super().reset(seed=seed)
+            seed = [seed + world for world in range(self.num_envs)]
+        seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds")
+        for world, of_world in enumerate(seeds):
+            if of_world is not None:
+                self._streams[world] = seeding.np_random(of_world)[0]
+        self._worlds.take_options(options)
+        obs = self._worlds.reset(self._streams)
+        return obs, self._add_infos({}, np.ones(self.num_envs, bool))
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        step = self._worlds.step(np.asarray(actions))
+        terminated, truncated = step.terminated.cpu().numpy(), step.truncated.cpu().numpy()
+        obs, done = step.next_obs.cpu().numpy(), terminated | truncated
+        measurements = {name: value.cpu().numpy() for name, value in _measurements(step).items()}
+        infos = {} if done.all() else _masked(measurements, ~done)
+        if done.any():
+            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+            for world in done.nonzero()[0]:
+                infos["final_obs"][world] = obs[world].copy()
+            infos |= {"_final_obs": done.copy(), "final_info": _masked(measurements, done), "_final_info": done.copy()}
+            ended = [stream if over else None for stream, over in zip(self._streams, done, strict=True)]
+            obs = self._worlds.reset(ended)
+            infos = self._add_infos(infos, done)
+        return obs, step.reward.double().cpu().numpy(), terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        if self.render_mode is None:
+            return None
+        return tuple(self._worlds.env.render(world) for world in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._worlds.env.close()
+
+    def _add_infos(self, infos: dict[str, Any], worlds: np.ndarray) -> dict[str, Any]:
+        for world in worlds.nonzero()[0]:
+            infos = self._add_info(infos, self._worlds.info(int(world)), int(world))
+        return infos
+
+
+class _Worlds:
+    """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each episode."""
+
+    def __init__(self, env: BatchedEnv) -> None:
+        self.env = env
+        self._template = env.tasks.test_tasks(1)
+        self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
+        self._present: list[Any] = [None] * env.num_worlds
+
+    def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
+        if num < 1:
+            raise ValueError(f"num is {num}; expected at least 1 task")
+        return task_dicts(self.env.tasks.sample(num, torch.Generator().manual_seed(seed)))
+
+    def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
+        if len(tasks) != len(worlds):
+            raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
+        for task, world in zip(tasks, worlds, strict=True):
+            self._given[world] = None if task is None else self._checked(task)
+
+    def take_options(self, options: Mapping[str, Any] | None) -> None:
+        every = range(self.env.num_worlds)
+        for key, value in (options or {}).items():
+            if key == "task":
+                self.set_tasks([value] * len(every), every)
+            elif key == "tasks" and len(every) > 1:
+                self.set_tasks(value, every)
+            else:
+                raise ValueError(f"unknown reset option {key!r}; expected task{', tasks' if len(every) > 1 else ''}")
+
+    def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
+        """Starts an episode where there is a stream, which is asked for two seeds: of the task (even if it is given), and
+        of the start. So a given task doesn't change the starts."""
+        first = self._present[0] is None
+        starts: list[torch.Generator | None] = []
+        for world, stream in enumerate(streams):
+            if stream is None:
+                starts.append(None)
+                continue
+            of_task, of_start = (torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2))
+            given = self._given[world]
+            self._present[world] = self._draw(of_task) if given is None else given
+            starts.append(of_start)
+        self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
+        return reset_from_streams(self.env, starts, first=first).cpu().numpy()
+
+    def step(self, action: np.ndarray) -> Step:
+        space = self.env.action_space
+        shape = (self.env.num_worlds, *(space.shape or ()))
+        discrete = isinstance(space, gymnasium.spaces.Discrete)
+        if action.shape != shape or action.dtype.kind not in ("iu" if discrete else "iuf"):
+            kind = "whole numbers" if discrete else "numbers"
+            raise ValueError(f"action is {action.dtype} {action.shape[1:]} for a world; expected {kind} {shape[1:]}")
+        return self.env.step(torch.tensor(action, dtype=torch.int64 if discrete else torch.float32))
+
+    def info(self, world: int) -> dict[str, Any]:
+        """What `reset` tells of a world: its task."""
+        task = task_dicts(self._present[world])[0]
+        return {"task": {name: np.array(value) if isinstance(value, list) else value for name, value in task.items()}}
+
+    def _draw(self, generator: torch.Generator) -> Any:
+        tasks = self.env.tasks
+        if tasks.split != "none":
+            return tasks.sample(1, generator)
+        # `sample` gives few tasks in turn, so that one alone would always be the first.
+        row = torch.randint(tasks.num_test, (1,), generator=generator)
+        return pytree.tree_map(lambda leaf: leaf[row], tasks.test_tasks())
+
+    def _checked(self, task: Task) -> Any:
+        """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing, unknown or out of range."""
+        fields = {field.name: getattr(self._template, field.name) for field in dataclasses.fields(self._template)}
+        if not isinstance(task, Mapping) or set(task) != set(fields):
+            raise ValueError(f"task is {task!r}; expected a dict with {', '.join(fields)}, or None")
+        leaves = {}
+        for name, like in fields.items():
+            try:
+                leaves[name] = torch.as_tensor(np.array(task[name]), dtype=like.dtype)[None]
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{name} is {task[name]!r}; expected numbers of shape {tuple(like.shape[1:])}"
+                ) from error
+            if leaves[name].shape != like.shape:
+                found, expected = tuple(leaves[name].shape[1:]), tuple(like.shape[1:])
+                raise ValueError(f"{name} is {task[name]!r} of shape {found}; expected shape {expected}")
+        tasks = type(self._template)(**leaves)
+        self.env.tasks.check(tasks, 1)  # type: ignore[attr-defined]
+        return tasks
+
+
+def task_dicts(tasks: Any) -> list[dict[str, Any]]:
+    """A struct of N tasks -> N dicts of numbers and lists, which pickle, compare and go into JSON."""
+    columns = {field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
+    import envs  # which imports this file to register the ids
+
+    return envs.make(name, num_worlds, **settings)
+
+
+def _take(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings.pop(name) for name in names if name in settings}
+
+
+def _measurements(step: Step) -> dict[str, Tensor]:
+    """[W] each, float64 or bool."""
+    return {**{name: value.double() for name, value in step.terms.items()}, "diverged": step.diverged}
+
+
+def _masked(values: Mapping[str, np.ndarray], worlds: np.ndarray) -> dict[str, Any]:
+    """Gymnasium's form of infos: each value with the mask of the worlds that have it, zero elsewhere."""
+    infos: dict[str, Any] = {}
+    for name, value in values.items():
+        infos[name], infos[f"_{name}"] = np.where(worlds, value, np.zeros_like(value)), worlds.copy()
+    return infos
+
+
+def _seed_from(stream: np.random.Generator) -> int:
+    return int(stream.integers(2**62))
+
+
+def _checked_render_mode(render_mode: str | None) -> str | None:
+    if render_mode not in (None, *METADATA["render_modes"]):
+        raise ValueError(f"render_mode is {render_mode!r}; expected None or rgb_array")
+    return render_mode

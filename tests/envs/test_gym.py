@@ -1,0 +1,257 @@
+"""The Gymnasium ids: one world as Env, W worlds as VectorEnv, held to Gymnasium's own checker and SyncVectorEnv."""
+
+import json
+import pickle
+import re
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envs
+from envs.gym import SingleEnv, gym_id
+from envs.world_streams import reset_from_streams
+
+W, HORIZON = 3, 4
+VEL = "metarl/HalfCheetahVel-v0"
+every_env = pytest.mark.parametrize("name", envs.ALL)
+
+
+def batched(name: str, num_envs: int = W, **settings: Any) -> Any:
+    return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **settings)
+
+
+def one_by_one(name: str, num_envs: int = W, **settings: Any) -> Any:
+    """Gymnasium's own loop over single environments, in the same autoreset mode."""
+    kwargs = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
+    return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **kwargs, **settings)
+
+
+def assert_same(a: Any, b: Any, path: str = "") -> None:
+    """Bit for bit over nested infos, with object arrays of arrays or None."""
+    if isinstance(a, dict):
+        assert set(a) == set(b), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, tuple):
+        for i, (left, right) in enumerate(zip(a, b, strict=True)):
+            assert_same(left, right, f"{path}/{i}")
+    elif isinstance(a, np.ndarray) and a.dtype == object:
+        assert_same(tuple(a), tuple(b), path)
+    else:
+        np.testing.assert_array_equal(a, b, err_msg=path)
+        assert np.asarray(a).dtype == np.asarray(b).dtype, path
+
+
+def test_ids_follow_from_names_and_are_distinct() -> None:
+    assert gym_id("half_cheetah_vel") == VEL
+    assert gym_id("point_navigation_2d") == "metarl/PointNavigation2d-v0"
+    assert len({gym_id(name) for name in envs.ALL}) == len(envs.ALL)
+    assert all(gym_id(name) in gymnasium.registry for name in envs.ALL)
+
+
+@every_env
+@pytest.mark.filterwarnings("ignore:.*infinity.*")  # positions and velocities have no bounds
+@pytest.mark.filterwarnings("ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*")
+def test_gymnasium_accepts_the_single_environment(name: str) -> None:
+    env = gymnasium.make(gym_id(name))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*render.*")
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+@every_env
+def test_worlds_of_the_batch_are_single_environments_bit_for_bit_over_episodes(name: str) -> None:
+    ours, theirs = batched(name), one_by_one(name)
+    assert_same(ours.reset(seed=7), theirs.reset(seed=7), "reset")
+    ours.action_space.seed(0)
+    for t in range(2 * HORIZON + 2):
+        action = ours.action_space.sample()
+        assert_same(ours.step(action), theirs.step(action), f"step {t}")
+
+
+def test_worlds_that_end_at_different_times_are_reset_alone_and_from_their_own_stream() -> None:
+    settings = {"task": {"goal": [0.0, 0.15]}}  # two steps up: only who goes there arrives
+    action = np.array([[0.0, 0.75], [1.0, 0.0], [0.0, -1.0]], np.float32)
+    ours = gymnasium.make_vec("metarl/PointNavigation2d-v0", num_envs=W, horizon=5, **settings)
+    theirs = [gymnasium.make("metarl/PointNavigation2d-v0", horizon=5, **settings) for _ in range(W)]
+    ours.reset(seed=1)
+    for world, env in enumerate(theirs):
+        env.reset(seed=1 + world)
+    for t in range(1, 6):
+        obs, _, terminated, truncated, infos = ours.step(action)
+        assert terminated.tolist() == [t in (2, 4), False, False]
+        assert truncated.tolist() == [False, t == 5, t == 5]
+        for world, env in enumerate(theirs):
+            single = env.step(action[world])
+            last = infos["final_obs"][world] if terminated[world] or truncated[world] else obs[world]
+            np.testing.assert_array_equal(last, single[0])
+            if single[2] or single[3]:
+                np.testing.assert_array_equal(obs[world], env.reset()[0])
+
+
+def test_random_starts_of_a_later_episode_are_those_of_the_single_environment() -> None:
+    """In a batch where only one world has ended."""
+    env, alone = envs.make("half_cheetah_vel", 3), envs.make("half_cheetah_vel", 1)
+    env.set_tasks(env.tasks.test_tasks(3))
+    alone.set_tasks(alone.tasks.test_tasks(1))
+    streams = [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)]
+    first = reset_from_streams(env, streams, first=True)
+    again = reset_from_streams(env, [None, torch.Generator().manual_seed(9), None], first=False)
+    assert torch.equal(again[[0, 2]], first[[0, 2]])
+    assert torch.equal(again[1], alone.reset(torch.Generator().manual_seed(9))[0])
+
+
+def test_a_reset_that_draws_otherwise_than_row_by_row_is_refused() -> None:
+    class Shuffled:
+        def reset(self, generator: torch.Generator, worlds: Any = None) -> Any:
+            return torch.randperm(2, generator=generator)
+
+    with pytest.raises(NotImplementedError, match=r"draws by randperm .*2 rows"):
+        reset_from_streams(Shuffled(), [torch.Generator(), torch.Generator()], first=True)  # type: ignore[arg-type]
+
+
+def test_autoreset_mode_is_declared_and_followed() -> None:
+    env = batched("half_cheetah_vel")
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    env.reset(seed=0)
+    zero = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(HORIZON - 1):
+        *_, truncated, infos = env.step(zero)
+        assert not truncated.any()
+        assert "final_obs" not in infos
+    obs, _, terminated, truncated, infos = env.step(zero)
+    assert truncated.all()
+    assert not terminated.any()
+    assert not np.array_equal(obs[0], infos["final_obs"][0])
+    assert "task" in infos  # of the new episode
+    assert not env.step(zero)[3].any()  # the new episode has its own clock
+
+
+@every_env
+def test_given_task_holds_and_the_time_limit_truncates(name: str) -> None:
+    env = gymnasium.make(gym_id(name), horizon=HORIZON)
+    task = env.unwrapped.sample_tasks(2, seed=3)[1]
+    env.unwrapped.set_task(task)
+    for _ in range(2):
+        _, info = env.reset(seed=0)
+        assert {key: np.asarray(value).tolist() for key, value in info["task"].items()} == task
+    env.action_space.seed(0)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(HORIZON)]
+    assert ends[:-1] == [(False, False)] * (HORIZON - 1)
+    assert ends[-1] == ((True, False) if name == "bandit" else (False, True))
+
+
+def test_task_given_at_make_set_task_and_reset_options_are_the_same() -> None:
+    task = {"target_velocity": 1.25}
+    at_make = gymnasium.make(VEL, task=task)
+    at_set, at_reset = gymnasium.make(VEL), gymnasium.make(VEL)
+    at_set.unwrapped.set_task(task)
+    action = np.full(6, 0.3, np.float32)
+    rewards = []
+    for env, options in ((at_make, None), (at_set, {}), (at_reset, {"task": task})):
+        env.reset(seed=4, options=options)
+        rewards.append(env.step(action)[1])
+    other = gymnasium.make(VEL, task={"target_velocity": 2.0})
+    obs, _ = other.reset(seed=4)
+    assert rewards[0] == rewards[1] == rewards[2] != other.step(action)[1]
+    assert np.array_equal(obs, at_make.reset(seed=4)[0])  # the start doesn't depend on how the task came
+
+
+def test_without_a_task_every_episode_draws_one_and_few_tasks_all_come() -> None:
+    env = gymnasium.make("metarl/HalfCheetahDir-v0")
+    drawn = [env.reset(seed=0)[1]["task"]["direction"]] + [env.reset()[1]["task"]["direction"] for _ in range(15)]
+    assert set(drawn) == {1.0, -1.0}  # 16 fair draws are all the same with probability 3e-5; the seed is fixed
+
+
+def test_drawn_tasks_are_training_tasks_and_test_tasks_are_the_held_out_ones() -> None:
+    env = gymnasium.make(VEL).unwrapped
+    distribution = envs.make("half_cheetah_vel", 1).tasks
+    train = {round(v, 6) for v in distribution.train_tasks().target_velocity.tolist()}
+    assert {round(env.reset()[1]["task"]["target_velocity"], 6) for _ in range(5)} <= train
+    assert [t["target_velocity"] for t in env.test_tasks(3)] == distribution.test_tasks(3).target_velocity.tolist()
+
+
+def test_tasks_are_reproducible_and_survive_pickle_and_json() -> None:
+    env = gymnasium.make("metarl/Bandit-v0").unwrapped
+    tasks = env.sample_tasks(3, seed=11)
+    assert tasks == env.sample_tasks(3, seed=11) != env.sample_tasks(3, seed=12)
+    assert json.loads(json.dumps(tasks)) == pickle.loads(pickle.dumps(tasks)) == tasks
+    env.set_task(tasks[0])
+
+
+def test_tasks_of_a_batch_are_given_together_to_some_or_one_by_one() -> None:
+    env = batched("half_cheetah_vel")
+    tasks = [{"target_velocity": v} for v in (0.5, 1.0, 1.5)]
+    env.set_tasks(tasks)
+    assert env.reset(seed=0)[1]["task"]["target_velocity"].tolist() == [0.5, 1.0, 1.5]
+    env.set_task({"target_velocity": 2.0}, worlds=[1])
+    assert env.reset()[1]["task"]["target_velocity"].tolist() == [0.5, 2.0, 1.5]
+    assert env.reset(options={"tasks": tasks[::-1]})[1]["task"]["target_velocity"].tolist() == [1.5, 1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"target_velocity": 3.5}, r"target_velocity is 3.5; expected a value in \[0, 3\]"),
+        ({"target_velocity": [1.0, 2.0]}, r"target_velocity is \[1.0, 2.0\] of shape \(2,\); expected shape \(\)"),
+        ({"target_velocity": "fast"}, "target_velocity is 'fast'; expected numbers"),
+        ({"velocity": 1.0}, r"task is \{'velocity': 1.0\}; expected a dict with target_velocity"),
+        ({}, r"task is \{\}; expected a dict with target_velocity"),
+    ],
+)
+def test_wrong_tasks_are_refused(task: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gymnasium.make(VEL, task=task)
+
+
+def test_other_mistakes_are_refused_with_what_was_expected() -> None:
+    with pytest.raises(ValueError, match="no setting 'horizn'"):
+        gymnasium.make(VEL, horizn=3)
+    with pytest.raises(ValueError, match="unknown reset option 'tsak'; expected task"):
+        gymnasium.make(VEL).reset(options={"tsak": None})
+    with pytest.raises(ValueError, match="render_mode is 'human'"):
+        gymnasium.make_vec(VEL, num_envs=1, render_mode="human")
+    with pytest.raises(ValueError, match="has 2 worlds; expected 1"):
+        SingleEnv(envs.make("bandit", 2))
+    env = batched("half_cheetah_vel")
+    with pytest.raises(ValueError, match="2 tasks; expected one for each of 3 worlds"):
+        env.set_tasks([None, None])
+    with pytest.raises(ValueError, match="seed has 2 entries; expected one for each of 3 worlds"):
+        env.reset(seed=[1, 2])
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=re.escape("action is float32 (5,) for a world; expected numbers (6,)")):
+        env.step(np.zeros((3, 5), np.float32))
+
+
+def test_observations_do_not_share_memory() -> None:
+    env = batched("point_navigation_2d")
+    first, _ = env.reset(seed=0)
+    kept = first.copy()
+    env.step(np.ones((W, 2), np.float32))
+    assert np.array_equal(first, kept)
+
+
+def test_pictures_are_arrays_of_every_world_and_none_without_a_render_mode() -> None:
+    env = gymnasium.make("metarl/PointNavigation2d-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.shape == (240, 320, 3)
+    assert picture.dtype == np.uint8
+    batch = batched("point_navigation_2d", render_mode="rgb_array")
+    batch.reset(seed=0)
+    assert len(batch.render()) == W
+    assert batched("point_navigation_2d").render() is None
+
+
+@pytest.mark.gl
+def test_a_mujoco_world_renders() -> None:
+    env = gymnasium.make(VEL, render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().std() > 0
+    env.close()
