@@ -3,6 +3,7 @@
 An MDP is array functions over W worlds of a Simulator, so the same file serves every simulator back-end.
 """
 
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
@@ -23,11 +24,13 @@ TasksTaken = TypeVar("TasksTaken", contravariant=True)
 class MDP(Protocol[TasksTaken]):
     """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
 
-    obs_size: int
     num_uniforms: int
     """How many uniform numbers one start takes."""
     camera: str
     """Of the model; follows the body."""
+
+    @property
+    def obs_size(self) -> int: ...
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """qpos [W, nq] and qvel [W, nv] from uniform numbers [W, num_uniforms] in [0, 1), float64."""
@@ -44,7 +47,8 @@ class MDP(Protocol[TasksTaken]):
     def reward(
         self, before: Tensor, sim: Simulator, control: Tensor, tasks: TasksTaken
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is the action after scaling, clipped."""
+        """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is what acts: the
+        action after scaling and clipping, and after `actuate`."""
         ...
 
     def terminated(self, sim: Simulator) -> Tensor:
@@ -62,6 +66,9 @@ class MujocoEnv(Generic[Tasks]):
       frame_skip: physics steps in a control step.
       action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
         range. Published results differ in it (1 or 10), so it belongs to the variant.
+      actuate: control [W, A] after scaling and tasks -> the control that acts, where a task changes the actuators.
+      set_physics: (sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task
+        changes the physics.
       device: of all tensors that go in and out.
     """
 
@@ -75,6 +82,8 @@ class MujocoEnv(Generic[Tasks]):
         control_range: Tensor,  # [A, 2]
         frame_skip: int,
         action_scale: float,
+        actuate: Callable[[Tensor, Tasks], Tensor] | None = None,
+        set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
@@ -82,6 +91,7 @@ class MujocoEnv(Generic[Tasks]):
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
+        self._actuate, self._set_physics = actuate, set_physics
         size = (len(control_range),)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
@@ -104,6 +114,8 @@ class MujocoEnv(Generic[Tasks]):
 
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(worlds)
+        if self._set_physics is not None:
+            self._set_physics(self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks)
         # Row i of one draw is the same for any number of worlds and whichever of them reset.
         uniform = torch.rand(self.num_worlds, self.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         qpos, qvel = self.mdp.initial_state(uniform)
@@ -112,6 +124,8 @@ class MujocoEnv(Generic[Tasks]):
 
     def step(self, action: Tensor) -> Step:
         control = (self._episodes.checked(action) / self._action_scale).clamp_(-1.0, 1.0).to(self.sim.ctrl.dtype)
+        if self._actuate is not None:
+            control = self._actuate(control, self._episodes.tasks)
         before = self.mdp.measure(self.sim)
         torch.addcmul(self._control_middle, control, self._control_half, out=self.sim.ctrl)
         self.sim.step(self.frame_skip)

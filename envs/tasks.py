@@ -55,8 +55,7 @@ class TaskPrior(Generic[Tasks]):
         """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes twice."""
         if self._train is None or self.num_train is None:
             return self._tasks(num, generator, odd=False)
-        rounds = -(-num // self.num_train)
-        order = torch.cat([torch.randperm(self.num_train, generator=generator) for _ in range(rounds)])[:num]
+        order = _rounds(num, self.num_train, generator)
         return map_tensors(lambda leaf: leaf[order], self._train)
 
     def train_tasks(self) -> Tasks | None:
@@ -88,6 +87,61 @@ class TaskPrior(Generic[Tasks]):
         cell = 2 * torch.floor(uniform[:, 0] * (_CELLS // 2)) + odd
         uniform[:, 0] = (cell + 0.5) / _CELLS
         return self._draw(uniform)
+
+
+class ListedTasks(Generic[Tasks]):
+    """Tasks given one by one: a list for training and another for test. Longer lists than these begin again.
+
+    Args:
+      train, test: leaves [M, ...]; no task may be in both.
+      num_test: how many of `test` the default is.
+      source: where the lists come from, for the definition.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Tasks,
+        test: Tasks,
+        num_test: int,
+        source: str,
+        bounds: Mapping[str, tuple[float, float]],
+        describe: Callable[[Tasks], list[str]],
+    ) -> None:
+        if num_test < 1:
+            raise ValueError(f"num_test_tasks is {num_test}; expected at least 1")
+        if bool(_contained(test, train).any()):
+            raise ValueError("a test task is also a training task; expected two lists without common tasks")
+        self.split: Literal["fixed", "infinite", "none"] = "fixed"
+        self._train, self._test, self.bounds, self._describe = train, test, dict(bounds), describe
+        self._num_listed, self._source = _length(test), source
+        self.num_train, self.num_test = _length(train), num_test
+
+    def sample(self, num: int, generator: torch.Generator) -> Tasks:
+        """Training tasks, leaves [num, ...]. Each task comes once before any comes twice."""
+        order = _rounds(num, self.num_train, generator)
+        return map_tensors(lambda leaf: leaf[order], self._train)
+
+    def train_tasks(self) -> Tasks | None:
+        """The whole training list, leaves [num_train, ...]."""
+        return self._train
+
+    def test_tasks(self, num: int | None = None) -> Tasks:
+        order = torch.arange(self.num_test if num is None else num) % self._num_listed
+        return map_tensors(lambda leaf: leaf[order], self._test)
+
+    def is_held_out(self, tasks: Tasks) -> Tensor:
+        """[num] bool: not in the training list."""
+        return ~_contained(tasks, self._train)
+
+    def describe(self, tasks: Tasks) -> list[str]:
+        return self._describe(tasks)
+
+    def check(self, tasks: Tasks, num: int) -> None:
+        check_tasks(tasks, num, type(self._train), self.bounds)
+
+    def split_definition(self) -> dict[str, object]:
+        return {"kind": "listed", "num_train": self.num_train, "num_test": self.num_test, "source": self._source}
 
 
 class FewTasks(Generic[Tasks]):
@@ -136,6 +190,16 @@ def check_tasks(tasks: object, num: int, kind: type, bounds: Mapping[str, tuple[
         bad = ~((value >= low) & (value <= high))
         if bool(bad.any()):
             raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{low:g}, {high:g}]")
+
+
+def _rounds(num: int, num_tasks: int, generator: torch.Generator) -> Tensor:
+    """[num] indices: permutations of 0, ..., num_tasks − 1 one after the other."""
+    rounds = -(-num // num_tasks)
+    return torch.cat([torch.randperm(num_tasks, generator=generator) for _ in range(rounds)])[:num]
+
+
+def _length(tasks: object) -> int:
+    return int(pytree.tree_leaves(tasks)[0].shape[0])
 
 
 def _contained(tasks: object, among: object) -> Tensor:

@@ -1,4 +1,5 @@
-"""HalfCheetah whose task is a forward velocity to hold (half_cheetah_vel) or a direction to run in (half_cheetah_dir).
+"""HalfCheetah whose task is a forward velocity to hold (half_cheetah_vel), a direction to run in (half_cheetah_dir) or a motor
+that is dead (half_cheetah_cripple).
 
 Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with frame_skip 5. Never terminates.
 
@@ -11,12 +12,15 @@ Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with fr
 | 10 | pitch rate | rad/s |
 | 11–16 | rates of the six joints | rad/s |
 | 17–19 | `_maml` only: centre of mass x, y, z; y is 0 at all times, for the robot is planar, and kept as published | m |
+| 17–19 | `_pearl`, `_varibad`, `_sparse` only: origin of the torso x, y, z; y is 0 at all times, kept as published | m |
 
 | action | meaning | unit |
 |---|---|---|
 | 0–5 | torque at the joints in the order above, as a fraction of 120, 90, 60, 120, 60, 30 N m times action_scale | 1 |
 
-    half_cheetah_vel:  r = −|v − g| − 0.05 ‖a‖²        half_cheetah_dir:  r = d v − 0.05 ‖a‖²
+    half_cheetah_vel:      r = −|v − g| − 0.05 ‖a‖²
+    half_cheetah_dir:      r = d v − 0.05 ‖a‖²;     `_sparse`: r = −0.05 ‖a‖² where |x| < 5 m
+    half_cheetah_cripple:  r = v − 0.05 ‖a‖²,       a_j = 0 for the dead motor j, whatever the action
 
 with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
 
@@ -25,12 +29,27 @@ with a the action after scaling and clipping to [−1, 1], and v the displacemen
 | half_cheetah_vel | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | 100, test 30 |
 | half_cheetah_vel_maml | centre of mass | g ~ U[0, 2] m/s | 200 | 1 · .01 s | 1 | ∞, test 40 |
 | half_cheetah_vel_promp | Δx / dt | g ~ U[0, 3] m/s | 100 | 5 · .01 s | 10 | ∞, test 40 |
+| half_cheetah_vel_pearl | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | the published 100, test 30 |
+| half_cheetah_vel_varibad | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | ∞, test 40 |
+| half_cheetah_vel_wide | Δx / dt | g ~ U[0, 7] m/s | 200 | 5 · .01 s | 1 | ∞, test 40 |
+| half_cheetah_vel_long | Δx / dt | g ~ U[0, 3] m/s | 1000 | 5 · .01 s | 1 | ∞, test 40 |
 | half_cheetah_dir | Δx / dt | d ∈ {1, −1} | 200 | 5 · .01 s | 1 | the two |
+| half_cheetah_dir_maml | centre of mass | d ∈ {1, −1} | 200 | 1 · .01 s | 1 | the two |
 | half_cheetah_dir_promp | Δx / dt | d ∈ {1, −1} | 100 | 5 · .01 s | 10 | the two |
+| half_cheetah_dir_sparse | Δx / dt | d ∈ {1, −1} | 200 | 5 · .01 s | 1 | the two |
+| half_cheetah_cripple | Δx / dt | j ∈ {0, ..., 5} | 1000 | 5 · .01 s | 1 | j = 1–5, test j = 0 |
 
-Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py) for `_maml`, Rothfuss et al. 2019 (jonasrothfuss/ProMP,
-half_cheetah_rand_vel.py, half_cheetah_rand_direc.py) for `_promp`. How we differ: today's MuJoCo and Gymnasium's model; the
-test tasks are our own; directions come in turn instead of by coin, so that each meta-batch has as many of both.
+Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py) for `_maml`; Rothfuss et al.
+2019 (jonasrothfuss/ProMP, half_cheetah_rand_vel.py, half_cheetah_rand_direc.py) for `_promp`; Rakelly et al. 2019
+(katerakelly/oyster, half_cheetah_vel.py) for `_pearl`; Zintgraf et al. 2020 (lmzintgraf/varibad, half_cheetah_vel.py) for
+`_varibad`, which are two episodes on one task there; Greenberg et al. 2023 (ido90/RobustMetaRL) for `_wide`; Grigsby et al. 2024
+(UT-Austin-RPL/amago) for `_long`; Zintgraf et al. 2021 (lmzintgraf/hyperx, half_cheetah_dir.py) for `_sparse`; Nagabandi et al.
+2019 (iclavera/learning_to_adapt, half_cheetah_env.py) for `_cripple`.
+
+How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`; directions come in turn
+instead of by coin, so that each meta-batch has as many of both; the torso's origin is that at the end of the step, not one
+physics step before; `_cripple` has Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity)
+and the motor is dead for the whole episode.
 """
 
 from collections.abc import Callable
@@ -41,70 +60,92 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from envs.mdp import MDP, MujocoEnv, definition, normal_from_uniform, split_name
+from envs.mdp import MDP, MujocoEnv, normal_from_uniform
+from envs.mujoco.build import environment
 from envs.mujoco.models import gymnasium_model
 from envs.mujoco.planar import PlanarMassCentre
-from envs.sim.cpu import CpuSimulator
+from envs.mujoco.targets import Direction, TargetVelocity, directions, published_velocities, velocities
 from envs.sim.types import Simulator
-from envs.tasks import FewTasks, TaskPrior
-from metarl.rl.types import EnvSpec
+from envs.tasks import FewTasks, ListedTasks, TaskPrior
 from metarl.struct import struct
 
 CONTROL_COST = 0.05
+SPARSE_DISTANCE = 5.0  # m
+TORSO_HEIGHT = 0.7  # m, at qpos 0
 Tasks = TypeVar("Tasks")
+AnyTasks = TaskPrior[Any] | FewTasks[Any] | ListedTasks[Any]
 
 
 @struct
-class TargetVelocity:
-    target_velocity: Tensor  # [N] m/s, forward
+class DeadMotor:
+    joint: Tensor  # [N] int64: 0–5, in the order of the actions
 
 
-@struct
-class Direction:
-    direction: Tensor  # [N] 1 forward, -1 backward
-
-
-def velocity_reward(velocity: Tensor, tasks: TargetVelocity) -> Tensor:
+def velocity_reward(x: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Tensor:
     return -(velocity - tasks.target_velocity).abs()
 
 
-def direction_reward(velocity: Tensor, tasks: Direction) -> Tensor:
+def direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
     return tasks.direction * velocity
+
+
+def far_direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
+    return (tasks.direction * velocity).masked_fill(x.abs() < SPARSE_DISTANCE, 0.0)
+
+
+def forward_reward(x: Tensor, velocity: Tensor, tasks: DeadMotor) -> Tensor:
+    return velocity
+
+
+def without_dead_motor(control: Tensor, tasks: DeadMotor) -> Tensor:
+    return control.scatter(1, tasks.joint[:, None], 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfCheetah(Generic[Tasks]):
     """As in HalfCheetah-v5: velocity from the displacement of the root, starts U(±0.1) and 0.1 N(0, 1) about rest."""
 
-    task_reward: Callable[[Tensor, Tasks], Tensor]
+    task_reward: Callable[[Tensor, Tensor, Tasks], Tensor]
     control_step: float  # s
-    obs_size = 17
+    shows_torso: bool = False
     num_uniforms = 18
     camera = "track"
+
+    @property
+    def obs_size(self) -> int:
+        return 20 if self.shows_torso else 17
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         return 0.2 * uniform[:, :9] - 0.1, 0.1 * normal_from_uniform(uniform[:, 9:])
 
     def observe(self, sim: Simulator) -> Tensor:
         # Without x, so that the policy can't tell where it is.
-        return torch.cat([sim.qpos[:, 1:], sim.qvel], dim=1)
+        own = [sim.qpos[:, 1:], sim.qvel]
+        return torch.cat([*own, _torso(sim)] if self.shows_torso else own, dim=1)
 
     def measure(self, sim: Simulator) -> Tensor:
         return sim.qpos[:, 0].clone()
 
     def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = (sim.qpos[:, 0] - before) / self.control_step
-        return _total(self.task_reward(velocity, tasks), velocity, control)
+        x = sim.qpos[:, 0]
+        velocity = (x - before) / self.control_step
+        return _total(self.task_reward(x, velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> Tensor:
         return torch.zeros_like(sim.diverged)
+
+
+def _torso(sim: Simulator) -> Tensor:
+    """[W, 3] the torso's origin."""
+    x, z = sim.qpos[:, 0], sim.qpos[:, 1]
+    return torch.stack([x, torch.zeros_like(x), z + TORSO_HEIGHT], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfCheetahMassCentre(Generic[Tasks]):
     """As in cbfinn/maml_rl: velocity and position of the whole body's centre of mass, starts 0.01 N(0, 1), 0.1 N(0, 1)."""
 
-    task_reward: Callable[[Tensor, Tasks], Tensor]
+    task_reward: Callable[[Tensor, Tensor, Tasks], Tensor]
     mass_centre: PlanarMassCentre
     obs_size = 20
     num_uniforms = 18
@@ -123,8 +164,8 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         return sim.time  # not used: the velocity at the end of the step is what counts
 
     def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = self.mass_centre(sim.qpos, sim.qvel)[1][:, 0]
-        return _total(self.task_reward(velocity, tasks), velocity, control)
+        position, velocity = self.mass_centre(sim.qpos, sim.qvel)
+        return _total(self.task_reward(position[:, 0], velocity[:, 0], tasks), velocity[:, 0], control)
 
     def terminated(self, sim: Simulator) -> Tensor:
         return torch.zeros_like(sim.diverged)
@@ -135,135 +176,121 @@ def _total(task_reward: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tens
     return task_reward - control_cost, {"velocity": velocity, "control_cost": control_cost}
 
 
-def half_cheetah_vel(
+def _velocity(
+    name: str,
+    highest: float,
     num_worlds: int,
     *,
-    horizon: int = 200,
-    action_scale: float = 1.0,
-    num_train_tasks: int | None = 100,
-    num_test_tasks: int = 30,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
     **machine: Any,
-) -> MujocoEnv:
-    """Hold a forward velocity in [0, 3] m/s. num_train_tasks None: training draws a new velocity each time."""
-    tasks = velocities(3.0, num_train_tasks, num_test_tasks)
-    return _environment("half_cheetah_vel", num_worlds, tasks, horizon, action_scale, **machine)
+) -> MujocoEnv[Any]:
+    tasks = velocities(highest, num_train_tasks, num_test_tasks)
+    return _environment(name, num_worlds, tasks, horizon, action_scale, **machine)
 
 
-def half_cheetah_vel_maml(
+def _published_velocity(
+    name: str,
+    highest: float,
     num_worlds: int,
     *,
-    horizon: int = 200,
-    action_scale: float = 1.0,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int,
+    num_test_tasks: int,
     **machine: Any,
-) -> MujocoEnv:
-    """cbfinn/maml_rl's half_cheetah_vel: one physics step a control step, 2 s an episode, velocity of the mass centre."""
-    tasks = velocities(2.0, num_train_tasks, num_test_tasks)
-    return _environment("half_cheetah_vel_maml", num_worlds, tasks, horizon, action_scale, **machine)
+) -> MujocoEnv[Any]:
+    tasks = published_velocities(highest, num_train_tasks, num_test_tasks)
+    return _environment(name, num_worlds, tasks, horizon, action_scale, **machine)
 
 
-def half_cheetah_vel_promp(
-    num_worlds: int,
-    *,
-    horizon: int = 100,
-    action_scale: float = 10.0,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
-    **machine: Any,
-) -> MujocoEnv:
-    """ProMP's half_cheetah_vel: 100 steps, actions divided by 10."""
-    tasks = velocities(3.0, num_train_tasks, num_test_tasks)
-    return _environment("half_cheetah_vel_promp", num_worlds, tasks, horizon, action_scale, **machine)
+def _direction(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:
+    return _environment(name, num_worlds, directions(), horizon, action_scale, **machine)
 
 
-def half_cheetah_dir(num_worlds: int, *, horizon: int = 200, action_scale: float = 1.0, **machine: Any) -> MujocoEnv:
-    """Run forward or backward."""
-    return _environment("half_cheetah_dir", num_worlds, directions(), horizon, action_scale, **machine)
+def _cripple(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:
+    return _environment(name, num_worlds, dead_motors(), horizon, action_scale, **machine)
 
 
-def half_cheetah_dir_promp(
-    num_worlds: int, *, horizon: int = 100, action_scale: float = 10.0, **machine: Any
-) -> MujocoEnv:
-    """ProMP's half_cheetah_dir: 100 steps, actions divided by 10."""
-    return _environment("half_cheetah_dir_promp", num_worlds, directions(), horizon, action_scale, **machine)
+# num_train_tasks None: training draws a new velocity each time.
+_FEW: dict[str, Any] = {"action_scale": 1.0, "num_train_tasks": 100, "num_test_tasks": 30}
+_ANY: dict[str, Any] = {"action_scale": 1.0, "num_train_tasks": None, "num_test_tasks": 40}
+half_cheetah_vel = partial(_velocity, "half_cheetah_vel", 3.0, horizon=200, **_FEW)
+half_cheetah_vel_maml = partial(_velocity, "half_cheetah_vel_maml", 2.0, horizon=200, **_ANY)
+half_cheetah_vel_promp = partial(
+    _velocity, "half_cheetah_vel_promp", 3.0, horizon=100, **{**_ANY, "action_scale": 10.0}
+)
+half_cheetah_vel_pearl = partial(_published_velocity, "half_cheetah_vel_pearl", 3.0, horizon=200, **_FEW)
+half_cheetah_vel_varibad = partial(_velocity, "half_cheetah_vel_varibad", 3.0, horizon=200, **_ANY)
+half_cheetah_vel_wide = partial(_velocity, "half_cheetah_vel_wide", 7.0, horizon=200, **_ANY)
+half_cheetah_vel_long = partial(_velocity, "half_cheetah_vel_long", 3.0, horizon=1000, **_ANY)
+half_cheetah_dir = partial(_direction, "half_cheetah_dir", horizon=200, action_scale=1.0)
+half_cheetah_dir_maml = partial(_direction, "half_cheetah_dir_maml", horizon=200, action_scale=1.0)
+half_cheetah_dir_promp = partial(_direction, "half_cheetah_dir_promp", horizon=100, action_scale=10.0)
+half_cheetah_dir_sparse = partial(_direction, "half_cheetah_dir_sparse", horizon=200, action_scale=1.0)
+half_cheetah_cripple = partial(_cripple, "half_cheetah_cripple", horizon=1000, action_scale=1.0)
 
 
-def velocities(highest: float, num_train: int | None, num_test: int) -> TaskPrior[TargetVelocity]:
-    """Target velocities U[0, highest] m/s."""
-    return TaskPrior(
-        draw=partial(_draw_velocity, highest),
-        num_uniforms=1,
-        bounds={"target_velocity": (0.0, highest)},
-        describe=_describe_velocity,
-        num_train=num_train,
-        num_test=num_test,
+def dead_motors() -> ListedTasks[DeadMotor]:
+    """Training has motors 1–5 die, test motor 0, the back thigh."""
+    return ListedTasks(
+        train=DeadMotor(joint=torch.arange(1, 6)),
+        test=DeadMotor(joint=torch.zeros(1, dtype=torch.int64)),
+        num_test=1,
+        source="joints 1-5, joint 0",
+        bounds={"joint": (0, 5)},
+        describe=_describe_motor,
     )
 
 
-def directions() -> FewTasks[Direction]:
-    """Forward and backward, in turn."""
-    tasks = Direction(direction=torch.tensor([1.0, -1.0]))
-    return FewTasks(tasks, bounds={"direction": (-1.0, 1.0)}, describe=_describe_direction)
-
-
-def _draw_velocity(highest: float, uniform: Tensor) -> TargetVelocity:
-    return TargetVelocity(target_velocity=(highest * uniform[:, 0]).float())
-
-
-def _describe_velocity(tasks: TargetVelocity) -> list[str]:
-    return [f"target {velocity:.2f} m/s" for velocity in tasks.target_velocity.tolist()]
-
-
-def _describe_direction(tasks: Direction) -> list[str]:
-    return ["forward" if direction > 0 else "backward" for direction in tasks.direction.tolist()]
+def _describe_motor(tasks: DeadMotor) -> list[str]:
+    names = ("back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot")
+    return [f"dead motor of the {names[joint]}" for joint in tasks.joint.tolist()]
 
 
 def _environment(
-    name: str,
-    num_worlds: int,
-    tasks: TaskPrior[Any] | FewTasks[Any],
-    horizon: int,
-    action_scale: float,
-    *,
-    num_threads: int | None = None,
-    device: torch.device | str = "cpu",
-) -> MujocoEnv:
+    name: str, num_worlds: int, tasks: AnyTasks, horizon: int, action_scale: float, **machine: Any
+) -> MujocoEnv[Any]:
     by_mass_centre = name.endswith("_maml")
-    task_reward = velocity_reward if name.startswith("half_cheetah_vel") else direction_reward
+    family = next(f for f in _REWARDS if name.startswith(f))
+    task_reward, reward = _REWARDS["half_cheetah_dir_sparse" if name.endswith("_sparse") else family]
     frame_skip = 1 if by_mass_centre else 5
     model = gymnasium_model("half_cheetah.xml")
-    sim = CpuSimulator(model, num_worlds, num_threads=num_threads)
     mdp: MDP[Any]
     if by_mass_centre:
         mdp = HalfCheetahMassCentre(task_reward=task_reward, mass_centre=PlanarMassCentre(model))
     else:
-        mdp = HalfCheetah(task_reward=task_reward, control_step=sim.timestep * frame_skip)
-    family, variant = split_name(name, ("half_cheetah_vel", "half_cheetah_dir"))
-    spec = EnvSpec(
+        mdp = HalfCheetah(
+            task_reward=task_reward,
+            control_step=model.opt.timestep * frame_skip,
+            shows_torso=name.endswith(("_pearl", "_varibad", "_sparse")),
+        )
+    return environment(
+        num_worlds,
         name=name,
         family=family,
-        variant=variant,
-        horizon=horizon,
-        definition=definition(
-            tasks,
-            model="gymnasium/half_cheetah.xml",
-            physics_step=sim.timestep,
-            frame_skip=frame_skip,
-            action_scale=action_scale,
-            reward=f"{'-|v - g|' if task_reward is velocity_reward else 'd v'} - {CONTROL_COST} |a|^2",
-            velocity="centre of mass" if by_mass_centre else "root displacement",
-            obs_size=mdp.obs_size,
-            start_noise="0.01 N, 0.1 N" if by_mass_centre else "U(-0.1, 0.1), 0.1 N",
-        ),
-    )
-    return MujocoEnv(
-        spec=spec,
-        sim=sim,
+        model=model,
+        model_name="gymnasium/half_cheetah.xml",
         mdp=mdp,
         tasks=tasks,
-        control_range=torch.tensor(model.actuator_ctrlrange),
-        frame_skip=frame_skip,
+        horizon=horizon,
         action_scale=action_scale,
-        device=device,
+        frame_skip=frame_skip,
+        numbers={
+            "reward": f"{reward} - {CONTROL_COST} |a|^2",
+            "velocity": "centre of mass" if by_mass_centre else "root displacement",
+            "start_noise": "0.01 N, 0.1 N" if by_mass_centre else "U(-0.1, 0.1), 0.1 N",
+        },
+        actuate=without_dead_motor if family == "half_cheetah_cripple" else None,
+        **machine,
     )
+
+
+_REWARDS: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "half_cheetah_vel": (velocity_reward, "-|v - g|"),
+    "half_cheetah_dir": (direction_reward, "d v"),
+    "half_cheetah_dir_sparse": (far_direction_reward, f"(d v where |x| >= {SPARSE_DISTANCE})"),
+    "half_cheetah_cripple": (forward_reward, "v"),
+}

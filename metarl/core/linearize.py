@@ -8,6 +8,7 @@ v ↦ pullback(point.gauss_newton_product(pushforward(v))).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -179,9 +180,6 @@ class _Step:
             updated = rule(*self._inputs, k)
             self._flat = [leaf for group in self._inputs for leaf in group.values()]
             self._updated = list(updated.values())
-            # The vjp is linear in its cotangent, so differentiating it once more by that gives the jvp.
-            self._dual = [torch.zeros_like(leaf, requires_grad=True) for leaf in self._updated]
-            self._vjp = grads(self._updated, self._flat, self._dual, create_graph=True)
         self.updated = {name: leaf.detach() for name, leaf in updated.items()}
 
     def vjp(self, cotangent: Params) -> tuple[Params, Params]:
@@ -197,8 +195,15 @@ class _Step:
         of_rule = P.zeros_like(self.rule_params) if rule_tangent is None else rule_tangent
         groups = zip(self._inputs, (tangent, of_gradient, of_rule), strict=True)
         flat = [values[name] for group, values in groups for name in group]
-        pushed = grads(self._vjp, self._dual, flat)
-        return dict(zip(self.updated, pushed, strict=True))
+        duals, pulled = self._transpose
+        return dict(zip(self.updated, grads(pulled, duals, flat), strict=True))
+
+    @cached_property
+    def _transpose(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Duals of φ' and the rule's vjp, linear in them: its derivative by the duals is the rule's jvp."""
+        with torch.enable_grad():
+            duals = [torch.zeros_like(leaf, requires_grad=True) for leaf in self._updated]
+            return duals, grads(self._updated, self._flat, duals, create_graph=True)
 
     def _grouped(self, flat: list[Tensor]) -> list[Params]:
         remaining = iter(flat)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import envs
-from envs.mujoco.half_cheetah import Direction, TargetVelocity
+from envs.mujoco.half_cheetah import DeadMotor
 from envs.mujoco.models import gymnasium_model
 from envs.mujoco.planar import PlanarMassCentre
+from envs.mujoco.targets import Direction, TargetVelocity
 
 NUM_WORLDS = 3
 
@@ -33,18 +34,29 @@ def random_actions(num_steps: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "name", ["half_cheetah_vel", "half_cheetah_dir", "half_cheetah_vel_promp", "half_cheetah_vel_maml"]
+    "name",
+    [
+        "half_cheetah_vel",
+        "half_cheetah_dir",
+        "half_cheetah_cripple",
+        "half_cheetah_vel_promp",
+        "half_cheetah_vel_maml",
+        "half_cheetah_dir_maml",
+    ],
 )
 def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
-    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    crippled = name == "half_cheetah_cripple"
+    goal = DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.tasks.test_tasks(NUM_WORLDS)
+    env.set_tasks(goal)
     env.reset(torch.Generator().manual_seed(4))
     frame_skip = 1 if name.endswith("_maml") else 5
     cheetahs = gymnasium_cheetahs(env, frame_skip=frame_skip)
-    goal = env.tasks.test_tasks(NUM_WORLDS)
     scale = float(env.action_space.high[0])
     for action in scale * random_actions(500):
         control = (action / scale).clamp(-1, 1)
+        if crippled:
+            control[[0, 1, 2], [0, 3, 5]] = 0.0
         step = env.step(action)
         for w, cheetah in enumerate(cheetahs):
             obs, _, _, _, info = cheetah.step(control[w].numpy())
@@ -60,6 +72,8 @@ def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str
             cost = 0.05 * float(control[w].double().square().sum())
             if name.startswith("half_cheetah_vel"):
                 reward = -abs(velocity - float(goal.target_velocity[w])) - cost
+            elif crippled:
+                reward = velocity - cost
             else:
                 reward = float(goal.direction[w]) * velocity - cost
             # The tolerance is float32's: rewards are some ten, their rounding 1e-6.
@@ -112,7 +126,14 @@ def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: 
 
 
 @pytest.mark.parametrize(
-    ("name", "highest"), [("half_cheetah_vel", 3.0), ("half_cheetah_vel_maml", 2.0), ("half_cheetah_vel_promp", 3.0)]
+    ("name", "highest"),
+    [
+        ("half_cheetah_vel", 3.0),
+        ("half_cheetah_vel_maml", 2.0),
+        ("half_cheetah_vel_promp", 3.0),
+        ("half_cheetah_vel_varibad", 3.0),
+        ("half_cheetah_vel_wide", 7.0),
+    ],
 )
 def test_target_velocities_are_uniform_up_to_the_highest(name: str, highest: float) -> None:
     tasks = envs.make(name, 1, num_train_tasks=None).tasks
@@ -156,3 +177,44 @@ def test_task_texts_have_units() -> None:
         "target 0.00 m/s",
     ]
     assert isinstance(envs.make("half_cheetah_dir", 1).tasks.test_tasks(), Direction)
+
+
+def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
+    env = envs.make("half_cheetah_dir_sparse", 4)
+    env.set_tasks(Direction(direction=torch.tensor([1.0, 1.0, -1.0, -1.0])))
+    env.reset(torch.Generator().manual_seed(0))
+    env.sim.qpos[:, 0] = torch.tensor([4.5, 5.5, -5.5, -4.5], dtype=torch.float64)
+    env.sim.qvel[:, 0] = 2.0
+    step = env.step(torch.full((4, 6), 0.5))
+    # The cost is 0.05 · 6 · 0.5² = 0.075; forward speed, some 2 m/s, is what the third is asked not to have.
+    assert step.terms["velocity"].min() > 1
+    paid = [0.0, float(step.terms["velocity"][1]), -float(step.terms["velocity"][2]), 0.0]
+    assert step.reward.tolist() == pytest.approx([value - 0.075 for value in paid], abs=1e-6)  # float32
+
+
+@pytest.mark.parametrize("name", ["half_cheetah_vel_pearl", "half_cheetah_vel_varibad", "half_cheetah_dir_sparse"])
+def test_these_variants_observe_the_torsos_origin(name: str) -> None:
+    env = envs.make(name, NUM_WORLDS)
+    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    env.reset(torch.Generator().manual_seed(4))
+    for action in random_actions(20):
+        obs = env.step(action).next_obs
+    _, data = env.sim.host_data(1)
+    assert obs[1, 17:].numpy() == pytest.approx(data.body("torso").xpos, abs=1e-6)  # float32
+
+
+def test_pearl_variant_has_the_published_velocities() -> None:
+    tasks = envs.make("half_cheetah_vel_pearl", 1).tasks
+    published = np.random.RandomState(1337).uniform(0.0, 3.0, size=130).astype(np.float32)
+    assert published[:2] == pytest.approx([0.78607, 0.47605], abs=1e-4)
+    assert tasks.train_tasks().target_velocity.tolist() == published[:100].tolist()
+    assert tasks.test_tasks().target_velocity.tolist() == published[100:].tolist()
+    drawn = tasks.sample(100, torch.Generator().manual_seed(0)).target_velocity
+    assert sorted(drawn.tolist()) == sorted(published[:100].tolist())
+
+
+def test_dead_motors_of_training_and_test_differ() -> None:
+    tasks = envs.make("half_cheetah_cripple", 1).tasks
+    assert sorted(tasks.sample(10, torch.Generator()).joint.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert tasks.test_tasks(3).joint.tolist() == [0, 0, 0]
+    assert tasks.describe(tasks.test_tasks()) == ["dead motor of the back thigh"]

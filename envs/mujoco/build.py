@@ -1,0 +1,70 @@
+"""Puts model, simulator, MDP and tasks of one MuJoCo environment together."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mujoco
+import torch
+from torch import Tensor
+
+from envs.mdp import MDP, MujocoEnv, definition
+from envs.sim.cpu import CpuSimulator
+from envs.sim.types import Simulator
+from metarl.rl.types import EnvSpec
+
+
+def environment(
+    num_worlds: int,
+    *,
+    name: str,
+    family: str,
+    model: mujoco.MjModel,
+    model_name: str,
+    mdp: MDP[Any],
+    tasks: Any,
+    horizon: int,
+    action_scale: float,
+    frame_skip: int,
+    numbers: dict[str, Any],
+    per_world: Sequence[str] = (),
+    actuate: Callable[[Tensor, Any], Tensor] | None = None,
+    set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
+    num_threads: int | None = None,
+    device: torch.device | str = "cpu",
+) -> MujocoEnv[Any]:
+    """The environment `name`, a variant of `family` (family_variant).
+
+    Args:
+      model_name: for the definition, for instance gymnasium/ant.xml.
+      numbers: what else defines the problem, in JSON values: reward, start noise, ...
+      per_world: the model fields that `set_physics` writes.
+      actuate, set_physics: what a task changes besides the reward, see `MujocoEnv`.
+    """
+    sim = CpuSimulator(model, num_worlds, per_world=per_world, num_threads=num_threads)
+    spec = EnvSpec(
+        name=name,
+        family=family,
+        variant=name[len(family) + 1 :] or "default",
+        horizon=horizon,
+        definition=definition(
+            tasks,
+            model=model_name,
+            physics_step=sim.timestep,
+            frame_skip=frame_skip,
+            action_scale=action_scale,
+            obs_size=mdp.obs_size,
+            **numbers,
+        ),
+    )
+    return MujocoEnv(
+        spec=spec,
+        sim=sim,
+        mdp=mdp,
+        tasks=tasks,
+        control_range=torch.tensor(model.actuator_ctrlrange),
+        frame_skip=frame_skip,
+        action_scale=action_scale,
+        actuate=actuate,
+        set_physics=set_physics,
+        device=device,
+    )

@@ -1,0 +1,145 @@
+"""What a locomotion task asks for: a velocity, a direction along x, a heading in the plane, or a place. Shared by all robots."""
+
+import math
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.tasks import FewTasks, ListedTasks, TaskPrior
+from metarl.struct import struct
+
+
+@struct
+class TargetVelocity:
+    target_velocity: Tensor  # [N] m/s, forward
+
+
+@struct
+class Direction:
+    direction: Tensor  # [N] 1 forward, -1 backward
+
+
+@struct
+class Heading:
+    heading: Tensor  # [N] rad from the x axis, counterclockwise
+
+
+@struct
+class Place:
+    place: Tensor  # [N, 2] m
+
+
+def velocities(
+    highest: float, num_train: int | None, num_test: int, *, lowest: float = 0.0
+) -> TaskPrior[TargetVelocity]:
+    """Target velocities U[lowest, highest] m/s."""
+    return TaskPrior(
+        draw=partial(_draw_velocity, lowest, highest),
+        num_uniforms=1,
+        bounds={"target_velocity": (lowest, highest)},
+        describe=_describe_velocity,
+        num_train=num_train,
+        num_test=num_test,
+    )
+
+
+def published_velocities(highest: float, num_train: int, num_test: int) -> ListedTasks[TargetVelocity]:
+    """The velocities that NumPy draws after seed(1337), as PEARL does: the first for training, those that follow for test."""
+    if num_train < 1:
+        raise ValueError(f"num_train_tasks is {num_train}; expected at least 1")
+    drawn = np.random.RandomState(1337).uniform(0.0, highest, num_train + 1000)
+    velocity = torch.from_numpy(drawn.astype(np.float32))
+    return ListedTasks(
+        train=TargetVelocity(target_velocity=velocity[:num_train]),
+        test=TargetVelocity(target_velocity=velocity[num_train:]),
+        num_test=num_test,
+        source="numpy RandomState(1337).uniform",
+        bounds={"target_velocity": (0.0, highest)},
+        describe=_describe_velocity,
+    )
+
+
+def directions() -> FewTasks[Direction]:
+    """Forward and backward, in turn."""
+    tasks = Direction(direction=torch.tensor([1.0, -1.0]))
+    return FewTasks(tasks, bounds={"direction": (-1.0, 1.0)}, describe=_describe_direction)
+
+
+def headings(num_train: int | None, num_test: int) -> TaskPrior[Heading]:
+    """Headings U[0, 2π)."""
+    return TaskPrior(
+        draw=_draw_heading,
+        num_uniforms=1,
+        bounds={"heading": (0.0, 2 * math.pi)},
+        describe=_describe_heading,
+        num_train=num_train,
+        num_test=num_test,
+    )
+
+
+def few_headings(*heading: float) -> FewTasks[Heading]:
+    """The given headings, in turn."""
+    tasks = Heading(heading=torch.tensor(heading))
+    return FewTasks(tasks, bounds={"heading": (min(heading), max(heading))}, describe=_describe_heading)
+
+
+def places_on_disc(radius: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
+    """Places uniform on the disc about the start."""
+    return _places(partial(_draw_on_disc, radius), radius, num_train, num_test)
+
+
+def places_in_square(half: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
+    """Places uniform on the square of ±half m about the start."""
+    return _places(partial(_draw_in_square, half), half, num_train, num_test)
+
+
+def along(heading: Tensor, velocity: Tensor) -> Tensor:
+    """[W] the part of velocity [W, 2] along heading [W]."""
+    return heading.cos() * velocity[:, 0] + heading.sin() * velocity[:, 1]
+
+
+def _places(draw: partial[Place], furthest: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
+    return TaskPrior(
+        draw=draw,
+        num_uniforms=2,
+        bounds={"place": (-furthest, furthest)},
+        describe=_describe_place,
+        num_train=num_train,
+        num_test=num_test,
+    )
+
+
+def _draw_velocity(lowest: float, highest: float, uniform: Tensor) -> TargetVelocity:
+    return TargetVelocity(target_velocity=(lowest + (highest - lowest) * uniform[:, 0]).float())
+
+
+def _draw_heading(uniform: Tensor) -> Heading:
+    return Heading(heading=(2 * math.pi * uniform[:, 0]).float())
+
+
+def _draw_on_disc(radius: float, uniform: Tensor) -> Place:
+    # The root spreads them evenly over the area.
+    r, angle = radius * uniform[:, 0].sqrt(), 2 * math.pi * uniform[:, 1]
+    return Place(place=torch.stack([r * angle.cos(), r * angle.sin()], dim=1).float())
+
+
+def _draw_in_square(half: float, uniform: Tensor) -> Place:
+    return Place(place=(half * (2 * uniform - 1)).float())
+
+
+def _describe_velocity(tasks: TargetVelocity) -> list[str]:
+    return [f"target {velocity:.2f} m/s" for velocity in tasks.target_velocity.tolist()]
+
+
+def _describe_direction(tasks: Direction) -> list[str]:
+    return ["forward" if direction > 0 else "backward" for direction in tasks.direction.tolist()]
+
+
+def _describe_heading(tasks: Heading) -> list[str]:
+    return [f"heading {math.degrees(heading):.0f}°" for heading in tasks.heading.tolist()]
+
+
+def _describe_place(tasks: Place) -> list[str]:
+    return [f"to ({x:+.2f}, {y:+.2f}) m" for x, y in tasks.place.tolist()]
