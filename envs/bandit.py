@@ -11,6 +11,8 @@ Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: t
 are n episodes of one step; an agent's memory must last for all n either way.
 """
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from envs.episodes import Episodes
 from envs.tasks import TaskPrior
-from metarl.rl.types import EnvSpec, Step
+from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
 
@@ -94,6 +96,16 @@ class Bandit:
 
     def stand_still_action(self) -> None:
         """None: a bandit can't be left alone."""
+
+    def scripted_action(self) -> None:
+        """None: the oracle's return is known."""
+
+    def known_returns(self, tasks: Arms, num_episodes: int) -> dict[str, Tensor]:
+        """`oracle`: the best arm at every pull, in expectation."""
+        return {"oracle": self.spec.horizon * tasks.probability.amax(-1)}
+
+    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+        return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """One bar for each arm, as high as its probability; the arm just pulled is orange."""

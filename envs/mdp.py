@@ -14,7 +14,7 @@ from torch import Tensor
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.render import WorldRenderer
 from envs.sim.types import Simulator
-from metarl.rl.types import EnvSpec, Step
+from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import map_tensors
 
 Tasks = TypeVar("Tasks")
@@ -69,6 +69,8 @@ class MujocoEnv(Generic[Tasks]):
       actuate: control [W, A] after scaling and tasks -> the control that acts, where a task changes the actuators.
       set_physics: (sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task
         changes the physics.
+      scripted: (sim, tasks) -> the action [W, A] of a controller that sees the task and the true state.
+      known_returns: tasks -> what calculation says of an episode's return on each, by name [N].
       device: of all tensors that go in and out.
     """
 
@@ -84,6 +86,8 @@ class MujocoEnv(Generic[Tasks]):
         action_scale: float,
         actuate: Callable[[Tensor, Tasks], Tensor] | None = None,
         set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None,
+        scripted: Callable[[Simulator, Tasks], Tensor] | None = None,
+        known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
@@ -92,6 +96,7 @@ class MujocoEnv(Generic[Tasks]):
         self.control_step = sim.timestep * frame_skip  # s
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
         self._actuate, self._set_physics = actuate, set_physics
+        self._scripted, self._known_returns = scripted, known_returns
         size = (len(control_range),)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
@@ -145,6 +150,15 @@ class MujocoEnv(Generic[Tasks]):
     def stand_still_action(self) -> Tensor:
         """[W, A]: no control at all, for comparison."""
         return torch.zeros(self.num_worlds, *self.action_space.shape, device=self.device)
+
+    def scripted_action(self) -> Tensor | None:
+        return None if self._scripted is None else self._scripted(self.sim, self._episodes.tasks).to(self.device)
+
+    def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
+        return {} if self._known_returns is None else self._known_returns(tasks)
+
+    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+        return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL is missing."""

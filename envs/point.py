@@ -16,6 +16,8 @@ Source: Finn et al. 2017 (cbfinn/maml_rl, maml_examples/point_env_randgoal.py, w
 except that training and test goals are our own. Other code bases clip the raw action to ±0.1: another problem.
 """
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from envs.episodes import Episodes, check_action_scale
 from envs.tasks import TaskPrior
-from metarl.rl.types import EnvSpec, Step
+from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
 STEP_SIZE = 0.1  # m, along each axis, at action 1
@@ -102,6 +104,16 @@ class PointNavigation:
     def stand_still_action(self) -> Tensor:
         return torch.zeros(self.num_worlds, 2, device=self.device)
 
+    def scripted_action(self) -> None:
+        """None: the oracle's return is known."""
+
+    def known_returns(self, tasks: Goal, num_episodes: int) -> dict[str, Tensor]:
+        """`oracle`: the axes don't hinder each other, so going as far as a step goes along each is the best."""
+        return {"oracle": oracle_return(tasks.goal, self.spec.horizon)}
+
+    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+        return {}
+
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """The goal in green and the point in blue, 1.2 m high, or as much as shows the point; the start is the cross."""
         position = self._position[world].cpu().numpy()
@@ -119,6 +131,17 @@ class PointNavigation:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def oracle_return(goal: Tensor, horizon: int) -> Tensor:
+    """[N] the best return of those who know the goal [N, 2]: −Σₜ ‖rest after t steps‖ up to the end, which arriving makes.
+
+    After t steps of ±0.1 m along each axis |g| − 0.1 t is left of |g|, at least 0. Going on past the arrival, which is within
+    a step's length, adds nothing.
+    """
+    steps = torch.arange(1, horizon + 1, device=goal.device)
+    rest = (goal.abs()[:, None] - STEP_SIZE * steps[:, None]).clamp(min=0.0)  # [N, T, 2]
+    return -rest.norm(dim=-1).sum(1)
 
 
 def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:

@@ -60,6 +60,7 @@ def test_a_run_leaves_what_the_readme_promises(finished):
     assert [row["update"] for row in report["returns"]] == [0, 1, 2, 3]
     assert {"mean", "iqm", "ci_low", "ci_high"} <= set(report["returns"][0]) & set(report["adaptation_gain"])
     assert {"random_initialisation", "stand_still", "command", "commit", "versions", "seed"} <= set(report)
+    assert {"mean", "iqm", "ci_low", "ci_high"} <= set(report["references"]["oracle"])
 
 
 def test_evaluate_reads_a_run_folder_and_a_file(finished, tmp_path, monkeypatch, capsys):
@@ -71,7 +72,9 @@ def test_evaluate_reads_a_run_folder_and_a_file(finished, tmp_path, monkeypatch,
         assert command(evaluate_command.main, monkeypatch, f"checkpoint={location}", f"output={output}", *sizes) == 0
         reports.append(json.loads((output / "evaluation.json").read_text()))
     assert reports[0]["returns"] == reports[1]["returns"] and len(reports[0]["returns"]) == 3
-    assert "gain of 1 update" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "gain of 1 update" in printed
+    assert "oracle" in printed
 
 
 def test_killed_in_the_middle_it_resumes_to_the_same_metrics(tmp_path, monkeypatch):

@@ -29,6 +29,8 @@ def environment(
     per_world: Sequence[str] = (),
     actuate: Callable[[Tensor, Any], Tensor] | None = None,
     set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
+    scripted: Callable[[Simulator, Any], Tensor] | None = None,
+    known_returns: Callable[[Any], dict[str, Tensor]] | None = None,
     num_threads: int | None = None,
     device: torch.device | str = "cpu",
 ) -> MujocoEnv[Any]:
@@ -39,6 +41,7 @@ def environment(
       numbers: what else defines the problem, in JSON values: reward, start noise, ...
       per_world: the model fields that `set_physics` writes.
       actuate, set_physics: what a task changes besides the reward, see `MujocoEnv`.
+      scripted, known_returns: what learners are compared with, see `MujocoEnv`.
     """
     sim = CpuSimulator(model, num_worlds, per_world=per_world, num_threads=num_threads)
     spec = EnvSpec(
@@ -66,5 +69,7 @@ def environment(
         action_scale=action_scale,
         actuate=actuate,
         set_physics=set_physics,
+        scripted=scripted,
+        known_returns=known_returns,
         device=device,
     )

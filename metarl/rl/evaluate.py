@@ -58,17 +58,17 @@ def adaptation_curve(
     return AdaptationCurve(returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps)
 
 
-def constant_action_returns(
-    env: BatchedEnv, tasks: Any, action: Tensor, generator: torch.Generator, *, num_tasks: int
+def controller_returns(
+    env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], generator: torch.Generator, *, num_tasks: int
 ) -> Tensor:
-    """[N, E] returns of doing the same thing all the time, for instance of standing still; tasks have leaves [N, ...]."""
+    """[N, E] returns of a controller without a policy: `act()` is the action now; tasks have leaves [N, ...]."""
     episodes_per_task = env.num_worlds // num_tasks
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     env.reset(generator)
     running = torch.ones(env.num_worlds, dtype=torch.bool)
     returns = torch.zeros(env.num_worlds)
     for _ in range(env.spec.horizon):
-        step = env.step(action)
+        step = env.step(act())
         returns += (step.reward * running.to(step.reward.device)).cpu()
         running &= ~(step.terminated | step.truncated).cpu()
     return returns.reshape(num_tasks, episodes_per_task)

@@ -116,6 +116,25 @@ class BatchedEnv(Protocol[Tasks]):
         """The action [W, A] of doing nothing; None where there is no such thing."""
         ...
 
+    def scripted_action(self) -> Tensor | None:
+        """The action [W, A] or [W] that a controller takes now which sees the hidden task and the true state, so that its
+        return shows what can be earned; None where there is none."""
+        ...
+
+    def known_returns(self, tasks: Tasks, num_episodes: int) -> "dict[str, Tensor]":
+        """What calculation says of the expected return of an episode on each of N tasks, by name; {} where it says nothing.
+
+        [N] if it is the same in every episode, as for `oracle`, the best of those who know the task, or a bound on it.
+        [N, num_episodes], from the first to the last, if it isn't, as for `bayes_optimal`, the best of those who know only
+        the prior and have a trial of num_episodes episodes on the task. Needs no `set_tasks`.
+        """
+        ...
+
+    def reference_learners(self) -> "dict[str, RLAdapter[Any]]":
+        """Agents that know the prior but not the task and learn by calculation (an index policy, posterior sampling), by
+        name; {} where there are none. Their state has the shape [W, ...] and lasts over the episodes of a trial."""
+        ...
+
     def close(self) -> None: ...
 
 

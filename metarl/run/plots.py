@@ -21,6 +21,7 @@ from metarl.run.checkpoint import write_atomically
 Row = Mapping[str, float]
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5F6368"
+SKY, YELLOW = "#56B4E9", "#E69F00"
 
 _STYLE: Any = {
     "font.size": 10.5,
@@ -134,11 +135,11 @@ def _legend_beside(axes: Axes) -> None:
 
 
 def _colours() -> Sequence[str]:
-    return ORANGE, GREY, GREEN, PURPLE, *([GREY] * 8)
+    return ORANGE, GREY, GREEN, PURPLE, SKY, YELLOW, *([GREY] * 8)
 
 
 def _dashes() -> Sequence[object]:
-    return "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)), *([":"] * 8)
+    return "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)), (0, (3, 1)), (0, (8, 2)), *([":"] * 8)
 
 
 def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
-from metarl.rl.evaluate import adaptation_curve, assert_held_out, constant_action_returns
+from metarl.rl.evaluate import adaptation_curve, assert_held_out
+from metarl.rl.references import reference_returns, stand_still_returns
 from metarl.rl.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.run.checkpoint import write_atomically
@@ -36,7 +37,8 @@ def evaluate(
     streams: Streams,
     device: torch.device,
 ) -> Evaluation:
-    """Adapts to held-out tasks, and beside it a random initialisation in the same way, and stands still.
+    """Adapts to held-out tasks; beside it, on the same tasks, a random initialisation, standing still, and what the
+    environment has as references (an oracle, a scripted controller, agents that learn by calculation).
 
     Args:
       env: num_tasks * E worlds.
@@ -56,10 +58,9 @@ def evaluate(
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
     rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.returns, streams.tasks)}
-    still = env.stand_still_action()
+    still = stand_still_returns(env, tasks, streams.reset, num_tasks=num_tasks)
     if still is not None:
-        returns = constant_action_returns(env, tasks, still, streams.reset, num_tasks=num_tasks)
-        rows["stand_still"] = summary(returns, streams.tasks)
+        rows["stand_still"] = summary(still, streams.tasks)
     descriptions = distribution.describe(tasks)
     report = {
         "env": env.spec.name,
@@ -83,6 +84,12 @@ def evaluate(
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
     if distribution.split == "none":
         report["returns_by_task"] = _by_task(descriptions, curve.returns, streams.tasks)
+    # Last, so that it changes no draw of the above.
+    references = reference_returns(env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates)
+    report["references"] = {
+        name: _per_update(returns, streams.tasks) if returns.ndim == 3 else summary(returns, streams.tasks)
+        for name, returns in references.items()
+    }
     return Evaluation(report=report, tasks=tasks, states=curve.states)
 
 
@@ -110,6 +117,10 @@ def table(report: Mapping[str, Any]) -> str:
     lines += [_row(f"random init, {row['update']} upd.", row) for row in report["random_initialisation"]]
     if "stand_still" in report:
         lines.append(_row("standing still", report["stand_still"]))
+    for name, rows in _references(report).items():
+        lines += (
+            [_row(name, rows)] if isinstance(rows, Mapping) else [_row(f"{name}, {r['update']} ep.", r) for r in rows]
+        )
     for name, rows in report.get("returns_by_task", {}).items():
         lines += [_row(f"{name}, {row['update']} upd.", row) for row in rows]
     if "adaptation_gain" in report:
@@ -119,6 +130,11 @@ def table(report: Mapping[str, Any]) -> str:
             f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
         )
     return "\n".join(lines)
+
+
+def _references(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's own references under names to read; reports of earlier versions have none."""
+    return {name.replace("_", " "): rows for name, rows in report.get("references", {}).items()}
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
@@ -140,5 +156,6 @@ def _plot(path: Path, report: Mapping[str, Any]) -> None:
     references = {"random initialisation": report["random_initialisation"]}
     if "stand_still" in report:
         references["standing still"] = report["stand_still"]
+    references |= _references(report)
     title = f"{report['env']}: {report['num_tasks']} {'held-out tasks' if report['split'] != 'none' else 'tasks'}"
     adaptation_curve_png(path, report["returns"], references=references, title=title)

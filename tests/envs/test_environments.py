@@ -347,6 +347,19 @@ def test_standing_still_is_an_action_or_none(name: str) -> None:
         assert (still == 0).all()
 
 
+@every_env
+def test_references_are_by_task_and_need_no_reset(name: str) -> None:
+    env = envs.make(name, 4)
+    for value in env.known_returns(env.tasks.test_tasks(3), 2).values():
+        assert value.shape in ((3,), (3, 2))
+        assert value.isfinite().all()
+    assert all(hasattr(learner, "observe") for learner in env.reference_learners().values())
+    env, _ = started(name)
+    action = env.scripted_action()
+    if action is not None:
+        env.step(action)
+
+
 @pytest.mark.gl
 @every_env
 def test_picture_shows_one_world_in_the_size_asked_for(name: str) -> None:

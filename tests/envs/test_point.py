@@ -46,6 +46,22 @@ def test_goals_fill_the_square() -> None:
     assert torch.cov(goal.T) == pytest.approx(torch.eye(2) / 12, abs=0.004)
 
 
+def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
+    env = envs.make("point_navigation_2d", 40)
+    tasks = env.tasks.test_tasks(40)
+    env.set_tasks(tasks)
+    obs, returns, running = env.reset(torch.Generator()), torch.zeros(40), torch.ones(40, dtype=torch.bool)
+    for _ in range(6):
+        step = env.step(10 * (tasks.goal - obs))
+        obs, returns, running = step.next_obs, returns + step.reward * running, running & ~step.terminated
+    assert not running.any()
+    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)  # float32 sums of six
+    # (0.25, 0): 0.15 and 0.05 are left after two steps.
+    assert env.known_returns(Goal(goal=torch.tensor([[0.25, 0.0]])), 1)["oracle"].item() == pytest.approx(
+        -0.2, abs=1e-6
+    )
+
+
 def test_picture_has_goal_and_point_where_they_are() -> None:
     env = envs.make("point_navigation_2d", 1)
     env.set_tasks(Goal(goal=torch.tensor([[0.3, 0.45]])))

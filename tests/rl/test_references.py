@@ -1,0 +1,118 @@
+"""What learners are compared with: known returns are passed on, a scripted controller is played, reference learners learn."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from metarl.rl.collect import Streams
+from metarl.rl.references import reference_returns, stand_still_returns
+from metarl.rl.types import Step
+from metarl.struct import struct
+
+
+@struct
+class Prize:
+    prize: torch.Tensor  # [N] what action 1 pays
+
+
+class Counter:
+    """Two steps; action 1 pays the world's prize, action 0 nothing. The observation is the number of steps made."""
+
+    spec = SimpleNamespace(horizon=2)
+
+    def __init__(self, num_worlds, *, known=None, scripted=True, learners=None):
+        self.num_worlds, self.known, self.scripted, self.learners = num_worlds, known or {}, scripted, learners or {}
+
+    def set_tasks(self, tasks):
+        self.tasks = tasks
+
+    def reset(self, generator):
+        self.num_steps = 0
+        return torch.zeros(self.num_worlds, 1)
+
+    def step(self, action):
+        self.num_steps += 1
+        ended = torch.full((self.num_worlds,), self.num_steps >= 2)
+        none = torch.zeros(self.num_worlds, dtype=torch.bool)
+        return Step(
+            next_obs=torch.full((self.num_worlds, 1), float(self.num_steps)),
+            reward=action.float() * self.tasks.prize,
+            terminated=none,
+            truncated=ended,
+            diverged=none,
+            terms={},
+        )
+
+    def stand_still_action(self):
+        return torch.zeros(self.num_worlds, dtype=torch.int64) if self.scripted else None
+
+    def scripted_action(self):
+        """Takes the prize in the second step only."""
+        return torch.full((self.num_worlds,), self.num_steps) if self.scripted else None
+
+    def known_returns(self, tasks, num_episodes):
+        return {name: value(tasks, num_episodes) for name, value in self.known.items()}
+
+    def reference_learners(self):
+        return self.learners
+
+
+class TriesOnce:
+    """Takes the prize from its second episode on."""
+
+    def begin(self, num_tasks, episodes_per_task=1):
+        return 0
+
+    def act(self, state, obs, generator):
+        assert generator is not None and generator.device.type == "cpu"
+        return torch.full((len(obs),), int(state > 0)), torch.zeros(len(obs))
+
+    def observe(self, state, obs, action, step):
+        return state
+
+    def update(self, state, data):
+        return state + 1
+
+
+PRIZES = Prize(prize=torch.tensor([3.0, -1.0]))
+
+
+def found(env, num_updates=2):
+    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
+    before = streams.policy.get_state(), streams.tasks.get_state()
+    returns = reference_returns(env, PRIZES, streams, num_tasks=2, num_updates=num_updates)
+    assert torch.equal(before[0], streams.policy.get_state())
+    assert torch.equal(before[1], streams.tasks.get_state())
+    return returns
+
+
+def test_known_returns_are_passed_on_and_may_differ_by_episode():
+    def better_and_better(tasks, num_episodes):
+        return tasks.prize[:, None] * torch.arange(num_episodes)
+
+    env = Counter(4, known={"oracle": lambda tasks, _: 2 * tasks.prize, "bayes_optimal": better_and_better})
+    returns = found(env)
+    assert returns["oracle"].tolist() == [6.0, -2.0]
+    assert returns["bayes_optimal"].tolist() == [[[0.0], [3.0], [6.0]], [[0.0], [-1.0], [-2.0]]]
+
+
+def test_scripted_controller_is_asked_at_every_step_of_every_world():
+    assert found(Counter(4))["scripted"].tolist() == [[3.0, 3.0], [-1.0, -1.0]]  # the second step's prize
+
+
+def test_reference_learners_play_the_trial_as_any_learner_does():
+    returns = found(Counter(4, learners={"tries_once": TriesOnce()}))["tries_once"]
+    assert returns.tolist() == [[[0.0] * 2, [6.0] * 2, [6.0] * 2], [[0.0] * 2, [-2.0] * 2, [-2.0] * 2]]
+
+
+def test_an_environment_without_references_has_no_rows():
+    env = Counter(4, scripted=False)
+    assert found(env) == {}
+    assert stand_still_returns(env, PRIZES, torch.Generator(), num_tasks=2) is None
+
+
+def test_known_returns_of_another_shape_are_refused_by_name():
+    env = Counter(4, known={"oracle": lambda tasks, _: torch.zeros(2, 5)})
+    with pytest.raises(ValueError, match=r"oracle has shape \(2, 5\); expected \(2,\) or \(2, 3\)"):
+        found(env)
