@@ -27,6 +27,7 @@ def environment(
     frame_skip: int,
     numbers: dict[str, Any],
     per_world: Sequence[str] = (),
+    fields: Sequence[str] = (),
     actuate: Callable[[Tensor, Any], Tensor] | None = None,
     set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
     scripted: Callable[[Simulator, Any], Tensor] | None = None,
@@ -40,10 +41,11 @@ def environment(
       model_name: for the definition, for instance gymnasium/ant.xml.
       numbers: what else defines the problem, in JSON values: reward, start noise, ...
       per_world: the model fields that `set_physics` writes.
+      fields: the derived data fields that `mdp` reads.
       actuate, set_physics: what a task changes besides the reward, see `MujocoEnv`.
       scripted, known_returns: what learners are compared with, see `MujocoEnv`.
     """
-    sim = CpuSimulator(model, num_worlds, per_world=per_world, num_threads=num_threads)
+    sim = CpuSimulator(model, num_worlds, per_world=per_world, fields=fields, num_threads=num_threads)
     spec = EnvSpec(
         name=name,
         family=family,

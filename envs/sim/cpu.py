@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 import mujoco
+import numpy as np
 import torch
 from mujoco.batch import Batch
 from torch import Tensor
@@ -22,11 +23,18 @@ class CpuSimulator:
     Args:
       model: copied; later changes to it have no effect here.
       per_world: the model fields that may differ between worlds, for instance body_mass; see `param`.
+      fields: the derived data fields to keep, for instance subtree_com; see `field`.
       num_threads: all CPUs this process may use by default.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, num_worlds: int, *, per_world: Sequence[str] = (), num_threads: int | None = None
+        self,
+        model: mujoco.MjModel,
+        num_worlds: int,
+        *,
+        per_world: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        num_threads: int | None = None,
     ) -> None:
         if num_worlds < 1:
             raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
@@ -49,6 +57,8 @@ class CpuSimulator:
             :, _DIVERGED, 1
         ]  # [W, kinds], since each world's reset
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
+        # From the beginning, for a field holds nothing before the call that follows its first use.
+        self._fields = {name: _tensor_to_read(self._batch.bind(name)) for name in fields}
 
     def step(self, num_substeps: int) -> None:
         self._batch.step(nstep=num_substeps)
@@ -82,10 +92,9 @@ class CpuSimulator:
         self._batch.set_const()
 
     def field(self, name: str) -> Tensor:
-        with warnings.catch_warnings():
-            # Batch marks derived fields read-only; torch can't, and warns. Writing to one would be lost, not harmful.
-            warnings.filterwarnings("ignore", message=".*not writable.*")
-            return torch.from_numpy(self._batch.bind(name))
+        if name not in self._fields:
+            raise ValueError(f"data field {name!r} isn't kept; fields named {sorted(self._fields) or 'none'}")
+        return self._fields[name]
 
     def host_data(self, world: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """A model and an MjData of one world with all derived fields at its present state, for rendering."""
@@ -96,6 +105,13 @@ class CpuSimulator:
 
     def close(self) -> None:
         """Nothing to release by hand: threads and memory go with the object."""
+
+
+def _tensor_to_read(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        # Batch marks derived fields read-only; torch can't, and warns. Writing to one would be lost, not harmful.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)
 
 
 def _num_cpus() -> int:

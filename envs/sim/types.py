@@ -35,7 +35,8 @@ class Simulator(Protocol):
         ...
 
     def field(self, name: str) -> Tensor:
-        """The derived data field `name` of all worlds, for instance sensordata [W, nsensordata]; one substep behind qpos."""
+        """The derived data field `name` of all worlds, for instance sensordata [W, nsensordata]: a live tensor to read, one
+        substep behind qpos. Raises: ValueError if it wasn't named in `fields` when the simulator was made."""
         ...
 
     def close(self) -> None: ...

@@ -148,7 +148,7 @@ def test_per_world_mass_equals_a_model_with_that_mass(model: mujoco.MjModel) -> 
 
 
 def test_derived_field_is_live_and_silent(model: mujoco.MjModel, recwarn: pytest.WarningsRecorder) -> None:
-    sim = CpuSimulator(model, NUM_WORLDS)
+    sim = CpuSimulator(model, NUM_WORLDS, fields=("subtree_com",))
     com = sim.field("subtree_com")
     start(sim)
     data = mujoco.MjData(model)
@@ -177,6 +177,8 @@ def test_bad_arguments_are_refused_with_their_values(model: mujoco.MjModel) -> N
     sim = CpuSimulator(model, NUM_WORLDS, per_world=("body_mass",))
     with pytest.raises(ValueError, match=r"'dof_damping' isn't per world; per_world named \['body_mass'\]"):
         sim.param("dof_damping")
+    with pytest.raises(ValueError, match="data field 'xpos' isn't kept; fields named none"):
+        sim.field("xpos")
     everywhere, qpos, qvel = torch.ones(NUM_WORLDS, dtype=torch.bool), sim.qpos.clone(), sim.qvel.clone()
     with pytest.raises(ValueError, match=r"worlds is torch.bool \(3,\); expected bool \(5,\)"):
         sim.reset(everywhere[:3], qpos, qvel)
