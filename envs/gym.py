@@ -63,6 +63,21 @@ def vector_env(*, name: str, num_envs: int, **settings: Any) -> "BatchedVectorEn
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
+def problem_of(env: "SingleEnv | BatchedVectorEnv") -> EnvSpec:
+    """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
+    return env._worlds.env.spec
+
+
+def sample_tasks(env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None = None) -> list[dict[str, Any]]:
+    """`num` training tasks; no seed: from this environment's own stream."""
+    return env._worlds.sample_tasks(num, _seed_from(env.np_random) if seed is None else seed)
+
+
+def held_out_tasks(env: "SingleEnv | BatchedVectorEnv", num: int | None = None) -> list[dict[str, Any]]:
+    """The held-out tasks, always the same ones."""
+    return task_dicts(env._worlds.env.tasks.test_tasks(num))
+
+
 class SingleEnv(gymnasium.Env[np.ndarray, Any]):
     """One world of a BatchedEnv.
 
@@ -73,6 +88,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
     """
 
     metadata = METADATA
+    problem, sample_tasks, test_tasks = property(problem_of), sample_tasks, held_out_tasks
 
     def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
         if env.num_worlds != 1:
@@ -81,19 +97,6 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         self._worlds = _Worlds(env)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.set_task(task)
-
-    @property
-    def problem(self) -> EnvSpec:
-        """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
-        return self._worlds.env.spec
-
-    def sample_tasks(self, num: int, seed: int | None = None) -> list[dict[str, Any]]:
-        """`num` training tasks; no seed: from this environment's own stream."""
-        return self._worlds.sample_tasks(num, _seed_from(self.np_random) if seed is None else seed)
-
-    def test_tasks(self, num: int | None = None) -> list[dict[str, Any]]:
-        """The held-out tasks, always the same ones."""
-        return task_dicts(self._worlds.env.tasks.test_tasks(num))
 
     def set_task(self, task: Task | None) -> None:
         """Gives the task of the episodes to come; None: each draws its own. Raises: ValueError if it isn't of this family."""
@@ -132,6 +135,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     """
 
     metadata: dict[str, Any] = {**METADATA, "autoreset_mode": AutoresetMode.SAME_STEP}
+    problem, sample_tasks, test_tasks = property(problem_of), sample_tasks, held_out_tasks
 
     def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
         self.render_mode = _checked_render_mode(render_mode)
@@ -142,19 +146,6 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self.action_space = batch_space(env.action_space, self.num_envs)
         self._streams = [seeding.np_random()[0] for _ in range(self.num_envs)]
         self.set_task(task)
-
-    @property
-    def problem(self) -> EnvSpec:
-        """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
-        return self._worlds.env.spec
-
-    def sample_tasks(self, num: int, seed: int | None = None) -> list[dict[str, Any]]:
-        """`num` training tasks; no seed: from this environment's own stream."""
-        return self._worlds.sample_tasks(num, _seed_from(self.np_random) if seed is None else seed)
-
-    def test_tasks(self, num: int | None = None) -> list[dict[str, Any]]:
-        """The held-out tasks, always the same ones."""
-        return task_dicts(self._worlds.env.tasks.test_tasks(num))
 
     def set_task(self, task: Task | None, worlds: Iterable[int] | None = None) -> None:
         """Gives all worlds, or these, the task of their episodes to come; None: each episode draws its own."""
@@ -262,6 +253,8 @@ class _Worlds:
         return reset_from_streams(self.env, starts, first=first).cpu().numpy()
 
     def step(self, action: np.ndarray) -> Step:
+        if self._present[0] is None:
+            raise RuntimeError("step() before reset()")
         space = self.env.action_space
         shape = (self.env.num_worlds, *(space.shape or ()))
         discrete = isinstance(space, gymnasium.spaces.Discrete)

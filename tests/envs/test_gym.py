@@ -202,6 +202,10 @@ def test_tasks_of_a_batch_are_given_together_to_some_or_one_by_one() -> None:
         ({"target_velocity": [1.0, 2.0]}, r"target_velocity is \[1.0, 2.0\] of shape \(2,\); expected shape \(\)"),
         ({"target_velocity": "fast"}, "target_velocity is 'fast'; expected numbers"),
         ({"velocity": 1.0}, r"task is \{'velocity': 1.0\}; expected a dict with target_velocity"),
+        (
+            {"goal": [0.1, 0.2]},
+            r"task is \{'goal': .*\}; expected a dict with target_velocity",
+        ),  # of another environment
         ({}, r"task is \{\}; expected a dict with target_velocity"),
     ],
 )
@@ -224,17 +228,47 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
         env.set_tasks([None, None])
     with pytest.raises(ValueError, match="seed has 2 entries; expected one for each of 3 worlds"):
         env.reset(seed=[1, 2])
+    with pytest.raises(RuntimeError, match=re.escape("step() before reset()")):
+        env.step(np.zeros((3, 6), np.float32))
     env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"action of world 2 is .*nan.*; expected finite numbers"):
+        env.step(np.array([[0] * 6, [0] * 6, [np.nan] * 6], np.float32))
     with pytest.raises(ValueError, match=re.escape("action is float32 (5,) for a world; expected numbers (6,)")):
         env.step(np.zeros((3, 5), np.float32))
 
 
-def test_observations_do_not_share_memory() -> None:
-    env = batched("point_navigation_2d")
-    first, _ = env.reset(seed=0)
-    kept = first.copy()
-    env.step(np.ones((W, 2), np.float32))
-    assert np.array_equal(first, kept)
+@pytest.mark.parametrize("make", [batched, lambda name: gymnasium.make(gym_id(name), horizon=HORIZON)])
+def test_observations_do_not_share_memory(make: Any) -> None:
+    env, undisturbed = make("point_navigation_2d"), make("point_navigation_2d")
+    action = np.ones(env.action_space.shape, np.float32)
+    kept = [env.reset(seed=0)[0], env.step(action)[0]]
+    undisturbed.reset(seed=0)
+    undisturbed.step(action)
+    copies = [obs.copy() for obs in kept]
+    env.step(action)
+    undisturbed.step(action)
+    np.testing.assert_array_equal(kept, copies)
+    for obs in kept:
+        obs[:] = 7.0
+    assert_same(env.step(action), undisturbed.step(action))
+
+
+def test_diverged_world_is_flagged_and_ends_alone() -> None:
+    env = batched("half_cheetah_vel", num_threads=1)
+    env.reset(seed=0)
+    env._worlds.env.sim.qvel[1, 3] = float("nan")
+    obs, reward, terminated, truncated, infos = env.step(np.zeros((W, 6), np.float32))
+    assert terminated.tolist() == infos["final_info"]["diverged"].tolist() == [False, True, False]
+    assert not infos["diverged"].any()  # of the worlds that go on
+    assert not truncated.any()
+    assert reward[1] == 0
+    assert np.isfinite(obs).all()
+    single = gymnasium.make(VEL).unwrapped
+    single.reset(seed=0)
+    single._worlds.env.sim.qvel[0, 3] = float("nan")
+    obs, reward, ended, _, info = single.step(np.zeros(6, np.float32))
+    assert (reward, ended, info["diverged"]) == (0.0, True, True)
+    assert (obs == 0).all()
 
 
 def test_pictures_are_arrays_of_every_world_and_none_without_a_render_mode() -> None:
