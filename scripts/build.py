@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import envs
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
-from metarl.rl.types import BatchedEnv
+from metarl.rl.types import BatchedEnv, Sizes
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 from metarl.struct import struct
@@ -54,12 +54,16 @@ def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
     return envs.make(config.env.name, num_worlds=num_worlds, num_threads=config.sim.num_threads, **overrides)
 
 
+def sizes(config: DictConfig) -> Sizes:
+    """How many tasks, episodes and updates the config's algorithm asks for. Raises: ValueError for zero of them."""
+    settings = {str(key): value for key, value in config.algo.items() if key != "_target_"}
+    found: Sizes = get_object(config.algo._target_).sizes(**settings)
+    return found
+
+
 def training_environment(config: DictConfig) -> BatchedEnv:
-    """One world for every episode of an iteration. Raises: UserError for zero tasks or episodes."""
-    for key in ("meta_batch_size", "episodes_per_task"):
-        if config.algo[key] < 1:
-            raise UserError(f"algo.{key}={config.algo[key]}: expected 1 or more")
-    return environment(config, config.algo.meta_batch_size * config.algo.episodes_per_task)
+    """One world for every episode that is played side by side."""
+    return environment(config, sizes(config).num_worlds)
 
 
 def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
@@ -72,10 +76,10 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
 
 def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> MetaLearner:
     """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
-    policy = _maker(config.model)(
+    model = _maker(config.model)(
         observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
     )
-    return _maker(config.algo)(env=env, policy=policy.to(on), streams=streams(generators, on), device=on)
+    return _maker(config.algo)(env=env, model=model.to(on), streams=streams(generators, on), device=on)
 
 
 def _maker(group: DictConfig) -> Callable[..., Any]:

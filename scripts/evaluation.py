@@ -23,13 +23,18 @@ def evaluate(
     device: torch.device,
     *,
     num_tasks: int | None,
-    num_updates: int,
+    num_updates: int | None,
     episodes_per_task: int | None,
     seed: int,
 ) -> report.Evaluation:
-    """Adaptation to held-out tasks beside a random initialisation's and standing still. Raises: UserError for zero tasks."""
+    """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as the algorithm asks for.
+
+    Raises: UserError for zero tasks.
+    """
+    sizes = build.sizes(config)
+    num_updates = sizes.evaluated_updates if num_updates is None else num_updates
     if episodes_per_task is None:
-        episodes_per_task = config.algo.episodes_per_task
+        episodes_per_task = sizes.episodes_per_task
     if num_tasks is None:
         num_tasks = build.environment(config, num_worlds=1).tasks.num_test
     if min(num_tasks, episodes_per_task) < 1 or num_updates < 0:
@@ -60,7 +65,7 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
         title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"
         learning_curve_png(folder / "learning_curve.png", [rows], title=title)
     print(report.table(found.report))
-    if config.evaluation.video and config.evaluation.num_updates > 0:
+    if config.evaluation.video and found.report["num_updates"] > 0:
         film(config, learner, found, folder / "adaptation.mp4", device)
     print(f"written to {folder}", file=sys.stderr)
 
@@ -71,12 +76,14 @@ def provenance(config: DictConfig) -> dict[str, Any]:
 
 
 def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
-    """One held-out task, that of the median gain, before and after one update. Where nothing can be drawn it says why."""
-    gains = torch.tensor([task["returns"][1] - task["returns"][0] for task in found.report["tasks"]])
+    """One held-out task, that of the median gain, before and after the updates that training takes. Where nothing can be
+    drawn it says why."""
+    last = min(build.sizes(config).num_updates, found.report["num_updates"])
+    gains = torch.tensor([task["returns"][last] - task["returns"][0] for task in found.report["tasks"]])
     subject = filming.Subject(
         config=config,
         adapter=learner.adapter(),
-        states=filming.before_and_after(found.states, 1),
+        states=filming.before_and_after(found.states, last),
         episodes_per_task=found.report["episodes_per_task"],
     )
     typical = int(gains.argsort()[len(gains) // 2])

@@ -36,9 +36,16 @@ def random_actions(config: DictConfig) -> Subject:
     )
 
 
-def trained(loaded: build.Loaded, *, num_tasks: int, num_updates: int, seed: int, device: torch.device) -> Subject:
-    """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the episodes of its training."""
-    generators, episodes_per_task = Generators(seed), loaded.config.algo.episodes_per_task
+def trained(
+    loaded: build.Loaded, *, num_tasks: int, num_updates: int | None, seed: int, device: torch.device
+) -> Subject:
+    """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the episodes of its training.
+
+    Args: num_updates: None for as many as training takes.
+    """
+    generators, sizes = Generators(seed), build.sizes(loaded.config)
+    episodes_per_task = sizes.episodes_per_task
+    num_updates = sizes.num_updates if num_updates is None else num_updates
     adapter = build.trained_learner(loaded, generators, device).adapter()
     env = build.environment(loaded.config, num_tasks * episodes_per_task)
     tasks, streams = env.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")

@@ -41,7 +41,7 @@ def run(config: DictConfig) -> None:
 def _check(config: DictConfig) -> None:
     """Raises: UserError for a number out of range, or none or both of checkpoint and env."""
     for key, least in (("num_tasks", 1), ("num_updates", 0), ("seed", 0), ("width", 64), ("height", 48)):
-        if config[key] < least:
+        if config[key] is not None and config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
     if (config.checkpoint is None) == ("env" not in config):
         raise UserError("give either checkpoint=<run folder or file>, or env=<name> to look at an environment")

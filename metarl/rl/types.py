@@ -163,6 +163,25 @@ class TaskDistribution(Protocol[Tasks]):
         ...
 
 
+@struct
+class Sizes:
+    """What an algorithm's settings ask of environments. Every algorithm has a static method `sizes` that takes its settings
+    as keywords, those of its YAML, and says so before there is an environment or a model."""
+
+    num_tasks: int
+    """Of an iteration."""
+    episodes_per_task: int
+    """Played side by side on each task, before and again after each update."""
+    num_updates: int
+    """That training takes on a task. For a learner with memory update k is episode k of the trial."""
+    evaluated_updates: int
+    """That an evaluation shows unless told otherwise."""
+
+    @property
+    def num_worlds(self) -> int:
+        return self.num_tasks * self.episodes_per_task
+
+
 State = TypeVar("State")
 
 

@@ -48,9 +48,16 @@ def make(
     obs_size, actions = world.observation_space.shape[0], world.action_space.shape[0]
     policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
     streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy", device))
-    defaults = INNER | (PPO if cls is MamlPPO else TRPO) | {"gradient_mode": "through"}
-    sizes = {"meta_batch_size": num_tasks, "episodes_per_task": episodes}
-    return cls(env=world, policy=policy, streams=streams, device=device, **sizes, **(defaults | settings))
+    defaults = INNER | of_outer(cls) | settings
+    return cls(env=world, model=policy, streams=streams, device=device, **sizes_of(num_tasks, episodes), **defaults)
+
+
+def of_outer(cls):
+    return (PPO if cls is MamlPPO else TRPO) | {"gradient_mode": "through"}
+
+
+def sizes_of(num_tasks=N, episodes=2):
+    return {"meta_batch_size": num_tasks, "episodes_per_task": episodes}
 
 
 def random_batch(learner, params, generator) -> PolicyBatch:
@@ -250,6 +257,18 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
 def test_settings_out_of_range_are_named(cls, settings, message):
     with pytest.raises(ValueError, match=message):
         make(cls, **settings)
+
+
+@pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
+def test_a_model_that_is_no_memoryless_policy_is_refused(cls):
+    with pytest.raises(ValueError, match="model is a GRU; expected a policy without memory"):
+        cls(env=None, model=torch.nn.GRU(2, 3), streams=None, device=CPU, **sizes_of(), **INNER, **of_outer(cls))
+
+
+def test_an_evaluation_goes_beyond_the_updates_trained_for():
+    settings = {"meta_batch_size": 4, "episodes_per_task": 5, "outer_lr": 0.1}
+    sizes = [MamlPPO.sizes(**settings, num_inner_steps=steps) for steps in (1, 5)]
+    assert [(s.num_worlds, s.num_updates, s.evaluated_updates) for s in sizes] == [(20, 1, 3), (20, 5, 5)]
 
 
 @pytest.mark.parametrize(

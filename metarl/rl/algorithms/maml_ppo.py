@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.linearize import linearize_adaptation
 from metarl.core.threads import map_in_threads
-from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
     Source,
@@ -22,7 +22,9 @@ from metarl.rl.algorithms.shared import (
     as_state,
     check_positive,
     checked_mode,
+    gradient_sizes,
     join,
+    memoryless_policy,
     meta_params,
     rollout_metrics,
 )
@@ -57,14 +59,16 @@ class MamlPPO:
 
     Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are those of
       `inner_update`: num_inner_steps, inner_lr, ....
-    Raises: ValueError, naming it, for a number out of range.
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
     """
+
+    sizes = staticmethod(gradient_sizes)
 
     def __init__(
         self,
         *,
         env: BatchedEnv,
-        policy: PolicyModule,
+        model: nn.Module,
         streams: Streams,
         device: torch.device,
         meta_batch_size: int,
@@ -84,6 +88,7 @@ class MamlPPO:
         check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
+        policy = memoryless_policy(model)
         self._source = Source(
             env=env,
             streams=streams,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
 from metarl.core.threads import map_in_threads
 from metarl.core.trust_region import trust_region_step
-from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
     Source,
@@ -22,7 +22,9 @@ from metarl.rl.algorithms.shared import (
     as_state,
     check_positive,
     checked_mode,
+    gradient_sizes,
     join,
+    memoryless_policy,
     meta_params,
     rollout_metrics,
     split,
@@ -57,14 +59,16 @@ class MamlTRPO:
 
     Args: see configs/algo/maml_trpo.yaml, which also says where each number comes from; `inner` are those of
       `inner_update`: num_inner_steps, inner_lr, ....
-    Raises: ValueError, naming it, for a number out of range.
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
     """
+
+    sizes = staticmethod(gradient_sizes)
 
     def __init__(
         self,
         *,
         env: BatchedEnv,
-        policy: PolicyModule,
+        model: nn.Module,
         streams: Streams,
         device: torch.device,
         meta_batch_size: int,
@@ -83,6 +87,7 @@ class MamlTRPO:
             raise ValueError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
             raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
+        policy = memoryless_policy(model)
         self._source = Source(
             env=env,
             streams=streams,

@@ -5,16 +5,37 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.core import params as P
-from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.collect import Streams
 from metarl.rl.gather import Rollouts, gather
-from metarl.rl.types import BatchedEnv, RLAdapter
+from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
 from metarl.struct import struct
 from metarl.types import InnerRule, Metrics, Params
+
+EVALUATED_UPDATES = 3
+"""Inner steps that an evaluation takes by default: beyond those trained for, to see whether it goes on improving."""
+
+
+def gradient_sizes(*, meta_batch_size: int, episodes_per_task: int, num_inner_steps: int, **others: Any) -> Sizes:
+    """The `sizes` of a gradient learner. Raises: ValueError unless there are tasks and episodes."""
+    check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
+    return Sizes(
+        num_tasks=meta_batch_size,
+        episodes_per_task=episodes_per_task,
+        num_updates=num_inner_steps,
+        evaluated_updates=max(EVALUATED_UPDATES, num_inner_steps),
+    )
+
+
+def memoryless_policy(model: nn.Module) -> PolicyModule:
+    """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
+    if not isinstance(model, GaussianPolicy | CategoricalPolicy):
+        raise ValueError(f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp makes it")
+    return model
 
 
 @struct
