@@ -41,7 +41,16 @@ TRPO = {"max_kl": 0.01, "cg_iterations": 10, "cg_damping": 1e-5, "line_search_ra
 
 
 def make(
-    cls, *, env="point_navigation_2d", seed=0, dtype=torch.float32, num_tasks=N, episodes=2, device=CPU, **settings
+    cls,
+    *,
+    model=None,
+    env="point_navigation_2d",
+    seed=0,
+    dtype=torch.float32,
+    num_tasks=N,
+    episodes=2,
+    device=CPU,
+    **settings,
 ):
     generators = Generators(seed)
     world = envs.make(env, num_worlds=num_tasks * episodes)
@@ -49,7 +58,9 @@ def make(
     policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
     streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy", device))
     defaults = INNER | of_outer(cls) | settings
-    return cls(env=world, model=policy, streams=streams, device=device, **sizes_of(num_tasks, episodes), **defaults)
+    return cls(
+        env=world, model=model or policy, streams=streams, device=device, **sizes_of(num_tasks, episodes), **defaults
+    )
 
 
 def of_outer(cls):
@@ -262,7 +273,7 @@ def test_settings_out_of_range_are_named(cls, settings, message):
 @pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
 def test_a_model_that_is_no_memoryless_policy_is_refused(cls):
     with pytest.raises(ValueError, match="model is a GRU; expected a policy without memory"):
-        cls(env=None, model=torch.nn.GRU(2, 3), streams=None, device=CPU, **sizes_of(), **INNER, **of_outer(cls))
+        make(cls, model=torch.nn.GRU(2, 3))
 
 
 def test_an_evaluation_goes_beyond_the_updates_trained_for():

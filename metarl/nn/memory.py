@@ -1,0 +1,126 @@
+"""External memory with least-recently-used access: what is written once can be read many steps later by its content.
+
+Source: Santoro et al. 2016 (Meta-learning with memory-augmented neural networks, ICML), section 3, on the reading by content
+of neural Turing machines (Graves et al. 2014, arXiv:1410.5401, section 3.3.1).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.struct import struct
+
+_EPSILON = 1e-8  # of norms: an empty slot has none
+
+
+@struct
+class ExternalState:
+    """B rows, R heads, S slots of D numbers, H units of the controller."""
+
+    hidden: Tensor  # [B, H] of the controller
+    cell: Tensor  # [B, H] of the controller
+    slots: Tensor  # [B, S, D] the memory
+    read_weights: Tensor  # [B, R, S] where each head read last
+    usage: Tensor  # [B, S] how much and how lately each slot was read or written
+    read: Tensor  # [B, R D] what was read last
+
+
+class ExternalMemory(nn.Module):
+    """An LSTM controller with R heads that write to and read from S slots, one step at a time, for B rows at once.
+
+        h, c   = LSTM([x, r], h, c)                                    r: what was read in the step before
+        kᵢ     = tanh(W h),  gᵢ = σ(w h),  βᵢ = 1 + softplus(v h)      key, write gate and key strength of head i
+        wᵢ     = gᵢ wʳᵢ + (1 − gᵢ) ℓᵢ                                  ℓᵢ: one-hot, the i-th least used slot
+        M      = M erased at every ℓᵢ, + Σᵢ wᵢ kᵢᵀ
+        wʳᵢ    = softmax(βᵢ cos(kᵢ, M)),  r = [wʳᵢ M]
+        u      = γ u + Σᵢ wʳᵢ + wᵢ
+
+    How we differ: the strength β is the neural Turing machine's; without it a softmax of cosines over 128 slots is nearly
+    flat. The usage u only ranks slots, so no gradient goes through it.
+
+    Args:
+      input_size, hidden_size: I and H; num_slots, slot_size, num_heads: S, D and R, R at most S.
+      usage_decay: γ in [0, 1].
+      generator: draws the weights, as torch.nn.Linear and LSTMCell do; torch's global one if None.
+    Raises: ValueError for a number out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_slots: int,
+        slot_size: int,
+        num_heads: int,
+        usage_decay: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_slots": num_slots, "slot_size": slot_size}
+        for name, size in {**sizes, "num_heads": num_heads}.items():
+            if size < 1:
+                raise ValueError(f"{name} {size}: expected 1 or more")
+        if num_heads > num_slots:
+            raise ValueError(
+                f"num_heads {num_heads}: expected at most num_slots, {num_slots}; each writes to its own slot"
+            )
+        if not 0 <= usage_decay <= 1:
+            raise ValueError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
+        self.hidden_size, self.num_slots, self.slot_size, self.num_heads = hidden_size, num_slots, slot_size, num_heads
+        self.usage_decay = usage_decay
+        self.output_size = hidden_size + num_heads * slot_size
+        self.controller = nn.LSTMCell(input_size + num_heads * slot_size, hidden_size)
+        self.heads = nn.Linear(hidden_size, num_heads * (slot_size + 2))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5, generator=generator)
+
+    def initial(self, batch_size: int) -> ExternalState:
+        """Empty slots, nothing read."""
+
+        def zeros(*shape: int) -> Tensor:
+            return self.heads.weight.new_zeros(batch_size, *shape)
+
+        return ExternalState(
+            hidden=zeros(self.hidden_size),
+            cell=zeros(self.hidden_size),
+            slots=zeros(self.num_slots, self.slot_size),
+            read_weights=zeros(self.num_heads, self.num_slots),
+            usage=zeros(self.num_slots),
+            read=zeros(self.num_heads * self.slot_size),
+        )
+
+    def forward(self, x: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
+        """x [B, I] -> output [B, H + R D], the controller's state beside what it read, and the state after the step."""
+        hidden, cell = self.controller(torch.cat([x, state.read], dim=-1), (state.hidden, state.cell))
+        key, gate, strength = (
+            self.heads(hidden).unflatten(-1, (self.num_heads, -1)).split([self.slot_size, 1, 1], dim=-1)
+        )
+        key, gate = key.tanh(), gate.sigmoid()
+        least_used = self._least_used(state.usage)
+        write_weights = gate * state.read_weights + (1 - gate) * least_used
+        kept = state.slots * (1 - least_used.sum(1))[..., None]
+        slots = kept + write_weights.mT @ key
+        cosine = _normalised(key) @ _normalised(slots).mT
+        read_weights = ((1 + functional.softplus(strength)) * cosine).softmax(-1)
+        read = (read_weights @ slots).flatten(1)
+        used = (read_weights + write_weights).sum(1).detach()
+        after = ExternalState(
+            hidden=hidden,
+            cell=cell,
+            slots=slots,
+            read_weights=read_weights,
+            usage=self.usage_decay * state.usage + used,
+            read=read,
+        )
+        return torch.cat([hidden, read], dim=-1), after
+
+    def _least_used(self, usage: Tensor) -> Tensor:
+        """usage [B, S] -> one-hot [B, R, S] of the R least used slots; of equal ones the first."""
+        chosen = usage.argsort(dim=-1, stable=True)[:, : self.num_heads]
+        return functional.one_hot(chosen, self.num_slots).to(usage.dtype)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    """x / ‖x‖ along the last dimension; the zero vector stays zero, with a finite gradient."""
+    return x * (x.square().sum(-1, keepdim=True) + _EPSILON).rsqrt()
