@@ -66,7 +66,9 @@ class MujocoEnv(Generic[Tasks]):
       frame_skip: physics steps in a control step.
       action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
         range. Published results differ in it (1 or 10), so it belongs to the variant.
-      actuate: control [W, A] after scaling and tasks -> the control that acts, where a task changes the actuators.
+      actuate: (control [W, A] after scaling, tasks, num_steps [W] taken before in the episode) -> the control that acts, where
+        a task changes the actuators.
+      place: (qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places, where a task moves any.
       set_physics: (sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task
         changes the physics.
       scripted: (sim, tasks) -> the action [W, A] of a controller that sees the task and the true state.
@@ -84,7 +86,8 @@ class MujocoEnv(Generic[Tasks]):
         control_range: Tensor,  # [A, 2]
         frame_skip: int,
         action_scale: float,
-        actuate: Callable[[Tensor, Tasks], Tensor] | None = None,
+        actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None,
+        place: Callable[[Tensor, Tasks], Tensor] | None = None,
         set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None,
         scripted: Callable[[Simulator, Tasks], Tensor] | None = None,
         known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None,
@@ -95,7 +98,7 @@ class MujocoEnv(Generic[Tasks]):
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
-        self._actuate, self._set_physics = actuate, set_physics
+        self._actuate, self._place, self._set_physics = actuate, place, set_physics
         self._scripted, self._known_returns = scripted, known_returns
         size = (len(control_range),)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
@@ -124,13 +127,16 @@ class MujocoEnv(Generic[Tasks]):
         # Row i of one draw is the same for any number of worlds and whichever of them reset.
         uniform = torch.rand(self.num_worlds, self.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         qpos, qvel = self.mdp.initial_state(uniform)
-        self.sim.reset(worlds, qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device))
+        qpos, qvel = qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device)
+        if self._place is not None:
+            qpos = self._place(qpos, self._episodes.tasks)
+        self.sim.reset(worlds, qpos, qvel)
         return self._observe().to(self.device)
 
     def step(self, action: Tensor) -> Step:
         control = (self._episodes.checked(action) / self._action_scale).clamp_(-1.0, 1.0).to(self.sim.ctrl.dtype)
         if self._actuate is not None:
-            control = self._actuate(control, self._episodes.tasks)
+            control = self._actuate(control, self._episodes.tasks, self._episodes.num_steps)
         before = self.mdp.measure(self.sim)
         torch.addcmul(self._control_middle, control, self._control_half, out=self.sim.ctrl)
         self.sim.step(self.frame_skip)

@@ -28,7 +28,8 @@ def environment(
     numbers: dict[str, Any],
     per_world: Sequence[str] = (),
     fields: Sequence[str] = (),
-    actuate: Callable[[Tensor, Any], Tensor] | None = None,
+    actuate: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
+    place: Callable[[Tensor, Any], Tensor] | None = None,
     set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
     scripted: Callable[[Simulator, Any], Tensor] | None = None,
     known_returns: Callable[[Any], dict[str, Tensor]] | None = None,
@@ -42,7 +43,7 @@ def environment(
       numbers: what else defines the problem, in JSON values: reward, start noise, ...
       per_world: the model fields that `set_physics` writes.
       fields: the derived data fields that `mdp` reads.
-      actuate, set_physics: what a task changes besides the reward, see `MujocoEnv`.
+      actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
       scripted, known_returns: what learners are compared with, see `MujocoEnv`.
     """
     sim = CpuSimulator(model, num_worlds, per_world=per_world, fields=fields, num_threads=num_threads)
@@ -70,6 +71,7 @@ def environment(
         frame_skip=frame_skip,
         action_scale=action_scale,
         actuate=actuate,
+        place=place,
         set_physics=set_physics,
         scripted=scripted,
         known_returns=known_returns,

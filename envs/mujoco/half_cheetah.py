@@ -20,7 +20,8 @@ Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with fr
 
     half_cheetah_vel:      r = −|v − g| − 0.05 ‖a‖²
     half_cheetah_dir:      r = d v − 0.05 ‖a‖²;     `_sparse`: r = −0.05 ‖a‖² where |x| < 5 m
-    half_cheetah_cripple:  r = v − 0.05 ‖a‖²,       a_j = 0 for the dead motor j, whatever the action
+    half_cheetah_cripple:  r = v − 0.05 ‖a‖²,       a_j = 0 for the dead motor j, whatever the action; it is dead from the start, or from
+                           control step fails_at_step of each episode, where that is set
 
 with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
 
@@ -48,8 +49,7 @@ Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheeta
 
 How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`; directions come in turn
 instead of by coin, so that each meta-batch has as many of both; the torso's origin is that at the end of the step, not one
-physics step before; `_cripple` has Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity)
-and the motor is dead for the whole episode.
+physics step before; `_cripple` has Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity).
 """
 
 from collections.abc import Callable
@@ -97,8 +97,11 @@ def forward_reward(x: Tensor, velocity: Tensor, tasks: DeadMotor) -> Tensor:
     return velocity
 
 
-def without_dead_motor(control: Tensor, tasks: DeadMotor) -> Tensor:
-    return control.scatter(1, tasks.joint[:, None], 0.0)
+def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, num_steps: Tensor) -> Tensor:
+    """control [W, 6], with 0 for the dead motor of those worlds that have taken `fails_at_step` steps or more."""
+    joint = tasks.joint[:, None]
+    still = control.gather(1, joint).masked_fill(num_steps[:, None] >= fails_at_step, 0.0)
+    return control.scatter(1, joint, still)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +213,21 @@ def _direction(name: str, num_worlds: int, *, horizon: int, action_scale: float,
     return _environment(name, num_worlds, directions(), horizon, action_scale, **machine)
 
 
-def _cripple(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:
-    return _environment(name, num_worlds, dead_motors(), horizon, action_scale, **machine)
+def _cripple(
+    name: str, num_worlds: int, *, horizon: int, action_scale: float, fails_at_step: int | None, **machine: Any
+) -> MujocoEnv[Any]:
+    _check_fails_at_step(fails_at_step, horizon)
+    tasks = dead_motors(fails_at_step)
+    return _environment(name, num_worlds, tasks, horizon, action_scale, fails_at_step=fails_at_step, **machine)
+
+
+def _check_fails_at_step(fails_at_step: int | None, horizon: int) -> None:
+    whole = isinstance(fails_at_step, int) and not isinstance(fails_at_step, bool)
+    if fails_at_step is not None and not (whole and 0 < fails_at_step < horizon):
+        raise ValueError(
+            f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., {horizon - 1} (horizon - 1), or None for a "
+            "motor that is dead from the start"
+        )
 
 
 # num_train_tasks None: training draws a new velocity each time.
@@ -230,10 +246,10 @@ half_cheetah_dir = partial(_direction, "half_cheetah_dir", horizon=200, action_s
 half_cheetah_dir_maml = partial(_direction, "half_cheetah_dir_maml", horizon=200, action_scale=1.0)
 half_cheetah_dir_promp = partial(_direction, "half_cheetah_dir_promp", horizon=100, action_scale=10.0)
 half_cheetah_dir_sparse = partial(_direction, "half_cheetah_dir_sparse", horizon=200, action_scale=1.0)
-half_cheetah_cripple = partial(_cripple, "half_cheetah_cripple", horizon=1000, action_scale=1.0)
+half_cheetah_cripple = partial(_cripple, "half_cheetah_cripple", horizon=1000, action_scale=1.0, fails_at_step=None)
 
 
-def dead_motors() -> ListedTasks[DeadMotor]:
+def dead_motors(fails_at_step: int | None) -> ListedTasks[DeadMotor]:
     """Training has motors 1–5 die, test motor 0, the back thigh."""
     return ListedTasks(
         train=DeadMotor(joint=torch.arange(1, 6)),
@@ -241,22 +257,30 @@ def dead_motors() -> ListedTasks[DeadMotor]:
         num_test=1,
         source="joints 1-5, joint 0",
         bounds={"joint": (0, 5)},
-        describe=_describe_motor,
+        describe=partial(_describe_motor, "" if fails_at_step is None else f" from step {fails_at_step}"),
     )
 
 
-def _describe_motor(tasks: DeadMotor) -> list[str]:
+def _describe_motor(when: str, tasks: DeadMotor) -> list[str]:
     names = ("back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot")
-    return [f"dead motor of the {names[joint]}" for joint in tasks.joint.tolist()]
+    return [f"dead motor of the {names[joint]}{when}" for joint in tasks.joint.tolist()]
 
 
 def _environment(
-    name: str, num_worlds: int, tasks: AnyTasks, horizon: int, action_scale: float, **machine: Any
+    name: str,
+    num_worlds: int,
+    tasks: AnyTasks,
+    horizon: int,
+    action_scale: float,
+    *,
+    fails_at_step: int | None = None,
+    **machine: Any,
 ) -> MujocoEnv[Any]:
     by_mass_centre = name.endswith("_maml")
     family = next(f for f in _REWARDS if name.startswith(f))
     task_reward, reward = _REWARDS["half_cheetah_dir_sparse" if name.endswith("_sparse") else family]
     frame_skip = 1 if by_mass_centre else 5
+    crippled = family == "half_cheetah_cripple"
     model = gymnasium_model("half_cheetah.xml")
     mdp: MDP[Any]
     if by_mass_centre:
@@ -282,8 +306,9 @@ def _environment(
             "reward": f"{reward} - {CONTROL_COST} |a|^2",
             "velocity": "centre of mass" if by_mass_centre else "root displacement",
             "start_noise": "0.01 N, 0.1 N" if by_mass_centre else "U(-0.1, 0.1), 0.1 N",
+            **({"fails_at_step": fails_at_step} if crippled else {}),
         },
-        actuate=without_dead_motor if family == "half_cheetah_cripple" else None,
+        actuate=partial(without_dead_motor, fails_at_step or 0) if crippled else None,
         **machine,
     )
 

@@ -57,7 +57,7 @@ SPEC_HASHES = {
     "half_cheetah_dir_maml": "c8e17b8227bd",
     "half_cheetah_dir_promp": "e5e73aa22465",
     "half_cheetah_dir_sparse": "8edc322cf732",
-    "half_cheetah_cripple": "e3e1b5bee2d2",
+    "half_cheetah_cripple": "2d3a18392800",
     "point_navigation_2d": "92fd1cc8ef33",
     "bandit": "7efe6f82448f",
 }

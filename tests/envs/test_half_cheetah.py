@@ -218,3 +218,33 @@ def test_dead_motors_of_training_and_test_differ() -> None:
     assert sorted(tasks.sample(10, torch.Generator()).joint.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert tasks.test_tasks(3).joint.tolist() == [0, 0, 0]
     assert tasks.describe(tasks.test_tasks()) == ["dead motor of the back thigh"]
+
+
+def test_motor_that_fails_on_the_way_works_until_then_in_each_episode() -> None:
+    env = envs.make("half_cheetah_cripple", NUM_WORLDS, fails_at_step=4)
+    env.set_tasks(DeadMotor(joint=torch.tensor([0, 3, 5])))
+    env.reset(torch.Generator().manual_seed(4))
+    actions = random_actions(8).clamp(-1, 1)
+    for action in actions[:2]:
+        env.step(action)
+    env.reset(torch.Generator().manual_seed(5), torch.tensor([False, True, False]))
+    for t, action in enumerate(actions[2:]):
+        control = action.clone()
+        if t >= 2:
+            control[0, 0] = control[2, 5] = 0.0
+        if t >= 4:
+            control[1, 3] = 0.0
+        # Both start anew from the present state, for Gymnasium's environment can't take over the solver's warm start.
+        cheetahs = gymnasium_cheetahs(env)
+        env.sim.reset(torch.ones(NUM_WORLDS, dtype=torch.bool), env.sim.qpos.clone(), env.sim.qvel.clone())
+        env.step(action)
+        for w, cheetah in enumerate(cheetahs):
+            cheetah.step(control[w].numpy())
+            assert np.array_equal(env.sim.qpos[w].numpy(), cheetah.unwrapped.data.qpos)
+    assert env.tasks.describe(env.tasks.test_tasks()) == ["dead motor of the back thigh from step 4"]
+
+
+@pytest.mark.parametrize("value", [0, 1000, -1, True])
+def test_motor_can_only_fail_within_the_episode(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"fails_at_step is {value}; expected a control step 1, ..., 999"):
+        envs.make("half_cheetah_cripple", 1, fails_at_step=value)
