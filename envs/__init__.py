@@ -19,7 +19,7 @@ from envs.gl import choose_gl_backend
 choose_gl_backend()  # before MuJoCo is imported
 
 from envs import bandit, gym, point  # noqa: E402
-from envs.mujoco import half_cheetah  # noqa: E402
+from envs.mujoco import ant, half_cheetah, humanoid, swimmer  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
     "half_cheetah_vel": half_cheetah.half_cheetah_vel,
@@ -34,6 +34,15 @@ ALL: dict[str, Callable[..., Any]] = {
     "half_cheetah_dir_promp": half_cheetah.half_cheetah_dir_promp,
     "half_cheetah_dir_sparse": half_cheetah.half_cheetah_dir_sparse,
     "half_cheetah_cripple": half_cheetah.half_cheetah_cripple,
+    "ant_vel": ant.ant_vel,
+    "ant_dir": ant.ant_dir,
+    "ant_dir_varibad": ant.ant_dir_varibad,
+    "ant_dir_2d": ant.ant_dir_2d,
+    "ant_goal": ant.ant_goal,
+    "ant_goal_maml": ant.ant_goal_maml,
+    "ant_goal_sparse": ant.ant_goal_sparse,
+    "humanoid_dir": humanoid.humanoid_dir,
+    "swimmer_vel": swimmer.swimmer_vel,
     "point_navigation_2d": point.PointNavigation,
     "bandit": bandit.Bandit,
 }

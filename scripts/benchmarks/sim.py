@@ -27,7 +27,12 @@ from envs.mdp import MujocoEnv
 Row = tuple[str, Callable[[], float]]
 
 RAW_LOOP, PHYSICS, ENV = "raw C loop", "CpuSimulator.step", "env.step"
-GYMNASIUM_IDS = {"half_cheetah": "HalfCheetah-v5"}  # by the start of our names
+GYMNASIUM_IDS = {  # by the start of our names
+    "half_cheetah": "HalfCheetah-v5",
+    "ant": "Ant-v5",
+    "humanoid": "Humanoid-v5",
+    "swimmer": "Swimmer-v5",
+}
 ASYNC_SIZES = (2, 8, 16)
 _STEPS_A_MEASUREMENT = 20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
 _ROOT = Path(__file__).parents[2]

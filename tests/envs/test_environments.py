@@ -30,6 +30,7 @@ CONSTANT = {  # y of a planar robot, kept as published
 # Where reward is paid only in some places: puts all worlds there.
 PAID: dict[str, Callable[[Any], object]] = {
     "half_cheetah_dir_sparse": lambda env: env.sim.qpos[:, 0].fill_(6.0),
+    "ant_goal_sparse": lambda env: env.sim.qpos[:, :2].copy_(env.tasks.test_tasks(1).place),
 }
 
 OUT_OF_RANGE = [
@@ -58,6 +59,15 @@ SPEC_HASHES = {
     "half_cheetah_dir_promp": "e5e73aa22465",
     "half_cheetah_dir_sparse": "8edc322cf732",
     "half_cheetah_cripple": "2d3a18392800",
+    "ant_vel": "a8006ce927b6",
+    "ant_dir": "8d2892267e71",
+    "ant_dir_varibad": "715d5420505b",
+    "ant_dir_2d": "1116969268b1",
+    "ant_goal": "28e17c3aa620",
+    "ant_goal_maml": "6f545beecb75",
+    "ant_goal_sparse": "ca7000ffdd2e",
+    "humanoid_dir": "f848551ace74",
+    "swimmer_vel": "b59896b4829f",
     "point_navigation_2d": "92fd1cc8ef33",
     "bandit": "7efe6f82448f",
 }

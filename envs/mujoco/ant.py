@@ -1,0 +1,251 @@
+"""Ant whose task is a forward velocity (ant_vel), a heading to run in (ant_dir, ant_dir_2d) or a place to go to (ant_goal).
+
+Physics is Gymnasium's ant.xml, bit-identical to Ant-v5 with frame_skip 5: a control step is 5 · .01 s.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0–1 | ant_goal only: x, y of the torso | m |
+| 0 (2) | height of the torso | m |
+| 1–4 (3–6) | orientation of the torso, a quaternion w, x, y, z | 1 |
+| 5–12 (7–14) | angles of hip and ankle of the front left, front right, back left, back right leg | rad |
+| 13–15 (15–17) | velocity of the torso along x, y, z | m/s |
+| 16–18 (18–20) | angular velocity of the torso about its own x, y, z | rad/s |
+| 19–26 (21–28) | rates of the eight joints | rad/s |
+
+The numbers in brackets are ant_goal's.
+
+| action | meaning | unit |
+|---|---|---|
+| 0–7 | torque at hip and ankle of the back right, front left, front right, back left leg, as a fraction of 150 N m times action_scale | 1 |
+
+    r = task reward + alive bonus [robot is healthy] − c ‖a‖²
+
+with a the action after scaling and clipping to [−1, 1], v the displacement of the torso by the control step and p its place.
+The robot is healthy while its torso's height is within [0.2, 1] m; else the episode terminates, except in ant_goal.
+
+| environment | task reward | alive bonus | c | task prior | T | training tasks |
+|---|---|---|---|---|---|---|
+| ant_vel | 1 − abs(vˣ − g) | .05 | .005 | g ~ U[0, 3] m/s | 200 | 100, test 30 |
+| ant_dir | v · (cos g, sin g) | 1 | .5 | g ∈ {0, π} | 200 | the two |
+| ant_dir_varibad | v · (cos g, sin g) | 1 | .5 | g ∈ {−1, 1} rad | 200 | the two |
+| ant_dir_2d | v · (cos g, sin g) | 1 | .5 | g ~ U[0, 2π) | 200 | 100, test 30 |
+| ant_goal | −‖p − g‖₁ | 0 | .1 | g uniform on the disc of 3 m | 200 | 150, test 30 |
+| ant_goal_maml | 4 − ‖p − g‖₁, terminates | .05 | .005 | g ~ U[−3, 3]² m | 200 | ∞, test 40 |
+| ant_goal_sparse | 1 − ‖p − g‖₂ within .75 m of g, else −.75 | 0 | .01 | g uniform on the disc of 3 m | 200 | ∞, test 40 |
+
+Sources: Finn et al. 2017 (cbfinn/maml_rl, ant_env_rand.py, ant_env_rand_goal.py) for ant_vel and ant_goal_maml; Rothfuss et al.
+2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py) for ant_dir_2d; Rakelly et al. 2019 (katerakelly/oyster, ant_dir.py, ant_goal.py)
+for ant_dir and ant_goal; Zintgraf et al. 2020 (lmzintgraf/varibad, ant_dir.py) for `_varibad`, whose ±1 are used as radians there,
+so that the headings are ±57° and not forward and backward; Zintgraf et al. 2021 (lmzintgraf/hyperx, ant_goal.py) for `_sparse`.
+
+How we differ: contact forces are neither observed nor paid for, because MuJoCo's batches don't compute them (the cost of 0.0005
+‖clip(force, ±1)‖² is at most 0.039 a step, and under random actions 0.001). So there is no ProMP variant of ant_dir, which is
+defined by observing them. Velocity is the displacement of qpos; Ant-v5's x_velocity takes the torso's xpos, which is not yet
+that of the end of the step (up to 0.06 m/s apart). The bonus is paid as in Ant-v5; published are 1 and .05 also in the step in
+which the robot falls. Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no second
+copy of the torso's place in the observation. Directions come in turn instead of by coin.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from envs.mdp import MujocoEnv, normal_from_uniform, split_name
+from envs.mujoco.build import environment
+from envs.mujoco.models import gymnasium_model
+from envs.mujoco.targets import (
+    Heading,
+    Place,
+    TargetVelocity,
+    along,
+    few_headings,
+    headings,
+    places_in_square,
+    places_on_disc,
+    velocities,
+)
+from envs.sim.types import Simulator
+from envs.tasks import FewTasks, TaskPrior
+
+FRAME_SKIP = 5
+HEALTHY_HEIGHT = (0.2, 1.0)  # m
+PLACE_RANGE = 3.0  # m, of the places to go to
+GOAL_RADIUS = 0.75  # m, `_sparse`
+Tasks = TypeVar("Tasks")
+Outcome = tuple[Tensor, dict[str, Tensor]]
+
+
+def velocity_reward(place: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Outcome:
+    forward = velocity[:, 0]
+    return 1.0 - (forward - tasks.target_velocity).abs(), {"velocity": forward}
+
+
+def heading_reward(place: Tensor, velocity: Tensor, tasks: Heading) -> Outcome:
+    forward = along(tasks.heading, velocity)
+    return forward, {"velocity": forward}
+
+
+def near_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
+    away = place - tasks.place
+    return -away.abs().sum(-1), {"distance": torch.linalg.vector_norm(away, dim=-1)}
+
+
+def near_reward_plus_4(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
+    reward, terms = near_reward(place, velocity, tasks)
+    return 4.0 + reward, terms
+
+
+def inside_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
+    distance = torch.linalg.vector_norm(place - tasks.place, dim=-1)
+    inside = distance <= GOAL_RADIUS
+    return torch.where(inside, 1.0 - distance, -GOAL_RADIUS), {"distance": distance, "success": inside}
+
+
+@dataclass(frozen=True)
+class Rules(Generic[Tasks]):
+    """What a variant pays for, and when it ends."""
+
+    reward: Callable[[Tensor, Tensor, Tasks], Outcome]  # place [W, 2], velocity [W, 2], tasks -> [W] and terms [W]
+    formula: str  # of `reward`
+    alive_bonus: float
+    control_cost: float
+    terminates: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ant(Generic[Tasks]):
+    """As in Ant-v5 without contact forces: starts U(±0.1) about rest and 0.1 N(0, 1)."""
+
+    rules: Rules[Tasks]
+    shows_place: bool
+    rest: Tensor  # [15] qpos
+    control_step: float  # s
+    num_uniforms = 29
+    camera = "track"
+
+    @property
+    def obs_size(self) -> int:
+        return 29 if self.shows_place else 27
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        return self.rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
+
+    def observe(self, sim: Simulator) -> Tensor:
+        # Without x and y, where they don't matter, so that the policy can't tell where it is.
+        return torch.cat([sim.qpos if self.shows_place else sim.qpos[:, 2:], sim.qvel], dim=1)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return sim.qpos[:, :2].clone()
+
+    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> Outcome:
+        place = sim.qpos[:, :2]
+        reward, terms = self.rules.reward(place, (place - before) / self.control_step, tasks)
+        control_cost = self.rules.control_cost * control.square().sum(-1)
+        bonus = self.rules.alive_bonus * healthy(sim)
+        return reward + bonus - control_cost, {**terms, "control_cost": control_cost}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return ~healthy(sim) if self.rules.terminates else torch.zeros_like(sim.diverged)
+
+
+def healthy(sim: Simulator) -> Tensor:
+    """[W] bool."""
+    height = sim.qpos[:, 2]
+    return (height >= HEALTHY_HEIGHT[0]) & (height <= HEALTHY_HEIGHT[1])
+
+
+_RUN = Rules(heading_reward, "v . (cos g, sin g)", alive_bonus=1.0, control_cost=0.5, terminates=True)
+RULES: dict[str, Rules[Any]] = {
+    "ant_vel": Rules(velocity_reward, "1 - |v_x - g|", alive_bonus=0.05, control_cost=0.005, terminates=True),
+    "ant_dir": _RUN,
+    "ant_dir_varibad": _RUN,
+    "ant_dir_2d": _RUN,
+    "ant_goal": Rules(near_reward, "-|p - g|_1", alive_bonus=0.0, control_cost=0.1, terminates=False),
+    "ant_goal_maml": Rules(near_reward_plus_4, "4 - |p - g|_1", alive_bonus=0.05, control_cost=0.005, terminates=True),
+    "ant_goal_sparse": Rules(
+        inside_reward,
+        f"(1 - |p - g|_2 within {GOAL_RADIUS} m, else -{GOAL_RADIUS})",
+        alive_bonus=0.0,
+        control_cost=0.01,
+        terminates=False,
+    ),
+}
+
+
+def _prior(
+    name: str,
+    prior: Callable[[int | None, int], TaskPrior[Any]],
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    return _environment(name, num_worlds, prior(num_train_tasks, num_test_tasks), horizon, action_scale, **machine)
+
+
+def _few(
+    name: str, angles: tuple[float, ...], num_worlds: int, *, horizon: int, action_scale: float, **machine: Any
+) -> MujocoEnv[Any]:
+    return _environment(name, num_worlds, few_headings(*angles), horizon, action_scale, **machine)
+
+
+def _environment(
+    name: str,
+    num_worlds: int,
+    tasks: TaskPrior[Any] | FewTasks[Any],
+    horizon: int,
+    action_scale: float,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    rules = RULES[name]
+    model = gymnasium_model("ant.xml")
+    family, _ = split_name(name, _FAMILIES)
+    mdp = Ant(
+        rules=rules,
+        shows_place=family == "ant_goal",
+        rest=torch.tensor(model.qpos0),
+        control_step=model.opt.timestep * FRAME_SKIP,
+    )
+    return environment(
+        num_worlds,
+        name=name,
+        family=family,
+        model=model,
+        model_name="gymnasium/ant.xml",
+        mdp=mdp,
+        tasks=tasks,
+        horizon=horizon,
+        action_scale=action_scale,
+        frame_skip=FRAME_SKIP,
+        numbers={
+            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2",
+            "velocity": "root displacement",
+            "contact_forces": "neither observed nor paid for",
+            "terminates": f"height outside {list(HEALTHY_HEIGHT)} m" if rules.terminates else "never",
+            "start_noise": "U(-0.1, 0.1), 0.1 N",
+        },
+        **machine,
+    )
+
+
+_FAMILIES = ("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal")
+_USUAL: dict[str, Any] = {"horizon": 200, "action_scale": 1.0}
+_disc, _square = partial(places_on_disc, PLACE_RANGE), partial(places_in_square, PLACE_RANGE)
+_ANY: dict[str, Any] = {**_USUAL, "num_train_tasks": None, "num_test_tasks": 40}  # a new task each time
+_100: dict[str, Any] = {**_USUAL, "num_train_tasks": 100, "num_test_tasks": 30}
+_150: dict[str, Any] = {**_USUAL, "num_train_tasks": 150, "num_test_tasks": 30}
+ant_vel = partial(_prior, "ant_vel", partial(velocities, 3.0), **_100)
+ant_dir = partial(_few, "ant_dir", (0.0, math.pi), **_USUAL)
+ant_dir_varibad = partial(_few, "ant_dir_varibad", (-1.0, 1.0), **_USUAL)
+ant_dir_2d = partial(_prior, "ant_dir_2d", headings, **_100)
+ant_goal = partial(_prior, "ant_goal", _disc, **_150)
+ant_goal_maml = partial(_prior, "ant_goal_maml", _square, **_ANY)
+ant_goal_sparse = partial(_prior, "ant_goal_sparse", _disc, **_ANY)

@@ -1,0 +1,144 @@
+"""Humanoid whose task is a heading to run in (humanoid_dir).
+
+Physics is Gymnasium's humanoid.xml, bit-identical to Humanoid-v5 with frame_skip 5: a control step is 5 · .003 s.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0 | height of the torso | m |
+| 1–4 | orientation of the torso, a quaternion w, x, y, z | 1 |
+| 5–7 | angles of the abdomen about z, y, x | rad |
+| 8–11, 12–15 | angles of the right, left hip about x, z, y and of the knee | rad |
+| 16–18, 19–21 | angles of the right, left shoulder (two) and elbow | rad |
+| 22–24 | velocity of the torso along x, y, z | m/s |
+| 25–27 | angular velocity of the torso about its own x, y, z | rad/s |
+| 28–44 | rates of the 17 joints in the order above | rad/s |
+| 45–161 | of each of 13 bodies: its inertia about the whole robot's centre of mass (xx, yy, zz, xy, xz, yz), and its mass times its distance from there along x, y, z | kg m², kg m |
+| 162–239 | of each of 13 bodies: angular and linear velocity of the body's frame at the whole robot's centre of mass | rad/s, m/s |
+| 240–256 | torques of the motors at the 17 joints | N m |
+
+| action | meaning | unit |
+|---|---|---|
+| 0–2 | torque at the abdomen about y, z, x, as a fraction of 40 N m times action_scale | 1 |
+| 3–6, 7–10 | the same at the right, left hip about x, z, y and the knee, of 40, 40, 120, 80 N m | 1 |
+| 11–13, 14–16 | the same at the right, left shoulder (two) and elbow, of 10 N m | 1 |
+
+    r = 1.25 v · (cos g, sin g) + 5 [robot is healthy] − 0.1 ‖u‖²
+
+with v the displacement of the whole robot's centre of mass by the control step and u = 0.4 a, a the action after scaling and
+clipping to [−1, 1]. The robot is healthy while its torso's height is between 1 and 2 m; else the episode terminates.
+
+| environment | task prior | T | action_scale | training tasks |
+|---|---|---|---|---|
+| humanoid_dir | g ~ U[0, 2π) | 200 | 1 | 100, test 30 |
+
+Source: Rakelly et al. 2019 (katerakelly/oyster, humanoid_dir.py).
+
+How we differ: contact forces are neither observed nor paid for, because MuJoCo's batches don't compute them (the cost of 5e-7
+‖force‖², at most 10, is zero in most steps, but 0.15 on average and up to 5 under random actions). The observation is Humanoid-v5's
+without them and without the bodies' masses, which never change. Centre of mass, inertias and velocities are those of MuJoCo's
+last evaluation of the dynamics, which is not quite the end of the step (1e-5 m apart), as in Humanoid-v5. The bonus is paid as
+in Humanoid-v5; published is 5 also in the step in which the robot falls.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from envs.mdp import MujocoEnv
+from envs.mujoco.build import environment
+from envs.mujoco.models import gymnasium_model
+from envs.mujoco.targets import Heading, along, headings
+from envs.sim.types import Simulator
+
+FRAME_SKIP = 5
+SPEED_REWARD = 1.25
+ALIVE_BONUS = 5.0
+CONTROL_COST = 0.1
+HEALTHY_HEIGHT = (1.0, 2.0)  # m
+START_NOISE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Humanoid:
+    """As in Humanoid-v5 without contact forces: starts U(±0.01) about rest, positions and velocities."""
+
+    rest: Tensor  # [24] qpos
+    control_step: float  # s
+    obs_size = 257
+    num_uniforms = 47
+    camera = "track"
+    fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator")
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        noise = START_NOISE * (2 * uniform - 1)
+        return self.rest + noise[:, :24], noise[:, 24:]
+
+    def observe(self, sim: Simulator) -> Tensor:
+        # Without x and y, so that the policy can't tell where it is; body 0 is the world, the last of ten inertias the mass.
+        inertia, velocity = sim.field("cinert")[:, 1:, :9], sim.field("cvel")[:, 1:]
+        torque = sim.field("qfrc_actuator")[:, 6:]
+        return torch.cat([sim.qpos[:, 2:], sim.qvel, inertia.flatten(1), velocity.flatten(1), torque], dim=1)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return _mass_centre(sim).clone()
+
+    def reward(
+        self, before: Tensor, sim: Simulator, control: Tensor, tasks: Heading
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        velocity = along(tasks.heading, (_mass_centre(sim) - before) / self.control_step)
+        control_cost = CONTROL_COST * sim.ctrl.square().sum(-1)
+        reward = SPEED_REWARD * velocity + ALIVE_BONUS * healthy(sim) - control_cost
+        return reward, {"velocity": velocity, "control_cost": control_cost}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return ~healthy(sim)
+
+
+def _mass_centre(sim: Simulator) -> Tensor:
+    """[W, 2] x, y of the whole robot's centre of mass."""
+    return sim.field("subtree_com")[:, 1, :2]
+
+
+def healthy(sim: Simulator) -> Tensor:
+    """[W] bool."""
+    height = sim.qpos[:, 2]
+    return (height > HEALTHY_HEIGHT[0]) & (height < HEALTHY_HEIGHT[1])
+
+
+def _humanoid_dir(
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    model = gymnasium_model("humanoid.xml")
+    return environment(
+        num_worlds,
+        name="humanoid_dir",
+        family="humanoid_dir",
+        model=model,
+        model_name="gymnasium/humanoid.xml",
+        mdp=Humanoid(rest=torch.tensor(model.qpos0), control_step=model.opt.timestep * FRAME_SKIP),
+        tasks=headings(num_train_tasks, num_test_tasks),
+        horizon=horizon,
+        action_scale=action_scale,
+        frame_skip=FRAME_SKIP,
+        numbers={
+            "reward": f"{SPEED_REWARD} v . (cos g, sin g) + {ALIVE_BONUS} [healthy] - {CONTROL_COST} |u|^2",
+            "velocity": "displacement of the centre of mass",
+            "contact_forces": "neither observed nor paid for",
+            "terminates": f"height outside {HEALTHY_HEIGHT} m",
+            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
+        },
+        fields=Humanoid.fields,
+        **machine,
+    )
+
+
+humanoid_dir = partial(_humanoid_dir, horizon=200, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)

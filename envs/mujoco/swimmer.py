@@ -1,0 +1,110 @@
+"""Swimmer whose task is a forward velocity to hold (swimmer_vel).
+
+Physics is Gymnasium's swimmer.xml, bit-identical to Swimmer-v5 with frame_skip 4: a control step is 4 · .01 s. Never terminates.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0 | heading of the front link | rad |
+| 1–2 | angles of the front and back joint | rad |
+| 3–4 | velocity of the front link's root along x, y | m/s |
+| 5 | turning rate of the front link | rad/s |
+| 6–7 | rates of the front and back joint | rad/s |
+
+| action | meaning | unit |
+|---|---|---|
+| 0–1 | torque at the front and back joint, as a fraction of 150 N m times action_scale | 1 |
+
+    r = −|v − g| − 0.0001 ‖a‖²
+
+with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
+
+| environment | task prior | T | action_scale | training tasks |
+|---|---|---|---|---|
+| swimmer_vel | g ~ U[.1, .2] m/s | 200 | 1 | 100, test 30 |
+
+Source: Rothfuss et al. 2019 (jonasrothfuss/ProMP, swimmer_rand_vel.py).
+
+How we differ: the published reward is +|v − g|, which pays for missing the velocity; a fixed set of training velocities.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from envs.mdp import MujocoEnv
+from envs.mujoco.build import environment
+from envs.mujoco.models import gymnasium_model
+from envs.mujoco.targets import TargetVelocity, velocities
+from envs.sim.types import Simulator
+
+FRAME_SKIP = 4
+CONTROL_COST = 1e-4
+START_NOISE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swimmer:
+    """As in Swimmer-v5: starts U(±0.1) about rest, positions and velocities."""
+
+    control_step: float  # s
+    obs_size = 8
+    num_uniforms = 10
+    camera = "track"
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        noise = START_NOISE * (2 * uniform - 1)
+        return noise[:, :5], noise[:, 5:]
+
+    def observe(self, sim: Simulator) -> Tensor:
+        # Without x and y, so that the policy can't tell where it is.
+        return torch.cat([sim.qpos[:, 2:], sim.qvel], dim=1)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return sim.qpos[:, 0].clone()
+
+    def reward(
+        self, before: Tensor, sim: Simulator, control: Tensor, tasks: TargetVelocity
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        velocity = (sim.qpos[:, 0] - before) / self.control_step
+        control_cost = CONTROL_COST * control.square().sum(-1)
+        reward = -(velocity - tasks.target_velocity).abs() - control_cost
+        return reward, {"velocity": velocity, "control_cost": control_cost}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return torch.zeros_like(sim.diverged)
+
+
+def _swimmer_vel(
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    model = gymnasium_model("swimmer.xml")
+    return environment(
+        num_worlds,
+        name="swimmer_vel",
+        family="swimmer_vel",
+        model=model,
+        model_name="gymnasium/swimmer.xml",
+        mdp=Swimmer(control_step=model.opt.timestep * FRAME_SKIP),
+        tasks=velocities(0.2, num_train_tasks, num_test_tasks, lowest=0.1),
+        horizon=horizon,
+        action_scale=action_scale,
+        frame_skip=FRAME_SKIP,
+        numbers={
+            "reward": f"-|v - g| - {CONTROL_COST} |a|^2",
+            "velocity": "root displacement",
+            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
+        },
+        **machine,
+    )
+
+
+swimmer_vel = partial(_swimmer_vel, horizon=200, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)

@@ -1,0 +1,82 @@
+"""Gymnasium's own environment, stepped world by world from given states: what ours are held to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from torch import Tensor
+
+import envs
+
+
+@dataclass(frozen=True)
+class Recording:
+    """T steps of W worlds of a Gymnasium environment; arrays are [T, W, ...], `info` by name."""
+
+    start: np.ndarray  # [W, nq] qpos
+    control: np.ndarray
+    qpos: np.ndarray
+    qvel: np.ndarray
+    obs: np.ndarray
+    info: dict[str, np.ndarray]
+
+
+def record(gymnasium_id: str, name: str, *, num_worlds: int, num_steps: int, **options: Any) -> Recording:
+    """Random controls, a third of them at the limits, from the starts of our environment `name` after `reset` with seed 4."""
+    env = envs.make(name, num_worlds, action_scale=1.0)
+    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    env.reset(torch.Generator().manual_seed(4))
+    start, start_velocity = env.sim.qpos.numpy().copy(), env.sim.qvel.numpy().copy()
+    shape = (num_steps, num_worlds, *env.action_space.shape)
+    control = torch.randn(shape, generator=torch.Generator().manual_seed(3)).clamp(-1, 1).numpy()
+    theirs = gymnasium.make(gymnasium_id, max_episode_steps=num_steps + 1, **options)
+    highest = theirs.unwrapped.model.actuator_ctrlrange[:, 1]  # the action space has it rounded to float32
+    worlds = []
+    for world in range(num_worlds):
+        theirs.reset(seed=0)
+        model, data = theirs.unwrapped.model, theirs.unwrapped.data
+        mujoco.mj_resetData(model, data)
+        theirs.unwrapped.set_state(start[world], start_velocity[world])
+        steps = []
+        for action in control[:, world]:
+            obs, _, _, _, info = theirs.step(action * highest)
+            steps.append({**info, "obs": obs, "qpos": data.qpos.copy(), "qvel": data.qvel.copy()})
+        worlds.append({key: np.stack([step[key] for step in steps]) for key in steps[0]})
+    info = {key: np.stack([world[key] for world in worlds], axis=1) for key in worlds[0]}
+    return Recording(start, control, *(info.pop(key) for key in ("qpos", "qvel", "obs")), info)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What our environment made of the recording's controls; arrays are [T, W, ...]."""
+
+    qpos: np.ndarray
+    qvel: np.ndarray
+    obs: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    terms: dict[str, np.ndarray]
+
+
+def replay(name: str, recording: Recording, tasks: Any = None) -> Replay:
+    """Our environment `name` from the same starts, stepped on past the ends of its episodes; the first test tasks by default."""
+    num_worlds = recording.start.shape[0]
+    env = envs.make(name, num_worlds)
+    env.set_tasks(env.tasks.test_tasks(num_worlds) if tasks is None else tasks)
+    env.reset(torch.Generator().manual_seed(4))
+    assert np.array_equal(env.sim.qpos.numpy(), recording.start)
+    steps = []
+    for control in recording.control:
+        step = env.step(torch.from_numpy(control) * float(env.action_space.high[0]))
+        kept = {"qpos": env.sim.qpos.clone(), "qvel": env.sim.qvel.clone(), "obs": step.next_obs}
+        steps.append({**kept, "reward": step.reward, "terminated": step.terminated, **step.terms})
+    terms = {key: _stacked([step[key] for step in steps]) for key in steps[0]}
+    kept = [terms.pop(key) for key in ("qpos", "qvel", "obs", "reward", "terminated")]
+    return Replay(*kept, terms)
+
+
+def _stacked(values: list[Tensor]) -> np.ndarray:
+    return torch.stack(values).numpy()
