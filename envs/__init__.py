@@ -18,7 +18,7 @@ from envs.gl import choose_gl_backend
 
 choose_gl_backend()  # before MuJoCo is imported
 
-from envs import bandit, gym, point  # noqa: E402
+from envs import bandit, gym, point_navigation, point_sparse  # noqa: E402
 from envs.mujoco import ant, half_cheetah, humanoid, swimmer  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
@@ -43,7 +43,11 @@ ALL: dict[str, Callable[..., Any]] = {
     "ant_goal_sparse": ant.ant_goal_sparse,
     "humanoid_dir": humanoid.humanoid_dir,
     "swimmer_vel": swimmer.swimmer_vel,
-    "point_navigation_2d": point.PointNavigation,
+    "point_navigation_2d": point_navigation.point_navigation_2d,
+    "point_navigation_2d_raw": point_navigation.point_navigation_2d_raw,
+    "point_navigation_2d_corner": point_navigation.point_navigation_2d_corner,
+    "point_navigation_2d_sparse": point_sparse.point_navigation_2d_sparse,
+    "point_navigation_2d_sparse_pearl": point_sparse.point_navigation_2d_sparse_pearl,
     "bandit": bandit.Bandit,
 }
 gym.register(ALL)

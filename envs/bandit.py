@@ -104,7 +104,7 @@ class Bandit:
         """`oracle`: the best arm at every pull, in expectation."""
         return {"oracle": self.spec.horizon * tasks.probability.amax(-1)}
 
-    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:

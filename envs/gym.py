@@ -247,7 +247,7 @@ class _Worlds:
                 continue
             of_task, of_start = (torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2))
             given = self._given[world]
-            self._present[world] = self._draw(of_task) if given is None else given
+            self._present[world] = self.env.tasks.sample(1, of_task) if given is None else given
             starts.append(of_start)
         self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
         return reset_from_streams(self.env, starts, first=first).cpu().numpy()
@@ -267,14 +267,6 @@ class _Worlds:
         """What `reset` tells of a world: its task."""
         task = task_dicts(self._present[world])[0]
         return {"task": {name: np.array(value) if isinstance(value, list) else value for name, value in task.items()}}
-
-    def _draw(self, generator: torch.Generator) -> Any:
-        tasks = self.env.tasks
-        if tasks.split != "none":
-            return tasks.sample(1, generator)
-        # `sample` gives few tasks in turn, so that one alone would always be the first.
-        row = torch.randint(tasks.num_test, (1,), generator=generator)
-        return pytree.tree_map(lambda leaf: leaf[row], tasks.test_tasks())
 
     def _checked(self, task: Task) -> Any:
         """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing, unknown or out of range."""

@@ -163,7 +163,7 @@ class MujocoEnv(Generic[Tasks]):
     def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
         return {} if self._known_returns is None else self._known_returns(tasks)
 
-    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:

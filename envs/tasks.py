@@ -1,6 +1,8 @@
 """Task distributions: a prior over tasks and its split into training and held-out tasks."""
 
+import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Generic, Literal, TypeVar
 
@@ -49,6 +51,7 @@ class TaskPrior(Generic[Tasks]):
         self.num_test = num_test
         self.seed = seed
         self._draw, self._num_uniforms, self.bounds, self._describe = draw, num_uniforms, dict(bounds), describe
+        self._example = self.test_tasks(1)
         self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
@@ -76,7 +79,7 @@ class TaskPrior(Generic[Tasks]):
 
     def check(self, tasks: Tasks, num: int) -> None:
         """Raises ValueError unless these are `num` tasks of this family within the prior's range."""
-        check_tasks(tasks, num, type(self.test_tasks(1)), self.bounds)
+        check_tasks(tasks, num, self._example, self.bounds)
 
     def split_definition(self) -> dict[str, object]:
         """JSON values that fix which tasks are for training and which for test."""
@@ -138,7 +141,7 @@ class ListedTasks(Generic[Tasks]):
         return self._describe(tasks)
 
     def check(self, tasks: Tasks, num: int) -> None:
-        check_tasks(tasks, num, type(self._train), self.bounds)
+        check_tasks(tasks, num, self._train, self.bounds)
 
     def split_definition(self) -> dict[str, object]:
         return {"kind": "listed", "num_train": self.num_train, "num_test": self.num_test, "source": self._source}
@@ -156,8 +159,11 @@ class FewTasks(Generic[Tasks]):
         self.num_train = self.num_test
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
-        """In turn, not at random: every meta-batch is balanced. The generator is not used."""
-        return self.test_tasks(num)
+        """In turn, so that every meta-batch is balanced; what doesn't make a whole round is drawn, without repetition."""
+        whole = num - num % self.num_test
+        drawn = torch.randperm(self.num_test, generator=generator)[: num - whole] if whole < num else torch.arange(0)
+        order = torch.cat([torch.arange(whole) % self.num_test, drawn])
+        return map_tensors(lambda leaf: leaf[order], self._all)
 
     def train_tasks(self) -> Tasks | None:
         return self._all
@@ -173,23 +179,37 @@ class FewTasks(Generic[Tasks]):
         return self._describe(tasks)
 
     def check(self, tasks: Tasks, num: int) -> None:
-        check_tasks(tasks, num, type(self._all), self.bounds)
+        check_tasks(tasks, num, self._all, self.bounds)
+        other = (~_contained(tasks, self._all)).nonzero().flatten()
+        if len(other):
+            (name, leaf), *_ = _leaves(map_tensors(lambda leaf: leaf[other[:1].to(leaf.device)], tasks)).items()
+            known = ", ".join(str(value) for value in _leaves(self._all)[name].tolist())
+            raise ValueError(f"{name} is {leaf[0].tolist()}; expected one of {known}")
 
     def split_definition(self) -> dict[str, object]:
         return {"kind": self.split, "num_train": self.num_train, "num_test": self.num_test}
 
 
-def check_tasks(tasks: object, num: int, kind: type, bounds: Mapping[str, tuple[float, float]]) -> None:
-    """Raises ValueError unless `tasks` is a `kind` with leaves [num, ...] within `bounds`."""
-    if type(tasks) is not kind:
-        raise ValueError(f"tasks are {type(tasks).__name__}; this environment has {kind.__name__}")
-    for name, (low, high) in bounds.items():
-        value = getattr(tasks, name)
+def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raises ValueError unless `tasks` is a struct like `example` with leaves [num, ...] within `bounds`."""
+    if type(tasks) is not type(example):
+        raise ValueError(f"tasks are {type(tasks).__name__}; this environment has {type(example).__name__}")
+    like = _leaves(example)
+    for name, value in _leaves(tasks).items():
         if value.shape[:1] != (num,):
             raise ValueError(f"{name} has shape {tuple(value.shape)}; expected one task for each of {num} worlds")
+        if value.shape[1:] != like[name].shape[1:] or value.dtype != like[name].dtype:
+            expected = f"{like[name].dtype} {(num, *like[name].shape[1:])}"
+            raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}; expected {expected}")
+        low, high = bounds.get(name, (-math.inf, math.inf))
         bad = ~((value >= low) & (value <= high))
         if bool(bad.any()):
             raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{low:g}, {high:g}]")
+
+
+def _leaves(tasks: object) -> dict[str, Tensor]:
+    """The fields of a struct of tasks by name."""
+    return {field.name: getattr(tasks, field.name) for field in dataclasses.fields(tasks)}  # type: ignore[arg-type]
 
 
 def _rounds(num: int, num_tasks: int, generator: torch.Generator) -> Tensor:
@@ -204,13 +224,14 @@ def _length(tasks: object) -> int:
 
 def _contained(tasks: object, among: object) -> Tensor:
     """[N] bool: which of N tasks are equal to one of `among`."""
-    rows, others = (
-        torch.cat(
-            [leaf.flatten(1) if leaf.ndim > 1 else leaf[:, None] for leaf in pytree.tree_leaves(value)], dim=1
-        ).cpu()
-        for value in (tasks, among)
-    )
-    return (rows[:, None] == others[None]).all(-1).any(1)
+    known = set(_rows(among))
+    return torch.tensor([row in known for row in _rows(tasks)], dtype=torch.bool)
+
+
+def _rows(tasks: object) -> list[bytes]:
+    """For each task its numbers; equal tasks have equal bytes, for adding 0 makes 0 of -0."""
+    leaves = [leaf.cpu().double().reshape(len(leaf), -1) for leaf in pytree.tree_leaves(tasks)]
+    return [row.tobytes() for row in (torch.cat(leaves, dim=1) + 0.0).numpy()]
 
 
 def _stream(seed: int, name: str) -> torch.Generator:

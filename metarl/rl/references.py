@@ -47,7 +47,7 @@ def reference_returns(
     # On the CPU, wherever the learner is: what they calculate is small.
     seed = int(torch.randint(2**62, (1,), generator=streams.reset))
     own = replace(streams, policy=torch.Generator().manual_seed(seed))
-    for name, adapter in env.reference_learners().items():
+    for name, adapter in env.reference_learners(num_episodes).items():
         curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
         found[name] = curve.returns
     return found

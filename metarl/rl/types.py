@@ -130,9 +130,9 @@ class BatchedEnv(Protocol[Tasks]):
         """
         ...
 
-    def reference_learners(self) -> "dict[str, RLAdapter[Any]]":
-        """Agents that know the prior but not the task and learn by calculation (an index policy, posterior sampling), by
-        name; {} where there are none. Their state has the shape [W, ...] and lasts over the episodes of a trial."""
+    def reference_learners(self, num_episodes: int) -> "dict[str, RLAdapter[Any]]":
+        """Agents that know the prior but not the task and learn by calculation (an index policy, posterior sampling) over a
+        trial of num_episodes episodes, by name; {} where there are none. `update` keeps what they have learnt."""
         ...
 
     def close(self) -> None: ...

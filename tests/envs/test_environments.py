@@ -27,10 +27,19 @@ CONSTANT = {  # y of a planar robot, kept as published
     "half_cheetah_dir_sparse": {18},
 }
 
+
+def put_on_the_half_circle(env: Any) -> None:
+    """Worlds 0.15 m from the first test task's goal, on the other side than the start."""
+    angle = env.tasks.test_tasks(1).angle
+    env._position[:] = 1.15 * torch.cat([angle.cos(), angle.sin()])
+
+
 # Where reward is paid only in some places: puts all worlds there.
 PAID: dict[str, Callable[[Any], object]] = {
     "half_cheetah_dir_sparse": lambda env: env.sim.qpos[:, 0].fill_(6.0),
     "ant_goal_sparse": lambda env: env.sim.qpos[:, :2].copy_(env.tasks.test_tasks(1).place),
+    "point_navigation_2d_sparse": put_on_the_half_circle,
+    "point_navigation_2d_sparse_pearl": put_on_the_half_circle,
 }
 
 OUT_OF_RANGE = [
@@ -69,6 +78,10 @@ SPEC_HASHES = {
     "humanoid_dir": "f848551ace74",
     "swimmer_vel": "b59896b4829f",
     "point_navigation_2d": "92fd1cc8ef33",
+    "point_navigation_2d_raw": "467130eb8db4",
+    "point_navigation_2d_corner": "1d2a8f1b4ae2",
+    "point_navigation_2d_sparse": "ce4694861cea",
+    "point_navigation_2d_sparse_pearl": "eaf145baca95",
     "bandit": "7efe6f82448f",
 }
 
@@ -321,8 +334,31 @@ def test_tasks_of_another_kind_number_or_range_raise(name: str) -> None:
         env.set_tasks(env.tasks.test_tasks(3))
     with pytest.raises(ValueError, match=r"is -?\d.*; expected a value in \["):
         env.set_tasks(map_tensors(lambda leaf: leaf - 1000, env.tasks.test_tasks(4)))
-    with pytest.raises(ValueError, match="is nan; expected a value in"):
+    # NaN is out of every range; a field of whole numbers can't even hold it.
+    with pytest.raises(ValueError, match=r"is nan; expected a value in|is torch.float32 .*; expected torch.int64"):
         env.set_tasks(map_tensors(lambda leaf: leaf * float("nan"), env.tasks.test_tasks(4)))
+    with pytest.raises(ValueError, match=r"is torch\.\w+ \(4, .*; expected torch\.\w+ \(4,"):
+        env.set_tasks(map_tensors(lambda leaf: torch.stack([leaf, leaf], dim=-1), env.tasks.test_tasks(4)))
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).tasks.split == "none"])
+def test_only_the_listed_tasks_are_accepted_where_there_are_few(name: str) -> None:
+    tasks = envs.make(name, 4).tasks
+    between = map_tensors(lambda leaf: (leaf * 0.5).to(leaf.dtype), tasks.test_tasks(4))
+    if pytree.tree_leaves(between)[0].is_floating_point():
+        with pytest.raises(ValueError, match=r"is \[?[-\d.]+.*; expected one of \[?-?\d"):
+            tasks.check(between, 4)
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).tasks.split == "none"])
+def test_few_tasks_come_equally_often_and_all_of_them_come(name: str) -> None:
+    tasks = envs.make(name, 1).tasks
+    one, *others = (tasks.sample(1, generator(seed)) for seed in range(40 * tasks.num_test))
+    rows = {
+        bytes(torch.cat([leaf.double().flatten() for leaf in pytree.tree_leaves(t)]).numpy()) for t in [one, *others]
+    }
+    assert len(rows) == tasks.num_test
+    assert_equal(tasks.sample(2 * tasks.num_test, generator()), tasks.test_tasks(2 * tasks.num_test))
 
 
 @pytest.mark.parametrize("name", [name for name in envs.ALL if isinstance(envs.make(name, 1), MujocoEnv)])
@@ -363,7 +399,7 @@ def test_references_are_by_task_and_need_no_reset(name: str) -> None:
     for value in env.known_returns(env.tasks.test_tasks(3), 2).values():
         assert value.shape in ((3,), (3, 2))
         assert value.isfinite().all()
-    assert all(hasattr(learner, "observe") for learner in env.reference_learners().values())
+    assert all(hasattr(learner, "observe") for learner in env.reference_learners(2).values())
     env, _ = started(name)
     action = env.scripted_action()
     if action is not None:

@@ -1,10 +1,14 @@
 """Facts about point navigation, by hand arithmetic."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 import envs
-from envs.point import Goal
+from envs.point_navigation import Goal
+from envs.point_sparse import GoalAngle
 
 
 def test_step_reward_and_end_are_those_of_the_publication() -> None:
@@ -70,3 +74,91 @@ def test_picture_has_goal_and_point_where_they_are() -> None:
     # 1.2 m over 240 pixels: the goal is 60 right of and 90 above the centre.
     assert picture[120 - 90, 120 + 60].tolist() == [60, 170, 80]
     assert picture[120, 120].tolist() == [40, 80, 200]
+
+
+def test_raw_variant_clips_the_action_itself() -> None:
+    env = envs.make("point_navigation_2d_raw", 1)
+    env.set_tasks(env.tasks.test_tasks(1))
+    env.reset(torch.Generator())
+    assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx([0.03, -0.1], abs=1e-7)
+
+
+def corner_worlds(*positions: tuple[float, float]) -> envs.point.PointWorld[Goal]:
+    """Worlds with the goal (2, −2) at the given positions."""
+    env = envs.make("point_navigation_2d_corner", len(positions))
+    env.set_tasks(Goal(goal=torch.tensor([[2.0, -2.0]] * len(positions))))
+    env.reset(torch.Generator())
+    env._position = torch.tensor(positions)
+    return env
+
+
+def test_corner_pays_progress_outside_the_start_and_in_the_quadrant_of_the_goal() -> None:
+    env = corner_worlds((1.0, -2.0), (2.0, -1.9), (0.1, -0.1), (-0.5, -0.5), (-0.1, -2.0))
+    step = env.step(torch.tensor([[0.2, 0.0], [0.0, 0.1], [0.1, -0.2], [0.1, -0.2], [0.2, 0.0]]))
+    # 1 − 0.8; 0.1 − 0.2; |0.2| + |0.3| is .5: √(1.9² + 1.9²) − √(1.8² + 1.7²) = 2.6870058 − 2.4758837;
+    # another quadrant: nothing; into the quadrant: 2.1 − 1.9.
+    assert step.reward.tolist() == pytest.approx([0.2, -0.1, 0.2111220, 0.0, 0.2], abs=1e-6)
+    assert not step.terminated.any()
+    inside = corner_worlds((0.1, -0.1)).step(torch.tensor([[0.19, -0.19]]))  # |0.29| + |0.29| = .58
+    assert inside.reward.item() > 0
+    assert corner_worlds((0.1, -0.1)).step(torch.tensor([[0.1, -0.1]])).reward.item() == 0  # .4
+
+
+def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_arriving() -> None:
+    env = corner_worlds((-0.1, -2.0))
+    returns = sum(env.step(torch.tensor([[0.2 if t % 2 == 0 else -0.2, 0.0]])).reward.item() for t in range(100))
+    assert returns == pytest.approx(50 * 0.2, abs=1e-3)  # float32
+    straight = envs.make("point_navigation_2d_corner", 4)
+    straight.set_tasks(straight.tasks.test_tasks(4))
+    straight.reset(torch.Generator().manual_seed(0))
+    paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(0)
+    # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 − a step's 0.28.
+    assert ((paid > 2.0) & (paid < 2.83)).all()
+    assert straight.step(straight.scripted_action()).terms["distance"].max() < 1e-6
+
+
+def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
+    env = envs.make("point_navigation_2d_corner", 2000)
+    env.set_tasks(env.tasks.sample(2000, torch.Generator()))
+    start = env.reset(torch.Generator().manual_seed(0))
+    assert start.abs().max() <= 0.2
+    # Variance 0.04 / 3 = 0.01333; its estimate from 2000 has the standard deviation 0.0003.
+    assert torch.cov(start.T) == pytest.approx(torch.eye(2) * 0.04 / 3, abs=0.0013)
+    assert {tuple(goal) for goal in env.tasks.test_tasks().goal.tolist()} == {(a, b) for a in (2, -2) for b in (2, -2)}
+
+
+def test_sparse_reward_is_one_minus_the_distance_near_the_goal_and_nothing_elsewhere() -> None:
+    env = envs.make("point_navigation_2d_sparse", 3)
+    env.set_tasks(GoalAngle(angle=torch.tensor([0.0, math.pi / 2, math.pi])))
+    env.reset(torch.Generator())
+    env._position = torch.tensor([[0.9, 0.0], [0.0, 0.7], [1.0, 0.0]])
+    step = env.step(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]))
+    # 0.95 is 0.05 away; 0.75 is 0.25 away, more than 0.2; the third is at the other end.
+    assert step.reward.tolist() == pytest.approx([0.95, 0.0, 0.0], abs=1e-6)
+    assert step.terms["distance"].tolist() == pytest.approx([0.05, 0.25, 2.0], abs=1e-6)
+
+
+def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
+    env = envs.make("point_navigation_2d_sparse", 40, horizon=15)
+    tasks = env.tasks.test_tasks(40)
+    env.set_tasks(tasks)
+    position, returns = env.reset(torch.Generator()), torch.zeros(40)
+    goal = torch.stack([tasks.angle.cos(), tasks.angle.sin()], 1)
+    for _ in range(15):
+        step = env.step(10 * (goal - position))
+        position, returns = step.next_obs, returns + step.reward
+    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)
+    # Angle 0: nothing for seven steps, .8, .9 and 1 six times. The eighth step's 0.2 is within the radius or not by rounding.
+    assert env.known_returns(GoalAngle(angle=torch.zeros(1)), 1)["oracle"].item() in (
+        pytest.approx(7.7, abs=1e-5),
+        pytest.approx(6.9, abs=1e-5),
+    )
+
+
+def test_published_goals_are_those_of_pearl() -> None:
+    tasks = envs.make("point_navigation_2d_sparse_pearl", 1).tasks
+    angles = np.linspace(0, np.pi, num=100)
+    goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    np.random.RandomState(1337).shuffle(goals)  # As published: the rows, after seed(1337).
+    ours = np.concatenate([tasks.train_tasks().angle, tasks.test_tasks().angle])
+    np.testing.assert_allclose(np.stack([np.cos(ours), np.sin(ours)], 1), goals, atol=1e-6)  # float32

@@ -54,7 +54,8 @@ class Counter:
     def known_returns(self, tasks, num_episodes):
         return {name: value(tasks, num_episodes) for name, value in self.known.items()}
 
-    def reference_learners(self):
+    def reference_learners(self, num_episodes):
+        assert num_episodes == 3
         return self.learners
 
 
