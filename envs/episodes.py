@@ -5,11 +5,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
 import torch
-import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.rl.types import NonFiniteAction, TaskDistribution
-from metarl.struct import map_tensors
+from metarl.struct import choose_rows, map_tensors
 
 Tasks = TypeVar("Tasks")
 
@@ -66,7 +65,7 @@ class Episodes(Generic[Tasks]):
             if self._present is None:
                 raise RuntimeError("the first reset() must be of all worlds (worlds=None)")
             worlds = worlds.to(self.device)
-            self._present = _choose(worlds, self._next, self._present)
+            self._present = choose_rows(worlds, self._next, self._present)
         self.num_steps.masked_fill_(worlds, 0)
         return worlds
 
@@ -108,12 +107,3 @@ def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:
     if bool(bad.any()):
         world = int(bad.reshape(len(action), -1).any(-1).nonzero()[0])
         raise kind(f"the action of world {world} is {action[world].tolist()}; expected {expected}")
-
-
-def _choose(worlds: Tensor, chosen: Tasks, otherwise: Tasks) -> Tasks:
-    """Leaf by leaf `chosen` where worlds is True, else `otherwise`."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(worlds.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return pytree.tree_map(pick, chosen, otherwise)

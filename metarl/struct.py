@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
+import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
@@ -36,6 +37,15 @@ def struct(cls: type[T]) -> type[T]:
 def map_tensors(function: Callable[[Tensor], Tensor], tree: T) -> T:
     """Applies `function` to every tensor of a pytree (struct, dict, tuple) and leaves everything else as it is."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def choose_rows(rows: Tensor, chosen: T, otherwise: T) -> T:
+    """Two pytrees with leaves [B, ...] -> leaf by leaf `chosen` where rows [B] is True, else `otherwise`."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return pytree.tree_map(pick, chosen, otherwise)
 
 
 def replace(value: T, **changes: Any) -> T:

@@ -23,8 +23,8 @@ Chosen = dict[str, str | list[str] | None]
 
 
 def choices(group: str, folders: list[Path]) -> list[str]:
-    """The names of a group's configs; none if there is no such group."""
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+    """The names of a group's configs; none if there is no such group. What starts with _ is only built on by others."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("[!_]*.yaml")})
 
 
 def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:

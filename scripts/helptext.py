@@ -52,7 +52,7 @@ def _entries(config: dict[str, Any], meaning: dict[str, str]) -> str:
     return "".join(
         _entry(key, value, meaning.get(key, ""))
         for key, value in leaves(config).items()
-        if not key.endswith("_target_")
+        if not key.split(".")[-1].startswith("_")  # Hydra's own
     )
 
 

@@ -106,7 +106,7 @@ def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[
     suggestion = f" Did you mean {elsewhere[0]}?" if elsewhere else _did_you_mean(key, names)
     whose = f"{parent} has" if parent else "the keys are"
     raise UserError(
-        f"{key}: there is no such key.{suggestion}\n{whose}: {', '.join(sorted(name for name in siblings if name != '_target_'))}"
+        f"{key}: there is no such key.{suggestion}\n{whose}: {', '.join(sorted(name for name in siblings if not name.startswith('_')))}"
     )
 
 

@@ -19,27 +19,65 @@ def mlp_policy(
     min_std: float,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std and min_std don't act).
+    """A perceptron policy of the observation; see `policy_for`.
 
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
-    if not hidden_sizes or any(size < 1 for size in hidden_sizes):
-        raise ValueError(f"hidden_sizes {list(hidden_sizes)}: expected at least one layer, each of 1 unit or more")
-    if len(observation_space.shape) != 1:
-        raise ValueError(f"mlp_policy takes flat observations [O], got the shape {observation_space.shape}")
-    obs_size = observation_space.shape[0]
+    if not hidden_sizes:
+        raise ValueError("hidden_sizes []: expected at least one layer")
+    return policy_for(
+        flat_size(observation_space),
+        action_space,
+        hidden_sizes=hidden_sizes,
+        activation=activation,
+        init_std=init_std,
+        min_std=min_std,
+        generator=generator,
+    )
+
+
+def policy_for(
+    input_size: int,
+    action_space: gymnasium.Space,
+    *,
+    hidden_sizes: Sequence[int],
+    activation: Activation,
+    init_std: float,
+    min_std: float,
+    output_scale: float = 1.0,
+    generator: torch.Generator,
+) -> GaussianPolicy | CategoricalPolicy:
+    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std and min_std don't act).
+
+    Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
+    """
+    if any(size < 1 for size in hidden_sizes):
+        raise ValueError(f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each")
     if isinstance(action_space, gymnasium.spaces.Discrete):
         return CategoricalPolicy(
-            obs_size, int(action_space.n), hidden_sizes, activation=activation, generator=generator
+            input_size,
+            int(action_space.n),
+            hidden_sizes,
+            activation=activation,
+            output_scale=output_scale,
+            generator=generator,
         )
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
         return GaussianPolicy(
-            obs_size,
+            input_size,
             action_space.shape[0],
             hidden_sizes,
             activation=activation,
             init_std=init_std,
             min_std=min_std,
+            output_scale=output_scale,
             generator=generator,
         )
-    raise ValueError(f"mlp_policy fits Discrete or flat Box action spaces, got {action_space}")
+    raise ValueError(f"policies fit Discrete or flat Box action spaces, got {action_space}")
+
+
+def flat_size(observation_space: gymnasium.spaces.Box) -> int:
+    """O of flat observations [O]. Raises: ValueError for others."""
+    if len(observation_space.shape) != 1:
+        raise ValueError(f"policies take flat observations [O], got the shape {observation_space.shape}")
+    return observation_space.shape[0]

@@ -121,9 +121,10 @@ def split(joined: Params) -> tuple[Params, Params]:
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """Mean returns over all episodes of the meta-batch before the first and after the last inner step, and counts."""
-    before, after = rollouts.support[0].returns.mean().item(), rollouts.query.returns.mean().item()
-    diverged = sum(int(t.diverged.any(-1).sum()) for t in (*rollouts.support, rollouts.query))
+    """Mean returns over all episodes of the meta-batch before the first and after the last update, and counts."""
+    batches = (*rollouts.support, rollouts.query)
+    before, after = batches[0].returns.mean().item(), batches[-1].returns.mean().item()
+    diverged = sum(int(t.diverged.any(-1).sum()) for t in batches)
     return {
         "env_steps": rollouts.num_steps,
         "return_before": before,
@@ -138,6 +139,13 @@ def check_positive(values: Mapping[str, float | None]) -> None:
     for name, value in values.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name} {value}: expected a number above 0")
+
+
+def check_unit_interval(values: Mapping[str, float]) -> None:
+    """Raises: ValueError naming the first value outside [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} {value}: expected a number from 0 to 1")
 
 
 def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:

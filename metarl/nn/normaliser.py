@@ -1,0 +1,46 @@
+"""Running mean and deviation of what a network takes in or puts out; part of the network's state, hence of checkpoints."""
+
+import torch
+from torch import Tensor, nn
+
+_EPSILON = 1e-8  # of the variance: a feature that never changes
+_BOUND = 10.0  # deviations; what is further out is an accident, not information
+
+
+class Normaliser(nn.Module):
+    """(x − mean) / deviation of everything seen by `update`, clamped to ±10; the identity before the first.
+
+    Statistics are merged as by Chan, Golub & LeVeque 1979.
+    """
+
+    mean: Tensor  # [F]
+    variance: Tensor  # [F]
+    count: Tensor  # []
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))  # float32 stops counting at 16 million
+
+    @property
+    def deviation(self) -> Tensor:
+        return (self.variance + _EPSILON).sqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> [..., F]."""
+        return ((x - self.mean) / self.deviation).clamp(-_BOUND, _BOUND)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y * self.deviation + self.mean
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Takes in the rows of x [n, F], n at least 1."""
+        variance, mean = torch.var_mean(x, dim=0, correction=0)
+        share = len(x) / (self.count + len(x))
+        difference = mean - self.mean
+        spread = self.variance * (self.count > 0)  # the ones before the first update are no data
+        self.variance.copy_(spread * (1 - share) + variance * share + difference**2 * share * (1 - share))
+        self.mean.add_(difference * share)
+        self.count.add_(len(x))

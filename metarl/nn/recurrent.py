@@ -1,0 +1,153 @@
+"""Memories: networks whose output depends on all inputs so far, for B rows at once; here GRU and LSTM.
+
+A memory runs step by step where the inputs come one at a time, and over whole sequences where they are known; both give the
+same numbers to rounding.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from metarl.nn.memory import ExternalMemory, ExternalState
+from metarl.struct import choose_rows
+
+
+class Memory(Protocol):
+    """What learners ask of a memory module."""
+
+    output_size: int
+    max_steps: int | None
+    """The longest sequence it can take; None for any."""
+
+    def initial(self, batch_size: int) -> Any:
+        """The state before the first input: a pytree of tensors [B, ...]."""
+        ...
+
+    def step(self, x: Tensor, state: Any, active: Tensor) -> tuple[Tensor, Any]:
+        """x [B, I] -> output [B, H], and the state after it. Where active [B] is False the state stays as it is, and the
+        output means nothing. `state` itself is never written to."""
+        ...
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """x [T, B, I] -> outputs [T, B, H] of the T steps from the initial state."""
+        ...
+
+
+class GRU(nn.Module):
+    """One layer of gated recurrent units (Cho et al. 2014, arXiv:1406.1078). State: h [B, H], also its output.
+
+    Args: generator: draws the weights U[−1/√H, 1/√H], as torch does; torch's global one if None.
+    Raises: ValueError for a size below 1.
+    """
+
+    max_steps = None
+
+    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.output_size = _checked(hidden_size)
+        self.layer = nn.GRU(input_size, hidden_size)
+        _draw(self.layer, hidden_size, generator)
+
+    def initial(self, batch_size: int) -> Tensor:
+        return next(self.parameters()).new_zeros(batch_size, self.output_size)
+
+    def step(self, x: Tensor, state: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.gru_cell(x, state, *self.layer.parameters())
+        return hidden, torch.where(active[:, None], hidden, state)
+
+    def sequence(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+class LSTM(nn.Module):
+    """One layer of long short-term memory (Hochreiter & Schmidhuber 1997). State: (h, c), [B, H] each; output h.
+
+    Args: generator: draws the weights U[−1/√H, 1/√H], as torch does; torch's global one if None.
+    Raises: ValueError for a size below 1.
+    """
+
+    max_steps = None
+
+    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.output_size = _checked(hidden_size)
+        self.layer = nn.LSTM(input_size, hidden_size)
+        _draw(self.layer, hidden_size, generator)
+
+    def initial(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        zeros = next(self.parameters()).new_zeros(batch_size, self.output_size)
+        return zeros, zeros
+
+    def step(self, x: Tensor, state: tuple[Tensor, Tensor], active: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        after = torch.lstm_cell(x, state, *self.layer.parameters())
+        return after[0], choose_rows(active, after, state)
+
+    def sequence(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+class ExternalRecall(nn.Module):
+    """An external memory as a `Memory`: sequences go step by step, for each write depends on what was read before.
+
+    Args: `sizes` are those of ExternalMemory: num_slots, slot_size, num_heads, usage_decay.
+    """
+
+    max_steps = None
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None, **sizes: Any
+    ) -> None:
+        super().__init__()
+        self.cell = ExternalMemory(input_size, hidden_size, **sizes, generator=generator)
+        self.output_size = self.cell.output_size
+
+    def initial(self, batch_size: int) -> ExternalState:
+        return self.cell.initial(batch_size)
+
+    def step(self, x: Tensor, state: ExternalState, active: Tensor) -> tuple[Tensor, ExternalState]:
+        output, after = self.cell(x, state)
+        return output, choose_rows(active, after, state)
+
+    def sequence(self, x: Tensor) -> Tensor:
+        state, outputs = self.cell.initial(x.shape[1]), []
+        for row in x.unbind(0):
+            output, state = self.cell(row, state)
+            outputs.append(output)
+        return torch.stack(outputs)
+
+
+class NoMemory(nn.Module):
+    """tanh(W x + b) of the present input alone: what remains of an agent whose memory is taken away. A baseline.
+
+    Args: generator: draws the parameters U[−1/√I, 1/√I], as torch does; torch's global one if None.
+    """
+
+    max_steps = None
+
+    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.output_size = _checked(hidden_size)
+        self.layer = nn.Linear(input_size, hidden_size)
+        _draw(self.layer, input_size, generator)
+
+    def initial(self, batch_size: int) -> Tensor:
+        return self.layer.weight.new_zeros(batch_size, 0)
+
+    def step(self, x: Tensor, state: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sequence(x), state
+
+    def sequence(self, x: Tensor) -> Tensor:
+        return self.layer(x).tanh()
+
+
+def _checked(hidden_size: int) -> int:
+    if hidden_size < 1:
+        raise ValueError(f"hidden_size {hidden_size}: expected 1 or more")
+    return hidden_size
+
+
+def _draw(layer: nn.Module, size: int, generator: torch.Generator | None) -> None:
+    """All parameters ~ U[−1/√size, 1/√size]."""
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(size**-0.5), size**-0.5, generator=generator)

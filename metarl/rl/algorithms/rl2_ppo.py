@@ -1,0 +1,243 @@
+"""RL² with PPO: an agent whose memory is carried through several episodes on one task learns to learn within them.
+
+Sources: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763); Schulman et al. 2017 (arXiv:1707.06347).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.rl.algorithms.shared import check_positive, check_unit_interval, rollout_metrics
+from metarl.rl.batches import normalise
+from metarl.rl.collect import Streams
+from metarl.rl.gather import gather
+from metarl.rl.losses import masked_mean, ppo_clip
+from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.rl.memory_model import MemoryModel
+from metarl.rl.trials import Trials, join_episodes, take_trials, trial_advantages
+from metarl.rl.types import BatchedEnv, Sizes
+from metarl.struct import struct
+from metarl.types import Metrics
+
+
+@struct
+class _Batch:
+    """Trials with what stays as it is while the parameters change; all but `inputs` are [T, B]."""
+
+    inputs: Tensor  # [T, B, I] of the memory
+    trials: Trials
+    advantage: Tensor  # normalised over all trials' steps
+    target: Tensor  # of the value head: returns as deviations of the running statistics
+
+
+@dataclass(frozen=True)
+class _Losses:
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    kl: Tensor
+
+
+class RL2PPO:
+    """One iteration: sample N tasks, play M trials of K episodes on each, the memory reset between trials only, then take
+    PPO's steps over `num_epochs` x `num_minibatches` of whole trials on
+
+        L_clip  +  c_v ½ E[(V − V_target)²]  −  c_e E[entropy]
+
+    The memory's states are recomputed from each trial's first step with the present parameters, and gradients go back
+    through the whole trial. Advantages run over the trial, across the ends of its episodes: what an early episode finds
+    out is paid for by later ones. A trial's end by the time limit is bootstrapped with the value of the true successor.
+
+    Args: see configs/algo/rl2_ppo.yaml, which also says where each number comes from.
+    Raises: ValueError, naming it, for a number out of range, a model without memory, or a trial that is longer than the
+      model's memory can take.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: BatchedEnv,
+        model: nn.Module,
+        streams: Streams,
+        device: torch.device,
+        meta_batch_size: int,
+        trials_per_task: int,
+        episodes_per_trial: int,
+        outer_lr: float,
+        num_epochs: int,
+        num_minibatches: int,
+        clip: float,
+        kl_target: float | None,
+        value_coefficient: float,
+        entropy_coefficient: float,
+        max_grad_norm: float | None,
+        discount: float,
+        gae_lambda: float,
+    ) -> None:
+        check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
+        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
+        check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
+        for name, value in {"value_coefficient": value_coefficient, "entropy_coefficient": entropy_coefficient}.items():
+            if not value >= 0:
+                raise ValueError(f"{name} {value}: expected 0 or more")
+        sizes = self.sizes(
+            meta_batch_size=meta_batch_size, trials_per_task=trials_per_task, episodes_per_trial=episodes_per_trial
+        )
+        if not 1 <= num_minibatches <= sizes.num_worlds:
+            raise ValueError(f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all")
+        self._model = with_memory(model, steps=episodes_per_trial * env.spec.horizon)
+        self._env, self._streams, self._device, self._sizes = env, streams, device, sizes
+        self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
+        self._kl_target, self._max_lr, self._max_grad_norm = kl_target, outer_lr, max_grad_norm
+        self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
+        self._discount, self._gae_lambda = discount, gae_lambda
+        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=outer_lr, eps=1e-5)
+
+    @staticmethod
+    def sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_trial: int, **others: Any) -> Sizes:
+        check_positive({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
+        check_positive({"episodes_per_trial": episodes_per_trial})
+        num_updates = episodes_per_trial - 1
+        return Sizes(
+            num_tasks=meta_batch_size,
+            episodes_per_task=trials_per_task,
+            num_updates=num_updates,
+            evaluated_updates=num_updates,
+        )
+
+    def adapter(self) -> MemoryAdapter:
+        return MemoryAdapter(self._model)
+
+    def step(self) -> Metrics:
+        num_tasks = self._sizes.num_tasks
+        rollouts = gather(
+            self._env,
+            self.adapter(),
+            self._env.tasks.sample(num_tasks, self._streams.tasks),
+            self._streams,
+            num_tasks=num_tasks,
+            num_updates=self._sizes.num_updates,
+            device=self._device,
+        )
+        trials = join_episodes((*rollouts.support, rollouts.query))
+        batch = self._batch(trials)
+        losses = [self._descend(take_trials(batch, columns)) for columns in self._minibatches(trials.mask.shape[1])]
+        self._observe(trials)
+        last = losses[-self._num_minibatches :]
+        kl = _mean(x.kl for x in last)
+        self._adapt_lr(kl)
+        return {
+            **rollout_metrics(rollouts),
+            "loss": _mean(x.policy for x in last),
+            "value_loss": _mean(x.value for x in last),
+            "entropy": _mean(x.entropy for x in last),
+            "kl": kl,
+            "outer_lr": self._lr,
+        }
+
+    @torch.no_grad()
+    def _batch(self, trials: Trials) -> _Batch:
+        model = self._model
+        inputs = trial_inputs(model, trials)
+        normalised_value = model.heads(model.memory.sequence(inputs))[1]
+        value = model.returns.inverse(normalised_value)
+        advantage = trial_advantages(trials, value, discount=self._discount, gae_lambda=self._gae_lambda)
+        returns = advantage + value[:-1]
+        model.rescale_returns(returns[trials.mask][:, None])
+        flat, mask = advantage.flatten(), trials.mask.flatten()
+        return _Batch(
+            inputs=inputs[:-1],
+            trials=trials,
+            advantage=normalise(flat, mask).reshape(advantage.shape),
+            target=model.returns(returns[..., None]).squeeze(-1),
+        )
+
+    def _minibatches(self, num_trials: int) -> list[Tensor]:
+        """The trials' numbers, shuffled anew for every epoch."""
+        return [
+            part
+            for _ in range(self._num_epochs)
+            for part in torch.randperm(num_trials, generator=self._streams.policy, device=self._device).chunk(
+                self._num_minibatches
+            )
+        ]
+
+    def _losses(self, batch: _Batch) -> _Losses:
+        outputs, value = self._model.heads(self._model.memory.sequence(batch.inputs))
+        trials, policy = batch.trials, self._model.policy
+        mask, advantage, old = trials.mask.flatten(), batch.advantage.flatten(), trials.log_prob.flatten()
+        log_prob = policy.log_prob(outputs, trials.action).flatten()
+        log_ratio = log_prob - old
+        return _Losses(
+            policy=ppo_clip(log_prob, old, advantage, mask, clip=self._clip),
+            value=masked_mean(0.5 * (value - batch.target).square().flatten(), mask),
+            entropy=masked_mean(policy.entropy(outputs).flatten(), mask),
+            # E[ρ − 1 − log ρ]: the KL from the policy that acted, always positive (Schulman 2020).
+            kl=masked_mean(log_ratio.exp() - 1 - log_ratio, mask).detach(),
+        )
+
+    def _descend(self, batch: _Batch) -> _Losses:
+        """One Adam step on some of the trials."""
+        losses = self._losses(batch)
+        loss = losses.policy + self._value_coefficient * losses.value - self._entropy_coefficient * losses.entropy
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = math.inf if self._max_grad_norm is None else self._max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient's norm is {norm.item()}; loss {loss.item()}")
+        self._optimizer.step()
+        return losses
+
+    def _observe(self, trials: Trials) -> None:
+        """Takes the iteration's observations and rewards into the running statistics: after the update, for its
+        log-probabilities belong to inputs normalised as they were while acting."""
+        self._model.observations.update(trials.obs[:-1][trials.mask])
+        self._model.rewards.update(trials.reward[trials.mask][:, None])
+
+    @property
+    def _lr(self) -> float:
+        return self._optimizer.param_groups[0]["lr"]
+
+    def _adapt_lr(self, kl: float) -> None:
+        """Keeps the KL that an iteration covers near its target: the rate is divided by 1.5 when it is above twice the
+        target, multiplied by 1.5, up to `outer_lr`, when it is below half."""
+        if self._kl_target is None:
+            return
+        if kl > 2 * self._kl_target:
+            self._optimizer.param_groups[0]["lr"] = self._lr / 1.5
+        elif kl < self._kl_target / 2:
+            self._optimizer.param_groups[0]["lr"] = min(self._lr * 1.5, self._max_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
+    """`model` itself, if it can remember a trial of so many steps. Raises: ValueError."""
+    if not isinstance(model, MemoryModel):
+        raise ValueError(
+            f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, transformer or external_memory"
+        )
+    longest = model.memory.max_steps
+    if longest is not None and steps > longest:
+        raise ValueError(f"a trial has {steps} steps, horizon x episodes_per_trial; the model's context is {longest}")
+    return model
+
+
+def trial_inputs(model: MemoryModel, trials: Trials) -> Tensor:
+    """What the memory took in at each step of the trials, and would take in after the last: [T + 1, B, I]."""
+    feedback = model.feedback(trials.action, trials.reward, trials.terminated, trials.truncated)
+    return model.inputs(trials.obs, torch.cat([torch.zeros_like(feedback[:1]), feedback]))
+
+
+def _mean(values: Any) -> float:
+    return torch.stack(list(values)).mean().item()

@@ -1,0 +1,68 @@
+"""How an agent with a memory meets new tasks: its hidden state goes on through the episodes of a trial, and is all that adapts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.rl.memory_model import MemoryModel
+from metarl.rl.types import Step, Trajectories
+from metarl.struct import choose_rows, replace, struct
+
+
+@struct
+class TrialState:
+    """Where each of W trials stands."""
+
+    memory: Any  # leaves [W, ...]
+    feedback: Tensor  # [W, A + 3] of the trial's last step, over the ends of episodes; zeros before the first
+    running: Tensor  # [W] bool: the present episode goes on; where it doesn't, the rest waits for the next one
+
+
+class MemoryAdapter:
+    """Meets metarl.rl.types.RLAdapter. Shares memory with the model it was given: it acts with the parameters of now.
+
+    `act` has to run the memory to choose an action, `observe` returns its new state: the last one is kept in between, so that a
+    step costs one forward pass.
+    """
+
+    def __init__(self, model: MemoryModel) -> None:
+        self._model = model
+        self._last: tuple[TrialState, Tensor, Any] | None = None  # state and obs -> the memory after them
+
+    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> TrialState:
+        num_worlds = num_tasks * episodes_per_task
+        feedback = self._model.no_feedback((num_worlds,))
+        return TrialState(
+            memory=self._model.memory.initial(num_worlds),
+            feedback=feedback,
+            running=torch.ones(num_worlds, dtype=torch.bool, device=feedback.device),
+        )
+
+    @torch.no_grad()
+    def act(self, state: TrialState, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        output, memory = self._remember(state, obs)
+        self._last = (state, obs, memory)
+        policy = self._model.policy
+        outputs = policy(output)
+        action = policy.mode(outputs) if generator is None else policy.sample(outputs, generator)
+        return action, policy.log_prob(outputs, action)
+
+    @torch.no_grad()
+    def observe(self, state: TrialState, obs: Tensor, action: Tensor, step: Step) -> TrialState:
+        last, self._last = self._last, None
+        known = last is not None and last[0] is state and last[1] is obs
+        memory = last[2] if known and last is not None else self._remember(state, obs)[1]
+        feedback = self._model.feedback(action, step.reward, step.terminated, step.truncated)
+        return TrialState(
+            memory=memory,
+            feedback=choose_rows(state.running, feedback, state.feedback),
+            running=state.running & ~(step.terminated | step.truncated),
+        )
+
+    def update(self, state: TrialState, data: Trajectories) -> TrialState:
+        """The next episode begins in every world; all that was learned is in the memory already."""
+        return replace(state, running=torch.ones_like(state.running))
+
+    def _remember(self, state: TrialState, obs: Tensor) -> tuple[Tensor, Any]:
+        return self._model.memory.step(self._model.inputs(obs, state.feedback), state.memory, state.running)

@@ -1,0 +1,106 @@
+"""Agents with a memory: what reaches the memory, and the heads that turn its output into actions and values.
+
+One memory serves policy and value: both need the same belief about the task, the value's loss is a second teacher for it,
+and acting costs one recurrent step instead of two.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.nn.heads import Outputs
+from metarl.nn.mlp import MLP, Activation
+from metarl.nn.normaliser import Normaliser
+from metarl.nn.recurrent import Memory
+from metarl.rl.policies import flat_size, policy_for
+
+NUM_SCALARS = 3  # reward, terminated, truncated
+
+
+class MemoryModel(nn.Module):
+    """A memory over inputs [observation, feedback of the step before], a policy head and a value head on its output.
+
+    Feedback is (action, reward, terminated, truncated), all zero before a trial's first step and never else. Observations
+    and rewards are normalised by running statistics, which are part of the model's state and stay as they are while it
+    acts; so are returns, whose scale the value head needn't learn.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.spaces.Box,
+        action_space: gymnasium.Space,
+        *,
+        memory: Callable[..., nn.Module],
+        has_feedback: bool,
+        head_sizes: Sequence[int],
+        activation: Activation,
+        init_std: float,
+        min_std: float,
+        generator: torch.Generator,
+    ) -> None:
+        """
+        Args:
+          memory: makes the memory from the keywords input_size and generator.
+          has_feedback: False takes the feedback away, for a baseline that can't know its task.
+          head_sizes: hidden layers of either head; init_std, min_std: of a Gaussian policy.
+        Raises: ValueError for spaces that no policy fits, or numbers out of range.
+        """
+        super().__init__()
+        obs_size = flat_size(observation_space)
+        self.num_actions = int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
+        self.action_size = self.num_actions or int(np.prod(action_space.shape or ()))
+        input_size = obs_size + self.action_size + NUM_SCALARS
+        self.memory: Memory = memory(input_size=input_size, generator=generator)  # type: ignore[assignment]
+        self.policy = policy_for(
+            self.memory.output_size,
+            action_space,
+            hidden_sizes=head_sizes,
+            activation=activation,
+            init_std=init_std,
+            min_std=min_std,
+            output_scale=0.01,  # starts near the uniform policy, or near action 0
+            generator=generator,
+        )
+        self.value_head = MLP((self.memory.output_size, *head_sizes, 1), activation, generator=generator)
+        self._has_feedback = has_feedback
+        self.observations = Normaliser(obs_size)
+        self.rewards = Normaliser(1)
+        self.returns = Normaliser(1)
+
+    def feedback(self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
+        """What the next step gets to know of this one: [..., A + 3]; discrete actions as one-hot."""
+        if self.num_actions is not None:
+            action = functional.one_hot(action, self.num_actions)
+        if not self._has_feedback:
+            return self.no_feedback(reward.shape)
+        scalars = (self.rewards(reward[..., None]), terminated[..., None], truncated[..., None])
+        return torch.cat([x.to(reward.dtype) for x in (action, *scalars)], dim=-1)
+
+    def no_feedback(self, shape: Sequence[int]) -> Tensor:
+        """[*shape, A + 3] zeros: before the first step of a trial."""
+        return self.rewards.mean.new_zeros(*shape, self.action_size + NUM_SCALARS)
+
+    def inputs(self, obs: Tensor, feedback: Tensor) -> Tensor:
+        """obs [..., O], feedback [..., A + 3] of the step before -> what the memory takes [..., O + A + 3]."""
+        return torch.cat([self.observations(obs), feedback], dim=-1)
+
+    @torch.no_grad()
+    def rescale_returns(self, returns: Tensor) -> None:
+        """Takes returns [n, 1] into the statistics, and changes the value head so that its values, in units of reward, stay
+        what they were (van Hasselt et al. 2016, arXiv:1602.07714)."""
+        mean, deviation = self.returns.mean.clone(), self.returns.deviation
+        self.returns.update(returns)
+        layer = cast(nn.Linear, self.value_head.layers[-1])
+        scale = deviation / self.returns.deviation
+        layer.weight.mul_(scale)
+        layer.bias.mul_(scale).add_((mean - self.returns.mean) / self.returns.deviation)
+
+    def heads(self, memory_output: Tensor) -> tuple[Outputs, Tensor]:
+        """[..., H] -> the policy's outputs, and the values [...] as deviations of `returns`: self.returns.inverse
+        gives them in units of reward."""
+        return self.policy(memory_output), self.value_head(memory_output).squeeze(-1)

@@ -1,0 +1,84 @@
+"""Trials: the episodes an agent with a memory plays on one task, joined into one sequence, and what learners make of them."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.rl.returns import gae
+from metarl.rl.types import Trajectories
+from metarl.struct import map_tensors, struct
+
+T = TypeVar("T")
+
+
+@struct
+class Trials:
+    """B trials, time first as recurrent networks take them, each from its first step on and padded at its end only.
+
+    An episode's first step follows the last one of the episode before without a gap. obs has T + 1 rows: after a trial's
+    last step comes the true successor of that step, for its value.
+    """
+
+    obs: Tensor  # [T + 1, B, O]
+    action: Tensor  # [T, B, A] or [T, B]
+    reward: Tensor  # [T, B]
+    log_prob: Tensor  # [T, B] of the policy that acted
+    terminated: Tensor  # [T, B] bool
+    truncated: Tensor  # [T, B] bool
+    mask: Tensor  # [T, B] bool, False on padding
+
+    @property
+    def last(self) -> Tensor:
+        """[T, B] bool: the last step of its trial."""
+        following = torch.cat([self.mask[1:], torch.zeros_like(self.mask[:1])])
+        return self.mask & ~following
+
+
+def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
+    """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e becomes number n E + e."""
+    fields = ("obs", "next_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
+    joined = {
+        name: torch.cat([getattr(episode, name) for episode in episodes], dim=2).flatten(0, 1).transpose(0, 1)
+        for name in fields
+    }
+    length = joined["mask"].sum(0)
+    if not joined["mask"].all():
+        # Stable: real steps keep their order and move before all padding.
+        order = (~joined["mask"]).to(torch.uint8).argsort(dim=0, stable=True)[: int(length.max())]
+        joined = {name: _gather(x, order) for name, x in joined.items()}
+    next_obs = joined.pop("next_obs")
+    columns = torch.arange(next_obs.shape[1], device=next_obs.device)
+    obs = torch.cat([joined.pop("obs"), torch.zeros_like(next_obs[:1])])
+    obs[length, columns] = next_obs[length - 1, columns]
+    return Trials(obs=obs, **joined)
+
+
+def trial_advantages(trials: Trials, value: Tensor, *, discount: float, gae_lambda: float) -> Tensor:
+    """Generalised advantages [T, B] over whole trials, 0 on padding.
+
+    Inside a trial the end of an episode is a step as any other: what follows it is the first step of the next episode, so
+    that exploration in one episode earns credit in the next. After the last step of the trial comes nothing if it
+    terminated, and the value of its true successor if the time was up.
+
+    Args: value: [T + 1, B] of trials.obs, detached.
+    """
+    terminated, last = trials.terminated & trials.last, trials.last
+    found = gae(
+        *(x.T for x in (trials.reward, value[:-1], value[1:], terminated, last)),
+        discount=discount,
+        gae_lambda=gae_lambda,
+    )
+    return found.T * trials.mask
+
+
+def take_trials(batch: T, columns: Tensor) -> T:
+    """The trials with these numbers, of a pytree with leaves [T, B, ...]."""
+    return map_tensors(lambda x: x[:, columns], batch)
+
+
+def _gather(x: Tensor, order: Tensor) -> Tensor:
+    """x [T, B, ...] with rows in the order [T', B] of each column."""
+    index = order.reshape(*order.shape, *[1] * (x.ndim - 2)).expand(*order.shape, *x.shape[2:])
+    return x.gather(0, index)
