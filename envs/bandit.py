@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs import bandit_policies
 from envs.episodes import Episodes
 from envs.tasks import TaskPrior
 from metarl.rl.types import EnvSpec, RLAdapter, Step
@@ -45,7 +46,7 @@ class Bandit:
     ) -> None:
         if num_arms < 2:
             raise ValueError(f"num_arms is {num_arms}; expected at least 2")
-        self.num_worlds, self.device = num_worlds, torch.device(device)
+        self.num_worlds, self.device, self._num_arms = num_worlds, torch.device(device), num_arms
         self.tasks = arms(num_arms, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
             name="bandit",
@@ -105,7 +106,7 @@ class Bandit:
         return {"oracle": self.spec.horizon * tasks.probability.amax(-1)}
 
     def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        return {}
+        return bandit_policies.reference_learners(self._num_arms, self.spec.horizon * num_episodes)
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """One bar for each arm, as high as its probability; the arm just pulled is orange."""
