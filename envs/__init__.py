@@ -19,7 +19,7 @@ from envs.gl import choose_gl_backend
 choose_gl_backend()  # before MuJoCo is imported
 
 from envs import bandit, gym, point_navigation, point_sparse  # noqa: E402
-from envs.mujoco import ant, half_cheetah, humanoid, swimmer  # noqa: E402
+from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
     "half_cheetah_vel": half_cheetah.half_cheetah_vel,
@@ -43,6 +43,15 @@ ALL: dict[str, Callable[..., Any]] = {
     "ant_goal_sparse": ant.ant_goal_sparse,
     "humanoid_dir": humanoid.humanoid_dir,
     "swimmer_vel": swimmer.swimmer_vel,
+    "walker2d_rand_params": walker2d.walker2d_rand_params,
+    "walker2d_rand_params_pearl": walker2d.walker2d_rand_params_pearl,
+    "walker2d_vel": walker2d.walker2d_vel,
+    "walker2d_vel_promp": walker2d.walker2d_vel_promp,
+    "walker2d_dir": walker2d.walker2d_dir,
+    "walker2d_dir_promp": walker2d.walker2d_dir_promp,
+    "hopper_rand_params": hopper.hopper_rand_params,
+    "hopper_rand_params_pearl": hopper.hopper_rand_params_pearl,
+    "reacher_goal": reacher.reacher_goal,
     "point_navigation_2d": point_navigation.point_navigation_2d,
     "point_navigation_2d_raw": point_navigation.point_navigation_2d_raw,
     "point_navigation_2d_corner": point_navigation.point_navigation_2d_corner,

@@ -24,13 +24,16 @@ TasksTaken = TypeVar("TasksTaken", contravariant=True)
 class MDP(Protocol[TasksTaken]):
     """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
 
-    num_uniforms: int
-    """How many uniform numbers one start takes."""
     camera: str
     """Of the model; follows the body."""
 
     @property
     def obs_size(self) -> int: ...
+
+    @property
+    def num_uniforms(self) -> int:
+        """How many uniform numbers one start takes."""
+        ...
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """qpos [W, nq] and qvel [W, nv] from uniform numbers [W, num_uniforms] in [0, 1), float64."""

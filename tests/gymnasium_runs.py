@@ -1,5 +1,6 @@
 """Gymnasium's own environment, stepped world by world from given states: what ours are held to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +25,39 @@ class Recording:
     info: dict[str, np.ndarray]
 
 
-def record(gymnasium_id: str, name: str, *, num_worlds: int, num_steps: int, **options: Any) -> Recording:
-    """Random controls, a third of them at the limits, from the starts of our environment `name` after `reset` with seed 4."""
+def record(
+    gymnasium_id: str,
+    name: str,
+    *,
+    num_worlds: int,
+    num_steps: int,
+    change_model: Callable[[mujoco.MjModel, int], None] | None = None,
+    **options: Any,
+) -> Recording:
+    """Random controls, a third of them at the limits, from the starts of our environment `name` after `reset` with seed 4.
+
+    Args:
+      change_model: (Gymnasium's model, world) writes the fields of that world; what MuJoCo derives from them follows.
+      options: of `gymnasium.make`.
+    """
     env = envs.make(name, num_worlds, action_scale=1.0)
     env.set_tasks(env.tasks.test_tasks(num_worlds))
     env.reset(torch.Generator().manual_seed(4))
     start, start_velocity = env.sim.qpos.numpy().copy(), env.sim.qvel.numpy().copy()
     shape = (num_steps, num_worlds, *env.action_space.shape)
-    control = torch.randn(shape, generator=torch.Generator().manual_seed(3)).clamp(-1, 1).numpy()
+    control = torch.randn(shape, generator=torch.Generator().manual_seed(3)).clamp(-1, 1)
+    control = (
+        (64 * control).round() / 64
+    ).numpy()  # so that multiplying by an action scale of 10 and dividing rounds nothing
     theirs = gymnasium.make(gymnasium_id, max_episode_steps=num_steps + 1, **options)
     highest = theirs.unwrapped.model.actuator_ctrlrange[:, 1]  # the action space has it rounded to float32
     worlds = []
     for world in range(num_worlds):
         theirs.reset(seed=0)
         model, data = theirs.unwrapped.model, theirs.unwrapped.data
+        if change_model is not None:
+            change_model(model, world)
+            mujoco.mj_setConst(model, data)
         mujoco.mj_resetData(model, data)
         theirs.unwrapped.set_state(start[world], start_velocity[world])
         steps = []

@@ -64,7 +64,15 @@ from envs.mdp import MDP, MujocoEnv, normal_from_uniform
 from envs.mujoco.build import environment
 from envs.mujoco.models import gymnasium_model
 from envs.mujoco.planar import PlanarMassCentre
-from envs.mujoco.targets import Direction, TargetVelocity, directions, published_velocities, velocities
+from envs.mujoco.targets import (
+    Direction,
+    direction_reward,
+    directions,
+    forward_reward,
+    published_velocities,
+    velocities,
+    velocity_reward,
+)
 from envs.sim.types import Simulator
 from envs.tasks import FewTasks, ListedTasks, TaskPrior
 from metarl.struct import struct
@@ -81,20 +89,8 @@ class DeadMotor:
     joint: Tensor  # [N] int64: 0–5, in the order of the actions
 
 
-def velocity_reward(x: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Tensor:
-    return -(velocity - tasks.target_velocity).abs()
-
-
-def direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
-    return tasks.direction * velocity
-
-
 def far_direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
     return (tasks.direction * velocity).masked_fill(x.abs() < SPARSE_DISTANCE, 0.0)
-
-
-def forward_reward(x: Tensor, velocity: Tensor, tasks: DeadMotor) -> Tensor:
-    return velocity
 
 
 def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, num_steps: Tensor) -> Tensor:

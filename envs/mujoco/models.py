@@ -10,6 +10,10 @@ from envs.process import quiet_mujoco
 
 def gymnasium_model(file: str) -> mujoco.MjModel:
     """A model that Gymnasium's MuJoCo environments use, for instance half_cheetah.xml, unchanged."""
+    return mujoco.MjModel.from_xml_path(gymnasium_path(file))
+
+
+def gymnasium_path(file: str) -> str:
+    """Of such a model; from here on MuJoCo is quiet."""
     quiet_mujoco()  # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and in a file
-    path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / file
-    return mujoco.MjModel.from_xml_path(str(path))
+    return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / file)

@@ -95,6 +95,21 @@ def places_in_square(half: float, num_train: int | None, num_test: int) -> TaskP
     return _places(partial(_draw_in_square, half), half, num_train, num_test)
 
 
+def velocity_reward(x: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Tensor:
+    """[W] −|v − g|, from x [W] m and velocity [W] m/s along x."""
+    return -(velocity - tasks.target_velocity).abs()
+
+
+def direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
+    """[W] d v."""
+    return tasks.direction * velocity
+
+
+def forward_reward(x: Tensor, velocity: Tensor, tasks: object) -> Tensor:
+    """[W] v, whatever the task, which changes something else."""
+    return velocity
+
+
 def along(heading: Tensor, velocity: Tensor) -> Tensor:
     """[W] the part of velocity [W, 2] along heading [W]."""
     return heading.cos() * velocity[:, 0] + heading.sin() * velocity[:, 1]

@@ -32,6 +32,9 @@ GYMNASIUM_IDS = {  # by the start of our names
     "ant": "Ant-v5",
     "humanoid": "Humanoid-v5",
     "swimmer": "Swimmer-v5",
+    "walker2d": "Walker2d-v5",
+    "hopper": "Hopper-v5",
+    "reacher": "Reacher-v5",
 }
 ASYNC_SIZES = (2, 8, 16)
 _STEPS_A_MEASUREMENT = 20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores

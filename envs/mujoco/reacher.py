@@ -1,0 +1,143 @@
+"""Reacher whose task is a goal to bring the fingertip to, which isn't shown (reacher_goal).
+
+Physics is Gymnasium's reacher.xml with a camera above, bit-identical to Reacher-v5; the target's two joints stand at the goal, so
+that pictures show it. Never terminates.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0–1 | cosines of the angles of shoulder, elbow | 1 |
+| 2–3 | sines of the angles of shoulder, elbow | 1 |
+| 4–5 | rates of shoulder, elbow | rad/s |
+
+| action | meaning | unit |
+|---|---|---|
+| 0–1 | torque at shoulder, elbow, as a fraction of 200 N m times action_scale | 1 |
+
+    r = −‖fingertip − g‖₂ − ‖a‖²
+
+with a the action after scaling and clipping to [−1, 1], and the fingertip where Gymnasium has it: at the last stage of the last
+Runge-Kutta step, which differs from that of the joint angles by an error of third order in the physics step.
+
+| environment | task prior | T | control step | action_scale | training tasks |
+|---|---|---|---|---|---|
+| reacher_goal | g uniform on the disc of 0.2 m | 50 | 2 · .01 s | 1 | 100, test 30 |
+
+Source: Reacher-v5 of Gymnasium.
+
+How we differ: the target's place (Gymnasium's observation 4–5) and the vector to it (8–9) are hidden, for they tell the task; the
+split is our own.
+"""
+
+from functools import partial
+from typing import Any
+
+import mujoco
+import torch
+from torch import Tensor
+
+from envs.mdp import MujocoEnv
+from envs.mujoco.build import environment
+from envs.mujoco.models import gymnasium_path
+from envs.mujoco.targets import Place, places_on_disc
+from envs.sim.types import Simulator
+
+FURTHEST = 0.2  # m, of goals
+LINKS = (0.1, 0.11)  # m
+START_ANGLE = 0.1  # rad, to either side
+START_RATE = 0.005  # rad/s, to either side
+# Of the scripted controller, in torque fractions a rad and a rad/s; stiffer springs cost more in torque than in distance.
+STIFFNESS, DAMPING = 0.2, 0.045
+
+
+class Reacher:
+    """As in Reacher-v5, without what tells the goal."""
+
+    obs_size = 6
+    num_uniforms = 4
+    camera = "above"
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._fingertip, self._target = model.body("fingertip").id, model.body("target").id
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        noise, at_target = 2 * uniform - 1, torch.zeros_like(uniform[:, :2])
+        return (
+            torch.cat([START_ANGLE * noise[:, :2], at_target], dim=1),
+            torch.cat([START_RATE * noise[:, 2:], at_target], dim=1),
+        )
+
+    def observe(self, sim: Simulator) -> Tensor:
+        angles = sim.qpos[:, :2]
+        return torch.cat([angles.cos(), angles.sin(), sim.qvel[:, :2]], dim=1)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return sim.time  # not used: where the fingertip is at the end of the step is what counts
+
+    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Place) -> tuple[Tensor, dict[str, Tensor]]:
+        position = sim.field("xpos")
+        distance = (position[:, self._fingertip] - position[:, self._target]).norm(dim=-1)
+        control_cost = control.square().sum(-1)
+        return -distance - control_cost, {"distance": distance, "control_cost": control_cost}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return torch.zeros_like(sim.diverged)
+
+
+def at_goal(qpos: Tensor, tasks: Place) -> Tensor:
+    """qpos [W, 4] with the target's joints at the goal."""
+    return torch.cat([qpos[:, :2], tasks.place.to(qpos)], dim=1)
+
+
+def reach(sim: Simulator, tasks: Place) -> Tensor:
+    """[W, 2]: the torques of two springs with dampers, at rest where the fingertip is at the goal."""
+    shoulder, elbow = LINKS
+    x, y = tasks.place.to(sim.qpos).unbind(-1)
+    cos = (x.square() + y.square() - shoulder**2 - elbow**2) / (2 * shoulder * elbow)
+    bend = cos.clamp(-1.0, 1.0).acos()
+    turn = torch.atan2(y, x) - torch.atan2(elbow * bend.sin(), shoulder + elbow * bend.cos())
+    # By the shorter way round; the elbow, which has a stop, bends to the one side.
+    to_turn = torch.remainder(turn - sim.qpos[:, 0] + torch.pi, 2 * torch.pi) - torch.pi
+    to_go = torch.stack([to_turn, bend - sim.qpos[:, 1]], dim=1)
+    return (STIFFNESS * to_go - DAMPING * sim.qvel[:, :2]).clamp(-1.0, 1.0).float()
+
+
+def _goal(
+    name: str,
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Place]:
+    model = _model()
+    return environment(
+        num_worlds,
+        name=name,
+        family="reacher_goal",
+        model=model,
+        model_name="gymnasium/reacher.xml",
+        mdp=Reacher(model),
+        tasks=places_on_disc(FURTHEST, num_train_tasks, num_test_tasks),
+        horizon=horizon,
+        action_scale=action_scale,
+        frame_skip=2,
+        numbers={
+            "reward": "-|fingertip - g|_2 - |a|^2",
+            "start_noise": f"U(-{START_ANGLE}, {START_ANGLE}), U(-{START_RATE}, {START_RATE})",
+        },
+        fields=("xpos",),
+        place=at_goal,
+        scripted=reach,
+        **machine,
+    )
+
+
+reacher_goal = partial(_goal, "reacher_goal", horizon=50, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)
+
+
+def _model() -> mujoco.MjModel:
+    spec = mujoco.MjSpec.from_file(gymnasium_path("reacher.xml"))
+    spec.worldbody.add_camera(name=Reacher.camera, pos=[0.0, 0.0, 0.9], fovy=45.0)  # m, degrees; looks down
+    return spec.compile()
