@@ -8,6 +8,7 @@
 """
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +71,7 @@ def make(
     device: torch.device | str = "cpu",
     **overrides: Any,
 ) -> Any:
-    """W = num_worlds worlds of the environment `name`, one of `ALL`.
+    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:function` for a user's own (envs/own.py).
 
     Args:
       num_threads: of the simulation; None for all CPUs.
@@ -82,17 +83,31 @@ def make(
     for key in overrides:
         if key not in known:
             raise ValueError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
-    return ALL[name](num_worlds, num_threads=num_threads, device=device, **overrides)
+    return _constructor(name)(num_worlds, num_threads=num_threads, device=device, **overrides)
 
 
 def overridable(name: str) -> dict[str, Any]:
     """The settings of the environment `name` and their defaults, for instance horizon: 200."""
-    if name not in ALL:
-        raise ValueError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
-    parameters = inspect.signature(ALL[name]).parameters.values()
+    parameters = inspect.signature(_constructor(name)).parameters.values()
     return {
         p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("num_threads", "device")
     }
+
+
+def _constructor(name: str) -> Callable[..., Any]:
+    if name in ALL:
+        return ALL[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != module:
+            raise  # something that the user's module needs
+        raise ValueError(
+            f"unknown environment {name!r} ({error}); expected module:function, on Python's path"
+        ) from error
 
 
 def _like(name: str, known: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 class WorldRenderer:
     """Draws an MjData; the OpenGL context is made at the first picture and again when the size changes."""
 
-    def __init__(self, *, camera: str) -> None:
+    def __init__(self, *, camera: str | int) -> None:
         self._camera = camera
         self._renderer: Any = None
 

@@ -14,7 +14,7 @@ from envs.process import quiet_mujoco, tune_process
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only the counter tells. A slice,
 # because an index tensor would copy, on as many threads as torch has.
-_DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
 class CpuSimulator:
@@ -54,7 +54,7 @@ class CpuSimulator:
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
         self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
         self._num_warnings = torch.from_numpy(self._batch.warning)[
-            :, _DIVERGED, 1
+            :, DIVERGED, 1
         ]  # [W, kinds], since each world's reset
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
         # From the beginning, for a field holds nothing before the call that follows its first use.

@@ -1,0 +1,351 @@
+"""A user's own environment: it is what Gymnasium's is under the task, keeps the facts of every environment, and trains."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+import envs
+from envs.gym import BatchedVectorEnv, SingleEnv
+from envs.own import attribute, model_field, own_environment, reset_option
+from tests.envs import test_environments as facts
+from tests.envs.own_examples import Line, hopper_load, line, sloped_line
+
+ROOT = Path(__file__).parents[2]
+HOPPER = "tests.envs.own_examples:hopper_load"
+FACTS = [
+    facts.test_spaces_hold_what_is_emitted_and_no_element_is_constant,
+    facts.test_every_field_of_a_step_has_its_shape_and_type,
+    facts.test_two_tasks_differ_in_reward_or_dynamics,
+    facts.test_first_observation_does_not_tell_the_task,
+    facts.test_trajectory_depends_on_neither_threads_nor_number_of_worlds,
+    facts.test_resetting_some_worlds_leaves_the_others_untouched,
+    facts.test_reset_world_starts_as_in_a_reset_of_all,
+    facts.test_observations_do_not_share_memory,
+    facts.test_setting_tasks_twice_equals_once,
+    facts.test_new_tasks_hold_from_the_next_reset_of_each_world,
+    facts.test_training_and_test_tasks_are_fixed_and_disjoint,
+    facts.test_tasks_and_their_distribution_pickle,
+    facts.test_end_is_either_terminated_or_truncated_never_both,
+    facts.test_wrong_actions_raise_with_value_and_expectation,
+    facts.test_calls_out_of_order_say_what_to_call_first,
+    facts.test_tasks_of_another_kind_number_or_range_raise,
+    facts.test_standing_still_is_an_action_or_none,
+    facts.test_number_of_worlds_must_be_positive,
+]
+
+
+def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
+    """Gives every world the task, or the first test tasks, and resets."""
+    tasks = env.tasks.test_tasks(env.num_worlds)
+    if task:
+        values = {name: torch.tensor(value, dtype=torch.float64) for name, value in task.items()}
+        tasks = type(tasks)(**{name: value.expand(env.num_worlds, *value.shape) for name, value in values.items()})
+    env.set_tasks(tasks)
+    return env.reset(torch.Generator().manual_seed(seed))
+
+
+def inside(env: Any, world: int = 0) -> Any:
+    return env._vector.envs[world].unwrapped
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.__name__)
+def test_facts_of_every_environment_hold(fact: Any) -> None:
+    fact(HOPPER)
+
+
+def test_task_that_changes_nothing_leaves_gymnasiums_environment_bit_for_bit() -> None:
+    env = hopper_load(2)
+    theirs = gymnasium.make("Hopper-v5")
+    obs = started(env, seed=3, load=1.0, gravity=-9.81)
+    seeds = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(3)).tolist()
+    expected = theirs.reset(seed=seeds[1])[0]
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        np.testing.assert_array_equal(obs[1], expected.astype(np.float32))
+        action = rng.uniform(-1, 1, (2, 3)).astype(np.float32)
+        step = env.step(torch.from_numpy(3 * action).clamp(-1.5, 1.5))  # clipped to [-1, 1]
+        obs, (expected, reward, terminated, _, info) = step.next_obs, theirs.step((3 * action[1]).clip(-1, 1))
+        assert step.reward[1] == np.float32(reward)
+        assert step.terms["x_velocity"][1] == np.float32(info["x_velocity"])
+        assert bool(step.terminated[1]) == terminated
+        if terminated:
+            return
+    raise AssertionError("the episode was to end, so that the end is compared, too")
+
+
+def test_model_fields_are_set_with_what_follows_from_them_and_nothing_compounds() -> None:
+    env = hopper_load(1)
+    for load, gravity in ((1.7, -8.0), (0.6, -11.0), (1.7, -8.0), (1.7, -8.0)):
+        started(env, load=load, gravity=gravity)
+        model, expected = inside(env).model, compiled_hopper(load)
+        np.testing.assert_array_equal(model.opt.gravity, [0, 0, gravity])
+        for field in ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0"):
+            # Only rounding: MuJoCo's compiler gets there by another way.
+            np.testing.assert_allclose(getattr(model, field), getattr(expected, field), rtol=1e-9, err_msg=field)
+
+
+def compiled_hopper(load: float) -> mujoco.MjModel:
+    """A hopper of another density, made by MuJoCo's compiler."""
+    file = Path(gymnasium.__file__).parent / "envs/mujoco/assets/hopper.xml"
+    spec = mujoco.MjSpec.from_file(str(file))
+    for geom in spec.geoms:
+        geom.density *= load
+    return spec.compile()
+
+
+def test_several_variables_of_one_field_work_together() -> None:
+    tasks = {
+        "factor": model_field("geom_friction", scale=(0.5, 2.0)),
+        "first": model_field("geom_friction", index=0, scale=([1.0, 1.0, 1.0], [2.0, 3.0, 4.0])),
+    }
+    env = own_environment("Hopper-v5", 1, tasks=tasks, horizon=5)
+    own = gymnasium.make("Hopper-v5").unwrapped.model.geom_friction
+    started(env, factor=0.5, first=[2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(inside(env).model.geom_friction[1:], 0.5 * own[1:])
+    np.testing.assert_array_equal(inside(env).model.geom_friction[0], 0.5 * own[0] * [2, 3, 4])
+
+
+def test_attributes_keep_their_kind_and_worlds_do_not_share_them() -> None:
+    tasks = {
+        "slope": attribute("slope", one_of=(1, 3)),
+        "last": attribute("table", index=2, between=(0.0, 1.0)),
+        "goal": attribute("goal", between=([0.0, 0.0], [1.0, 2.0])),
+    }
+    env = own_environment(Line, 2, tasks=tasks, horizon=5, settings={"colour": "red"})
+    struct = type(env.tasks.test_tasks(1))
+    values = {"slope": [3.0, 1.0], "last": [0.25, 0.75], "goal": [[0.5, 1.5], [0.0, 2.0]]}
+    env.set_tasks(struct(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}))
+    env.reset(torch.Generator())
+    first, second = inside(env, 0), inside(env, 1)
+    assert (first.slope, second.slope, type(first.slope)) == (3, 1, int)
+    assert (first.table.tolist(), second.table.tolist()) == ([1.0, 2.0, 0.25], [1.0, 2.0, 0.75])
+    assert (first.goal.tolist(), second.goal.tolist()) == ([0.5, 1.5], [0.0, 2.0])
+    assert first.settings == {"colour": "red"}
+    assert env.spec.definition["settings"] == {"colour": "red"}
+
+
+def test_reset_options_arrive_and_the_episode_ends_as_the_environment_says() -> None:
+    env = own_environment(Line, 4, tasks={"start": reset_option("start", between=(0.0, 0.5))}, horizon=3)
+    assert started(env, start=0.25).flatten().tolist() == [0.25] * 4
+    action = torch.tensor([[0.1], [1.0], [-1.0], [0.5]])  # moves on; beyond 1; below −1; a reward that is NaN
+    step = env.step(action)
+    np.testing.assert_allclose(step.next_obs[:, 0], [0.45, 2.25, -1.75, 0.0], atol=1e-7)  # float32
+    np.testing.assert_allclose(step.reward, [4.5, 22.5, -17.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(step.terms["double"], [0.9, 4.5, -3.5, 0.0], atol=1e-7)
+    assert list(step.terms) == ["double"]
+    assert step.terminated.tolist() == [False, True, False, True]
+    assert step.truncated.tolist() == [False, False, True, False]
+    assert step.diverged.tolist() == [False, False, False, True]
+    again = env.step(action)  # what has ended stands still
+    assert torch.equal(again.next_obs[1:], step.next_obs[1:])
+    assert again.reward[1:].tolist() == [0.0] * 3
+    assert torch.equal(again.terminated[1:], step.terminated[1:])
+    assert env.step(action).truncated.tolist() == [True, False, True, False]  # the horizon
+    env.reset(torch.Generator(), torch.tensor([False, True, False, False]))
+    assert env.step(torch.zeros(4, 1)).terminated.tolist() == [False, False, False, True]
+
+
+def test_physics_that_blows_up_is_diverged_and_the_others_do_not_notice() -> None:
+    env, healthy = hopper_load(3), hopper_load(3)
+    started(env)
+    started(healthy)
+    inside(env, 1).data.qvel[0] = 1e12  # MuJoCo resets such a world by itself
+    step, other = env.step(torch.zeros(3, 3)), healthy.step(torch.zeros(3, 3))
+    assert step.diverged.tolist() == [False, True, False]
+    assert step.terminated[1]
+    assert (step.next_obs[1] == 0).all()
+    assert torch.equal(step.next_obs[[0, 2]], other.next_obs[[0, 2]])
+    env.reset(torch.Generator(), torch.tensor([False, True, False]))
+    assert not env.step(torch.zeros(3, 3)).diverged.any()
+
+
+def test_processes_do_not_change_a_number() -> None:
+    here, there = hopper_load(2), hopper_load(2, processes=True)
+    try:
+        assert torch.equal(started(here), started(there))
+        worlds = torch.tensor([False, True])
+        action = torch.linspace(-1, 1, 6).reshape(2, 3)
+        for _ in range(3):
+            facts.assert_equal(here.step(action), there.step(action))
+        assert torch.equal(*(env.reset(torch.Generator().manual_seed(5), worlds) for env in (here, there)))
+        facts.assert_equal(here.step(action), there.step(action))
+        with pytest.raises(RuntimeError, match="expected a MuJoCo environment and processes=False"):
+            there.render(0)
+    finally:
+        there.close()
+
+
+def test_split_follows_its_seed_and_choices_are_all_combinations() -> None:
+    same, other = (hopper_load(1, split_seed=seed).tasks.test_tasks(3).load for seed in (0, 1))
+    assert torch.equal(same, hopper_load(1).tasks.test_tasks(3).load)
+    assert not torch.equal(same, other)
+    tasks = {"slope": attribute("slope", one_of=(1, 3)), "goal": attribute("goal", one_of=([0, 1], [1, 0]))}
+    few = own_environment(Line, 1, tasks=tasks, horizon=5).tasks
+    assert few.split == "none"
+    assert few.describe(few.test_tasks())[:2] == ["slope 1, goal (0, 1)", "slope 1, goal (1, 0)"]
+    mixed = own_environment(Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5).tasks
+    facts.assert_equal(pickle.loads(pickle.dumps(mixed)).test_tasks(), mixed.test_tasks())
+    assert set(mixed.test_tasks().slope.tolist()) == {1.0, 3.0}
+    # Training has the even cells of 2^22 in the first number, test the odd ones: it must be one that isn't rounded.
+    for drawn, parity in ((mixed.test_tasks(50), 1), (mixed.sample(50, torch.Generator()), 0)):
+        assert (((drawn.table - 0.9) / 0.2 * 2**22).floor() % 2 == parity).all()
+
+
+def test_definition_tells_environments_apart() -> None:
+    specs = [
+        hopper_load(1).spec,
+        hopper_load(1, horizon=7).spec,
+        hopper_load(1, split_seed=1).spec,
+        hopper_load(1, settings={"frame_skip": 2}).spec,
+        hopper_load(1, tasks={"load": model_field("body_mass", scale=(0.5, 2.0))}).spec,
+        hopper_load(1, tasks={"load": model_field("body_mass", scale=(0.5, 2.1))}).spec,
+        hopper_load(1, tasks={"load": model_field("body_inertia", scale=(0.5, 2.0))}).spec,
+    ]
+    assert len({spec.spec_hash for spec in specs}) == len(specs)
+    assert hopper_load(1).spec.spec_hash == specs[0].spec_hash
+    assert own_environment("Hopper-v5", 1, tasks=hopper_load.keywords["tasks"]).spec.horizon == 1000  # Gymnasium's
+
+
+def test_gymnasium_and_its_batches_take_it() -> None:
+    batch, single = BatchedVectorEnv(line(2)), SingleEnv(line(1), task={"start": 0.5})
+    batch.set_task({"start": 0.5}, worlds=[1])
+    obs, _ = batch.reset(seed=4)
+    assert obs[1] == single.reset(seed=5)[0] == 0.5
+    np.testing.assert_array_equal(batch.step(np.full((2, 1), 0.1))[0][1], single.step(np.full(1, 0.1))[0])
+
+
+@pytest.mark.gl
+def test_picture_is_of_the_world_asked_for() -> None:
+    env = hopper_load(2)
+    started(env)
+    inside(env, 1).data.qpos[2] = 1.0  # rad: lies tilted
+    mujoco.mj_forward(inside(env, 1).model, inside(env, 1).data)
+    first, second = (env.render(world, width=64, height=48) for world in (0, 1))
+    assert first.shape == (48, 64, 3)
+    assert (first != second).any()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: model_field("body_mass"),
+            r"model_field\('model.body_mass'\) has no range; expected a path and one of",
+        ),
+        (
+            lambda: attribute("a", between=(1, 1)),
+            r"between=\(1, 1\); expected \(lowest, highest\) with lowest < highest",
+        ),
+        (lambda: attribute("a", between=([1, 2], [1, 2, 3])), "expected numbers, or lists of the same length"),
+        (lambda: attribute("a", scale=(0, np.inf)), "expected finite numbers"),
+        (lambda: attribute("a", scale=(0, 1), one_of=[1]), "has scale, one_of; expected a path and one of"),
+    ],
+)
+def test_wrong_variables_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({}, "tasks is empty"),
+        ({"a b": attribute("slope", scale=(1, 2))}, "'a b' isn't a name"),
+        ({"m": model_field("body_mas", scale=(1, 2))}, r"has no 'body_mas' \(did you mean body_mass\?\)"),
+        (
+            {"m": model_field("body_mass", between=([1, 2], [3, 4]))},
+            r"shape \(5,\); a value of shape \(2,\) doesn't fit",
+        ),
+        ({"m": model_field("opt.gravity", index=3, between=(1, 2))}, r"shape \(3,\) at index 3"),
+        ({"m": model_field("geom_condim", between=(1.0, 1.5))}, "holds int32; expected whole numbers"),
+        ({"m": attribute("metadata", between=(1, 2))}, "metadata is a dict; expected a number"),
+        (
+            {"m": attribute("frame_skip", between=([1, 1], [2, 2]))},
+            r"is the number 4; a value of shape \(2,\) doesn't fit",
+        ),
+    ],
+)
+def test_variables_that_do_not_fit_the_environment_are_refused(tasks: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        own_environment("Hopper-v5", 1, tasks=tasks, horizon=5)
+
+
+def test_environments_that_do_not_fit_are_refused() -> None:
+    def fitting(**changed: Any) -> Any:
+        return own_environment(type("Other", (Line,), changed), 1, tasks=line.keywords["tasks"], horizon=5)
+
+    fitting()
+    with pytest.raises(ValueError, match=r"the observation space is .*; expected a Box with one axis"):
+        fitting(observation_space=gymnasium.spaces.Discrete(3))
+    with pytest.raises(ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"):
+        fitting(action_space=gymnasium.spaces.Discrete(3, start=1))
+    with pytest.raises(ValueError, match=r"horizon is None and .*Line.* has no limit of its own"):
+        line(1, horizon=None)
+    with pytest.raises(ValueError, match=r"drifting was set to 0.* and is 1.* after reset\(\)"):
+        own_environment(Line, 1, tasks={"d": attribute("drifting", between=(0, 1))}, horizon=5)
+    with pytest.raises(ValueError, match=r"unknown environment 'no_such:env' .*; expected module:function"):
+        envs.make("no_such:env", 1)
+    with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\)"):
+        envs.make(HOPPER, 1, horizn=3)
+
+
+def test_discrete_actions_and_no_standing_still() -> None:
+    class Switch(Line):
+        action_space = gymnasium.spaces.Discrete(2)  # type: ignore[assignment]
+
+        def step(self, action: Any) -> Any:
+            return super().step(np.array([float(action)]))
+
+    env: Any = own_environment(Switch, 2, tasks=sloped_line.keywords["tasks"], horizon=5)
+    started(env, slope=3.0)
+    assert env.step(torch.tensor([0, 1])).next_obs.flatten().tolist() == [0.0, 3.0]
+    assert env.stand_still_action() is None
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "docs" / "own_environment.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_documented_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition, use, with_class = blocks("python")
+    (tmp_path / "my_envs.py").write_text(definition)
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(use, {})
+    monkeypatch.delitem(sys.modules, "my_envs")
+    assert "load 1.43, gravity" in capsys.readouterr().out
+    names: dict[str, Any] = {"__name__": "with_class"}
+    exec(with_class, names)
+    env = names["cheetah_at_speed"](1)
+    started(env, target_velocity=2.0)
+    step = env.step(torch.full((1, 6), 0.5))
+    # 0.1 a^2 for each of six motors, Gymnasium's control cost; float32
+    expected = -0.1 * 6 * 0.25 - abs(step.terms["x_velocity"] - 2.0)
+    torch.testing.assert_close(step.reward, expected)
+
+
+def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "my_envs.py").write_text(blocks("python")[0])
+    (tmp_path / "my_configs/env").mkdir(parents=True)
+    (tmp_path / "my_configs/env/hopper_load.yaml").write_text(blocks("yaml")[0])
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = "--config-dir my_configs env=hopper_load env.horizon=10 iterations=1 run_dir=run device=cpu"
+    small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.video=false"
+    words = [sys.executable, str(ROOT / "scripts/train.py"), *command.split(), *small.split()]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["env"] == "hopper_load"
