@@ -183,7 +183,7 @@ class OwnEnv:
     def known_returns(self, tasks: Any, num_episodes: int) -> dict[str, Tensor]:
         return {}
 
-    def reference_learners(self) -> dict[str, RLAdapter[Any]]:
+    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
