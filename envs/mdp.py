@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
-from envs.render import WorldRenderer
+from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import map_tensors
@@ -24,8 +24,10 @@ TasksTaken = TypeVar("TasksTaken", contravariant=True)
 class MDP(Protocol[TasksTaken]):
     """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
 
-    camera: str
-    """Of the model; follows the body."""
+    @property
+    def camera(self) -> str | View:
+        """The name of one of the model's, or a view of our own; follows the body."""
+        ...
 
     @property
     def obs_size(self) -> int: ...
@@ -74,6 +76,7 @@ class MujocoEnv(Generic[Tasks]):
       place: (qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places, where a task moves any.
       set_physics: (sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task
         changes the physics.
+      marks: (data of a world, its task with leaves [...]) -> what shows the task in its picture.
       scripted: (sim, tasks) -> the action [W, A] of a controller that sees the task and the true state.
       known_returns: tasks -> what calculation says of an episode's return on each, by name [N].
       device: of all tensors that go in and out.
@@ -92,6 +95,7 @@ class MujocoEnv(Generic[Tasks]):
         actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None,
         place: Callable[[Tensor, Tasks], Tensor] | None = None,
         set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None,
+        marks: Callable[[Any, Tasks], list[Mark]] | None = None,
         scripted: Callable[[Simulator, Tasks], Tensor] | None = None,
         known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None,
         device: torch.device | str = "cpu",
@@ -118,7 +122,7 @@ class MujocoEnv(Generic[Tasks]):
             action_space=self.action_space,
             device=sim.ctrl.device,
         )
-        self._renderer = WorldRenderer(camera=mdp.camera)
+        self._marks, self._renderer = marks, WorldRenderer(camera=mdp.camera)
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
@@ -174,7 +178,10 @@ class MujocoEnv(Generic[Tasks]):
         if not 0 <= world < self.num_worlds:
             raise ValueError(f"world is {world}; expected 0, ..., {self.num_worlds - 1}")
         model, data = self.sim.host_data(world)  # type: ignore[attr-defined]
-        return self._renderer.picture(model, data, width=width, height=height)
+        marks = []
+        if self._marks is not None:
+            marks = self._marks(data, map_tensors(lambda leaf: leaf[world].cpu(), self._episodes.tasks))
+        return self._renderer.picture(model, data, width=width, height=height, marks=marks)
 
     def close(self) -> None:
         self._renderer.close()

@@ -1,34 +1,85 @@
 """Pictures of one world of a MuJoCo simulation, without a screen."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
 
+_MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A camera that follows the centre of mass of the first body, x to the right and y away from it."""
+
+    distance: float  # m
+    elevation: float  # degrees; negative looks down
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Something of the task to be seen in the picture: an arrow, or a cylinder between the middles of its ends."""
+
+    start: tuple[float, float, float]  # m
+    end: tuple[float, float, float]
+    radius: float
+    is_arrow: bool = False
+
 
 class WorldRenderer:
-    """Draws an MjData; the OpenGL context is made at the first picture and again when the size changes."""
+    """Draws an MjData; the OpenGL context is made at the first picture and again when the size changes.
 
-    def __init__(self, *, camera: str | int) -> None:
+    Args: camera: the name or number of one of the model's, or a view of our own.
+    """
+
+    def __init__(self, *, camera: str | int | View) -> None:
         self._camera = camera
         self._renderer: Any = None
 
-    def picture(self, model: mujoco.MjModel, data: mujoco.MjData, *, width: int, height: int) -> np.ndarray:
-        """[height, width, 3] uint8, as the model's camera sees it.
+    def picture(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        *,
+        width: int,
+        height: int,
+        marks: Sequence[Mark] = (),
+    ) -> np.ndarray:
+        """[height, width, 3] uint8, as the camera sees it.
 
         Raises: RuntimeError naming the package to install where no OpenGL library is found.
         """
         if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
             self.close()
             self._renderer = _make_renderer(model, width, height)
-        self._renderer.update_scene(data, camera=self._camera)
+        camera = _camera(self._camera, data) if isinstance(self._camera, View) else self._camera
+        self._renderer.update_scene(data, camera=camera)
+        for mark in marks:
+            _add(mark, self._renderer.scene)
         return self._renderer.render()
 
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _camera(view: View, data: mujoco.MjData) -> mujoco.MjvCamera:
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = data.subtree_com[1]
+    camera.distance, camera.elevation, camera.azimuth = view.distance, view.elevation, 90.0
+    return camera
+
+
+def _add(mark: Mark, scene: mujoco.MjvScene) -> None:
+    kind = mujoco.mjtGeom.mjGEOM_ARROW if mark.is_arrow else mujoco.mjtGeom.mjGEOM_CYLINDER
+    geom = scene.geoms[scene.ngeom]
+    mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.zeros(9), _MARK_COLOUR)
+    mujoco.mjv_connector(geom, kind, mark.radius, np.array(mark.start), np.array(mark.end))
+    scene.ngeom += 1
 
 
 def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> Any:

@@ -64,13 +64,16 @@ from envs.mujoco.targets import (
     TargetVelocity,
     along,
     few_headings,
+    heading_arrow,
     headings,
+    place_disc,
     places_in_square,
     places_on_disc,
     velocities,
 )
+from envs.render import Mark, View
 from envs.sim.types import Simulator
-from envs.tasks import FewTasks, TaskPrior
+from envs.tasks import TaskPrior
 
 FRAME_SKIP = 5
 HEALTHY_HEIGHT = (0.2, 1.0)  # m
@@ -90,14 +93,9 @@ def heading_reward(place: Tensor, velocity: Tensor, tasks: Heading) -> Outcome:
     return forward, {"velocity": forward}
 
 
-def near_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
+def near_reward(highest: float, place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
     away = place - tasks.place
-    return -away.abs().sum(-1), {"distance": torch.linalg.vector_norm(away, dim=-1)}
-
-
-def near_reward_plus_4(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
-    reward, terms = near_reward(place, velocity, tasks)
-    return 4.0 + reward, terms
+    return highest - away.abs().sum(-1), {"distance": torch.linalg.vector_norm(away, dim=-1)}
 
 
 def inside_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
@@ -115,6 +113,7 @@ class Rules(Generic[Tasks]):
     alive_bonus: float
     control_cost: float
     terminates: bool
+    marks: Callable[[Any, Tasks], list[Mark]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +124,8 @@ class Ant(Generic[Tasks]):
     shows_place: bool
     rest: Tensor  # [15] qpos
     control_step: float  # s
+    camera: View
     num_uniforms = 29
-    camera = "track"
 
     @property
     def obs_size(self) -> int:
@@ -159,20 +158,23 @@ def healthy(sim: Simulator) -> Tensor:
     return (height >= HEALTHY_HEIGHT[0]) & (height <= HEALTHY_HEIGHT[1])
 
 
-_RUN = Rules(heading_reward, "v . (cos g, sin g)", alive_bonus=1.0, control_cost=0.5, terminates=True)
+# The numbers are the bonus and the control cost.
+_RUN = Rules(heading_reward, "v . (cos g, sin g)", 1.0, 0.5, terminates=True, marks=heading_arrow)
+_DISC = partial(place_disc, 0.25)
 RULES: dict[str, Rules[Any]] = {
-    "ant_vel": Rules(velocity_reward, "1 - |v_x - g|", alive_bonus=0.05, control_cost=0.005, terminates=True),
+    "ant_vel": Rules(velocity_reward, "1 - |v_x - g|", 0.05, 0.005, terminates=True),
     "ant_dir": _RUN,
     "ant_dir_varibad": _RUN,
     "ant_dir_2d": _RUN,
-    "ant_goal": Rules(near_reward, "-|p - g|_1", alive_bonus=0.0, control_cost=0.1, terminates=False),
-    "ant_goal_maml": Rules(near_reward_plus_4, "4 - |p - g|_1", alive_bonus=0.05, control_cost=0.005, terminates=True),
+    "ant_goal": Rules(partial(near_reward, 0.0), "-|p - g|_1", 0.0, 0.1, terminates=False, marks=_DISC),
+    "ant_goal_maml": Rules(partial(near_reward, 4.0), "4 - |p - g|_1", 0.05, 0.005, terminates=True, marks=_DISC),
     "ant_goal_sparse": Rules(
         inside_reward,
         f"(1 - |p - g|_2 within {GOAL_RADIUS} m, else -{GOAL_RADIUS})",
-        alive_bonus=0.0,
-        control_cost=0.01,
+        0.0,
+        0.01,
         terminates=False,
+        marks=partial(place_disc, GOAL_RADIUS),
     ),
 }
 
@@ -198,12 +200,7 @@ def _few(
 
 
 def _environment(
-    name: str,
-    num_worlds: int,
-    tasks: TaskPrior[Any] | FewTasks[Any],
-    horizon: int,
-    action_scale: float,
-    **machine: Any,
+    name: str, num_worlds: int, tasks: Any, horizon: int, action_scale: float, **machine: Any
 ) -> MujocoEnv[Any]:
     rules = RULES[name]
     model = gymnasium_model("ant.xml")
@@ -213,6 +210,7 @@ def _environment(
         shows_place=family == "ant_goal",
         rest=torch.tensor(model.qpos0),
         control_step=model.opt.timestep * FRAME_SKIP,
+        camera=View(distance=7.0, elevation=-40.0) if family == "ant_goal" else View(distance=4.5, elevation=-25.0),
     )
     return environment(
         num_worlds,
@@ -232,6 +230,7 @@ def _environment(
             "terminates": f"height outside {list(HEALTHY_HEIGHT)} m" if rules.terminates else "never",
             "start_noise": "U(-0.1, 0.1), 0.1 N",
         },
+        marks=rules.marks,
         **machine,
     )
 

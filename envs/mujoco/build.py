@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.mdp import MDP, MujocoEnv, definition
+from envs.render import Mark
 from envs.sim.cpu import CpuSimulator
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec
@@ -31,6 +32,7 @@ def environment(
     actuate: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
     place: Callable[[Tensor, Any], Tensor] | None = None,
     set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
+    marks: Callable[[mujoco.MjData, Any], list[Mark]] | None = None,
     scripted: Callable[[Simulator, Any], Tensor] | None = None,
     known_returns: Callable[[Any], dict[str, Tensor]] | None = None,
     num_threads: int | None = None,
@@ -44,6 +46,7 @@ def environment(
       per_world: the model fields that `set_physics` writes.
       fields: the derived data fields that `mdp` reads.
       actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
+      marks: what shows the task in a picture, see `MujocoEnv`.
       scripted, known_returns: what learners are compared with, see `MujocoEnv`.
     """
     sim = CpuSimulator(model, num_worlds, per_world=per_world, fields=fields, num_threads=num_threads)
@@ -73,6 +76,7 @@ def environment(
         actuate=actuate,
         place=place,
         set_physics=set_physics,
+        marks=marks,
         scripted=scripted,
         known_returns=known_returns,
         device=device,

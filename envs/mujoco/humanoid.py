@@ -50,7 +50,8 @@ from torch import Tensor
 from envs.mdp import MujocoEnv
 from envs.mujoco.build import environment
 from envs.mujoco.models import gymnasium_model
-from envs.mujoco.targets import Heading, along, headings
+from envs.mujoco.targets import Heading, along, heading_arrow, headings
+from envs.render import View
 from envs.sim.types import Simulator
 
 FRAME_SKIP = 5
@@ -69,7 +70,7 @@ class Humanoid:
     control_step: float  # s
     obs_size = 257
     num_uniforms = 47
-    camera = "track"
+    camera = View(distance=4.0, elevation=-20.0)
     fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator")
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +138,7 @@ def _humanoid_dir(
             "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
         },
         fields=Humanoid.fields,
+        marks=heading_arrow,
         **machine,
     )
 

@@ -3,10 +3,12 @@
 import math
 from functools import partial
 
+import mujoco
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs.render import Mark
 from envs.tasks import FewTasks, ListedTasks, TaskPrior
 from metarl.struct import struct
 
@@ -113,6 +115,23 @@ def forward_reward(x: Tensor, velocity: Tensor, tasks: object) -> Tensor:
 def along(heading: Tensor, velocity: Tensor) -> Tensor:
     """[W] the part of velocity [W, 2] along heading [W]."""
     return heading.cos() * velocity[:, 0] + heading.sin() * velocity[:, 1]
+
+
+def heading_arrow(data: mujoco.MjData, task: Heading) -> list[Mark]:
+    """An arrow on the floor, from beside the robot's root in the direction to go."""
+    x, y = data.qpos[:2]
+    cos, sin = float(task.heading.cos()), float(task.heading.sin())
+    start, end = (x + 0.6 * cos, y + 0.6 * sin, 0.05), (x + 1.8 * cos, y + 1.8 * sin, 0.05)
+    return [Mark(start=start, end=end, radius=0.05, is_arrow=True)]
+
+
+def place_disc(radius: float, data: mujoco.MjData, task: Place) -> list[Mark]:
+    """A disc on the floor around the place to go to, and a thin pole on it."""
+    x, y = task.place.tolist()
+    return [
+        Mark(start=(x, y, 0.0), end=(x, y, 0.01), radius=radius),
+        Mark(start=(x, y, 0.0), end=(x, y, 1.0), radius=0.02),
+    ]
 
 
 def _places(draw: partial[Place], furthest: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:

@@ -122,3 +122,26 @@ def test_splits_have_the_sizes_of_the_definition(name: str, sizes: tuple[int, in
 def test_places_have_a_text_with_signs_and_unit() -> None:
     distribution = envs.make("ant_goal", 1).tasks
     assert distribution.describe(Place(place=torch.tensor([[1.234, -0.5]]))) == ["to (+1.23, -0.50) m"]
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize(
+    ("name", "right_and_left"),
+    [
+        ("ant_dir_2d", Heading(heading=torch.tensor([0.0, math.pi]))),
+        ("humanoid_dir", Heading(heading=torch.tensor([0.0, math.pi]))),
+        ("ant_goal", Place(place=torch.tensor([[2.0, 0.0], [-2.0, 0.0]]))),
+        ("ant_goal_sparse", Place(place=torch.tensor([[2.0, 0.0], [-2.0, 0.0]]))),
+    ],
+)
+def test_picture_shows_in_orange_where_to_go(name: str, right_and_left: Any) -> None:
+    """x is to the right, and the robot, in another colour, in the middle."""
+    env = envs.make(name, 2)
+    env.set_tasks(right_and_left)
+    env.reset(torch.Generator().manual_seed(0))
+    for world, (side, other) in enumerate([(slice(80, None), slice(0, 80)), (slice(0, 80), slice(80, None))]):
+        red, green, blue = np.moveaxis(env.render(world, width=160, height=120).astype(int), -1, 0)
+        orange = (red > 150) & (blue < red / 4) & (green > red / 2)
+        assert orange[:, side].sum() > 10
+        assert orange[:, other].sum() < orange[:, side].sum() / 4
+    env.close()
