@@ -59,7 +59,7 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
-    origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.env_steps, "seed": config.seed}
+    origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
     report.write(folder, found.report | origin | provenance(config))
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from metarl.errors import UserError
+from metarl.struct import struct
 
 
 class MetricsLog:
@@ -54,10 +55,30 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Progress:
-    """The console line of a training: bar, iteration, env steps, steps per second, returns, time left."""
+@struct
+class Shown:
+    """What the console line and the learning curve show of a learner's metrics."""
 
-    def __init__(self, *, iterations: int, first_iteration: int) -> None:
+    quantity: str  # metrics `<quantity>_before` and `<quantity>_after`, or just `<quantity>`
+    digits: int  # behind the point
+    count: str  # the metric that is added up over the iterations
+    unit: str  # what is counted, as a word
+
+    def text(self, row: Mapping[str, float]) -> str:
+        """For instance `return -12.3 -> 45.6`."""
+        names = [name for name in (f"{self.quantity}_before", f"{self.quantity}_after") if name in row]
+        values = [f"{row[name]:.{self.digits}f}" for name in names or [self.quantity]]
+        return f"{self.quantity} {' -> '.join(values)}"
+
+
+RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")
+
+
+class Progress:
+    """The console line of a training: bar, iteration, env steps (or tasks), how many a second, returns, time left."""
+
+    def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
+        self._shown = shown
         self._bar = tqdm(
             total=iterations,
             initial=first_iteration,
@@ -67,14 +88,15 @@ class Progress:
             bar_format="{n_fmt}/{total_fmt} {bar:12} {postfix} | {elapsed} < {remaining}",
         )
 
-    def update(self, row: Mapping[str, float], steps_per_second: float) -> None:
+    def update(self, row: Mapping[str, float], per_second: float, *, iterations: int = 1) -> None:
+        """Args: per_second: of what is counted; iterations: how many have been done since the last call."""
         diverged = f" | {row['diverged_episodes']:.0f} episodes blew up" if row.get("diverged_episodes") else ""
         self._bar.set_postfix_str(
-            f"{human(row['env_steps'])} steps, {human(steps_per_second)}/s | "
-            f"return {row['return_before']:.1f} -> {row['return_after']:.1f}{diverged}",
+            f"{human(row[self._shown.count])} {self._shown.unit}, {human(per_second)}/s | "
+            f"{self._shown.text(row)}{diverged}",
             refresh=False,
         )
-        self._bar.update()
+        self._bar.update(iterations)
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch import Tensor
 from metarl.core.threads import one_thread
 from metarl.errors import UserError
 from metarl.run import checkpoint
-from metarl.run.logging import MetricsLog, Progress
+from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, struct
 from metarl.types import MetaLearner, Metrics
@@ -26,7 +27,7 @@ class Diverged(UserError):
 @struct
 class Outcome:
     iteration: int  # how many iterations are done
-    env_steps: int
+    count: int  # how many env steps (or tasks, see `Shown.count`) they took
     interrupted: bool
 
 
@@ -39,6 +40,8 @@ def train(
     provenance: Mapping[str, Any],
     checkpoint_every: int,
     keep_checkpoints: int = 3,
+    log_every: int = 1,
+    shown: Shown = RETURNS,
     resume_from: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start, every so often and at the end.
@@ -46,30 +49,34 @@ def train(
     Args:
       run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/.
       provenance: what a checkpoint must hold besides the learner to be used again (config, env spec, versions).
+      log_every: iterations in a row of metrics, which holds their means. A divisor of checkpoint_every.
+      shown: what the metrics count and what the console shows of them.
       resume_from: the content of a checkpoint of this same learner; training goes on after its iteration, on the CPU
         with the same numbers, bit for bit, as if it had never stopped.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
-    Raises: Diverged if a metric or a parameter isn't finite.
+    Raises: Diverged if a metric or a parameter isn't finite; ValueError if rows of metrics would straddle checkpoints.
     """
-    iteration, env_steps = 0, 0
+    if log_every < 1 or checkpoint_every % log_every != 0:
+        raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
+    iteration, count = 0, 0
     if resume_from is not None:
         learner.load_state_dict(resume_from["learner"])
         generators.load_state_dict(resume_from["generators"])
-        iteration, env_steps = resume_from["iteration"], resume_from["env_steps"]
+        iteration, count = resume_from["iteration"], resume_from[shown.count]
     folder = run_folder / "checkpoints"
 
     def save() -> Path:
         content = {
             **provenance,
             "iteration": iteration,
-            "env_steps": env_steps,
+            shown.count: count,
             "learner": learner.state_dict(),
             "generators": generators.state_dict(),
         }
         return checkpoint.save(folder, content, keep=keep_checkpoints)
 
     log = MetricsLog(run_folder, first_iteration=iteration)
-    progress = Progress(iterations=iterations, first_iteration=iteration)
+    progress = Progress(iterations=iterations, first_iteration=iteration, shown=shown)
     saved_iteration = iteration
     try:
         if resume_from is None:
@@ -77,21 +84,24 @@ def train(
         with _stop_requests(progress) as stop_requested, one_thread():
             while iteration < iterations and not stop_requested():
                 start = time.perf_counter()
-                before = _Before(learner, generators)
-                try:
-                    metrics = learner.step()
-                    _check_finite(metrics, learner.state_dict())
-                except FloatingPointError as error:
-                    before.restore()
-                    raise Diverged(
-                        f"training diverged in iteration {iteration}: {error}; the state before it is saved in {save()}"
-                    ) from error
-                seconds = time.perf_counter() - start
-                env_steps += int(metrics["env_steps"])
-                row = {"iteration": iteration, **metrics, "env_steps": env_steps}
+                window: list[Metrics] = []
+                # A row's iterations; a request to stop ends it early.
+                while len(window) < log_every and iteration < iterations and not (window and stop_requested()):
+                    before = _Before(learner, generators)
+                    try:
+                        window.append(learner.step())
+                        _check_finite(window[-1], learner.state_dict())
+                    except FloatingPointError as error:
+                        before.restore()
+                        raise Diverged(
+                            f"training diverged in iteration {iteration}: {error}; the state before it is saved in {save()}"
+                        ) from error
+                    count += int(window[-1][shown.count])
+                    iteration += 1
+                row = {"iteration": iteration - 1, **_mean(window), shown.count: count}
                 log.write(row)
-                progress.update(row, metrics["env_steps"] / seconds)
-                iteration += 1
+                counted = sum(metrics[shown.count] for metrics in window)
+                progress.update(row, counted / (time.perf_counter() - start), iterations=len(window))
                 if iteration % checkpoint_every == 0 or iteration == iterations:
                     save()
                     saved_iteration = iteration
@@ -100,7 +110,15 @@ def train(
     finally:
         log.close()
         progress.close()
-    return Outcome(iteration=iteration, env_steps=env_steps, interrupted=iteration < iterations)
+    return Outcome(iteration=iteration, count=count, interrupted=iteration < iterations)
+
+
+def _mean(rows: list[Metrics]) -> Metrics:
+    """Of each number over the rows that have it; a single row stays what it is."""
+    if len(rows) == 1:
+        return rows[0]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: statistics.fmean(row[name] for row in rows if name in row) for name in names}
 
 
 class _Before:

@@ -63,7 +63,7 @@ def test_each_iteration_is_one_line_with_what_was_promised(tmp_path):
     assert [row["iteration"] for row in rows] == list(range(10))
     assert [row["env_steps"] for row in rows] == list(range(10, 101, 10))
     assert {"return_before", "return_after"} <= set(rows[0])
-    assert (outcome.iteration, outcome.env_steps, outcome.interrupted) == (10, 100, False)
+    assert (outcome.iteration, outcome.count, outcome.interrupted) == (10, 100, False)
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
