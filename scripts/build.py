@@ -76,13 +76,13 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
 
 def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> MetaLearner:
     """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
-    model = _maker(config.model)(
+    model = maker(config.model)(
         observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
     )
-    return _maker(config.algo)(env=env, model=model.to(on), streams=streams(generators, on), device=on)
+    return maker(config.algo)(env=env, model=model.to(on), streams=streams(generators, on), device=on)
 
 
-def _maker(group: DictConfig) -> Callable[..., Any]:
+def maker(group: DictConfig) -> Callable[..., Any]:
     """The group's `_target_` with its settings. What a run adds goes in by a call: Hydra would copy it into a config."""
     return instantiate(group, _partial_=True, _convert_="all")
 
@@ -99,19 +99,36 @@ def load(location: str) -> Loaded:
 
     Raises: UserError if there is none, it is damaged, or the environment it was trained on is defined otherwise now.
     """
+    loaded = read(location)
+    if "env" not in loaded.content:
+        raise UserError(
+            f"the checkpoint {loaded.path} is of few-shot learning: python scripts/fewshot.py resume={location}"
+        )
+    spec = environment(loaded.config, num_worlds=1).spec
+    check_spec(loaded, loaded.content["env"], spec.spec_hash, "environment")
+    return loaded
+
+
+def read(location: str) -> Loaded:
+    """The newest whole checkpoint of a run folder, or one checkpoint file, whatever it was trained on.
+
+    Raises: UserError if there is none or it is damaged.
+    """
     found = checkpoint.resolve(Path(location).expanduser())
     if found.is_file():
         path, content, warnings = found, checkpoint.load(found), []
     else:
         path, content, warnings = checkpoint.load_newest(found)
-    config = OmegaConf.create(content["config"])
-    spec = environment(config, num_worlds=1).spec
-    if spec.spec_hash != content["spec_hash"]:
+    return Loaded(path=path, content=content, config=OmegaConf.create(content["config"]), warnings=warnings)
+
+
+def check_spec(loaded: Loaded, name: str, present_hash: str, kind: str) -> None:
+    """Raises: UserError if the problem that the checkpoint was trained on is defined otherwise now."""
+    if present_hash != loaded.content["spec_hash"]:
         raise UserError(
-            f"the checkpoint {path} belongs to {content['env']} with spec hash {content['spec_hash']}, "
-            f"but {spec.name} has the hash {spec.spec_hash} now: the environment's definition has changed"
+            f"the checkpoint {loaded.path} belongs to {name} with spec hash {loaded.content['spec_hash']}, "
+            f"but {name} has the hash {present_hash} now: the {kind}'s definition has changed"
         )
-    return Loaded(path=path, content=content, config=config, warnings=warnings)
 
 
 def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
@@ -120,10 +137,13 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
         "env": env.spec.name,
         "variant": env.spec.variant,
         "spec_hash": env.spec.spec_hash,
-        "config": OmegaConf.to_container(config, resolve=True),
-        "commit": commit(),
-        "versions": versions(),
+        **origin(config),
     }
+
+
+def origin(config: DictConfig) -> dict[str, Any]:
+    """The settings, the code and the library versions."""
+    return {"config": OmegaConf.to_container(config, resolve=True), "commit": commit(), "versions": versions()}
 
 
 def commit() -> str | None:

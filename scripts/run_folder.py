@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,20 @@ MAY_CHANGE_ON_RESUME = (
 """Keys, or what they begin with, that leave the numbers so far as they are; the number of threads changes no state at all."""
 
 
-def prepare(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any] | None]:
+def prepare(
+    config: DictConfig, *, groups: tuple[str, str] = ("env", "algo"), load: Callable[[str], build.Loaded] = build.load
+) -> tuple[DictConfig, Path, dict[str, Any] | None]:
     """The config to run, its folder, and the checkpoint's content if an old run goes on.
 
+    Args:
+      groups: whose choices name the default folder, runs/<one>/<other>/<date>-seed<seed>.
+      load: brings the run of `resume` back.
     Raises: UserError if the folder holds a run already, can't be made, or the overrides don't go with `resume`.
     """
     _check(config)
     if config.resume is not None:
-        return _resumed(config)
-    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else _default_folder(config)
+        return _resumed(config, load)
+    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else _default_folder(config, groups)
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
     try:
@@ -38,17 +44,17 @@ def prepare(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any] | None
     return config, folder, None
 
 
-def resume_command(folder: Path) -> str:
-    return f"python scripts/train.py resume={shlex.quote(str(folder))}"
+def resume_command(folder: Path, script: str = "train") -> str:
+    return f"python scripts/{script}.py resume={shlex.quote(str(folder))}"
 
 
-def _resumed(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any]]:
+def _resumed(config: DictConfig, load: Callable[[str], build.Loaded]) -> tuple[DictConfig, Path, dict[str, Any]]:
     """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
     refused = [key for key in given if not f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))]
     if refused:
         raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
-    loaded = build.load(config.resume)
+    loaded = load(config.resume)
     for warning in loaded.warnings:
         print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
     resumed = loaded.config
@@ -57,9 +63,10 @@ def _resumed(config: DictConfig) -> tuple[DictConfig, Path, dict[str, Any]]:
     return resumed, loaded.run_folder, loaded.content
 
 
-def _default_folder(config: DictConfig) -> Path:
+def _default_folder(config: DictConfig, groups: tuple[str, str]) -> Path:
     """runs/<env>/<algo>/<date>-seed<seed>, with a number behind it if two runs start within a second."""
-    parent = Path("runs") / config.env.name / HydraConfig.get().runtime.choices["algo"]
+    choices = HydraConfig.get().runtime.choices
+    parent = Path("runs").joinpath(*(choices[group] for group in groups))
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{config.seed}"
     folder, number = parent / name, 1
     while folder.exists():

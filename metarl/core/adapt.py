@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.utils._pytree as pytree
-from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.gradients import Implicit, Mode, check_mode
@@ -81,7 +80,7 @@ def over_tasks(
 
 
 def grad_over_tasks(
-    task: Callable[..., Tensor],
+    task: Callable[..., Any],
     params: Any,
     *stacked: Any,
     backend: Backend = "auto",

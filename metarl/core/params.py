@@ -128,6 +128,28 @@ def zeros_like(a: Params) -> Params:
     return {name: torch.zeros_like(leaf) for name, leaf in a.items()}
 
 
+def joined(groups: Mapping[str, Params]) -> Params:
+    """Several dicts as one, for what takes a single vector of parameters: `weight` of group `policy` becomes policy.weight."""
+    return {f"{group}.{name}": leaf for group, params in groups.items() for name, leaf in params.items()}
+
+
+def group(params: Params, name: str) -> Params:
+    """One of the dicts that `joined` put together."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): leaf for key, leaf in params.items() if key.startswith(prefix)}
+
+
+def assign(params: Params, values: Mapping[str, Tensor]) -> None:
+    """Writes `values` into the tensors of `params`, which stay the same objects. Raises: ValueError if names or shapes differ."""
+    if set(params) != set(values):
+        raise ValueError(f"parameters {sorted(values)} don't fit this learner's {sorted(params)}")
+    for name, tensor in params.items():
+        if tensor.shape != values[name].shape:
+            raise ValueError(f"{name} has shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}")
+    for name, tensor in params.items():
+        tensor.detach().copy_(values[name])
+
+
 def sum_all(params: Sequence[Params]) -> Params:
     """The sum of several dicts of the same names and shapes, leaf by leaf."""
     return {name: torch.stack([one[name] for one in params]).sum(0) for name in params[0]}

@@ -5,6 +5,7 @@ parameters aren't stacked and broadcast over tasks.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +103,32 @@ class Only:
             if not any(_is_under(name, prefix) for name in params):
                 raise ValueError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
         return {name: leaf for name, leaf in params.items() if any(_is_under(name, p) for p in self.prefixes)}
+
+
+RULES = ("sgd", "learned_rates", "per_step_rates")
+
+
+def named_rule(
+    name: str, lr: float, *, decay: float = 1.0, num_steps: int = 1, adapt_only: Sequence[str] | None = None
+) -> InnerRule:
+    """The rule that an algorithm's settings name.
+
+    Args:
+      decay: factor on the rate of `sgd` from the second step on.
+      num_steps: how many rates `per_step_rates` has.
+      adapt_only: the prefixes of `Only`; None: all parameters.
+    Raises: ValueError for an unknown name, or a decay where rates are learned.
+    """
+    if name not in RULES:
+        raise ValueError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
+    if name != "sgd" and decay != 1:
+        raise ValueError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
+    rules: dict[str, Callable[[], InnerRule]] = {
+        "sgd": lambda: Sgd(lr, lr * decay),
+        "learned_rates": lambda: LearnedRates(lr),
+        "per_step_rates": lambda: PerStepRates(lr, num_steps),
+    }
+    return rules[name]() if adapt_only is None else Only(rules[name](), tuple(adapt_only))
 
 
 def _is_under(name: str, prefix: str) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.linearize import Differentiate, OutputLoss
-from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.core.rules import named_rule
 from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
@@ -21,7 +21,6 @@ from metarl.types import InnerRule, Params
 T = TypeVar("T")
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
-INNER_RULES = ("sgd", "learned_rates", "per_step_rates")
 
 
 @struct
@@ -106,7 +105,7 @@ def inner_update(
         if not 0 <= value <= 1:
             raise ValueError(f"{name} {value}: expected a number from 0 to 1")
     return InnerUpdate(
-        rule=_rule(inner_rule, inner_lr, inner_lr_decay, num_inner_steps, adapt_only),
+        rule=named_rule(inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only),
         differentiate=differentiator(policy, policy_loss(inner_loss, policy, horizon)),
         discount=discount,
         gae_lambda=gae_lambda,
@@ -147,18 +146,6 @@ def chunks(num_tasks: int, size: int) -> Iterator[slice]:
 def take(batch: T, chosen: slice) -> T:
     """Some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
     return map_tensors(lambda x: x[chosen], batch)
-
-
-def _rule(name: str, lr: float, decay: float, num_inner_steps: int, adapt_only: Sequence[str] | None) -> InnerRule:
-    _known("inner_rule", name, INNER_RULES)
-    if name != "sgd" and decay != 1:
-        raise ValueError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
-    rules: dict[str, Callable[[], InnerRule]] = {
-        "sgd": lambda: Sgd(lr, lr * decay),
-        "learned_rates": lambda: LearnedRates(lr),
-        "per_step_rates": lambda: PerStepRates(lr, num_inner_steps),
-    }
-    return rules[name]() if adapt_only is None else Only(rules[name](), tuple(adapt_only))
 
 
 def _known(key: str, name: str, allowed: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarl.rl.algorithms.shared import check_positive, check_unit_interval, rollout_metrics
+from metarl.core.checks import check_positive, check_unit_interval
+from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.batches import normalise
 from metarl.rl.collect import Streams
 from metarl.rl.gather import gather

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.core.checks import check_positive
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.collect import Streams
@@ -52,13 +53,7 @@ class MetaParams:
 
     def assign(self, joined: Mapping[str, Tensor]) -> None:
         """Writes values of the names of `joined` in place. Raises: ValueError if names or shapes differ."""
-        mine = self.joined
-        if set(mine) != set(joined):
-            raise ValueError(f"parameters {sorted(joined)} don't fit this learner's {sorted(mine)}")
-        for name, tensor in mine.items():
-            if tensor.shape != joined[name].shape:
-                raise ValueError(f"{name} has shape {tuple(joined[name].shape)}, expected {tuple(tensor.shape)}")
-            tensor.detach().copy_(joined[name])
+        P.assign(self.joined, joined)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +101,12 @@ def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
 
 
 def join(policy: Params, rule: Params) -> Params:
-    return {f"policy.{name}": leaf for name, leaf in policy.items()} | {
-        f"rule.{name}": leaf for name, leaf in rule.items()
-    }
+    return P.joined({"policy": policy, "rule": rule})
 
 
 def split(joined: Params) -> tuple[Params, Params]:
     """The inverse of `join`: (policy, rule)."""
-
-    def part(prefix: str) -> Params:
-        return {name.removeprefix(prefix): leaf for name, leaf in joined.items() if name.startswith(prefix)}
-
-    return part("policy."), part("rule.")
+    return P.group(joined, "policy"), P.group(joined, "rule")
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
@@ -132,20 +121,6 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "adaptation_gain": after - before,
         "diverged_episodes": diverged,
     }
-
-
-def check_positive(values: Mapping[str, float | None]) -> None:
-    """Raises: ValueError naming the first value that isn't above 0; None passes."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} {value}: expected a number above 0")
-
-
-def check_unit_interval(values: Mapping[str, float]) -> None:
-    """Raises: ValueError naming the first value outside [0, 1]."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} {value}: expected a number from 0 to 1")
 
 
 def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:

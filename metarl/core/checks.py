@@ -1,0 +1,17 @@
+"""Checks of settings that learners share."""
+
+from collections.abc import Mapping
+
+
+def check_positive(values: Mapping[str, float | None]) -> None:
+    """Raises: ValueError naming the first value that isn't above 0; None passes."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} {value}: expected a number above 0")
+
+
+def check_unit_interval(values: Mapping[str, float]) -> None:
+    """Raises: ValueError naming the first value outside [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} {value}: expected a number from 0 to 1")

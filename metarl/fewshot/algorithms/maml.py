@@ -1,0 +1,122 @@
+"""Gradient-based few-shot learners: MAML, FOMAML, ANIL and Meta-SGD are one algorithm with another rule or gradient mode.
+
+Sources: Finn et al. 2017 (arXiv:1703.03400); Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Li et al. 2017
+(arXiv:1707.09835) for Meta-SGD.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.adapt import adapt, grad_over_tasks
+from metarl.core.checks import check_positive
+from metarl.core.gradients import Mode, check_mode
+from metarl.core.rules import named_rule
+from metarl.fewshot.algorithms.shared import Meta
+from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.nn.features import WithHead
+from metarl.struct import map_tensors
+from metarl.types import Metrics, Params
+
+
+class Maml:
+    """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on
+
+        1/N Σᵢ ℓ(φᵢ(θ); queryᵢ),    φᵢ = K times φ ← rule(φ, ∇ℓ(φ; supportᵢ)) from θ
+
+    Args: see configs/learner/maml.yaml, which also says where each number comes from.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: TaskSource,
+        size: TaskSize,
+        embed: nn.Module,
+        streams: Streams,
+        device: torch.device,
+        meta_batch_size: int,
+        num_inner_steps: int,
+        num_test_steps: int,
+        inner_rule: str,
+        inner_lr: float,
+        adapt_only: Sequence[str] | None,
+        gradient_mode: Mode,
+        outer_lr: float,
+        max_grad_norm: float | None,
+        transductive: bool,
+    ) -> None:
+        check_positive(
+            {
+                "meta_batch_size": meta_batch_size,
+                "num_inner_steps": num_inner_steps,
+                "num_test_steps": num_test_steps,
+                "inner_lr": inner_lr,
+            }
+        )
+        self._source, self._size, self._streams, self._device = source, size, streams, device
+        self._num_tasks = meta_batch_size
+        self._network = network = WithHead(embed, source.spec.num_outputs(size.ways), streams.init).to(device)
+        self._num_inner_steps, self._num_test_steps = num_inner_steps, num_test_steps
+        self._rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps, adapt_only=adapt_only)
+        check_mode(gradient_mode, self._rule)
+        self._mode, self._transductive = gradient_mode, transductive or not has_batch_norm(network)
+        self._objective = OBJECTIVES[source.spec.kind]
+        self._inner_loss = support_loss(network, self._objective)
+        params = P.of(network)
+        self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
+
+    def adapter(self) -> GradientAdapter:
+        return GradientAdapter(
+            self._network,
+            self._meta.groups["network"],
+            self._rule,
+            self._meta.groups["rule"],
+            self._objective,
+            num_updates=self._num_test_steps,
+            transductive=self._transductive,
+        )
+
+    def step(self) -> Metrics:
+        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
+        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        losses, gradient, measures = grad_over_tasks(
+            self._task,
+            self._meta.groups,
+            episodes.support,
+            episodes.query,
+            backend=best_backend(self._network),
+            has_aux=True,
+        )
+        norm = self._meta.descend(gradient)
+        return {
+            "tasks": self._num_tasks,
+            "loss": losses.mean().item(),
+            self._objective.measure_name: measures.mean().item(),
+            "meta_gradient_norm": norm,
+        }
+
+    def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+        """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
+        adapted = adapt(
+            self._inner_loss,
+            learned["network"],
+            (support,) * self._num_inner_steps,
+            self._rule,
+            learned["rule"],
+            self._mode,
+        )
+        answer = answers(self._network, adapted, query.x, None if self._transductive else support.x)
+        return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._meta.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._meta.load_state_dict(state)

@@ -1,0 +1,53 @@
+"""What the few-shot learners share: parameters under an outer optimizer."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from metarl.core import params as P
+from metarl.core.checks import check_positive
+from metarl.types import Params
+
+
+class Meta:
+    """Groups of meta-learned parameters and the Adam that changes them, in place: the tensors stay the same objects.
+
+    Args:
+      groups: for instance {"network": θ, "rule": α}; their tensors are the ones that are written to.
+      lr: of Adam (Kingma & Ba 2015, arXiv:1412.6980).
+      max_norm: gradients are scaled down to this norm; None: never.
+    """
+
+    def __init__(self, groups: Mapping[str, Params], *, lr: float, max_norm: float | None = None) -> None:
+        check_positive({"outer_lr": lr, "max_grad_norm": max_norm})
+        self.groups = {name: P.detached(group) for name, group in groups.items()}
+        self._joined = P.joined(self.groups)
+        self._max_norm = max_norm
+        self.optimizer = torch.optim.Adam(list(self._joined.values()), lr=lr)
+
+    def descend(self, gradient: Mapping[str, Params]) -> float:
+        """One Adam step against `gradient`, which has the names of `groups`. Returns: its norm.
+
+        Raises: FloatingPointError, naming the parameter, if the gradient isn't finite.
+        """
+        joined = P.joined(gradient)
+        norm = P.norm(joined).item()
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"meta-gradient {P.first_non_finite(joined)} holds NaN or infinity")
+        scale = 1.0 if self._max_norm is None else min(1.0, self._max_norm / (norm + 1e-12))
+        for name, leaf in self._joined.items():
+            leaf.grad = joined[name] * scale
+        self.optimizer.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "params": {name: leaf.detach() for name, leaf in self._joined.items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        P.assign(self._joined, state["params"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,95 @@
+"""How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every update."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.adapt import Backend, over_tasks
+from metarl.fewshot.losses import Objective
+from metarl.fewshot.types import Examples
+from metarl.nn.batch_norm import BatchNorm
+from metarl.struct import struct
+from metarl.types import InnerRule, LossFn, Params
+
+
+@struct
+class Adapted:
+    params: Params  # [N, ...]
+    num_updates: int
+    reference: Tensor | None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+
+
+class GradientAdapter:
+    """Meets FewShotAdapter. Shares memory with the parameters it was given: it adapts from where they are now.
+
+    Args:
+      transductive: batch norm takes the statistics of the questions that are answered together, as in Finn et al. 2017;
+        else those of the support set. Before any update there is no support, so it is the questions there, too.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        params: Params,
+        rule: InnerRule,
+        rule_params: Params,
+        objective: Objective,
+        *,
+        num_updates: int,
+        transductive: bool,
+    ) -> None:
+        self._network, self._params, self._rule, self._rule_params = network, params, rule, rule_params
+        self._loss, self._backend = support_loss(network, objective), best_backend(network)
+        self.num_updates = num_updates
+        self.transductive = transductive and has_batch_norm(network)
+
+    def begin(self, num_tasks: int) -> Adapted:
+        return Adapted(params=P.expand(self._params, num_tasks), num_updates=0, reference=None)
+
+    def update(self, state: Adapted, data: Examples) -> Adapted:
+        gradient = self._over_tasks(torch.func.grad(self._loss), state.params, data)
+        with torch.no_grad():
+            params = self._rule(state.params, gradient, self._rule_params, state.num_updates)
+        return Adapted(params=params, num_updates=state.num_updates + 1, reference=data.x)
+
+    @torch.no_grad()
+    def predict(self, state: Adapted, x: Tensor) -> Tensor:
+        if self.transductive or state.reference is None:
+            return self._over_tasks(lambda params, one: answers(self._network, params, one, None), state.params, x)
+        return self._over_tasks(
+            lambda params, one, reference: answers(self._network, params, one, reference),
+            *(state.params, x, state.reference),
+        )
+
+    def _over_tasks(self, task: Callable[..., Any], *stacked: Any) -> Any:
+        return over_tasks(task, *stacked, backend=self._backend)
+
+
+def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
+    """The network's outputs [B, O] for one task's x [B, ...]; batch norm takes the statistics of `reference` [B', ...], or
+    of x itself if None."""
+    if reference is None:
+        return P.call(network, params, x)
+    count = reference.shape[0]
+    return P.call(network, params, torch.cat([reference, x]), count)[count:]
+
+
+def support_loss(network: nn.Module, objective: Objective) -> LossFn:
+    """What an inner step lowers: the loss on the support set, with the support set's own statistics."""
+
+    def loss(params: Params, batch: Examples) -> Tensor:
+        return objective.loss(cast(Any, P.call(network, params, batch.x)), batch.y)
+
+    return loss
+
+
+def best_backend(network: nn.Module) -> Backend:
+    """Convolutions as the pictures' shape suggests; all else batched over tasks, pictures or not."""
+    return "auto" if any(isinstance(module, nn.Conv2d) for module in network.modules()) else "vmap"
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, BatchNorm) for module in network.modules())

@@ -1,0 +1,65 @@
+"""Conv-4, the small convolutional network of the few-shot literature, pooled or strided.
+
+Four blocks of a 3×3 convolution, batch norm and ReLU; see `metarl.nn.features` for what a feature network is.
+"""
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.nn.batch_norm import BatchNorm
+
+NUM_BLOCKS = 4
+
+
+class Conv4(nn.Module):
+    """Four blocks; each halves the picture, by 2×2 max-pooling (Vinyals et al. 2016, arXiv:1606.04080), rounded down, or by
+    stride 2 (Finn et al. 2017, arXiv:1703.03400, for Omniglot), rounded up. Then all positions are features, or, if
+    `mean_pooled`, their mean (Finn et al. for strided Omniglot networks).
+
+    Weights start Xavier-uniform, biases at zero.
+
+    Args:
+      input_shape: (channels, height, width).
+      filters: of every block; 64 for Omniglot, 32 in gradient learners for mini-ImageNet.
+    Raises: ValueError if four halvings leave nothing of the picture.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        *,
+        filters: int,
+        strided: bool,
+        mean_pooled: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        channels, height, width = input_shape
+        if not strided and min(height, width) < 2**NUM_BLOCKS:
+            raise ValueError(
+                f"pictures of {height} x {width} vanish when they are halved {NUM_BLOCKS} times: expected at least "
+                f"{2**NUM_BLOCKS} x {2**NUM_BLOCKS}; take the strided network or a perceptron"
+            )
+        self.strided, self.mean_pooled = strided, mean_pooled
+        sizes = [channels] + [filters] * NUM_BLOCKS
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(i, o, 3, stride=2 if strided else 1, padding=1) for i, o in pairwise(sizes)
+        )
+        self.norms = nn.ModuleList(BatchNorm(filters) for _ in range(NUM_BLOCKS))
+        for layer in self.convolutions:
+            nn.init.xavier_uniform_(cast(nn.Conv2d, layer).weight, generator=generator)
+            nn.init.zeros_(cast(Tensor, cast(nn.Conv2d, layer).bias))
+        for _ in range(NUM_BLOCKS):
+            height, width = ((height + 1) // 2, (width + 1) // 2) if strided else (height // 2, width // 2)
+        self.num_features = filters if mean_pooled else filters * height * width
+
+    def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, F]. `num_reference` is for the batch norm, see there."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = functional.relu(norm(convolution(x), num_reference))
+            x = x if self.strided else functional.max_pool2d(x, 2)
+        return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)

@@ -1,0 +1,55 @@
+"""Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that training never saw.
+
+A run writes the same files as train.py while it goes, and at its end evaluation.json. Ctrl-C saves; resume=<run folder> goes
+on with the same numbers.
+
+Examples:
+  python scripts/fewshot.py dataset=digits learner=maml
+  python scripts/fewshot.py dataset=omniglot learner=maml ways=5 shots=1
+  python scripts/fewshot.py -m dataset=sinusoid learner=maml,fomaml,anil,meta_sgd
+  python scripts/fewshot.py resume=runs/digits/maml/2026-01-31_12-00-00-seed0 iterations=1000
+"""
+
+import sys
+
+from omegaconf import DictConfig
+
+from envs.process import tune_process
+from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder
+from metarl.run.seeding import Generators
+from metarl.run.train import train
+
+
+def run(config: DictConfig) -> None:
+    tune_process()
+    config, folder, resume_from = run_folder.prepare(config, groups=("dataset", "learner"), load=fewshot_build.load)
+    device = build.device(config.device)
+    generators = Generators(config.seed)
+    source = fewshot_build.source(config, device)
+    learner = fewshot_build.learner(config, source, generators, device)
+    print(f"run folder {folder}, device {device}", file=sys.stderr)
+    outcome = train(
+        learner,
+        generators,
+        iterations=config.iterations,
+        run_folder=folder,
+        provenance=fewshot_build.provenance(config, source),
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+        log_every=config.log_every,
+        shown=fewshot_build.shown(source),
+        resume_from=resume_from,
+    )
+    if outcome.interrupted:
+        command = run_folder.resume_command(folder, "fewshot")
+        print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
+        raise SystemExit(130)
+    fewshot_report.report_run(config, learner, source, folder, device, outcome)
+
+
+def main() -> None:
+    cli.main("fewshot", run)
+
+
+if __name__ == "__main__":
+    main()
