@@ -27,6 +27,9 @@ CONSTANT = {  # y of a planar robot, kept as published
     "half_cheetah_dir_sparse": {18},
 }
 
+# Steps of a random walk that come everywhere, where observations are one-hot.
+LONG = {"gridworld_5x5": 400}
+
 
 def put_on_the_half_circle(env: Any) -> None:
     """Worlds 0.15 m from the first test task's goal, on the other side than the start."""
@@ -34,10 +37,17 @@ def put_on_the_half_circle(env: Any) -> None:
     env._position[:] = 1.15 * torch.cat([angle.cos(), angle.sin()])
 
 
+def put_on_the_goal(env: Any) -> None:
+    """All worlds on the goal of the first test task."""
+    x, y = env.tasks.test_tasks(1).goal[0].tolist()
+    env._cell[:] = 5 * x + y
+
+
 # Where reward is paid only in some places: puts all worlds there.
 PAID: dict[str, Callable[[Any], object]] = {
     "half_cheetah_dir_sparse": lambda env: env.sim.qpos[:, 0].fill_(6.0),
     "ant_goal_sparse": lambda env: env.sim.qpos[:, :2].copy_(env.tasks.test_tasks(1).place),
+    "gridworld_5x5": put_on_the_goal,
     "point_navigation_2d_sparse": put_on_the_half_circle,
     "point_navigation_2d_sparse_pearl": put_on_the_half_circle,
 }
@@ -92,6 +102,7 @@ SPEC_HASHES = {
     "point_navigation_2d_sparse": "ce4694861cea",
     "point_navigation_2d_sparse_pearl": "eaf145baca95",
     "bandit": "7efe6f82448f",
+    "gridworld_5x5": "a534a5f8b49f",
 }
 
 
@@ -143,7 +154,7 @@ def two_tasks(name: str) -> list[Any]:
 @every_env
 def test_spaces_hold_what_is_emitted_and_no_element_is_constant(name: str) -> None:
     env, first = started(name)
-    steps = run(env, actions(env, HORIZON))
+    steps = run(env, actions(env, LONG.get(name, HORIZON)))
     obs = torch.stack([first, *(step.next_obs for step in steps)])
     assert obs.shape[1:] == (env.num_worlds, *env.observation_space.shape)
     assert obs.dtype == torch.float32

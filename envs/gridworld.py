@@ -1,0 +1,167 @@
+"""A 5 × 5 grid with a hidden goal. The smallest world in which the best search can be told from searching at random.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0–24 | 1 for the cell one is on, else 0; cell c is x, y = c // 5, c % 5 | 1 |
+
+Action: 0 stay, 1 up (y + 1), 2 right (x + 1), 3 down, 4 left; walls hold back.
+
+    r = 1 on the goal after the step, else −0.1,     15 steps, from 0, 0
+
+Task: the goal, uniform on the 21 cells other than (0, 0), (0, 1), (1, 0), (1, 1). Reaching it ends nothing; one can stay and be
+paid. The 15th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 4 episodes, as published.
+All 21 tasks are both for training and for test. What is known exactly is in envs/gridworld_optima.py.
+
+Source: Zintgraf et al. 2020 (VariBAD, arXiv:1910.08348; lmzintgraf/varibad, environments/navigation/gridworld.py). How we differ:
+the observation is one-hot, where theirs is x, y; the goals come in turn instead of at random.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.episodes import Episodes
+from envs.gridworld_optima import (
+    FOUND,
+    NOT_FOUND,
+    bayes_optimal_returns,
+    neighbours,
+    oracle_returns,
+    possible_goals,
+)
+from envs.gridworld_policies import PosteriorSampling
+from envs.tasks import FewTasks
+from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.struct import struct
+
+SIZE = 5
+
+
+@struct
+class GoalCell:
+    goal: Tensor  # [N, 2] int64: x, y
+
+
+class Gridworld:
+    """W grids in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+
+    def __init__(
+        self,
+        num_worlds: int,
+        *,
+        horizon: int = 15,
+        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.num_worlds, self.device = num_worlds, torch.device(device)
+        self.tasks = goal_cells()
+        self.spec = EnvSpec(
+            name="gridworld_5x5",
+            family="gridworld",
+            variant="5x5",
+            horizon=horizon,
+            definition={
+                "observation": "one-hot",
+                "reward": f"{FOUND} on the goal, else {NOT_FOUND}",
+                "prior": self.tasks.bounds,
+                "split": self.tasks.split_definition(),
+            },
+        )
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (SIZE**2,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(5)
+        self._episodes: Episodes[GoalCell] = Episodes(
+            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+        )
+        self._neighbours = neighbours(SIZE).to(self.device)
+        self._cell = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
+        self._visited = torch.zeros(num_worlds, SIZE**2, dtype=torch.bool, device=self.device)  # for pictures
+
+    def set_tasks(self, tasks: GoalCell) -> None:
+        self._episodes.set_tasks(tasks)
+
+    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+        """Every episode starts at 0, 0: the generator is not used."""
+        worlds = self._episodes.begin(worlds)
+        self._cell = self._cell.masked_fill(worlds, 0)
+        self._visited = self._visited.masked_fill(worlds[:, None], False) | self._observe().bool()
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        self._cell = self._neighbours[self._cell, self._episodes.checked(action)]
+        self._visited = self._visited | self._observe().bool()
+        found = self._cell == _cell(self._episodes.tasks)
+        terminated = self._episodes.advance()
+        return Step(
+            next_obs=self._observe(),
+            reward=torch.where(found, FOUND, NOT_FOUND),
+            terminated=terminated,
+            truncated=torch.zeros_like(terminated),
+            diverged=torch.zeros_like(terminated),
+            terms={"found": found.float()},
+        )
+
+    def stand_still_action(self) -> None:
+        """None: to stay is a choice like the others."""
+
+    def scripted_action(self) -> None:
+        """None: the oracle's return is known."""
+
+    def known_returns(self, tasks: GoalCell, num_episodes: int) -> dict[str, Tensor]:
+        """`bayes_optimal` is that of one of the best searches, where several are equally good in the mean over goals."""
+        cell = _cell(tasks).cpu()
+        return {
+            "oracle": oracle_returns(SIZE, self.spec.horizon)[cell],
+            "bayes_optimal": bayes_optimal_returns(SIZE, self.spec.horizon, num_episodes)[cell],
+        }
+
+    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
+        return {"posterior_sampling": PosteriorSampling(SIZE)}
+
+    def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
+        """The goal in green, the agent in blue, cells visited in this episode in light blue; y is upwards."""
+        side = min(width, height) / SIZE
+        x = np.floor((np.arange(width) + 0.5 - width / 2) / side + SIZE / 2).astype(int)
+        y = np.floor(SIZE / 2 - (np.arange(height) + 0.5 - height / 2) / side).astype(int)
+        cells = np.full((SIZE, SIZE, 3), 255, np.uint8)
+        cells[self._visited[world].reshape(SIZE, SIZE).cpu().numpy()] = (205, 222, 245)
+        goal, place = (divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell))
+        cells[goal] = (60, 170, 80)
+        inside = ((x >= 0) & (x < SIZE))[None, :] & ((y >= 0) & (y < SIZE))[:, None]
+        picture = np.where(inside[..., None], cells[x.clip(0, SIZE - 1)[None, :], y.clip(0, SIZE - 1)[:, None]], 255)
+        _draw_lines(picture, inside, x, y)
+        # The agent is a disc, so that the goal shows beneath it.
+        left, bottom = (np.arange(width) + 0.5 - width / 2) / side, (height / 2 - np.arange(height) - 0.5) / side
+        centre = np.array(place) + 0.5 - SIZE / 2
+        picture[np.hypot(left[None, :] - centre[0], bottom[:, None] - centre[1]) < 0.32] = (40, 80, 200)
+        return picture.astype(np.uint8)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _observe(self) -> Tensor:
+        return torch.nn.functional.one_hot(self._cell, SIZE**2).float()
+
+
+def _draw_lines(picture: np.ndarray, inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Grey lines where the next pixel belongs to another cell."""
+    right, below = np.diff(x, append=x[-1]) != 0, np.diff(y, append=y[-1]) != 0
+    near = np.roll(inside, -1, 0) | np.roll(inside, -1, 1) | inside
+    picture[(right[None, :] | below[:, None]) & near] = 170
+
+
+def goal_cells() -> FewTasks[GoalCell]:
+    """The 21 cells that a goal can be on."""
+    cell = possible_goals(SIZE)
+    tasks = GoalCell(goal=torch.stack([cell // SIZE, cell % SIZE], dim=1))
+    return FewTasks(tasks, bounds={"goal": (0, SIZE - 1)}, describe=_describe_goal)
+
+
+def _cell(tasks: GoalCell) -> Tensor:
+    return tasks.goal[:, 0] * SIZE + tasks.goal[:, 1]
+
+
+def _describe_goal(tasks: GoalCell) -> list[str]:
+    return [f"goal on cell ({x}, {y})" for x, y in tasks.goal.tolist()]
