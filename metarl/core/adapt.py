@@ -11,7 +11,7 @@ import torch
 import torch.utils._pytree as pytree
 
 from metarl.core import params as P
-from metarl.core.gradients import Implicit, Mode, check_mode
+from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.implicit import implicit_gradient
 from metarl.core.threads import WORKERS, map_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
@@ -48,9 +48,7 @@ def adapt(
         else:
             with torch.no_grad():
                 gradient = P.detached(_gradient(loss, P.detached(adapted), batch))
-        if isinstance(mode, Implicit):
-            gradient = P.add(gradient, P.add(adapted, params, -1.0), mode.strength)
-        adapted = rule(adapted, gradient, rule_params, k)
+        adapted = rule(adapted, inner_gradient(gradient, adapted, params, mode), rule_params, k)
     if isinstance(mode, Implicit):
         if not support:
             raise ValueError("implicit adaptation needs at least one support batch, got none")

@@ -45,6 +45,13 @@ def check_mode(mode: Mode, rule: InnerRule) -> None:
         raise ValueError(f"the implicit mode needs a rule that adapts every parameter, got {rule}")
 
 
+def inner_gradient(gradient: Params, adapted: Params, start: Params, mode: Mode) -> Params:
+    """The gradient of what the inner steps descend: ∇ℓ(φ), and λ (φ − θ) besides in the implicit mode."""
+    if not isinstance(mode, Implicit):
+        return gradient
+    return P.add(gradient, P.add(adapted, start, -1.0), mode.strength)
+
+
 def reptile_direction(params: Params, adapted: Params) -> Params:
     """θ − mean over tasks of φ: what Reptile descends in place of a gradient (Nichol et al. 2018, arXiv:1803.02999, eq. 4).
 

@@ -16,7 +16,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.core.gradients import Implicit, Mode, check_mode
+from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.linalg import conjugate_gradient
 from metarl.types import Batch, InnerRule, Params
 
@@ -123,23 +123,19 @@ def linearize_adaptation(
     check_mode(mode, rule)
     start = P.expand(P.detached(params), _num_tasks(support))
     rule_params = P.detached(rule_params or {})
-    adapted, steps = start, []
+    adapted, points, steps = start, [], []
     for k, batch in enumerate(support):
-        point = differentiate(adapted, batch)
-        if k == 0:
-            first = point
-        gradient = point.gradient
-        if isinstance(mode, Implicit):
-            gradient = P.add(gradient, P.add(adapted, start, -1.0), mode.strength)
-        curvature = point.hessian_product if mode == "through" else None
+        points.append(differentiate(adapted, batch))
+        gradient = inner_gradient(points[k].gradient, adapted, start, mode)
+        curvature = points[k].hessian_product if mode == "through" else None
         steps.append(_Step(rule, adapted, gradient, rule_params, k, curvature))
-        adapted = steps[-1].updated
+        adapted = steps[k].updated
     implicit = None
     if isinstance(mode, Implicit):
-        point = differentiate(adapted, support[-1])
-        point.gradient  # noqa: B018  # Cached now, as the Hessian products need what it computes.
-        implicit = _ImplicitStep(point.hessian_product, mode)
-    return LinearizedAdaptation(adapted, tuple(steps), first, implicit)
+        end = differentiate(adapted, support[-1])
+        end.gradient  # noqa: B018  # Cached now, as the Hessian products need what it computes.
+        implicit = _ImplicitStep(end.hessian_product, mode)
+    return LinearizedAdaptation(adapted, tuple(steps), points[0], implicit)
 
 
 def adapt_tasks(
@@ -154,9 +150,7 @@ def adapt_tasks(
     start = adapted = P.expand(P.detached(params), _num_tasks(support))
     with torch.no_grad():
         for k, batch in enumerate(support):
-            gradient = differentiate(adapted, batch).gradient
-            if isinstance(mode, Implicit):
-                gradient = P.add(gradient, P.add(adapted, start, -1.0), mode.strength)
+            gradient = inner_gradient(differentiate(adapted, batch).gradient, adapted, start, mode)
             adapted = rule(adapted, gradient, rule_params or {}, k)
     return adapted
 

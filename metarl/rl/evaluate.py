@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from metarl.rl.collect import Streams, collect, repeat_tasks
+from metarl.rl.collect import Streams, repeat_tasks
+from metarl.rl.gather import rounds
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.struct import struct
 
@@ -41,19 +42,13 @@ def adaptation_curve(
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       on_update: called with k after the episodes that follow update k, for a progress bar.
     """
-    episodes_per_task = env.num_worlds // num_tasks
-    state = adapter.begin(num_tasks, episodes_per_task)
     returns, states, diverged, env_steps = [], [], 0, 0
-    for update in range(num_updates + 1):
+    of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
+    for update, (state, trajectories) in enumerate(of):
         states.append(state)
-        trajectories, state = collect(
-            env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
-        )
         returns.append(trajectories.returns.cpu())
         diverged += int(trajectories.diverged.any(-1).sum())
         env_steps += trajectories.num_steps
-        if update < num_updates:
-            state = adapter.update(state, trajectories)
         on_update(update)
     return AdaptationCurve(returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps)
 

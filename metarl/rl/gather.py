@@ -1,5 +1,6 @@
 """Gathers what one meta-update of a gradient learner consumes: K support batches, each by the policy adapted so far, and a query."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +22,7 @@ class Rollouts:
         return sum(t.num_steps for t in (*self.support, self.query))
 
 
-def gather(
+def rounds(
     env: BatchedEnv,
     adapter: RLAdapter[State],
     tasks: Any,
@@ -29,17 +30,35 @@ def gather(
     *,
     num_tasks: int,
     num_updates: int,
-    device: torch.device | str,
-) -> Rollouts:
-    """Alternates collecting and updating: E episodes of each task before every one of the K updates and after the last."""
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[State, Trajectories]]:
+    """Alternates collecting and updating: E episodes of each task before every one of the K updates and after the last.
+
+    Args: env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
+    Yields: K + 1 times the adapter's state before the episodes, and the episodes.
+    """
     episodes_per_task = env.num_worlds // num_tasks
     state = adapter.begin(num_tasks, episodes_per_task)
-    rollouts = []
     for update in range(num_updates + 1):
-        trajectories, state = collect(
+        trajectories, after = collect(
             env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
         )
-        rollouts.append(trajectories)
+        yield state, trajectories
         if update < num_updates:
-            state = adapter.update(state, trajectories)
-    return Rollouts(support=tuple(rollouts[:-1]), query=rollouts[-1])
+            state = adapter.update(after, trajectories)
+
+
+def gather(
+    env: BatchedEnv,
+    adapter: RLAdapter[Any],
+    tasks: Any,
+    streams: Streams,
+    *,
+    num_tasks: int,
+    num_updates: int,
+    device: torch.device | str,
+) -> Rollouts:
+    """The episodes of `rounds` as one meta-update takes them."""
+    of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
+    *support, query = (trajectories for _, trajectories in of)
+    return Rollouts(support=tuple(support), query=query)
