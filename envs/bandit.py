@@ -4,7 +4,11 @@
 |---|---|---|
 | 0 | share of the pulls already made, t / n; a bandit shows nothing else | 1 |
 
-Action: the arm to pull, 0, ..., k − 1. Reward: 1 with the arm's probability, else 0. Task: probabilities ~ U[0, 1]ᵏ.
+| action | meaning | unit |
+|---|---|---|
+| one of 0, ..., k − 1 | the arm to pull | 1 |
+
+Reward: 1 with the arm's probability, else 0. Task: probabilities ~ U[0, 1]ᵏ.
 The n-th pull ends the problem, so it terminates (the value after it is 0) and is not a time limit that truncates.
 
 Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: the n pulls are one episode of n steps, where theirs

@@ -1,0 +1,158 @@
+"""Writes docs/environments.md: all environments, from the docstrings of their modules and from their specs.
+
+    python docs/environments.py             # the text, and pictures that are missing in docs/pictures/
+    python docs/environments.py --pictures  # all pictures anew
+
+Every module of an environment needs tables that begin with `| obs |` and `| action |` (in its docstring or in that of the file
+with the environment's class) and a paragraph that begins with `Source`.
+"""
+
+import functools
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import envs  # noqa: E402
+
+PAGE, PICTURES, SPEEDS = ROOT / "docs/environments.md", ROOT / "docs/pictures", ROOT / "results/benchmarks_sim.jsonl"
+FORM = "envs/mujoco/half_cheetah.py"
+
+HEAD = """\
+# Environments
+
+Made by `python docs/environments.py` from the docstrings in envs/ and from each environment's `spec`. A result belongs to an
+environment of this list and its spec hash: it changes with everything that defines the problem. *T* is the time limit in
+control steps. Tasks: how many there are for training (∞: a new one each time) and how many are held out for the test by default.
+"""
+
+SPEED_HEAD = """\
+## Speed
+
+Control steps of all worlds together in a second, measured by `python scripts/benchmark.py sim env=<name>`; shares are
+medians over interleaved rounds. *Physics*: the batched simulator, as a share of a raw C loop over `mj_step` on as many threads.
+*Outside physics*: observation, reward and bookkeeping, as a share of an environment's step.
+"""
+
+
+def page() -> str:
+    """The whole text of docs/environments.md."""
+    files: dict[str, list[Any]] = {}
+    for name, constructor in envs.ALL.items():
+        while isinstance(constructor, functools.partial):
+            constructor = constructor.func
+        files.setdefault(constructor.__module__, []).append(envs.make(name, 1, num_threads=1))
+    summary = [summary_row(module.split(".")[-1], env) for module, members in files.items() for env in members]
+    overview = table(("environment", "obs", "action", "T", "tasks"), summary)
+    speed = speeds(SPEEDS.read_text().splitlines()) if SPEEDS.exists() else ""
+    return "\n".join(filter(None, [HEAD, overview, speed, *map(section, files, files.values())]))
+
+
+def section(module: str, members: list[Any]) -> str:
+    """Heading, pictures, docstring and the table of the specs of a module's environments."""
+    file = module.replace(".", "/") + ".py"
+    texts = (inspect.getdoc(sys.modules[name]) or "" for name in (module, type(members[0]).__module__))
+    first, rest = parts(file, *texts)
+    pictures = " ".join(f"![{name}](pictures/{name}.jpg)" for name in pictured(members))
+    head = ("environment", "control step", "action_scale", "range of the tasks", "tasks", "spec hash")
+    specs = table(head, map(spec_row, members))
+    heading, code = f"## {module.split('.')[-1]}", f"Code: [{file}](../{file})\n"
+    return "\n\n".join([heading, first, pictures, rest, specs + "\n" + code])
+
+
+def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
+    """The first paragraph of a docstring and the rest, with the tables of obs and action, perhaps from the class's file.
+
+    Raises: ValueError naming the file and what its docstring lacks.
+    """
+    first, _, rest = text.partition("\n\n")
+    for kind in ("action", "obs"):
+        form = re.compile(rf"^\| {kind} \|.*(?:\n\|.*)+", re.MULTILINE)
+        if not form.search(rest):
+            found = form.search(of_class)
+            if found is None:
+                raise ValueError(f"{file}: its docstring has no table that begins `| {kind} |`; expected as in {FORM}")
+            rest = f"{found[0]}\n\n{rest}"
+    if not re.search(r"^Sources?:? ", rest, re.MULTILINE):
+        raise ValueError(f"{file}: its docstring has no paragraph that begins with `Source:`; expected as in {FORM}")
+    return first, rest
+
+
+def summary_row(title: str, env: Any) -> list[str]:
+    spaces = env.observation_space, env.action_space
+    sizes = [f"choice of {space.n}" if hasattr(space, "n") else str(space.shape[0]) for space in spaces]
+    return [f"[`{env.spec.name}`](#{title})", *sizes, str(env.spec.horizon), tasks(env.spec.definition["split"])]
+
+
+def spec_row(env: Any) -> list[str]:
+    given = env.spec.definition
+    step = f"{given['frame_skip']} · {given['physics_step']:g} s" if "frame_skip" in given else "–"
+    ranges = ", ".join(f"{name} {low:.4g} … {high:.4g}" for name, (low, high) in given["prior"].items())
+    scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
+    ranges = ranges.replace("-", "−")
+    return [f"`{env.spec.name}`", step, scale, ranges, tasks(given["split"]), f"`{env.spec.spec_hash}`"]
+
+
+def tasks(split: dict[str, Any]) -> str:
+    if split["kind"] == "none":
+        return f"{split['num_test']}, test the same"
+    return f"{'∞' if split['num_train'] is None else split['num_train']}, test {split['num_test']}"
+
+
+def speeds(lines: Iterable[str]) -> str:
+    """The table of JSON lines as scripts/benchmark.py writes them; of an environment's rows the last ones count."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in map(json.loads, lines):
+        found.setdefault(row["env"], {})[row["name"]] = row
+    rows = []
+    for name in (name for name in envs.ALL if name in found):
+        step, physics = found[name]["env.step"], found[name].get("CpuSimulator.step", {})
+        shares = [physics.get("share_of_raw_loop"), step.get("share_of_raw_loop"), step.get("share_outside_physics")]
+        shown = ["–" if share is None else f"{share:.3f}" for share in shares]
+        machine = f"{step['num_worlds']} on {step['num_threads'] or 1}"
+        rows.append([f"`{name}`", f"{step['steps_per_second']:,.0f}", *shown, machine])
+    head = ("environment", "steps/s", "physics / C loop", "env.step / C loop", "outside physics", "worlds on threads")
+    return SPEED_HEAD + "\n" + table(head, rows) if rows else ""
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def pictured(members: Iterable[Any]) -> list[str]:
+    """One of each robot or world: the first environment of a family, unless another family has the same model."""
+    firsts = {env.spec.family: env for env in reversed(list(members))}
+    looks = {env.spec.definition.get("model", env.spec.family): env.spec.name for env in firsts.values()}
+    return list(reversed(looks.values()))
+
+
+def draw(*, anew: bool) -> None:
+    """The pictures in docs/pictures/: the first test task after some random steps."""
+    PICTURES.mkdir(exist_ok=True)
+    for name in pictured(envs.make(name, 1, num_threads=1) for name in envs.ALL):
+        if (PICTURES / f"{name}.jpg").exists() and not anew:
+            continue
+        env = envs.make(name, 1, num_threads=1)
+        env.set_tasks(env.tasks.test_tasks(1))
+        env.reset(torch.Generator().manual_seed(0))
+        env.action_space.seed(0)
+        for _ in range(12):
+            env.step(torch.as_tensor(env.action_space.sample())[None])
+        Image.fromarray(env.render(0, width=320, height=240)).save(PICTURES / f"{name}.jpg", quality=88)
+        env.close()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    draw(anew="--pictures" in sys.argv[1:])
