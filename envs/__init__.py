@@ -19,7 +19,7 @@ from envs.gl import choose_gl_backend
 
 choose_gl_backend()  # before MuJoCo is imported
 
-from envs import bandit, gridworld, gym, point_navigation, point_sparse  # noqa: E402
+from envs import bandit, gridworld, gym, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
@@ -59,6 +59,7 @@ ALL: dict[str, Callable[..., Any]] = {
     "point_navigation_2d_sparse": point_sparse.point_navigation_2d_sparse,
     "point_navigation_2d_sparse_pearl": point_sparse.point_navigation_2d_sparse_pearl,
     "bandit": bandit.Bandit,
+    "tabular_mdp": tabular_mdp.TabularMDP,
     "gridworld_5x5": gridworld.Gridworld,
 }
 gym.register(ALL)

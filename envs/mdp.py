@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
+from envs.noise import normal_from_uniform as normal_from_uniform
 from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, RLAdapter, Step
@@ -189,11 +190,6 @@ class MujocoEnv(Generic[Tasks]):
 
     def _observe(self) -> Tensor:
         return self.mdp.observe(self.sim).float().masked_fill_(self.sim.diverged[:, None], 0.0)
-
-
-def normal_from_uniform(uniform: Tensor) -> Tensor:
-    """Standard normal numbers from uniform ones in [0, 1), by the inverse of the distribution function (so |z| < 7.1)."""
-    return torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12))
 
 
 def definition(tasks: Any, **numbers: Any) -> dict[str, Any]:

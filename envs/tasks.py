@@ -28,6 +28,7 @@ class TaskPrior(Generic[Tasks]):
       bounds: the prior's range of each field, inclusive; tasks outside are refused.
       num_train: size of the fixed training set; None draws a new task each time.
       num_test: how many held-out tasks `test_tasks` gives by default.
+      constraint: raises ValueError for tasks that no bounds tell from those of the prior.
       seed: of the split, not of the run: all runs share their tasks.
     """
 
@@ -40,6 +41,7 @@ class TaskPrior(Generic[Tasks]):
         describe: Callable[[Tasks], list[str]],
         num_train: int | None,
         num_test: int,
+        constraint: Callable[[Tasks], None] = lambda tasks: None,
         seed: int = 0,
     ) -> None:
         if num_train is not None and num_train < 1:
@@ -51,7 +53,7 @@ class TaskPrior(Generic[Tasks]):
         self.num_test = num_test
         self.seed = seed
         self._draw, self._num_uniforms, self.bounds, self._describe = draw, num_uniforms, dict(bounds), describe
-        self._example = self.test_tasks(1)
+        self._constraint, self._example = constraint, self.test_tasks(1)
         self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
@@ -80,6 +82,7 @@ class TaskPrior(Generic[Tasks]):
     def check(self, tasks: Tasks, num: int) -> None:
         """Raises ValueError unless these are `num` tasks of this family within the prior's range."""
         check_tasks(tasks, num, self._example, self.bounds)
+        self._constraint(tasks)
 
     def split_definition(self) -> dict[str, object]:
         """JSON values that fix which tasks are for training and which for test."""

@@ -28,7 +28,7 @@ CONSTANT = {  # y of a planar robot, kept as published
 }
 
 # Steps of a random walk that come everywhere, where observations are one-hot.
-LONG = {"gridworld_5x5": 400}
+LONG = {"gridworld_5x5": 400, "tabular_mdp": 100}
 
 
 def put_on_the_half_circle(env: Any) -> None:
@@ -62,6 +62,8 @@ OUT_OF_RANGE = [
     ("num_train_tasks", 0),
     ("num_test_tasks", 0),
     ("num_arms", 1),
+    ("num_states", 1),
+    ("num_actions", 1),
 ]
 
 # A definition that changes by accident shows here; one that changes on purpose changes here too.
@@ -102,6 +104,7 @@ SPEC_HASHES = {
     "point_navigation_2d_sparse": "ce4694861cea",
     "point_navigation_2d_sparse_pearl": "eaf145baca95",
     "bandit": "7efe6f82448f",
+    "tabular_mdp": "22d7dc6c075d",
     "gridworld_5x5": "a534a5f8b49f",
 }
 

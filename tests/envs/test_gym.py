@@ -19,7 +19,7 @@ from envs.world_streams import reset_from_streams
 
 W, HORIZON = 3, 4
 VEL = "metarl/HalfCheetahVel-v0"
-END_IN_THEMSELVES = {"bandit", "gridworld_5x5"}  # the last step is the problem's end, not a time limit
+END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}  # the last step is the problem's end, not a time limit
 every_env = pytest.mark.parametrize("name", envs.ALL)
 
 

@@ -1,0 +1,193 @@
+"""Random Markov decision processes with a few states and actions: an agent must learn where actions lead and what they pay.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0–9 | 1 for the state one is in, else 0 | 1 |
+
+Action: 0, ..., 4. Reward: N(μ(s, a), 1). Next state: p(· | s, a). 10 steps, from state 0.
+Task: p(· | s, a) ~ Dirichlet(1, ..., 1), uniform over all distributions, and μ(s, a) ~ N(1, 1), for each state and action.
+The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 10, 25, 50, 75 or 100 episodes,
+as published; the best policy of each task follows by backward induction (envs/tabular_planning.py).
+
+Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.2; the prior is that of Osband et al. 2013, arXiv:1306.0940). The same
+problem, except that training and test MDPs are our own.
+"""
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.episodes import Episodes
+from envs.noise import normal_from_uniform
+from envs.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
+from envs.tasks import TaskPrior
+from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.struct import struct
+
+MEAN_REWARD, REWARD_SPREAD, REWARD_NOISE = 1.0, 1.0, 1.0
+
+
+@struct
+class Tables:
+    transition: Tensor  # [N, S, A, S] probability of the next state
+    mean_reward: Tensor  # [N, S, A]
+
+
+class TabularMDP:
+    """W MDPs in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+
+    def __init__(
+        self,
+        num_worlds: int,
+        *,
+        horizon: int = 10,
+        num_states: int = 10,
+        num_actions: int = 5,
+        num_train_tasks: int | None = None,
+        num_test_tasks: int = 100,
+        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name, value in (("num_states", num_states), ("num_actions", num_actions)):
+            if value < 2:
+                raise ValueError(f"{name} is {value}; expected at least 2")
+        self.num_worlds, self.device = num_worlds, torch.device(device)
+        self._num_states, self._num_actions = num_states, num_actions
+        self.tasks = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
+        self.spec = EnvSpec(
+            name="tabular_mdp",
+            family="tabular_mdp",
+            variant="default",
+            horizon=horizon,
+            definition={
+                "num_states": num_states,
+                "num_actions": num_actions,
+                "observation": "one-hot",
+                "transition": "Dirichlet(1)",
+                "reward": f"N(N({MEAN_REWARD}, {REWARD_SPREAD}), {REWARD_NOISE})",
+                "split": self.tasks.split_definition(),
+            },
+        )
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (num_states,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(num_actions)
+        self._episodes: Episodes[Tables] = Episodes(
+            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+        )
+        self._state = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
+        self._action = torch.full_like(self._state, -1)  # the last one, for pictures
+        # Drawn at reset, for step() has no generator: what decides the next states, and the noise of the rewards.
+        self._luck = torch.zeros(num_worlds, horizon, device=self.device)
+        self._noise = torch.zeros(num_worlds, horizon, device=self.device)
+
+    def set_tasks(self, tasks: Tables) -> None:
+        self._episodes.set_tasks(tasks)
+
+    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(worlds)
+        uniform = torch.rand(self.num_worlds, 2 * self.spec.horizon, dtype=torch.float64, generator=generator)
+        luck, noise = uniform.chunk(2, dim=1)
+        self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
+        self._noise = torch.where(worlds[:, None], normal_from_uniform(noise).to(self._noise), self._noise)
+        self._state, self._action = self._state.masked_fill(worlds, 0), self._action.masked_fill(worlds, -1)
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        action = self._episodes.checked(action)
+        number = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)[:, None]  # finished worlds may be stepped on
+        tasks, world = self._episodes.tasks, torch.arange(self.num_worlds, device=self.device)
+        mean = tasks.mean_reward[world, self._state, action]
+        # The first state whose cumulated probability is above the luck; rounding may leave their sum below 1.
+        below = tasks.transition[world, self._state, action].cumsum(-1) <= self._luck.gather(1, number)
+        self._state, self._action = below.sum(-1).clamp(max=self._num_states - 1), action
+        terminated = self._episodes.advance()
+        return Step(
+            next_obs=self._observe(),
+            reward=mean + REWARD_NOISE * self._noise.gather(1, number)[:, 0],
+            terminated=terminated,
+            truncated=torch.zeros_like(terminated),
+            diverged=torch.zeros_like(terminated),
+            terms={"mean_reward": mean},
+        )
+
+    def stand_still_action(self) -> None:
+        """None: every action leads somewhere."""
+
+    def scripted_action(self) -> None:
+        """None: the oracle's return is known."""
+
+    def known_returns(self, tasks: Tables, num_episodes: int) -> dict[str, Tensor]:
+        return {"oracle": oracle_return(tasks, self.spec.horizon)}
+
+    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
+        sizes = {"num_states": self._num_states, "num_actions": self._num_actions, "horizon": self.spec.horizon}
+        beliefs = {"posterior_sampling": posterior_sample, "posterior_mean": posterior_mean}
+        return {name: PlanningAgent(belief, **sizes) for name, belief in beliefs.items()}
+
+    def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
+        """Mean rewards, a row for each state and a column for each action: green above 1, red below, white at 1. The present
+        state's row is framed in blue, the last action is a bar above its column."""
+        reward = self._episodes.tasks.mean_reward[world].cpu().numpy()
+        row = np.arange(height) * (self._num_states + 1) // height - 1  # −1: above the table
+        column = np.arange(width) * self._num_actions // width
+        strength = ((reward - MEAN_REWARD) / 3).clip(-1, 1)[..., None]
+        above, below = np.array([60, 170, 80]), np.array([210, 70, 50])
+        colours = 255 - np.where(strength > 0, strength * (255 - above), -strength * (255 - below))
+        picture = colours[row.clip(0)[:, None], column[None, :]]
+        picture[row < 0] = 255
+        picture[(row[:, None] < 0) & (column == int(self._action[world]))[None, :]] = (230, 140, 30)
+        mine = np.flatnonzero(row == int(self._state[world]))
+        picture[mine[:3]] = picture[mine[-3:]] = picture[mine[0] : mine[-1], :3] = (40, 80, 200)
+        picture[mine[0] : mine[-1], -3:] = (40, 80, 200)
+        return picture.astype(np.uint8)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _observe(self) -> Tensor:
+        return torch.nn.functional.one_hot(self._state, self._num_states).float()
+
+
+def oracle_return(tasks: Tables, horizon: int) -> Tensor:
+    """[N] float64, the expected return of an episode of those who know the tables."""
+    values, _ = optimal_values(tasks.transition.double(), tasks.mean_reward.double(), horizon)
+    return values[:, -1, 0]
+
+
+def tables(num_states: int, num_actions: int, horizon: int, num_train: int | None, num_test: int) -> TaskPrior[Tables]:
+    """Transitions Dirichlet(1, ..., 1), mean rewards N(1, 1)."""
+    return TaskPrior(
+        draw=partial(_draw_tables, num_states, num_actions),
+        num_uniforms=num_states * num_actions * (num_states + 1),
+        bounds={"transition": (0.0, 1.0), "mean_reward": (-np.inf, np.inf)},
+        describe=partial(_describe_tables, horizon),
+        num_train=num_train,
+        num_test=num_test,
+        constraint=_check_distributions,
+    )
+
+
+def _draw_tables(num_states: int, num_actions: int, uniform: Tensor) -> Tables:
+    size = (len(uniform), num_states, num_actions)
+    for_transition, for_reward = uniform.split(
+        [uniform.shape[1] - num_states * num_actions, num_states * num_actions], 1
+    )
+    exponential = -torch.log1p(-for_transition).reshape(*size, num_states)  # over their sum they are Dirichlet(1)
+    reward = MEAN_REWARD + REWARD_SPREAD * normal_from_uniform(for_reward)
+    return Tables(
+        transition=(exponential / exponential.sum(-1, keepdim=True)).float(), mean_reward=reward.reshape(size).float()
+    )
+
+
+def _check_distributions(tasks: Tables) -> None:
+    total = tasks.transition.sum(-1)
+    bad = (total - 1).abs() > 1e-4  # float32 sums of a few numbers
+    if bool(bad.any()):
+        raise ValueError(f"transition sums to {total[bad][0].item():g} over the next states; expected 1")
+
+
+def _describe_tables(horizon: int, tasks: Tables) -> list[str]:
+    return [f"best expected return {value:.1f}" for value in oracle_return(tasks, horizon).tolist()]
