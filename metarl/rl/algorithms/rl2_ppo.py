@@ -229,8 +229,11 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
             f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, transformer or external_memory"
         )
     longest = model.memory.max_steps
-    if longest is not None and steps > longest:
-        raise ValueError(f"a trial has {steps} steps, horizon x episodes_per_trial; the model's context is {longest}")
+    if longest is not None and steps + 1 > longest:  # 1: the observation after the last step has a value, too
+        raise ValueError(
+            f"a trial has {steps} steps (horizon x episodes_per_trial); "
+            f"the model's context of {longest} takes at most {longest - 1}"
+        )
     return model
 
 

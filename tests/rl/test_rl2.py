@@ -1,0 +1,397 @@
+"""RL²: that acting and training see the same trial, its gradient, and that what an episode ends with reaches the next one."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
+from metarl.nn.transformer import Transformer
+from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
+from metarl.rl.collect import Streams
+from metarl.rl.gather import gather
+from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.rl.memory_model import MemoryModel
+from metarl.rl.policies import mlp_policy
+from metarl.rl.trials import join_episodes, take_trials, trial_advantages
+from metarl.rl.types import EnvSpec, Step, Trajectories
+from metarl.run.seeding import Generators
+from metarl.struct import map_tensors, struct
+
+CPU = torch.device("cpu")
+
+
+@struct
+class Lengths:
+    length: Tensor  # [N] steps after which an episode terminates
+
+
+class Drifting:
+    """Observations drift by the action and noise, each episode terminates after its task's length or is truncated at 5."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    spec = EnvSpec(name="drifting", family="drifting", variant="default", horizon=5, definition={})
+
+    def __init__(self, num_worlds: int, *, discrete: bool = False) -> None:
+        box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self.num_worlds, self.action_space = num_worlds, gymnasium.spaces.Discrete(3) if discrete else box
+        self.tasks = self
+        self.episode = 0
+
+    def sample(self, num, generator) -> Lengths:
+        return Lengths(length=torch.randint(1, 8, (num,), generator=generator))
+
+    def set_tasks(self, tasks: Lengths) -> None:
+        self.length = tasks.length
+
+    def reset(self, generator, worlds=None) -> Tensor:
+        self.count, self.episode = torch.zeros(self.num_worlds), self.episode + 1
+        self.generator = generator
+        self.obs = torch.randn(self.num_worlds, 2, generator=generator)
+        return self.obs
+
+    def step(self, action: Tensor) -> Step:
+        self.count += 1
+        move = action.float() if action.ndim == 2 else action[:, None].float()
+        self.obs = self.obs + 0.1 * move + torch.randn(self.num_worlds, 2, generator=self.generator)
+        # The second episode of a trial is a step shorter: trials have gaps at different places.
+        terminated = self.count >= (self.length - self.episode % 2).clamp(min=1)
+        return Step(
+            next_obs=self.obs,
+            reward=self.obs.sum(-1),
+            terminated=terminated,
+            truncated=(self.count >= 5) & ~terminated,
+            diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
+            terms={},
+        )
+
+
+class Recall(Drifting):
+    """Reward 1 for the first action of an episode if it names how the last episode ended: its last reward, ±0.5, and
+    whether it terminated, both by chance. Four answers, of which an agent that can't know finds a quarter."""
+
+    spec = EnvSpec(name="recall", family="recall", variant="default", horizon=2, definition={})
+
+    def __init__(self, num_worlds: int) -> None:
+        super().__init__(num_worlds)
+        self.action_space = gymnasium.spaces.Discrete(4)
+        self.cue = torch.zeros(num_worlds, dtype=torch.int64)
+
+    def reset(self, generator, worlds=None) -> Tensor:
+        self.count, self.answer = 0, self.cue
+        self.cue = torch.randint(4, (self.num_worlds,), generator=generator)
+        return torch.zeros(self.num_worlds, 2)
+
+    def step(self, action: Tensor) -> Step:
+        first, self.count = self.count == 0, self.count + 1
+        ended = torch.full((self.num_worlds,), not first)
+        high, terminates = self.cue // 2, self.cue % 2 == 1
+        return Step(
+            next_obs=torch.full((self.num_worlds, 2), float(self.count)),
+            reward=(action == self.answer).float() if first else high - 0.5,
+            terminated=ended & terminates,
+            truncated=ended & ~terminates,
+            diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
+            terms={},
+        )
+
+
+MEMORIES = {
+    "gru": lambda **sizes: GRU(hidden_size=7, **sizes),
+    "lstm": lambda **sizes: LSTM(hidden_size=7, **sizes),
+    "transformer": lambda **sizes: Transformer(width=8, num_layers=2, num_heads=2, context=16, **sizes),
+    "external_memory": lambda **sizes: ExternalRecall(
+        hidden_size=6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, **sizes
+    ),
+}
+
+SETTINGS = {
+    "trials_per_task": 2,
+    "episodes_per_trial": 3,
+    "outer_lr": 1e-2,
+    "num_epochs": 2,
+    "num_minibatches": 2,
+    "clip": 0.2,
+    "kl_target": None,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.01,
+    "max_grad_norm": 0.5,
+    "discount": 0.9,
+    "gae_lambda": 0.8,
+}
+
+
+def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, seed=0) -> MemoryModel:
+    return MemoryModel(
+        env.observation_space,
+        env.action_space,
+        memory=MEMORIES[memory] if isinstance(memory, str) else memory,
+        has_feedback=has_feedback,
+        head_sizes=hidden,
+        activation="tanh",
+        init_std=0.8,
+        min_std=1e-3,
+        generator=Generators(seed)("init"),
+    )
+
+
+def make(memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, model=None, **settings) -> RL2PPO:
+    settings = SETTINGS | {"meta_batch_size": num_tasks} | settings
+    env = env or Drifting(num_tasks * settings["trials_per_task"])
+    generators = Generators(seed)
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    model = model or model_for(env, memory, seed=seed).to(dtype)
+    return RL2PPO(env=env, model=model, streams=streams, device=CPU, **settings)
+
+
+def played(learner):
+    """The trials of one gathering, with statistics that aren't the identity."""
+    model = learner._model
+    generator = torch.Generator().manual_seed(3)
+    for statistics in (model.observations, model.rewards, model.returns):
+        statistics.update(2 + torch.randn(50, len(statistics.mean), generator=generator))
+    tasks = learner._env.sample(learner._sizes.num_tasks, learner._streams.tasks)
+    sizes = {"num_tasks": learner._sizes.num_tasks, "num_updates": learner._sizes.num_updates}
+    rollouts = gather(learner._env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes)
+    return (*rollouts.support, rollouts.query)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_training_recomputes_what_was_computed_while_acting(memory, discrete):
+    learner = make(memory, env=Drifting(8, discrete=discrete))
+    trials = join_episodes(played(learner))
+    assert not trials.mask.all() and trials.mask[0].all()
+    model = learner._model
+    outputs, _ = model.heads(model.memory.sequence(trial_inputs(model, trials)[:-1]))
+    again = model.policy.log_prob(outputs, trials.action)
+    # One matrix product for all steps or one a step: float32 rounding of numbers of size 1, over 15 steps.
+    torch.testing.assert_close(again[trials.mask], trials.log_prob[trials.mask], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_padding_and_other_trials_change_no_number_of_a_trial(memory):
+    learner = make(memory, dtype=torch.float64)
+    trials = map_tensors(lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner)))
+    model = learner._model
+    lengths = trials.mask.sum(0)
+    shortest = int(lengths.argmin())
+    alone = map_tensors(lambda x: x[: lengths[shortest]], take_trials(trials, torch.tensor([shortest])))
+    obs = trials.obs[: lengths[shortest] + 1, shortest : shortest + 1]
+    alone = type(trials)(**{**vars(alone), "obs": obs})
+    found = []
+    for data in (trials, alone):
+        features = model.memory.sequence(trial_inputs(model, data))
+        value = model.heads(features)[1]
+        found.append((value, trial_advantages(data, value.detach(), discount=0.9, gae_lambda=0.8)))
+    (values, advantages), (value, advantage) = found
+    n = lengths[shortest]
+    assert n < len(trials.mask)
+    torch.testing.assert_close(values[: n + 1, shortest], value[:, 0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(advantages[:n, shortest], advantage[:, 0], rtol=1e-12, atol=1e-12)
+    assert (advantages[n:, shortest] == 0).all()
+
+
+def test_a_world_whose_episode_has_ended_waits_for_the_next_one():
+    env = Drifting(2)
+    adapter = MemoryAdapter(model_for(env))
+    env.set_tasks(Lengths(length=torch.tensor([9, 2])))
+    state, obs = adapter.begin(2), env.reset(torch.Generator().manual_seed(0))
+    states = []
+    for _ in range(4):
+        action, _ = adapter.act(state, obs, torch.Generator().manual_seed(0))
+        step = env.step(action)
+        state = adapter.observe(state, obs, action, step)
+        obs = step.next_obs
+        states.append(state)
+    assert states[0].running.tolist() == [True, False]  # its episode takes one step: 2 − 1
+    assert not torch.equal(states[0].memory[0], states[3].memory[0])
+    for later in states[1:]:
+        assert torch.equal(later.memory[1], states[0].memory[1])
+        assert torch.equal(later.feedback[1], states[0].feedback[1])
+    feedback = states[3].feedback[1]
+    assert feedback[-2:].tolist() == [1.0, 0.0]  # it terminated
+    following = adapter.update(state, played(make())[0])
+    assert following.running.all() and torch.equal(following.feedback, state.feedback)
+
+
+def test_the_state_from_before_an_episode_can_be_acted_from_again():
+    """As films do, which play the first and the last episode in turn with one adapter."""
+    learner = make("transformer")
+    adapter, obs = learner.adapter(), torch.randn(8, 2)
+    start = adapter.begin(4, 2)
+    step = map_tensors(lambda x: x, Step(next_obs=obs, reward=torch.ones(8), terminated=torch.zeros(8).bool(),
+        truncated=torch.zeros(8).bool(), diverged=torch.zeros(8).bool(), terms={}))  # fmt: skip
+    action, _ = adapter.act(start, obs, None)
+    following = adapter.observe(start, obs, action, step)
+    again, between = adapter.act(start, obs, None)[0], adapter.act(following, obs, None)[0]
+    observed_late = adapter.observe(start, obs, action, step)  # what `act` kept last belongs to another state
+    assert torch.equal(again, action) and not torch.equal(between, action)
+    torch.testing.assert_close(adapter.act(observed_late, obs, None)[0], between)
+
+
+def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
+    def episode(rewards, masks, start):
+        reward, mask = torch.tensor(rewards).float(), torch.tensor(masks)
+        time = start + torch.arange(reward.shape[-1]).float().expand_as(reward)
+        fields = {"reward": reward, "log_prob": -reward, "mask": mask, "diverged": torch.zeros_like(mask)}
+        ended = mask & ~torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
+        return Trajectories(
+            obs=time[..., None] * mask[..., None], next_obs=(time + 0.5)[..., None] * mask[..., None],
+            action=reward.long(), terminated=ended, truncated=torch.zeros_like(mask), **fields,
+        )  # fmt: skip
+
+    first = episode([[[1, 2, 0]], [[3, 4, 5]]], [[[True, True, False]], [[True, True, True]]], 10)
+    second = episode([[[6, 7, 0]], [[8, 0, 0]]], [[[True, True, False]], [[True, False, False]]], 20)
+    trials = join_episodes([first, second])
+    assert trials.reward.T.tolist() == [[1, 2, 6, 7], [3, 4, 5, 8]]
+    assert trials.obs[..., 0].T.tolist() == [[10, 11, 20, 21, 21.5], [10, 11, 12, 20, 20.5]]
+    assert trials.mask.all() and trials.last.T.tolist() == [[False] * 3 + [True]] * 2
+    assert trials.terminated.T.tolist() == [[False, True, False, True], [False, False, True, True]]
+    shorter = join_episodes([first])
+    assert shorter.mask.T.tolist() == [[True, True, False], [True, True, True]]
+    assert shorter.obs[..., 0].T.tolist() == [[10, 11, 11.5, 0], [10, 11, 12, 12.5]]
+
+
+def test_advantages_cross_the_ends_of_episodes_and_stop_at_the_trials():
+    """By hand, γ = λ = ½: one trial of an episode that terminates after step 0, then one cut off by the time limit after step
+    1, and one that terminates at its end."""
+    flags = torch.tensor([[True, False], [False, True]])
+    episode = {"mask": torch.ones(2, 2, dtype=torch.bool), "log_prob": torch.zeros(2, 2), "action": torch.zeros(2, 2)}
+    trials = type(join_episodes(played(make())))(
+        obs=torch.zeros(3, 2, 1), reward=torch.tensor([[1.0, 1.0], [2.0, 2.0]]), terminated=flags, truncated=~flags,
+        **episode,
+    )  # fmt: skip
+    value = torch.tensor([[4.0, 4.0], [6.0, 6.0], [8.0, 8.0]])
+    # Trial 0: δ₁ = 2 + ½ 8 − 6 = 0 (bootstrapped); δ₀ = 1 + ½ 6 − 4 = 0 although the episode terminated: A = [0, 0].
+    # Trial 1: δ₁ = 2 − 6 = −4 (terminated); δ₀ = 0, A₀ = 0 + ¼ (−4) = −1.
+    found = trial_advantages(trials, value, discount=0.5, gae_lambda=0.5)
+    assert found.T.tolist() == [[0, 0], [-1, -4]]
+
+
+def test_gradient_through_the_trial_matches_finite_differences():
+    learner = make(dtype=torch.float64)
+    trials = map_tensors(lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner)))
+    batch = learner._batch(trials)
+    model = learner._model
+    start = {k: v.detach().clone() for k, v in model.named_parameters()}
+    generator = torch.Generator().manual_seed(1)
+    nudge = {k: 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in start.items()}
+    here = P.add(start, nudge)  # so that no ratio is exactly 1, where clipping has a kink
+
+    def objective(params):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(params[name])
+        losses = learner._losses(batch)
+        return losses.policy + 0.5 * losses.value - 0.01 * losses.entropy
+
+    model.zero_grad()
+    objective(here).backward()
+    gradient = P.flatten({k: v.grad.clone() for k, v in model.named_parameters()})
+    vector = P.flatten(here)
+    for _ in range(4):
+        direction = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
+        direction /= direction.norm()
+        up, down = (objective(P.unflatten(vector + h * direction, start)).item() for h in (1e-5, -1e-5))
+        # Central differences with this step are good to about 1e-9 of the function's scale of 1.
+        assert gradient @ direction == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-8)
+    names = [name for name, parameter in model.named_parameters() if name.startswith("memory")]
+    assert all(dict(model.named_parameters())[name].grad.abs().max() > 1e-6 for name in names)
+
+
+def test_a_saved_learner_goes_on_bit_for_bit():
+    learner = make()
+    learner.step()
+    saved = map_tensors(torch.clone, learner.state_dict())
+    streams = {k: getattr(learner._streams, k).get_state() for k in ("tasks", "reset", "policy")}
+    episode = learner._env.episode
+    expected = learner.step()
+    other = make(seed=9)
+    other.load_state_dict(saved)
+    other._env.episode = episode
+    for name, stream in streams.items():
+        getattr(other._streams, name).set_state(stream)
+    assert other.step() == expected
+
+
+def test_values_stay_what_they_were_when_the_scale_of_returns_changes():
+    model = model_for(Drifting(1)).double()
+    features = torch.randn(6, 7, dtype=torch.float64)
+    before = model.returns.inverse(model.heads(features)[1])
+    model.rescale_returns(5 + 3 * torch.randn(40, 1, dtype=torch.float64))
+    torch.testing.assert_close(model.returns.inverse(model.heads(features)[1]), before, rtol=1e-12, atol=1e-12)
+    assert model.returns.mean.item() == pytest.approx(5, abs=2)
+
+
+def trained_on_recall(*, num_iterations=60, **model) -> float:
+    """The mean return of later episodes at the end of a training."""
+    env = Recall(128)
+    sizes = {"trials_per_task": 1, "num_epochs": 4, "entropy_coefficient": 0.0, "outer_lr": 1e-2}
+    learner = make(
+        env=env, num_tasks=128, model=model_for(env, lambda **s: GRU(hidden_size=16, **s), hidden=(), **model), **sizes
+    )
+    returns = [learner.step()["return_after"] for _ in range(num_iterations)]
+    return sum(returns[-5:]) / 5
+
+
+def test_how_an_episode_ended_is_remembered_in_the_next():
+    assert trained_on_recall() > 0.9  # the optimum is 1, chance 0.25
+
+
+def test_an_agent_that_forgets_how_the_episode_ended_stays_at_chance(monkeypatch):
+    real = MemoryModel.feedback
+
+    def zero_at_the_end(model, action, reward, terminated, truncated):
+        told = real(model, action, reward, terminated, truncated)
+        return told * ~(terminated | truncated)[..., None]
+
+    monkeypatch.setattr(MemoryModel, "feedback", zero_at_the_end)
+    assert trained_on_recall(num_iterations=40) < 0.4
+
+
+def test_an_agent_without_memory_or_feedback_stays_at_chance():
+    env = Recall(8)
+    model = model_for(env, lambda **sizes: NoMemory(hidden_size=5, **sizes), has_feedback=False)
+    learner = make(env=env, model=model)
+    start = learner.adapter().begin(4, 2)
+    action, _ = learner.adapter().act(start, torch.zeros(8, 2), torch.Generator())
+    after = learner.adapter().observe(start, torch.zeros(8, 2), action, env_step(env, action))
+    assert (after.feedback == 0).all()
+
+
+def env_step(env, action) -> Step:
+    env.reset(torch.Generator())
+    return env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected a number above 0"),
+        ({"trials_per_task": 0, "env": Drifting(4)}, "trials_per_task 0"),
+        ({"outer_lr": -1.0}, "outer_lr -1.0"),
+        ({"num_minibatches": 9}, "num_minibatches 9: expected 1 to 8"),
+        ({"gae_lambda": 1.5}, "gae_lambda 1.5"),
+        ({"entropy_coefficient": -0.1}, "entropy_coefficient -0.1"),
+        ({"memory": "transformer", "episodes_per_trial": 4}, "a trial has 20 steps.*context of 16"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
+
+
+def test_a_model_without_memory_is_refused():
+    env = Drifting(8)
+    sizes = {"hidden_sizes": (4,), "activation": "tanh", "init_std": 1.0, "min_std": 0.1}
+    policy = mlp_policy(env.observation_space, env.action_space, generator=torch.Generator(), **sizes)
+    with pytest.raises(ValueError, match="model is a GaussianPolicy; expected one with a memory"):
+        make(env=env, model=policy)
+
+
+def test_an_evaluation_plays_the_episodes_of_a_trial():
+    sizes = RL2PPO.sizes(meta_batch_size=3, trials_per_task=2, episodes_per_trial=4, outer_lr=0.1)
+    assert (sizes.num_worlds, sizes.num_updates, sizes.evaluated_updates) == (6, 3, 3)
