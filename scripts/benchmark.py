@@ -3,6 +3,7 @@
   sim        batched physics and whole collection beside the raw C loop, Gymnasium's AsyncVectorEnv, EnvPool
   update     meta-updates beside a plain per-task autograd loop: time and memory
   iteration  the share of a whole training iteration that is not physics
+  plan       planning with models beside the bare matrix products that it needs
 
 Examples:
   python scripts/benchmark.py sim
@@ -20,11 +21,12 @@ from envs.process import tune_process
 from metarl._scripts import build, cli
 from metarl._scripts.benchmarks.collection import collect_row
 from metarl._scripts.benchmarks.iteration import run_iteration
+from metarl._scripts.benchmarks.plan import run_plan
 from metarl._scripts.benchmarks.sim import run_sim
 from metarl._scripts.benchmarks.update import QUICK, run_update
 from metarl.errors import UserError
 
-KINDS = ("sim", "update", "iteration")
+KINDS = ("sim", "update", "iteration", "plan")
 
 
 def run(config: DictConfig) -> None:
@@ -43,6 +45,8 @@ def run(config: DictConfig) -> None:
         )
     elif config.what == "update":
         rows = run_update(QUICK if config.rows is None else list(config.rows), config.rounds)
+    elif config.what == "plan":
+        rows = run_plan(config.rounds, num_threads=config.num_threads)
     else:
         rows = run_iteration(config.rounds, num_threads=config.num_threads)
     stamp = {"what": config.what, "commit": build.commit(), "versions": build.versions()}

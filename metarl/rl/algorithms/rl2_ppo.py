@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_positive, check_unit_interval
-from metarl.rl.algorithms.shared import rollout_metrics
+from metarl.rl.algorithms.shared import rollout_metrics, trial_sizes
 from metarl.rl.batches import normalise
 from metarl.rl.collect import Streams
 from metarl.rl.gather import gather
@@ -20,7 +20,7 @@ from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.trials import Trials, join_episodes, take_trials, trial_advantages
-from metarl.rl.types import BatchedEnv, Sizes
+from metarl.rl.types import BatchedEnv
 from metarl.struct import struct
 from metarl.types import Metrics
 
@@ -57,6 +57,8 @@ class RL2PPO:
     Raises: ValueError, naming it, for a number out of range, a model without memory, or a trial that is longer than the
       model's memory can take.
     """
+
+    sizes = staticmethod(trial_sizes)
 
     def __init__(
         self,
@@ -97,18 +99,6 @@ class RL2PPO:
         self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
         self._discount, self._gae_lambda = discount, gae_lambda
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=outer_lr, eps=1e-5)
-
-    @staticmethod
-    def sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_trial: int, **others: Any) -> Sizes:
-        check_positive({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
-        check_positive({"episodes_per_trial": episodes_per_trial})
-        num_updates = episodes_per_trial - 1
-        return Sizes(
-            num_tasks=meta_batch_size,
-            episodes_per_task=trials_per_task,
-            num_updates=num_updates,
-            evaluated_updates=num_updates,
-        )
 
     def adapter(self) -> MemoryAdapter:
         return MemoryAdapter(self._model)

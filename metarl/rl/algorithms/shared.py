@@ -32,6 +32,19 @@ def gradient_sizes(*, meta_batch_size: int, episodes_per_task: int, num_inner_st
     )
 
 
+def trial_sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_trial: int, **others: Any) -> Sizes:
+    """The `sizes` of a learner with memory: update k is episode k of the trial. Raises: ValueError for zero of anything."""
+    check_positive({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
+    check_positive({"episodes_per_trial": episodes_per_trial})
+    num_updates = episodes_per_trial - 1
+    return Sizes(
+        num_tasks=meta_batch_size,
+        episodes_per_task=trials_per_task,
+        num_updates=num_updates,
+        evaluated_updates=num_updates,
+    )
+
+
 def memoryless_policy(model: nn.Module) -> PolicyModule:
     """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):

@@ -1,0 +1,101 @@
+"""What the model-based learners share: where their data comes from, how it is kept, and what an iteration reports."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.nn.dynamics import Normaliser
+from metarl.rl.algorithms.shared import rollout_metrics
+from metarl.rl.collect import Streams
+from metarl.rl.gather import gather
+from metarl.rl.trial_buffer import TrialBuffer
+from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
+from metarl.rl.uniform_actions import UniformActions
+from metarl.types import Metrics
+
+
+class Experience:
+    """Plays trials, keeps them, and holds the model's normaliser to them. The first iterations act at random.
+
+    Args: normaliser: of the model that learns from it; refitted to all trials after each gathering.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: BatchedEnv[Any],
+        streams: Streams,
+        device: torch.device,
+        sizes: Sizes,
+        normaliser: Normaliser,
+        random_iterations: int,
+        buffer_trials: int,
+    ) -> None:
+        if random_iterations < 1:
+            raise ValueError(
+                f"random_iterations {random_iterations}: expected 1 or more, for a model needs data to plan"
+            )
+        self._env, self._streams, self._device, self._sizes = env, streams, device, sizes
+        self._normaliser, self._random_iterations, self._iteration = normaliser, random_iterations, 0
+        self.trials = TrialBuffer(
+            capacity=buffer_trials,
+            num_episodes=sizes.num_updates + 1,
+            horizon=env.spec.horizon,
+            obs_size=env.observation_space.shape[0],
+            action_size=env.action_space.shape[0],  # type: ignore[index]  # the planner takes boxes only
+            device=device,
+        )
+
+    def gather(self, adapter: RLAdapter[Any]) -> Metrics:
+        """One trial in each world, on newly sampled training tasks; returns of its first and last episode, and counts."""
+        if self._iteration < self._random_iterations:
+            adapter = UniformActions(self._env.action_space)
+        self._iteration += 1
+        rollouts = gather(
+            self._env,
+            adapter,
+            self._env.tasks.sample(self._sizes.num_tasks, self._streams.tasks),
+            self._streams,
+            num_tasks=self._sizes.num_tasks,
+            num_updates=self._sizes.num_updates,
+            device=self._device,
+        )
+        self.trials.add((*rollouts.support, rollouts.query))
+        self._normaliser.fit(self.trials.transitions())
+        return rollout_metrics(rollouts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"iteration": self._iteration, "trials": self.trials.state_dict()} | {
+            "normaliser": self._normaliser.state_dict()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._iteration = state["iteration"]
+        self.trials.load_state_dict(state["trials"])
+        self._normaliser.load_state_dict(state["normaliser"])
+
+
+def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean over predicted numbers and unmasked rows: [..., B, O + 1], mask [..., B] -> [...]; 0 where all is masked."""
+    return ((prediction - target).square().mean(-1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def descend(optimizer: torch.optim.Optimizer, max_grad_norm: float | None) -> float:
+    """One step on the gradients that lie in the parameters, their norm first clipped. Returns the norm before.
+
+    Raises: FloatingPointError if a gradient isn't finite.
+    """
+    leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
+    norm = nn.utils.clip_grad_norm_(leaves, math.inf if max_grad_norm is None else max_grad_norm).item()
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the model's gradient has norm {norm}")
+    optimizer.step()
+    return norm
+
+
+def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> ValueError:
+    """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that makes a fitting one."""
+    return ValueError(f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} makes it")

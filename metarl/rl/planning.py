@@ -1,0 +1,143 @@
+"""Planning by sampling: the action sequence whose imagined return is highest, for W worlds at once, by CEM or MPPI.
+
+A plan is the mean of a distribution over sequences [H, W, A]. Sequences are clipped to the action space *before* they are
+scored, so that what is scored is what would be done. The model is a function `score`; neither method knows what it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import gymnasium
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]
+"""Actions [H, W, C, A] -> the imagined return [W, C] of each of C candidates of each world; larger is better."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The box that actions lie in, [A] each."""
+
+    low: Tensor
+    high: Tensor
+
+    @property
+    def half_width(self) -> Tensor:
+        return (self.high - self.low) / 2
+
+    def clip(self, actions: Tensor) -> Tensor:
+        return torch.clamp(actions, self.low, self.high)
+
+    def middle(self, *shape: int) -> Tensor:
+        """[*shape, A]."""
+        return ((self.low + self.high) / 2).expand(*shape, -1).clone()
+
+
+def bounds_of(space: gymnasium.Space, device: torch.device) -> Bounds:
+    """Raises: ValueError unless actions are vectors in a box with finite bounds, from which sequences can be drawn."""
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+        raise ValueError(
+            f"action space {space}: expected a flat Box with finite bounds, for the planner samples from it"
+        )
+    return Bounds(*(torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Settings of either method; see configs/algo/recurrent_mbrl.yaml for their sources.
+
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    method: str
+    """cem or mppi."""
+    horizon: int
+    """H, control steps that a plan looks ahead."""
+    num_candidates: int
+    """C, sequences drawn for each world in each iteration."""
+    num_iterations: int
+    noise_std: float
+    """Deviation of the candidates around the plan, as a share of half the action range; CEM then narrows it."""
+    noise_correlation: float
+    """β in [0, 1): the noise of a step is β times that of the step before plus √(1 − β²) times a new one."""
+    num_elites: int
+    """Of CEM: how many of the best candidates the next mean and deviation are taken from."""
+    temperature: float
+    """Of MPPI: in deviations of the candidates' returns, so that it doesn't depend on the reward's scale."""
+
+    def __post_init__(self) -> None:
+        if self.method not in ("cem", "mppi"):
+            raise ValueError(f"planner {self.method!r}: expected cem or mppi")
+        for name in ("horizon", "num_candidates", "num_iterations", "num_elites"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+        for name in ("noise_std", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a number above 0")
+        if not 0 <= self.noise_correlation < 1:
+            raise ValueError(f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1")
+        if self.num_elites > self.num_candidates:
+            raise ValueError(f"num_elites {self.num_elites}: expected at most num_candidates, {self.num_candidates}")
+
+    def __call__(self, score: Score, plan: Tensor, bounds: Bounds, generator: torch.Generator) -> Tensor:
+        """A better plan [H, W, A] than the one given. No world's plan depends on another's."""
+        improve = cem if self.method == "cem" else mppi
+        return improve(score, plan, bounds, self, generator)
+
+
+def cem(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+    """The cross-entropy method (Rubinstein & Kroese 2004): mean and deviation of the elites are the next distribution's.
+
+    The present mean is a candidate, so that a good plan isn't lost where all draws are worse.
+    """
+    std = (settings.noise_std * bounds.half_width).expand_as(plan)
+    for _ in range(settings.num_iterations):
+        candidates = _candidates(plan, std, bounds, settings, generator)
+        best = _scored(score, candidates).topk(settings.num_elites, dim=-1).indices  # [W, elites]
+        index = best[None, :, :, None].expand(len(plan), -1, -1, plan.shape[-1])
+        std, plan = torch.std_mean(candidates.gather(2, index), dim=2, correction=0)
+    return plan
+
+
+def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+    """Model-predictive path integral control (Williams et al. 2017): the mean of the candidates, weighted by their returns.
+
+        plan ← Σ_c w_c a_c,     w = softmax(R / (temperature · std R))
+
+    with the deviation over the world's own candidates.
+    """
+    std = (settings.noise_std * bounds.half_width).expand_as(plan)
+    for _ in range(settings.num_iterations):
+        candidates = _candidates(plan, std, bounds, settings, generator)
+        returns = _scored(score, candidates)
+        spread = returns.std(-1, keepdim=True, correction=0)
+        weights = torch.softmax((returns - returns.amax(-1, keepdim=True)) / (settings.temperature * spread + 1e-8), -1)
+        plan = (weights[None, :, :, None] * candidates).sum(2)
+    return plan
+
+
+def shifted(plan: Tensor, bounds: Bounds) -> Tensor:
+    """The plan [H, W, A] one step later: what was second comes first, and doing the middle of the range comes last."""
+    return torch.cat([plan[1:], bounds.middle(1, plan.shape[1])])
+
+
+def _candidates(plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+    """[H, W, C, A] around the plan, the first of them the plan itself, all within the bounds."""
+    horizon, num_worlds, action_size = plan.shape
+    shape = (horizon, num_worlds, settings.num_candidates, action_size)
+    noise = torch.randn(shape, generator=generator, dtype=plan.dtype, device=plan.device)
+    correlation = settings.noise_correlation
+    for before, now in pairwise(noise):
+        now.mul_((1 - correlation**2) ** 0.5).add_(before, alpha=correlation)
+    noise[:, :, 0] = 0.0
+    return bounds.clip(noise.mul_(std.unsqueeze(2)).add_(plan.unsqueeze(2)))
+
+
+def _scored(score: Score, candidates: Tensor) -> Tensor:
+    """[W, C]; a return that isn't finite counts as the world's worst that is: models may blow up where they know nothing."""
+    returns = score(candidates)
+    finite = returns.isfinite()
+    worst = returns.where(finite, torch.inf).amin(-1, keepdim=True)
+    return returns.where(finite, worst.where(worst.isfinite(), 0.0))

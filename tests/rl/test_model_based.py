@@ -1,0 +1,377 @@
+"""GrBAL and recurrent model-based control: gradients, memories, trials kept and resumed, and that they learn to plan."""
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves as leaves
+
+import envs
+from envs.point_navigation import Goal
+from metarl.core import params as P
+from metarl.nn.dynamics import FeedForwardDynamics, RecurrentDynamics, Transitions
+from metarl.rl.algorithms.grbal import GrBAL
+from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
+from metarl.rl.algorithms.shared import split
+from metarl.rl.collect import Streams
+from metarl.rl.policies import mlp_policy
+from metarl.rl.trial_buffer import TrialBuffer
+from metarl.rl.types import Step, Trajectories
+from metarl.run.seeding import Generators
+from metarl.struct import map_tensors, replace
+
+CPU = torch.device("cpu")
+O, A = 2, 2  # of point_navigation_2d
+
+PLANNER = {
+    "method": "cem",
+    "horizon": 3,
+    "num_candidates": 20,
+    "num_iterations": 2,
+    "noise_std": 0.5,
+    "noise_correlation": 0.3,
+    "num_elites": 5,
+    "temperature": 0.2,
+}
+SHARED = {
+    "meta_batch_size": 2,
+    "trials_per_task": 1,
+    "episodes_per_trial": 2,
+    "random_iterations": 1,
+    "buffer_trials": 100,
+    "lr": 1e-3,
+    "batch_size": 4,
+    "max_grad_norm": 10.0,
+}
+OWN = {
+    GrBAL: {
+        "adapt": True,
+        "num_past": 3,
+        "num_future": 4,
+        "num_inner_steps": 2,
+        "inner_rule": "learned_rates",
+        "inner_lr": 0.1,
+        "gradient_mode": "through",
+        "num_gradient_steps": 2,
+        "chunk": 3,
+    },
+    RecurrentMBRL: {"num_sweeps": 2, "segment": 4},
+}
+
+
+def model_of(cls, generator):
+    if cls is GrBAL:
+        return FeedForwardDynamics(O, A, (6, 5), activation="tanh", generator=generator)
+    sizes = {"num_models": 2, "memory_size": 3, "hidden_sizes": (6, 5)}
+    return RecurrentDynamics(O, A, activation="tanh", generator=generator, **sizes)
+
+
+def make(cls, *, dtype=torch.float32, model=None, env="point_navigation_2d", horizon=6, seed=0, planner=(), **settings):
+    generators = Generators(seed)
+    merged = SHARED | OWN[cls] | settings
+    world = envs.make(env, num_worlds=cls.sizes(**merged).num_worlds, horizon=horizon)
+    model = model_of(cls, generators("init")).to(dtype) if model is None else model
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    learner = cls(env=world, model=model, streams=streams, device=CPU, planner=PLANNER | dict(planner), **merged)
+    return learner, generators
+
+
+def random_windows(generator, *shape, dtype=torch.float64) -> Transitions:
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=dtype)
+
+    mask = torch.ones(*shape, dtype=torch.bool)
+    return Transitions(
+        obs=draw(*shape, O), action=draw(*shape, A), next_obs=draw(*shape, O), reward=draw(*shape), mask=mask
+    )
+
+
+def finite_difference(loss, parameters: dict, direction: dict, step=1e-5) -> float:
+    values = []
+    for sign in (1, -1):
+        for name, leaf in parameters.items():
+            leaf.data.add_(direction[name], alpha=sign * step)
+        values.append(loss())
+        for name, leaf in parameters.items():
+            leaf.data.sub_(direction[name], alpha=sign * step)
+    return (values[0] - values[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_grbal_meta_gradient_matches_finite_differences(adapt, generator):
+    learner, _ = make(GrBAL, dtype=torch.float64, adapt=adapt)
+    windows = random_windows(generator, 5, 7)
+    windows.mask[1, 5:], windows.mask[2, :] = False, False
+    windows.mask[3, :3] = False  # nothing to adapt on
+    parameters = learner._params.joined
+    gradient = learner.meta_gradient(windows)[1]
+    direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
+    expected = finite_difference(lambda: learner.meta_gradient(windows)[0], parameters, direction)
+    # Differences with a step of 1e-5 are off by a few 1e-10 of the third derivative.
+    assert P.dot(gradient, direction).item() == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    of_rule = P.norm(split(gradient)[1]).item()
+    assert of_rule > 1e-3 if adapt else of_rule == 0
+
+
+def test_grbal_loss_is_that_of_a_plain_loop_with_autograd(generator):
+    learner, _ = make(GrBAL, dtype=torch.float64)
+    windows, total = random_windows(generator, 4, 7), 0.0
+    windows.mask[1, 5:] = False
+    model, normaliser = learner._model._model, learner._model._model.normaliser
+    theta, rates = split(learner._params.joined)
+    for b in range(4):
+        params = {name: leaf.clone().requires_grad_() for name, leaf in theta.items()}
+        inputs, targets = (
+            normaliser.inputs(windows.obs[b], windows.action[b]),
+            normaliser.targets(Transitions(**{k: v[b] for k, v in vars(windows).items()})),
+        )
+
+        def error(params, rows, b=b, inputs=inputs, targets=targets):
+            keep = [i for i in rows if windows.mask[b, i]]
+            return (P.call(model.trunk, params, inputs[keep]) - targets[keep]).square().mean()
+
+        for _ in range(2):
+            grads = torch.autograd.grad(error(params, range(3)), list(params.values()))
+            params = {
+                k: (v - rates[k] * g).detach().requires_grad_() for (k, v), g in zip(params.items(), grads, strict=True)
+            }
+        total += error(params, range(3, 7)).item()
+    assert learner.meta_gradient(windows)[0] == pytest.approx(total / 4, rel=1e-12)
+
+
+def test_recurrent_gradient_matches_finite_differences(generator):
+    learner, _ = make(RecurrentMBRL, dtype=torch.float64)
+    data = random_windows(generator, 3, 5)
+    data.mask[1, 3:] = False
+    memory = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64)
+    parameters = dict(learner._model.named_parameters())
+    loss = learner.loss(memory, data)[0]
+    grads = torch.autograd.grad(loss, list(parameters.values()))
+    direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
+    expected = finite_difference(lambda: learner.loss(memory, data)[0].item(), parameters, direction)
+    found = sum((g * direction[k]).sum() for k, g in zip(parameters, grads, strict=True)).item()
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+def test_padding_and_other_trials_do_not_change_a_trials_loss(generator):
+    learner, _ = make(RecurrentMBRL, dtype=torch.float64)
+    data = random_windows(generator, 2, 6)
+    data.mask[0, 4:], data.mask[1] = False, False
+    loss, memory = learner.loss(learner._model.empty_memory(2), data)
+    alone = map_tensors(lambda leaf: leaf[:1, :4], data)
+    expected, alone_memory = learner.loss(learner._model.empty_memory(1), alone)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(memory[:, 0], alone_memory[:, 0])
+
+
+def step_of(next_obs, reward, *, over=False) -> Step:
+    flags = torch.full((len(next_obs),), over)
+    no = torch.zeros_like(flags)
+    return Step(next_obs=next_obs, reward=reward, terminated=no, truncated=flags, diverged=no, terms={})
+
+
+def play(adapter, state, generator, num_steps):
+    for _ in range(num_steps):
+        obs, action = torch.randn(2, O, generator=generator), torch.rand(2, A, generator=generator)
+        state = adapter.observe(state, obs, action, step_of(obs + 0.1 * action, obs.sum(-1)))
+    return state
+
+
+def test_grbal_always_adapts_from_the_meta_parameters(generator):
+    learner, _ = make(GrBAL)
+    adapter, theta = learner.adapter(), map_tensors(torch.clone, learner._params.joined)
+    state = adapter.begin(2)
+    before = learner._model.adapted(state.memory)
+    for name, leaf in before.items():  # nothing seen, nothing changed
+        torch.testing.assert_close(leaf[1], learner._params.policy[name], atol=0, rtol=0)
+    state = play(adapter, state, generator, 5)
+    once = learner._model.adapted(state.memory)
+    for _ in range(10):  # planning and adapting again and again on the same memory
+        adapter.act(state, torch.randn(2, O, generator=generator), generator)
+    again = learner._model.adapted(state.memory)
+    torch.testing.assert_close(again, once, atol=0, rtol=0)
+    torch.testing.assert_close(learner._params.joined, theta, atol=0, rtol=0)
+    assert (once["layers.0.weight"] - before["layers.0.weight"]).abs().max() > 1e-4
+    # By hand: one world's adaptation is a plain gradient descent from θ on its own last three transitions.
+    fresh = play(adapter, adapter.begin(2), torch.Generator().manual_seed(9), 3)
+    later = play(adapter, state, torch.Generator().manual_seed(9), 3)
+    torch.testing.assert_close(learner._model.adapted(later.memory), learner._model.adapted(fresh.memory))
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_memory_goes_on_across_episodes_and_plans_do_not(cls, generator):
+    adapter = make(cls)[0].adapter()
+    state = play(adapter, adapter.begin(2), generator, 2)
+    adapter.act(state, torch.randn(2, O, generator=generator), generator)
+    obs = torch.randn(2, O, generator=generator)
+    ended = adapter.observe(state, obs, torch.zeros(2, A), step_of(obs, obs.sum(-1), over=True))
+    assert ended.over.all() and ended.plan.abs().max() > 0
+    padded = play(adapter, ended, generator, 2)  # steps after the end
+    torch.testing.assert_close(leaves(padded.memory), leaves(ended.memory), atol=0, rtol=0)
+    following = adapter.update(ended, trajectories(generator, 2, 1, 6))
+    assert not following.over.any() and following.plan.abs().max() == 0
+    torch.testing.assert_close(leaves(following.memory), leaves(ended.memory), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
+    adapter = make(cls)[0].adapter()
+    state = play(adapter, adapter.begin(2), generator, 4)
+    obs = torch.randn(2, O, generator=generator)
+    other_memory = map_tensors(lambda leaf: leaf.clone(), state.memory)
+    changed = (other_memory if isinstance(other_memory, torch.Tensor) else other_memory.obs).select(
+        0 if cls is GrBAL else 1, 1
+    )
+    changed += 1.0
+    actions = [
+        adapter.act(replace(state, memory=memory), torch.stack([obs[0], last]), torch.Generator().manual_seed(3))[0]
+        for memory, last in ((state.memory, obs[1]), (other_memory, -obs[1]))
+    ]
+    torch.testing.assert_close(actions[0][0], actions[1][0])  # to rounding: batched products differ by their size
+    assert (actions[0][1] - actions[1][1]).abs().max() > 1e-3
+
+
+def trajectories(generator, num_tasks, episodes, horizon) -> Trajectories:
+    shape = (num_tasks, episodes, horizon)
+    obs = torch.randn(*shape, O, generator=generator)
+    no = torch.zeros(shape, dtype=torch.bool)
+    return Trajectories(
+        obs=obs,
+        next_obs=torch.cat([obs[:, :, 1:], torch.randn(num_tasks, episodes, 1, O, generator=generator)], dim=2),
+        action=torch.randn(*shape, A, generator=generator),
+        reward=torch.randn(shape, generator=generator),
+        log_prob=torch.zeros(shape),
+        terminated=no,
+        truncated=no,
+        diverged=no,
+        mask=~no,
+    )
+
+
+def buffer(capacity=100, num_episodes=2, horizon=5) -> TrialBuffer:
+    sizes = {"num_episodes": num_episodes, "horizon": horizon, "obs_size": O, "action_size": A, "device": CPU}
+    return TrialBuffer(capacity=capacity, **sizes)
+
+
+def test_trials_come_back_as_they_were_played(generator):
+    first, second = trajectories(generator, 3, 2, 5), trajectories(generator, 3, 2, 5)
+    first.mask[1, 0, 3:] = False  # it terminated after three steps
+    kept = buffer()
+    kept.add([first, second])
+    found = kept.transitions()
+    assert len(kept) == 6
+    for trial in range(6):
+        for episode, played in enumerate((first, second)):
+            for t in range(5):
+                row = (trial, episode * 5 + t)
+                world = (trial // 2, trial % 2, t)
+                assert found.mask[row] == played.mask[world]
+                if played.mask[world]:
+                    for name in ("obs", "action", "next_obs", "reward"):
+                        torch.testing.assert_close(getattr(found, name)[row], getattr(played, name)[world])
+
+
+def test_windows_are_stretches_of_one_trial(generator):
+    kept = buffer()
+    kept.add([trajectories(generator, 3, 1, 5), trajectories(generator, 3, 1, 5)])
+    whole, windows = kept.transitions(), kept.windows(40, 7, generator)
+    starts = set()
+    for window in range(40):
+        match = (whole.obs[:, :4] == windows.obs[window, 0]).all(-1).nonzero()
+        assert len(match) == 1  # 10 steps have 4 windows of 7
+        trial, start = match[0].tolist()
+        starts.add((trial, start))
+        for name in ("obs", "action", "next_obs", "reward", "mask"):
+            torch.testing.assert_close(getattr(windows, name)[window], getattr(whole, name)[trial, start : start + 7])
+    assert len(starts) == 12
+
+
+def test_the_oldest_trials_are_dropped_first(generator):
+    kept, batches = buffer(capacity=5), [trajectories(generator, 3, 1, 5) for _ in range(4)]
+    for i in (0, 2):
+        kept.add(batches[i : i + 2])
+    assert len(kept) == 5
+    torch.testing.assert_close(kept.transitions().reward[:2, :5], batches[0].reward[1:, 0])
+    torch.testing.assert_close(kept.transitions().reward[2:, 5:], batches[3].reward[:, 0])
+
+
+def test_a_diverged_step_is_not_kept(generator):
+    played = trajectories(generator, 1, 1, 5)
+    played.diverged[0, 0, 3], played.mask[0, 0, 4] = True, False
+    kept = buffer(num_episodes=1)
+    kept.add([played])
+    assert kept.transitions().mask.tolist() == [[True, True, True, False, False]]
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_resumed_training_goes_on_bit_for_bit(cls):
+    whole, _ = make(cls)
+    expected = [whole.step() for _ in range(3)]
+    first, generators = make(cls)
+    first.step()
+    saved, streams = map_tensors(torch.clone, first.state_dict()), generators.state_dict()
+    second, generators = make(cls, seed=5)
+    second.load_state_dict(saved)
+    generators.load_state_dict(streams)
+    assert [second.step() for _ in range(2)] == expected[1:]
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_a_checkpoint_holds_each_observation_once(cls):
+    learner, _ = make(cls, episodes_per_trial=1, **({"num_past": 2} if cls is GrBAL else {}))
+    learner.step()
+    trials = learner.state_dict()["experience"]["trials"]
+    # 2 trials of 6 steps: 7 observations of 2 numbers, 6 actions of 2, 6 rewards, a length
+    assert sum(leaf.numel() for leaf in trials.values()) == 2 * (7 * 2 + 6 * 2 + 6 + 1)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_a_model_that_does_not_fit_is_named(cls):
+    world = envs.make("point_navigation_2d", num_worlds=2)
+    policy = mlp_policy(
+        world.observation_space,
+        world.action_space,
+        hidden_sizes=(4,),
+        activation="tanh",
+        init_std=1.0,
+        min_std=1e-6,
+        generator=torch.Generator(),
+    )
+    expected = "FeedForwardDynamics, as model=feed_forward_dynamics" if cls is GrBAL else "RecurrentDynamics, as model="
+    with pytest.raises(ValueError, match=f"model is a GaussianPolicy; expected a {expected}"):
+        make(cls, model=policy)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"episodes_per_trial": 0}, "episodes_per_trial 0"),
+        ({"meta_batch_size": 0}, "meta_batch_size 0"),
+        ({"random_iterations": 0}, "random_iterations 0"),
+        ({"buffer_trials": 0}, "buffer_trials 0"),
+        ({"lr": 0.0}, "lr 0.0"),
+        ({"planner": {"method": "shooting"}}, "planner 'shooting': expected cem or mppi"),
+    ],
+)
+def test_settings_out_of_range_are_named(cls, setting, message):
+    with pytest.raises(ValueError, match=message):
+        make(cls, **setting)
+
+
+def test_a_window_longer_than_a_trial_is_refused_at_the_start():
+    with pytest.raises(
+        ValueError, match="num_past 10 and num_future 4: a window of 14 steps doesn't fit into a trial of 12"
+    ):
+        make(GrBAL, num_past=10)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_it_learns_to_walk_to_where_the_reward_is(cls):
+    """One goal for all, so that a model learns where it is, and a plan of three steps sees the way."""
+    settings = {"episodes_per_trial": 1, "meta_batch_size": 8, "lr": 1e-2, "batch_size": 32, "max_grad_norm": None}
+    more = {"num_gradient_steps": 40, "chunk": 32} if cls is GrBAL else {"num_sweeps": 20, "segment": 10}
+    learner, _ = make(cls, horizon=10, **settings, **more)
+    learner._experience._env.tasks.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
+    random_walk = learner.step()["return_after"]
+    learner.step()
+    # Standing still earns −6.0; going there at full speed, 0.1 m a step along each axis, −1.2.
+    assert random_walk < -4.5 and learner.step()["return_after"] > -3.6
