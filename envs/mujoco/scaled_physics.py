@@ -99,9 +99,8 @@ def _draw(shapes: Shapes, uniform: Tensor) -> PhysicsFactors:
 
 
 def _describe(tasks: PhysicsFactors) -> list[str]:
-    """Geometric means over the parts of the robot."""
-    means = {name: getattr(tasks, name).flatten(1).log().mean(1).exp().tolist() for name in BASES}
-    return [
-        "mean " + ", ".join(f"{name} ×{mean[task]:.2f}" for name, mean in means.items())
-        for task in range(len(tasks.mass))
-    ]
+    """Geometric means over the parts of the robot, of the three that are felt most."""
+    means = {
+        name: getattr(tasks, name).flatten(1).log().mean(1).exp().tolist() for name in ("mass", "damping", "friction")
+    }
+    return [", ".join(f"{name} ×{mean[task]:.2f}" for name, mean in means.items()) for task in range(len(tasks.mass))]

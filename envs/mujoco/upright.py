@@ -80,7 +80,7 @@ class UprightRobot(Generic[Tasks]):
         bonus = torch.full_like(x, self.bonus) if self.bonus_when_falling else self.bonus * self.upright(sim)
         control_cost = CONTROL_COST * control.square().sum(-1)
         reward = self.task_reward(x, velocity, tasks) + bonus - control_cost
-        return reward, {"velocity": velocity, "upright_bonus": bonus, "control_cost": control_cost}
+        return reward, {"velocity": velocity, "control_cost": control_cost}
 
     def terminated(self, sim: Simulator) -> Tensor:
         return ~self.upright(sim)
