@@ -71,7 +71,10 @@ class Bandit:
         )
         # Drawn at reset: step() has no generator. One number a step is enough, for one arm is pulled.
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
-        self._pulled = torch.full((num_worlds,), -1, device=self.device)
+        self._pulled = torch.full(
+            (num_worlds,), -1, device=self.device
+        )  # the last arm, for pictures, as are the counts
+        self._pulls = torch.zeros(num_worlds, num_arms, dtype=torch.int64, device=self.device)
 
     def set_tasks(self, tasks: Arms) -> None:
         self._episodes.set_tasks(tasks)
@@ -81,6 +84,7 @@ class Bandit:
         luck = torch.rand(self.num_worlds, self.spec.horizon, dtype=torch.float64, generator=generator)
         self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
         self._pulled = self._pulled.masked_fill(worlds, -1)
+        self._pulls = self._pulls.masked_fill(worlds[:, None], 0)
         return self._observe()
 
     def step(self, action: Tensor) -> Step:
@@ -89,7 +93,7 @@ class Bandit:
         luck = self._luck.gather(1, pull[:, None])[:, 0]
         probability = self._episodes.tasks.probability.gather(1, action[:, None])[:, 0]
         terminated = self._episodes.advance()
-        self._pulled = action
+        self._pulled, self._pulls = action, self._pulls + torch.nn.functional.one_hot(action, self._num_arms)
         return Step(
             next_obs=self._observe(),
             reward=(luck < probability).float(),
@@ -113,14 +117,18 @@ class Bandit:
         return bandit_policies.reference_learners(self._num_arms, self.spec.horizon * num_episodes)
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """One bar for each arm, as high as its probability; the arm just pulled is orange."""
+        """A light bar for each arm, as high as its probability; before it a dark one, as high as its share of the pulls so far.
+        The arm just pulled is orange."""
         probability = self._episodes.tasks.probability[world].cpu().numpy()
+        pulls = self._pulls[world].cpu().numpy()
         picture = np.full((height, width, 3), 255, np.uint8)
         slot = width / len(probability)
-        for arm, p in enumerate(probability):
-            left, right = int((arm + 0.15) * slot), int((arm + 0.85) * slot)
-            top = int((1 - p) * (height - 1))
-            picture[top:, left:right] = (230, 140, 30) if arm == int(self._pulled[world]) else (40, 80, 200)
+        for arm, share in enumerate(pulls / max(1, pulls.sum())):
+            pulled = arm == int(self._pulled[world])
+            light, dark = ((245, 205, 160), (230, 140, 30)) if pulled else ((185, 205, 240), (40, 80, 200))
+            for value, margin, colour in ((probability[arm], 0.12, light), (share, 0.32, dark)):
+                top = int((1 - value) * (height - 1))
+                picture[top:, int((arm + margin) * slot) : int((arm + 1 - margin) * slot)] = colour
         return picture
 
     def close(self) -> None:

@@ -122,34 +122,27 @@ class Gridworld:
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """The goal in green, the agent in blue, cells visited in this episode in light blue; y is upwards."""
-        side = min(width, height) / SIZE
-        x = np.floor((np.arange(width) + 0.5 - width / 2) / side + SIZE / 2).astype(int)
-        y = np.floor(SIZE / 2 - (np.arange(height) + 0.5 - height / 2) / side).astype(int)
+        side = min(width, height) / (SIZE + 0.5)  # pixels
+        x = (np.arange(width)[None, :] + 0.5 - width / 2) / side + SIZE / 2  # in cells, from the left
+        y = (height / 2 - 0.5 - np.arange(height)[:, None]) / side + SIZE / 2
         cells = np.full((SIZE, SIZE, 3), 255, np.uint8)
         cells[self._visited[world].reshape(SIZE, SIZE).cpu().numpy()] = (205, 222, 245)
-        goal, place = (divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell))
+        goal, here = (divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell))
         cells[goal] = (60, 170, 80)
-        inside = ((x >= 0) & (x < SIZE))[None, :] & ((y >= 0) & (y < SIZE))[:, None]
-        picture = np.where(inside[..., None], cells[x.clip(0, SIZE - 1)[None, :], y.clip(0, SIZE - 1)[:, None]], 255)
-        _draw_lines(picture, inside, x, y)
+        column, row = (v.astype(int).clip(0, SIZE - 1) for v in (np.floor(x), np.floor(y)))
+        picture = cells[column, row].copy()
+        line = 0.6 / side  # half its width
+        picture[(np.abs(x - x.round()) < line) | (np.abs(y - y.round()) < line)] = 170
+        picture[(np.abs(x - SIZE / 2) > SIZE / 2 + line) | (np.abs(y - SIZE / 2) > SIZE / 2 + line)] = 255
         # The agent is a disc, so that the goal shows beneath it.
-        left, bottom = (np.arange(width) + 0.5 - width / 2) / side, (height / 2 - np.arange(height) - 0.5) / side
-        centre = np.array(place) + 0.5 - SIZE / 2
-        picture[np.hypot(left[None, :] - centre[0], bottom[:, None] - centre[1]) < 0.32] = (40, 80, 200)
-        return picture.astype(np.uint8)
+        picture[np.hypot(x - here[0] - 0.5, y - here[1] - 0.5) < 0.32] = (40, 80, 200)
+        return picture
 
     def close(self) -> None:
         """Nothing to release."""
 
     def _observe(self) -> Tensor:
         return torch.nn.functional.one_hot(self._cell, SIZE**2).float()
-
-
-def _draw_lines(picture: np.ndarray, inside: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Grey lines where the next pixel belongs to another cell."""
-    right, below = np.diff(x, append=x[-1]) != 0, np.diff(y, append=y[-1]) != 0
-    near = np.roll(inside, -1, 0) | np.roll(inside, -1, 1) | inside
-    picture[(right[None, :] | below[:, None]) & near] = 170
 
 
 def goal_cells() -> FewTasks[GoalCell]:

@@ -42,6 +42,8 @@ class Problem(Generic[Tasks]):
     """(goal [N, 2], steps) -> [N] the best return of those who know the goal; None: not known."""
     goal_radius: float = 0.06
     """m, in pictures."""
+    ring: float = 0.0
+    """m, the radius of a circle about 0, 0 in pictures, where all goals lie; 0: none."""
     view: float = 0.6
     """m, half the height of pictures."""
 
@@ -129,6 +131,8 @@ class PointWorld(Generic[Tasks]):
         picture = np.full((height, width, 3), 255, np.uint8)
         picture[np.abs(y) < half / 150, :] = 200
         picture[:, np.abs(x) < half / 150] = 200
+        if self._problem.ring > 0:
+            picture[np.abs(np.hypot(x[None, :], y[:, None]) - self._problem.ring) < half / 150] = 200
         goal = self._problem.goal(self._episodes.tasks)[world].cpu().numpy()
         point_radius = 0.067 * self._problem.view
         for centre, radius, colour in (

@@ -93,6 +93,7 @@ def _environment(
         reward=near_reward,
         oracle=oracle_return,
         goal_radius=PAID_RADIUS,
+        ring=1.0,
         view=1.3,
     )
     return PointWorld(num_worlds, spec=spec, problem=problem, tasks=tasks, action_scale=action_scale, device=device)

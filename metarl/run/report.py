@@ -19,6 +19,8 @@ from metarl.run.logging import counted
 from metarl.run.plots import adaptation_curve_png
 from metarl.struct import struct
 
+MOST_TASKS_SHOWN = 6  # in the table, each apart; evaluation.json has them all
+
 
 @struct
 class Evaluation:
@@ -111,7 +113,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
-        f"{'return after':>24}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
+        f"{'return after':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
     ]
     lines += [_row(f"{row['update']} updates", row) for row in report["returns"]]
     lines += [_row(f"random init, {row['update']} upd.", row) for row in report["random_initialisation"]]
@@ -121,8 +123,9 @@ def table(report: Mapping[str, Any]) -> str:
         lines += (
             [_row(name, rows)] if isinstance(rows, Mapping) else [_row(f"{name}, {r['update']} ep.", r) for r in rows]
         )
-    for name, rows in report.get("returns_by_task", {}).items():
-        lines += [_row(f"{name}, {row['update']} upd.", row) for row in rows]
+    by_task = report.get("returns_by_task", {})
+    if len(by_task) <= MOST_TASKS_SHOWN:
+        lines += [_row(f"{name}, {row['update']} upd.", row) for name, rows in by_task.items() for row in rows]
     if "adaptation_gain" in report:
         lines.append(_row("gain of 1 update", report["adaptation_gain"]))
     if report["diverged_episodes"]:
@@ -138,7 +141,7 @@ def _references(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
-    return f"{name:>24}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
 
 
 def _per_update(returns: Tensor, generator: torch.Generator) -> list[dict[str, float]]:

@@ -49,3 +49,18 @@ def test_oracle_pulls_the_best_arm() -> None:
     env = envs.make("bandit", 1, horizon=20, num_arms=3)
     tasks = Arms(probability=torch.tensor([[0.25, 0.5, 0.75], [0.5, 0.25, 0.0]]))
     assert env.known_returns(tasks, 1)["oracle"].tolist() == [15.0, 10.0]
+
+
+def test_picture_shows_probabilities_and_shares_of_the_pulls() -> None:
+    env = envs.make("bandit", 1, num_arms=2)
+    env.set_tasks(Arms(probability=torch.tensor([[0.75, 0.25]])))
+    env.reset(torch.Generator())
+    for arm in (0, 0, 1, 1):
+        env.step(torch.tensor([arm]))
+    picture = env.render(0, width=200, height=101)
+    # Arms are 100 wide; both dark bars are 50 high, the light ones 75 and 25. The second arm was pulled last.
+    assert picture[30, 50].tolist() == picture[60, 20].tolist() == [185, 205, 240]
+    assert picture[60, 50].tolist() == [40, 80, 200]
+    assert picture[60, 150].tolist() == [230, 140, 30]
+    assert picture[80, 120].tolist() == [245, 205, 160]
+    assert picture[60, 120].tolist() == [255, 255, 255]

@@ -138,9 +138,11 @@ def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
 def test_picture_shows_goal_agent_and_visited_cells() -> None:
     env = envs.make("gridworld_5x5", 1)
     walk(env, (4, 4), [2, 2])
-    picture = env.render(0, width=100, height=100)
-    # Cells of 20 pixels; y is upwards: (2, 0) is in the bottom row.
-    assert picture[90, 50].tolist() == [40, 80, 200]
-    assert picture[90, 30].tolist() == [205, 222, 245]
-    assert picture[10, 90].tolist() == [60, 170, 80]
-    assert picture[30, 30].tolist() == [255, 255, 255]
+    picture = env.render(0, width=150, height=110)
+    # Cells of 20 pixels, 25 pixels from the left and 5 from the top; y is upwards: (2, 0) is in the bottom row.
+    assert picture[95, 75].tolist() == [40, 80, 200]
+    assert picture[95, 55].tolist() == [205, 222, 245]
+    assert picture[15, 115].tolist() == [60, 170, 80]
+    assert picture[55, 55].tolist() == [255, 255, 255]
+    assert picture[55, 65].tolist() == picture[55, 25].tolist() == [170, 170, 170]  # between cells, and the border
+    assert picture[55, 15].tolist() == [255, 255, 255]

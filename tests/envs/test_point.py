@@ -76,6 +76,16 @@ def test_picture_has_goal_and_point_where_they_are() -> None:
     assert picture[120, 120].tolist() == [40, 80, 200]
 
 
+def test_sparse_picture_has_the_circle_that_goals_lie_on_and_the_place_that_pays() -> None:
+    env = envs.make("point_navigation_2d_sparse", 1)
+    env.set_tasks(GoalAngle(angle=torch.zeros(1)))
+    env.reset(torch.Generator())
+    picture = env.render(0, width=260, height=260)  # 2.6 m: 100 pixels for a metre
+    assert picture[130, 230].tolist() == picture[130 - 18, 230].tolist() == [60, 170, 80]
+    assert picture[130 - 22, 225].tolist() == [255, 255, 255]
+    assert picture[130 - 71, 130 - 71].tolist() == [200, 200, 200]
+
+
 def test_raw_variant_clips_the_action_itself() -> None:
     env = envs.make("point_navigation_2d_raw", 1)
     env.set_tasks(env.tasks.test_tasks(1))
