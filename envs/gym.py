@@ -276,7 +276,8 @@ class _Worlds:
         leaves = {}
         for name, like in fields.items():
             try:
-                leaves[name] = torch.as_tensor(np.array(task[name]), dtype=like.dtype)[None]
+                value = np.array(task[name])
+                leaves[name] = torch.as_tensor(value, dtype=like.dtype)[None]
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{name} is {task[name]!r}; expected numbers of shape {tuple(like.shape[1:])}"
@@ -284,6 +285,8 @@ class _Worlds:
             if leaves[name].shape != like.shape:
                 found, expected = tuple(leaves[name].shape[1:]), tuple(like.shape[1:])
                 raise ValueError(f"{name} is {task[name]!r} of shape {found}; expected shape {expected}")
+            if not like.is_floating_point() and (value != value.round()).any():
+                raise ValueError(f"{name} is {task[name]!r}; expected whole numbers")
         tasks = type(self._template)(**leaves)
         self.env.tasks.check(tasks, 1)  # type: ignore[attr-defined]
         return tasks

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,7 @@ from torch import Tensor
 import envs
 from envs.mdp import MujocoEnv
 from metarl.rl.types import Step
+from metarl.run import checkpoint
 from metarl.struct import map_tensors
 
 HORIZON = 12
@@ -51,6 +53,9 @@ PAID: dict[str, Callable[[Any], object]] = {
     "point_navigation_2d_sparse": put_on_the_half_circle,
     "point_navigation_2d_sparse_pearl": put_on_the_half_circle,
 }
+
+# The last step is the problem's end, not a time limit.
+END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}
 
 OUT_OF_RANGE = [
     ("horizon", 0),
@@ -262,6 +267,20 @@ def test_setting_tasks_twice_equals_once(name: str) -> None:
 
 
 @every_env
+def test_nothing_is_left_of_earlier_tasks_and_episodes(name: str) -> None:
+    env, first = started(name)
+    fresh = run(env, actions(env, HORIZON))
+    used = envs.make(name, 4)
+    for seed in range(3):
+        used.set_tasks(used.tasks.sample(4, generator(seed)))
+        used.reset(generator(seed))
+        run(used, actions(used, 3, seed))
+    used.set_tasks(used.tasks.test_tasks(4))
+    assert torch.equal(used.reset(generator()), first)
+    assert_equal(run(used, actions(env, HORIZON)), fresh)
+
+
+@every_env
 def test_new_tasks_hold_from_the_next_reset_of_each_world(name: str) -> None:
     env, _ = started(name)
     same, _ = started(name)
@@ -300,12 +319,25 @@ def test_tasks_and_their_distribution_pickle(name: str) -> None:
 
 
 @every_env
+def test_tasks_survive_a_checkpoint(name: str, tmp_path: Path) -> None:
+    tasks = envs.make(name, 1).tasks.test_tasks(3)
+    checkpoint.save(tmp_path, {"iteration": 0, "tasks": vars(tasks)}, keep=1)
+    restored = type(tasks)(**checkpoint.load_newest(tmp_path)[1]["tasks"])
+    assert_equal(restored, tasks)
+    envs.make(name, 3).set_tasks(restored)
+
+
+@every_env
 def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
     env, _ = started(name, horizon=5)
     steps = run(env, actions(env, 7))
     ended = torch.stack([step.terminated | step.truncated for step in steps])
     assert ended[4:].all()  # The limit holds on for worlds that are stepped past it.
     assert not torch.stack([step.truncated for step in steps])[:4].any()
+    if name in END_IN_THEMSELVES:
+        assert steps[4].terminated.all()
+    else:
+        assert torch.equal(steps[4].truncated, ~steps[4].terminated)
     assert not any((step.terminated & step.truncated).any() for step in steps)
     env.reset(generator(), torch.tensor([True, False, False, False]))
     after = env.step(actions(env, 1)[0])

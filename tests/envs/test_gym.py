@@ -215,6 +215,21 @@ def test_wrong_tasks_are_refused(task: Any, message: str) -> None:
         gymnasium.make(VEL, task=task)
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "message"),
+    [
+        ("half_cheetah_dir", {"direction": 0.5}, r"direction is 0.5; expected one of 1.0, -1.0"),
+        ("half_cheetah_cripple", {"joint": 2.5}, "joint is 2.5; expected whole numbers"),
+        ("gridworld_5x5", {"goal": [3, 5]}, r"goal is 5; expected a value in \[0, 4\]"),
+        ("gridworld_5x5", {"goal": [1.5, 3]}, r"goal is \[1.5, 3\]; expected whole numbers"),
+        ("bandit", {"probability": [0.5] * 4}, r"of shape \(4,\); expected shape \(5,\)"),
+    ],
+)
+def test_tasks_that_the_prior_does_not_have_are_refused(name: str, task: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gymnasium.make(gym_id(name), task=task)
+
+
 def test_other_mistakes_are_refused_with_what_was_expected() -> None:
     with pytest.raises(ValueError, match="no setting 'horizn'"):
         gymnasium.make(VEL, horizn=3)
