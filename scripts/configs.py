@@ -22,9 +22,27 @@ Chosen = dict[str, str | list[str] | None]
 """The choice that a configuration took of each of its groups."""
 
 
-def choices(group: str, folders: list[Path]) -> list[str]:
-    """The names of a group's configs; none if there is no such group. What starts with _ is only built on by others."""
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("[!_]*.yaml")})
+def choices(group: str, folders: list[Path], config_name: str | None = None) -> list[str]:
+    """The names of a group's configs; none if there is no such group. What starts with _ is only built on by others.
+
+    Args: config_name: leaves out those that choose from groups which this command doesn't have.
+    """
+    files = [file for folder in folders for file in (folder / group).glob("[!_]*.yaml")]
+    if config_name is not None:
+        known = _groups(_file(config_name, folders))
+        files = [file for file in files if _overridden(file) <= known]
+    return sorted({file.stem for file in files})
+
+
+def _groups(file: Path | None) -> set[str]:
+    """The groups in a file's defaults list."""
+    entries = ((OmegaConf.load(file) if file else None) or {}).get("defaults", [])
+    return {str(group) for entry in entries if not isinstance(entry, str) for group in entry}
+
+
+def _overridden(file: Path) -> set[str]:
+    """The groups that a file chooses from in another's place: `override /env: ...`."""
+    return {group.removeprefix("override /") for group in _groups(file) if group.startswith("override /")}
 
 
 def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:

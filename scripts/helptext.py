@@ -29,7 +29,7 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
         docstring.strip(),
         "Words, with their defaults:\n" + _entries(words, meaning),
         "Groups, with their defaults:\n"
-        + "".join(_entry(group, groups[group], _listed(group, meaning, folders)) for group in groups),
+        + "".join(_entry(group, groups[group], _listed(group, meaning, folders, config_name)) for group in groups),
     ]
     asked = [group for group in groups if any(text.lstrip("+").startswith(f"{group}=") for text in overrides)]
     for group in asked:
@@ -44,8 +44,10 @@ def _groups_only(overrides: list[str], folders: list[Path]) -> list[str]:
     return [text for text in overrides if choices(text.lstrip("+").split("=")[0], folders)]
 
 
-def _listed(group: str, meaning: dict[str, str], folders: list[Path]) -> str:
-    return "; ".join(filter(None, [meaning.get(f"defaults.{group}"), "one of " + ", ".join(choices(group, folders))]))
+def _listed(group: str, meaning: dict[str, str], folders: list[Path], config_name: str) -> str:
+    return "; ".join(
+        filter(None, [meaning.get(f"defaults.{group}"), "one of " + ", ".join(choices(group, folders, config_name))])
+    )
 
 
 def _entries(config: dict[str, Any], meaning: dict[str, str]) -> str:

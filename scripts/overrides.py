@@ -63,10 +63,14 @@ def _parse(text: str) -> Override:
 def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Path]) -> None:
     """That each group has a config of the name chosen, and belongs to this command."""
     for override in groups:
-        group, allowed = override.key_or_group, choices(override.key_or_group, folders)
+        group, allowed = override.key_or_group, choices(override.key_or_group, folders, config_name)
         names = [name for value in _values(override) for name in (value if isinstance(value, list) else [value])]
         for name in names:
             if name is not None and str(name) not in allowed:
+                if str(name) in choices(group, folders):
+                    raise UserError(
+                        f"{group}={name} is of another command; of {config_name}, {group} is one of: {', '.join(allowed)}"
+                    )
                 suggestion = _did_you_mean(str(name), allowed)
                 raise UserError(
                     f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is one of: {', '.join(allowed)}"

@@ -51,6 +51,7 @@ class Maml:
         outer_lr: float,
         max_grad_norm: float | None,
         transductive: bool,
+        compile: bool,
     ) -> None:
         check_positive(
             {
@@ -70,6 +71,7 @@ class Maml:
         self._objective = OBJECTIVES[source.spec.kind]
         self._inner_loss = support_loss(network, self._objective)
         params = P.of(network)
+        self._differentiated = torch.compile(self._gradient) if compile else self._gradient
         self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
 
     def adapter(self) -> GradientAdapter:
@@ -86,14 +88,7 @@ class Maml:
     def step(self) -> Metrics:
         episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
         episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
-        losses, gradient, measures = grad_over_tasks(
-            self._task,
-            self._meta.groups,
-            episodes.support,
-            episodes.query,
-            backend=best_backend(self._network),
-            has_aux=True,
-        )
+        losses, gradient, measures = self._differentiated(self._meta.groups, episodes.support, episodes.query)
         norm = self._meta.descend(gradient)
         return {
             "tasks": self._num_tasks,
@@ -101,6 +96,11 @@ class Maml:
             self._objective.measure_name: measures.mean().item(),
             "meta_gradient_norm": norm,
         }
+
+    def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
+        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
+        backend = best_backend(self._network)
+        return grad_over_tasks(self._task, learned, support, query, backend=backend, has_aux=True)
 
     def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
