@@ -8,6 +8,7 @@
 Examples:
   python scripts/benchmark.py sim
   python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256 envpool_python=/path/to/venv/bin/python
+  python scripts/benchmark.py sim -m 'env=glob(ant_*)' num_worlds=256 output=speeds.jsonl
   python scripts/benchmark.py update rows=[trpo,ppo]
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Glob, Override, QuotedString
 from hydra.errors import HydraException
 
 from metarl._scripts.configs import choices, comments, composed, leaves, shown
@@ -38,7 +38,7 @@ def check_overrides(
     groups = [override for override in parsed if choices(override.key_or_group, folders)]
     values = [override for override in parsed if override not in groups]
     _check_groups(config_name, groups, folders)
-    for combination in itertools.product(*map(_as_single_choices, groups)):
+    for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
         try:
             config, chosen = composed(config_name, list(combination), folders)
         except HydraException:
@@ -64,7 +64,10 @@ def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Pa
     """That each group has a config of the name chosen, and belongs to this command."""
     for override in groups:
         group, allowed = override.key_or_group, choices(override.key_or_group, folders, config_name)
-        names = [name for value in _values(override) for name in (value if isinstance(value, list) else [value])]
+        values = _values(override, allowed)
+        names = [name for value in values for name in (value if isinstance(value, list) else [value])]
+        if override.is_sweep_override() and not names:
+            raise UserError(f"{override.input_line}: fits no {group}\n{group} is one of: {', '.join(allowed)}")
         for name in names:
             if name is not None and str(name) not in allowed:
                 if str(name) in choices(group, folders):
@@ -139,21 +142,30 @@ def _kind(default: Any) -> str:
     ]
 
 
-def _values(override: Override) -> list[Any]:
-    """The values of an override: one, or several in a sweep; none where only the sweeper knows them (glob, interval)."""
+def _values(override: Override, allowed: list[str] | None = None) -> list[Any]:
+    """The values of an override: one, or several in a sweep; none where only the sweeper knows them (interval).
+
+    Args:
+      allowed: the names that a glob(...) chooses from.
+    """
     if override.is_delete():
         return []
+    value = override.value()
+    if isinstance(value, Glob):
+        return value.filter(allowed or [])
     if not override.is_sweep_override():
-        return [override.value()]
+        return [value]
     if not override.is_choice_sweep() and not override.is_range_sweep():
         return []
     return [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
 
 
-def _as_single_choices(group: Override) -> list[str]:
+def _as_single_choices(group: Override, folders: list[Path]) -> list[str]:
     if not group.is_sweep_override():
         return [str(group.input_line)]
-    return [f"{group.get_key_element()}={shown(value)}" for value in _values(group)]
+    return [
+        f"{group.get_key_element()}={shown(value)}" for value in _values(group, choices(group.key_or_group, folders))
+    ]
 
 
 def _did_you_mean(name: str, allowed: list[str]) -> str:

@@ -152,6 +152,14 @@ def test_every_value_of_a_sweep_is_checked(call: Any, capsys: pytest.CaptureFixt
     assert "wing=shrot: there is no wing" in message_of(call, capsys, "-m", "wing=long,shrot")
 
 
+def test_glob_sweeps_over_the_choices_that_fit_and_these_are_checked(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(call("-m", "wing=glob(*)")) == 2
+    assert "wing=glob(x*): fits no wing\nwing is one of: long, short" in message_of(call, capsys, "-m", "wing=glob(x*)")
+    assert "seed=b: expected an integer" in message_of(call, capsys, "-m", "wing=glob(l*)", "seed=b")
+
+
 @pytest.mark.parametrize(
     "argument", ["landing.site=null", "limit=null", "landing.site=3", "wing.span=1e-3", "+new=1", "~calm", "pilot=kim"]
 )
