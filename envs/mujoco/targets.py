@@ -1,6 +1,7 @@
 """What a locomotion task asks for: a velocity, a direction along x, a heading in the plane, or a place. Shared by all robots."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import mujoco
@@ -89,7 +90,7 @@ def few_headings(*heading: float) -> FewTasks[Heading]:
 
 def places_on_disc(radius: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
     """Places uniform on the disc about the start."""
-    return _places(partial(_draw_on_disc, radius), radius, num_train, num_test)
+    return _places(partial(_draw_on_disc, radius), radius, num_train, num_test, partial(_check_on_disc, radius))
 
 
 def places_in_square(half: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
@@ -134,7 +135,13 @@ def place_disc(radius: float, data: mujoco.MjData, task: Place) -> list[Mark]:
     ]
 
 
-def _places(draw: partial[Place], furthest: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
+def _places(
+    draw: partial[Place],
+    furthest: float,
+    num_train: int | None,
+    num_test: int,
+    constraint: Callable[[Place], None] = lambda tasks: None,
+) -> TaskPrior[Place]:
     return TaskPrior(
         draw=draw,
         num_uniforms=2,
@@ -142,7 +149,16 @@ def _places(draw: partial[Place], furthest: float, num_train: int | None, num_te
         describe=_describe_place,
         num_train=num_train,
         num_test=num_test,
+        constraint=constraint,
     )
+
+
+def _check_on_disc(radius: float, tasks: Place) -> None:
+    distance = torch.linalg.vector_norm(tasks.place, dim=-1)
+    outside = distance > radius * (1 + 1e-6)  # float32's rounding
+    if bool(outside.any()):
+        x, y = tasks.place[outside][0].tolist()
+        raise ValueError(f"place is ({x:g}, {y:g}), {distance[outside][0]:g} m away; expected at most {radius:g} m")
 
 
 def _draw_velocity(lowest: float, highest: float, uniform: Tensor) -> TargetVelocity:

@@ -99,6 +99,16 @@ def test_places_are_uniform_on_the_disc_or_the_square() -> None:
     assert_uniform(place[:, 1] / 6 + 0.5)
 
 
+def test_place_in_the_square_about_the_disc_is_refused_with_its_distance() -> None:
+    """3, 4 and 5 are the sides of a right triangle."""
+    disc, square = envs.make("ant_goal", 1).tasks, envs.make("ant_goal_maml", 1).tasks
+    corner, edge = Place(place=torch.tensor([[2.4, -3.2]]) * 0.9), Place(place=torch.tensor([[-1.8, 2.4]]))
+    with pytest.raises(ValueError, match=r"place is \(2.16, -2.88\), 3.6 m away; expected at most 3 m"):
+        disc.check(corner, 1)
+    disc.check(edge, 1)
+    square.check(corner, 1)
+
+
 def test_headings_are_uniform_or_the_two_of_the_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     assert_uniform(
