@@ -16,7 +16,7 @@ from metarl.core.implicit import implicit_gradient
 from metarl.core.threads import WORKERS, map_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
 
-Backend = Literal["auto", "loop", "threads", "vmap"]
+Backend = Literal["auto", "loop", "threads", "vmap", "joint"]
 
 
 def adapt(
@@ -91,12 +91,14 @@ def grad_over_tasks(
 ) -> Any:
     """The loss of every task and the gradient of their mean by `params`, added up task by task or chunk by chunk.
 
-    Each task is differentiated on its own, vmap(grad(task)) and never grad(vmap(task)), so memory stays that of one chunk
+    Each task is differentiated on its own, vmap(grad(task)) and not grad(vmap(task)), so memory stays that of one chunk
     and batch norm is differentiated rightly.
 
     Args:
       task: (params, *data of one task) -> [], or ([], aux) with `has_aux`.
       params: a pytree of tensors, shared by the tasks, for instance {"params": θ, "rule": α}.
+      backend: those of `over_tasks`, or joint: one gradient through all tasks of a chunk, grad(vmap(task)), for tasks that
+        use shared parameters as they are (see `metarl.core.low_rank`) and hold no `F.batch_norm`.
     Returns: (values [N], gradient like params), or (values, gradient, aux stacked [N, ...]) with `has_aux`.
     """
     num_tasks = _num_tasks(stacked)
@@ -107,10 +109,16 @@ def grad_over_tasks(
         gradient, value = torch.func.grad_and_value(task, has_aux=has_aux)(params, *data)
         return value, gradient
 
+    if backend == "joint":
+        pieces: Iterator[Any] = _jointly(task, params, stacked, chunk or num_tasks)
+    else:
+        pieces = (
+            (values, pytree.tree_map(lambda leaf: leaf.sum(0), gradient))
+            for values, gradient in _chunks(differentiated, stacked, backend, chunk, workers)
+        )
     results, total = [], None
-    for values, gradient in _chunks(differentiated, stacked, backend, chunk, workers):
+    for values, summed in pieces:
         results.append(values)
-        summed = pytree.tree_map(lambda leaf: leaf.sum(0), gradient)
         total = summed if total is None else pytree.tree_map(torch.add, total, summed)
     values = pytree.tree_map(lambda *leaves: torch.cat(leaves), *results)
     mean = pytree.tree_map(lambda leaf: leaf / num_tasks, total)
@@ -132,14 +140,23 @@ def _gradient(loss: LossFn, params: Params, batch: Batch) -> Params:
     return dict(zip(params, found, strict=True))
 
 
+def _jointly(task: Callable[..., Any], params: Any, stacked: tuple[Any, ...], chunk: int) -> Iterator[tuple[Any, Any]]:
+    """Chunk by chunk: what the tasks return [tasks of the chunk], and the gradient of their summed losses."""
+    for start in range(0, _num_tasks(stacked), chunk):
+        in_dims = (None, *(0 for _ in stacked))
+        batched = torch.func.vmap(task, in_dims=in_dims, randomness="different")
+        yield _value_and_gradient(batched, params, _part(stacked, slice(start, start + chunk)))
+
+
 def _value_and_gradient(task: Callable[..., Any], params: Any, data: tuple[Any, ...]) -> tuple[Any, Any]:
-    """What the task returns, and the gradient of its loss at leaves of its own: tasks may run side by side."""
+    """What the task returns, and the gradient of its loss, summed if it is several tasks', at leaves of its own: calls may
+    run side by side."""
     with torch.enable_grad():
         leaves = pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
         result = task(leaves, *data)
         loss = result[0] if isinstance(result, tuple) else result
         if loss.requires_grad:
-            loss.backward()  # Unlike torch.autograd.grad it gives memory back as it goes.
+            loss.sum().backward()  # Unlike torch.autograd.grad it gives memory back as it goes.
     result = pytree.tree_map(lambda leaf: leaf.detach(), result)
     return result, pytree.tree_map(lambda leaf: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, leaves)
 

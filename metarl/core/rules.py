@@ -29,8 +29,12 @@ class Sgd:
         return {}
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
-        lr = self.lr if step == 0 or self.later_lr is None else self.later_lr
+        lr = self.rate(step)
         return {name: leaf - lr * grads[name] for name, leaf in params.items()}
+
+    def rate(self, step: int) -> float:
+        """The rate of inner step number `step`."""
+        return self.lr if step == 0 or self.later_lr is None else self.later_lr
 
 
 @dataclass(frozen=True)

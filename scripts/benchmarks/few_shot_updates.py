@@ -12,7 +12,9 @@ from envs.process import tune_process
 from metarl.core import params as P
 from metarl.core.adapt import Backend, adapt, grad_over_tasks
 from metarl.core.linearize import linearize_adaptation
+from metarl.core.low_rank import adapt_low_rank
 from metarl.core.rules import Sgd
+from metarl.nn.features import PerceptronFeatures, WithHead
 from metarl.nn.mlp import MLP
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.types import Batch, Params
@@ -34,15 +36,22 @@ def sinusoid(num_steps: int) -> Problem:
     return MLP((1, 40, 40, 1), "relu", generator=generator), functional.mse_loss, (x[0], y[0]), (x[1], y[1]), num_steps
 
 
-def omniglot_mlp() -> Problem:
-    """5-way 1-shot, 32 tasks, 15 query pictures a way: 784-256-128-64-64-5 with batch norm (Finn et al. 2017, section 5.2)."""
+def omniglot_mlp(batched: bool) -> Problem:
+    """5-way 1-shot, 32 tasks, 15 query pictures a way: 784-256-128-64-64-5 with batch norm (Finn et al. 2017, section 5.2).
+
+    `batched`: with the batch norm that several tasks at once need, else torch's own, which is faster for one task.
+    """
     torch.manual_seed(0)
-    sizes = (784, 256, 128, 64, 64)
-    layers: list[nn.Module] = []
-    for i, o in pairwise(sizes):
-        layers += [nn.Linear(i, o), nn.BatchNorm1d(o, track_running_stats=False), nn.ReLU()]
+    sizes = (256, 128, 64, 64)
+    if batched:
+        network: nn.Module = WithHead(PerceptronFeatures((784,), sizes=sizes, batch_norm=True), 5)
+    else:
+        layers: list[nn.Module] = []
+        for i, o in pairwise((784, *sizes)):
+            layers += [nn.Linear(i, o), nn.BatchNorm1d(o, track_running_stats=False), nn.ReLU()]
+        network = nn.Sequential(*layers, nn.Linear(64, 5))
     support, query = (_classified(32, shots * 5, (784,)) for shots in (1, 15))
-    return nn.Sequential(*layers, nn.Linear(64, 5)), functional.cross_entropy, support, query, 1
+    return network, functional.cross_entropy, support, query, 1
 
 
 def conv4(strided: bool, ways: int, num_tasks: int, num_steps: int) -> Problem:
@@ -101,6 +110,23 @@ def over_tasks(backend: Backend, compiled: bool, make: Callable[..., Problem], *
         return grad_over_tasks(task, params, support, query, backend=backend)[1]
 
     return torch.compile(step) if compiled else step
+
+
+def low_rank(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
+    """Linear layers adapted without forming the adapted weights, and one gradient through all tasks."""
+    tune_process()
+    network, loss, support, query, num_steps = make(*args)
+    params, rule = P.of(network), Sgd(INNER_LR)
+
+    def of_one(phi: Params, batch: Batch) -> Tensor:
+        return loss(P.call(network, phi, batch[0]), batch[1])
+
+    def task(theta: Params, support: Batch, query: Batch) -> Tensor:
+        adapted = adapt_low_rank(of_one, theta, (support,) * num_steps, rule)
+        with adapted.installed():
+            return of_one(adapted.params, query)
+
+    return lambda: grad_over_tasks(task, params, support, query, backend="joint")[1]
 
 
 def written_out(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:

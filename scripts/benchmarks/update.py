@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metarl._scripts.benchmarks import advantages
 from metarl._scripts.benchmarks import few_shot_updates as few_shot
 from metarl._scripts.benchmarks import policy_updates as policy
 from metarl._scripts.benchmarks.interleaved import Factory, measure, speedup
@@ -31,6 +32,9 @@ ROWS = {
     "trpo": Row("TRPO outer step", (policy.trpo_plain, ()), (policy.trpo_ours, ()), 1.7, 0.35),
     "ppo": Row("PPO outer step, 5 epochs", (policy.ppo_plain, ()), (policy.ppo_ours, ()), 1.4, 0.5),
 }
+ROWS["advantages"] = Row(
+    "returns, baseline fit and GAE, 40 tasks", (advantages.plain, ()), (advantages.ours, ()), 7.0, num_threads=1
+)
 for _steps in (1, 5):
     _args = (few_shot.sinusoid, _steps)
     ROWS[f"sinusoid{_steps}"] = Row(
@@ -45,8 +49,8 @@ for _steps in (1, 5):
     )
 ROWS["omniglot_mlp"] = Row(
     "Omniglot MLP 5w1s",
-    (few_shot.plain, (few_shot.omniglot_mlp,)),
-    (few_shot.over_tasks, ("auto", False, few_shot.omniglot_mlp)),
+    (few_shot.plain, (few_shot.omniglot_mlp, False)),
+    (few_shot.low_rank, (few_shot.omniglot_mlp, True)),
     3.0,
 )
 for _key, _name, _bar, _problem in (
@@ -57,7 +61,7 @@ for _key, _name, _bar, _problem in (
     _args = (few_shot.conv4, *_problem)
     ROWS[_key] = Row(_name, (few_shot.plain, _args), (few_shot.over_tasks, ("auto", False, *_args)), _bar, 2.0)
 
-QUICK = ("trpo", "ppo", "sinusoid1", "sinusoid5", "omniglot_mlp", "conv4_strided")
+QUICK = ("trpo", "ppo", "advantages", "sinusoid1", "sinusoid5", "omniglot_mlp", "conv4_strided")
 """Those that take a minute or so in all; the compiled ones compile for half a minute each, pooled Conv4 is slow."""
 
 

@@ -14,7 +14,8 @@ from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
-from metarl.core.rules import named_rule
+from metarl.core.low_rank import adapt_low_rank, low_rank_pays
+from metarl.core.rules import Sgd, named_rule
 from metarl.fewshot.algorithms.shared import Meta
 from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
 from metarl.fewshot.losses import OBJECTIVES
@@ -71,6 +72,12 @@ class Maml:
         self._objective = OBJECTIVES[source.spec.kind]
         self._inner_loss = support_loss(network, self._objective)
         params = P.of(network)
+        self._backend = backend = best_backend(network)
+        rank = size.ways * size.shots * num_inner_steps
+        plain_steps = isinstance(self._rule, Sgd) and gradient_mode in ("through", "first_order")
+        self._low_rank = plain_steps and backend == "vmap" and not compile and low_rank_pays(params, rank)
+        if self._low_rank:
+            self._backend = "joint"
         self._differentiated = torch.compile(self._gradient) if compile else self._gradient
         self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
 
@@ -99,20 +106,19 @@ class Maml:
 
     def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
-        backend = best_backend(self._network)
-        return grad_over_tasks(self._task, learned, support, query, backend=backend, has_aux=True)
+        return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
 
     def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
-        adapted = adapt(
-            self._inner_loss,
-            learned["network"],
-            (support,) * self._num_inner_steps,
-            self._rule,
-            learned["rule"],
-            self._mode,
-        )
-        answer = answers(self._network, adapted, query.x, None if self._transductive else support.x)
+        theta, steps = learned["network"], (support,) * self._num_inner_steps
+        reference = None if self._transductive else support.x
+        if self._low_rank:
+            moved = adapt_low_rank(self._inner_loss, theta, steps, self._rule, self._mode)
+            with moved.installed():
+                answer = answers(self._network, moved.params, query.x, reference)
+        else:
+            adapted = adapt(self._inner_loss, theta, steps, self._rule, learned["rule"], self._mode)
+            answer = answers(self._network, adapted, query.x, reference)
         return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
 
     def state_dict(self) -> dict[str, Any]:
