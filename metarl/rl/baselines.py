@@ -6,6 +6,8 @@ Source: Duan et al. 2016 (arXiv:1604.06778, rllab), as used by MAML (Finn et al.
 import torch
 from torch import Tensor
 
+from metarl.core.threads import map_in_threads
+
 RIDGE = 1e-5
 _MAX_TRIES = 5
 
@@ -14,12 +16,17 @@ def linear_features(obs: Tensor) -> Tensor:
     """The baseline's features [clip(o, ±10), clip(o, ±10)², τ, τ², τ³, 1] with τ = t / 100.
 
     Args: obs [..., T, O]; t counts from 0 along T.
-    Returns: [..., T, 2 O + 4] in float64: the normal equations square the condition number.
+    Returns: [..., T, 2 O + 4] in float64, since the normal equations square the condition number; the steps of a feature
+      lie side by side in memory, as the products of the fit read them.
     """
-    clipped = obs.double().clamp(-10, 10)
-    time = torch.arange(obs.shape[-2], dtype=torch.float64, device=obs.device)[:, None] / 100
-    polynomial = torch.cat([time, time**2, time**3, torch.ones_like(time)], dim=-1)
-    return torch.cat([clipped, clipped**2, polynomial.expand(*obs.shape[:-2], -1, -1)], dim=-1)
+    *leading, num_steps, size = obs.shape
+    features = obs.new_empty(2 * size + 4, *leading, num_steps, dtype=torch.float64)
+    torch.clamp(obs.movedim(-1, 0).double(), -10, 10, out=features[:size])
+    torch.square(features[:size], out=features[size : 2 * size])
+    time = torch.arange(num_steps, dtype=torch.float64, device=obs.device) / 100
+    for power, row in zip((1, 2, 3, 0), features[2 * size :], strict=True):
+        row.copy_(time**power)
+    return features.movedim(0, -1)
 
 
 def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
@@ -36,20 +43,25 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
     """
     if not torch.isfinite(returns).all():
         raise FloatingPointError("returns: not finite, the linear feature baseline can't be fitted")
-    features = (linear_features(obs) * mask[..., None]).flatten(1, 2)  # [N, E T, F]
-    target = (returns.double() * mask).flatten(1)[..., None]
-    gram = features.mT @ features
-    moment = features.mT @ target
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    ridge = torch.full((len(gram), 1, 1), RIDGE, dtype=gram.dtype, device=gram.device)
-    for _ in range(_MAX_TRIES):
-        factor, failed = torch.linalg.cholesky_ex(gram + ridge * identity)
-        if not failed.any():
-            break
-        ridge = torch.where((failed > 0)[:, None, None], ridge * 10, ridge)
-    else:
-        raise FloatingPointError(
-            f"baseline: ΦᵀΦ of tasks {failed.nonzero().flatten().tolist()} isn't positive definite"
-        )
-    weights = torch.cholesky_solve(moment, factor)
-    return (features @ weights).reshape(returns.shape).to(returns.dtype)
+    each = range(len(obs))
+    fitted = map_in_threads(lambda i: _fitted(obs[i], returns[i].double(), mask[i]), each, obs.device)
+    unsolved = [i for i, value in zip(each, fitted, strict=True) if value is None]
+    if unsolved:
+        raise FloatingPointError(f"baseline: ΦᵀΦ of tasks {unsolved} isn't positive definite")
+    return torch.stack([value for value in fitted if value is not None]).to(returns.dtype)
+
+
+def _fitted(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor | None:
+    """One task's values [E, T] from obs [E, T, O]; None if no ridge makes its system solvable. A task's features fit into the
+    cache, those of forty don't: hence one by one."""
+    features = linear_features(obs).flatten(0, 1)  # [E T, F]
+    if not mask.all():
+        features = features * mask.flatten()[:, None]
+    gram = features.T @ features
+    moment = features.T @ returns.flatten()
+    for tries in range(_MAX_TRIES):
+        ridge = RIDGE * 10**tries * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        factor, failed = torch.linalg.cholesky_ex(gram + ridge)
+        if not failed:
+            return (features @ torch.cholesky_solve(moment[:, None], factor)).reshape(returns.shape)
+    return None

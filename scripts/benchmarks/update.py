@@ -32,9 +32,7 @@ ROWS = {
     "trpo": Row("TRPO outer step", (policy.trpo_plain, ()), (policy.trpo_ours, ()), 1.7, 0.35),
     "ppo": Row("PPO outer step, 5 epochs", (policy.ppo_plain, ()), (policy.ppo_ours, ()), 1.4, 0.5),
 }
-ROWS["advantages"] = Row(
-    "returns, baseline fit and GAE, 40 tasks", (advantages.plain, ()), (advantages.ours, ()), 7.0, num_threads=1
-)
+ROWS["advantages"] = Row("returns, baseline fit and GAE, 40 tasks", (advantages.plain, ()), (advantages.ours, ()), 7.0)
 for _steps in (1, 5):
     _args = (few_shot.sinusoid, _steps)
     ROWS[f"sinusoid{_steps}"] = Row(
