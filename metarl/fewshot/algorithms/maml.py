@@ -22,7 +22,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
-from metarl.types import Metrics, Params
+from metarl.types import InnerRule, Metrics, Params
 
 
 class Maml:
@@ -72,12 +72,10 @@ class Maml:
         self._objective = OBJECTIVES[source.spec.kind]
         self._inner_loss = support_loss(network, self._objective)
         params = P.of(network)
-        self._backend = backend = best_backend(network)
-        rank = size.ways * size.shots * num_inner_steps
-        plain_steps = isinstance(self._rule, Sgd) and gradient_mode in ("through", "first_order")
-        self._low_rank = plain_steps and backend == "vmap" and not compile and low_rank_pays(params, rank)
-        if self._low_rank:
-            self._backend = "joint"
+        backend = best_backend(network)
+        pays = backend == "vmap" and not compile and low_rank_pays(params, size.ways * size.shots * num_inner_steps)
+        self._low_rank_rule = _plain(self._rule, gradient_mode) if pays else None
+        self._backend = backend if self._low_rank_rule is None else "joint"
         self._differentiated = torch.compile(self._gradient) if compile else self._gradient
         self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
 
@@ -112,8 +110,8 @@ class Maml:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
         theta, steps = learned["network"], (support,) * self._num_inner_steps
         reference = None if self._transductive else support.x
-        if self._low_rank:
-            moved = adapt_low_rank(self._inner_loss, theta, steps, self._rule, self._mode)
+        if self._low_rank_rule is not None:
+            moved = adapt_low_rank(self._inner_loss, theta, steps, self._low_rank_rule, self._mode)
             with moved.installed():
                 answer = answers(self._network, moved.params, query.x, reference)
         else:
@@ -126,3 +124,8 @@ class Maml:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._meta.load_state_dict(state)
+
+
+def _plain(rule: InnerRule, mode: Mode) -> Sgd | None:
+    """The rule, if it takes plain gradient steps on all parameters and they may be adapted in low rank."""
+    return rule if isinstance(rule, Sgd) and mode in ("through", "first_order") else None
