@@ -10,6 +10,7 @@ from typing import Any
 
 from metarl._scripts.benchmarks import advantages
 from metarl._scripts.benchmarks import few_shot_updates as few_shot
+from metarl._scripts.benchmarks import memory_updates as memory
 from metarl._scripts.benchmarks import policy_updates as policy
 from metarl._scripts.benchmarks.interleaved import Factory, measure, speedup
 
@@ -59,7 +60,35 @@ for _key, _name, _bar, _problem in (
     _args = (few_shot.conv4, *_problem)
     ROWS[_key] = Row(_name, (few_shot.plain, _args), (few_shot.over_tasks, ("auto", False, *_args)), _bar, 2.0)
 
-QUICK = ("trpo", "ppo", "advantages", "sinusoid1", "sinusoid5", "omniglot_mlp", "conv4_strided")
+ROWS |= {
+    "rl2": Row("RL² epoch, 40 trials of 400 steps", (memory.epoch_plain, (400,)), (memory.epoch_ours, (400,)), 1.0),
+    "rl2_linear": Row(
+        "RL² epoch of 800 steps beside two of 400",
+        (memory.twice, (memory.epoch_ours, 400)),
+        (memory.epoch_ours, (800,)),
+        0.9,  # linear in the trial's length
+    ),
+    "rl2_policy": Row(
+        "a step of 64 half-cheetahs beside its policy's part, GRU-128",
+        (memory.acting_with_env, ()),
+        (memory.acting_alone, ()),
+        4.0,  # at most a quarter
+    ),
+    "transformer": Row(
+        "transformer step after 400 steps beside the whole trial anew",
+        (memory.transformer_plain, (400,)),
+        (memory.transformer_ours, (400,)),
+        10.0,
+    ),
+    "transformer_linear": Row(
+        "transformer step after 400 steps beside two after 200",
+        (memory.twice, (memory.transformer_ours, 200)),
+        (memory.transformer_ours, (400,)),
+        0.9,  # at most linear in the trial so far
+    ),
+}
+
+QUICK = ("trpo", "ppo", "advantages", "sinusoid1", "sinusoid5", "omniglot_mlp", "conv4_strided", "rl2", "rl2_linear")
 """Those that take a minute or so in all; the compiled ones compile for half a minute each, pooled Conv4 is slow."""
 
 

@@ -1,0 +1,213 @@
+"""RL²'s update and acting on made-up data: ours, and the plain way to compare it with.
+
+The plain way to train is a loop of GRU cells over time; the plain way to act with a transformer is to run the whole trial so
+far through it at every step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import nn
+
+import envs
+from envs.process import tune_process
+from metarl.nn.recurrent import GRU
+from metarl.nn.transformer import Transformer
+from metarl.rl.algorithms.rl2_ppo import RL2PPO
+from metarl.rl.collect import Streams
+from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.rl.memory_model import MemoryModel
+from metarl.rl.trials import Trials
+
+NUM_TRIALS, HIDDEN_SIZE = 40, 128
+OBS_SIZE, ACTION_SIZE = 17, 6
+TRANSFORMER = {"width": 64, "num_layers": 2, "num_heads": 4}
+NUM_WORLDS = 64
+NUM_STEPS_TIMED = 20
+
+
+class CellLoop(nn.Module):
+    """A GRU as one writes it first: a cell, called in a Python loop over time."""
+
+    max_steps = None
+
+    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.output_size, self.cell = hidden_size, nn.GRUCell(input_size, hidden_size)
+
+    def sequence(self, x: torch.Tensor) -> torch.Tensor:
+        hidden, outputs = x.new_zeros(x.shape[1], self.output_size), []
+        for row in x:
+            hidden = self.cell(row, hidden)
+            outputs.append(hidden)
+        return torch.stack(outputs)
+
+
+def epoch_plain(num_steps: int) -> Callable[[], Any]:
+    return _epoch(CellLoop, num_steps)
+
+
+def epoch_ours(num_steps: int) -> Callable[[], Any]:
+    return _epoch(GRU, num_steps)
+
+
+def _epoch(memory: Callable[..., nn.Module], num_steps: int) -> Callable[[], Any]:
+    """One PPO epoch, a single minibatch, over 40 trials, back through all of their steps."""
+    tune_process()
+    learner = _learner(memory, num_steps)
+    batch = learner._batch(_trials(num_steps))
+    return lambda: learner._descend(batch)
+
+
+def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:
+    generator = torch.Generator().manual_seed(0)
+    observations = gymnasium.spaces.Box(-np.inf, np.inf, (OBS_SIZE,), np.float32)
+    actions = gymnasium.spaces.Box(-1, 1, (ACTION_SIZE,), np.float32)
+    return RL2PPO(
+        env=_Nowhere(horizon),  # type: ignore[arg-type]
+        model=_model(memory, observations, actions, generator),
+        streams=Streams(tasks=generator, reset=generator, policy=generator),
+        device=torch.device("cpu"),
+        meta_batch_size=NUM_TRIALS,
+        trials_per_task=1,
+        episodes_per_trial=1,
+        outer_lr=1e-3,
+        num_epochs=1,
+        num_minibatches=1,
+        clip=0.2,
+        kl_target=None,
+        value_coefficient=0.5,
+        entropy_coefficient=0.01,
+        max_grad_norm=0.5,
+        discount=0.99,
+        gae_lambda=0.95,
+    )
+
+
+def _model(
+    memory: Callable[..., nn.Module],
+    observations: gymnasium.spaces.Box,
+    actions: gymnasium.Space,
+    generator: torch.Generator,
+) -> MemoryModel:
+    return MemoryModel(
+        observations,
+        actions,
+        memory=lambda **sizes: memory(hidden_size=HIDDEN_SIZE, **sizes),
+        has_feedback=True,
+        head_sizes=(64,),
+        activation="tanh",
+        init_std=0.5,
+        min_std=0.01,
+        generator=generator,
+    )
+
+
+class _Nowhere:
+    """All that a learner asks of an environment before it gathers."""
+
+    def __init__(self, horizon: int) -> None:
+        self.spec = type("Spec", (), {"horizon": horizon})
+
+
+def _trials(num_steps: int) -> Trials:
+    generator = torch.Generator().manual_seed(1)
+    size = (num_steps, NUM_TRIALS)
+    flags = torch.zeros(size, dtype=torch.bool)
+    return Trials(
+        obs=torch.randn(num_steps + 1, NUM_TRIALS, OBS_SIZE, generator=generator),
+        action=torch.randn(*size, ACTION_SIZE, generator=generator),
+        reward=torch.randn(size, generator=generator),
+        log_prob=torch.full(size, -8.0),
+        terminated=flags,
+        truncated=flags,
+        mask=~flags,
+    )
+
+
+def transformer_plain(num_steps: int) -> Callable[[], Any]:
+    """20 steps of 64 worlds in a trial that is `num_steps` long already, by running all of it each time."""
+    memory, past = _transformer(num_steps)
+
+    @torch.no_grad()
+    def steps() -> None:
+        for _ in range(NUM_STEPS_TIMED):
+            memory.sequence(past)
+
+    return steps
+
+
+def transformer_ours(num_steps: int) -> Callable[[], Any]:
+    """The same with the keys and values of the past kept."""
+    memory, past = _transformer(num_steps)
+    everybody = torch.ones(NUM_WORLDS, dtype=torch.bool)
+    with torch.no_grad():
+        state = memory.initial(NUM_WORLDS)
+        for x in past[:-1]:
+            state = memory.step(x, state, everybody)[1]
+
+    @torch.no_grad()
+    def steps() -> None:
+        for _ in range(NUM_STEPS_TIMED):
+            memory.step(past[-1], state, everybody)
+
+    return steps
+
+
+def twice(factory: Callable[..., Callable[[], Any]], *args: Any) -> Callable[[], Any]:
+    """What `factory` makes, done two times: what twice the length may cost if cost is linear."""
+    step = factory(*args)
+
+    def both() -> None:
+        step()
+        step()
+
+    return both
+
+
+def acting_with_env() -> Callable[[], Any]:
+    """20 control steps of 64 worlds of half_cheetah_vel, policy and environment, as `collect` takes them."""
+    env, adapter, state, obs, generator = _acting()
+
+    def steps() -> None:
+        present, seen = state, obs
+        for _ in range(NUM_STEPS_TIMED):
+            action, _ = adapter.act(present, seen, generator)
+            step = env.step(action)
+            present, seen = adapter.observe(present, seen, action, step), step.next_obs
+
+    return steps
+
+
+def acting_alone() -> Callable[[], Any]:
+    """The policy's part of the same: GRU-128, heads, sampling, log-probabilities, and taking in what happened."""
+    env, adapter, state, obs, generator = _acting()
+    step = env.step(adapter.act(state, obs, generator)[0])
+
+    def steps() -> None:
+        present = state
+        for _ in range(NUM_STEPS_TIMED):
+            action, _ = adapter.act(present, obs, generator)
+            present = adapter.observe(present, obs, action, step)
+
+    return steps
+
+
+def _acting() -> tuple[Any, MemoryAdapter, Any, torch.Tensor, torch.Generator]:
+    tune_process()
+    env, generator = envs.make("half_cheetah_vel", NUM_WORLDS), torch.Generator().manual_seed(0)
+    model = _model(GRU, env.observation_space, env.action_space, generator)
+    adapter = MemoryAdapter(model)
+    env.set_tasks(env.tasks.sample(NUM_WORLDS, generator))
+    return env, adapter, adapter.begin(NUM_WORLDS), env.reset(generator), generator
+
+
+def _transformer(num_steps: int) -> tuple[Transformer, torch.Tensor]:
+    tune_process()
+    generator = torch.Generator().manual_seed(0)
+    size = OBS_SIZE + ACTION_SIZE + 3
+    memory = Transformer(size, context=num_steps + 1, generator=generator, **TRANSFORMER)
+    return memory, torch.randn(num_steps, NUM_WORLDS, size, generator=generator)
