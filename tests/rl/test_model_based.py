@@ -143,10 +143,11 @@ def test_recurrent_gradient_matches_finite_differences(generator):
     data.mask[1, 3:] = False
     memory = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64)
     parameters = dict(learner._model.named_parameters())
-    loss = learner.loss(memory, data)[0]
+    sources = torch.tensor([[0, 0, 1, 3, 2]] * 3)
+    loss = learner.loss(memory, data, sources)[0]
     grads = torch.autograd.grad(loss, list(parameters.values()))
     direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
-    expected = finite_difference(lambda: learner.loss(memory, data)[0].item(), parameters, direction)
+    expected = finite_difference(lambda: learner.loss(memory, data, sources)[0].item(), parameters, direction)
     found = sum((g * direction[k]).sum() for k, g in zip(parameters, grads, strict=True)).item()
     assert found == pytest.approx(expected, rel=1e-7)
 
@@ -155,11 +156,36 @@ def test_padding_and_other_trials_do_not_change_a_trials_loss(generator):
     learner, _ = make(RecurrentMBRL, dtype=torch.float64)
     data = random_windows(generator, 2, 6)
     data.mask[0, 4:], data.mask[1] = False, False
-    loss, memory = learner.loss(learner._model.empty_memory(2), data)
+    sources = torch.tensor([[0, 0, 2, 1, 3, 5]] * 2)
+    loss, memory = learner.loss(learner._model.empty_memory(2), data, sources)
     alone = map_tensors(lambda leaf: leaf[:1, :4], data)
-    expected, alone_memory = learner.loss(learner._model.empty_memory(1), alone)
+    expected, alone_memory = learner.loss(learner._model.empty_memory(1), alone, sources[:1, :4])
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(memory[:, 0], alone_memory[:, 0])
+
+
+def test_a_step_is_predicted_from_a_memory_that_a_plan_could_hold(generator):
+    learner, _ = make(RecurrentMBRL, dtype=torch.float64)  # plans 3 steps ahead
+    data = random_windows(generator, 50, 6)
+    sources = learner._sources(data)
+    back = torch.arange(6) - sources
+    assert set(back[:, 3:].unique().tolist()) == {0, 1, 2} and (sources[:, 0] == 0).all() and (back <= 2).all()
+    # By hand: the loss is that of predictions from the memory fed step by step up to the source.
+    data, sources = map_tensors(lambda leaf: leaf[:1], data), torch.tensor([[0, 0, 1, 1, 4, 3]])
+    model, memory, memories = learner._model, learner._model.empty_memory(1), []
+    for t in range(6):
+        memories.append(memory)
+        memory = model.remember(memory, model.evidence(map_tensors(lambda leaf, t=t: leaf[:, t], data)))
+    errors = [
+        (
+            model.predict(model.normaliser.inputs(data.obs[:, t], data.action[:, t]), memories[source])[:, 0]
+            - model.normaliser.targets(data)[0, t]
+        ).square()
+        for t, source in enumerate(sources[0].tolist())
+    ]
+    loss, last = learner.loss(model.empty_memory(1), data, sources)
+    torch.testing.assert_close(loss, torch.stack(errors).mean((0, 2)).sum())
+    torch.testing.assert_close(last, memory)
 
 
 def step_of(next_obs, reward, *, over=False) -> Step:

@@ -62,6 +62,8 @@ class RecurrentMBRL:
     `segment` steps take an Adam step on the squared error of the normalised changes of the observation and rewards.
 
     The memory goes on from segment to segment, the gradient doesn't: so that it is trained at the lengths at which it acts.
+    A step is predicted from the memory of up to H − 1 steps before it, drawn for each step, with H the planning horizon: a
+    plan holds its memory, which must therefore know the task and not the moment.
 
     Args: see configs/algo/recurrent_mbrl.yaml, which also says where each number comes from.
     Raises: ValueError, naming it, for a number out of range, a model or an action space that doesn't fit.
@@ -105,7 +107,7 @@ class RecurrentMBRL:
             *(streams.policy, num_sweeps),
             *(batch_size, segment),
         )
-        self._max_grad_norm = max_grad_norm
+        self._max_grad_norm, self._planning_horizon = max_grad_norm, planner["horizon"]
         self._optimizer = torch.optim.Adam(model.parameters(), lr=lr)
 
     def adapter(self) -> PlanningAdapter[Tensor]:
@@ -118,7 +120,7 @@ class RecurrentMBRL:
             memory = self._model.empty_memory(self._batch_size)
             for segment in self._sweep():
                 self._optimizer.zero_grad()
-                loss, memory = self.loss(memory, segment)
+                loss, memory = self.loss(memory, segment, self._sources(segment))
                 loss.backward()
                 norms.append(descend(self._optimizer, self._max_grad_norm))
                 losses.append(loss.item() / self._model.num_models)
@@ -134,15 +136,23 @@ class RecurrentMBRL:
         for start in range(0, data.mask.shape[1], self._segment):
             yield data.steps(slice(start, start + self._segment))
 
-    def loss(self, memory: Tensor, data: Transitions) -> tuple[Tensor, Tensor]:
+    def _sources(self, data: Transitions) -> Tensor:
+        """[B, T] the step whose memory predicts each step: at most H − 1 before it, and none before the segment."""
+        generator = self._generator
+        back = torch.randint(self._planning_horizon, data.mask.shape, generator=generator, device=generator.device)
+        return (torch.arange(data.mask.shape[1], device=generator.device) - back).clamp(min=0)
+
+    def loss(self, memory: Tensor, data: Transitions, sources: Tensor) -> tuple[Tensor, Tensor]:
         """The squared error of B stretches of T steps, summed over models, and the memory [M, B, K] after them.
 
         Steps that are masked leave the memory as it is and count for nothing.
+        Args: sources: [B, T] the step before which the memory is taken that predicts each step.
         """
         model = self._model
         along = model.memories(memory, model.evidence(data), data.mask)
+        rows = torch.arange(len(sources), device=sources.device).unsqueeze(1)
         inputs = model.normaliser.inputs(data.obs, data.action).flatten(0, 1)
-        predicted = model.predict(inputs, along[:, :, :-1].flatten(1, 2))
+        predicted = model.predict(inputs, along[:, rows, sources].flatten(1, 2))
         errors = squared_error(predicted, model.normaliser.targets(data).flatten(0, 1), data.mask.flatten())
         return errors.sum(), along[:, :, -1]
 
