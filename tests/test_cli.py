@@ -276,5 +276,5 @@ def test_help_of_every_command_explains_every_word(command: str) -> None:
 def test_every_choice_composes(command: str) -> None:
     chosen = configs.composed(command, [], [configs.CONFIGS])[1]
     for group in chosen:
-        for name in configs.choices(group, [configs.CONFIGS]):
+        for name in configs.choices(group, [configs.CONFIGS], command):
             assert configs.composed(command, [f"{group}={name}"], [configs.CONFIGS])[1][group] == name
