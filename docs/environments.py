@@ -96,9 +96,10 @@ def summary_row(title: str, env: Any) -> list[str]:
 def spec_row(env: Any) -> list[str]:
     given = env.spec.definition
     step = f"{given['frame_skip']} · {given['physics_step']:g} s" if "frame_skip" in given else "–"
-    ranges = ", ".join(f"{name} {low:.4g} … {high:.4g}" for name, (low, high) in given["prior"].items())
+    bounds = env.tasks.bounds.items()
+    ranges = ", ".join(f"{name} {low:.4g} … {high:.4g}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
-    ranges = ranges.replace("-", "−")
+    ranges = ranges.replace("-", "−").replace("inf", "∞")
     return [f"`{env.spec.name}`", step, scale, ranges, tasks(given["split"]), f"`{env.spec.spec_hash}`"]
 
 

@@ -4,7 +4,9 @@
 |---|---|---|
 | 0–24 | 1 for the cell one is on, else 0; cell c is x, y = c // 5, c % 5 | 1 |
 
-Action: 0 stay, 1 up (y + 1), 2 right (x + 1), 3 down, 4 left; walls hold back.
+| action | meaning | unit |
+|---|---|---|
+| one of 0, ..., 4 | stay, up (y + 1), right (x + 1), down, left; walls hold back | cell |
 
     r = 1 on the goal after the step, else −0.1,     15 steps, from 0, 0
 

@@ -4,7 +4,11 @@
 |---|---|---|
 | 0–9 | 1 for the state one is in, else 0 | 1 |
 
-Action: 0, ..., 4. Reward: N(μ(s, a), 1). Next state: p(· | s, a). 10 steps, from state 0.
+| action | meaning | unit |
+|---|---|---|
+| one of 0, ..., 4 | the action | 1 |
+
+Reward: N(μ(s, a), 1). Next state: p(· | s, a). 10 steps, from state 0.
 Task: p(· | s, a) ~ Dirichlet(1, ..., 1), uniform over all distributions, and μ(s, a) ~ N(1, 1), for each state and action.
 The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 10, 25, 50, 75 or 100 episodes,
 as published; the best policy of each task follows by backward induction (envs/tabular_planning.py).

@@ -96,7 +96,7 @@ def film(
             envs,
             repeat_tasks(tasks, subject.episodes_per_task),
             worlds=[task * subject.episodes_per_task for task in paths],
-            labels=[f"{subject.config.env.name}: {descriptions[task]}" for task in paths],
+            labels=[f"{envs[0].spec.name}: {descriptions[task]}" for task in paths],
             seed=seed,
             device=device,
             grid_path=grid_path,

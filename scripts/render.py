@@ -22,7 +22,7 @@ def run(config: DictConfig) -> None:
     _check(config)
     device = build.device(config.device)
     if config.checkpoint is None:
-        subject, folder = filming.random_actions(config), Path("videos") / config.env.name
+        subject, folder = filming.random_actions(config), Path("videos") / config.env.name.split(":")[-1]
     else:
         loaded = build.load(config.checkpoint)
         for warning in loaded.warnings:

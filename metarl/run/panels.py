@@ -107,8 +107,10 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
         Image.blend(picture, Image.new("RGB", picture.size, _PAPER), 0.4) if shot.over else picture, (0, round(line))
     )
     baseline = line + height + line * 0.6
-    draw.text((margin, baseline), _numbers(shot.terms), _INK, small, anchor="lm")
-    draw.text((width - margin, baseline), f"return {_signed(shot.reward_so_far, 1)}", _INK, small, anchor="rm")
+    total = f"return {_signed(shot.reward_so_far, 1)}"
+    room = width - 3 * margin - draw.textlength(total, small)
+    draw.text((margin, baseline), _numbers(shot.terms, room, small), _INK, small, anchor="lm")
+    draw.text((width - margin, baseline), total, _INK, small, anchor="rm")
     for row, (name, gauge) in enumerate(gauges.items()):
         _draw_gauge(
             draw,
@@ -141,10 +143,13 @@ def _draw_gauge(
     draw.rectangle((target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET)
 
 
-def _numbers(terms: Mapping[str, float]) -> str:
-    """The terms as text, without the costs: they are small, and the return has them."""
+def _numbers(terms: Mapping[str, float], room: float, font: ImageFont.FreeTypeFont) -> str:
+    """The terms as text, as many as have room, without the costs: they are small, and the return has them."""
     shown = {name: value for name, value in terms.items() if not name.endswith("_cost")}
-    return "   ".join(f"{name} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items())
+    texts = [f"{name} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items()]
+    while texts and font.getlength("   ".join(texts)) > room:
+        texts.pop()
+    return "   ".join(texts)
 
 
 def _signed(value: float, digits: int) -> str:

@@ -202,6 +202,13 @@ def test_the_gauge_shows_value_and_target_where_they_are():
     assert target.mean() == pytest.approx(margin + span * 4 / 5, abs=1)
 
 
+def test_numbers_that_have_no_room_are_left_out():
+    few, many = {"velocity": 2.0}, {"velocity": 2.0, "distance_from_the_origin_of_the_world": 3.0}
+    pictures = [frame({"x": shot(size=(300, 400), terms=terms)}, task="", gauges={}) for terms in (few, many, {})]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
 @pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
 def test_frames_have_even_sides(size):
     picture = frame(
