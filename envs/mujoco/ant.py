@@ -41,9 +41,9 @@ so that the headings are ±57° and not forward and backward; Zintgraf et al. 20
 How we differ: contact forces are neither observed nor paid for, because MuJoCo's batches don't compute them (the cost of 0.0005
 ‖clip(force, ±1)‖² is at most 0.039 a step, and under random actions 0.001). So there is no ProMP variant of ant_dir, which is
 defined by observing them. Velocity is the displacement of qpos; Ant-v5's x_velocity takes the torso's xpos, which is not yet
-that of the end of the step (up to 0.06 m/s apart). The bonus is paid as in Ant-v5; published are 1 and .05 also in the step in
-which the robot falls. Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no second
-copy of the torso's place in the observation. Directions come in turn instead of by coin.
+that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is paid as in Ant-v5; published are 1 and .05
+also in the step in which the robot falls. Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants,
+and no second copy of the torso's place in the observation. Directions come in turn instead of by coin.
 """
 
 import math

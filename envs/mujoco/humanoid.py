@@ -36,7 +36,7 @@ Source: Rakelly et al. 2019 (katerakelly/oyster, humanoid_dir.py).
 How we differ: contact forces are neither observed nor paid for, because MuJoCo's batches don't compute them (the cost of 5e-7
 ‖force‖², at most 10, is zero in most steps, but 0.15 on average and up to 5 under random actions). The observation is Humanoid-v5's
 without them and without the bodies' masses, which never change. Centre of mass, inertias and velocities are those of MuJoCo's
-last evaluation of the dynamics, which is not quite the end of the step (1e-5 m apart), as in Humanoid-v5. The bonus is paid as
+last evaluation of the dynamics, which is not quite the end of the step (up to 2e-5 m apart), as in Humanoid-v5. The bonus is paid as
 in Humanoid-v5; published is 5 also in the step in which the robot falls.
 """
 
