@@ -41,8 +41,9 @@ def _groups(file: Path | None) -> set[str]:
 
 
 def _overridden(file: Path) -> set[str]:
-    """The groups that a file chooses from in another's place: `override /env: ...`."""
-    return {group.removeprefix("override /") for group in _groups(file) if group.startswith("override /")}
+    """The groups that a file chooses from in another's place: `override /env: ...`, `override /model@_global_.model: ...`."""
+    overridden = {group.removeprefix("override /") for group in _groups(file) if group.startswith("override /")}
+    return {group.partition("@")[0] for group in overridden}
 
 
 def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:

@@ -278,3 +278,9 @@ def test_every_choice_composes(command: str) -> None:
     for group in chosen:
         for name in configs.choices(group, [configs.CONFIGS], command):
             assert configs.composed(command, [f"{group}={name}"], [configs.CONFIGS])[1][group] == name
+
+
+def test_train_offers_the_algorithms_that_choose_their_own_model() -> None:
+    assert {"maml_ppo", "rl2_ppo", "grbal", "recurrent_mbrl"} <= set(
+        configs.choices("algo", [configs.CONFIGS], "train")
+    )
