@@ -102,6 +102,8 @@ def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:
         bad = (action < 0) | (action >= int(space.n))
         expected, kind = f"0, ..., {int(space.n) - 1}", ValueError
     else:
+        if math.isfinite(action.sum()):  # Then all are; one sum takes a fifth of the time.
+            return
         bad = ~torch.isfinite(action)
         expected, kind = "finite numbers", NonFiniteAction
     if bool(bad.any()):
