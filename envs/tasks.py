@@ -41,7 +41,7 @@ class TaskPrior(Generic[Tasks]):
         describe: Callable[[Tasks], list[str]],
         num_train: int | None,
         num_test: int,
-        constraint: Callable[[Tasks], None] = lambda tasks: None,
+        constraint: Callable[[Tasks], None] | None = None,
         seed: int = 0,
     ) -> None:
         if num_train is not None and num_train < 1:
@@ -82,7 +82,8 @@ class TaskPrior(Generic[Tasks]):
     def check(self, tasks: Tasks, num: int) -> None:
         """Raises ValueError unless these are `num` tasks of this family within the prior's range."""
         check_tasks(tasks, num, self._example, self.bounds)
-        self._constraint(tasks)
+        if self._constraint is not None:
+            self._constraint(tasks)
 
     def split_definition(self) -> dict[str, object]:
         """JSON values that fix which tasks are for training and which for test."""

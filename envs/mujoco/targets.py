@@ -140,7 +140,7 @@ def _places(
     furthest: float,
     num_train: int | None,
     num_test: int,
-    constraint: Callable[[Place], None] = lambda tasks: None,
+    constraint: Callable[[Place], None] | None = None,
 ) -> TaskPrior[Place]:
     return TaskPrior(
         draw=draw,
