@@ -73,6 +73,7 @@ class TabularMDP:
                 "observation": "one-hot",
                 "transition": "Dirichlet(1)",
                 "reward": f"N(N({MEAN_REWARD}, {REWARD_SPREAD}), {REWARD_NOISE})",
+                "prior": self.tasks.bounds,
                 "split": self.tasks.split_definition(),
             },
         )
@@ -163,10 +164,11 @@ def oracle_return(tasks: Tables, horizon: int) -> Tensor:
 
 def tables(num_states: int, num_actions: int, horizon: int, num_train: int | None, num_test: int) -> TaskPrior[Tables]:
     """Transitions Dirichlet(1, ..., 1), mean rewards N(1, 1)."""
+    furthest = 7.1 * REWARD_SPREAD  # as far as normal numbers from uniform ones go
     return TaskPrior(
         draw=partial(_draw_tables, num_states, num_actions),
         num_uniforms=num_states * num_actions * (num_states + 1),
-        bounds={"transition": (0.0, 1.0), "mean_reward": (-np.inf, np.inf)},
+        bounds={"transition": (0.0, 1.0), "mean_reward": (MEAN_REWARD - furthest, MEAN_REWARD + furthest)},
         describe=partial(_describe_tables, horizon),
         num_train=num_train,
         num_test=num_test,

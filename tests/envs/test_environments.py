@@ -109,7 +109,7 @@ SPEC_HASHES = {
     "point_navigation_2d_sparse": "ce4694861cea",
     "point_navigation_2d_sparse_pearl": "eaf145baca95",
     "bandit": "7efe6f82448f",
-    "tabular_mdp": "22d7dc6c075d",
+    "tabular_mdp": "b058d28d1107",
     "gridworld_5x5": "a534a5f8b49f",
 }
 

@@ -131,6 +131,10 @@ def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
     found = curve.states[3].possible.sum(1) == 1
     last = curve.returns[:, 3].flatten()[found]
     assert last.numpy() == pytest.approx(known["oracle"].repeat_interleave(40)[found].numpy(), abs=1e-5)
+    # Who hasn't found it at the end of an episode knows that it isn't where one believed it to be, nor on the way there.
+    lost = curve.states[1].possible.sum(1) > 1
+    assert not curve.states[1].possible[lost, curve.states[0].target[lost]].any()
+    assert (curve.states[1].possible.sum(1)[lost] < 20).any()
     # A route to a random goal, 4.67 steps away in the mean, passes by as many cells of 21, the first one or two excepted.
     assert 0.1 < (curve.states[1].possible.sum(1) == 1).float().mean() < 0.25
 
