@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
+from metarl.errors import UserError
 from metarl.rl.collect import repeat_tasks
 from metarl.rl.evaluate import adaptation_curve
+from metarl.rl.types import BatchedEnv
 from metarl.rl.uniform_actions import UniformActions
 from metarl.run.seeding import Generators
 from metarl.run.video import adaptation_video
@@ -37,25 +39,45 @@ def random_actions(config: DictConfig) -> Subject:
 
 
 def trained(
-    loaded: build.Loaded, *, num_tasks: int, num_updates: int | None, seed: int, device: torch.device
+    loaded: build.Loaded,
+    *,
+    num_tasks: int,
+    num_updates: int | None,
+    seed: int,
+    device: torch.device,
+    env: DictConfig | None = None,
 ) -> Subject:
     """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the episodes of its training.
 
-    Args: num_updates: None for as many as training takes.
+    Args:
+      num_updates: None for as many as training takes.
+      env: another environment than it was trained on, for instance with a motor that fails later.
+    Raises: UserError if the learner can't see or act there.
     """
     generators, sizes = Generators(seed), build.sizes(loaded.config)
     episodes_per_task = sizes.episodes_per_task
     num_updates = sizes.num_updates if num_updates is None else num_updates
     adapter = build.trained_learner(loaded, generators, device).adapter()
-    env = build.environment(loaded.config, num_tasks * episodes_per_task)
-    tasks, streams = env.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")
-    curve = adaptation_curve(adapter, env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
+    config = loaded.config if env is None else OmegaConf.merge(loaded.config, {"env": None}, {"env": env})
+    world = build.environment(config, num_tasks * episodes_per_task)
+    _check_spaces(world, build.environment(loaded.config, num_worlds=1))
+    tasks, streams = world.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")
+    curve = adaptation_curve(
+        adapter, world, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
+    )
     return Subject(
-        config=loaded.config,
+        config=config,
         adapter=adapter,
         states=before_and_after(curve.states, num_updates),
         episodes_per_task=episodes_per_task,
     )
+
+
+def _check_spaces(world: BatchedEnv, trained_on: BatchedEnv) -> None:
+    for kind in ("observation_space", "action_space"):
+        found, expected = getattr(world, kind), getattr(trained_on, kind)
+        if found != expected:
+            raise UserError(f"env={world.spec.name}: its {kind} is {found}; the learner was trained with {expected}")
 
 
 def before_and_after(states: Sequence[Any], num_updates: int) -> dict[str, Any]:

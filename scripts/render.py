@@ -5,6 +5,7 @@ The task, the present velocity and the return so far are written in the picture.
 Examples:
   python scripts/render.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 num_tasks=3
   python scripts/render.py env=half_cheetah_vel num_tasks=2
+  python scripts/render.py checkpoint=<run folder> env=half_cheetah_cripple env.fails_at_step=100 num_tasks=1
 """
 
 import sys
@@ -28,6 +29,7 @@ def run(config: DictConfig) -> None:
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
+        settings["env"] = config.get("env")
         subject, folder = filming.trained(loaded, device=device, **settings), loaded.run_folder / "videos"
     if config.output is not None:
         folder = Path(config.output).expanduser()
@@ -39,12 +41,12 @@ def run(config: DictConfig) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    """Raises: UserError for a number out of range, or none or both of checkpoint and env."""
+    """Raises: UserError for a number out of range, or neither checkpoint nor env."""
     for key, least in (("num_tasks", 1), ("num_updates", 0), ("seed", 0), ("width", 64), ("height", 48)):
         if config[key] is not None and config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
-    if (config.checkpoint is None) == ("env" not in config):
-        raise UserError("give either checkpoint=<run folder or file>, or env=<name> to look at an environment")
+    if config.checkpoint is None and "env" not in config:
+        raise UserError("give checkpoint=<run folder or file>, or env=<name> to look at an environment")
 
 
 def main() -> None:

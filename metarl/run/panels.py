@@ -5,10 +5,12 @@ title              time | title  time  ← a panel for each scene (before | afte
 [        world        ] | [  world  ]
 velocity 1.21    return | ...
 ▬▬▬▬▬▬▬▬▬▏target        | ...          ← a gauge where the task has a target for one of the numbers
+prediction error ⌇⌇⌇⌇   | ...          ← a curve over the episode of what the learner measures of its steps
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.struct import struct
 
 UNITS = {"velocity": "m/s", "distance": "m"}
+CURVE_LINES = 3  # lines of text that a curve takes, the first of them for its name
 
 _PAPER, _INK, _FAINT, _TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
 _VALUE, _TARGET = (
@@ -36,6 +39,15 @@ class Shot:
     reward_so_far: float
     terms: dict[str, float]  # of the step that led here
     over: bool  # the episode ended earlier; what is shown is its last moment
+    curves: "dict[str, Curve]" = field(default_factory=dict)  # what the learner measures of its steps
+
+
+@struct
+class Curve:
+    """A number over the episode so far. It is drawn from 0 to twice its unit, the unit being a faint line."""
+
+    values: tuple[float, ...]  # one for each step so far
+    num_steps: int  # of a whole episode: how many values the width has room for
 
 
 @struct
@@ -95,7 +107,7 @@ def _num_columns(count: int, aspect: float) -> int:
 def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
     height, width = shot.picture.shape[:2]
     line, margin = width / 15, width / 40
-    foot = line * (1 + len(gauges)) + margin
+    foot = line * (1 + len(gauges) + CURVE_LINES * len(shot.curves)) + margin
     whole = Image.new("RGB", (_even(width), _even(line + height + foot)), _PAPER)
     draw = ImageDraw.Draw(whole)
     small, middle = _font(width / 24), line / 2
@@ -121,7 +133,30 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
             y=baseline + line * (row + 0.95),
             line=line,
         )
+    top = baseline + line * (len(gauges) + 0.7)
+    for name, curve in shot.curves.items():
+        _draw_curve(draw, name, curve, left=margin, right=width - margin, top=top, line=line)
+        top += line * CURVE_LINES
     return whole
+
+
+def _draw_curve(
+    draw: ImageDraw.ImageDraw, name: str, curve: Curve, *, left: float, right: float, top: float, line: float
+) -> None:
+    """The name and the last value above the curve; what is beyond twice the unit runs along the top."""
+    last = _signed(curve.values[-1], 2) if curve.values else ""
+    draw.text((left, top + line / 2), name, _INK, _font(line * 0.625), anchor="lm")
+    draw.text((right, top + line / 2), last, _VALUE, _font(line * 0.625), anchor="rm")
+    bottom, height = top + line * CURVE_LINES, line * (CURVE_LINES - 1)
+
+    def point(step: int, value: float) -> tuple[float, float]:
+        return left + (right - left) * step / curve.num_steps, bottom - height * min(max(value / 2, 0.0), 1.0)
+
+    for level, colour in ((0.0, _FAINT), (1.0, _TRACK)):
+        draw.line([point(0, level), point(curve.num_steps, level)], colour, 1)
+    points = [point(step + 1, value) for step, value in enumerate(curve.values)]
+    if len(points) > 1:
+        draw.line(points, _VALUE, max(1, round(line / 16)))
 
 
 def _draw_gauge(

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import imageio_ffmpeg
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, RLAdapter, Step
-from metarl.run.panels import Gauge, Shot, frame, grid
+from metarl.run.panels import Curve, Gauge, Shot, frame, grid
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, replace
 
@@ -95,6 +96,7 @@ def play(
     """Plays one episode in every world and yields, after each control step, a shot of each of `worlds`.
 
     A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have ended, so does the play.
+    An adapter that has a method `measure` (state, obs, action, step) -> {name: [W]} gets curves of what it measures.
 
     Args: tasks: leaves [W, ...].
     Raises: UserError if the environment can't draw here.
@@ -102,10 +104,13 @@ def play(
     env.set_tasks(tasks)
     obs = env.reset(streams.reset).to(device)
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
+    measure: Callable[..., dict[str, Tensor]] = getattr(adapter, "measure", lambda *_: {})
+    measured: list[dict[str, list[float]]] = [{} for _ in worlds]
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
         action, _ = adapter.act(state, obs, streams.policy)
         step: Step = map_tensors(lambda x: x.to(device), env.step(action))
+        of_step = measure(state, obs, action, step)
         state = adapter.observe(state, obs, action, step)
         obs = step.next_obs
         for i, world in enumerate(worlds):
@@ -114,12 +119,18 @@ def play(
                 continue
             over[i] = bool(step.terminated[world] | step.truncated[world])
             reward_so_far[i] += step.reward[world].item()
+            for name, values in of_step.items():
+                measured[i].setdefault(name, []).append(values[world].item())
             shots[i] = Shot(
                 picture=_picture(env, world, width, height),
                 moment=_moment(env, t + 1),
                 reward_so_far=reward_so_far[i],
                 terms={name: values[world].item() for name, values in step.terms.items()},
                 over=False,
+                curves={
+                    name: Curve(values=tuple(values), num_steps=env.spec.horizon)
+                    for name, values in measured[i].items()
+                },
             )
         yield list(shots)
         if all(over):

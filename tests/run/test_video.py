@@ -12,7 +12,7 @@ from metarl.rl.collect import Streams
 from metarl.rl.types import Step
 from metarl.rl.uniform_actions import UniformActions
 from metarl.run import video
-from metarl.run.panels import Gauge, Shot, frame, grid
+from metarl.run.panels import Curve, Gauge, Shot, frame, grid
 from metarl.run.video import adaptation_video, film, play, target_gauges
 from metarl.struct import struct
 
@@ -234,3 +234,48 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
 
 def test_the_fallback_frame_rate_is_20():
     assert 1 / video._control_step(SimpleNamespace()) == pytest.approx(20)
+
+
+class Measuring(UniformActions):
+    """Measures which step it is: `observe` counts."""
+
+    def act(self, state, obs, generator):
+        return super().act(None, obs, generator)
+
+    def observe(self, state, obs, action, step):
+        return state + 1
+
+    def measure(self, state, obs, action, step):
+        return {"surprise": state + torch.arange(len(obs)).float() / 10}
+
+
+def test_what_an_adapter_measures_of_its_steps_becomes_a_curve():
+    env = CountingEnv([9, 2], horizon=3)
+    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+    tasks = Speed(target_velocity=torch.arange(1.0, 3.0))
+    adapter = Measuring(env.action_space)
+    shots = list(play(env, adapter, 0, tasks, streams, worlds=[0, 1], width=32, height=24))
+    assert [row[0].curves["surprise"].values for row in shots] == [(0.0,), (0.0, 1.0), (0.0, 1.0, 2.0)]
+    assert shots[-1][1].curves["surprise"].values == pytest.approx((0.1, 1.1))  # its episode ended after two steps
+    assert shots[0][0].curves["surprise"].num_steps == 3
+
+
+def test_a_curve_is_drawn_to_its_height_below_the_numbers():
+    def drawn(values):
+        size = (240, 320)
+        plain = frame({"before": shot(size=size)}, task="", gauges={})
+        with_curve = frame(
+            {"before": shot(size=size, curves={"error": Curve(values=values, num_steps=10)})}, task="", gauges={}
+        )
+        extra = with_curve[len(plain) - 8 :, 8:-8]
+        return (extra == (86, 180, 233)).all(-1)
+
+    low, high = drawn((0.5,) * 10), drawn((1.5,) * 10)
+    rows = [int(np.median(np.nonzero(part.sum(1) > 150)[0])) for part in (low, high)]
+    # Half a unit and one and a half of a curve that is 2 units and two lines of 320 / 15 points high.
+    assert rows[0] - rows[1] == pytest.approx(2 * 320 / 15 / 2, abs=1)
+    assert drawn((0.5,) * 5).sum(1).max() == pytest.approx(
+        low.sum(1).max() / 2, abs=25
+    )  # half an episode, half the width
+    beyond = drawn((50.0,) * 10)
+    assert beyond.any() and beyond.sum(1).argmax() < rows[1]
