@@ -24,6 +24,10 @@ class Recording:
     obs: np.ndarray
     info: dict[str, np.ndarray]
 
+    def first(self, num_steps: int) -> "Recording":
+        steps = (values[:num_steps] for values in (self.control, self.qpos, self.qvel, self.obs))
+        return Recording(self.start, *steps, {key: values[:num_steps] for key, values in self.info.items()})
+
 
 def record(
     gymnasium_id: str,
