@@ -97,10 +97,15 @@ def spec_row(env: Any) -> list[str]:
     given = env.spec.definition
     step = f"{given['frame_skip']} · {given['physics_step']:g} s" if "frame_skip" in given else "–"
     bounds = env.tasks.bounds.items()
-    ranges = ", ".join(f"{name} {low:.4g} … {high:.4g}" for name, (low, high) in bounds)
+    ranges = ", ".join(f"{name} {number(low)} … {number(high)}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
     ranges = ranges.replace("-", "−").replace("inf", "∞")
     return [f"`{env.spec.name}`", step, scale, ranges, tasks(given["split"]), f"`{env.spec.spec_hash}`"]
+
+
+def number(value: Any) -> str:
+    """A number, or a bracket of one for each element."""
+    return f"({', '.join(map(number, value))})" if isinstance(value, tuple) else f"{value:.4g}"
 
 
 def tasks(split: dict[str, Any]) -> str:

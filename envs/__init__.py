@@ -20,7 +20,7 @@ from envs.gl import choose_gl_backend
 choose_gl_backend()  # before MuJoCo is imported
 
 from envs import bandit, gridworld, gym, point_navigation, point_sparse, tabular_mdp  # noqa: E402
-from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
+from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
     "half_cheetah_vel": half_cheetah.half_cheetah_vel,
@@ -53,6 +53,9 @@ ALL: dict[str, Callable[..., Any]] = {
     "hopper_rand_params": hopper.hopper_rand_params,
     "hopper_rand_params_pearl": hopper.hopper_rand_params_pearl,
     "reacher_goal": reacher.reacher_goal,
+    "arm_reach": arm.arm_reach,
+    "arm_grasp": arm.arm_grasp,
+    "arm_pick_place": arm.arm_pick_place,
     "point_navigation_2d": point_navigation.point_navigation_2d,
     "point_navigation_2d_raw": point_navigation.point_navigation_2d_raw,
     "point_navigation_2d_corner": point_navigation.point_navigation_2d_corner,

@@ -62,13 +62,35 @@ class MDP(Protocol[TasksTaken]):
         ...
 
 
+class Drive(Protocol):
+    """How control moves the actuators. Holds constants only; no state of any world."""
+
+    num_controls: int
+
+    def __call__(self, sim: Simulator, control: Tensor) -> None:
+        """Writes `sim.ctrl` [W, nu] from control [W, num_controls] in [−1, 1]."""
+        ...
+
+
+class LinearDrive:
+    """Each control moves one actuator, linearly over its range [nu, 2]."""
+
+    def __init__(self, control_range: Tensor) -> None:
+        self.num_controls = len(control_range)
+        self._middle, self._half = control_range.mean(1), (control_range[:, 1] - control_range[:, 0]) / 2
+
+    def __call__(self, sim: Simulator, control: Tensor) -> None:
+        torch.addcmul(self._middle, control, self._half, out=sim.ctrl)
+
+
 class MujocoEnv(Generic[Tasks]):
     """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32, physics is the simulator's.
 
-    An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), which is then mapped linearly to each
-    actuator's range. A world that blows up ends: terminated, diverged, reward 0, next_obs 0.
+    An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), with which `drive` moves the actuators. A
+    world that blows up ends: terminated, diverged, reward 0, next_obs 0.
 
     Args:
+      drive: moves the actuators; `LinearDrive` moves each over its range.
       frame_skip: physics steps in a control step.
       action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
         range. Published results differ in it (1 or 10), so it belongs to the variant.
@@ -90,7 +112,7 @@ class MujocoEnv(Generic[Tasks]):
         sim: Simulator,
         mdp: MDP[Tasks],
         tasks: CheckedTasks[Tasks],
-        control_range: Tensor,  # [A, 2]
+        drive: Drive,
         frame_skip: int,
         action_scale: float,
         actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None,
@@ -106,16 +128,11 @@ class MujocoEnv(Generic[Tasks]):
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
-        self._actuate, self._place, self._set_physics = actuate, place, set_physics
+        self._drive, self._actuate, self._place, self._set_physics = drive, actuate, place, set_physics
         self._scripted, self._known_returns = scripted, known_returns
-        size = (len(control_range),)
+        size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
-        control_range = control_range.to(sim.ctrl)
-        self._control_middle, self._control_half = (
-            control_range.mean(1),
-            (control_range[:, 1] - control_range[:, 0]) / 2,
-        )
         self._episodes: Episodes[Tasks] = Episodes(
             sim.num_worlds,
             horizon=spec.horizon,
@@ -146,7 +163,7 @@ class MujocoEnv(Generic[Tasks]):
         if self._actuate is not None:
             control = self._actuate(control, self._episodes.tasks, self._episodes.num_steps)
         before = self.mdp.measure(self.sim)
-        torch.addcmul(self._control_middle, control, self._control_half, out=self.sim.ctrl)
+        self._drive(self.sim, control)
         self.sim.step(self.frame_skip)
         reward, terms = self.mdp.reward(before, self.sim, control, self._episodes.tasks)
         diverged = self.sim.diverged.clone()

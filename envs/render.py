@@ -55,8 +55,9 @@ class WorldRenderer:
         if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
             self.close()
             self._renderer = _make_renderer(model, width, height)
-        camera = _camera(self._camera, data) if isinstance(self._camera, View) else self._camera
-        self._renderer.update_scene(data, camera=camera)
+        # Not the renderer's own update_scene, which knows only the first model; worlds may differ in sizes and places.
+        every, scene = mujoco.mjtCatBit.mjCAT_ALL.value, self._renderer.scene
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, _camera(self._camera, model, data), every, scene)
         for mark in marks:
             _add(mark, self._renderer.scene)
         return self._renderer.render()
@@ -67,8 +68,11 @@ class WorldRenderer:
             self._renderer = None
 
 
-def _camera(view: View, data: mujoco.MjData) -> mujoco.MjvCamera:
+def _camera(view: str | int | View, model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.MjvCamera:
     camera = mujoco.MjvCamera()
+    if not isinstance(view, View):
+        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(view).id
+        return camera
     camera.lookat[:] = data.subtree_com[1]
     camera.distance, camera.elevation, camera.azimuth = view.distance, view.elevation, 90.0
     return camera

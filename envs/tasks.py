@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from metarl.struct import map_tensors
 
 Tasks = TypeVar("Tasks")
+
+Range = tuple[float | Sequence[float], float | Sequence[float]]
+"""Lowest and highest value of a field."""
 
 _CELLS = 2**22  # cells of [0, 1) in the first coordinate; neighbours stay apart in float32
 
@@ -25,7 +28,8 @@ class TaskPrior(Generic[Tasks]):
 
     Args:
       draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in the first number.
-      bounds: the prior's range of each field, inclusive; tasks outside are refused.
+      draw_test: the same for held-out tasks, where they are of another kind than those for training.
+      bounds: the prior's range of each field, inclusive, as numbers or as one for each element; tasks outside are refused.
       num_train: size of the fixed training set; None draws a new task each time.
       num_test: how many held-out tasks `test_tasks` gives by default.
       constraint: raises ValueError for tasks that no bounds tell from those of the prior.
@@ -37,12 +41,13 @@ class TaskPrior(Generic[Tasks]):
         *,
         draw: Callable[[Tensor], Tasks],
         num_uniforms: int,
-        bounds: Mapping[str, tuple[float, float]],
+        bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
         num_train: int | None,
         num_test: int,
         constraint: Callable[[Tasks], None] | None = None,
         seed: int = 0,
+        draw_test: Callable[[Tensor], Tasks] | None = None,
     ) -> None:
         if num_train is not None and num_train < 1:
             raise ValueError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
@@ -52,7 +57,8 @@ class TaskPrior(Generic[Tasks]):
         self.num_train = num_train
         self.num_test = num_test
         self.seed = seed
-        self._draw, self._num_uniforms, self.bounds, self._describe = draw, num_uniforms, dict(bounds), describe
+        self._draw, self._draw_test = draw, draw_test or draw
+        self._num_uniforms, self.bounds, self._describe = num_uniforms, dict(bounds), describe
         self._constraint, self._example = constraint, self.test_tasks(1)
         self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
 
@@ -93,7 +99,7 @@ class TaskPrior(Generic[Tasks]):
         uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
         cell = 2 * torch.floor(uniform[:, 0] * (_CELLS // 2)) + odd
         uniform[:, 0] = (cell + 0.5) / _CELLS
-        return self._draw(uniform)
+        return self._draw_test(uniform) if odd else self._draw(uniform)
 
 
 class ListedTasks(Generic[Tasks]):
@@ -194,7 +200,7 @@ class FewTasks(Generic[Tasks]):
         return {"kind": self.split, "num_train": self.num_train, "num_test": self.num_test}
 
 
-def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, Range]) -> None:
     """Raises ValueError unless `tasks` is a struct like `example` with leaves [num, ...] within `bounds`."""
     if type(tasks) is not type(example):
         raise ValueError(f"tasks are {type(tasks).__name__}; this environment has {type(example).__name__}")
@@ -205,10 +211,13 @@ def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, t
         if value.shape[1:] != like[name].shape[1:] or value.dtype != like[name].dtype:
             expected = f"{like[name].dtype} {(num, *like[name].shape[1:])}"
             raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}; expected {expected}")
-        low, high = bounds.get(name, (-math.inf, math.inf))
-        bad = ~((value >= low) & (value <= high))
+        dtype = value.dtype if value.is_floating_point() else torch.float64
+        limits = bounds.get(name, (-math.inf, math.inf))
+        lowest, highest = (torch.as_tensor(limit, dtype=dtype, device=value.device) for limit in limits)
+        bad = ~((value >= lowest) & (value <= highest))
         if bool(bad.any()):
-            raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{low:g}, {high:g}]")
+            least, most = (limit.expand_as(bad)[bad][0].item() for limit in (lowest, highest))
+            raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{least:g}, {most:g}]")
 
 
 def _leaves(tasks: object) -> dict[str, Tensor]:

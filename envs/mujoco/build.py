@@ -7,7 +7,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MDP, MujocoEnv, definition
+from envs.mdp import MDP, Drive, LinearDrive, MujocoEnv, definition
 from envs.render import Mark
 from envs.sim.cpu import CpuSimulator
 from envs.sim.types import Simulator
@@ -29,6 +29,7 @@ def environment(
     numbers: dict[str, Any],
     per_world: Sequence[str] = (),
     fields: Sequence[str] = (),
+    drive: Drive | None = None,
     actuate: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
     place: Callable[[Tensor, Any], Tensor] | None = None,
     set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
@@ -45,6 +46,7 @@ def environment(
       numbers: what else defines the problem, in JSON values: reward, start noise, ...
       per_world: the model fields that `set_physics` writes.
       fields: the derived data fields that `mdp` reads.
+      drive: how control moves the actuators; None: linearly over the range of each.
       actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
       marks: what shows the task in a picture, see `MujocoEnv`.
       scripted, known_returns: what learners are compared with, see `MujocoEnv`.
@@ -70,7 +72,7 @@ def environment(
         sim=sim,
         mdp=mdp,
         tasks=tasks,
-        control_range=torch.tensor(model.actuator_ctrlrange),
+        drive=drive or LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
         frame_skip=frame_skip,
         action_scale=action_scale,
         actuate=actuate,

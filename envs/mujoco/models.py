@@ -17,3 +17,9 @@ def gymnasium_path(file: str) -> str:
     """Of such a model; from here on MuJoCo is quiet."""
     quiet_mujoco()  # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and in a file
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / file)
+
+
+def own_model(file: str) -> mujoco.MjModel:
+    """A model of ours, from the folder assets beside this file."""
+    quiet_mujoco()
+    return mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "assets" / file))

@@ -1,0 +1,242 @@
+"""A 7-joint arm with a parallel gripper: reach a place, grasp an object, carry it. Goals are hidden, so are mass, friction and shape.
+
+| obs | meaning | unit |
+|---|---|---|
+| 0–6 | angles of joints 1–7, from the base to the hand | rad |
+| 7–13 | their velocities | rad/s |
+| 14 | opening: how far each finger is from the middle | m |
+| 15–17 | grip, the point between the finger pads: x, y, z; the base is at 0, 0 and the table's top at z = 0 | m |
+| 18–20 | where the left finger opens to, a unit vector | |
+| 21–23 | where the hand points to, a unit vector | |
+| 24–26 | arm_grasp and arm_pick_place only, as all that follows: object's centre − grip | m |
+| 27–29, 30–32 | the object's own x and z axes, in the frame of the hand | |
+| 33–35 | velocity of the object's centre | m/s |
+
+| action | meaning | unit |
+|---|---|---|
+| 0–2 | displacement of the grip along x, y, z in a step of 0.04 s | 0.02 m |
+| 3 | displacement of both fingers, + to close | 0.004 m |
+
+Displacements move the targets of the joints' servos (envs/mujoco/arm_control.py); at 0 the arm holds still. The hand looks down,
+its fingers along y. Tasks and splits: envs/mujoco/arm_tasks.py. With p the grip, b the object's centre, h its height above its
+start, g the hidden goal, held = 1 where both pads press on opposite sides of the object, else 0, and near(d, s) = 1 / (1 + (d/s)²),
+
+    arm_reach       r = −‖p − g‖₂                                                      success: ‖p − g‖₂ < 0.05 m
+    arm_grasp       r = 2 near(‖b − p‖₂, 0.05) + held (2 + 6 clip(h / 0.1, 0, 1))        success: held, h ≥ 0.1 m
+    arm_pick_place  r = 2 near(‖b − p‖₂, 0.05) + held (2 + 2 clip(h / 0.1, 0, 1)
+                        + 4 near(‖b − g‖₂, 0.1))                                        success: held, ‖b − g‖₂ < 0.05 m
+
+so that without a grasp a step pays at most 2, with one at least 2, and 10 is the most. `success` is among each step's terms. 150
+steps; nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035, 0.04) m, at rest.
+
+Source: our own, in the manner of Meta-World's reach-v3 and pick-place-v3 (Farama-Foundation/Metaworld, metaworld/envs). How we
+differ: an arm moved by torque-limited servos where theirs is dragged by a mocap body; 150 steps of 0.04 s, not 500 of 0.0125 s;
+objects of 4 shapes, and held-out kinds of them; goals in the air only; a grasp is seen by its contacts. Not comparable with it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import mujoco
+import torch
+from torch import Tensor
+
+from envs.mdp import MujocoEnv
+from envs.mujoco.arm_control import FIELDS, HOME, NUM_JOINTS, HandSteps
+from envs.mujoco.arm_objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
+from envs.mujoco.arm_script import GraspScript, ReachScript
+from envs.mujoco.arm_state import ArmState
+from envs.mujoco.arm_tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
+from envs.mujoco.build import environment
+from envs.mujoco.models import own_model
+from envs.sim.types import Simulator
+
+Tasks = TypeVar("Tasks", Grasp, PickPlace)
+
+FRAME_SKIP = 16
+START_NOISE = 0.03  # rad
+START_OPENING = (0.035, 0.04)  # m
+REACHED = 0.05  # m
+_HAND_SIZE = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmReach:
+    """The arm alone."""
+
+    state: ArmState
+    obs_size = _HAND_SIZE
+    num_uniforms = NUM_JOINTS + 1
+    camera = "scene"
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        qpos = _start(uniform)
+        return qpos, torch.zeros_like(qpos)
+
+    def observe(self, sim: Simulator) -> Tensor:
+        return _observe_hand(self.state, sim)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return sim.time  # not used: only where things are after the step counts
+
+    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Reach) -> tuple[Tensor, dict[str, Tensor]]:
+        distance = (self.state.grip(sim) - tasks.goal).norm(dim=1)
+        return -distance, {"success": distance < REACHED, "distance": distance}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return torch.zeros_like(sim.diverged)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmGrasp(Generic[Tasks]):
+    """The arm and an object.
+
+    Args:
+      after_grasp: (lift [W], object's place [W, 3], tasks) -> what a held object is worth [W], success if held [W] bool, and terms.
+    """
+
+    state: ArmState
+    after_grasp: Callable[[Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]]
+    obs_size = _HAND_SIZE + 12
+    num_uniforms = NUM_JOINTS + 1
+    camera = "scene"
+
+    def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """The object lies out of the way until a task places it."""
+        arm = _start(uniform)
+        pose = torch.tensor([0.7, 0.3, 0.04, 1.0, 0.0, 0.0, 0.0]).to(arm).expand(len(arm), -1)
+        return torch.cat([arm, pose], dim=1), torch.zeros(len(arm), arm.shape[1] + 6).to(arm)
+
+    def observe(self, sim: Simulator) -> Tensor:
+        hand = self.state.rotation(sim)
+        axes = hand.mT @ self.state.object_rotation(sim)[:, :, [0, 2]]
+        offset = self.state.object(sim) - self.state.grip(sim)
+        velocity = self.state.object_velocity(sim)
+        return torch.cat([_observe_hand(self.state, sim), offset, axes.mT.flatten(1), velocity], dim=1)
+
+    def measure(self, sim: Simulator) -> Tensor:
+        return sim.time  # not used: only where things are after the step counts
+
+    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+        place, held = self.state.object(sim), self.state.held(sim)
+        reach = near((place - self.state.grip(sim)).norm(dim=1), 0.05)
+        lift = ((place[:, 2] - resting_height(tasks)) / LIFTED).clamp(0.0, 1.0)
+        worth, success, terms = self.after_grasp(lift, place, tasks)
+        reward = 2 * reach + held * (2 + worth)
+        return reward, {"success": held & success, "held": held, "reach": reach, "lift": lift, **terms}
+
+    def terminated(self, sim: Simulator) -> Tensor:
+        return torch.zeros_like(sim.diverged)
+
+
+def near(distance: Tensor, scale: float) -> Tensor:
+    """1 at distance 0, a half at `scale`, and a long tail: it still falls where one starts."""
+    return 1 / (1 + (distance / scale).square())
+
+
+def lifted(lift: Tensor, place: Tensor, tasks: Grasp) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    return 6 * lift, lift >= 1, {}
+
+
+def carried(lift: Tensor, place: Tensor, tasks: PickPlace) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    distance = (place - tasks.goal).norm(dim=1)
+    return 2 * lift + 4 * near(distance, 0.1), distance < REACHED, {"distance": distance}
+
+
+def _start(uniform: Tensor) -> Tensor:
+    """qpos [W, 9] of the arm."""
+    joints = torch.tensor(HOME).to(uniform) + START_NOISE * (2 * uniform[:, :NUM_JOINTS] - 1)
+    low, high = START_OPENING
+    opening = low + (high - low) * uniform[:, NUM_JOINTS:]
+    return torch.cat([joints, opening, opening], dim=1)
+
+
+def _observe_hand(state: ArmState, sim: Simulator) -> Tensor:
+    rotation = state.rotation(sim)
+    joints, opening = slice(NUM_JOINTS), slice(NUM_JOINTS, NUM_JOINTS + 1)
+    parts = [sim.qpos[:, joints], sim.qvel[:, joints], sim.qpos[:, opening], state.grip(sim)]
+    return torch.cat([*parts, rotation[:, :, 1], rotation[:, :, 2]], dim=1)
+
+
+def _reach(
+    name: str,
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    model = own_model("arm.xml")
+    state = ArmState(model)
+    return _environment(
+        name,
+        num_worlds,
+        model=model,
+        model_name="arm.xml",
+        mdp=ArmReach(state=state),
+        tasks=reach_tasks(num_train_tasks, num_test_tasks),
+        reward="-|p - g|",
+        per_world=("site_pos",),
+        set_physics=GoalMark(model),
+        scripted=ReachScript(state),
+        horizon=horizon,
+        action_scale=action_scale,
+        **machine,
+    )
+
+
+def _grasp(
+    name: str,
+    num_worlds: int,
+    *,
+    horizon: int,
+    action_scale: float,
+    num_train_tasks: int | None,
+    num_test_tasks: int,
+    **machine: Any,
+) -> MujocoEnv[Any]:
+    model = own_model("arm_object.xml")
+    state = ArmState(model)
+    carries = name == "arm_pick_place"
+    tasks = (pick_place_tasks if carries else grasp_tasks)(num_train_tasks, num_test_tasks)
+    return _environment(
+        name,
+        num_worlds,
+        model=model,
+        model_name="arm_object.xml",
+        mdp=ArmGrasp(state=state, after_grasp=carried if carries else lifted),
+        tasks=tasks,
+        reward=f"2 near + held (2 + {'2 lift + 4 near goal' if carries else '6 lift'})",
+        per_world=PER_WORLD,
+        set_physics=ObjectPhysics(model),
+        place=place_object,
+        scripted=GraspScript(state),
+        horizon=horizon,
+        action_scale=action_scale,
+        **machine,
+    )
+
+
+def _environment(name: str, num_worlds: int, *, model: mujoco.MjModel, reward: str, **settings: Any) -> MujocoEnv[Any]:
+    return environment(
+        num_worlds,
+        name=name,
+        family=name,
+        model=model,
+        frame_skip=FRAME_SKIP,
+        fields=FIELDS,
+        drive=HandSteps(model),
+        numbers={"reward": reward, "control": "hand steps of 0.02 m", "start_noise": START_NOISE},
+        **settings,
+    )
+
+
+# num_train_tasks None: training draws a new goal and a new object each time.
+_NUMBERS: dict[str, Any] = {"horizon": 150, "action_scale": 1.0, "num_train_tasks": None, "num_test_tasks": 40}
+arm_reach = partial(_reach, "arm_reach", **_NUMBERS)
+arm_grasp = partial(_grasp, "arm_grasp", **_NUMBERS)
+arm_pick_place = partial(_grasp, "arm_pick_place", **_NUMBERS)
