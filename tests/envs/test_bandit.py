@@ -64,3 +64,5 @@ def test_picture_shows_probabilities_and_shares_of_the_pulls() -> None:
     assert picture[60, 150].tolist() == [230, 140, 30]
     assert picture[80, 120].tolist() == [245, 205, 160]
     assert picture[60, 120].tolist() == [255, 255, 255]
+    env.reset(torch.Generator())
+    assert env.render(0, width=200, height=101)[60, 50].tolist() == [185, 205, 240]  # no pulls yet

@@ -10,6 +10,8 @@ from envs.tabular_mdp import Tables
 from envs.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
+from metarl.rl.types import Step
+from metarl.struct import replace
 
 # Two states, two actions. From state 0, action 0 stays and action 1 goes to state 1 with probability 0.7.
 TRANSITION = [[[1.0, 0.0], [0.3, 0.7]], [[0.5, 0.5], [0.0, 1.0]]]
@@ -99,6 +101,28 @@ def test_beliefs_are_the_posterior() -> None:
     assert drawn_reward[:, 0, 1].mean().item() == pytest.approx(1.4, abs=0.032)
     assert drawn_reward[:, 0, 1].var().item() == pytest.approx(0.2, abs=0.02)
     assert drawn_reward[:, 1, 1].var().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
+    agent = envs.make("tabular_mdp", 1, horizon=3, num_states=2, num_actions=4).reference_learners(1)["posterior_mean"]
+    state = replace(agent.begin(1), plan=torch.tensor([[[0, 1], [2, 3], [1, 2]]]))  # with 1, 2, 3 steps to go
+    acted, no = [], torch.zeros(1, dtype=torch.bool)
+    for obs in ([[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]):
+        action, _ = agent.act(state, torch.tensor(obs), None)
+        acted.append(action.item())
+        step = Step(
+            next_obs=torch.tensor([[0.0, 1.0]]),
+            reward=torch.ones(1),
+            terminated=no,
+            truncated=no,
+            diverged=no,
+            terms={},
+        )
+        state = agent.observe(state, torch.tensor(obs), action, step)
+    assert acted == [1, 3, 0]
+    # From state 0 by actions 1 and 0, from state 1 by action 3, always to state 1.
+    assert state.arrivals.nonzero().tolist() == [[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 3, 1]]
+    assert state.reward_sum[0, 1, 3] == 1
 
 
 def test_agents_that_plan_come_near_the_oracle() -> None:
