@@ -1,0 +1,126 @@
+"""Learners whose answer is one function of the support set and the question, trained episode by episode: nothing adapts at
+test time but what the support set says. Prototypical networks, matching networks and neural processes are such functions.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.checks import check_positive
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Episodes, Examples, Streams, TaskSize, TaskSource
+from metarl.struct import map_tensors
+from metarl.types import Metrics
+
+
+class Answer(Protocol):
+    """A module that answers: logits [N, B, W] or values [N, B, O] for x [N, B, ...] after the support Examples [N, S, ...]."""
+
+    def __call__(self, support: Examples, x: Tensor) -> Tensor: ...
+
+
+class EpisodicAdapter:
+    """Meets FewShotAdapter. Its state is the support set; before any it answers that all is equally likely, or zero."""
+
+    num_updates = 1
+    transductive = False
+
+    def __init__(self, answer: nn.Module, num_outputs: int) -> None:
+        self._answer, self._num_outputs = answer, num_outputs
+
+    def begin(self, num_tasks: int) -> Examples | None:
+        return None
+
+    def update(self, state: Examples | None, data: Examples) -> Examples | None:
+        return data
+
+    @torch.no_grad()
+    def predict(self, state: Examples | None, x: Tensor) -> Tensor:
+        if state is None:
+            return x.new_zeros(*x.shape[:2], self._num_outputs)
+        self._answer.eval()
+        return cast(Answer, self._answer)(state, x)
+
+
+class Episodic:
+    """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their queries.
+
+    Args:
+      answer: meets Answer; moved to the device.
+      size: of the training tasks. Metric learners profit from more ways than they are tested with.
+      halve_every: iterations after which Adam's rate is halved, again and again; None: never.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        answer: nn.Module,
+        source: TaskSource,
+        size: TaskSize,
+        num_outputs: int,
+        streams: Streams,
+        device: torch.device,
+        meta_batch_size: int,
+        outer_lr: float,
+        halve_every: int | None,
+    ) -> None:
+        check_positive({"meta_batch_size": meta_batch_size, "outer_lr": outer_lr, "halve_every": halve_every})
+        self._source, self._size, self._streams, self._device = source, size, streams, device
+        self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
+        self._objective = OBJECTIVES[source.spec.kind]
+        self._answer = answer.to(device)
+        self._optimizer = torch.optim.Adam(answer.parameters(), lr=outer_lr)
+        self._schedule = torch.optim.lr_scheduler.StepLR(self._optimizer, halve_every or 2**31, gamma=0.5)
+
+    def adapter(self) -> EpisodicAdapter:
+        return EpisodicAdapter(self._answer, self._num_outputs)
+
+    def step(self) -> Metrics:
+        episodes: Episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
+        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        self._answer.train()
+        prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
+        loss = self._objective.loss(prediction, episodes.query.y).mean()
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {name: p.grad for name, p in self._answer.named_parameters() if p.grad is not None}
+        if (bad := P.first_non_finite(gradients)) is not None:
+            raise FloatingPointError(f"the gradient of {bad} holds NaN or infinity; the loss is {loss.item()}")
+        self._optimizer.step()
+        self._schedule.step()
+        return {
+            "tasks": self._num_tasks,
+            "loss": loss.item(),
+            self._objective.measure_name: self._objective.measure(prediction.detach(), episodes.query.y).mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "answer": self._answer.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": {"last_epoch": self._schedule.last_epoch},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._answer.load_state_dict(state["answer"])
+        self._schedule.last_epoch = state["schedule"]["last_epoch"]
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def need_classes(source: TaskSource, learner: str) -> None:
+    """Raises: ValueError unless the tasks are classifications."""
+    if source.spec.kind != "classification":
+        raise ValueError(f"{learner} tells classes apart; dataset {source.spec.name} is a {source.spec.kind}")
+
+
+def embedded(embed: nn.Module, support: Examples, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The features [N, S, F] of the support set and [N, B, F] of the questions, from one batch: in training a batch norm must
+    see both alike."""
+    together = torch.cat([support.x, x], dim=1)
+    features = embed(together.flatten(0, 1)).unflatten(0, together.shape[:2])
+    own, asked = features.split([support.x.shape[1], x.shape[1]], dim=1)
+    return own, asked

@@ -1,0 +1,46 @@
+"""Prototypical networks: a class is the mean of its examples' embeddings, an answer the softmax of negative distances to it.
+
+Source: Snell et al. 2017 (arXiv:1703.05175).
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
+from metarl.fewshot.types import Examples, TaskSize, TaskSource
+from metarl.nn.batch_norm import use_running_statistics
+
+
+class ProtoNet(nn.Module):
+    """logits_w(x) = −‖f(x) − c_w‖²,  c_w the mean of f over the support examples of class w (their eq. 1 and 2).
+
+    The squared distance is the plain sum over features, as there.
+    """
+
+    def __init__(self, embed: nn.Module) -> None:
+        super().__init__()
+        self.embed = embed
+
+    def forward(self, support: Examples, x: Tensor) -> Tensor:
+        """[N, B, W]."""
+        own, asked = embedded(self.embed, support, x)
+        labels = functional.one_hot(support.y).to(own.dtype)  # [N, S, W]
+        prototypes = (labels.mT @ own) / labels.sum(1).unsqueeze(-1)  # [N, W, F]
+        return squared_distances(asked, prototypes).neg()
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖aᵢ − bⱼ‖² by one matrix product: [N, I, F], [N, J, F] -> [N, I, J]."""
+    return a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2) - 2 * a @ b.mT
+
+
+def protonet(
+    *, source: TaskSource, size: TaskSize, embed: nn.Module, train_ways: int | None, **settings: Any
+) -> Episodic:
+    """The learner. Args: see configs/learner/protonet.yaml. Raises: ValueError for a regression."""
+    need_classes(source, "protonet")
+    wide = TaskSize(ways=train_ways or size.ways, shots=size.shots, queries=size.queries)
+    answer = ProtoNet(use_running_statistics(embed))
+    return Episodic(answer=answer, source=source, size=wide, num_outputs=size.ways, **settings)

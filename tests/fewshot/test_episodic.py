@@ -1,0 +1,159 @@
+"""Learners that answer from the support set: against hand arithmetic, and what no such learner may do."""
+
+import pytest
+import torch
+
+from metarl.fewshot.algorithms.cnp import ConditionalProcess, cnp
+from metarl.fewshot.algorithms.episodic import Episodic
+from metarl.fewshot.algorithms.matching import MatchingNet, matching
+from metarl.fewshot.algorithms.protonet import ProtoNet, protonet
+from metarl.fewshot.digits import digits
+from metarl.fewshot.sinusoid import Sinusoid
+from metarl.fewshot.types import Examples, Streams, TaskSize
+from metarl.nn.batch_norm import BatchNorm, RunningBatchNorm, use_running_statistics
+from metarl.nn.features import Flat, PerceptronFeatures
+
+SETTINGS = {"meta_batch_size": 3, "outer_lr": 1e-3, "halve_every": None}
+MAKERS = {
+    "protonet": (protonet, {"train_ways": None}),
+    "matching": (matching, {"train_ways": None, "scale": 10.0, "full_context": 0}),
+    "matching, full context": (matching, {"train_ways": None, "scale": 10.0, "full_context": 2}),
+    "cnp": (cnp, {"code_size": 6, "hidden_sizes": [7]}),
+}
+
+
+def learner(name: str, seed: int = 0) -> Episodic:
+    make, settings = MAKERS[name]
+    source = digits()
+    streams = Streams(**{key: torch.Generator().manual_seed(seed) for key in ("init", "tasks", "noise")})
+    torch.manual_seed(seed)  # The LSTMs of full context take torch's own stream.
+    embed = PerceptronFeatures(source.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=streams.init)
+    size = TaskSize(ways=3, shots=2, queries=4)
+    return make(
+        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **SETTINGS, **settings
+    )
+
+
+def examples(num_tasks=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(num_tasks, 6, 1, 8, 8, generator=generator)
+    y = torch.tensor([0, 1, 2, 2, 1, 0]).expand(num_tasks, 6)
+    return Examples(x=x, y=y), torch.randn(num_tasks, 5, 1, 8, 8, generator=generator)
+
+
+def test_prototypes_are_means_and_distances_squares():
+    support = Examples(x=torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 5.0]]]), y=torch.tensor([[0, 0, 1]]))
+    logits = ProtoNet(Flat((2,)))(support, torch.tensor([[[1.0, 3.0], [5.0, 4.0]]]))
+    # Prototypes (1, 0) and (5, 5): distances 0 + 9 and 16 + 4; 16 + 16 and 0 + 1.
+    assert logits.tolist() == [[[-9.0, -20.0], [-32.0, -1.0]]]
+
+
+def test_attention_weighs_labels_by_cosines():
+    support = Examples(x=torch.tensor([[[3.0, 0.0], [0.0, 2.0], [0.0, 1.0]]]), y=torch.tensor([[0, 1, 1]]))
+    log_p = MatchingNet(Flat((2,)), 2, scale=2.0, full_context=0)(support, torch.tensor([[[5.0, 0.0]]]))
+    # Cosines 1, 0, 0: weights e², 1, 1.
+    e2 = torch.tensor(2.0).exp()
+    torch.testing.assert_close(log_p.exp(), torch.stack([e2, torch.tensor(2.0)])[None, None] / (e2 + 2))
+
+
+def test_code_of_values_is_a_mean_over_pairs():
+    process = ConditionalProcess(
+        Flat((1,)), 1, ways=1, num_values=1, code_size=3, hidden_sizes=[4], generator=torch.Generator().manual_seed(0)
+    )
+    x, y = torch.tensor([[[0.3], [-1.0]]]), torch.tensor([[[2.0], [0.5]]])
+    pairs = process.encode(torch.tensor([[0.3, 2.0], [-1.0, 0.5]]))
+    expected = process.decode(torch.cat([torch.tensor([0.7]), pairs.mean(0)]))
+    torch.testing.assert_close(process(Examples(x=x, y=y), torch.tensor([[[0.7]]]))[0, 0], expected)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_answer_depends_on_no_other_question_and_no_other_task(name):
+    adapter = learner(name).adapter()
+    support, x = examples()
+    together = adapter.predict(adapter.update(adapter.begin(2), support), x)
+    second = Examples(x=support.x[1:], y=support.y[1:])
+    alone = adapter.predict(adapter.update(adapter.begin(1), second), x[1:, 3:4])
+    torch.testing.assert_close(together[1:, 3:4], alone)
+
+
+@pytest.mark.parametrize("name", ["protonet", "matching"])
+def test_labels_are_names_only(name):
+    """Whoever renames the classes of the support set gets the same answers under the new names."""
+    adapter = learner(name).adapter()
+    support, x = examples()
+    renamed = Examples(x=support.x, y=(support.y + 1) % 3)
+    answers = [adapter.predict(adapter.update(adapter.begin(2), s), x) for s in (support, renamed)]
+    torch.testing.assert_close(answers[1], answers[0].roll(1, -1))
+    assert (answers[1] - answers[0]).abs().min() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["protonet", "matching", "cnp"])
+def test_order_of_the_support_set_does_not_matter(name):
+    adapter = learner(name).adapter()
+    support, x = examples()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = Examples(x=support.x[:, order], y=support.y[:, order])
+    answers = [adapter.predict(adapter.update(adapter.begin(2), s), x) for s in (support, shuffled)]
+    torch.testing.assert_close(answers[1], answers[0])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_saved_learner_goes_on_bit_for_bit(name):
+    first, second = learner(name), learner(name)
+    first.step()
+    state = first.state_dict()
+    for _ in range(2):
+        second.step()
+    second.load_state_dict(state)
+    expected = learner(name)
+    expected.step()
+    tasks = expected._streams.tasks.get_state()
+    second._streams.tasks.set_state(tasks)
+    assert second.step() == expected.step()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_parameter_learns(name):
+    one = learner(name)
+    before = {key: value.clone() for key, value in one._answer.named_parameters()}
+    one.step()
+    still = [key for key, value in one._answer.named_parameters() if torch.equal(value, before[key])]
+    assert still == []
+
+
+def test_prototypes_tell_digits_apart():
+    one = learner("protonet")
+    accuracy = [one.step()["accuracy"] for _ in range(60)]
+    assert sum(accuracy[-10:]) / 10 > 0.7  # chance is 1/3
+
+
+def test_rate_is_halved_when_asked_to():
+    one = learner("protonet")
+    assert one._optimizer.param_groups[0]["lr"] == 1e-3
+    one._schedule.step_size = 2
+    for _ in range(4):
+        one.step()
+    assert one._optimizer.param_groups[0]["lr"] == 2.5e-4
+
+
+def test_running_statistics_equal_torchs_own():
+    norm, own = torch.nn.BatchNorm1d(3), use_running_statistics(torch.nn.Sequential(BatchNorm(3)))
+    assert isinstance(own[0], RunningBatchNorm)
+    for seed in range(3):
+        x = 2 * torch.randn(10, 3, generator=torch.Generator().manual_seed(seed)) + 1
+        torch.testing.assert_close(own(x), norm(x))
+    torch.testing.assert_close(own.eval()(x), norm.eval()(x))
+    assert not torch.equal(own(x), own.train()(x))
+
+
+@pytest.mark.parametrize("make", [protonet, matching])
+def test_regression_is_refused(make):
+    with pytest.raises(ValueError, match="sinusoid is a regression"):
+        make(
+            source=Sinusoid(),
+            size=TaskSize(ways=1, shots=5, queries=5),
+            embed=Flat((1,)),
+            streams=Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")}),
+            train_ways=None,
+            **({"scale": 1.0, "full_context": 0} if make is matching else {}),
+        )
