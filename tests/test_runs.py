@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metarl._scripts import evaluate as evaluate_command
+from metarl._scripts import render as render_command
 from metarl._scripts import train as train_command
 from metarl.run import checkpoint
 
@@ -202,5 +203,52 @@ def test_numbers_out_of_range_end_with_a_message(tmp_path, monkeypatch, capsys, 
     sizes = [word for word in TINY if word.split("=")[0] != override.split("=")[0]]
     env = ["env=half_cheetah_vel"] if override.startswith("sim.") else []
     assert train(monkeypatch, *sizes, *env, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("algo", "few"),
+    [
+        ("grbal", ["algo.num_gradient_steps=2", "algo.num_past=2", "algo.num_future=2"]),
+        ("recurrent_mbrl", ["algo.num_sweeps=1"]),
+    ],
+)
+def test_a_model_based_run_resumes_evaluates_and_is_filmed(tmp_path, monkeypatch, capsys, algo, few):
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    sizes = ["env=point_navigation_2d", "env.horizon=5", f"algo={algo}", *few, "algo.meta_batch_size=2"]
+    sizes += ["algo.planner.num_candidates=20", "model.hidden_sizes=[8]", "evaluation.num_tasks=2", "device=cpu"]
+    assert train(monkeypatch, *sizes, "iterations=2", f"run_dir={folder}") == 0
+    assert train(monkeypatch, f"resume={folder}", "iterations=3") == 0
+    assert train(monkeypatch, *sizes, "iterations=3", f"run_dir={whole}") == 0
+    assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert command(evaluate_command.main, monkeypatch, f"checkpoint={folder}", "num_tasks=2", "device=cpu") == 0
+    assert "0 updates" in capsys.readouterr().out
+    sizes = ("num_tasks=1", "width=160", "height=120", "device=cpu")
+    assert command(render_command.main, monkeypatch, f"checkpoint={folder}", *sizes) == 0
+    assert (folder / "videos" / "task_0.mp4").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["env=bandit", "algo=grbal"], "action space Discrete(5)"),
+        (["env=bandit", "algo=recurrent_mbrl"], "action space Discrete(5)"),
+        (
+            ["algo=grbal", "model=mlp"],
+            "model is a GaussianPolicy; expected a FeedForwardDynamics, as model=feed_forward_dynamics",
+        ),
+        (
+            ["algo=recurrent_mbrl", "model=feed_forward_dynamics"],
+            "expected a RecurrentDynamics, as model=recurrent_dynamics",
+        ),
+        (["algo=maml_ppo", "model=recurrent_dynamics"], "model is a RecurrentDynamics; expected a policy"),
+        (["algo=grbal", "env.horizon=20"], "a window of 32 steps doesn't fit into a trial of 20"),
+        (["algo=grbal", "algo.planner.method=shooting"], "planner 'shooting': expected cem or mppi"),
+    ],
+)
+def test_what_a_planner_or_a_model_cannot_do_ends_with_a_message(tmp_path, monkeypatch, capsys, words, message):
+    env = [] if any(word.startswith("env=") for word in words) else ["env=point_navigation_2d"]
+    assert train(monkeypatch, *env, *words, "iterations=1", "device=cpu", f"run_dir={tmp_path}/run") == 2
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown

@@ -107,7 +107,7 @@ def _num_columns(count: int, aspect: float) -> int:
 def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
     height, width = shot.picture.shape[:2]
     line, margin = width / 15, width / 40
-    foot = line * (1 + len(gauges) + CURVE_LINES * len(shot.curves)) + margin
+    foot = line * (1 + len(gauges) + (CURVE_LINES + 0.2) * len(shot.curves)) + margin
     whole = Image.new("RGB", (_even(width), _even(line + height + foot)), _PAPER)
     draw = ImageDraw.Draw(whole)
     small, middle = _font(width / 24), line / 2
@@ -133,10 +133,10 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
             y=baseline + line * (row + 0.95),
             line=line,
         )
-    top = baseline + line * (len(gauges) + 0.7)
+    top = baseline + line * (len(gauges) + 0.5)
     for name, curve in shot.curves.items():
         _draw_curve(draw, name, curve, left=margin, right=width - margin, top=top, line=line)
-        top += line * CURVE_LINES
+        top += line * (CURVE_LINES + 0.2)
     return whole
 
 
