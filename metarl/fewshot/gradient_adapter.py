@@ -1,6 +1,5 @@
 """How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every update."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -42,7 +41,7 @@ class GradientAdapter:
         transductive: bool,
     ) -> None:
         self._network, self._params, self._rule, self._rule_params = network, params, rule, rule_params
-        self._loss, self._backend = support_loss(network, objective), best_backend(network)
+        self._loss = support_loss(network, objective)
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)
 
@@ -50,22 +49,24 @@ class GradientAdapter:
         return Adapted(params=P.expand(self._params, num_tasks), num_updates=0, reference=None)
 
     def update(self, state: Adapted, data: Examples) -> Adapted:
-        gradient = self._over_tasks(torch.func.grad(self._loss), state.params, data)
+        gradient = over_tasks(torch.func.grad(self._loss), state.params, data, backend=best_backend(self._network))
         with torch.no_grad():
             params = self._rule(state.params, gradient, self._rule_params, state.num_updates)
         return Adapted(params=params, num_updates=state.num_updates + 1, reference=data.x)
 
     @torch.no_grad()
     def predict(self, state: Adapted, x: Tensor) -> Tensor:
-        if self.transductive or state.reference is None:
-            return self._over_tasks(lambda params, one: answers(self._network, params, one, None), state.params, x)
-        return self._over_tasks(
-            lambda params, one, reference: answers(self._network, params, one, reference),
-            *(state.params, x, state.reference),
-        )
+        return predicted(self._network, state.params, x, None if self.transductive else state.reference)
 
-    def _over_tasks(self, task: Callable[..., Any], *stacked: Any) -> Any:
-        return over_tasks(task, *stacked, backend=self._backend)
+
+def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
+    """Each of N tasks' network (leaves [N, ...]) on its x [N, B, ...] -> [N, B, O]; `reference` [N, B', ...] as in `answers`."""
+    backend = best_backend(network)
+    if reference is None:
+        return over_tasks(lambda one, rows: answers(network, one, rows, None), params, x, backend=backend)
+    return over_tasks(
+        lambda one, rows, shown: answers(network, one, rows, shown), params, x, reference, backend=backend
+    )
 
 
 def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
