@@ -78,7 +78,7 @@ def evaluate(
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
         "tasks": [
-            {"task": text, "returns": returns.mean(-1).tolist()}
+            {"task": text, "returns": returns.mean(-1).tolist(), "episodes": returns.tolist()}
             for text, returns in zip(descriptions, curve.returns, strict=True)
         ],
     }
