@@ -344,7 +344,7 @@ def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> 
     (tmp_path / "my_configs/env/hopper_load.yaml").write_text(blocks("yaml")[0])
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     command = "--config-dir my_configs env=hopper_load env.horizon=10 iterations=1 run_dir=run device=cpu"
-    small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.video=false"
+    small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.num_updates=1 evaluation.video=false"
     words = [sys.executable, str(ROOT / "scripts/train.py"), *command.split(), *small.split()]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
