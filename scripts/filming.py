@@ -82,10 +82,10 @@ def _check_spaces(world: BatchedEnv, trained_on: BatchedEnv) -> None:
 
 def before_and_after(states: Sequence[Any], num_updates: int) -> dict[str, Any]:
     """Title -> state, of the states before and after each update; only the first if there is to be no update."""
-    chosen = {"before adaptation": states[0]}
-    if num_updates > 0:
-        chosen[f"after {num_updates} update{'s' if num_updates > 1 else ''}"] = states[num_updates]
-    return chosen
+    if num_updates == 0:
+        return {"as trained": states[0]}
+    after = f"after {num_updates} update{'s' if num_updates > 1 else ''}"
+    return {"before adaptation": states[0], after: states[num_updates]}
 
 
 def film(
