@@ -81,6 +81,7 @@ def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:
         kl_target=None,
         value_coefficient=0.5,
         entropy_coefficient=0.01,
+        entropy_half_life=None,
         max_grad_norm=0.5,
         discount=0.99,
         gae_lambda=0.95,

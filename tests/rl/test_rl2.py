@@ -117,6 +117,7 @@ SETTINGS = {
     "kl_target": None,
     "value_coefficient": 0.5,
     "entropy_coefficient": 0.01,
+    "entropy_half_life": 2.0,
     "max_grad_norm": 0.5,
     "discount": 0.9,
     "gae_lambda": 0.8,
@@ -315,6 +316,12 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     for name, stream in streams.items():
         getattr(other._streams, name).set_state(stream)
     assert other.step() == expected
+
+
+def test_the_entropys_weight_halves_in_its_time():
+    learner = make(entropy_coefficient=0.08, entropy_half_life=2.0)
+    weights = [learner.step() and learner.state_dict()["entropy_coefficient"] for _ in range(4)]
+    assert weights[1::2] == pytest.approx([0.04, 0.02])
 
 
 def test_values_stay_what_they_were_when_the_scale_of_returns_changes():

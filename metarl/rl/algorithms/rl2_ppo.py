@@ -77,12 +77,13 @@ class RL2PPO:
         kl_target: float | None,
         value_coefficient: float,
         entropy_coefficient: float,
+        entropy_half_life: float | None,
         max_grad_norm: float | None,
         discount: float,
         gae_lambda: float,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
-        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
+        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm, "entropy_half_life": entropy_half_life})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
         for name, value in {"value_coefficient": value_coefficient, "entropy_coefficient": entropy_coefficient}.items():
             if not value >= 0:
@@ -97,6 +98,7 @@ class RL2PPO:
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
         self._kl_target, self._max_lr, self._max_grad_norm = kl_target, outer_lr, max_grad_norm
         self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
+        self._entropy_decay = 1.0 if entropy_half_life is None else 0.5 ** (1 / entropy_half_life)
         self._discount, self._gae_lambda = discount, gae_lambda
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=outer_lr, eps=1e-5)
 
@@ -121,6 +123,7 @@ class RL2PPO:
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
         self._adapt_lr(kl)
+        self._entropy_coefficient *= self._entropy_decay
         return {
             **rollout_metrics(rollouts),
             "loss": _mean(x.policy for x in last),
@@ -205,11 +208,16 @@ class RL2PPO:
             self._optimizer.param_groups[0]["lr"] = min(self._lr * 1.5, self._max_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "entropy_coefficient": self._entropy_coefficient,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._entropy_coefficient = state["entropy_coefficient"]
 
 
 def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
