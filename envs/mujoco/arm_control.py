@@ -83,7 +83,7 @@ class HandSteps:
         """[W, 6, 7]: m/rad and rad/rad. A hinge moves a point by axis × (point − anchor) and turns it by its axis."""
         axis, anchor = (sim.field(name)[:, self._joints] for name in ("xaxis", "xanchor"))
         moved = torch.linalg.cross(axis, position[:, None] - anchor)
-        return torch.cat([moved, axis], dim=2).mT
+        return torch.cat([moved, axis], dim=2).mT.contiguous()  # half the time of all products with it
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
