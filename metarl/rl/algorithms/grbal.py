@@ -182,7 +182,8 @@ class GrBAL:
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._generator, self._num_past, self._num_future = streams.policy, num_past, num_future
+        self._normaliser, self._generator = model.normaliser, streams.policy
+        self._num_past, self._num_future = num_past, num_future
         self._num_gradient_steps, self._batch_size, self._chunk = num_gradient_steps, batch_size, chunk
         self._max_grad_norm = max_grad_norm
         self._optimizer = torch.optim.Adam(list(self._params.joined.values()), lr=lr)
@@ -226,9 +227,15 @@ class GrBAL:
         return sum(losses) / num_windows, P.scaled(P.sum_all(gradients), 1 / num_windows)
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(self._params, optimizer=self._optimizer.state_dict(), experience=self._experience.state_dict())
+        return as_state(
+            self._params,
+            normaliser=self._normaliser.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            experience=self._experience.state_dict(),
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._params.assign(state["params"])
+        self._normaliser.load_state_dict(state["normaliser"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._experience.load_state_dict(state["experience"])

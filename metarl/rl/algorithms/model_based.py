@@ -68,14 +68,11 @@ class Experience:
         return rollout_metrics(rollouts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"iteration": self._iteration, "trials": self.trials.state_dict()} | {
-            "normaliser": self._normaliser.state_dict()
-        }
+        return {"iteration": self._iteration, "trials": self.trials.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._iteration = state["iteration"]
         self.trials.load_state_dict(state["trials"])
-        self._normaliser.load_state_dict(state["normaliser"])
 
 
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -103,11 +103,9 @@ class RecurrentMBRL:
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._generator, self._num_sweeps, self._batch_size, self._segment = (
-            *(streams.policy, num_sweeps),
-            *(batch_size, segment),
-        )
-        self._max_grad_norm, self._planning_horizon = max_grad_norm, planner["horizon"]
+        self._generator, self._planning_horizon = streams.policy, planner["horizon"]
+        self._num_sweeps, self._batch_size, self._segment = num_sweeps, batch_size, segment
+        self._max_grad_norm = max_grad_norm
         self._optimizer = torch.optim.Adam(model.parameters(), lr=lr)
 
     def adapter(self) -> PlanningAdapter[Tensor]:
@@ -158,12 +156,12 @@ class RecurrentMBRL:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "model": {name: leaf.detach() for name, leaf in self._model.named_parameters()},
+            "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "experience": self._experience.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._model.load_state_dict(state["model"], strict=False)  # the normaliser's numbers are the experience's
+        self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._experience.load_state_dict(state["experience"])
