@@ -1,7 +1,7 @@
 """Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that training never saw.
 
-A run writes the same files as train.py while it goes, and at its end evaluation.json. Ctrl-C saves; resume=<run folder> goes
-on with the same numbers.
+A run writes the same files as train.py while it goes, and at its end evaluation.json and tasks.png or curves.png: a few tasks
+with its answers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
 
 Examples:
   python scripts/fewshot.py dataset=digits learner=maml

@@ -1,7 +1,7 @@
 """The evaluation of a few-shot learner as a user reads it: evaluation.json, a table, and the table that compares runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -84,29 +84,42 @@ def table(report: Mapping[str, Any]) -> str:
 def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
     """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where there are several.
 
-    Args: reports: with `name`, what the run was called with, and `seed` besides what `evaluate` gives.
+    Args: reports: what `evaluate` gives and with it `learner`, `seed`, and `overrides`, what the run was called with.
     """
     lines = [
         "| run | seed | tasks | measure | before | after | 95 % interval |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(report["name"] for report in reports):
-        runs = [report for report in reports if report["name"] == name]
-        lines += [_comparison_row(report, str(report["seed"]), _last(report), report["updates"][0]) for report in runs]
+    shared = set.intersection(*(set(report["overrides"]) for report in reports))
+    runs_of: dict[str, list[Mapping[str, Any]]] = {}
+    for report in reports:
+        runs_of.setdefault(_name(report, shared), []).append(report)
+    for name, runs in runs_of.items():
+        for report in runs:
+            lines.append(_comparison_row(name, str(report["seed"]), report, report["updates"][-1]))
         if len(runs) > 1:
             pooled = interval(torch.tensor([value for report in runs for value in report["by_task"]]))
-            before = {"mean": sum(report["updates"][0]["mean"] for report in runs) / len(runs)}
-            lines.append(_comparison_row(runs[0], f"all {len(runs)}", asdict(pooled), before))
+            lines.append(_comparison_row(name, f"all {len(runs)}", runs[0], asdict(pooled)))
     return "\n".join(lines)
 
 
-def _comparison_row(report: Mapping[str, Any], seed: str, row: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
+    """The learner, and whatever else makes this run another than those beside it."""
+    own = [word for word in report["overrides"] if word not in shared]
+    return ", ".join([report["learner"], *(word for word in own if not word.startswith(("learner=", "seed=")))])
+
+
+def _comparison_row(name: str, seed: str, report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     scale, digits = _scale(report)
+    before = report["updates"][0]["mean"]
     low, high = (scale * (row["mean"] + sign * row["half_width"]) for sign in (-1, 1))
     cells = (
-        *(report["name"] + _transductive(report), seed, _task(report), report["measure"]),
-        *(f"{scale * before['mean']:.{digits}f}", f"{scale * row['mean']:.{digits}f}"),
-        f"[{low:.{digits}f}, {high:.{digits}f}]",
+        *(name + _transductive(report), seed, f"{report['dataset']}, {_task(report)}", report["measure"]),
+        *(
+            f"{scale * before:.{digits}f}",
+            f"{scale * row['mean']:.{digits}f}",
+            f"[{low:.{digits}f}, {high:.{digits}f}]",
+        ),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -119,10 +132,6 @@ def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 def _scale(report: Mapping[str, Any]) -> tuple[float, int]:
     """Accuracies are shown in per cent."""
     return (100.0, 2) if report["measure"] == "accuracy" else (1.0, 4)
-
-
-def _last(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    return report["updates"][-1]
 
 
 def _task(report: Mapping[str, Any]) -> str:

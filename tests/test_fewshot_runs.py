@@ -1,0 +1,112 @@
+"""Whole few-shot runs through the command, as a user starts them: what they leave behind, how they go on, what they refuse."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from metarl._scripts import evaluate as evaluate_command
+from metarl._scripts import fewshot as fewshot_command
+from metarl._scripts import train as train_command
+
+TINY = [
+    *("dataset=digits", "ways=3", "backbone.sizes=[8]", "adaptation.meta_batch_size=2", "checkpoint_every=2"),
+    *("evaluation.num_tasks=20", "device=cpu"),
+]
+
+
+def command(main, monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def fewshot(monkeypatch, *arguments) -> int:
+    return command(fewshot_command.main, monkeypatch, *arguments)
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_metrics_evaluation_and_pictures(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert fewshot(monkeypatch, *TINY, "iterations=3", f"run_dir={folder}") == 0
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "evaluation.json", "tasks.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert [row["tasks"] for row in rows(folder)] == [2, 4, 6] and "accuracy" in rows(folder)[0]
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert [row["update"] for row in report["updates"]] == [0, 1, 2, 3]
+    assert report["dataset"] == "digits" and report["transductive"] and report["spec_hash"] and report["commit"]
+    shown = capsys.readouterr()
+    assert "3-way 1-shot, 20 test tasks (transductive)" in shown.out and "accuracy 0." in shown.err
+
+
+def test_curves_are_drawn_of_the_sinusoid(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    sizes = ("iterations=1", "backbone.sizes=[4]", "evaluation.num_tasks=5", "learner=fomaml")
+    assert fewshot(monkeypatch, "dataset=sinusoid", *sizes, f"run_dir={folder}") == 0
+    assert (folder / "curves.png").stat().st_size > 10_000 and "mse" in rows(folder)[0]
+
+
+def test_resumed_it_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert fewshot(monkeypatch, *TINY, "iterations=4", f"run_dir={whole}") == 0
+    assert fewshot(monkeypatch, *TINY, "iterations=2", f"run_dir={stopped}") == 0
+    assert fewshot(monkeypatch, f"resume={stopped}", "iterations=4") == 0
+    assert rows(whole) == rows(stopped)
+    both = [json.loads((folder / "evaluation.json").read_text())["updates"] for folder in (whole, stopped)]
+    assert both[0] == both[1]
+
+
+def test_rows_hold_means_over_the_iterations_between(tmp_path, monkeypatch):
+    each, means = tmp_path / "each", tmp_path / "means"
+    assert fewshot(monkeypatch, *TINY, "iterations=4", f"run_dir={each}") == 0
+    assert fewshot(monkeypatch, *TINY, "iterations=4", "log_every=2", f"run_dir={means}") == 0
+    losses = [row["loss"] for row in rows(each)]
+    assert [row["loss"] for row in rows(means)] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
+    assert [(row["iteration"], row["tasks"]) for row in rows(means)] == [(1, 4), (3, 8)]
+
+
+def test_a_sweep_ends_in_a_table_of_its_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert fewshot(monkeypatch, "-m", *TINY, "iterations=1", "learner=maml,reptile", "seed=0,1") == 0
+    table = next((tmp_path / "runs" / "sweeps").rglob("comparison.md")).read_text()
+    assert table in capsys.readouterr().out
+    learners = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
+    assert learners == [
+        [f"{name} (transductive)", seed] for name in ("maml", "reptile") for seed in ("0", "1", "all 2")
+    ]
+
+
+def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert fewshot(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    capsys.readouterr()
+    for main, word in ((train_command.main, "resume"), (evaluate_command.main, "checkpoint")):
+        assert command(main, monkeypatch, f"{word}={folder}") == 2
+        assert "is of few-shot learning: python scripts/fewshot.py resume=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ways=30", "ways=30: the train split of digits has only 20 classes"),
+        ("shots=500", "shots=500 and queries=15 need 515 pictures of a class"),
+        ("evaluation.split=validation", "digits has no validation split"),
+        ("evaluation.num_tasks=0", "num_tasks=0"),
+        ("log_every=3", "log_every=3: expected a divisor of checkpoint_every=2"),
+        ("backbone=conv4", "pictures of 8 x 8 vanish"),
+        ("experiment=point_navigation_2d_maml", "is of another command"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, override, message):
+    words = TINY if not override.startswith("backbone") else [word for word in TINY if "backbone" not in word]
+    assert fewshot(monkeypatch, *words, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and "Traceback" not in shown
