@@ -1,4 +1,4 @@
-"""From a composed config to the objects of a run, and back from a checkpoint. No config object goes further than this file."""
+"""From a composed config to the objects of a run, and back from a checkpoint: no library code sees a config."""
 
 import platform
 import subprocess

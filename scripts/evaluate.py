@@ -40,7 +40,7 @@ def run(config: DictConfig) -> None:
         "training_seed": loaded.config.seed,
         "seed": config.seed,
     }
-    report.write(folder, found.report | origin | evaluation.provenance(config))
+    report.write(folder, found.report | origin | evaluation.provenance())
     print(report.table(found.report))
     print(f"written to {folder}", file=sys.stderr)
 

@@ -31,18 +31,12 @@ def evaluate(
 
     Raises: UserError for zero tasks.
     """
+    check(num_tasks=num_tasks, num_updates=num_updates, episodes_per_task=episodes_per_task)
     sizes = build.sizes(config)
     num_updates = sizes.evaluated_updates if num_updates is None else num_updates
-    if episodes_per_task is None:
-        episodes_per_task = sizes.episodes_per_task
     if num_tasks is None:
         num_tasks = build.environment(config, num_worlds=1).tasks.num_test
-    if min(num_tasks, episodes_per_task) < 1 or num_updates < 0:
-        raise UserError(
-            f"num_tasks={num_tasks} episodes_per_task={episodes_per_task} num_updates={num_updates}: "
-            "expected at least 1, 1 and 0"
-        )
-    env = build.environment(config, num_tasks * episodes_per_task)
+    env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
     generators = Generators(seed)
     return report.evaluate(
         learner.adapter(),
@@ -55,12 +49,20 @@ def evaluate(
     )
 
 
+def check(*, num_tasks: int | None, num_updates: int | None, episodes_per_task: int | None, **others: Any) -> None:
+    """Raises: UserError for numbers that no evaluation can have; a training asks at its start."""
+    least = {"num_tasks": (num_tasks, 1), "num_updates": (num_updates, 0), "episodes_per_task": (episodes_per_task, 1)}
+    for name, (value, limit) in least.items():
+        if value is not None and value < limit:
+            raise UserError(f"{name}={value}: expected {limit} or more")
+
+
 def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
-    report.write(folder, found.report | origin | provenance(config))
+    report.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"
         learning_curve_png(folder / "learning_curve.png", [rows], title=title)
@@ -70,7 +72,8 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     print(f"written to {folder}", file=sys.stderr)
 
 
-def provenance(config: DictConfig) -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
+    """Where a result comes from: the command, the code and the library versions."""
     command = [word for word in sys.argv if not word.startswith("hydra")]  # without what cli.py adds
     return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 

@@ -22,11 +22,12 @@ from metarl.run.train import train
 
 def run(config: DictConfig) -> None:
     tune_process()
-    config, folder, resume_from = run_folder.prepare(config, groups=("dataset", "learner"), load=fewshot_build.load)
+    config, folder, resume_from = run_folder.choose(config, groups=("dataset", "learner"), load=fewshot_build.load)
     device = build.device(config.device)
     generators = Generators(config.seed)
     source = fewshot_build.source(config, device)
     learner = fewshot_build.learner(config, source, generators, device)
+    run_folder.create(folder, config)
     print(f"run folder {folder}, device {device}", file=sys.stderr)
     outcome = train(
         learner,

@@ -47,7 +47,7 @@ def report_run(
         "trained_tasks": outcome.count,
         "seed": config.seed,
     }
-    fewshot_report.write(folder, report | origin | evaluation.provenance(config))
+    fewshot_report.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
         draw(config, learner, source, folder, device, num_updates=report["num_updates"])
     print(fewshot_report.table(report))

@@ -20,15 +20,15 @@ MAY_CHANGE_ON_RESUME = (
 """Keys, or what they begin with, that leave the numbers so far as they are; the number of threads changes no state at all."""
 
 
-def prepare(
+def choose(
     config: DictConfig, *, groups: tuple[str, str] = ("env", "algo"), load: Callable[[str], build.Loaded] = build.load
 ) -> tuple[DictConfig, Path, dict[str, Any] | None]:
-    """The config to run, its folder, and the checkpoint's content if an old run goes on.
+    """The config to run, its folder, and the checkpoint's content if an old run goes on. Nothing is written yet.
 
     Args:
       groups: whose choices name the default folder, runs/<one>/<other>/<date>-seed<seed>.
       load: brings the run of `resume` back.
-    Raises: UserError if the folder holds a run already, can't be made, or the overrides don't go with `resume`.
+    Raises: UserError if the folder holds a run already, or the overrides don't go with `resume`.
     """
     _check(config)
     if config.resume is not None:
@@ -36,12 +36,21 @@ def prepare(
     folder = Path(config.run_dir).expanduser() if config.run_dir is not None else _default_folder(config, groups)
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
+    return config, folder, None
+
+
+def create(folder: Path, config: DictConfig) -> None:
+    """Makes the folder with its config.yaml, once all that the config asks for was found possible; an old run's stays.
+
+    Raises: UserError if it can't be written to.
+    """
+    if (folder / "config.yaml").exists():
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
     except OSError as error:
         raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
-    return config, folder, None
 
 
 def resume_command(folder: Path, script: str = "train") -> str:

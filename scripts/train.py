@@ -22,11 +22,13 @@ from metarl.run.train import train
 
 def run(config: DictConfig) -> None:
     tune_process()
-    config, folder, resume_from = run_folder.prepare(config)
+    config, folder, resume_from = run_folder.choose(config)
+    evaluation.check(**config.evaluation)
     device = build.device(config.device)
     generators = Generators(config.seed)
     env = build.training_environment(config)
     learner = build.learner(config, env, generators, device)
+    run_folder.create(folder, config)
     print(f"run folder {folder}, device {device}", file=sys.stderr)
     outcome = train(
         learner,

@@ -205,6 +205,7 @@ def test_numbers_out_of_range_end_with_a_message(tmp_path, monkeypatch, capsys, 
     assert train(monkeypatch, *sizes, *env, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
+    assert not (tmp_path / "run").exists()  # so that the corrected command finds nothing in its way
 
 
 @pytest.mark.parametrize(
