@@ -35,9 +35,11 @@ def choices(group: str, folders: list[Path], config_name: str | None = None) -> 
 
 
 def _groups(file: Path | None) -> set[str]:
-    """The groups in a file's defaults list."""
+    """The groups in the defaults lists of a file and of those it builds on."""
     entries = ((OmegaConf.load(file) if file else None) or {}).get("defaults", [])
-    return {str(group) for entry in entries if not isinstance(entry, str) for group in entry}
+    groups = {str(group) for entry in entries if not isinstance(entry, str) for group in entry}
+    bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+    return groups.union(*(_groups(_file(base, [file.parent])) for base in bases if file))
 
 
 def _overridden(file: Path) -> set[str]:
