@@ -44,7 +44,7 @@ class Shot:
 
 @struct
 class Curve:
-    """A number over the episode so far. It is drawn from 0 to twice its unit, the unit being a faint line."""
+    """A number over the episode so far, drawn from 0 to 1."""
 
     values: tuple[float, ...]  # one for each step so far
     num_steps: int  # of a whole episode: how many values the width has room for
@@ -143,14 +143,14 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
 def _draw_curve(
     draw: ImageDraw.ImageDraw, name: str, curve: Curve, *, left: float, right: float, top: float, line: float
 ) -> None:
-    """The name and the last value above the curve; what is beyond twice the unit runs along the top."""
+    """The name and the last value above the curve; what is beyond 1 runs along the top."""
     last = _signed(curve.values[-1], 2) if curve.values else ""
     draw.text((left, top + line / 2), name, _INK, _font(line * 0.625), anchor="lm")
     draw.text((right, top + line / 2), last, _VALUE, _font(line * 0.625), anchor="rm")
     bottom, height = top + line * CURVE_LINES, line * (CURVE_LINES - 1)
 
     def point(step: int, value: float) -> tuple[float, float]:
-        return left + (right - left) * step / curve.num_steps, bottom - height * min(max(value / 2, 0.0), 1.0)
+        return left + (right - left) * step / curve.num_steps, bottom - height * min(max(value, 0.0), 1.0)
 
     for level, colour in ((0.0, _FAINT), (1.0, _TRACK)):
         draw.line([point(0, level), point(curve.num_steps, level)], colour, 1)

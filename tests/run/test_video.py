@@ -270,11 +270,11 @@ def test_a_curve_is_drawn_to_its_height_below_the_numbers():
         extra = with_curve[len(plain) - 8 :, 8:-8]
         return (extra == (86, 180, 233)).all(-1)
 
-    low, high = drawn((0.5,) * 10), drawn((1.5,) * 10)
+    low, high = drawn((0.25,) * 10), drawn((0.75,) * 10)
     rows = [int(np.median(np.nonzero(part.sum(1) > 150)[0])) for part in (low, high)]
-    # Half a unit and one and a half of a curve that is 2 units and two lines of 320 / 15 points high.
+    # A quarter and three quarters of a curve that is two lines of 320 / 15 points high.
     assert rows[0] - rows[1] == pytest.approx(2 * 320 / 15 / 2, abs=1)
-    assert drawn((0.5,) * 5).sum(1).max() == pytest.approx(
+    assert drawn((0.25,) * 5).sum(1).max() == pytest.approx(
         low.sum(1).max() / 2, abs=25
     )  # half an episode, half the width
     beyond = drawn((50.0,) * 10)
