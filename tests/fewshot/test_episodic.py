@@ -129,11 +129,11 @@ def test_prototypes_tell_digits_apart():
 
 def test_rate_is_halved_when_asked_to():
     one = learner("protonet")
-    assert one._optimizer.param_groups[0]["lr"] == 1e-3
-    one._schedule.step_size = 2
+    assert one._descent.optimizer.param_groups[0]["lr"] == 1e-3
+    one._descent.schedule.step_size = 2
     for _ in range(4):
         one.step()
-    assert one._optimizer.param_groups[0]["lr"] == 2.5e-4
+    assert one._descent.optimizer.param_groups[0]["lr"] == 2.5e-4
 
 
 def test_running_statistics_equal_torchs_own():

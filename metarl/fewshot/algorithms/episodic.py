@@ -8,8 +8,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from metarl.core import params as P
 from metarl.core.checks import check_positive
+from metarl.fewshot.algorithms.shared import Descent
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Episodes, Examples, Streams, TaskSize, TaskSource
 from metarl.struct import map_tensors
@@ -68,13 +68,12 @@ class Episodic:
         outer_lr: float,
         halve_every: int | None,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "outer_lr": outer_lr, "halve_every": halve_every})
+        check_positive({"meta_batch_size": meta_batch_size})
         self._source, self._size, self._streams, self._device = source, size, streams, device
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
         self._objective = OBJECTIVES[source.spec.kind]
         self._answer = answer.to(device)
-        self._optimizer = torch.optim.Adam(answer.parameters(), lr=outer_lr)
-        self._schedule = torch.optim.lr_scheduler.StepLR(self._optimizer, halve_every or 2**31, gamma=0.5)
+        self._descent = Descent(answer, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._answer, self._num_outputs)
@@ -85,13 +84,7 @@ class Episodic:
         self._answer.train()
         prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
         loss = self._objective.loss(prediction, episodes.query.y).mean()
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients = {name: p.grad for name, p in self._answer.named_parameters() if p.grad is not None}
-        if (bad := P.first_non_finite(gradients)) is not None:
-            raise FloatingPointError(f"the gradient of {bad} holds NaN or infinity; the loss is {loss.item()}")
-        self._optimizer.step()
-        self._schedule.step()
+        self._descent.step(loss)
         return {
             "tasks": self._num_tasks,
             "loss": loss.item(),
@@ -99,16 +92,10 @@ class Episodic:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "answer": self._answer.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": {"last_epoch": self._schedule.last_epoch},
-        }
+        return self._descent.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._answer.load_state_dict(state["answer"])
-        self._schedule.last_epoch = state["schedule"]["last_epoch"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state_dict(state)
 
 
 def need_classes(source: TaskSource, learner: str) -> None:

@@ -1,10 +1,11 @@
-"""What the few-shot learners share: parameters under an outer optimizer."""
+"""What the few-shot learners share: parameters, or a module, under an outer optimizer."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.checks import check_positive
@@ -50,4 +51,40 @@ class Meta:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         P.assign(self._joined, state["params"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Descent:
+    """A module whose parameters Adam (Kingma & Ba 2015, arXiv:1412.6980) changes against the gradient of a loss.
+
+    Args: halve_every: steps after which Adam's rate is halved, again and again; None: never.
+    """
+
+    def __init__(self, module: nn.Module, *, lr: float, halve_every: int | None = None) -> None:
+        check_positive({"outer_lr": lr, "halve_every": halve_every})
+        self._module = module
+        self.optimizer = torch.optim.Adam(module.parameters(), lr=lr)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, halve_every or 2**31, gamma=0.5)
+
+    def step(self, loss: Tensor) -> None:
+        """Raises: FloatingPointError, naming the parameter, if the gradient isn't finite."""
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {name: p.grad for name, p in self._module.named_parameters() if p.grad is not None}
+        if (bad := P.first_non_finite(gradients)) is not None:
+            raise FloatingPointError(f"the gradient of {bad} holds NaN or infinity; the loss is {loss.item()}")
+        self.optimizer.step()
+        self.schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the module, too."""
+        return {
+            "module": self._module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._module.load_state_dict(state["module"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.optimizer.load_state_dict(state["optimizer"])

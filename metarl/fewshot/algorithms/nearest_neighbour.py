@@ -1,0 +1,74 @@
+"""The nearest neighbour, the least that a few-shot learner must beat: an answer is the class of the closest support example."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.core.checks import check_positive
+from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded, need_classes
+from metarl.fewshot.algorithms.protonet import squared_distances
+from metarl.fewshot.evaluate import draw
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.nn.features import Flat
+from metarl.types import Metrics
+
+
+class NearestNeighbour(nn.Module):
+    """logits_w(x) = −min ‖f(x) − f(xᵢ)‖² over the support examples xᵢ of class w."""
+
+    def __init__(self, embed: nn.Module) -> None:
+        super().__init__()
+        self.embed = embed
+
+    def forward(self, support: Examples, x: Tensor) -> Tensor:
+        """[N, B, W]."""
+        own, asked = embedded(self.embed, support, x)
+        others = functional.one_hot(support.y).mT.unsqueeze(1) == 0  # [N, 1, W, S]
+        distances = squared_distances(asked, own).unsqueeze(2)  # [N, B, 1, S]
+        return -distances.masked_fill(others, torch.inf).amin(-1)
+
+
+class NearestPixels:
+    """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only measures N training tasks.
+
+    Args: embed: isn't used, and is there for the other learners' sake.
+    Raises: ValueError for a regression or a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: TaskSource,
+        size: TaskSize,
+        embed: nn.Module,
+        streams: Streams,
+        device: torch.device,
+        meta_batch_size: int,
+    ) -> None:
+        need_classes(source, "nearest_neighbour")
+        check_positive({"meta_batch_size": meta_batch_size})
+        self._source, self._size, self._streams, self._device = source, size, streams, device
+        self._num_tasks, self._objective = meta_batch_size, OBJECTIVES[source.spec.kind]
+        self._answer = NearestNeighbour(Flat(source.spec.input_shape))
+
+    def adapter(self) -> EpisodicAdapter:
+        return EpisodicAdapter(self._answer, self._size.ways)
+
+    def step(self) -> Metrics:
+        episodes = draw(self._source, self._num_tasks, self._size, self._streams.tasks, "train", self._device)
+        answer = self._answer(episodes.support, episodes.query.x)
+        return {
+            "tasks": self._num_tasks,
+            "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
+            self._objective.measure_name: self._objective.measure(answer, episodes.query.y).mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """There is nothing to load."""

@@ -1,0 +1,167 @@
+"""The baselines that know no tasks: a network is trained on all training data together, then a test task is answered by
+fine-tuning it on the support set, or by the nearest neighbour in its features.
+
+Sources: the baselines of Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR), section 5.1, and of Finn
+et al. 2017 (arXiv:1703.03400), section 5.1.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from metarl.core import params as P
+from metarl.core.checks import check_positive
+from metarl.core.rules import named_rule
+from metarl.fewshot.algorithms.episodic import EpisodicAdapter, need_classes
+from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour
+from metarl.fewshot.algorithms.shared import Descent
+from metarl.fewshot.gradient_adapter import GradientAdapter
+from metarl.fewshot.images import ImageTasks
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Examples, FewShotAdapter, Streams, TaskSize, TaskSource
+from metarl.nn.batch_norm import use_running_statistics
+from metarl.nn.features import WithHead
+from metarl.struct import map_tensors
+from metarl.types import Metrics
+
+
+class Pretrain:
+    """One iteration: an Adam step on the mean loss of a batch of training examples, whichever tasks they come from.
+
+    Pictures are told apart into all classes of the training split. Where classes mean something in a task only, and for
+    values, the examples of several tasks are taken as if they came from one; for sinusoids the best answer is then the
+    mean over waves.
+
+    Args:
+      batch_size: examples of an iteration; rounded up to whole tasks where it is tasks that are drawn.
+      answers_by: makes the adapter from the trained features and the head that was trained with them.
+      See also configs/learner/pretrain.yaml.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: TaskSource,
+        size: TaskSize,
+        embed: nn.Module,
+        streams: Streams,
+        device: torch.device,
+        answers_by: Callable[[WithHead], FewShotAdapter[Any]],
+        batch_size: int,
+        outer_lr: float,
+        halve_every: int | None,
+    ) -> None:
+        check_positive({"batch_size": batch_size})
+        self._streams, self._device, self._answers_by = streams, device, answers_by
+        self._objective = OBJECTIVES[source.spec.kind]
+        num_outputs, self._batch = _pool(source, size, batch_size)
+        embed = use_running_statistics(embed)
+        self._network = WithHead(embed, num_outputs, streams.init).to(device).eval()
+        self._descent = Descent(self._network, lr=outer_lr, halve_every=halve_every)
+
+    def adapter(self) -> FewShotAdapter[Any]:
+        return self._answers_by(self._network)
+
+    def step(self) -> Metrics:
+        batch = map_tensors(lambda leaf: leaf.to(self._device), self._batch(self._streams.tasks))
+        self._network.train()
+        answer = self._network(batch.x)
+        self._network.eval()  # Adapters share the network.
+        loss = self._objective.loss(answer, batch.y)
+        self._descent.step(loss)
+        return {
+            "tasks": 1,  # that of telling all apart
+            "examples": len(batch.x),
+            "loss": loss.item(),
+            self._objective.measure_name: self._objective.measure(answer.detach(), batch.y).item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._descent.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._descent.load_state_dict(state)
+
+
+def _pool(source: TaskSource, size: TaskSize, count: int) -> tuple[int, Callable[[torch.Generator], Examples]]:
+    """How many outputs tell the training examples apart, and what draws `count` of them or more, [B, ...]."""
+    if isinstance(source, ImageTasks):
+        classes = source.classes("train")
+        label = torch.arange(len(classes.counts)).repeat_interleave(classes.counts)
+
+        def pictures(generator: torch.Generator) -> Examples:
+            rows = torch.randint(len(label), (count,), generator=generator)
+            chosen = classes.pictures[rows.to(classes.pictures.device)]
+            return Examples(x=chosen.float() / 255, y=label[rows])
+
+        return len(classes.counts), pictures
+
+    num_tasks = math.ceil(count / (size.ways * (size.shots + size.queries)))
+
+    def tasks(generator: torch.Generator) -> Examples:
+        episodes = source.sample(num_tasks, size, generator)
+        both = (episodes.support, episodes.query)
+        return Examples(
+            x=torch.cat([part.x.flatten(0, 1) for part in both]), y=torch.cat([part.y.flatten(0, 1) for part in both])
+        )
+
+    return source.spec.num_outputs(size.ways), tasks
+
+
+def pretrain(
+    *,
+    source: TaskSource,
+    size: TaskSize,
+    inner_lr: float,
+    num_test_steps: int,
+    adapt_only: Sequence[str] | None,
+    **settings: Any,
+) -> Pretrain:
+    """Fine-tunes by gradient steps on the support set. Args: see configs/learner/pretrain.yaml.
+
+    A task's classes are new, so that they get a new head, zero at first; values keep the one that was trained.
+
+    Raises: ValueError, naming it, for a number out of range or an `adapt_only` that names no parameter.
+    """
+    check_positive({"inner_lr": inner_lr, "num_test_steps": num_test_steps})
+    rule = named_rule("sgd", inner_lr, adapt_only=adapt_only)
+
+    def fine_tuning(trained: WithHead) -> GradientAdapter:
+        network = _with_new_head(trained, size.ways) if source.spec.kind == "classification" else trained
+        return GradientAdapter(
+            network,
+            P.of(network),
+            rule,
+            rule.init(P.of(network)),
+            OBJECTIVES[source.spec.kind],
+            num_updates=num_test_steps,
+            transductive=False,
+        )
+
+    learner = Pretrain(source=source, size=size, answers_by=fine_tuning, **settings)
+    learner.adapter()  # So that a wrong adapt_only is named before the training.
+    return learner
+
+
+def nearest_embedding(*, source: TaskSource, size: TaskSize, **settings: Any) -> Pretrain:
+    """Answers by the nearest neighbour in the trained features. Args: see configs/learner/nearest_embedding.yaml.
+
+    Raises: ValueError for a regression.
+    """
+    need_classes(source, "nearest_embedding")
+
+    def nearest(trained: WithHead) -> EpisodicAdapter:
+        return EpisodicAdapter(NearestNeighbour(trained.embed), size.ways)
+
+    return Pretrain(source=source, size=size, answers_by=nearest, **settings)
+
+
+def _with_new_head(trained: WithHead, ways: int) -> WithHead:
+    """The same features, and a head that gives each class the same logit."""
+    network = WithHead(trained.embed, ways).to(trained.head.weight.device).eval()
+    nn.init.zeros_(network.head.weight)
+    return network
