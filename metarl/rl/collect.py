@@ -77,6 +77,7 @@ class _Record:
         self.obs[0] = obs
         flags = torch.zeros(horizon, len(obs), dtype=torch.bool, device=obs.device)
         self.terminated, self.truncated, self.diverged, self.mask = (flags.clone() for _ in range(4))
+        self.success: Tensor | None = None
         self.reward = obs.new_zeros(horizon, len(obs))
         self.log_prob = obs.new_zeros(horizon, len(obs))
         self.action: Tensor | None = None
@@ -87,6 +88,9 @@ class _Record:
         self.obs[t + 1], self.reward[t], self.action[t], self.log_prob[t] = step.next_obs, step.reward, action, log_prob
         self.terminated[t], self.truncated[t], self.diverged[t] = step.terminated, step.truncated, step.diverged
         self.mask[t] = running
+        if "success" in step.terms:
+            self.success = torch.zeros_like(self.mask) if self.success is None else self.success
+            self.success[t] = step.terms["success"] > 0
 
     def trajectories(self, num_tasks: int, episodes_per_task: int) -> Trajectories:
         assert self.action is not None
@@ -109,4 +113,5 @@ class _Record:
             truncated=arrange(self.truncated),
             diverged=arrange(self.diverged),
             mask=mask,
+            terms={} if self.success is None else {"success": arrange(self.success)},
         )

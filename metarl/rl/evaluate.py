@@ -17,6 +17,7 @@ State = TypeVar("State")
 @struct
 class AdaptationCurve:
     returns: Tensor  # [N, K + 1, E] return of each episode after k updates
+    success: Tensor | None  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
     states: list[Any]  # the adapter's state before and after each update, K + 1 of them
     diverged: int  # how many episodes ended because the physics blew up
     env_steps: int
@@ -42,15 +43,23 @@ def adaptation_curve(
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       on_update: called with k after the episodes that follow update k, for a progress bar.
     """
-    returns, states, diverged, env_steps = [], [], 0, 0
+    returns, success, states, diverged, env_steps = [], [], [], 0, 0
     of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
     for update, (state, trajectories) in enumerate(of):
         states.append(state)
         returns.append(trajectories.returns.cpu())
+        if trajectories.success is not None:
+            success.append(trajectories.success.cpu())
         diverged += int(trajectories.diverged.any(-1).sum())
         env_steps += trajectories.num_steps
         on_update(update)
-    return AdaptationCurve(returns=torch.stack(returns, dim=1), states=states, diverged=diverged, env_steps=env_steps)
+    return AdaptationCurve(
+        returns=torch.stack(returns, dim=1),
+        success=torch.stack(success, dim=1) if success else None,
+        states=states,
+        diverged=diverged,
+        env_steps=env_steps,
+    )
 
 
 def controller_returns(

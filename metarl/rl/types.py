@@ -3,6 +3,7 @@
 N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A action size. World w belongs to task w // E.
 """
 
+import dataclasses
 import hashlib
 import json
 from typing import Any, Literal, Protocol, TypeVar
@@ -52,7 +53,7 @@ class Step:
     diverged: (
         Tensor  # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs finite
     )
-    terms: dict[str, Tensor]  # [W] each: the parts of the reward and what one wants to plot (velocity, ...)
+    terms: dict[str, Tensor]  # [W] each: parts of the reward, what one wants to plot (velocity, ...), perhaps `success`
 
 
 @struct
@@ -68,11 +69,18 @@ class Trajectories:
     truncated: Tensor  # [N, E, T] bool
     diverged: Tensor  # [N, E, T] bool
     mask: Tensor  # [N, E, T] bool: the episode was still running when this step was taken
+    terms: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """[N, E, T] each: of the steps' terms `success` (bool), where the environment has it."""
 
     @property
     def returns(self) -> Tensor:
         """[N, E] undiscounted sum of rewards of each episode."""
         return (self.reward * self.mask).sum(-1)
+
+    @property
+    def success(self) -> Tensor | None:
+        """[N, E] bool: the task was solved at some step of the episode; None where the environment doesn't say."""
+        return self.terms["success"].any(-1) if "success" in self.terms else None
 
     @property
     def num_steps(self) -> int:

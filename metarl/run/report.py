@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
-from metarl.rl.evaluate import adaptation_curve, assert_held_out
+from metarl.rl.evaluate import AdaptationCurve, adaptation_curve, assert_held_out
 from metarl.rl.references import reference_returns, stand_still_returns
 from metarl.rl.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
@@ -59,7 +59,7 @@ def evaluate(
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-    rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.returns, streams.tasks)}
+    rows: dict[str, Any] = {"random_initialisation": _of_curve(random_curve, streams.tasks)}
     still = stand_still_returns(env, tasks, streams.reset, num_tasks=num_tasks)
     if still is not None:
         rows["stand_still"] = summary(still, streams.tasks)
@@ -73,7 +73,7 @@ def evaluate(
         "num_tasks": num_tasks,
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
-        "returns": _per_update(curve.returns, streams.tasks),
+        "returns": _of_curve(curve, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
@@ -141,7 +141,18 @@ def _references(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    success = f"  success {row['success_rate']:.0%}" if "success_rate" in row else ""
+    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]{success}"
+
+
+def _of_curve(curve: AdaptationCurve, generator: torch.Generator) -> list[dict[str, float]]:
+    """One summary of the returns per update and, where the environment says which steps solve the task, `success_rate`: the
+    part of all episodes in which one did."""
+    rows = _per_update(curve.returns, generator)
+    if curve.success is not None:
+        for k, row in enumerate(rows):
+            row["success_rate"] = curve.success[:, k].double().mean().item()
+    return rows
 
 
 def _per_update(returns: Tensor, generator: torch.Generator) -> list[dict[str, float]]:

@@ -26,8 +26,9 @@ class Counter:
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     spec = EnvSpec(name="counter", family="counter", variant="default", horizon=HORIZON, definition={})
 
-    def __init__(self, num_worlds: int):
-        self.num_worlds = num_worlds
+    def __init__(self, num_worlds: int, solved_at: list[int] | None = None):
+        """solved_at: the step of each world at which it has success; None: it doesn't say."""
+        self.num_worlds, self.solved_at = num_worlds, solved_at
 
     def set_tasks(self, tasks: Lengths) -> None:
         self.length = tasks.length
@@ -46,7 +47,7 @@ class Counter:
             terminated=terminated,
             truncated=(self.count >= HORIZON) & ~terminated,
             diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
-            terms={},
+            terms={} if self.solved_at is None else {"success": (self.count == torch.tensor(self.solved_at)).float()},
         )
 
     def _obs(self) -> Tensor:
@@ -104,6 +105,15 @@ def test_collection_ends_when_every_episode_has_ended(streams):
     trajectories, state = collect(Counter(2), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1)
     assert state["steps"] == 2
     assert trajectories.mask.shape == (2, 1, HORIZON)
+
+
+def test_success_at_any_step_counts_but_not_after_the_episodes_end(streams):
+    tasks = Lengths(length=torch.tensor([99, 3]))
+    env = Counter(4, solved_at=[2, HORIZON + 1, 3, 4])
+    trajectories, _ = collect(env, Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2)
+    assert trajectories.success.tolist() == [[True, False], [True, False]]
+    silent, _ = collect(Counter(4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2)
+    assert silent.success is None
 
 
 def test_gather_collects_before_each_update_and_after_the_last(streams):

@@ -1,0 +1,56 @@
+"""What an evaluation says of success: how many episodes solved the task after each update, where the environment can tell."""
+
+import torch
+
+import envs
+from metarl.rl.collect import Streams
+from metarl.run import report
+
+
+class Learner:
+    """Stands still until its first update, then does as the environment's scripted controller; its state counts updates."""
+
+    def __init__(self, env, *, learns: bool) -> None:
+        self.env, self.learns = env, learns
+
+    def begin(self, num_tasks, episodes_per_task=1):
+        return 0
+
+    def act(self, state, obs, generator):
+        action = self.env.scripted_action() if state else self.env.stand_still_action()
+        return action, torch.zeros(len(obs))
+
+    def observe(self, state, obs, action, step):
+        return state
+
+    def update(self, state, data):
+        return state + self.learns
+
+
+def evaluated(name: str, *, num_updates: int) -> dict:
+    # 1.2 s are enough to reach a place with the arm.
+    env = envs.make(name, 4, horizon=30)
+    streams = Streams(**{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset", "policy")})
+    return report.evaluate(
+        Learner(env, learns=True),
+        env,
+        random_adapter=Learner(env, learns=False),
+        num_tasks=4,
+        num_updates=num_updates,
+        streams=streams,
+        device=torch.device("cpu"),
+    ).report
+
+
+def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
+    found = evaluated("arm_reach", num_updates=1)
+    assert [row["success_rate"] for row in found["returns"]] == [0.0, 1.0]
+    assert [row["success_rate"] for row in found["random_initialisation"]] == [0.0, 0.0]
+    lines = report.table(found).splitlines()
+    assert [line.split()[-1] for line in lines if "success" in line] == ["0%", "100%", "0%", "0%"]
+
+
+def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
+    found = evaluated("point_navigation_2d", num_updates=0)
+    assert "success" not in str(found["returns"])
+    assert "success" not in report.table(found)
