@@ -1,0 +1,151 @@
+"""Meta-LSTM: an LSTM is the optimizer, and its cell state the learner's parameters; where they start is learned with it.
+
+Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR). The optimizer itself is in
+`metarl.core.lstm_update`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.adapt import grad_over_tasks, over_tasks
+from metarl.core.checks import check_positive
+from metarl.core.lstm_update import LstmUpdate, UpdateState, lstm_step
+from metarl.fewshot.algorithms.shared import Meta
+from metarl.fewshot.gradient_adapter import answers, best_backend, has_batch_norm, predicted, support_loss
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.nn.features import WithHead
+from metarl.struct import map_tensors, struct
+from metarl.types import LossFn, Metrics, Params
+
+
+class MetaLstm:
+    """One iteration: draw N tasks, let the LSTM take K steps on each one's support set, and take an Adam step on the mean loss
+    of the queries, in the LSTM's weights and the parameters θ₀ that it starts from.
+
+    No derivative goes through the inner gradients (their section 3.2).
+
+    Args: see configs/learner/meta_lstm.yaml, which also says where each number comes from.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: TaskSource,
+        size: TaskSize,
+        embed: nn.Module,
+        streams: Streams,
+        device: torch.device,
+        meta_batch_size: int,
+        num_inner_steps: int,
+        num_test_steps: int,
+        hidden_size: int,
+        forget_bias: tuple[float, float],
+        input_bias: tuple[float, float],
+        outer_lr: float,
+        max_grad_norm: float | None,
+        transductive: bool,
+    ) -> None:
+        check_positive({"meta_batch_size": meta_batch_size, "num_inner_steps": num_inner_steps})
+        check_positive({"num_test_steps": num_test_steps})
+        self._source, self._size, self._streams, self._device = source, size, streams, device
+        self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps
+        self._network = network = WithHead(embed, source.spec.num_outputs(size.ways), streams.init).to(device)
+        self._update = LstmUpdate(
+            hidden_size, forget_bias=forget_bias, input_bias=input_bias, generator=streams.init
+        ).to(device)
+        self._transductive = transductive or not has_batch_norm(network)
+        self._objective = OBJECTIVES[source.spec.kind]
+        self._loss, self._backend = support_loss(network, self._objective), best_backend(network)
+        groups = {"network": P.of(network), "update": P.of(self._update)}
+        self._meta = Meta(groups, lr=outer_lr, max_norm=max_grad_norm)
+
+    def adapter(self) -> "MetaLstmAdapter":
+        return MetaLstmAdapter(
+            self._network,
+            self._meta.groups["network"],
+            self._update,
+            self._meta.groups["update"],
+            self._loss,
+            num_updates=self._num_test_steps,
+            transductive=self._transductive,
+        )
+
+    def step(self) -> Metrics:
+        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
+        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        losses, gradient, measures = self._gradient(self._meta.groups, episodes.support, episodes.query)
+        norm = self._meta.descend(gradient)
+        return {
+            "tasks": self._num_tasks,
+            "loss": losses.mean().item(),
+            self._objective.measure_name: measures.mean().item(),
+            "meta_gradient_norm": norm,
+        }
+
+    def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
+        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
+        return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
+
+    def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+        """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
+        start = learned["network"]
+        state = self._update.begin(P.flatten(start))
+        for _ in range(self._num_inner_steps):
+            state = lstm_step(self._loss, self._update, learned["update"], state, support, like=start)
+        reference = None if self._transductive else support.x
+        answer = answers(self._network, P.unflatten(state.theta, start), query.x, reference)
+        return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._meta.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._meta.load_state_dict(state)
+
+
+@struct
+class Optimized:
+    update: UpdateState  # leaves [N, ...]
+    reference: Tensor | None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+
+
+class MetaLstmAdapter:
+    """Meets FewShotAdapter: an update is a step of the LSTM. Shares memory with the parameters it was given."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        start: Params,
+        update: LstmUpdate,
+        update_params: Params,
+        loss: LossFn,
+        *,
+        num_updates: int,
+        transductive: bool,
+    ) -> None:
+        self._network, self._start, self._loss = network, start, loss
+        self._update, self._update_params = update, update_params
+        self.num_updates = num_updates
+        self.transductive = transductive and has_batch_norm(network)
+
+    def begin(self, num_tasks: int) -> Optimized:
+        return Optimized(update=self._update.begin(P.flatten(P.expand(self._start, num_tasks), 1)), reference=None)
+
+    @torch.no_grad()
+    def update(self, state: Optimized, data: Examples) -> Optimized:
+        def one(before: UpdateState, batch: Examples) -> UpdateState:
+            return lstm_step(self._loss, self._update, self._update_params, before, batch, like=self._start)
+
+        after = over_tasks(one, state.update, data, backend=best_backend(self._network))
+        return Optimized(update=after, reference=data.x)
+
+    @torch.no_grad()
+    def predict(self, state: Optimized, x: Tensor) -> Tensor:
+        reference = None if self.transductive else state.reference
+        return predicted(self._network, P.unflatten(state.update.theta, self._start), x, reference)

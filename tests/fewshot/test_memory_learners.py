@@ -1,0 +1,236 @@
+"""Learners that read and learned optimizers: against hand arithmetic and finite differences, and what none of them may do."""
+
+import functools
+import math
+
+import pytest
+import torch
+
+from metarl.core import params as P
+from metarl.core.adapt import over_tasks
+from metarl.core.lstm_update import LstmUpdate, preprocessed
+from metarl.fewshot.algorithms.maml_memory import MamlMemory
+from metarl.fewshot.algorithms.mann import SequenceLearner, instance_measures
+from metarl.fewshot.algorithms.meta_lstm import MetaLstm
+from metarl.fewshot.digits import digits
+from metarl.fewshot.types import Examples, Streams, TaskSize
+from metarl.nn.features import PerceptronFeatures
+from metarl.nn.recurrent import LSTM, ExternalRecall, NoMemory
+from metarl.struct import map_tensors
+
+DIGITS, SIZE = digits(), TaskSize(ways=3, shots=2, queries=4)
+EXTERNAL = functools.partial(ExternalRecall, hidden_size=8, num_slots=6, slot_size=5, num_heads=2, usage_decay=0.9)
+SEQUENCES = {"meta_batch_size": 3, "instances": 4, "outer_lr": 3e-3, "halve_every": None}
+GRADIENTS = {"meta_batch_size": 2, "outer_lr": 1e-3, "max_grad_norm": None}
+STEPS = {"num_inner_steps": 2, "num_test_steps": 2}
+INNER = {"inner_lr": 0.1, "gradient_mode": "through"}
+OPTIMIZER = {"hidden_size": 4, "forget_bias": (4.0, 6.0), "input_bias": (-3.0, -2.0), "transductive": False}
+MAKERS = {
+    "mann": functools.partial(SequenceLearner, memory=EXTERNAL, **SEQUENCES),
+    "lstm": functools.partial(SequenceLearner, memory=functools.partial(LSTM, hidden_size=16), **SEQUENCES),
+    "maml_memory": functools.partial(MamlMemory, memory=EXTERNAL, **GRADIENTS, **STEPS, **INNER),
+    "maml_memory, memory alone": functools.partial(
+        MamlMemory, memory=EXTERNAL, **GRADIENTS, num_inner_steps=0, num_test_steps=0, **INNER
+    ),
+    "maml_memory, MAML alone": functools.partial(
+        MamlMemory, memory=functools.partial(NoMemory, hidden_size=8), **GRADIENTS, **STEPS, **INNER
+    ),
+    "meta_lstm": functools.partial(MetaLstm, **GRADIENTS, **STEPS, **OPTIMIZER),
+}
+
+
+def made(make, source=DIGITS, size=SIZE, batch_norm=True, **settings):
+    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
+    embed = PerceptronFeatures(source.spec.input_shape, sizes=(12, 8), batch_norm=batch_norm, generator=streams.init)
+    make = MAKERS[make] if isinstance(make, str) else make
+    return make(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **settings)
+
+
+def after_support(learner, episodes):
+    adapter = learner.adapter()
+    return adapter.predict(adapter.update(adapter.begin(len(episodes.query.y)), episodes.support), episodes.query.x)
+
+
+def parameters(learner):
+    state = learner.state_dict()
+    return state["params"] if "params" in state else dict(learner._reader.named_parameters())
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_answer_depends_on_no_other_question_and_no_other_task(name):
+    learner = made(name)
+    episodes = DIGITS.sample(3, SIZE, torch.Generator().manual_seed(1), "test")
+    others = map_tensors(torch.clone, episodes)
+    others.query.x[:, 1:] = 1 - others.query.x[:, 1:]
+    others.support.x[1:] = 1 - others.support.x[1:]
+    one, other = after_support(learner, episodes), after_support(learner, others)
+    torch.testing.assert_close(one[0, 0], other[0, 0], rtol=1e-4, atol=1e-6)
+    assert (one[1, 1:] - other[1, 1:]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_saved_learner_goes_on_bit_for_bit(name):
+    first, second = made(name), made(name)
+    for _ in range(2):
+        first.step()
+    second.load_state_dict(map_tensors(torch.clone, first.state_dict()))
+    second._streams.tasks.set_state(first._streams.tasks.get_state())
+    assert first.step() == second.step()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_parameter_learns(name):
+    learner = made(name)
+    before = map_tensors(torch.clone, dict(parameters(learner)))
+    for _ in range(2):
+        learner.step()
+    assert [key for key, leaf in parameters(learner).items() if torch.equal(leaf, before[key])] == []
+
+
+@pytest.mark.parametrize("name", ["mann", "lstm"])
+def test_question_is_the_next_step_of_the_sequence(name):
+    """What is answered to the last of T examples in sequence is the answer to it as a question after the T − 1 others."""
+    learner = made(name)
+    learner._reader.eval()
+    examples = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1)).support
+    in_sequence = learner._reader.in_sequence(examples)
+    for t in (1, 5):
+        before = Examples(x=examples.x[:, :t], y=examples.y[:, :t])
+        asked = learner._reader(before, examples.x[:, t : t + 1])
+        torch.testing.assert_close(asked[:, 0], in_sequence[:, t], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mann", "lstm"])
+def test_labels_are_told_one_step_late(name):
+    """The label of step t changes no answer up to t, and those from t + 1 on."""
+    learner = made(name)
+    learner._reader.eval()
+    examples = DIGITS.sample(1, SIZE, torch.Generator().manual_seed(1)).support
+    other = Examples(x=examples.x, y=examples.y.clone())
+    other.y[0, 2] = (other.y[0, 2] + 1) % 3
+    difference = (learner._reader.in_sequence(examples) - learner._reader.in_sequence(other)).abs().amax(-1)[0]
+    assert difference[:3].max() == 0 and difference[3:].min() > 1e-6
+
+
+def test_instances_are_counted_by_class():
+    # Classes met in the order 1 0 1 0 0 1; right are the 1st, 3rd, 4th and 6th answers.
+    y = torch.tensor([[1, 0, 1, 0, 0, 1]])
+    answer = torch.eye(2)[torch.tensor([[1, 1, 1, 0, 1, 1]])]
+    # First time: 1 right, 0 wrong. Second: 1 right, 0 right. Third: 0 wrong, 1 right.
+    assert instance_measures(answer, y, TaskSize(ways=2, shots=3, queries=1)).tolist() == [[0.5, 1.0, 0.5]]
+
+
+def test_preprocessing_has_the_published_values():
+    x = torch.tensor([1.0, -(math.e**2), math.e**-10 / 2, 0.0], dtype=torch.float64)
+    expected = [[0.0, 1.0], [0.2, -1.0], [-1.0, 0.5], [-1.0, 0.0]]
+    torch.testing.assert_close(preprocessed(x), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9)
+
+
+def test_gates_forget_and_step():
+    """With zero weights f = σ(b_f), i = σ(b_i): f = 3/4 and i = 1/4 for b = ± log 3."""
+    update = LstmUpdate(2, forget_bias=(math.log(3),) * 2, input_bias=(-math.log(3),) * 2)
+    with torch.no_grad():
+        for leaf in (update.forget.weight, update.input.weight):
+            leaf.zero_()
+    after = update(update.begin(torch.tensor([4.0, -8.0])), torch.tensor([2.0, 0.4]), torch.tensor(1.3))
+    torch.testing.assert_close(after.theta, torch.tensor([3.0 - 0.5, -6.0 - 0.1]))
+
+
+def test_gates_remember_for_each_parameter_by_itself():
+    update = LstmUpdate(3, forget_bias=(1.0, 1.0), input_bias=(-1.0, -1.0), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for leaf in update.parameters():
+            leaf.add_(torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1)))
+    state = update.begin(torch.tensor([0.3, 0.3, 0.3]))
+    state = update(state, torch.tensor([1.0, 2.0, 1.0]), torch.tensor(0.7))
+    state = update(state, torch.tensor([0.5, 0.5, 0.5]), torch.tensor(0.6))
+    assert state.forget[0] == state.forget[2] and abs(state.forget[0] - state.forget[1]) > 1e-3
+
+
+def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixed():
+    torch.set_default_dtype(torch.float64)
+    try:
+        learner = made("meta_lstm", batch_norm=False)
+        groups = learner._meta.groups
+        episodes = DIGITS.sample(1, SIZE, torch.Generator().manual_seed(1))
+        support, query = (map_tensors(lambda leaf: leaf[0], part) for part in (episodes.support, episodes.query))
+        support, query = (Examples(x=part.x.double(), y=part.y) for part in (support, query))
+        start, seen = groups["network"], []
+        state = learner._update.begin(P.flatten(start))
+        for _ in range(2):
+            seen.append(torch.func.grad_and_value(learner._loss)(P.unflatten(state.theta, start), support))
+            state = P.call(learner._update, groups["update"], state, P.flatten(seen[-1][0]), seen[-1][1])
+
+        def query_loss(moved):
+            state = learner._update.begin(P.flatten(moved["network"]))
+            for gradient, loss in seen:
+                state = P.call(learner._update, moved["update"], state, P.flatten(gradient), loss)
+            answer = P.call(learner._network, P.unflatten(state.theta, start), query.x)
+            return torch.nn.functional.cross_entropy(answer, query.y)
+
+        one = map_tensors(lambda leaf: leaf[None], (support, query))
+        losses, gradient, _ = learner._gradient(groups, *one)
+        torch.testing.assert_close(losses[0], query_loss(groups))
+        generator = torch.Generator().manual_seed(2)
+        for name, group in groups.items():
+            v = {key: torch.randn(leaf.shape, generator=generator) for key, leaf in group.items()}
+            high, low = (query_loss({**groups, name: P.add(group, v, sign * 1e-6)}) for sign in (1, -1))
+            # Central differences are off by 1e-12 f'''/6 and by rounding, 1e-16 / 1e-6.
+            torch.testing.assert_close(P.dot(gradient[name], v), (high - low) / 2e-6, rtol=1e-6, atol=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_meta_gradient_of_maml_on_a_memory_matches_finite_differences():
+    torch.set_default_dtype(torch.float64)
+    try:
+        learner = made("maml_memory")
+        theta = {
+            name: leaf + 0.05 * torch.randn(leaf.shape, generator=torch.Generator().manual_seed(5))
+            for name, leaf in learner._meta.groups["network"].items()
+        }
+        episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1))
+        episodes = map_tensors(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episodes)
+        mean_loss = lambda moved: learner._gradient({"network": moved}, episodes.support, episodes.query)[0].mean()
+        _, gradient, _ = learner._gradient({"network": theta}, episodes.support, episodes.query)
+        v = {
+            name: torch.randn(leaf.shape, generator=torch.Generator().manual_seed(len(name)))
+            for name, leaf in theta.items()
+        }
+        expected = (mean_loss(P.add(theta, v, 1e-7)) - mean_loss(P.add(theta, v, -1e-7))) / 2e-7
+        torch.testing.assert_close(P.dot(gradient["network"], v), expected, rtol=1e-5, atol=1e-8)  # rounding: 1e-8
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_optimizer_at_test_takes_the_steps_of_training():
+    learner = made("meta_lstm")
+    episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1))
+    adapter = learner.adapter()
+    state = adapter.begin(2)
+    for _ in range(2):
+        state = adapter.update(state, episodes.support)
+    loss = learner._objective.loss(adapter.predict(state, episodes.query.x), episodes.query.y)
+    expected = over_tasks(
+        lambda support, query: learner._task(learner._meta.groups, support, query)[0],
+        *(episodes.support, episodes.query),
+        backend="loop",
+    )
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mann", {"instances": 0}, "instances 0"),
+        ("lstm", {"meta_batch_size": 0}, "meta_batch_size 0"),
+        ("maml_memory", {"num_inner_steps": -1}, "num_inner_steps -1"),
+        ("maml_memory", {"inner_lr": 0.0}, "inner_lr 0"),
+        ("meta_lstm", {"hidden_size": 0}, "hidden_size 0"),
+        ("meta_lstm", {"forget_bias": (6.0, 4.0)}, r"forget_bias \[6.0, 4.0\]"),
+        ("meta_lstm", {"num_test_steps": 0}, "num_test_steps 0"),
+    ],
+)
+def test_mistakes_are_named(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        made(functools.partial(MAKERS[name], **settings))
