@@ -1,6 +1,7 @@
 """Sinusoid regression (Finn et al. 2017, arXiv:1703.03400, section 5.1): each task is a wave to be learned from a few points."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -26,13 +27,13 @@ class Sinusoid:
     def __init__(
         self,
         *,
-        amplitude: tuple[float, float] = (0.1, 5.0),
-        phase: tuple[float, float] = (0.0, math.pi),
-        x: tuple[float, float] = (-5.0, 5.0),
+        amplitude: Sequence[float] = (0.1, 5.0),
+        phase: Sequence[float] = (0.0, math.pi),
+        x: Sequence[float] = (-5.0, 5.0),
     ) -> None:
-        for name, (low, high) in {"amplitude": amplitude, "phase": phase, "x": x}.items():
-            if not low <= high:
-                raise ValueError(f"{name} [{low}, {high}]: expected the lower bound first")
+        for name, bounds in {"amplitude": amplitude, "phase": phase, "x": x}.items():
+            if len(bounds) != 2 or not bounds[0] <= bounds[1]:
+                raise ValueError(f"{name} {list(bounds)}: expected a lower and an upper bound")
         self._amplitude, self._phase, self._x = amplitude, phase, x
         self.spec = DataSpec(
             name="sinusoid",
