@@ -102,11 +102,12 @@ def test_neither_the_order_of_classes_nor_the_place_in_the_batch_tells_the_label
     episodes = source.sample(4000, size, generator)
     for examples in (episodes.support, episodes.query):
         shown, _ = pixels(examples.x)
-        # Guessing by the place in the batch, and by which class it is: a third right, ± √(1/3 · 2/3 / n), 5 of them.
-        places = torch.arange(examples.y.shape[1]).remainder(size.ways)
-        for guess in (places.expand_as(examples.y), shown.remainder(size.ways)):
-            rows = examples.y.numel() / 3  # Examples of a task aren't independent: count a third of them.
-            assert abs((guess == examples.y).float().mean() - 1 / 3) < 5 * math.sqrt(2 / 9 / rows)
+        # At every place of the batch, and for every class, each of three labels comes in a third of 4000 tasks (of half of
+        # them, a class's), ± √(1/3 · 2/3 / n), 5 of them.
+        labels = torch.nn.functional.one_hot(examples.y, size.ways).double()
+        assert (labels.mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(2 / 9 / 4000)
+        for k in range(6):
+            assert (labels[shown == k].mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(2 / 9 / 2000)
 
 
 def test_no_test_class_is_in_training(generator):
