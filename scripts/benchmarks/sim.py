@@ -57,14 +57,16 @@ def run_sim(
 
     Args:
       envpool_python: a Python that has EnvPool (it needs a venv of its own).
-      extra_rows: of the caller, measured in the same rounds.
+      extra_rows: of the caller, measured in the same rounds. They play whole episodes, and so do all rows then: the first
+        steps of an episode, before the robot has fallen, are cheaper physics than the rest.
     """
     env = envs.make(env_name, num_worlds, num_threads=num_threads)
-    stepping = SteppedEnv(env)
+    num_steps = env.spec.horizon if extra_rows else max(20, _STEPS_A_MEASUREMENT // num_worlds)
+    stepping = SteppedEnv(env, num_steps)
     with ExitStack() as stack:
         rows: list[Row] = []
         if isinstance(env, MujocoEnv):
-            work = PhysicsWork(env)
+            work = PhysicsWork(env, num_steps)
             work.check_same_states()
             rows += [(RAW_LOOP, work.raw_loop), (PHYSICS, work.simulator)]
         rows += [(ENV, stepping.measure), *extra_rows]
@@ -115,9 +117,8 @@ def print_table(table: Sequence[dict[str, Any]]) -> None:
 class PhysicsWork:
     """The same starts and controls for the raw loop and for the simulator, which must end in the same states, bit for bit."""
 
-    def __init__(self, env: MujocoEnv[Any]) -> None:
-        self._sim, self._frame_skip = env.sim, env.frame_skip
-        self._num_steps = max(20, _STEPS_A_MEASUREMENT // env.num_worlds)
+    def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
+        self._sim, self._frame_skip, self._num_steps = env.sim, env.frame_skip, num_steps
         generator = torch.Generator().manual_seed(0)
         uniform = torch.rand(env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         self._qpos, self._qvel = env.mdp.initial_state(uniform)
@@ -159,10 +160,9 @@ class PhysicsWork:
 class SteppedEnv:
     """Whole control steps of an environment under random actions, and how much of the time isn't physics."""
 
-    def __init__(self, env: Any) -> None:
-        self._env = env
+    def __init__(self, env: Any, num_steps: int) -> None:
+        self._env, self._num_steps = env, num_steps
         self._generator = torch.Generator().manual_seed(0)
-        self._num_steps = max(20, _STEPS_A_MEASUREMENT // env.num_worlds)
         shape = (self._num_steps, env.num_worlds, *(env.action_space.shape or ()))
         if isinstance(env.action_space, gymnasium.spaces.Discrete):
             self._actions = torch.randint(int(env.action_space.n), shape, generator=self._generator)
