@@ -18,7 +18,7 @@ train: $(READY)
 	@$(BIN)/python scripts/train.py env=half_cheetah_vel algo=maml_ppo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
