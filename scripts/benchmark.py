@@ -8,7 +8,7 @@
 Examples:
   python scripts/benchmark.py sim
   python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256 envpool_python=/path/to/venv/bin/python
-  python scripts/benchmark.py sim -m 'env=glob(ant_*)' num_worlds=256 collect=false output=speeds.jsonl
+  python scripts/benchmark.py sim -m 'env=glob(ant_*)' num_worlds=256 collect=false vector_envs=false output=speeds.jsonl
   python scripts/benchmark.py update rows=[trpo,ppo]
 """
 
@@ -42,6 +42,7 @@ def run(config: DictConfig) -> None:
             config.rounds,
             num_threads=config.num_threads,
             envpool_python=config.envpool_python,
+            vector_envs=config.vector_envs,
             extra_rows=[collect_row(name, num_threads=config.num_threads)] if config.collect else [],
         )
     elif config.what == "update":

@@ -48,6 +48,7 @@ def run_sim(
     *,
     num_threads: int | None = None,
     envpool_python: str | None = None,
+    vector_envs: bool = True,
     extra_rows: Sequence[Row] = (),
 ) -> list[dict[str, Any]]:
     """Measures all rows that exist for the environment, prints a table, and returns it as JSON-able rows.
@@ -57,6 +58,7 @@ def run_sim(
 
     Args:
       envpool_python: a Python that has EnvPool (it needs a venv of its own).
+      vector_envs: compare with Gymnasium's AsyncVectorEnv and EnvPool.
       extra_rows: of the caller, measured in the same rounds. They play whole episodes, and so do all rows then: the first
         steps of an episode, before the robot has fallen, are cheaper physics than the rest.
     """
@@ -71,7 +73,7 @@ def run_sim(
             rows += [(RAW_LOOP, work.raw_loop), (PHYSICS, work.simulator)]
         rows += [(ENV, stepping.measure), *extra_rows]
         gymnasium_id = next((theirs for ours, theirs in GYMNASIUM_IDS.items() if env_name.startswith(ours)), None)
-        if gymnasium_id is not None:
+        if gymnasium_id is not None and vector_envs:
             for num_envs in ASYNC_SIZES:
                 vector = stack.enter_context(async_vector_env(gymnasium_id, num_envs, env.frame_skip))
                 rows.append((f"gymnasium AsyncVectorEnv n={num_envs}", vector))
