@@ -222,6 +222,20 @@ def test_grbal_always_adapts_from_the_meta_parameters(generator):
     torch.testing.assert_close(learner._model.adapted(later.memory), learner._model.adapted(fresh.memory))
 
 
+def test_grbal_remembers_the_last_transitions_of_each_world():
+    model = make(GrBAL)[0]._model  # of three
+    memory = model.empty_memory(2)
+    for t in range(5):
+        now = torch.tensor([[t], [10 + t]]).float()
+        taken = torch.tensor([True, t < 3])
+        seen = Transitions(
+            obs=now.expand(2, O), action=now.expand(2, A), next_obs=now + 1, reward=now[:, 0], mask=taken
+        )
+        memory = model.remember(memory, replace(seen, next_obs=(now + 1).expand(2, O)))
+    assert memory.reward.tolist() == [[2, 3, 4], [10, 11, 12]] and memory.mask.all()
+    torch.testing.assert_close(memory.next_obs - memory.obs, torch.ones(2, 3, O))
+
+
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
 def test_memory_goes_on_across_episodes_and_plans_do_not(cls, generator):
     adapter = make(cls)[0].adapter()
