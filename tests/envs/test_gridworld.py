@@ -150,3 +150,9 @@ def test_picture_shows_goal_agent_and_visited_cells() -> None:
     assert picture[55, 55].tolist() == [255, 255, 255]
     assert picture[55, 65].tolist() == picture[55, 25].tolist() == [170, 170, 170]  # between cells, and the border
     assert picture[55, 15].tolist() == [255, 255, 255]
+
+
+def test_bayes_optimal_return_is_left_out_where_goals_are_out_of_reach():
+    tasks = envs.make("gridworld_5x5", 1).tasks.test_tasks(2)
+    known = {horizon: envs.make("gridworld_5x5", 2, horizon=horizon).known_returns(tasks, 1) for horizon in (7, 8)}
+    assert set(known[7]) == {"oracle"} and set(known[8]) == {"oracle", "bayes_optimal"}
