@@ -153,9 +153,9 @@ def played(learner):
     generator = torch.Generator().manual_seed(3)
     for statistics in (model.observations, model.rewards, model.returns):
         statistics.update(2 + torch.randn(50, len(statistics.mean), generator=generator))
-    tasks = learner._env.sample(learner._sizes.num_tasks, learner._streams.tasks)
-    sizes = {"num_tasks": learner._sizes.num_tasks, "num_updates": learner._sizes.num_updates}
-    rollouts = gather(learner._env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes)
+    tasks = learner._source.env.sample(learner._source.sizes.num_tasks, learner._streams.tasks)
+    sizes = {"num_tasks": learner._source.sizes.num_tasks, "num_updates": learner._source.sizes.num_updates}
+    rollouts = gather(learner._source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes)
     return (*rollouts.support, rollouts.query)
 
 
@@ -308,11 +308,11 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
     streams = {k: getattr(learner._streams, k).get_state() for k in ("tasks", "reset", "policy")}
-    episode = learner._env.episode
+    episode = learner._source.env.episode
     expected = learner.step()
     other = make(seed=9)
     other.load_state_dict(saved)
-    other._env.episode = episode
+    other._source.env.episode = episode
     for name, stream in streams.items():
         getattr(other._streams, name).set_state(stream)
     assert other.step() == expected

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_positive
-from metarl.fewshot.algorithms.shared import Descent
+from metarl.fewshot.algorithms.shared import Descent, draw_tasks
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Episodes, Examples, Streams, TaskSize, TaskSource
-from metarl.struct import map_tensors
+from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.types import Metrics
 
 
@@ -79,8 +78,7 @@ class Episodic:
         return EpisodicAdapter(self._answer, self._num_outputs)
 
     def step(self) -> Metrics:
-        episodes: Episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
         self._answer.train()
         prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
         loss = self._objective.loss(prediction, episodes.query.y).mean()

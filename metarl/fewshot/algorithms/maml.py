@@ -16,12 +16,11 @@ from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.low_rank import adapt_low_rank, low_rank_pays
 from metarl.core.rules import Sgd, named_rule
-from metarl.fewshot.algorithms.shared import Meta
+from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
 from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.features import WithHead
-from metarl.struct import map_tensors
 from metarl.types import InnerRule, Metrics, Params
 
 
@@ -91,16 +90,9 @@ class Maml:
         )
 
     def step(self) -> Metrics:
-        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
         losses, gradient, measures = self._differentiated(self._meta.groups, episodes.support, episodes.query)
-        norm = self._meta.descend(gradient)
-        return {
-            "tasks": self._num_tasks,
-            "loss": losses.mean().item(),
-            self._objective.measure_name: measures.mean().item(),
-            "meta_gradient_norm": norm,
-        }
+        return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""

@@ -17,10 +17,10 @@ from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.mann import Reader, reader
-from metarl.fewshot.algorithms.shared import Meta
+from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
-from metarl.struct import map_tensors, struct
+from metarl.struct import struct
 from metarl.types import InnerRule, LossFn, Metrics, Params
 
 BACKEND: Backend = "loop"  # torch's fused LSTM cells know no vmap.
@@ -91,16 +91,9 @@ class MamlMemory:
         )
 
     def step(self) -> Metrics:
-        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
         losses, gradient, measures = self._gradient(self._meta.groups, episodes.support, episodes.query)
-        norm = self._meta.descend(gradient)
-        return {
-            "tasks": self._num_tasks,
-            "loss": losses.mean().item(),
-            self._objective.measure_name: measures.mean().item(),
-            "meta_gradient_norm": norm,
-        }
+        return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""

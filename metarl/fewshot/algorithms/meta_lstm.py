@@ -14,12 +14,12 @@ from metarl.core import params as P
 from metarl.core.adapt import grad_over_tasks, over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.lstm_update import LstmUpdate, UpdateState, lstm_step
-from metarl.fewshot.algorithms.shared import Meta
+from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
 from metarl.fewshot.gradient_adapter import answers, best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.features import WithHead
-from metarl.struct import map_tensors, struct
+from metarl.struct import struct
 from metarl.types import LossFn, Metrics, Params
 
 
@@ -77,16 +77,9 @@ class MetaLstm:
         )
 
     def step(self) -> Metrics:
-        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
         losses, gradient, measures = self._gradient(self._meta.groups, episodes.support, episodes.query)
-        norm = self._meta.descend(gradient)
-        return {
-            "tasks": self._num_tasks,
-            "loss": losses.mean().item(),
-            self._objective.measure_name: measures.mean().item(),
-            "meta_gradient_norm": norm,
-        }
+        return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""

@@ -13,11 +13,12 @@ from metarl.core import params as P
 from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import reptile_direction
+from metarl.fewshot.algorithms.shared import draw_tasks
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.features import WithHead
-from metarl.struct import map_tensors, replace, struct
+from metarl.struct import replace, struct
 from metarl.types import Metrics, Params
 
 
@@ -117,8 +118,7 @@ class Reptile:
 
     @torch.no_grad()
     def step(self) -> Metrics:
-        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        episodes = map_tensors(lambda leaf: leaf.to(self._device), episodes)
+        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
         adapter = self._adapter(self._num_inner_steps, self._inner_batch_size)
         state = adapter.update(adapter.begin(self._num_tasks), episodes.support)
         answer = adapter.predict(state, episodes.query.x)

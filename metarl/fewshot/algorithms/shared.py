@@ -1,4 +1,4 @@
-"""What the few-shot learners share: parameters, or a module, under an outer optimizer."""
+"""What the few-shot learners share: their training tasks, and parameters, or a module, under an outer optimizer."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.checks import check_positive
-from metarl.types import Params
+from metarl.fewshot.losses import Objective
+from metarl.fewshot.types import Episodes, Streams, TaskSize, TaskSource
+from metarl.struct import map_tensors
+from metarl.types import Metrics, Params
 
 
 class Meta:
@@ -52,6 +55,28 @@ class Meta:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         P.assign(self._joined, state["params"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def draw_tasks(source: TaskSource, num: int, size: TaskSize, streams: Streams, device: torch.device) -> Episodes:
+    """`num` training tasks of the learner's own stream, on its device."""
+    episodes = source.sample(num, size, streams.tasks)
+    return map_tensors(lambda leaf: leaf.to(device), episodes)
+
+
+def meta_descend(
+    meta: Meta, objective: Objective, losses: Tensor, gradient: Mapping[str, Params], measures: Tensor
+) -> Metrics:
+    """One step of `meta` against the gradient of the mean of losses [N], and what a gradient learner reports of it.
+
+    Raises: FloatingPointError as `Meta.descend` does.
+    """
+    norm = meta.descend(gradient)
+    return {
+        "tasks": len(losses),
+        "loss": losses.mean().item(),
+        objective.measure_name: measures.mean().item(),
+        "meta_gradient_norm": norm,
+    }
 
 
 class Descent:

@@ -22,6 +22,7 @@ from metarl.rl.algorithms.shared import (
     as_state,
     check_positive,
     checked_mode,
+    follow_kl,
     gradient_sizes,
     join,
     memoryless_policy,
@@ -89,14 +90,10 @@ class MamlPPO:
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
         policy = memoryless_policy(model)
-        self._source = Source(
-            env=env,
-            streams=streams,
-            device=device,
-            num_tasks=meta_batch_size,
-            episodes_per_task=episodes_per_task,
-            num_updates=num_inner_steps,
+        sizes = self.sizes(
+            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
         )
+        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
@@ -123,7 +120,7 @@ class MamlPPO:
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         with torch.no_grad():
-            old = self._policy.with_params(P.expand(self._params.policy, self._source.num_tasks), support[0].obs)
+            old = self._policy.with_params(P.expand(self._params.policy, self._source.sizes.num_tasks), support[0].obs)
         epochs = self._epochs(support, query, WithOld(batch=support[0], old=old))
         self._adapt_kl_coefficient(epochs[-1].inner_kl)
         self._adapt_lr(epochs[-1].kl)
@@ -181,11 +178,11 @@ class MamlPPO:
             return join(of_theta, of_rates), point.value.sum().item(), kl.sum().item(), penalty.value.sum().item()
 
         parts = map_in_threads(
-            differentiated, list(chunks(self._source.num_tasks, self._inner.chunk)), self._source.device
+            differentiated, list(chunks(self._source.sizes.num_tasks, self._inner.chunk)), self._source.device
         )
         gradients, *sums = zip(*parts, strict=True)
-        loss, kl, inner_kl = (float(sum(values)) / self._source.num_tasks for values in sums)
-        gradient = P.scaled(P.sum_all(gradients), 1 / self._source.num_tasks)
+        loss, kl, inner_kl = (float(sum(values)) / self._source.sizes.num_tasks for values in sums)
+        gradient = P.scaled(P.sum_all(gradients), 1 / self._source.sizes.num_tasks)
         return _Epoch(gradient=gradient, loss=loss, kl=kl, inner_kl=inner_kl)
 
     def _descend(self, gradient: Params) -> None:
@@ -203,14 +200,8 @@ class MamlPPO:
         return self._optimizer.param_groups[0]["lr"]
 
     def _adapt_lr(self, kl: float) -> None:
-        """Keeps the KL that an iteration's steps cover near its target: divides the rate by 1.5 when it is above twice the
-        target, multiplies it by 1.5, up to `outer_lr`, when it is below half."""
-        if self._kl_target is None:
-            return
-        if kl > 2 * self._kl_target:
-            self._optimizer.param_groups[0]["lr"] = self._lr / 1.5
-        elif kl < self._kl_target / 2:
-            self._optimizer.param_groups[0]["lr"] = min(self._lr * 1.5, self._max_lr)
+        if self._kl_target is not None:
+            follow_kl(self._optimizer, kl, target=self._kl_target, max_lr=self._max_lr)
 
     def _adapt_kl_coefficient(self, kl: float) -> None:
         """Doubles the penalty when the KL is above 1.5 times its target, halves it below target / 1.5 (Schulman et al. 2017)."""

@@ -88,14 +88,10 @@ class MamlTRPO:
         if not 0 < line_search_ratio < 1:
             raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
         policy = memoryless_policy(model)
-        self._source = Source(
-            env=env,
-            streams=streams,
-            device=device,
-            num_tasks=meta_batch_size,
-            episodes_per_task=episodes_per_task,
-            num_updates=num_inner_steps,
+        sizes = self.sizes(
+            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
         )
+        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
         self._params = meta_params(policy, self._inner.rule)
@@ -150,7 +146,9 @@ class MamlTRPO:
             kl = surrogate.of(self._kl, leaving)
             return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
 
-        return map_in_threads(linearized, list(chunks(self._source.num_tasks, self._inner.chunk)), self._source.device)
+        return map_in_threads(
+            linearized, list(chunks(self._source.sizes.num_tasks, self._inner.chunk)), self._source.device
+        )
 
     def _gradient(self, parts: list[_Chunk]) -> Params:
         def of_chunk(part: _Chunk) -> Params:
@@ -177,11 +175,11 @@ class MamlTRPO:
             return loss, self._kl(outputs, part.query).sum().item()
 
         losses, kls = zip(*map_in_threads(of_chunk, parts, self._source.device), strict=True)
-        return sum(losses) / self._source.num_tasks, sum(kls) / self._source.num_tasks
+        return sum(losses) / self._source.sizes.num_tasks, sum(kls) / self._source.sizes.num_tasks
 
     def _mean(self, sums: list[Params]) -> Params:
         """The mean over tasks of what each chunk has summed."""
-        return P.scaled(P.sum_all(sums), 1 / self._source.num_tasks)
+        return P.scaled(P.sum_all(sums), 1 / self._source.sizes.num_tasks)
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(self._params)

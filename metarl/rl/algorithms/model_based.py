@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.nn.dynamics import Normaliser
-from metarl.rl.algorithms.shared import rollout_metrics
+from metarl.rl.algorithms.shared import Source, rollout_metrics
 from metarl.rl.collect import Streams
-from metarl.rl.gather import gather
 from metarl.rl.trial_buffer import TrialBuffer
 from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
 from metarl.rl.uniform_actions import UniformActions
@@ -38,7 +37,7 @@ class Experience:
             raise ValueError(
                 f"random_iterations {random_iterations}: expected 1 or more, for a model needs data to plan"
             )
-        self._env, self._streams, self._device, self._sizes = env, streams, device, sizes
+        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
         self._normaliser, self._random_iterations, self._iteration = normaliser, random_iterations, 0
         self.trials = TrialBuffer(
             capacity=buffer_trials,
@@ -52,17 +51,9 @@ class Experience:
     def gather(self, adapter: RLAdapter[Any]) -> Metrics:
         """One trial in each world, on newly sampled training tasks; returns of its first and last episode, and counts."""
         if self._iteration < self._random_iterations:
-            adapter = UniformActions(self._env.action_space)
+            adapter = UniformActions(self._source.env.action_space)
         self._iteration += 1
-        rollouts = gather(
-            self._env,
-            adapter,
-            self._env.tasks.sample(self._sizes.num_tasks, self._streams.tasks),
-            self._streams,
-            num_tasks=self._sizes.num_tasks,
-            num_updates=self._sizes.num_updates,
-            device=self._device,
-        )
+        rollouts = self._source.gather(adapter)
         self.trials.add((*rollouts.support, rollouts.query))
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)

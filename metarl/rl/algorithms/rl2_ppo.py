@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_positive, check_unit_interval
-from metarl.rl.algorithms.shared import rollout_metrics, trial_sizes
+from metarl.rl.algorithms.shared import Source, follow_kl, rollout_metrics, trial_sizes
 from metarl.rl.batches import normalise
 from metarl.rl.collect import Streams
-from metarl.rl.gather import gather
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
@@ -94,7 +93,8 @@ class RL2PPO:
         if not 1 <= num_minibatches <= sizes.num_worlds:
             raise ValueError(f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all")
         self._model = with_memory(model, steps=episodes_per_trial * env.spec.horizon)
-        self._env, self._streams, self._device, self._sizes = env, streams, device, sizes
+        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
+        self._streams, self._device = streams, device
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
         self._kl_target, self._max_lr, self._max_grad_norm = kl_target, outer_lr, max_grad_norm
         self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
@@ -106,23 +106,15 @@ class RL2PPO:
         return MemoryAdapter(self._model)
 
     def step(self) -> Metrics:
-        num_tasks = self._sizes.num_tasks
-        rollouts = gather(
-            self._env,
-            self.adapter(),
-            self._env.tasks.sample(num_tasks, self._streams.tasks),
-            self._streams,
-            num_tasks=num_tasks,
-            num_updates=self._sizes.num_updates,
-            device=self._device,
-        )
+        rollouts = self._source.gather(self.adapter())
         trials = join_episodes((*rollouts.support, rollouts.query))
         batch = self._batch(trials)
         losses = [self._descend(take_trials(batch, columns)) for columns in self._minibatches(trials.mask.shape[1])]
         self._observe(trials)
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
-        self._adapt_lr(kl)
+        if self._kl_target is not None:
+            follow_kl(self._optimizer, kl, target=self._kl_target, max_lr=self._max_lr)
         self._entropy_coefficient *= self._entropy_decay
         return {
             **rollout_metrics(rollouts),
@@ -130,7 +122,7 @@ class RL2PPO:
             "value_loss": _mean(x.value for x in last),
             "entropy": _mean(x.entropy for x in last),
             "kl": kl,
-            "outer_lr": self._lr,
+            "outer_lr": self._optimizer.param_groups[0]["lr"],
         }
 
     @torch.no_grad()
@@ -192,20 +184,6 @@ class RL2PPO:
         log-probabilities belong to inputs normalised as they were while acting."""
         self._model.observations.update(trials.obs[:-1][trials.mask])
         self._model.rewards.update(trials.reward[trials.mask][:, None])
-
-    @property
-    def _lr(self) -> float:
-        return self._optimizer.param_groups[0]["lr"]
-
-    def _adapt_lr(self, kl: float) -> None:
-        """Keeps the KL that an iteration covers near its target: the rate is divided by 1.5 when it is above twice the
-        target, multiplied by 1.5, up to `outer_lr`, when it is below half."""
-        if self._kl_target is None:
-            return
-        if kl > 2 * self._kl_target:
-            self._optimizer.param_groups[0]["lr"] = self._lr / 1.5
-        elif kl < self._kl_target / 2:
-            self._optimizer.param_groups[0]["lr"] = min(self._lr * 1.5, self._max_lr)
 
     def state_dict(self) -> dict[str, Any]:
         return {

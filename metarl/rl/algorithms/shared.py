@@ -71,29 +71,34 @@ class MetaParams:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a gradient learner's meta-batches come from. Raises: ValueError unless there are tasks and episodes."""
+    """Where a learner's meta-batches come from."""
 
-    env: BatchedEnv[Any]  # num_tasks * episodes_per_task worlds
+    env: BatchedEnv[Any]  # sizes.num_worlds worlds
     streams: Streams
     device: torch.device
-    num_tasks: int
-    episodes_per_task: int
-    num_updates: int
-
-    def __post_init__(self) -> None:
-        check_positive({"meta_batch_size": self.num_tasks, "episodes_per_task": self.episodes_per_task})
+    sizes: Sizes
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
         return gather(
             self.env,
             adapter,
-            self.env.tasks.sample(self.num_tasks, self.streams.tasks),
+            self.env.tasks.sample(self.sizes.num_tasks, self.streams.tasks),
             self.streams,
-            num_tasks=self.num_tasks,
-            num_updates=self.num_updates,
+            num_tasks=self.sizes.num_tasks,
+            num_updates=self.sizes.num_updates,
             device=self.device,
         )
+
+
+def follow_kl(optimizer: torch.optim.Optimizer, kl: float, *, target: float, max_lr: float) -> None:
+    """Keeps the KL that an iteration's steps cover near its target: divides the rate by 1.5 when it is above twice the
+    target, multiplies it by 1.5, up to `max_lr`, when it is below half."""
+    group = optimizer.param_groups[0]
+    if kl > 2 * target:
+        group["lr"] = group["lr"] / 1.5
+    elif kl < target / 2:
+        group["lr"] = min(group["lr"] * 1.5, max_lr)
 
 
 @struct
