@@ -6,7 +6,7 @@ Source: Duan et al. 2016 (arXiv:1604.06778, rllab), as used by MAML (Finn et al.
 import torch
 from torch import Tensor
 
-from metarl.core.threads import map_in_threads
+from metarl.core.threads import WORKERS, map_in_threads
 
 RIDGE = 1e-5
 _MAX_TRIES = 5
@@ -19,14 +19,7 @@ def linear_features(obs: Tensor) -> Tensor:
     Returns: [..., T, 2 O + 4] in float64, since the normal equations square the condition number; the steps of a feature
       lie side by side in memory, as the products of the fit read them.
     """
-    *leading, num_steps, size = obs.shape
-    features = obs.new_empty(2 * size + 4, *leading, num_steps, dtype=torch.float64)
-    torch.clamp(obs.movedim(-1, 0).double(), -10, 10, out=features[:size])
-    torch.square(features[:size], out=features[size : 2 * size])
-    time = torch.arange(num_steps, dtype=torch.float64, device=obs.device) / 100
-    for power, row in zip((1, 2, 3, 0), features[2 * size :], strict=True):
-        row.copy_(time**power)
-    return features.movedim(0, -1)
+    return _write_obs(_features_of_time(obs), obs).movedim(0, -1)
 
 
 def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
@@ -43,25 +36,52 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
     """
     if not torch.isfinite(returns).all():
         raise FloatingPointError("returns: not finite, the linear feature baseline can't be fitted")
-    each = range(len(obs))
-    fitted = map_in_threads(lambda i: _fitted(obs[i], returns[i].double(), mask[i]), each, obs.device)
-    unsolved = [i for i, value in zip(each, fitted, strict=True) if value is None]
+    share = -(-len(obs) // WORKERS)
+    shares = list(zip(obs.split(share), returns.split(share), mask.split(share), strict=True))
+    fitted = [value for values in map_in_threads(_fitted, shares, obs.device) for value in values]
+    unsolved = [i for i, value in enumerate(fitted) if value is None]
     if unsolved:
         raise FloatingPointError(f"baseline: ΦᵀΦ of tasks {unsolved} isn't positive definite")
     return torch.stack([value for value in fitted if value is not None]).to(returns.dtype)
 
 
-def _fitted(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor | None:
-    """One task's values [E, T] from obs [E, T, O]; None if no ridge makes its system solvable. A task's features fit into the
-    cache, those of forty don't: hence one by one."""
-    features = linear_features(obs).flatten(0, 1)  # [E T, F]
-    if not mask.all():
-        features = features * mask.flatten()[:, None]
-    gram = features.T @ features
-    moment = features.T @ returns.flatten()
+def _fitted(tasks: tuple[Tensor, Tensor, Tensor]) -> list[Tensor | None]:
+    """Values [E, T] of each of n tasks (obs [n, E, T, O], returns and mask [n, E, T]), None where no ridge helps.
+
+    One by one in the same memory: a task's features fit into the cache, those of forty don't.
+    """
+    features, values = _features_of_time(tasks[0][0]), []
+    for obs, returns, mask in zip(*tasks, strict=True):
+        phi = _write_obs(features, obs).flatten(1)  # [F, E T]
+        value = _ridge_regression(phi if mask.all() else phi * mask.flatten(), returns.double().flatten())
+        values.append(None if value is None else value.reshape(returns.shape))
+    return values
+
+
+def _ridge_regression(features: Tensor, target: Tensor) -> Tensor | None:
+    """The fit [n] to target [n] by features [F, n]; None if no ridge makes the system solvable."""
+    gram, moment = features @ features.T, features @ target
     for tries in range(_MAX_TRIES):
         ridge = RIDGE * 10**tries * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         factor, failed = torch.linalg.cholesky_ex(gram + ridge)
         if not failed:
-            return (features @ torch.cholesky_solve(moment[:, None], factor)).reshape(returns.shape)
+            return torch.cholesky_solve(moment[:, None], factor)[:, 0] @ features
     return None
+
+
+def _features_of_time(obs: Tensor) -> Tensor:
+    """Memory [2 O + 4, ..., T] for the features of observations [..., T, O], with those of time, which all tasks share."""
+    *leading, num_steps, size = obs.shape
+    features = obs.new_empty(2 * size + 4, *leading, num_steps, dtype=torch.float64)
+    time = torch.arange(num_steps, dtype=torch.float64, device=obs.device) / 100
+    for power, row in zip((1, 2, 3, 0), features[2 * size :], strict=True):
+        row.copy_(time**power)
+    return features
+
+
+def _write_obs(features: Tensor, obs: Tensor) -> Tensor:
+    """The features of obs [..., T, O], written into `features` [2 O + 4, ..., T]."""
+    size = obs.shape[-1]
+    features[:size].copy_(obs.movedim(-1, 0)).clamp_(-10, 10)
+    torch.square(features[:size], out=features[size : 2 * size])
+    return features

@@ -19,7 +19,7 @@ def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
     running = torch.zeros_like(reward[..., 0])
     returns = []
     for r in reversed(reward.unbind(-1)):
-        running = r + discount * running
+        running = torch.add(r, running, alpha=discount)
         returns.append(running)
     return torch.stack(returns[::-1], dim=-1)
 
@@ -57,6 +57,6 @@ def gae(
     running = torch.zeros_like(reward[..., 0])
     advantages = []
     for d, c in zip(reversed(delta.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
-        running = d + c * running
+        running = torch.addcmul(d, c, running)
         advantages.append(running)
     return torch.stack(advantages[::-1], dim=-1)

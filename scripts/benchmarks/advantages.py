@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.process import tune_process
-from metarl.rl.baselines import RIDGE, linear_features
+from metarl.rl.baselines import RIDGE
 from metarl.rl.batches import policy_batch
 from metarl.rl.types import Trajectories
 
@@ -34,7 +34,7 @@ def plain() -> Callable[[], Any]:
 def _of_task(obs: Tensor, reward: Tensor) -> Tensor:
     """Normalised advantages [E, T] for obs [E, T, O] and reward [E, T]."""
     returns = _discounted(reward, DISCOUNT)
-    features = linear_features(obs)
+    features = _features(obs.double())
     flat = features.flatten(0, 1)
     gram = flat.T @ flat + RIDGE * torch.eye(flat.shape[1], dtype=flat.dtype)
     weights = torch.linalg.solve(gram, flat.T @ returns.double().flatten())
@@ -42,6 +42,13 @@ def _of_task(obs: Tensor, reward: Tensor) -> Tensor:
     next_value = torch.cat([value[:, 1:], torch.zeros(len(value), 1)], dim=1)
     advantage = _discounted(reward + DISCOUNT * next_value - value, DISCOUNT * GAE_LAMBDA)
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
+def _features(obs: Tensor) -> Tensor:
+    """[..., T, O] -> [..., T, 2 O + 4], as one writes them down."""
+    obs = obs.clamp(-10, 10)
+    time = (torch.arange(obs.shape[-2], dtype=obs.dtype) / 100).expand(obs.shape[:-1])[..., None]
+    return torch.cat([obs, obs**2, time, time**2, time**3, torch.ones_like(time)], dim=-1)
 
 
 def _discounted(x: Tensor, factor: float) -> Tensor:
