@@ -1,7 +1,8 @@
 """Measures speed on this machine, each thing beside its reference in one interleaved run; prints a table and JSON lines.
 
   sim        batched physics and whole collection beside the raw C loop, Gymnasium's AsyncVectorEnv, EnvPool
-  update     meta-updates beside a plain per-task autograd loop: time and memory
+  update     meta-updates of policies beside a plain per-task autograd loop: time and memory
+  fewshot    supervised meta-updates beside the same loop, and whether every way to compute them gives its numbers
   iteration  the share of a whole training iteration that is not physics
   plan       planning with models beside the bare matrix products that it needs
 
@@ -10,6 +11,7 @@ Examples:
   python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256 envpool_python=/path/to/venv/bin/python
   python scripts/benchmark.py sim -m 'env=glob(ant_*)' num_worlds=256 collect=false vector_envs=false output=speeds.jsonl
   python scripts/benchmark.py update rows=[trpo,ppo]
+  python scripts/benchmark.py fewshot rows=[sinusoid1,agreement]
 """
 
 import json
@@ -21,13 +23,14 @@ from omegaconf import DictConfig
 from envs.process import tune_process
 from metarl._scripts import build, cli
 from metarl._scripts.benchmarks.collection import collect_row
+from metarl._scripts.benchmarks.fewshot import KEYS, run_fewshot
 from metarl._scripts.benchmarks.iteration import run_iteration
 from metarl._scripts.benchmarks.plan import run_plan
 from metarl._scripts.benchmarks.sim import run_sim
 from metarl._scripts.benchmarks.update import QUICK, run_update
 from metarl.errors import UserError
 
-KINDS = ("sim", "update", "iteration", "plan")
+KINDS = ("sim", "update", "fewshot", "iteration", "plan")
 
 
 def run(config: DictConfig) -> None:
@@ -46,7 +49,9 @@ def run(config: DictConfig) -> None:
             extra_rows=[collect_row(name, num_threads=config.num_threads)] if config.collect else [],
         )
     elif config.what == "update":
-        rows = run_update(QUICK if config.rows is None else list(config.rows), config.rounds)
+        rows = run_update(config.rows or QUICK, config.rounds, num_threads=config.num_threads)
+    elif config.what == "fewshot":
+        rows = run_fewshot(config.rows or KEYS, config.rounds, num_threads=config.num_threads)
     elif config.what == "plan":
         rows = run_plan(config.rounds, num_threads=config.num_threads)
     else:

@@ -1,0 +1,38 @@
+"""The benchmarks' own bookkeeping: which rows a kind has, and that a wrong meta-gradient would be seen."""
+
+import sys
+
+import pytest
+import torch
+
+from metarl._scripts import benchmark as command
+from metarl._scripts.benchmarks import few_shot_updates as few_shot
+from metarl._scripts.benchmarks import fewshot
+
+
+def test_relative_error_is_over_all_parameters_together():
+    expected = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}
+    # ‖(0, 0.3, 0.4)‖ / ‖(3, 0, 4)‖ = 0.5 / 5
+    found = {"a": torch.tensor([3.0, 0.3]), "b": torch.tensor([4.4])}
+    assert fewshot.relative_error(found, expected) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="parameters"):
+        fewshot.relative_error({"a": expected["a"]}, expected)
+
+
+def test_gradients_that_do_not_agree_are_reported(monkeypatch):
+    one_step_less = lambda make, steps: few_shot.plain(make, steps - 1)
+    problem = (few_shot.sinusoid, 3)
+    rows = {"less": (problem, (one_step_less, ())), "vmap": (problem, (few_shot.over_tasks, ("vmap", False)))}
+    monkeypatch.setattr(fewshot, "AGREEMENT", rows)
+    less, vmap = fewshot.agreement(tuple(rows))
+    assert not less["reached"] and less["error"] > 1e-3
+    assert vmap["reached"] and torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["update", "fewshot"])
+def test_unknown_rows_are_named(kind, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["metarl-benchmark", kind, "rows=[trpos]"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and "rows=trpos: expected some of" in shown
