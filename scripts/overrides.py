@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString
 from hydra.errors import HydraException
 
-from metarl._scripts.configs import choices, comments, composed, leaves, shown
+from metarl._scripts.configs import Chosen, choices, comments, composed, leaves, shown
 from metarl.errors import UserError
 
 
@@ -46,6 +46,7 @@ def check_overrides(
         meaning = comments(config_name, chosen, folders)
         for override in values:
             _check_value(override, config, meaning)
+        _check_experiment(config_name, config, chosen, values, folders)
         if required:
             _check_required(config, {override.key_or_group for override in values}, meaning)
 
@@ -102,6 +103,25 @@ def _check_value(override: Override, config: dict[str, Any], meaning: dict[str, 
         if not (value is None and can_be_null) and not _fits(value, default):
             expected = _kind(default) + (" or null" if can_be_null else "")
             raise UserError(f"{key}={shown(value)}: expected {expected}; the default is {shown(default)}")
+
+
+def _check_experiment(
+    config_name: str, config: dict[str, Any], chosen: Chosen, values: list[Override], folders: list[Path]
+) -> None:
+    """That what an experiment sets exists in the choices taken in place of its own, or is taken away by `~key`."""
+    experiment = chosen.get("experiment")
+    if experiment is None:
+        return
+    others = [
+        f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str) and group != "experiment"
+    ]
+    without = leaves(composed(config_name, others, folders)[0])
+    removed = {override.key_or_group for override in values if override.is_delete()}
+    for key in leaves(config).keys() - without.keys() - removed:
+        group = key.split(".")[0]
+        raise UserError(
+            f"experiment={experiment} sets {key}, which {group}={chosen.get(group)} does not have: say '~{key}' to leave it out"
+        )
 
 
 def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ CONFIGS = {
         defaults:
           - wing: long
           - pilot: null     # who flies
+          - experiment: null  # a known flight
           - _self_
 
         seed: 0           # where randomness starts
@@ -48,6 +49,16 @@ CONFIGS = {
         defaults:
           - long
         span: 1.0         # m, folded
+        """,
+    "wing/soft.yaml": """
+        flaps: 2
+        """,
+    "experiment/hover.yaml": """
+        # @package _global_
+        defaults:
+          - override /wing: soft
+        wing:
+          flaps: 3
         """,
     "pilot/kim.yaml": """
         # @package _global_
@@ -118,7 +129,10 @@ def test_flags_may_stand_anywhere(call: Any) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("wing=lnog", "wing=lnog: there is no wing of that name. Did you mean long?\nwing is one of: long, short"),
+        (
+            "wing=lnog",
+            "wing=lnog: there is no wing of that name. Did you mean long?\nwing is one of: long, short, soft",
+        ),
         ("wing.spam=1", "wing.spam: there is no such key. Did you mean wing.span?\nwing has: feathers, span"),
         ("span=1", "span: there is no such key. Did you mean wing.span?"),
         ("sede=1", "sede: there is no such key. Did you mean seed?\nthe keys are: calm,"),
@@ -147,6 +161,13 @@ def test_mistake_is_named_with_what_is_allowed(
     assert "Traceback" not in error
 
 
+def test_experiments_setting_that_another_choice_lacks_is_named(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("experiment=hover")[0].wing == {"flaps": 3}
+    message = "experiment=hover sets wing.flaps, which wing=long does not have: say '~wing.flaps' to leave it out"
+    assert message in message_of(call, capsys, "experiment=hover", "wing=long")
+    assert call("experiment=hover", "wing=long", "~wing.flaps")[0].wing == {"span": 2.0, "feathers": 12}
+
+
 def test_every_value_of_a_sweep_is_checked(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed=b: expected an integer" in message_of(call, capsys, "-m", "seed=1,b")
     assert "wing=shrot: there is no wing" in message_of(call, capsys, "-m", "wing=long,shrot")
@@ -155,8 +176,10 @@ def test_every_value_of_a_sweep_is_checked(call: Any, capsys: pytest.CaptureFixt
 def test_glob_sweeps_over_the_choices_that_fit_and_these_are_checked(
     call: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(call("-m", "wing=glob(*)")) == 2
-    assert "wing=glob(x*): fits no wing\nwing is one of: long, short" in message_of(call, capsys, "-m", "wing=glob(x*)")
+    assert len(call("-m", "wing=glob(*)")) == 3
+    assert "wing=glob(x*): fits no wing\nwing is one of: long, short, soft" in message_of(
+        call, capsys, "-m", "wing=glob(x*)"
+    )
     assert "seed=b: expected an integer" in message_of(call, capsys, "-m", "wing=glob(l*)", "seed=b")
 
 
