@@ -92,7 +92,21 @@ class ExternalMemory(nn.Module):
 
     def forward(self, x: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
         """x [B, I] -> output [B, H + R D], the controller's state beside what it read, and the state after the step."""
-        hidden, cell = self.controller(torch.cat([x, state.read], dim=-1), (state.hidden, state.cell))
+        return self.advance(self.entered(x), self.recurrent(), state)
+
+    def entered(self, x: Tensor) -> Tensor:
+        """What an input adds to the controller's gates: x [..., I] -> [..., 4 H]. Of a whole sequence it is one matrix product."""
+        weight = self.controller.weight_ih[:, : x.shape[-1]]
+        return functional.linear(x, weight, self.controller.bias_ih + self.controller.bias_hh)
+
+    def recurrent(self) -> Tensor:
+        """[4 H, R D + H], by which the controller's gates depend on what was read and on its own hidden state."""
+        num_read = self.num_heads * self.slot_size
+        return torch.cat([self.controller.weight_ih[:, -num_read:], self.controller.weight_hh], dim=1)
+
+    def advance(self, entered: Tensor, recurrent: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
+        """The step of an input of which `entered` [B, 4 H] is all that is left to know; `recurrent` is the same for all steps."""
+        hidden, cell = _controlled(entered, recurrent, state)
         key, gate, strength = (
             self.heads(hidden).unflatten(-1, (self.num_heads, -1)).split([self.slot_size, 1, 1], dim=-1)
         )
@@ -100,8 +114,8 @@ class ExternalMemory(nn.Module):
         least_used = self._least_used(state.usage)
         write_weights = gate * state.read_weights + (1 - gate) * least_used
         kept = state.slots * (1 - least_used.sum(1))[..., None]
-        slots = kept + write_weights.mT @ key
-        cosine = _normalised(key) @ _normalised(slots).mT
+        slots = torch.baddbmm(kept, write_weights.mT, key)
+        cosine = _normalised(key) @ slots.mT * _over_norm(slots).mT
         read_weights = ((1 + functional.softplus(strength)) * cosine).softmax(-1)
         read = (read_weights @ slots).flatten(1)
         used = (read_weights + write_weights).sum(1).detach()
@@ -121,6 +135,19 @@ class ExternalMemory(nn.Module):
         return functional.one_hot(chosen, self.num_slots).to(usage.dtype)
 
 
+def _controlled(entered: Tensor, recurrent: Tensor, state: ExternalState) -> tuple[Tensor, Tensor]:
+    """h and c after torch's LSTMCell has read [x, r], written out."""
+    gates = entered + functional.linear(torch.cat([state.read, state.hidden], dim=-1), recurrent)
+    enter, keep, new, leave = gates.chunk(4, dim=-1)
+    cell = keep.sigmoid() * state.cell + enter.sigmoid() * new.tanh()
+    return leave.sigmoid() * cell.tanh(), cell
+
+
 def _normalised(x: Tensor) -> Tensor:
     """x / ‖x‖ along the last dimension; the zero vector stays zero, with a finite gradient."""
-    return x * (x.square().sum(-1, keepdim=True) + _EPSILON).rsqrt()
+    return x * _over_norm(x)
+
+
+def _over_norm(x: Tensor) -> Tensor:
+    """1 / ‖x‖ along the last dimension, which is kept: [..., 1]."""
+    return ((x * x).sum(-1, keepdim=True) + _EPSILON).rsqrt()

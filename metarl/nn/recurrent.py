@@ -111,8 +111,9 @@ class ExternalRecall(nn.Module):
 
     def sequence(self, x: Tensor) -> Tensor:
         state, outputs = self.cell.initial(x.shape[1]), []
-        for row in x.unbind(0):
-            output, state = self.cell(row, state)
+        recurrent = self.cell.recurrent()
+        for entered in self.cell.entered(x).unbind(0):
+            output, state = self.cell.advance(entered, recurrent, state)
             outputs.append(output)
         return torch.stack(outputs)
 
