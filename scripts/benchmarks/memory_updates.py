@@ -14,6 +14,7 @@ from torch import nn
 
 import envs
 from envs.process import tune_process
+from metarl.core.threads import one_thread
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
@@ -173,6 +174,7 @@ def acting_with_env() -> Callable[[], Any]:
     """20 control steps of 64 worlds of half_cheetah_vel, policy and environment, as `collect` takes them."""
     env, adapter, state, obs, generator = _acting()
 
+    @one_thread()
     def steps() -> None:
         present, seen = state, obs
         for _ in range(NUM_STEPS_TIMED):
@@ -188,6 +190,7 @@ def acting_alone() -> Callable[[], Any]:
     env, adapter, state, obs, generator = _acting()
     step = env.step(adapter.act(state, obs, generator)[0])
 
+    @one_thread()
     def steps() -> None:
         present = state
         for _ in range(NUM_STEPS_TIMED):
