@@ -13,7 +13,7 @@ import torch.utils._pytree as pytree
 from metarl.core import params as P
 from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.implicit import implicit_gradient
-from metarl.core.threads import WORKERS, map_in_threads
+from metarl.core.threads import WORKERS, each_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
 
 Backend = Literal["auto", "loop", "threads", "vmap", "joint"]
@@ -182,7 +182,7 @@ def _chunks(
         if _inside_transform():
             raise ValueError("the threads back-end can't run inside torch.func transforms: use loop or vmap there")
         each = [_part(stacked, i) for i in range(num_tasks)]
-        yield from map_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
+        yield from each_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
     else:
         raise ValueError(f"unknown back-end {backend!r}, expected one of {', '.join(get_args(Backend))}")
 

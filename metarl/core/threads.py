@@ -31,9 +31,21 @@ def map_in_threads(
       device: where the work is done. On a GPU one thread keeps the queue full.
       workers: `WORKERS` if None.
     """
+    return list(each_in_threads(function, items, device, workers))
+
+
+def each_in_threads(
+    function: Callable[[Any], T],
+    items: Sequence[Any],
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+) -> Iterator[T]:
+    """The results of `map_in_threads` one by one, as soon as each is there: what one adds up needn't wait for the last.
+    Results that wait lie scattered between the large blocks of work that goes on, and keep malloc from joining these."""
     workers = min(workers or WORKERS, len(items)) if torch.device(device).type == "cpu" else 1
     if workers <= 1:
-        return [function(item) for item in items]
+        yield from map(function, items)
+        return
     grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()
 
     def run(item: Any) -> T:
@@ -42,7 +54,7 @@ def map_in_threads(
 
     try:
         with ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
-            return list(pool.map(run, items))
+            yield from pool.map(run, items)
     finally:
         torch.set_num_threads(num_threads)
 

@@ -1,5 +1,7 @@
 """Adaptation and its meta-gradient against finite differences and closed forms; back-ends against the loop. float64."""
 
+import threading
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError  # raised in place of ours where a Literal is checked
@@ -10,6 +12,7 @@ from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks, over_tasks
 from metarl.core.gradients import Implicit, reptile_direction
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.core.threads import each_in_threads
 from metarl.nn.mlp import MLP
 
 NUM_TASKS = 5
@@ -208,6 +211,14 @@ def test_threads_restore_torchs_number_of_threads_and_keep_grad_mode():
         )
     assert modes.tolist() == [0, 0, 0, 0]
     assert torch.get_num_threads() == before
+
+
+def test_threads_hand_over_a_result_before_the_last_is_there():
+    received = threading.Event()
+    results = each_in_threads(lambda i: received.wait(5) if i == 3 else True, range(4), workers=2)
+    for in_time in results:
+        received.set()
+        assert in_time
 
 
 def test_pictures_on_a_cpu_run_in_threads_and_all_else_under_vmap():
