@@ -1,7 +1,7 @@
 """Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that training never saw.
 
-A run writes the same files as train.py while it goes, and at its end evaluation.json and tasks.png or curves.png: a few tasks
-with its answers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
+A run writes the same files as train.py while it goes, and at its end evaluation.json, learning_curve.png and tasks.png or
+curves.png: a few tasks with its answers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
 
 Examples:
   python scripts/fewshot.py dataset=digits learner=maml
@@ -29,12 +29,13 @@ def run(config: DictConfig) -> None:
     learner = fewshot_build.learner(config, source, generators, device)
     run_folder.create(folder, config)
     print(f"run folder {folder}, device {device}", file=sys.stderr)
+    name = fewshot_build.learner_name(resume_from)
     outcome = train(
         learner,
         generators,
         iterations=config.iterations,
         run_folder=folder,
-        provenance=fewshot_build.provenance(config, source),
+        provenance=fewshot_build.provenance(config, source, name),
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
         log_every=config.log_every,
@@ -45,7 +46,7 @@ def run(config: DictConfig) -> None:
         command = run_folder.resume_command(folder, "fewshot")
         print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
         raise SystemExit(130)
-    fewshot_report.report_run(config, learner, source, folder, device, outcome)
+    fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
 
 
 def main() -> None:

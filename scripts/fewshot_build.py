@@ -1,9 +1,11 @@
 """From the composed config of a few-shot run to its objects, and back from a checkpoint."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
 from metarl.errors import UserError
@@ -11,6 +13,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Streams, TaskSize, TaskSource
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
+from metarl.struct import replace
 from metarl.types import MetaLearner
 
 
@@ -34,7 +37,28 @@ def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: t
     """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`."""
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
     embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
-    return build.maker(config.learner)(source=tasks, size=train_size(config), embed=embed, streams=streams, device=on)
+    made: MetaLearner = build.maker(_for_test_ways(config))(
+        source=tasks,
+        size=replace(train_size(config), ways=test_size(config).ways),
+        embed=embed,
+        streams=streams,
+        device=on,
+    )
+    return made
+
+
+def _for_test_ways(config: DictConfig) -> DictConfig:
+    """The learner's settings for tasks of as many ways as the evaluation has.
+
+    Raises: UserError if these aren't those of the training, and the learner can't tell other numbers of classes apart.
+    """
+    if test_size(config).ways == config.ways:
+        return config.learner
+    if "train_ways" not in config.learner:
+        raise UserError(
+            f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the ways={config.ways} of its training"
+        )
+    return OmegaConf.merge(config.learner, {"train_ways": config.learner.train_ways or config.ways})
 
 
 def shown(tasks: TaskSource) -> Shown:
@@ -42,9 +66,16 @@ def shown(tasks: TaskSource) -> Shown:
     return Shown(quantity=measure, digits=3, count="tasks", unit="tasks")
 
 
-def provenance(config: DictConfig, tasks: TaskSource) -> dict[str, Any]:
-    """What every checkpoint carries: the problem, the settings, the code and the library versions."""
-    return {"dataset": tasks.spec.name, "spec_hash": tasks.spec.spec_hash, **build.origin(config)}
+def learner_name(resume_from: Mapping[str, Any] | None) -> str:
+    """Of the config's group `learner`; a run that goes on was not told it again."""
+    name: str = (resume_from or {}).get("learner_name") or HydraConfig.get().runtime.choices["learner"]
+    return name
+
+
+def provenance(config: DictConfig, tasks: TaskSource, name: str) -> dict[str, Any]:
+    """What every checkpoint carries: the problem, the learner's name, the settings, the code and the library versions."""
+    problem = {"dataset": tasks.spec.name, "spec_hash": tasks.spec.spec_hash}
+    return {**problem, "learner_name": name, **build.origin(config)}
 
 
 def load(location: str) -> build.Loaded:

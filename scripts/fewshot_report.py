@@ -1,34 +1,42 @@
 """What a few-shot training ends with: the evaluation on held-out tasks, pictures, and a sweep's comparison."""
 
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metarl._scripts import comparison, evaluation, fewshot_build
+from metarl.fewshot.algorithms.mann import SequenceLearner
+from metarl.fewshot.algorithms.meta_lstm import MetaLstm
+from metarl.fewshot.evaluate import adaptation_measures, predictions
 from metarl.fewshot.evaluate import draw as draw_tasks
-from metarl.fewshot.evaluate import predictions
-from metarl.fewshot.types import TaskSource
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import FewShotAdapter, TaskSource
 from metarl.run import fewshot_report
 from metarl.run.fewshot_plots import answers_png, curves_png
+from metarl.run.logging import read_metrics
+from metarl.run.plots import learning_curve_png
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.types import MetaLearner
 
 TASKS, CURVES = 6, 3  # drawn in a picture
+TUNING_TASKS = 100  # of training classes, on which the rate of plain gradient steps is chosen
 
 
 def report_run(
     config: DictConfig,
+    name: str,
     learner: MetaLearner,
     source: TaskSource,
     folder: Path,
     device: torch.device,
     outcome: Outcome,
 ) -> None:
-    """evaluation.json, pictures of a few tasks, a table on the console."""
+    """evaluation.json, pictures of a few tasks and of the training, a table on the console."""
     settings = config.evaluation
     report = fewshot_report.evaluate(
         learner.adapter(),
@@ -37,11 +45,16 @@ def report_run(
         split=settings.split,
         num_tasks=settings.num_tasks,
         num_updates=settings.num_updates,
-        generator=Generators(settings.seed)("evaluation"),
+        tasks=lambda: Generators(settings.seed)("evaluation"),
         device=device,
+        references=references(config, learner, source, device),
     )
+    if isinstance(learner, SequenceLearner):
+        generator = Generators(settings.seed)("sequences")
+        measures = learner.measures_in_sequence(settings.num_tasks, settings.split, generator)
+        report["instances"] = fewshot_report.instances(measures)
     origin = {
-        "learner": HydraConfig.get().runtime.choices["learner"],
+        "learner": name,
         "overrides": comparison.overrides(),
         "iteration": outcome.iteration,
         "trained_tasks": outcome.count,
@@ -49,14 +62,60 @@ def report_run(
     }
     fewshot_report.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
-        draw(config, learner, source, folder, device, num_updates=report["num_updates"])
+        draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
+        draw_training(folder, f"{source.spec.name}, {name}, seed {config.seed}: training tasks", report["measure"])
     print(fewshot_report.table(report))
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
 
 
+def references(
+    config: DictConfig, learner: MetaLearner, source: TaskSource, device: torch.device
+) -> dict[str, FewShotAdapter[Any]]:
+    """What stands beside the learner in its evaluation: itself before any training, where it learns at all; and plain gradient
+    steps from the same start, where it has learned the steps."""
+    if not learner.state_dict():
+        return {}
+    untrained = fewshot_build.learner(config, source, Generators(config.seed), device)
+    found: dict[str, FewShotAdapter[Any]] = {"random initialisation": untrained.adapter()}
+    if isinstance(learner, MetaLstm) and learner.fine_tuning_lrs:
+        lr = best_lr(config, learner, source, device)
+        found[f"gradient steps of rate {lr} from the same start"] = learner.fine_tuning(lr)
+    return found
+
+
+def best_lr(config: DictConfig, learner: MetaLstm, source: TaskSource, device: torch.device) -> float:
+    """The best rate of plain gradient steps on training tasks, after all of them."""
+    size, best = fewshot_build.test_size(config), OBJECTIVES[source.spec.kind].best
+
+    def reached(lr: float) -> float:
+        adapter, tasks = learner.fine_tuning(lr), Generators(config.evaluation.seed)("fine_tuning")
+        values = adaptation_measures(
+            *(adapter, source, size),
+            num_tasks=TUNING_TASKS,
+            num_updates=adapter.num_updates,
+            generator=tasks,
+            split="train",
+            device=device,
+        )
+        return values[:, -1].mean().item()
+
+    measured = {lr: reached(lr) for lr in learner.fine_tuning_lrs}
+    return best((value, lr) for lr, value in measured.items() if math.isfinite(value))[1]
+
+
+def draw_training(folder: Path, title: str, measure: str) -> None:
+    """learning_curve.png, if there was any training."""
+    if rows := read_metrics(folder / "metrics.jsonl"):
+        curves, count = {measure: f"{measure} on their questions"}, ("tasks", "training tasks")
+        learning_curve_png(
+            folder / "learning_curve.png", [rows], title=title, ylabel=measure, curves=curves, count=count
+        )
+
+
 def draw(
     config: DictConfig,
+    name: str,
     learner: MetaLearner,
     source: TaskSource,
     folder: Path,
@@ -73,7 +132,7 @@ def draw(
     shown_tasks = CURVES if is_curve else TASKS
     episodes = draw_tasks(source, shown_tasks, size, generator, config.evaluation.split, device)
     every = list(predictions(learner.adapter(), episodes, num_updates))
-    title = f"{spec.name}, {size}, {HydraConfig.get().runtime.choices['learner']} after {num_updates} updates"
+    title = f"{spec.name}, {size}, {name} after {num_updates} update{'' if num_updates == 1 else 's'}"
     if not is_curve:
         answers_png(folder / "tasks.png", episodes, every[-1].cpu(), title=title)
         return

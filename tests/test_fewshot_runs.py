@@ -37,13 +37,15 @@ def test_a_run_leaves_its_metrics_evaluation_and_pictures(tmp_path, monkeypatch,
     folder = tmp_path / "run"
     sizes = [word for word in TINY if "pictures" not in word]
     assert fewshot(monkeypatch, *sizes, "iterations=3", f"run_dir={folder}") == 0
-    assert {"config.yaml", "metrics.jsonl", "checkpoints", "evaluation.json", "tasks.png"} <= {
+    pictures = {"tasks.png", "learning_curve.png"}
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "evaluation.json", *pictures} <= {
         path.name for path in folder.iterdir()
     }
     assert [row["tasks"] for row in rows(folder)] == [2, 4, 6] and "accuracy" in rows(folder)[0]
     report = json.loads((folder / "evaluation.json").read_text())
     assert [row["update"] for row in report["updates"]] == [0, 1, 2, 3]
     assert report["dataset"] == "digits" and report["transductive"] and report["spec_hash"] and report["commit"]
+    assert [row["update"] for row in report["references"]["random initialisation"]] == [0, 1, 2, 3]
     shown = capsys.readouterr()
     assert "3-way 1-shot, 20 test tasks (transductive)" in shown.out and "accuracy 0." in shown.err
 
@@ -63,6 +65,25 @@ def test_resumed_it_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
     assert rows(whole) == rows(stopped)
     both = [json.loads((folder / "evaluation.json").read_text())["updates"] for folder in (whole, stopped)]
     assert both[0] == both[1]
+
+
+def test_another_number_of_ways_can_be_asked_of_a_trained_metric(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert fewshot(monkeypatch, *TINY, "learner=protonet", "iterations=2", f"run_dir={folder}") == 0
+    trained = json.loads((folder / "evaluation.json").read_text())
+    assert fewshot(monkeypatch, f"resume={folder}", "evaluation.ways=5") == 0
+    wider = json.loads((folder / "evaluation.json").read_text())
+    assert (trained["ways"], wider["ways"], wider["learner"]) == (3, 5, "protonet")
+    assert [report["updates"][0]["mean"] for report in (trained, wider)] == pytest.approx([1 / 3, 1 / 5])
+
+
+def test_a_reader_of_sequences_says_how_well_it_knows_a_class_again(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    small = ("learner=lstm", "learner.instances=4", "learner.memory.hidden_size=8")
+    assert fewshot(monkeypatch, *TINY, *small, "iterations=1", f"run_dir={folder}") == 0
+    instances = json.loads((folder / "evaluation.json").read_text())["instances"]
+    assert [(row["instance"], row["num_tasks"]) for row in instances] == [(k, 20) for k in (1, 2, 3, 4)]
+    assert "4. time" in capsys.readouterr().out
 
 
 def test_rows_hold_means_over_the_iterations_between(tmp_path, monkeypatch):
@@ -99,6 +120,7 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
         ("shots=500", "shots=500 and queries=15 need 515 pictures of a class"),
         ("evaluation.split=validation", "digits has no validation split"),
         ("evaluation.num_tasks=0", "num_tasks=0"),
+        ("evaluation.ways=5", "evaluation.ways=5: this learner can only answer for the ways=3 of its training"),
         ("log_every=3", "log_every=3: expected a divisor of checkpoint_every=2"),
         ("backbone=conv4", "pictures of 8 x 8 vanish"),
         ("experiment=point_navigation_2d_maml", "is of another command"),

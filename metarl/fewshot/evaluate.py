@@ -59,7 +59,7 @@ def adaptation_measures(
     """
     measure = OBJECTIVES[source.spec.kind].measure
     rows = []
-    for count in _counts(num_tasks):
+    for count in at_a_time(num_tasks):
         episodes = draw(source, count, size, generator, split, device)
         rows.append(torch.stack([measure(p, episodes.query.y) for p in predictions(adapter, episodes, num_updates)], 1))
         on_tasks(count)
@@ -88,6 +88,7 @@ def predictions(adapter: FewShotAdapter[Any], episodes: Episodes, num_updates: i
         yield adapter.predict(state, episodes.query.x)
 
 
-def _counts(num_tasks: int) -> Iterator[int]:
+def at_a_time(num_tasks: int) -> Iterator[int]:
+    """How many tasks to draw and answer together, one such number after the other."""
     for start in range(0, num_tasks, TASKS_AT_A_TIME):
         yield min(TASKS_AT_A_TIME, num_tasks - start)

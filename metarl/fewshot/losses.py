@@ -3,8 +3,8 @@
 All take one task, [B, W] and [B] or [B, O] and [B, O], or N tasks with a leading dimension, and give one number for each.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn import functional
@@ -40,9 +40,10 @@ class Objective:
     loss: Callable[[Tensor, Tensor], Tensor]
     measure: Callable[[Tensor, Tensor], Tensor]
     measure_name: str
+    best: Callable[[Iterable[Any]], Any]  # of several measures
 
 
 OBJECTIVES: dict[Literal["classification", "regression"], Objective] = {
-    "classification": Objective(loss=cross_entropy, measure=accuracy, measure_name="accuracy"),
-    "regression": Objective(loss=mean_squared_error, measure=mean_squared_error, measure_name="mse"),
+    "classification": Objective(loss=cross_entropy, measure=accuracy, measure_name="accuracy", best=max),
+    "regression": Objective(loss=mean_squared_error, measure=mean_squared_error, measure_name="mse", best=min),
 }

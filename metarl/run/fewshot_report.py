@@ -1,12 +1,13 @@
 """The evaluation of a few-shot learner as a user reads it: evaluation.json, a table, and the table that compares runs."""
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.fewshot.evaluate import TASKS_AT_A_TIME, adaptation_measures, interval
@@ -24,26 +25,36 @@ def evaluate(
     split: Split,
     num_tasks: int,
     num_updates: int | None,
-    generator: torch.Generator,
+    tasks: Callable[[], torch.Generator],
     device: torch.device,
+    references: Mapping[str, FewShotAdapter[Any]] | None = None,
 ) -> dict[str, Any]:
     """What evaluation.json holds: accuracy (or squared error) after 0, 1, ..., K updates with its interval over tasks.
 
+    Args:
+      tasks: a new generator of the tasks, in the same state at each call.
+      references: what to compare with, by name; measured on the same tasks, each after its own number of updates.
     Raises: UserError for zero tasks or a negative number of updates.
     """
     num_updates = adapter.num_updates if num_updates is None else num_updates
     if num_tasks < 1 or num_updates < 0:
         raise UserError(f"num_tasks={num_tasks} num_updates={num_updates}: expected at least 1 and 0")
-    with counted("evaluating", -(-num_tasks // TASKS_AT_A_TIME)) as advance:
-        values = adaptation_measures(
-            *(adapter, source, size),
-            num_tasks=num_tasks,
-            num_updates=num_updates,
-            generator=generator,
-            split=split,
-            device=device,
-            on_tasks=advance,
-        )
+    references = references or {}
+    with counted("evaluating", -(-num_tasks // TASKS_AT_A_TIME) * (1 + len(references))) as advance:
+
+        def measured(one: FewShotAdapter[Any], updates: int) -> Tensor:
+            return adaptation_measures(
+                *(one, source, size),
+                num_tasks=num_tasks,
+                num_updates=updates,
+                generator=tasks(),
+                split=split,
+                device=device,
+                on_tasks=advance,
+            )
+
+        values = measured(adapter, num_updates)
+        beside = {name: _rows(measured(one, one.num_updates)) for name, one in references.items()}
     return {
         "dataset": source.spec.name,
         "spec_hash": source.spec.spec_hash,
@@ -55,9 +66,26 @@ def evaluate(
         "measure": OBJECTIVES[source.spec.kind].measure_name,
         "transductive": adapter.transductive,
         "num_updates": num_updates,
-        "updates": [{"update": k, **asdict(interval(values[:, k]))} for k in range(num_updates + 1)],
+        "updates": _rows(values),
+        "references": beside,
         "by_task": values[:, -1].tolist(),
     }
+
+
+def instances(measures: Tensor) -> list[dict[str, Any]]:
+    """Of a learner that reads its examples one by one: accuracy (or squared error) where a class is met for the 1st, 2nd, ...
+    time, with its interval over tasks. Args: measures: [N, instances]."""
+    return _rows(measures, name="instance", first=1)
+
+
+def _rows(values: Tensor, name: str = "update", first: int = 0) -> list[dict[str, Any]]:
+    """Of each column of [N, K] its mean and interval; both None where a task's value isn't finite, and how many aren't."""
+    rows = []
+    for number, column in enumerate(values.unbind(1), start=first):
+        bad = int((~column.isfinite()).sum())
+        found = asdict(interval(column)) if bad == 0 else {"mean": None, "half_width": None, "num_tasks": len(column)}
+        rows.append({name: number, **found, **({"diverged": bad} if bad else {})})
+    return rows
 
 
 def write(folder: Path, report: Mapping[str, Any]) -> None:
@@ -78,6 +106,11 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['measure'] + ' after':>16}  {'mean':>9}  95 % interval",
     ]
     lines += [f"{row['update']:>8} updates  {_shown(report, row)}" for row in report["updates"]]
+    for name, rows in report.get("references", {}).items():
+        lines.append(f"{rows[-1]['update']:>8} updates  {_shown(report, rows[-1])}  {name}")
+    if "instances" in report:
+        lines.append("one example after the other, where a class is met for the")
+        lines += [f"{row['instance']:>8}. time   {_shown(report, row)}" for row in report["instances"]]
     return "\n".join(lines)
 
 
@@ -98,8 +131,8 @@ def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
         for report in runs:
             lines.append(_comparison_row(name, str(report["seed"]), report, report["updates"][-1]))
         if len(runs) > 1:
-            pooled = interval(torch.tensor([value for report in runs for value in report["by_task"]]))
-            lines.append(_comparison_row(name, f"all {len(runs)}", runs[0], asdict(pooled)))
+            pooled = torch.tensor([value for report in runs for value in report["by_task"]])
+            lines.append(_comparison_row(name, f"all {len(runs)}", runs[0], _rows(pooled[:, None])[0]))
     return "\n".join(lines)
 
 
@@ -111,21 +144,19 @@ def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
 
 def _comparison_row(name: str, seed: str, report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     scale, digits = _scale(report)
-    before = report["updates"][0]["mean"]
-    low, high = (scale * (row["mean"] + sign * row["half_width"]) for sign in (-1, 1))
+    shown = lambda value: "diverged" if value is None else f"{scale * value:.{digits}f}"
+    ends = "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
     cells = (
         *(name + _transductive(report), seed, f"{report['dataset']}, {_task(report)}", report["measure"]),
-        *(
-            f"{scale * before:.{digits}f}",
-            f"{scale * row['mean']:.{digits}f}",
-            f"[{low:.{digits}f}, {high:.{digits}f}]",
-        ),
+        *(shown(report["updates"][0]["mean"]), shown(row["mean"]), f"[{', '.join(map(shown, ends))}]"),
     )
     return f"| {' | '.join(cells)} |"
 
 
 def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     scale, digits = _scale(report)
+    if row["mean"] is None:
+        return f"{row['diverged']} of {row['num_tasks']} tasks diverged"
     return f"{scale * row['mean']:9.{digits}f}  ± {scale * row['half_width']:.{digits}f}"
 
 

@@ -74,28 +74,39 @@ def adaptation_curve_png(
         _legend_beside(axes)
 
 
+RETURNS = {"return_after": "after adaptation", "return_before": "before"}
+
+
 def learning_curve_png(
-    path: Path, runs: Sequence[Sequence[Row]], *, title: str, ylabel: str = "return of an episode"
+    path: Path,
+    runs: Sequence[Sequence[Row]],
+    *,
+    title: str,
+    ylabel: str = "return of an episode",
+    curves: Mapping[str, str] = RETURNS,
+    count: tuple[str, str] = ("env_steps", "environment steps"),
 ) -> None:
-    """Draws training returns before and after adaptation over environment steps, smoothed, with the raw numbers faint behind.
+    """Draws how training went, smoothed, with the raw numbers faint behind; unless told otherwise it is the returns before and
+    after adaptation over environment steps.
 
     Of several seeds it draws the mean, and as a band the lowest to the highest, as far as all of them have come.
 
-    Args: runs: one list of the rows of metrics.jsonl (`env_steps`, `return_before`, `return_after`) for each seed.
+    Args:
+      runs: one list of the rows of metrics.jsonl for each seed.
+      curves: which of their numbers to draw, and what to call them; up to four.
+      count: which of them they are drawn over, and its name.
     Raises: ValueError if a run has no rows; OSError if `path` can't be written.
     """
     if not runs or not all(runs):
         raise ValueError(
             f"got {len(runs)} runs with {[len(rows) for rows in runs]} rows; expected one row or more of each"
         )
-    steps = _common_steps([np.array([row["env_steps"] for row in rows], dtype=float) for rows in runs])
+    steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
     window = max(1, len(steps) // 50)
     with _figure(path, title) as axes:
-        for key, name, color, dashes in (
-            ("return_after", "after adaptation", BLUE, "-"),
-            ("return_before", "before", ORANGE, (0, (4, 1.5))),
-        ):
-            values = np.stack([_values(rows, key, steps) for rows in runs])
+        styles = ((BLUE, "-"), (ORANGE, (0, (4, 1.5))), (GREEN, "-."), (PURPLE, ":"))
+        for (key, name), (color, dashes) in zip(curves.items(), styles, strict=False):
+            values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
             if len(runs) == 1:
                 axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
             smooth = np.stack([_running_mean(row, window) for row in values])
@@ -105,10 +116,10 @@ def learning_curve_png(
                 steps, smooth.mean(0), color=color, ls=dashes, label=name, marker="o" if len(steps) == 1 else None
             )
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.set_xlabel("environment steps")
+        axes.set_xlabel(count[1])
         axes.set_ylabel(ylabel)
         notes = [f"mean and range of {len(runs)} seeds"] if len(runs) > 1 else []
-        notes += [f"running mean of {window} iterations"] if window > 1 else []
+        notes += [f"running mean of {window} points"] if window > 1 else []
         axes.legend(loc="best", title=", ".join(notes) or None, alignment="left", title_fontproperties={"size": 9})
 
 
@@ -149,9 +160,9 @@ def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
     return inside if len(inside) else shortest[-1:]
 
 
-def _values(rows: Sequence[Row], key: str, steps: np.ndarray) -> np.ndarray:
+def _values(rows: Sequence[Row], key: str, steps: np.ndarray, count: str) -> np.ndarray:
     """The numbers `key` of a run at `steps`; runs whose episodes end early have their rows at other steps."""
-    return np.interp(steps, [row["env_steps"] for row in rows], [row[key] for row in rows])
+    return np.interp(steps, [row[count] for row in rows], [row[key] for row in rows])
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -24,7 +24,13 @@ SEQUENCES = {"meta_batch_size": 3, "instances": 4, "outer_lr": 3e-3, "halve_ever
 GRADIENTS = {"meta_batch_size": 2, "outer_lr": 1e-3, "max_grad_norm": None}
 STEPS = {"num_inner_steps": 2, "num_test_steps": 2}
 INNER = {"inner_lr": 0.1, "gradient_mode": "through"}
-OPTIMIZER = {"hidden_size": 4, "forget_bias": (4.0, 6.0), "input_bias": (-3.0, -2.0), "transductive": False}
+OPTIMIZER = {
+    "hidden_size": 4,
+    "forget_bias": (4.0, 6.0),
+    "input_bias": (-3.0, -2.0),
+    "transductive": False,
+    "fine_tuning_lrs": (0.1,),
+}
 MAKERS = {
     "mann": functools.partial(SequenceLearner, memory=EXTERNAL, **SEQUENCES),
     "lstm": functools.partial(SequenceLearner, memory=functools.partial(LSTM, hidden_size=16), **SEQUENCES),
@@ -110,6 +116,12 @@ def test_labels_are_told_one_step_late(name):
     other.y[0, 2] = (other.y[0, 2] + 1) % 3
     difference = (learner._reader.in_sequence(examples) - learner._reader.in_sequence(other)).abs().amax(-1)[0]
     assert difference[:3].max() == 0 and difference[3:].min() > 1e-6
+
+
+def test_sequences_of_a_longer_evaluation_start_with_those_of_a_shorter():
+    learner = made("lstm")
+    long, short = (learner.measures_in_sequence(n, "test", torch.Generator().manual_seed(2)) for n in (25, 22))
+    assert long.shape == (25, 4) and torch.equal(long[:22], short) and long.std() > 0
 
 
 def test_instances_are_counted_by_class():

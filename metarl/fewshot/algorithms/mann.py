@@ -14,6 +14,7 @@ from torch.nn import functional
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded
 from metarl.fewshot.algorithms.shared import Descent
+from metarl.fewshot.evaluate import at_a_time, draw
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Split, Streams, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
@@ -134,10 +135,12 @@ class SequenceLearner:
     @torch.no_grad()
     def measures_in_sequence(self, num_tasks: int, split: Split, generator: torch.Generator) -> Tensor:
         """[N, instances]: of each task of the split the accuracy (or squared error) where a class is met for the k-th time."""
-        episodes = self._source.sample(num_tasks, self._size, generator, split)
-        sequence = map_tensors(lambda leaf: leaf.to(self._device), episodes.support)
         self._reader.eval()
-        return instance_measures(self._reader.in_sequence(sequence), sequence.y, self._size)
+        rows = []
+        for count in at_a_time(num_tasks):
+            sequence = draw(self._source, count, self._size, generator, split, self._device).support
+            rows.append(instance_measures(self._reader.in_sequence(sequence), sequence.y, self._size))
+        return torch.cat(rows).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         return self._descent.state_dict()

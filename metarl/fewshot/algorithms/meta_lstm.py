@@ -4,7 +4,7 @@ Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, I
 `metarl.core.lstm_update`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,16 @@ from metarl.core import params as P
 from metarl.core.adapt import grad_over_tasks, over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.lstm_update import LstmUpdate, UpdateState, lstm_step
+from metarl.core.rules import Sgd
 from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
-from metarl.fewshot.gradient_adapter import answers, best_backend, has_batch_norm, predicted, support_loss
+from metarl.fewshot.gradient_adapter import (
+    GradientAdapter,
+    answers,
+    best_backend,
+    has_batch_norm,
+    predicted,
+    support_loss,
+)
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.features import WithHead
@@ -50,7 +58,10 @@ class MetaLstm:
         outer_lr: float,
         max_grad_norm: float | None,
         transductive: bool,
+        fine_tuning_lrs: Sequence[float],
     ) -> None:
+        check_positive({f"fine_tuning_lrs[{k}]": lr for k, lr in enumerate(fine_tuning_lrs)})
+        self.fine_tuning_lrs = tuple(fine_tuning_lrs)
         check_positive({"meta_batch_size": meta_batch_size, "num_inner_steps": num_inner_steps})
         check_positive({"num_test_steps": num_test_steps})
         self._source, self._size, self._streams, self._device = source, size, streams, device
@@ -72,6 +83,15 @@ class MetaLstm:
             self._update,
             self._meta.groups["update"],
             self._loss,
+            num_updates=self._num_test_steps,
+            transductive=self._transductive,
+        )
+
+    def fine_tuning(self, lr: float) -> GradientAdapter:
+        """What the LSTM is to beat: as many plain gradient steps of this rate from the same θ₀."""
+        start, rule = self._meta.groups["network"], Sgd(lr)
+        return GradientAdapter(
+            *(self._network, start, rule, rule.init(start), self._objective),
             num_updates=self._num_test_steps,
             transductive=self._transductive,
         )
