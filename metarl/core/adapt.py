@@ -104,7 +104,7 @@ def grad_over_tasks(
     num_tasks = _num_tasks(stacked)
 
     def differentiated(*data: Any) -> Any:
-        if not _inside_transform():
+        if not inside_transform():
             return _value_and_gradient(task, params, data)
         gradient, value = torch.func.grad_and_value(task, has_aux=has_aux)(params, *data)
         return value, gradient
@@ -127,7 +127,7 @@ def grad_over_tasks(
 
 def _gradient(loss: LossFn, params: Params, batch: Batch) -> Params:
     """∇ℓ. Autograd does what torch.func.grad does in four fifths of the time and half the memory, but knows no vmap."""
-    if _inside_transform():
+    if inside_transform():
         return torch.func.grad(loss)(params, batch)
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -179,7 +179,7 @@ def _chunks(
         for i in range(num_tasks):
             yield _as_chunk(task(*_part(stacked, i)))
     elif backend == "threads":
-        if _inside_transform():
+        if inside_transform():
             raise ValueError("the threads back-end can't run inside torch.func transforms: use loop or vmap there")
         each = [_part(stacked, i) for i in range(num_tasks)]
         yield from each_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
@@ -192,10 +192,11 @@ def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:
     pictures_on_cpu = any(leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves)  # [N, B, C, H, W]
     if not pictures_on_cpu:
         return "vmap"
-    return "loop" if _inside_transform() or (workers or WORKERS) == 1 else "threads"
+    return "loop" if inside_transform() or (workers or WORKERS) == 1 else "threads"
 
 
-def _inside_transform() -> bool:
+def inside_transform() -> bool:
+    """Whether one of torch.func's transforms (grad, vmap, ...) is at work, rather than autograd alone."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 

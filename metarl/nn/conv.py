@@ -60,6 +60,7 @@ class Conv4(nn.Module):
     def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
         """[B, C, H, W] -> [B, F]. `num_reference` is for the batch norm, see there."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = functional.relu(norm(convolution(x), num_reference))
-            x = x if self.strided else functional.max_pool2d(x, 2)
+            x = norm(convolution(x), num_reference)
+            # The largest of four values and then ReLU is what ReLU and then the largest is, with a quarter of the ReLUs.
+            x = functional.relu(x if self.strided else functional.max_pool2d(x, 2))
         return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)
