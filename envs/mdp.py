@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.noise import normal_from_uniform as normal_from_uniform
+from envs.process import on_one_torch_thread
 from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, RLAdapter, Step
@@ -57,8 +58,8 @@ class MDP(Protocol[TasksTaken]):
         action after scaling and clipping, and after `actuate`."""
         ...
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        """[W] bool: the episode failed or reached its end."""
+    def terminated(self, sim: Simulator) -> Tensor | None:
+        """[W] bool: the episode failed or reached its end; None where none ever does before the time limit."""
         ...
 
 
@@ -145,6 +146,7 @@ class MujocoEnv(Generic[Tasks]):
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
 
+    @on_one_torch_thread
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(worlds)
         if self._set_physics is not None:
@@ -158,8 +160,12 @@ class MujocoEnv(Generic[Tasks]):
         self.sim.reset(worlds, qpos, qvel)
         return self._observe().to(self.device)
 
+    @on_one_torch_thread
     def step(self, action: Tensor) -> Step:
-        control = (self._episodes.checked(action) / self._action_scale).clamp_(-1.0, 1.0).to(self.sim.ctrl.dtype)
+        control = self._episodes.checked(action)
+        if self._action_scale != 1.0:
+            control = control / self._action_scale
+        control = control.clamp(-1.0, 1.0).to(self.sim.ctrl.dtype)
         if self._actuate is not None:
             control = self._actuate(control, self._episodes.tasks, self._episodes.num_steps)
         before = self.mdp.measure(self.sim)
@@ -167,14 +173,15 @@ class MujocoEnv(Generic[Tasks]):
         self.sim.step(self.frame_skip)
         reward, terms = self.mdp.reward(before, self.sim, control, self._episodes.tasks)
         diverged = self.sim.diverged.clone()
-        terminated = self.mdp.terminated(self.sim) | diverged
+        failed = self.mdp.terminated(self.sim)
+        terminated = diverged if failed is None else failed | diverged
         step = Step(
             next_obs=self._observe(),
-            reward=reward.float().masked_fill_(diverged, 0.0),
+            reward=self._finite(reward),
             terminated=terminated,
-            truncated=self._episodes.advance() & ~terminated,
+            truncated=self._episodes.advance() > terminated,  # the one and not the other
             diverged=diverged,
-            terms={name: value.float().masked_fill_(diverged, 0.0) for name, value in terms.items()},
+            terms={name: self._finite(value) for name, value in terms.items()},
         )
         return step if self.device == diverged.device else map_tensors(lambda leaf: leaf.to(self.device), step)
 
@@ -206,7 +213,14 @@ class MujocoEnv(Generic[Tasks]):
         self.sim.close()
 
     def _observe(self) -> Tensor:
-        return self.mdp.observe(self.sim).float().masked_fill_(self.sim.diverged[:, None], 0.0)
+        return self._finite(self.mdp.observe(self.sim))
+
+    def _finite(self, value: Tensor) -> Tensor:
+        """value [W, ...] as float32, 0 where the world has diverged."""
+        value = value.float()
+        if self.sim.none_diverged:
+            return value
+        return value.masked_fill_(self.sim.diverged.reshape(-1, *[1] * (value.ndim - 1)), 0.0)
 
 
 def definition(tasks: Any, **numbers: Any) -> dict[str, Any]:

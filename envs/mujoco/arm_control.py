@@ -29,6 +29,15 @@ WORKSPACE = ((0.3, -0.35, 0.015), (0.7, 0.35, 0.45))  # m, of the servos' target
 DAMPING = 0.01  # m/rad, of the least squares
 POSTURE = 0.1  # how much of the way home the joints go where the hand doesn't care
 
+CONTROL = {
+    "kind": "hand steps",
+    "step": [STEP, FINGER_STEP],
+    "lead": [LEAD, FINGER_LEAD],
+    "workspace": WORKSPACE,
+    "damping": DAMPING,
+    "posture": POSTURE,
+}  # what of it belongs to the definition
+
 
 class HandSteps:
     """Control [W, 4] → the servos' targets: displacements of the grip along x, y and z, and +1 to close, −1 to open.
@@ -51,6 +60,9 @@ class HandSteps:
         self._finger = int(model.joint("left_finger").qposadr[0])
         self._grip = model.site("grip").id
         self._low, self._high = torch.tensor(model.actuator_ctrlrange).unbind(1)
+        self._home = torch.tensor(HOME, dtype=torch.float64)
+        self._workspace = torch.tensor(WORKSPACE, dtype=torch.float64)
+        self._damping = DAMPING**2 * torch.eye(6, dtype=torch.float64)
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
         present = torch.cat([sim.qpos[:, :NUM_JOINTS], sim.qpos[:, self._finger, None]], dim=1)
@@ -66,13 +78,13 @@ class HandSteps:
     def _arm_target(self, sim: Simulator, target: Tensor, control: Tensor) -> Tensor:
         """[W, 7] rad."""
         joints, position, rotation = sim.qpos[:, :NUM_JOINTS], *self._pose(sim)
+        low, high = self._workspace.to(position)
         jacobian = self._jacobian(sim, position)
-        low, high = (torch.tensor(corner).to(position) for corner in WORKSPACE)
-        commanded = position + _times(jacobian[:, :3], target - joints)
-        shift = ((commanded + STEP * control).clamp(low, high) - position).clamp(-LEAD, LEAD)
-        homewards = POSTURE * (torch.tensor(HOME).to(joints) - joints)
-        motion = torch.cat([shift, _turn_down(rotation)], dim=1) - _times(jacobian, homewards)
-        gram = jacobian @ jacobian.mT + DAMPING**2 * torch.eye(6).to(jacobian)
+        homewards = POSTURE * (self._home.to(joints) - joints)
+        lead, drift = (jacobian @ torch.stack([target - joints, homewards], dim=2)).unbind(2)
+        shift = ((position + lead[:, :3] + STEP * control).clamp(low, high) - position).clamp(-LEAD, LEAD)
+        motion = torch.cat([shift, _turn_down(rotation)], dim=1) - drift
+        gram = torch.baddbmm(self._damping.to(position), jacobian, jacobian.mT)
         return joints + homewards + _times(jacobian.mT, torch.linalg.solve(gram, motion))
 
     def _pose(self, sim: Simulator) -> tuple[Tensor, Tensor]:
@@ -93,7 +105,7 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
 def _turn_down(rotation: Tensor) -> Tensor:
     """[W, 3] rad: the small turn after which a hand with this rotation looks straight down, its fingers along y.
 
-    Half the sum of the cross products of its axes with where they should be: the rotation vector, to third order.
+    Half the sum of the cross products of its axes with where they should be, −x, y and −z: the rotation vector, to third order.
     """
-    down = torch.diag(torch.tensor([-1.0, 1.0, -1.0])).to(rotation)
-    return torch.linalg.cross(rotation.mT, down.expand_as(rotation)).sum(1) / 2
+    (_, xy, xz), (yx, _, yz), (zx, zy, _) = (row.unbind(1) for row in rotation.unbind(1))
+    return torch.stack([-yz - zy, xz - zx, xy + yx], dim=1) / 2

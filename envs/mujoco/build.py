@@ -29,6 +29,7 @@ def environment(
     numbers: dict[str, Any],
     per_world: Sequence[str] = (),
     fields: Sequence[str] = (),
+    current_fields: bool = False,
     drive: Drive | None = None,
     actuate: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
     place: Callable[[Tensor, Any], Tensor] | None = None,
@@ -45,13 +46,20 @@ def environment(
       model_name: for the definition, for instance gymnasium/ant.xml.
       numbers: what else defines the problem, in JSON values: reward, start noise, ...
       per_world: the model fields that `set_physics` writes.
-      fields: the derived data fields that `mdp` reads.
+      fields, current_fields: the derived data fields that `mdp` reads, and whether it needs those of the end of the step.
       drive: how control moves the actuators; None: linearly over the range of each.
       actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
       marks: what shows the task in a picture, see `MujocoEnv`.
       scripted, known_returns: what learners are compared with, see `MujocoEnv`.
     """
-    sim = CpuSimulator(model, num_worlds, per_world=per_world, fields=fields, num_threads=num_threads)
+    sim = CpuSimulator(
+        model,
+        num_worlds,
+        per_world=per_world,
+        fields=fields,
+        current_fields=current_fields,
+        num_threads=num_threads,
+    )
     spec = EnvSpec(
         name=name,
         family=family,

@@ -130,8 +130,8 @@ class HalfCheetah(Generic[Tasks]):
         velocity = (x - before) / self.control_step
         return _total(self.task_reward(x, velocity, tasks), velocity, control)
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> None:
+        return None
 
 
 def _torso(sim: Simulator) -> Tensor:
@@ -166,8 +166,8 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         position, velocity = self.mass_centre(sim.qpos, sim.qvel)
         return _total(self.task_reward(position[:, 0], velocity[:, 0], tasks), velocity[:, 0], control)
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> None:
+        return None
 
 
 def _total(task_reward: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

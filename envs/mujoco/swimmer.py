@@ -73,8 +73,8 @@ class Swimmer:
         reward = -(velocity - tasks.target_velocity).abs() - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> None:
+        return None
 
 
 def _swimmer_vel(

@@ -1,5 +1,6 @@
 """MuJoCo on CPU: W worlds on MuJoCo's own thread pool (`mujoco.batch`), seen as torch tensors over its memory."""
 
+import functools
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class CpuSimulator:
       model: copied; later changes to it have no effect here.
       per_world: the model fields that may differ between worlds, for instance body_mass; see `param`.
       fields: the derived data fields to keep, for instance subtree_com; see `field`.
+      current_fields: they are of the state at the end of each step, at the price of evaluating the dynamics once more.
       num_threads: all CPUs this process may use by default.
     """
 
@@ -34,6 +36,7 @@ class CpuSimulator:
         *,
         per_world: Sequence[str] = (),
         fields: Sequence[str] = (),
+        current_fields: bool = False,
         num_threads: int | None = None,
     ) -> None:
         if num_worlds < 1:
@@ -52,20 +55,22 @@ class CpuSimulator:
         self.qpos = torch.from_numpy(self._batch.bind("qpos"))
         self.qvel = torch.from_numpy(self._batch.bind("qvel"))
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
-        self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
-        self._num_warnings = torch.from_numpy(self._batch.warning)[
-            :, DIVERGED, 1
-        ]  # [W, kinds], since each world's reset
+        self.diverged, self.none_diverged = torch.zeros(num_worlds, dtype=torch.bool), True
+        self._num_warnings = self._batch.warning[:, DIVERGED, 1]  # [W, kinds], since each world's reset
+        self._moving = self._batch.state[:, _place_in_state(model)]  # [W, nq + nv]
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
+        self._after_step = (mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE).value
         # From the beginning, for a field holds nothing before the call that follows its first use.
         self._fields = {name: _tensor_to_read(self._batch.bind(name)) for name in fields}
 
     def step(self, num_substeps: int) -> None:
-        self._batch.step(nstep=num_substeps)
-        self.diverged |= (self._num_warnings > 0).any(-1)
-        # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False.
-        for state in (self.qpos, self.qvel):
-            self.diverged |= ~(state.abs().amax(-1) < mujoco.mjMAXVAL)
+        self._batch.step(nstep=num_substeps, stage=self._after_step)
+        # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False. First over all
+        # worlds at once, for every step pays for this.
+        if self._num_warnings.any() or not np.abs(self._moving).max() < mujoco.mjMAXVAL:
+            blown_up = (self._num_warnings > 0).any(1) | ~(np.abs(self._moving).max(1) < mujoco.mjMAXVAL)
+            self.diverged |= torch.from_numpy(blown_up)
+            self.none_diverged = False
 
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
@@ -82,6 +87,7 @@ class CpuSimulator:
         # Gymnasium's set_state does the same; it fills the solver's warm start, on which the next step depends.
         self._batch.forward(mask)
         self.diverged &= ~worlds
+        self.none_diverged = not bool(self.diverged.any())
 
     def param(self, name: str) -> Tensor:
         if name not in self._params:
@@ -105,6 +111,13 @@ class CpuSimulator:
 
     def close(self) -> None:
         """Nothing to release by hand: threads and memory go with the object."""
+
+
+def _place_in_state(model: mujoco.MjModel) -> slice:
+    """Where qpos and qvel are in a row of MuJoCo's state, in which the time comes first."""
+    size = functools.partial(mujoco.mj_stateSize, model)
+    start = size(mujoco.mjtState.mjSTATE_TIME)
+    return slice(start, start + size(mujoco.mjtState.mjSTATE_QPOS | mujoco.mjtState.mjSTATE_QVEL))
 
 
 def _tensor_to_read(array: np.ndarray) -> Tensor:

@@ -16,6 +16,7 @@ class Simulator(Protocol):
     qvel: Tensor  # [W, nv]
     ctrl: Tensor  # [W, nu]; write in place before `step`
     diverged: Tensor  # [W] bool: the world blew up (NaN or MuJoCo's own silent reset) since its last reset
+    none_diverged: bool  # True only if no world has; where it takes a wait to know, it may be False all the same
 
     def step(self, num_substeps: int) -> None:
         """Advances every world by `num_substeps` physics steps under the present `ctrl`."""
@@ -36,7 +37,7 @@ class Simulator(Protocol):
 
     def field(self, name: str) -> Tensor:
         """The derived data field `name` of all worlds, for instance sensordata [W, nsensordata]: a live tensor to read, one
-        substep behind qpos. Raises: ValueError if it wasn't named in `fields` when the simulator was made."""
+        substep behind qpos unless the simulator was told to keep them current. Raises: ValueError if it wasn't named in `fields` when the simulator was made."""
         ...
 
     def close(self) -> None: ...
