@@ -37,6 +37,7 @@ ALL: dict[str, Callable[..., Any]] = {
     "half_cheetah_cripple": half_cheetah.half_cheetah_cripple,
     "ant_vel": ant.ant_vel,
     "ant_dir": ant.ant_dir,
+    "ant_dir_promp": ant.ant_dir_promp,
     "ant_dir_varibad": ant.ant_dir_varibad,
     "ant_dir_2d": ant.ant_dir_2d,
     "ant_goal": ant.ant_goal,

@@ -1,5 +1,6 @@
 """Gymnasium's own environment, stepped world by world from given states: what ours are held to."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +37,14 @@ def record(
     num_worlds: int,
     num_steps: int,
     change_model: Callable[[mujoco.MjModel, int], None] | None = None,
+    forces_lag: int | None = None,
     **options: Any,
 ) -> Recording:
     """Random controls, a third of them at the limits, from the starts of our environment `name` after `reset` with seed 4.
 
     Args:
       change_model: (Gymnasium's model, world) writes the fields of that world; what MuJoCo derives from them follows.
+      forces_lag: records contact `forces` too, of the state so many physics steps before the end of each control step.
       options: of `gymnasium.make`.
     """
     env = envs.make(name, num_worlds, action_scale=1.0)
@@ -66,11 +69,26 @@ def record(
         theirs.unwrapped.set_state(start[world], start_velocity[world])
         steps = []
         for action in control[:, world]:
+            before = copy.copy(data) if forces_lag else data
+            before.ctrl[:] = action * highest
             obs, _, _, _, info = theirs.step(action * highest)
+            if forces_lag is not None:
+                substeps = theirs.unwrapped.frame_skip - forces_lag if forces_lag else 0
+                info["forces"] = contact_forces(model, before, substeps)
             steps.append({**info, "obs": obs, "qpos": data.qpos.copy(), "qvel": data.qvel.copy()})
         worlds.append({key: np.stack([step[key] for step in steps]) for key in steps[0]})
     info = {key: np.stack([world[key] for world in worlds], axis=1) for key in worlds[0]}
     return Recording(start, control, *(info.pop(key) for key in ("qpos", "qvel", "obs")), info)
+
+
+def contact_forces(model: mujoco.MjModel, data: mujoco.MjData, num_substeps: int) -> np.ndarray:
+    """[6 nbody] cfrc_ext in the state that `num_substeps` more physics steps lead to; leaves data alone."""
+    later = copy.copy(data)
+    for _ in range(num_substeps):
+        mujoco.mj_step(model, later)
+    mujoco.mj_forward(model, later)
+    mujoco.mj_rnePostConstraint(model, later)
+    return later.cfrc_ext.flatten()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Physics is Gymnasium's ant.xml, bit-identical to Ant-v5 with frame_skip 5: a con
 | 13–15 (15–17) | velocity of the torso along x, y, z | m/s |
 | 16–18 (18–20) | angular velocity of the torso about its own x, y, z | rad/s |
 | 19–26 (21–28) | rates of the eight joints | rad/s |
+| 27–110 | ant_dir_promp only: contact torque (3) and force (3) on each of 14 bodies, clipped to ±1; those on the world, 27–32, are 0 at all times, and kept as published | N m, N |
 
 The numbers in brackets are ant_goal's.
 
@@ -18,15 +19,17 @@ The numbers in brackets are ant_goal's.
 |---|---|---|
 | 0–7 | torque at hip and ankle of the back right, front left, front right, back left leg, as a fraction of 150 N m times action_scale | 1 |
 
-    r = task reward + alive bonus [robot is healthy] − c ‖a‖²
+    r = task reward + alive bonus [robot is healthy] − c ‖a‖² − 0.0005 ‖f‖²
 
-with a the action after scaling and clipping to [−1, 1], v the displacement of the torso by the control step and p its place.
-The robot is healthy while its torso's height is within [0.2, 1] m; else the episode terminates, except in ant_goal.
+with a the action after scaling and clipping to [−1, 1], v the displacement of the torso by the control step, p its place, and f
+the contact torques and forces on all bodies, each clipped to ±1 N m or N; ant_goal_sparse doesn't charge them. The robot is
+healthy while its torso's height is within [0.2, 1] m, in `_promp` within [0, 1] m; else the episode terminates, except in ant_goal.
 
 | environment | task reward | alive bonus | c | task prior | T | training tasks |
 |---|---|---|---|---|---|---|
 | ant_vel | 1 − abs(vˣ − g) | .05 | .005 | g ~ U[0, 3] m/s | 200 | 100, test 30 |
 | ant_dir | v · (cos g, sin g) | 1 | .5 | g ∈ {0, π} | 200 | the two |
+| ant_dir_promp | v · (cos g, sin g) | 1, also for the step that ends in a fall | .5 | g ∈ {0, π} | 100 | the two |
 | ant_dir_varibad | v · (cos g, sin g) | 1 | .5 | g ∈ {−1, 1} rad | 200 | the two |
 | ant_dir_2d | v · (cos g, sin g) | 1 | .5 | g ~ U[0, 2π) | 200 | 100, test 30 |
 | ant_goal | −‖p − g‖₁ | 0 | .1 | g uniform on the disc of 3 m | 200 | 150, test 30 |
@@ -34,21 +37,22 @@ The robot is healthy while its torso's height is within [0.2, 1] m; else the epi
 | ant_goal_sparse | 1 − ‖p − g‖₂ within .75 m of g, else −.75 | 0 | .01 | g uniform on the disc of 3 m | 200 | ∞, test 40 |
 
 Sources: Finn et al. 2017 (cbfinn/maml_rl, ant_env_rand.py, ant_env_rand_goal.py) for ant_vel and ant_goal_maml; Rothfuss et al.
-2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py) for ant_dir_2d; Rakelly et al. 2019 (katerakelly/oyster, ant_dir.py, ant_goal.py)
-for ant_dir and ant_goal; Zintgraf et al. 2020 (lmzintgraf/varibad, ant_dir.py) for `_varibad`, whose ±1 are used as radians there,
-so that the headings are ±57° and not forward and backward; Zintgraf et al. 2021 (lmzintgraf/hyperx, ant_goal.py) for `_sparse`.
+2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py, ant_rand_direc.py) for ant_dir_2d and `_promp`; Rakelly et al. 2019
+(katerakelly/oyster, ant_dir.py, ant_goal.py) for ant_dir and ant_goal; Zintgraf et al. 2020 (lmzintgraf/varibad, ant_dir.py) for
+`_varibad`, whose ±1 are used as radians there, so that the headings are ±57° and not forward and backward; Zintgraf et al. 2021
+(lmzintgraf/hyperx, ant_goal.py) for `_sparse`.
 
-How we differ: contact forces are neither observed nor paid for, because MuJoCo's batches don't compute them (the cost of 0.0005
-‖clip(force, ±1)‖² is at most 0.039 a step, and under random actions 0.001). So there is no ProMP variant of ant_dir, which is
-defined by observing them. Velocity is the displacement of qpos; Ant-v5's x_velocity takes the torso's xpos, which is not yet
-that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is paid as in Ant-v5; published are 1 and .05
-also in the step in which the robot falls. Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants,
-and no second copy of the torso's place in the observation. Directions come in turn instead of by coin.
+How we differ: contact forces are those of the state at the end of the step; Ant-v5 has them from the last stage of the last
+Runge-Kutta step (under random actions their costs correlate by 0.9). Velocity is the displacement of qpos; Ant-v5's x_velocity
+takes the torso's xpos, which is not yet that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is
+paid as in Ant-v5, except in `_promp`; published are 1 and .05 also in the step in which the robot falls. Gymnasium's model, start
+pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no second copy of the torso's place in the observation.
+Directions come in turn instead of by coin.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +61,7 @@ from torch import Tensor
 
 from envs.mdp import MujocoEnv, normal_from_uniform, split_name
 from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_model
+from envs.mujoco.models import gymnasium_model_with_contact_forces
 from envs.mujoco.targets import (
     Heading,
     Place,
@@ -77,6 +81,7 @@ from envs.tasks import TaskPrior
 
 FRAME_SKIP = 5
 HEALTHY_HEIGHT = (0.2, 1.0)  # m
+CONTACT_COST = 5e-4
 PLACE_RANGE = 3.0  # m, of the places to go to
 GOAL_RADIUS = 0.75  # m, `_sparse`
 Tasks = TypeVar("Tasks")
@@ -113,15 +118,19 @@ class Rules(Generic[Tasks]):
     alive_bonus: float
     control_cost: float
     terminates: bool
+    contact_cost: float = CONTACT_COST
+    healthy_height: tuple[float, float] = HEALTHY_HEIGHT
+    bonus_when_falling: bool = False
     marks: Callable[[Any, Tasks], list[Mark]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ant(Generic[Tasks]):
-    """As in Ant-v5 without contact forces: starts U(±0.1) about rest and 0.1 N(0, 1)."""
+    """As in Ant-v5: starts U(±0.1) about rest and 0.1 N(0, 1)."""
 
     rules: Rules[Tasks]
     shows_place: bool
+    shows_forces: bool
     rest: Tensor  # [15] qpos
     control_step: float  # s
     camera: View
@@ -129,14 +138,15 @@ class Ant(Generic[Tasks]):
 
     @property
     def obs_size(self) -> int:
-        return 29 if self.shows_place else 27
+        return 27 + 2 * self.shows_place + 84 * self.shows_forces
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         return self.rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
 
     def observe(self, sim: Simulator) -> Tensor:
         # Without x and y, where they don't matter, so that the policy can't tell where it is.
-        return torch.cat([sim.qpos if self.shows_place else sim.qpos[:, 2:], sim.qvel], dim=1)
+        moving = [sim.qpos if self.shows_place else sim.qpos[:, 2:], sim.qvel]
+        return torch.cat([*moving, contact_forces(sim)] if self.shows_forces else moving, dim=1)
 
     def measure(self, sim: Simulator) -> Tensor:
         return sim.qpos[:, :2].clone()
@@ -145,17 +155,23 @@ class Ant(Generic[Tasks]):
         place = sim.qpos[:, :2]
         reward, terms = self.rules.reward(place, (place - before) / self.control_step, tasks)
         control_cost = self.rules.control_cost * control.square().sum(-1)
-        bonus = self.rules.alive_bonus * healthy(sim)
-        return reward + bonus - control_cost, {**terms, "control_cost": control_cost}
+        contact_cost = self.rules.contact_cost * contact_forces(sim).square().sum(-1)
+        bonus = self.rules.alive_bonus * (self.healthy(sim) | self.rules.bonus_when_falling)
+        costs = {"control_cost": control_cost, "contact_cost": contact_cost}
+        return reward + bonus - control_cost - contact_cost, {**terms, **costs}
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return ~healthy(sim) if self.rules.terminates else torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> Tensor | None:
+        return ~self.healthy(sim) if self.rules.terminates else None
+
+    def healthy(self, sim: Simulator) -> Tensor:
+        """[W] bool."""
+        height, (lowest, highest) = sim.qpos[:, 2], self.rules.healthy_height
+        return (height >= lowest) & (height <= highest)
 
 
-def healthy(sim: Simulator) -> Tensor:
-    """[W] bool."""
-    height = sim.qpos[:, 2]
-    return (height >= HEALTHY_HEIGHT[0]) & (height <= HEALTHY_HEIGHT[1])
+def contact_forces(sim: Simulator) -> Tensor:
+    """[W, 84]: torque and force on each of 14 bodies, the world first, clipped to ±1 N m and N."""
+    return sim.field("cfrc_ext").flatten(1).clamp(-1.0, 1.0)
 
 
 # The numbers are the bonus and the control cost.
@@ -164,6 +180,7 @@ _DISC = partial(place_disc, 0.25)
 RULES: dict[str, Rules[Any]] = {
     "ant_vel": Rules(velocity_reward, "1 - |v_x - g|", 0.05, 0.005, terminates=True),
     "ant_dir": _RUN,
+    "ant_dir_promp": replace(_RUN, healthy_height=(0.0, 1.0), bonus_when_falling=True),
     "ant_dir_varibad": _RUN,
     "ant_dir_2d": _RUN,
     "ant_goal": Rules(partial(near_reward, 0.0), "-|p - g|_1", 0.0, 0.1, terminates=False, marks=_DISC),
@@ -174,6 +191,7 @@ RULES: dict[str, Rules[Any]] = {
         0.0,
         0.01,
         terminates=False,
+        contact_cost=0.0,
         marks=partial(place_disc, GOAL_RADIUS),
     ),
 }
@@ -203,11 +221,12 @@ def _environment(
     name: str, num_worlds: int, tasks: Any, horizon: int, action_scale: float, **machine: Any
 ) -> MujocoEnv[Any]:
     rules = RULES[name]
-    model = gymnasium_model("ant.xml")
-    family, _ = split_name(name, _FAMILIES)
+    model = gymnasium_model_with_contact_forces("ant.xml")
+    family, variant = split_name(name, _FAMILIES)
     mdp = Ant(
         rules=rules,
         shows_place=family == "ant_goal",
+        shows_forces=variant == "promp",
         rest=torch.tensor(model.qpos0),
         control_step=model.opt.timestep * FRAME_SKIP,
         camera=View(distance=7.0, elevation=-40.0) if family == "ant_goal" else View(distance=4.5, elevation=-25.0),
@@ -224,12 +243,16 @@ def _environment(
         action_scale=action_scale,
         frame_skip=FRAME_SKIP,
         numbers={
-            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2",
+            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2"
+            f" - {rules.contact_cost} |f|^2",
+            "bonus": "always" if rules.bonus_when_falling else "while healthy",
             "velocity": "root displacement",
-            "contact_forces": "neither observed nor paid for",
-            "terminates": f"height outside {list(HEALTHY_HEIGHT)} m" if rules.terminates else "never",
+            "contact_forces": f"{'' if mdp.shows_forces else 'not '}observed, at the end of the step, clipped to 1",
+            "terminates": f"height outside {list(rules.healthy_height)} m" if rules.terminates else "never",
             "start_noise": "U(-0.1, 0.1), 0.1 N",
         },
+        fields=("cfrc_ext",),
+        current_fields=True,
         marks=rules.marks,
         **machine,
     )
@@ -243,6 +266,7 @@ _100: dict[str, Any] = {**_USUAL, "num_train_tasks": 100, "num_test_tasks": 30}
 _150: dict[str, Any] = {**_USUAL, "num_train_tasks": 150, "num_test_tasks": 30}
 ant_vel = partial(_prior, "ant_vel", partial(velocities, 3.0), **_100)
 ant_dir = partial(_few, "ant_dir", (0.0, math.pi), **_USUAL)
+ant_dir_promp = partial(_few, "ant_dir_promp", (0.0, math.pi), horizon=100, action_scale=10.0)
 ant_dir_varibad = partial(_few, "ant_dir_varibad", (-1.0, 1.0), **_USUAL)
 ant_dir_2d = partial(_prior, "ant_dir_2d", headings, **_100)
 ant_goal = partial(_prior, "ant_goal", _disc, **_150)

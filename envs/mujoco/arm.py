@@ -44,13 +44,13 @@ import torch
 from torch import Tensor
 
 from envs.mdp import MujocoEnv
-from envs.mujoco.arm_control import FIELDS, HOME, NUM_JOINTS, HandSteps
+from envs.mujoco.arm_control import CONTROL, FIELDS, HOME, NUM_JOINTS, HandSteps
 from envs.mujoco.arm_objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
 from envs.mujoco.arm_script import GraspScript, ReachScript
-from envs.mujoco.arm_state import ArmState
+from envs.mujoco.arm_state import HELD_FORCE, ArmState
 from envs.mujoco.arm_tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
 from envs.mujoco.build import environment
-from envs.mujoco.models import own_model
+from envs.mujoco.models import own_model, own_model_name
 from envs.sim.types import Simulator
 
 Tasks = TypeVar("Tasks", Grasp, PickPlace)
@@ -85,8 +85,8 @@ class ArmReach:
         distance = (self.state.grip(sim) - tasks.goal).norm(dim=1)
         return -distance, {"success": distance < REACHED, "distance": distance}
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> None:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,8 @@ class ArmGrasp(Generic[Tasks]):
         reward = 2 * reach + held * (2 + worth)
         return reward, {"success": held & success, "held": held, "reach": reach, "lift": lift, **terms}
 
-    def terminated(self, sim: Simulator) -> Tensor:
-        return torch.zeros_like(sim.diverged)
+    def terminated(self, sim: Simulator) -> None:
+        return None
 
 
 def near(distance: Tensor, scale: float) -> Tensor:
@@ -176,7 +176,7 @@ def _reach(
         name,
         num_worlds,
         model=model,
-        model_name="arm.xml",
+        model_name=own_model_name("arm.xml"),
         mdp=ArmReach(state=state),
         tasks=reach_tasks(num_train_tasks, num_test_tasks),
         reward="-|p - g|",
@@ -207,7 +207,7 @@ def _grasp(
         name,
         num_worlds,
         model=model,
-        model_name="arm_object.xml",
+        model_name=own_model_name("arm_object.xml"),
         mdp=ArmGrasp(state=state, after_grasp=carried if carries else lifted),
         tasks=tasks,
         reward=f"2 near + held (2 + {'2 lift + 4 near goal' if carries else '6 lift'})",
@@ -230,7 +230,12 @@ def _environment(name: str, num_worlds: int, *, model: mujoco.MjModel, reward: s
         frame_skip=FRAME_SKIP,
         fields=FIELDS,
         drive=HandSteps(model),
-        numbers={"reward": reward, "control": "hand steps of 0.02 m", "start_noise": START_NOISE},
+        numbers={
+            "reward": reward,
+            "success": {"reached": REACHED, "lifted": LIFTED, "held": HELD_FORCE},
+            "control": CONTROL,
+            "start_noise": {"joints": START_NOISE, "opening": START_OPENING},
+        },
         **settings,
     )
 

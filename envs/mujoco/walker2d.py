@@ -38,6 +38,7 @@ too; 1.3^U(−3, 3) for the damping of each joint. The task is constant for the 
 
 Sources: rand_param_envs (dennisl88/rand_param_envs, walker_rand_params.py), as Rakelly et al. 2019 (katerakelly/oyster) use it for
 `_pearl`; Rothfuss et al. 2019 (jonasrothfuss/ProMP, walker2d_rand_vel.py, walker2d_rand_direc.py) for vel and dir, and `_promp`.
+Control step, T, action_scale and split of walker2d_vel and walker2d_dir are our choice; as published they are `_promp`.
 
 How we differ: today's MuJoCo; v5's model, whose feet have equal friction, except in `_pearl` and `_promp`, where the right foot
 slides more easily, as published; one inertia factor a body, so that the body can exist, except in `_pearl`; what MuJoCo derives

@@ -12,15 +12,15 @@ import envs
 from envs.mujoco.targets import Heading, Place, TargetVelocity
 
 NUM_STEPS = dict.fromkeys(("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal"), 500)
-NUM_STEPS |= dict.fromkeys(("ant_dir_varibad", "ant_goal_maml", "ant_goal_sparse"), 200)
-ANGLES = {"ant_dir": [0.0, math.pi], "ant_dir_varibad": [1.0, -1.0], "ant_dir_2d": [2.0, 5.5]}
+NUM_STEPS |= dict.fromkeys(("ant_dir_promp", "ant_dir_varibad", "ant_goal_maml", "ant_goal_sparse"), 200)
+ANGLES = {"ant_dir": [0.0, math.pi], "ant_dir_promp": [0.0, math.pi], "ant_dir_varibad": [1.0, -1.0], "ant_dir_2d": [2.0, 5.5]}
 PLACES = [[0.4, 0.1], [-1.5, 2.0]]  # the first near enough to be reached and left, the second not
 
 
 @pytest.fixture(scope="module")
 def recording() -> Recording:
     options = {"include_cfrc_ext_in_observation": False, "terminate_when_unhealthy": False}
-    return record("Ant-v5", "ant_dir", num_worlds=2, num_steps=500, **options)
+    return record("Ant-v5", "ant_dir", num_worlds=2, num_steps=500, forces_lag=0, **options)
 
 
 def tasks(name: str) -> Any:
@@ -37,18 +37,22 @@ def expected_reward(name: str, recording: Recording) -> np.ndarray:
     place = np.stack([info["x_position"], info["y_position"]], axis=-1)
     velocity = np.diff(np.concatenate([recording.start[None, :, :2], place]), axis=0) / 0.05
     squared_action, alive = -info["reward_ctrl"] / 0.5, info["reward_survive"]
+    contact_cost = 0.0005 * np.square(info["forces"].clip(-1, 1)).sum(-1)
+    assert np.corrcoef(contact_cost.flatten(), -info["reward_contact"].flatten())[0, 1] > 0.8
     # Ant-v5 takes the torso's place somewhere within the last of five physics steps: alike, not equal.
     assert np.abs(velocity[..., 0] - info["x_velocity"]).max() < 0.2
     if name == "ant_vel":
-        return 1 - np.abs(velocity[..., 0] - np.array([0.3, 2.0])) + 0.05 * alive - 0.005 * squared_action
+        return 1 - np.abs(velocity[..., 0] - np.array([0.3, 2.0])) + 0.05 * alive - 0.005 * squared_action - contact_cost
+    if name == "ant_dir_promp":
+        alive = 1
     if name in ANGLES:
         direction = np.array([[math.cos(angle), math.sin(angle)] for angle in ANGLES[name]])
-        return (velocity * direction).sum(-1) + alive - 0.5 * squared_action
+        return (velocity * direction).sum(-1) + alive - 0.5 * squared_action - contact_cost
     away = place - np.array(PLACES)
     if name == "ant_goal":
-        return -np.abs(away).sum(-1) - 0.1 * squared_action
+        return -np.abs(away).sum(-1) - 0.1 * squared_action - contact_cost
     if name == "ant_goal_maml":
-        return 4 - np.abs(away).sum(-1) + 0.05 * alive - 0.005 * squared_action
+        return 4 - np.abs(away).sum(-1) + 0.05 * alive - 0.005 * squared_action - contact_cost
     distance = np.hypot(away[..., 0], away[..., 1])
     return np.where(distance <= 0.75, 1 - distance, -0.75) - 0.01 * squared_action
 
@@ -61,10 +65,14 @@ def test_physics_and_reward_are_those_of_ant_v5(name: str, num_steps: int, recor
     assert np.array_equal(ours.qvel, recording.qvel)
     shows_place = name.startswith("ant_goal")
     obs = np.concatenate([recording.qpos, recording.qvel], axis=-1) if shows_place else recording.obs
+    if name == "ant_dir_promp":
+        obs = np.concatenate([obs, recording.info["forces"].clip(-1, 1)], axis=-1)
     assert np.array_equal(ours.obs, obs.astype(np.float32))
     # The tolerance is float32's: rewards are some ten, their rounding 1e-6, and a heading's 1e-7 counts once per m/s.
     assert ours.reward == pytest.approx(expected_reward(name, recording), abs=5e-6)
     unhealthy = recording.info["reward_survive"] == 0
+    if name == "ant_dir_promp":
+        unhealthy = recording.qpos[..., 2] > 1
     assert 0 < unhealthy.mean() < 1
     assert np.array_equal(ours.terminated, unhealthy & (name not in ("ant_goal", "ant_goal_sparse")))
     if name == "ant_goal_sparse":

@@ -1,5 +1,6 @@
 """Facts about the arm: its control and objects against MuJoCo's own, its rewards, and that its tasks can be solved."""
 
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -142,8 +143,7 @@ def test_inertia_is_what_mujoco_computes_of_the_shape(shape: str) -> None:
 def alone(tasks: Grasp, world: int) -> mujoco.MjModel:
     """A model compiled with this world's object and no other shape."""
     models.own_model("arm_object.xml")
-    path = models.Path(models.__file__).parent / "assets" / "arm_object.xml"
-    spec = mujoco.MjSpec.from_file(str(path))
+    spec = mujoco.MjSpec.from_file(str(models.ASSETS / "arm_object.xml"))
     for i, shape in enumerate(SHAPES):
         if i == tasks.shape[world]:
             spec.geom(shape).size = geom_sizes(tasks)[world, i].numpy()
@@ -197,17 +197,19 @@ def test_object_rests_on_the_table_where_its_task_says() -> None:
 
 
 def test_held_object_stays_in_the_grip_without_jitter() -> None:
-    env = started("arm_grasp", num_worlds=16)
+    """The heaviest and most slippery objects. Friction a third, a grip of 3 N instead of 60 N, servos a tenth as stiff, other
+    friction cones and physics steps of 0.01 s break it."""
+    tasks = envs.make("arm_grasp", 1).tasks.test_tasks(16)
+    env = started("arm_grasp", replace(tasks, mass=torch.full((16,), 0.4), friction=torch.full((16,), 0.6)), 16)
     state, ways = env.mdp.state, []
     for t in range(90):
         env.step(env.scripted_action())
         if t >= 40:
             ways.append((state.object(env.sim) - state.grip(env.sim)).clone())
-            assert bool(state.held(env.sim).float().mean() > 0.95)
+            assert bool(state.held(env.sim).all())
     way = torch.stack(ways)
-    held = state.held(env.sim)
-    assert float((way[-1] - way[0]).norm(dim=1)[held].median()) < 2e-3  # in two seconds
-    assert float((way[1:] - way[:-1]).norm(dim=2)[:, held].median()) < 1e-4
+    assert float((way[-1] - way[0]).norm(dim=1).max()) < 8e-4  # m in two seconds, of the worst of 16
+    assert float((way[1:] - way[:-1]).norm(dim=2).max()) < 1e-4  # m in a step
 
 
 def test_object_neither_sinks_into_the_table_nor_into_the_hand_when_pressed() -> None:
@@ -335,3 +337,23 @@ def test_picture_shows_the_object_and_goal_of_the_world_asked_for() -> None:
     assert np.array_equal(alike.render(2, width=64, height=48), env.render(2, width=64, height=48))
     env.close()
     alike.close()
+
+
+def test_name_of_the_model_changes_with_its_physics_and_not_with_its_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {file: (models.ASSETS / file).read_text() for file in ("arm.xml", "arm_object.xml")}
+    names = [models.own_model_name(file) for file in files]
+    monkeypatch.setattr(models, "ASSETS", tmp_path)
+
+    def changed(old: str, new: str) -> list[bool]:
+        for file, text in files.items():
+            (tmp_path / file).write_text(text.replace(old, new))
+        assert any(old in text for text in files.values())
+        return [models.own_model_name(file) != name for file, name in zip(files, names, strict=True)]
+
+    assert changed('mass="3.5"', 'mass="3.6"') == [True, True]  # The second includes the first.
+    assert changed('size="0.028"', 'size="0.029"') == [False, True]
+    assert changed("A plane, not a box", "No box") == [False, False]
+    assert changed('fovy="37"', 'fovy="38"') == [False, False]
+    assert changed('rgba="0.90 0.42 0.20 1"', 'rgba="0 0 1 1"') == [False, False]

@@ -15,7 +15,7 @@ MASSES = [45 + 10 * body + 9 for body in range(13)]  # in Humanoid-v5's observat
 
 def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps() -> None:
     options = {"include_cfrc_ext_in_observation": False, "terminate_when_unhealthy": False}
-    recording = record("Humanoid-v5", "humanoid_dir", num_worlds=2, num_steps=500, **options)
+    recording = record("Humanoid-v5", "humanoid_dir", num_worlds=2, num_steps=500, forces_lag=1, **options)
     ours = replay("humanoid_dir", recording, Heading(heading=torch.tensor([0.5, 4.0])))
     assert np.array_equal(ours.qpos, recording.qpos)
     assert np.array_equal(ours.qvel, recording.qvel)
@@ -26,7 +26,10 @@ def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps()
     )
     # Twice float32's rounding of values up to some ten.
     assert ours.terms["velocity"] == pytest.approx(velocity, abs=2e-6)
-    reward = 1.25 * velocity + info["reward_survive"] + info["reward_ctrl"]
+    contact_cost = (5e-7 * np.square(info["forces"]).sum(-1)).clip(max=10)
+    assert contact_cost.mean() == pytest.approx(-info["reward_contact"].mean(), rel=0.2)
+    assert ours.terms["contact_cost"] == pytest.approx(contact_cost, rel=1e-6)
+    reward = 1.25 * velocity + info["reward_survive"] + info["reward_ctrl"] - contact_cost
     assert ours.reward == pytest.approx(reward, abs=2e-6)
     fallen = info["reward_survive"] == 0
     assert 0 < fallen.mean() < 1
