@@ -13,7 +13,12 @@ from envs.mujoco.targets import Heading, Place, TargetVelocity
 
 NUM_STEPS = dict.fromkeys(("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal"), 500)
 NUM_STEPS |= dict.fromkeys(("ant_dir_promp", "ant_dir_varibad", "ant_goal_maml", "ant_goal_sparse"), 200)
-ANGLES = {"ant_dir": [0.0, math.pi], "ant_dir_promp": [0.0, math.pi], "ant_dir_varibad": [1.0, -1.0], "ant_dir_2d": [2.0, 5.5]}
+ANGLES = {
+    "ant_dir": [0.0, math.pi],
+    "ant_dir_promp": [0.0, math.pi],
+    "ant_dir_varibad": [1.0, -1.0],
+    "ant_dir_2d": [2.0, 5.5],
+}
 PLACES = [[0.4, 0.1], [-1.5, 2.0]]  # the first near enough to be reached and left, the second not
 
 
@@ -42,7 +47,9 @@ def expected_reward(name: str, recording: Recording) -> np.ndarray:
     # Ant-v5 takes the torso's place somewhere within the last of five physics steps: alike, not equal.
     assert np.abs(velocity[..., 0] - info["x_velocity"]).max() < 0.2
     if name == "ant_vel":
-        return 1 - np.abs(velocity[..., 0] - np.array([0.3, 2.0])) + 0.05 * alive - 0.005 * squared_action - contact_cost
+        return (
+            1 - np.abs(velocity[..., 0] - np.array([0.3, 2.0])) + 0.05 * alive - 0.005 * squared_action - contact_cost
+        )
     if name == "ant_dir_promp":
         alive = 1
     if name in ANGLES:
