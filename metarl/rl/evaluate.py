@@ -15,6 +15,14 @@ State = TypeVar("State")
 
 
 @struct
+class Outcomes:
+    """Of E episodes of N tasks, [N, E]; [N, K + 1, E] where they differ after 0, 1, ..., K updates."""
+
+    returns: Tensor
+    success: Tensor | None = None  # bool: solved at some step; None where the environment doesn't say
+
+
+@struct
 class AdaptationCurve:
     returns: Tensor  # [N, K + 1, E] return of each episode after k updates
     success: Tensor | None  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
@@ -62,20 +70,25 @@ def adaptation_curve(
     )
 
 
-def controller_returns(
+def controller_outcomes(
     env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], generator: torch.Generator, *, num_tasks: int
-) -> Tensor:
-    """[N, E] returns of a controller without a policy: `act()` is the action now; tasks have leaves [N, ...]."""
+) -> Outcomes:
+    """What becomes of a controller without a policy: `act()` is the action now; tasks have leaves [N, ...]."""
     episodes_per_task = env.num_worlds // num_tasks
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     env.reset(generator)
     running = torch.ones(env.num_worlds, dtype=torch.bool)
     returns = torch.zeros(env.num_worlds)
+    success: Tensor | None = None
     for _ in range(env.spec.horizon):
         step = env.step(act())
         returns += (step.reward * running.to(step.reward.device)).cpu()
+        if "success" in step.terms:
+            solved = running & (step.terms["success"] > 0).cpu()
+            success = solved if success is None else success | solved
         running &= ~(step.terminated | step.truncated).cpu()
-    return returns.reshape(num_tasks, episodes_per_task)
+    shape = (num_tasks, episodes_per_task)
+    return Outcomes(returns=returns.reshape(shape), success=None if success is None else success.reshape(shape))
 
 
 def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from metarl.rl.collect import Streams, repeat_tasks
-from metarl.rl.evaluate import adaptation_curve, controller_returns
+from metarl.rl.evaluate import Outcomes, adaptation_curve, controller_outcomes
 from metarl.rl.types import BatchedEnv
 from metarl.struct import replace
 
 
-def stand_still_returns(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Tensor | None:
-    """[N, E] returns of doing nothing; None where there is no such thing."""
+def stand_still_outcomes(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Outcomes | None:
+    """[N, E] of doing nothing; None where there is no such thing."""
     still = env.stand_still_action()
-    return None if still is None else controller_returns(env, tasks, lambda: still, generator, num_tasks=num_tasks)
+    return None if still is None else controller_outcomes(env, tasks, lambda: still, generator, num_tasks=num_tasks)
 
 
-def reference_returns(
+def reference_outcomes(
     env: BatchedEnv, tasks: Any, streams: Streams, *, num_tasks: int, num_updates: int
-) -> dict[str, Tensor]:
-    """Returns by name: [N] or [N, E] where they are the same after every update, [N, K + 1, E] after 0, 1, ..., K updates.
+) -> dict[str, Outcomes]:
+    """By name, returns [N] or [N, E] where they are the same after every update, [N, K + 1, E] after 0, 1, ..., K updates.
 
     Known returns are expectations, E = 1; the scripted controller and the reference learners are played. For those that
     learn an update is one more episode of experience, whatever it is for the learner beside them.
@@ -34,14 +34,14 @@ def reference_returns(
     Raises: ValueError for a known return that is neither [N] nor [N, K + 1].
     """
     num_episodes = num_updates + 1
-    found = {}
+    found: dict[str, Outcomes] = {}
     for name, value in env.known_returns(tasks, num_episodes).items():
         if value.shape not in ((num_tasks,), (num_tasks, num_episodes)):
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}; expected ({num_tasks},) or ({num_tasks}, {num_episodes})"
             )
-        found[name] = value.cpu() if value.ndim == 1 else value.cpu()[:, :, None]
-    scripted = _scripted_returns(env, tasks, streams.reset, num_tasks=num_tasks)
+        found[name] = Outcomes(returns=value.cpu() if value.ndim == 1 else value.cpu()[:, :, None])
+    scripted = _scripted_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     if scripted is not None:
         found["scripted"] = scripted
     # On the CPU, wherever the learner is: what they calculate is small.
@@ -49,11 +49,11 @@ def reference_returns(
     own = replace(streams, policy=torch.Generator().manual_seed(seed))
     for name, adapter in env.reference_learners(num_episodes).items():
         curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
-        found[name] = curve.returns
+        found[name] = Outcomes(returns=curve.returns, success=curve.success)
     return found
 
 
-def _scripted_returns(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Tensor | None:
+def _scripted_outcomes(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Outcomes | None:
     def act() -> Tensor:
         action = env.scripted_action()
         assert action is not None, "a scripted controller acts at every step"
@@ -62,5 +62,5 @@ def _scripted_returns(env: BatchedEnv, tasks: Any, generator: torch.Generator, *
     env.set_tasks(repeat_tasks(tasks, env.num_worlds // num_tasks))
     env.reset(generator)  # only then can it be asked
     return (
-        None if env.scripted_action() is None else controller_returns(env, tasks, act, generator, num_tasks=num_tasks)
+        None if env.scripted_action() is None else controller_outcomes(env, tasks, act, generator, num_tasks=num_tasks)
     )

@@ -75,6 +75,16 @@ def summary(
     return {"mean": returns.mean().item(), "iqm": iqm(returns).item(), "ci_low": low, "ci_high": high}
 
 
+def success_summary(success: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """`success_rate`, the part of all episodes that solved their task, with the 95 % interval of stratified_bootstrap_interval.
+
+    Args: success: [N, E] bool. Where all episodes are alike the interval has no width, however few they are.
+    """
+    solved = _per_task(success)
+    low, high = stratified_bootstrap_interval(solved, torch.mean, generator)
+    return {"success_rate": solved.mean().item(), "success_ci_low": low, "success_ci_high": high}
+
+
 def adaptation_gain(
     returns: Tensor, generator: torch.Generator, *, confidence: float = 0.95, num_resamples: int = 2000
 ) -> dict[str, float]:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
-from metarl.rl.evaluate import AdaptationCurve, adaptation_curve, assert_held_out
-from metarl.rl.references import reference_returns, stand_still_returns
-from metarl.rl.statistics import adaptation_gain, summary
+from metarl.rl.evaluate import Outcomes, adaptation_curve, assert_held_out
+from metarl.rl.references import reference_outcomes, stand_still_outcomes
+from metarl.rl.statistics import adaptation_gain, success_summary, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.run.checkpoint import write_atomically
 from metarl.run.logging import counted
 from metarl.run.plots import adaptation_curve_png
-from metarl.struct import struct
+from metarl.struct import map_tensors, struct
 
 MOST_TASKS_SHOWN = 6  # in the table, each apart; evaluation.json has them all
 
@@ -59,10 +58,11 @@ def evaluate(
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-    rows: dict[str, Any] = {"random_initialisation": _of_curve(random_curve, streams.tasks)}
-    still = stand_still_returns(env, tasks, streams.reset, num_tasks=num_tasks)
+    played, random = (Outcomes(returns=c.returns, success=c.success) for c in (curve, random_curve))
+    rows: dict[str, Any] = {"random_initialisation": _per_update(random, streams.tasks)}
+    still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     if still is not None:
-        rows["stand_still"] = summary(still, streams.tasks)
+        rows["stand_still"] = _summary(still, streams.tasks)
     descriptions = distribution.describe(tasks)
     report = {
         "env": env.spec.name,
@@ -73,7 +73,7 @@ def evaluate(
         "num_tasks": num_tasks,
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
-        "returns": _of_curve(curve, streams.tasks),
+        "returns": _per_update(played, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
@@ -85,12 +85,12 @@ def evaluate(
     if num_updates > 0:
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
     if distribution.split == "none":
-        report["returns_by_task"] = _by_task(descriptions, curve.returns, streams.tasks)
+        report["returns_by_task"] = _by_task(descriptions, played, streams.tasks)
     # Last, so that it changes no draw of the above.
-    references = reference_returns(env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates)
+    references = reference_outcomes(env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates)
     report["references"] = {
-        name: _per_update(returns, streams.tasks) if returns.ndim == 3 else summary(returns, streams.tasks)
-        for name, returns in references.items()
+        name: (_per_update if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
+        for name, outcomes in references.items()
     }
     return Evaluation(report=report, tasks=tasks, states=curve.states)
 
@@ -141,29 +141,35 @@ def _references(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
-    success = f"  success {row['success_rate']:.0%}" if "success_rate" in row else ""
+    success = ""
+    if "success_rate" in row:
+        rate, low, high = (f"{100 * row[key]:.0f}" for key in ("success_rate", "success_ci_low", "success_ci_high"))
+        success = f"  success {rate} % [{low}, {high}]"
     return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]{success}"
 
 
-def _of_curve(curve: AdaptationCurve, generator: torch.Generator) -> list[dict[str, float]]:
-    """One summary of the returns per update and, where the environment says which steps solve the task, `success_rate`: the
-    part of all episodes in which one did."""
-    rows = _per_update(curve.returns, generator)
-    if curve.success is not None:
-        for k, row in enumerate(rows):
-            row["success_rate"] = curve.success[:, k].double().mean().item()
-    return rows
+def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:
+    """Of the returns and, where the environment says which steps solve the task, of success in any of an episode's steps."""
+    row = summary(outcomes.returns, generator)
+    return row if outcomes.success is None else row | success_summary(outcomes.success, generator)
 
 
-def _per_update(returns: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
-    """returns [N, K + 1, E] -> one summary per update."""
-    return [{"update": k, **summary(returns[:, k], generator)} for k in range(returns.shape[1])]
+def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
+    """[N, K + 1, E] -> one summary per update."""
+    num_rows = outcomes.returns.shape[1]
+    each = (map_tensors(lambda leaf, k=k: leaf[:, k], outcomes) for k in range(num_rows))
+    return [{"update": k, **_summary(row, generator)} for k, row in enumerate(each)]
 
 
-def _by_task(descriptions: list[str], returns: Tensor, generator: torch.Generator) -> dict[str, list[dict[str, float]]]:
+def _by_task(
+    descriptions: list[str], outcomes: Outcomes, generator: torch.Generator
+) -> dict[str, list[dict[str, float]]]:
     """The same for each of the few distinct tasks apart: a mean over opposite directions hides what happens in each."""
     chosen = {name: [i for i, d in enumerate(descriptions) if d == name] for name in sorted(set(descriptions))}
-    return {name: _per_update(returns[rows], generator) for name, rows in chosen.items()}
+    return {
+        name: _per_update(map_tensors(lambda leaf, rows=rows: leaf[rows], outcomes), generator)
+        for name, rows in chosen.items()
+    }
 
 
 def _plot(path: Path, report: Mapping[str, Any]) -> None:

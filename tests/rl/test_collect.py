@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.collect import Streams, collect
-from metarl.rl.gather import gather
+from metarl.rl.gather import Rollouts, gather
 from metarl.rl.types import EnvSpec, Step
 from metarl.struct import struct
 
@@ -114,6 +115,12 @@ def test_success_at_any_step_counts_but_not_after_the_episodes_end(streams):
     assert trajectories.success.tolist() == [[True, False], [True, False]]
     silent, _ = collect(Counter(4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2)
     assert silent.success is None
+    none_solved, _ = collect(
+        Counter(4, solved_at=[99] * 4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2
+    )
+    metrics = rollout_metrics(Rollouts(support=(none_solved,), query=trajectories))
+    assert (metrics["success_before"], metrics["success_after"]) == (0.0, 0.5)
+    assert not any("success" in name for name in rollout_metrics(Rollouts(support=(silent,), query=silent)))
 
 
 def test_gather_collects_before_each_update_and_after_the_last(streams):

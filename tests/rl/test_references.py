@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from metarl.rl.collect import Streams
-from metarl.rl.references import reference_returns, stand_still_returns
+from metarl.rl.evaluate import controller_outcomes
+from metarl.rl.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.types import Step
 from metarl.struct import struct
 
@@ -21,7 +22,9 @@ class Counter:
 
     spec = SimpleNamespace(horizon=2)
 
-    def __init__(self, num_worlds, *, known=None, scripted=True, learners=None):
+    def __init__(self, num_worlds, *, known=None, scripted=True, learners=None, tells=False):
+        """tells: it has `success` at the second step where the prize is worth taking."""
+        self.tells = tells
         self.num_worlds, self.known, self.scripted, self.learners = num_worlds, known or {}, scripted, learners or {}
 
     def set_tasks(self, tasks):
@@ -41,7 +44,7 @@ class Counter:
             terminated=none,
             truncated=ended,
             diverged=none,
-            terms={},
+            terms={"success": (self.num_steps - 1) * (self.tasks.prize > 0).float()} if self.tells else {},
         )
 
     def stand_still_action(self):
@@ -83,7 +86,7 @@ PRIZES = Prize(prize=torch.tensor([3.0, -1.0]))
 def found(env, num_updates=2):
     streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
     before = streams.policy.get_state(), streams.tasks.get_state()
-    returns = reference_returns(env, PRIZES, streams, num_tasks=2, num_updates=num_updates)
+    returns = reference_outcomes(env, PRIZES, streams, num_tasks=2, num_updates=num_updates)
     assert torch.equal(before[0], streams.policy.get_state())
     assert torch.equal(before[1], streams.tasks.get_state())
     return returns
@@ -95,23 +98,46 @@ def test_known_returns_are_passed_on_and_may_differ_by_episode():
 
     env = Counter(4, known={"oracle": lambda tasks, _: 2 * tasks.prize, "bayes_optimal": better_and_better})
     returns = found(env)
-    assert returns["oracle"].tolist() == [6.0, -2.0]
-    assert returns["bayes_optimal"].tolist() == [[[0.0], [3.0], [6.0]], [[0.0], [-1.0], [-2.0]]]
+    assert returns["oracle"].returns.tolist() == [6.0, -2.0]
+    assert returns["bayes_optimal"].returns.tolist() == [[[0.0], [3.0], [6.0]], [[0.0], [-1.0], [-2.0]]]
 
 
 def test_scripted_controller_is_asked_at_every_step_of_every_world():
-    assert found(Counter(4))["scripted"].tolist() == [[3.0, 3.0], [-1.0, -1.0]]  # the second step's prize
+    assert found(Counter(4))["scripted"].returns.tolist() == [[3.0, 3.0], [-1.0, -1.0]]  # the second step's prize
+
+
+def test_success_is_counted_of_all_who_play_where_the_environment_tells_it():
+    env = Counter(4, learners={"tries_once": TriesOnce()}, tells=True)
+    outcomes = found(env)
+    assert outcomes["scripted"].success.tolist() == [[True, True], [False, False]]
+    assert outcomes["tries_once"].success.tolist() == [[[True] * 2] * 3, [[False] * 2] * 3]
+    assert found(Counter(4))["scripted"].success is None
+
+
+def test_success_after_the_end_of_an_episode_does_not_count():
+    env = Counter(4, tells=True)
+    env.spec = SimpleNamespace(horizon=3)  # one step more than it ends after; at the third all are past their end
+    still = torch.zeros(4, dtype=torch.int64)
+    late = Prize(prize=torch.tensor([-1.0, -1.0]))
+
+    def act():
+        if env.num_steps == 2:
+            env.tasks = Prize(prize=torch.ones(4))
+        return still
+
+    outcomes = controller_outcomes(env, late, act, torch.Generator(), num_tasks=2)
+    assert not outcomes.success.any()
 
 
 def test_reference_learners_play_the_trial_as_any_learner_does():
-    returns = found(Counter(4, learners={"tries_once": TriesOnce()}))["tries_once"]
+    returns = found(Counter(4, learners={"tries_once": TriesOnce()}))["tries_once"].returns
     assert returns.tolist() == [[[0.0] * 2, [6.0] * 2, [6.0] * 2], [[0.0] * 2, [-2.0] * 2, [-2.0] * 2]]
 
 
 def test_an_environment_without_references_has_no_rows():
     env = Counter(4, scripted=False)
     assert found(env) == {}
-    assert stand_still_returns(env, PRIZES, torch.Generator(), num_tasks=2) is None
+    assert stand_still_outcomes(env, PRIZES, torch.Generator(), num_tasks=2) is None
 
 
 def test_known_returns_of_another_shape_are_refused_by_name():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metarl.rl.statistics import adaptation_gain, iqm, stratified_bootstrap_interval, summary
+from metarl.rl.statistics import adaptation_gain, iqm, stratified_bootstrap_interval, success_summary, summary
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -63,6 +63,13 @@ def test_summary_gives_the_interval_of_the_iqm():
     assert row["mean"] == pytest.approx(returns.mean().item())
     assert row["ci_low"] < row["iqm"] < row["ci_high"] < row["mean"]
     assert (row["ci_low"], row["ci_high"]) == stratified_bootstrap_interval(returns, iqm, seeded(3))
+
+
+def test_success_has_the_interval_of_its_rate():
+    """As of the two certain tasks above: their resampled rates are 0, ½, ½ or 1."""
+    certain = torch.tensor([[False, False, False], [True, True, True]])
+    found = success_summary(certain, seeded())
+    assert found == {"success_rate": 0.5, "success_ci_low": 0.0, "success_ci_high": 1.0}
 
 
 def test_adaptation_gain_is_paired_by_task():

@@ -46,8 +46,12 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     found = evaluated("arm_reach", num_updates=1)
     assert [row["success_rate"] for row in found["returns"]] == [0.0, 1.0]
     assert [row["success_rate"] for row in found["random_initialisation"]] == [0.0, 0.0]
+    assert found["references"]["scripted"]["success_rate"] == 1.0
+    assert found["stand_still"]["success_rate"] == 0.0
     lines = report.table(found).splitlines()
-    assert [line.split()[-1] for line in lines if "success" in line] == ["0%", "100%", "0%", "0%"]
+    told = [line.split("success ")[1] for line in lines if "success" in line]
+    solved, not_yet = "100 % [100, 100]", "0 % [0, 0]"
+    assert told == [not_yet, solved, not_yet, not_yet, not_yet, solved]  # learner, random, standing still, scripted
 
 
 def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:

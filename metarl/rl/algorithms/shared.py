@@ -128,9 +128,11 @@ def split(joined: Params) -> tuple[Params, Params]:
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """Mean returns over all episodes of the meta-batch before the first and after the last update, and counts."""
+    """Mean returns over all episodes of the meta-batch before the first and after the last update, and counts; the parts of
+    them that solved their task, where the environment says."""
     batches = (*rollouts.support, rollouts.query)
     before, after = batches[0].returns.mean().item(), batches[-1].returns.mean().item()
+    success = [None if t.success is None else t.success.double().mean().item() for t in (batches[0], batches[-1])]
     diverged = sum(int(t.diverged.any(-1).sum()) for t in batches)
     return {
         "env_steps": rollouts.num_steps,
@@ -138,6 +140,9 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "return_after": after,
         "adaptation_gain": after - before,
         "diverged_episodes": diverged,
+        **{
+            f"success_{when}": rate for when, rate in zip(("before", "after"), success, strict=True) if rate is not None
+        },
     }
 
 
