@@ -81,7 +81,7 @@ def success_summary(success: Tensor, generator: torch.Generator) -> dict[str, fl
     Args: success: [N, E] bool. Where all episodes are alike the interval has no width, however few they are.
     """
     solved = _per_task(success)
-    low, high = stratified_bootstrap_interval(solved, torch.mean, generator)
+    low, high = stratified_bootstrap_interval(solved, lambda values, dim: values.mean(dim), generator)
     return {"success_rate": solved.mean().item(), "success_ci_low": low, "success_ci_high": high}
 
 

@@ -157,8 +157,7 @@ def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]
 def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
     """[N, K + 1, E] -> one summary per update."""
     num_rows = outcomes.returns.shape[1]
-    each = (map_tensors(lambda leaf, k=k: leaf[:, k], outcomes) for k in range(num_rows))
-    return [{"update": k, **_summary(row, generator)} for k, row in enumerate(each)]
+    return [{"update": k, **_summary(_part(outcomes, (slice(None), k)), generator)} for k in range(num_rows)]
 
 
 def _by_task(
@@ -166,10 +165,11 @@ def _by_task(
 ) -> dict[str, list[dict[str, float]]]:
     """The same for each of the few distinct tasks apart: a mean over opposite directions hides what happens in each."""
     chosen = {name: [i for i, d in enumerate(descriptions) if d == name] for name in sorted(set(descriptions))}
-    return {
-        name: _per_update(map_tensors(lambda leaf, rows=rows: leaf[rows], outcomes), generator)
-        for name, rows in chosen.items()
-    }
+    return {name: _per_update(_part(outcomes, rows), generator) for name, rows in chosen.items()}
+
+
+def _part(outcomes: Outcomes, index: Any) -> Outcomes:
+    return map_tensors(lambda leaf: leaf[index], outcomes)
 
 
 def _plot(path: Path, report: Mapping[str, Any]) -> None:
