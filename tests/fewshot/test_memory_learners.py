@@ -13,8 +13,9 @@ from metarl.fewshot.algorithms.maml_memory import MamlMemory
 from metarl.fewshot.algorithms.mann import SequenceLearner, instance_measures
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
 from metarl.fewshot.digits import digits
+from metarl.fewshot.images import ImageClasses, ImageTasks
 from metarl.fewshot.types import Examples, Streams, TaskSize
-from metarl.nn.features import PerceptronFeatures
+from metarl.nn.features import Flat, PerceptronFeatures
 from metarl.nn.recurrent import LSTM, ExternalRecall, NoMemory
 from metarl.struct import map_tensors
 
@@ -122,6 +123,56 @@ def test_sequences_of_a_longer_evaluation_start_with_those_of_a_shorter():
     learner = made("lstm")
     long, short = (learner.measures_in_sequence(n, "test", torch.Generator().manual_seed(2)) for n in (25, 22))
     assert long.shape == (25, 4) and torch.equal(long[:22], short) and long.std() > 0
+
+
+def signs(num_classes=6, pictures=8):
+    """Classes that one pixel of its own tells apart, so that all there is to learn is which label belongs to which."""
+    pixels = (255 * torch.eye(num_classes)).to(torch.uint8).repeat_interleave(pictures, 0)
+    counts, names = torch.full((num_classes,), pictures), tuple("abcdefgh"[:num_classes])
+    train = ImageClasses(pictures=pixels[:, None, None], counts=counts, names=names)
+    return ImageTasks("signs", {"train": train}, definition={})
+
+
+@pytest.mark.parametrize(("name", "iterations"), [("mann", 320), ("lstm", 540)])
+def test_readers_learn_to_know_a_class_again(name, iterations):
+    """Whoever counts labels but doesn't look names the one met less often: right for 0.65 of the second examples in 2 classes of 3."""
+    memory = {
+        "mann": functools.partial(EXTERNAL, hidden_size=24, num_slots=8, slot_size=12, num_heads=1),
+        "lstm": functools.partial(LSTM, hidden_size=24),
+    }[name]
+    source, streams = signs(), Streams(**{key: torch.Generator().manual_seed(0) for key in ("init", "tasks", "noise")})
+    learner = SequenceLearner(
+        source=source,
+        size=TaskSize(ways=2, shots=1, queries=1),
+        embed=Flat(source.spec.input_shape),
+        streams=streams,
+        device=torch.device("cpu"),
+        memory=memory,
+        meta_batch_size=16,
+        instances=3,
+        outer_lr=0.02,
+        halve_every=None,
+    )
+    known = [learner.step()["accuracy_2"] for _ in range(iterations)]
+    assert sum(known[:40]) / 40 < 0.7 and sum(known[-20:]) / 20 > 0.85
+
+
+def test_learned_optimizer_learns():
+    learner = made("meta_lstm", meta_batch_size=4, outer_lr=1e-2, num_inner_steps=3)
+    accuracy = [learner.step()["accuracy"] for _ in range(60)]
+    assert sum(accuracy[:3]) / 3 < 0.6 and sum(accuracy[-10:]) / 10 > 0.75  # chance is 1/3
+
+
+def test_inner_steps_on_a_memory_learner_learn():
+    settings = {"meta_batch_size": 4, "outer_lr": 1e-2, "num_inner_steps": 1, "num_test_steps": 1, "inner_lr": 0.5}
+    learner = made(
+        "maml_memory",
+        size=TaskSize(ways=2, shots=2, queries=4),
+        memory=functools.partial(LSTM, hidden_size=24),
+        **settings,
+    )
+    accuracy = [learner.step()["accuracy"] for _ in range(60)]
+    assert sum(accuracy[:3]) / 3 < 0.7 and sum(accuracy[-20:]) / 20 > 0.75  # chance is 1/2
 
 
 def test_instances_are_counted_by_class():
