@@ -1,6 +1,7 @@
 """The evaluation of a few-shot learner as a user reads it: evaluation.json, a table, and the table that compares runs."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
@@ -68,7 +69,7 @@ def evaluate(
         "num_updates": num_updates,
         "updates": _rows(values),
         "references": beside,
-        "by_task": values[:, -1].tolist(),
+        "by_task": [value if math.isfinite(value) else None for value in values[:, -1].tolist()],
     }
 
 
@@ -131,7 +132,8 @@ def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
         for report in runs:
             lines.append(_comparison_row(name, str(report["seed"]), report, report["updates"][-1]))
         if len(runs) > 1:
-            pooled = torch.tensor([value for report in runs for value in report["by_task"]])
+            values = [math.inf if value is None else value for report in runs for value in report["by_task"]]
+            pooled = torch.tensor(values)
             lines.append(_comparison_row(name, f"all {len(runs)}", runs[0], _rows(pooled[:, None])[0]))
     return "\n".join(lines)
 

@@ -58,6 +58,7 @@ def test_tasks_that_diverge_are_counted_and_not_left_out():
     after = report["updates"][1]
     assert after == {"update": 1, "mean": None, "half_width": None, "num_tasks": 30, "diverged": 30}
     assert report["updates"][0]["mean"] > 0 and "30 of 30 tasks diverged" in fewshot_report.table(report)
+    assert report["by_task"] == [None] * 30  # JSON knows no infinity.
     run = {**report, "learner": "maml", "seed": 0, "overrides": []}
     table = fewshot_report.comparison([run, json.loads(json.dumps(run)) | {"seed": 1}])
     assert table.count("| diverged |") == 3
