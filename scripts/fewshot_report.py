@@ -105,9 +105,12 @@ def best_lr(config: DictConfig, learner: MetaLstm, source: TaskSource, device: t
 
 
 def draw_training(folder: Path, title: str, measure: str) -> None:
-    """learning_curve.png, if there was any training."""
+    """learning_curve.png, if there was any training; of a reader of sequences, where a class is met for the k-th time."""
     if rows := read_metrics(folder / "metrics.jsonl"):
-        curves, count = {measure: f"{measure} on their questions"}, ("tasks", "training tasks")
+        again = {
+            f"{measure}_{k}": f"where a class is met for time {k}" for k in (1, 2, 5, 10) if f"{measure}_{k}" in rows[0]
+        }
+        curves, count = again or {measure: f"{measure} on their questions"}, ("tasks", "training tasks")
         learning_curve_png(
             folder / "learning_curve.png", [rows], title=title, ylabel=measure, curves=curves, count=count
         )
