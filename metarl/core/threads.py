@@ -41,22 +41,21 @@ def each_in_threads(
     workers: int | None = None,
 ) -> Iterator[T]:
     """The results of `map_in_threads` one by one, as soon as each is there: what one adds up needn't wait for the last.
-    Results that wait lie scattered between the large blocks of work that goes on, and keep malloc from joining these."""
+    Results that wait lie scattered between the large blocks of work that goes on, and keep malloc from joining these.
+
+    The caller, too, has one torch thread until the last result: a second one would spin beside the workers."""
     workers = min(workers or WORKERS, len(items)) if torch.device(device).type == "cpu" else 1
     if workers <= 1:
         yield from map(function, items)
         return
-    grad_enabled, num_threads = torch.is_grad_enabled(), torch.get_num_threads()
+    grad_enabled = torch.is_grad_enabled()
 
     def run(item: Any) -> T:
         with torch.set_grad_enabled(grad_enabled):  # grad mode is each thread's own
             return function(item)
 
-    try:
-        with ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
-            yield from pool.map(run, items)
-    finally:
-        torch.set_num_threads(num_threads)
+    with one_thread(), ThreadPoolExecutor(workers, initializer=_start_worker) as pool:
+        yield from pool.map(run, items)
 
 
 def _start_worker() -> None:
