@@ -30,6 +30,10 @@ class AdaptationCurve:
     diverged: int  # how many episodes ended because the physics blew up
     env_steps: int
 
+    @property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(returns=self.returns, success=self.success)
+
 
 def adaptation_curve(
     adapter: RLAdapter[State],

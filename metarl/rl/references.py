@@ -49,7 +49,7 @@ def reference_outcomes(
     own = replace(streams, policy=torch.Generator().manual_seed(seed))
     for name, adapter in env.reference_learners(num_episodes).items():
         curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
-        found[name] = Outcomes(returns=curve.returns, success=curve.success)
+        found[name] = curve.outcomes
     return found
 
 

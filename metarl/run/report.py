@@ -58,8 +58,7 @@ def evaluate(
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-    played, random = (Outcomes(returns=c.returns, success=c.success) for c in (curve, random_curve))
-    rows: dict[str, Any] = {"random_initialisation": _per_update(random, streams.tasks)}
+    rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.outcomes, streams.tasks)}
     still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     if still is not None:
         rows["stand_still"] = _summary(still, streams.tasks)
@@ -73,7 +72,7 @@ def evaluate(
         "num_tasks": num_tasks,
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
-        "returns": _per_update(played, streams.tasks),
+        "returns": _per_update(curve.outcomes, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
@@ -85,7 +84,7 @@ def evaluate(
     if num_updates > 0:
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
     if distribution.split == "none":
-        report["returns_by_task"] = _by_task(descriptions, played, streams.tasks)
+        report["returns_by_task"] = _by_task(descriptions, curve.outcomes, streams.tasks)
     # Last, so that it changes no draw of the above.
     references = reference_outcomes(env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates)
     report["references"] = {
