@@ -117,7 +117,9 @@ def _check_experiment(
     ]
     without = leaves(composed(config_name, others, folders)[0])
     removed = {override.key_or_group for override in values if override.is_delete()}
-    for key in leaves(config).keys() - without.keys() - removed:
+    surplus = sorted(leaves(config).keys() - without.keys() - removed)
+    if surplus:
+        key = surplus[0]
         group = key.split(".")[0]
         raise UserError(
             f"experiment={experiment} sets {key}, which {group}={chosen.get(group)} does not have: say '~{key}' to leave it out"
