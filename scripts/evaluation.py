@@ -44,6 +44,7 @@ def evaluate(
         random_adapter=build.learner(config, env, generators, device).adapter(),
         num_tasks=num_tasks,
         num_updates=num_updates,
+        unit=sizes.unit,
         streams=build.streams(generators, device, "evaluation/"),
         device=device,
     )
@@ -86,7 +87,7 @@ def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, pat
     subject = filming.Subject(
         config=config,
         adapter=learner.adapter(),
-        states=filming.before_and_after(found.states, last),
+        states=filming.before_and_after(found.states, last, found.report["unit"]),
         episodes_per_task=found.report["episodes_per_task"],
     )
     typical = int(gains.argsort()[len(gains) // 2])

@@ -13,6 +13,7 @@ from metarl.rl.collect import repeat_tasks
 from metarl.rl.evaluate import adaptation_curve
 from metarl.rl.types import BatchedEnv
 from metarl.rl.uniform_actions import UniformActions
+from metarl.run.report import stage
 from metarl.run.seeding import Generators
 from metarl.run.video import adaptation_video
 from metarl.struct import struct
@@ -68,7 +69,7 @@ def trained(
     return Subject(
         config=config,
         adapter=adapter,
-        states=before_and_after(curve.states, num_updates),
+        states=before_and_after(curve.states, num_updates, sizes.unit),
         episodes_per_task=episodes_per_task,
     )
 
@@ -80,12 +81,11 @@ def _check_spaces(world: BatchedEnv, trained_on: BatchedEnv) -> None:
             raise UserError(f"env={world.spec.name}: its {kind} is {found}; the learner was trained with {expected}")
 
 
-def before_and_after(states: Sequence[Any], num_updates: int) -> dict[str, Any]:
+def before_and_after(states: Sequence[Any], num_updates: int, unit: str) -> dict[str, Any]:
     """Title -> state, of the states before and after each update; only the first if there is to be no update."""
     if num_updates == 0:
         return {"as trained": states[0]}
-    after = f"after {num_updates} update{'s' if num_updates > 1 else ''}"
-    return {"before adaptation": states[0], after: states[num_updates]}
+    return {stage(unit, k): states[k] for k in (0, num_updates)}
 
 
 def film(

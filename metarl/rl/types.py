@@ -184,6 +184,8 @@ class Sizes:
     """That training takes on a task. For a learner with memory update k is episode k of the trial."""
     evaluated_updates: int
     """That an evaluation shows unless told otherwise."""
+    unit: Literal["update", "episode"]
+    """What a user calls the steps of adaptation: a gradient learner's updates, the episodes of a memory's trial."""
 
     @property
     def num_worlds(self) -> int:

@@ -44,18 +44,22 @@ def adaptation_curve_png(
     *,
     references: Mapping[str, Row | Sequence[Row]],
     title: str,
+    unit: str = "update",
     ylabel: str = "return of an episode",
 ) -> None:
-    """Draws the return over the number of updates: IQM with its interval as a band, and the mean.
+    """Draws the return over the number of updates, or over the episodes of a trial: IQM with its interval as a band, and
+    the mean.
 
     Args:
       rows: for each update `update`, `mean`, `iqm`, `ci_low`, `ci_high` (the interval is the IQM's).
+      unit: update or episode, see `metarl.rl.types.Sizes`.
       references: what to compare with, by name: rows like the above for something that adapts as well (a random
         initialisation), or one row for something that doesn't (standing still): a horizontal line.
     Raises: OSError if `path` can't be written.
     """
     with _figure(path, title) as axes:
-        updates = [row["update"] for row in rows]
+        first, xlabel = (1, "episode of the trial") if unit == "episode" else (0, "updates on the task")
+        updates = [first + row["update"] for row in rows]
         _band(axes, updates, [row["ci_low"] for row in rows], [row["ci_high"] for row in rows], BLUE)
         axes.plot(updates, [row["iqm"] for row in rows], color=BLUE, marker="o", label="IQM, 95 % interval", zorder=3)
         axes.plot(updates, [row["mean"] for row in rows], color=BLUE, marker="_", ls=":", lw=1.4, label="mean")
@@ -63,13 +67,13 @@ def adaptation_curve_png(
             if isinstance(reference, Mapping):
                 axes.axhline(reference["iqm"], color=color, ls=dashes, lw=1.6, label=f"{name}, IQM", zorder=1)
             else:
-                x = [row["update"] for row in reference]
+                x = [first + row["update"] for row in reference]
                 _band(axes, x, [row["ci_low"] for row in reference], [row["ci_high"] for row in reference], color)
                 axes.plot(
                     x, [row["iqm"] for row in reference], color=color, ls=dashes, marker="s", ms=4, label=f"{name}, IQM"
                 )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlabel("updates on the task")
+        axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         _legend_beside(axes)
 

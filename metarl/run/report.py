@@ -35,6 +35,7 @@ def evaluate(
     random_adapter: RLAdapter[Any],
     num_tasks: int,
     num_updates: int,
+    unit: str,
     streams: Streams,
     device: torch.device,
 ) -> Evaluation:
@@ -43,6 +44,7 @@ def evaluate(
 
     Args:
       env: num_tasks * E worlds.
+      unit: what the updates are called, see `metarl.rl.types.Sizes`.
       streams: the random streams of the evaluation; they decide the intervals' resamples, too.
     Raises: ValueError if training could have seen one of the tasks.
     """
@@ -72,6 +74,7 @@ def evaluate(
         "num_tasks": num_tasks,
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
+        "unit": unit,
         "returns": _per_update(curve.outcomes, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
@@ -112,26 +115,41 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
-        f"{'return after':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
+        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
     ]
-    lines += [_row(f"{row['update']} updates", row) for row in report["returns"]]
-    lines += [_row(f"random init, {row['update']} upd.", row) for row in report["random_initialisation"]]
+    unit = report["unit"]
+    lines += [_row(stage(unit, row["update"]), row) for row in report["returns"]]
+    lines += [_row(f"random init, {_short(unit, row)}", row) for row in report["random_initialisation"]]
     if "stand_still" in report:
         lines.append(_row("standing still", report["stand_still"]))
     for name, rows in _references(report).items():
         lines += (
-            [_row(name, rows)] if isinstance(rows, Mapping) else [_row(f"{name}, {r['update']} ep.", r) for r in rows]
+            [_row(name, rows)]
+            if isinstance(rows, Mapping)
+            else [_row(f"{name}, {_short('episode', row)}", row) for row in rows]
         )
     by_task = report.get("returns_by_task", {})
     if len(by_task) <= MOST_TASKS_SHOWN:
-        lines += [_row(f"{name}, {row['update']} upd.", row) for name, rows in by_task.items() for row in rows]
+        lines += [_row(f"{name}, {_short(unit, row)}", row) for name, rows in by_task.items() for row in rows]
     if "adaptation_gain" in report:
-        lines.append(_row("gain of 1 update", report["adaptation_gain"]))
+        gain = "gain of 1 update" if unit == "update" else "episode 2 - episode 1"
+        lines.append(_row(gain, report["adaptation_gain"]))
     if report["diverged_episodes"]:
         lines.append(
             f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
         )
     return "\n".join(lines)
+
+
+def stage(unit: str, num_updates: int) -> str:
+    """What a user calls the state after so many updates; the first episode of a trial comes before any."""
+    if unit == "episode":
+        return f"episode {num_updates + 1}"
+    return f"after {num_updates} update{'s' if num_updates > 1 else ''}" if num_updates else "before adaptation"
+
+
+def _short(unit: str, row: Mapping[str, Any]) -> str:
+    return f"ep. {row['update'] + 1}" if unit == "episode" else f"{row['update']} upd."
 
 
 def _references(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,4 +195,4 @@ def _plot(path: Path, report: Mapping[str, Any]) -> None:
         references["standing still"] = report["stand_still"]
     references |= _references(report)
     title = f"{report['env']}: {report['num_tasks']} {'held-out tasks' if report['split'] != 'none' else 'tasks'}"
-    adaptation_curve_png(path, report["returns"], references=references, title=title)
+    adaptation_curve_png(path, report["returns"], references=references, title=title, unit=report["unit"])

@@ -27,16 +27,17 @@ class Learner:
         return state + self.learns
 
 
-def evaluated(name: str, *, num_updates: int) -> dict:
+def evaluated(name: str, *, num_updates: int, learns: bool = True) -> dict:
     # 1.2 s are enough to reach a place with the arm.
     env = envs.make(name, 4, horizon=30)
     streams = Streams(**{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset", "policy")})
     return report.evaluate(
-        Learner(env, learns=True),
+        Learner(env, learns=learns),
         env,
         random_adapter=Learner(env, learns=False),
         num_tasks=4,
         num_updates=num_updates,
+        unit="update",
         streams=streams,
         device=torch.device("cpu"),
     ).report
@@ -58,3 +59,12 @@ def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
     found = evaluated("point_navigation_2d", num_updates=0)
     assert "success" not in str(found["returns"])
     assert "success" not in report.table(found)
+
+
+def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
+    assert [report.stage("update", k) for k in range(3)] == ["before adaptation", "after 1 update", "after 2 updates"]
+    assert [report.stage("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
+    found = evaluated("point_navigation_2d", num_updates=1, learns=False)
+    updates, episodes = (report.table(found | {"unit": unit}) for unit in ("update", "episode"))
+    assert "before adaptation" in updates and "random init, 1 upd." in updates and "gain of 1 update" in updates
+    assert "update" not in episodes and "random init, ep. 2" in episodes and "episode 2 - episode 1" in episodes

@@ -29,6 +29,7 @@ def gradient_sizes(*, meta_batch_size: int, episodes_per_task: int, num_inner_st
         episodes_per_task=episodes_per_task,
         num_updates=num_inner_steps,
         evaluated_updates=max(EVALUATED_UPDATES, num_inner_steps),
+        unit="update",
     )
 
 
@@ -42,6 +43,7 @@ def trial_sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_tria
         episodes_per_task=trials_per_task,
         num_updates=num_updates,
         evaluated_updates=num_updates,
+        unit="episode",
     )
 
 
