@@ -22,7 +22,10 @@ def test_relative_error_is_over_all_parameters_together():
 def test_gradients_that_do_not_agree_are_reported(monkeypatch):
     one_step_less = lambda make, steps: few_shot.plain(make, steps - 1)
     problem = (few_shot.sinusoid, 3)
-    rows = {"less": (problem, (one_step_less, ())), "vmap": (problem, (few_shot.over_tasks, ("vmap", False)))}
+    rows = {
+        "less": (problem, (one_step_less, problem)),
+        "vmap": (problem, (few_shot.over_tasks, ("vmap", False, *problem))),
+    }
     monkeypatch.setattr(fewshot, "AGREEMENT", rows)
     less, vmap = fewshot.agreement(tuple(rows))
     assert not less["reached"] and less["error"] > 1e-3

@@ -14,6 +14,7 @@ from metarl.core.adapt import Backend, adapt, grad_over_tasks
 from metarl.core.linearize import linearize_adaptation
 from metarl.core.low_rank import adapt_low_rank
 from metarl.core.rules import Sgd
+from metarl.nn.conv import Conv4
 from metarl.nn.features import PerceptronFeatures, WithHead
 from metarl.nn.mlp import MLP
 from metarl.nn.mlp_derivatives import differentiator
@@ -54,23 +55,35 @@ def omniglot_mlp(batched: bool) -> Problem:
     return network, functional.cross_entropy, support, query, 1
 
 
-def conv4(strided: bool, ways: int, num_tasks: int, num_steps: int) -> Problem:
-    """28 × 28 pictures through four blocks of 64 filters, 1 shot, 15 query pictures a way; pooled or with stride 2."""
+def conv4(ours: bool, strided: bool, ways: int, num_tasks: int, num_steps: int) -> Problem:
+    """28 × 28 pictures through four blocks of 64 filters, 1 shot, 15 query pictures a way; pooled or with stride 2.
+
+    `ours`: `metarl.nn.conv`, else torch's own layers one after the other. Parameters have the same names and numbers."""
     torch.manual_seed(0)
-    blocks: list[nn.Module] = []
-    for i in (1, 64, 64, 64):
-        blocks += [nn.Conv2d(i, 64, 3, stride=2 if strided else 1, padding=1)]
-        blocks += [nn.BatchNorm2d(64, track_running_stats=False), nn.ReLU()]
-        blocks += [] if strided else [nn.MaxPool2d(2)]
-    size = 64 * 2 * 2 if strided else 64
+    network = WithHead(Conv4((1, 28, 28), filters=64, strided=strided), ways)
+    if not ours:
+        theirs = WithHead(_TorchConv4(strided, network.embed.num_features), ways)
+        theirs.load_state_dict(network.state_dict())
+        network = theirs
     support, query = (_classified(num_tasks, shots * ways, (1, 28, 28), ways) for shots in (1, 15))
-    return (
-        nn.Sequential(*blocks, nn.Flatten(), nn.Linear(size, ways)),
-        functional.cross_entropy,
-        support,
-        query,
-        num_steps,
-    )
+    return network, functional.cross_entropy, support, query, num_steps
+
+
+class _TorchConv4(nn.Module):
+    """What `Conv4` computes, by torch's own layers, its parameters under the same names."""
+
+    def __init__(self, strided: bool, num_features: int) -> None:
+        super().__init__()
+        self.strided, self.num_features = strided, num_features
+        stride = 2 if strided else 1
+        self.convolutions = nn.ModuleList(nn.Conv2d(i, 64, 3, stride=stride, padding=1) for i in (1, 64, 64, 64))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(64, track_running_stats=False) for _ in range(4))
+
+    def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = functional.relu(norm(convolution(x)))
+            x = x if self.strided else functional.max_pool2d(x, 2)
+        return x.flatten(1)
 
 
 def plain(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:

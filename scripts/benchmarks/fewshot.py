@@ -8,6 +8,7 @@ import torch
 
 from metarl._scripts.benchmarks import few_shot_updates as few_shot
 from metarl._scripts.benchmarks.rows import Row, Variant, check_keys, run_rows
+from metarl.core.adapt import Backend
 from metarl.types import Params
 
 ROWS: dict[str, Row] = {}
@@ -34,28 +35,39 @@ for _key, _name, _bar, _problem in (
     ("conv4_strided", "Conv4 strided 5w1s, 32 tasks", 1.15, (True, 5, 32, 1)),
     ("conv4_20way", "Conv4 pooled 20w1s, 16 tasks, 5 steps", 1.15, (False, 20, 16, 5)),
 ):
-    _args = (few_shot.conv4, *_problem)
-    ROWS[_key] = Row(_name, (few_shot.plain, _args), (few_shot.over_tasks, ("auto", False, *_args)), _bar, 2.0)
+    ROWS[_key] = Row(
+        _name,
+        (few_shot.plain, (few_shot.conv4, False, *_problem)),
+        (few_shot.over_tasks, ("auto", False, few_shot.conv4, True, *_problem)),
+        _bar,
+        2.0,
+    )
 
 ERROR_BAR = 1e-12
 """At most this relative error of a meta-gradient in float64, against the plain loop's."""
 
 _SINUSOID, _PERCEPTRON = (few_shot.sinusoid, 5), (few_shot.omniglot_mlp, True)
-_POOLED, _STRIDED = (few_shot.conv4, False, 5, 4, 1), (few_shot.conv4, True, 5, 4, 1)
+_POOLED, _STRIDED = (False, 5, 4, 1), (True, 5, 4, 1)
+
+
+def _conv4(backend: Backend, problem: tuple[Any, ...]) -> tuple[tuple[Any, ...], Variant]:
+    return (few_shot.conv4, False, *problem), (few_shot.over_tasks, (backend, False, few_shot.conv4, True, *problem))
+
+
 AGREEMENT: dict[str, tuple[tuple[Any, ...], Variant]] = {
-    "sinusoid, 5 steps: loop": (_SINUSOID, (few_shot.over_tasks, ("loop", False))),
-    "sinusoid, 5 steps: threads": (_SINUSOID, (few_shot.over_tasks, ("threads", False))),
-    "sinusoid, 5 steps: vmap": (_SINUSOID, (few_shot.over_tasks, ("vmap", False))),
-    "sinusoid, 5 steps: vmap compiled": (_SINUSOID, (few_shot.over_tasks, ("vmap", True))),
-    "sinusoid, 5 steps: written-out derivatives": (_SINUSOID, (few_shot.written_out, ())),
-    "Omniglot MLP: vmap": (_PERCEPTRON, (few_shot.over_tasks, ("vmap", False))),
-    "Omniglot MLP: low-rank layers": (_PERCEPTRON, (few_shot.low_rank, ())),
-    "Conv4 pooled: threads": (_POOLED, (few_shot.over_tasks, ("threads", False))),
-    "Conv4 pooled: vmap": (_POOLED, (few_shot.over_tasks, ("vmap", False))),
-    "Conv4 strided: threads": (_STRIDED, (few_shot.over_tasks, ("threads", False))),
-    "Conv4 strided: vmap": (_STRIDED, (few_shot.over_tasks, ("vmap", False))),
+    "sinusoid, 5 steps: loop": (_SINUSOID, (few_shot.over_tasks, ("loop", False, *_SINUSOID))),
+    "sinusoid, 5 steps: threads": (_SINUSOID, (few_shot.over_tasks, ("threads", False, *_SINUSOID))),
+    "sinusoid, 5 steps: vmap": (_SINUSOID, (few_shot.over_tasks, ("vmap", False, *_SINUSOID))),
+    "sinusoid, 5 steps: vmap compiled": (_SINUSOID, (few_shot.over_tasks, ("vmap", True, *_SINUSOID))),
+    "sinusoid, 5 steps: written-out derivatives": (_SINUSOID, (few_shot.written_out, _SINUSOID)),
+    "Omniglot MLP: vmap": (_PERCEPTRON, (few_shot.over_tasks, ("vmap", False, *_PERCEPTRON))),
+    "Omniglot MLP: low-rank layers": (_PERCEPTRON, (few_shot.low_rank, _PERCEPTRON)),
+    "Conv4 pooled: threads": _conv4("threads", _POOLED),
+    "Conv4 pooled: vmap": _conv4("vmap", _POOLED),
+    "Conv4 strided: threads": _conv4("threads", _STRIDED),
+    "Conv4 strided: vmap": _conv4("vmap", _STRIDED),
 }
-"""Name -> the problem, and the back-end that is held to the plain loop on it."""
+"""Name -> the plain loop's problem, and the back-end that is held to it: on the same one, Conv-4 by `metarl.nn`'s layers."""
 
 KEYS = (*ROWS, "agreement")
 
@@ -79,8 +91,8 @@ def agreement(names: Sequence[str] = tuple(AGREEMENT)) -> list[dict[str, Any]]:
     results = []
     with _float64():
         for name in names:
-            problem, (make, settings) = AGREEMENT[name]
-            error = relative_error(make(*settings, *problem)(), few_shot.plain(*problem)())
+            problem, (make, args) = AGREEMENT[name]
+            error = relative_error(make(*args)(), few_shot.plain(*problem)())
             reached = error <= ERROR_BAR
             results.append(
                 {"row": "agreement", "name": name, "error": error, "error_bar": ERROR_BAR, "reached": reached}
