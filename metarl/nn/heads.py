@@ -1,6 +1,6 @@
 """Policies: a network from observations to the parameters of an action distribution, and that distribution's maths.
 
-`forward` gives `Outputs`, a dict of tensors; sample, mode, log_prob, entropy and kl are functions of outputs alone and
+`forward` gives `Outputs`, a dict of tensors; act, log_prob, entropy and kl are functions of outputs alone and
 work for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N tasks.
 """
 
@@ -32,9 +32,9 @@ class Policy(Protocol):
         """The outputs as a function of the trunk's output and of the parameters that aren't the trunk's."""
         ...
 
-    def sample(self, outputs: Outputs, generator: torch.Generator | None) -> Tensor: ...
-
-    def mode(self, outputs: Outputs) -> Tensor: ...
+    def act(self, outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Actions, samples or without a generator the modes, and their log-probabilities. No gradient flows through either."""
+        ...
 
     def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor: ...
 
@@ -86,22 +86,19 @@ class GaussianPolicy(nn.Module):
         return {"mean": trunk_output, "log_std": log_std}
 
     @staticmethod
-    def sample(outputs: Outputs, generator: torch.Generator | None) -> Tensor:
-        """μ + σ ε, ε ~ N(0, I). No gradient flows through it."""
-        mean = outputs["mean"].detach()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return torch.addcmul(mean, outputs["log_std"].detach().exp(), noise)
-
-    @staticmethod
-    def mode(outputs: Outputs) -> Tensor:
-        return outputs["mean"]
+    def act(outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """μ + σ ε with ε ~ N(0, I), or μ without a generator; the log-probability is that of ε."""
+        mean, log_std = outputs["mean"].detach(), outputs["log_std"].detach()
+        if generator is None:
+            return mean, _log_density(torch.zeros_like(mean), log_std)
+        noise = mean.new_empty(mean.shape).normal_(generator=generator)
+        return torch.addcmul(mean, log_std.exp(), noise), _log_density(noise, log_std)
 
     @staticmethod
     def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
         """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], summed over action dimensions: [...]."""
         log_std = outputs["log_std"]
-        z = (action - outputs["mean"]) * (-log_std).exp()
-        return -0.5 * (z * z).sum(-1) - (log_std.sum(-1) + 0.5 * LOG_2PI * log_std.shape[-1])
+        return _log_density((action - outputs["mean"]) * (-log_std).exp(), log_std)
 
     @staticmethod
     def entropy(outputs: Outputs) -> Tensor:
@@ -117,6 +114,11 @@ class GaussianPolicy(nn.Module):
         # The part without the mean is small ([A] or [N, 1, A]): summed apart, it costs nothing per observation.
         of_std = (0.5 * (2 * log_ratio).exp() - log_ratio - 0.5).sum(-1)
         return 0.5 * (z * z).sum(-1) + of_std
+
+
+def _log_density(z: Tensor, log_std: Tensor) -> Tensor:
+    """[...] of the Gaussian at z [..., A] standard deviations from its mean."""
+    return -0.5 * LOG_2PI * log_std.shape[-1] - torch.addcmul(log_std, z, z, value=0.5).sum(-1)
 
 
 class CategoricalPolicy(nn.Module):
@@ -146,14 +148,15 @@ class CategoricalPolicy(nn.Module):
         return {"logits": trunk_output}
 
     @staticmethod
-    def sample(outputs: Outputs, generator: torch.Generator | None) -> Tensor:
-        """argmaxᵢ pᵢ / eᵢ with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race)."""
-        probs = outputs["logits"].detach().softmax(-1)
-        return (probs / torch.empty_like(probs).exponential_(generator=generator)).argmax(-1)
-
-    @staticmethod
-    def mode(outputs: Outputs) -> Tensor:
-        return outputs["logits"].argmax(-1)
+    def act(outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race); e = 1 without a generator."""
+        logits = outputs["logits"].detach()
+        score = logits
+        if generator is not None:
+            probs = logits.softmax(-1)
+            score = probs / torch.empty_like(probs).exponential_(generator=generator)
+        action = score.argmax(-1)
+        return action, CategoricalPolicy.log_prob({"logits": logits}, action)
 
     @staticmethod
     def log_prob(outputs: Outputs, action: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Running mean and deviation of what a network takes in or puts out; part of the network's state, hence of checkpoints."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,12 +18,15 @@ class Normaliser(nn.Module):
     mean: Tensor  # [F]
     variance: Tensor  # [F]
     count: Tensor  # []
+    scale: Tensor  # [F] 1 / deviation, derived from the variance
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))  # float32 stops counting at 16 million
+        self.register_buffer("scale", torch.ones(size), persistent=False)
+        self.register_load_state_dict_post_hook(_derive_scale)
 
     @property
     def deviation(self) -> Tensor:
@@ -29,7 +34,7 @@ class Normaliser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""
-        return ((x - self.mean) / self.deviation).clamp(-_BOUND, _BOUND)
+        return ((x - self.mean) * self.scale).clamp(-_BOUND, _BOUND)
 
     def inverse(self, y: Tensor) -> Tensor:
         return y * self.deviation + self.mean
@@ -44,3 +49,8 @@ class Normaliser(nn.Module):
         self.variance.copy_(spread * (1 - share) + variance * share + difference**2 * share * (1 - share))
         self.mean.add_(difference * share)
         self.count.add_(len(x))
+        _derive_scale(self)
+
+
+def _derive_scale(normaliser: Normaliser, *_: Any) -> None:
+    normaliser.scale.copy_(1 / normaliser.deviation)

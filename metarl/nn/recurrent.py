@@ -4,13 +4,15 @@ A memory runs step by step where the inputs come one at a time, and over whole s
 same numbers to rounding.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from metarl.nn.memory import ExternalMemory, ExternalState
 from metarl.struct import choose_rows
+
+State = TypeVar("State")
 
 
 class Memory(Protocol):
@@ -24,9 +26,9 @@ class Memory(Protocol):
         """The state before the first input: a pytree of tensors [B, ...]."""
         ...
 
-    def step(self, x: Tensor, state: Any, active: Tensor) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: Any, active: Tensor | None = None) -> tuple[Tensor, Any]:
         """x [B, I] -> output [B, H], and the state after it. Where active [B] is False the state stays as it is, and the
-        output means nothing. `state` itself is never written to."""
+        output means nothing; None is True everywhere. `state` itself is never written to."""
         ...
 
     def sequence(self, x: Tensor) -> Tensor:
@@ -52,9 +54,9 @@ class GRU(nn.Module):
     def initial(self, batch_size: int) -> Tensor:
         return next(self.parameters()).new_zeros(batch_size, self.output_size)
 
-    def step(self, x: Tensor, state: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.gru_cell(x, state, *self.layer.parameters())
-        return hidden, torch.where(active[:, None], hidden, state)
+    def step(self, x: Tensor, state: Tensor, active: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden = torch.gru_cell(x, state, *self.layer.all_weights[0])
+        return hidden, _where(active, hidden, state)
 
     def sequence(self, x: Tensor) -> Tensor:
         return self.layer(x)[0]
@@ -79,9 +81,11 @@ class LSTM(nn.Module):
         zeros = next(self.parameters()).new_zeros(batch_size, self.output_size)
         return zeros, zeros
 
-    def step(self, x: Tensor, state: tuple[Tensor, Tensor], active: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        after = torch.lstm_cell(x, state, *self.layer.parameters())
-        return after[0], choose_rows(active, after, state)
+    def step(
+        self, x: Tensor, state: tuple[Tensor, Tensor], active: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        after = torch.lstm_cell(x, state, *self.layer.all_weights[0])
+        return after[0], _where(active, after, state)
 
     def sequence(self, x: Tensor) -> Tensor:
         return self.layer(x)[0]
@@ -105,9 +109,9 @@ class ExternalRecall(nn.Module):
     def initial(self, batch_size: int) -> ExternalState:
         return self.cell.initial(batch_size)
 
-    def step(self, x: Tensor, state: ExternalState, active: Tensor) -> tuple[Tensor, ExternalState]:
+    def step(self, x: Tensor, state: ExternalState, active: Tensor | None = None) -> tuple[Tensor, ExternalState]:
         output, after = self.cell(x, state)
-        return output, choose_rows(active, after, state)
+        return output, _where(active, after, state)
 
     def sequence(self, x: Tensor) -> Tensor:
         state, outputs = self.cell.initial(x.shape[1]), []
@@ -135,11 +139,15 @@ class NoMemory(nn.Module):
     def initial(self, batch_size: int) -> Tensor:
         return self.layer.weight.new_zeros(batch_size, 0)
 
-    def step(self, x: Tensor, state: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, state: Tensor, active: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.sequence(x), state
 
     def sequence(self, x: Tensor) -> Tensor:
         return self.layer(x).tanh()
+
+
+def _where(active: Tensor | None, after: State, before: State) -> State:
+    return after if active is None else choose_rows(active, after, before)
 
 
 def _checked(hidden_size: int) -> int:

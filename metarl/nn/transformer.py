@@ -72,11 +72,11 @@ class Transformer(nn.Module):
         empty = self.embed.weight.new_zeros(size)
         return Cache(keys=empty, values=empty, valid=torch.zeros(batch_size, 0, dtype=torch.bool, device=empty.device))
 
-    def step(self, x: Tensor, state: Cache, active: Tensor) -> tuple[Tensor, Cache]:
+    def step(self, x: Tensor, state: Cache, active: Tensor | None = None) -> tuple[Tensor, Cache]:
         """As metarl.nn.recurrent.Memory. Raises: ValueError beyond the context."""
         self._check_length(state.valid.shape[1] + 1)
         # What a row sits out it attends to itself all the same, so that its softmax isn't empty; the output means nothing.
-        seen = torch.cat([state.valid, torch.ones_like(active)[:, None]], dim=1)
+        seen = torch.cat([state.valid, state.valid.new_ones(len(x), 1)], dim=1)
         h = self.embed(x) + self.positions[state.valid.sum(-1)]
         keys, values = [], []
         for number, layer in enumerate(self.layers):
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         after = Cache(
             keys=torch.stack(keys, dim=1),
             values=torch.stack(values, dim=1),
-            valid=torch.cat([state.valid, active[:, None]], dim=1),
+            valid=seen if active is None else torch.cat([state.valid, active[:, None]], dim=1),
         )
         return self.norm(h), after
 

@@ -67,9 +67,8 @@ class GradientAdapter:
     @torch.no_grad()
     def act(self, state: Adapted, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         rows = obs.unflatten(0, (P.num_tasks(state.params), -1))  # [W, O] -> [N, E, O]
-        outputs = self._policy.with_params(state.params, rows)
-        action = self._policy.mode(outputs) if generator is None else self._policy.sample(outputs, generator)
-        return action.flatten(0, 1), self._policy.log_prob(outputs, action).flatten()
+        action, log_prob = self._policy.act(self._policy.with_params(state.params, rows), generator)
+        return action.flatten(0, 1), log_prob.flatten()
 
     def observe(self, state: Adapted, obs: Tensor, action: Tensor, step: Step) -> Adapted:
         return state

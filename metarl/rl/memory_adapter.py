@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.core import params as P
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.types import Step, Trajectories
 from metarl.struct import choose_rows, replace, struct
@@ -16,7 +17,8 @@ class TrialState:
 
     memory: Any  # leaves [W, ...]
     feedback: Tensor  # [W, A + 3] of the trial's last step, over the ends of episodes; zeros before the first
-    running: Tensor  # [W] bool: the present episode goes on; where it doesn't, the rest waits for the next one
+    running: Tensor | None
+    """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one. None: it does everywhere."""
 
 
 class MemoryAdapter:
@@ -28,16 +30,15 @@ class MemoryAdapter:
     """
 
     def __init__(self, model: MemoryModel) -> None:
-        self._model = model
+        self._model, self._policy_params = model, P.of(model.policy)
         self._last: tuple[TrialState, Tensor, Any] | None = None  # state and obs -> the memory after them
 
     def begin(self, num_tasks: int, episodes_per_task: int = 1) -> TrialState:
         num_worlds = num_tasks * episodes_per_task
-        feedback = self._model.no_feedback((num_worlds,))
         return TrialState(
             memory=self._model.memory.initial(num_worlds),
-            feedback=feedback,
-            running=torch.ones(num_worlds, dtype=torch.bool, device=feedback.device),
+            feedback=self._model.no_feedback((num_worlds,)),
+            running=None,
         )
 
     @torch.inference_mode()
@@ -45,9 +46,7 @@ class MemoryAdapter:
         output, memory = self._remember(state, obs)
         self._last = (state, obs, memory)
         policy = self._model.policy
-        outputs = policy(output)
-        action = policy.mode(outputs) if generator is None else policy.sample(outputs, generator)
-        return action, policy.log_prob(outputs, action)
+        return policy.act(policy.with_params(self._policy_params, output), generator)
 
     @torch.inference_mode()
     def observe(self, state: TrialState, obs: Tensor, action: Tensor, step: Step) -> TrialState:
@@ -57,13 +56,20 @@ class MemoryAdapter:
         feedback = self._model.feedback(action, step.reward, step.terminated, step.truncated)
         return TrialState(
             memory=memory,
-            feedback=choose_rows(state.running, feedback, state.feedback),
-            running=state.running & ~(step.terminated | step.truncated),
+            feedback=feedback if state.running is None else choose_rows(state.running, feedback, state.feedback),
+            running=_still_running(state.running, step.terminated | step.truncated),
         )
 
     def update(self, state: TrialState, data: Trajectories) -> TrialState:
         """The next episode begins in every world; all that was learned is in the memory already."""
-        return replace(state, running=torch.ones_like(state.running))
+        return replace(state, running=None)
 
     def _remember(self, state: TrialState, obs: Tensor) -> tuple[Tensor, Any]:
         return self._model.memory.step(self._model.inputs(obs, state.feedback), state.memory, state.running)
+
+
+def _still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:
+    if running is not None:
+        return running & ~ended
+    # On a GPU the question would cost a synchronisation a step.
+    return None if ended.device.type == "cpu" and not ended.any() else ~ended

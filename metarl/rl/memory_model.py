@@ -78,8 +78,8 @@ class MemoryModel(nn.Module):
             action = functional.one_hot(action, self.num_actions)
         if not self._has_feedback:
             return self.no_feedback(reward.shape)
-        scalars = (self.rewards(reward[..., None]), terminated[..., None], truncated[..., None])
-        return torch.cat([x.to(reward.dtype) for x in (action, *scalars)], dim=-1)
+        flags = [flag[..., None].to(reward.dtype) for flag in (terminated, truncated)]
+        return torch.cat([action, self.rewards(reward[..., None]), *flags], dim=-1)
 
     def no_feedback(self, shape: Sequence[int]) -> Tensor:
         """[*shape, A + 3] zeros: before the first step of a trial."""

@@ -145,16 +145,15 @@ def transformer_plain(num_steps: int) -> Callable[[], Any]:
 def transformer_ours(num_steps: int) -> Callable[[], Any]:
     """The same with the keys and values of the past kept."""
     memory, past = _transformer(num_steps)
-    everybody = torch.ones(NUM_WORLDS, dtype=torch.bool)
     with torch.no_grad():
         state = memory.initial(NUM_WORLDS)
         for x in past[:-1]:
-            state = memory.step(x, state, everybody)[1]
+            state = memory.step(x, state)[1]
 
     @torch.no_grad()
     def steps() -> None:
         for _ in range(NUM_STEPS_TIMED):
-            memory.step(past[-1], state, everybody)
+            memory.step(past[-1], state)
 
     return steps
 

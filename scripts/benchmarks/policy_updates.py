@@ -45,8 +45,7 @@ def data(params: Params, seed: int) -> Data:
     obs = torch.randn(NUM_TASKS, rows, OBS_SIZE, generator=generator)
     with torch.no_grad():
         old = POLICY.with_params(params, obs)
-        action = POLICY.sample(old, generator)
-        log_prob = POLICY.log_prob(old, action)
+        action, log_prob = POLICY.act(old, generator)
     advantage = torch.randn(NUM_TASKS, rows, generator=generator)
     return Data(obs=obs, action=action, advantage=advantage, log_prob=log_prob, old=old)
 

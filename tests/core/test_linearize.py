@@ -59,7 +59,7 @@ def data_for(policy, seed, num_tasks=NUM_TASKS):
     generator = torch.Generator().manual_seed(seed)
     obs = torch.randn(num_tasks, ROWS, OBS, generator=generator, dtype=torch.float64)
     stacked = P.expand(P.of(policy), num_tasks)
-    action = policy.sample(policy.with_params(stacked, obs), generator)
+    action, _ = policy.act(policy.with_params(stacked, obs), generator)
     return Data(
         obs=obs, action=action, advantage=torch.randn(num_tasks, ROWS, generator=generator, dtype=torch.float64)
     )

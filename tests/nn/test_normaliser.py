@@ -27,7 +27,8 @@ def test_a_feature_that_never_changes_becomes_zero_and_accidents_are_bounded():
 
 def test_statistics_are_part_of_the_state():
     normaliser, other = Normaliser(1), Normaliser(1)
-    normaliser.update(torch.tensor([[1.0], [3.0]]))
+    normaliser.update(torch.tensor([[1.0], [5.0]]))
     other.load_state_dict(normaliser.state_dict())
-    other.update(torch.tensor([[5.0]]))
+    assert other(torch.tensor([[7.0]])).item() == 2.0  # (7 − 3) / 2
+    other.update(torch.tensor([[3.0]]))
     assert other.mean.item() == 3.0

@@ -19,7 +19,6 @@ MEMORIES = {
     ),
     "none": lambda generator: NoMemory(INPUT, 6, generator=generator),
 }
-EVERYBODY = torch.ones(BATCH, dtype=torch.bool)
 
 
 def make(name, seed=0):
@@ -34,7 +33,7 @@ def inputs(num_steps=STEPS):
 def stepped(memory, xs, active=None):
     state, outputs = memory.initial(xs.shape[1]), []
     for t, x in enumerate(xs):
-        output, state = memory.step(x, state, torch.ones(len(x), dtype=torch.bool) if active is None else active[t])
+        output, state = memory.step(x, state, None if active is None else active[t])
         outputs.append(output)
     return torch.stack(outputs), state
 
@@ -81,10 +80,10 @@ def test_a_step_does_not_write_to_the_state_it_starts_from(name):
     memory, xs = make(name), inputs()
     state = stepped(memory, xs[:3])[1]
     before = map_tensors(torch.clone, state)
-    first = memory.step(xs[3], state, EVERYBODY)[0]
-    memory.step(xs[4], state, EVERYBODY)
-    torch.testing.assert_close(memory.step(xs[3], before, EVERYBODY)[0], first, rtol=0, atol=0)
-    torch.testing.assert_close(memory.step(xs[3], state, EVERYBODY)[0], first, rtol=0, atol=0)
+    first = memory.step(xs[3], state)[0]
+    memory.step(xs[4], state)
+    torch.testing.assert_close(memory.step(xs[3], before)[0], first, rtol=0, atol=0)
+    torch.testing.assert_close(memory.step(xs[3], state)[0], first, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", MEMORIES)

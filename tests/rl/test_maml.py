@@ -75,7 +75,7 @@ def random_batch(learner, params, generator) -> PolicyBatch:
     """Actions of the policy under `params` [N, ...], with advantages that have nothing to do with them."""
     obs = torch.randn(N, B, 2, generator=generator, dtype=torch.float64)
     outputs = learner._policy.with_params(params, obs)
-    action = learner._policy.sample(outputs, generator)
+    action, _ = learner._policy.act(outputs, generator)
     mask = torch.ones(N, B, dtype=torch.bool)
     mask[1, -3:] = False
     log_prob = learner._policy.log_prob(outputs, action).detach()

@@ -215,7 +215,7 @@ def test_a_world_whose_episode_has_ended_waits_for_the_next_one():
     feedback = states[3].feedback[1]
     assert feedback[-2:].tolist() == [1.0, 0.0]  # it terminated
     following = adapter.update(state, played(make())[0])
-    assert following.running.all() and torch.equal(following.feedback, state.feedback)
+    assert following.running is None and torch.equal(following.feedback, state.feedback)
 
 
 def test_the_state_from_before_an_episode_can_be_acted_from_again():

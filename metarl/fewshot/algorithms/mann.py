@@ -63,15 +63,14 @@ class Reader(nn.Module):
         """Features of the support set [N, S, F] with its answers, of the questions [N, B, F] -> [N, B, W]."""
         told = self._told(y, own.dtype)
         state = self.memory.initial(len(own))
-        all_rows = torch.ones(len(own), dtype=torch.bool, device=own.device)
         for t in range(own.shape[1]):
-            _, state = self.memory.step(torch.cat([own[:, t], told[:, t]], dim=-1), state, all_rows)
+            _, state = self.memory.step(torch.cat([own[:, t], told[:, t]], dim=-1), state)
         count = asked.shape[1]
         each = map_tensors(
             lambda leaf: leaf.repeat_interleave(count, 0), state
         )  # A memory of its own for each question.
         question = torch.cat([asked, told[:, -1:].expand(-1, count, -1)], dim=-1).flatten(0, 1)
-        output, _ = self.memory.step(question, each, all_rows.repeat_interleave(count))
+        output, _ = self.memory.step(question, each)
         return self.head(output).unflatten(0, (-1, count))
 
     def _told(self, y: Tensor, dtype: torch.dtype) -> Tensor:
