@@ -18,7 +18,8 @@ MAKERS = {
     "protonet": (protonet, {"train_ways": None}),
     "matching": (matching, {"train_ways": None, "scale": 10.0, "full_context": 0}),
     "matching, full context": (matching, {"train_ways": None, "scale": 10.0, "full_context": 2}),
-    "cnp": (cnp, {"code_size": 6, "hidden_sizes": [7]}),
+    "cnp": (cnp, {"code_size": 6, "hidden_sizes": [7], "joint_decoder": False}),
+    "cnp, joint decoder": (cnp, {"code_size": 6, "hidden_sizes": [7], "joint_decoder": True}),
 }
 
 
@@ -56,14 +57,41 @@ def test_attention_weighs_labels_by_cosines():
     torch.testing.assert_close(log_p.exp(), torch.stack([e2, torch.tensor(2.0)])[None, None] / (e2 + 2))
 
 
-def test_code_of_values_is_a_mean_over_pairs():
-    process = ConditionalProcess(
-        Flat((1,)), 1, ways=1, num_values=1, code_size=3, hidden_sizes=[4], generator=torch.Generator().manual_seed(0)
+def conditional_process(num_features, *, ways=1, num_values=0, joint_decoder=False) -> ConditionalProcess:
+    return ConditionalProcess(
+        Flat((num_features,)),
+        num_features,
+        ways=ways,
+        num_values=num_values,
+        code_size=3,
+        hidden_sizes=[4],
+        joint_decoder=joint_decoder,
+        generator=torch.Generator().manual_seed(0),
     )
+
+
+def test_code_of_values_is_a_mean_over_pairs():
+    process = conditional_process(1, num_values=1)
     x, y = torch.tensor([[[0.3], [-1.0]]]), torch.tensor([[[2.0], [0.5]]])
     pairs = process.encode(torch.tensor([[0.3, 2.0], [-1.0, 0.5]]))
     expected = process.decode(torch.cat([torch.tensor([0.7]), pairs.mean(0)]))
     torch.testing.assert_close(process(Examples(x=x, y=y), torch.tensor([[[0.7]]]))[0, 0], expected)
+
+
+@pytest.mark.parametrize("joint_decoder", [False, True])
+def test_codes_of_classes_are_means_over_their_examples(joint_decoder):
+    process = conditional_process(2, ways=2, joint_decoder=joint_decoder)
+    x = torch.tensor([[0.3, 1.0], [-1.0, 0.2], [0.5, -2.0]])
+    question = torch.tensor([0.7, 0.1])
+    first, second = process.encode(x[1:2]).mean(0), process.encode(x[[0, 2]]).mean(0)
+    middle = (first + second) / 2
+    expected = (
+        process.decode(torch.cat([question, first, second]))
+        if joint_decoder
+        else torch.cat([process.decode(torch.cat([question, code, middle])) for code in (first, second)])
+    )
+    support = Examples(x=x[None], y=torch.tensor([[1, 0, 1]]))
+    torch.testing.assert_close(process(support, question[None, None])[0, 0], expected)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -76,7 +104,7 @@ def test_answer_depends_on_no_other_question_and_no_other_task(name):
     torch.testing.assert_close(together[1:, 3:4], alone)
 
 
-@pytest.mark.parametrize("name", ["protonet", "matching"])
+@pytest.mark.parametrize("name", ["protonet", "matching", "cnp"])
 def test_labels_are_names_only(name):
     """Whoever renames the classes of the support set gets the same answers under the new names."""
     adapter = learner(name).adapter()
@@ -87,7 +115,7 @@ def test_labels_are_names_only(name):
     assert (answers[1] - answers[0]).abs().min() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["protonet", "matching", "cnp"])
+@pytest.mark.parametrize("name", ["protonet", "matching", "cnp", "cnp, joint decoder"])
 def test_order_of_the_support_set_does_not_matter(name):
     adapter = learner(name).adapter()
     support, x = examples()

@@ -19,9 +19,10 @@ from metarl.nn.mlp import MLP
 class ConditionalProcess(nn.Module):
     """r = mean over the support of h(f(xᵢ), yᵢ), then g(f(x), r) (their eq. 2-4), f the feature network of the inputs.
 
-    For classes there is one r for each, from its own examples, and g gives the logit of each class from f(x) and all
-    codes in the order of the labels (their section 4.3). A value is answered by its mean; the variance isn't modelled, as
-    the suite's objective for values is the squared error.
+    For classes there is one r for each, from its own examples. A joint decoder gives all logits from f(x) and the codes in
+    the order of the labels (their section 4.3), and has to learn what to do with each place. Ours gives the logit of class w
+    as g(f(x), r_w, mean r), the same g for all, which learns much faster and can't tell one label from another. A value is
+    answered by its mean; the variance isn't modelled, as the suite's objective for values is the squared error.
     """
 
     def __init__(
@@ -33,26 +34,39 @@ class ConditionalProcess(nn.Module):
         num_values: int,
         code_size: int,
         hidden_sizes: Sequence[int],
+        joint_decoder: bool,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.embed, self.ways, self.num_values = embed, ways, num_values
+        self.embed, self.ways, self.num_values, self.joint_decoder = embed, ways, num_values, joint_decoder
         self.encode = MLP((num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator)
-        codes, outputs = (code_size, num_values) if num_values else (ways * code_size, ways)
+        if num_values:
+            codes, outputs = code_size, num_values
+        else:
+            codes, outputs = (ways * code_size, ways) if joint_decoder else (2 * code_size, 1)
         self.decode = MLP((num_features + codes, *hidden_sizes, outputs), "relu", generator=generator)
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
         """[N, B, W] or [N, B, O]."""
         own, asked = embedded(self.embed, support, x)
-        code = self._code(own, support.y)
-        return self.decode(torch.cat([asked, code.unsqueeze(1).expand(-1, asked.shape[1], -1)], dim=-1))
-
-    def _code(self, own: Tensor, y: Tensor) -> Tensor:
-        """[N, codes]."""
         if self.num_values:
-            return self.encode(torch.cat([own, y], dim=-1)).mean(1)
+            code = self.encode(torch.cat([own, support.y], dim=-1)).mean(1)
+            return self._decoded(asked, code.unsqueeze(1))
+        codes = self._codes(own, support.y)
+        if self.joint_decoder:
+            return self._decoded(asked, codes.flatten(1).unsqueeze(1))
+        beside_all = torch.cat([codes, codes.mean(1, keepdim=True).expand_as(codes)], dim=-1)
+        return self._decoded(asked.unsqueeze(2), beside_all.unsqueeze(1)).squeeze(-1)
+
+    def _codes(self, own: Tensor, y: Tensor) -> Tensor:
+        """[N, W, C], the mean over each class's examples."""
         labels = functional.one_hot(y, self.ways).to(own.dtype)
-        return ((labels.mT @ self.encode(own)) / labels.sum(1).unsqueeze(-1)).flatten(1)
+        return (labels.mT @ self.encode(own)) / labels.sum(1).unsqueeze(-1)
+
+    def _decoded(self, asked: Tensor, code: Tensor) -> Tensor:
+        """For all pairs of features [..., F] and codes [..., C], whose other dimensions are broadcast."""
+        leading = torch.broadcast_shapes(asked.shape[:-1], code.shape[:-1])
+        return self.decode(torch.cat([asked.expand(*leading, -1), code.expand(*leading, -1)], dim=-1))
 
 
 def cnp(
@@ -63,6 +77,7 @@ def cnp(
     streams: Streams,
     code_size: int,
     hidden_sizes: Sequence[int],
+    joint_decoder: bool,
     **settings: Any,
 ) -> Episodic:
     """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range."""
@@ -73,6 +88,7 @@ def cnp(
         num_values=source.spec.num_values,
         code_size=code_size,
         hidden_sizes=hidden_sizes,
+        joint_decoder=joint_decoder,
         generator=streams.init,
     )
     num_outputs = source.spec.num_outputs(size.ways)
