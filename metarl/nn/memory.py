@@ -4,6 +4,8 @@ Source: Santoro et al. 2016 (Meta-learning with memory-augmented neural networks
 of neural Turing machines (Graves et al. 2014, arXiv:1410.5401, section 3.3.1).
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,18 +31,22 @@ class ExternalMemory(nn.Module):
     """An LSTM controller with R heads that write to and read from S slots, one step at a time, for B rows at once.
 
         h, c   = LSTM([x, r], h, c)                                    r: what was read in the step before
-        kᵢ     = tanh(W h),  gᵢ = σ(w h),  βᵢ = 1 + softplus(v h)      key, write gate and key strength of head i
+        kᵢ, aᵢ = tanh(W h), tanh(V h)                                  of head i: what it looks for, what it writes
+        gᵢ, βᵢ = σ(w h), β₀ softplus(v h) / log 2                      its write gate and the strength of its key
         wᵢ     = gᵢ wʳᵢ + (1 − gᵢ) ℓᵢ                                  ℓᵢ: one-hot, the i-th least used slot
-        M      = M erased at every ℓᵢ, + Σᵢ wᵢ kᵢᵀ
+        M      = M erased at every ℓᵢ, + Σᵢ wᵢ aᵢᵀ
         wʳᵢ    = softmax(βᵢ cos(kᵢ, M)),  r = [wʳᵢ M]
         u      = γ u + Σᵢ wʳᵢ + wᵢ
 
-    How we differ: the strength β is the neural Turing machine's; without it a softmax of cosines over 128 slots is nearly
-    flat. The usage u only ranks slots, so no gradient goes through it.
+    How we differ: there, the key is also what is written. But a head that looks for what it has just written finds just that
+    slot, whose cosine is 1, and whoever wants to find a picture by its looks but to write its label, which comes a step later,
+    needs two vectors. The key strength β is the neural Turing machine's: without it a softmax of cosines, which differ by 2 at
+    most, over 128 slots is nearly flat. The usage u only ranks slots, so no gradient goes through it.
 
     Args:
       input_size, hidden_size: I and H; num_slots, slot_size, num_heads: S, D and R, R at most S.
       usage_decay: γ in [0, 1].
+      key_strength: β₀, about what every βᵢ is at first, above 0.
       generator: draws the weights, as torch.nn.Linear and LSTMCell do; torch's global one if None.
     Raises: ValueError for a number out of range.
     """
@@ -54,6 +60,7 @@ class ExternalMemory(nn.Module):
         slot_size: int,
         num_heads: int,
         usage_decay: float,
+        key_strength: float,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -67,11 +74,13 @@ class ExternalMemory(nn.Module):
             )
         if not 0 <= usage_decay <= 1:
             raise ValueError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
+        if not (math.isfinite(key_strength) and key_strength > 0):
+            raise ValueError(f"key_strength {key_strength}: expected a finite number above 0")
         self.hidden_size, self.num_slots, self.slot_size, self.num_heads = hidden_size, num_slots, slot_size, num_heads
-        self.usage_decay = usage_decay
+        self.usage_decay, self.key_strength = usage_decay, key_strength
         self.output_size = hidden_size + num_heads * slot_size
         self.controller = nn.LSTMCell(input_size + num_heads * slot_size, hidden_size)
-        self.heads = nn.Linear(hidden_size, num_heads * (slot_size + 2))
+        self.heads = nn.Linear(hidden_size, num_heads * (2 * slot_size + 2))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5, generator=generator)
 
@@ -107,16 +116,13 @@ class ExternalMemory(nn.Module):
     def advance(self, entered: Tensor, recurrent: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
         """The step of an input of which `entered` [B, 4 H] is all that is left to know; `recurrent` is the same for all steps."""
         hidden, cell = _controlled(entered, recurrent, state)
-        key, gate, strength = (
-            self.heads(hidden).unflatten(-1, (self.num_heads, -1)).split([self.slot_size, 1, 1], dim=-1)
-        )
-        key, gate = key.tanh(), gate.sigmoid()
+        key, written, gate, strength = self._headed(hidden)
         least_used = self._least_used(state.usage)
         write_weights = gate * state.read_weights + (1 - gate) * least_used
         kept = state.slots * (1 - least_used.sum(1))[..., None]
-        slots = torch.baddbmm(kept, write_weights.mT, key)
+        slots = torch.baddbmm(kept, write_weights.mT, written)
         cosine = _normalised(key) @ slots.mT * _over_norm(slots).mT
-        read_weights = ((1 + functional.softplus(strength)) * cosine).softmax(-1)
+        read_weights = (strength * cosine).softmax(-1)
         read = (read_weights @ slots).flatten(1)
         used = (read_weights + write_weights).sum(1).detach()
         after = ExternalState(
@@ -128,6 +134,13 @@ class ExternalMemory(nn.Module):
             read=read,
         )
         return torch.cat([hidden, read], dim=-1), after
+
+    def _headed(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """hidden [B, H] -> the heads' keys and what they write [B, R, D], their gates and key strengths [B, R, 1]."""
+        heads = self.heads(hidden).unflatten(-1, (self.num_heads, -1))
+        key, written, gate, strength = heads.split([self.slot_size, self.slot_size, 1, 1], dim=-1)
+        beta = self.key_strength / math.log(2) * functional.softplus(strength)
+        return key.tanh(), written.tanh(), gate.sigmoid(), beta
 
     def _least_used(self, usage: Tensor) -> Tensor:
         """usage [B, S] -> one-hot [B, R, S] of the R least used slots; of equal ones the first."""

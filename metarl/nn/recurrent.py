@@ -94,7 +94,7 @@ class LSTM(nn.Module):
 class ExternalRecall(nn.Module):
     """An external memory as a `Memory`: sequences go step by step, for each write depends on what was read before.
 
-    Args: `sizes` are those of ExternalMemory: num_slots, slot_size, num_heads, usage_decay.
+    Args: `sizes` are those of ExternalMemory: num_slots, slot_size, num_heads, usage_decay, key_strength.
     """
 
     max_steps = None

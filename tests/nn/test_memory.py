@@ -12,7 +12,7 @@ BATCH, INPUT = 3, 4
 
 
 def cell(**changes):
-    sizes = {"num_slots": 5, "slot_size": 3, "num_heads": 2, "usage_decay": 0.9} | changes
+    sizes = {"num_slots": 5, "slot_size": 3, "num_heads": 2, "usage_decay": 0.9, "key_strength": 4.0} | changes
     return ExternalMemory(INPUT, 6, **sizes, generator=torch.Generator().manual_seed(0)).double()
 
 
@@ -33,11 +33,12 @@ def test_the_first_write_fills_the_first_slots_and_is_read_back():
     with torch.no_grad():
         output, state = run(memory, inputs(1))
     assert output.shape == (1, BATCH, memory.output_size) == (1, BATCH, 6 + 2 * 3)
-    raw = memory.heads(state.hidden).detach().reshape(BATCH, 2, 5)
-    key, gate, strength = raw[..., :3].tanh(), raw[..., 3].sigmoid(), 1 + torch.log1p(raw[..., 4].exp())
-    # Nothing has been read: head i writes (1 − gate) key to slot i, the i-th of equally unused ones; the rest is empty.
+    raw = memory.heads(state.hidden).detach().reshape(BATCH, 2, 8)
+    key, written, gate = raw[..., :3].tanh(), raw[..., 3:6].tanh(), raw[..., 6].sigmoid()
+    strength = 4 * torch.log1p(raw[..., 7].exp()) / math.log(2)
+    # Nothing has been read: head i writes (1 − gate) a to slot i, the i-th of equally unused ones; the rest is empty.
     expected = torch.zeros(BATCH, 5, 3, dtype=torch.float64)
-    expected[:, :2] = (1 - gate)[..., None] * key
+    expected[:, :2] = (1 - gate)[..., None] * written
     torch.testing.assert_close(state.slots, expected, rtol=1e-12, atol=1e-12)
     for b in range(BATCH):
         for head in range(2):
@@ -50,7 +51,7 @@ def test_the_first_write_fills_the_first_slots_and_is_read_back():
 def test_slots_are_taken_in_turn_before_any_is_written_over():
     memory = cell(num_heads=1, num_slots=4)
     with torch.no_grad():
-        memory.heads.bias[3] = -50.0  # the gate: always to the least used slot
+        memory.heads.bias[6] = -50.0  # the gate: always to the least used slot
     state, filled = memory.initial(BATCH), []
     for x in inputs(4):
         state = memory(x, state)[1]
@@ -103,6 +104,7 @@ def test_a_state_is_left_as_it_was():
         ({"num_heads": 6}, "num_heads 6: expected at most num_slots, 5"),
         ({"num_slots": 0}, "num_slots 0: expected 1 or more"),
         ({"usage_decay": 1.5}, "usage_decay 1.5: expected a number from 0 to 1"),
+        ({"key_strength": 0.0}, "key_strength 0.0: expected a finite number above 0"),
     ],
 )
 def test_mistakes_are_named(changes, message):

@@ -15,7 +15,7 @@ MEMORIES = {
         INPUT, width=8, num_layers=2, num_heads=2, context=STEPS, generator=generator
     ),
     "external_memory": lambda generator: ExternalRecall(
-        INPUT, 6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, generator=generator
+        INPUT, 6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, key_strength=5.0, generator=generator
     ),
     "none": lambda generator: NoMemory(INPUT, 6, generator=generator),
 }

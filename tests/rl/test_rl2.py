@@ -103,7 +103,7 @@ MEMORIES = {
     "lstm": lambda **sizes: LSTM(hidden_size=7, **sizes),
     "transformer": lambda **sizes: Transformer(width=8, num_layers=2, num_heads=2, context=16, **sizes),
     "external_memory": lambda **sizes: ExternalRecall(
-        hidden_size=6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, **sizes
+        hidden_size=6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, key_strength=5.0, **sizes
     ),
 }
 
