@@ -120,7 +120,7 @@ class HalfCheetah(Generic[Tasks]):
     def observe(self, sim: Simulator) -> Tensor:
         # Without x, so that the policy can't tell where it is.
         own = [sim.qpos[:, 1:], sim.qvel]
-        return torch.cat([*own, _torso(sim)] if self.shows_torso else own, dim=1)
+        return torch.cat([*own, *_torso(sim)] if self.shows_torso else own, dim=1)
 
     def measure(self, sim: Simulator) -> Tensor:
         return sim.qpos[:, 0].clone()
@@ -134,10 +134,10 @@ class HalfCheetah(Generic[Tasks]):
         return None
 
 
-def _torso(sim: Simulator) -> Tensor:
-    """[W, 3] the torso's origin."""
-    x, z = sim.qpos[:, 0], sim.qpos[:, 1]
-    return torch.stack([x, torch.zeros_like(x), z + TORSO_HEIGHT], dim=1)
+def _torso(sim: Simulator) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and z of the torso's origin, [W, 1] each."""
+    x, z = sim.qpos[:, :2].split(1, dim=1)
+    return x, torch.zeros_like(x), z + TORSO_HEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,16 +155,15 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         return 0.01 * normal[:, :9], 0.1 * normal[:, 9:]
 
     def observe(self, sim: Simulator) -> Tensor:
-        position, _ = self.mass_centre(sim.qpos, sim.qvel)
-        y = torch.zeros_like(position[:, :1])
-        return torch.cat([sim.qpos[:, 1:], sim.qvel, position[:, :1], y, position[:, 1:]], dim=1)
+        x, z = self.mass_centre.position(sim.qpos).split(1, dim=1)
+        return torch.cat([sim.qpos[:, 1:], sim.qvel, x, torch.zeros_like(x), z], dim=1)
 
     def measure(self, sim: Simulator) -> Tensor:
         return sim.time  # not used: the velocity at the end of the step is what counts
 
     def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        position, velocity = self.mass_centre(sim.qpos, sim.qvel)
-        return _total(self.task_reward(position[:, 0], velocity[:, 0], tasks), velocity[:, 0], control)
+        velocity = self.mass_centre.velocity(sim.qpos, sim.qvel)[:, 0]
+        return _total(self.task_reward(sim.qpos[:, 0], velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> None:
         return None

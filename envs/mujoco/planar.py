@@ -21,27 +21,31 @@ class PlanarMassCentre:
         self._root = torch.tensor(model.body_pos[1, [0, 2]])
         total = model.body_subtreemass[1]
         num_bodies = model.nbody - 1
-        self._chain = torch.zeros(num_bodies, num_bodies, dtype=torch.float64)  # [b, hinge]: hinge turns body b
-        self._weight = torch.zeros(num_bodies, 2, dtype=torch.float64)  # m
+        self._chain = torch.zeros(num_bodies, num_bodies, dtype=torch.float64)  # [hinge, b]: hinge turns body b
+        weight = torch.zeros(num_bodies, 2, dtype=torch.float64)  # m
         for body in range(1, model.nbody):
             parent = int(model.body_parentid[body])
-            self._weight[body - 1] += torch.tensor(model.body_mass[body] * model.body_ipos[body, [0, 2]] / total)
+            weight[body - 1] += torch.tensor(model.body_mass[body] * model.body_ipos[body, [0, 2]] / total)
             if parent > 0:
-                self._chain[body - 1] = self._chain[parent - 1]
+                self._chain[:, body - 1] = self._chain[:, parent - 1]
                 lever = model.body_subtreemass[body] * model.body_pos[body, [0, 2]] / total
-                self._weight[parent - 1] += torch.tensor(lever)
+                weight[parent - 1] += torch.tensor(lever)
             self._chain[body - 1, body - 1] = 1.0
+        along, across = weight, torch.stack([weight[:, 1], -weight[:, 0]], dim=1)
+        self._in_waves = torch.cat([along, across])  # of (cos θ, sin θ), [2 num_bodies, 2]
+        self._in_turning = torch.cat([across, -along])  # of θ' (cos θ, sin θ): the derivative
 
-    def __call__(self, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
-        """Position [W, 2] in m and velocity [W, 2] in m/s, each (x, z), from qpos, qvel [W, 2 + num_bodies]."""
-        weight = self._weight.to(qpos)
-        chain = self._chain.to(qpos).T
-        pitch, rate = qpos[:, 2:] @ chain, qvel[:, 2:] @ chain
-        cos, sin = pitch.cos(), pitch.sin()
-        turned = torch.stack([cos @ weight[:, 0] + sin @ weight[:, 1], cos @ weight[:, 1] - sin @ weight[:, 0]], dim=1)
-        rate_cos, rate_sin = rate * cos, rate * sin
-        slope = torch.stack(
-            [rate_cos @ weight[:, 1] - rate_sin @ weight[:, 0], -rate_sin @ weight[:, 1] - rate_cos @ weight[:, 0]],
-            dim=1,
-        )
-        return qpos[:, :2] + self._root.to(qpos) + turned, qvel[:, :2] + slope
+    def position(self, qpos: Tensor) -> Tensor:
+        """(x, z) [W, 2] in m, from qpos [W, 2 + num_bodies]."""
+        return (qpos[:, :2] + self._root.to(qpos)).addmm(self._waves(qpos).flatten(1), self._in_waves.to(qpos))
+
+    def velocity(self, qpos: Tensor, qvel: Tensor) -> Tensor:
+        """(x, z) [W, 2] in m/s, from qpos and qvel [W, 2 + num_bodies]."""
+        rate = qvel[:, 2:] @ self._chain.to(qvel)
+        turning = self._waves(qpos) * rate.unsqueeze(1)
+        return qvel[:, :2].addmm(turning.flatten(1), self._in_turning.to(qvel))
+
+    def _waves(self, qpos: Tensor) -> Tensor:
+        """[W, 2, num_bodies]: cos θ and sin θ."""
+        pitch = qpos[:, 2:] @ self._chain.to(qpos)
+        return torch.stack([pitch.cos(), pitch.sin()], dim=1)

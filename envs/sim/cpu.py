@@ -56,8 +56,10 @@ class CpuSimulator:
         self.qvel = torch.from_numpy(self._batch.bind("qvel"))
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
         self.diverged, self.none_diverged = torch.zeros(num_worlds, dtype=torch.bool), True
-        self._num_warnings = self._batch.warning[:, DIVERGED, 1]  # [W, kinds], since each world's reset
-        self._moving = self._batch.state[:, _place_in_state(model)]  # [W, nq + nv]
+        self._num_warnings = torch.from_numpy(
+            self._batch.warning[:, DIVERGED, 1]
+        )  # [W, kinds], since each world's reset
+        self._moving = torch.from_numpy(self._batch.state[:, _place_in_state(model)])  # [W, nq + nv]
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
         self._after_step = (mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE).value
         # From the beginning, for a field holds nothing before the call that follows its first use.
@@ -66,10 +68,10 @@ class CpuSimulator:
     def step(self, num_substeps: int) -> None:
         self._batch.step(nstep=num_substeps, stage=self._after_step)
         # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False. First over all
-        # worlds at once, for every step pays for this.
-        if self._num_warnings.any() or not np.abs(self._moving).max() < mujoco.mjMAXVAL:
-            blown_up = (self._num_warnings > 0).any(1) | ~(np.abs(self._moving).max(1) < mujoco.mjMAXVAL)
-            self.diverged |= torch.from_numpy(blown_up)
+        # worlds at once, for every step pays for this; in torch, as all that follows: the physics has emptied the caches, and a
+        # second library would have to be fetched, too.
+        if self._num_warnings.any() or not self._moving.abs().max() < mujoco.mjMAXVAL:
+            self.diverged |= (self._num_warnings > 0).any(1) | ~(self._moving.abs().amax(1) < mujoco.mjMAXVAL)
             self.none_diverged = False
 
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:

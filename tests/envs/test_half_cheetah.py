@@ -92,7 +92,8 @@ def test_mass_centre_is_that_of_mujoco() -> None:
         data.qpos[:], data.qvel[:] = generator.normal(size=9), generator.normal(size=9)
         mujoco.mj_forward(model, data)
         mujoco.mj_subtreeVel(model, data)
-        position, velocity = mass_centre(torch.tensor(data.qpos)[None], torch.tensor(data.qvel)[None])
+        qpos, qvel = torch.tensor(data.qpos)[None], torch.tensor(data.qvel)[None]
+        position, velocity = mass_centre.position(qpos), mass_centre.velocity(qpos, qvel)
         # Sums of some ten float64 terms of size one.
         assert position[0].numpy() == pytest.approx(data.subtree_com[1, [0, 2]], abs=1e-13)
         assert velocity[0].numpy() == pytest.approx(data.subtree_linvel[1, [0, 2]], abs=1e-13)
