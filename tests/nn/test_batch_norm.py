@@ -44,3 +44,23 @@ def test_the_whole_batch_as_reference_is_no_reference():
     torch.testing.assert_close(norm(x), norm(x, num_reference=6), rtol=0, atol=1e-14)
     by_definition = (x - x.mean(0)) / (x.var(0, correction=0) + norm.epsilon).sqrt()
     torch.testing.assert_close(norm(x), by_definition, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (3, 3, 4, 2)])
+def test_both_derivatives_of_the_fused_norm_match_finite_differences(shape):
+    generator = torch.Generator().manual_seed(0)
+    norm = BatchNorm(3).double()
+    inputs = [torch.randn(*size, generator=generator, dtype=torch.float64) for size in (shape, (3,), (3,))]
+    inputs[0] = 3 * inputs[0] + 1
+    function = lambda x, weight, bias: P.call(norm, {"weight": weight, "bias": bias}, x)
+    inputs = tuple(leaf.requires_grad_() for leaf in inputs)
+    assert torch.autograd.gradcheck(function, inputs) and torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_a_third_derivative_of_the_fused_norm_is_refused():
+    # Its second derivative takes mean and deviation for constants, so that a third one would be silently wrong.
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    first = torch.autograd.grad(BatchNorm(3)(x).square().mul(x).sum(), x, create_graph=True)[0]
+    second = torch.autograd.grad(first.square().sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()
