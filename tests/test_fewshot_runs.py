@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from metarl._scripts import configs
 from metarl._scripts import evaluate as evaluate_command
 from metarl._scripts import fewshot as fewshot_command
 from metarl._scripts import train as train_command
@@ -55,6 +56,13 @@ def test_curves_are_drawn_of_the_sinusoid(tmp_path, monkeypatch):
     sizes = ("iterations=1", "backbone.sizes=[4]", "evaluation.num_tasks=5", "learner=fomaml")
     assert fewshot(monkeypatch, "dataset=sinusoid", *sizes, f"run_dir={folder}") == 0
     assert (folder / "curves.png").stat().st_size > 10_000 and "mse" in rows(folder)[0]
+
+
+@pytest.mark.parametrize("experiment", ["sinusoid_meta_lstm", "omniglot_5w1s_meta_lstm"])
+def test_a_learned_optimizer_is_trained_on_as_many_examples_as_it_is_judged_on(experiment):
+    composed, _ = configs.composed("fewshot", [f"experiment={experiment}"], [configs.CONFIGS])
+    assert composed["evaluation"]["shots"] in (None, composed["shots"])
+    assert composed["learner"]["num_inner_steps"] == composed["learner"]["num_test_steps"]
 
 
 def test_resumed_it_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
