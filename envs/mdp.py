@@ -13,11 +13,11 @@ from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.noise import normal_from_uniform as normal_from_uniform
-from envs.process import on_one_torch_thread
 from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import map_tensors
+from metarl.torch_threads import one_thread
 
 Tasks = TypeVar("Tasks")
 TasksTaken = TypeVar("TasksTaken", contravariant=True)
@@ -146,7 +146,7 @@ class MujocoEnv(Generic[Tasks]):
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
 
-    @on_one_torch_thread
+    @one_thread()
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(worlds)
         if self._set_physics is not None:
@@ -160,7 +160,7 @@ class MujocoEnv(Generic[Tasks]):
         self.sim.reset(worlds, qpos, qvel)
         return self._observe().to(self.device)
 
-    @on_one_torch_thread
+    @one_thread()
     def step(self, action: Tensor) -> Step:
         control = self._episodes.checked(action)
         if self._action_scale != 1.0:

@@ -8,15 +8,9 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import mujoco
-import torch
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 
@@ -52,21 +46,6 @@ def quiet_mujoco() -> None:
     config.logto_file = False
     config.logto_console = False
     mujoco.MjLogConfig.set(config)
-
-
-def on_one_torch_thread(function: Callable[P, T]) -> Callable[P, T]:
-    """The function with one torch thread an operation: torch's others wait, spinning, on cores that the simulator's need."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        num_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            torch.set_num_threads(num_threads)
-
-    return run
 
 
 def mujoco_timer() -> ctypes.c_void_p:

@@ -1,17 +1,16 @@
 """Python threads over tasks, each with one torch thread: what keeps all cores busy where single operations are small.
 
-Torch's own threads split every operation and wait, spinning, at the end of each; on a machine with other work that wait is
-worse than no parallelism. Threads over chunks of tasks meet only at the end.
+Torch's own threads meet at the end of every operation (metarl/torch_threads.py); threads over chunks of tasks only at the end.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
 from metarl.core import params as P
+from metarl.torch_threads import one_thread
 
 T = TypeVar("T")
 
@@ -61,15 +60,3 @@ def each_in_threads(
 def _start_worker() -> None:
     torch.set_num_threads(1)
     P.use_replicas()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside, torch takes one thread an operation: where tasks are shared out by `map_in_threads`, or where many small
-    operations run beside another thread pool, such as a simulator's."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)

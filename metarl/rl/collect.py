@@ -5,9 +5,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from metarl.core.threads import one_thread
 from metarl.rl.types import BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
+from metarl.torch_threads import one_thread
 
 State = TypeVar("State")
 TasksT = TypeVar("TasksT")

@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from metarl.core.threads import one_thread
 from metarl.errors import UserError
 from metarl.run import checkpoint
 from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, struct
+from metarl.torch_threads import one_thread
 from metarl.types import MetaLearner, Metrics
 
 

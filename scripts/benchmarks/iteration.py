@@ -11,8 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 import metarl.rl.gather as gather_module
 from metarl._scripts import build
 from metarl._scripts.configs import CONFIGS
-from metarl.core.threads import one_thread
 from metarl.run.seeding import Generators
+from metarl.torch_threads import one_thread
 
 SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
 BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}

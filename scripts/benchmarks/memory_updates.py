@@ -14,7 +14,6 @@ from torch import nn
 
 import envs
 from envs.process import tune_process
-from metarl.core.threads import one_thread
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
@@ -22,6 +21,7 @@ from metarl.rl.collect import Streams
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.trials import Trials
+from metarl.torch_threads import one_thread
 
 NUM_TRIALS, HIDDEN_SIZE = 40, 128
 OBS_SIZE, ACTION_SIZE = 17, 6

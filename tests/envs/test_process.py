@@ -5,11 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
-from envs import process
-
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -62,24 +57,3 @@ def test_process_is_left_alone_when_asked_to(tmp_path: Path) -> None:
     text = output(tmp_path, METARL_TUNE_PROCESS="0")
     assert "timer after: True\n" in text
     assert "left as they are" in text
-
-
-def test_simulations_take_one_torch_thread_and_give_the_others_back() -> None:
-    seen = []
-
-    @process.on_one_torch_thread
-    def step(fails: bool) -> None:
-        seen.append(torch.get_num_threads())
-        if fails:
-            raise ValueError("a wrong action")
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        step(False)
-        with pytest.raises(ValueError, match="a wrong action"):
-            step(fails=True)
-        assert seen == [1, 1]
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
