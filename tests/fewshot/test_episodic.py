@@ -18,8 +18,8 @@ MAKERS = {
     "protonet": (protonet, {"train_ways": None}),
     "matching": (matching, {"train_ways": None, "scale": 10.0, "full_context": 0}),
     "matching, full context": (matching, {"train_ways": None, "scale": 10.0, "full_context": 2}),
-    "cnp": (cnp, {"code_size": 6, "hidden_sizes": [7], "joint_decoder": False}),
-    "cnp, joint decoder": (cnp, {"code_size": 6, "hidden_sizes": [7], "joint_decoder": True}),
+    "cnp": (cnp, {"train_ways": None, "code_size": 6, "hidden_sizes": [7], "joint_decoder": False}),
+    "cnp, joint decoder": (cnp, {"train_ways": None, "code_size": 6, "hidden_sizes": [7], "joint_decoder": True}),
 }
 
 
@@ -185,3 +185,17 @@ def test_regression_is_refused(make):
             train_ways=None,
             **({"scale": 1.0, "full_context": 0} if make is matching else {}),
         )
+
+
+def test_neural_process_answers_for_more_classes_than_it_was_trained_with_unless_its_decoder_is_joint():
+    source, streams = digits(), Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")})
+    size = TaskSize(ways=5, shots=1, queries=2)
+    settings = {**MAKERS["cnp"][1], **SETTINGS, "train_ways": 3, "source": source, "size": size, "streams": streams}
+    settings |= {"embed": Flat(source.spec.input_shape), "device": torch.device("cpu")}
+    one = cnp(**settings)
+    one.step()
+    x = torch.randn(1, 10, *source.spec.input_shape)
+    adapter, support = one.adapter(), Examples(x=x[:, :5], y=torch.arange(5)[None])
+    assert adapter.predict(adapter.update(adapter.begin(1), support), x[:, 5:]).shape == (1, 5, 5)
+    with pytest.raises(ValueError, match=r"ways of its training, 3, and not for 5"):
+        cnp(**settings | {"joint_decoder": True})

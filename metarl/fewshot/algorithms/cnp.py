@@ -14,6 +14,7 @@ from metarl.fewshot.algorithms.episodic import Episodic, embedded
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.mlp import MLP
+from metarl.struct import replace
 
 
 class ConditionalProcess(nn.Module):
@@ -38,7 +39,7 @@ class ConditionalProcess(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.embed, self.ways, self.num_values, self.joint_decoder = embed, ways, num_values, joint_decoder
+        self.embed, self.num_values, self.joint_decoder = embed, num_values, joint_decoder
         self.encode = MLP((num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator)
         if num_values:
             codes, outputs = code_size, num_values
@@ -60,7 +61,7 @@ class ConditionalProcess(nn.Module):
 
     def _codes(self, own: Tensor, y: Tensor) -> Tensor:
         """[N, W, C], the mean over each class's examples."""
-        labels = functional.one_hot(y, self.ways).to(own.dtype)
+        labels = functional.one_hot(y).to(own.dtype)
         return (labels.mT @ self.encode(own)) / labels.sum(1).unsqueeze(-1)
 
     def _decoded(self, asked: Tensor, code: Tensor) -> Tensor:
@@ -75,12 +76,20 @@ def cnp(
     size: TaskSize,
     embed: Any,
     streams: Streams,
+    train_ways: int | None,
     code_size: int,
     hidden_sizes: Sequence[int],
     joint_decoder: bool,
     **settings: Any,
 ) -> Episodic:
-    """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range."""
+    """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range, and for other ways in
+    training than in the evaluation with a joint decoder."""
+    wide = replace(size, ways=train_ways or size.ways)
+    if joint_decoder and wide.ways != size.ways:
+        raise ValueError(
+            f"joint_decoder=true: it can only answer for the ways of its training, {wide.ways}, and not for {size.ways}; "
+            "expected joint_decoder=false"
+        )
     answer = ConditionalProcess(
         use_running_statistics(embed),
         embed.num_features,
@@ -92,4 +101,4 @@ def cnp(
         generator=streams.init,
     )
     num_outputs = source.spec.num_outputs(size.ways)
-    return Episodic(answer=answer, source=source, size=size, num_outputs=num_outputs, streams=streams, **settings)
+    return Episodic(answer=answer, source=source, size=wide, num_outputs=num_outputs, streams=streams, **settings)
