@@ -56,9 +56,8 @@ class CpuSimulator:
         self.qvel = torch.from_numpy(self._batch.bind("qvel"))
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
         self.diverged, self.none_diverged = torch.zeros(num_worlds, dtype=torch.bool), True
-        self._num_warnings = torch.from_numpy(
-            self._batch.warning[:, DIVERGED, 1]
-        )  # [W, kinds], since each world's reset
+        # [W, kinds], since each world's reset
+        self._num_warnings = torch.from_numpy(self._batch.warning[:, DIVERGED, 1])
         self._moving = torch.from_numpy(self._batch.state[:, _place_in_state(model)])  # [W, nq + nv]
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
         self._after_step = (mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE).value
