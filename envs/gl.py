@@ -6,17 +6,17 @@ import sys
 
 
 def choose_gl_backend() -> None:
-    """Sets MUJOCO_GL to egl or osmesa on a Linux machine without a screen, if the user hasn't and the library is there.
+    """Sets MUJOCO_GL to egl or osmesa on a Linux machine without a screen, if the user hasn't and its libraries are there.
 
-    Without either library the variable stays unset, because importing MuJoCo with one that is missing fails, and physics
-    needs none; `envs.render` then says which package to install.
+    Where one is missing the variable stays unset, because importing MuJoCo would fail, and physics needs none; `envs.render`
+    then says which packages to install. PyOpenGL, through which MuJoCo takes EGL, asks for libOpenGL, too.
     """
     if "MUJOCO_GL" in os.environ or "mujoco" in sys.modules or sys.platform != "linux":
         return
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return
-    for backend, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")):
-        if _loads(library):
+    for backend, *libraries in (("egl", "libEGL.so.1", "libOpenGL.so.0"), ("osmesa", "libOSMesa.so.8")):
+        if all(_loads(library) for library in libraries):
             os.environ["MUJOCO_GL"] = backend
             return
 

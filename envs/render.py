@@ -97,5 +97,5 @@ def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> Any:
     except Exception as error:
         raise RuntimeError(
             f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}: {error}). On Debian or Ubuntu: "
-            "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri"
+            "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
         ) from error

@@ -20,13 +20,13 @@ from jaxtyping import install_import_hook
 install_import_hook(["metarl", "envs"], "shape_checks.checked")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # For processes that tests start; see below.
-if sys.platform == "linux" and find_library("EGL"):
+if sys.platform == "linux" and find_library("EGL") and find_library("OpenGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 # The tensors of tests are tiny. Where other programs use the cores, too, OpenMP's waiting threads make them ten times slower.
 torch.set_num_threads(1)
 
-GL_PACKAGES = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri"
+GL_PACKAGES = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
