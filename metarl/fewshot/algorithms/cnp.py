@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metarl.fewshot.algorithms.episodic import Episodic, embedded
+from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.mlp import MLP
@@ -53,16 +52,11 @@ class ConditionalProcess(nn.Module):
         if self.num_values:
             code = self.encode(torch.cat([own, support.y], dim=-1)).mean(1)
             return self._decoded(asked, code.unsqueeze(1))
-        codes = self._codes(own, support.y)
+        codes = class_means(self.encode(own), support.y)
         if self.joint_decoder:
             return self._decoded(asked, codes.flatten(1).unsqueeze(1))
         beside_all = torch.cat([codes, codes.mean(1, keepdim=True).expand_as(codes)], dim=-1)
         return self._decoded(asked.unsqueeze(2), beside_all.unsqueeze(1)).squeeze(-1)
-
-    def _codes(self, own: Tensor, y: Tensor) -> Tensor:
-        """[N, W, C], the mean over each class's examples."""
-        labels = functional.one_hot(y).to(own.dtype)
-        return (labels.mT @ self.encode(own)) / labels.sum(1).unsqueeze(-1)
 
     def _decoded(self, asked: Tensor, code: Tensor) -> Tensor:
         """For all pairs of features [..., F] and codes [..., C], whose other dimensions are broadcast."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.shared import Descent, draw_tasks
@@ -109,3 +110,9 @@ def embedded(embed: nn.Module, support: Examples, x: Tensor) -> tuple[Tensor, Te
     features = embed(together.flatten(0, 1)).unflatten(0, together.shape[:2])
     own, asked = features.split([support.x.shape[1], x.shape[1]], dim=1)
     return own, asked
+
+
+def class_means(values: Tensor, y: Tensor) -> Tensor:
+    """The means [N, W, F] of values [N, S, F] over each class of labels y [N, S]."""
+    labels = functional.one_hot(y).to(values.dtype)  # [N, S, W]
+    return (labels.mT @ values) / labels.sum(1).unsqueeze(-1)

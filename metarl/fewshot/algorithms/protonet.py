@@ -6,9 +6,8 @@ Source: Snell et al. 2017 (arXiv:1703.05175).
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
+from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded, need_classes
 from metarl.fewshot.types import Examples, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 
@@ -26,9 +25,7 @@ class ProtoNet(nn.Module):
     def forward(self, support: Examples, x: Tensor) -> Tensor:
         """[N, B, W]."""
         own, asked = embedded(self.embed, support, x)
-        labels = functional.one_hot(support.y).to(own.dtype)  # [N, S, W]
-        prototypes = (labels.mT @ own) / labels.sum(1).unsqueeze(-1)  # [N, W, F]
-        return squared_distances(asked, prototypes).neg()
+        return squared_distances(asked, class_means(own, support.y)).neg()
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
