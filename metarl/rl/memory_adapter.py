@@ -16,7 +16,7 @@ class TrialState:
     """Where each of W trials stands."""
 
     memory: Any  # leaves [W, ...]
-    feedback: Tensor  # [W, A + 3] of the trial's last step, over the ends of episodes; zeros before the first
+    feedback: Tensor  # [W, F] of the trial's last step, over the ends of episodes; zeros before the first
     running: Tensor | None
     """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one. None: it does everywhere."""
 
@@ -53,7 +53,7 @@ class MemoryAdapter:
         last, self._last = self._last, None
         known = last is not None and last[0] is state and last[1] is obs
         memory = last[2] if known and last is not None else self._remember(state, obs)[1]
-        feedback = self._model.feedback(action, step.reward, step.terminated, step.truncated)
+        feedback = self._model.feedback(obs, action, step.reward, step.terminated, step.truncated)
         return TrialState(
             memory=memory,
             feedback=feedback if state.running is None else choose_rows(state.running, feedback, state.feedback),

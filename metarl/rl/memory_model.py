@@ -25,9 +25,10 @@ NUM_SCALARS = 3  # reward, terminated, truncated
 class MemoryModel(nn.Module):
     """A memory over inputs [observation, feedback of the step before], a policy head and a value head on its output.
 
-    Feedback is (action, reward, terminated, truncated), all zero before a trial's first step and never else. Observations
-    and rewards are normalised by running statistics, which are part of the model's state and stay as they are while it
-    acts; so are returns, whose scale the value head needn't learn.
+    Feedback is (action, reward, terminated, truncated) and, if asked for, the observation that the action answered; all
+    zero before a trial's first step and never else. Observations and rewards are normalised by running statistics, which
+    are part of the model's state and stay as they are while it acts; so are returns, whose scale the value head needn't
+    learn.
     """
 
     def __init__(
@@ -42,11 +43,14 @@ class MemoryModel(nn.Module):
         init_std: float,
         min_std: float,
         generator: torch.Generator,
+        has_last_observation: bool = False,  # a default: run folders of older versions don't name it
     ) -> None:
         """
         Args:
           memory: makes the memory from the keywords input_size and generator.
           has_feedback: False takes the feedback away, for a baseline that can't know its task.
+          has_last_observation: puts the observation of the step before into the feedback. An input is then a whole transition
+            (o, a, r, o'), which a memory that looks up by content finds again by its o; without, o lies in the input before.
           head_sizes: hidden layers of either head; init_std, min_std: of a Gaussian policy.
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
@@ -54,7 +58,9 @@ class MemoryModel(nn.Module):
         obs_size = flat_size(observation_space)
         self.num_actions = int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
         self.action_size = self.num_actions or int(np.prod(action_space.shape or ()))
-        input_size = obs_size + self.action_size + NUM_SCALARS
+        self._has_feedback, self._has_last_observation = has_feedback, has_last_observation
+        self.feedback_size = self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
+        input_size = obs_size + self.feedback_size
         self.memory: Memory = memory(input_size=input_size, generator=generator)  # type: ignore[assignment]
         self.policy = policy_for(
             self.memory.output_size,
@@ -67,26 +73,27 @@ class MemoryModel(nn.Module):
             generator=generator,
         )
         self.value_head = MLP((self.memory.output_size, *head_sizes, 1), activation, generator=generator)
-        self._has_feedback = has_feedback
         self.observations = Normaliser(obs_size)
         self.rewards = Normaliser(1)
         self.returns = Normaliser(1)
 
-    def feedback(self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
-        """What the next step gets to know of this one: [..., A + 3]; discrete actions as one-hot."""
+    def feedback(self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
+        """What the next step gets to know of this one: [..., F], F = A + 3, and O more with the observation; discrete
+        actions as one-hot."""
         if self.num_actions is not None:
             action = functional.one_hot(action, self.num_actions)
         if not self._has_feedback:
             return self.no_feedback(reward.shape)
         flags = [flag[..., None].to(reward.dtype) for flag in (terminated, truncated)]
-        return torch.cat([action, self.rewards(reward[..., None]), *flags], dim=-1)
+        last = [self.observations(obs)] if self._has_last_observation else []
+        return torch.cat([action, self.rewards(reward[..., None]), *flags, *last], dim=-1)
 
     def no_feedback(self, shape: Sequence[int]) -> Tensor:
-        """[*shape, A + 3] zeros: before the first step of a trial."""
-        return self.rewards.mean.new_zeros(*shape, self.action_size + NUM_SCALARS)
+        """[*shape, F] zeros: before the first step of a trial."""
+        return self.rewards.mean.new_zeros(*shape, self.feedback_size)
 
     def inputs(self, obs: Tensor, feedback: Tensor) -> Tensor:
-        """obs [..., O], feedback [..., A + 3] of the step before -> what the memory takes [..., O + A + 3]."""
+        """obs [..., O], feedback [..., F] of the step before -> what the memory takes [..., O + F]."""
         return torch.cat([self.observations(obs), feedback], dim=-1)
 
     @torch.no_grad()

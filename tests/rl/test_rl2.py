@@ -124,12 +124,13 @@ SETTINGS = {
 }
 
 
-def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, seed=0) -> MemoryModel:
+def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_observation=False, seed=0) -> MemoryModel:
     return MemoryModel(
         env.observation_space,
         env.action_space,
         memory=MEMORIES[memory] if isinstance(memory, str) else memory,
         has_feedback=has_feedback,
+        has_last_observation=has_last_observation,
         head_sizes=hidden,
         activation="tanh",
         init_std=0.8,
@@ -159,10 +160,12 @@ def played(learner):
     return (*rollouts.support, rollouts.query)
 
 
+@pytest.mark.parametrize("has_last_observation", [False, True])
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_training_recomputes_what_was_computed_while_acting(memory, discrete):
-    learner = make(memory, env=Drifting(8, discrete=discrete))
+def test_training_recomputes_what_was_computed_while_acting(memory, discrete, has_last_observation):
+    env = Drifting(8, discrete=discrete)
+    learner = make(env=env, model=model_for(env, memory, has_last_observation=has_last_observation))
     trials = join_episodes(played(learner))
     assert not trials.mask.all() and trials.mask[0].all()
     model = learner._model
@@ -216,6 +219,20 @@ def test_a_world_whose_episode_has_ended_waits_for_the_next_one():
     assert feedback[-2:].tolist() == [1.0, 0.0]  # it terminated
     following = adapter.update(state, played(make())[0])
     assert following.running is None and torch.equal(following.feedback, state.feedback)
+
+
+def test_the_observation_before_an_action_is_remembered_over_the_end_of_an_episode():
+    env = Drifting(8)
+    learner = make(env=env, model=model_for(env, has_last_observation=True))
+    trials = join_episodes(played(learner))
+    inputs, size = trial_inputs(learner._model, trials), trials.obs.shape[-1]
+    real = torch.cat([trials.mask[:1], trials.mask])
+    ends = (trials.terminated | trials.truncated)[:-1] & trials.mask[1:]
+    assert ends.any()
+    assert (inputs[0, :, -size:] == 0).all()
+    before = learner._model.observations(trials.obs[:-1])
+    assert torch.equal(inputs[1:, :, -size:][real[1:]], before[trials.mask])
+    assert not torch.equal(inputs[1:-1, :, -size:][ends], inputs[1:-1, :, :size][ends])  # the new episode's first one
 
 
 def test_the_state_from_before_an_episode_can_be_acted_from_again():
@@ -351,8 +368,8 @@ def test_how_an_episode_ended_is_remembered_in_the_next():
 def test_an_agent_that_forgets_how_the_episode_ended_stays_at_chance(monkeypatch):
     real = MemoryModel.feedback
 
-    def zero_at_the_end(model, action, reward, terminated, truncated):
-        told = real(model, action, reward, terminated, truncated)
+    def zero_at_the_end(model, obs, action, reward, terminated, truncated):
+        told = real(model, obs, action, reward, terminated, truncated)
         return told * ~(terminated | truncated)[..., None]
 
     monkeypatch.setattr(MemoryModel, "feedback", zero_at_the_end)

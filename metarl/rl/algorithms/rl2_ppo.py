@@ -215,7 +215,7 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
 
 def trial_inputs(model: MemoryModel, trials: Trials) -> Tensor:
     """What the memory took in at each step of the trials, and would take in after the last: [T + 1, B, I]."""
-    feedback = model.feedback(trials.action, trials.reward, trials.terminated, trials.truncated)
+    feedback = model.feedback(trials.obs[:-1], trials.action, trials.reward, trials.terminated, trials.truncated)
     return model.inputs(trials.obs, torch.cat([torch.zeros_like(feedback[:1]), feedback]))
 
 
