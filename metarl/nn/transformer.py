@@ -1,6 +1,8 @@
 """A causal transformer as a memory: every step attends to all steps before it.
 
-While acting it keeps the keys and values of past steps, so that a step costs one row of attention, linear in their number.
+While acting it keeps the keys and values of past steps, so that a step costs one row of attention, linear in their number. They
+lie in two parts, for a step must not write to the state that it starts from: a step copies the small part of the newest ones
+alone, and only now and then they join the large one.
 """
 
 from typing import cast
@@ -11,14 +13,24 @@ from torch.nn import functional
 
 from metarl.struct import struct
 
+RECENT_SLOTS = 16  # the most that a step copies
+
+
+@struct
+class Slots:
+    """What each layer has seen in S consecutive inputs of B rows. A slot that a row sat out is not `valid`."""
+
+    keys: tuple[Tensor, ...]  # of each layer, [B, heads, S, D]
+    values: tuple[Tensor, ...]
+    valid: Tensor  # [B, S] bool
+
 
 @struct
 class Cache:
-    """What each of L layers has seen in S slots, the last inputs of B rows. A slot that a row sat out is not `valid`."""
+    """All inputs so far: first those in `old`, then at most RECENT_SLOTS in `recent`."""
 
-    keys: Tensor  # [B, L, heads, S, D]
-    values: Tensor  # [B, L, heads, S, D]
-    valid: Tensor  # [B, S] bool
+    old: Slots
+    recent: Slots
 
 
 class Transformer(nn.Module):
@@ -68,27 +80,29 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def initial(self, batch_size: int) -> Cache:
-        size = (batch_size, len(self.layers), self.num_heads, 0, self.output_size // self.num_heads)
-        empty = self.embed.weight.new_zeros(size)
-        return Cache(keys=empty, values=empty, valid=torch.zeros(batch_size, 0, dtype=torch.bool, device=empty.device))
+        size = (batch_size, self.num_heads, 0, self.output_size // self.num_heads)
+        empty = tuple(self.embed.weight.new_zeros(size) for _ in self.layers)
+        valid = torch.zeros(batch_size, 0, dtype=torch.bool, device=self.embed.weight.device)
+        slots = Slots(keys=empty, values=empty, valid=valid)
+        return Cache(old=slots, recent=slots)
 
     def step(self, x: Tensor, state: Cache, active: Tensor | None = None) -> tuple[Tensor, Cache]:
         """As metarl.nn.recurrent.Memory. Raises: ValueError beyond the context."""
-        self._check_length(state.valid.shape[1] + 1)
+        old, recent = _with_room(state)
+        valid = torch.cat([old.valid, recent.valid], dim=1)
+        self._check_length(valid.shape[1] + 1)
         # What a row sits out it attends to itself all the same, so that its softmax isn't empty; the output means nothing.
-        seen = torch.cat([state.valid, state.valid.new_ones(len(x), 1)], dim=1)
-        h = self.embed(x) + self.positions[state.valid.sum(-1)]
+        seen = torch.cat([valid, valid.new_ones(len(x), 1)], dim=1)
+        h = self.embed(x) + self.positions[valid.sum(-1)]
         keys, values = [], []
         for number, layer in enumerate(self.layers):
-            h, key, value = cast(_Layer, layer).step(h, state.keys[:, number], state.values[:, number], seen)
+            past = [(slots.keys[number], slots.values[number]) for slots in (old, recent)]
+            h, key, value = cast(_Layer, layer).step(h, past, seen)
             keys.append(key)
             values.append(value)
-        after = Cache(
-            keys=torch.stack(keys, dim=1),
-            values=torch.stack(values, dim=1),
-            valid=seen if active is None else torch.cat([state.valid, active[:, None]], dim=1),
-        )
-        return self.norm(h), after
+        newest = seen[:, -1:] if active is None else active[:, None]
+        appended = Slots(keys=tuple(keys), values=tuple(values), valid=torch.cat([recent.valid, newest], dim=1))
+        return self.norm(h), Cache(old=old, recent=appended)
 
     def sequence(self, x: Tensor) -> Tensor:
         """As metarl.nn.recurrent.Memory. Raises: ValueError beyond the context."""
@@ -105,6 +119,24 @@ class Transformer(nn.Module):
             )
 
 
+def _with_room(cache: Cache) -> tuple[Slots, Slots]:
+    """The cache's parts; where the recent one is full, it has joined the old one."""
+    old, recent = cache.old, cache.recent
+    if recent.valid.shape[1] < RECENT_SLOTS:
+        return old, recent
+
+    def joined(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(torch.cat(pair, dim=2) for pair in zip(first, second, strict=True))
+
+    everything = Slots(
+        keys=joined(old.keys, recent.keys),
+        values=joined(old.values, recent.values),
+        valid=torch.cat([old.valid, recent.valid], dim=1),
+    )
+    empty = tuple(key[:, :, :0] for key in recent.keys)
+    return everything, Slots(keys=empty, values=empty, valid=recent.valid[:, :0])
+
+
 class _Layer(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -119,11 +151,16 @@ class _Layer(nn.Module):
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._rest(x, attended.transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, H], past keys and values [B, heads, S, D], seen [B, S + 1] -> output, keys and values of S + 1 slots."""
+    def step(self, x: Tensor, past: list[tuple[Tensor, Tensor]], seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, H], keys and values [B, heads, S', D] of the old and of the recent slots, seen [B, S + 1] -> output, and the
+        recent keys and values with those of x."""
         query, key, value = self._heads(x[:, None])
+        (old_keys, old_values), (keys, values) = past
         keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-        attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=seen[:, None, None])
+        scores = torch.cat([query @ k.transpose(-1, -2) for k in (old_keys, keys)], dim=-1) / key.shape[-1] ** 0.5
+        weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
+        on_old, on_recent = weights.split([old_keys.shape[2], keys.shape[2]], dim=-1)
+        attended = on_old @ old_values + on_recent @ values
         return self._rest(x, attended.flatten(1)), keys, values
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

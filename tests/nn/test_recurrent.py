@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
-from metarl.nn.transformer import Transformer
+from metarl.nn.transformer import RECENT_SLOTS, Transformer
 from metarl.struct import map_tensors
 
-BATCH, INPUT, STEPS = 3, 4, 9
+BATCH, INPUT, STEPS = 3, 4, RECENT_SLOTS + 5  # the transformer's old slots are used, too
 MEMORIES = {
     "gru": lambda generator: GRU(INPUT, 6, generator=generator),
     "lstm": lambda generator: LSTM(INPUT, 6, generator=generator),
@@ -96,16 +96,22 @@ def test_the_generator_alone_draws_the_weights(name):
 def test_a_step_of_the_transformer_adds_one_slot_a_layer():
     """So its cost, one row of attention, grows linearly with the trial."""
     memory = make("transformer")
-    sizes = [stepped(memory, inputs(n))[1].keys.shape for n in (1, 2, STEPS)]
-    assert sizes == [(BATCH, 2, 2, n, 4) for n in (1, 2, STEPS)]
+    for num_steps in (1, 2, STEPS):
+        state = stepped(memory, inputs(num_steps))[1]
+        for parts in ("keys", "values"):
+            old, recent = getattr(state.old, parts), getattr(state.recent, parts)
+            assert len(old) == len(recent) == 2
+            sizes = [a.shape[2] + b.shape[2] for a, b in zip(old, recent, strict=True)]
+            assert sizes == [num_steps] * 2
 
 
 def test_a_sequence_beyond_the_context_is_refused():
     memory = make("transformer")
-    with pytest.raises(ValueError, match="a sequence of 10 steps is longer than the transformer's context 9"):
-        memory.sequence(inputs(10))
-    with pytest.raises(ValueError, match="a sequence of 10 steps is longer than the transformer's context 9"):
-        stepped(memory, inputs(10))
+    refused = f"a sequence of {STEPS + 1} steps is longer than the transformer's context {STEPS}"
+    with pytest.raises(ValueError, match=refused):
+        memory.sequence(inputs(STEPS + 1))
+    with pytest.raises(ValueError, match=refused):
+        stepped(memory, inputs(STEPS + 1))
 
 
 @pytest.mark.parametrize(
