@@ -33,6 +33,7 @@ Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+"""What an environment without physics has; others render at the speed of their world."""
 
 
 def gym_id(name: str) -> str:
@@ -94,6 +95,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         if env.num_worlds != 1:
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
         self.render_mode = _checked_render_mode(render_mode)
+        self.metadata = {**self.metadata, **_frame_rate(env)}
         self._worlds = _Worlds(env)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.set_task(task)
@@ -139,6 +141,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
 
     def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
         self.render_mode = _checked_render_mode(render_mode)
+        self.metadata = {**self.metadata, **_frame_rate(env)}
         self._worlds = _Worlds(env)
         self.num_envs = env.num_worlds
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
@@ -302,6 +305,11 @@ def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
     import envs  # which imports this file to register the ids
 
     return envs.make(name, num_worlds, **settings)
+
+
+def _frame_rate(env: BatchedEnv) -> dict[str, int]:
+    """One picture for each control step, a whole number of them a second, as Gymnasium's checks ask."""
+    return {"render_fps": round(1 / env.control_step)} if hasattr(env, "control_step") else {}
 
 
 def _take(settings: dict[str, Any], *names: str) -> dict[str, Any]:

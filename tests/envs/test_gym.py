@@ -21,8 +21,6 @@ W, HORIZON = 3, 4
 VEL = "metarl/HalfCheetahVel-v0"
 END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}  # the last step is the problem's end, not a time limit
 every_env = pytest.mark.parametrize("name", envs.ALL)
-# The variants of an environment are named after it, and differ in numbers that don't matter here.
-BASES = [name for name in envs.ALL if not any(name.startswith(f"{other}_") for other in envs.ALL)]
 
 
 def batched(name: str, num_envs: int = W, **settings: Any) -> Any:
@@ -68,7 +66,7 @@ def test_gymnasium_accepts_the_single_environment(name: str) -> None:
         check_env(env.unwrapped, skip_render_check=True)
 
 
-@pytest.mark.parametrize("name", BASES)
+@every_env
 def test_worlds_of_the_batch_are_single_environments_bit_for_bit_over_episodes(name: str) -> None:
     ours, theirs = batched(name), one_by_one(name)
     assert_same(ours.reset(seed=7), theirs.reset(seed=7), "reset")
@@ -301,9 +299,21 @@ def test_pictures_are_arrays_of_every_world_and_none_without_a_render_mode() -> 
     assert batched("point_navigation_2d").render() is None
 
 
+@pytest.mark.parametrize(
+    ("name", "fps"), [(VEL, 20), ("metarl/HalfCheetahVelMaml-v0", 100), ("metarl/ArmReach-v0", 25)]
+)
+def test_pictures_follow_at_the_speed_of_the_world(name: str, fps: int) -> None:
+    """Control steps of 0.05, 0.01 and 0.04 s."""
+    assert gymnasium.make(name).metadata["render_fps"] == fps
+    assert gymnasium.make_vec(name, num_envs=2).metadata["render_fps"] == fps
+    assert gymnasium.make("metarl/Bandit-v0").metadata["render_fps"] == 20
+
+
 @pytest.mark.gl
-def test_a_mujoco_world_renders() -> None:
-    env = gymnasium.make(VEL, render_mode="rgb_array")
+@pytest.mark.filterwarnings("ignore:.*infinity.*")
+def test_a_mujoco_world_renders_as_gymnasium_asks() -> None:
+    env = gymnasium.make(VEL, render_mode="rgb_array", task={"target_velocity": 1.5})
     env.reset(seed=0)
     assert env.render().std() > 0
+    check_env(env.unwrapped)
     env.close()
