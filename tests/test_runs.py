@@ -1,6 +1,7 @@
 """Whole runs through the commands, as a user starts them: what they leave behind, and what happens when things go wrong."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -130,6 +131,27 @@ def test_a_policy_that_outputs_nan_stops_with_a_checkpoint_from_before(tmp_path,
     assert "Traceback" not in message
     saved = checkpoint.load_newest(folder / "checkpoints")[1]
     assert saved["learner"]["params"]["policy.log_std"].isfinite().all()
+
+
+def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metrics(tmp_path, monkeypatch, capsys):
+    from envs.mdp import MujocoEnv
+
+    real, calls = MujocoEnv.step, []
+
+    def step(env, action):
+        calls.append(1)
+        if len(calls) == 12:  # step 2 of iteration 1; an iteration has 2 x 5
+            env.sim.qvel[1, 3] = float("nan")
+        return real(env, action)
+
+    monkeypatch.setattr(MujocoEnv, "step", step)
+    sizes = ["env=half_cheetah_vel", "env.horizon=5", *TINY[1:], "evaluation.num_updates=0", "sim.num_threads=1"]
+    assert train(monkeypatch, *sizes, "iterations=3", f"run_dir={tmp_path}/run") == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["diverged_episodes"] for row in rows] == [0, 1, 0]
+    assert rows[1]["env_steps"] - rows[0]["env_steps"] == rows[0]["env_steps"] - 3  # of 5 steps, 2 count
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert "1 episodes blew up" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_definition_of_the_environment_is_refused(finished, monkeypatch, capsys):

@@ -2,12 +2,18 @@ import hashlib
 import io
 import os
 import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from metarl.errors import UserError
 from metarl.run import checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def content(iteration: int) -> dict:
@@ -95,6 +101,28 @@ def test_a_failure_at_any_moment_of_a_write_leaves_the_older_checkpoint_whole(tm
     monkeypatch.undo()
     assert checkpoint.load_newest(tmp_path)[1]["iteration"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["iteration_00000001.pt"]  # nothing half-written lies about
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_a_process_killed_in_the_middle_of_a_write_leaves_the_older_checkpoint_to_go_on_from(tmp_path, step):
+    """By SIGKILL, after which nothing can tidy up: before the new file has reached the disk, and before it has its name."""
+    program = f"""
+import os, pathlib, signal, sys
+from metarl.run import checkpoint
+folder = pathlib.Path(sys.argv[1])
+checkpoint.save(folder, {{"iteration": 1}}, keep=1)
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+{"os.fsync = die" if step == "fsync" else "pathlib.Path.replace = die"}
+checkpoint.save(folder, {{"iteration": 2}}, keep=1)
+"""
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2  # the whole one and what was being written
+    used, saved, problems = checkpoint.load_newest(tmp_path)
+    assert (used.name, saved["iteration"], problems) == ("iteration_00000001.pt", 1, [])
+    checkpoint.save(tmp_path, content(2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration_00000002.pt"]  # nothing half-written stays
 
 
 def test_a_missing_checkpoint_says_what_was_expected(tmp_path):
