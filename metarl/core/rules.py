@@ -95,18 +95,24 @@ class Only:
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
 
     def init(self, params: Params) -> Params:
-        return self.rule.init(self._chosen(params))
+        return self.rule.init(self.chosen(params))
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
-        chosen = self._chosen(params)
+        chosen = self.chosen(params)
         updated = self.rule(chosen, {name: grads[name] for name in chosen}, rule_params, step)
         return {name: updated.get(name, leaf) for name, leaf in params.items()}
 
-    def _chosen(self, params: Params) -> Params:
+    def chosen(self, params: Params) -> Params:
+        """Those of the parameters that the rule is applied to."""
         for prefix in self.prefixes:
             if not any(_is_under(name, prefix) for name in params):
                 raise ValueError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
         return {name: leaf for name, leaf in params.items() if any(_is_under(name, p) for p in self.prefixes)}
+
+
+def moved_by(rule: InnerRule, params: Params) -> list[str]:
+    """The names of the parameters that a step of `rule` can change."""
+    return list(rule.chosen(params) if isinstance(rule, Only) else params)
 
 
 RULES = ("sgd", "learned_rates", "per_step_rates")

@@ -48,6 +48,32 @@ def one(batch, index):
     return tuple(leaf[index] for leaf in batch)
 
 
+class Watched(torch.autograd.Function):
+    """The identity, which counts how often it is differentiated."""
+
+    count = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Watched.count += 1
+        return gradient
+
+
+@pytest.mark.parametrize(("prefix", "expected"), [("layers.0", 3), ("layers.1", 0)])
+def test_what_a_rule_leaves_alone_is_not_differentiated(prefix, expected):
+    def watching(params, batch):
+        return loss({**params, "layers.0.weight": Watched.apply(params["layers.0.weight"])}, batch)
+
+    Watched.count = 0
+    with torch.no_grad():
+        adapt(watching, P.of(NET), (one(tasks(0), 0),) * 3, Only(Sgd(0.2), (prefix,)))
+    assert Watched.count == expected
+
+
 def directional_difference(function, params, v, epsilon=1e-5):
     """(f(θ + εv) − f(θ − εv)) / 2ε: off by ε² f'''/6, some 1e-9 here, and by rounding, 1e-16 / 1e-5."""
     return (function(P.add(params, v, epsilon)) - function(P.add(params, v, -epsilon))) / (2 * epsilon)
