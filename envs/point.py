@@ -40,6 +40,8 @@ class Problem(Generic[Tasks]):
     """m; starts are uniform on the square of ± this."""
     oracle: Callable[[Tensor, int], Tensor] | None = None
     """(goal [N, 2], steps) -> [N] the best return of those who know the goal; None: not known."""
+    bound: Callable[[Tensor, int], Tensor] | None = None
+    """(goal [N, 2], steps) -> [N] what no return exceeds, where the best one isn't known."""
     goal_radius: float = 0.06
     """m, in pictures."""
     ring: float = 0.0
@@ -115,9 +117,9 @@ class PointWorld(Generic[Tasks]):
         return to_goal / furthest * self._action_scale
 
     def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
-        if self._problem.oracle is None:
-            return {}
-        return {"oracle": self._problem.oracle(self._problem.goal(tasks), self.spec.horizon)}
+        known = {"oracle": self._problem.oracle, "upper_bound": self._problem.bound}
+        goal = self._problem.goal(tasks)
+        return {name: value(goal, self.spec.horizon) for name, value in known.items() if value is not None}
 
     def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}

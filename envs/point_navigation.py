@@ -15,7 +15,7 @@ with p and p' the positions before and after the step.
 
 `_raw` is another problem for a policy whose actions have standard deviation 1: there they are nearly always clipped.
 In `_corner`, as published, stepping back and forth across the border of the goal's quadrant is paid at each step inwards, so
-arriving isn't the best one can do; the scripted controller arrives.
+arriving isn't the best one can do; the scripted controller arrives, and evaluations show a bound above all returns beside it.
 
 Sources: Finn et al. 2017 (cbfinn/maml_rl, maml_examples/point_env_randgoal.py, wrapped in rllab's `normalize`);
 tristandeleu/pytorch-maml-rl (maml_rl/envs/navigation.py) for `_raw`; Rothfuss et al. 2019 (jonasrothfuss/ProMP,
@@ -138,6 +138,18 @@ def oracle_return(goal: Tensor, horizon: int) -> Tensor:
     return -smallest_distances(goal, STEP_SIZE, horizon).sum(1)
 
 
+def corner_bound(goal: Tensor, horizon: int) -> Tensor:
+    """[N] what no return of `corner_progress` exceeds: with s the length of a step, T steps and d the furthest start from g,
+
+        min(s T, (d + s T) / 2)
+
+    for P paid steps come nearer to g by s P at most, and by no more than d and what the T − P unpaid ones went away.
+    """
+    step = 2**0.5 * CORNER_STEP_SIZE
+    furthest = (goal.abs() + CORNER_START).norm(dim=-1)
+    return ((furthest + step * horizon) / 2).clamp(max=step * horizon)
+
+
 def distance_reward(before: Tensor, after: Tensor, goal: Tensor) -> Tensor:
     return -(after - goal).norm(dim=-1)
 
@@ -175,6 +187,7 @@ _PROBLEMS: dict[str, tuple[Problem[Goal], dict[str, Any]]] = {
             step_size=CORNER_STEP_SIZE,
             goal=_goal,
             reward=corner_progress,
+            bound=corner_bound,
             start_half=CORNER_START,
             goal_radius=0.2,
             view=2.4,

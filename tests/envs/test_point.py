@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import envs
-from envs.point_navigation import Goal
+from envs.point_navigation import Goal, corner_bound
 from envs.point_sparse import GoalAngle
 
 
@@ -125,6 +125,25 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
     # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 − a step's 0.28.
     assert ((paid > 2.0) & (paid < 2.83)).all()
     assert straight.step(straight.scripted_action()).terms["distance"].max() < 1e-6
+
+
+def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
+    env = envs.make("point_navigation_2d_corner", 500)
+    assert env.known_returns(env.tasks.test_tasks(4), 1).keys() == {"upper_bound"}
+    # A step is 0.2 √2 = 0.2828427 m, the furthest start 2.2 √2 = 3.1112698 m away: (3.1112698 + 28.28427) / 2.
+    assert env.known_returns(env.tasks.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx([15.69777] * 4)
+    bounds = {horizon: corner_bound(torch.tensor([[2.0, -2.0]]), horizon).item() for horizon in (1, 2, 3, 20)}
+    assert bounds[3] == pytest.approx(3 * 0.2828427)
+    # From where the first step is paid in full, straight to the goal: the bound is reached.
+    straight = corner_worlds((0.2, -0.2), (0.2, -0.2))
+    returns = sum(straight.step(torch.tensor([[0.2, -0.2]] * 2)).reward for _ in range(2))
+    assert returns.tolist() == pytest.approx([bounds[2]] * 2)
+    env.set_tasks(env.tasks.test_tasks(500))
+    env.reset(torch.Generator().manual_seed(0))
+    walk = 0.2 * torch.randn(20, 500, 2, generator=torch.Generator().manual_seed(1)).sign()
+    paid = torch.stack([env.step(action).reward for action in walk]).cumsum(0)
+    assert paid[0].max() <= bounds[1] + 1e-6
+    assert 0.8 < paid[-1].max() <= bounds[20]
 
 
 def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
