@@ -11,6 +11,7 @@ from metarl._scripts import build
 from metarl.errors import UserError
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Streams, TaskSize, TaskSource
+from metarl.run.fewshot_report import check_counts
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.struct import replace
@@ -31,6 +32,21 @@ def test_size(config: DictConfig) -> TaskSize:
     """The size of the tasks that are evaluated: as in training where the config says null."""
     sizes = {key: config.evaluation[key] for key in ("ways", "shots", "queries")}
     return TaskSize(**{key: config[key] if value is None else value for key, value in sizes.items()})
+
+
+def check_evaluation(config: DictConfig, tasks: TaskSource) -> None:
+    """Draws a task as the evaluation will, so that a training doesn't end with an error.
+
+    Raises: UserError for numbers that no evaluation can have; ValueError if the split is missing or too small.
+    """
+    settings = config.evaluation
+    check_counts(settings.num_tasks, settings.num_updates)
+    if settings.split not in tasks.spec.splits:
+        raise UserError(
+            f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
+            f"it has {', '.join(tasks.spec.splits)}"
+        )
+    tasks.sample(1, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
 
 
 def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> MetaLearner:

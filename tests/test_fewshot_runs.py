@@ -124,12 +124,13 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("ways=30", "ways=30: the train split of digits has only 20 classes"),
+        ("ways=30", "ways=30: the test split of digits has only 5 classes"),
         ("shots=500", "shots=500 and queries=15 need 515 pictures of a class"),
         ("evaluation.split=validation", "digits has no validation split"),
         ("evaluation.num_tasks=0", "num_tasks=0"),
         ("evaluation.ways=5", "evaluation.ways=5: this learner can only answer for the ways=3 of its training"),
         ("log_every=3", "log_every=3: expected a divisor of checkpoint_every=2"),
+        ("queries=0", "queries=0: expected at least 2, 1 and 1"),
         ("backbone=conv4", "pictures of 8 x 8 vanish"),
         ("experiment=point_navigation_2d_maml", "is of another command"),
     ],
@@ -139,3 +140,19 @@ def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, 
     assert fewshot(monkeypatch, *words, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ways=6"], "ways=6: the test split of digits has only 5 classes"),
+        (["evaluation.shots=500"], "shots=500 and queries=15 need 515"),
+        (["evaluation.split=validation"], "digits has no validation split; it has train, test"),
+        (["dataset=sinusoid", "ways=1", "evaluation.split=later"], "sinusoid has no later split"),
+        (["evaluation.num_tasks=0"], "num_tasks=0: expected 1 or more"),
+        (["evaluation.num_updates=-1"], "num_updates=-1: expected 0 or more"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_before_the_training(tmp_path, monkeypatch, capsys, words, message):
+    assert fewshot(monkeypatch, *TINY, *words, f"run_dir={tmp_path}/run") == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()

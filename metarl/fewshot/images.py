@@ -88,9 +88,9 @@ class ImageTasks:
         return Episodes(support=support, query=query)
 
     def _check(self, classes: ImageClasses, size: TaskSize, split: Split) -> None:
-        if size.ways < 2 or size.shots < 1 or size.queries < 0:
+        if size.ways < 2 or size.shots < 1 or size.queries < 1:
             raise ValueError(
-                f"ways={size.ways}, shots={size.shots}, queries={size.queries}: expected at least 2, 1 and 0"
+                f"ways={size.ways}, shots={size.shots}, queries={size.queries}: expected at least 2, 1 and 1"
             )
         if size.ways > len(classes.names):
             raise ValueError(

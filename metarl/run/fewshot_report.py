@@ -37,9 +37,8 @@ def evaluate(
       references: what to compare with, by name; measured on the same tasks, each after its own number of updates.
     Raises: UserError for zero tasks or a negative number of updates.
     """
+    check_counts(num_tasks, num_updates)
     num_updates = adapter.num_updates if num_updates is None else num_updates
-    if num_tasks < 1 or num_updates < 0:
-        raise UserError(f"num_tasks={num_tasks} num_updates={num_updates}: expected at least 1 and 0")
     references = references or {}
     with counted("evaluating", -(-num_tasks // TASKS_AT_A_TIME) * (1 + len(references))) as advance:
 
@@ -71,6 +70,14 @@ def evaluate(
         "references": beside,
         "by_task": [value if math.isfinite(value) else None for value in values[:, -1].tolist()],
     }
+
+
+def check_counts(num_tasks: int, num_updates: int | None) -> None:
+    """Raises: UserError for zero tasks or a negative number of updates."""
+    if num_tasks < 1:
+        raise UserError(f"num_tasks={num_tasks}: expected 1 or more")
+    if num_updates is not None and num_updates < 0:
+        raise UserError(f"num_updates={num_updates}: expected 0 or more")
 
 
 def instances(measures: Tensor) -> list[dict[str, Any]]:

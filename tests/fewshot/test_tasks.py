@@ -171,6 +171,7 @@ def test_sinusoids_are_what_the_paper_says(generator):
             "shots=2 and queries=4 need 6 .* class 1 of uneven has only 5",
         ),
         ("uneven", TaskSize(ways=3, shots=0, queries=4), "shots=0"),
+        ("uneven", TaskSize(ways=3, shots=2, queries=0), "queries=0"),
         ("sinusoid", TaskSize(ways=5, shots=1, queries=4), "ways=5: the sinusoid is a regression"),
         ("sinusoid", TaskSize(ways=1, shots=1, queries=0), "queries=0"),
         ("logistic", TaskSize(ways=5, shots=1, queries=4), "ways=5: logistic tasks have two classes"),
