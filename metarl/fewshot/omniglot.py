@@ -5,6 +5,7 @@ made once from the two archives of the authors' repository, which are downloaded
 """
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -84,8 +85,9 @@ def _characters(file: Path, image_size: int) -> dict[str, ImageClasses]:
     """The characters of both parts of the compact file. Cached: a sweep's runs need the same ones."""
     try:
         with np.load(file) as data:
-            return {part: _part(data, part, image_size) for part in _PARTS}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = dict(data)
+        return {part: _part(arrays, part, image_size) for part in _PARTS}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"can't read {file} ({error}): expected the arrays images_, alphabet_ and character_ of background and "
             "evaluation; delete it to have it made anew"

@@ -40,7 +40,8 @@ def converted(folder: Path, *, download: bool = True) -> Path:
     Raises: UserError if an archive is missing, damaged or can't be downloaded, or the folder can't be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if download:  # A folder that the user named is there, or is a mistake.
+            folder.mkdir(parents=True, exist_ok=True)
         archives = [_archive(folder, name, download) for name in SHA256]
         arrays: dict[str, np.ndarray] = {}
         for path in archives:

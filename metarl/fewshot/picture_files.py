@@ -52,6 +52,9 @@ class _Tar:
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
         self._members = {member.name: member for member in archive.getmembers() if member.isfile()}
+        assert archive.fileobj is not None, "it was opened for reading"
+        while archive.fileobj.read(1 << 20):  # The checksum of a compressed stream is looked at only where it ends.
+            pass
 
     def names(self) -> list[str]:
         return sorted(self._members)

@@ -109,11 +109,19 @@ def test_a_folder_without_the_data_says_what_is_expected(tmp_path):
         omniglot(data_dir=tmp_path)
 
 
-def test_a_damaged_compact_file_is_named(tmp_path):
-    folder = compact(tmp_path / "d")
-    (folder / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes()[:300])
+def test_a_folder_that_does_not_exist_is_not_made(tmp_path):
+    with pytest.raises(UserError, match="no Omniglot in"):
+        omniglot(data_dir=tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut short", "bytes changed"])
+def test_a_damaged_compact_file_is_named(tmp_path, damage):
+    path = compact(tmp_path / "d") / FILE_NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300] if damage == "cut short" else whole[:120] + b"\xff" * 64 + whole[184:])
     with pytest.raises(UserError, match=r"can't read .*omniglot\.npz"):
-        omniglot(data_dir=folder)
+        omniglot(data_dir=path.parent)
 
 
 class Server:

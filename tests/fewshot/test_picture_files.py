@@ -127,6 +127,15 @@ def test_a_class_with_too_few_pictures_is_named(own):
         source.sample(1, TaskSize(ways=2, shots=20, queries=20), torch.Generator())
 
 
+def test_a_compressed_archive_whose_checksum_does_not_fit_is_refused(own):
+    path = packed(own, "tar.gz")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # Its last 8 bytes are the checksum and the size of what was compressed.
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.tar\.gz is damaged.*CRC"):
+        folder(root=path)
+
+
 def test_bad_input_is_named(own, tmp_path):
     (own / "class1" / "0.png").write_bytes(b"\x89PNG but no more")
     with pytest.raises(UserError, match=r"class1/0\.png can't be read as a picture"):
