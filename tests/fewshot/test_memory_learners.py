@@ -13,8 +13,10 @@ from metarl.fewshot.algorithms.maml_memory import MamlMemory
 from metarl.fewshot.algorithms.mann import SequenceLearner, instance_measures
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
 from metarl.fewshot.digits import digits
+from metarl.fewshot.gradient_adapter import answers
 from metarl.fewshot.images import ImageClasses, ImageTasks
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Streams, TaskSize
+from metarl.nn.conv import Conv4
 from metarl.nn.features import Flat, PerceptronFeatures
 from metarl.nn.recurrent import LSTM, ExternalRecall, NoMemory
 from metarl.struct import map_tensors
@@ -48,9 +50,21 @@ MAKERS = {
 }
 
 
-def made(make, source=DIGITS, size=SIZE, batch_norm=True, **settings):
+BACKBONES = {
+    "conv4": lambda g: Conv4((1, 16, 16), filters=2, strided=False, generator=g),
+    "conv4 strided": lambda g: Conv4((1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g),
+    "mlp with batch norm": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g),
+    "mlp": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=False, generator=g),
+}
+
+
+def perceptron(generator):
+    return PerceptronFeatures(DIGITS.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=generator)
+
+
+def made(make, source=DIGITS, size=SIZE, backbone=perceptron, **settings):
     streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
-    embed = PerceptronFeatures(source.spec.input_shape, sizes=(12, 8), batch_norm=batch_norm, generator=streams.init)
+    embed = backbone(streams.init)
     make = MAKERS[make] if isinstance(make, str) else make
     return make(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **settings)
 
@@ -240,14 +254,19 @@ def test_gates_remember_for_each_parameter_by_itself():
     assert state.forget[0] == state.forget[2] and abs(state.forget[0] - state.forget[1]) > 1e-3
 
 
-def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixed():
+@pytest.mark.parametrize("backend", ["loop", "vmap"])
+@pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES)
+def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixed(backbone, backend):
     torch.set_default_dtype(torch.float64)
     try:
-        learner = made("meta_lstm", batch_norm=False)
-        groups = learner._meta.groups
-        episodes = DIGITS.sample(1, SIZE, torch.Generator().manual_seed(1))
-        support, query = (map_tensors(lambda leaf: leaf[0], part) for part in (episodes.support, episodes.query))
-        support, query = (Examples(x=part.x.double(), y=part.y) for part in (support, query))
+        learner = made("meta_lstm", backbone=backbone)
+        learner._backend, groups = backend, learner._meta.groups
+        generator = torch.Generator().manual_seed(1)
+        for leaf in groups["network"].values():  # Biases of 0 put dead units onto the kink of ReLU.
+            leaf += 0.05 * torch.randn(leaf.shape, generator=generator)
+        support, query = (
+            Examples(x=torch.randn(rows, 1, 16, 16, generator=generator), y=torch.arange(rows) % 3) for rows in (6, 12)
+        )
         start, seen = groups["network"], []
         state = learner._update.begin(P.flatten(start))
         for _ in range(2):
@@ -258,13 +277,12 @@ def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixe
             state = learner._update.begin(P.flatten(moved["network"]))
             for gradient, loss in seen:
                 state = P.call(learner._update, moved["update"], state, P.flatten(gradient), loss)
-            answer = P.call(learner._network, P.unflatten(state.theta, start), query.x)
+            answer = answers(learner._network, P.unflatten(state.theta, start), query.x, support.x)
             return torch.nn.functional.cross_entropy(answer, query.y)
 
         one = map_tensors(lambda leaf: leaf[None], (support, query))
         losses, gradient, _ = learner._gradient(groups, *one)
         torch.testing.assert_close(losses[0], query_loss(groups))
-        generator = torch.Generator().manual_seed(2)
         for name, group in groups.items():
             v = {key: torch.randn(leaf.shape, generator=generator) for key, leaf in group.items()}
             high, low = (query_loss({**groups, name: P.add(group, v, sign * 1e-6)}) for sign in (1, -1))
