@@ -40,8 +40,8 @@ def run(config: DictConfig) -> None:
         "training_seed": loaded.config.seed,
         "seed": config.seed,
     }
+    print(report.table(found.report))  # first: a folder that can't be written to then costs no result
     report.write(folder, found.report | origin | evaluation.provenance())
-    print(report.table(found.report))
     print(f"written to {folder}", file=sys.stderr)
 
 

@@ -63,11 +63,11 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
+    print(report.table(found.report))  # first: a disk that is full then costs no result
     report.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"
         learning_curve_png(folder / "learning_curve.png", [rows], title=title)
-    print(report.table(found.report))
     if config.evaluation.video and found.report["num_updates"] > 0:
         film(config, learner, found, folder / "adaptation.mp4", device)
     print(f"written to {folder}", file=sys.stderr)

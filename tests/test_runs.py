@@ -190,6 +190,16 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys
     assert f"can't write the run folder {tmp_path}/file/run" in capsys.readouterr().err
 
 
+def test_an_evaluation_that_cannot_be_written_is_shown_all_the_same(finished, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    capsys.readouterr()
+    sizes = (f"checkpoint={finished}", f"output={tmp_path}/file/here", "num_tasks=2", "num_updates=0", "device=cpu")
+    assert command(evaluate_command.main, monkeypatch, *sizes) == 2
+    shown = capsys.readouterr()
+    assert f"can't write the evaluation to {tmp_path}/file/here" in shown.err and "Traceback" not in shown.err
+    assert "before adaptation" in shown.out
+
+
 def test_a_disk_that_fills_up_stops_with_a_message_and_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
     folder, real = tmp_path / "run", os.fsync
 
