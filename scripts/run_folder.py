@@ -69,6 +69,8 @@ def _resumed(config: DictConfig, load: Callable[[str], build.Loaded]) -> tuple[D
     resumed = loaded.config
     for key in given:
         OmegaConf.update(resumed, key, OmegaConf.select(config, key))
+    if resumed.iterations <= (done := loaded.content["iteration"]):
+        print(f"iterations={resumed.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr)
     return resumed, loaded.run_folder, loaded.content
 
 
@@ -88,3 +90,5 @@ def _check(config: DictConfig) -> None:
     for key, least in (("iterations", 0), ("seed", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1)):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
+    if config.run_dir == "":
+        raise UserError("run_dir=: expected a folder, or null for the default one")

@@ -103,6 +103,8 @@ def test_killed_in_the_middle_it_resumes_to_the_same_metrics(tmp_path, monkeypat
 def test_resume_with_more_iterations_goes_on_and_refuses_other_settings(finished, monkeypatch, capsys):
     assert train(monkeypatch, f"resume={finished}", "iterations=3") == 0
     assert len((finished / "metrics.jsonl").read_text().splitlines()) == 3
+    assert train(monkeypatch, f"resume={finished}", "iterations=1") == 0
+    assert "iterations=1: 3 are done, so only the evaluation is made again" in capsys.readouterr().err
     assert train(monkeypatch, f"resume={finished}", "algo.inner_lr=0.3") == 2
     assert "algo.inner_lr can't be changed with resume" in capsys.readouterr().err
 
@@ -222,6 +224,8 @@ def test_a_disk_that_fills_up_stops_with_a_message_and_keeps_the_last_checkpoint
     [
         ("algo.meta_batch_size=0", "meta_batch_size"),
         ("algo.outer_lr=-1", "outer_lr -1"),
+        ("algo.outer_lr=inf", "outer_lr inf: expected a finite number above 0"),
+        ("run_dir=''", "run_dir=: expected a folder"),
         ("env.horizon=0", "horizon"),
         ("seed=-1", "seed=-1"),
         ("iterations=-5", "iterations=-5"),

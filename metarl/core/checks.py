@@ -1,13 +1,14 @@
 """Checks of settings that learners share."""
 
+import math
 from collections.abc import Mapping
 
 
 def check_positive(values: Mapping[str, float | None]) -> None:
-    """Raises: ValueError naming the first value that isn't above 0; None passes."""
+    """Raises: ValueError naming the first value that isn't finite and above 0; None passes."""
     for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} {value}: expected a number above 0")
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} {value}: expected a {'finite ' if value == math.inf else ''}number above 0")
 
 
 def check_unit_interval(values: Mapping[str, float]) -> None:

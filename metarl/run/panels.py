@@ -181,7 +181,9 @@ def _draw_gauge(
 def _numbers(terms: Mapping[str, float], room: float, font: ImageFont.FreeTypeFont) -> str:
     """The terms as text, as many as have room, without the costs: they are small, and the return has them."""
     shown = {name: value for name, value in terms.items() if not name.endswith("_cost")}
-    texts = [f"{name} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items()]
+    texts = [
+        f"{name.replace('_', ' ')} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items()
+    ]
     while texts and font.getlength("   ".join(texts)) > room:
         texts.pop()
     return "   ".join(texts)
