@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
     device = build.device(config.device)
     generators = Generators(config.seed)
     source = fewshot_build.source(config, device)
-    fewshot_build.check_evaluation(config, source)
+    fewshot_build.check_tasks(config, source)
     learner = fewshot_build.learner(config, source, generators, device)
     run_folder.create(folder, config)
     print(f"run folder {folder}, device {device}", file=sys.stderr)

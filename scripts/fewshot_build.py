@@ -34,10 +34,10 @@ def test_size(config: DictConfig) -> TaskSize:
     return TaskSize(**{key: config[key] if value is None else value for key, value in sizes.items()})
 
 
-def check_evaluation(config: DictConfig, tasks: TaskSource) -> None:
-    """Draws a task as the evaluation will, so that a training doesn't end with an error.
+def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
+    """Draws tasks as training and evaluation will, so that no run begins or ends with an error.
 
-    Raises: UserError for numbers that no evaluation can have; ValueError if the split is missing or too small.
+    Raises: UserError for numbers that no evaluation can have; ValueError if a split is missing or too small.
     """
     settings = config.evaluation
     check_counts(settings.num_tasks, settings.num_updates)
@@ -46,7 +46,12 @@ def check_evaluation(config: DictConfig, tasks: TaskSource) -> None:
             f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
             f"it has {', '.join(tasks.spec.splits)}"
         )
-    tasks.sample(1, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
+    generator, wide = Generators(settings.seed)("evaluation"), config.learner.get("train_ways")
+    tasks.sample(1, test_size(config), generator, settings.split)
+    tasks.sample(1, replace(train_size(config), ways=wide or config.ways), generator, "train")
+    if "instances" in config.learner:  # Sequences have as many of each class, and one more.
+        for split in ("train", settings.split):
+            tasks.sample(1, TaskSize(ways=config.ways, shots=config.learner.instances, queries=1), generator, split)
 
 
 def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> MetaLearner:

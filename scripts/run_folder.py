@@ -70,7 +70,9 @@ def _resumed(config: DictConfig, load: Callable[[str], build.Loaded]) -> tuple[D
     for key in given:
         OmegaConf.update(resumed, key, OmegaConf.select(config, key))
     if resumed.iterations <= (done := loaded.content["iteration"]):
-        print(f"iterations={resumed.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr)
+        print(
+            f"iterations={resumed.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr
+        )
     return resumed, loaded.run_folder, loaded.content
 
 

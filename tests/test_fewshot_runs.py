@@ -151,8 +151,11 @@ def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, 
         (["dataset=sinusoid", "ways=1", "evaluation.split=later"], "sinusoid has no later split"),
         (["evaluation.num_tasks=0"], "num_tasks=0: expected 1 or more"),
         (["evaluation.num_updates=-1"], "num_updates=-1: expected 0 or more"),
+        (["learner=protonet", "learner.train_ways=30"], "ways=30: the train split of digits has only 20 classes"),
+        (["learner=mann", "learner.instances=500"], "shots=500 and queries=1 need 501 pictures of a class"),
+        (["learner=mann", "learner.instances=0"], "expected at least 2, 1 and 1"),
     ],
 )
-def test_an_evaluation_that_cannot_be_is_refused_before_the_training(tmp_path, monkeypatch, capsys, words, message):
+def test_tasks_that_cannot_be_are_refused_before_the_training(tmp_path, monkeypatch, capsys, words, message):
     assert fewshot(monkeypatch, *TINY, *words, f"run_dir={tmp_path}/run") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()

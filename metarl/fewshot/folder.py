@@ -1,6 +1,7 @@
 """One's own pictures: a folder (or archive) with a folder of pictures for each class."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -48,9 +49,9 @@ def _by_split(root: str | Path, names: Sequence[str]) -> dict[Split, dict[str, l
         inside = [name for name, path in parts.items() if len(path) > 2 and path[0] == split]
         if inside:
             splits[split] = _by_class(inside)
-    both = set(splits["train"]) & {name for split in splits if split != "train" for name in splits[split]}
-    if both:
-        raise UserError(f"{root}: class {sorted(both)[0]} is in train and in another split; a class may be in one only")
+    for one, other in combinations(splits, 2):
+        if both := sorted(set(splits[one]) & set(splits[other])):
+            raise UserError(f"{root}: class {both[0]} is in {one} and in {other}; a class may be in one split only")
     return splits
 
 

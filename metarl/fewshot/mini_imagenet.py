@@ -37,7 +37,7 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
         places = {PurePosixPath(name).name: name for name in every}
         lists = {split: _list(files, places, name, root) for split, name in _LISTS.items()}
         _check_apart(lists, root)
-        pictures = {PurePosixPath(name).name: name for name in every if is_picture(name)}
+        pictures = _by_name([name for name in every if is_picture(name)], root)
         splits = {
             split: classes_of(files, _located(classes, pictures, root), image_size, grey=False)
             for split, classes in lists.items()
@@ -56,6 +56,19 @@ def _list(files: Files, places: dict[str, str], name: str, root: str | Path) -> 
     for row in rows:
         classes.setdefault(row["label"], []).append(row["filename"])
     return classes
+
+
+def _by_name(places: list[str], root: str | Path) -> dict[str, str]:
+    """File name -> place of the picture."""
+    pictures: dict[str, str] = {}
+    for place in places:
+        name = PurePosixPath(place).name
+        if name in pictures:
+            raise UserError(
+                f"{root}: {name} is there twice, as {pictures[name]} and {place}; which one do the lists mean?"
+            )
+        pictures[name] = place
+    return pictures
 
 
 def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Loaders of picture files, on small generated data of the layout they expect."""
 
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_mini_imagenet_names_what_is_missing(mini):
         mini_imagenet(root=mini, image_size=8)
 
 
+def test_mini_imagenet_refuses_two_pictures_of_one_name(mini):
+    (mini / "other").mkdir()
+    shutil.copy(mini / "images" / "nval001.jpg", mini / "other")
+    with pytest.raises(UserError, match=r"nval001\.jpg is there twice"):
+        mini_imagenet(root=mini, image_size=8)
+
+
 def test_mini_imagenet_refuses_a_class_in_two_splits(mini):
     with (mini / "test.csv").open("a") as file:
         file.write("ntrain000.jpg,ntrain0\n")
@@ -116,8 +124,12 @@ def test_a_split_in_the_folders_is_kept(tmp_path, kind):
     source = folder(root=packed(tmp_path, kind), grey=True, image_size=4)
     assert source.classes("train").names == ("a", "b") and source.classes("test").names == ("c", "d")
     assert source.spec.input_shape == (1, 4, 4)
+    for split in ("validation", "test"):
+        picture(tmp_path / split / "e" / "0.png", 9)
+    with pytest.raises(UserError, match="class e is in validation and in test; a class may be in one split only"):
+        folder(root=tmp_path, grey=True, image_size=4)
     picture(tmp_path / "test" / "a" / "0.png", 9)
-    with pytest.raises(UserError, match="class a is in train and in another split"):
+    with pytest.raises(UserError, match="class a is in train and in test; a class may be in one split only"):
         folder(root=tmp_path)
 
 
