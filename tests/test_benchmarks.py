@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from metarl._scripts import benchmark as command
+from metarl._scripts.benchmarks import advantages, fewshot
 from metarl._scripts.benchmarks import few_shot_updates as few_shot
-from metarl._scripts.benchmarks import fewshot
+from metarl.rl.batches import policy_batch
+from metarl.struct import replace
 
 
 def test_relative_error_is_over_all_parameters_together():
@@ -30,6 +32,17 @@ def test_gradients_that_do_not_agree_are_reported(monkeypatch):
     less, vmap = fewshot.agreement(tuple(rows))
     assert not less["reached"] and less["error"] > 1e-3
     assert vmap["reached"] and torch.get_default_dtype() == torch.float32
+
+
+def test_the_plain_way_to_advantages_gives_the_same_numbers():
+    t = advantages.noise(num_tasks=2)
+    mask, terminated = t.mask.clone(), t.terminated.clone()
+    mask[:, ::3, 120:], terminated[:, ::3, 119] = False, True  # every third episode ends early
+    t = replace(t, mask=mask, terminated=terminated, reward=t.reward * mask)
+    ours = policy_batch(t, discount=advantages.DISCOUNT, gae_lambda=advantages.GAE_LAMBDA).advantage
+    for task in range(2):
+        plain = advantages.plain_task(t.obs[task], t.reward[task], t.mask[task])
+        torch.testing.assert_close(ours[task], plain.flatten(), rtol=1e-4, atol=1e-5)  # sums of 200 in float32
 
 
 @pytest.mark.parametrize("kind", ["update", "fewshot"])

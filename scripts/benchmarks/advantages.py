@@ -17,53 +17,59 @@ DISCOUNT, GAE_LAMBDA = 0.99, 1.0
 
 
 def ours() -> Callable[[], Any]:
-    trajectories = _noise()
+    trajectories = noise()
     return lambda: policy_batch(trajectories, discount=DISCOUNT, gae_lambda=GAE_LAMBDA)
 
 
 def plain() -> Callable[[], Any]:
-    """What one writes first: for every task, backwards over the steps of its episodes."""
-    t = _noise()
+    """What pytorch-maml-rl (tristandeleu) does: for every task, backwards over the steps of its episodes, which may end early."""
+    t = noise()
 
     def step() -> list[Tensor]:
-        return [_of_task(t.obs[i], t.reward[i]) for i in range(NUM_TASKS)]
+        return [plain_task(t.obs[i], t.reward[i], t.mask[i]) for i in range(NUM_TASKS)]
 
     return step
 
 
-def _of_task(obs: Tensor, reward: Tensor) -> Tensor:
-    """Normalised advantages [E, T] for obs [E, T, O] and reward [E, T]."""
-    returns = _discounted(reward, DISCOUNT)
-    features = _features(obs.double())
-    flat = features.flatten(0, 1)
-    gram = flat.T @ flat + RIDGE * torch.eye(flat.shape[1], dtype=flat.dtype)
-    weights = torch.linalg.solve(gram, flat.T @ returns.double().flatten())
-    value = (features @ weights).float()
+def plain_task(obs: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
+    """Normalised advantages [E, T] for obs [E, T, O], reward and mask [E, T]."""
+    returns = _discounted(reward * mask, DISCOUNT)
+    value = (_features(obs.double(), mask) @ _fitted(obs, returns, mask)).float() * mask
     next_value = torch.cat([value[:, 1:], torch.zeros(len(value), 1)], dim=1)
-    advantage = _discounted(reward + DISCOUNT * next_value - value, DISCOUNT * GAE_LAMBDA)
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    advantage = _discounted((reward + DISCOUNT * next_value - value) * mask, DISCOUNT * GAE_LAMBDA)
+    taken = advantage[mask]
+    return (advantage - taken.mean()) / (taken.std(correction=0) + 1e-8) * mask
 
 
-def _features(obs: Tensor) -> Tensor:
-    """[..., T, O] -> [..., T, 2 O + 4], as one writes them down."""
-    obs = obs.clamp(-10, 10)
-    time = (torch.arange(obs.shape[-2], dtype=obs.dtype) / 100).expand(obs.shape[:-1])[..., None]
-    return torch.cat([obs, obs**2, time, time**2, time**3, torch.ones_like(time)], dim=-1)
+def _fitted(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """The baseline's weights, by the steps that were taken."""
+    taken = mask.flatten().nonzero().flatten()
+    features = _features(obs.double(), mask).flatten(0, 1)[taken]
+    gram = features.T @ features + RIDGE * torch.eye(features.shape[1], dtype=features.dtype)
+    return torch.linalg.solve(gram, features.T @ returns.double().flatten()[taken])
+
+
+def _features(obs: Tensor, mask: Tensor) -> Tensor:
+    """[E, T, O] -> [E, T, 2 O + 4], as one writes them down; 0 where no step was taken."""
+    ones = mask.to(obs.dtype)[..., None]
+    obs = obs.clamp(-10, 10) * ones
+    time = (ones.cumsum(1) - 1) * ones / 100
+    return torch.cat([obs, obs**2, time, time**2, time**3, ones], dim=-1)
 
 
 def _discounted(x: Tensor, factor: float) -> Tensor:
     """yₜ = xₜ + factor · yₜ₊₁ along the last dimension."""
-    y, rows = torch.zeros(len(x)), []
-    for column in reversed(x.unbind(1)):
-        y = column + factor * y
-        rows.append(y)
-    return torch.stack(rows[::-1], dim=1)
+    y, running = torch.zeros_like(x), torch.zeros(len(x))
+    for step in reversed(range(x.shape[1])):
+        running = x[:, step] + factor * running
+        y[:, step] = running
+    return y
 
 
-def _noise() -> Trajectories:
+def noise(num_tasks: int = NUM_TASKS) -> Trajectories:
     tune_process()
     generator = torch.Generator().manual_seed(0)
-    shape = (NUM_TASKS, NUM_EPISODES, NUM_STEPS)
+    shape = (num_tasks, NUM_EPISODES, NUM_STEPS)
     obs = torch.randn(*shape, OBS_SIZE, generator=generator)
     no = torch.zeros(shape, dtype=torch.bool)
     truncated = no.clone()
