@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
-from metarl.core.adapt import Backend, over_tasks
+from metarl.core.adapt import Backend, loss_gradient, over_tasks
+from metarl.core.rules import moved_by
 from metarl.fewshot.losses import Objective
 from metarl.fewshot.types import Examples
 from metarl.nn.batch_norm import BatchNorm
@@ -48,10 +49,16 @@ class GradientAdapter:
     def begin(self, num_tasks: int) -> Adapted:
         return Adapted(params=P.expand(self._params, num_tasks), num_updates=0, reference=None)
 
+    @torch.no_grad()
     def update(self, state: Adapted, data: Examples) -> Adapted:
-        gradient = over_tasks(torch.func.grad(self._loss), state.params, data, backend=best_backend(self._network))
-        with torch.no_grad():
-            params = self._rule(state.params, gradient, self._rule_params, state.num_updates)
+        names = moved_by(self._rule, state.params)
+        gradient = over_tasks(
+            lambda params, examples: loss_gradient(self._loss, params, names, examples),
+            state.params,
+            data,
+            backend=best_backend(self._network),
+        )
+        params = self._rule(state.params, gradient, self._rule_params, state.num_updates)
         return Adapted(params=params, num_updates=state.num_updates + 1, reference=data.x)
 
     @torch.no_grad()
