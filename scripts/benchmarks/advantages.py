@@ -22,7 +22,8 @@ def ours() -> Callable[[], Any]:
 
 
 def plain() -> Callable[[], Any]:
-    """What pytorch-maml-rl (tristandeleu) does: for every task, backwards over the steps of its episodes, which may end early."""
+    """As pytorch-maml-rl (tristandeleu) goes about it: task by task, backwards over the steps of its episodes, with the features
+    made once for the fit and once for the values. In double precision where ours is."""
     t = noise()
 
     def step() -> list[Tensor]:
@@ -33,36 +34,36 @@ def plain() -> Callable[[], Any]:
 
 def plain_task(obs: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
     """Normalised advantages [E, T] for obs [E, T, O], reward and mask [E, T]."""
+    obs, reward, mask = (x.transpose(0, 1).contiguous() for x in (obs, reward, mask))  # time first
     returns = _discounted(reward * mask, DISCOUNT)
-    value = (_features(obs.double(), mask) @ _fitted(obs, returns, mask)).float() * mask
-    next_value = torch.cat([value[:, 1:], torch.zeros(len(value), 1)], dim=1)
+    value = (_features(obs, mask) @ _fitted(obs, returns, mask)).float() * mask
+    next_value = torch.cat([value[1:], torch.zeros_like(value[:1])])
     advantage = _discounted((reward + DISCOUNT * next_value - value) * mask, DISCOUNT * GAE_LAMBDA)
     taken = advantage[mask]
-    return (advantage - taken.mean()) / (taken.std(correction=0) + 1e-8) * mask
+    return ((advantage - taken.mean()) / (taken.std(correction=0) + 1e-8) * mask).T
 
 
 def _fitted(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """The baseline's weights, by the steps that were taken."""
-    taken = mask.flatten().nonzero().flatten()
-    features = _features(obs.double(), mask).flatten(0, 1)[taken]
+    """The baseline's weights [F]."""
+    features = _features(obs, mask).flatten(0, 1)
     gram = features.T @ features + RIDGE * torch.eye(features.shape[1], dtype=features.dtype)
-    return torch.linalg.solve(gram, features.T @ returns.double().flatten()[taken])
+    return torch.linalg.solve(gram, features.T @ returns.double().flatten())
 
 
 def _features(obs: Tensor, mask: Tensor) -> Tensor:
-    """[E, T, O] -> [E, T, 2 O + 4], as one writes them down; 0 where no step was taken."""
-    ones = mask.to(obs.dtype)[..., None]
-    obs = obs.clamp(-10, 10) * ones
-    time = (ones.cumsum(1) - 1) * ones / 100
+    """[T, E, O] -> [T, E, 2 O + 4], as one writes them down; 0 where no step was taken."""
+    ones = mask.double()[..., None]
+    obs = obs.double().clamp(-10, 10) * ones
+    time = torch.arange(len(obs))[:, None, None] / 100 * ones
     return torch.cat([obs, obs**2, time, time**2, time**3, ones], dim=-1)
 
 
 def _discounted(x: Tensor, factor: float) -> Tensor:
-    """yₜ = xₜ + factor · yₜ₊₁ along the last dimension."""
-    y, running = torch.zeros_like(x), torch.zeros(len(x))
-    for step in reversed(range(x.shape[1])):
-        running = x[:, step] + factor * running
-        y[:, step] = running
+    """yₜ = xₜ + factor · yₜ₊₁ along the first dimension."""
+    y, running = torch.zeros_like(x), torch.zeros_like(x[0])
+    for step in reversed(range(len(x))):
+        running = x[step] + factor * running
+        y[step] = running
     return y
 
 
