@@ -4,6 +4,8 @@ Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, I
 also reads the loss and remembers, for every parameter, what it has seen.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class LstmUpdate(nn.Module):
 
     Args:
       hidden_size: H of the lower LSTM.
-      forget_bias, input_bias: b_f and b_i are uniform in these ranges at first.
+      forget_bias, input_bias: b_f and b_i are uniform in these ranges, [low, high], at first.
       generator: draws all weights, the others uniform in ±0.01; torch's global one if None.
     Raises: ValueError for no unit, or a range that ends before it starts.
     """
@@ -41,8 +43,8 @@ class LstmUpdate(nn.Module):
         self,
         hidden_size: int,
         *,
-        forget_bias: tuple[float, float],
-        input_bias: tuple[float, float],
+        forget_bias: Sequence[float],
+        input_bias: Sequence[float],
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()

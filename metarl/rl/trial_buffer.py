@@ -1,6 +1,7 @@
 """What a model-based learner has lived through: trials of several episodes on one task each, on tensors, oldest dropped first."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,12 +77,11 @@ class TrialBuffer:
         num_steps = self._data["reward"].shape[1] * self._data["reward"].shape[2]
         if length > num_steps:
             raise ValueError(f"a window of {length} steps doesn't fit into a trial of {num_steps}")
-        device, horizon = generator.device, self._data["reward"].shape[-1]
-        trial = torch.randint(len(self), (num, 1), generator=generator, device=device)
-        first = torch.randint(num_steps - length + 1, (num, 1), generator=generator, device=device)
-        steps = first + torch.arange(length, device=device)
+        obs, horizon = self._data["obs"], self._data["reward"].shape[-1]
+        drawn = partial(torch.randint, size=(num, 1), generator=generator, device=generator.device)
+        trial, first = drawn(len(self)).to(obs.device), drawn(num_steps - length + 1).to(obs.device)
+        steps = first + torch.arange(length, device=obs.device)
         episode, step = steps // horizon, steps % horizon
-        obs = self._data["obs"]
         return Transitions(
             obs=obs[trial, episode, step],
             action=self._data["action"][trial, episode, step],
