@@ -1,0 +1,88 @@
+"""Learners train, are saved and evaluated on another device than the CPU, with its numbers, and no tensor of theirs stays behind.
+
+test_devices.py runs this file in a process of its own: torch's autograd learns of devices at its first gradient.
+"""
+
+import json
+import sys
+
+import pytest
+from pretended_device import pretended_device
+
+from metarl._scripts import build
+from metarl._scripts import fewshot as fewshot_command
+from metarl._scripts import train as train_command
+from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.run.seeding import Generators
+
+POINT = [
+    *("env=point_navigation_2d", "env.horizon=4", "algo.meta_batch_size=2", "iterations=2"),
+    *("evaluation.num_tasks=2", "evaluation.num_updates=1", "evaluation.episodes_per_task=1", "evaluation.video=false"),
+]
+POLICY = ["algo.episodes_per_task=2", "model.hidden_sizes=[4]"]
+CHEETAH = [
+    *("env=half_cheetah_cripple", "env.horizon=4", "iterations=2", "sim.num_threads=1", "evaluation.video=false"),
+    *("evaluation.num_tasks=1", "evaluation.num_updates=0", "evaluation.episodes_per_task=1"),
+]
+RL = {
+    "maml_ppo": ["algo=maml_ppo", *POINT, *POLICY],
+    "maml_trpo": ["algo=maml_trpo", *POINT, *POLICY],
+    **{
+        f"rl2_ppo, {model}": ["algo=rl2_ppo", f"model={model}", *POINT, "algo.num_minibatches=1"]
+        for model in ("gru", "lstm", "transformer", "external_memory")
+    },
+    "grbal": ["algo=grbal", *CHEETAH, "algo.num_past=2", "algo.num_future=2", "algo.num_gradient_steps=2"],
+    # Not recurrent_mbrl: torch's autograd aborts on its ensemble where the device is one's own.
+}
+FEW_SHOT = [
+    *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm", "meta_lstm", "cnp"),
+    *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
+]
+DIGITS = [
+    *("dataset=digits", "ways=2", "queries=2", "iterations=1", "checkpoint_every=1", "log_every=1"),
+    *("adaptation.meta_batch_size=2", "evaluation.num_tasks=2", "evaluation.pictures=false"),
+]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command with these words, on the device or on the CPU. Returns its metrics and its evaluation."""
+    drawn = Generators.__call__
+    # The device has no random numbers of its own, and no inference mode.
+    monkeypatch.setattr(Generators, "__call__", lambda self, name, device="cpu": drawn(self, name))
+    for name in ("act", "observe"):
+        monkeypatch.setattr(MemoryAdapter, name, getattr(MemoryAdapter, name).__wrapped__)
+
+    def once(main, words, device):
+        folder = tmp_path / device.type
+        monkeypatch.setattr(build, "device", lambda name: device)
+        monkeypatch.setattr(sys, "argv", ["metarl", *words, f"run_dir={folder}"])
+        main()
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        found = json.loads((folder / "evaluation.json").read_text())
+        return rows, found.get("returns") or found["updates"]
+
+    def both(main, words):
+        with pretended_device() as device:
+            there = once(main, words, device)
+        return there, once(main, words, build.torch.device("cpu"))
+
+    return both
+
+
+@pytest.mark.parametrize("name", RL)
+def test_a_learner_of_policies_trains_on_another_device(name, run):
+    compare(*run(train_command.main, RL[name]))
+
+
+@pytest.mark.parametrize("name", FEW_SHOT)
+def test_a_few_shot_learner_trains_on_another_device(name, run):
+    compare(*run(fewshot_command.main, [*DIGITS, f"learner={name}"]))
+
+
+def compare(there, here):
+    """The same up to float32 rounding: attention and recurrent cells add up in another order."""
+    for rows, expected in zip(there, here, strict=True):
+        assert len(rows) == len(expected)
+        for row, other in zip(rows, expected, strict=True):
+            assert row == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True)
