@@ -84,7 +84,7 @@ class MemoryModel(nn.Module):
             action = functional.one_hot(action, self.num_actions)
         if not self._has_feedback:
             return self.no_feedback(reward.shape)
-        flags = [flag[..., None].to(reward.dtype) for flag in (terminated, truncated)]
+        flags = [terminated[..., None], truncated[..., None]]  # which cat converts
         last = [self.observations(obs)] if self._has_last_observation else []
         return torch.cat([action, self.rewards(reward[..., None]), *flags, *last], dim=-1)
 
