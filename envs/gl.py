@@ -4,6 +4,9 @@ import ctypes
 import os
 import sys
 
+INSTALL = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
+"""What drawing without a screen needs on Debian or Ubuntu."""
+
 
 def choose_gl_backend() -> None:
     """Sets MUJOCO_GL to egl or osmesa on a Linux machine without a screen, if the user hasn't and its libraries are there.

@@ -8,6 +8,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from envs.gl import INSTALL
+
 _MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
 
 
@@ -96,6 +98,5 @@ def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> Any:
     # The library's failures have no common type: ImportError, AttributeError, RuntimeError, FatalError, GLError.
     except Exception as error:
         raise RuntimeError(
-            f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}: {error}). On Debian or Ubuntu: "
-            "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
+            f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}: {error}). On Debian or Ubuntu: {INSTALL}"
         ) from error

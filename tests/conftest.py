@@ -26,14 +26,14 @@ if sys.platform == "linux" and find_library("EGL") and find_library("OpenGL"):
 # The tensors of tests are tiny. Where other programs use the cores, too, OpenMP's waiting threads make them ten times slower.
 torch.set_num_threads(1)
 
-GL_PACKAGES = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
-
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
     if item.get_closest_marker("gl") and (problem := _gl_problem()):
-        reason = f"no GL library ({problem}): {GL_PACKAGES}"
+        from envs.gl import INSTALL  # Not before the import hook is there, as every module of ours.
+
+        reason = f"no GL library ({problem}): {INSTALL}"
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

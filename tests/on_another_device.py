@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+import torch
 from pretended_device import pretended_device
 
 from metarl._scripts import build
@@ -65,7 +66,7 @@ def run(tmp_path, monkeypatch):
     def both(main, words):
         with pretended_device() as device:
             there = once(main, words, device)
-        return there, once(main, words, build.torch.device("cpu"))
+        return there, once(main, words, torch.device("cpu"))
 
     return both
 
