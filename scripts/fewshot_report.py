@@ -60,11 +60,11 @@ def report_run(
         "trained_tasks": outcome.count,
         "seed": config.seed,
     }
+    print(fewshot_report.table(report))  # first: a disk that is full then costs no result
     fewshot_report.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
         draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
         draw_training(folder, f"{source.spec.name}, {name}, seed {config.seed}: training tasks", report["measure"])
-    print(fewshot_report.table(report))
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
 
