@@ -60,11 +60,19 @@ class Conv4(nn.Module):
         self.num_features = filters if mean_pooled else filters * height * width
 
     def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
-        """[B, C, H, W] -> [B, F]. `num_reference` is for the batch norm, see there."""
+        """[B, C, H, W] -> [B, F]. `num_reference` is for the batch norm, see there.
+
+        With `.to(memory_format=torch.channels_last)` it computes the same in that layout: a quarter less time on a CPU for
+        those that differentiate once. A second derivative takes longer so.
+        """
+        last = cast(nn.Conv2d, self.convolutions[-1]).weight.is_contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = norm(_convolved(cast(nn.Conv2d, convolution), x), num_reference)
+            x = convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x)
+            x = norm(x, num_reference)
             # The largest of four values and then ReLU is what ReLU and then the largest is, with a quarter of the ReLUs.
-            x = functional.relu(x if self.strided else _halved(x))
+            if not self.strided:
+                x = functional.max_pool2d(x, 2) if last else _halved(x)
+            x = functional.relu(x)
         return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)
 
 

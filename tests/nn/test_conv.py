@@ -11,9 +11,10 @@ from metarl.nn.conv import Conv4
 
 @pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_conv4_is_convolution_norm_relu_and_pooling_four_times(channels, strided):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_conv4_is_convolution_norm_relu_and_pooling_four_times(layout, channels, strided):
     generator = torch.Generator().manual_seed(0)
-    ours = Conv4((channels, 19, 16), filters=3, strided=strided, generator=generator).double()
+    ours = Conv4((channels, 19, 16), filters=3, strided=strided, generator=generator).double().to(memory_format=layout)
     for convolution in ours.convolutions:
         nn.init.normal_(convolution.bias, generator=generator)
     blocks = []

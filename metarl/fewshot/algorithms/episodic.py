@@ -72,7 +72,8 @@ class Episodic:
         self._source, self._size, self._streams, self._device = source, size, streams, device
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
         self._objective = OBJECTIVES[source.spec.kind]
-        self._answer = answer.to(device)
+        # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
+        self._answer = answer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._descent = Descent(answer, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:
