@@ -27,7 +27,7 @@ class GradientAdapter:
 
     Args:
       transductive: batch norm takes the statistics of the questions that are answered together, as in Finn et al. 2017;
-        else those of the support set. Before any update there is no support, so it is the questions there, too.
+        else those of the support set, and before any update of each question alone.
     """
 
     def __init__(
@@ -63,17 +63,31 @@ class GradientAdapter:
 
     @torch.no_grad()
     def predict(self, state: Adapted, x: Tensor) -> Tensor:
-        return predicted(self._network, state.params, x, None if self.transductive else state.reference)
+        return predicted(self._network, state.params, x, state.reference, transductive=self.transductive)
 
 
-def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
-    """Each of N tasks' network (leaves [N, ...]) on its x [N, B, ...] -> [N, B, O]; `reference` [N, B', ...] as in `answers`."""
+def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None, *, transductive: bool) -> Tensor:
+    """Each of N tasks' network (leaves [N, ...]) on its x [N, B, ...] -> [N, B, O].
+
+    Batch norm takes the statistics of x if `transductive`; else those of `reference` [N, B', ...], or of each question alone
+    while there is none.
+    """
+
+    def together(one: Params, rows: Tensor) -> Tensor:
+        return answers(network, one, rows, None)
+
+    def alone(one: Params, rows: Tensor) -> Tensor:
+        return torch.func.vmap(lambda row: answers(network, one, row.unsqueeze(0), None).squeeze(0))(rows)
+
+    def after_support(one: Params, rows: Tensor, shown: Tensor) -> Tensor:
+        return answers(network, one, rows, shown)
+
     backend = best_backend(network)
+    if transductive or not has_batch_norm(network):
+        return cast(Tensor, over_tasks(together, params, x, backend=backend))
     if reference is None:
-        return over_tasks(lambda one, rows: answers(network, one, rows, None), params, x, backend=backend)
-    return over_tasks(
-        lambda one, rows, shown: answers(network, one, rows, shown), params, x, reference, backend=backend
-    )
+        return cast(Tensor, over_tasks(alone, params, x, backend=backend))
+    return cast(Tensor, over_tasks(after_support, params, x, reference, backend=backend))
 
 
 def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:

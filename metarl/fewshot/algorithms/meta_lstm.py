@@ -160,5 +160,5 @@ class MetaLstmAdapter:
 
     @torch.no_grad()
     def predict(self, state: Optimized, x: Tensor) -> Tensor:
-        reference = None if self.transductive else state.reference
-        return predicted(self._network, P.unflatten(state.update.theta, self._start), x, reference)
+        params = P.unflatten(state.update.theta, self._start)
+        return predicted(self._network, params, x, state.reference, transductive=self.transductive)

@@ -187,4 +187,4 @@ class ReptileAdapter:
         return replace(state, reference=data.x)
 
     def predict(self, state: RmsState, x: Tensor) -> Tensor:
-        return predicted(self._network, state.params, x, None if self.transductive else state.reference)
+        return predicted(self._network, state.params, x, state.reference, transductive=self.transductive)
