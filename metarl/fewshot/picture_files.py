@@ -53,6 +53,9 @@ class _Tar:
         self._archive = archive
         self._members = {member.name: member for member in archive.getmembers() if member.isfile()}
         assert archive.fileobj is not None, "it was opened for reading"
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends without the empty block that marks the end: a part is missing")
         while archive.fileobj.read(1 << 20):  # The checksum of a compressed stream is looked at only where it ends.
             pass
 

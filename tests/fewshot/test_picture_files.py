@@ -31,7 +31,7 @@ def packed(root: Path, kind: str) -> Path:
             for file in root.rglob("*"):
                 archive.write(file, f"data/{file.relative_to(root)}")
     else:
-        with tarfile.open(path, "w:gz") as archive:
+        with tarfile.open(path, "w" if kind == "tar" else "w:gz") as archive:
             archive.add(root, "data")
     return path
 
@@ -145,6 +145,15 @@ def test_a_compressed_archive_whose_checksum_does_not_fit_is_refused(own):
     content[-8] ^= 1  # Its last 8 bytes are the checksum and the size of what was compressed.
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"data\.tar\.gz is damaged.*CRC"):
+        folder(root=path)
+
+
+def test_an_archive_cut_between_two_files_is_refused(own):
+    path = packed(own, "tar")
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[: last.offset])
+    with pytest.raises(UserError, match=r"data\.tar is damaged.*a part is missing"):
         folder(root=path)
 
 
