@@ -46,12 +46,15 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
             f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
             f"it has {', '.join(tasks.spec.splits)}"
         )
-    generator, wide = Generators(settings.seed)("evaluation"), config.learner.get("train_ways")
+    generator, chosen = Generators(settings.seed)("evaluation"), config.learner
     tasks.sample(1, test_size(config), generator, settings.split)
-    tasks.sample(1, replace(train_size(config), ways=wide or config.ways), generator, "train")
-    if "instances" in config.learner:  # Sequences have as many of each class, and one more.
+    train = replace(train_size(config), ways=chosen.get("train_ways") or config.ways)
+    if "train_shots" in chosen:
+        train = replace(train, shots=chosen.train_shots, queries=1)
+    tasks.sample(1, train, generator, "train")
+    if "instances" in chosen:  # Sequences have as many of each class, and one more.
         for split in ("train", settings.split):
-            tasks.sample(1, TaskSize(ways=config.ways, shots=config.learner.instances, queries=1), generator, split)
+            tasks.sample(1, TaskSize(ways=config.ways, shots=chosen.instances, queries=1), generator, split)
 
 
 def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> MetaLearner:

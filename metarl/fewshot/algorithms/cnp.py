@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
-from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.mlp import MLP
-from metarl.struct import replace
 
 
 class ConditionalProcess(nn.Module):
@@ -78,14 +76,13 @@ def cnp(
 ) -> Episodic:
     """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range, and for other ways in
     training than in the evaluation with a joint decoder."""
-    wide = replace(size, ways=train_ways or size.ways)
-    if joint_decoder and wide.ways != size.ways:
+    if joint_decoder and (train_ways or size.ways) != size.ways:
         raise ValueError(
-            f"joint_decoder=true: it can only answer for the ways of its training, {wide.ways}, and not for {size.ways}; "
+            f"joint_decoder=true: it can only answer for the ways of its training, {train_ways}, and not for {size.ways}; "
             "expected joint_decoder=false"
         )
     answer = ConditionalProcess(
-        use_running_statistics(embed),
+        embed,
         embed.num_features,
         ways=size.ways,
         num_values=source.spec.num_values,
@@ -94,5 +91,12 @@ def cnp(
         joint_decoder=joint_decoder,
         generator=streams.init,
     )
-    num_outputs = source.spec.num_outputs(size.ways)
-    return Episodic(answer=answer, source=source, size=wide, num_outputs=num_outputs, streams=streams, **settings)
+    return Episodic(
+        answer=answer,
+        source=source,
+        size=size,
+        train_ways=train_ways,
+        num_outputs=source.spec.num_outputs(size.ways),
+        streams=streams,
+        **settings,
+    )

@@ -13,6 +13,8 @@ from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.shared import Descent, draw_tasks
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.nn.batch_norm import use_running_statistics
+from metarl.struct import replace
 from metarl.types import Metrics
 
 
@@ -49,8 +51,9 @@ class Episodic:
     """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their queries.
 
     Args:
-      answer: meets Answer; moved to the device.
-      size: of the training tasks. Metric learners profit from more ways than they are tested with.
+      answer: meets Answer; moved to the device, its batch norms made such that keep running statistics.
+      size: of the tasks that it will answer for.
+      train_ways: of the training tasks; None: as many. Metric learners profit from more ways than they are tested with.
       halve_every: iterations after which Adam's rate is halved, again and again; None: never.
     Raises: ValueError, naming it, for a number out of range.
     """
@@ -61,6 +64,7 @@ class Episodic:
         answer: nn.Module,
         source: TaskSource,
         size: TaskSize,
+        train_ways: int | None,
         num_outputs: int,
         streams: Streams,
         device: torch.device,
@@ -69,11 +73,12 @@ class Episodic:
         halve_every: int | None,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size})
-        self._source, self._size, self._streams, self._device = source, size, streams, device
+        self._source, self._streams, self._device = source, streams, device
+        self._size = replace(size, ways=train_ways or size.ways)
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
         self._objective = OBJECTIVES[source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
-        self._answer = answer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._answer = use_running_statistics(answer).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._descent = Descent(answer, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:

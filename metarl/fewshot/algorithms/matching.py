@@ -12,7 +12,6 @@ from torch.nn import functional
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
 from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
-from metarl.nn.batch_norm import use_running_statistics
 
 
 class MatchingNet(nn.Module):
@@ -70,13 +69,11 @@ def matching(
     size: TaskSize,
     embed: Any,
     streams: Streams,
-    train_ways: int | None,
     scale: float,
     full_context: int,
     **settings: Any,
 ) -> Episodic:
     """The learner. Args: see configs/learner/matching.yaml. Raises: ValueError for a regression or a number out of range."""
     need_classes(source, "matching")
-    wide = TaskSize(ways=train_ways or size.ways, shots=size.shots, queries=size.queries)
-    answer = MatchingNet(use_running_statistics(embed), embed.num_features, scale=scale, full_context=full_context)
-    return Episodic(answer=answer, source=source, size=wide, num_outputs=size.ways, streams=streams, **settings)
+    answer = MatchingNet(embed, embed.num_features, scale=scale, full_context=full_context)
+    return Episodic(answer=answer, source=source, size=size, num_outputs=size.ways, streams=streams, **settings)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded, need_classes
 from metarl.fewshot.types import Examples, TaskSize, TaskSource
-from metarl.nn.batch_norm import use_running_statistics
 
 
 class ProtoNet(nn.Module):
@@ -33,11 +32,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2) - 2 * a @ b.mT
 
 
-def protonet(
-    *, source: TaskSource, size: TaskSize, embed: nn.Module, train_ways: int | None, **settings: Any
-) -> Episodic:
+def protonet(*, source: TaskSource, size: TaskSize, embed: nn.Module, **settings: Any) -> Episodic:
     """The learner. Args: see configs/learner/protonet.yaml. Raises: ValueError for a regression."""
     need_classes(source, "protonet")
-    wide = TaskSize(ways=train_ways or size.ways, shots=size.shots, queries=size.queries)
-    answer = ProtoNet(use_running_statistics(embed))
-    return Episodic(answer=answer, source=source, size=wide, num_outputs=size.ways, **settings)
+    return Episodic(answer=ProtoNet(embed), source=source, size=size, num_outputs=size.ways, **settings)
