@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
+from envs.mdp import MujocoEnv  # noqa: E402
 
 PAGE, PICTURES, SPEEDS = ROOT / "docs/environments.md", ROOT / "docs/pictures", ROOT / "results/benchmarks_sim.jsonl"
 FORM = "envs/mujoco/half_cheetah.py"
@@ -60,15 +61,18 @@ def page() -> str:
 
 
 def section(module: str, members: list[Any]) -> str:
-    """Heading, pictures, docstring and the table of the specs of a module's environments."""
+    """Heading, pictures of one environment of each family, docstring and the table of the specs of a module's environments."""
     file = module.replace(".", "/") + ".py"
     texts = (inspect.getdoc(sys.modules[name]) or "" for name in (module, type(members[0]).__module__))
     first, rest = parts(file, *texts)
-    pictures = " ".join(f"![{name}](pictures/{name}.jpg)" for name in pictured(members))
+    names = pictured(members)
+    pictures = table(names, [[f"![{name}](pictures/{name}.jpg)" for name in names]])
+    if not isinstance(members[0], MujocoEnv):  # A drawing, which needs to be explained.
+        pictures += "\n" + (inspect.getdoc(type(members[0]).render) or "") + "\n"
     head = ("environment", "control step", "action_scale", "range of the tasks", "tasks", "spec hash")
     specs = table(head, map(spec_row, members))
     heading, code = f"## {module.split('.')[-1]}", f"Code: [{file}](../{file})\n"
-    return "\n\n".join([heading, first, pictures, rest, specs + "\n" + code])
+    return "\n\n".join([heading, first, pictures + "\n" + rest, specs + "\n" + code])
 
 
 def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
@@ -139,10 +143,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def pictured(members: Iterable[Any]) -> list[str]:
-    """One of each robot or world: the first environment of a family, unless another family has the same model."""
-    firsts = {env.spec.family: env for env in reversed(list(members))}
-    looks = {env.spec.definition.get("model", env.spec.family): env.spec.name for env in firsts.values()}
-    return list(reversed(looks.values()))
+    """The first environment of each family: its variants look like it."""
+    firsts = {env.spec.family: env.spec.name for env in reversed(list(members))}
+    return list(reversed(firsts.values()))
 
 
 def draw(*, anew: bool) -> None:

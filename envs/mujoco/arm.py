@@ -1,4 +1,5 @@
-"""A 7-joint arm with a parallel gripper: reach a place, grasp an object, carry it. Goals are hidden, so are mass, friction and shape.
+"""A 7-joint arm with a parallel gripper: reach a place, grasp an object, carry it. Goals are hidden, so are mass, friction and shape;
+how high an object's centre lies (observation 26) tells how high it stands, as a look at it would.
 
 | obs | meaning | unit |
 |---|---|---|
