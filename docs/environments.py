@@ -160,7 +160,7 @@ def draw(*, anew: bool) -> None:
         env.action_space.seed(0)
         for _ in range(12):
             env.step(torch.as_tensor(env.action_space.sample())[None])
-        Image.fromarray(env.render(0, width=320, height=240)).save(PICTURES / f"{name}.jpg", quality=88)
+        Image.fromarray(env.render(0, width=320, height=240)).save(PICTURES / f"{name}.jpg", quality=85)
         env.close()
 
 

@@ -33,9 +33,9 @@ def test_links_lead_to_files_and_sections_that_exist(page: Path) -> None:
     assert [link for link in links if link not in sections and not (DOCS / link).exists()] == []
 
 
-def test_pictures_are_small() -> None:
+def test_pictures_are_small_and_shown() -> None:
     sizes = {path.name: path.stat().st_size for path in (DOCS / "pictures").iterdir()}
-    assert sizes
+    assert set(sizes) == set(re.findall(r"pictures/(\w+\.jpg)", (DOCS / "environments.md").read_text()))
     assert {name: size for name, size in sizes.items() if size > 30_000} == {}
 
 
