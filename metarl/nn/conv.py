@@ -65,7 +65,7 @@ class Conv4(nn.Module):
         With `.to(memory_format=torch.channels_last)` it computes the same in that layout: a quarter less time on a CPU for
         those that differentiate once. A second derivative takes longer so.
         """
-        last = cast(nn.Conv2d, self.convolutions[-1]).weight.is_contiguous(memory_format=torch.channels_last)
+        last = not inside_transform() and _channels_last(self.convolutions[-1])
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x)
             x = norm(x, num_reference)
@@ -74,6 +74,10 @@ class Conv4(nn.Module):
                 x = functional.max_pool2d(x, 2) if last else _halved(x)
             x = functional.relu(x)
         return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)
+
+
+def _channels_last(convolution: nn.Module) -> bool:
+    return cast(nn.Conv2d, convolution).weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
