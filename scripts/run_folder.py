@@ -40,15 +40,16 @@ def choose(
 
 
 def create(folder: Path, config: DictConfig) -> None:
-    """Makes the folder with its config.yaml, once all that the config asks for was found possible; an old run's stays.
+    """Makes the folder with its config.yaml, once all that the config asks for was found possible. In an old run's folder
+    config.yaml tells from now on with what it goes on.
 
     Raises: UserError if it can't be written to.
     """
-    if (folder / "config.yaml").exists():
-        return
+    temporary = folder / ".config.yaml.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        OmegaConf.save(config, temporary, resolve=True)
+        temporary.replace(folder / "config.yaml")
     except OSError as error:
         raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
 

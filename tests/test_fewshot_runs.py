@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from metarl._scripts import configs
 from metarl._scripts import evaluate as evaluate_command
@@ -70,6 +71,7 @@ def test_resumed_it_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
     assert fewshot(monkeypatch, *TINY, "iterations=4", f"run_dir={whole}") == 0
     assert fewshot(monkeypatch, *TINY, "iterations=2", f"run_dir={stopped}") == 0
     assert fewshot(monkeypatch, f"resume={stopped}", "iterations=4") == 0
+    assert OmegaConf.load(stopped / "config.yaml").iterations == 4
     assert rows(whole) == rows(stopped)
     both = [json.loads((folder / "evaluation.json").read_text())["updates"] for folder in (whole, stopped)]
     assert both[0] == both[1]
