@@ -47,10 +47,11 @@ def test_pooling_sends_gradients_of_equal_values_where_torch_does():
 
 @pytest.mark.parametrize("strided", [False, True])
 def test_networks_computed_together_give_what_each_gives_alone(strided):
-    networks = [Conv4((1, 16, 16), filters=3, strided=strided).double() for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    networks = [Conv4((1, 16, 16), filters=3, strided=strided, generator=generator).double() for _ in range(2)]
     params = [dict(network.named_parameters()) for network in networks]
     stacked = {name: torch.stack([each[name] for each in params]) for name in params[0]}
-    x = torch.randn(2, 5, 1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(2, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
     together = torch.func.vmap(lambda one, rows: torch.func.functional_call(networks[0], one, (rows,)))(stacked, x)
     alone = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
