@@ -42,8 +42,10 @@ SPEED_HEAD = """\
 Control steps of all worlds together in a second, measured by `python scripts/benchmark.py sim env=<name>`; shares are
 medians over interleaved rounds. *Physics*: the batched simulator, as a share of a raw C loop over `mj_step` on as many threads.
 *Outside physics*: observation, reward and bookkeeping, as a share of an environment's step. The machine's own speed differed by
-a tenth from round to round, as rows of environments with the same physics show. half_cheetah's `_maml` variants take one
-physics step a control step, where the others take five: hence the large share outside.
+a tenth from round to round, as rows of environments with the same physics show. The loop's threads play one world after the
+other to its end and never wait; the simulator's meet after every control step, so that it alone pays for cores that are slowed
+down in turn. half_cheetah's `_maml` variants take one physics step a control step, where the others take five: hence the large
+share outside.
 """
 
 
