@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
 from metarl.errors import UserError
+from metarl.run.checkpoint import write_atomically
 
 MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
@@ -45,11 +46,10 @@ def create(folder: Path, config: DictConfig) -> None:
 
     Raises: UserError if it can't be written to.
     """
-    temporary = folder / ".config.yaml.tmp"
+    text = OmegaConf.to_yaml(config, resolve=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, temporary, resolve=True)
-        temporary.replace(folder / "config.yaml")
+        write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
 
