@@ -67,12 +67,9 @@ class Conv4(nn.Module):
         """
         last = not inside_transform() and _channels_last(self.convolutions[-1])
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x)
-            x = norm(x, num_reference)
+            x = norm(convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x), num_reference)
             # The largest of four values and then ReLU is what ReLU and then the largest is, with a quarter of the ReLUs.
-            if not self.strided:
-                x = functional.max_pool2d(x, 2) if last else _halved(x)
-            x = functional.relu(x)
+            x = functional.relu(x if self.strided else _halved(x))
         return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)
 
 
@@ -95,7 +92,7 @@ def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 def _halved(x: Tensor) -> Tensor:
     """functional.max_pool2d(x, 2). On a CPU it finds where the largest are with the channels last, two to four times as fast,
     and takes them from there: only the way of the gradients must stay as it is."""
-    if x.device.type != "cpu" or inside_transform():
+    if x.device.type != "cpu" or inside_transform() or x.is_contiguous(memory_format=torch.channels_last):
         return functional.max_pool2d(x, 2)
     channels_last = x.detach().contiguous(memory_format=torch.channels_last)
     largest, index = functional.max_pool2d(channels_last, 2, return_indices=True)
