@@ -1,5 +1,6 @@
 """How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every update."""
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -73,24 +74,18 @@ def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor |
     while there is none.
     """
 
-    def together(one: Params, rows: Tensor) -> Tensor:
-        return answers(network, one, rows, None)
-
     def alone(one: Params, rows: Tensor) -> Tensor:
-        return torch.func.vmap(lambda row: answers(network, one, row.unsqueeze(0), None).squeeze(0))(rows)
+        return torch.func.vmap(lambda row: answers(network, one, row.unsqueeze(0)).squeeze(0))(rows)
 
-    def after_support(one: Params, rows: Tensor, shown: Tensor) -> Tensor:
-        return answers(network, one, rows, shown)
-
-    backend = best_backend(network)
+    together, backend = partial(answers, network), best_backend(network)
     if transductive or not has_batch_norm(network):
-        return cast(Tensor, over_tasks(together, params, x, backend=backend))
+        return over_tasks(together, params, x, backend=backend)
     if reference is None:
-        return cast(Tensor, over_tasks(alone, params, x, backend=backend))
-    return cast(Tensor, over_tasks(after_support, params, x, reference, backend=backend))
+        return over_tasks(alone, params, x, backend=backend)
+    return over_tasks(together, params, x, reference, backend=backend)
 
 
-def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None) -> Tensor:
+def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
     """The network's outputs [B, O] for one task's x [B, ...]; batch norm takes the statistics of `reference` [B', ...], or
     of x itself if None."""
     if reference is None:
