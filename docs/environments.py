@@ -146,8 +146,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def pictured(members: Iterable[Any]) -> list[str]:
     """The first environment of each family: its variants look like it."""
-    firsts = {env.spec.family: env.spec.name for env in reversed(list(members))}
-    return list(reversed(firsts.values()))
+    firsts: dict[str, str] = {}
+    for env in members:
+        firsts.setdefault(env.spec.family, env.spec.name)
+    return list(firsts.values())
 
 
 def draw(*, anew: bool) -> None:
