@@ -36,8 +36,14 @@ class Episodes(Generic[Tasks]):
         if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
             raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
         self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
-        self.num_steps = torch.zeros(num_worlds, dtype=torch.int64, device=device)  # since each world's reset
+        self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)  # steps since each world's reset, but
+        self._not_counted = 0  # for these, of all worlds: the tensor isn't touched until somebody asks
+        self._first_limit = horizon  # at so many of them a world is at its time limit
+        self._nowhere = torch.zeros(num_worlds, dtype=torch.bool, device=device)
         self._distribution, self._action_space = distribution, action_space
+        self._discrete = isinstance(action_space, gymnasium.spaces.Discrete)
+        self._action_shape = (num_worlds, *(action_space.shape or ()))
+        self._expected_action = f"{'int64' if self._discrete else 'floating point'} {self._action_shape}"
         self._next: Tasks | None = None
         self._present: Tasks | None = None
 
@@ -51,6 +57,11 @@ class Episodes(Generic[Tasks]):
         if self._present is None:
             raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
         return self._present
+
+    @property
+    def num_steps(self) -> Tensor:
+        """[W] int64: since each world's reset."""
+        return self._counted + self._not_counted
 
     def begin(self, worlds: Tensor | None) -> Tensor:
         """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that mask."""
@@ -66,29 +77,32 @@ class Episodes(Generic[Tasks]):
                 raise RuntimeError("the first reset() must be of all worlds (worlds=None)")
             worlds = worlds.to(self.device)
             self._present = choose_rows(worlds, self._next, self._present)
-        self.num_steps.masked_fill_(worlds, 0)
+        self._counted, self._not_counted = self.num_steps.masked_fill(worlds, 0), 0
+        self._first_limit = self.horizon - int(self._counted.max())
         return worlds
 
-    def advance(self) -> Tensor:
-        """Counts one step of every world. Returns [W] bool: the time limit is reached."""
-        self.num_steps += 1
-        return self.num_steps >= self.horizon
+    def advance(self, terminated: Tensor | None = None) -> Tensor:
+        """Counts one step of every world. Returns [W] bool: the time limit is reached, and the world didn't terminate."""
+        self._not_counted += 1
+        if self._not_counted < self._first_limit:
+            return self._nowhere.clone()
+        at_limit = self.num_steps >= self.horizon
+        return at_limit if terminated is None else at_limit & ~terminated
 
     def checked(self, action: Tensor) -> Tensor:
         """The action on this device, or ValueError if it is no action for W worlds of this action space."""
         if self._present is None:
             raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
-        discrete = isinstance(self._action_space, gymnasium.spaces.Discrete)
-        shape = (self.num_worlds, *(self._action_space.shape or ()))
-        kind = "int64" if discrete else "floating point"
         if not isinstance(action, Tensor):
-            raise ValueError(f"action is a {type(action).__name__}; expected a torch.Tensor {kind} {shape}")
-        right_kind = action.dtype == torch.int64 if discrete else action.is_floating_point()
-        if tuple(action.shape) != shape or not right_kind:
-            raise ValueError(f"action is {action.dtype} {tuple(action.shape)}; expected {kind} {shape}")
+            raise ValueError(f"action is a {type(action).__name__}; expected a torch.Tensor {self._expected_action}")
+        right_kind = action.dtype == torch.int64 if self._discrete else action.dtype.is_floating_point
+        if action.shape != self._action_shape or not right_kind:
+            raise ValueError(f"action is {action.dtype} {tuple(action.shape)}; expected {self._expected_action}")
         # On a GPU the check would wait for the device at every step; there a NaN shows as a diverged world.
         if action.device.type == "cpu":
             _check_values(action, self._action_space)
+        if action.dtype.itemsize < 4:
+            action = action.float()  # in half precision the costs of actions would be coarse
         return action.to(self.device)
 
 

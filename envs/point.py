@@ -101,7 +101,7 @@ class PointWorld(Generic[Tasks]):
             next_obs=self._position.clone(),
             reward=self._problem.reward(before, self._position, goal),
             terminated=terminated,
-            truncated=self._episodes.advance() & ~terminated,
+            truncated=self._episodes.advance(terminated),
             diverged=never,
             terms={"distance": to_goal.norm(dim=-1)},
         )

@@ -356,6 +356,19 @@ def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
     assert not after.truncated[0]
 
 
+def test_each_world_has_its_own_time_limit() -> None:
+    env = envs.make("half_cheetah_vel", 3, horizon=5)
+    env.set_tasks(env.tasks.test_tasks(3))
+    env.reset(generator())
+    truncated = []
+    for t, action in enumerate(actions(env, 9, num_worlds=3)):
+        truncated.append(env.step(action).truncated.tolist())
+        if t in (1, 4):
+            env.reset(generator(), torch.tensor([t == 1, False, t == 4]))
+    ends = [[t for t, now in enumerate(of_world) if now] for of_world in zip(*truncated, strict=True)]
+    assert ends == [[6, 7, 8], [4, 5, 6, 7, 8], [4]]  # a world that is stepped on stays at its limit
+
+
 @every_env
 def test_wrong_actions_raise_with_value_and_expectation(name: str) -> None:
     env, _ = started(name)
@@ -376,6 +389,14 @@ def test_continuous_actions_out_of_range_are_clipped(name: str) -> None:
     other, _ = started(name)
     high = torch.from_numpy(env.action_space.high).expand(4, -1)
     assert_equal(env.step(3 * high), other.step(high))
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)])
+def test_actions_in_half_precision_give_rewards_in_single_precision(name: str) -> None:
+    env, _ = started(name)
+    other, _ = started(name)
+    half = actions(env, 1)[0].bfloat16()
+    assert_equal(env.step(half), other.step(half.float()))
 
 
 @every_env
