@@ -1,15 +1,19 @@
 """One thread an operation for what asks for it, and for nothing else."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
-from metarl.torch_threads import one_thread
+from metarl.torch_threads import on_one_thread, one_thread
 
 
-def test_torch_takes_one_thread_inside_and_gives_the_others_back() -> None:
+@pytest.mark.parametrize("decorator", [one_thread(), on_one_thread])
+def test_torch_takes_one_thread_inside_and_gives_the_others_back(decorator: Callable[..., Any]) -> None:
     seen = []
 
-    @one_thread()
+    @decorator
     def step(fails: bool) -> None:
         seen.append(torch.get_num_threads())
         if fails:

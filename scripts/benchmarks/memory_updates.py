@@ -21,7 +21,7 @@ from metarl.rl.collect import Streams
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.trials import Trials
-from metarl.torch_threads import one_thread
+from metarl.torch_threads import on_one_thread
 
 NUM_TRIALS, HIDDEN_SIZE = 40, 128
 OBS_SIZE, ACTION_SIZE = 17, 6
@@ -173,7 +173,7 @@ def acting_with_env() -> Callable[[], Any]:
     """20 control steps of 64 worlds of half_cheetah_vel, policy and environment, as `collect` takes them."""
     env, adapter, state, obs, generator = _acting()
 
-    @one_thread()
+    @on_one_thread
     def steps() -> None:
         present, seen = state, obs
         for _ in range(NUM_STEPS_TIMED):
@@ -189,7 +189,7 @@ def acting_alone() -> Callable[[], Any]:
     env, adapter, state, obs, generator = _acting()
     step = env.step(adapter.act(state, obs, generator)[0])
 
-    @one_thread()
+    @on_one_thread
     def steps() -> None:
         present = state
         for _ in range(NUM_STEPS_TIMED):

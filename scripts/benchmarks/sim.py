@@ -23,6 +23,7 @@ import torch
 
 import envs
 from envs.mdp import MujocoEnv
+from metarl.torch_threads import one_thread
 
 Row = tuple[str, Callable[[], float]]
 
@@ -176,7 +177,7 @@ class SteppedEnv:
 
     def measure(self) -> float:
         self._env.reset(self._generator)
-        with physics_clock(self._env) as physics:
+        with one_thread(), physics_clock(self._env) as physics:  # as the training loop does
             begin = time.perf_counter()
             for action in self._actions:
                 self._env.step(action)
