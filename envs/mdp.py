@@ -17,13 +17,14 @@ from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import map_tensors
-from metarl.torch_threads import one_thread
+from metarl.torch_threads import on_one_thread
 
 Tasks = TypeVar("Tasks")
 TasksTaken = TypeVar("TasksTaken", contravariant=True)
+Measured = TypeVar("Measured")
 
 
-class MDP(Protocol[TasksTaken]):
+class MDP(Protocol[TasksTaken, Measured]):
     """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
 
     @property
@@ -43,19 +44,20 @@ class MDP(Protocol[TasksTaken]):
         """qpos [W, nq] and qvel [W, nv] from uniform numbers [W, num_uniforms] in [0, 1), float64."""
         ...
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> Measured:
+        """What `reward` compares before and after a step, for instance x [W], and `observe` may show: worked out once after each
+        step and reset. Copies, for the simulator moves on. None where nothing is needed."""
+        ...
+
+    def observe(self, sim: Simulator, now: Measured) -> Tensor:
         """[W, O], any float type, in memory of its own."""
         ...
 
-    def measure(self, sim: Simulator) -> Tensor:
-        """What `reward` compares before and after a step, for instance x [W]; a copy, for the simulator moves on."""
-        ...
-
     def reward(
-        self, before: Tensor, sim: Simulator, control: Tensor, tasks: TasksTaken
+        self, before: Measured, now: Measured, sim: Simulator, control: Tensor, tasks: TasksTaken
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is what acts: the
-        action after scaling and clipping, and after `actuate`."""
+        action, in its own float type, after scaling and clipping, and after `actuate`."""
         ...
 
     def terminated(self, sim: Simulator) -> Tensor | None:
@@ -79,9 +81,13 @@ class LinearDrive:
     def __init__(self, control_range: Tensor) -> None:
         self.num_controls = len(control_range)
         self._middle, self._half = control_range.mean(1), (control_range[:, 1] - control_range[:, 0]) / 2
+        self._is_identity = bool((self._middle == 0).all() and (self._half == 1).all())
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
-        torch.addcmul(self._middle, control, self._half, out=sim.ctrl)
+        if self._is_identity:
+            sim.ctrl.copy_(control)
+        else:
+            torch.addcmul(self._middle, control.to(self._half), self._half, out=sim.ctrl)
 
 
 class MujocoEnv(Generic[Tasks]):
@@ -111,7 +117,7 @@ class MujocoEnv(Generic[Tasks]):
         *,
         spec: EnvSpec,
         sim: Simulator,
-        mdp: MDP[Tasks],
+        mdp: MDP[Tasks, Any],
         tasks: CheckedTasks[Tasks],
         drive: Drive,
         frame_skip: int,
@@ -141,12 +147,13 @@ class MujocoEnv(Generic[Tasks]):
             action_space=self.action_space,
             device=sim.ctrl.device,
         )
+        self._measured: Any = None  # in the present state
         self._marks, self._renderer = marks, WorldRenderer(camera=mdp.camera)
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
 
-    @one_thread()
+    @on_one_thread
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(worlds)
         if self._set_physics is not None:
@@ -158,20 +165,21 @@ class MujocoEnv(Generic[Tasks]):
         if self._place is not None:
             qpos = self._place(qpos, self._episodes.tasks)
         self.sim.reset(worlds, qpos, qvel)
+        self._measured = self.mdp.measure(self.sim)
         return self._observe().to(self.device)
 
-    @one_thread()
+    @on_one_thread
     def step(self, action: Tensor) -> Step:
         control = self._episodes.checked(action)
         if self._action_scale != 1.0:
             control = control / self._action_scale
-        control = control.clamp(-1.0, 1.0).to(self.sim.ctrl.dtype)
+        control = control.clamp(-1.0, 1.0)
         if self._actuate is not None:
             control = self._actuate(control, self._episodes.tasks, self._episodes.num_steps)
-        before = self.mdp.measure(self.sim)
         self._drive(self.sim, control)
         self.sim.step(self.frame_skip)
-        reward, terms = self.mdp.reward(before, self.sim, control, self._episodes.tasks)
+        before, self._measured = self._measured, self.mdp.measure(self.sim)
+        reward, terms = self.mdp.reward(before, self._measured, self.sim, control, self._episodes.tasks)
         diverged = self.sim.diverged.clone()
         failed = self.mdp.terminated(self.sim)
         terminated = diverged if failed is None else failed | diverged
@@ -179,7 +187,7 @@ class MujocoEnv(Generic[Tasks]):
             next_obs=self._observe(),
             reward=self._finite(reward),
             terminated=terminated,
-            truncated=self._episodes.advance() > terminated,  # the one and not the other
+            truncated=self._episodes.advance(terminated),
             diverged=diverged,
             terms={name: self._finite(value) for name, value in terms.items()},
         )
@@ -213,7 +221,7 @@ class MujocoEnv(Generic[Tasks]):
         self.sim.close()
 
     def _observe(self) -> Tensor:
-        return self._finite(self.mdp.observe(self.sim))
+        return self._finite(self.mdp.observe(self.sim, self._measured))
 
     def _finite(self, value: Tensor) -> Tensor:
         """value [W, ...] as float32, 0 where the world has diverged."""

@@ -143,17 +143,17 @@ class Ant(Generic[Tasks]):
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         return self.rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> Tensor:
+        """x, y [W, 2] in m."""
+        return sim.qpos[:, :2].clone()
+
+    def observe(self, sim: Simulator, now: Tensor) -> Tensor:
         # Without x and y, where they don't matter, so that the policy can't tell where it is.
         moving = [sim.qpos if self.shows_place else sim.qpos[:, 2:], sim.qvel]
         return torch.cat([*moving, contact_forces(sim)] if self.shows_forces else moving, dim=1)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.qpos[:, :2].clone()
-
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> Outcome:
-        place = sim.qpos[:, :2]
-        reward, terms = self.rules.reward(place, (place - before) / self.control_step, tasks)
+    def reward(self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> Outcome:
+        reward, terms = self.rules.reward(now, (now - before) / self.control_step, tasks)
         control_cost = self.rules.control_cost * control.square().sum(-1)
         contact_cost = self.rules.contact_cost * contact_forces(sim).square().sum(-1)
         bonus = self.rules.alive_bonus * (self.healthy(sim) | self.rules.bonus_when_falling)

@@ -76,13 +76,15 @@ class ArmReach:
         qpos = _start(uniform)
         return qpos, torch.zeros_like(qpos)
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> None:
+        return None
+
+    def observe(self, sim: Simulator, now: None) -> Tensor:
         return _observe_hand(self.state, sim)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.time  # not used: only where things are after the step counts
-
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Reach) -> tuple[Tensor, dict[str, Tensor]]:
+    def reward(
+        self, before: None, now: None, sim: Simulator, control: Tensor, tasks: Reach
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         distance = (self.state.grip(sim) - tasks.goal).norm(dim=1)
         return -distance, {"success": distance < REACHED, "distance": distance}
 
@@ -110,17 +112,19 @@ class ArmGrasp(Generic[Tasks]):
         pose = torch.tensor([0.7, 0.3, 0.04, 1.0, 0.0, 0.0, 0.0]).to(arm).expand(len(arm), -1)
         return torch.cat([arm, pose], dim=1), torch.zeros(len(arm), arm.shape[1] + 6).to(arm)
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> None:
+        return None
+
+    def observe(self, sim: Simulator, now: None) -> Tensor:
         hand = self.state.rotation(sim)
         axes = hand.mT @ self.state.object_rotation(sim)[:, :, [0, 2]]
         offset = self.state.object(sim) - self.state.grip(sim)
         velocity = self.state.object_velocity(sim)
         return torch.cat([_observe_hand(self.state, sim), offset, axes.mT.flatten(1), velocity], dim=1)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.time  # not used: only where things are after the step counts
-
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+    def reward(
+        self, before: None, now: None, sim: Simulator, control: Tensor, tasks: Tasks
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         place, held = self.state.object(sim), self.state.held(sim)
         reach = near((place - self.state.grip(sim)).norm(dim=1), 0.05)
         lift = ((place[:, 2] - resting_height(tasks)) / LIFTED).clamp(0.0, 1.0)

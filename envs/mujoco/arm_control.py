@@ -65,6 +65,7 @@ class HandSteps:
         self._damping = DAMPING**2 * torch.eye(6, dtype=torch.float64)
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
+        control = control.to(sim.ctrl)
         present = torch.cat([sim.qpos[:, :NUM_JOINTS], sim.qpos[:, self._finger, None]], dim=1)
         target = torch.where(sim.time[:, None] == 0, present, sim.ctrl)
         arm = self._arm_target(sim, target[:, :NUM_JOINTS], control[:, :3])

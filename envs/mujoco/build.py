@@ -21,7 +21,7 @@ def environment(
     family: str,
     model: mujoco.MjModel,
     model_name: str,
-    mdp: MDP[Any],
+    mdp: MDP[Any, Any],
     tasks: Any,
     horizon: int,
     action_scale: float,

@@ -117,27 +117,26 @@ class HalfCheetah(Generic[Tasks]):
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         return 0.2 * uniform[:, :9] - 0.1, 0.1 * normal_from_uniform(uniform[:, 9:])
 
-    def observe(self, sim: Simulator) -> Tensor:
-        # Without x, so that the policy can't tell where it is.
-        own = [sim.qpos[:, 1:], sim.qvel]
-        return torch.cat([*own, *_torso(sim)] if self.shows_torso else own, dim=1)
-
     def measure(self, sim: Simulator) -> Tensor:
-        return sim.qpos[:, 0].clone()
+        """x [W] in m."""
+        return sim.qpos.select(1, 0).clone()
 
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        x = sim.qpos[:, 0]
-        velocity = (x - before) / self.control_step
-        return _total(self.task_reward(x, velocity, tasks), velocity, control)
+    def observe(self, sim: Simulator, now: Tensor) -> Tensor:
+        # Without x, where it isn't published, so that the policy can't tell where it is.
+        moving = [sim.qpos[:, 1:], sim.qvel]
+        if not self.shows_torso:
+            return torch.cat(moving, dim=1)
+        x, height = now[:, None], sim.qpos[:, 1:2] + TORSO_HEIGHT
+        return torch.cat([*moving, x, torch.zeros_like(x), height], dim=1)
+
+    def reward(
+        self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        velocity = ((now - before) / self.control_step).float()  # Only the difference needs the simulator's precision.
+        return _total(self.task_reward(now, velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> None:
         return None
-
-
-def _torso(sim: Simulator) -> tuple[Tensor, Tensor, Tensor]:
-    """x, y and z of the torso's origin, [W, 1] each."""
-    x, z = sim.qpos[:, :2].split(1, dim=1)
-    return x, torch.zeros_like(x), z + TORSO_HEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,23 +153,32 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         normal = normal_from_uniform(uniform)
         return 0.01 * normal[:, :9], 0.1 * normal[:, 9:]
 
-    def observe(self, sim: Simulator) -> Tensor:
-        x, z = self.mass_centre.position(sim.qpos).split(1, dim=1)
-        return torch.cat([sim.qpos[:, 1:], sim.qvel, x, torch.zeros_like(x), z], dim=1)
+    def measure(self, sim: Simulator) -> tuple[Tensor, Tensor]:
+        """Place and velocity of the centre of mass, (x, y, z) [W, 3] in m and m/s."""
+        return self.mass_centre(sim.qpos, sim.qvel)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.time  # not used: the velocity at the end of the step is what counts
+    def observe(self, sim: Simulator, now: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat([sim.qpos[:, 1:], sim.qvel, now[0]], dim=1)
 
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = self.mass_centre.velocity(sim.qpos, sim.qvel)[:, 0]
-        return _total(self.task_reward(sim.qpos[:, 0], velocity, tasks), velocity, control)
+    def reward(
+        self,
+        before: tuple[Tensor, Tensor],
+        now: tuple[Tensor, Tensor],
+        sim: Simulator,
+        control: Tensor,
+        tasks: Tasks,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        velocity = now[1].select(1, 0).float()  # at the end of the step
+        return _total(self.task_reward(sim.qpos.select(1, 0), velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> None:
         return None
 
 
 def _total(task_reward: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    control_cost = CONTROL_COST * control.square().sum(-1)
+    control_cost = (
+        CONTROL_COST * torch.linalg.vector_norm(control, dim=-1).square()
+    )  # half the time of a sum of squares
     return task_reward - control_cost, {"velocity": velocity, "control_cost": control_cost}
 
 
@@ -277,7 +285,7 @@ def _environment(
     frame_skip = 1 if by_mass_centre else 5
     crippled = family == "half_cheetah_cripple"
     model = gymnasium_model("half_cheetah.xml")
-    mdp: MDP[Any]
+    mdp: MDP[Any, Any]
     if by_mass_centre:
         mdp = HalfCheetahMassCentre(task_reward=task_reward, mass_centre=PlanarMassCentre(model))
     else:

@@ -78,19 +78,20 @@ class Humanoid:
         noise = START_NOISE * (2 * uniform - 1)
         return self.rest + noise[:, :24], noise[:, 24:]
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> Tensor:
+        """x, y [W, 2] of the whole robot's centre of mass, in m."""
+        return sim.field("subtree_com")[:, 1, :2].clone()
+
+    def observe(self, sim: Simulator, now: Tensor) -> Tensor:
         # Without x and y, so that the policy can't tell where it is; body 0 is the world, the last of ten inertias the mass.
         inertia, velocity = sim.field("cinert")[:, 1:, :9], sim.field("cvel")[:, 1:]
         torque = sim.field("qfrc_actuator")[:, 6:]
         return torch.cat([sim.qpos[:, 2:], sim.qvel, inertia.flatten(1), velocity.flatten(1), torque], dim=1)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return _mass_centre(sim).clone()
-
     def reward(
-        self, before: Tensor, sim: Simulator, control: Tensor, tasks: Heading
+        self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Heading
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = along(tasks.heading, (_mass_centre(sim) - before) / self.control_step)
+        velocity = along(tasks.heading, (now - before) / self.control_step)
         control_cost = CONTROL_COST * sim.ctrl.square().sum(-1)
         contact_cost = (CONTACT_COST * sim.field("cfrc_ext").square().sum((1, 2))).clamp(max=HIGHEST_CONTACT_COST)
         reward = SPEED_REWARD * velocity + ALIVE_BONUS * healthy(sim) - control_cost - contact_cost
@@ -98,11 +99,6 @@ class Humanoid:
 
     def terminated(self, sim: Simulator) -> Tensor:
         return ~healthy(sim)
-
-
-def _mass_centre(sim: Simulator) -> Tensor:
-    """[W, 2] x, y of the whole robot's centre of mass."""
-    return sim.field("subtree_com")[:, 1, :2]
 
 
 def healthy(sim: Simulator) -> Tensor:

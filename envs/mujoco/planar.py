@@ -1,5 +1,7 @@
 """The centre of mass of a planar robot, in closed form from its joint angles."""
 
+import math
+
 import mujoco
 import torch
 from torch import Tensor
@@ -14,38 +16,36 @@ class PlanarMassCentre:
         w_b = (m_b · own centre of mass in b  +  Σ_children mass of the child's subtree · its origin in b) / total mass
 
     and its velocity is the derivative. MuJoCo has both as `subtree_com` and `subtree_linvel`, one substep late, and only
-    where a sensor asks for them.
+    where a sensor asks for them. Every torch operation costs more than its arithmetic here, so both are two products with
+    one vector of sines, of θ_b + π/2, θ_b, and π/2, which carries the constant.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self._root = torch.tensor(model.body_pos[1, [0, 2]])
         total = model.body_subtreemass[1]
         num_bodies = model.nbody - 1
-        self._chain = torch.zeros(num_bodies, num_bodies, dtype=torch.float64)  # [hinge, b]: hinge turns body b
+        turns = torch.zeros(num_bodies, num_bodies, dtype=torch.float64)  # [hinge, b]: hinge turns body b
         weight = torch.zeros(num_bodies, 2, dtype=torch.float64)  # m
         for body in range(1, model.nbody):
             parent = int(model.body_parentid[body])
             weight[body - 1] += torch.tensor(model.body_mass[body] * model.body_ipos[body, [0, 2]] / total)
             if parent > 0:
-                self._chain[:, body - 1] = self._chain[:, parent - 1]
+                turns[:, body - 1] = turns[:, parent - 1]
                 lever = model.body_subtreemass[body] * model.body_pos[body, [0, 2]] / total
                 weight[parent - 1] += torch.tensor(lever)
-            self._chain[body - 1, body - 1] = 1.0
-        along, across = weight, torch.stack([weight[:, 1], -weight[:, 0]], dim=1)
-        self._in_waves = torch.cat([along, across])  # of (cos θ, sin θ), [2 num_bodies, 2]
-        self._in_turning = torch.cat([across, -along])  # of θ' (cos θ, sin θ): the derivative
+            turns[body - 1, body - 1] = 1.0
+        root = torch.tensor(model.body_pos[1, [0, 2]])[None]
+        across = torch.stack([weight[:, 1], -weight[:, 0]], dim=1)
+        to_xyz = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+        # Over (x, z, hinges), whose first two turn nothing and move the whole.
+        self._turns = torch.nn.functional.pad(torch.cat([turns, turns], dim=1), (0, 1, 2, 0))  # [2 + B, 2 B + 1]
+        self._phase = math.pi / 2 * torch.tensor([1.0] * num_bodies + [0.0] * num_bodies + [1.0], dtype=torch.float64)
+        self._shift = torch.nn.functional.pad(to_xyz, (0, 0, 0, num_bodies))  # [2 + B, 3]
+        self._place = torch.cat([weight, across, root]) @ to_xyz  # [2 B + 1, 3]
+        self._change = torch.cat([across, -weight, 0 * root]) @ to_xyz
 
-    def position(self, qpos: Tensor) -> Tensor:
-        """(x, z) [W, 2] in m, from qpos [W, 2 + num_bodies]."""
-        return (qpos[:, :2] + self._root.to(qpos)).addmm(self._waves(qpos).flatten(1), self._in_waves.to(qpos))
-
-    def velocity(self, qpos: Tensor, qvel: Tensor) -> Tensor:
-        """(x, z) [W, 2] in m/s, from qpos and qvel [W, 2 + num_bodies]."""
-        rate = qvel[:, 2:] @ self._chain.to(qvel)
-        turning = self._waves(qpos) * rate.unsqueeze(1)
-        return qvel[:, :2].addmm(turning.flatten(1), self._in_turning.to(qvel))
-
-    def _waves(self, qpos: Tensor) -> Tensor:
-        """[W, 2, num_bodies]: cos θ and sin θ."""
-        pitch = qpos[:, 2:] @ self._chain.to(qpos)
-        return torch.stack([pitch.cos(), pitch.sin()], dim=1)
+    def __call__(self, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
+        """Place and velocity (x, y, z) [W, 3] in m and m/s, y 0, from qpos and qvel [W, 2 + num_bodies]."""
+        waves = torch.addmm(self._phase, qpos, self._turns).sin()
+        place = torch.addmm(qpos @ self._shift, waves, self._place)
+        velocity = torch.addmm(qvel @ self._shift, qvel @ self._turns * waves, self._change)
+        return place, velocity

@@ -66,14 +66,16 @@ class Reacher:
             torch.cat([START_RATE * noise[:, 2:], at_target], dim=1),
         )
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> None:
+        return None
+
+    def observe(self, sim: Simulator, now: None) -> Tensor:
         angles = sim.qpos[:, :2].contiguous()  # whose cosines take half the time
         return torch.cat([angles.cos(), angles.sin(), sim.qvel[:, :2]], dim=1)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.time  # not used: where the fingertip is at the end of the step is what counts
-
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Place) -> tuple[Tensor, dict[str, Tensor]]:
+    def reward(
+        self, before: None, now: None, sim: Simulator, control: Tensor, tasks: Place
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         position = sim.field("xpos")
         away = position.select(1, self._fingertip) - position.select(1, self._target)
         distance = torch.linalg.vector_norm(away, dim=-1)

@@ -67,19 +67,21 @@ class UprightRobot(Generic[Tasks]):
         noise = START_NOISE * (2 * uniform - 1)
         return self.rest + noise[:, : len(self.rest)], noise[:, len(self.rest) :]
 
-    def observe(self, sim: Simulator) -> Tensor:
+    def measure(self, sim: Simulator) -> Tensor:
+        """x [W] in m."""
+        return sim.qpos.select(1, 0).clone()
+
+    def observe(self, sim: Simulator, now: Tensor) -> Tensor:
         # Without x, so that the policy can't tell where it is.
         return torch.cat([sim.qpos[:, 1:], sim.qvel.clamp(-FASTEST_SEEN, FASTEST_SEEN)], dim=1)
 
-    def measure(self, sim: Simulator) -> Tensor:
-        return sim.qpos[:, 0].clone()
-
-    def reward(self, before: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        x = sim.qpos[:, 0]
-        velocity = (x - before) / self.control_step
-        bonus = torch.full_like(x, self.bonus) if self.bonus_when_falling else self.bonus * self.upright(sim)
-        control_cost = CONTROL_COST * control.square().sum(-1)
-        reward = self.task_reward(x, velocity, tasks) + bonus - control_cost
+    def reward(
+        self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        velocity = ((now - before) / self.control_step).float()  # Only the difference needs the simulator's precision.
+        bonus = self.bonus if self.bonus_when_falling else self.bonus * self.upright(sim)
+        control_cost = CONTROL_COST * torch.linalg.vector_norm(control, dim=-1).square()
+        reward = self.task_reward(now, velocity, tasks) + bonus - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
 
     def terminated(self, sim: Simulator) -> Tensor:

@@ -67,9 +67,9 @@ class CpuSimulator:
     def step(self, num_substeps: int) -> None:
         self._batch.step(nstep=num_substeps, stage=self._after_step)
         # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False. First over all
-        # worlds at once, for every step pays for this; in torch, as all that follows: the physics has emptied the caches, and a
-        # second library would have to be fetched, too.
-        if self._num_warnings.any() or not self._moving.abs().max() < mujoco.mjMAXVAL:
+        # worlds at once, by a norm that no element exceeds, for every step pays for this; in torch, as all that follows: the
+        # physics has emptied the caches, and a second library would have to be fetched, too.
+        if self._num_warnings.any() or not torch.linalg.vector_norm(self._moving) < mujoco.mjMAXVAL:
             self.diverged |= (self._num_warnings > 0).any(1) | ~(self._moving.abs().amax(1) < mujoco.mjMAXVAL)
             self.none_diverged = False
 

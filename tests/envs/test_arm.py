@@ -286,7 +286,7 @@ def test_rewards_by_hand() -> None:
 
     env = started("arm_grasp", four_objects(), num_worlds=4)
     env.sim.qpos[:, 9:12] = env.mdp.state.grip(env.sim) + torch.tensor([0.03, 0.0, 0.04])  # 0.05 m away: near = 1/2
-    reward, terms = env.mdp.reward(env.sim.time, env.sim, torch.zeros(4, 4), four_objects())
+    reward, terms = env.mdp.reward(None, None, env.sim, torch.zeros(4, 4), four_objects())
     assert reward.tolist() == pytest.approx([1.0] * 4, abs=1e-6)
     assert terms["lift"].tolist() == [1.0] * 4  # It is some 0.2 m up, but not held.
     assert not terms["success"].any()
@@ -315,7 +315,7 @@ def test_observation_shows_object_and_hand_as_the_table_says() -> None:
     sim, state = env.sim, env.mdp.state
     sim.qpos[:, -4:] = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.7, 0.2]).double(), dim=0)
     sim.qvel[:, -6:] = torch.tensor([0.3, -0.2, 0.1, 1.0, 2.0, -3.0])
-    obs = env.mdp.observe(sim).float()
+    obs = env.mdp.observe(sim, None).float()
     assert torch.equal(obs[:, :7], sim.qpos[:, :7].float())
     assert torch.equal(obs[:, 7:14], sim.qvel[:, :7].float())
     assert torch.equal(obs[:, 14], sim.qpos[:, 7].float())
