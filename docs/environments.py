@@ -40,12 +40,13 @@ SPEED_HEAD = """\
 ## Speed
 
 Control steps of all worlds together in a second, measured by `python scripts/benchmark.py sim env=<name>`; shares are
-medians over interleaved rounds. *Physics*: the batched simulator, as a share of a raw C loop over `mj_step` on as many threads.
-*Outside physics*: observation, reward and bookkeeping, as a share of an environment's step. The machine's own speed differed by
-a tenth from round to round, as rows of environments with the same physics show. The loop's threads play one world after the
-other to its end and never wait; the simulator's meet after every control step, so that it alone pays for cores that are slowed
-down in turn. half_cheetah's `_maml` variants take one physics step a control step, where the others take five: hence the large
-share outside.
+medians over interleaved rounds. *Physics*: the batched simulator, as a share of two raw C loops over `mj_step` on as many
+threads. One plays each world to its end, and its threads never wait. The other's threads wait after every control step until
+all worlds have taken it, as they must for whoever chooses the next actions, and as the simulator's do: it pays alike for cores
+that are slowed down in turn. *Outside physics*: observation, reward and bookkeeping, as a share of an environment's step: some
+twenty torch operations, each of which physics has pushed out of the caches. half_cheetah's `_maml` variants take one physics
+step a control step, where the others take five: hence the large share outside. The machine's own speed differed by a tenth
+from round to round, as rows of environments with the same physics show.
 """
 
 
@@ -130,11 +131,13 @@ def speeds(lines: Iterable[str]) -> str:
     rows = []
     for name in (name for name in envs.ALL if name in found):
         step, physics = found[name]["env.step"], found[name].get("CpuSimulator.step", {})
-        shares = [physics.get("share_of_raw_loop"), step.get("share_of_raw_loop"), step.get("share_outside_physics")]
-        shown = ["–" if share is None else f"{share:.3f}" for share in shares]
+        shares = [row.get(key) for row in (physics, step) for key in ("share_of_raw_loop", "share_of_waiting_loop")]
+        shown = ["–" if share is None else f"{share:.3f}" for share in [*shares, step.get("share_outside_physics")]]
         machine = f"{step['num_worlds']} on {step['num_threads'] or 1}"
         rows.append([f"`{name}`", f"{step['steps_per_second']:,.0f}", *shown, machine])
-    head = ("environment", "steps/s", "physics / C loop", "env.step / C loop", "outside physics", "worlds on threads")
+    loops = ("C loop", "waiting C loop")
+    ratios = [f"{ours} / {loop}" for ours in ("physics", "env.step") for loop in loops]
+    head = ("environment", "steps/s", *ratios, "outside physics", "worlds on threads")
     return SPEED_HEAD + "\n" + table(head, rows) if rows else ""
 
 

@@ -61,15 +61,14 @@ def test_speed_table_takes_the_newest_rows(generator: Any) -> None:
         common = {"env": env, "num_worlds": 256, "num_threads": None if share is None else 2}
         found = [{"name": "env.step", "steps_per_second": rate, "share_outside_physics": 0.05, **common}]
         if share is not None:
-            found[0]["share_of_raw_loop"] = share - 0.05
-            found.append(
-                {"name": "CpuSimulator.step", "steps_per_second": 2 * rate, "share_of_raw_loop": share, **common}
-            )
+            found[0] |= {"share_of_raw_loop": share - 0.05, "share_of_waiting_loop": share}
+            shares = {"share_of_raw_loop": share, "share_of_waiting_loop": share + 0.02}
+            found.append({"name": "CpuSimulator.step", "steps_per_second": 2 * rate, **shares, **common})
         return [json.dumps(row) for row in found]
 
     lines = [*rows("bandit", 5e6, None), *rows("half_cheetah_vel", 1e4, 0.5), *rows("half_cheetah_vel", 12345.6, 0.95)]
     assert generator.speeds(lines).splitlines()[-2:] == [
-        "| `half_cheetah_vel` | 12,346 | 0.950 | 0.900 | 0.050 | 256 on 2 |",
-        "| `bandit` | 5,000,000 | – | – | 0.050 | 256 on 1 |",
+        "| `half_cheetah_vel` | 12,346 | 0.950 | 0.970 | 0.900 | 0.950 | 0.050 | 256 on 2 |",
+        "| `bandit` | 5,000,000 | – | – | – | – | 0.050 | 256 on 1 |",
     ]
     assert generator.speeds([]) == ""

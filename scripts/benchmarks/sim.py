@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from metarl.torch_threads import one_thread
 
 Row = tuple[str, Callable[[], float]]
 
-RAW_LOOP, PHYSICS, ENV = "raw C loop", "CpuSimulator.step", "env.step"
+RAW_LOOP, RAW_STEPS, PHYSICS, ENV = "raw C loop", "raw C loop, waiting", "CpuSimulator.step", "env.step"
+SHARES = {RAW_LOOP: "share_of_raw_loop", RAW_STEPS: "share_of_waiting_loop"}
 GYMNASIUM_IDS = {  # by the start of our names
     "half_cheetah": "HalfCheetah-v5",
     "ant": "Ant-v5",
@@ -54,8 +56,9 @@ def run_sim(
 ) -> list[dict[str, Any]]:
     """Measures all rows that exist for the environment, prints a table, and returns it as JSON-able rows.
 
-    Each has `name`, `steps_per_second` (median) and `share_of_raw_loop`; env.step also has `share_outside_physics`: observation,
-    reward and bookkeeping.
+    Each has `name` and `steps_per_second` (median), and its shares of two raw C loops: `share_of_raw_loop`, of one that plays
+    each world to its end, and `share_of_waiting_loop`, of one that waits after every control step until all worlds have taken
+    it, as whoever chooses actions must. env.step also has `share_outside_physics`: observation, reward and bookkeeping.
 
     Args:
       envpool_python: a Python that has EnvPool (it needs a venv of its own).
@@ -71,7 +74,11 @@ def run_sim(
         if isinstance(env, MujocoEnv):
             work = PhysicsWork(env, num_steps)
             work.check_same_states()
-            rows += [(RAW_LOOP, work.raw_loop), (PHYSICS, work.simulator)]
+            rows += [
+                (RAW_LOOP, work.raw_loop),
+                (RAW_STEPS, partial(work.raw_loop, waits=True)),
+                (PHYSICS, work.simulator),
+            ]
         rows += [(ENV, stepping.measure), *extra_rows]
         gymnasium_id = next((theirs for ours, theirs in GYMNASIUM_IDS.items() if env_name.startswith(ours)), None)
         if gymnasium_id is not None and vector_envs:
@@ -97,28 +104,30 @@ def run_sim(
 
 
 def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
-    """One measurement of every row a round, after one that doesn't count. The first row is what shares are taken of."""
+    """One measurement of every row a round, after one that doesn't count. Shares are medians of the rounds' shares."""
     for _, once in rows:
         once()
     rates = [[once() for _, once in rows] for _ in range(rounds)]
+    names = [name for name, _ in rows]
     table = []
-    for i, (name, _) in enumerate(rows):
+    for i, name in enumerate(names):
         row: dict[str, Any] = {"name": name, "steps_per_second": statistics.median(rate[i] for rate in rates)}
-        if rows[0][0] == RAW_LOOP:
-            row["share_of_raw_loop"] = statistics.median(rate[i] / rate[0] for rate in rates)
+        for of in SHARES.keys() & names:
+            row[SHARES[of]] = statistics.median(rate[i] / rate[names.index(of)] for rate in rates)
         table.append(row)
     return table
 
 
 def print_table(table: Sequence[dict[str, Any]]) -> None:
-    print(f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'outside physics':>17}")
+    print(f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'of the waiting':>16}{'outside physics':>17}")
     for row in table:
-        shares = [f"{row[key]:.3f}" if key in row else "" for key in ("share_of_raw_loop", "share_outside_physics")]
-        print(f"{row['name']:32}{row['steps_per_second']:16,.0f}{shares[0]:>15}{shares[1]:>17}")
+        keys = (*SHARES.values(), "share_outside_physics")
+        loop, waiting, outside = (f"{row[key]:.3f}" if key in row else "" for key in keys)
+        print(f"{row['name']:32}{row['steps_per_second']:16,.0f}{loop:>15}{waiting:>16}{outside:>17}")
 
 
 class PhysicsWork:
-    """The same starts and controls for the raw loop and for the simulator, which must end in the same states, bit for bit."""
+    """The same starts and controls for the raw loops and for the simulator, which must end in the same states, bit for bit."""
 
     def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
         self._sim, self._frame_skip, self._num_steps = env.sim, env.frame_skip, num_steps
@@ -139,7 +148,7 @@ class PhysicsWork:
             self._sim.step(self._frame_skip)
         return self._num_steps * self._sim.num_worlds / (time.perf_counter() - begin)
 
-    def raw_loop(self) -> float:
+    def raw_loop(self, waits: bool = False) -> float:
         start = torch.cat([self._qpos, self._qvel], dim=1).contiguous()
         seconds = self._raw(
             ctypes.c_void_p(self._sim.model._address),  # type: ignore[attr-defined]
@@ -147,6 +156,7 @@ class PhysicsWork:
             self._sim.num_worlds,
             self._num_steps,
             self._frame_skip,
+            waits,
             *(ctypes.c_void_p(array.data_ptr()) for array in (start, self._ctrl, self._raw_end)),
         )
         if seconds < 0:
@@ -154,10 +164,11 @@ class PhysicsWork:
         return self._num_steps * self._sim.num_worlds / seconds
 
     def check_same_states(self) -> None:
-        self.raw_loop()
         self.simulator()
-        if not torch.equal(self._raw_end, torch.cat([self._sim.qpos, self._sim.qvel], dim=1)):
-            raise AssertionError("the raw loop and the simulator end in different states: not the same work")
+        for waits in (False, True):
+            self.raw_loop(waits)
+            if not torch.equal(self._raw_end, torch.cat([self._sim.qpos, self._sim.qvel], dim=1)):
+                raise AssertionError("a raw loop and the simulator end in different states: not the same work")
 
 
 class SteppedEnv:
