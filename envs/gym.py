@@ -54,13 +54,13 @@ def register(names: Iterable[str]) -> None:
 
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     """One world of `envs.ALL[name]`; settings are SingleEnv's and those of `envs.make`."""
-    ours = _take(settings, "task", "render_mode")
+    ours = _take(settings, "task", "render_mode", "width", "height")
     return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours)
 
 
 def vector_env(*, name: str, num_envs: int, **settings: Any) -> "BatchedVectorEnv":
     """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`."""
-    ours = _take(settings, "task", "render_mode")
+    ours = _take(settings, "task", "render_mode", "width", "height")
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
@@ -86,15 +86,24 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
       env: has one world; any `BatchedEnv`, also a user's own.
       task: the task of every episode; None: a new training task each.
       render_mode: None or rgb_array.
+      width, height: of a picture, in pixels.
     """
 
     metadata = METADATA
     problem, sample_tasks, test_tasks = property(problem_of), sample_tasks, held_out_tasks
 
-    def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        env: BatchedEnv,
+        *,
+        task: Task | None = None,
+        render_mode: str | None = None,
+        width: int = 320,
+        height: int = 240,
+    ) -> None:
         if env.num_worlds != 1:
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
-        self.render_mode = _checked_render_mode(render_mode)
+        self.render_mode, self._picture_size = _checked_render_mode(render_mode), _checked_size(width, height)
         self.metadata = {**self.metadata, **_frame_rate(env)}
         self._worlds = _Worlds(env)
         self.observation_space, self.action_space = env.observation_space, env.action_space
@@ -119,7 +128,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         return obs, step.reward[0].item(), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def render(self) -> Any:
-        return None if self.render_mode is None else self._worlds.env.render(0)
+        return None if self.render_mode is None else self._worlds.env.render(0, **self._picture_size)
 
     def close(self) -> None:
         self._worlds.env.close()
@@ -134,13 +143,22 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     Args:
       task: of all worlds' episodes; None: each episode draws a training task.
       render_mode: None or rgb_array; `render` gives one picture for each world.
+      width, height: of a picture, in pixels.
     """
 
     metadata: dict[str, Any] = {**METADATA, "autoreset_mode": AutoresetMode.SAME_STEP}
     problem, sample_tasks, test_tasks = property(problem_of), sample_tasks, held_out_tasks
 
-    def __init__(self, env: BatchedEnv, *, task: Task | None = None, render_mode: str | None = None) -> None:
-        self.render_mode = _checked_render_mode(render_mode)
+    def __init__(
+        self,
+        env: BatchedEnv,
+        *,
+        task: Task | None = None,
+        render_mode: str | None = None,
+        width: int = 320,
+        height: int = 240,
+    ) -> None:
+        self.render_mode, self._picture_size = _checked_render_mode(render_mode), _checked_size(width, height)
         self.metadata = {**self.metadata, **_frame_rate(env)}
         self._worlds = _Worlds(env)
         self.num_envs = env.num_worlds
@@ -198,7 +216,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:
             return None
-        return tuple(self._worlds.env.render(world) for world in range(self.num_envs))
+        return tuple(self._worlds.env.render(world, **self._picture_size) for world in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         self._worlds.env.close()
@@ -337,3 +355,10 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     if render_mode not in (None, *METADATA["render_modes"]):
         raise ValueError(f"render_mode is {render_mode!r}; expected None or rgb_array")
     return render_mode
+
+
+def _checked_size(width: int, height: int) -> dict[str, int]:
+    for name, pixels in (("width", width), ("height", height)):
+        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
+            raise ValueError(f"{name} is {pixels!r}; expected a whole number of pixels, at least 1")
+    return {"width": width, "height": height}

@@ -1,5 +1,6 @@
 """The Gymnasium ids: one world as Env, W worlds as VectorEnv, held to Gymnasium's own checker and SyncVectorEnv."""
 
+import itertools
 import json
 import pickle
 import re
@@ -21,6 +22,9 @@ W, HORIZON = 3, 4
 VEL = "metarl/HalfCheetahVel-v0"
 END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}  # the last step is the problem's end, not a time limit
 every_env = pytest.mark.parametrize("name", envs.ALL)
+FIRST_OF_FAMILIES = [
+    next(names) for _, names in itertools.groupby(envs.ALL, lambda name: envs.make(name, 1).spec.family)
+]
 
 
 def batched(name: str, num_envs: int = W, **settings: Any) -> Any:
@@ -235,6 +239,8 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
         gymnasium.make(VEL, horizn=3)
     with pytest.raises(ValueError, match="unknown reset option 'tsak'; expected task"):
         gymnasium.make(VEL).reset(options={"tsak": None})
+    with pytest.raises(ValueError, match=r"height is 0; expected .* pixels"):
+        gymnasium.make_vec(VEL, num_envs=2, height=0)
     with pytest.raises(ValueError, match="render_mode is 'human'"):
         gymnasium.make_vec(VEL, num_envs=1, render_mode="human")
     with pytest.raises(ValueError, match="has 2 worlds; expected 1"):
@@ -310,10 +316,13 @@ def test_pictures_follow_at_the_speed_of_the_world(name: str, fps: int) -> None:
 
 
 @pytest.mark.gl
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
 @pytest.mark.filterwarnings("ignore:.*infinity.*")
-def test_a_mujoco_world_renders_as_gymnasium_asks() -> None:
-    env = gymnasium.make(VEL, render_mode="rgb_array", task={"target_velocity": 1.5})
+@pytest.mark.filterwarnings("ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*")
+def test_gymnasium_accepts_the_pictures(name: str) -> None:
+    env = gymnasium.make(gym_id(name), render_mode="rgb_array", width=64, height=48)
     env.reset(seed=0)
+    assert env.render().shape == (48, 64, 3)
     assert env.render().std() > 0
     check_env(env.unwrapped)
     env.close()
