@@ -1,6 +1,6 @@
 """How a moment of an episode is laid out as a picture: the world, what is to be done, and the numbers of what is done.
 
-task                                   ← one line over all scenes
+task                                   ← a line over all scenes, or two
 title              time | title  time  ← a panel for each scene (before | after adaptation)
 [        world        ] | [  world  ]
 velocity 1.21    return | ...
@@ -68,12 +68,8 @@ def frame(shots: Mapping[str, Shot], *, task: str, gauges: Mapping[str, Gauge]) 
     width, height = panels[0].size
     gap, head = _even(width / 60), _even(width / 12)
     whole = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * gap, head + height), _PAPER)
-    draw = ImageDraw.Draw(whole)
-    size = width / 20
-    size *= min(
-        1.0, 0.96 * whole.width / max(1.0, draw.textlength(task, _font(size, bold=True)))
-    )  # long ones get smaller
-    draw.text((whole.width / 2, head / 2), task, _INK, _font(size, bold=True), anchor="mm")
+    text, font = _headline(task, width=0.96 * whole.width, height=head)
+    ImageDraw.Draw(whole).text((whole.width / 2, head / 2), text, _INK, font, anchor="mm", align="center", spacing=1)
     for index, panel in enumerate(panels):
         whole.paste(panel, (index * (width + gap), head))
     return np.asarray(whole)
@@ -102,6 +98,23 @@ def _num_columns(count: int, aspect: float) -> int:
         return abs(math.log(columns * aspect / rows / (16 / 9))) + (columns * rows - count) / count
 
     return min(range(1, count + 1), key=cost)
+
+
+@cache
+def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The text, on two lines where those can be the larger ones, and the largest letters with which it has room."""
+    commas = [at for at, sign in enumerate(text) if sign == "," and text.count("(", 0, at) == text.count(")", 0, at)]
+    layouts = [text, *(f"{text[: at + 1]}\n{text[at + 1 :].lstrip()}" for at in commas)]
+
+    def size(layout: str) -> tuple[float, float]:
+        """Of the letters; and of what is left beside the longest line, so that of equal ones the lines are the most alike."""
+        lines = layout.split("\n")
+        highest = height * (0.6 if len(lines) == 1 else 0.4)
+        widest = max(1.0, *(_font(highest, bold=True).getlength(line) for line in lines))
+        return highest * min(1.0, width / widest), width - widest
+
+    best = max(layouts, key=size)
+    return best, _font(size(best)[0], bold=True)
 
 
 def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:

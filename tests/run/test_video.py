@@ -209,6 +209,17 @@ def test_numbers_that_have_no_room_are_left_out():
     assert not np.array_equal(pictures[0], pictures[2])
 
 
+@pytest.mark.parametrize(
+    ("task", "num_lines"),
+    [("goal (0.42, +0.03, 0.28) m", 1), ("capsule 36 mm, 221 g, friction 0.98, goal (0.42, +0.03, 0.28) m", 2)],
+)
+def test_a_task_that_takes_many_words_stands_on_two_lines(task, num_lines):
+    picture = frame({"x": shot(size=(240, 320))}, task=task, gauges={})
+    has_ink = (picture[:26] > 150).all(-1).any(1)  # 320 / 12 px high
+    assert not has_ink[0]
+    assert np.count_nonzero(np.diff(has_ink.astype(int)) == 1) == num_lines
+
+
 @pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
 def test_frames_have_even_sides(size):
     picture = frame(
