@@ -4,7 +4,8 @@
     env = gymnasium.make("metarl/HalfCheetahVel-v0", task={"target_velocity": 1.5}, horizon=100)
     batch = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64)
 
-Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v0. Keywords are those of `envs.make`.
+Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v0. Keywords are those of `envs.make`, and task,
+render_mode, width and height.
 World i of `batch.reset(seed=s)` is the single environment of `env.reset(seed=s + i)`, on CPU bit for bit, also in its later episodes.
 
 A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or `reset(options={"task": task})`, gives one that holds

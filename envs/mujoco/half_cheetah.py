@@ -96,6 +96,8 @@ def far_direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tenso
 def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, num_steps: Tensor) -> Tensor:
     """control [W, 6], with 0 for the dead motor of those worlds that have taken `fails_at_step` steps or more."""
     joint = tasks.joint[:, None]
+    if fails_at_step == 0:
+        return control.scatter(1, joint, 0.0)
     still = control.gather(1, joint).masked_fill(num_steps[:, None] >= fails_at_step, 0.0)
     return control.scatter(1, joint, still)
 

@@ -24,7 +24,7 @@ import torch
 
 import envs
 from envs.mdp import MujocoEnv
-from metarl.torch_threads import one_thread
+from metarl.torch_threads import on_one_thread, one_thread
 
 Row = tuple[str, Callable[[], float]]
 
@@ -140,6 +140,7 @@ class PhysicsWork:
         self._raw_end = torch.zeros(env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64)
         self._raw = _build_raw_loop()
 
+    @on_one_thread
     def simulator(self) -> float:
         begin = time.perf_counter()
         self._sim.reset(torch.ones(self._sim.num_worlds, dtype=torch.bool), self._qpos, self._qvel)
