@@ -37,15 +37,15 @@ class PlanarMassCentre:
         across = torch.stack([weight[:, 1], -weight[:, 0]], dim=1)
         to_xyz = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
         # Over (x, z, hinges), whose first two turn nothing and move the whole.
-        self._turns = torch.nn.functional.pad(torch.cat([turns, turns], dim=1), (0, 1, 2, 0))  # [2 + B, 2 B + 1]
-        self._phase = math.pi / 2 * torch.tensor([1.0] * num_bodies + [0.0] * num_bodies + [1.0], dtype=torch.float64)
-        self._shift = torch.nn.functional.pad(to_xyz, (0, 0, 0, num_bodies))  # [2 + B, 3]
-        self._place = torch.cat([weight, across, root]) @ to_xyz  # [2 B + 1, 3]
-        self._change = torch.cat([across, -weight, 0 * root]) @ to_xyz
+        turns = torch.nn.functional.pad(torch.cat([turns, turns], dim=1), (0, 1, 2, 0))  # [2 + B, 2 B + 1]
+        phase = math.pi / 2 * torch.tensor([1.0] * num_bodies + [0.0] * num_bodies + [1.0], dtype=torch.float64)
+        shift = torch.nn.functional.pad(to_xyz, (0, 0, 0, num_bodies))  # [2 + B, 3]
+        place = torch.cat([weight, across, root]) @ to_xyz  # [2 B + 1, 3]
+        change = torch.cat([across, -weight, 0 * root]) @ to_xyz
+        self._constants = (phase, turns, shift, place, change)
 
     def __call__(self, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
         """Place and velocity (x, y, z) [W, 3] in m and m/s, y 0, from qpos and qvel [W, 2 + num_bodies]."""
-        waves = torch.addmm(self._phase, qpos, self._turns).sin()
-        place = torch.addmm(qpos @ self._shift, waves, self._place)
-        velocity = torch.addmm(qvel @ self._shift, qvel @ self._turns * waves, self._change)
-        return place, velocity
+        phase, turns, shift, place, change = (constant.to(qpos) for constant in self._constants)
+        waves = torch.addmm(phase, qpos, turns).sin()
+        return torch.addmm(qpos @ shift, waves, place), torch.addmm(qvel @ shift, qvel @ turns * waves, change)
