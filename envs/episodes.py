@@ -36,9 +36,10 @@ class Episodes(Generic[Tasks]):
         if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
             raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
         self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
-        self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)  # steps since each world's reset, but
-        self._not_counted = 0  # for these, of all worlds: the tensor isn't touched until somebody asks
-        self._first_limit = horizon  # at so many of them a world is at its time limit
+        # Steps since each world's reset: those in the tensor, which is left alone between resets, and those that all worlds took
+        # since. When they are as many as _first_limit, a world is at its time limit.
+        self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)
+        self._not_counted, self._first_limit = 0, horizon
         self._nowhere = torch.zeros(num_worlds, dtype=torch.bool, device=device)
         self._distribution, self._action_space = distribution, action_space
         self._discrete = isinstance(action_space, gymnasium.spaces.Discrete)

@@ -33,6 +33,9 @@ from metarl.rl.types import BatchedEnv, EnvSpec, Step
 Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""
 
+OWN_SETTINGS = ("task", "render_mode", "width", "height")
+"""Keywords of the classes here; all others are those of `envs.make`."""
+
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
 """What an environment without physics has; others render at the speed of their world."""
 
@@ -55,13 +58,13 @@ def register(names: Iterable[str]) -> None:
 
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     """One world of `envs.ALL[name]`; settings are SingleEnv's and those of `envs.make`."""
-    ours = _take(settings, "task", "render_mode", "width", "height")
+    ours = _take_own(settings)
     return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours)
 
 
 def vector_env(*, name: str, num_envs: int, **settings: Any) -> "BatchedVectorEnv":
     """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`."""
-    ours = _take(settings, "task", "render_mode", "width", "height")
+    ours = _take_own(settings)
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
@@ -104,9 +107,9 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
     ) -> None:
         if env.num_worlds != 1:
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
-        self.render_mode, self._picture_size = _checked_render_mode(render_mode), _checked_size(width, height)
+        self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, **_frame_rate(env)}
-        self._worlds = _Worlds(env)
+        self._worlds = _Worlds(env, width, height)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.set_task(task)
 
@@ -129,7 +132,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         return obs, step.reward[0].item(), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def render(self) -> Any:
-        return None if self.render_mode is None else self._worlds.env.render(0, **self._picture_size)
+        return None if self.render_mode is None else self._worlds.picture(0)
 
     def close(self) -> None:
         self._worlds.env.close()
@@ -159,9 +162,9 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         width: int = 320,
         height: int = 240,
     ) -> None:
-        self.render_mode, self._picture_size = _checked_render_mode(render_mode), _checked_size(width, height)
+        self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, **_frame_rate(env)}
-        self._worlds = _Worlds(env)
+        self._worlds = _Worlds(env, width, height)
         self.num_envs = env.num_worlds
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.observation_space = batch_space(env.observation_space, self.num_envs)
@@ -217,7 +220,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:
             return None
-        return tuple(self._worlds.env.render(world, **self._picture_size) for world in range(self.num_envs))
+        return tuple(self._worlds.picture(world) for world in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         self._worlds.env.close()
@@ -231,8 +234,11 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
 class _Worlds:
     """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each episode."""
 
-    def __init__(self, env: BatchedEnv) -> None:
-        self.env = env
+    def __init__(self, env: BatchedEnv, width: int, height: int) -> None:
+        for name, pixels in (("width", width), ("height", height)):
+            if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
+                raise ValueError(f"{name} is {pixels!r}; expected a whole number of pixels, at least 1")
+        self.env, self._width, self._height = env, width, height
         self._template = env.tasks.test_tasks(1)
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
         self._present: list[Any] = [None] * env.num_worlds
@@ -290,6 +296,9 @@ class _Worlds:
         task = task_dicts(self._present[world])[0]
         return {"task": {name: np.array(value) if isinstance(value, list) else value for name, value in task.items()}}
 
+    def picture(self, world: int) -> Any:
+        return self.env.render(world, width=self._width, height=self._height)
+
     def _checked(self, task: Task) -> Any:
         """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing, unknown or out of range."""
         fields = {field.name: getattr(self._template, field.name) for field in dataclasses.fields(self._template)}
@@ -331,8 +340,8 @@ def _frame_rate(env: BatchedEnv) -> dict[str, int]:
     return {"render_fps": round(1 / env.control_step)} if hasattr(env, "control_step") else {}
 
 
-def _take(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: settings.pop(name) for name in names if name in settings}
+def _take_own(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings.pop(name) for name in OWN_SETTINGS if name in settings}
 
 
 def _measurements(step: Step) -> dict[str, Tensor]:
@@ -356,10 +365,3 @@ def _checked_render_mode(render_mode: str | None) -> str | None:
     if render_mode not in (None, *METADATA["render_modes"]):
         raise ValueError(f"render_mode is {render_mode!r}; expected None or rgb_array")
     return render_mode
-
-
-def _checked_size(width: int, height: int) -> dict[str, int]:
-    for name, pixels in (("width", width), ("height", height)):
-        if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
-            raise ValueError(f"{name} is {pixels!r}; expected a whole number of pixels, at least 1")
-    return {"width": width, "height": height}

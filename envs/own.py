@@ -166,7 +166,7 @@ class OwnEnv:
             next_obs=self._present.clone(),
             reward=self._tensor(reward).float(),
             terminated=terminated,
-            truncated=self._episodes.advance(terminated) | (truncated & ~terminated),
+            truncated=(truncated | self._episodes.advance()) & ~terminated,
             diverged=diverged,
             terms=dict(zip(self._terms, how[:, 3:].float().unbind(1), strict=True)),
         )

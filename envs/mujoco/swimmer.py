@@ -37,6 +37,7 @@ from torch import Tensor
 from envs.mdp import MujocoEnv
 from envs.mujoco.build import environment
 from envs.mujoco.models import gymnasium_model
+from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TargetVelocity, velocities
 from envs.sim.types import Simulator
 
@@ -69,8 +70,8 @@ class Swimmer:
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: TargetVelocity
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = ((now - before) / self.control_step).float()  # Only the difference needs the simulator's precision.
-        control_cost = CONTROL_COST * torch.linalg.vector_norm(control, dim=-1).square()
+        velocity = mean_velocity(before, now, self.control_step)
+        control_cost = CONTROL_COST * squared_norm(control)
         reward = -(velocity - tasks.target_velocity).abs() - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.mdp import MujocoEnv
 from envs.mujoco.build import environment
+from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.scaled_physics import FIELDS, PhysicsFactors, PhysicsScaler
 from envs.sim.types import Simulator
 
@@ -78,9 +79,9 @@ class UprightRobot(Generic[Tasks]):
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = ((now - before) / self.control_step).float()  # Only the difference needs the simulator's precision.
+        velocity = mean_velocity(before, now, self.control_step)
         bonus = self.bonus if self.bonus_when_falling else self.bonus * self.upright(sim)
-        control_cost = CONTROL_COST * torch.linalg.vector_norm(control, dim=-1).square()
+        control_cost = CONTROL_COST * squared_norm(control)
         reward = self.task_reward(now, velocity, tasks) + bonus - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
 

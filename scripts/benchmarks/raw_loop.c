@@ -82,7 +82,7 @@ static void* step_by_step(void* argument) {
   }
 }
 
-// Seconds for all worlds; -1 for more than 256 threads or where one can't be started. Memory is allocated before the clock starts.
+// Seconds for all worlds; -1 for more than 256 threads, or where one can't be started or memory is short. Memory is allocated before the clock starts.
 double raw_loop(const mjModel* model, int num_threads, int num_worlds, int num_steps, int frame_skip, int waits,
                 const double* start, const double* ctrl, double* end) {
   Worker workers[256];

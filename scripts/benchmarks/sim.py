@@ -24,7 +24,7 @@ import torch
 
 import envs
 from envs.mdp import MujocoEnv
-from metarl.torch_threads import on_one_thread, one_thread
+from metarl.torch_threads import on_one_thread
 
 Row = tuple[str, Callable[[], float]]
 
@@ -112,8 +112,9 @@ def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
     table = []
     for i, name in enumerate(names):
         row: dict[str, Any] = {"name": name, "steps_per_second": statistics.median(rate[i] for rate in rates)}
-        for of in SHARES.keys() & names:
-            row[SHARES[of]] = statistics.median(rate[i] / rate[names.index(of)] for rate in rates)
+        for of, share in SHARES.items():
+            if of in names:
+                row[share] = statistics.median(rate[i] / rate[names.index(of)] for rate in rates)
         table.append(row)
     return table
 
@@ -187,9 +188,10 @@ class SteppedEnv:
         env.set_tasks(env.tasks.sample(env.num_worlds, self._generator))
         self._shares: list[float] = []
 
+    @on_one_thread  # as the training loop does
     def measure(self) -> float:
         self._env.reset(self._generator)
-        with one_thread(), physics_clock(self._env) as physics:  # as the training loop does
+        with physics_clock(self._env) as physics:
             begin = time.perf_counter()
             for action in self._actions:
                 self._env.step(action)
