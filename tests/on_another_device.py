@@ -14,7 +14,9 @@ from metarl._scripts import build
 from metarl._scripts import fewshot as fewshot_command
 from metarl._scripts import train as train_command
 from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
+from metarl.run.timing import without_timing
 
 POINT = [
     *("env=point_navigation_2d", "env.horizon=4", "algo.meta_batch_size=2", "iterations=2"),
@@ -59,7 +61,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setattr(build, "device", lambda name: device)
         monkeypatch.setattr(sys, "argv", ["metarl", *words, f"run_dir={folder}"])
         main()
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
         found = json.loads((folder / "evaluation.json").read_text())
         return rows, found.get("returns") or found["updates"]
 

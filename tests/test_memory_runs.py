@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from metarl._scripts import configs, evaluate, render, train
+from metarl.run.logging import read_metrics
+from metarl.run.timing import without_timing
 
 TINY = [
     *("env=bandit", "env.horizon=3", "algo=rl2_ppo", "algo.meta_batch_size=4", "algo.num_minibatches=2"),
@@ -26,8 +28,8 @@ def call(monkeypatch, command, *words) -> int:
     return 0
 
 
-def metrics(folder) -> str:
-    return (folder / "metrics.jsonl").read_text()
+def metrics(folder) -> list[dict]:
+    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import math
 import signal
 import statistics
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from metarl.errors import UserError
 from metarl.run import checkpoint
 from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
 from metarl.run.seeding import Generators
+from metarl.run.timing import Stopwatch
 from metarl.struct import map_tensors, struct
 from metarl.torch_threads import one_thread
 from metarl.types import MetaLearner, Metrics
@@ -58,11 +58,12 @@ def train(
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
         raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
-    iteration, count = 0, 0
+    iteration, count, stopwatch = 0, 0, Stopwatch()
     if resume_from is not None:
         learner.load_state_dict(resume_from["learner"])
         generators.load_state_dict(resume_from["generators"])
         iteration, count = resume_from["iteration"], resume_from[shown.count]
+        stopwatch = Stopwatch(resume_from.get("seconds", 0.0))
     folder = run_folder / "checkpoints"
 
     def save() -> Path:
@@ -70,6 +71,7 @@ def train(
             **provenance,
             "iteration": iteration,
             shown.count: count,
+            "seconds": stopwatch.seconds(),
             "learner": learner.state_dict(),
             "generators": generators.state_dict(),
         }
@@ -83,7 +85,7 @@ def train(
             save()  # at once: a folder that can't be written to must not be found out after an hour
         with _stop_requests(progress) as stop_requested, one_thread():
             while iteration < iterations and not stop_requested():
-                start = time.perf_counter()
+                start = stopwatch.seconds()
                 window: list[Metrics] = []
                 # A row's iterations; a request to stop ends it early.
                 while len(window) < log_every and iteration < iterations and not (window and stop_requested()):
@@ -98,10 +100,11 @@ def train(
                         ) from error
                     count += int(window[-1][shown.count])
                     iteration += 1
-                row = {"iteration": iteration - 1, **_mean(window), shown.count: count}
-                log.write(row)
                 counted = sum(metrics[shown.count] for metrics in window)
-                progress.update(row, counted / (time.perf_counter() - start), iterations=len(window))
+                timing = stopwatch.row(shown.count, counted, start)
+                row = {"iteration": iteration - 1, **_mean(window), shown.count: count, **timing}
+                log.write(row)
+                progress.update(row, timing[f"{shown.count}_per_second"], iterations=len(window))
                 if iteration % checkpoint_every == 0 or iteration == iterations:
                     save()
                     saved_iteration = iteration

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
+from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import Diverged, train
 
 
@@ -57,6 +60,11 @@ def lines(folder):
     return (folder / "metrics.jsonl").read_text()
 
 
+def numbers(folder):
+    """What follows from the seed, in the order in which it was written."""
+    return [list(without_timing(json.loads(line)).items()) for line in lines(folder).splitlines()]
+
+
 def test_each_iteration_is_one_line_with_what_was_promised(tmp_path):
     outcome = run(tmp_path)
     rows = [json.loads(line) for line in lines(tmp_path).splitlines()]
@@ -76,7 +84,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, every):
     outcome = run(stopped, special=4, action=lambda _: os.kill(os.getpid(), signal.SIGINT), every=every)
     assert outcome.interrupted and outcome.iteration == 5
     assert run(stopped, resume=True).iteration == 10
-    assert lines(stopped) == lines(whole)
+    assert numbers(stopped) == numbers(whole)
 
 
 def test_a_run_that_died_without_warning_goes_on_bit_for_bit(tmp_path):
@@ -90,7 +98,48 @@ def test_a_run_that_died_without_warning_goes_on_bit_for_bit(tmp_path):
     (died / "metrics.jsonl").write_text(lines(died) + '{"iteration": 8, "env_st')
     assert checkpoint.load_newest(died / "checkpoints")[1]["iteration"] == 6
     run(died, resume=True)
-    assert lines(died) == lines(whole)
+    assert numbers(died) == numbers(whole)
+
+
+def test_each_line_tells_time_and_memory(tmp_path):
+    run(tmp_path, special=4, action=lambda _: time.sleep(0.05))
+    rows = [json.loads(line) for line in lines(tmp_path).splitlines()]
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds) and seconds[4] - seconds[3] >= 0.05
+    assert rows[4]["env_steps_per_second"] <= 10 / 0.05  # its 10 steps took the sleep and a little more
+    assert all(row["env_steps_per_second"] > 0 for row in rows)
+    # torch alone takes more than 50 MiB; a mistaken unit would give a thousandth or a thousand times as much.
+    assert all(50 < row["peak_memory_mib"] < 50_000 for row in rows)
+    assert {name for name in rows[0] if name not in without_timing(rows[0])} == set(rows[0]) & TIMING
+    assert {"iteration", "env_steps", "return_before", "return_after"} == set(without_timing(rows[0]))
+
+
+def test_the_seconds_of_a_resumed_run_go_on_where_it_stopped(tmp_path):
+    def stop(_):
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    run(tmp_path, special=4, action=stop)
+    time.sleep(0.2)
+    run(tmp_path, resume=True)
+    seconds = [json.loads(line)["seconds"] for line in lines(tmp_path).splitlines()]
+    saved = checkpoint.load_newest(tmp_path / "checkpoints")[1]["seconds"]
+    assert 0.3 <= seconds[4] <= seconds[5] <= seconds[9] <= saved
+
+
+def test_a_checkpoint_from_before_time_was_told_goes_on(tmp_path):
+    run(tmp_path, iterations=3)
+    path, content, _ = checkpoint.load_newest(tmp_path / "checkpoints")
+    del content["seconds"]
+    checkpoint.save(path.parent, content, keep=1)
+    assert run(tmp_path, resume=True).iteration == 10
+
+
+def test_tensorboard_tells_time_too(tmp_path):
+    run(tmp_path)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"seconds", "env_steps_per_second", "peak_memory_mib"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("seconds")) == 10
 
 
 def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path):

@@ -1,0 +1,55 @@
+"""What a row of metrics says of the machine: how long the run has taken, how fast it is, how much memory it needed.
+
+These numbers alone differ between two runs of one seed, or between a run that was stopped and one that wasn't; `TIMING`
+names them, and `without_timing` is what to compare such runs by.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+TIMING = frozenset({"seconds", "env_steps_per_second", "tasks_per_second", "peak_memory_mib", "peak_device_memory_mib"})
+"""The metrics of `Stopwatch.row`, whatever a learner counts."""
+
+_MIB = 2**20
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes; what ru_maxrss counts in
+
+
+class Stopwatch:
+    """Measures a training that may be resumed: its seconds go on from those of the checkpoint."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Args: seconds: what the run had taken up to the checkpoint that it goes on from."""
+        self._start = time.perf_counter() - seconds
+
+    def seconds(self) -> float:
+        """Since the run began, the times between a stop and its resume left out."""
+        return time.perf_counter() - self._start
+
+    def row(self, count: str, num: float, since: float) -> dict[str, float]:
+        """The metrics of `TIMING`.
+
+        Args:
+          count: what is counted: env_steps or tasks.
+          num: how many there were since the run had taken `since` seconds.
+        Returns: seconds since the run began; how many of what is counted a second; the largest memory of the process so far
+          in MiB, and what torch has held at most on a CUDA device, if it uses one.
+        """
+        now = self.seconds()
+        row = {
+            "seconds": now,
+            f"{count}_per_second": num / max(now - since, 1e-9),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / _MIB,
+        }
+        if torch.cuda.is_initialized():
+            row["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() / _MIB
+        return row
+
+
+def without_timing(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row of metrics follows from the seed."""
+    return {name: value for name, value in row.items() if name not in TIMING}
