@@ -77,7 +77,7 @@ def make(
     device: torch.device | str = "cpu",
     **overrides: Any,
 ) -> Any:
-    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:function` for a user's own (envs/own.py).
+    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:function` for a user's own (envs/own).
 
     Args:
       num_threads: of the simulation; None for all CPUs.

@@ -12,7 +12,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from envs.own_tasks import TaskVariable
+from envs.own.tasks import TaskVariable
 from envs.sim.cpu import DIVERGED
 
 

@@ -1,25 +1,4 @@
-"""A user's own environment: any Gymnasium MuJoCo environment and what differs between tasks make a task distribution.
-
-    env = own_environment(
-        "Hopper-v5",
-        num_worlds=80,
-        tasks={
-            "load": model_field("body_mass", "body_inertia", scale=(0.5, 2.0)),
-            "gravity": model_field("opt.gravity", index=2, between=(-12.0, -7.0)),
-        },
-        horizon=200,
-    )
-
-The learners, the evaluator, `envs.gym.SingleEnv` and `envs.sb3.SB3VecEnv` take it as they take ours. For the command line, leave
-num_worlds out: `hopper_load = functools.partial(own_environment, "Hopper-v5", ...)` in a module my_envs.py on Python's path, and in
-a folder of your own configs env/hopper_load.yaml with the line `name: my_envs:hopper_load`:
-
-    python scripts/train.py --config-dir my_configs env=hopper_load algo=maml_ppo
-
-What it costs: the reward is the user's Python, so every world is a Gymnasium environment that is stepped by itself. A step of
-Hopper, HalfCheetah or Reacher takes 3 to 4 times the processor time that it takes in `MujocoEnv` (64 worlds), and one core does it
-all. `processes=True` gives each world a process of its own, which pays for few worlds with heavy physics.
-"""
+"""Worlds of a user's Gymnasium environment, each under a task of its own, as a `metarl.rl.types.BatchedEnv`."""
 
 import functools
 import json
@@ -35,13 +14,11 @@ from torch import Tensor
 
 from envs.episodes import Episodes
 from envs.gym import task_dicts
-from envs.own_tasks import TaskVariable, attribute, model_field, prior, reset_option
-from envs.own_world import World
+from envs.own.tasks import TaskVariable, prior
+from envs.own.world import World
 from envs.process import quiet_mujoco, tune_process
 from envs.render import WorldRenderer
 from metarl.rl.types import BatchedEnv, EnvSpec, RLAdapter, Step
-
-__all__ = ["OwnEnv", "attribute", "model_field", "own_environment", "reset_option"]
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
 
