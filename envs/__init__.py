@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from envs.gl import choose_gl_backend
+from envs.gl import import_mujoco
 
-choose_gl_backend()  # before MuJoCo is imported
+import_mujoco()
 
 from envs import bandit, gridworld, gym, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402

@@ -1,6 +1,5 @@
 """Pictures of one world of a MuJoCo simulation, without a screen."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.gl import INSTALL
+from envs.gl import why_not
 
 _MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
 
@@ -52,7 +51,7 @@ class WorldRenderer:
     ) -> np.ndarray:
         """[height, width, 3] uint8, as the camera sees it.
 
-        Raises: RuntimeError naming the package to install where no OpenGL library is found.
+        Raises: RuntimeError where nothing can be drawn, saying why and what to do.
         """
         if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
             self.close()
@@ -97,6 +96,4 @@ def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> Any:
         return mujoco.Renderer(model, height, width)
     # The library's failures have no common type: ImportError, AttributeError, RuntimeError, FatalError, GLError.
     except Exception as error:
-        raise RuntimeError(
-            f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}: {error}). On Debian or Ubuntu: {INSTALL}"
-        ) from error
+        raise RuntimeError(why_not(error)) from error
