@@ -63,6 +63,10 @@ class WorldRenderer:
             _add(mark, self._renderer.scene)
         return self._renderer.render()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes an OpenGL context of its own."""
+        return {**vars(self), "_renderer": None}
+
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()

@@ -9,6 +9,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import torch
+from gymnasium.utils import EzPickle
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
@@ -180,6 +181,16 @@ class OwnEnv:
         if self._renderer is not None:
             self._renderer.close()
         self._vector.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Raises: TypeError where copy.deepcopy or pickle would give worlds back at their beginning without a word."""
+        for world in getattr(self._vector, "envs", ()):
+            if isinstance(world.unwrapped, EzPickle):
+                raise TypeError(
+                    f"{self.spec.name} can't be copied or pickled: {type(world.unwrapped).__name__} is a "
+                    "gymnasium.utils.EzPickle, of which a copy is made anew and has no state"
+                )
+        return vars(self)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self.device)

@@ -4,11 +4,12 @@ import functools
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
 import torch
-from mujoco.batch import Batch
+from mujoco.batch import MODEL_FIELDS, Batch
 from torch import Tensor
 
 from envs.process import quiet_mujoco, tune_process
@@ -45,6 +46,14 @@ class CpuSimulator:
             raise ValueError(f"num_threads is {num_threads}; expected at least 1, or None for all CPUs")
         tune_process()
         quiet_mujoco()
+        self._settings = {
+            "model": model,
+            "num_worlds": num_worlds,
+            "per_world": tuple(per_world),
+            "fields": tuple(fields),
+            "current_fields": current_fields,
+            "num_threads": num_threads,
+        }
         self.model = model
         self.num_worlds = num_worlds
         self.num_threads = min(num_threads or _num_cpus(), num_worlds)
@@ -112,6 +121,29 @@ class CpuSimulator:
 
     def close(self) -> None:
         """Nothing to release by hand: threads and memory go with the object."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy.deepcopy and pickle: the copy goes on as this would, bit for bit, in memory and threads of its own."""
+        expanded = {name: self._batch.expanded(name) for name in MODEL_FIELDS}
+        return {
+            "settings": self._settings,
+            "state": self._batch.state.copy(),
+            "warnings": self._batch.warning.copy(),
+            # Also what MuJoCo derived from `per_world`.
+            "model_fields": {name: values.copy() for name, values in expanded.items() if values is not None},
+            "fields": {name: value.clone() for name, value in self._fields.items()},
+            "diverged": self.diverged.clone(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["settings"])  # type: ignore[misc]
+        self._batch.state[:], self._batch.warning[:] = state["state"], state["warnings"]
+        for name, values in state["model_fields"].items():
+            self._batch.expand(name)[:] = values
+        for name, value in state["fields"].items():
+            self._fields[name].copy_(value)
+        self.diverged.copy_(state["diverged"])
+        self.none_diverged = not bool(self.diverged.any())
 
 
 def _place_in_state(model: mujoco.MjModel) -> slice:

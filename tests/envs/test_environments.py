@@ -1,5 +1,6 @@
 """Facts that hold for every environment in `envs.ALL`: a new one is held to them by being there."""
 
+import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -323,10 +324,27 @@ def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
 @every_env
 def test_tasks_and_their_distribution_pickle(name: str) -> None:
     tasks = envs.make(name, 1).tasks
-    copy = pickle.loads(pickle.dumps(tasks))
-    assert_equal(copy.sample(7, generator()), tasks.sample(7, generator()))
+    same = pickle.loads(pickle.dumps(tasks))
+    assert_equal(same.sample(7, generator()), tasks.sample(7, generator()))
     assert_equal(pickle.loads(pickle.dumps(tasks.test_tasks(3))), tasks.test_tasks(3))
     assert len(tasks.describe(tasks.test_tasks(3))) == 3
+
+
+@every_env
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_as_the_original_and_by_itself(name: str, again: Callable[[Any], Any]) -> None:
+    env, _ = started(name, num_threads=1)
+    action = actions(env, 10)
+    run(env, action[:4])
+    other = again(env)
+    run(again(env), actions(env, 3, seed=2))  # moves neither of them
+    some = torch.tensor([False, True, False, False])
+    for at in range(4, 10):
+        assert_equal(env.step(action[at]), other.step(action[at]))
+        if at == 6:
+            assert_equal(env.reset(generator(5), some), other.reset(generator(5), some))
+    if env.scripted_action() is not None:
+        assert_equal(env.scripted_action(), other.scripted_action())
 
 
 @every_env
@@ -501,7 +519,9 @@ def test_picture_shows_one_world_in_the_size_asked_for(name: str) -> None:
     assert [picture.shape for picture in pictures] == [(48, 64, 3), (48, 64, 3), (48, 80, 3)]
     assert all(picture.dtype == "uint8" and picture.std() > 1 for picture in pictures)
     run(env, actions(env, HORIZON))
-    assert (env.render(0, width=64, height=48) != pictures[0]).any()
+    moved = env.render(0, width=64, height=48)
+    assert (moved != pictures[0]).any()
+    assert (copy.deepcopy(env).render(0, width=64, height=48) == moved).all()
     env.close()
 
 

@@ -1,5 +1,6 @@
 """The Gymnasium ids: one world as Env, W worlds as VectorEnv, held to Gymnasium's own checker and SyncVectorEnv."""
 
+import copy
 import itertools
 import json
 import pickle
@@ -119,6 +120,22 @@ def test_a_reset_that_draws_otherwise_than_row_by_row_is_refused() -> None:
 
     with pytest.raises(NotImplementedError, match=r"draws by randperm .*2 rows"):
         reset_from_streams(Shuffled(), [torch.Generator(), torch.Generator()], first=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_copies_go_on_as_the_original_over_episodes(again: Any) -> None:
+    single = gymnasium.make("metarl/ArmGrasp-v0", horizon=HORIZON)  # with physics and a task drawn for each episode
+    for env in (single, batched("arm_grasp")):
+        env.reset(seed=3)
+        env.action_space.seed(0)
+        env.step(env.action_space.sample())
+        other = again(env)
+        for t in range(2 * HORIZON):
+            action = env.action_space.sample()
+            *_, truncated, _ = step = env.step(action)
+            assert_same(step, other.step(action), f"step {t}")
+            if env is single and truncated:
+                assert_same(env.reset(), other.reset(), f"reset after step {t}")
 
 
 def test_autoreset_mode_is_declared_and_followed() -> None:

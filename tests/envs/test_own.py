@@ -1,5 +1,6 @@
 """A user's own environment: it is what Gymnasium's is under the task, keeps the facts of every environment, and trains."""
 
+import copy
 import json
 import os
 import pickle
@@ -223,6 +224,15 @@ def test_gymnasium_and_its_batches_take_it() -> None:
     obs, _ = batch.reset(seed=4)
     assert obs[1] == single.reset(seed=5)[0] == 0.5
     np.testing.assert_array_equal(batch.step(np.full((2, 1), 0.1))[0][1], single.step(np.full(1, 0.1))[0])
+
+
+def test_a_copy_goes_on_or_is_refused_but_never_starts_anew() -> None:
+    env = line(2)
+    started(env)
+    env.step(torch.zeros(2, 1))
+    assert torch.equal(copy.deepcopy(env).step(torch.ones(2, 1)).next_obs, env.step(torch.ones(2, 1)).next_obs)
+    with pytest.raises(TypeError, match=r"Hopper-v5 can't be copied .*HopperEnv is a gymnasium\.utils\.EzPickle"):
+        copy.deepcopy(hopper_load(1))
 
 
 @pytest.mark.gl

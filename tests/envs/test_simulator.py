@@ -1,5 +1,7 @@
 """Facts about the CPU simulator, against MuJoCo itself stepping one world at a time."""
 
+import pickle
+
 import mujoco
 import numpy as np
 import pytest
@@ -145,6 +147,24 @@ def test_per_world_mass_equals_a_model_with_that_mass(model: mujoco.MjModel) -> 
         own.geom_friction[:] = float(factor[w]) * model.geom_friction
         mujoco.mj_setConst(own, mujoco.MjData(own))
         assert torch.equal(states[:, w], alone(own, qpos[w], qvel[w], ctrl[:, w]))
+
+
+def test_a_copy_has_what_was_derived_from_its_own_masses_and_which_worlds_blew_up(model: mujoco.MjModel) -> None:
+    sim = CpuSimulator(model, 3, per_world=["body_mass"], fields=["subtree_com"], num_threads=1)
+    start(sim)
+    sim.param("body_mass")[1] *= 2.0
+    sim.params_changed()
+    sim.qvel[2] = float("nan")
+    sim.step(1)
+    other = pickle.loads(pickle.dumps(sim))
+    assert other.diverged.tolist() == [False, False, True] and not other.none_diverged
+    for _ in range(3):
+        for each in (sim, other):
+            each.step(2)
+        assert torch.equal(sim.qpos, other.qpos) and torch.equal(sim.field("subtree_com"), other.field("subtree_com"))
+    assert other.diverged.tolist() == [False, False, True]
+    sim.qpos[0] = 0.0
+    assert not torch.equal(sim.qpos, other.qpos)
 
 
 def test_derived_field_is_live_and_silent(model: mujoco.MjModel, recwarn: pytest.WarningsRecorder) -> None:
