@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
 from envs.mdp import MujocoEnv  # noqa: E402
+from metarl.files import write_atomically, write_text  # noqa: E402
 
 PAGE, PICTURES, SPEEDS = ROOT / "docs/environments.md", ROOT / "docs/pictures", ROOT / "results/benchmarks_sim.jsonl"
 FORM = "envs/mujoco/half_cheetah.py"
@@ -167,10 +168,11 @@ def draw(*, anew: bool) -> None:
         env.action_space.seed(0)
         for _ in range(12):
             env.step(torch.as_tensor(env.action_space.sample())[None])
-        Image.fromarray(env.render(0, width=320, height=240)).save(PICTURES / f"{name}.jpg", quality=85)
+        picture = Image.fromarray(env.render(0, width=320, height=240))
+        write_atomically(PICTURES / f"{name}.jpg", functools.partial(picture.save, format="JPEG", quality=85))
         env.close()
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    write_text(PAGE, page())
     draw(anew="--pictures" in sys.argv[1:])

@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from metarl.files import write_text
 from metarl.run import fewshot_report
 
 _RUNS = "runs.txt"
@@ -44,6 +45,6 @@ class Comparison(Callback):
         folders = (sweep / _RUNS).read_text().splitlines()
         reports = [json.loads((Path(folder) / "evaluation.json").read_text()) for folder in folders]
         text = fewshot_report.comparison(reports)
-        (sweep / "comparison.md").write_text(text + "\n")
+        write_text(sweep / "comparison.md", text + "\n")
         print(text)
         print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
 from metarl.errors import UserError
-from metarl.run.checkpoint import write_atomically
+from metarl.files import write_text
 
 MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
@@ -46,10 +46,9 @@ def create(folder: Path, config: DictConfig) -> None:
 
     Raises: UserError if it can't be written to.
     """
-    text = OmegaConf.to_yaml(config, resolve=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.yaml", lambda file: file.write(text.encode()))
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     except OSError as error:
         raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
 

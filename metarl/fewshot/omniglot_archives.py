@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from metarl.errors import UserError
+from metarl.files import write_atomically
 
 DRAWERS, SIDE = 20, 105  # drawings of a character, pixels
 FILE_NAME = "omniglot.npz"
@@ -126,11 +127,5 @@ def _bits(png: bytes) -> np.ndarray:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy types its keywords as bool
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]  # bool, says numpy
     return path

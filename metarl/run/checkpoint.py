@@ -1,21 +1,20 @@
 """Checkpoints that survive a crash at any moment and load without executing code.
 
-A file is one line, `metarl-checkpoint <SHA-256 of the rest>`, and a torch archive. It is written under a temporary name,
-flushed to the disk and renamed, so that under its final name a file is whole; the digest, checked before anything is
-unpacked, finds what happens to it later.
+A file is one line, `metarl-checkpoint <SHA-256 of the rest>`, and a torch archive. It is written so that under its name it
+is whole; the digest, checked before anything is unpacked, finds what happens to it later.
 """
 
 import hashlib
 import io
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from metarl.errors import UserError
+from metarl.files import remove_leftovers, write_atomically
 
 VERSION = 1
 _MAGIC = b"metarl-checkpoint "
@@ -23,7 +22,10 @@ _NAME = re.compile(r"iteration_(\d{8})\.pt")
 
 
 def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
-    """Writes `content` (tensors, numbers, strings and containers; it must hold `iteration`) and prunes old checkpoints.
+    """Writes `content` (tensors, numbers, strings and containers; it must hold `iteration`) and prunes other checkpoints.
+
+    What is written is the newest one from then on: checkpoints of later iterations are of a branch that was abandoned by
+    going on from an older one, and go. So do temporary files of a writer that was killed.
 
     Args: keep: how many of the newest checkpoints stay, at least 1.
     Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints are then still whole.
@@ -38,9 +40,19 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
         write_atomically(path, lambda file: file.writelines((header, payload)))
     except OSError as error:
         raise UserError(f"can't write the checkpoint {path}: {error.strerror or error}") from error
+    remove_after(folder, content["iteration"])
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
+    remove_leftovers(folder)
     return path
+
+
+def remove_after(folder: Path, iteration: int) -> list[Path]:
+    """Removes the checkpoints of later iterations than this one, and says which."""
+    later = [path for path in list_checkpoints(folder) if int(path.stem.removeprefix("iteration_")) > iteration]
+    for path in later:
+        path.unlink()
+    return later
 
 
 def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
@@ -100,22 +112,3 @@ def resolve(location: Path) -> Path:
         if folder.is_dir() and list_checkpoints(folder):
             return folder
     raise UserError(f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint file")
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Calls write(binary file) on a temporary file, flushes it to the disk and renames it to `path`."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the rename itself must reach the disk, too
-        finally:
-            os.close(directory)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from metarl.fewshot.types import Episodes
-from metarl.run.checkpoint import write_atomically
+from metarl.files import write_atomically
 from metarl.run.plots import BLUE, GREEN, GREY, ORANGE
 
 _RIGHT, _WRONG = GREEN, ORANGE

@@ -14,7 +14,7 @@ from metarl.errors import UserError
 from metarl.fewshot.evaluate import TASKS_AT_A_TIME, adaptation_measures, interval
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
-from metarl.run.checkpoint import write_atomically
+from metarl.files import write_text
 from metarl.run.logging import counted
 
 
@@ -100,8 +100,7 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes evaluation.json. Raises: UserError if the folder can't be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=2)
-        write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
+        write_text(folder / "evaluation.json", json.dumps(report, indent=2))
     except OSError as error:
         raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error
 

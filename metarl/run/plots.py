@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
-from metarl.run.checkpoint import write_atomically
+from metarl.files import write_atomically
 
 Row = Mapping[str, float]
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from metarl.errors import UserError
+from metarl.files import write_text
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import Outcomes, adaptation_curve, assert_held_out
 from metarl.rl.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.statistics import adaptation_gain, success_summary, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
-from metarl.run.checkpoint import write_atomically
 from metarl.run.logging import counted
 from metarl.run.plots import adaptation_curve_png
 from metarl.struct import map_tensors, struct
@@ -101,8 +101,7 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes evaluation.json and adaptation_curve.png. Raises: UserError if the folder can't be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=2)
-        write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
+        write_text(folder / "evaluation.json", json.dumps(report, indent=2))
         _plot(folder / "adaptation_curve.png", report)
     except OSError as error:
         raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error

@@ -53,6 +53,7 @@ def train(
       shown: what the metrics count and what the console shows of them.
       resume_from: the content of a checkpoint of this same learner; training goes on after its iteration, on the CPU
         with the same numbers, bit for bit, as if it had never stopped.
+        Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations` already, nothing is touched.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
     Raises: Diverged if a metric or a parameter isn't finite; ValueError if rows of metrics would straddle checkpoints.
     """
@@ -64,6 +65,8 @@ def train(
         generators.load_state_dict(resume_from["generators"])
         iteration, count = resume_from["iteration"], resume_from[shown.count]
         stopwatch = Stopwatch(resume_from.get("seconds", 0.0))
+        if iteration >= iterations:
+            return Outcome(iteration=iteration, count=count, interrupted=False)
     folder = run_folder / "checkpoints"
 
     def save() -> Path:
@@ -77,8 +80,14 @@ def train(
         }
         return checkpoint.save(folder, content, keep=keep_checkpoints)
 
+    # First the checkpoints: if the process is killed here, the newest one decides again which rows stay.
+    abandoned = checkpoint.remove_after(folder, iteration)
     log = MetricsLog(run_folder, first_iteration=iteration)
     progress = Progress(iterations=iterations, first_iteration=iteration, shown=shown)
+    if abandoned:
+        progress.say(f"going on after iteration {iteration}: {', '.join(path.name for path in abandoned)} removed")
+    if log.num_damaged:
+        progress.say(f"{log.path}: {log.num_damaged} damaged lines left out")
     saved_iteration = iteration
     try:
         if resume_from is None:

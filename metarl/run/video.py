@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metarl.errors import UserError
+from metarl.files import replacing
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, RLAdapter, Step
 from metarl.run.panels import Curve, Gauge, Shot, frame, grid
@@ -218,33 +219,29 @@ def _over(shots: list[Shot]) -> list[Shot]:
 def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives a function that appends a frame [H, W, 3] uint8; the file has its name only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.mp4")
-    temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log
+    options = ["-f", "mp4", "-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"]
     writer: Any = None
+    with replacing(path) as temporary:
+        temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log
 
-    def write(picture: np.ndarray) -> None:
-        nonlocal writer
-        if writer is None:
-            writer = imageio_ffmpeg.write_frames(
-                str(temporary),
-                (picture.shape[1], picture.shape[0]),
-                fps=frames_per_second,
-                codec="libx264",
-                pix_fmt_out="yuv420p",
-                quality=None,
-                macro_block_size=2,
-                output_params=["-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"],
-            )
-            writer.send(None)
-        writer.send(np.ascontiguousarray(picture))
+        def write(picture: np.ndarray) -> None:
+            nonlocal writer
+            if writer is None:
+                writer = imageio_ffmpeg.write_frames(
+                    str(temporary),
+                    (picture.shape[1], picture.shape[0]),
+                    fps=frames_per_second,
+                    codec="libx264",
+                    pix_fmt_out="yuv420p",
+                    quality=None,
+                    macro_block_size=2,
+                    output_params=options,
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(picture))
 
-    try:
         try:
             yield write
         finally:
             if writer is not None:
                 writer.close()
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

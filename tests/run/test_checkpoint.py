@@ -37,6 +37,15 @@ def test_only_the_newest_checkpoints_stay(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_a_branch_from_an_older_checkpoint_replaces_the_newer_ones(tmp_path, keep):
+    for iteration in (10, 20, 30):
+        checkpoint.save(tmp_path, content(iteration), keep=3)
+    checkpoint.save(tmp_path, content(11), keep=keep)
+    found = [int(path.stem[-2:]) for path in checkpoint.list_checkpoints(tmp_path)]
+    assert found == [10, 11][-keep:]
+
+
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.99])
 def test_a_truncated_file_is_named(tmp_path, where):
     path = checkpoint.save(tmp_path, content(1), keep=1)

@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from metarl.errors import UserError
 from metarl.run import checkpoint
-from metarl.run.logging import read_metrics
+from metarl.run.logging import MetricsLog, read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import Diverged, train
@@ -140,6 +142,104 @@ def test_tensorboard_tells_time_too(tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload()
     assert {"seconds", "env_steps_per_second", "peak_memory_mib"} <= set(events.Tags()["scalars"])
     assert len(events.Scalars("seconds")) == 10
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_going_on_from_an_older_checkpoint_replaces_what_came_after_it(tmp_path, keep, capsys):
+    run(tmp_path, every=2)
+    older = checkpoint.load(tmp_path / "checkpoints" / "iteration_00000006.pt")
+    generators = Generators(4)
+    learner = Walker(generators)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5, "keep_checkpoints": keep}
+    outcome = train(learner, generators, iterations=7, resume_from=older, **settings)
+    assert outcome.iteration == 7
+    assert "iteration_00000008.pt, iteration_00000010.pt removed" in capsys.readouterr().err
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
+    assert newest["iteration"] == 7 and torch.equal(newest["learner"]["x"], learner.x)
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(7))
+
+
+def test_a_run_killed_while_it_goes_back_to_an_older_checkpoint_is_of_one_piece(tmp_path, monkeypatch):
+    """It dies before its first own checkpoint."""
+    whole, back = tmp_path / "whole", tmp_path / "back"
+    whole.mkdir()
+    back.mkdir()
+    run(whole)
+    run(back)
+    older = checkpoint.load(back / "checkpoints" / "iteration_00000006.pt")
+    generators = Generators(4)
+    die = Walker(generators, 7, lambda _: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        train(
+            *(die, generators),
+            iterations=10,
+            run_folder=back,
+            provenance={},
+            checkpoint_every=100,
+            resume_from=older,
+        )
+    assert run(back, resume=True).iteration == 10
+    assert numbers(back) == numbers(whole)
+
+
+def test_a_run_that_is_done_is_left_as_it_is(tmp_path):
+    run(tmp_path, every=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    older = checkpoint.load(tmp_path / "checkpoints" / "iteration_00000006.pt")
+    generators = Generators(4)
+    learner = Walker(generators)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 1, "keep_checkpoints": 1}
+    outcome = train(learner, generators, iterations=6, resume_from=older, **settings)
+    assert (outcome.iteration, outcome.count, outcome.interrupted) == (6, 60, False)
+    assert torch.equal(learner.x, older["learner"]["x"])
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+DAMAGED = [
+    b'{"iteration": 3, "env_st',
+    b"\0" * 50,
+    b"\xff\xfe{",
+    b"",
+    b"17",
+    b"[1]",
+    b'{"env_steps": 3}',
+    b'{"iteration": "3"}',
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_of_metrics_costs_that_line_alone(tmp_path, damaged, capsys):
+    run(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    rows = path.read_bytes().splitlines()
+    rows[3] = damaged
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2, *range(4, 10)]
+    generators = Generators(4)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5}
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
+    train(Walker(generators), generators, iterations=12, resume_from=newest, **settings)
+    assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2, *range(4, 12)]
+    assert "metrics.jsonl: 1 damaged lines left out" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_while_a_resume_tidies_metrics_loses_no_row(tmp_path, monkeypatch):
+    run(tmp_path)
+    before = lines(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="metrics.jsonl: No space left on device"):
+        MetricsLog(tmp_path, first_iteration=8)
+    assert lines(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_row_that_finds_no_place_is_said(tmp_path):
+    log = MetricsLog(tmp_path, first_iteration=0)
+    log._file.close()
+    no_place = pytest.raises(UserError, match="metrics.jsonl: No space left on device")
+    with Path("/dev/full").open("ab", buffering=0) as log._file, no_place:
+        log.write({"iteration": 0})
+    log.close()
 
 
 def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path):

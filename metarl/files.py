@@ -1,0 +1,66 @@
+"""Writing a file so that it is whole or isn't there: the one way in which this suite writes files that somebody may read.
+
+A file is written under a temporary name beside its own, flushed to the disk and renamed. Whatever happens in between, a
+full disk, Ctrl-C or the end of the process, under its own name lies the old file or the new one.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_CANT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+"""What a file system answers that doesn't know fsync, often of folders alone. A disk that is full or broken says otherwise."""
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls write(binary file); `path` is what it wrote, once all of it is on the disk.
+
+    Raises: OSError if it can't be written; what was there before is then still there.
+    """
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        write(file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, as `write_atomically` does."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path in the folder of `path`, for programs that open files by themselves; what they wrote there
+    becomes `path` at the end. After an exception `path` is as it was. Where `path` is a link, so it stays.
+    """
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # its own for each of several writers
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)  # the rename itself must reach the disk, too
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of writers that were killed. Only for folders in which nobody else writes now."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk, where the file system can do that."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANT_FLUSH:
+            raise
