@@ -15,6 +15,7 @@ Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: t
 are n episodes of one step; an agent's memory must last for all n either way.
 """
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from envs import bandit_policies
 from envs.episodes import Episodes
-from envs.tasks import TaskPrior
+from envs.tasks import TaskPrior, by_range
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -143,6 +144,7 @@ def arms(num_arms: int, num_train: int | None, num_test: int) -> TaskPrior[Arms]
     return TaskPrior(
         draw=_draw_arms,
         num_uniforms=num_arms,
+        held_out=partial(by_range, "probability", 0.0, 1.0),
         bounds={"probability": (0.0, 1.0)},
         describe=_describe_arms,
         num_train=num_train,

@@ -23,13 +23,14 @@ point_env_2d_corner.py, sparse reward) for `_corner`. The same problems, except 
 corners come in turn instead of at random.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from envs.point import PointWorld, Problem, smallest_distances
-from envs.tasks import FewTasks, TaskPrior
+from envs.tasks import FewTasks, TaskPrior, by_range
 from metarl.rl.types import EnvSpec
 from metarl.struct import struct
 
@@ -117,6 +118,7 @@ def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:
     return TaskPrior(
         draw=_draw_goal,
         num_uniforms=2,
+        held_out=partial(by_range, "goal", -GOAL_RANGE, GOAL_RANGE),
         bounds={"goal": (-GOAL_RANGE, GOAL_RANGE)},
         describe=_describe_goal,
         num_train=num_train,

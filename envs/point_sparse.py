@@ -17,13 +17,14 @@ in evaluation only; here the reward is always the sparse one, and the step's ter
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from envs.point import PointWorld, Problem, smallest_distances
-from envs.tasks import ListedTasks, TaskPrior
+from envs.tasks import ListedTasks, TaskPrior, by_range
 from metarl.rl.types import EnvSpec
 from metarl.struct import struct
 
@@ -104,6 +105,7 @@ def goal_angles(num_train: int | None, num_test: int) -> TaskPrior[GoalAngle]:
     return TaskPrior(
         draw=_draw_angle,
         num_uniforms=1,
+        held_out=partial(by_range, "angle", 0.0, math.pi),
         bounds={"angle": (0.0, math.pi)},
         describe=_describe_angle,
         num_train=num_train,

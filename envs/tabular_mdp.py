@@ -28,7 +28,7 @@ from torch import Tensor
 from envs.episodes import Episodes
 from envs.noise import normal_from_uniform
 from envs.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
-from envs.tasks import TaskPrior
+from envs.tasks import TaskPrior, in_odd_cell
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -168,6 +168,10 @@ def tables(num_states: int, num_actions: int, horizon: int, num_train: int | Non
     return TaskPrior(
         draw=partial(_draw_tables, num_states, num_actions),
         num_uniforms=num_states * num_actions * (num_states + 1),
+        held_out=_held_out,
+        split_number=num_states
+        * num_actions
+        * num_states,  # of the first mean reward: a distribution doesn't tell its own
         bounds={"transition": (0.0, 1.0), "mean_reward": (MEAN_REWARD - furthest, MEAN_REWARD + furthest)},
         describe=partial(_describe_tables, horizon),
         num_train=num_train,
@@ -186,6 +190,10 @@ def _draw_tables(num_states: int, num_actions: int, uniform: Tensor) -> Tables:
     return Tables(
         transition=(exponential / exponential.sum(-1, keepdim=True)).float(), mean_reward=reward.reshape(size).float()
     )
+
+
+def _held_out(tasks: Tables) -> Tensor:
+    return in_odd_cell(torch.special.ndtr((tasks.mean_reward[:, 0, 0].double() - MEAN_REWARD) / REWARD_SPREAD))
 
 
 def _check_distributions(tasks: Tables) -> None:

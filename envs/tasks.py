@@ -17,18 +17,21 @@ Tasks = TypeVar("Tasks")
 Range = tuple[float | Sequence[float], float | Sequence[float]]
 """Lowest and highest value of a field."""
 
-_CELLS = 2**22  # cells of [0, 1) in the first coordinate; neighbours stay apart in float32
+_CELLS = 2**22  # cells of [0, 1); float32 rounds a task by less than half of one
 
 
 class TaskPrior(Generic[Tasks]):
     """A continuous prior, given as the map from uniform numbers to tasks.
 
-    Training and test tasks can't meet: the first uniform number is the centre of an even cell of [0, 1) for training and of
+    Training and test tasks can't meet: one of the uniform numbers is the centre of an even cell of [0, 1) for training and of
     an odd one for test (2²² cells, so the prior is changed by less than 10⁻⁶ of its width).
 
     Args:
-      draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in the first number.
-      draw_test: the same for held-out tasks, where they are of another kind than those for training.
+      draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in that number.
+      held_out: tasks -> [N] bool, whether they are of an odd cell: `by_range`, or `in_odd_cell` of the number worked out from
+        the task; or whether they are of the kind that `draw_test` makes.
+      draw_test: the same as `draw` for held-out tasks, where they are of another kind than those for training.
+      split_number: which of the uniform numbers that is.
       bounds: the prior's range of each field, inclusive, as numbers or as one for each element; tasks outside are refused.
       num_train: size of the fixed training set; None draws a new task each time.
       num_test: how many held-out tasks `test_tasks` gives by default.
@@ -41,6 +44,7 @@ class TaskPrior(Generic[Tasks]):
         *,
         draw: Callable[[Tensor], Tasks],
         num_uniforms: int,
+        held_out: Callable[[Tasks], Tensor],
         bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
         num_train: int | None,
@@ -48,6 +52,7 @@ class TaskPrior(Generic[Tasks]):
         constraint: Callable[[Tasks], None] | None = None,
         seed: int = 0,
         draw_test: Callable[[Tensor], Tasks] | None = None,
+        split_number: int = 0,
     ) -> None:
         if num_train is not None and num_train < 1:
             raise ValueError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
@@ -58,6 +63,7 @@ class TaskPrior(Generic[Tasks]):
         self.num_test = num_test
         self.seed = seed
         self._draw, self._draw_test = draw, draw_test or draw
+        self._held_out, self._split_number = held_out, split_number
         self._num_uniforms, self.bounds, self._describe = num_uniforms, dict(bounds), describe
         self._constraint, self._example = constraint, self.test_tasks(1)
         self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
@@ -77,10 +83,8 @@ class TaskPrior(Generic[Tasks]):
         return self._tasks(self.num_test if num is None else num, _stream(self.seed, "test"), odd=True)
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
-        """[num] bool. With a fixed training set: not in it. Else: one of the first 1000 test tasks."""
-        if self._train is not None:
-            return ~_contained(tasks, self._train)
-        return _contained(tasks, self.test_tasks(max(1000, self.num_test)))
+        """[num] bool. With a fixed training set: not in it. Else: on the other side of the split than all that training draws."""
+        return self._held_out(tasks) if self._train is None else ~_contained(tasks, self._train)
 
     def describe(self, tasks: Tasks) -> list[str]:
         return self._describe(tasks)
@@ -97,9 +101,20 @@ class TaskPrior(Generic[Tasks]):
 
     def _tasks(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
         uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
-        cell = 2 * torch.floor(uniform[:, 0] * (_CELLS // 2)) + odd
-        uniform[:, 0] = (cell + 0.5) / _CELLS
+        number = uniform[:, self._split_number]
+        number.copy_((2 * torch.floor(number * (_CELLS // 2)) + odd + 0.5) / _CELLS)
         return self._draw_test(uniform) if odd else self._draw(uniform)
+
+
+def in_odd_cell(number: Tensor) -> Tensor:
+    """[N] bool, from uniform numbers [N] that may be half a cell off, as they are when worked out from float32."""
+    return (number.double() * _CELLS).floor().clamp(0, _CELLS - 1).long() % 2 == 1
+
+
+def by_range(name: str, lowest: float, highest: float, tasks: object) -> Tensor:
+    """[N] bool: `in_odd_cell`, where the first number of the tasks' field `name` is lowest + (highest − lowest) times it."""
+    value: Tensor = getattr(tasks, name)
+    return in_odd_cell((value.double().reshape(len(value), -1)[:, 0] - lowest) / (highest - lowest))
 
 
 class ListedTasks(Generic[Tasks]):

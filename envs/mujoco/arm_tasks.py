@@ -4,10 +4,12 @@ Objects for training and for test differ in kind: of 4 shapes × 4 bands of widt
 band for one shape, so a held-out object has a known shape and a known width that never came together.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from envs.tasks import Range, TaskPrior
+from envs.tasks import Range, TaskPrior, by_range
 from metarl.struct import struct
 
 SHAPES = ("box", "cylinder", "sphere", "capsule")
@@ -54,6 +56,7 @@ def reach_tasks(num_train: int | None, num_test: int) -> TaskPrior[Reach]:
     return TaskPrior(
         draw=_draw_reach,
         num_uniforms=3,
+        held_out=partial(by_range, "goal", REACH_GOAL[0][0], REACH_GOAL[1][0]),
         bounds={"goal": REACH_GOAL},
         describe=_describe_goal,
         num_train=num_train,
@@ -67,6 +70,7 @@ def grasp_tasks(num_train: int | None, num_test: int) -> TaskPrior[Grasp]:
         draw=_draw_training_grasp,
         draw_test=_draw_test_grasp,
         num_uniforms=8,
+        held_out=_is_of_held_out_kind,
         bounds=_OBJECT,
         describe=_describe_object,
         num_train=num_train,
@@ -80,6 +84,7 @@ def pick_place_tasks(num_train: int | None, num_test: int) -> TaskPrior[PickPlac
         draw=_draw_training_pick_place,
         draw_test=_draw_test_pick_place,
         num_uniforms=11,
+        held_out=_is_of_held_out_kind,
         bounds={**_OBJECT, "goal": CARRY_GOAL},
         describe=_describe_pick_place,
         num_train=num_train,
@@ -132,12 +137,17 @@ def _draw_test_pick_place(uniform: Tensor) -> PickPlace:
     return PickPlace(**_object(uniform, _KINDS[_HELD_OUT]), goal=_between(CARRY_GOAL, uniform[:, 8:]))
 
 
+def _is_of_held_out_kind(tasks: Grasp | PickPlace) -> Tensor:
+    return is_held_out_kind(tasks.shape, tasks.half_width)
+
+
 def _object(uniform: Tensor, kinds: Tensor) -> dict[str, Tensor]:
     """The fields of an object of one of `kinds` [K, 2], each as likely, from uniform numbers [N, 8 or more]."""
     shape, band = kinds[(uniform[:, 1] * len(kinds)).long()].unbind(1)
+    within = uniform[:, 0].clamp(1e-6, 1 - 1e-6)  # float32 rounds no width into the next band
     return {
         "shape": shape,
-        "half_width": _between(HALF_WIDTH, (band + uniform[:, 0]) / NUM_BANDS),
+        "half_width": _between(HALF_WIDTH, (band + within) / NUM_BANDS),
         "half_length": _between(HALF_LENGTH, uniform[:, 2]),
         "mass": _between(MASS, uniform[:, 3]),
         "friction": _between(FRICTION, uniform[:, 4]),

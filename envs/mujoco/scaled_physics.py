@@ -1,6 +1,7 @@
 """Tasks that scale the physics of a robot: mass, inertia, damping and friction, each part by a factor of its own. A world's
 model fields are the model's own values times its task's factors, so nothing compounds, however often it is reset."""
 
+import math
 from functools import partial
 from math import prod
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.sim.types import Simulator
-from envs.tasks import TaskPrior
+from envs.tasks import TaskPrior, in_odd_cell
 from metarl.struct import struct
 
 FIELDS = ("body_mass", "body_inertia", "dof_damping", "geom_friction")
@@ -47,6 +48,7 @@ def physics_factors(
     return TaskPrior(
         draw=partial(_draw, shapes),
         num_uniforms=sum(prod(shape) for shape in shapes.values()),
+        held_out=_held_out,
         bounds={name: (base**-LIMIT, base**LIMIT) for name, base in BASES.items()},
         describe=_describe,
         num_train=num_train,
@@ -96,6 +98,11 @@ def _draw(shapes: Shapes, uniform: Tensor) -> PhysicsFactors:
         for name, part in zip(shapes, parts, strict=True)
     }
     return PhysicsFactors(**factors)
+
+
+def _held_out(tasks: PhysicsFactors) -> Tensor:
+    exponent = tasks.mass[:, 0].double().log() / math.log(BASES["mass"])
+    return in_odd_cell((exponent / LIMIT + 1) / 2)
 
 
 def _describe(tasks: PhysicsFactors) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.render import Mark
-from envs.tasks import FewTasks, ListedTasks, TaskPrior
+from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell
 from metarl.struct import struct
 
 
@@ -41,6 +41,7 @@ def velocities(
     return TaskPrior(
         draw=partial(_draw_velocity, lowest, highest),
         num_uniforms=1,
+        held_out=partial(by_range, "target_velocity", lowest, highest),
         bounds={"target_velocity": (lowest, highest)},
         describe=_describe_velocity,
         num_train=num_train,
@@ -75,6 +76,7 @@ def headings(num_train: int | None, num_test: int) -> TaskPrior[Heading]:
     return TaskPrior(
         draw=_draw_heading,
         num_uniforms=1,
+        held_out=partial(by_range, "heading", 0.0, 2 * math.pi),
         bounds={"heading": (0.0, 2 * math.pi)},
         describe=_describe_heading,
         num_train=num_train,
@@ -90,12 +92,14 @@ def few_headings(*heading: float) -> FewTasks[Heading]:
 
 def places_on_disc(radius: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
     """Places uniform on the disc about the start."""
-    return _places(partial(_draw_on_disc, radius), radius, num_train, num_test, partial(_check_on_disc, radius))
+    draw, held_out = partial(_draw_on_disc, radius), partial(_on_disc_held_out, radius)
+    return _places(draw, held_out, radius, num_train, num_test, partial(_check_on_disc, radius))
 
 
 def places_in_square(half: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
     """Places uniform on the square of ±half m about the start."""
-    return _places(partial(_draw_in_square, half), half, num_train, num_test)
+    held_out = partial(by_range, "place", -half, half)
+    return _places(partial(_draw_in_square, half), held_out, half, num_train, num_test)
 
 
 def velocity_reward(x: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Tensor:
@@ -137,6 +141,7 @@ def place_disc(radius: float, data: mujoco.MjData, task: Place) -> list[Mark]:
 
 def _places(
     draw: partial[Place],
+    held_out: partial[Tensor],
     furthest: float,
     num_train: int | None,
     num_test: int,
@@ -145,6 +150,7 @@ def _places(
     return TaskPrior(
         draw=draw,
         num_uniforms=2,
+        held_out=held_out,
         bounds={"place": (-furthest, furthest)},
         describe=_describe_place,
         num_train=num_train,
@@ -173,6 +179,10 @@ def _draw_on_disc(radius: float, uniform: Tensor) -> Place:
     # The root spreads them evenly over the area.
     r, angle = radius * uniform[:, 0].sqrt(), 2 * math.pi * uniform[:, 1]
     return Place(place=torch.stack([r * angle.cos(), r * angle.sin()], dim=1).float())
+
+
+def _on_disc_held_out(radius: float, tasks: Place) -> Tensor:
+    return in_odd_cell((torch.linalg.vector_norm(tasks.place.double(), dim=-1) / radius).square())
 
 
 def _draw_in_square(half: float, uniform: Tensor) -> Place:

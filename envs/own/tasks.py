@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.tasks import FewTasks, TaskPrior
+from envs.tasks import FewTasks, TaskPrior, by_range
 from metarl.struct import struct
 
 Numbers = float | Sequence[float]
@@ -115,9 +115,11 @@ def prior(
     bounds = {name: variable.bounds for name, variable in in_order.items()}
     if all(variable.how == "one_of" for variable in in_order.values()):
         return FewTasks(_combinations(in_order), bounds=bounds, describe=_describe)
+    first, (lowest, highest) = next((name, variable.values) for name, variable in in_order.items())
     return TaskPrior(
         draw=functools.partial(_draw, in_order),
         num_uniforms=sum(variable.num_uniforms for variable in in_order.values()),
+        held_out=functools.partial(by_range, first, lowest[0], highest[0]),
         bounds=bounds,
         describe=_describe,
         num_train=num_train,

@@ -61,6 +61,9 @@ PAID: dict[str, Callable[[Any], object]] = {
     "point_navigation_2d_sparse_pearl": put_on_the_half_circle,
 }
 
+# Training tasks are those of a published list, and can't be drawn instead.
+LISTED = {"half_cheetah_vel_pearl", "point_navigation_2d_sparse_pearl"}
+
 # The last step is the problem's end, not a time limit.
 END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}
 
@@ -319,6 +322,22 @@ def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
     else:
         assert tasks.is_held_out(tasks.test_tasks()).all()
         assert not tasks.is_held_out(tasks.sample(2000, generator(4))).any()
+
+
+@every_env
+def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -> None:
+    drawn = {"num_train_tasks": None} if "num_train_tasks" in envs.overridable(name) and name not in LISTED else {}
+    tasks = envs.make(name, 1, **drawn).tasks
+    if tasks.split != "infinite":
+        pytest.skip("a fixed list of training tasks")
+    assert tasks.is_held_out(some_worlds(tasks.test_tasks(3000), slice(1000, None))).all()
+    assert not tasks.is_held_out(tasks.sample(3000, generator(4))).any()
+    # The first and last cells, where rounding would leave the range; of each side of the split.
+    uniform = torch.rand(6, tasks._num_uniforms, dtype=torch.float64, generator=generator(5))
+    uniform[:, tasks._split_number] = (torch.tensor([0, 1, 2, 2**22 - 1, 2**22 - 2, 2**22 - 3]) + 0.5) / 2**22
+    even, odd = tasks._draw(uniform[[0, 2, 4]]), tasks._draw_test(uniform[[1, 3, 5]])
+    assert tasks.is_held_out(odd).all()
+    assert not tasks.is_held_out(even).any()
 
 
 @every_env
