@@ -92,32 +92,36 @@ def gittins_index(record: Record, num_pulls: int) -> Tensor:
 
 
 @cache
-def gittins_indices(num_pulls: int, num_levels: int = 64) -> list[Tensor]:
-    """Finite-horizon Gittins indices of an arm with prior Beta(1, 1), without discount (Kaufmann 2018, arXiv:1601.01190).
+def gittins_indices(num_pulls: int, num_levels: int = 128, discount: float = 1.0) -> list[Tensor]:
+    """Finite-horizon Gittins indices of an arm with prior Beta(1, 1) (Kaufmann 2018, arXiv:1601.01190).
 
-    The index with m pulls to go is the sure payment λ per pull at which one is indifferent between starting to pull the arm,
-    free to stop for good, and never doing so: the root in λ of
+    The index after s successes in n pulls, with m pulls to go, is the best ratio of reward to pulls that a rule τ for when to
+    stop can have:
 
-        C_m(n, s) = p − λ + p max(0, C_{m−1}(n + 1, s + 1)) + (1 − p) max(0, C_{m−1}(n + 1, s)),     C_0 = 0,
+        index = max over τ ≤ m of E[Σₜ γᵗ rewardₜ] / E[Σₜ γᵗ],     t = 0, ..., τ − 1,     p = (1 + s) / (2 + n) for the first
 
-    after s successes in n pulls, p = (1 + s) / (2 + n). C falls in λ and is convex, so between levels 1 / num_levels apart the
-    root of the chord is slightly too high, by some 10⁻⁵. With several arms the policy isn't exactly the best, which is known
-    for discounted endless problems only, but is within a fraction of a percent of it.
+    We try the rules that are best for an arm that must earn a level λ per pull: stop where what can be earned is at most λ
+    times the pulls that it takes. Of `num_levels` − 1 levels λ the best ratio is taken. Each is that of a real rule, so the
+    index is never too high; it is too low by less than 10⁻³ for 100 pulls and 5·10⁻³ for 500, and by about a fourth of
+    that with twice the levels. With several arms the policy isn't exactly the best, which is known for discounted endless problems only,
+    but is within a fraction of a percent of it.
 
+    Args: discount: γ. Below 1, many pulls give the indices of the endless problem, as Gittins, Glazebrook & Weber (2011) list them.
     Returns: for m = 1, ..., num_pulls a table [num_pulls − m + 1, num_pulls − m + 1] by n and s. Takes time and memory ~ num_pulls³.
     """
     pulls = torch.arange(num_pulls)
     mean = (1 + pulls[None, :]) / (2 + pulls[:, None])  # [n, s]; s > n never happens
-    sizes = [num_pulls - m for m in range(num_pulls)]
-    tables = [torch.zeros(size, size) for size in sizes]
-    before = [(m + 1) * mean[:size, :size] for m, size in enumerate(sizes)]  # C at λ = 0: one never stops
-    for level in torch.linspace(0, 1, num_levels + 1).tolist()[1:]:
-        worth = torch.zeros(num_pulls + 1, num_pulls + 1)  # max(0, C)
-        for m, size in enumerate(sizes):
-            gain = torch.lerp(worth[1 : size + 1, :size], worth[1 : size + 1, 1 : size + 1], mean[:size, :size])
-            gain += mean[:size, :size] - level
-            # The share of this interval that lies below the root of the chord: all, a part, or none.
-            tables[m] += (before[m] / (before[m] - gain)).clamp_(0.0, 1.0) / num_levels
-            before[m] = gain
-            worth = gain.clamp(min=0.0)
+    tables = [torch.zeros(size, size) for size in range(num_pulls, 0, -1)]
+    for level in range(1, num_levels):
+        # Expected reward and number of pulls, both discounted, under the level's rule; zero where it stops.
+        ahead = torch.zeros(2, num_pulls + 1, num_pulls + 1)
+        for table in tables:
+            size = len(table)
+            p = mean[:size, :size]
+            now = discount * torch.lerp(ahead[:, 1 : size + 1, :size], ahead[:, 1 : size + 1, 1 : size + 1], p)
+            now[0] += p
+            now[1] += 1
+            ratio = now[0] / now[1]
+            torch.maximum(table, ratio, out=table)
+            ahead = now * (ratio > level / num_levels)
     return tables
