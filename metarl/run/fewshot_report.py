@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.fewshot.evaluate import TASKS_AT_A_TIME, adaptation_measures, interval
+from metarl.fewshot.evaluate import TASKS_AT_A_TIME, adaptation_measures, interval, interval_over_seeds
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
 from metarl.files import write_text
@@ -122,7 +122,8 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
-    """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where there are several.
+    """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where there are several, with the
+    interval of `metarl.fewshot.evaluate.interval_over_seeds`.
 
     Args: reports: what `evaluate` gives and with it `learner`, `seed`, and `overrides`, what the run was called with.
     """
@@ -136,12 +137,23 @@ def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
         runs_of.setdefault(_name(report, shared), []).append(report)
     for name, runs in runs_of.items():
         for report in runs:
-            lines.append(_comparison_row(name, str(report["seed"]), report, report["updates"][-1]))
+            lines.append(_comparison_row(name, str(report["seed"]), report))
         if len(runs) > 1:
-            values = [math.inf if value is None else value for report in runs for value in report["by_task"]]
-            pooled = torch.tensor(values)
-            lines.append(_comparison_row(name, f"all {len(runs)}", runs[0], _rows(pooled[:, None])[0]))
+            lines.append(_comparison_row(name, f"all {len(runs)}", _over_seeds(runs)))
     return "\n".join(lines)
+
+
+def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of several that differ by their seed: means before and after, and the interval over seeds and tasks."""
+    num_tasks = min(len(report["by_task"]) for report in runs)  # A longer list of tasks starts with the shorter one.
+    values = torch.tensor(
+        [[math.inf if x is None else x for x in report["by_task"][:num_tasks]] for report in runs], dtype=torch.float64
+    )
+    before = [report["updates"][0]["mean"] for report in runs]
+    mean_before = None if None in before else sum(before) / len(before)
+    finite = bool(values.isfinite().all())
+    after = asdict(interval_over_seeds(values)) if finite else {"mean": None, "half_width": None}
+    return {**runs[0], "updates": [{"mean": mean_before}, after]}
 
 
 def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
@@ -150,8 +162,8 @@ def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
     return ", ".join([report["learner"], *(word for word in own if not word.startswith(("learner=", "seed=")))])
 
 
-def _comparison_row(name: str, seed: str, report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    scale, digits = _scale(report)
+def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
+    (scale, digits), row = _scale(report), report["updates"][-1]
     shown = lambda value: "diverged" if value is None else f"{scale * value:.{digits}f}"
     ends = "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
     cells = (

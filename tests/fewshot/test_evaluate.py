@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarl.fewshot.digits import digits
-from metarl.fewshot.evaluate import adaptation_measures, interval
+from metarl.fewshot.evaluate import adaptation_measures, interval, interval_over_seeds, student_t
 from metarl.fewshot.losses import accuracy, cross_entropy, mean_squared_error
 from metarl.fewshot.types import TaskSize
 
@@ -57,6 +57,37 @@ def test_interval_is_the_normal_one():
     for bad in (torch.tensor([]), torch.tensor([1.0, float("nan")])):
         with pytest.raises(ValueError):
             interval(bad)
+
+
+def test_tasks_that_several_seeds_meet_count_once():
+    tasks = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    one, same = interval(tasks), interval_over_seeds(tasks.expand(4, -1))
+    assert (same.mean, same.half_width, same.num_tasks) == pytest.approx((one.mean, one.half_width, 200))
+
+
+def test_seeds_are_clusters():
+    # Seeds' means .5 and .7: variance .02; t = 12.706: 12.706² · .02 / 2 = 1.61443. Tasks' means .55 and .65: variance .005;
+    # 1.96² · .005 / 2 = .00960. √1.62403 = 1.27437.
+    found = interval_over_seeds(torch.tensor([[0.4, 0.6], [0.7, 0.7]]))
+    assert (found.mean, found.half_width) == pytest.approx((0.6, 1.27437), abs=1e-5)
+
+
+@pytest.mark.parametrize(("of_seeds", "of_tasks", "of_both"), [(0.3, 1.0, 0.5), (0.05, 1.0, 0.0), (0.0, 0.0, 1.0)])
+def test_interval_over_seeds_holds_what_another_seed_and_other_tasks_have(of_seeds, of_tasks, of_both):
+    generator = torch.Generator().manual_seed(1)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)
+    held = 0
+    for _ in range(400):
+        values = of_seeds * draw(3, 1) + of_tasks * draw(1, 50) + of_both * draw(3, 50)
+        found = interval_over_seeds(values)
+        held += abs(found.mean) <= found.half_width
+    assert held >= 372  # 95 % of 400 is 380, with a standard deviation of 4.4.
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 5, 10, 11, 30, 1000])
+def test_quantiles_are_students(freedom):
+    stats = pytest.importorskip("scipy.stats")
+    assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
 
 
 def test_accuracy_shares_out_ties():

@@ -64,6 +64,16 @@ def test_tasks_that_diverge_are_counted_and_not_left_out():
     assert table.count("| diverged |") == 3
 
 
+def test_seeds_of_a_sweep_are_pooled_before_and_after_and_keep_the_tasks_they_share():
+    run = {**evaluated(Constant(0.5), {}), "learner": "maml", "seed": 0, "overrides": []}
+    again = json.loads(json.dumps(run)) | {"seed": 1}
+    cells = [line.split("|")[5:8] for line in fewshot_report.comparison([run, again]).splitlines()[2:]]
+    assert cells[0] == cells[1] == cells[2]  # Two seeds with equal numbers are no more tasks than one.
+    again["updates"][0]["mean"] += 1.0
+    before = [float(line.split("|")[5]) for line in fewshot_report.comparison([run, again]).splitlines()[2:]]
+    assert before[2] == pytest.approx((before[0] + before[1]) / 2, abs=1e-4)  # shown with four digits
+
+
 def test_instances_are_numbered_from_one():
     found = fewshot_report.instances(torch.tensor([[0.0, 1.0], [0.5, 1.0]]))
     assert [(row["instance"], row["mean"]) for row in found] == [(1, 0.25), (2, 1.0)]
