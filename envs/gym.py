@@ -337,7 +337,8 @@ def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
 
 def _frame_rate(env: BatchedEnv) -> dict[str, int]:
     """One picture for each control step, a whole number of them a second, as Gymnasium's checks ask."""
-    return {"render_fps": round(1 / env.control_step)} if hasattr(env, "control_step") else {}
+    own = 1 / env.control_step if hasattr(env, "control_step") else getattr(env, "render_fps", None)
+    return {} if own is None else {"render_fps": max(1, round(own))}
 
 
 def _take_own(settings: dict[str, Any]) -> dict[str, Any]:

@@ -33,10 +33,10 @@ class Mark:
 class WorldRenderer:
     """Draws an MjData; the OpenGL context is made at the first picture and again when the size changes.
 
-    Args: camera: the name or number of one of the model's, or a view of our own.
+    Args: camera: the name or number of one of the model's, a view of our own, or any camera of MuJoCo's.
     """
 
-    def __init__(self, *, camera: str | int | View) -> None:
+    def __init__(self, *, camera: str | int | View | mujoco.MjvCamera) -> None:
         self._camera = camera
         self._renderer: Any = None
 
@@ -73,7 +73,9 @@ class WorldRenderer:
             self._renderer = None
 
 
-def _camera(view: str | int | View, model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.MjvCamera:
+def _camera(view: str | int | View | mujoco.MjvCamera, model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.MjvCamera:
+    if isinstance(view, mujoco.MjvCamera):
+        return view
     camera = mujoco.MjvCamera()
     if not isinstance(view, View):
         camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(view).id

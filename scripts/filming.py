@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+import envs
 from metarl._scripts import build
 from metarl.errors import UserError
 from metarl.rl.collect import repeat_tasks
@@ -107,18 +108,19 @@ def film(
     Raises: UserError if nothing can be drawn here; OSError if a file can't be written.
     """
     num_worlds = num_tasks * subject.episodes_per_task
-    envs = [build.environment(subject.config, num_worlds) for _ in subject.states]
-    tasks = envs[0].tasks.test_tasks(num_tasks)
-    descriptions = envs[0].tasks.describe(tasks)
+    config = _in_this_process(subject.config)
+    worlds = [build.environment(config, num_worlds) for _ in subject.states]
+    tasks = worlds[0].tasks.test_tasks(num_tasks)
+    descriptions = worlds[0].tasks.describe(tasks)
     try:
         adaptation_video(
             list(paths.values()),
             subject.adapter,
             subject.states,
-            envs,
+            worlds,
             repeat_tasks(tasks, subject.episodes_per_task),
             worlds=[task * subject.episodes_per_task for task in paths],
-            labels=[f"{envs[0].spec.name}: {descriptions[task]}" for task in paths],
+            labels=[f"{worlds[0].spec.name}: {descriptions[task]}" for task in paths],
             seed=seed,
             device=device,
             grid_path=grid_path,
@@ -126,5 +128,13 @@ def film(
             height=height,
         )
     finally:
-        for env in envs:
+        for env in worlds:
             env.close()
+
+
+def _in_this_process(config: DictConfig) -> DictConfig:
+    """A user's own environment is drawn where its worlds are, and other processes show nothing of theirs."""
+    if "processes" not in envs.overridable(config.env.name):
+        return config
+    content = OmegaConf.to_container(config)
+    return OmegaConf.create({**content, "env": {**content["env"], "processes": False}})  # type: ignore[dict-item,index,call-overload]

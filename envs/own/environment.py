@@ -3,10 +3,9 @@
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 import torch
 from gymnasium.utils import EzPickle
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from envs.episodes import Episodes
 from envs.gym import task_dicts
+from envs.own.pictures import Pictures, control_step, frames_per_second
 from envs.own.tasks import TaskVariable, prior
 from envs.own.world import World
 from envs.process import quiet_mujoco, tune_process
-from envs.render import WorldRenderer
 from metarl.rl.types import BatchedEnv, EnvSpec, RLAdapter, Step
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
@@ -115,7 +114,12 @@ class OwnEnv:
             action_space=self.action_space,
             device=self.device,
         )
-        self._terms, self._renderer = terms, cast(WorldRenderer | None, None)
+        self._terms, self._pictures = terms, Pictures()
+        if isinstance(self._vector, SyncVectorEnv):  # Else it can't be drawn.
+            inner = self._vector.envs[0]
+            if (seconds := control_step(inner)) is not None:
+                self.control_step = seconds
+            self.render_fps = frames_per_second(inner)
         self._present = torch.zeros(self.num_worlds, *self.observation_space.shape, device=self.device)
 
     def set_tasks(self, tasks: Any) -> None:
@@ -166,20 +170,15 @@ class OwnEnv:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """[height, width, 3] uint8, by the model's camera `track` if it has one; geometry is that of the first world drawn.
-        Raises: RuntimeError where there is no MuJoCo model in this process, or no OpenGL."""
-        inner = self._vector.envs[world].unwrapped if isinstance(self._vector, SyncVectorEnv) else None
-        model, data = getattr(inner, "model", None), getattr(inner, "data", None)
-        if not isinstance(model, mujoco.MjModel):
-            raise RuntimeError(f"{self.spec.name} can't be drawn: expected a MuJoCo environment and processes=False")
-        if self._renderer is None:
-            has_track = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0
-            self._renderer = WorldRenderer(camera="track" if has_track else -1)
-        return self._renderer.picture(model, data, width=width, height=height)
+        """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it can't be drawn."""
+        if not isinstance(self._vector, SyncVectorEnv):
+            raise RuntimeError(
+                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected processes=False"
+            )
+        return self._pictures.picture(self._vector.envs[world], width=width, height=height)
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
+        self._pictures.close()
         self._vector.close()
 
     def __getstate__(self) -> dict[str, Any]:

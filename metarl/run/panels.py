@@ -37,7 +37,9 @@ class Shot:
     picture: np.ndarray  # [H, W, 3] uint8
     moment: str  # since the start of the episode: "1.25 s" or "step 25"
     reward_so_far: float
-    terms: dict[str, float]  # of the step that led here
+    terms: dict[
+        str, float | bool
+    ]  # of the step that led here; of yes or no, whether it was so in the episode until now
     over: bool  # the episode ended earlier; what is shown is its last moment
     curves: "dict[str, Curve]" = field(default_factory=dict)  # what the learner measures of its steps
 
@@ -191,12 +193,15 @@ def _draw_gauge(
     draw.rectangle((target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET)
 
 
-def _numbers(terms: Mapping[str, float], room: float, font: ImageFont.FreeTypeFont) -> str:
+def _numbers(terms: Mapping[str, float | bool], room: float, font: ImageFont.FreeTypeFont) -> str:
     """The terms as text, as many as have room, without the costs: they are small, and the return has them."""
+
+    def text(name: str, value: float | bool) -> str:
+        word = ("no", "yes")[value] if isinstance(value, bool) else f"{_signed(value, 2)} {UNITS.get(name, '')}"
+        return f"{name.replace('_', ' ')} {word}".rstrip()
+
     shown = {name: value for name, value in terms.items() if not name.endswith("_cost")}
-    texts = [
-        f"{name.replace('_', ' ')} {_signed(value, 2)} {UNITS.get(name, '')}".rstrip() for name, value in shown.items()
-    ]
+    texts = [text(name, value) for name, value in shown.items()]
     while texts and font.getlength("   ".join(texts)) > room:
         texts.pop()
     return "   ".join(texts)

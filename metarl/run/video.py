@@ -24,7 +24,8 @@ from metarl.struct import map_tensors, replace
 
 State = TypeVar("State")
 
-FALLBACK_CONTROL_STEP = 0.05  # s, of environments without physical time
+SLOWEST, FASTEST, EPISODE = 2.0, 20.0, 5.0  # frames a second, frames a second, s; where a step takes no physical time
+HAPPENS = ("success", "found")  # terms of a step that are 1 while a task is solved
 
 
 def adaptation_video(
@@ -76,7 +77,7 @@ def adaptation_video(
         grid_path,
         labels=labels,
         gauges=[target_gauges(tasks, world) for world in worlds],
-        frames_per_second=1 / _control_step(envs[0]),
+        frames_per_second=frames_per_second(envs[0]),
         num_steps=envs[0].spec.horizon,
     )
 
@@ -97,6 +98,7 @@ def play(
     """Plays one episode in every world and yields, after each control step, a shot of each of `worlds`.
 
     A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have ended, so does the play.
+    The terms of `HAPPENS` tell whether it has happened in the episode until then.
     An adapter that has a method `measure` (state, obs, action, step) -> {name: [W]} gets curves of what it measures.
 
     Args: tasks: leaves [W, ...].
@@ -105,6 +107,7 @@ def play(
     env.set_tasks(tasks)
     obs = env.reset(streams.reset).to(device)
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
+    happened: list[set[str]] = [set() for _ in worlds]
     measure: Callable[..., dict[str, Tensor]] = getattr(adapter, "measure", lambda *_: {})
     measured: list[dict[str, list[float]]] = [{} for _ in worlds]
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
@@ -122,11 +125,13 @@ def play(
             reward_so_far[i] += step.reward[world].item()
             for name, values in of_step.items():
                 measured[i].setdefault(name, []).append(values[world].item())
+            terms = {name: values[world].item() for name, values in step.terms.items()}
+            happened[i].update(name for name in HAPPENS if terms.get(name, 0.0) > 0)
             shots[i] = Shot(
                 picture=_picture(env, world, width, height),
                 moment=_moment(env, t + 1),
                 reward_so_far=reward_so_far[i],
-                terms={name: values[world].item() for name, values in step.terms.items()},
+                terms=terms | {name: name in happened[i] for name in HAPPENS if name in terms},
                 over=False,
                 curves={
                     name: Curve(values=tuple(values), num_steps=env.spec.horizon)
@@ -184,13 +189,18 @@ def target_gauges(tasks: Any, world: int) -> dict[str, Gauge]:
     return gauges
 
 
+def frames_per_second(env: BatchedEnv) -> float:
+    """One picture for each control step: at the speed of the world, if it has physical time, or as its metadata say; else
+    fast enough for an episode to be over soon and slow enough for its steps to be followed."""
+    if hasattr(env, "control_step"):
+        return 1 / float(env.control_step)
+    if getattr(env, "render_fps", None) is not None:
+        return float(env.render_fps)  # type: ignore[attr-defined]
+    return min(FASTEST, max(SLOWEST, env.spec.horizon / EPISODE))
+
+
 def _moment(env: BatchedEnv, num_steps: int) -> str:
-    return f"{num_steps * _control_step(env):.2f} s" if hasattr(env, "control_step") else f"step {num_steps}"
-
-
-def _control_step(env: BatchedEnv) -> float:
-    """Seconds that a control step takes in the video: as long as in the world, if the environment has physical time."""
-    return float(getattr(env, "control_step", FALLBACK_CONTROL_STEP))
+    return f"{num_steps * env.control_step:.2f} s" if hasattr(env, "control_step") else f"step {num_steps}"
 
 
 def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray:

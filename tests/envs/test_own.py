@@ -181,7 +181,7 @@ def test_processes_do_not_change_a_number() -> None:
             facts.assert_equal(here.step(action), there.step(action))
         assert torch.equal(*(env.reset(torch.Generator().manual_seed(5), worlds) for env in (here, there)))
         facts.assert_equal(here.step(action), there.step(action))
-        with pytest.raises(RuntimeError, match="expected a MuJoCo environment and processes=False"):
+        with pytest.raises(RuntimeError, match="other processes; expected processes=False"):
             there.render(0)
     finally:
         there.close()

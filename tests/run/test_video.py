@@ -11,10 +11,10 @@ from metarl.errors import UserError
 from metarl.rl.collect import Streams
 from metarl.rl.types import Step
 from metarl.rl.uniform_actions import UniformActions
-from metarl.run import video
+from metarl.run import panels, video
 from metarl.run.panels import Curve, Gauge, Shot, frame, grid
 from metarl.run.video import adaptation_video, film, play, target_gauges
-from metarl.struct import struct
+from metarl.struct import replace, struct
 
 
 @struct
@@ -243,8 +243,31 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
     assert centres[:count] == tones
 
 
-def test_the_fallback_frame_rate_is_20():
-    assert 1 / video._control_step(SimpleNamespace()) == pytest.approx(20)
+@pytest.mark.parametrize(("horizon", "rate"), [(15, 3), (10, 2), (100, 20), (500, 20), (3, 2)])
+def test_without_physical_time_an_episode_takes_five_seconds_or_as_long_as_its_steps_can_be_followed(horizon, rate):
+    env = SimpleNamespace(spec=SimpleNamespace(horizon=horizon))
+    assert video.frames_per_second(env) == rate
+    env.render_fps = None
+    assert video.frames_per_second(env) == rate
+    env.render_fps = 30
+    assert video.frames_per_second(env) == 30
+    env.control_step = 0.008
+    assert video.frames_per_second(env) == pytest.approx(125)
+
+
+def test_what_was_found_stays_found():
+    class Searching(CountingEnv):
+        def step(self, action):
+            step = super().step(action)
+            now = torch.full((self.num_worlds,), self.num_steps == 2)
+            return replace(step, terms={"found": now.float(), "success": now.float(), "height": now.float()})
+
+    shown = [shots[0].terms for shots in played(Searching([9]), worlds=[0])]
+    assert [terms["found"] for terms in shown] == [False, True, True, True]
+    assert [terms["success"] for terms in shown] == [False, True, True, True]
+    assert [terms["height"] for terms in shown] == [0.0, 1.0, 0.0, 0.0]
+    words = panels._numbers(shown[3], 1e3, panels._font(16))
+    assert words == "found yes   success yes   height 0.00"
 
 
 class Measuring(UniformActions):

@@ -1,0 +1,104 @@
+"""Pictures of a user's own environment: of its MuJoCo model by our renderer, of everything else by its own `render`."""
+
+import math
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from PIL import Image
+
+from envs.render import WorldRenderer
+
+
+class Pictures:
+    """Draws the worlds of one environment. Geometry (meshes, textures) of MuJoCo models is that of the first world drawn."""
+
+    def __init__(self) -> None:
+        self._renderer: WorldRenderer | None = None
+
+    def picture(self, env: gymnasium.Env[Any, Any], *, width: int, height: int) -> np.ndarray:
+        """[height, width, 3] uint8. Raises: RuntimeError saying why it can't be drawn."""
+        inner = env.unwrapped
+        model, data = getattr(inner, "model", None), getattr(inner, "data", None)
+        if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
+            return _fitted(_by_itself(env), width, height)
+        if self._renderer is None:
+            self._renderer = WorldRenderer(camera=_camera(inner, model, data))
+        return self._renderer.picture(model, data, width=width, height=height)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy draws with a camera and a context of its own."""
+        return {"_renderer": None}
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+def control_step(env: gymnasium.Env[Any, Any]) -> float | None:
+    """Seconds of a control step, where the environment says so as Gymnasium's do: `dt`, or CartPole's `tau`; else None."""
+    for name in ("dt", "tau"):
+        value = getattr(env.unwrapped, name, None)
+        if isinstance(value, int | float | np.number) and 0 < value < math.inf:
+            return float(value)
+    return None
+
+
+def frames_per_second(env: gymnasium.Env[Any, Any]) -> float | None:
+    """Pictures of control steps in a second, as the environment's metadata have it; None if they don't."""
+    value = env.metadata.get("render_fps")
+    return float(value) if isinstance(value, int | float | np.number) and 0 < value < math.inf else None
+
+
+def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int | mujoco.MjvCamera:
+    """The one that the environment was made with, the model's `track`, or Gymnasium's free camera, in this order; the free
+    one nearer than Gymnasium's where what moves is small beside the floor, and with a robot that may walk away."""
+    settings = getattr(inner, "mujoco_renderer", None)
+    chosen = getattr(settings, "camera_id", None)
+    if isinstance(chosen, int) and 0 <= chosen < model.ncam:
+        return chosen
+    if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0:
+        return "track"
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = np.median(data.geom_xpos, axis=0) if model.ngeom > 0 else model.stat.center
+    moves = model.geom_bodyid > 0
+    reach = np.linalg.norm(data.geom_xpos - camera.lookat, axis=1) + model.geom_rbound
+    camera.distance = min(model.stat.extent, 4 * float(reach[moves].max(initial=0.0)) or math.inf)
+    for name, value in (getattr(settings, "default_cam_config", None) or {}).items():
+        if isinstance(value, np.ndarray):
+            getattr(camera, name)[:] = value
+        else:
+            setattr(camera, name, value)
+    if model.njnt > 0 and model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
+        camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, int(model.jnt_bodyid[0])
+    return camera
+
+
+def _by_itself(env: gymnasium.Env[Any, Any]) -> Any:
+    """What the environment's own `render` gives, asked for rgb_array if nothing else was chosen when it was made."""
+    inner, name = env.unwrapped, type(env.unwrapped).__name__
+    if inner.render_mode is None and "rgb_array" in inner.metadata.get("render_modes", ()):
+        inner.render_mode = "rgb_array"
+    try:
+        drawn = env.render()
+    except Exception as error:  # The user's code, or a drawing library that isn't installed: no type is common to them.
+        raise RuntimeError(f"{name} can't be drawn: {type(error).__name__}: {error}") from error
+    picture = np.asarray(drawn) if drawn is not None else np.zeros(0)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        found = "None" if drawn is None else f"{picture.dtype} {picture.shape}"
+        raise RuntimeError(
+            f"{name} can't be drawn: in render_mode={inner.render_mode!r} its render() gives {found}; expected uint8 "
+            "[height, width, 3], as with settings={'render_mode': 'rgb_array'}"
+        )
+    return picture
+
+
+def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The whole picture in its own shape, as large as has room, in the middle of a black one."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))
+    whole = Image.new("RGB", (width, height))
+    small = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    whole.paste(small, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return np.asarray(whole)
