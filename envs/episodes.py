@@ -33,8 +33,7 @@ class Episodes(Generic[Tasks]):
     ) -> None:
         if num_worlds < 1:
             raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
-        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-            raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
+        check_horizon(horizon)
         self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
         # Steps since each world's reset: those in the tensor, which is left alone between resets, and those that all worlds took
         # since. When they are as many as _first_limit, a world is at its time limit.
@@ -105,6 +104,11 @@ class Episodes(Generic[Tasks]):
         if action.dtype.itemsize < 4:
             action = action.float()  # in half precision the costs of actions would be coarse
         return action.to(self.device)
+
+
+def check_horizon(horizon: object) -> None:
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+        raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
 
 
 def check_action_scale(action_scale: float) -> None:

@@ -1,23 +1,25 @@
 """Worlds of a user's Gymnasium environment, each under a task of its own, as a `metarl.rl.types.BatchedEnv`."""
 
-import functools
-import json
+import operator
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, SupportsIndex
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.utils import EzPickle
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-from envs.episodes import Episodes
+from envs.episodes import Episodes, check_horizon
 from envs.gym import task_dicts
+from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
-from envs.own.tasks import TaskVariable, prior
-from envs.own.world import World
-from envs.process import quiet_mujoco, tune_process
+from envs.own.tasks import TaskVariable, definition, prior
+from envs.own.trial import try_out
+from envs.own.world import LocalWorlds
+from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
 from metarl.rl.types import BatchedEnv, EnvSpec, RLAdapter, Step
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
@@ -25,68 +27,95 @@ Source = str | Callable[..., gymnasium.Env[Any, Any]]
 
 def own_environment(
     source: Source,
-    num_worlds: int,
+    num_worlds: SupportsIndex,
     *,
     tasks: Mapping[str, TaskVariable],
-    horizon: int | None = None,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
-    split_seed: int = 0,
+    horizon: SupportsIndex | None = None,
+    num_train_tasks: SupportsIndex | None = None,
+    num_test_tasks: SupportsIndex = 40,
+    split_seed: SupportsIndex = 0,
     settings: Mapping[str, Any] | None = None,
+    after_task: Callable[[Any], object] | None = None,
+    terms: Sequence[str] = (),
+    repeatable: bool = True,
     name: str | None = None,
-    processes: bool = False,
+    processes: bool | int = False,
+    python: str | Path | None = None,
     num_threads: int | None = None,  # no effect: a Gymnasium environment steps in one thread
     device: torch.device | str = "cpu",
 ) -> BatchedEnv[Any]:
     """W = num_worlds copies of a Gymnasium environment, each under a task of its own.
 
-    Observations must be a Box with one axis, actions a Box or Discrete, and a seeded reset must make the episode repeatable.
-    Actions beyond the action space are clipped. A world whose observation or reward isn't finite, or whose MuJoCo physics
-    blew up, is diverged, as `MujocoEnv` has it.
+    Observations must be a Box with one axis or a Dict that flattens to one, and a seeded reset must make the episode
+    repeatable. Actions are a learner's: in [−1, 1] for a Box with bounds, which −1 and 1 stand for; a number of a choice for
+    Discrete, and for the combinations of a MultiDiscrete. Beyond the bounds an action is clipped. A world whose observation
+    or reward isn't finite, or whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
+
+    Two worlds more play some episodes first, which tell what can be known before a training: see envs/own/trial.py.
 
     Args:
-      source: an id for gymnasium.make, an environment's class, or any function that makes one.
+      source: an id for gymnasium.make, an environment's class, any function that makes one, or `module:function`.
       tasks: the variables that differ between tasks, by name; in every episode they are set before the reset.
       horizon: control steps; None: the id's own max_episode_steps. It replaces the id's TimeLimit.
       num_train_tasks: size of the fixed training set; None draws a new task each time.
       split_seed: of the training and the test tasks.
       settings: keyword arguments of the environment.
+      after_task: called with the unwrapped environment when a task is set, before the reset, to set what derives from it.
+      terms: numbers of the info that are handed on, besides those that the first episodes show; for instance "success", where
+        only an agent that has learnt something comes to see it.
+      repeatable: False: the environment needn't follow its seed, and a run that is resumed goes on with other numbers.
       name: in results and videos; None: the id or the class's name.
-      processes: step every world in a process of its own.
+      processes: step every world in a process of its own; a number: in so many processes.
+      python: path of another interpreter, where the worlds run; it needs numpy, gymnasium and the environment, not metarl.
     Raises: ValueError naming what doesn't fit and what was expected.
+    Warns: of a variable whose two extremes give the same episode.
     """
-    if horizon is None:
-        horizon = gymnasium.spec(source).max_episode_steps if isinstance(source, str) else None
-        if horizon is None:
+    count, steps = _whole(num_worlds), _whole(horizon)
+    if count < 1:
+        raise ValueError(f"num_worlds is {count}; expected at least 1")
+    if steps is not None:
+        check_horizon(steps)
+    if not (isinstance(source, str) or callable(source)):
+        raise ValueError(
+            f"source is {source!r}; expected an id for gymnasium.make, or something to call that makes one"
+        )
+    distribution = prior(
+        tasks, num_train=_whole(num_train_tasks), num_test=_whole(num_test_tasks), seed=_whole(split_seed)
+    )
+    shown = name or title(source).split(".")[-1].strip("<>")
+    recipe = Recipe(
+        source=source, settings=dict(settings or {}), variables=dict(tasks), after_task=after_task, name=shown
+    )
+    # Not in processes yet, where mistakes would show less well.
+    trial: Worlds = recipe.make_worlds(2) if python is None else worlds_in_python(python, recipe, [2])
+    try:
+        form = trial.describe()
+        steps = form["horizon"] if steps is None else steps
+        if steps is None:
             raise ValueError(
-                f"horizon is None and {source} has no limit of its own; expected a number of control steps"
+                f"horizon is None and {title(source)} has no limit of its own; expected a number of control steps"
             )
-    if num_worlds < 1:
-        raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
-    distribution = prior(tasks, num_train=num_train_tasks, num_test=num_test_tasks, seed=split_seed)
-    title = source if isinstance(source, str) else f"{source.__module__}.{source.__qualname__}"
+        shown_terms = try_out(trial, tasks, horizon=steps, repeatable=repeatable, name=shown)
+    finally:
+        trial.close()
     spec = EnvSpec(
-        name=name or title.split(".")[-1],
-        family=name or title.split(".")[-1],
+        name=shown,
+        family=shown,
         variant="default",
-        horizon=horizon,
+        horizon=steps,
         definition={
-            "source": title,
-            "settings": {key: _json(value) for key, value in (settings or {}).items()},
-            "tasks": {key: variable.definition() for key, variable in tasks.items()},
+            "source": identity(source),
+            "settings": identity(recipe.settings),
+            "tasks": {key: definition(variable) for key, variable in tasks.items()},
             "prior": distribution.bounds,
             "split": distribution.split_definition(),
+            # What was so before there was a choice isn't said, so that older results keep their spec hash.
+            **({"actions": form["actions"]} if form["actions"] else {}),
+            **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
     )
-    make_world = functools.partial(_make_world, source, dict(settings or {}), dict(tasks))
-    # One world more, for a moment: mistakes show here and not in another process.
-    trial = make_world([])
-    _observation_space(trial.observation_space)
-    _action_space(trial.action_space)
-    terms = trial.try_out()
-    trial.close()
-    make_worlds = [functools.partial(make_world, terms)] * num_worlds
-    return OwnEnv(spec, distribution, make_worlds, terms, processes=processes, device=device)
+    worlds = _worlds(recipe, count, processes, python)
+    return OwnEnv(spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *terms])), device=device)
 
 
 class OwnEnv:
@@ -96,17 +125,23 @@ class OwnEnv:
         self,
         spec: EnvSpec,
         tasks: Any,
-        make_worlds: Sequence[Callable[[], World]],
-        terms: list[str],
+        worlds: Worlds,
+        terms: Sequence[str],
         *,
-        processes: bool,
         device: torch.device | str,
     ) -> None:
-        self.spec, self.tasks, self.num_worlds, self.device = spec, tasks, len(make_worlds), torch.device(device)
-        vector = AsyncVectorEnv if processes else SyncVectorEnv
-        self._vector: Any = vector(make_worlds, autoreset_mode=AutoresetMode.DISABLED)
-        self.observation_space = _observation_space(self._vector.single_observation_space)
-        self.action_space = _action_space(self._vector.single_action_space)
+        self.spec, self.tasks, self.num_worlds, self.device = spec, tasks, worlds.num_worlds, torch.device(device)
+        self._worlds, self._terms = worlds, list(terms)
+        form = worlds.describe()
+        self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(
+            form["obs_low"], form["obs_high"], dtype=np.float32
+        )
+        self.action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
+        if form["num_choices"] is None:
+            self.action_space = gymnasium.spaces.Box(form["action_low"], form["action_high"], dtype=np.float32)
+        else:
+            self.action_space = gymnasium.spaces.Discrete(form["num_choices"])
+        self._still = form["standing_still"]
         self._episodes: Episodes[Any] = Episodes(
             self.num_worlds,
             horizon=spec.horizon,
@@ -114,9 +149,9 @@ class OwnEnv:
             action_space=self.action_space,
             device=self.device,
         )
-        self._terms, self._pictures = terms, Pictures()
-        if isinstance(self._vector, SyncVectorEnv):  # Else it can't be drawn.
-            inner = self._vector.envs[0]
+        self._pictures = Pictures()
+        if isinstance(worlds, LocalWorlds):  # Else it can't be drawn.
+            inner = worlds.envs[0].env
             if (seconds := control_step(inner)) is not None:
                 self.control_step = seconds
             self.render_fps = frames_per_second(inner)
@@ -126,39 +161,35 @@ class OwnEnv:
         self._episodes.set_tasks(tasks)
 
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        worlds = self._episodes.begin(worlds)
+        chosen = self._episodes.begin(worlds).nonzero().flatten().tolist()
         # Row i of one draw is the same for any number of worlds and whichever of them reset.
         seeds = torch.randint(2**31, (self.num_worlds,), generator=generator).tolist()
-        self._vector.set_attr("task", task_dicts(self._episodes.tasks))
-        mask = worlds.cpu().numpy()
-        if mask.any():
-            obs, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask})
-            self._present = self._tensor(obs).float()
+        tasks = task_dicts(self._episodes.tasks)
+        if chosen:
+            first = self._worlds.reset(chosen, [tasks[i] for i in chosen], [seeds[i] for i in chosen])
+            self._present = self._present.clone()
+            self._present[chosen] = self._tensor(first)
         return self._present.clone()
 
     def step(self, action: Tensor) -> Step:
-        chosen = self._episodes.checked(action).cpu().numpy()
-        if isinstance(self.action_space, gymnasium.spaces.Box):
-            chosen = chosen.clip(self.action_space.low, self.action_space.high)
-        obs, reward, _, _, infos = self._vector.step(chosen)
-        self._present = self._tensor(obs).float()
-        how = self._tensor(infos["how"])
-        terminated, truncated, diverged = how[:, :3].bool().unbind(1)
+        obs, reward, ends, terms = self._worlds.step(self._episodes.checked(action).cpu().numpy())
+        self._present = self._tensor(obs)
+        terminated, truncated, diverged = self._tensor(ends).unbind(1)
+        if "success" in terms and "success" not in self._terms:
+            self._warn_of_late_success()
+        nothing = np.zeros(self.num_worlds)
         return Step(
             next_obs=self._present.clone(),
             reward=self._tensor(reward).float(),
             terminated=terminated,
             truncated=(truncated | self._episodes.advance()) & ~terminated,
             diverged=diverged,
-            terms=dict(zip(self._terms, how[:, 3:].float().unbind(1), strict=True)),
+            terms={name: self._tensor(terms.get(name, nothing)).float() for name in self._terms},
         )
 
     def stand_still_action(self) -> Tensor | None:
         """[W, A]: no action, or what is nearest to it in the action space; None where actions are choices."""
-        if isinstance(self.action_space, gymnasium.spaces.Discrete):
-            return None
-        still = np.clip(0.0, self.action_space.low, self.action_space.high)
-        return self._tensor(still).float().expand(self.num_worlds, -1).clone()
+        return None if self._still is None else self._tensor(self._still).expand(self.num_worlds, -1).clone()
 
     def scripted_action(self) -> None:
         """None: nobody wrote a controller."""
@@ -171,19 +202,28 @@ class OwnEnv:
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it can't be drawn."""
-        if not isinstance(self._vector, SyncVectorEnv):
+        if not isinstance(self._worlds, LocalWorlds):
             raise RuntimeError(
                 f"{self.spec.name} can't be drawn: its worlds are in other processes; expected processes=False"
             )
-        return self._pictures.picture(self._vector.envs[world], width=width, height=height)
+        return self._pictures.picture(self._worlds.envs[world].env, width=width, height=height)
 
     def close(self) -> None:
         self._pictures.close()
-        self._vector.close()
+        self._worlds.close()
+
+    def _warn_of_late_success(self) -> None:
+        warnings.warn(
+            f"{self.spec.name} told of success only now, in an episode unlike the first ones; terms=['success'] says that it will, "
+            "and then success rates are shown",
+            stacklevel=3,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Raises: TypeError where copy.deepcopy or pickle would give worlds back at their beginning without a word."""
-        for world in getattr(self._vector, "envs", ()):
+        if not isinstance(self._worlds, LocalWorlds):
+            raise TypeError(f"{self.spec.name} can't be copied or pickled: its worlds are in other processes")
+        for world in self._worlds.envs:
             if isinstance(world.unwrapped, EzPickle):
                 raise TypeError(
                     f"{self.spec.name} can't be copied or pickled: {type(world.unwrapped).__name__} is a "
@@ -195,38 +235,21 @@ class OwnEnv:
         return torch.tensor(array, device=self.device)
 
 
-def _make_world(
-    source: Source, settings: dict[str, Any], variables: dict[str, TaskVariable], terms: list[str]
-) -> World:
-    tune_process()
-    quiet_mujoco()
-    if isinstance(source, str):
-        # -1: without TimeLimit; the horizon is ours.
-        env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
+def _worlds(recipe: Recipe, num_worlds: int, processes: bool | int, python: str | Path | None) -> Worlds:
+    if isinstance(processes, bool):
+        num_processes = num_worlds if processes else 1
     else:
-        env = source(**settings)
-    return World(env, variables, terms)
-
-
-def _observation_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box:
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        num_processes = _whole(processes)
+    if not 1 <= num_processes <= num_worlds:
         raise ValueError(
-            f"the observation space is {space}; expected a Box with one axis (gymnasium.wrappers.FlattenObservation makes one)"
+            f"processes is {processes!r}; expected True, False, or at most one for each of {num_worlds} worlds"
         )
-    return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    sizes = [len(part) for part in np.array_split(np.arange(num_worlds), num_processes)]
+    if python is not None:
+        return worlds_in_python(python, recipe, sizes)
+    return recipe.make_worlds(num_worlds) if processes is False else worlds_in_processes(recipe, sizes)
 
 
-def _action_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box | gymnasium.spaces.Discrete:
-    if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0:
-        return space
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"the action space is {space}; expected a Box with one axis or Discrete from 0")
-    return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-
-
-def _json(value: Any) -> Any:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return f"{type(value).__module__}.{type(value).__qualname__}"
-    return value
+def _whole(number: Any) -> Any:
+    """A whole number as Python's own, also where it is NumPy's; all else as it is, to be refused where it is used."""
+    return number if isinstance(number, bool) or not hasattr(number, "__index__") else operator.index(number)

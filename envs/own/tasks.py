@@ -5,76 +5,40 @@ A variable says where a number goes (an attribute, fields of the MuJoCo model, a
 
 import functools
 import itertools
+import keyword
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs.own.world import TaskVariable
 from envs.tasks import FewTasks, TaskPrior, by_range
 from metarl.struct import struct
 
 Numbers = float | Sequence[float]
 """One number, or a list of k."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class TaskVariable:
-    """One field of a task. Made by `attribute`, `model_field` or `reset_option`."""
-
-    kind: Literal["attribute", "model_field", "reset_option"]
-    paths: tuple[str, ...]
-    """From the unwrapped environment; one number may go to several places, for instance mass and inertia."""
-    how: Literal["between", "scale", "one_of"]
-    values: tuple[tuple[float, ...], ...]
-    """Lowest and highest, or all of `one_of`; each of k numbers."""
-    shape: tuple[int, ...]
-    """() or (k,)."""
-    index: int | None
-
-    @property
-    def num_uniforms(self) -> int:
-        return 1 if self.how == "one_of" else len(self.values[0])
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return min(map(min, self.values)), max(map(max, self.values))
-
-    def from_uniform(self, uniform: Tensor) -> Tensor:
-        """[N, num_uniforms] in [0, 1) -> [N] or [N, k]."""
-        values = torch.tensor(self.values, dtype=torch.float64)
-        if self.how == "one_of":
-            drawn = values[(uniform[:, 0] * len(values)).long()]
-        else:
-            drawn = values[0] + (values[1] - values[0]) * uniform
-        return drawn.reshape(len(uniform), *self.shape)
-
-    def definition(self) -> dict[str, Any]:
-        """JSON values, for the spec."""
-        return {
-            "kind": self.kind,
-            "paths": list(self.paths),
-            "how": self.how,
-            "values": [list(value) for value in self.values],
-            "index": self.index,
-        }
+Choice = bool | str | float | np.generic | Sequence[bool] | Sequence[float]
+"""A truth value, a word or a number, or a list of k numbers or truth values."""
 
 
 def attribute(
     *paths: str,
     between: tuple[Numbers, Numbers] | None = None,
     scale: tuple[Numbers, Numbers] | None = None,
-    one_of: Sequence[Numbers] | None = None,
-    index: int | None = None,
+    one_of: Sequence[Choice] | None = None,
+    index: SupportsIndex | None = None,
 ) -> TaskVariable:
     """Attributes of the unwrapped environment, for instance "target_velocity"; they must hold what they are set to over a reset.
 
     Args:
       between: lowest and highest value; lists of k numbers for an array of k.
       scale: lowest and highest factor of the environment's own value, instead.
-      one_of: all possible values, instead.
+      one_of: all possible values, instead: numbers, truth values, words, or lists of k. Whole numbers stay whole; a word
+        stands in a task as its number in the list.
       index: of the one element to set; None: a number goes to all elements, k numbers to the k elements.
     Raises: ValueError unless just one of between, scale and one_of is given, with lowest < highest.
     """
@@ -85,8 +49,8 @@ def model_field(
     *paths: str,
     between: tuple[Numbers, Numbers] | None = None,
     scale: tuple[Numbers, Numbers] | None = None,
-    one_of: Sequence[Numbers] | None = None,
-    index: int | None = None,
+    one_of: Sequence[Choice] | None = None,
+    index: SupportsIndex | None = None,
 ) -> TaskVariable:
     """Fields of the MuJoCo model, for instance "body_mass" or "opt.gravity"; what MuJoCo derives from them is computed anew.
     Otherwise as `attribute`."""
@@ -95,9 +59,9 @@ def model_field(
 
 
 def reset_option(
-    name: str, *, between: tuple[Numbers, Numbers] | None = None, one_of: Sequence[Numbers] | None = None
+    name: str, *, between: tuple[Numbers, Numbers] | None = None, one_of: Sequence[Choice] | None = None
 ) -> TaskVariable:
-    """An entry of `reset(options=...)`: a float, or an array of k. Otherwise as `attribute`."""
+    """An entry of `reset(options=...)`: a float, one of the choices, or an array of k. Otherwise as `attribute`."""
     return _variable("reset_option", (name,), {"between": between, "one_of": one_of}, None)
 
 
@@ -110,18 +74,19 @@ def prior(
     if not in_order:
         raise ValueError("tasks is empty; expected a variable for each thing that differs between tasks")
     for name in in_order:
-        if not name.isidentifier() or name.startswith("_"):
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
             raise ValueError(f"the task variable {name!r} isn't a name; expected letters, digits and underscores")
-    bounds = {name: variable.bounds for name, variable in in_order.items()}
+    bounds = {name: _bounds(variable) for name, variable in in_order.items()}
+    describe = functools.partial(_describe, in_order)
     if all(variable.how == "one_of" for variable in in_order.values()):
-        return FewTasks(_combinations(in_order), bounds=bounds, describe=_describe)
+        return FewTasks(_combinations(in_order), bounds=bounds, describe=describe)
     first, (lowest, highest) = next((name, variable.values) for name, variable in in_order.items())
     return TaskPrior(
         draw=functools.partial(_draw, in_order),
-        num_uniforms=sum(variable.num_uniforms for variable in in_order.values()),
+        num_uniforms=sum(_num_uniforms(variable) for variable in in_order.values()),
         held_out=functools.partial(by_range, first, lowest[0], highest[0]),
         bounds=bounds,
-        describe=_describe,
+        describe=describe,
         num_train=num_train,
         num_test=num_test,
         seed=seed,
@@ -145,9 +110,9 @@ def _rebuilt(fields: dict[str, Tensor]) -> Any:
 
 
 def _draw(variables: Mapping[str, TaskVariable], uniform: Tensor) -> Any:
-    columns = uniform.split([variable.num_uniforms for variable in variables.values()], dim=1)
+    columns = uniform.split([_num_uniforms(variable) for variable in variables.values()], dim=1)
     drawn = zip(variables.items(), columns, strict=True)
-    return _rebuilt({name: variable.from_uniform(column) for (name, variable), column in drawn})
+    return _rebuilt({name: _from_uniform(variable, column) for (name, variable), column in drawn})
 
 
 def _combinations(variables: Mapping[str, TaskVariable]) -> Any:
@@ -161,43 +126,110 @@ def _combinations(variables: Mapping[str, TaskVariable]) -> Any:
     )
 
 
-def _describe(tasks: Any) -> list[str]:
-    columns = {name: getattr(tasks, name).tolist() for name in tasks.__dataclass_fields__}
+def _num_uniforms(variable: TaskVariable) -> int:
+    return 1 if variable.how == "one_of" else len(variable.values[0])
+
+
+def _bounds(variable: TaskVariable) -> tuple[float, float]:
+    return min(map(min, variable.values)), max(map(max, variable.values))
+
+
+def _from_uniform(variable: TaskVariable, uniform: Tensor) -> Tensor:
+    """[N, num_uniforms] in [0, 1) -> [N] or [N, k]."""
+    values = torch.tensor(variable.values, dtype=torch.float64)
+    if variable.how == "one_of":
+        drawn = values[(uniform[:, 0] * len(values)).long()]
+    else:
+        drawn = values[0] + (values[1] - values[0]) * uniform
+    return drawn.reshape(len(uniform), *variable.shape)
+
+
+def _describe(variables: Mapping[str, TaskVariable], tasks: Any) -> list[str]:
+    columns = {name: getattr(tasks, name).tolist() for name in variables}
     return [
-        ", ".join(f"{name} {_shown(value)}" for name, value in zip(columns, row, strict=True))
+        ", ".join(f"{name} {_shown(variables[name].meant(value))}" for name, value in zip(columns, row, strict=True))
         for row in zip(*columns.values(), strict=True)
     ]
 
 
 def _shown(value: Any) -> str:
-    return f"({', '.join(map(_shown, value))})" if isinstance(value, list) else f"{value:.3g}"
+    if isinstance(value, np.ndarray):
+        return f"({', '.join(map(_shown, value.tolist()))})"
+    return str(value) if isinstance(value, bool | str) else f"{value:.3g}"
+
+
+def definition(variable: TaskVariable) -> dict[str, Any]:
+    """JSON values, for the spec."""
+    are_numbers = all(_is_number(part) for choice in variable.choices for part in _parts(choice))
+    return {
+        "kind": variable.kind,
+        "paths": list(variable.paths),
+        "how": variable.how,
+        "values": [list(value) for value in (variable.values if are_numbers else map(_parts, variable.choices))],
+        "index": variable.index,
+    }
 
 
 def _variable(
     kind: Literal["attribute", "model_field", "reset_option"],
     paths: tuple[str, ...],
     given: Mapping[str, Any],
-    index: int | None,
+    index: SupportsIndex | None,
 ) -> TaskVariable:
     place = f"{kind}({', '.join(map(repr, paths))})"
-    chosen = {how: values for how, values in given.items() if values is not None}
-    if len(chosen) != 1 or not paths:
+    ranges = {how: values for how, values in given.items() if values is not None}
+    if len(ranges) != 1 or not paths:
         raise ValueError(
-            f"{place} has {', '.join(chosen) or 'no range'}; expected a path and one of {', '.join(given)}"
+            f"{place} has {', '.join(ranges) or 'no range'}; expected a path and one of {', '.join(given)}"
         )
-    ((how, values),) = chosen.items()
-    arrays = [np.asarray(value, dtype=float) for value in values]
-    if not arrays or any(array.ndim > 1 or array.shape != arrays[0].shape for array in arrays):
-        raise ValueError(f"{place} has {how}={values!r}; expected numbers, or lists of the same length")
+    ((how, values),) = ranges.items()
+    place = f"{place} has {how}={values!r}"
+    if isinstance(values, str | Mapping) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+        raise ValueError(f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}")
+    choices = tuple(_choice(value) for value in values)
+    arrays = _numbers(choices, place) if how == "one_of" else [np.array(choice) for choice in choices]
+    if any(array.ndim > 1 or array.shape != arrays[0].shape or array.dtype.kind not in "iuf" for array in arrays):
+        kinds = "numbers, truth values or words" if how == "one_of" else "numbers"
+        raise ValueError(f"{place}; expected {kinds}, or lists of the same length")
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError(f"{place} has {how}={values!r}; expected finite numbers")
+        raise ValueError(f"{place}; expected finite numbers")
     if how != "one_of" and (len(arrays) != 2 or not (arrays[0] < arrays[1]).all()):
-        raise ValueError(f"{place} has {how}={values!r}; expected (lowest, highest) with lowest < highest")
+        raise ValueError(f"{place}; expected (lowest, highest) with lowest < highest")
     return TaskVariable(
         kind=kind,
         paths=paths,
         how=how,  # type: ignore[arg-type]
-        values=tuple(tuple(array.reshape(-1).tolist()) for array in arrays),
+        values=tuple(tuple(array.astype(float).reshape(-1).tolist()) for array in arrays),
         shape=arrays[0].shape,
-        index=index,
+        index=None if index is None else operator.index(index),
+        choices=choices if how == "one_of" else (),
     )
+
+
+def _choice(value: Any) -> Any:
+    """Python's own numbers, truth values and words; a tuple of floats or truth values for a list."""
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
+    if not isinstance(plain, list | tuple):
+        return plain
+    parts = tuple(_choice(part) for part in plain)
+    return tuple(float(part) if _is_number(part) else part for part in parts)
+
+
+def _numbers(choices: tuple[Any, ...], place: str) -> list[np.ndarray]:
+    """The number, or array of them, that a task has for each choice: its own, or its place in the list if there are words."""
+    if any(isinstance(choice, str) for choice in choices):
+        if not all(isinstance(choice, bool | str) or _is_number(choice) for choice in choices):
+            raise ValueError(f"{place}; expected words and numbers, or lists of numbers")
+        return [np.array(float(i)) for i in range(len(choices))]
+    if len({isinstance(part, bool) for choice in choices for part in _parts(choice)}) > 1:
+        raise ValueError(f"{place}; expected numbers or truth values, not both, because True is also 1")
+    arrays = [np.array(choice) for choice in choices]
+    return [array.astype(float) if array.dtype.kind == "b" else array for array in arrays]
+
+
+def _parts(choice: Any) -> tuple[Any, ...]:
+    return choice if isinstance(choice, tuple) else (choice,)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,108 +1,417 @@
-"""One copy of a user's Gymnasium environment under a task, in a form that Gymnasium's vector environments can step for us.
+"""One Gymnasium environment under a task, and how several are stepped for whoever asks.
 
-Model fields and attributes are always computed from the values that the copy was made with, so nothing compounds.
+Imports numpy and gymnasium only, because it also runs in a Python that has no more: `python world.py FD` serves the worlds of
+the process that holds the other end of the socket FD (envs/own/worlds.py). Where MuJoCo is needed, the environment itself has
+imported it.
 """
 
 import difflib
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import importlib
+import inspect
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Literal
 
 import gymnasium
-import mujoco
 import numpy as np
+from gymnasium import spaces
 
-from envs.own.tasks import TaskVariable
-from envs.sim.cpu import DIVERGED
+MAX_CHOICES = 4096
+"""Of a MultiDiscrete, whose combinations are the choices of one Discrete."""
 
 
-class World(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Takes `task` into force at `reset`. Never ends towards the vector environment, which would reset it by itself: info["how"]
-    is [terminated, truncated, diverged, *terms], and after its end the world stands still at its last observation.
+@dataclass(frozen=True, kw_only=True)
+class TaskVariable:
+    """One field of a task. Made by `attribute`, `model_field` or `reset_option`."""
+
+    kind: Literal["attribute", "model_field", "reset_option"]
+    paths: tuple[str, ...]
+    """From the unwrapped environment; one number may go to several places, for instance mass and inertia."""
+    how: Literal["between", "scale", "one_of"]
+    values: tuple[tuple[float, ...], ...]
+    """Lowest and highest, or all of `one_of`; each of k numbers. A word stands as its number in the list."""
+    shape: tuple[int, ...]
+    """() or (k,)."""
+    index: int | None
+    choices: tuple[Any, ...] = ()
+    """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an array."""
+
+    def meant(self, number: Any) -> Any:
+        """What the environment gets for the number, or list of k numbers, that a task has."""
+        row = tuple(np.ravel(number).tolist())
+        if row in self.values and self.choices:
+            choice = self.choices[self.values.index(row)]
+            return np.array(choice) if self.shape else choice
+        if any(isinstance(choice, str) for choice in self.choices):
+            words = ", ".join(f"{i} ({choice})" for i, choice in enumerate(self.choices))
+            raise ValueError(f"{', '.join(self.paths)} is choice {number!r}; expected one of {words}")
+        return np.array(number) if self.shape else number
+
+
+class World:
+    """One environment. Takes a task into force at `reset`, and stands still at its last observation after its end.
+
+    Attributes and model fields are always computed from the values that the environment was made with, so nothing compounds.
 
     Args:
-      terms: which numbers of the environment's info are handed on.
-    Raises: ValueError if a variable's place isn't there, can't hold its values, or doesn't hold them over a reset.
+      after_task: called with the unwrapped environment when the task's values are written, before the reset.
+      name: of the environment, in messages.
+      horizon: the environment's own time limit in control steps, which isn't in force; None if it has none.
+    Raises: ValueError if a space or a variable's place doesn't fit, or if a place doesn't hold its values over a reset.
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], variables: Mapping[str, TaskVariable], terms: Sequence[str] = ()
+        self,
+        env: Any,
+        variables: Mapping[str, TaskVariable],
+        *,
+        after_task: Callable[[Any], object] | None = None,
+        name: str,
+        horizon: int | None = None,
     ) -> None:
-        super().__init__(env)
-        self.task: dict[str, Any] = {}  # number or list by name
-        self._variables, self._terms = variables, terms
+        self.env, self.name, self.horizon = _checked_environment(env, name), name, horizon
+        self.observations, self.actions = Observations(env.observation_space), Actions(env.action_space)
+        self._variables, self._after_task = variables, after_task
         self._places = [
             path for variable in variables.values() if variable.kind != "reset_option" for path in variable.paths
         ]
         self._own = {path: _copy(_read(self.unwrapped, path)) for path in self._places}
-        self._derives = any(path.startswith("model.") and not path.startswith("model.opt.") for path in self._places)
-        self._last: tuple[Any, np.ndarray] | None = None
+        in_model = any(path.startswith("model.") and not path.startswith("model.opt.") for path in self._places)
+        self._derives = in_model or (after_task is not None and self._physics() is not None)
+        self._ended: tuple[np.ndarray, tuple[bool, bool, bool], dict[str, float]] | None = None
         for extreme in (0, -1):
-            self._set({name: _task_value(variable, extreme) for name, variable in variables.items()})
+            self._set({name: value_of(variable, extreme) for name, variable in variables.items()})
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        written = self._set(self.task)
-        given = {
-            path: np.array(self.task[name]) if variable.shape else self.task[name]
+    @property
+    def unwrapped(self) -> Any:
+        return self.env.unwrapped
+
+    @property
+    def whole_numbers(self) -> list[str]:
+        """The variables that go to places which hold whole numbers."""
+        return [
+            name
+            for name, variable in self._variables.items()
+            if any(_is_whole(self._own.get(path)) for path in variable.paths)
+        ]
+
+    def reset(self, task: Mapping[str, Any], seed: int) -> np.ndarray:
+        """[O] float32: the first observation of an episode under the task, numbers or lists by name."""
+        written = self._set(task)
+        options = {
+            path: variable.meant(task[name])
             for name, variable in self._variables.items()
             if variable.kind == "reset_option"
             for path in variable.paths
         }
-        obs, _ = self.env.reset(seed=seed, options=given or None)
+        returned = self.env.reset(seed=seed, options=options or None)
+        if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
+            raise ValueError(
+                f"{self.name}.reset returned {_kind(returned)}; Gymnasium expects an observation and an info"
+            )
         for path, value in written.items():
             if not np.array_equal(_read(self.unwrapped, path), value):
                 raise ValueError(
                     f"{path} was set to {value} and is {_read(self.unwrapped, path)} after reset(); "
                     "expected a place that the environment's own reset leaves alone"
                 )
-        self._last = None
-        return obs, {}
+        self._ended = None
+        return self._observation(returned[0])
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if self._last is not None:
-            obs, how = self._last
-            return obs, 0.0, False, False, {"how": how}
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        diverged = self._diverged(obs, reward)
+    def step(self, action: Any) -> tuple[np.ndarray, float, tuple[bool, bool, bool], dict[str, float]]:
+        """Observation [O] float32, reward, (terminated, truncated, diverged), and the numbers in the environment's info."""
+        if self._ended is not None:
+            obs, ends, numbers = self._ended
+            return obs, 0.0, ends, numbers
+        returned = self.env.step(self.actions.given(action))
+        if not (isinstance(returned, tuple) and len(returned) == 5):
+            raise ValueError(
+                f"{self.name}.step returned {_kind(returned)}; "
+                "Gymnasium expects observation, reward, terminated, truncated and info"
+            )
+        obs, reward = self._observation(returned[0]), self._number("reward", returned[1])
+        terminated, truncated = (
+            bool(self._number(what, value))
+            for what, value in zip(("terminated", "truncated"), returned[2:4], strict=True)
+        )
+        diverged, numbers = self._diverged(obs, reward), numbers_in(returned[4])
         if diverged:
-            obs, reward, terminated, truncated, info = np.zeros_like(obs), 0.0, True, False, {}
-        terms = [info.get(name, 0.0) for name in self._terms]
-        how = np.array([terminated, truncated, diverged, *terms], dtype=float)
+            obs, reward, terminated, truncated, numbers = np.zeros_like(obs), 0.0, True, False, {}
+        ends = (terminated, truncated, diverged)
         if terminated or truncated:
-            self._last = obs, how
-        return obs, float(reward), False, False, {"how": how}
+            self._ended = obs, ends, numbers
+        return obs, reward, ends, numbers
 
-    def try_out(self) -> list[str]:
-        """Plays one step. Returns: what numbers the environment's info has."""
-        self.task = {name: _task_value(variable, 0) for name, variable in self._variables.items()}
-        self.reset(seed=0)
-        self.action_space.seed(0)
-        info = self.env.step(self.action_space.sample())[4]
-        return [name for name, value in info.items() if isinstance(value, int | float | np.number)]
+    def _observation(self, obs: Any) -> np.ndarray:
+        flat, expected = self.observations.flat(obs), self.observations.low.shape
+        if flat.shape != expected:
+            raise ValueError(f"{self.name} has an observation of shape {flat.shape}; its space says {expected}")
+        return flat
 
-    def _diverged(self, obs: Any, reward: Any) -> bool:
+    def _number(self, what: str, value: Any) -> float:
+        number = number_in(value)
+        if number is None:
+            raise ValueError(f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or truth value")
+        return number
+
+    def _physics(self) -> tuple[Any, Any] | None:
+        """MuJoCo's model and data, where the environment has them."""
+        mujoco = sys.modules.get("mujoco")
+        model, data = getattr(self.unwrapped, "model", None), getattr(self.unwrapped, "data", None)
+        is_mujoco = mujoco is not None and isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)
+        return (model, data) if is_mujoco else None
+
+    def _diverged(self, obs: np.ndarray, reward: float) -> bool:
+        if not (np.isfinite(obs).all() and np.isfinite(reward)):
+            return True
+        physics = self._physics()
+        if physics is None:
+            return False
         # MuJoCo resets a world that blew up by itself; only its warnings tell.
-        data = getattr(self.unwrapped, "data", None)
-        warned = isinstance(data, mujoco.MjData) and bool((data.warning.number[DIVERGED] > 0).any())
-        return warned or not (np.isfinite(obs).all() and np.isfinite(reward))
+        bad = sys.modules["mujoco"].mjtWarning
+        warnings = physics[1].warning.number[int(bad.mjWARN_BADQPOS) : int(bad.mjWARN_BADCTRL) + 1]
+        return bool((warnings > 0).any())
 
     def _set(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Writes all places but reset options; what each holds then."""
         values = {path: _copy(own) for path, own in self._own.items()}
         for name, variable in self._variables.items():
             for path in variable.paths if variable.kind != "reset_option" else ():
-                values[path] = _changed(path, values[path], variable, task[name])
+                values[path] = _changed(path, values[path], variable, variable.meant(task[name]))
         for path, value in values.items():
-            *owners, name = path.split(".")
-            setattr(functools.reduce(getattr, owners, self.unwrapped), name, _copy(value))
+            *owners, attribute = path.split(".")
+            try:
+                setattr(functools.reduce(getattr, owners, self.unwrapped), attribute, _copy(value))
+            except AttributeError as error:
+                raise ValueError(
+                    f"{path} of {self.name} can't be set ({error}); expected an attribute that can, "
+                    "not a property without setter"
+                ) from error
+        if self._after_task is not None:
+            self._after_task(self.unwrapped)
         if self._derives:
-            mujoco.mj_setConst(self.unwrapped.model, self.unwrapped.data)  # type: ignore[attr-defined]
-        return values
+            sys.modules["mujoco"].mj_setConst(*self._physics() or ())
+        return {path: _copy(_read(self.unwrapped, path)) for path in values}
 
 
-def _task_value(variable: TaskVariable, which: int) -> Any:
+class Observations:
+    """Observations as one row of numbers: a Box with one axis as it is, a Dict or Tuple flattened in the order of its parts."""
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        nested = isinstance(space, spaces.Dict | spaces.Tuple)
+        row = spaces.flatten_space(space) if nested else space
+        if not isinstance(row, spaces.Box) or len(row.shape) != 1:
+            raise ValueError(
+                f"the observation space is {space}; expected a Box with one axis, or a Dict that can be flattened to it "
+                "(gymnasium.wrappers.FlattenObservation makes one)"
+            )
+        self._space = space if nested else None
+        self.low, self.high = _float32(row.low), _float32(row.high)
+
+    def flat(self, obs: Any) -> np.ndarray:
+        """[O] float32, a copy."""
+        return _float32(obs if self._space is None else spaces.flatten(self._space, obs))
+
+
+class Actions:
+    """Actions as learners have them. What of it changes the problem is in `definition`, {} if an action is given as it is.
+
+    | the environment's | a learner's | meaning |
+    |---|---|---|
+    | Box, element with two bounds | in [−1, 1] | −1 is the lower and 1 the upper bound; beyond, the bound |
+    | Box, element without | any number | itself, clipped to the bound that there is |
+    | Discrete | Discrete | itself |
+    | MultiDiscrete, MultiBinary | Discrete | the combinations, the last component running fastest |
+    """
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        self._space = space
+        self.num_choices: int | None = None
+        self.low = self.high = np.zeros(0, np.float32)
+        self.definition: dict[str, Any] = {}
+        if isinstance(space, spaces.Discrete) and space.start == 0:
+            self.num_choices = int(space.n)
+        elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+            self._counts = np.ravel(space.nvec) if isinstance(space, spaces.MultiDiscrete) else np.full(space.shape, 2)
+            self._counts = self._counts.reshape(-1)
+            self.num_choices = int(np.prod(self._counts, dtype=float))
+            if self.num_choices > MAX_CHOICES:
+                raise ValueError(
+                    f"the action space is {space}, {self.num_choices} combinations; expected at most {MAX_CHOICES}"
+                )
+            self.definition = {"combinations_of": self._counts.tolist()}
+        elif isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":  # type: ignore[union-attr]
+            self._bounded = np.isfinite(space.low) & np.isfinite(space.high)
+            self.low = np.where(self._bounded, -1.0, -np.inf).astype(np.float32)
+            self.high = -self.low
+            low, high = space.low.astype(float), space.high.astype(float)
+            # Halves first: the width of the widest box isn't finite.
+            with np.errstate(invalid="ignore"):
+                self._centre = np.where(self._bounded, low / 2 + high / 2, 0.0)
+                self._half = np.where(self._bounded, high / 2 - low / 2, 1.0)
+            mapped = self._bounded & ((low != -1.0) | (high != 1.0))
+            if mapped.any():
+                self.definition = {"from": [-1.0, 1.0], "low": low.tolist(), "high": high.tolist()}
+        else:
+            raise ValueError(
+                f"the action space is {space}; expected a Box with one axis or Discrete from 0, or MultiDiscrete; "
+                "a Box of floating-point numbers"
+            )
+
+    def given(self, action: Any) -> Any:
+        """What the environment gets, of its space's own dtype."""
+        space: Any = self._space
+        if isinstance(space, spaces.Discrete):
+            return space.dtype.type(action)
+        if self.num_choices is not None:
+            start = getattr(space, "start", 0)
+            chosen = np.unravel_index(int(action), self._counts)
+            return (np.reshape(chosen, space.shape) + start).astype(space.dtype)
+        action = np.asarray(action, float)
+        value = self._centre + self._half * action
+        # Exactly the bounds at ±1, whatever rounding says.
+        value = np.where(
+            self._bounded & (action <= -1), space.low, np.where(self._bounded & (action >= 1), space.high, value)
+        )
+        return value.astype(space.dtype).clip(space.low, space.high)
+
+    def standing_still(self) -> np.ndarray | None:
+        """[A] float32: what is nearest to the environment's own 0; None where actions are choices."""
+        space: Any = self._space
+        if self.num_choices is not None:
+            return None
+        nearest = np.clip(0.0, space.low, space.high).astype(float)
+        half = np.where(self._half > 0, self._half, 1.0)
+        return ((nearest - self._centre) / half).astype(np.float32)
+
+
+class LocalWorlds:
+    """Meets `envs.own.worlds.Worlds` in this process: the worlds are stepped one after the other."""
+
+    def __init__(self, make_world: Callable[[], World], num_worlds: int) -> None:
+        self.envs, self.num_worlds = [make_world() for _ in range(num_worlds)], num_worlds
+
+    def describe(self) -> dict[str, Any]:
+        """As `Worlds.describe` says; plain values, which any Python can read."""
+        world = self.envs[0]
+        return {
+            "obs_low": world.observations.low,
+            "obs_high": world.observations.high,
+            "num_choices": world.actions.num_choices,
+            "action_low": world.actions.low,
+            "action_high": world.actions.high,
+            "standing_still": world.actions.standing_still(),
+            "actions": world.actions.definition,
+            "whole_numbers": world.whole_numbers,
+            "horizon": world.horizon,
+        }
+
+    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
+        first = [self.envs[i].reset(task, seed) for i, task, seed in zip(worlds, tasks, seeds, strict=True)]
+        return np.stack(first)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        steps = [world.step(action) for world, action in zip(self.envs, actions, strict=True)]
+        obs, rewards, ends, numbers = zip(*steps, strict=True)
+        names = dict.fromkeys(name for of_world in numbers for name in of_world)
+        terms = {name: np.array([of_world.get(name, 0.0) for of_world in numbers]) for name in names}
+        return np.stack(obs), np.array(rewards), np.array(ends), terms
+
+    def close(self) -> None:
+        for world in self.envs:
+            world.env.close()
+
+
+def value_of(variable: TaskVariable, which: int) -> Any:
+    """The number or list that a task has for one of the variable's `values`."""
     value = list(variable.values[which])
     return value if variable.shape else value[0]
+
+
+def make_world(
+    source: str | Callable[..., Any],
+    settings: Mapping[str, Any],
+    variables: Mapping[str, TaskVariable],
+    after_task: Callable[[Any], object] | None,
+    name: str,
+) -> World:
+    """Args: source: an id for gymnasium.make, `module:function`, or something to call."""
+    horizon = None
+    module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
+    if not isinstance(source, str):
+        env = source(**settings)
+    elif module and hasattr(importlib.import_module(module), function):
+        env = getattr(importlib.import_module(module), function)(**settings)
+    else:
+        horizon = gymnasium.spec(source).max_episode_steps
+        # -1: without TimeLimit; the horizon is ours.
+        env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
+    return World(env, variables, after_task=after_task, name=name, horizon=horizon)
+
+
+def numbers_in(info: Any) -> dict[str, float]:
+    """The single numbers and truth values of an info by name. What others call is_success is `success`."""
+    if not isinstance(info, Mapping):
+        return {}
+    numbers = {name: number for name, value in info.items() if (number := number_in(value)) is not None}
+    if "is_success" in numbers:
+        numbers.setdefault("success", numbers["is_success"])
+    return numbers
+
+
+def number_in(value: Any) -> float | None:
+    """A number, a truth value, or an array that holds just one, as a float; None for all else."""
+    if isinstance(value, bool | int | float):
+        return float(value)
+    if isinstance(value, str) or not hasattr(value, "__array__"):
+        return None
+    array = np.asarray(value)
+    return float(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def _checked_environment(env: Any, name: str) -> Any:
+    if not isinstance(env, gymnasium.Env):
+        raise ValueError(f"{name} is made as {_kind(env)} ({type(env).__module__}); expected a gymnasium.Env")
+    for space in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, space, None), gymnasium.Space):
+            raise ValueError(f"{name} has no {space}; Gymnasium expects a gymnasium.Space")
+    layer: Any = env
+    while layer is not None:
+        for argument in ("seed", "options"):
+            if not _takes(layer.reset, argument):
+                raise ValueError(
+                    f"{type(layer).__name__}.reset takes no {argument} ({name}); "
+                    "Gymnasium expects reset(self, *, seed=None, options=None)"
+                )
+        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
+    return env
+
+
+def _takes(function: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _kind(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, tuple) else f"a {type(value).__name__}"
+
+
+def _float32(values: Any) -> np.ndarray:
+    # What is too large becomes infinite: without bound in a space, diverged in an observation.
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float32)
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iu"
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _read(root: Any, path: str) -> Any:
@@ -124,7 +433,9 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     """`own` with the task's value in place, or times it."""
     if not isinstance(own, np.ndarray):
         return _changed_scalar(path, own, variable, value)
-    element = slice(None) if variable.index is None else variable.index
+    element = ... if variable.index is None else variable.index
+    if isinstance(value, str) or own.dtype.kind not in "biuf":
+        raise ValueError(f"{path} holds {own.dtype}; expected numbers, not {value!r}")
     changed = own.astype(float)
     try:
         changed[element] = own[element] * np.asarray(value) if variable.how == "scale" else value
@@ -139,12 +450,70 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
 def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     if variable.index is not None or (own is None and variable.how == "scale"):
         raise ValueError(f"{path} is {own!r}; expected an array for index={variable.index}, or a number to scale")
-    if own is not None and not isinstance(own, int | float | np.number):
+    if own is None or (isinstance(own, str) and isinstance(value, str)):
+        return value
+    if not isinstance(own, int | float | np.number | np.bool_):
         raise ValueError(f"{path} is a {type(own).__name__}; expected a number, an array or None")
-    if isinstance(value, list):
-        if own is not None:
-            raise ValueError(f"{path} is the number {own!r}; a value of shape {np.shape(value)} doesn't fit")
-        return np.array(value)
+    if isinstance(value, str):
+        raise ValueError(f"{path} is the number {own!r}; expected numbers, not {value!r}")
+    if isinstance(value, np.ndarray):
+        raise ValueError(f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit")
     changed = own * value if variable.how == "scale" else value
+    if isinstance(own, bool | np.bool_) and changed in (0, 1):
+        return bool(changed)
     # What is a whole number stays one: it may be an index.
     return int(changed) if isinstance(own, int | np.integer) and float(changed).is_integer() else float(changed)
+
+
+def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> None:
+    """Answers each request (method, arguments) with (None, result), or (exception's name, message with traceback)."""
+    # Ctrl-C is for the process that asks; when it ends, so does the connection.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worlds: LocalWorlds | None = None
+    while True:
+        try:
+            method, arguments = pickle.loads(connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            return
+        try:
+            worlds = make_worlds() if worlds is None else worlds
+            answer: tuple[Any, ...] = (None, getattr(worlds, method)(*arguments))
+        except Exception as error:
+            answer = (type(error).__name__, str(error), traceback.format_exc())
+        if method == "close":
+            return
+        connection.send_bytes(pickle.dumps(answer, protocol=4))
+
+
+def main(file_descriptor: int) -> None:
+    """Serves the worlds that the first message describes: names, numbers and lists, since our classes have no name here."""
+    # Python put this file's folder first, whose names would hide the user's modules.
+    sys.path[0] = ""
+    connection = Connection(file_descriptor)
+    asked = pickle.loads(connection.recv_bytes())
+    sys.path.extend(asked["path"])
+    serve(connection, lambda: _described_worlds(asked))
+
+
+def _described_worlds(asked: Mapping[str, Any]) -> LocalWorlds:
+    make = functools.partial(
+        make_world,
+        _named(asked["source"]),
+        pickle.loads(asked["settings"]),
+        {name: TaskVariable(**fields) for name, fields in asked["variables"].items()},
+        _named(asked["after_task"]),
+        asked["name"],
+    )
+    return LocalWorlds(make, asked["num_worlds"])
+
+
+def _named(what: Any) -> Any:
+    """What a pair (module, qualified name) names; all else is itself."""
+    if not isinstance(what, tuple):
+        return what
+    module, qualified_name = what
+    return functools.reduce(getattr, qualified_name.split("."), importlib.import_module(module))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

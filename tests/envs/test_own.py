@@ -57,7 +57,7 @@ def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
 
 
 def inside(env: Any, world: int = 0) -> Any:
-    return env._vector.envs[world].unwrapped
+    return env._worlds.envs[world].unwrapped
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.__name__)
@@ -332,13 +332,18 @@ def blocks(language: str) -> list[str]:
 def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition, use, with_class = blocks("python")
+    definition, use, with_hook, with_class = blocks("python")
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
     monkeypatch.delitem(sys.modules, "my_envs")
     assert "load 1.43, gravity" in capsys.readouterr().out
-    names: dict[str, Any] = {"__name__": "with_class"}
+    names: dict[str, Any] = {"__name__": "with_hook"}
+    exec(with_hook, names)
+    env = names["cart_pole"](1)
+    started(env, length=0.8, masspole=2.0)
+    assert inside(env).polemass_length == 0.2 * 0.8  # kg m; the pole's own mass is 0.1 kg
+    names = {"__name__": "with_class"}
     exec(with_class, names)
     env = names["cheetah_at_speed"](1)
     started(env, target_velocity=2.0)

@@ -1,0 +1,163 @@
+"""First episodes of a user's environment, played before any training: what they show would be silent later.
+
+They tell which numbers its infos have, and find environments that don't follow their seed, variables that change nothing, and
+whole numbers that a prior would make fractions.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from envs.own.world import TaskVariable, value_of
+from envs.own.worlds import Worlds
+
+FIRST_STEPS = 50
+"""That are played again to compare."""
+MOST_STEPS = 1000
+"""Of an episode that is played to its end."""
+
+Tasks = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What happened in one world: its first observation, and of each step observation, reward and ends as one row."""
+
+    first: np.ndarray
+    rows: list[np.ndarray]
+
+    def first_difference(self, other: "Course") -> tuple[int, float, float] | None:
+        """Step (0: the reset) and the two numbers; None if they are the same as far as both go."""
+        ours, theirs = [self.first, *self.rows], [other.first, *other.rows]
+        for step, (one, another) in enumerate(zip(ours, theirs, strict=False)):
+            different = (one != another) & ~(np.isnan(one) & np.isnan(another))
+            if different.any():
+                place = int(different.argmax())
+                return step, float(one[place]), float(another[place])
+        return None
+
+
+def try_out(
+    worlds: Worlds,
+    variables: Mapping[str, TaskVariable],
+    *,
+    horizon: int,
+    repeatable: bool,
+    name: str,
+) -> list[str]:
+    """Plays in two worlds. Returns: the names of the numbers in the infos.
+
+    Args:
+      worlds: two.
+      repeatable: the same seed and the same actions must give the same episode.
+    Raises: ValueError if they don't, or if a whole number would become a fraction. Warns: of variables that change nothing.
+    """
+    lowest, highest = ({key: value_of(variable, which) for key, variable in variables.items()} for which in (0, -1))
+    actions = random_actions(worlds.describe(), min(horizon, MOST_STEPS))
+    first_steps = actions[:FIRST_STEPS]
+    (before, _), terms = play(worlds, [lowest, lowest], [0, 1], actions)
+    _try_fractions(worlds, variables, first_steps, name)
+    if repeatable:
+        # Beside another world, which would take numbers out of a stream that both share.
+        again, _ = play(worlds, [lowest, lowest], [0, 0], first_steps)
+        for course in again:
+            _assert_repeated(before, course, name)
+        _warn_of_idle(worlds, variables, [lowest, highest], actions, name)
+    return list(terms)
+
+
+def random_actions(form: Mapping[str, Any], num: int) -> np.ndarray:
+    """[num, A], or [num] choices; the same at each call."""
+    rng = np.random.default_rng(0)
+    if form["num_choices"] is not None:
+        return rng.integers(form["num_choices"], size=num)
+    return rng.uniform(-1, 1, (num, *form["action_low"].shape)).astype(np.float32)
+
+
+def play(
+    worlds: Worlds, tasks: Sequence[Tasks], seeds: Sequence[int], actions: np.ndarray
+) -> tuple[list[Course], dict[str, None]]:
+    """One episode in each world, until all have ended or there are no more actions; and the names of the numbers told."""
+    first = worlds.reset(range(worlds.num_worlds), tasks, seeds)
+    courses = [Course(obs, []) for obs in first]
+    names: dict[str, None] = {}
+    for action in actions:
+        obs, reward, ends, terms = worlds.step(np.stack([action] * worlds.num_worlds))
+        names |= dict.fromkeys(terms)
+        for world, course in enumerate(courses):
+            course.rows.append(np.concatenate([obs[world], reward[world, None], ends[world]]))
+        if ends.any(axis=1).all():
+            break
+    return courses, names
+
+
+def _assert_repeated(before: Course, again: Course, name: str) -> None:
+    difference = before.first_difference(again)
+    if difference is None:
+        return
+    step, once, twice = difference
+    where = "the reset" if step == 0 else f"step {step}"
+    raise ValueError(
+        f"{name} doesn't follow its seed: with the same seed and the same actions {where} gave {once:g} and then {twice:g}. "
+        "Expected all that is random to come from self.np_random, which reset(seed=seed) seeds, and nothing to be kept over "
+        "resets, as NormalizeObservation and NormalizeReward do; repeatable=False takes it as it is"
+    )
+
+
+def _try_fractions(worlds: Worlds, variables: Mapping[str, TaskVariable], actions: np.ndarray, name: str) -> None:
+    """A variable between two whole numbers, of an attribute that is one, may be meant as a count."""
+    for key in worlds.describe()["whole_numbers"]:
+        variable = variables[key]
+        if variable.how == "one_of":
+            continue
+        lowest, highest = (np.array(value_of(variable, which)) for which in (0, -1))
+        fraction = (lowest + 0.37 * (highest - lowest)).tolist()
+        tasks = {**{other: value_of(variables[other], 0) for other in variables}, key: fraction}
+        try:
+            play(worlds, [tasks] * 2, [0, 0], actions)
+        except Exception as error:
+            raise ValueError(
+                f"{name} fails where {key} is {fraction} ({', '.join(variable.paths)} is a whole number): {_line(error)}; "
+                f"expected one_of=[...] with whole numbers instead of {variable.how}"
+            ) from error
+
+
+def _warn_of_idle(
+    worlds: Worlds,
+    variables: Mapping[str, TaskVariable],
+    extremes: Sequence[Tasks],
+    actions: np.ndarray,
+    name: str,
+) -> None:
+    """Warns of each variable whose two extremes give the same episode, whether the others are at their lowest or highest."""
+    idle = [key for key, variable in variables.items() if variable.values[0] != variable.values[-1]]
+    for here, there in (extremes, reversed(extremes)):
+        if not idle:
+            return
+        # In pairs, because there are two worlds; most show in the first steps.
+        (usual, _), _ = play(worlds, [here, here], [0, 0], actions)
+        idle = [key for key in idle if not _changes(worlds, usual, here, key, there[key], actions)]
+    for key in idle:
+        paths = ", ".join(variables[key].paths)
+        warnings.warn(
+            f"{name}: {key} ({paths}) changes nothing: its lowest and its highest value gave the same {len(usual.rows)} steps of "
+            "random actions. Does the environment read it? What derives from it is set by after_task=",
+            stacklevel=4,
+        )
+
+
+def _changes(worlds: Worlds, usual: Course, task: Tasks, key: str, value: Any, actions: np.ndarray) -> bool:
+    changed = {**task, key: value}
+    for count in (min(FIRST_STEPS, len(actions)), len(actions)):
+        (course, _), _ = play(worlds, [changed, changed], [0, 0], actions[:count])
+        if course.first_difference(usual) is not None:
+            return True
+    return False
+
+
+def _line(error: Exception) -> str:
+    """The first line of its message."""
+    return str(error).partition("\n")[0].rstrip(".:")

@@ -1,0 +1,251 @@
+"""Where a user's environments run: in this process, in processes, or in another Python. All meet the protocol `Worlds`."""
+
+import dataclasses
+import functools
+import importlib.util
+import multiprocessing
+import pickle
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from envs.own import world as worker
+from envs.own.world import LocalWorlds, TaskVariable, World, make_world
+from envs.process import quiet_mujoco, tune_process
+
+_SECONDS_TO_END = 5.0
+"""That a process has to close its environments; then it is killed."""
+
+
+class Worlds(Protocol):
+    """W copies of one environment, each under a task of its own. A world that has ended stands still until its reset."""
+
+    num_worlds: int
+
+    def describe(self) -> dict[str, Any]:
+        """Of one world: obs_low, obs_high [O], num_choices or None, action_low, action_high [A], standing_still [A] or None,
+        actions (what the definition says of them), whole_numbers (variables that go to such), horizon or None."""
+        ...
+
+    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
+        """Starts an episode in these worlds. Returns their observations, float32 [len(worlds), O]."""
+        ...
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Takes actions [W, A] or [W]. Returns obs [W, O] float32, reward [W], [W, 3] bool (terminated, truncated, diverged),
+        and the numbers of the infos, [W] each, 0 where a world hasn't one."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one world is made, wherever it runs."""
+
+    source: str | Callable[..., Any]
+    settings: Mapping[str, Any]
+    variables: Mapping[str, TaskVariable]
+    after_task: Callable[[Any], object] | None
+    name: str
+
+    def make_world(self) -> World:
+        tune_process()
+        quiet_mujoco()
+        return make_world(self.source, self.settings, self.variables, self.after_task, self.name)
+
+    def make_worlds(self, num_worlds: int) -> LocalWorlds:
+        return LocalWorlds(self.make_world, num_worlds)
+
+
+def worlds_in_processes(recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
+    """A process for each of `sizes`, with that many worlds."""
+    connections, processes = [], []
+    for size in sizes:
+        ours, theirs = multiprocessing.Pipe()
+        # Sources may be functions without a name that another process could import.
+        make: Any = CloudpickleWrapper(functools.partial(recipe.make_worlds, size))  # type: ignore[type-var]
+        process = multiprocessing.Process(target=worker.serve, args=(theirs, make), daemon=True)
+        process.start()
+        theirs.close()
+        connections.append(ours)
+        processes.append(process)
+
+    def end() -> None:
+        for process in processes:
+            process.join(_SECONDS_TO_END)
+            process.kill()
+
+    return RemoteWorlds(connections, sizes, name=recipe.name, end=end)
+
+
+def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
+    """Processes of another interpreter, that needs numpy and gymnasium and what the environment needs, and nothing of ours.
+
+    Raises: ValueError if there is no such interpreter, or if the source has no name that it could import.
+    """
+    if not Path(python).is_file():
+        raise ValueError(f"python is {str(python)!r}; expected the path of a Python interpreter")
+    asked = {
+        "source": _importable(recipe.source),
+        "settings": pickle.dumps(dict(recipe.settings), protocol=4),
+        "variables": {name: _plain(variable) for name, variable in recipe.variables.items()},
+        "after_task": _importable(recipe.after_task),
+        "name": recipe.name,
+        "path": [folder for what in (recipe.source, recipe.after_task) for folder in _folders(_importable(what))],
+    }
+    connections, processes = [], []
+    for size in sizes:
+        ours, theirs = socket.socketpair()
+        command = [str(python), str(Path(worker.__file__)), str(theirs.fileno())]
+        processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))
+        theirs.close()
+        connections.append(Connection(ours.detach()))
+        connections[-1].send_bytes(pickle.dumps({**asked, "num_worlds": size}, protocol=4))
+
+    def end() -> None:
+        for process in processes:
+            try:
+                process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    worlds = RemoteWorlds(connections, sizes, name=recipe.name, end=end)
+    try:
+        worlds.describe()
+    except WorldsEnded as error:
+        end()
+        raise ValueError(
+            f"python is {str(python)!r}, which ended at once (its message is above); "
+            "expected Python 3.10 or newer with numpy and gymnasium"
+        ) from error
+    except Exception:
+        worlds.close()
+        raise
+    return worlds
+
+
+class WorldsEnded(RuntimeError):
+    """A process that worlds were in has ended, and they with it."""
+
+
+class RemoteWorlds:
+    """Worlds behind connections, dealt over them in order; all work at the same time.
+
+    Args:
+      connections: to processes that `serve`.
+      sizes: how many worlds are behind each.
+      name: of the environment, in messages.
+      end: waits for the processes, whose connections are closed.
+    """
+
+    def __init__(
+        self, connections: Sequence[Connection], sizes: Sequence[int], *, name: str, end: Callable[[], object]
+    ) -> None:
+        self._connections, self._name, self._end = connections, name, end
+        self.num_worlds = sum(sizes)
+        self._starts = np.cumsum([0, *sizes])
+
+    def describe(self) -> dict[str, Any]:
+        return self._ask("describe", [()] * len(self._connections))[0]
+
+    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
+        asked = []
+        for first, end in zip(self._starts[:-1], self._starts[1:], strict=True):
+            of_shard = [i for i, world in enumerate(worlds) if first <= world < end]
+            columns = ([int(worlds[i] - first) for i in of_shard], *([c[i] for i in of_shard] for c in (tasks, seeds)))
+            asked.append(columns if of_shard else None)
+        obs = [rows for rows in self._ask("reset", asked) if rows is not None]
+        return np.concatenate(obs)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        answers = self._ask("step", [(part,) for part in np.split(actions, self._starts[1:-1])])
+        obs, reward, ends, terms = zip(*answers, strict=True)
+        names = dict.fromkeys(name for of_shard in terms for name in of_shard)
+        nothing = [np.zeros(len(rows)) for rows in reward]
+        joined = {
+            name: np.concatenate([part.get(name, zeros) for part, zeros in zip(terms, nothing, strict=True)])
+            for name in names
+        }
+        return np.concatenate(obs), np.concatenate(reward), np.concatenate(ends), joined
+
+    def close(self) -> None:
+        for connection in self._connections:
+            try:
+                connection.send_bytes(pickle.dumps(("close", ()), protocol=4))
+                connection.close()
+            except OSError:  # Its process has ended already.
+                pass
+        self._end()
+
+    def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """The answers of all; None where there was nothing to ask. Raises: what the first raised that failed."""
+        for connection, given in zip(self._connections, arguments, strict=True):
+            if given is not None:
+                self._send(connection, (method, given))
+        answers = [
+            None if given is None else self._receive(connection)
+            for connection, given in zip(self._connections, arguments, strict=True)
+        ]
+        for answer in answers:
+            if answer is not None and answer[0] is not None:
+                kind, message, trace = answer
+                told = message if kind == "ValueError" else f"{kind}: {message}"
+                of_caller = kind in ("ValueError", "ImportError", "ModuleNotFoundError")
+                error = ValueError(told) if of_caller else RuntimeError(told)
+                error.add_note(f"In the other process:\n{trace}")
+                raise error
+        return [None if answer is None else answer[1] for answer in answers]
+
+    def _send(self, connection: Connection, message: Any) -> None:
+        try:
+            connection.send_bytes(pickle.dumps(message, protocol=4))
+        except OSError as error:
+            raise WorldsEnded(f"a process with worlds of {self._name} has ended") from error
+
+    def _receive(self, connection: Connection) -> Any:
+        try:
+            return pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise WorldsEnded(f"a process with worlds of {self._name} has ended") from error
+
+
+def _plain(variable: TaskVariable) -> dict[str, Any]:
+    return {field.name: getattr(variable, field.name) for field in dataclasses.fields(variable)}
+
+
+def _importable(what: Any) -> Any:
+    """A word or None as it is, else (module, qualified name). Raises: ValueError if an import wouldn't find it there."""
+    if what is None or isinstance(what, str):
+        return what
+    module, name = getattr(what, "__module__", None), getattr(what, "__qualname__", None)
+    found = sys.modules.get(module) if module not in (None, "__main__") else None
+    for part in name.split(".") if name else ():
+        found = getattr(found, part, None)
+    if found is not what or name is None:
+        raise ValueError(
+            f"{what!r} can't be imported by another Python; expected an id, 'module:function', or a class or function "
+            "at the top of a module that isn't the main program"
+        )
+    return module, name
+
+
+def _folders(what: Any) -> list[str]:
+    """Where Python's path must go for the module of an importable to be found, if this Python knows."""
+    module = what[0] if isinstance(what, tuple) else (what or "").rpartition(":")[0]
+    found = importlib.util.find_spec(module.split(".")[0]) if module else None
+    if found is None:
+        return []
+    inside = list(found.submodule_search_locations or [])
+    folder = Path(inside[0] if inside else found.origin or "").parent
+    # What is installed here is of this Python's version.
+    return [] if str(folder) in sysconfig.get_paths().values() else [str(folder)]

@@ -1,0 +1,180 @@
+"""What the first episodes of a user's environment find, before it is trained on."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
+
+from envs.own import attribute, own_environment, reset_option
+from tests.envs.own.examples import Grid, Point
+
+SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
+
+
+def made(source: Any = Point, *, horizon: int = 20, tasks: Any = SPEED, **arguments: Any) -> Any:
+    return own_environment(source, 1, tasks=tasks, horizon=horizon, **arguments)
+
+
+def point(**changed: Any) -> Any:
+    return type("Changed", (Point,), changed)
+
+
+def warned(**arguments: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made(**arguments)
+    return [str(warning.message) for warning in caught]
+
+
+def unseeded(self: Any, **given: Any) -> Any:
+    self.place = np.random.default_rng().normal()
+    return self.observed(), {}
+
+
+def globally_seeded(self: Any, *, seed: int, options: Any) -> Any:
+    np.random.seed(seed)  # noqa: NPY002
+    self.place = 0.0
+    return self.observed(), {}
+
+
+def global_noise(self: Any, action: Any) -> float:
+    return float(np.random.normal())  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        (point(reset=unseeded), "the reset"),
+        (point(moved=global_noise), "step 1"),
+        # Repeatable alone, but all worlds draw from one stream.
+        (point(reset=globally_seeded, moved=global_noise, noise=0.0), "step 1"),
+        (lambda: NormalizeObservation(Point()), "the reset"),
+        (lambda: NormalizeReward(Point()), "step"),
+    ],
+)
+def test_what_does_not_follow_its_seed_is_found(source: Any, where: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"doesn't follow its seed: with the same seed and the same actions {where}.* gave"
+    ) as e:
+        made(source)
+    assert "\n" not in str(e.value)
+    env = made(source, repeatable=False)
+    env.set_tasks(env.tasks.test_tasks(1))
+    env.reset(torch.Generator())
+
+
+def test_variable_that_changes_nothing_is_said_by_name() -> None:
+    (message,) = warned(tasks={**SPEED, "colour": reset_option("colour", between=(0.0, 1.0))})
+    assert "Point: colour (colour) changes nothing" in message
+    assert "the same 20 steps" in message
+    assert warned() == []
+
+
+def test_variable_that_shows_late_or_only_beside_another_is_not_warned_of() -> None:
+    def reset(self: Any, **given: Any) -> Any:
+        self.seen.clear()
+        return Point.reset(self, **given)
+
+    late = point(reset=reset, moved=lambda self, action: float(len(self.seen) > 80), noise=0.0)
+    assert warned(source=late, horizon=100) == []
+    # At its lowest the other one hides it.
+    hidden = point(moved=lambda self, action: self.goal * float(action[0]), speed=1.0)
+    assert warned(source=hidden, tasks={"goal": attribute("goal", between=(0.0, 1.0)), **SPEED}) == []
+
+
+def test_hook_sets_what_derives_from_an_attribute() -> None:
+    class Derived(Point):
+        length, half_length = 1.0, 0.5
+
+        def moved(self, action: Any) -> float:
+            return self.half_length * float(action[0])
+
+    def halve(env: Any) -> None:
+        env.half_length = env.length / 2
+
+    tasks = {"length": attribute("length", between=(0.5, 2.0))}
+    (message,) = warned(source=Derived, tasks=tasks)
+    assert "length (length) changes nothing" in message
+    assert "after_task=" in message
+    assert warned(source=Derived, tasks=tasks, after_task=halve) == []
+    env = made(Derived, tasks=tasks, after_task=halve)
+    env.set_tasks(env.tasks.test_tasks(1))
+    env.reset(torch.Generator())
+    inner = env._worlds.envs[0].unwrapped
+    assert inner.half_length == inner.length / 2 == env.tasks.test_tasks(1).length.item() / 2
+    assert env.spec.definition["after_task"].endswith("halve")
+
+
+def test_hook_may_change_what_a_task_sets() -> None:
+    def whole(env: Any) -> None:
+        env.speed = 1.0 + (env.speed > 1.0)
+
+    env = made(after_task=whole)
+    env.set_tasks(env.tasks.test_tasks(1))
+    env.reset(torch.Generator())
+    assert env._worlds.envs[0].unwrapped.speed in (1.0, 2.0)
+
+
+def test_hook_reaches_what_mujoco_derives() -> None:
+    def heavier(env: Any) -> None:
+        env.model.body_mass[1] = 10 * env.model.opt.timestep / 0.002
+
+    env = own_environment(
+        "Hopper-v5",
+        1,
+        tasks={"dt": attribute("model.opt.timestep", between=(0.001, 0.004))},
+        horizon=5,
+        after_task=heavier,
+    )
+    env.set_tasks(env.tasks.test_tasks(1))
+    env.reset(torch.Generator())
+    model = env._worlds.envs[0].unwrapped.model
+    assert model.body_subtreemass[1] == pytest.approx(model.body_mass[1:].sum(), rel=1e-12)
+
+
+def test_count_between_two_numbers_is_refused_where_a_fraction_fails() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"Hopper-v5 fails where skip is 2.48 \(frame_skip is a whole number\): mj_step.*; expected one_of=\[...\] with whole numbers",
+    ):
+        own_environment("Hopper-v5", 1, tasks={"skip": attribute("frame_skip", between=(1, 5))}, horizon=5)
+    env = own_environment("Hopper-v5", 5, tasks={"skip": attribute("frame_skip", one_of=range(1, 6))}, horizon=5)
+    env.set_tasks(env.tasks.test_tasks(5))
+    env.reset(torch.Generator())
+    env.step(torch.zeros(5, 3))
+    assert [env._worlds.envs[i].unwrapped.frame_skip for i in range(5)] == [1, 2, 3, 4, 5]
+    # A whole number that only happens to be one is taken.
+    made(point(__init__=lambda self: (Point.__init__(self), setattr(self, "speed", 1))[0]))
+
+
+def test_cart_pole_and_plain_python_are_task_distributions() -> None:
+    def derive(env: Any) -> None:
+        env.polemass_length = env.masspole * env.length
+        env.total_mass = env.masspole + env.masscart
+
+    tasks = {"length": attribute("length", between=(0.3, 0.9)), "push": attribute("force_mag", scale=(0.5, 2.0))}
+    env = own_environment("CartPole-v1", 3, tasks=tasks, after_task=derive)
+    assert env.spec.horizon == 500
+    assert env.action_space == gymnasium.spaces.Discrete(2)
+    env.set_tasks(env.tasks.test_tasks(3))
+    first = env.reset(torch.Generator().manual_seed(0))
+    step = env.step(torch.tensor([0, 1, 1]))
+    theirs = gymnasium.make("CartPole-v1").unwrapped
+    theirs.length, theirs.force_mag = (
+        env.tasks.test_tasks(3).length[1].item(),
+        10 * env.tasks.test_tasks(3).push[1].item(),
+    )
+    derive(theirs)
+    seed = torch.randint(2**31, (3,), generator=torch.Generator().manual_seed(0))[1].item()
+    np.testing.assert_array_equal(first[1], theirs.reset(seed=seed)[0])
+    np.testing.assert_array_equal(step.next_obs[1], theirs.step(1)[0])
+
+    grid = own_environment(Grid, 2, tasks={"surface": attribute("surface", one_of=("grass", "ice"))}, horizon=10)
+    grid.set_tasks(grid.tasks.test_tasks(2))
+    grid.reset(torch.Generator())
+    cells = grid.step(torch.tensor([2, 2])).next_obs[:, :10].reshape(2, 2, 5).argmax(-1)
+    assert cells.tolist() == [[1, 3], [0, 4]]  # one cell on grass, two on ice

@@ -1,0 +1,311 @@
+"""One world: what the environment is given and what is taken from it, and how old habits are answered."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from envs.own import attribute, own_environment, reset_option
+from tests.envs.own.examples import Grid, Point
+
+SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
+
+
+def made(source: Any = Point, num_worlds: int = 1, *, horizon: int = 5, tasks: Any = SPEED, **arguments: Any) -> Any:
+    env = own_environment(source, num_worlds, tasks=tasks, horizon=horizon, **arguments)
+    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    env.reset(torch.Generator().manual_seed(0))
+    return env
+
+
+def inside(env: Any, world: int = 0) -> Any:
+    return env._worlds.envs[world].unwrapped
+
+
+def point(**changed: Any) -> Any:
+    return type("Changed", (Point,), changed)
+
+
+def given(space: gymnasium.Space[Any], action: Any) -> Any:
+    """What an environment with this action space gets for a learner's action."""
+    env = made(
+        point(action_space=space, moved=lambda self, action: 0.0), tasks={"goal": attribute("goal", between=(0, 1))}
+    )
+    env.step(torch.tensor([action]))
+    (got,) = inside(env).seen
+    assert space.contains(got)
+    return got
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "pairs"),
+    [
+        # The middle is 150, half the width 50.
+        (100.0, 200.0, np.float32, {-1.0: 100.0, 1.0: 200.0, 0.0: 150.0, 0.5: 175.0, 3.0: 200.0, -7.0: 100.0}),
+        (-0.1, 0.1, np.float64, {-1.0: -0.1, 1.0: 0.1, 0.25: 0.025, 2.0: 0.1}),
+        (-0.4, 0.4, np.float32, {1.0: np.float32(0.4), -0.5: np.float32(-0.2)}),
+        (-1.0, 1.0, np.float32, {np.float32(0.3): np.float32(0.3), 1.5: 1.0}),
+        # As wide as a box can be: the width isn't a finite number.
+        (-1.7e308, 1.7e308, np.float64, {1.0: 1.7e308, -1.0: -1.7e308, 0.5: 0.85e308}),
+        (-np.inf, np.inf, np.float64, {7.5: 7.5, -0.25: -0.25}),
+        (0.0, np.inf, np.float32, {7.5: 7.5, -0.25: 0.0}),
+    ],
+)
+def test_box_is_what_minus_one_to_one_stands_for(low: float, high: float, dtype: Any, pairs: Any) -> None:
+    for action, expected in pairs.items():
+        got = given(spaces.Box(low, high, (1,), dtype), [float(action)])
+        assert got.dtype == dtype
+        assert got[0] == pytest.approx(expected, rel=1e-15, abs=0) if dtype == np.float64 else got[0] == expected
+
+
+def test_learners_see_the_unit_box_and_stand_still_nearest_to_zero() -> None:
+    space = spaces.Box(np.array([100, -0.5, -np.inf, -3]), np.array([200, 1.5, np.inf, 3]), dtype=np.float64)
+    env = made(point(action_space=space))
+    assert env.action_space.low.tolist() == [-1, -1, -np.inf, -1]
+    assert env.action_space.high.tolist() == [1, 1, np.inf, 1]
+    # 100 is the nearest to 0; the middle of the second is 0.5, half its width 1.
+    assert env.stand_still_action().tolist() == [[-1.0, -0.5, 0.0, 0.0]]
+
+
+def test_meaning_of_actions_is_part_of_the_spec_only_where_it_is_not_the_number_itself() -> None:
+    def hash_of(space: Any) -> str:
+        return made(point(action_space=space)).spec.spec_hash
+
+    same = {hash_of(spaces.Box(-1, 1, (1,), dtype)) for dtype in (np.float32, np.float64)}
+    assert len(same | {hash_of(spaces.Box(-np.inf, np.inf, (1,), np.float32))}) == 1
+    assert hash_of(spaces.Box(-2, 2, (1,), np.float32)) not in same
+    assert "actions" not in made().spec.definition
+    assert made(point(action_space=spaces.Box(-2, 2, (1,), np.float64))).spec.definition["actions"] == {
+        "from": [-1.0, 1.0],
+        "low": [-2.0],
+        "high": [2.0],
+    }
+
+
+def test_choices_are_numbers_of_combinations() -> None:
+    env = made(Grid, tasks={"goal": attribute("goal", one_of=(0, 4))})
+    assert env.action_space == spaces.Discrete(9)
+    assert env.stand_still_action() is None
+    step = env.step(torch.tensor([5]))  # (1, 2): stays, one up
+    assert step.next_obs[0, :10].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 1, 0]
+    two = spaces.MultiDiscrete([[2, 3], [2, 2]], start=[[1, 0], [0, 5]])
+    got = given(two, 23)
+    assert got.tolist() == [[2, 2], [1, 6]]
+    assert given(spaces.MultiBinary(3), 6).tolist() == [1, 1, 0]
+    assert given(spaces.Discrete(4), 3) == 3
+
+
+def test_dict_is_flattened_in_the_order_of_its_keys() -> None:
+    env = made(Grid, tasks={"goal": attribute("goal", one_of=(0, 4))})
+    assert env.observation_space.shape == (11,)
+    assert env.reset(torch.Generator()).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(0, 255, (3,), np.uint8),
+        spaces.Box(-5, 5, (1,), np.int64),
+        spaces.Box(-1, 1, (2, 2)),
+        spaces.Discrete(3, start=1),
+        spaces.Text(3),
+    ],
+)
+def test_other_action_spaces_are_refused(space: Any) -> None:
+    with pytest.raises(ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"):
+        made(point(action_space=space))
+
+
+def test_too_many_combinations_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"10000 combinations; expected at most 4096"):
+        made(point(action_space=spaces.MultiDiscrete([10] * 4)))
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [np.bool_, bool, float, np.array, lambda value: np.array([value]), lambda value: np.array([[float(value)]])],
+)
+@pytest.mark.parametrize("name", ["success", "is_success"])
+def test_success_arrives_in_every_form(wrapped: Any, name: str) -> None:
+    env = made(point(told=lambda self: {name: wrapped(abs(self.place) > 1)}))
+    for wanted in (0.0, 3.0):
+        inside(env).place = wanted
+        assert env.step(torch.zeros(1, 1)).terms["success"].tolist() == [float(wanted > 1)]
+
+
+def test_success_that_only_the_last_step_tells_is_found() -> None:
+    def told(self: Any) -> dict[str, Any]:
+        return {"success": np.bool_(True)} if len(self.seen) % 3 == 0 else {}
+
+    env = made(
+        point(told=told, reset=lambda self, **given: (self.seen.clear(), Point.reset(self, **given))[1]), horizon=3
+    )
+    env.reset(torch.Generator())
+    flags = [env.step(torch.zeros(1, 1)).terms["success"].item() for _ in range(3)]
+    assert flags == [0.0, 0.0, 1.0]
+
+
+def test_success_that_comes_late_is_said_or_declared() -> None:
+    def told(self: Any) -> dict[str, Any]:
+        return {"success": True} if self.place > 1e4 else {}
+
+    for terms in ((), ("success",)):
+        env = made(point(told=told), terms=terms)
+        inside(env).place = 2e4
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step = env.step(torch.zeros(1, 1))
+        assert [str(warning.message)[:32] for warning in caught] == (
+            [] if terms else ["Changed told of success only now"]
+        )
+        assert step.terms.get("success", torch.zeros(1)).item() == bool(terms)
+
+
+def test_info_that_holds_no_single_number_is_left_out() -> None:
+    told = {"list": [1.0], "word": "1", "two": np.zeros(2), "none": None, "words": np.array(["1"]), "flag": np.True_}
+    assert list(made(point(told=lambda self: told)).step(torch.zeros(1, 1)).terms) == ["flag"]
+
+
+def test_reward_of_one_element_and_flags_of_numpy_are_taken() -> None:
+    def step(self: Any, action: Any) -> Any:
+        obs, reward, terminated, _, info = Point.step(self, action)
+        return obs.tolist(), np.array([reward]), np.bool_(terminated), np.array([False]), info
+
+    plain, other = made(), made(point(step=step))
+    action = torch.tensor([[0.5]])
+    assert torch.equal(plain.step(action).reward, other.step(action).reward)
+    assert torch.equal(plain.step(action).next_obs, other.step(action).next_obs)
+
+
+def test_seeds_and_sizes_of_numpy_are_taken() -> None:
+    whole = np.int64
+    env = own_environment(
+        Point,
+        whole(2),
+        tasks=SPEED,
+        horizon=whole(5),
+        num_train_tasks=whole(3),
+        num_test_tasks=whole(4),
+        split_seed=whole(1),
+    )
+    plain = own_environment(Point, 2, tasks=SPEED, horizon=5, num_train_tasks=3, num_test_tasks=4, split_seed=1)
+    assert env.spec.spec_hash == plain.spec.spec_hash
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"step": lambda self, action: Point.step(self, action)[:4]},
+            "Changed.step returned 4 values; Gymnasium expects observation, reward, terminated, truncated and info",
+        ),
+        (
+            {"reset": lambda self, **given: Point.reset(self, **given)[0]},
+            "Changed.reset returned a ndarray; Gymnasium expects an observation and an info",
+        ),
+        (
+            {"reset": lambda self: Point.reset(self)},
+            r"Changed.reset takes no seed \(Changed\); Gymnasium expects reset\(self, \*, seed=None, options=None\)",
+        ),
+        ({"reset": lambda self, seed=None: Point.reset(self)}, "Changed.reset takes no options"),
+        (
+            {"step": lambda self, action: (np.zeros(1), np.zeros(3), False, False, {})},
+            r"Changed.step returned reward array\(\[0., 0., 0.\]\); Gymnasium expects one number",
+        ),
+        (
+            {"step": lambda self, action: (np.zeros(1), 0.0, None, False, {})},
+            "Changed.step returned terminated None; Gymnasium expects one number or truth value",
+        ),
+        ({"observed": lambda self: np.zeros(2)}, r"Changed has an observation of shape \(2,\); its space says \(1,\)"),
+        ({"observation_space": None}, "Changed has no observation_space; Gymnasium expects a gymnasium.Space"),
+        ({"speed": property(lambda self: 1.0)}, "speed of Changed can't be set .*property without setter"),
+    ],
+)
+def test_old_habits_are_answered_in_a_line(changed: dict[str, Any], message: str) -> None:
+    def ignoring(self: Any) -> None:
+        self.goal, self.noise, self.seen = 0.0, 0.1, []
+
+    if "speed" in changed:
+        changed = {**changed, "__init__": ignoring}
+    with pytest.raises(ValueError, match=message) as raised:
+        made(point(**changed))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_environment_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dict is made as a dict \(builtins\); expected a gymnasium.Env"):
+        made(dict)
+
+
+def test_truth_values_and_words_arrive_as_they_are() -> None:
+    tasks = {
+        "surface": attribute("surface", one_of=("grass", "ice")),
+        "slippery": attribute("slippery", one_of=(True, False)),
+        "goal": attribute("goal", one_of=(3, 4)),
+    }
+    env = made(Grid, 8, tasks=tasks)
+    assert env.tasks.describe(env.tasks.test_tasks(4)) == [
+        "surface grass, slippery True, goal 3",
+        "surface grass, slippery True, goal 4",
+        "surface grass, slippery False, goal 3",
+        "surface grass, slippery False, goal 4",
+    ]
+    worlds = [inside(env, i) for i in range(8)]
+    assert [world.surface for world in worlds] == ["grass"] * 4 + ["ice"] * 4
+    assert [world.slippery for world in worlds] == [True, True, False, False] * 2
+    assert {type(world.goal) for world in worlds} == {int}
+    assert env.spec.definition["tasks"]["slippery"]["values"] == [[True], [False]]
+    assert env.spec.definition["tasks"]["surface"]["values"] == [["grass"], ["ice"]]
+    assert env.spec.definition["tasks"]["goal"]["values"] == [[3.0], [4.0]]
+
+
+def test_reset_options_are_of_the_kind_that_was_written() -> None:
+    tasks = {
+        "level": reset_option("level", one_of=(1, 2)),
+        "name": reset_option("name", one_of=("a", "b")),
+        "flags": reset_option("flags", one_of=([True, False], [False, True])),
+        "shift": reset_option("shift", between=(0.0, 1.0)),
+    }
+    with pytest.warns(UserWarning, match="changes nothing"):
+        env = made(tasks=tasks)
+    options = inside(env).options
+    assert type(options["level"]) is int
+    assert options["name"] in ("a", "b")
+    assert options["flags"].dtype == bool
+    assert 0 < options["shift"] < 1
+
+
+@pytest.mark.parametrize(
+    ("one_of", "message"),
+    [
+        ((True, 2), "expected numbers or truth values, not both, because True is also 1"),
+        (("a", [1, 2]), "expected words and numbers, or lists of numbers"),
+        ("ice", "expected a list of choices"),
+        ((), "expected a list of choices"),
+        (([1, 2], [1]), "expected numbers, truth values or words, or lists of the same length"),
+    ],
+)
+def test_other_choices_are_refused(one_of: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attribute("x", one_of=one_of)
+
+
+def test_ranges_are_of_numbers() -> None:
+    with pytest.raises(ValueError, match=r"attribute\('x'\) has between=\(False, True\); expected numbers"):
+        attribute("x", between=(False, True))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"s": attribute("surface", one_of=(1, 2))}, "surface is a str; expected a number"),
+        ({"g": attribute("goal", one_of=("a", "b"))}, "goal is the number 0; expected numbers, not 'a'"),
+    ],
+)
+def test_words_go_to_words_and_numbers_to_numbers(tasks: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(Grid, tasks=tasks)

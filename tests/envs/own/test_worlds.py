@@ -1,0 +1,183 @@
+"""Worlds elsewhere give the numbers that they give here, and say what goes wrong there."""
+
+import ast
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from envs.own import attribute, own_environment, reset_option
+from envs.own.worlds import WorldsEnded
+from tests.envs.own.examples import Grid, Point, faster
+from tests.envs.test_environments import assert_equal
+
+ROOT = Path(__file__).parents[3]
+TASKS = {
+    "speed": attribute("speed", between=(0.5, 2.0)),
+    "goal": attribute("goal", one_of=(0.0, 1.5)),
+}
+make_point = partial(own_environment, Point, tasks=TASKS, horizon=6)
+
+
+@pytest.fixture(scope="module")
+def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with numpy and gymnasium and nothing else of what is installed here."""
+    folder = tmp_path_factory.mktemp("other_python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (folder / "packages").mkdir()
+    names = ("numpy", "numpy.libs", "gymnasium", "cloudpickle", "farama_notifications", "typing_extensions.py")
+    for name in names:
+        found = [path / name for path in map(Path, sys.path) if (path / name).exists()]
+        if found:
+            (folder / "packages" / name).symlink_to(found[0])
+    (site,) = (folder / "venv/lib").glob("python*/site-packages")
+    (site / "packages.pth").write_text(str(folder / "packages"))
+    python = folder / "venv/bin/python"
+    lacks = "import importlib.util as u; assert u.find_spec('torch') is None and u.find_spec('mujoco') is None; import gymnasium"
+    subprocess.run([str(python), "-c", lacks], check=True, env={})
+    return python
+
+
+def episodes(env: Any) -> list[Any]:
+    """What two episodes give, the second of them in one world."""
+    env.set_tasks(env.tasks.test_tasks(env.num_worlds))
+    told: list[Any] = [env.reset(torch.Generator().manual_seed(3))]
+    rng = torch.Generator().manual_seed(4)
+    for worlds in (None, torch.arange(env.num_worlds) == 1):
+        if worlds is not None:
+            told.append(env.reset(torch.Generator().manual_seed(5), worlds))
+        for _ in range(7):
+            shape = (env.num_worlds, *(env.action_space.shape or ()))
+            is_choice = hasattr(env.action_space, "n")
+            told.append(
+                env.step(torch.randint(9, shape, generator=rng) if is_choice else torch.randn(shape, generator=rng))
+            )
+    return told
+
+
+@pytest.mark.parametrize("processes", [True, 2, 3])
+def test_processes_do_not_change_a_number(processes: Any) -> None:
+    here, there = make_point(3), make_point(3, processes=processes)
+    try:
+        assert_equal(episodes(here), episodes(there))
+    finally:
+        there.close()
+    assert here.spec.spec_hash == there.spec.spec_hash
+
+
+@pytest.mark.parametrize("processes", [False, 2])
+def test_another_python_does_not_change_a_number(other_python: Path, processes: Any) -> None:
+    arguments: dict[str, Any] = {"settings": {"gains": np.array([1.0, 2.0])}, "after_task": faster}
+    here = make_point(3, **arguments)
+    there = make_point(3, **arguments, python=other_python, processes=processes)
+    try:
+        assert_equal(episodes(here), episodes(there))
+        assert here.spec.spec_hash == there.spec.spec_hash
+        assert here.observation_space == there.observation_space
+        assert torch.equal(here.stand_still_action(), there.stand_still_action())
+    finally:
+        there.close()
+
+
+def test_plain_python_with_words_and_a_dict_runs_in_another_python(other_python: Path) -> None:
+    tasks = {
+        "surface": attribute("surface", one_of=("grass", "ice")),
+        "flip": attribute("slippery", one_of=(False, True)),
+    }
+    here, there = (own_environment(Grid, 4, tasks=tasks, horizon=6, python=python) for python in (None, other_python))
+    try:
+        assert_equal(episodes(here), episodes(there))
+    finally:
+        there.close()
+
+
+def test_source_may_be_a_name_that_only_the_other_python_knows(other_python: Path, tmp_path: Path) -> None:
+    (tmp_path / "only_there.py").write_text("from tests.envs.own.examples import Point\nSPEED = 3.0\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        env = own_environment("only_there:Point", 2, tasks=TASKS, horizon=6, python=other_python)
+    assert "only_there" not in sys.modules
+    try:
+        assert_equal(episodes(make_point(2)), episodes(env))
+        cart_pole = own_environment(
+            "CartPole-v1", 1, tasks={"push": attribute("force_mag", between=(5.0, 15.0))}, python=other_python
+        )
+        assert cart_pole.spec.horizon == 500
+        cart_pole.close()
+    finally:
+        env.close()
+
+
+def test_mistakes_elsewhere_are_said_in_a_line(other_python: Path) -> None:
+    with pytest.raises(ValueError, match=r"Point has no 'sped' \(did you mean speed\?\)"):
+        own_environment(Point, 1, tasks={"s": attribute("sped", between=(0, 1))}, horizon=5, python=other_python)
+    with pytest.raises(RuntimeError, match="ArithmeticError: it broke down") as raised:
+        own_environment("tests.envs.own.examples:breaks_down", 1, tasks=TASKS, horizon=5, python=other_python)
+    assert "in breaks_down" in raised.value.__notes__[0]
+    with pytest.raises(ValueError, match=r"can't be imported by another Python; expected an id, 'module:function'"):
+        own_environment(lambda: Point(), 1, tasks=TASKS, horizon=5, python=other_python)
+    with pytest.raises(ValueError, match="python is '/no/such'; expected the path of a Python interpreter"):
+        own_environment(Point, 1, tasks=TASKS, horizon=5, python="/no/such")
+    with pytest.raises(ValueError, match="ModuleNotFoundError: No module named 'torch'"):
+        own_environment("envs.own:own_environment", 1, tasks=TASKS, horizon=5, python=other_python)
+
+
+def test_python_without_gymnasium_is_refused(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    with pytest.raises(
+        ValueError, match=r"which ended at once.*; expected Python 3.10 or newer with numpy and gymnasium"
+    ):
+        own_environment(Point, 1, tasks=TASKS, horizon=5, python=tmp_path / "bin/python")
+
+
+@pytest.mark.parametrize("where", ["processes", "python"])
+def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
+    env: Any = own_environment(
+        "tests.envs.own.examples:Mortal",
+        2,
+        tasks={"speed": attribute("speed", between=(0.5, 2.0))},
+        horizon=5,
+        **({"processes": True} if where == "processes" else {"python": other_python}),
+    )
+    env.set_tasks(env.tasks.test_tasks(2))
+    env.reset(torch.Generator())
+    inner = torch.tensor([[0.0], [1.0]])
+    with pytest.raises(WorldsEnded, match="a process with worlds of .*Mortal has ended"):
+        env.step(inner)
+    env.close()
+
+
+@pytest.mark.parametrize("processes", [0, 4, -1])
+def test_number_of_processes_is_checked(processes: Any) -> None:
+    with pytest.raises(ValueError, match=r"processes is .*; expected True, False, or at most one for each of 3 worlds"):
+        make_point.func(Point, 3, **make_point.keywords, processes=processes)
+
+
+def test_worker_imports_numpy_and_gymnasium_only() -> None:
+    tree = ast.parse((ROOT / "envs/own/world.py").read_text())
+    modules = {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or "."]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    tops = {module.partition(".")[0] for module in modules}
+    assert tops - set(sys.stdlib_module_names) == {"numpy", "gymnasium"}
+
+
+def test_options_reach_another_python(other_python: Path) -> None:
+    tasks = {**TASKS, "start": reset_option("start", between=([0.0, 0.0], [1.0, 1.0]))}
+    with pytest.warns(UserWarning, match="start"):
+        own_environment(Point, 1, tasks=tasks, horizon=3, python=other_python).close()
