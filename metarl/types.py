@@ -60,7 +60,10 @@ class Adapter(Protocol[State]):
 
 
 class MetaLearner(Protocol):
-    """What the training loop drives: a gradient, memory or model learner looks the same from outside."""
+    """What the training loop drives: a gradient, memory or model learner looks the same from outside.
+
+    One whose rate falls to 0 says in an attribute `schedule_end` after how many steps, so that no run goes on in vain.
+    """
 
     def step(self) -> Metrics:
         """One meta-iteration: sample tasks, gather data, update."""

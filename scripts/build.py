@@ -1,7 +1,9 @@
 """From a composed config to the objects of a run, and back from a checkpoint: no library code sees a config."""
 
+import os
 import platform
 import subprocess
+import tomllib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import envs
+import metarl
 from metarl.errors import UserError
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, Sizes
@@ -32,7 +35,13 @@ class Loaded:
 
     @property
     def run_folder(self) -> Path:
-        return self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path.parent
+        return run_folder(self.path)
+
+
+def run_folder(location: Path) -> Path:
+    """A run folder, its checkpoints folder or a checkpoint file -> the run folder."""
+    folder = location.parent if location.is_file() else location
+    return folder.parent if folder.name == "checkpoints" else folder
 
 
 def device(name: str) -> torch.device:
@@ -143,16 +152,53 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
 
 def origin(config: DictConfig) -> dict[str, Any]:
     """The settings, the code and the library versions."""
-    return {"config": OmegaConf.to_container(config, resolve=True), "commit": commit(), "versions": versions()}
+    return {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "follow_iterations": follow_iterations(config),
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def follow_iterations(config: DictConfig) -> list[str]:
+    """The keys whose value is `${iterations}`, such as where a schedule ends: a resume with more iterations moves them, too."""
+    found: list[str] = []
+
+    def search(tree: Any, prefix: str = "") -> None:
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                search(value, f"{prefix}{key}.")
+            elif value == "${iterations}":
+                found.append(f"{prefix}{key}")
+
+    search(OmegaConf.to_container(config, resolve=False))
+    return found
 
 
 def commit() -> str | None:
-    """The checkout's commit, `-dirty` if files differ from it; None outside a checkout."""
+    """The commit of metarl's own checkout, `-dirty` if files differ from it; None if metarl doesn't run from a checkout.
+
+    A virtual environment may lie in the checkout of another project, whose commit says nothing about us.
+    """
+    root = Path(metarl.__file__).resolve().parents[1]
+    ours = ("metarl/__init__.py", "pyproject.toml")
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        _git(root, "ls-files", "--error-unmatch", *ours)  # an error if the repository doesn't know them
+        if tomllib.loads((root / ours[1]).read_text()).get("project", {}).get("name") != "metarl":
+            return None
+        return _git(root, "describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.SubprocessError, tomllib.TOMLDecodeError):
         return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    # What git's hooks set for git in them, and would send us to another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:

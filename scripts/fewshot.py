@@ -17,37 +17,42 @@ from omegaconf import DictConfig
 from envs.process import tune_process
 from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder
 from metarl.run.seeding import Generators
-from metarl.run.train import train
+from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
     tune_process()
-    config, folder, resume_from = run_folder.choose(config, groups=("dataset", "learner"), load=fewshot_build.load)
-    device = build.device(config.device)
-    generators = Generators(config.seed)
-    source = fewshot_build.source(config, device)
-    fewshot_build.check_tasks(config, source)
-    learner = fewshot_build.learner(config, source, generators, device)
-    run_folder.create(folder, config)
-    print(f"run folder {folder}, device {device}", file=sys.stderr)
-    name = fewshot_build.learner_name(resume_from)
-    outcome = train(
-        learner,
-        generators,
-        iterations=config.iterations,
-        run_folder=folder,
-        provenance=fewshot_build.provenance(config, source, name),
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-        log_every=config.log_every,
-        shown=fewshot_build.shown(source),
-        resume_from=resume_from,
-    )
-    if outcome.interrupted:
-        command = run_folder.resume_command(folder, "fewshot")
-        print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
-        raise SystemExit(130)
-    fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
+    with run_folder.choose(config, groups=("dataset", "learner"), load=fewshot_build.load) as asked:
+        config = asked.config
+        device = build.device(config.device)
+        generators = Generators(config.seed)
+        source = fewshot_build.source(config, device)
+        fewshot_build.check_tasks(config, source)
+        learner = fewshot_build.learner(config, source, generators, device)
+        if asked.has_work:
+            every = {key: config[key] for key in ("checkpoint_every", "log_every")}
+            check(learner, iterations=config.iterations, **every)
+        folder, lock = asked.create()
+        print(f"run folder {folder}, device {device}", file=sys.stderr)
+        name = fewshot_build.learner_name(asked.resume_from, asked.choices)
+        outcome = train(
+            learner,
+            generators,
+            iterations=config.iterations,
+            run_folder=folder,
+            provenance=fewshot_build.provenance(config, source, name),
+            checkpoint_every=config.checkpoint_every,
+            keep_checkpoints=config.keep_checkpoints,
+            log_every=config.log_every,
+            shown=fewshot_build.shown(source),
+            resume_from=asked.resume_from,
+            lock=lock,
+        )
+        if outcome.interrupted:
+            command = run_folder.resume_command(folder, "fewshot")
+            print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
+            raise SystemExit(130)
+        fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
 
 
 def main() -> None:

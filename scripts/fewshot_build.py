@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
@@ -90,9 +89,9 @@ def shown(tasks: TaskSource) -> Shown:
     return Shown(quantity=measure, digits=3, count="tasks", unit="tasks")
 
 
-def learner_name(resume_from: Mapping[str, Any] | None) -> str:
+def learner_name(resume_from: Mapping[str, Any] | None, choices: Mapping[str, Any]) -> str:
     """Of the config's group `learner`; a run that goes on was not told it again."""
-    name: str = (resume_from or {}).get("learner_name") or HydraConfig.get().runtime.choices["learner"]
+    name: str = (resume_from or {}).get("learner_name") or choices["learner"]
     return name
 
 

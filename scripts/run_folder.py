@@ -1,8 +1,9 @@
-"""Where a run lives: a new folder with its config.yaml, or an old one to go on with."""
+"""Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at a time writes there."""
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from metarl._scripts import build
 from metarl.errors import UserError
 from metarl.files import write_text
+from metarl.run import checkpoint
+from metarl.run.lock import FolderLock
+from metarl.run.logging import read_metrics
 
 MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
@@ -20,72 +24,211 @@ MAY_CHANGE_ON_RESUME = (
 )
 """Keys, or what they begin with, that leave the numbers so far as they are; the number of threads changes no state at all."""
 
+_FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
+"""What was `${iterations}` in our configs when checkpoints didn't say it yet."""
 
+Place = tuple[Path, FolderLock]
+
+
+class Run:
+    """A run that is about to begin or to go on."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        choices: Mapping[str, Any],
+        take: Callable[[], Place],
+        resume_from: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.choices = choices  # of the config's groups, as {"env": "half_cheetah_vel", "algo": "maml_ppo", ...}
+        self.resume_from = resume_from  # the checkpoint's content if an old run goes on
+        self._take = take
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is an iteration to train."""
+        return self.resume_from is None or self.resume_from["iteration"] < self.config.iterations
+
+    def create(self) -> Place:
+        """Makes the folder with its config.yaml, once all that the config asks for was found possible. In an old run's folder
+        config.yaml tells from now on with what it goes on.
+
+        Raises: UserError if it can't be written to, or holds a run already.
+        """
+        folder, lock = self._take()
+        if self.has_work:
+            with _blamed_on(folder):
+                write_text(folder / "config.yaml", _as_yaml(self.config, self.choices))
+        return folder, lock
+
+
+@contextmanager
 def choose(
     config: DictConfig, *, groups: tuple[str, str] = ("env", "algo"), load: Callable[[str], build.Loaded] = build.load
-) -> tuple[DictConfig, Path, dict[str, Any] | None]:
-    """The config to run, its folder, and the checkpoint's content if an old run goes on. Nothing is written yet.
+) -> Iterator[Run]:
+    """The run that the config asks for. A new one's folder isn't made yet; an old one's is this process's from here on.
+
+    When the `with` ends others may have it.
 
     Args:
       groups: whose choices name the default folder, runs/<one>/<other>/<date>-seed<seed>.
       load: brings the run of `resume` back.
-    Raises: UserError if the folder holds a run already, or the overrides don't go with `resume`.
+    Raises: UserError if the folder holds a run already, another process writes there, or the overrides don't go with `resume`.
     """
     _check(config)
-    if config.resume is not None:
-        return _resumed(config, load)
-    folder = Path(config.run_dir).expanduser() if config.run_dir is not None else _default_folder(config, groups)
-    if (folder / "config.yaml").exists():
-        raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
-    return config, folder, None
-
-
-def create(folder: Path, config: DictConfig) -> None:
-    """Makes the folder with its config.yaml, once all that the config asks for was found possible. In an old run's folder
-    config.yaml tells from now on with what it goes on.
-
-    Raises: UserError if it can't be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    except OSError as error:
-        raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
+    with ExitStack() as held:
+        if config.resume is not None:
+            yield _resumed(config, groups, load, held)
+        else:
+            choices = dict(HydraConfig.get().runtime.choices)
+            if config.run_dir is None:
+                parent = Path("runs").joinpath(*(choices[group] for group in groups))
+                yield Run(config, choices, lambda: _default_folder(parent, config.seed, held))
+            else:
+                folder = Path(config.run_dir).expanduser()
+                _refuse_a_run(folder)
+                yield Run(config, choices, lambda: _named_folder(folder, held))
 
 
 def resume_command(folder: Path, script: str = "train") -> str:
     return f"python scripts/{script}.py resume={shlex.quote(str(folder))}"
 
 
-def _resumed(config: DictConfig, load: Callable[[str], build.Loaded]) -> tuple[DictConfig, Path, dict[str, Any]]:
-    """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew."""
+def _default_folder(parent: Path, seed: int, held: ExitStack) -> Place:
+    """<parent>/<date>-seed<seed>, with a number behind it if others have it: it belongs to who makes it."""
+    name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{seed}", 1
+    folder = parent / name
+    while not _made(folder, held):
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder, held.enter_context(FolderLock(folder, say=_say))
+
+
+def _named_folder(folder: Path, held: ExitStack) -> Place:
+    """A folder that may be there already, but without a run."""
+    _made(folder, held)
+    lock = held.enter_context(FolderLock(folder, say=_say))
+    _refuse_a_run(folder)  # Again: until now others could make one there.
+    return folder, lock
+
+
+def _made(folder: Path, held: ExitStack) -> bool:
+    """Makes the folder and those above it; False if it was there. If nothing comes into it, it goes in the end."""
+    with _blamed_on(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+            return False
+    held.callback(_remove_if_empty, folder)
+    return True
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _refuse_a_run(folder: Path) -> None:
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
+
+
+@contextmanager
+def _blamed_on(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
+
+
+def _resumed(config: DictConfig, groups: tuple[str, str], load: Callable[[str], build.Loaded], held: ExitStack) -> Run:
+    """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew. A run that was
+    killed before its first checkpoint begins, with the settings of its config.yaml."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
     refused = [key for key in given if not f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))]
     if refused:
         raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
-    loaded = load(config.resume)
-    for warning in loaded.warnings:
-        print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
-    resumed = loaded.config
-    for key in given:
-        OmegaConf.update(resumed, key, OmegaConf.select(config, key))
-    if resumed.iterations <= (done := loaded.content["iteration"]):
+    location = Path(config.resume).expanduser()
+    folder = build.run_folder(location)
+    if not _has_not_begun(folder):
+        checkpoint.resolve(location)  # an error if there is none, before anything is written there
+    # Before anything is read: what another process still writes would be lost.
+    lock = held.enter_context(FolderLock(folder, say=_say))
+    if _has_not_begun(folder):
+        resumed, choices, follow = _read_yaml(folder / "config.yaml", groups)
+        content, done = None, 0
+        print(f"{folder} has no checkpoint yet: the run begins", file=sys.stderr)
+    else:
+        loaded = load(config.resume)
+        for warning in loaded.warnings:
+            print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
+        resumed, content, done = loaded.config, loaded.content, loaded.content["iteration"]
+        choices, follow = {}, content.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
+    _change(resumed, {key: OmegaConf.select(config, key) for key in given}, follow, done)
+    return Run(resumed, choices, lambda: (folder, lock), content)
+
+
+def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], done: int) -> None:
+    """Changes the settings that are given. What was as many as `iterations` because it follows them (where a schedule ends)
+    follows them again, and a line says so: else a rate would be 0 from there on."""
+    planned = config.iterations
+    for key in follow:
+        if OmegaConf.select(config, key) == planned:
+            OmegaConf.update(config, key, "${iterations}")
+    for key, value in given.items():
+        OmegaConf.update(config, key, value)
+    if config.iterations <= done:
+        print(f"iterations={config.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr)
+    elif config.iterations != planned and (moved := build.follow_iterations(config)):
         print(
-            f"iterations={resumed.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr
+            f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so from here on rates are those "
+            f"of a schedule over {config.iterations} iterations",
+            file=sys.stderr,
         )
-    return resumed, loaded.run_folder, loaded.content
 
 
-def _default_folder(config: DictConfig, groups: tuple[str, str]) -> Path:
-    """runs/<env>/<algo>/<date>-seed<seed>, with a number behind it if two runs start within a second."""
-    choices = HydraConfig.get().runtime.choices
-    parent = Path("runs").joinpath(*(choices[group] for group in groups))
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{config.seed}"
-    folder, number = parent / name, 1
-    while folder.exists():
-        number += 1
-        folder = parent / f"{name}-{number}"
-    return folder
+def _has_not_begun(folder: Path) -> bool:
+    """Whether a run was made there that didn't come to its first checkpoint, which is saved before the first iteration."""
+    made = (folder / "config.yaml").is_file() and not checkpoint.list_checkpoints(folder / "checkpoints")
+    return made and not read_metrics(folder / "metrics.jsonl")
+
+
+_COMPOSED = "composed"
+"""The key of config.yaml that tells of the configuration what its values don't."""
+
+
+def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
+    composed = {"choices": dict(choices), "follow_iterations": build.follow_iterations(config)}
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return OmegaConf.to_yaml(OmegaConf.create(plain | {_COMPOSED: composed}))
+
+
+def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
+    """The configuration that `_as_yaml` wrote, the choices of its groups, and what follows `iterations`.
+
+    Raises: UserError if it is damaged, or another command's.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # of the parser, or of what it was given
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(config, DictConfig) or not all(group in config for group in (*groups, "iterations", "seed")):
+        raise UserError(
+            f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, iterations, seed"
+        )
+    composed = config.pop(_COMPOSED, {})
+    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]  # The first versions didn't write the choices.
+    choices = {groups[1]: unnamed, **composed.get("choices", {})}
+    return config, choices, list(composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _check(config: DictConfig) -> None:

@@ -17,36 +17,40 @@ from omegaconf import DictConfig
 from envs.process import tune_process
 from metarl._scripts import build, cli, evaluation, run_folder
 from metarl.run.seeding import Generators
-from metarl.run.train import train
+from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
     tune_process()
-    config, folder, resume_from = run_folder.choose(config)
-    evaluation.check(**config.evaluation)
-    device = build.device(config.device)
-    generators = Generators(config.seed)
-    env = build.training_environment(config)
-    learner = build.learner(config, env, generators, device)
-    run_folder.create(folder, config)
-    print(f"run folder {folder}, device {device}", file=sys.stderr)
-    outcome = train(
-        learner,
-        generators,
-        iterations=config.iterations,
-        run_folder=folder,
-        provenance=build.provenance(config, env),
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-        resume_from=resume_from,
-    )
-    if outcome.interrupted:
-        print(
-            f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}",
-            file=sys.stderr,
+    with run_folder.choose(config) as asked:
+        config = asked.config
+        evaluation.check(**config.evaluation)
+        device = build.device(config.device)
+        generators = Generators(config.seed)
+        env = build.training_environment(config)
+        learner = build.learner(config, env, generators, device)
+        if asked.has_work:
+            check(learner, iterations=config.iterations, checkpoint_every=config.checkpoint_every)
+        folder, lock = asked.create()
+        print(f"run folder {folder}, device {device}", file=sys.stderr)
+        outcome = train(
+            learner,
+            generators,
+            iterations=config.iterations,
+            run_folder=folder,
+            provenance=build.provenance(config, env),
+            checkpoint_every=config.checkpoint_every,
+            keep_checkpoints=config.keep_checkpoints,
+            resume_from=asked.resume_from,
+            lock=lock,
         )
-        raise SystemExit(130)
-    evaluation.report_run(config, learner, folder, device, outcome)
+        if outcome.interrupted:
+            print(
+                f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}",
+                file=sys.stderr,
+            )
+            raise SystemExit(130)
+        evaluation.report_run(config, learner, folder, device, outcome)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.run import checkpoint
+from metarl.run.lock import FolderLock
 from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
 from metarl.run.seeding import Generators
 from metarl.run.timing import Stopwatch
@@ -43,6 +44,7 @@ def train(
     log_every: int = 1,
     shown: Shown = RETURNS,
     resume_from: Mapping[str, Any] | None = None,
+    lock: FolderLock | None = None,
 ) -> Outcome:
     """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start, every so often and at the end.
 
@@ -54,11 +56,11 @@ def train(
       resume_from: the content of a checkpoint of this same learner; training goes on after its iteration, on the CPU
         with the same numbers, bit for bit, as if it had never stopped.
         Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations` already, nothing is touched.
+      lock: of the run folder; asked before each checkpoint whether it is still held.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
-    Raises: Diverged if a metric or a parameter isn't finite; ValueError if rows of metrics would straddle checkpoints.
+    Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is over before `iterations`,
+      or the folder can't be written to; ValueError if rows of metrics would straddle checkpoints.
     """
-    if log_every < 1 or checkpoint_every % log_every != 0:
-        raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
     iteration, count, stopwatch = 0, 0, Stopwatch()
     if resume_from is not None:
         learner.load_state_dict(resume_from["learner"])
@@ -67,9 +69,12 @@ def train(
         stopwatch = Stopwatch(resume_from.get("seconds", 0.0))
         if iteration >= iterations:
             return Outcome(iteration=iteration, count=count, interrupted=False)
+    check(learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every)
     folder = run_folder / "checkpoints"
 
     def save() -> Path:
+        if lock is not None:
+            lock.check()
         content = {
             **provenance,
             "iteration": iteration,
@@ -123,6 +128,22 @@ def train(
         log.close()
         progress.close()
     return Outcome(iteration=iteration, count=count, interrupted=iteration < iterations)
+
+
+def check(learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1) -> None:
+    """What `train` finds wrong with its settings, for who wants to know before a run folder is made.
+
+    Raises: ValueError if rows of metrics would straddle checkpoints; UserError if the learner's rate would be 0 in some of so
+      many iterations: one with a schedule says in `schedule_end` after how many.
+    """
+    if log_every < 1 or checkpoint_every % log_every != 0:
+        raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
+    end = getattr(learner, "schedule_end", None)
+    if end is not None and end < iterations:
+        raise UserError(
+            f"iterations={iterations}: the learner's schedule ends after {end}, and its rate is 0 from there on; "
+            f"expected at most {end}, or a longer schedule"
+        )
 
 
 def _mean(rows: list[Metrics]) -> Metrics:

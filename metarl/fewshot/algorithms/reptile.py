@@ -102,6 +102,11 @@ class Reptile:
         self._moments = P.zeros_like(self._params)
         self._num_steps = self._iteration = 0
 
+    @property
+    def schedule_end(self) -> int:
+        """The iterations after which `outer_lr` is 0."""
+        return self._decay_iterations
+
     def adapter(self) -> "ReptileAdapter":
         return self._adapter(self._num_test_steps, self._test_batch_size)
 
