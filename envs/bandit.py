@@ -24,10 +24,14 @@ import torch
 from torch import Tensor
 
 from envs import bandit_policies
+from envs.drawing import BLUE, ORANGE, legend
 from envs.episodes import Episodes
 from envs.tasks import TaskPrior, by_range
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
+
+LIGHT = (185, 205, 240)
+MEANINGS = {"probability of 1": LIGHT, "share of pulls": BLUE, "just pulled": ORANGE}  # of the colours in pictures
 
 
 @struct
@@ -122,15 +126,17 @@ class Bandit:
         The arm just pulled is orange."""
         probability = self._episodes.tasks.probability[world].cpu().numpy()
         pulls = self._pulls[world].cpu().numpy()
+        above = legend(MEANINGS, width=width, height=height)
+        height -= len(above)
         picture = np.full((height, width, 3), 255, np.uint8)
         slot = width / len(probability)
         for arm, share in enumerate(pulls / max(1, pulls.sum())):
             pulled = arm == int(self._pulled[world])
-            light, dark = ((245, 205, 160), (230, 140, 30)) if pulled else ((185, 205, 240), (40, 80, 200))
+            light, dark = ((245, 205, 160), ORANGE) if pulled else (LIGHT, BLUE)
             for value, margin, colour in ((probability[arm], 0.12, light), (share, 0.32, dark)):
                 top = int((1 - value) * (height - 1))
                 picture[top:, int((arm + margin) * slot) : int((arm + 1 - margin) * slot)] = colour
-        return picture
+        return np.concatenate([above, picture])
 
     def close(self) -> None:
         """Nothing to release."""

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.drawing import BLUE, GREEN, LIGHT_BLUE, legend
 from envs.episodes import Episodes
 from envs.gridworld_optima import (
     FOUND,
@@ -40,6 +41,7 @@ from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
 SIZE = 5
+MEANINGS = {"goal": GREEN, "agent": BLUE, "visited": LIGHT_BLUE}  # of the colours in pictures
 
 
 @struct
@@ -125,21 +127,23 @@ class Gridworld:
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """The goal in green, the agent in blue, cells visited in this episode in light blue; y is upwards."""
+        above = legend(MEANINGS, width=width, height=height)
+        height -= len(above)
         side = min(width, height) / (SIZE + 0.5)  # pixels
         x = (np.arange(width)[None, :] + 0.5 - width / 2) / side + SIZE / 2  # in cells, from the left
         y = (height / 2 - 0.5 - np.arange(height)[:, None]) / side + SIZE / 2
         cells = np.full((SIZE, SIZE, 3), 255, np.uint8)
-        cells[self._visited[world].reshape(SIZE, SIZE).cpu().numpy()] = (205, 222, 245)
+        cells[self._visited[world].reshape(SIZE, SIZE).cpu().numpy()] = LIGHT_BLUE
         goal, here = (divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell))
-        cells[goal] = (60, 170, 80)
+        cells[goal] = GREEN
         column, row = (v.astype(int).clip(0, SIZE - 1) for v in (np.floor(x), np.floor(y)))
         picture = cells[column, row].copy()
         line = 0.6 / side  # half its width
         picture[(np.abs(x - x.round()) < line) | (np.abs(y - y.round()) < line)] = 170
         picture[(np.abs(x - SIZE / 2) > SIZE / 2 + line) | (np.abs(y - SIZE / 2) > SIZE / 2 + line)] = 255
         # The agent is a disc, so that the goal shows beneath it.
-        picture[np.hypot(x - here[0] - 0.5, y - here[1] - 0.5) < 0.32] = (40, 80, 200)
-        return picture
+        picture[np.hypot(x - here[0] - 0.5, y - here[1] - 0.5) < 0.32] = BLUE
+        return np.concatenate([above, picture])
 
     def close(self) -> None:
         """Nothing to release."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.drawing import BLUE, GREEN
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 
@@ -125,9 +126,10 @@ class PointWorld(Generic[Tasks]):
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """The goal in green and the point in blue, as much of the plane as shows the point; the cross is 0, 0."""
+        """The goal in green and the point in blue; the cross is 0, 0. All pictures have one scale: a point that is outside stands
+        at the border as a ring, on its side."""
         position = self._position[world].cpu().numpy()
-        half = max(self._problem.view, 1.1 * float(np.abs(position).max()))  # m, half the picture's height
+        half = self._problem.view  # m, half the picture's height
         x = (np.arange(width) + 0.5 - width / 2) * (2 * half / height)
         y = -(np.arange(height) + 0.5 - height / 2) * (2 * half / height)
         picture = np.full((height, width, 3), 255, np.uint8)
@@ -136,13 +138,13 @@ class PointWorld(Generic[Tasks]):
         if self._problem.ring > 0:
             picture[np.abs(np.hypot(x[None, :], y[:, None]) - self._problem.ring) < half / 150] = 200
         goal = self._problem.goal(self._episodes.tasks)[world].cpu().numpy()
-        point_radius = 0.067 * self._problem.view
-        for centre, radius, colour in (
-            (goal, self._problem.goal_radius, (60, 170, 80)),
-            (position, point_radius, (40, 80, 200)),
-        ):
-            inside = np.hypot(x[None, :] - centre[0], y[:, None] - centre[1]) < radius * half / self._problem.view
-            picture[inside] = colour
+        radius = 0.067 * half
+        furthest = half * np.array([width / height, 1.0]) - radius
+        shown = position.clip(-furthest, furthest)
+        from_goal, from_point = (np.hypot(x[None, :] - at[0], y[:, None] - at[1]) for at in (goal, shown))
+        picture[from_goal < self._problem.goal_radius] = GREEN
+        hole = 0.6 * radius if (shown != position).any() else 0.0
+        picture[(from_point < radius) & (from_point >= hole)] = BLUE
         return picture
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ from envs.gl import why_not
 
 _MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
 
+_ROOM = 1.4  # m of distance for each m between body and marks; the camera sees 45°
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -18,6 +20,7 @@ class View:
 
     distance: float  # m
     elevation: float  # degrees; negative looks down
+    shows_marks: bool = False  # Looks at the middle between body and marks, from as far as shows both.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +61,19 @@ class WorldRenderer:
             self._renderer = _make_renderer(model, width, height)
         # Not the renderer's own update_scene, which knows only the first model; worlds may differ in sizes and places.
         every, scene = mujoco.mjtCatBit.mjCAT_ALL.value, self._renderer.scene
-        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, _camera(self._camera, model, data), every, scene)
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, self._view(model, data, marks), every, scene)
         for mark in marks:
             _add(mark, self._renderer.scene)
         return self._renderer.render()
+
+    def _view(self, model: mujoco.MjModel, data: mujoco.MjData, marks: Sequence[Mark]) -> mujoco.MjvCamera:
+        if isinstance(self._camera, mujoco.MjvCamera):
+            return self._camera
+        if isinstance(self._camera, View):
+            return _following(self._camera, data.subtree_com[1], marks)
+        camera = mujoco.MjvCamera()
+        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(self._camera).id
+        return camera
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy makes an OpenGL context of its own."""
@@ -73,15 +85,12 @@ class WorldRenderer:
             self._renderer = None
 
 
-def _camera(view: str | int | View | mujoco.MjvCamera, model: mujoco.MjModel, data: mujoco.MjData) -> mujoco.MjvCamera:
-    if isinstance(view, mujoco.MjvCamera):
-        return view
+def _following(view: View, body: np.ndarray, marks: Sequence[Mark]) -> mujoco.MjvCamera:
+    place = np.mean([mark.start for mark in marks], axis=0) if view.shows_marks and marks else body
     camera = mujoco.MjvCamera()
-    if not isinstance(view, View):
-        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(view).id
-        return camera
-    camera.lookat[:] = data.subtree_com[1]
-    camera.distance, camera.elevation, camera.azimuth = view.distance, view.elevation, 90.0
+    camera.lookat[:] = (body + place) / 2
+    camera.distance = max(view.distance, _ROOM * float(np.linalg.norm(body - place)))
+    camera.elevation, camera.azimuth = view.elevation, 90.0
     return camera
 
 

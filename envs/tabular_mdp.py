@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.drawing import BLUE, GREEN, ORANGE, RED, legend, write
 from envs.episodes import Episodes
 from envs.noise import normal_from_uniform
 from envs.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
@@ -33,6 +34,13 @@ from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
 MEAN_REWARD, REWARD_SPREAD, REWARD_NOISE = 1.0, 1.0, 1.0
+
+MEANINGS = {  # of the colours in pictures
+    "reward above 1": GREEN,
+    "below 1": RED,
+    "present state": BLUE,
+    "last action": ORANGE,
+}
 
 
 @struct
@@ -135,19 +143,24 @@ class TabularMDP:
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """Mean rewards, a row for each state and a column for each action: green above 1, red below, white at 1. The present
         state's row is framed in blue, the last action is a bar above its column."""
+        above = legend(MEANINGS, width=width, height=height)
         reward = self._episodes.tasks.mean_reward[world].cpu().numpy()
+        height -= len(above)
         row = np.arange(height) * (self._num_states + 1) // height - 1  # −1: above the table
         column = np.arange(width) * self._num_actions // width
         strength = ((reward - MEAN_REWARD) / 3).clip(-1, 1)[..., None]
-        above, below = np.array([60, 170, 80]), np.array([210, 70, 50])
-        colours = 255 - np.where(strength > 0, strength * (255 - above), -strength * (255 - below))
+        best, worst = np.array(GREEN), np.array(RED)
+        colours = 255 - np.where(strength > 0, strength * (255 - best), -strength * (255 - worst))
         picture = colours[row.clip(0)[:, None], column[None, :]]
         picture[row < 0] = 255
-        picture[(row[:, None] < 0) & (column == int(self._action[world]))[None, :]] = (230, 140, 30)
+        picture[(row[:, None] < 0) & (column == int(self._action[world]))[None, :]] = ORANGE
         mine = np.flatnonzero(row == int(self._state[world]))
-        picture[mine[:3]] = picture[mine[-3:]] = picture[mine[0] : mine[-1], :3] = (40, 80, 200)
-        picture[mine[0] : mine[-1], -3:] = (40, 80, 200)
-        return picture.astype(np.uint8)
+        picture[mine[:3]] = picture[mine[-3:]] = picture[mine[0] : mine[-1], :3] = BLUE
+        picture[mine[0] : mine[-1], -3:] = BLUE
+        rows, slot = height / (self._num_states + 1), width / self._num_actions
+        numbers = {(0.5 * rows, (state + 1.5) * rows): str(state) for state in range(self._num_states)}
+        numbers |= {((action + 0.5) * slot, 0.5 * rows): f"action {action}" for action in range(self._num_actions)}
+        return np.concatenate([above, write(picture.astype(np.uint8), numbers, size=min(0.6 * rows, 0.2 * slot, 16.0))])
 
     def close(self) -> None:
         """Nothing to release."""

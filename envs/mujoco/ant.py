@@ -229,7 +229,7 @@ def _environment(
         shows_forces=variant == "promp",
         rest=torch.tensor(model.qpos0),
         control_step=model.opt.timestep * FRAME_SKIP,
-        camera=View(distance=7.0, elevation=-40.0) if family == "ant_goal" else View(distance=4.5, elevation=-25.0),
+        camera=_TOWARDS_GOAL if family == "ant_goal" else View(distance=4.5, elevation=-25.0),
     )
     return environment(
         num_worlds,
@@ -258,6 +258,7 @@ def _environment(
     )
 
 
+_TOWARDS_GOAL = View(distance=7.0, elevation=-40.0, shows_marks=True)
 _FAMILIES = ("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal")
 _USUAL: dict[str, Any] = {"horizon": 200, "action_scale": 1.0}
 _disc, _square = partial(places_on_disc, PLACE_RANGE), partial(places_in_square, PLACE_RANGE)

@@ -116,7 +116,16 @@ def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont
         return highest * min(1.0, width / widest), width - widest
 
     best = max(layouts, key=size)
-    return best, _font(size(best)[0], bold=True)
+    font = _font(size(best)[0], bold=True)
+    return "\n".join(_shortened(line, width, font) for line in best.split("\n")), font
+
+
+def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    """The text, or what has room of it in a picture so small that its letters can't be smaller."""
+    shown = text
+    while len(shown) > 1 and font.getlength(shown) > width:
+        shown = shown[:-2].rstrip() + "…"
+    return shown
 
 
 def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:

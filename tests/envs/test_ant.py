@@ -172,3 +172,17 @@ def test_picture_shows_in_orange_where_to_go(name: str, right_and_left: Any) -> 
         assert orange[:, side].sum() > 10
         assert orange[:, other].sum() < orange[:, side].sum() / 4
     env.close()
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize("goal", [(3.0, 0.0), (-3.0, -3.0), (0.0, 3.0)])
+def test_the_place_to_go_to_stays_in_the_picture_wherever_the_robot_is(goal: tuple[float, float]) -> None:
+    env = envs.make("ant_goal_maml", 1)
+    env.set_tasks(Place(place=torch.tensor([goal])))
+    env.reset(torch.Generator().manual_seed(0))
+    for place in ((0.0, 0.0), (6.0, 0.0), (-6.0, 0.0), (0.0, 7.0), (0.0, -7.0)):
+        env.sim.qpos[0, :2] = torch.tensor(place)
+        red, green, blue = np.moveaxis(env.render(0, width=320, height=240).astype(int), -1, 0)
+        assert ((red > 150) & (blue < red / 4) & (green > red / 2)).sum() > 5  # the disc
+        assert ((red > green + 40) & (blue > red / 4)).sum() > 20  # the robot
+    env.close()

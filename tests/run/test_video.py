@@ -220,6 +220,15 @@ def test_a_task_that_takes_many_words_stands_on_two_lines(task, num_lines):
     assert np.count_nonzero(np.diff(has_ink.astype(int)) == 1) == num_lines
 
 
+@pytest.mark.parametrize("size", [(360, 480), (240, 320), (120, 160), (48, 64)])
+@pytest.mark.parametrize("num_panels", [1, 2])
+def test_no_task_is_cut_off_at_the_sides(size, num_panels):
+    task = "arm_pick_place: capsule 36 mm, 221 g, friction 0.98, goal (0.42, +0.03, 0.28) m"
+    picture = frame({str(i): shot(size=size) for i in range(num_panels)}, task=task, gauges={})
+    columns = (picture[: round(size[1] / 12)] > 100).any(-1).any(0)
+    assert columns.any() and not columns[:1].any() and not columns[-1:].any()
+
+
 @pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
 def test_frames_have_even_sides(size):
     picture = frame(
