@@ -5,11 +5,12 @@ The pictures are ImageNet's, which one has to get oneself; the split lists are p
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from metarl.errors import UserError
 from metarl.fewshot.images import ImageTasks
-from metarl.fewshot.picture_files import Files, classes_of, is_picture, opened
+from metarl.fewshot.picture_files import Files, classes_of, is_hidden, opened, read
 from metarl.fewshot.types import Split
 
 _LISTS: dict[Split, str] = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
@@ -33,42 +34,42 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     if root is None:
         raise UserError(f"dataset.root=null: mini-ImageNet isn't downloaded; {LAYOUT}")
     with opened(root) as files:
-        every = files.names()
-        places = {PurePosixPath(name).name: name for name in every}
-        lists = {split: _list(files, places, name, root) for split, name in _LISTS.items()}
+        places: dict[str, list[str]] = {}
+        for place in files.names():
+            if not is_hidden(place):
+                places.setdefault(PurePosixPath(place).name, []).append(place)
+        lists = {split: _list(files, places, name) for split, name in _LISTS.items()}
         _check_apart(lists, root)
-        pictures = _by_name([name for name in every if is_picture(name)], root)
-        splits = {
-            split: classes_of(files, _located(classes, pictures, root), image_size, grey=False)
-            for split, classes in lists.items()
-        }
+        located = {split: _located(classes, places, root) for split, classes in lists.items()}
+        splits = {split: classes_of(files, classes, image_size, grey=False) for split, classes in located.items()}
     return ImageTasks("mini_imagenet", splits, definition={"image_size": image_size})
 
 
-def _list(files: Files, places: dict[str, str], name: str, root: str | Path) -> dict[str, list[str]]:
+def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[str, list[str]]:
     """A split list: class -> file names."""
     if name not in places:
-        raise UserError(f"{root} has no {name}; {LAYOUT}")
-    rows = csv.DictReader(io.StringIO(files.read(places[name]).decode()))
-    if not {"filename", "label"} <= set(rows.fieldnames or ()):
-        raise UserError(f"{name} of {root} has the columns {rows.fieldnames}; {LAYOUT}")
+        raise UserError(f"{files.root} has no {name}; {LAYOUT}")
+    place = _only(places[name], files.root)
+    try:
+        rows = csv.DictReader(io.StringIO(read(files, place).decode("utf-8-sig")))
+        columns, entries = rows.fieldnames or (), list(rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{files.root}: {place} isn't a list of comma-separated values in UTF-8: {error}") from error
+    if not {"filename", "label"} <= set(columns):
+        raise UserError(f"{name} of {files.root} has the columns {columns}; {LAYOUT}")
     classes: dict[str, list[str]] = {}
-    for row in rows:
+    for line, row in enumerate(entries, start=2):
+        if not row["filename"] or not row["label"]:
+            raise UserError(f"{files.root}: line {line} of {place} has no {'label' if row['filename'] else 'filename'}")
         classes.setdefault(row["label"], []).append(row["filename"])
     return classes
 
 
-def _by_name(places: list[str], root: str | Path) -> dict[str, str]:
-    """File name -> place of the picture."""
-    pictures: dict[str, str] = {}
-    for place in places:
-        name = PurePosixPath(place).name
-        if name in pictures:
-            raise UserError(
-                f"{root}: {name} is there twice, as {pictures[name]} and {place}; which one do the lists mean?"
-            )
-        pictures[name] = place
-    return pictures
+def _only(places: Sequence[str], root: str | Path) -> str:
+    if len(places) > 1:
+        name = PurePosixPath(places[0]).name
+        raise UserError(f"{root}: {name} is there twice, as {places[0]} and {places[1]}; which one is meant?")
+    return places[0]
 
 
 def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> None:
@@ -80,8 +81,10 @@ def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> 
             seen[name] = split
 
 
-def _located(classes: dict[str, list[str]], pictures: dict[str, str], root: str | Path) -> dict[str, list[str]]:
-    missing = [name for names in classes.values() for name in names if name not in pictures]
+def _located(
+    classes: Mapping[str, Sequence[str]], places: Mapping[str, Sequence[str]], root: str | Path
+) -> dict[str, list[str]]:
+    missing = [name for names in classes.values() for name in names if name not in places]
     if missing:
         raise UserError(f"{root} lacks {len(missing)} pictures of its lists, {missing[0]} first; {LAYOUT}")
-    return {label: [pictures[name] for name in names] for label, names in classes.items()}
+    return {label: [_only(places[name], root) for name in names] for label, names in classes.items()}

@@ -87,7 +87,7 @@ def _characters(file: Path, image_size: int) -> dict[str, ImageClasses]:
         with np.load(file) as data:
             arrays = dict(data)
         return {part: _part(arrays, part, image_size) for part in _PARTS}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"can't read {file} ({error}): expected the arrays images_, alphabet_ and character_ of background and "
             "evaluation; delete it to have it made anew"

@@ -5,16 +5,15 @@ under another name first.
 """
 
 import hashlib
-import io
 import os
-import zipfile
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from metarl.errors import UserError
+from metarl.fewshot.picture_files import is_hidden, opened, read
+from metarl.fewshot.picture_pixels import shown
 from metarl.files import write_atomically
 
 DRAWERS, SIDE = 20, 105  # drawings of a character, pixels
@@ -95,22 +94,24 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     Raises: UserError if it isn't complete.
     """
     part = path.stem.removeprefix("images_")
-    drawings: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in map(PurePosixPath, archive.namelist()):
-                if entry.suffix == ".png":
-                    drawer = int(entry.stem.split("_")[1])
-                    drawings[entry.parts[-3], entry.parts[-2]][drawer] = archive.read(str(entry))
-    except (zipfile.BadZipFile, IndexError, ValueError) as error:
-        raise UserError(f"{path} isn't an archive of Omniglot: {error}") from error
+    drawings: dict[tuple[str, str], dict[int, np.ndarray]] = defaultdict(dict)
+    with opened(path) as files:
+        for name in files.names():
+            entry = PurePosixPath(name)
+            if entry.suffix != ".png" or is_hidden(name):
+                continue
+            try:
+                drawer = int(entry.stem.split("_")[1])
+                drawings[entry.parts[-3], entry.parts[-2]][drawer] = _bits(read(files, name))
+            except (IndexError, ValueError) as error:
+                raise UserError(f"{path} isn't an archive of Omniglot: {name}: {error}") from error
     characters = sorted(drawings)
     for character in characters:
         if sorted(drawings[character]) != list(range(1, DRAWERS + 1)):
             raise UserError(
                 f"{path}: {'/'.join(character)} has {len(drawings[character])} drawings, expected {DRAWERS}"
             )
-    rows = [_bits(drawings[character][drawer]) for character in characters for drawer in range(1, DRAWERS + 1)]
+    rows = [drawings[character][drawer] for character in characters for drawer in range(1, DRAWERS + 1)]
     return {
         f"images_{part}": np.stack(rows),
         f"alphabet_{part}": np.array([alphabet for alphabet, _ in characters]),
@@ -119,10 +120,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _bits(png: bytes) -> np.ndarray:
-    """A picture, ink black on white, as packed bits with ink 1."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    """A picture, ink black on white, as packed bits with ink 1.
+
+    Raises: ValueError if it can't be read, or isn't of Omniglot's size.
+    """
+    pixels = np.asarray(shown(png, grey=True)[0])
     if pixels.shape != (SIDE, SIDE):
-        raise UserError(f"a drawing of Omniglot has {pixels.shape} pixels, expected {SIDE} x {SIDE}")
+        raise ValueError(f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels, expected {SIDE} x {SIDE}")
     return np.packbits(pixels.reshape(-1) < 128)
 
 

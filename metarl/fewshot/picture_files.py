@@ -1,57 +1,91 @@
 """Picture files, read from a folder or from an archive, as bytes of one size by class."""
 
-import io
+import lzma
+import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from metarl.errors import UserError
+from metarl.fewshot import picture_pixels
 from metarl.fewshot.images import ImageClasses
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+# What Python's readers of archives raise for a damaged one.
+_DAMAGE = (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 
 
 class Files(Protocol):
     """A tree of files by name, `/` between folders."""
 
+    root: Path
+
     def names(self) -> list[str]: ...
 
-    def read(self, name: str) -> bytes: ...
+    def open(self, name: str) -> BufferedIOBase: ...
 
 
 class _Folder:
+    """Follows links. A hidden folder is a name without what is in it."""
+
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.root).as_posix() for path in _walk(self.root, frozenset()))
 
-    def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+    def open(self, name: str) -> BufferedIOBase:
+        return (self.root / name).open("rb")
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Args: above: the folders that this one lies in, to which a link would lead in a circle."""
+    above |= {os.path.realpath(folder)}
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} can't be read: {error.strerror or error}") from error
+    for path in entries:
+        if path.is_dir() and not is_hidden(path.name):
+            if os.path.realpath(path) not in above:
+                yield from _walk(path, above)
+        elif path.is_dir() or path.is_file() or not path.exists():  # The last: a link that leads nowhere.
+            yield path
 
 
 class _Zip:
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+    def __init__(self, root: Path, archive: zipfile.ZipFile) -> None:
+        self.root, self._archive = root, archive
+        # Some programs for Windows write `\` between folders.
+        self._entries = {entry.filename.replace("\\", "/"): entry for entry in archive.infolist()}
 
     def names(self) -> list[str]:
-        return sorted(name for name in self._archive.namelist() if not name.endswith("/"))
+        return sorted(name for name in self._entries if not name.endswith("/"))
 
-    def read(self, name: str) -> bytes:
-        return self._archive.read(name)
+    def open(self, name: str) -> BufferedIOBase:
+        entry = self._entries[name]
+        if entry.flag_bits & 1:
+            raise UserError(f"{self.root}: {name} is encrypted; expected an archive without a password")
+        try:
+            return cast(BufferedIOBase, self._archive.open(entry))
+        except NotImplementedError as error:
+            raise UserError(
+                f"{self.root}: {name} is packed by method {entry.compress_type}, which Python can't unpack; expected deflate (8)"
+            ) from error
 
 
 class _Tar:
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-        self._members = {member.name: member for member in archive.getmembers() if member.isfile()}
+    def __init__(self, root: Path, archive: tarfile.TarFile) -> None:
+        self.root, self._archive = root, archive
+        members = archive.getmembers()
+        self._members = {m.name: m for m in members if m.isfile() or m.islnk() or m.issym()}
         assert archive.fileobj is not None, "it was opened for reading"
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -62,10 +96,11 @@ class _Tar:
     def names(self) -> list[str]:
         return sorted(self._members)
 
-    def read(self, name: str) -> bytes:
+    def open(self, name: str) -> BufferedIOBase:
         file = self._archive.extractfile(self._members[name])
-        assert file is not None, "names() lists regular files only"
-        return file.read()
+        if file is None:
+            raise OSError("a link to a folder")
+        return cast(BufferedIOBase, file)
 
 
 @contextmanager
@@ -80,45 +115,75 @@ def opened(root: str | Path) -> Iterator[Files]:
         return
     if not path.exists():
         raise UserError(f"{path}: there is no such folder or archive")
+    with ExitStack() as stack:
+        files: Files
+        try:
+            if zipfile.is_zipfile(path):
+                files = _Zip(path, stack.enter_context(zipfile.ZipFile(path)))
+            else:
+                files = _Tar(path, stack.enter_context(tarfile.open(path)))
+        except NotImplementedError as error:
+            raise UserError(f"{path} is of a newer kind than Python can unpack: {error}") from error
+        except (*_DAMAGE, ValueError) as error:
+            raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {error}") from error
+        yield files
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name, or a folder in it, begins with a dot, or is what a Mac adds to archives: not meant to be seen."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def is_picture(files: Files, name: str) -> bool:
+    """By its suffix, or if that says nothing by what is in it."""
+    if PurePosixPath(name).suffix.lower() in picture_pixels.suffixes():
+        return True
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                yield _Zip(archive)
-        else:
-            with tarfile.open(path) as tar:
-                yield _Tar(tar)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {error}") from error
+        with files.open(name) as file:
+            return picture_pixels.is_picture(file)
+    except _DAMAGE:  # Of a file that isn't called a picture.
+        return False
 
 
-def is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+def read(files: Files, name: str) -> bytes:
+    """Raises: UserError that names the file."""
+    try:
+        with files.open(name) as file:
+            return file.read()
+    except _DAMAGE as error:
+        raise UserError(f"{files.root}: {name} can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def classes_of(files: Files, of_class: Mapping[str, Sequence[str]], image_size: int, *, grey: bool) -> ImageClasses:
+def classes_of(
+    files: Files,
+    of_class: Mapping[str, Sequence[str]],
+    image_size: int,
+    *,
+    grey: bool,
+    with_more_frames: list[str] | None = None,
+) -> ImageClasses:
     """The pictures of each class as [C, size, size] bytes: the middle square, resized.
 
-    Args: of_class: class -> names of its files; grey: one channel instead of three.
-    Raises: UserError for a file that is no picture, or no classes at all.
+    Args:
+      of_class: class -> names of its files.
+      grey: one channel instead of three.
+      with_more_frames: gets the names of the files with several frames, of which the first is taken.
+    Raises: UserError for a file that can't be read as a picture, or no classes at all.
     """
     if not of_class:
         raise UserError("no class with pictures")
-    pictures = [_picture(files, name, image_size, grey) for names in of_class.values() for name in names]
+    pictures = []
+    for name in (name for names in of_class.values() for name in names):
+        content = read(files, name)
+        try:
+            picture, has_more = picture_pixels.pixels(content, image_size, grey=grey)
+        except ValueError as error:
+            raise UserError(f"{files.root}: {name} can't be read as a picture: {error}") from error
+        pictures.append(picture)
+        if has_more and with_more_frames is not None:
+            with_more_frames.append(name)
     return ImageClasses(
         pictures=torch.from_numpy(np.stack(pictures)),
         counts=torch.tensor([len(names) for names in of_class.values()]),
         names=tuple(of_class),
     )
-
-
-def _picture(files: Files, name: str, image_size: int, grey: bool) -> np.ndarray:
-    """[C, size, size] uint8."""
-    try:
-        picture = Image.open(io.BytesIO(files.read(name))).convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{name} can't be read as a picture: {error}") from error
-    side = min(picture.size)
-    left, top = ((length - side) // 2 for length in picture.size)
-    square = picture.crop((left, top, left + side, top + side)).resize((image_size,) * 2, Image.Resampling.BILINEAR)
-    pixels = np.asarray(square)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)

@@ -104,6 +104,22 @@ def test_a_character_that_lacks_drawings_is_named(tmp_path, monkeypatch):
         omniglot(data_dir=folder)
 
 
+def test_a_drawing_that_cannot_be_read_is_named_and_a_macs_own_files_are_not_looked_at(tmp_path, monkeypatch):
+    folder = archives(tmp_path / "a", monkeypatch)
+    for name, content in {"__MACOSX/a/b/._0000_01.png": b"notes", "a/b/0000_01.png": b"no picture"}.items():
+        path = folder / "images_evaluation.zip"
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, content)
+        monkeypatch.setitem(SHA256, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        if "MACOSX" in name:
+            assert omniglot(data_dir=folder, split="background").spec.name == "omniglot"
+            (folder / FILE_NAME).unlink()
+    with pytest.raises(
+        UserError, match=r"images_evaluation\.zip.*a/b/0000_01\.png: it is of no kind that Pillow reads"
+    ):
+        omniglot(data_dir=folder)
+
+
 def test_a_folder_without_the_data_says_what_is_expected(tmp_path):
     with pytest.raises(UserError, match=r"expected omniglot\.npz, or images_background\.zip"):
         omniglot(data_dir=tmp_path)

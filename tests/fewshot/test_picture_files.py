@@ -170,5 +170,243 @@ def test_bad_input_is_named(own, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has 0 folders with pictures"):
         folder(root=tmp_path / "empty")
+    for k in range(4):
+        (tmp_path / "empty" / f"class{k}").mkdir()
+        (tmp_path / "empty" / f"class{k}" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(
+        UserError, match=r"has 0 folders.*; files left out: 4 of no kind that Pillow reads \(class0/photo"
+    ):
+        folder(root=tmp_path / "empty")
     with pytest.raises(ValueError, match="test_share=1"):
         folder(root=own, test_share=1.0)
+
+
+def counts_of(source) -> dict[str, int]:
+    """Of each class how many pictures it has."""
+    splits = [source.classes(split) for split in source.spec.splits]
+    return {name: count for one in splits for name, count in zip(one.names, one.counts.tolist(), strict=True)}
+
+
+def omniglot_like(root: Path) -> dict[str, int]:
+    """3 alphabets with 4 characters of the same names; class -> its shade of red."""
+    shades = {f"alphabet{a}/character{c}": 60 * a + 10 * c for a in range(3) for c in range(4)}
+    for name, shade in shades.items():
+        for i in range(2):
+            picture(root / name / f"{i}.png", shade)
+    return shades
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_characters_of_equal_names_in_several_alphabets_are_several_classes(tmp_path, kind):
+    shades = omniglot_like(tmp_path / "own")
+    source = folder(root=packed(tmp_path / "own", kind), image_size=3, test_share=0.25)
+    assert [len(source.classes(split).names) for split in ("train", "test")] == [9, 3]
+    for split in ("train", "test"):
+        classes = source.classes(split)
+        assert classes.counts.tolist() == [2] * len(classes.names)
+        assert classes.pictures[::2, 0, 0, 0].tolist() == [shades[name] for name in classes.names]
+
+
+def test_classes_of_different_names_have_no_path(tmp_path):
+    for name in ("a/x", "a/y", "b/z", "b/w"):
+        picture(tmp_path / "own" / name / "0.png", 1)
+    source = folder(root=tmp_path / "own")
+    assert sorted(source.classes("train").names + source.classes("test").names) == ["w", "x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("called", "splits"),
+    [
+        (("train", "val"), ("train", "validation")),
+        (("Train", "Test"), ("train", "test")),
+        (("TRAINING", "testing", "Valid"), ("train", "validation", "test")),
+        (("data/train", "data/test"), ("train", "test")),
+    ],
+)
+def test_a_split_is_kept_whatever_its_folders_are_called(tmp_path, called, splits):
+    root = tmp_path / "own"
+    for split in called:
+        for alphabet in ("x", "y"):
+            picture(root / split / f"{alphabet}_{split[-4:]}" / "same" / "0.png", 9)
+    source = folder(root=root)
+    assert source.spec.splits == splits
+    name = lambda split: (f"x_{split[-4:]}/same", f"y_{split[-4:]}/same")
+    assert {source.classes(split).names for split in splits} == {name(split) for split in called}
+
+
+def test_what_lies_beside_a_split_is_told_and_half_a_split_refused(tmp_path, capsys):
+    root = tmp_path / "own"
+    for name in ("train/a", "train/b", "more/c", "more/d"):
+        picture(root / name / "0.png", 9)
+    with pytest.raises(UserError, match=r"has a folder for train, beside more/c/0\.png; expected train/<class>"):
+        folder(root=root)
+    picture(root / "val" / "e" / "0.png", 9)
+    assert folder(root=root).spec.splits == ("train", "validation")
+    assert "files left out: 2 outside of train, validation (more/c/0.png, ...)" in capsys.readouterr().err
+    shutil.rmtree(root / "train")
+    picture(root / "test" / "f" / "0.png", 9)
+    with pytest.raises(UserError, match="has a folder for validation and test"):
+        folder(root=root)
+
+
+def test_one_folder_around_everything_is_no_split(tmp_path):
+    for name in "abcd":
+        picture(tmp_path / "own" / "train" / name / "0.png", 9)
+    source = folder(root=tmp_path / "own")
+    assert sorted(source.classes("train").names + source.classes("test").names) == list("abcd")
+
+
+def test_a_split_within_the_classes_is_refused(tmp_path):
+    for name in "abcd":
+        for split in ("train", "test"):
+            picture(tmp_path / "own" / name / split / "0.png", 9)
+    with pytest.raises(
+        UserError, match="the folders test and train split the pictures of a class; expected them around"
+    ):
+        folder(root=tmp_path / "own")
+
+
+def hide_things_in(own: Path) -> None:
+    picture(own / ".ipynb_checkpoints" / "0.png", 1)
+    picture(own / "class1" / ".ipynb_checkpoints" / "0.png", 1)
+    picture(own / "__MACOSX" / "class1" / "0.png", 1)
+    (own / "class2" / "._0.png").write_bytes(b"a Mac's notes")
+    (own / ".DS_Store").write_bytes(b"a Mac's notes")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_hidden_files_are_no_pictures_and_are_counted_once(own, kind, capsys):
+    plain = folder(root=own, image_size=5)
+    hide_things_in(own)
+    capsys.readouterr()
+    root = packed(own, kind)
+    for _ in range(2):
+        source = folder(root=root, image_size=5)
+    assert source.spec.definition == plain.spec.definition
+    told = capsys.readouterr().err
+    assert told.count("5 hidden (") == 1 and "1 of no kind that Pillow reads (" in told
+
+
+def test_pictures_are_found_by_suffix_or_content_and_the_rest_is_counted(own, capsys):
+    picture(own / "class0" / "9.tif", 7)
+    picture(own / "class0" / "8.PPM", 7)
+    picture(own / "class0" / "6.png", 7)
+    (own / "class0" / "6.png").rename(own / "class0" / "scan")
+    (own / "class0" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    picture(own / "cover.png", 7)
+    source = folder(root=own, image_size=5)
+    assert counts_of(source) == {"class0": 5, **{f"class{k}": 2 + k for k in range(1, 6)}}
+    told = capsys.readouterr().err
+    assert "files left out: 2 of no kind that Pillow reads (class0/photo.heic, ...)" in told
+    assert "1 outside of a class's folder (cover.png)" in told
+
+
+def test_links_are_followed_but_not_in_circles(own, tmp_path):
+    (own / "class5").rename(tmp_path / "elsewhere")
+    (own / "class5").symlink_to(tmp_path / "elsewhere")
+    (own / "class0" / "linked.png").symlink_to(own / "class1" / "0.png")
+    (own / "class1" / "up").symlink_to(own)
+    (own / "class2" / "nowhere").symlink_to(tmp_path / "nothing")
+    source = folder(root=own, image_size=5)
+    assert counts_of(source) == {"class0": 3, **{f"class{k}": 2 + k for k in range(1, 6)}}
+
+
+def test_links_to_files_in_a_tar_are_followed(own):
+    (own / "class0" / "linked.png").symlink_to("0.png")
+    (own / "class0" / "hard.png").hardlink_to(own / "class0" / "1.png")
+    source = folder(root=packed(own, "tar"), image_size=5)
+    split = next(split for split in ("train", "test") if "class0" in source.classes(split).names)
+    classes = source.classes(split)
+    assert classes.counts[classes.names.index("class0")] == 4
+
+
+def test_black_ink_on_transparent_is_read_and_pictures_that_show_nothing_are_told(tmp_path, capsys):
+    ink = np.zeros((6, 6), dtype=bool)
+    for k in range(5):
+        ink[k, k:] = True
+        for mode, shade in (("LA", 0), ("RGBA", 0), ("white", 255)):
+            image = Image.merge("LA", (Image.new("L", (6, 6), shade), Image.fromarray(ink).convert("L")))
+            path = tmp_path / "own" / f"{mode}{k}" / "0.png"
+            path.parent.mkdir(parents=True)
+            image.convert("RGBA" if mode == "RGBA" else "LA").save(path)
+    source = folder(root=tmp_path / "own", image_size=6, grey=True)
+    pictures = {
+        n: source.classes(s).pictures[i, 0] for s in ("train", "test") for i, n in enumerate(source.classes(s).names)
+    }
+    ink[:] = False
+    for k in range(5):
+        ink[k, k:] = True
+        for mode in ("LA", "RGBA"):
+            assert np.array_equal(pictures[f"{mode}{k}"].numpy(), np.where(ink, 0, 255))
+    assert "pictures of one shade throughout: 5 (" in capsys.readouterr().err
+
+
+def test_further_frames_are_told(own, capsys):
+    frames = [Image.new("L", (4, 4), shade) for shade in (1, 200)]
+    frames[0].save(own / "class3" / "moving.gif", save_all=True, append_images=frames[1:])
+    folder(root=own, image_size=5)
+    assert "the later frames of 1 (class3/moving.gif)" in capsys.readouterr().err
+
+
+def changed(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+
+
+def test_an_archive_with_a_password_or_of_another_method_names_the_file(own):
+    path = packed(own, "zip")
+    with zipfile.ZipFile(path) as archive:
+        first = next(entry for entry in archive.infolist() if entry.filename.endswith(".png"))
+    content, name = bytearray(path.read_bytes()), first.filename.encode()
+    entry = content.rindex(name) - 46  # in the directory at the end; flags at 8, method at 10
+    for offset, value, message in ((8, 1, "is encrypted; expected"), (10, 93, "is packed by method 93")):
+        other = bytearray(content)
+        other[entry + offset] = value
+        path.write_bytes(other)
+        with pytest.raises(UserError, match=rf"data\.zip: {first.filename} {message}") as caught:
+            folder(root=path)
+        assert "\n" not in str(caught.value)
+    content[entry + 6] = 90  # the version of the format that is needed to unpack it, 9.0
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.zip is of a newer kind than Python can unpack: .*9\.0"):
+        folder(root=path)
+
+
+def test_a_damaged_file_in_an_archive_is_named(own):
+    path = packed(own, "zip")
+    changed(path, b"IDAT", b"IDAX")
+    with pytest.raises(UserError, match=r"data\.zip: data/class0/\d\.png can't be read: Bad CRC-32"):
+        folder(root=path)
+
+
+def test_folders_of_an_archive_may_be_written_with_backslashes(own):
+    path = own.parent / "windows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in own.rglob("*.png"):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = str(file.relative_to(own)).replace("/", "\\")
+            archive.writestr(entry, file.read_bytes())
+    assert folder(root=path).spec.definition == folder(root=own).spec.definition
+
+
+def test_mini_imagenet_does_not_look_at_hidden_copies(mini):
+    (mini / ".old").mkdir()
+    for file in ("val.csv", "images/nval001.jpg"):
+        shutil.copy(mini / file, mini / ".old")
+    assert mini_imagenet(root=mini, image_size=8).classes("validation").names == ("nval0", "nval1")
+    shutil.copy(mini / "val.csv", mini / "images")
+    with pytest.raises(UserError, match=r"val\.csv is there twice, as images/val\.csv and val\.csv"):
+        mini_imagenet(root=mini, image_size=8)
+
+
+def test_mini_imagenet_names_a_list_that_cannot_be_read(mini):
+    text = (mini / "val.csv").read_text()
+    (mini / "val.csv").write_text(text, encoding="utf-8-sig")  # as Excel writes it
+    mini_imagenet(root=mini, image_size=8)
+    (mini / "val.csv").write_text(text + "only.jpg\n")
+    with pytest.raises(UserError, match=r"line 8 of val\.csv has no label"):
+        mini_imagenet(root=mini, image_size=8)
+    (mini / "val.csv").write_text(text + "é.jpg,nval0\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"val\.csv isn't a list of comma-separated values in UTF-8"):
+        mini_imagenet(root=mini, image_size=8)
