@@ -39,7 +39,10 @@ class _Folder:
         self.root = root
 
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self.root).as_posix() for path in _walk(self.root, frozenset()))
+        try:
+            return sorted(path.relative_to(self.root).as_posix() for path in _walk(self.root, frozenset()))
+        except OSError as error:
+            raise UserError(f"{error.filename or self.root} can't be read: {error.strerror or error}") from error
 
     def open(self, name: str) -> BufferedIOBase:
         return (self.root / name).open("rb")
@@ -48,11 +51,7 @@ class _Folder:
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     """Args: above: the folders that this one lies in, to which a link would lead in a circle."""
     above |= {os.path.realpath(folder)}
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder} can't be read: {error.strerror or error}") from error
-    for path in entries:
+    for path in folder.iterdir():
         if path.is_dir() and not is_hidden(path.name):
             if os.path.realpath(path) not in above:
                 yield from _walk(path, above)
@@ -125,7 +124,10 @@ def opened(root: str | Path) -> Iterator[Files]:
         except NotImplementedError as error:
             raise UserError(f"{path} is of a newer kind than Python can unpack: {error}") from error
         except (*_DAMAGE, ValueError) as error:
-            raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {error}") from error
+            reason = (
+                (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+            )  # tarfile lists all that it tried.
+            raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {reason}") from error
         yield files
 
 

@@ -165,8 +165,9 @@ def test_bad_input_is_named(own, tmp_path):
         folder(root=tmp_path / "nowhere")
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"PK\x03\x04 half a download")
-    with pytest.raises(UserError, match=r"broken\.zip is damaged, or no archive"):
+    with pytest.raises(UserError, match=r"broken\.zip is damaged, or no archive") as caught:
         folder(root=broken)
+    assert "\n" not in str(caught.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has 0 folders with pictures"):
         folder(root=tmp_path / "empty")
@@ -309,6 +310,19 @@ def test_links_are_followed_but_not_in_circles(own, tmp_path):
     (own / "class2" / "nowhere").symlink_to(tmp_path / "nothing")
     source = folder(root=own, image_size=5)
     assert counts_of(source) == {"class0": 3, **{f"class{k}": 2 + k for k in range(1, 6)}}
+
+
+def test_a_folder_that_cannot_be_read_is_named(own, monkeypatch):
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "class3":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # Whoever runs the tests may be allowed everything.
+    with pytest.raises(UserError, match=r"own/class3 can't be read: Permission denied"):
+        folder(root=own)
 
 
 def test_links_to_files_in_a_tar_are_followed(own):
