@@ -81,7 +81,8 @@ def choose(
         if config.resume is not None:
             yield _resumed(config, groups, load, held)
         else:
-            choices = dict(HydraConfig.get().runtime.choices)
+            chosen = HydraConfig.get().runtime.choices
+            choices = {group: choice for group, choice in chosen.items() if not group.startswith("hydra/")}
             if config.run_dir is None:
                 parent = Path("runs").joinpath(*(choices[group] for group in groups))
                 yield Run(config, choices, lambda: _default_folder(parent, config.seed, held))
@@ -154,11 +155,11 @@ def _resumed(config: DictConfig, groups: tuple[str, str], load: Callable[[str], 
         raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
     location = Path(config.resume).expanduser()
     folder = build.run_folder(location)
-    if not _has_not_begun(folder):
+    if not _has_not_begun(location):
         checkpoint.resolve(location)  # an error if there is none, before anything is written there
     # Before anything is read: what another process still writes would be lost.
     lock = held.enter_context(FolderLock(folder, say=_say))
-    if _has_not_begun(folder):
+    if _has_not_begun(location):
         resumed, choices, follow = _read_yaml(folder / "config.yaml", groups)
         content, done = None, 0
         print(f"{folder} has no checkpoint yet: the run begins", file=sys.stderr)
@@ -191,10 +192,12 @@ def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], don
         )
 
 
-def _has_not_begun(folder: Path) -> bool:
+def _has_not_begun(location: Path) -> bool:
     """Whether a run was made there that didn't come to its first checkpoint, which is saved before the first iteration."""
-    made = (folder / "config.yaml").is_file() and not checkpoint.list_checkpoints(folder / "checkpoints")
-    return made and not read_metrics(folder / "metrics.jsonl")
+    folder = build.run_folder(location)
+    if location.is_file() or not (folder / "config.yaml").is_file() or read_metrics(folder / "metrics.jsonl"):
+        return False
+    return not any(checkpoint.list_checkpoints(place) for place in (folder / "checkpoints", folder))
 
 
 _COMPOSED = "composed"

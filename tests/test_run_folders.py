@@ -79,6 +79,8 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, m
     assert sorted(path.name for path in parent.iterdir()) == [name, f"{name}-2", f"{name}-3"]
     assert (parent / name / "config.yaml").read_text() == "another's"
     assert len(read_metrics(parent / f"{name}-2" / "metrics.jsonl")) == 1
+    composed = OmegaConf.load(parent / f"{name}-2" / "config.yaml").composed
+    assert composed.choices.algo == "maml_ppo" and "hydra/launcher" not in composed.choices
 
 
 def test_a_run_that_goes_on_elsewhere_is_not_resumed_and_one_that_is_over_is(tmp_path, monkeypatch, capsys):
@@ -140,6 +142,17 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_by_resume(tmp_path, m
     assert call(command, monkeypatch, f"resume={killed}") == 2
     assert f"no checkpoint at {killed}" in capsys.readouterr().err
     assert len(numbers(killed)) == 4
+
+
+@pytest.mark.parametrize("location", ["", "iteration_00000002.pt"])
+def test_a_checkpoint_that_lies_beside_its_config_is_gone_on_from(tmp_path, monkeypatch, location):
+    assert train(monkeypatch, *TINY, "iterations=2", f"run_dir={tmp_path}/run") == 0
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("config.yaml", "checkpoints/iteration_00000002.pt"):
+        shutil.copy(tmp_path / "run" / name, published)
+    assert train(monkeypatch, f"resume={published / location}", "iterations=3") == 0
+    assert [row["iteration"] for row in numbers(published)] == [2]
 
 
 def test_a_folder_that_is_no_run_is_not_touched(tmp_path, monkeypatch, capsys):
