@@ -20,6 +20,13 @@ LossFn = Callable[[Params, Batch], Tensor]
 """One task's parameters and batch -> a scalar []."""
 
 Metrics = dict[str, float]
+"""What an iteration reports, by name."""
+
+
+def as_metrics(values: Mapping[str, Tensor | float]) -> Metrics:
+    """Makes numbers of what learners report. They compute with tensors [], so that each can become one value a seed, [S]; only
+    here are they read."""
+    return {name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 @struct

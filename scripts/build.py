@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import envs
 import metarl
 from metarl.errors import UserError
+from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, Sizes
 from metarl.run import checkpoint
@@ -88,7 +89,9 @@ def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: tor
     model = maker(config.model)(
         observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
     )
-    return maker(config.algo)(env=env, model=model.to(on), streams=streams(generators, on), device=on)
+    setting = Setting(env=env, model=model.to(on), streams=streams(generators, on), device=on)
+    made: MetaLearner = maker(config.algo)(setting=setting)
+    return made
 
 
 def maker(group: DictConfig) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
 from metarl.errors import UserError
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Streams, TaskSize, TaskSource
 from metarl.run.fewshot_report import check_counts
@@ -60,13 +61,9 @@ def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: t
     """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`."""
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
     embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
-    made: MetaLearner = build.maker(_for_test_ways(config))(
-        source=tasks,
-        size=replace(train_size(config), ways=test_size(config).ways),
-        embed=embed,
-        streams=streams,
-        device=on,
-    )
+    size = replace(train_size(config), ways=test_size(config).ways)
+    setting = Setting(source=tasks, size=size, embed=embed, streams=streams, device=on)
+    made: MetaLearner = build.maker(_for_test_ways(config))(setting=setting)
     return made
 
 

@@ -43,30 +43,19 @@ def conjugate_gradient(
       tolerance: on the squared norm of the residual, 0 to do all iterations.
     """
     x, r = P.zeros_like(b), b
-    p, rr = r, _dots(r, r, num_batch_dims)
+    p, rr = r, P.dots(r, r, num_batch_dims)
     for _ in range(num_iterations):
         if _is_readable(rr) and bool((rr <= tolerance).all()):
             break
         going = rr > tolerance
         a_p = matvec(p)
-        alpha = _ratio(rr, _dots(p, a_p, num_batch_dims), going)
-        x = _add(x, p, alpha)
-        r = _add(r, a_p, -alpha)
-        rr_next = _dots(r, r, num_batch_dims)
-        p = _add(r, p, _ratio(rr_next, rr, going))
+        alpha = _ratio(rr, P.dots(p, a_p, num_batch_dims), going)
+        x = P.add_scaled(x, p, alpha)
+        r = P.add_scaled(r, a_p, -alpha)
+        rr_next = P.dots(r, r, num_batch_dims)
+        p = P.add_scaled(r, p, _ratio(rr_next, rr, going))
         rr = rr_next
     return Solution(solution=x, residual=rr.sqrt())
-
-
-def _dots(a: Params, b: Params, num_batch_dims: int) -> Tensor:
-    """⟨a, b⟩ of each system: [] or [N]."""
-    return torch.stack([P.rows(a[name] * b[name], num_batch_dims).sum(-1) for name in a]).sum(0)
-
-
-def _add(a: Params, b: Params, scale: Tensor) -> Params:
-    """a + scale b, the scale [] or [N] being each system's own."""
-    shape = lambda leaf: scale.shape + (1,) * (leaf.dim() - scale.dim())
-    return {name: leaf + scale.reshape(shape(leaf)) * b[name] for name, leaf in a.items()}
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, going: Tensor) -> Tensor:

@@ -148,11 +148,29 @@ def adapt_tasks(
 ) -> Params:
     """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For line searches."""
     start = adapted = P.expand(P.detached(params), _num_tasks(support))
-    with torch.no_grad():
-        for k, batch in enumerate(support):
-            gradient = inner_gradient(differentiate(adapted, batch).gradient, adapted, start, mode)
-            adapted = rule(adapted, gradient, rule_params or {}, k)
+    for k, batch in enumerate(support):
+        adapted = inner_step(differentiate, adapted, batch, rule, rule_params or {}, k, start=start, mode=mode)
     return adapted
+
+
+def inner_step(
+    differentiate: Differentiate,
+    params: Params,
+    batch: Batch,
+    rule: InnerRule,
+    rule_params: Params,
+    step: int,
+    *,
+    start: Params | None = None,
+    mode: Mode = "through",
+) -> Params:
+    """Inner step number `step` of n tasks from `params` [n, ...], which aren't differentiated.
+
+    Args: start: θ [n, ...], from which the first step began; only the implicit mode asks for it. None: `params`.
+    """
+    with torch.no_grad():
+        gradient = differentiate(params, batch).gradient
+        return rule(params, inner_gradient(gradient, params, start or params, mode), rule_params, step)
 
 
 class _Step:

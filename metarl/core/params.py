@@ -110,6 +110,11 @@ def dot(a: Params, b: Params) -> Tensor:
     return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
 
 
+def dots(a: Params, b: Params, num_batch_dims: int) -> Tensor:
+    """⟨a, b⟩ of each system: []; with `num_batch_dims=1`, leaves [N, ...], it is [N]."""
+    return torch.stack([rows(a[name] * b[name], num_batch_dims).sum(-1) for name in a]).sum(0)
+
+
 def norm(a: Params) -> Tensor:
     """The Euclidean norm over all entries, a scalar []."""
     return dot(a, a).sqrt()
@@ -118,6 +123,16 @@ def norm(a: Params) -> Tensor:
 def add(a: Params, b: Params, scale: float | Tensor = 1.0) -> Params:
     """a + scale · b."""
     return {name: a[name] + scale * b[name] for name in a}
+
+
+def add_scaled(a: Params, b: Params, scale: Tensor) -> Params:
+    """a + scale · b, the scale [] or [N], each system's own."""
+    return {name: leaf + _beside(scale, leaf).to(leaf.dtype) * b[name] for name, leaf in a.items()}
+
+
+def choose(which: Tensor, chosen: Params, otherwise: Params) -> Params:
+    """`chosen` where `which` [] or [N] is True, else `otherwise`."""
+    return {name: torch.where(_beside(which, leaf), leaf, otherwise[name]) for name, leaf in chosen.items()}
 
 
 def scaled(a: Params, scale: float | Tensor) -> Params:
@@ -168,3 +183,8 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
 def rows(leaf: Tensor, num_batch_dims: int) -> Tensor:
     """All but the first `num_batch_dims` dimensions as one, also where there is none left (a scalar parameter)."""
     return leaf.reshape(*leaf.shape[:num_batch_dims], -1)
+
+
+def _beside(values: Tensor, leaf: Tensor) -> Tensor:
+    """values [...] with as many dimensions as the leaf [..., D, ...] has."""
+    return values.reshape(values.shape + (1,) * (leaf.dim() - values.dim()))

@@ -6,25 +6,32 @@ It knows an objective, a constraint and a curvature; what they measure is the ca
 import math
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from metarl.core import params as P
 from metarl.core.linalg import conjugate_gradient
-from metarl.struct import replace, struct
+from metarl.struct import struct
 from metarl.types import Params
 
 
 @struct
 class TrustRegionInfo:
-    accepted: bool
-    step_fraction: float
+    """What happened, [] each, or [S] of S systems side by side; float64."""
+
+    accepted: Tensor
+    """bool"""
+    step_fraction: Tensor
     """Of the longest step that the quadratic model allows: 1, ratio, ratio², …; 0 if none was accepted."""
-    objective_before: float
-    objective: float
+    objective_before: Tensor
+    objective: Tensor
     """At the parameters returned."""
-    constraint: float
+    constraint: Tensor
     """At the parameters returned; 0 if none was accepted."""
-    cg_residual: float
+    cg_residual: Tensor
     """‖g − (F + damping) x‖ after conjugate gradient."""
     num_evaluations: int
+    """How often the line search looked, of all systems at once."""
 
 
 def trust_region_step(
@@ -32,13 +39,14 @@ def trust_region_step(
     *,
     gradient: Params,
     curvature_product: Callable[[Params], Params],
-    evaluate: Callable[[Params], tuple[float, float]],
+    evaluate: Callable[[Params], tuple[Tensor | float, Tensor | float]],
     max_constraint: float,
     cg_iterations: int = 10,
     damping: float = 1e-5,
     backtrack_ratio: float = 0.8,
     max_backtracks: int = 15,
-    objective_before: float | None = None,
+    objective_before: Tensor | float | None = None,
+    num_batch_dims: int = 0,
 ) -> tuple[Params, TrustRegionInfo]:
     """Minimises an objective within `constraint` ≤ `max_constraint` (TRPO; Schulman et al. 2015, arXiv:1502.05477, app. C).
 
@@ -51,6 +59,8 @@ def trust_region_step(
       curvature_product: v -> F v, F the Hessian of the constraint at `params`, positive semi-definite.
       evaluate: params -> (objective, constraint), both at those parameters. NaN there counts as not improved.
       objective_before: the objective at `params` if the caller has it; else it is evaluated.
+      num_batch_dims: 1 if all leaves are [S, ...] of S independent systems, and what `evaluate` gives is [S]: each takes its
+        own step. They share the calls of `evaluate`, which is asked until all have found theirs.
     Returns: (parameters, what happened). The parameters given are never written to.
     Raises: ValueError for a setting out of range; FloatingPointError, naming the tensor, for a gradient or a curvature
       that isn't finite.
@@ -63,41 +73,43 @@ def trust_region_step(
         _check_finite("curvature product", product)
         return P.add(product, v, damping)
 
-    if objective_before is None:
-        objective_before, _ = evaluate(params)
-    solved = conjugate_gradient(damped, gradient, num_iterations=cg_iterations)
-    residual = float(solved.residual)
-    unmoved = TrustRegionInfo(
-        accepted=False,
-        step_fraction=0.0,
-        objective_before=objective_before,
-        objective=objective_before,
-        constraint=0.0,
-        cg_residual=residual,
-        num_evaluations=0,
-    )
+    before = _float64(evaluate(params)[0] if objective_before is None else objective_before)
+    solved = conjugate_gradient(damped, gradient, num_iterations=cg_iterations, num_batch_dims=num_batch_dims)
     direction = solved.solution
     # xᵀ A x = xᵀ (g − r), with x ⊥ r for conjugate gradient: no further product is needed.
-    quadratic = float(P.dot(direction, gradient))
-    if not quadratic > 0:  # A zero gradient, or a curvature so far from positive that the model has no minimum.
-        return params, unmoved
-    longest = math.sqrt(2 * max_constraint / quadratic)
-    for t in range(max_backtracks + 1):
-        fraction = backtrack_ratio**t
-        candidate = P.add(params, direction, -fraction * longest)
-        objective, constraint = evaluate(candidate)
-        if objective < objective_before and constraint <= max_constraint:
-            info = TrustRegionInfo(
-                accepted=True,
-                step_fraction=fraction,
-                objective_before=objective_before,
-                objective=objective,
-                constraint=constraint,
-                cg_residual=residual,
-                num_evaluations=t + 1,
-            )
-            return candidate, info
-    return params, replace(unmoved, num_evaluations=max_backtracks + 1)
+    quadratic = P.dots(direction, gradient, num_batch_dims).double()
+    # Else a zero gradient, or a curvature so far from positive that the model has no minimum.
+    searching = quadratic > 0
+    longest = (2 * max_constraint / quadratic).sqrt()
+    accepted, fraction = torch.zeros_like(searching), torch.zeros_like(quadratic)
+    objective, constraint = before.expand_as(quadratic), torch.zeros_like(quadratic)
+    found, num_evaluations = params, 0
+    while num_evaluations <= max_backtracks and searching.any():
+        share = backtrack_ratio**num_evaluations
+        candidate = P.add_scaled(params, direction, -share * longest)
+        here, there = (_float64(value) for value in evaluate(candidate))
+        num_evaluations += 1
+        better = searching & (here < before) & (there <= max_constraint)
+        if not better.any():
+            continue
+        found = P.choose(better, candidate, found)
+        accepted, searching = accepted | better, searching & ~better
+        fraction = fraction.where(~better, share)
+        objective, constraint = here.where(better, objective), there.where(better, constraint)
+    info = TrustRegionInfo(
+        accepted=accepted,
+        step_fraction=fraction,
+        objective_before=before,
+        objective=objective,
+        constraint=constraint,
+        cg_residual=solved.residual.double(),
+        num_evaluations=num_evaluations,
+    )
+    return found, info
+
+
+def _float64(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
 
 
 def _check_finite(what: str, tensors: Params) -> None:

@@ -1,24 +1,21 @@
 """How a gradient learner meets new tasks: stacked policy parameters, one inner step on the trajectories of each update."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.core.linearize import Differentiate, OutputLoss
+from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.linearize import Differentiate, OutputLoss, inner_step
 from metarl.core.rules import named_rule
-from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Step, Trajectories
-from metarl.struct import map_tensors, struct
+from metarl.struct import struct
 from metarl.types import InnerRule, Params
-
-T = TypeVar("T")
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
 
@@ -45,14 +42,13 @@ class InnerUpdate:
     def __call__(self, params: Params, rule_params: Params, batch: PolicyBatch, step: int) -> Params:
         """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task sees another's data."""
 
-        def updated(chosen: slice) -> Params:
-            before = P.task(params, chosen)
-            gradient = self.differentiate(before, take(batch, chosen)).gradient
-            with torch.no_grad():
-                return self.rule(before, gradient, rule_params, step)
+        def updated(tasks: slice) -> Found:
+            before = P.task(params, tasks)
+            after = inner_step(self.differentiate, before, take(batch, tasks), self.rule, rule_params, step)
+            return Found(each=after)
 
-        pieces = map_in_threads(updated, list(chunks(P.num_tasks(params), self.chunk)), batch.obs.device)
-        return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
+        adapted: Params = mean_over_chunks(updated, P.num_tasks(params), self.chunk, batch.obs.device).each
+        return adapted
 
 
 class GradientAdapter:
@@ -134,17 +130,6 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
         "dice": dice_loss,
     }
     return losses[_known("inner_loss", name, INNER_LOSSES)]
-
-
-def chunks(num_tasks: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` tasks."""
-    for start in range(0, num_tasks, size):
-        yield slice(start, min(start + size, num_tasks))
-
-
-def take(batch: T, chosen: slice) -> T:
-    """Some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
-    return map_tensors(lambda x: x[chosen], batch)
 
 
 def _known(key: str, name: str, allowed: Sequence[str]) -> str:

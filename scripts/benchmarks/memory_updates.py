@@ -17,6 +17,7 @@ from envs.process import tune_process
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
+from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
@@ -67,11 +68,14 @@ def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:
     generator = torch.Generator().manual_seed(0)
     observations = gymnasium.spaces.Box(-np.inf, np.inf, (OBS_SIZE,), np.float32)
     actions = gymnasium.spaces.Box(-1, 1, (ACTION_SIZE,), np.float32)
-    return RL2PPO(
+    setting = Setting(
         env=_Nowhere(horizon),  # type: ignore[arg-type]
         model=_model(memory, observations, actions, generator),
         streams=Streams(tasks=generator, reset=generator, policy=generator),
         device=torch.device("cpu"),
+    )
+    return RL2PPO(
+        setting=setting,
         meta_batch_size=NUM_TRIALS,
         trials_per_task=1,
         episodes_per_trial=1,

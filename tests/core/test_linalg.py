@@ -164,3 +164,39 @@ def test_settings_out_of_range_are_refused(changes):
     ((name, value),) = changes.items()
     with pytest.raises(ValueError, match=f"{name} must .*got {value}"):
         quadratic_step(**changes)
+
+
+def test_systems_side_by_side_take_the_steps_that_each_would_take_alone():
+    """Three quadratics, the second with a constraint four times the model's, the third without a gradient."""
+    matrices, g = torch.stack([positive_matrix(seed) for seed in range(3)]), torch.stack([vector(s) for s in range(3)])
+    g[2] = 0.0
+    slack = torch.tensor([1.001, 4.0, 1.0], dtype=torch.float64).reciprocal()
+
+    def step(rows):
+        dims = 1 if isinstance(rows, slice) else 0
+        a, b, room = matrices[rows], g[rows], slack[rows]
+        times = lambda x: (a @ x.unsqueeze(-1)).squeeze(-1)
+
+        def evaluate(p):
+            x = P.flatten(p, dims)
+            return (b * x).sum(-1), 0.5 * (x * times(x)).sum(-1) / room
+
+        start = P.unflatten(torch.zeros_like(b), LIKE)
+        return trust_region_step(
+            start,
+            gradient=P.unflatten(b, LIKE),
+            curvature_product=lambda v: P.unflatten(times(P.flatten(v, dims)), LIKE),
+            evaluate=evaluate,
+            max_constraint=0.02,
+            cg_iterations=30,
+            damping=0.0,
+            num_batch_dims=dims,
+        )
+
+    params, info = step(slice(None))
+    assert info.accepted.tolist() == [True, True, False]
+    for i in range(3):
+        alone_params, alone = step(i)
+        torch.testing.assert_close(P.task(params, i), alone_params, rtol=1e-9, atol=1e-12)
+        for name in ("step_fraction", "objective_before", "objective", "constraint"):
+            torch.testing.assert_close(getattr(info, name)[i], getattr(alone, name), rtol=1e-9, atol=1e-12)

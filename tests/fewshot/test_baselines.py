@@ -7,6 +7,7 @@ import torch
 
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour, NearestPixels
 from metarl.fewshot.algorithms.pretrain import nearest_embedding, pretrain
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Examples, Streams, TaskSize
@@ -20,7 +21,8 @@ FINE_TUNING = {"inner_lr": 0.5, "num_test_steps": 2, "adapt_only": None}
 def made(make, source=DIGITS, size=SIZE, sizes=(24, 16), batch_norm=True, **settings):
     streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
     embed = PerceptronFeatures(source.spec.input_shape, sizes=sizes, batch_norm=batch_norm, generator=streams.init)
-    return make(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **settings)
+    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    return make(setting=setting, **settings)
 
 
 def test_nearest_example_of_a_class_decides():

@@ -7,6 +7,7 @@ from metarl.fewshot.algorithms.cnp import ConditionalProcess, cnp
 from metarl.fewshot.algorithms.episodic import Episodic
 from metarl.fewshot.algorithms.matching import MatchingNet, matching
 from metarl.fewshot.algorithms.protonet import ProtoNet, protonet
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Examples, Streams, TaskSize
@@ -23,16 +24,15 @@ MAKERS = {
 }
 
 
-def learner(name: str, seed: int = 0) -> Episodic:
+def learner(name: str, seed: int = 0, **changes) -> Episodic:
     make, settings = MAKERS[name]
     source = digits()
     streams = Streams(**{key: torch.Generator().manual_seed(seed) for key in ("init", "tasks", "noise")})
     torch.manual_seed(seed)  # The LSTMs of full context take torch's own stream.
     embed = PerceptronFeatures(source.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=streams.init)
     size = TaskSize(ways=3, shots=2, queries=4)
-    return make(
-        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **SETTINGS, **settings
-    )
+    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    return make(setting=setting, **{**SETTINGS, **settings, **changes})
 
 
 def examples(num_tasks=2, seed=0):
@@ -135,8 +135,8 @@ def test_saved_learner_goes_on_bit_for_bit(name):
     second.load_state_dict(state)
     expected = learner(name)
     expected.step()
-    tasks = expected._streams.tasks.get_state()
-    second._streams.tasks.set_state(tasks)
+    tasks = expected._setting.streams.tasks.get_state()
+    second._setting.streams.tasks.set_state(tasks)
     assert second.step() == expected.step()
 
 
@@ -156,12 +156,11 @@ def test_prototypes_tell_digits_apart():
 
 
 def test_rate_is_halved_when_asked_to():
-    one = learner("protonet")
-    assert one._descent.optimizer.param_groups[0]["lr"] == 1e-3
-    one._descent.schedule.step_size = 2
+    one, rates = learner("protonet", halve_every=2), []
     for _ in range(4):
+        rates.append(one.state_dict()["optimizer"]["param_groups"][0]["lr"])
         one.step()
-    assert one._descent.optimizer.param_groups[0]["lr"] == 2.5e-4
+    assert rates == [1e-3, 1e-3, 5e-4, 5e-4]
 
 
 def test_running_statistics_equal_torchs_own():
@@ -176,12 +175,16 @@ def test_running_statistics_equal_torchs_own():
 
 @pytest.mark.parametrize("make", [protonet, matching])
 def test_regression_is_refused(make):
+    setting = Setting(
+        source=Sinusoid(),
+        size=TaskSize(ways=1, shots=5, queries=5),
+        embed=Flat((1,)),
+        streams=Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")}),
+        device=torch.device("cpu"),
+    )
     with pytest.raises(ValueError, match="sinusoid is a regression"):
         make(
-            source=Sinusoid(),
-            size=TaskSize(ways=1, shots=5, queries=5),
-            embed=Flat((1,)),
-            streams=Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")}),
+            setting=setting,
             train_ways=None,
             **({"scale": 1.0, "full_context": 0} if make is matching else {}),
         )
@@ -190,8 +193,9 @@ def test_regression_is_refused(make):
 def test_neural_process_answers_for_more_classes_than_it_was_trained_with_unless_its_decoder_is_joint():
     source, streams = digits(), Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")})
     size = TaskSize(ways=5, shots=1, queries=2)
-    settings = {**MAKERS["cnp"][1], **SETTINGS, "train_ways": 3, "source": source, "size": size, "streams": streams}
-    settings |= {"embed": Flat(source.spec.input_shape), "device": torch.device("cpu")}
+    settings = {**MAKERS["cnp"][1], **SETTINGS, "train_ways": 3}
+    embed = Flat(source.spec.input_shape)
+    settings["setting"] = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
     one = cnp(**settings)
     one.step()
     x = torch.randn(1, 10, *source.spec.input_shape)

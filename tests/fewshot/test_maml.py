@@ -9,6 +9,7 @@ import torch
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
 from metarl.fewshot.algorithms.maml import Maml
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.evaluate import adaptation_measures, predictions
 from metarl.fewshot.gradient_adapter import support_loss
@@ -73,14 +74,10 @@ def learner(source, size, make, **settings):
     }
     random = streams()
     made = Maml(
-        source=source,
-        size=size,
-        embed=make(random.init),
-        streams=random,
-        device=torch.device("cpu"),
+        setting=Setting(source=source, size=size, embed=make(random.init), streams=random, device=torch.device("cpu")),
         **{**defaults, **settings},
     )
-    for leaf in P.joined(made._meta.groups).values():  # Biases of 0 put dead units onto the kink of ReLU.
+    for leaf in P.joined(made.learned).values():  # Biases of 0 put dead units onto the kink of ReLU.
         leaf += 0.05 * torch.randn(leaf.shape, generator=random.noise)
     return made
 
@@ -124,8 +121,8 @@ def directional_difference(function, groups, seed, epsilon=1e-7):
 @pytest.mark.parametrize("make", BACKBONES.values(), ids=BACKBONES)
 def test_meta_gradient_matches_finite_differences(make, settings, transductive):
     made, episodes = learner(DIGITS, SMALL, make, transductive=transductive, **settings), pictures()
-    groups = made._meta.groups
-    _, gradient, _ = made._gradient(groups, episodes.support, episodes.query)
+    groups = made.learned
+    _, gradient, _ = made.meta_gradient(groups, episodes.support, episodes.query)
     expected, v = directional_difference(lambda moved: mean_loss(made, moved, episodes), groups, seed=2)
     got = sum(P.dot(gradient[name], v[name]) for name in groups if groups[name])
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-8)  # rounding gives 1e-8
@@ -134,7 +131,7 @@ def test_meta_gradient_matches_finite_differences(make, settings, transductive):
 @pytest.mark.parametrize("make", BACKBONES.values(), ids=BACKBONES)
 def test_tasks_at_once_give_the_loops_gradient(make):
     made, episodes = learner(DIGITS, SMALL, make), pictures()
-    groups, data = made._meta.groups, (episodes.support, episodes.query)
+    groups, data = made.learned, (episodes.support, episodes.query)
     found = {name: grad_over_tasks(made._task, groups, *data, backend=name, has_aux=True) for name in ("loop", "vmap")}
     for name in groups["network"]:
         one, other = (found[backend][1]["network"][name] for backend in ("loop", "vmap"))
@@ -145,7 +142,7 @@ def test_tasks_at_once_give_the_loops_gradient(make):
 def test_first_order_is_the_plain_gradient_at_the_adapted_point():
     made, episodes = learner(DIGITS, SMALL, BACKBONES["conv4"], gradient_mode="first_order"), pictures(num=1)
     support, query = (map_tensors(lambda leaf: leaf[0], part) for part in (episodes.support, episodes.query))
-    network = {name: leaf.clone().requires_grad_() for name, leaf in made._meta.groups["network"].items()}
+    network = {name: leaf.clone().requires_grad_() for name, leaf in made.learned["network"].items()}
     loss = torch.nn.CrossEntropyLoss()
     for _ in range(2):  # Two inner steps by hand, without a graph between them.
         inner = loss(P.call(made._network, network, support.x), support.y)
@@ -155,16 +152,16 @@ def test_first_order_is_the_plain_gradient_at_the_adapted_point():
             for (name, leaf), g in zip(network.items(), found, strict=True)
         }
     expected = torch.autograd.grad(loss(P.call(made._network, network, query.x), query.y), list(network.values()))
-    _, gradient, _ = made._gradient(made._meta.groups, episodes.support, episodes.query)
+    _, gradient, _ = made.meta_gradient(made.learned, episodes.support, episodes.query)
     for got, wanted in zip(gradient["network"].values(), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-13)
 
 
 def test_learned_rates_get_gradients_and_change():
     made = learner(Fixed(DIGITS, pictures()), SMALL, BACKBONES["mlp"], inner_rule="learned_rates")
-    rates = made._meta.groups["rule"]
+    rates = made.learned["rule"]
     before = {name: leaf.clone() for name, leaf in rates.items()}
-    _, gradient, _ = made._gradient(made._meta.groups, *vars(pictures()).values())
+    _, gradient, _ = made.meta_gradient(made.learned, *vars(pictures()).values())
     assert all(leaf.abs().max() > 0 for leaf in gradient["rule"].values())
     made.step()
     # Adam's first step moves every entry with a gradient by its rate.
@@ -181,7 +178,7 @@ def test_logistic_regression_has_the_meta_gradient_of_the_closed_form():
     to_double = lambda leaf: leaf.double() if leaf.is_floating_point() else leaf
     episodes = map_tensors(to_double, episodes)
     made = learner(Fixed(source, episodes), size, lambda g: Flat((3,), generator=g), num_inner_steps=1, inner_lr=rate)
-    theta = torch.cat([made._meta.groups["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1)
+    theta = torch.cat([made.learned["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1)
 
     def derivatives(matrix, examples):
         rows = torch.cat([examples.x, torch.ones(len(examples.x), 1, dtype=torch.float64)], 1)
@@ -198,7 +195,7 @@ def test_logistic_regression_has_the_meta_gradient_of_the_closed_form():
         gradient, hessian = derivatives(theta, support)
         outer, _ = derivatives(theta - rate * gradient, query)
         expected += (outer - rate * torch.einsum("cdef,ef->cd", hessian, outer)) / 3
-    _, gradient, _ = made._gradient(made._meta.groups, episodes.support, episodes.query)
+    _, gradient, _ = made.meta_gradient(made.learned, episodes.support, episodes.query)
     got = torch.cat([gradient["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-15)
 
@@ -235,16 +232,16 @@ def detached_updates(made, groups, support, query):
 def last_task_only(made, groups, support, query):
     """The outer loss is overwritten in the loop over tasks instead of added up."""
     last = [map_tensors(lambda leaf: leaf[-1:], part) for part in (support, query)]
-    return made._gradient(groups, *last)[1]["network"]
+    return made.meta_gradient(groups, *last)[1]["network"]
 
 
 @pytest.mark.parametrize("mistake", [inner_loop_on_the_real_parameters, detached_updates, last_task_only])
 def test_mistakes_of_circulating_code_are_caught_by_finite_differences(mistake):
     """The check that holds our meta-gradient rejects each of them by far more than its tolerance."""
     made, episodes = learner(DIGITS, SMALL, BACKBONES["mlp with batch norm"]), pictures()
-    groups = made._meta.groups
+    groups = made.learned
     expected, v = directional_difference(lambda moved: mean_loss(made, moved, episodes), groups, seed=2)
-    right = P.dot(made._gradient(groups, episodes.support, episodes.query)[1]["network"], v["network"])
+    right = P.dot(made.meta_gradient(groups, episodes.support, episodes.query)[1]["network"], v["network"])
     wrong = P.dot(mistake(made, groups, episodes.support, episodes.query), v["network"])
     assert abs(right - expected) < 1e-6 * abs(expected)
     assert abs(wrong - expected) > 1e-2 * abs(expected)
@@ -253,9 +250,9 @@ def test_mistakes_of_circulating_code_are_caught_by_finite_differences(mistake):
 def test_a_step_leaves_the_inner_loops_parameters_behind():
     """After an iteration the network holds the outer step's parameters, not those adapted to a task."""
     made = learner(Fixed(DIGITS, pictures()), SMALL, BACKBONES["mlp"], outer_lr=1e-9)
-    before = {name: leaf.clone() for name, leaf in made._meta.groups["network"].items()}
+    before = {name: leaf.clone() for name, leaf in made.learned["network"].items()}
     made.step()
-    for name, leaf in made._meta.groups["network"].items():
+    for name, leaf in made.learned["network"].items():
         torch.testing.assert_close(leaf, before[name], rtol=0, atol=1.1e-9)
 
 
@@ -289,7 +286,7 @@ def test_an_answer_for_one_task_does_not_depend_on_the_other_tasks():
 
 def test_the_adapters_updates_are_the_inner_steps_of_training():
     made, episodes = learner(DIGITS, SMALL, BACKBONES["conv4"], inner_rule="per_step_rates"), pictures()
-    rates = made._meta.groups["rule"]
+    rates = made.learned["rule"]
     for leaf in rates.values():
         leaf[1] *= 3  # So that the steps differ.
     adapter, state = made.adapter(), None
@@ -299,7 +296,7 @@ def test_the_adapters_updates_are_the_inner_steps_of_training():
     loss = support_loss(made._network, OBJECTIVES["classification"])
     for i in range(3):
         one = map_tensors(lambda leaf, i=i: leaf[i], episodes.support)
-        expected = adapt(loss, made._meta.groups["network"], (one, one), made._rule, rates)
+        expected = adapt(loss, made.learned["network"], (one, one), made._rule, rates)
         for name, leaf in expected.items():
             torch.testing.assert_close(state.params[name][i], leaf, rtol=1e-10, atol=1e-13)
 
@@ -309,12 +306,9 @@ def test_saved_learner_goes_on_bit_for_bit():
 
     def make():
         random = streams(3)
+        embed = PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=random.init)
         made = Maml(
-            source=WAVES,
-            size=size,
-            embed=PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=random.init),
-            streams=random,
-            device=torch.device("cpu"),
+            setting=Setting(source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")),
             meta_batch_size=3,
             num_inner_steps=1,
             num_test_steps=1,
@@ -339,12 +333,10 @@ def test_saved_learner_goes_on_bit_for_bit():
 
 def test_learns_the_sinusoids():
     random = streams()
+    size = TaskSize(ways=1, shots=10, queries=10)
+    embed = PerceptronFeatures((1,), sizes=[20, 20], batch_norm=False, generator=random.init)
     made = Maml(
-        source=WAVES,
-        size=TaskSize(ways=1, shots=10, queries=10),
-        embed=PerceptronFeatures((1,), sizes=[20, 20], batch_norm=False, generator=random.init),
-        streams=random,
-        device=torch.device("cpu"),
+        setting=Setting(source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")),
         meta_batch_size=10,
         num_inner_steps=1,
         num_test_steps=1,

@@ -12,6 +12,7 @@ from metarl.core.lstm_update import LstmUpdate, preprocessed
 from metarl.fewshot.algorithms.maml_memory import MamlMemory
 from metarl.fewshot.algorithms.mann import SequenceLearner, instance_measures
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.gradient_adapter import answers
 from metarl.fewshot.images import ImageClasses, ImageTasks
@@ -66,7 +67,8 @@ def made(make, source=DIGITS, size=SIZE, backbone=perceptron, **settings):
     streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
     embed = backbone(streams.init)
     make = MAKERS[make] if isinstance(make, str) else make
-    return make(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"), **settings)
+    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    return make(setting=setting, **settings)
 
 
 def after_support(learner, episodes):
@@ -97,7 +99,7 @@ def test_saved_learner_goes_on_bit_for_bit(name):
     for _ in range(2):
         first.step()
     second.load_state_dict(map_tensors(torch.clone, first.state_dict()))
-    second._streams.tasks.set_state(first._streams.tasks.get_state())
+    second._setting.streams.tasks.set_state(first._setting.streams.tasks.get_state())
     assert first.step() == second.step()
 
 
@@ -165,16 +167,14 @@ class Noises:
 
 def sequence_learner(source, ways, **settings):
     streams = Streams(**{key: torch.Generator().manual_seed(0) for key in ("init", "tasks", "noise")})
-    return SequenceLearner(
+    setting = Setting(
         source=source,
         size=TaskSize(ways=ways, shots=1, queries=1),
         embed=Flat(source.spec.input_shape),
         streams=streams,
         device=torch.device("cpu"),
-        meta_batch_size=16,
-        halve_every=None,
-        **settings,
     )
+    return SequenceLearner(setting=setting, meta_batch_size=16, halve_every=None, **settings)
 
 
 def test_lstm_learns_to_know_a_class_again():
@@ -260,7 +260,7 @@ def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixe
     torch.set_default_dtype(torch.float64)
     try:
         learner = made("meta_lstm", backbone=backbone)
-        learner._backend, groups = backend, learner._meta.groups
+        learner._backend, groups = backend, learner.learned
         generator = torch.Generator().manual_seed(1)
         for leaf in groups["network"].values():  # Biases of 0 put dead units onto the kink of ReLU.
             leaf += 0.05 * torch.randn(leaf.shape, generator=generator)
@@ -281,7 +281,7 @@ def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixe
             return torch.nn.functional.cross_entropy(answer, query.y)
 
         one = map_tensors(lambda leaf: leaf[None], (support, query))
-        losses, gradient, _ = learner._gradient(groups, *one)
+        losses, gradient, _ = learner.meta_gradient(groups, *one)
         torch.testing.assert_close(losses[0], query_loss(groups))
         for name, group in groups.items():
             v = {key: torch.randn(leaf.shape, generator=generator) for key, leaf in group.items()}
@@ -298,12 +298,12 @@ def test_meta_gradient_of_maml_on_a_memory_matches_finite_differences():
         learner = made("maml_memory")
         theta = {
             name: leaf + 0.05 * torch.randn(leaf.shape, generator=torch.Generator().manual_seed(5))
-            for name, leaf in learner._meta.groups["network"].items()
+            for name, leaf in learner.learned["network"].items()
         }
         episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1))
         episodes = map_tensors(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episodes)
-        mean_loss = lambda moved: learner._gradient({"network": moved}, episodes.support, episodes.query)[0].mean()
-        _, gradient, _ = learner._gradient({"network": theta}, episodes.support, episodes.query)
+        mean_loss = lambda moved: learner.meta_gradient({"network": moved}, episodes.support, episodes.query)[0].mean()
+        _, gradient, _ = learner.meta_gradient({"network": theta}, episodes.support, episodes.query)
         v = {
             name: torch.randn(leaf.shape, generator=torch.Generator().manual_seed(len(name)))
             for name, leaf in theta.items()
@@ -323,7 +323,7 @@ def test_optimizer_at_test_takes_the_steps_of_training():
         state = adapter.update(state, episodes.support)
     loss = learner._objective.loss(adapter.predict(state, episodes.query.x), episodes.query.y)
     expected = over_tasks(
-        lambda support, query: learner._task(learner._meta.groups, support, query)[0],
+        lambda support, query: learner._task(learner.learned, support, query)[0],
         *(episodes.support, episodes.query),
         backend="loop",
     )

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from metarl.core import params as P
 from metarl.fewshot.algorithms.reptile import Reptile, RmsState, RmsStep
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.evaluate import adaptation_measures
 from metarl.fewshot.types import Streams, TaskSize
@@ -31,9 +32,8 @@ def learner(**settings):
         "transductive": False,
     }
     embed = PerceptronFeatures((1, 8, 8), sizes=[6], batch_norm=True, generator=streams.init)
-    made = Reptile(
-        source=digits(), size=SIZE, embed=embed, streams=streams, device=torch.device("cpu"), **{**defaults, **settings}
-    )
+    setting = Setting(source=digits(), size=SIZE, embed=embed, streams=streams, device=torch.device("cpu"))
+    made = Reptile(setting=setting, **{**defaults, **settings})
     return made, streams
 
 

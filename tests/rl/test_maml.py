@@ -8,7 +8,7 @@ from metarl.core import params as P
 from metarl.nn.heads import GaussianPolicy
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.algorithms.maml_trpo import MamlTRPO
-from metarl.rl.algorithms.shared import WithOld, split
+from metarl.rl.algorithms.shared import Setting, WithOld, split
 from metarl.rl.batches import PolicyBatch, normalise
 from metarl.rl.collect import Streams
 from metarl.run.seeding import Generators
@@ -59,7 +59,9 @@ def make(
     streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy", device))
     defaults = INNER | of_outer(cls) | settings
     return cls(
-        env=world, model=model or policy, streams=streams, device=device, **sizes_of(num_tasks, episodes), **defaults
+        setting=Setting(env=world, model=model or policy, streams=streams, device=device),
+        **sizes_of(num_tasks, episodes),
+        **defaults,
     )
 
 
@@ -87,8 +89,7 @@ def random_data(learner):
     """Two support batches and a query batch by a policy a little elsewhere, so that no ratio is exactly 1."""
     generator = torch.Generator().manual_seed(5)
     theta = {
-        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype)
-        for k, v in learner._params.policy.items()
+        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in learner.params.policy.items()
     }
     stacked = P.expand(theta, N)
     support = (random_batch(learner, stacked, generator), random_batch(learner, stacked, generator))
@@ -133,8 +134,8 @@ def ppo_objective(policy, joined, support, query, old, clip, coefficient):
 def test_ppo_meta_gradient_matches_finite_differences():
     learner = make(MamlPPO, dtype=torch.float64)
     support, query, old = random_data(learner)
-    start = {k: v.detach().clone() for k, v in learner._params.joined.items()}
-    gradient = learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient
+    start = {k: v.detach().clone() for k, v in learner.params.joined.items()}
+    gradient = learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
 
     def objective(vector):
         leaves = {k: v.detach().requires_grad_() for k, v in P.unflatten(vector, start).items()}
@@ -153,8 +154,8 @@ def test_ppo_meta_gradient_matches_finite_differences():
 def test_trpo_gradient_and_curvature_match_double_backward():
     learner = make(MamlTRPO, dtype=torch.float64)
     support, query, _ = random_data(learner)
-    parts = learner._linearize(support, query)
-    leaves = {k: v.detach().clone().requires_grad_() for k, v in learner._params.joined.items()}
+    around = learner.linearize(support, query)
+    leaves = {k: v.detach().clone().requires_grad_() for k, v in learner.params.joined.items()}
     surrogate = kl = 0
     for task in range(N):
         params = adapted(learner._policy, leaves, support, task)
@@ -166,12 +167,12 @@ def test_trpo_gradient_and_curvature_match_double_backward():
         there = torch.distributions.Normal(outputs["mean"].detach(), params["log_std"].exp().detach())
         kl = kl + torch.distributions.kl_divergence(there, here).sum(-1)[keep].mean() / N
     expected = torch.autograd.grad(surrogate, list(leaves.values()), retain_graph=True)
-    torch.testing.assert_close(P.flatten(learner._gradient(parts)), torch.cat([g.flatten() for g in expected]))
+    torch.testing.assert_close(P.flatten(learner.meta_gradient(around)), torch.cat([g.flatten() for g in expected]))
 
     slope = torch.autograd.grad(kl, list(leaves.values()), create_graph=True)
     vector = torch.randn(sum(g.numel() for g in slope), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     product = torch.autograd.grad(torch.cat([g.flatten() for g in slope]) @ vector, list(leaves.values()))
-    mine = learner._curvature_product(parts, P.unflatten(vector, {k: v.detach() for k, v in leaves.items()}))
+    mine = learner.curvature_product(around, P.unflatten(vector, {k: v.detach() for k, v in leaves.items()}))
     torch.testing.assert_close(P.flatten(mine), torch.cat([g.flatten() for g in product]), rtol=1e-9, atol=1e-10)
 
 
@@ -188,7 +189,7 @@ def test_chunk_size_changes_rounding_only():
     for chunk in (1, 2, 3):
         learner = make(MamlPPO, dtype=torch.float64, chunk=chunk)
         support, query, old = random_data(learner)
-        after.append(P.flatten(learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient))
+        after.append(P.flatten(learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient))
     torch.testing.assert_close(after[0], after[1], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(after[0], after[2], rtol=1e-12, atol=1e-14)
 
@@ -198,7 +199,7 @@ def test_first_order_ignores_the_curvature():
     for mode in ("through", "first_order"):
         learner = make(MamlPPO, dtype=torch.float64, gradient_mode=mode)
         support, query, old = random_data(learner)
-        gradient = learner._epoch(support, query, WithOld(batch=support[0], old=old), {}).gradient
+        gradient = learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
         both.append(P.flatten({k: v for k, v in gradient.items() if k.startswith("policy.")}))
     assert (both[0] - both[1]).abs().max() > 1e-3
 
@@ -209,31 +210,28 @@ def test_anil_adapts_the_last_layer_only():
     batch = PolicyBatch(
         **{k: getattr(support[0], k).float() if k != "mask" else support[0].mask for k in vars(support[0])}
     )
-    before = P.expand(learner._params.policy, N)
+    before = P.expand(learner.params.policy, N)
     after = learner._inner(before, {}, batch, 0)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"trunk.layers.2.weight", "trunk.layers.2.bias"}
 
 
-def test_adaptive_kl_coefficient_follows_its_target():
-    learner = make(MamlPPO, inner_kl_target=0.01)
-    for kl, expected in ((0.016, 1.4), (0.012, 1.4), (0.006, 0.7)):
-        learner._adapt_kl_coefficient(kl)
-        assert learner._kl_coefficient == pytest.approx(expected)
+def test_the_penalty_follows_its_target():
+    learner = make(MamlPPO, inner_kl_target=1e-9)
+    assert learner.step()["inner_kl_coefficient"] == 0.35  # one epoch: the policy is still the one that gathered
+    learner = make(MamlPPO, inner_kl_target=1e-9, num_epochs=2)
+    assert learner.step()["inner_kl_coefficient"] == pytest.approx(1.4)
 
 
 def test_a_step_that_leads_too_far_is_taken_back_and_the_rate_follows():
     learner = make(MamlPPO, dtype=torch.float64, kl_target=1e-3, outer_lr=1.0, num_epochs=5)
     support, query, old = random_data(learner)
-    before = {k: v.detach().clone() for k, v in learner._params.joined.items()}
-    epochs = learner._epochs(support, query, WithOld(batch=support[0], old=old))
+    before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
+    epochs = learner.descend(support, query, WithOld(batch=support[0], old=old))
     assert [epochs[0].kl, len(epochs)] == [0.0, 2]  # a rate of 1 is too far at once
-    assert all(torch.equal(before[k], v) for k, v in learner._params.joined.items())
-    learner._adapt_lr(epochs[-1].kl)
-    assert learner._lr == pytest.approx(1 / 1.5)
-    for kl, expected in ((1e-3, 1 / 1.5), (1e-4, 1.0), (1e-4, 1.0)):  # it never exceeds outer_lr
-        learner._adapt_lr(kl)
-        assert learner._lr == pytest.approx(expected)
+    assert all(torch.equal(before[k], v) for k, v in learner.params.joined.items())
+    learner = make(MamlPPO, kl_target=1e-6, outer_lr=1.0, num_epochs=5)
+    assert learner.step()["outer_lr"] == pytest.approx(1 / 1.5)
 
 
 @pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
@@ -306,8 +304,8 @@ def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
     gradients = []
     for learner, (s, q, o) in ((cpu, (support, query, old)), (gpu, moved)):
         if cls is MamlPPO:
-            gradients.append(P.flatten(learner._epoch(s, q, WithOld(batch=s[0], old=o), {}).gradient).cpu())
+            gradients.append(P.flatten(learner.meta_gradient(s, q, WithOld(batch=s[0], old=o)).gradient).cpu())
         else:
-            gradients.append(P.flatten(learner._gradient(learner._linearize(s, q))).cpu())
+            gradients.append(P.flatten(learner.meta_gradient(learner.linearize(s, q))).cpu())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
     assert make(cls, device=torch.device("cuda")).step()["env_steps"] > 0

@@ -10,7 +10,7 @@ from metarl.core import params as P
 from metarl.nn.dynamics import FeedForwardDynamics, RecurrentDynamics, Transitions
 from metarl.rl.algorithms.grbal import GrBAL
 from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
-from metarl.rl.algorithms.shared import split
+from metarl.rl.algorithms.shared import Setting, split
 from metarl.rl.collect import Streams
 from metarl.rl.policies import mlp_policy
 from metarl.rl.trial_buffer import TrialBuffer
@@ -70,7 +70,8 @@ def make(cls, *, dtype=torch.float32, model=None, env="point_navigation_2d", hor
     world = envs.make(env, num_worlds=cls.sizes(**merged).num_worlds, horizon=horizon)
     model = model_of(cls, generators("init")).to(dtype) if model is None else model
     streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
-    learner = cls(env=world, model=model, streams=streams, device=CPU, planner=PLANNER | dict(planner), **merged)
+    setting = Setting(env=world, model=model, streams=streams, device=CPU)
+    learner = cls(setting=setting, planner=PLANNER | dict(planner), **merged)
     return learner, generators
 
 
@@ -101,10 +102,10 @@ def test_grbal_meta_gradient_matches_finite_differences(adapt, generator):
     windows = random_windows(generator, 5, 7)
     windows.mask[1, 5:], windows.mask[2, :] = False, False
     windows.mask[3, :3] = False  # nothing to adapt on
-    parameters = learner._params.joined
+    parameters = learner.params.joined
     gradient = learner.meta_gradient(windows)[1]
     direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
-    expected = finite_difference(lambda: learner.meta_gradient(windows)[0], parameters, direction)
+    expected = finite_difference(lambda: learner.meta_gradient(windows)[0].item(), parameters, direction)
     # Differences with a step of 1e-5 are off by a few 1e-10 of the third derivative.
     assert P.dot(gradient, direction).item() == pytest.approx(expected, rel=1e-6, abs=1e-8)
     of_rule = P.norm(split(gradient)[1]).item()
@@ -116,7 +117,7 @@ def test_grbal_loss_is_that_of_a_plain_loop_with_autograd(generator):
     windows, total = random_windows(generator, 4, 7), 0.0
     windows.mask[1, 5:] = False
     model, normaliser = learner._model._model, learner._model._model.normaliser
-    theta, rates = split(learner._params.joined)
+    theta, rates = split(learner.params.joined)
     for b in range(4):
         params = {name: leaf.clone().requires_grad_() for name, leaf in theta.items()}
         inputs, targets = (
@@ -203,18 +204,18 @@ def play(adapter, state, generator, num_steps):
 
 def test_grbal_always_adapts_from_the_meta_parameters(generator):
     learner, _ = make(GrBAL)
-    adapter, theta = learner.adapter(), map_tensors(torch.clone, learner._params.joined)
+    adapter, theta = learner.adapter(), map_tensors(torch.clone, learner.params.joined)
     state = adapter.begin(2)
     before = learner._model.adapted(state.memory)
     for name, leaf in before.items():  # nothing seen, nothing changed
-        torch.testing.assert_close(leaf[1], learner._params.policy[name], atol=0, rtol=0)
+        torch.testing.assert_close(leaf[1], learner.params.policy[name], atol=0, rtol=0)
     state = play(adapter, state, generator, 5)
     once = learner._model.adapted(state.memory)
     for _ in range(10):  # planning and adapting again and again on the same memory
         adapter.act(state, torch.randn(2, O, generator=generator), generator)
     again = learner._model.adapted(state.memory)
     torch.testing.assert_close(again, once, atol=0, rtol=0)
-    torch.testing.assert_close(learner._params.joined, theta, atol=0, rtol=0)
+    torch.testing.assert_close(learner.params.joined, theta, atol=0, rtol=0)
     assert (once["layers.0.weight"] - before["layers.0.weight"]).abs().max() > 1e-4
     # By hand: one world's adaptation is a plain gradient descent from θ on its own last three transitions.
     fresh = play(adapter, adapter.begin(2), torch.Generator().manual_seed(9), 3)

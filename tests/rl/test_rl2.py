@@ -10,6 +10,7 @@ from metarl.core import params as P
 from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
 from metarl.nn.transformer import Transformer
 from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
+from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
 from metarl.rl.gather import gather
 from metarl.rl.memory_adapter import MemoryAdapter
@@ -145,7 +146,7 @@ def make(memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, mo
     generators = Generators(seed)
     streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
     model = model or model_for(env, memory, seed=seed).to(dtype)
-    return RL2PPO(env=env, model=model, streams=streams, device=CPU, **settings)
+    return RL2PPO(setting=Setting(env=env, model=model, streams=streams, device=CPU), **settings)
 
 
 def played(learner):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.types import Examples
 from metarl.nn.mlp import MLP
 
 
@@ -64,10 +65,7 @@ class ConditionalProcess(nn.Module):
 
 def cnp(
     *,
-    source: TaskSource,
-    size: TaskSize,
-    embed: Any,
-    streams: Streams,
+    setting: Setting,
     train_ways: int | None,
     code_size: int,
     hidden_sizes: Sequence[int],
@@ -76,27 +74,26 @@ def cnp(
 ) -> Episodic:
     """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range, and for other ways in
     training than in the evaluation with a joint decoder."""
+    size, spec = setting.size, setting.source.spec
     if joint_decoder and (train_ways or size.ways) != size.ways:
         raise ValueError(
             f"joint_decoder=true: it can only answer for the ways of its training, {train_ways}, and not for {size.ways}; "
             "expected joint_decoder=false"
         )
     answer = ConditionalProcess(
-        embed,
-        embed.num_features,
+        setting.embed,
+        setting.embed.num_features,
         ways=size.ways,
-        num_values=source.spec.num_values,
+        num_values=spec.num_values,
         code_size=code_size,
         hidden_sizes=hidden_sizes,
         joint_decoder=joint_decoder,
-        generator=streams.init,
+        generator=setting.streams.init,
     )
     return Episodic(
         answer=answer,
-        source=source,
-        size=size,
+        setting=setting,
         train_ways=train_ways,
-        num_outputs=source.spec.num_outputs(size.ways),
-        streams=streams,
+        num_outputs=spec.num_outputs(size.ways),
         **settings,
     )

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.checks import check_positive
-from metarl.fewshot.algorithms.shared import Descent, draw_tasks
+from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.struct import replace
 from metarl.types import Metrics
@@ -52,7 +52,6 @@ class Episodic:
 
     Args:
       answer: meets Answer; moved to the device, its batch norms made such that keep running statistics.
-      size: of the tasks that it will answer for.
       train_ways: of the training tasks; None: as many. Metric learners profit from more ways than they are tested with.
       halve_every: iterations after which Adam's rate is halved, again and again; None: never.
     Raises: ValueError, naming it, for a number out of range.
@@ -62,30 +61,27 @@ class Episodic:
         self,
         *,
         answer: nn.Module,
-        source: TaskSource,
-        size: TaskSize,
+        setting: Setting,
         train_ways: int | None,
         num_outputs: int,
-        streams: Streams,
-        device: torch.device,
         meta_batch_size: int,
         outer_lr: float,
         halve_every: int | None,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size})
-        self._source, self._streams, self._device = source, streams, device
-        self._size = replace(size, ways=train_ways or size.ways)
+        self._setting = setting
+        self._size = replace(setting.size, ways=train_ways or setting.size.ways)
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
-        self._objective = OBJECTIVES[source.spec.kind]
+        self._objective = OBJECTIVES[setting.source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
-        self._answer = use_running_statistics(answer).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._descent = Descent(answer, lr=outer_lr, halve_every=halve_every)
+        self._answer = use_running_statistics(answer).to(setting.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._descent = TrainedModule(answer, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._answer, self._num_outputs)
 
     def step(self) -> Metrics:
-        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
+        episodes = self._setting.draw(self._num_tasks, self._size)
         self._answer.train()
         prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
         loss = self._objective.loss(prediction, episodes.query.y).mean()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
@@ -16,10 +16,10 @@ from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.low_rank import adapt_low_rank, low_rank_pays
 from metarl.core.rules import Sgd, named_rule
-from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
+from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples
 from metarl.nn.features import WithHead
 from metarl.types import InnerRule, Metrics, Params
 
@@ -36,11 +36,7 @@ class Maml:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         num_inner_steps: int,
         num_test_steps: int,
@@ -61,9 +57,10 @@ class Maml:
                 "inner_lr": inner_lr,
             }
         )
-        self._source, self._size, self._streams, self._device = source, size, streams, device
-        self._num_tasks = meta_batch_size
-        self._network = network = WithHead(embed, source.spec.num_outputs(size.ways), streams.init).to(device)
+        source, size = setting.source, setting.size
+        self._setting, self._num_tasks = setting, meta_batch_size
+        num_outputs = source.spec.num_outputs(size.ways)
+        self._network = network = WithHead(setting.embed, num_outputs, setting.streams.init).to(setting.device)
         self._num_inner_steps, self._num_test_steps = num_inner_steps, num_test_steps
         self._rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps, adapt_only=adapt_only)
         check_mode(gradient_mode, self._rule)
@@ -75,7 +72,7 @@ class Maml:
         pays = backend == "vmap" and not compile and low_rank_pays(params, size.ways * size.shots * num_inner_steps)
         self._low_rank_rule = _plain(self._rule, gradient_mode) if pays else None
         self._backend = backend if self._low_rank_rule is None else "joint"
-        self._differentiated = torch.compile(self._gradient) if compile else self._gradient
+        self._differentiated = torch.compile(self.meta_gradient) if compile else self.meta_gradient
         self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
 
     def adapter(self) -> GradientAdapter:
@@ -89,12 +86,17 @@ class Maml:
             transductive=self._transductive,
         )
 
+    @property
+    def learned(self) -> dict[str, Params]:
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        return self._meta.groups
+
     def step(self) -> Metrics:
-        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
-        losses, gradient, measures = self._differentiated(self._meta.groups, episodes.support, episodes.query)
+        episodes = self._setting.draw(self._num_tasks)
+        losses, gradient, measures = self._differentiated(self.learned, episodes.support, episodes.query)
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
-    def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
+    def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
         return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
 

@@ -17,9 +17,9 @@ from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.mann import Reader, reader
-from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
+from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples
 from metarl.struct import struct
 from metarl.types import InnerRule, LossFn, Metrics, Params
 
@@ -54,11 +54,7 @@ class MamlMemory:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: Any,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         memory: Any,
         meta_batch_size: int,
         num_inner_steps: int,
@@ -72,9 +68,10 @@ class MamlMemory:
         for name, steps in {"num_inner_steps": num_inner_steps, "num_test_steps": num_test_steps}.items():
             if steps < 0:
                 raise ValueError(f"{name} {steps}: expected 0 steps or more")
-        self._source, self._size, self._streams, self._device = source, size, streams, device
+        source, size = setting.source, setting.size
+        self._setting = setting
         self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps
-        self._network = OneTask(reader(source, size, embed, memory, streams)).to(device)
+        self._network = OneTask(reader(setting, setting.embed, memory)).to(setting.device)
         self._objective, self._num_outputs = OBJECTIVES[source.spec.kind], source.spec.num_outputs(size.ways)
         self._rule, self._mode = named_rule("sgd", inner_lr), gradient_mode
         check_mode(gradient_mode, self._rule)
@@ -90,12 +87,17 @@ class MamlMemory:
             num_steps=self._num_test_steps,
         )
 
+    @property
+    def learned(self) -> dict[str, Params]:
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        return self._meta.groups
+
     def step(self) -> Metrics:
-        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
-        losses, gradient, measures = self._gradient(self._meta.groups, episodes.support, episodes.query)
+        episodes = self._setting.draw(self._num_tasks)
+        losses, gradient, measures = self.meta_gradient(self.learned, episodes.support, episodes.query)
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
-    def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
+    def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
         return grad_over_tasks(self._task, learned, support, query, backend=BACKEND, has_aux=True)
 

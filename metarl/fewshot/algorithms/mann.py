@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded
-from metarl.fewshot.algorithms.shared import Descent
+from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.evaluate import at_a_time, draw
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Split, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples, Split, TaskSize
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import linear
 from metarl.struct import map_tensors
@@ -92,11 +92,7 @@ class SequenceLearner:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: Any,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         memory: Any,
         meta_batch_size: int,
         instances: int,
@@ -104,19 +100,19 @@ class SequenceLearner:
         halve_every: int | None,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size, "instances": instances})
-        self._source, self._streams, self._device, self._num_tasks = source, streams, device, meta_batch_size
+        source, size = setting.source, setting.size
+        self._setting, self._num_tasks = setting, meta_batch_size
         self._size = TaskSize(ways=size.ways, shots=instances, queries=1)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._reader = reader(source, size, use_running_statistics(embed), memory, streams).to(device)
+        self._reader = reader(setting, use_running_statistics(setting.embed), memory).to(setting.device)
         self._num_outputs = source.spec.num_outputs(size.ways)
-        self._descent = Descent(self._reader, lr=outer_lr, halve_every=halve_every)
+        self._descent = TrainedModule(self._reader, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._reader, self._num_outputs)
 
     def step(self) -> Metrics:
-        episodes = self._source.sample(self._num_tasks, self._size, self._streams.tasks)
-        sequence = map_tensors(lambda leaf: leaf.to(self._device), episodes.support)
+        sequence = self._setting.draw(self._num_tasks, self._size).support
         self._reader.train()
         answer = self._reader.in_sequence(sequence)
         loss = self._objective.loss(answer, sequence.y).mean()
@@ -137,7 +133,7 @@ class SequenceLearner:
         self._reader.eval()
         rows = []
         for count in at_a_time(num_tasks):
-            sequence = draw(self._source, count, self._size, generator, split, self._device).support
+            sequence = draw(self._setting.source, count, self._size, generator, split, self._setting.device).support
             rows.append(instance_measures(self._reader.in_sequence(sequence), sequence.y, self._size))
         return torch.cat(rows).cpu()
 
@@ -160,9 +156,9 @@ def instance_measures(answer: Tensor, y: Tensor, size: TaskSize) -> Tensor:
     return right.gather(1, by_class).unflatten(1, (size.ways, size.shots)).mean(1)
 
 
-def reader(source: TaskSource, size: TaskSize, embed: Any, memory: Any, streams: Streams) -> Reader:
-    """The network for the tasks of a source."""
-    classes = size.ways if source.spec.kind == "classification" else 0
-    return Reader(
-        embed, embed.num_features, memory, ways=classes, num_values=source.spec.num_values, generator=streams.init
-    )
+def reader(setting: Setting, embed: Any, memory: Any) -> Reader:
+    """Makes the network for the setting's tasks, with `embed` for its features."""
+    spec = setting.source.spec
+    ways = setting.size.ways if spec.kind == "classification" else 0
+    generator = setting.streams.init
+    return Reader(embed, embed.num_features, memory, ways=ways, num_values=spec.num_values, generator=generator)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.types import Examples
 
 
 class MatchingNet(nn.Module):
@@ -65,15 +66,12 @@ class MatchingNet(nn.Module):
 
 def matching(
     *,
-    source: TaskSource,
-    size: TaskSize,
-    embed: Any,
-    streams: Streams,
+    setting: Setting,
     scale: float,
     full_context: int,
     **settings: Any,
 ) -> Episodic:
     """The learner. Args: see configs/learner/matching.yaml. Raises: ValueError for a regression or a number out of range."""
-    need_classes(source, "matching")
-    answer = MatchingNet(embed, embed.num_features, scale=scale, full_context=full_context)
-    return Episodic(answer=answer, source=source, size=size, num_outputs=size.ways, streams=streams, **settings)
+    need_classes(setting.source, "matching")
+    answer = MatchingNet(setting.embed, setting.embed.num_features, scale=scale, full_context=full_context)
+    return Episodic(answer=answer, setting=setting, num_outputs=setting.size.ways, **settings)

@@ -15,7 +15,7 @@ from metarl.core.adapt import grad_over_tasks, over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.lstm_update import LstmUpdate, UpdateState, lstm_step
 from metarl.core.rules import Sgd
-from metarl.fewshot.algorithms.shared import Meta, draw_tasks, meta_descend
+from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.gradient_adapter import (
     GradientAdapter,
     answers,
@@ -25,7 +25,7 @@ from metarl.fewshot.gradient_adapter import (
     support_loss,
 )
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples
 from metarl.nn.features import WithHead
 from metarl.struct import struct
 from metarl.types import LossFn, Metrics, Params
@@ -44,11 +44,7 @@ class MetaLstm:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         num_inner_steps: int,
         num_test_steps: int,
@@ -64,12 +60,15 @@ class MetaLstm:
         self.fine_tuning_lrs = tuple(fine_tuning_lrs)
         check_positive({"meta_batch_size": meta_batch_size, "num_inner_steps": num_inner_steps})
         check_positive({"num_test_steps": num_test_steps})
-        self._source, self._size, self._streams, self._device = source, size, streams, device
+        source, device, generator = setting.source, setting.device, setting.streams.init
+        self._setting = setting
         self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps
-        self._network = network = WithHead(embed, source.spec.num_outputs(size.ways), streams.init).to(device)
-        self._update = LstmUpdate(
-            hidden_size, forget_bias=forget_bias, input_bias=input_bias, generator=streams.init
-        ).to(device)
+        self._network = network = WithHead(setting.embed, source.spec.num_outputs(setting.size.ways), generator).to(
+            device
+        )
+        self._update = LstmUpdate(hidden_size, forget_bias=forget_bias, input_bias=input_bias, generator=generator).to(
+            device
+        )
         self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
         self._loss, self._backend = support_loss(network, self._objective), best_backend(network)
@@ -96,12 +95,17 @@ class MetaLstm:
             transductive=self._transductive,
         )
 
+    @property
+    def learned(self) -> dict[str, Params]:
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        return self._meta.groups
+
     def step(self) -> Metrics:
-        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
-        losses, gradient, measures = self._gradient(self._meta.groups, episodes.support, episodes.query)
+        episodes = self._setting.draw(self._num_tasks)
+        losses, gradient, measures = self.meta_gradient(self.learned, episodes.support, episodes.query)
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
-    def _gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
+    def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
         return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
 

@@ -10,9 +10,10 @@ from torch.nn import functional
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded, need_classes
 from metarl.fewshot.algorithms.protonet import squared_distances
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.evaluate import draw
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples
 from metarl.nn.features import Flat
 from metarl.types import Metrics
 
@@ -35,31 +36,30 @@ class NearestNeighbour(nn.Module):
 class NearestPixels:
     """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only measures N training tasks.
 
-    Args: embed: isn't used, and is there for the other learners' sake.
+    The setting's feature network isn't used.
     Raises: ValueError for a regression or a number out of range.
     """
 
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
     ) -> None:
-        need_classes(source, "nearest_neighbour")
+        need_classes(setting.source, "nearest_neighbour")
         check_positive({"meta_batch_size": meta_batch_size})
-        self._source, self._size, self._streams, self._device = source, size, streams, device
-        self._num_tasks, self._objective = meta_batch_size, OBJECTIVES[source.spec.kind]
-        self._answer = NearestNeighbour(Flat(source.spec.input_shape))
+        spec = setting.source.spec
+        self._setting, self._num_tasks, self._objective = setting, meta_batch_size, OBJECTIVES[spec.kind]
+        self._answer = NearestNeighbour(Flat(spec.input_shape))
 
     def adapter(self) -> EpisodicAdapter:
-        return EpisodicAdapter(self._answer, self._size.ways)
+        return EpisodicAdapter(self._answer, self._setting.size.ways)
 
     def step(self) -> Metrics:
-        episodes = draw(self._source, self._num_tasks, self._size, self._streams.tasks, "train", self._device)
+        episodes = draw(
+            *(self._setting.source, self._num_tasks, self._setting.size, self._setting.streams.tasks, "train"),
+            device=self._setting.device,
+        )
         answer = self._answer(episodes.support, episodes.query.x)
         return {
             "tasks": self._num_tasks,

@@ -17,11 +17,11 @@ from metarl.core.checks import check_positive
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, need_classes
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour
-from metarl.fewshot.algorithms.shared import Descent
+from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, FewShotAdapter, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples, FewShotAdapter, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
@@ -45,29 +45,25 @@ class Pretrain:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         answers_by: Callable[[WithHead], FewShotAdapter[Any]],
         batch_size: int,
         outer_lr: float,
         halve_every: int | None,
     ) -> None:
         check_positive({"batch_size": batch_size})
-        self._streams, self._device, self._answers_by = streams, device, answers_by
-        self._objective = OBJECTIVES[source.spec.kind]
-        num_outputs, self._batch = _pool(source, size, batch_size)
-        embed = use_running_statistics(embed)
-        self._network = WithHead(embed, num_outputs, streams.init).to(device).eval()
-        self._descent = Descent(self._network, lr=outer_lr, halve_every=halve_every)
+        self._setting, self._answers_by = setting, answers_by
+        self._objective = OBJECTIVES[setting.source.spec.kind]
+        num_outputs, self._batch = _pool(setting.source, setting.size, batch_size)
+        embed = use_running_statistics(setting.embed)
+        self._network = WithHead(embed, num_outputs, setting.streams.init).to(setting.device).eval()
+        self._descent = TrainedModule(self._network, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> FewShotAdapter[Any]:
         return self._answers_by(self._network)
 
     def step(self) -> Metrics:
-        batch = map_tensors(lambda leaf: leaf.to(self._device), self._batch(self._streams.tasks))
+        batch = map_tensors(lambda leaf: leaf.to(self._setting.device), self._batch(self._setting.streams.tasks))
         self._network.train()
         answer = self._network(batch.x)
         self._network.eval()  # Adapters share the network.
@@ -114,8 +110,7 @@ def _pool(source: TaskSource, size: TaskSize, count: int) -> tuple[int, Callable
 
 def pretrain(
     *,
-    source: TaskSource,
-    size: TaskSize,
+    setting: Setting,
     inner_lr: float,
     num_test_steps: int,
     adapt_only: Sequence[str] | None,
@@ -128,36 +123,36 @@ def pretrain(
     Raises: ValueError, naming it, for a number out of range or an `adapt_only` that names no parameter.
     """
     check_positive({"inner_lr": inner_lr, "num_test_steps": num_test_steps})
-    rule = named_rule("sgd", inner_lr, adapt_only=adapt_only)
+    rule, spec = named_rule("sgd", inner_lr, adapt_only=adapt_only), setting.source.spec
 
     def fine_tuning(trained: WithHead) -> GradientAdapter:
-        network = _with_new_head(trained, size.ways) if source.spec.kind == "classification" else trained
+        network = _with_new_head(trained, setting.size.ways) if spec.kind == "classification" else trained
         return GradientAdapter(
             network,
             P.of(network),
             rule,
             rule.init(P.of(network)),
-            OBJECTIVES[source.spec.kind],
+            OBJECTIVES[spec.kind],
             num_updates=num_test_steps,
             transductive=False,
         )
 
-    learner = Pretrain(source=source, size=size, answers_by=fine_tuning, **settings)
+    learner = Pretrain(setting=setting, answers_by=fine_tuning, **settings)
     learner.adapter()  # So that a wrong adapt_only is named before the training.
     return learner
 
 
-def nearest_embedding(*, source: TaskSource, size: TaskSize, **settings: Any) -> Pretrain:
+def nearest_embedding(*, setting: Setting, **settings: Any) -> Pretrain:
     """Answers by the nearest neighbour in the trained features. Args: see configs/learner/nearest_embedding.yaml.
 
     Raises: ValueError for a regression.
     """
-    need_classes(source, "nearest_embedding")
+    need_classes(setting.source, "nearest_embedding")
 
     def nearest(trained: WithHead) -> EpisodicAdapter:
-        return EpisodicAdapter(NearestNeighbour(trained.embed), size.ways)
+        return EpisodicAdapter(NearestNeighbour(trained.embed), setting.size.ways)
 
-    return Pretrain(source=source, size=size, answers_by=nearest, **settings)
+    return Pretrain(setting=setting, answers_by=nearest, **settings)
 
 
 def _with_new_head(trained: WithHead, ways: int) -> WithHead:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded, need_classes
-from metarl.fewshot.types import Examples, TaskSize, TaskSource
+from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.types import Examples
 
 
 class ProtoNet(nn.Module):
@@ -32,7 +33,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2) - 2 * a @ b.mT
 
 
-def protonet(*, source: TaskSource, size: TaskSize, embed: nn.Module, **settings: Any) -> Episodic:
+def protonet(*, setting: Setting, **settings: Any) -> Episodic:
     """The learner. Args: see configs/learner/protonet.yaml. Raises: ValueError for a regression."""
-    need_classes(source, "protonet")
-    return Episodic(answer=ProtoNet(embed), source=source, size=size, num_outputs=size.ways, **settings)
+    need_classes(setting.source, "protonet")
+    return Episodic(answer=ProtoNet(setting.embed), setting=setting, num_outputs=setting.size.ways, **settings)

@@ -13,10 +13,10 @@ from metarl.core import params as P
 from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import reptile_direction
-from metarl.fewshot.algorithms.shared import draw_tasks
+from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import Examples, TaskSize
 from metarl.nn.features import WithHead
 from metarl.struct import replace, struct
 from metarl.types import Metrics, Params
@@ -67,11 +67,7 @@ class Reptile:
     def __init__(
         self,
         *,
-        source: TaskSource,
-        size: TaskSize,
-        embed: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         train_shots: int,
         num_inner_steps: int,
@@ -90,9 +86,10 @@ class Reptile:
         check_positive({"outer_lr": outer_lr, "decay_iterations": decay_iterations})
         if not 0 <= inner_beta < 1:
             raise ValueError(f"inner_beta {inner_beta}: expected a number from 0 to below 1")
-        self._source, self._streams, self._device, self._num_tasks = source, streams, device, meta_batch_size
-        self._size = TaskSize(ways=size.ways, shots=train_shots, queries=1)
-        self._network = WithHead(embed, source.spec.num_outputs(size.ways), streams.init).to(device)
+        source, ways = setting.source, setting.size.ways
+        self._setting, self._num_tasks = setting, meta_batch_size
+        self._size = TaskSize(ways=ways, shots=train_shots, queries=1)
+        self._network = WithHead(setting.embed, source.spec.num_outputs(ways), setting.streams.init).to(setting.device)
         self._objective = OBJECTIVES[source.spec.kind]
         self._num_inner_steps, self._inner_batch_size = num_inner_steps, inner_batch_size
         self._num_test_steps, self._test_batch_size = num_test_steps, test_batch_size
@@ -123,7 +120,7 @@ class Reptile:
 
     @torch.no_grad()
     def step(self) -> Metrics:
-        episodes = draw_tasks(self._source, self._num_tasks, self._size, self._streams, self._device)
+        episodes = self._setting.draw(self._num_tasks, self._size)
         adapter = self._adapter(self._num_inner_steps, self._inner_batch_size)
         state = adapter.update(adapter.begin(self._num_tasks), episodes.support)
         answer = adapter.predict(state, episodes.query.x)

@@ -9,23 +9,21 @@ from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.checks import check_positive
+from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.descent import Descent, clipped_as_torch
 from metarl.core.linearize import Differentiate, Outputs, adapt_tasks, linearize_adaptation
 from metarl.core.rules import named_rule
-from metarl.core.threads import map_in_threads
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
 from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.algorithms.model_based import Experience, descend, misfit, squared_error
-from metarl.rl.algorithms.shared import MetaParams, as_state, checked_mode, join, trial_sizes
-from metarl.rl.collect import Streams
-from metarl.rl.gradient_adapter import chunks, take
+from metarl.rl.algorithms.model_based import Experience, misfit, squared_error
+from metarl.rl.algorithms.shared import MetaParams, Setting, Source, as_state, checked_mode, join, trial_sizes
 from metarl.rl.planning import Planner, Score
 from metarl.rl.planning_adapter import PlanningAdapter
-from metarl.rl.types import BatchedEnv
 from metarl.struct import map_tensors, struct
 from metarl.types import InnerRule, Metrics, Params
 
@@ -131,10 +129,7 @@ class GrBAL:
     def __init__(
         self,
         *,
-        env: BatchedEnv,
-        model: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         adapt: bool,
         num_past: int,
         num_future: int,
@@ -155,6 +150,7 @@ class GrBAL:
         check_positive({"num_past": num_past, "num_future": num_future, "num_inner_steps": num_inner_steps})
         check_positive({"inner_lr": inner_lr, "lr": lr, "num_gradient_steps": num_gradient_steps})
         check_positive({"batch_size": batch_size, "chunk": chunk, "max_grad_norm": max_grad_norm})
+        env, model = setting.env, setting.model
         if not isinstance(model, FeedForwardDynamics):
             raise misfit(model, FeedForwardDynamics, "feed_forward_dynamics")
         num_steps = env.spec.horizon * sizes["episodes_per_trial"]
@@ -165,28 +161,24 @@ class GrBAL:
             )
         rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps)
         theta = P.of(model.trunk)
-        self._params = MetaParams(policy=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()})
+        self.params = MetaParams(policy=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()})
         self._rule, self._mode, self._num_inner_steps = (
             rule,
             checked_mode(gradient_mode),
             num_inner_steps if adapt else 0,
         )
-        self._model = AdaptiveModel(model, self._params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps)
-        self._adapter = PlanningAdapter(self._model, Planner(**planner), env.action_space, device)
+        self._model = AdaptiveModel(model, self.params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps)
+        self._adapter = PlanningAdapter(self._model, Planner(**planner), env.action_space, setting.device)
         self._experience = Experience(
-            env=env,
-            streams=streams,
-            device=device,
-            sizes=trial_sizes(**sizes),
+            source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._normaliser, self._generator = model.normaliser, streams.policy
+        self._normaliser, self._generator = model.normaliser, setting.streams.policy
         self._num_past, self._num_future = num_past, num_future
         self._num_gradient_steps, self._batch_size, self._chunk = num_gradient_steps, batch_size, chunk
-        self._max_grad_norm = max_grad_norm
-        self._optimizer = torch.optim.Adam(list(self._params.joined.values()), lr=lr)
+        self._descent = Descent(self.params.joined, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
 
     def adapter(self) -> PlanningAdapter[Transitions]:
         return self._adapter
@@ -198,44 +190,42 @@ class GrBAL:
             length = self._num_past + self._num_future
             windows = self._experience.trials.windows(self._batch_size, length, self._generator)
             loss, gradient = self.meta_gradient(windows)
-            for name, leaf in self._params.joined.items():
-                leaf.grad = gradient[name]
-            norms.append(descend(self._optimizer, self._max_grad_norm))
-            losses.append(loss)
+            norms.append(self._descent.against(gradient).item())
+            losses.append(loss.item())
         return {**metrics, "model_loss": mean(losses), "meta_gradient_norm": mean(norms)}
 
-    def meta_gradient(self, windows: Transitions) -> tuple[float, Params]:
-        """The mean loss over windows [B, M + K, ...] and its gradient by the meta-parameters, chunk by chunk of windows."""
+    def meta_gradient(self, windows: Transitions) -> tuple[Tensor, Params]:
+        """The mean loss [] over windows [B, M + K, ...], and its gradient by the names of `MetaParams.joined`."""
         past = self._model.batch(windows.steps(slice(None, self._num_past)))
         future = self._model.batch(windows.steps(slice(self._num_past, None)))
-        num_windows = len(windows.mask)
 
-        def differentiated(chosen: slice) -> tuple[Params, float]:
+        def of_chunk(chosen: slice) -> Found:
             support = (take(past, chosen),) * self._num_inner_steps
             if not support:
-                unadapted = P.expand(self._params.policy, chosen.stop - chosen.start)
+                unadapted = P.expand(self.params.policy, chosen.stop - chosen.start)
                 point = self._model.differentiate(unadapted, take(future, chosen))
-                return join(P.sum_tasks(point.gradient), P.zeros_like(self._params.rule)), point.value.sum().item()
+                gradient = join(P.sum_tasks(point.gradient), P.zeros_like(self.params.rule))
+                return Found(gradient=gradient, numbers={"loss": point.value.sum()})
             adaptation = linearize_adaptation(
-                self._model.differentiate, self._params.policy, support, self._rule, self._params.rule, self._mode
+                self._model.differentiate, self.params.policy, support, self._rule, self.params.rule, self._mode
             )
             point = self._model.differentiate(adaptation.adapted, take(future, chosen))
-            return join(*adaptation.pullback(point.gradient)), point.value.sum().item()
+            gradient = join(*adaptation.pullback(point.gradient))
+            return Found(gradient=gradient, numbers={"loss": point.value.sum()})
 
-        parts = map_in_threads(differentiated, list(chunks(num_windows, self._chunk)), windows.mask.device)
-        gradients, losses = zip(*parts, strict=True)
-        return sum(losses) / num_windows, P.scaled(P.sum_all(gradients), 1 / num_windows)
+        found = mean_over_chunks(of_chunk, len(windows.mask), self._chunk, windows.mask.device)
+        return found.numbers["loss"], found.gradient
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(
-            self._params,
+            self.params,
             normaliser=self._normaliser.state_dict(),
-            optimizer=self._optimizer.state_dict(),
             experience=self._experience.state_dict(),
+            **self._descent.state_dict(),
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._params.assign(state["params"])
+        self.params.assign(state["params"])
         self._normaliser.load_state_dict(state["normaliser"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state_dict(state)
         self._experience.load_state_dict(state["experience"])

@@ -3,26 +3,25 @@
 Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.06347); Rothfuss et al. 2019 (arXiv:1810.06784).
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.core import params as P
+from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.descent import Descent, follow_kl, follow_penalty
 from metarl.core.linearize import linearize_adaptation
-from metarl.core.threads import map_in_threads
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
+    Setting,
     Source,
     WithOld,
     as_state,
     check_positive,
     checked_mode,
-    follow_kl,
     gradient_sizes,
     join,
     memoryless_policy,
@@ -30,20 +29,26 @@ from metarl.rl.algorithms.shared import (
     rollout_metrics,
 )
 from metarl.rl.batches import PolicyBatch
-from metarl.rl.collect import Streams
-from metarl.rl.gradient_adapter import GradientAdapter, chunks, inner_update, take
+from metarl.rl.gradient_adapter import GradientAdapter, inner_update
 from metarl.rl.losses import masked_mean, ppo_clip
-from metarl.rl.types import BatchedEnv
-from metarl.struct import map_tensors
-from metarl.types import Metrics, Params
+from metarl.struct import map_tensors, struct
+from metarl.types import Metrics, Params, as_metrics
 
 
-@dataclass(frozen=True)
-class _Epoch:
-    gradient: Params  # of the objective, at the parameters before the epoch's step
-    loss: float
-    kl: float  # of the adapted policies, from those that gathered the query to the present ones
-    inner_kl: float  # of the unadapted policy, from the one that gathered the support
+@struct
+class Epoch:
+    """What one pass over an iteration's data finds, at the parameters before the epoch's step."""
+
+    gradient: Params
+    """Of the objective, by the names of `MetaParams.joined`."""
+    loss: Tensor
+    """[] without the penalty."""
+    kl: Tensor
+    """[] of the adapted policies, from those that gathered the query to the present ones."""
+    inner_kl: Tensor
+    """[] of the unadapted policy, from the one that gathered the support."""
+    outputs: Outputs
+    """[N, ...] of the present adapted policies on the query."""
 
 
 class MamlPPO:
@@ -68,10 +73,7 @@ class MamlPPO:
     def __init__(
         self,
         *,
-        env: BatchedEnv,
-        model: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         episodes_per_task: int,
         num_inner_steps: int,
@@ -89,18 +91,18 @@ class MamlPPO:
         check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
-        policy = memoryless_policy(model)
+        policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
         )
-        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
+        self._source = Source.of(setting, sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
-        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
-        self._params = meta_params(policy, self._inner.rule)
-        self._num_epochs, self._max_grad_norm = num_epochs, max_grad_norm
-        self._kl_target, self._max_lr = kl_target, outer_lr
-        self._inner_kl_target, self._kl_coefficient = inner_kl_target, inner_kl_coefficient
-        self._optimizer = torch.optim.Adam(list(self._params.joined.values()), lr=outer_lr)
+        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner)
+        self.params = meta_params(policy, self._inner.rule)
+        self._num_epochs = num_epochs
+        self._kl_target, self._max_lr, self._inner_kl_target = kl_target, outer_lr, inner_kl_target
+        self._kl_coefficient = torch.tensor(inner_kl_coefficient, dtype=torch.float64)
+        self._descent = Descent(self.params.joined, lr=outer_lr, max_norm=max_grad_norm)
 
         def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             log_prob = policy.log_prob(outputs, batch.action)
@@ -113,109 +115,90 @@ class MamlPPO:
         self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:
-        return GradientAdapter(self._policy, self._params.policy, self._params.rule, self._inner)
+        return GradientAdapter(self._policy, self.params.policy, self.params.rule, self._inner)
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         with torch.no_grad():
-            old = self._policy.with_params(P.expand(self._params.policy, self._source.sizes.num_tasks), support[0].obs)
-        epochs = self._epochs(support, query, WithOld(batch=support[0], old=old))
-        self._adapt_kl_coefficient(epochs[-1].inner_kl)
-        self._adapt_lr(epochs[-1].kl)
-        return {
-            **rollout_metrics(rollouts),
+            old = self._policy.with_params(P.expand(self.params.policy, self._source.sizes.num_tasks), support[0].obs)
+        epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
+        self._follow(epochs[-1])
+        found: dict[str, Tensor | float] = {
             "loss": epochs[-1].loss,
             "kl": epochs[-1].kl,
             "inner_kl": epochs[-1].inner_kl,
             "inner_kl_coefficient": self._kl_coefficient,
-            "outer_lr": self._lr,
+            "outer_lr": self._descent.lr,
             "num_epochs": len(epochs),
-            "meta_gradient_norm": P.norm(epochs[0].gradient).item(),
+            "meta_gradient_norm": P.norm(epochs[0].gradient),
         }
+        return {**rollout_metrics(rollouts), **as_metrics(found)}
 
-    def _epochs(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> list["_Epoch"]:
-        """Adam steps on the same data until there were enough, or one has led too far: that one is taken back."""
-        leaving: dict[int, Outputs] = {}
-        epochs = [self._epoch(support, query, unadapted, leaving)]
+    def descend(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> list[Epoch]:
+        """Takes Adam steps on the same data until there were enough, or one has led too far: that one is taken back."""
+        epochs = [self.meta_gradient(support, query, unadapted)]
+        left = epochs[0].outputs
         while True:
-            before = map_tensors(torch.clone, {k: leaf.detach() for k, leaf in self._params.joined.items()})
-            self._descend(epochs[-1].gradient)
+            before = map_tensors(lambda leaf: leaf.detach().clone(), self.params.joined)
+            self._descent.against(epochs[-1].gradient)
             if len(epochs) == self._num_epochs:
                 return epochs
-            epochs.append(self._epoch(support, query, unadapted, leaving))
+            epochs.append(self.meta_gradient(support, query, unadapted, left))
             if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
-                self._params.assign(before)
+                self.params.assign(before)
                 return epochs
 
-    def _epoch(
+    def meta_gradient(
         self,
         support: tuple[PolicyBatch, ...],
         query: PolicyBatch,
         unadapted: WithOld,
-        leaving: dict[int, Outputs],
-    ) -> "_Epoch":
-        """The objective and its gradient at the present parameters, on all tasks' data, summed up chunk by chunk.
+        left: Outputs | None = None,
+    ) -> Epoch:
+        """The objective and its gradient at the present parameters, on the data of N tasks.
 
-        Args: leaving: first task of a chunk -> outputs of the adapted policies that gathered the query; filled by the
-          first epoch, whose policies they are.
+        Args:
+          support: K batches, one for each inner step.
+          unadapted: the first of them, with the outputs of the policy that gathered it.
+          left: outputs [N, ...] on the query of the adapted policies that gathered it; None: the present ones did.
         """
-        theta, rates = self._params.policy, self._params.rule
 
-        def differentiated(chosen: slice) -> tuple[Params, float, float, float]:
-            batches = tuple(take(batch, chosen) for batch in support)
+        def of_chunk(tasks: slice) -> Found:
+            batches = tuple(take(batch, tasks) for batch in support)
             adaptation = linearize_adaptation(
-                self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
+                self._inner.differentiate,
+                self.params.policy,
+                batches,
+                self._inner.rule,
+                self.params.rule,
+                self._mode,
             )
-            point = self._differentiate_query(adaptation.adapted, take(query, chosen))
+            point = self._differentiate_query(adaptation.adapted, take(query, tasks))
             of_theta, of_rates = adaptation.pullback(point.gradient)
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
-            penalty = adaptation.start.of(self._kl_to_old, take(unadapted, chosen))
+            penalty = adaptation.start.of(self._kl_to_old, take(unadapted, tasks))
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
-            old = leaving.setdefault(chosen.start, point.outputs)
-            kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[chosen])
-            return join(of_theta, of_rates), point.value.sum().item(), kl.sum().item(), penalty.value.sum().item()
+            old = point.outputs if left is None else take(left, tasks)
+            kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[tasks])
+            sums = {"loss": point.value.sum(), "kl": kl.sum(), "inner_kl": penalty.value.sum()}
+            return Found(gradient=join(of_theta, of_rates), numbers=sums, each=point.outputs)
 
-        parts = map_in_threads(
-            differentiated, list(chunks(self._source.sizes.num_tasks, self._inner.chunk)), self._source.device
-        )
-        gradients, *sums = zip(*parts, strict=True)
-        loss, kl, inner_kl = (float(sum(values)) / self._source.sizes.num_tasks for values in sums)
-        gradient = P.scaled(P.sum_all(gradients), 1 / self._source.sizes.num_tasks)
-        return _Epoch(gradient=gradient, loss=loss, kl=kl, inner_kl=inner_kl)
+        found = mean_over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
+        return Epoch(gradient=found.gradient, outputs=found.each, **found.numbers)
 
-    def _descend(self, gradient: Params) -> None:
-        """One Adam step."""
-        norm = P.norm(gradient).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"meta-gradient {P.first_non_finite(gradient)} holds NaN or infinity")
-        scale = 1.0 if self._max_grad_norm is None else min(1.0, self._max_grad_norm / (norm + 1e-12))
-        for name, leaf in self._params.joined.items():
-            leaf.grad = gradient[name] * scale
-        self._optimizer.step()
-
-    @property
-    def _lr(self) -> float:
-        return self._optimizer.param_groups[0]["lr"]
-
-    def _adapt_lr(self, kl: float) -> None:
+    def _follow(self, last: Epoch) -> None:
+        """Moves the rate and the penalty's coefficient where the KLs of the last epoch ask for it."""
         if self._kl_target is not None:
-            follow_kl(self._optimizer, kl, target=self._kl_target, max_lr=self._max_lr)
-
-    def _adapt_kl_coefficient(self, kl: float) -> None:
-        """Doubles the penalty when the KL is above 1.5 times its target, halves it below target / 1.5 (Schulman et al. 2017)."""
-        if self._inner_kl_target is None:
-            return
-        if kl > 1.5 * self._inner_kl_target:
-            self._kl_coefficient *= 2
-        elif kl < self._inner_kl_target / 1.5:
-            self._kl_coefficient /= 2
+            self._descent.lr = follow_kl(self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr)
+        if self._inner_kl_target is not None:
+            self._kl_coefficient = follow_penalty(self._kl_coefficient, last.inner_kl, target=self._inner_kl_target)
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(self._params, optimizer=self._optimizer.state_dict(), kl_coefficient=self._kl_coefficient)
+        return as_state(self.params, kl_coefficient=self._kl_coefficient.item(), **self._descent.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._params.assign(state["params"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._kl_coefficient = state["kl_coefficient"]
+        self.params.assign(state["params"])
+        self._descent.load_state_dict(state)
+        self._kl_coefficient = torch.tensor(state["kl_coefficient"], dtype=torch.float64)

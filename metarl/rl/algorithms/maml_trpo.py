@@ -3,20 +3,20 @@
 Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2015 (arXiv:1502.05477).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metarl.core import params as P
+from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
-from metarl.core.threads import map_in_threads
 from metarl.core.trust_region import trust_region_step
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.algorithms.shared import (
+    Setting,
     Source,
     WithOld,
     as_state,
@@ -30,11 +30,9 @@ from metarl.rl.algorithms.shared import (
     split,
 )
 from metarl.rl.batches import PolicyBatch
-from metarl.rl.collect import Streams
-from metarl.rl.gradient_adapter import GradientAdapter, chunks, inner_update, take
+from metarl.rl.gradient_adapter import GradientAdapter, inner_update
 from metarl.rl.losses import lvc, masked_mean
-from metarl.rl.types import BatchedEnv
-from metarl.types import Metrics, Params
+from metarl.types import Metrics, Params, as_metrics
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,21 @@ class _Chunk:
     surrogate: DifferentiatedLoss  # at the adapted parameters, on the query data
     kl: DifferentiatedLoss  # there too: KL to the policy that is being left, zero with zero gradient
     query: WithOld
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linearized:
+    """All tasks of an iteration, linearised at the same meta-parameters."""
+
+    parts: list[_Chunk]
+    num_tasks: int
+    chunk: int
+    device: torch.device
+
+    def mean(self, function: Callable[[_Chunk], Found]) -> Found:
+        """The mean over tasks of what `function` sums over those of a chunk."""
+        of_chunk = lambda tasks: function(self.parts[tasks.start // self.chunk])
+        return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device)
 
 
 class MamlTRPO:
@@ -67,10 +80,7 @@ class MamlTRPO:
     def __init__(
         self,
         *,
-        env: BatchedEnv,
-        model: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         episodes_per_task: int,
         num_inner_steps: int,
@@ -87,14 +97,14 @@ class MamlTRPO:
             raise ValueError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
             raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
-        policy = memoryless_policy(model)
+        policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
         )
-        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
+        self._source = Source.of(setting, sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
-        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=env.spec.horizon, **inner)
-        self._params = meta_params(policy, self._inner.rule)
+        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner)
+        self.params = meta_params(policy, self._inner.rule)
         self._trust_region: dict[str, Any] = {
             "max_constraint": max_kl,
             "cg_iterations": cg_iterations,
@@ -105,28 +115,28 @@ class MamlTRPO:
         self._differentiate_query = differentiator(policy, self._surrogate)
 
     def adapter(self) -> GradientAdapter:
-        return GradientAdapter(self._policy, self._params.policy, self._params.rule, self._inner)
+        return GradientAdapter(self._policy, self.params.policy, self.params.rule, self._inner)
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
         support = tuple(self._inner.batch(t) for t in rollouts.support)
-        parts = self._linearize(support, self._inner.batch(rollouts.query))
+        around = self.linearize(support, self._inner.batch(rollouts.query))
         params, info = trust_region_step(
-            {name: leaf.detach() for name, leaf in self._params.joined.items()},
-            gradient=self._gradient(parts),
-            curvature_product=lambda v: self._curvature_product(parts, v),
-            evaluate=lambda trial: self._evaluate(parts, trial),
+            {name: leaf.detach() for name, leaf in self.params.joined.items()},
+            gradient=self.meta_gradient(around),
+            curvature_product=lambda v: self.curvature_product(around, v),
+            evaluate=lambda trial: self._evaluate(around, trial),
             **self._trust_region,
         )
-        self._params.assign(params)
-        return {
-            **rollout_metrics(rollouts),
+        self.params.assign(params)
+        found = {
             "loss_before": info.objective_before,
             "loss_after": info.objective,
             "kl": info.constraint,
             "step_fraction": info.step_fraction,
-            "accepted": float(info.accepted),
+            "accepted": info.accepted.double(),
         }
+        return {**rollout_metrics(rollouts), **as_metrics(found)}
 
     def _surrogate(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
         return lvc(self._policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask)
@@ -134,55 +144,56 @@ class MamlTRPO:
     def _kl(self, outputs: Outputs, data: WithOld) -> Tensor:
         return masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
 
-    def _linearize(self, support: tuple[PolicyBatch, ...], query: PolicyBatch) -> list[_Chunk]:
-        def linearized(chosen: slice) -> _Chunk:
-            batches = tuple(take(batch, chosen) for batch in support)
-            theta, rates = self._params.policy, self._params.rule
+    def linearize(self, support: tuple[PolicyBatch, ...], query: PolicyBatch) -> Linearized:
+        """The data of N tasks, linearised at the present meta-parameters."""
+
+        def of_chunk(tasks: slice) -> _Chunk:
+            batches = tuple(take(batch, tasks) for batch in support)
+            theta, rates = self.params.policy, self.params.rule
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
             )
-            surrogate = self._differentiate_query(adaptation.adapted, take(query, chosen))
-            leaving = WithOld(batch=take(query, chosen), old=surrogate.outputs)
+            surrogate = self._differentiate_query(adaptation.adapted, take(query, tasks))
+            leaving = WithOld(batch=take(query, tasks), old=surrogate.outputs)
             kl = surrogate.of(self._kl, leaving)
             return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
 
-        return map_in_threads(
-            linearized, list(chunks(self._source.sizes.num_tasks, self._inner.chunk)), self._source.device
-        )
+        parts = over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
+        return Linearized(parts=parts, num_tasks=len(query.mask), chunk=self._inner.chunk, device=query.mask.device)
 
-    def _gradient(self, parts: list[_Chunk]) -> Params:
-        def of_chunk(part: _Chunk) -> Params:
-            return join(*part.adaptation.pullback(part.surrogate.gradient))
+    def meta_gradient(self, around: Linearized) -> Params:
+        """The gradient of the surrogate by the meta-parameters, by the names of `MetaParams.joined`."""
 
-        return self._mean(map_in_threads(of_chunk, parts, self._source.device))
+        def of_chunk(part: _Chunk) -> Found:
+            return Found(gradient=join(*part.adaptation.pullback(part.surrogate.gradient)))
 
-    def _curvature_product(self, parts: list[_Chunk], v: Params) -> Params:
-        def of_chunk(part: _Chunk) -> Params:
+        return around.mean(of_chunk).gradient
+
+    def curvature_product(self, around: Linearized, v: Params) -> Params:
+        """The Hessian of the mean KL, times v."""
+
+        def of_chunk(part: _Chunk) -> Found:
             moved = part.adaptation.pushforward(*split(v))
-            return join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
+            return Found(gradient=join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved))))
 
-        return self._mean(map_in_threads(of_chunk, parts, self._source.device))
+        return around.mean(of_chunk).gradient
 
     @torch.no_grad()
-    def _evaluate(self, parts: list[_Chunk], trial: Params) -> tuple[float, float]:
+    def _evaluate(self, around: Linearized, trial: Params) -> tuple[Tensor, Tensor]:
         """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on the query data."""
         theta, rates = split(trial)
 
-        def of_chunk(part: _Chunk) -> tuple[float, float]:
+        def of_chunk(part: _Chunk) -> Found:
             adapted = adapt_tasks(self._inner.differentiate, theta, part.support, self._inner.rule, rates)
             outputs = self._policy.with_params(adapted, part.query.obs)
-            loss = self._surrogate(outputs, part.query.batch).sum().item()
-            return loss, self._kl(outputs, part.query).sum().item()
+            loss, kl = self._surrogate(outputs, part.query.batch), self._kl(outputs, part.query)
+            return Found(numbers={"loss": loss.sum(), "kl": kl.sum()})
 
-        losses, kls = zip(*map_in_threads(of_chunk, parts, self._source.device), strict=True)
-        return sum(losses) / self._source.sizes.num_tasks, sum(kls) / self._source.sizes.num_tasks
-
-    def _mean(self, sums: list[Params]) -> Params:
-        """The mean over tasks of what each chunk has summed."""
-        return P.scaled(P.sum_all(sums), 1 / self._source.sizes.num_tasks)
+        numbers = around.mean(of_chunk).numbers
+        return numbers["loss"], numbers["kl"]
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(self._params)
+        return as_state(self.params)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._params.assign(state["params"])
+        self.params.assign(state["params"])

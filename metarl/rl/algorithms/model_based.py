@@ -1,17 +1,14 @@
 """What the model-based learners share: where their data comes from, how it is kept, and what an iteration reports."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metarl.nn.dynamics import Normaliser
 from metarl.rl.algorithms.shared import Source, rollout_metrics
-from metarl.rl.collect import Streams
 from metarl.rl.trial_buffer import TrialBuffer
-from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
+from metarl.rl.types import RLAdapter
 from metarl.rl.uniform_actions import UniformActions
 from metarl.types import Metrics
 
@@ -25,10 +22,7 @@ class Experience:
     def __init__(
         self,
         *,
-        env: BatchedEnv[Any],
-        streams: Streams,
-        device: torch.device,
-        sizes: Sizes,
+        source: Source,
         normaliser: Normaliser,
         random_iterations: int,
         buffer_trials: int,
@@ -37,15 +31,15 @@ class Experience:
             raise ValueError(
                 f"random_iterations {random_iterations}: expected 1 or more, for a model needs data to plan"
             )
-        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
+        self._source, env = source, source.env
         self._normaliser, self._random_iterations, self._iteration = normaliser, random_iterations, 0
         self.trials = TrialBuffer(
             capacity=buffer_trials,
-            num_episodes=sizes.num_updates + 1,
+            num_episodes=source.sizes.num_updates + 1,
             horizon=env.spec.horizon,
             obs_size=env.observation_space.shape[0],
             action_size=env.action_space.shape[0],  # type: ignore[index]  # the planner takes boxes only
-            device=device,
+            device=source.device,
         )
 
     def gather(self, adapter: RLAdapter[Any]) -> Metrics:
@@ -69,19 +63,6 @@ class Experience:
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean over predicted numbers and unmasked rows: [..., B, O + 1], mask [..., B] -> [...]; 0 where all is masked."""
     return ((prediction - target).square().mean(-1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def descend(optimizer: torch.optim.Optimizer, max_grad_norm: float | None) -> float:
-    """One step on the gradients that lie in the parameters, their norm first clipped. Returns the norm before.
-
-    Raises: FloatingPointError if a gradient isn't finite.
-    """
-    leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
-    norm = nn.utils.clip_grad_norm_(leaves, math.inf if max_grad_norm is None else max_grad_norm).item()
-    if not math.isfinite(norm):
-        raise FloatingPointError(f"the model's gradient has norm {norm}")
-    optimizer.step()
-    return norm
 
 
 def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> ValueError:

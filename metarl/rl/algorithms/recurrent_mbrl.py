@@ -9,16 +9,15 @@ from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.core.checks import check_positive
+from metarl.core.descent import Descent, clipped_as_torch
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
-from metarl.rl.algorithms.model_based import Experience, descend, misfit, squared_error
-from metarl.rl.algorithms.shared import trial_sizes
-from metarl.rl.collect import Streams
+from metarl.rl.algorithms.model_based import Experience, misfit, squared_error
+from metarl.rl.algorithms.shared import Setting, Source, trial_sizes
 from metarl.rl.planning import Planner, Score
 from metarl.rl.planning_adapter import PlanningAdapter
-from metarl.rl.types import BatchedEnv
 from metarl.types import Metrics
 
 
@@ -74,10 +73,7 @@ class RecurrentMBRL:
     def __init__(
         self,
         *,
-        env: BatchedEnv,
-        model: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         lr: float,
         num_sweeps: int,
         batch_size: int,
@@ -90,23 +86,22 @@ class RecurrentMBRL:
     ) -> None:
         check_positive({"lr": lr, "num_sweeps": num_sweeps, "batch_size": batch_size, "segment": segment})
         check_positive({"max_grad_norm": max_grad_norm})
+        model = setting.model
         if not isinstance(model, RecurrentDynamics):
             raise misfit(model, RecurrentDynamics, "recurrent_dynamics")
         self._model = model
-        self._adapter = PlanningAdapter(RememberingModel(model), Planner(**planner), env.action_space, device)
+        actions = setting.env.action_space
+        self._adapter = PlanningAdapter(RememberingModel(model), Planner(**planner), actions, setting.device)
         self._experience = Experience(
-            env=env,
-            streams=streams,
-            device=device,
-            sizes=trial_sizes(**sizes),
+            source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._generator, self._planning_horizon = streams.policy, planner["horizon"]
+        self._generator, self._planning_horizon = setting.streams.policy, planner["horizon"]
         self._num_sweeps, self._batch_size, self._segment = num_sweeps, batch_size, segment
-        self._max_grad_norm = max_grad_norm
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        parameters = dict(model.named_parameters())
+        self._descent = Descent(parameters, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
 
     def adapter(self) -> PlanningAdapter[Tensor]:
         return self._adapter
@@ -117,10 +112,8 @@ class RecurrentMBRL:
         for _ in range(self._num_sweeps):
             memory = self._model.empty_memory(self._batch_size)
             for segment in self._sweep():
-                self._optimizer.zero_grad()
                 loss, memory = self.loss(memory, segment, self._sources(segment))
-                loss.backward()
-                norms.append(descend(self._optimizer, self._max_grad_norm))
+                norms.append(self._descent.down(loss).item())
                 losses.append(loss.item() / self._model.num_models)
                 memory = memory.detach()
         return {**metrics, "model_loss": mean(losses), "gradient_norm": mean(norms)}
@@ -157,11 +150,11 @@ class RecurrentMBRL:
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
             "experience": self._experience.state_dict(),
+            **self._descent.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state_dict(state)
         self._experience.load_state_dict(state["experience"])

@@ -3,8 +3,7 @@
 Sources: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763); Schulman et al. 2017 (arXiv:1707.06347).
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_positive, check_unit_interval
-from metarl.rl.algorithms.shared import Source, follow_kl, rollout_metrics, trial_sizes
+from metarl.core.descent import Descent, clipped_as_torch, follow_kl
+from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
 from metarl.rl.batches import normalise
-from metarl.rl.collect import Streams
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.trials import Trials, join_episodes, take_trials, trial_advantages
-from metarl.rl.types import BatchedEnv
 from metarl.struct import struct
-from metarl.types import Metrics
+from metarl.types import Metrics, as_metrics
 
 
 @struct
@@ -62,10 +60,7 @@ class RL2PPO:
     def __init__(
         self,
         *,
-        env: BatchedEnv,
-        model: nn.Module,
-        streams: Streams,
-        device: torch.device,
+        setting: Setting,
         meta_batch_size: int,
         trials_per_task: int,
         episodes_per_trial: int,
@@ -92,15 +87,21 @@ class RL2PPO:
         )
         if not 1 <= num_minibatches <= sizes.num_worlds:
             raise ValueError(f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all")
-        self._model = with_memory(model, steps=episodes_per_trial * env.spec.horizon)
-        self._source = Source(env=env, streams=streams, device=device, sizes=sizes)
-        self._streams, self._device = streams, device
+        self._model = with_memory(setting.model, steps=episodes_per_trial * setting.env.spec.horizon)
+        self._source = Source.of(setting, sizes)
+        self._streams, self._device = setting.streams, setting.device
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
-        self._kl_target, self._max_lr, self._max_grad_norm = kl_target, outer_lr, max_grad_norm
+        self._kl_target, self._max_lr = kl_target, outer_lr
         self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
         self._entropy_decay = 1.0 if entropy_half_life is None else 0.5 ** (1 / entropy_half_life)
         self._discount, self._gae_lambda = discount, gae_lambda
-        self._optimizer = torch.optim.Adam(self._model.parameters(), lr=outer_lr, eps=1e-5)
+        self._descent = Descent(
+            dict(self._model.named_parameters()),
+            lr=outer_lr,
+            max_norm=max_grad_norm,
+            epsilon=1e-5,
+            clip=clipped_as_torch,
+        )
 
     def adapter(self) -> MemoryAdapter:
         return MemoryAdapter(self._model)
@@ -114,16 +115,16 @@ class RL2PPO:
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
         if self._kl_target is not None:
-            follow_kl(self._optimizer, kl, target=self._kl_target, max_lr=self._max_lr)
+            self._descent.lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
         self._entropy_coefficient *= self._entropy_decay
-        return {
-            **rollout_metrics(rollouts),
+        found = {
             "loss": _mean(x.policy for x in last),
             "value_loss": _mean(x.value for x in last),
             "entropy": _mean(x.entropy for x in last),
             "kl": kl,
-            "outer_lr": self._optimizer.param_groups[0]["lr"],
+            "outer_lr": self._descent.lr,
         }
+        return {**rollout_metrics(rollouts), **as_metrics(found)}
 
     @torch.no_grad()
     def _batch(self, trials: Trials) -> _Batch:
@@ -170,13 +171,7 @@ class RL2PPO:
         """One Adam step on some of the trials."""
         losses = self._losses(batch)
         loss = losses.policy + self._value_coefficient * losses.value - self._entropy_coefficient * losses.entropy
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        limit = math.inf if self._max_grad_norm is None else self._max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), limit)
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient's norm is {norm.item()}; loss {loss.item()}")
-        self._optimizer.step()
+        self._descent.down(loss)
         return losses
 
     def _observe(self, trials: Trials) -> None:
@@ -188,13 +183,13 @@ class RL2PPO:
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            **self._descent.state_dict(),
             "entropy_coefficient": self._entropy_coefficient,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
 
 
@@ -219,5 +214,6 @@ def trial_inputs(model: MemoryModel, trials: Trials) -> Tensor:
     return model.inputs(trials.obs, torch.cat([torch.zeros_like(feedback[:1]), feedback]))
 
 
-def _mean(values: Any) -> float:
-    return torch.stack(list(values)).mean().item()
+def _mean(values: Iterable[Tensor]) -> Tensor:
+    """[] in float64, as rates and their targets are."""
+    return torch.stack(list(values)).mean().detach().double()

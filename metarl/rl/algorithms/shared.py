@@ -72,6 +72,18 @@ class MetaParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a run gives every learner besides the numbers of its YAML."""
+
+    env: BatchedEnv[Any]
+    """With as many worlds as the algorithm's `sizes` ask for; for a learner that won't train, any number."""
+    model: nn.Module
+    """Untrained, on `device`."""
+    streams: Streams
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a learner's meta-batches come from."""
 
@@ -79,6 +91,10 @@ class Source:
     streams: Streams
     device: torch.device
     sizes: Sizes
+
+    @classmethod
+    def of(cls, setting: Setting, sizes: Sizes) -> "Source":
+        return cls(env=setting.env, streams=setting.streams, device=setting.device, sizes=sizes)
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
@@ -91,16 +107,6 @@ class Source:
             num_updates=self.sizes.num_updates,
             device=self.device,
         )
-
-
-def follow_kl(optimizer: torch.optim.Optimizer, kl: float, *, target: float, max_lr: float) -> None:
-    """Keeps the KL that an iteration's steps cover near its target: divides the rate by 1.5 when it is above twice the
-    target, multiplies it by 1.5, up to `max_lr`, when it is below half."""
-    group = optimizer.param_groups[0]
-    if kl > 2 * target:
-        group["lr"] = group["lr"] / 1.5
-    elif kl < target / 2:
-        group["lr"] = min(group["lr"] * 1.5, max_lr)
 
 
 @struct

@@ -1,0 +1,67 @@
+"""Work on N tasks, a few at a time: chunks bound the memory, threads keep the cores busy, and the sums don't depend on either."""
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any, TypeVar
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.core.threads import map_in_threads
+from metarl.struct import map_tensors, struct
+from metarl.types import Params
+
+T = TypeVar("T")
+
+
+@struct
+class Found:
+    """What a function finds of n tasks, or `mean_over_chunks` of all N."""
+
+    gradient: Params = field(default_factory=dict)
+    """Summed over the n tasks; the mean over all N."""
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars [], summed over the n tasks; the mean over all N, in float64."""
+    each: Any = ()
+    """A pytree with leaves [n, ...], each task's own; [N, ...] of all."""
+
+
+def over_chunks(
+    function: Callable[[slice], T], num_tasks: int, size: int, device: torch.device | str = "cpu"
+) -> list[T]:
+    """[function(tasks) for chunks of at most `size` of N tasks], in that order; on a CPU in threads.
+
+    Raises: ValueError for chunks of less than one task.
+    """
+    if size < 1:
+        raise ValueError(f"chunk {size}: expected 1 task or more")
+    chunks = [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
+    return map_in_threads(function, chunks, device)
+
+
+def mean_over_chunks(
+    function: Callable[[slice], Found], num_tasks: int, size: int, device: torch.device | str = "cpu"
+) -> Found:
+    """Calls `function` for chunks of at most `size` tasks and puts together what it finds: the means over all N tasks of what it
+    has summed, and what belongs to each task one after the other."""
+    parts = over_chunks(function, num_tasks, size, device)
+    return Found(
+        gradient=P.scaled(P.sum_all([part.gradient for part in parts]), 1 / num_tasks),
+        numbers={name: _total([part.numbers[name] for part in parts]) / num_tasks for name in parts[0].numbers},
+        each=pytree.tree_map(lambda *leaves: torch.cat(leaves), *(part.each for part in parts)),
+    )
+
+
+def take(batch: T, tasks: slice) -> T:
+    """Some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
+    return map_tensors(lambda leaf: leaf[tasks], batch)
+
+
+def _total(numbers: list[Tensor]) -> Tensor:
+    """One after the other and in float64: many tasks' losses are added."""
+    total = torch.zeros_like(numbers[0], dtype=torch.float64)
+    for number in numbers:
+        total = total + number
+    return total

@@ -1,0 +1,124 @@
+"""One step of Adam against a gradient: its norm is measured, checked and limited. Every learner that descends does it here.
+
+What such a step is judged by (a norm, a KL divergence, a rate) is a tensor [], so that it can become one value a seed, [S].
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core import params as P
+from metarl.core.checks import check_positive
+from metarl.types import Params
+
+Clip = Callable[[Params, float | None], tuple[Params, Tensor]]
+"""A gradient and the largest norm it may have (None: any) -> the gradient scaled down to it, and its norm [] before."""
+
+
+def clipped(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
+    """Scales a gradient down to `max_norm`. The norm is the root of the sum of all entries' squares."""
+    norm = P.norm(gradient)
+    if max_norm is None:
+        return gradient, norm
+    return P.scaled(gradient, (max_norm / (norm.double() + 1e-12)).clamp(max=1.0)), norm
+
+
+def clipped_as_torch(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
+    """Does the same with the rounding of `torch.nn.utils.clip_grad_norm_`: a norm of the tensors' norms, and 1e-6 beside it."""
+    norm = nn.utils.get_total_norm(list(gradient.values()))
+    if max_norm is None:
+        return gradient, norm
+    return P.scaled(gradient, (max_norm / (norm + 1e-6)).clamp(max=1.0)), norm
+
+
+class Descent:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980) on named tensors, which it changes in place.
+
+    Args:
+      params: the tensors that are written to; they stay the same objects.
+      max_norm: gradients are scaled down to this norm; None: never.
+      epsilon: Adam's ε.
+      halve_every: steps after which the rate is halved, again and again; None: never.
+      clip: how a norm is measured and limited; `clipped` and `clipped_as_torch` differ in rounding alone.
+    Raises: ValueError, named as in the learners' settings, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Tensor],
+        *,
+        lr: float,
+        max_norm: float | None = None,
+        epsilon: float = 1e-8,
+        halve_every: int | None = None,
+        clip: Clip = clipped,
+    ) -> None:
+        check_positive({"outer_lr": lr, "max_grad_norm": max_norm, "halve_every": halve_every})
+        self._params, self._max_norm, self._clip = dict(params), max_norm, clip
+        self._halve_every, self._num_steps = halve_every, 0
+        self._optimizer = torch.optim.Adam(list(self._params.values()), lr=lr, eps=epsilon)
+
+    @property
+    def lr(self) -> Tensor:
+        """The present rate [], float64."""
+        return torch.tensor(self._optimizer.param_groups[0]["lr"], dtype=torch.float64)
+
+    @lr.setter
+    def lr(self, rate: Tensor) -> None:
+        self._optimizer.param_groups[0]["lr"] = rate.item()
+
+    def against(self, gradient: Params) -> Tensor:
+        """Takes a step against `gradient`, which has the names of the parameters. Returns its norm [] before it was limited.
+
+        Raises: FloatingPointError, naming the parameter, if the gradient isn't finite.
+        """
+        return self._step({name: gradient[name] for name in self._params})
+
+    def down(self, loss: Tensor) -> Tensor:
+        """Takes a step against the gradient of `loss` [], whose graph leads to the parameters. Returns the norm as `against`."""
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = {name: leaf.grad for name, leaf in self._params.items() if leaf.grad is not None}
+        return self._step(found, f"; the loss is {loss.item()}" if not loss.isfinite() else "")
+
+    def _step(self, gradient: Params, remark: str = "") -> Tensor:
+        limited, norm = self._clip(gradient, self._max_norm)
+        if not norm.isfinite():
+            bad = P.first_non_finite(gradient)
+            raise FloatingPointError(
+                f"the gradient's norm is {norm.item()}{remark}"
+                if bad is None
+                else f"the gradient of {bad} holds NaN or infinity{remark}"
+            )
+        for name, leaf in limited.items():
+            self._params[name].grad = leaf
+        self._optimizer.step()
+        self._num_steps += 1
+        if self._halve_every is not None and self._num_steps % self._halve_every == 0:
+            self.lr = self.lr / 2
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        schedule = {} if self._halve_every is None else {"schedule": {"last_epoch": self._num_steps}}
+        return {"optimizer": self._optimizer.state_dict(), **schedule}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._halve_every is not None:
+            self._num_steps = state["schedule"]["last_epoch"]
+
+
+def follow_kl(lr: Tensor, kl: Tensor, *, target: float, max_lr: float) -> Tensor:
+    """Returns the rate that keeps the KL of an iteration's steps near its target: `lr` over 1.5 where the KL is above twice the
+    target, times 1.5, up to `max_lr`, where it is below half. Elementwise."""
+    faster = torch.where(kl < target / 2, (lr * 1.5).clamp(max=max_lr), lr)
+    return torch.where(kl > 2 * target, lr / 1.5, faster)
+
+
+def follow_penalty(coefficient: Tensor, kl: Tensor, *, target: float) -> Tensor:
+    """Returns the coefficient of a KL penalty that keeps the KL near its target: doubled where the KL is above 1.5 times the
+    target, halved where it is below target / 1.5 (Schulman et al. 2017, arXiv:1707.06347, section 4). Elementwise."""
+    weaker = torch.where(kl < target / 1.5, coefficient / 2, coefficient)
+    return torch.where(kl > 1.5 * target, coefficient * 2, weaker)
