@@ -124,9 +124,8 @@ def opened(root: str | Path) -> Iterator[Files]:
         except NotImplementedError as error:
             raise UserError(f"{path} is of a newer kind than Python can unpack: {error}") from error
         except (*_DAMAGE, ValueError) as error:
-            reason = (
-                (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-            )  # tarfile lists all that it tried.
+            # The first line: tarfile goes on with all that it tried.
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
             raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {reason}") from error
         yield files
 

@@ -119,7 +119,7 @@ def _transparent_key(picture: Image.Image) -> int | bytes | tuple[int, ...] | No
     """
     key: int | bytes | tuple[int, ...] | None = picture.info.get("transparency")
     raw = picture.tile[0][3] if picture.tile else None  # type: ignore[attr-defined]  # every file's picture has it
-    if isinstance(key, int) and isinstance(raw, str):
+    if isinstance(key, int) and isinstance(raw, str) and key < 16:  # No byte that stands for 1 to 15 is below 16.
         return key * _KEY_SCALE.get(raw, 1)
     if isinstance(key, tuple) and raw == "RGB;16B":
         return tuple(value >> 8 for value in key)
@@ -150,7 +150,7 @@ def _grey_bytes(picture: Image.Image, values: np.ndarray) -> np.ndarray:
 
 
 def _upright(shown: Image.Image, picture: Image.Image) -> Image.Image:
-    """Turned as the file's EXIF (or XMP) says. Pillow turns TIFFs when it reads them, and then says so."""
+    """Turned as the file's EXIF (or XMP) says. TIFFs are turned by Pillow when it reads them, which removes the tag."""
     try:
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Broken metadata: a viewer shows the picture as it lies there.
