@@ -196,9 +196,19 @@ def commit() -> str | None:
         return None
 
 
+_OF_A_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+)
+"""What git sets for the hooks of a repository, and would send us to that one."""
+
+
 def _git(folder: Path, *words: str) -> str:
-    # What git's hooks set for git in them, and would send us to another repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY}
     command = ["git", "-C", str(folder), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
     return done.stdout.strip()

@@ -281,6 +281,5 @@ def test_a_repository_that_a_hook_is_about_is_not_taken_for_ours(tmp_path, monke
 
 
 def test_an_unpacked_metarl_has_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "metarl").mkdir()
     assert commit_of(monkeypatch, tmp_path / "metarl" / "__init__.py") is None
