@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 import metarl
+from metarl._scripts.strangers import blamed_on, check_words, checked, field
 from metarl.errors import UserError
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
@@ -46,14 +48,20 @@ def run_folder(location: Path) -> Path:
 
 
 def device(name: str) -> torch.device:
-    """cpu, cuda or auto -> a torch device that exists here. Raises: UserError."""
+    """cpu, cuda, cuda:1 or auto -> a torch device that exists here. Raises: UserError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"device={name}: expected cpu, cuda or auto")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu or device=auto")
-    return torch.device(name)
+    if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", name):
+        raise UserError(f"device={name}: expected cpu, cuda or auto, or one of several as cuda:1")
+    if name == "cpu":
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        raise UserError(f"device={name}: torch finds no CUDA device here; use device=cpu or device=auto")
+    found = torch.device(name)
+    if found.index is not None and found.index >= (present := torch.cuda.device_count()):
+        names = ", ".join(f"cuda:{index}" for index in range(present))
+        raise UserError(f"device={name}: torch finds no such device here; there are cpu, {names}")
+    return found
 
 
 def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
@@ -116,8 +124,10 @@ def load(location: str) -> Loaded:
         raise UserError(
             f"the checkpoint {loaded.path} is of few-shot learning: python scripts/fewshot.py resume={location}"
         )
-    spec = environment(loaded.config, num_worlds=1).spec
-    check_spec(loaded, loaded.content["env"], spec.spec_hash, "environment")
+    env, built, generators = untrained(loaded.config, loaded.path)
+    with blamed_on(loaded.path, "content"):
+        check_spec(loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment")
+    try_out(loaded, built, generators, count="env_steps")
     return loaded
 
 
@@ -131,14 +141,42 @@ def read(location: str) -> Loaded:
         path, content, warnings = found, checkpoint.load(found), []
     else:
         path, content, warnings = checkpoint.load_newest(found)
-    return Loaded(path=path, content=content, config=OmegaConf.create(content["config"]), warnings=warnings)
+    command = "fewshot" if "dataset" in content else "train"
+    return Loaded(path=path, content=content, config=checked(content.get("config"), path, command), warnings=warnings)
+
+
+def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, MetaLearner, Generators]:
+    """What the configuration in a file makes, in one world, so that no command finds later that it can't be made.
+
+    Raises: UserError naming the file and what doesn't fit.
+    """
+    with blamed_on(file, "config"):
+        sizes(config)
+        env, generators = environment(config, num_worlds=1), Generators(config.seed)
+        return env, learner(config, env, generators, torch.device("cpu")), generators
+
+
+def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count: str) -> None:
+    """Brings the checkpoint back into a learner and streams made for it, so that no command finds later that it can't.
+
+    Args: count: what it counts, see `metarl.run.logging.Shown`.
+    Raises: UserError naming what doesn't fit.
+    """
+    with blamed_on(loaded.path, "content"):
+        for name in ("iteration", count):
+            field(loaded.content, name, int, "a whole number")
+        check_words(loaded.content.get("follow_iterations", []), "follow_iterations")
+    with blamed_on(loaded.path, "learner"):
+        built.load_state_dict(field(loaded.content, "learner", dict, "the learner's state"))
+    with blamed_on(loaded.path, "generators"):
+        generators.load_state_dict(field(loaded.content, "generators", dict, "the states of random streams"))
 
 
 def check_spec(loaded: Loaded, name: str, present_hash: str, kind: str) -> None:
     """Raises: UserError if the problem that the checkpoint was trained on is defined otherwise now."""
-    if present_hash != loaded.content["spec_hash"]:
+    if present_hash != loaded.content.get("spec_hash"):
         raise UserError(
-            f"the checkpoint {loaded.path} belongs to {name} with spec hash {loaded.content['spec_hash']}, "
+            f"the checkpoint {loaded.path} belongs to {name} with spec hash {loaded.content.get('spec_hash')}, "
             f"but {name} has the hash {present_hash} now: the {kind}'s definition has changed"
         )
 

@@ -6,11 +6,14 @@ The YAML files are the only place that lists names, defaults and their meaning; 
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 _HERE = Path(__file__).resolve().parent
 
@@ -78,6 +81,33 @@ def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str,
             package = "" if file is None or "@package _global_" in file.read_text() else f"{group.replace('/', '.')}."
             found.update((package + key, comment) for key, comment in _comments_of_file(file))
     return found
+
+
+@cache
+def contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every file of a folder of configs that is in a group of ours, or is a command's own, by its name ("model/gru.yaml"): what it
+    sets, at the place where it sets it ({"model": {"memory": ...}}), references unresolved. What can't be read sets nothing here.
+    """
+    groups = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+    files = [*folder.glob("*.yaml"), *(file for group in groups for file in (folder / group).rglob("*.yaml"))]
+    return {file.relative_to(folder).as_posix(): _placed(file, folder) for file in files}
+
+
+def _placed(file: Path, folder: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text()
+        found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    header = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
+    parts = file.relative_to(folder).parent.parts
+    if header and header[1] != "_group_":
+        parts = () if header[1] == "_global_" else tuple(header[1].split("."))
+    for part in reversed(parts):
+        found = {part: found}
+    return found  # type: ignore[return-value]
 
 
 def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,15 +15,19 @@ import sys
 from omegaconf import DictConfig
 
 from envs.process import tune_process
-from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder
+from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder, strangers
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
     tune_process()
-    with run_folder.choose(config, groups=("dataset", "learner"), load=fewshot_build.load) as asked:
+    with run_folder.choose(
+        config, groups=("dataset", "learner"), load=fewshot_build.load, untrained=fewshot_build.untrained
+    ) as asked:
         config = asked.config
+        if asked.resume_from is None:
+            strangers.say_what_is_called(config)
         device = build.device(config.device)
         generators = Generators(config.seed)
         source = fewshot_build.source(config, device)

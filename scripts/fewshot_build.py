@@ -1,12 +1,14 @@
 """From the composed config of a few-shot run to its objects, and back from a checkpoint."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
+from metarl._scripts.strangers import blamed_on, check_words, field
 from metarl.errors import UserError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
@@ -108,5 +110,17 @@ def load(location: str) -> build.Loaded:
         raise UserError(
             f"the checkpoint {loaded.path} isn't of few-shot learning: python scripts/train.py resume={location}"
         )
-    build.check_spec(loaded, loaded.content["dataset"], source(loaded.config).spec.spec_hash, "dataset")
+    tasks, built, generators = untrained(loaded.config, loaded.path)
+    with blamed_on(loaded.path, "content"):
+        build.check_spec(loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset")
+        # Files of the first versions have no such name.
+        check_words([loaded.content.get("learner_name", "maml")], "learner_name")
+    build.try_out(loaded, built, generators, count="tasks")
     return loaded
+
+
+def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, MetaLearner, Generators]:
+    """As `build.untrained`, of a few-shot run."""
+    with blamed_on(file, "config"):
+        tasks, generators = source(config), Generators(config.seed)
+        return tasks, learner(config, tasks, generators, torch.device("cpu")), generators

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from metarl._scripts import build
+from metarl._scripts import build, strangers
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.run import checkpoint
@@ -65,7 +65,11 @@ class Run:
 
 @contextmanager
 def choose(
-    config: DictConfig, *, groups: tuple[str, str] = ("env", "algo"), load: Callable[[str], build.Loaded] = build.load
+    config: DictConfig,
+    *,
+    groups: tuple[str, str] = ("env", "algo"),
+    load: Callable[[str], build.Loaded] = build.load,
+    untrained: Callable[[DictConfig, Path], Any] = build.untrained,
 ) -> Iterator[Run]:
     """The run that the config asks for. A new one's folder isn't made yet; an old one's is this process's from here on.
 
@@ -73,13 +77,13 @@ def choose(
 
     Args:
       groups: whose choices name the default folder, runs/<one>/<other>/<date>-seed<seed>.
-      load: brings the run of `resume` back.
+      load: brings the run of `resume` back; untrained: tries whether a configuration in a file can be that of a run.
     Raises: UserError if the folder holds a run already, another process writes there, or the overrides don't go with `resume`.
     """
     _check(config)
     with ExitStack() as held:
         if config.resume is not None:
-            yield _resumed(config, groups, load, held)
+            yield _resumed(config, groups, load, untrained, held)
         else:
             chosen = HydraConfig.get().runtime.choices
             choices = {group: choice for group, choice in chosen.items() if not group.startswith("hydra/")}
@@ -146,7 +150,13 @@ def _blamed_on(folder: Path) -> Iterator[None]:
         raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
 
 
-def _resumed(config: DictConfig, groups: tuple[str, str], load: Callable[[str], build.Loaded], held: ExitStack) -> Run:
+def _resumed(
+    config: DictConfig,
+    groups: tuple[str, str],
+    load: Callable[[str], build.Loaded],
+    untrained: Callable[[DictConfig, Path], Any],
+    held: ExitStack,
+) -> Run:
     """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew. A run that was
     killed before its first checkpoint begins, with the settings of its config.yaml."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
@@ -161,6 +171,7 @@ def _resumed(config: DictConfig, groups: tuple[str, str], load: Callable[[str], 
     lock = held.enter_context(FolderLock(folder, say=_say))
     if _has_not_begun(location):
         resumed, choices, follow = _read_yaml(folder / "config.yaml", groups)
+        untrained(resumed, folder / "config.yaml")
         content, done = None, 0
         print(f"{folder} has no checkpoint yet: the run begins", file=sys.stderr)
     else:
@@ -217,17 +228,21 @@ def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[st
     Raises: UserError if it is damaged, or another command's.
     """
     try:
-        config = OmegaConf.load(path)
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # of the parser, or of what it was given
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(config, DictConfig) or not all(group in config for group in (*groups, "iterations", "seed")):
+    if not isinstance(plain, dict) or not all(group in plain for group in (*groups, "iterations", "seed")):
         raise UserError(
             f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, iterations, seed"
         )
-    composed = config.pop(_COMPOSED, {})
+    with strangers.blamed_on(path, _COMPOSED):
+        composed = plain.pop(_COMPOSED, {})
+        chosen, follow = composed.get("choices", {}), composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
+        strangers.check_words([choice for choice in chosen.values() if isinstance(choice, str)], "choices")
+        strangers.check_words(follow, "follow_iterations")
+    config = strangers.checked(plain, path, "fewshot" if "dataset" in groups else "train")
     unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]  # The first versions didn't write the choices.
-    choices = {groups[1]: unnamed, **composed.get("choices", {})}
-    return config, choices, list(composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS))
+    return config, {groups[1]: unnamed, **chosen}, follow
 
 
 def _say(message: str) -> None:

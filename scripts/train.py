@@ -15,7 +15,7 @@ import sys
 from omegaconf import DictConfig
 
 from envs.process import tune_process
-from metarl._scripts import build, cli, evaluation, run_folder
+from metarl._scripts import build, cli, evaluation, run_folder, strangers
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
@@ -25,6 +25,8 @@ def run(config: DictConfig) -> None:
     with run_folder.choose(config) as asked:
         config = asked.config
         evaluation.check(**config.evaluation)
+        if asked.resume_from is None:
+            strangers.say_what_is_called(config)
         device = build.device(config.device)
         generators = Generators(config.seed)
         env = build.training_environment(config)

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.types import Params
+
+APART = ("optimizer", "schedule")
+"""What a descent adds to a learner's state, and checks by itself; files of older versions have a schedule without need."""
 
 Clip = Callable[[Params, float | None], tuple[Params, Tensor]]
 """A gradient and the largest norm it may have (None: any) -> the gradient scaled down to it, and its norm [] before."""
@@ -105,8 +109,10 @@ class Descent:
         return {"optimizer": self._optimizer.state_dict(), **schedule}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._optimizer.load_state_dict(state["optimizer"])
+        """Raises: ValueError naming what doesn't fit; so do all others of this name."""
+        saved.load_adam(self._optimizer, state.get("optimizer"))
         if self._halve_every is not None:
+            saved.check(state.get("schedule"), {"last_epoch": self._num_steps}, "schedule")
             self._num_steps = state["schedule"]["last_epoch"]
 
 

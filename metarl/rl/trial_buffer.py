@@ -1,12 +1,13 @@
 """What a model-based learner has lived through: trials of several episodes on one task each, on tensors, oldest dropped first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metarl.core import saved
 from metarl.nn.dynamics import Transitions
 from metarl.rl.types import Trajectories
 from metarl.struct import map_tensors
@@ -93,14 +94,13 @@ class TrialBuffer:
     def state_dict(self) -> dict[str, Any]:
         return dict(self._data)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Any, name: str = "trials") -> None:
         """Raises: ValueError if the trials are of another kind."""
-        for name, mine in self._data.items():
-            if state[name].shape[1:] != mine.shape[1:]:
-                raise ValueError(
-                    f"saved {name} is {tuple(state[name].shape[1:])} a trial; expected {tuple(mine.shape[1:])}"
-                )
-        self._data = {name: state[name].to(mine) for name, mine in self._data.items()}
+        saved.check(state, dict.fromkeys(self._data), name)
+        num_trials = len(state["obs"]) if isinstance(state["obs"], Tensor) and state["obs"].ndim else 0
+        for key, mine in self._data.items():
+            saved.check_tensor(state[key], (num_trials, *mine.shape[1:]), mine.dtype, f"{name}.{key}")
+        self._data = {key: state[key].to(mine) for key, mine in self._data.items()}
 
 
 def _with_last(t: Trajectories) -> Tensor:

@@ -75,6 +75,8 @@ def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]
         content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
         raise UserError(f"the checkpoint {path} is damaged: it holds more than tensors, numbers and strings") from error
+    if not isinstance(content, dict):
+        raise UserError(f"the checkpoint {path} is damaged: it holds a {type(content).__name__}; expected a dict")
     if content.get("version") != VERSION:
         raise UserError(
             f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}"

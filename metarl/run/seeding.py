@@ -32,9 +32,15 @@ class Generators:
         return {name: generator.get_state() for name, generator in self._generators.items()}
 
     def load_state_dict(self, states: Mapping[str, Tensor]) -> None:
-        """Raises: ValueError if a saved stream isn't among the present ones: its state would be lost silently."""
-        missing = sorted(set(states) - set(self._generators))
-        if missing:
-            raise ValueError(f"saved random streams {missing} are not used here; present: {sorted(self._generators)}")
+        """Raises: ValueError if the saved streams aren't the present ones: a state would be lost, or a stream begin anew, silently;
+        or if one isn't the state of a generator."""
+        if not isinstance(states, Mapping):
+            raise ValueError(f"saved random streams are a {type(states).__name__}; expected a dict")
+        saved, present = sorted(map(str, states)), sorted(self._generators)
+        if saved != present:
+            raise ValueError(f"saved random streams are {', '.join(saved) or 'none'}; used here: {', '.join(present)}")
         for name, state in states.items():
-            self._generators[name].set_state(state.cpu())
+            try:
+                self._generators[name].set_state(state.cpu())
+            except (AttributeError, RuntimeError, TypeError) as error:
+                raise ValueError(f"saved random stream {name} isn't the state of a generator") from error

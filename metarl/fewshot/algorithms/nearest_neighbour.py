@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded, need_classes
 from metarl.fewshot.algorithms.protonet import squared_distances
@@ -71,4 +72,5 @@ class NearestPixels:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """There is nothing to load."""
+        """There is nothing to load. Raises: ValueError if there is something."""
+        saved.check(state, self.state_dict())

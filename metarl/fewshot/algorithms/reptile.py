@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.core import saved
 from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import reptile_direction
@@ -146,6 +147,7 @@ class Reptile:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict())
         P.assign(self._params, state["params"])
         P.assign(self._moments, state["moments"])
         self._num_steps, self._iteration = state["num_steps"], state["iteration"]

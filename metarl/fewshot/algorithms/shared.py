@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
-from metarl.core.descent import Descent
+from metarl.core import saved
+from metarl.core.descent import APART, Descent
 from metarl.fewshot.losses import Objective
 from metarl.fewshot.types import Episodes, Streams, TaskSize, TaskSource
 from metarl.struct import map_tensors
@@ -62,6 +63,7 @@ class Meta:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict(), apart=APART)
         P.assign(self._joined, state["params"])
         self._descent.load_state_dict(state)
 
@@ -96,5 +98,6 @@ class TrainedModule:
         return {"module": self._module.state_dict(), **self._descent.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict(), apart=APART)
         self._module.load_state_dict(state["module"])
         self._descent.load_state_dict(state)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.core.chunks import Found, mean_over_chunks, take
-from metarl.core.descent import Descent, clipped_as_torch
+from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.core.linearize import Differentiate, Outputs, adapt_tasks, linearize_adaptation
 from metarl.core.rules import named_rule
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
@@ -225,7 +226,8 @@ class GrBAL:
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict(), apart=(*APART, "experience"))
         self.params.assign(state["params"])
         self._normaliser.load_state_dict(state["normaliser"])
         self._descent.load_state_dict(state)
-        self._experience.load_state_dict(state["experience"])
+        self._experience.load_state_dict(state.get("experience"))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, take
-from metarl.core.descent import Descent, follow_kl, follow_penalty
+from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
 from metarl.core.linearize import linearize_adaptation
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
@@ -199,6 +200,7 @@ class MamlPPO:
         return as_state(self.params, kl_coefficient=self._kl_coefficient.item(), **self._descent.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict(), apart=APART)
         self.params.assign(state["params"])
         self._descent.load_state_dict(state)
         self._kl_coefficient = torch.tensor(state["kl_coefficient"], dtype=torch.float64)

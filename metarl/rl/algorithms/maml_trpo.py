@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
 from metarl.core.trust_region import trust_region_step
@@ -196,4 +197,5 @@ class MamlTRPO:
         return as_state(self.params)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict())
         self.params.assign(state["params"])

@@ -1,10 +1,10 @@
 """What the model-based learners share: where their data comes from, how it is kept, and what an iteration reports."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from metarl.core import saved
 from metarl.nn.dynamics import Normaliser
 from metarl.rl.algorithms.shared import Source, rollout_metrics
 from metarl.rl.trial_buffer import TrialBuffer
@@ -55,9 +55,11 @@ class Experience:
     def state_dict(self) -> dict[str, Any]:
         return {"iteration": self._iteration, "trials": self.trials.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Any) -> None:
+        """Raises: ValueError naming what doesn't fit."""
+        saved.check(state, self.state_dict(), "experience", apart=("trials",))
         self._iteration = state["iteration"]
-        self.trials.load_state_dict(state["trials"])
+        self.trials.load_state_dict(state.get("trials"), "experience.trials")
 
 
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

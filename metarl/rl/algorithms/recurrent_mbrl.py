@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.core import saved
 from metarl.core.checks import check_positive
-from metarl.core.descent import Descent, clipped_as_torch
+from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
 from metarl.rl.algorithms.model_based import Experience, misfit, squared_error
 from metarl.rl.algorithms.shared import Setting, Source, trial_sizes
@@ -155,6 +156,7 @@ class RecurrentMBRL:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict(), apart=(*APART, "experience"))
         self._model.load_state_dict(state["model"])
         self._descent.load_state_dict(state)
-        self._experience.load_state_dict(state["experience"])
+        self._experience.load_state_dict(state.get("experience"))

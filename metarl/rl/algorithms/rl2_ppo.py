@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metarl.core import saved
 from metarl.core.checks import check_positive, check_unit_interval
-from metarl.core.descent import Descent, clipped_as_torch, follow_kl
+from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
 from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
 from metarl.rl.batches import normalise
 from metarl.rl.losses import masked_mean, ppo_clip
@@ -188,6 +189,7 @@ class RL2PPO:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict() | {"entropy_coefficient": 0.0}, apart=APART)
         self._model.load_state_dict(state["model"])
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
