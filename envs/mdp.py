@@ -15,7 +15,7 @@ from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.noise import normal_from_uniform as normal_from_uniform
 from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
-from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.rl.types import EnvSpec, FixedSpeeds, RLAdapter, Step
 from metarl.struct import map_tensors
 from metarl.torch_threads import on_one_thread
 
@@ -108,6 +108,7 @@ class MujocoEnv(Generic[Tasks]):
         changes the physics.
       marks: (data of a world, its task with leaves [...]) -> what shows the task in its picture.
       scripted: (sim, tasks) -> the action [W, A] of a controller that sees the task and the true state.
+      fixed_speeds: where tasks are velocities, what holding one pays, see `FixedSpeeds`.
       known_returns: tasks -> what calculation says of an episode's return on each, by name [N].
       device: of all tensors that go in and out.
     """
@@ -128,6 +129,7 @@ class MujocoEnv(Generic[Tasks]):
         marks: Callable[[Any, Tasks], list[Mark]] | None = None,
         scripted: Callable[[Simulator, Tasks], Tensor] | None = None,
         known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None,
+        fixed_speeds: FixedSpeeds | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
@@ -137,6 +139,7 @@ class MujocoEnv(Generic[Tasks]):
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
         self._drive, self._actuate, self._place, self._set_physics = drive, actuate, place, set_physics
         self._scripted, self._known_returns = scripted, known_returns
+        self.fixed_speeds = fixed_speeds
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)

@@ -79,6 +79,11 @@ def sizes(config: DictConfig) -> Sizes:
     return found
 
 
+def algo_name(config: DictConfig) -> str:
+    """The algorithm as the command line calls it: the last module of its `_target_`, metarl.rl.algorithms.rl2_ppo.RL2PPO."""
+    return str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
+
+
 def training_environment(config: DictConfig) -> BatchedEnv:
     """One world for every episode that is played side by side."""
     return environment(config, sizes(config).num_worlds)

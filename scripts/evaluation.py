@@ -11,7 +11,7 @@ from metarl._scripts import build, filming
 from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.logging import read_metrics
-from metarl.run.plots import learning_curve_png
+from metarl.run.plots import learning_curve_png, return_curves
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.types import MetaLearner
@@ -47,6 +47,7 @@ def evaluate(
         unit=sizes.unit,
         streams=build.streams(generators, device, "evaluation/"),
         device=device,
+        algo=build.algo_name(config),
     )
 
 
@@ -66,9 +67,10 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     print(report.table(found.report))  # first: a disk that is full then costs no result
     report.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
-        title = f"{found.report['env']}, seed {config.seed}: mean return of training episodes"
-        learning_curve_png(folder / "learning_curve.png", [rows], title=title)
-    if config.evaluation.video and found.report["num_updates"] > 0:
+        title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}: mean return of training episodes"
+        curves = return_curves(rows, found.report["unit"])
+        learning_curve_png(folder / "learning_curve.png", [rows], title=title, curves=curves)
+    if config.evaluation.video and (found.report["num_updates"] > 0 or found.report["unit"] == "episode"):
         film(config, learner, found, folder / "adaptation.mp4", device)
     print(f"written to {folder}", file=sys.stderr)
 
@@ -80,10 +82,10 @@ def provenance() -> dict[str, Any]:
 
 
 def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
-    """One held-out task, that of the median gain, before and after the updates that training takes. Where nothing can be
-    drawn it says why."""
+    """One held-out task, that of the median gain, before and after the updates that training takes; of trials of a single
+    episode, that of the median return. Where nothing can be drawn it says why."""
     last = min(build.sizes(config).num_updates, found.report["num_updates"])
-    gains = torch.tensor([task["returns"][last] - task["returns"][0] for task in found.report["tasks"]])
+    gains = torch.tensor([task["returns"][last] - task["returns"][0] * (last > 0) for task in found.report["tasks"]])
     subject = filming.Subject(
         config=config,
         adapter=learner.adapter(),

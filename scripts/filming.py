@@ -85,7 +85,7 @@ def _check_spaces(world: BatchedEnv, trained_on: BatchedEnv) -> None:
 def before_and_after(states: Sequence[Any], num_updates: int, unit: str) -> dict[str, Any]:
     """Title -> state, of the states before and after each update; only the first if there is to be no update."""
     if num_updates == 0:
-        return {"as trained": states[0]}
+        return {stage(unit, 0) if unit == "episode" else "as trained": states[0]}
     return {stage(unit, k): states[k] for k in (0, num_updates)}
 
 

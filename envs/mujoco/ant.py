@@ -78,6 +78,7 @@ from envs.mujoco.targets import (
 from envs.render import Mark, View
 from envs.sim.types import Simulator
 from envs.tasks import TaskPrior
+from metarl.rl.types import FixedSpeeds
 
 FRAME_SKIP = 5
 HEALTHY_HEIGHT = (0.2, 1.0)  # m
@@ -254,6 +255,7 @@ def _environment(
         fields=("cfrc_ext",),
         current_fields=True,
         marks=rules.marks,
+        fixed_speeds=FixedSpeeds(bonus=1.0 + rules.alive_bonus) if family == "ant_vel" else None,
         **machine,
     )
 

@@ -11,7 +11,7 @@ from envs.mdp import MDP, Drive, LinearDrive, MujocoEnv, definition
 from envs.render import Mark
 from envs.sim.cpu import CpuSimulator
 from envs.sim.types import Simulator
-from metarl.rl.types import EnvSpec
+from metarl.rl.types import EnvSpec, FixedSpeeds
 
 
 def environment(
@@ -37,6 +37,7 @@ def environment(
     marks: Callable[[mujoco.MjData, Any], list[Mark]] | None = None,
     scripted: Callable[[Simulator, Any], Tensor] | None = None,
     known_returns: Callable[[Any], dict[str, Tensor]] | None = None,
+    fixed_speeds: FixedSpeeds | None = None,
     num_threads: int | None = None,
     device: torch.device | str = "cpu",
 ) -> MujocoEnv[Any]:
@@ -50,7 +51,7 @@ def environment(
       drive: how control moves the actuators; None: linearly over the range of each.
       actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
       marks: what shows the task in a picture, see `MujocoEnv`.
-      scripted, known_returns: what learners are compared with, see `MujocoEnv`.
+      scripted, known_returns, fixed_speeds: what learners are compared with, see `MujocoEnv`.
     """
     sim = CpuSimulator(
         model,
@@ -89,5 +90,6 @@ def environment(
         marks=marks,
         scripted=scripted,
         known_returns=known_returns,
+        fixed_speeds=fixed_speeds,
         device=device,
     )

@@ -40,6 +40,7 @@ from envs.mujoco.models import gymnasium_model
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TargetVelocity, velocities
 from envs.sim.types import Simulator
+from metarl.rl.types import FixedSpeeds
 
 FRAME_SKIP = 4
 CONTROL_COST = 1e-4
@@ -105,6 +106,7 @@ def _swimmer_vel(
             "velocity": "root displacement",
             "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
         },
+        fixed_speeds=FixedSpeeds(),
         **machine,
     )
 

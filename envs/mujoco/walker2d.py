@@ -57,6 +57,7 @@ from envs.mujoco.models import gymnasium_model
 from envs.mujoco.scaled_physics import physics_factors
 from envs.mujoco.targets import direction_reward, directions, forward_reward, velocities, velocity_reward
 from envs.mujoco.upright import Upright, upright_environment
+from metarl.rl.types import FixedSpeeds
 
 HIGHEST_VELOCITY = 10.0  # m/s
 
@@ -86,7 +87,8 @@ def _velocity(
     **machine: Any,
 ) -> MujocoEnv[Any]:
     tasks = velocities(HIGHEST_VELOCITY, num_train_tasks, num_test_tasks)
-    return _environment(name, num_worlds, tasks, horizon, action_scale, **machine)
+    speeds = FixedSpeeds(bonus=_REWARDS["walker2d_vel"][2])
+    return _environment(name, num_worlds, tasks, horizon, action_scale, fixed_speeds=speeds, **machine)
 
 
 def _direction(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:

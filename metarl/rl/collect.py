@@ -1,5 +1,6 @@
 """The only place that steps an environment for training: one episode in each of W = N * E worlds."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -43,6 +44,7 @@ def collect(
     Args:
       tasks: leaves [N, ...]; N * episodes_per_task must be the environment's number of worlds.
       device: where the policy runs and the trajectories lie; the environment may be elsewhere.
+      adapter: one with a method `measure` (state, obs, action, step) -> {name: [W]} has it called at each step.
       deterministic: act by the policy's mode instead of sampling.
     Returns: the trajectories [N, E, T, ...] and the adapter's state after the last step.
     Raises: ValueError if the number of worlds doesn't fit, or from the environment if an action is NaN.
@@ -55,12 +57,13 @@ def collect(
     obs = env.reset(streams.reset).to(device)
     record = _Record(horizon, obs)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
+    measure: Callable[..., dict[str, Tensor]] = getattr(adapter, "measure", lambda *_: {})
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
         for t in range(horizon):
             action, log_prob = adapter.act(state, obs, None if deterministic else streams.policy)
             step = map_tensors(lambda x: x.to(device), env.step(action))
+            record.add(t, action, log_prob, step, running, measure(state, obs, action, step))
             state = adapter.observe(state, obs, action, step)
-            record.add(t, action, log_prob, step, running)
             obs = step.next_obs
             running = running & ~(step.terminated | step.truncated)
             # On a GPU the question would cost a synchronisation a step.
@@ -81,8 +84,11 @@ class _Record:
         self.reward = obs.new_zeros(horizon, len(obs))
         self.log_prob = obs.new_zeros(horizon, len(obs))
         self.action: Tensor | None = None
+        self.measured: dict[str, Tensor] = {}
 
-    def add(self, t: int, action: Tensor, log_prob: Tensor, step: Step, running: Tensor) -> None:
+    def add(
+        self, t: int, action: Tensor, log_prob: Tensor, step: Step, running: Tensor, measured: dict[str, Tensor]
+    ) -> None:
         if self.action is None:
             self.action = action.new_zeros(len(self.reward), *action.shape)
         self.obs[t + 1], self.reward[t], self.action[t], self.log_prob[t] = step.next_obs, step.reward, action, log_prob
@@ -91,6 +97,8 @@ class _Record:
         if "success" in step.terms:
             self.success = torch.zeros_like(self.mask) if self.success is None else self.success
             self.success[t] = step.terms["success"] > 0
+        for name, values in measured.items():
+            self.measured.setdefault(name, torch.zeros_like(self.reward))[t] = values
 
     def trajectories(self, num_tasks: int, episodes_per_task: int) -> Trajectories:
         assert self.action is not None
@@ -114,4 +122,5 @@ class _Record:
             diverged=arrange(self.diverged),
             mask=mask,
             terms={} if self.success is None else {"success": arrange(self.success)},
+            measured={name: arrange(values) for name, values in self.measured.items()},
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from metarl.rl.collect import Streams, repeat_tasks
 from metarl.rl.gather import rounds
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
+from metarl.rl.within_episode import Steps, stacked
 from metarl.struct import struct
 
 State = TypeVar("State")
@@ -20,19 +21,21 @@ class Outcomes:
 
     returns: Tensor
     success: Tensor | None = None  # bool: solved at some step; None where the environment doesn't say
+    steps: Steps | None = None  # [..., T]; None where only returns are known
 
 
 @struct
 class AdaptationCurve:
     returns: Tensor  # [N, K + 1, E] return of each episode after k updates
     success: Tensor | None  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
+    steps: Steps  # [N, K + 1, E, T]
     states: list[Any]  # the adapter's state before and after each update, K + 1 of them
     diverged: int  # how many episodes ended because the physics blew up
     env_steps: int
 
     @property
     def outcomes(self) -> Outcomes:
-        return Outcomes(returns=self.returns, success=self.success)
+        return Outcomes(returns=self.returns, success=self.success, steps=self.steps)
 
 
 def adaptation_curve(
@@ -55,19 +58,27 @@ def adaptation_curve(
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       on_update: called with k after the episodes that follow update k, for a progress bar.
     """
-    returns, success, states, diverged, env_steps = [], [], [], 0, 0
+    returns, success, steps, states, diverged, env_steps = [], [], [], [], 0, 0
     of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
     for update, (state, trajectories) in enumerate(of):
         states.append(state)
         returns.append(trajectories.returns.cpu())
         if trajectories.success is not None:
             success.append(trajectories.success.cpu())
+        steps.append(
+            Steps(
+                reward=trajectories.reward.cpu(),
+                running=trajectories.mask.cpu(),
+                measured={name: values.cpu() for name, values in trajectories.measured.items()},
+            )
+        )
         diverged += int(trajectories.diverged.any(-1).sum())
         env_steps += trajectories.num_steps
         on_update(update)
     return AdaptationCurve(
         returns=torch.stack(returns, dim=1),
         success=torch.stack(success, dim=1) if success else None,
+        steps=stacked(steps),
         states=states,
         diverged=diverged,
         env_steps=env_steps,
@@ -83,16 +94,23 @@ def controller_outcomes(
     env.reset(generator)
     running = torch.ones(env.num_worlds, dtype=torch.bool)
     returns = torch.zeros(env.num_worlds)
+    rewards = torch.zeros(env.spec.horizon, env.num_worlds)
+    taken = torch.zeros(env.spec.horizon, env.num_worlds, dtype=torch.bool)
     success: Tensor | None = None
-    for _ in range(env.spec.horizon):
+    for t in range(env.spec.horizon):
         step = env.step(act())
-        returns += (step.reward * running.to(step.reward.device)).cpu()
+        rewards[t], taken[t] = step.reward.cpu() * running, running
+        returns += rewards[t]
         if "success" in step.terms:
             solved = running & (step.terms["success"] > 0).cpu()
             success = solved if success is None else success | solved
         running &= ~(step.terminated | step.truncated).cpu()
     shape = (num_tasks, episodes_per_task)
-    return Outcomes(returns=returns.reshape(shape), success=None if success is None else success.reshape(shape))
+    return Outcomes(
+        returns=returns.reshape(shape),
+        success=None if success is None else success.reshape(shape),
+        steps=Steps(reward=rewards.T.reshape(*shape, -1), running=taken.T.reshape(*shape, -1), measured={}),
+    )
 
 
 def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from metarl.rl.collect import Streams, collect
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
@@ -16,6 +17,9 @@ State = TypeVar("State")
 class Rollouts:
     support: tuple[Trajectories, ...]  # K, the k-th by the policy after k updates
     query: Trajectories  # by the policy after K updates
+    oracle: Tensor | None = (
+        None  # [N] the expected return of who knows the task, for trials of one episode, where it is known
+    )
 
     @property
     def num_steps(self) -> int:

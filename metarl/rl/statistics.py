@@ -1,4 +1,4 @@
-"""What a table of returns says about *new* tasks: mean, interquartile mean, and bootstrap intervals for either.
+"""What a table of returns says about *new* tasks: mean, interquartile mean, what adapting gains and how often it harms, with intervals.
 
 Returns are [N, E]: E episodes of each of N tasks that were drawn from the prior. Everything is float64 on the CPU.
 """
@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from metarl.rl.proportions import proportion_interval
 
 
 class Statistic(Protocol):
@@ -23,7 +25,7 @@ def iqm(values: Tensor, dim: int | None = None) -> Tensor:
 
     Raises: ValueError for NaN or infinite values, which sorting would otherwise put among the trimmed ones unseen.
     """
-    values = _checked(values)
+    values = checked(values)
     if dim is None:
         values, dim = values.flatten(), 0
     count = values.shape[dim]
@@ -75,16 +77,6 @@ def summary(
     return {"mean": returns.mean().item(), "iqm": iqm(returns).item(), "ci_low": low, "ci_high": high}
 
 
-def success_summary(success: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """`success_rate`, the part of all episodes that solved their task, with the 95 % interval of stratified_bootstrap_interval.
-
-    Args: success: [N, E] bool. Where all episodes are alike the interval has no width, however few they are.
-    """
-    solved = _per_task(success)
-    low, high = stratified_bootstrap_interval(solved, lambda values, dim: values.mean(dim), generator)
-    return {"success_rate": solved.mean().item(), "success_ci_low": low, "success_ci_high": high}
-
-
 def adaptation_gain(
     returns: Tensor, generator: torch.Generator, *, confidence: float = 0.95, num_resamples: int = 2000
 ) -> dict[str, float]:
@@ -108,7 +100,55 @@ def adaptation_gain(
     return {"mean": gain.mean().item(), "iqm": iqm(gain).item(), "ci_low": low, "ci_high": high}
 
 
-def _checked(values: Tensor) -> Tensor:
+def normalised_score(
+    returns: Tensor,
+    stand_still: Tensor,
+    oracle: Tensor,
+    generator: torch.Generator,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+) -> dict[str, float]:
+    """`mean`, 0 for standing still and 1 for the oracle, with the interval `ci_low`, `ci_high` over tasks.
+
+        (mean return − mean of standing still) / (mean of the oracle − mean of standing still)
+
+    The ratio of means, not the mean of ratios: where a task asks for little, standing still is nearly as good as the oracle, and a
+    ratio of that task alone is anything. A resample draws the same tasks for all three.
+
+    Args: returns, stand_still, oracle: [N, E], E may differ, or [N].
+    Raises: ValueError unless the oracle is better than standing still.
+    """
+    returns, stand_still, oracle = (_per_task(x).mean(1) for x in (returns, stand_still, oracle))
+    if not oracle.mean() > stand_still.mean():
+        raise ValueError(
+            f"the oracle has {oracle.mean().item():g}, standing still {stand_still.mean().item():g}; expected more of the oracle"
+        )
+    gained, scale = returns - stand_still, oracle - stand_still
+    tasks = _resampled_tasks(len(returns), num_resamples, generator)
+    low, high = _quantiles(gained[tasks].mean(1) / scale[tasks].mean(1), confidence)
+    return {"mean": (gained.mean() / scale.mean()).item(), "ci_low": low, "ci_high": high}
+
+
+def made_worse(returns: Tensor) -> list[dict[str, float]]:
+    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for proportions.
+
+    Noise counts, too: an update that changes nothing makes half of the tasks worse.
+
+    Args: returns: [N, K + 1, E] after 0, 1, ..., K updates.
+    Returns: K times `update`, `share`, `ci_low`, `ci_high`.
+    """
+    means = checked(returns).mean(-1)
+    rows = []
+    for update in range(1, means.shape[1]):
+        worse = means[:, update] < means[:, update - 1]
+        low, high = proportion_interval(worse)
+        rows.append({"update": update, "share": worse.double().mean().item(), "ci_low": low, "ci_high": high})
+    return rows
+
+
+def checked(values: Tensor) -> Tensor:
+    """In float64 on the CPU. Raises: ValueError for no values at all, NaN or infinite ones."""
     values = values.detach().to("cpu", torch.float64)
     if values.numel() == 0:
         raise ValueError("no values at all; statistics need at least one")
@@ -122,7 +162,7 @@ def _per_task(returns: Tensor) -> Tensor:
     """[N, E] float64 from [N, E] or [N]."""
     if returns.ndim not in (1, 2):
         raise ValueError(f"returns have the shape {tuple(returns.shape)}; expected [N, E], or [N] for one episode each")
-    return _checked(returns).reshape(len(returns), -1)
+    return checked(returns).reshape(len(returns), -1)
 
 
 def _resampled_tasks(num_tasks: int, num_resamples: int, generator: torch.Generator) -> Tensor:

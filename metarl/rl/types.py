@@ -45,6 +45,17 @@ class EnvSpec:
 
 
 @struct
+class FixedSpeeds:
+    """What an episode on a velocity task pays whoever holds a speed v all along: steps · (bonus − |v − g|) − allowance."""
+
+    bonus: float = 0.0  # of a step, whatever the speed
+    allowance: float = (
+        0.0  # what reaching and holding a speed costs an episode: run-up, control, noise; 0 gives a bound
+    )
+    allowance_is: str = ""  # where that number comes from
+
+
+@struct
 class Step:
     next_obs: Tensor  # [W, O] the true successor, before any reset
     reward: Tensor  # [W] float32
@@ -71,6 +82,8 @@ class Trajectories:
     mask: Tensor  # [N, E, T] bool: the episode was still running when this step was taken
     terms: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """[N, E, T] each: of the steps' terms `success` (bool), where the environment has it."""
+    measured: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """[N, E, T] each: what the adapter measures of its steps, where it has a method `measure`."""
 
     @property
     def returns(self) -> Tensor:

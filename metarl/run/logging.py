@@ -84,10 +84,15 @@ class Shown:
     unit: str  # what is counted, as a word
 
     def text(self, row: Mapping[str, float]) -> str:
-        """For instance `return -12.3 -> 45.6`."""
+        """For instance `return -12.3 -> 45.6`; of trials of one episode `return 45.6 (first tenth 3.1, last 5.2)`."""
         names = [name for name in (f"{self.quantity}_before", f"{self.quantity}_after") if name in row]
         values = [f"{row[name]:.{self.digits}f}" for name in names or [self.quantity]]
-        return f"{self.quantity} {' -> '.join(values)}"
+        text = f"{self.quantity} {' -> '.join(values)}"
+        tenths = [f"{self.quantity}_{which}_tenth" for which in ("first", "last")]
+        if not all(name in row for name in tenths):
+            return text
+        first, last = (f"{row[name]:.{self.digits}f}" for name in tenths)
+        return f"{text} (first tenth {first}, last {last})"
 
 
 RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")

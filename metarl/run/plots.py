@@ -1,4 +1,4 @@
-"""The pictures of a run: what adaptation brings on held-out tasks, and how training went. PNG, readable in grey, too.
+"""How our plots look, and the picture of how training went. PNG, readable in grey, too.
 
 Colours are Okabe and Ito's (2008), told apart with every common colour blindness; line styles and markers say the same twice.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 
 from metarl.files import write_atomically
@@ -22,6 +22,7 @@ Row = Mapping[str, float]
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5F6368"
 SKY, YELLOW = "#56B4E9", "#E69F00"
+INK, FAINT = "#1F2328", "#9AA0A6"
 
 _STYLE: Any = {
     "font.size": 10.5,
@@ -38,123 +39,108 @@ _STYLE: Any = {
 }
 
 
-def adaptation_curve_png(
-    path: Path,
-    rows: Sequence[Row],
-    *,
-    references: Mapping[str, Row | Sequence[Row]],
-    title: str,
-    unit: str = "update",
-    ylabel: str = "return of an episode",
-) -> None:
-    """Draws the return over the number of updates, or over the episodes of a trial: IQM with its interval as a band, and
-    the mean.
-
-    Args:
-      rows: for each update `update`, `mean`, `iqm`, `ci_low`, `ci_high` (the interval is the IQM's).
-      unit: update or episode, see `metarl.rl.types.Sizes`.
-      references: what to compare with, by name: rows like the above for something that adapts as well (a random
-        initialisation), or one row for something that doesn't (standing still): a horizontal line.
-    Raises: OSError if `path` can't be written.
-    """
-    with _figure(path, title) as axes:
-        first, xlabel = (1, "episode of the trial") if unit == "episode" else (0, "updates on the task")
-        updates = [first + row["update"] for row in rows]
-        _band(axes, updates, [row["ci_low"] for row in rows], [row["ci_high"] for row in rows], BLUE)
-        axes.plot(updates, [row["iqm"] for row in rows], color=BLUE, marker="o", label="IQM, 95 % interval", zorder=3)
-        axes.plot(updates, [row["mean"] for row in rows], color=BLUE, marker="_", ls=":", lw=1.4, label="mean")
-        for (name, reference), color, dashes in zip(references.items(), _colours(), _dashes(), strict=False):
-            if isinstance(reference, Mapping):
-                axes.axhline(reference["iqm"], color=color, ls=dashes, lw=1.6, label=f"{name}, IQM", zorder=1)
-            else:
-                x = [first + row["update"] for row in reference]
-                _band(axes, x, [row["ci_low"] for row in reference], [row["ci_high"] for row in reference], color)
-                axes.plot(
-                    x, [row["iqm"] for row in reference], color=color, ls=dashes, marker="s", ms=4, label=f"{name}, IQM"
-                )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        _legend_beside(axes)
-
-
 RETURNS = {"return_after": "after adaptation", "return_before": "before"}
+EPISODES = {"return_after": "last episode of the trial", "return_before": "first episode"}
+ONE_EPISODE = {"return": "the trial's only episode"}
+SUCCESS = {"success_after": "after adaptation", "success_before": "before", "success": "the trial's only episode"}
+_STYLES = ((BLUE, "-"), (ORANGE, (0, (4, 1.5))), (GREEN, "-."), (PURPLE, ":"))
 
 
-def learning_curve_png(
-    path: Path,
+def return_curves(rows: Sequence[Row], unit: str) -> dict[str, str]:
+    """Which numbers of a run's metrics are its returns, and what they are called.
+
+    Args: unit: update or episode, see `metarl.rl.types.Sizes`. Trials of one episode have one return; in metrics of earlier
+      versions it is there twice.
+    """
+    if "return" in rows[-1]:
+        return ONE_EPISODE
+    if all(row["return_after"] == row["return_before"] for row in rows):
+        return {"return_after": ONE_EPISODE["return"]}
+    return EPISODES if unit == "episode" else RETURNS
+
+
+def learning_curve_png(path: Path, runs: Sequence[Sequence[Row]], *, title: str, **what: Any) -> None:
+    """Draws how training went, see `learning_figure`. Raises: ValueError if a run has no rows; OSError if `path` can't be written."""
+    write_png(path, learning_figure(runs, title=title, **what))
+
+
+def learning_figure(
     runs: Sequence[Sequence[Row]],
     *,
     title: str,
     ylabel: str = "return of an episode",
     curves: Mapping[str, str] = RETURNS,
     count: tuple[str, str] = ("env_steps", "environment steps"),
-) -> None:
-    """Draws how training went, smoothed, with the raw numbers faint behind; unless told otherwise it is the returns before and
-    after adaptation over environment steps.
+) -> Figure:
+    """How training went, smoothed, with the raw numbers faint behind; unless told otherwise it is the returns before and
+    after adaptation over environment steps. Where the environment tells success, its rate stands beside them.
 
-    Of several seeds it draws the mean, and as a band the lowest to the highest, as far as all of them have come.
+    Of several seeds it is the mean, and as a band the lowest to the highest, as far as all of them have come.
 
     Args:
       runs: one list of the rows of metrics.jsonl for each seed.
       curves: which of their numbers to draw, and what to call them; up to four.
       count: which of them they are drawn over, and its name.
-    Raises: ValueError if a run has no rows; OSError if `path` can't be written.
+    Raises: ValueError if a run has no rows.
     """
     if not runs or not all(runs):
         raise ValueError(
             f"got {len(runs)} runs with {[len(rows) for rows in runs]} rows; expected one row or more of each"
         )
+    solved = {key: name for key, name in SUCCESS.items() if all(key in row for rows in runs for row in rows)}
+    with figure_of(panels=2 if solved else 1, title=title) as (figure, axes):
+        _draw_runs(axes[0], runs, curves, count)
+        axes[0].set_ylabel(ylabel)
+        if solved:
+            _draw_runs(axes[1], runs, solved, count)
+            axes[1].set_ylabel("solved episodes")
+            axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes[1].set_ylim(-0.03, 1.03)
+    return figure
+
+
+def _draw_runs(axes: Axes, runs: Sequence[Sequence[Row]], curves: Mapping[str, str], count: tuple[str, str]) -> None:
     steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
     window = max(1, len(steps) // 50)
-    with _figure(path, title) as axes:
-        styles = ((BLUE, "-"), (ORANGE, (0, (4, 1.5))), (GREEN, "-."), (PURPLE, ":"))
-        for (key, name), (color, dashes) in zip(curves.items(), styles, strict=False):
-            values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
-            if len(runs) == 1:
-                axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
-            smooth = np.stack([_running_mean(row, window) for row in values])
-            if len(runs) > 1:
-                _band(axes, steps, smooth.min(0), smooth.max(0), color)
-            axes.plot(
-                steps, smooth.mean(0), color=color, ls=dashes, label=name, marker="o" if len(steps) == 1 else None
-            )
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.set_xlabel(count[1])
-        axes.set_ylabel(ylabel)
-        notes = [f"mean and range of {len(runs)} seeds"] if len(runs) > 1 else []
-        notes += [f"running mean of {window} points"] if window > 1 else []
-        axes.legend(loc="best", title=", ".join(notes) or None, alignment="left", title_fontproperties={"size": 9})
+    for (key, name), (color, dashes) in zip(curves.items(), _STYLES, strict=False):
+        values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
+        if len(runs) == 1:
+            axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
+        smooth = np.stack([_running_mean(row, window) for row in values])
+        if len(runs) > 1:
+            add_band(axes, steps, smooth.min(0), smooth.max(0), color)
+        axes.plot(steps, smooth.mean(0), color=color, ls=dashes, label=name, marker="o" if len(steps) == 1 else None)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.set_xlabel(count[1])
+    notes = [f"mean and range of {len(runs)} seeds"] if len(runs) > 1 else []
+    notes += [f"running mean of {window} points"] if window > 1 else []
+    axes.legend(loc="best", title=", ".join(notes) or None, alignment="left", title_fontproperties={"size": 9})
 
 
 @contextmanager
-def _figure(path: Path, title: str) -> Iterator[Axes]:
-    """Axes that are written to `path` at the end. Not through pyplot: no global state, no window, no back-end to choose."""
+def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with so many axes beside each other. Not through pyplot: no global state, no window, no back-end to choose."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.6, 4.3), dpi=150, layout="constrained")
+        figure = Figure(figsize=(7.6 if panels == 1 else 5.4 * panels, 4.3), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.set_title(title, pad=10)
-        yield axes
+        found = figure.subplots(1, panels, squeeze=False)[0]
+        if panels == 1:
+            found[0].set_title(title, pad=10)
+        else:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        yield figure, list(found)
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """Raises: OSError if `path` can't be written."""
+    with matplotlib.rc_context(_STYLE):
         write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: str) -> None:
+def add_band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: str) -> None:
     axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0)
     if np.size(x) == 1:  # A band over a single point has no width to be seen.
         axes.vlines(x, low, high, color=color, alpha=0.5, lw=4)
-
-
-def _legend_beside(axes: Axes) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.6)
-
-
-def _colours() -> Sequence[str]:
-    return ORANGE, GREY, GREEN, PURPLE, SKY, YELLOW, *([GREY] * 8)
-
-
-def _dashes() -> Sequence[object]:
-    return "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)), (0, (3, 1)), (0, (8, 2)), *([":"] * 8)
 
 
 def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
@@ -166,6 +152,7 @@ def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
 
 def _values(rows: Sequence[Row], key: str, steps: np.ndarray, count: str) -> np.ndarray:
     """The numbers `key` of a run at `steps`; runs whose episodes end early have their rows at other steps."""
+    rows = [row for row in rows if key in row]
     return np.interp(steps, [row[count] for row in rows], [row[key] for row in rows])
 
 

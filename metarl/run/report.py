@@ -11,11 +11,15 @@ from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import Outcomes, adaptation_curve, assert_held_out
+from metarl.rl.proportions import success_summary
 from metarl.rl.references import reference_outcomes, stand_still_outcomes
-from metarl.rl.statistics import adaptation_gain, success_summary, summary
+from metarl.rl.several_runs import over
+from metarl.rl.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
+from metarl.run.adaptation_plot import adaptation_curve_png
+from metarl.run.facts import facts
+from metarl.run.facts import lines as facts_lines
 from metarl.run.logging import counted
-from metarl.run.plots import adaptation_curve_png
 from metarl.struct import map_tensors, struct
 
 MOST_TASKS_SHOWN = 6  # in the table, each apart; evaluation.json has them all
@@ -38,12 +42,14 @@ def evaluate(
     unit: str,
     streams: Streams,
     device: torch.device,
+    algo: str | None = None,
 ) -> Evaluation:
     """Adapts to held-out tasks; beside it, on the same tasks, a random initialisation, standing still, and what the
     environment has as references (an oracle, a scripted controller, agents that learn by calculation).
 
     Args:
       env: num_tasks * E worlds.
+      algo: the learner's name, for titles.
       unit: what the updates are called, see `metarl.rl.types.Sizes`.
       streams: the random streams of the evaluation; they decide the intervals' resamples, too.
     Raises: ValueError if training could have seen one of the tasks.
@@ -62,8 +68,10 @@ def evaluate(
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
     rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.outcomes, streams.tasks)}
     still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
+    others = {"random_initialisation": random_curve.outcomes}
     if still is not None:
         rows["stand_still"] = _summary(still, streams.tasks)
+        others["stand_still"] = still
     descriptions = distribution.describe(tasks)
     report = {
         "env": env.spec.name,
@@ -71,6 +79,7 @@ def evaluate(
         "variant": env.spec.variant,
         "spec_hash": env.spec.spec_hash,
         "split": distribution.split,
+        **({} if algo is None else {"algo": algo}),
         "num_tasks": num_tasks,
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
@@ -94,6 +103,7 @@ def evaluate(
         name: (_per_update if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()
     }
+    report |= facts(curve.outcomes, others | references, env, tasks, streams.tasks, unit=unit)
     return Evaluation(report=report, tasks=tasks, states=curve.states)
 
 
@@ -102,7 +112,7 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "evaluation.json", json.dumps(report, indent=2))
-        _plot(folder / "adaptation_curve.png", report)
+        adaptation_curve_png(folder / "adaptation_curve.png", report)
     except OSError as error:
         raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error
 
@@ -114,7 +124,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
-        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM",
+        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {over(1, report['num_tasks'])}",
     ]
     unit = report["unit"]
     lines += [_row(stage(unit, row["update"]), row) for row in report["returns"]]
@@ -133,6 +143,14 @@ def table(report: Mapping[str, Any]) -> str:
     if "adaptation_gain" in report:
         gain = "gain of 1 update" if unit == "update" else "episode 2 - episode 1"
         lines.append(_row(gain, report["adaptation_gain"]))
+    lines += facts_lines(
+        report,
+        {
+            "learner": report.get("algo", "learner"),
+            "random_initialisation": "random init",
+            "stand_still": "standing still",
+        },
+    )
     if report["diverged_episodes"]:
         lines.append(
             f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
@@ -167,7 +185,7 @@ def _row(name: str, row: Mapping[str, float]) -> str:
 def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:
     """Of the returns and, where the environment says which steps solve the task, of success in any of an episode's steps."""
     row = summary(outcomes.returns, generator)
-    return row if outcomes.success is None else row | success_summary(outcomes.success, generator)
+    return row if outcomes.success is None else row | success_summary(outcomes.success)
 
 
 def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
@@ -186,12 +204,3 @@ def _by_task(
 
 def _part(outcomes: Outcomes, index: Any) -> Outcomes:
     return map_tensors(lambda leaf: leaf[index], outcomes)
-
-
-def _plot(path: Path, report: Mapping[str, Any]) -> None:
-    references = {"random initialisation": report["random_initialisation"]}
-    if "stand_still" in report:
-        references["standing still"] = report["stand_still"]
-    references |= _references(report)
-    title = f"{report['env']}: {report['num_tasks']} {'held-out tasks' if report['split'] != 'none' else 'tasks'}"
-    adaptation_curve_png(path, report["returns"], references=references, title=title, unit=report["unit"])

@@ -412,7 +412,7 @@ def test_it_learns_to_walk_to_where_the_reward_is(cls):
     more = {"num_gradient_steps": 40, "chunk": 32} if cls is GrBAL else {"num_sweeps": 20, "segment": 10}
     learner, _ = make(cls, horizon=10, **settings, **more)
     learner._experience._source.env.tasks.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
-    random_walk = learner.step()["return_after"]
+    random_walk = learner.step()["return"]
     learner.step()
     # Standing still earns −6.0; going there at full speed, 0.1 m a step along each axis, −1.2.
-    assert random_walk < -4.5 and learner.step()["return_after"] > -3.6
+    assert random_walk < -4.5 and learner.step()["return"] > -3.6

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from metarl.rl.statistics import adaptation_gain, iqm, stratified_bootstrap_interval, success_summary, summary
+from metarl.rl.statistics import (
+    adaptation_gain,
+    iqm,
+    made_worse,
+    normalised_score,
+    stratified_bootstrap_interval,
+    summary,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -65,13 +72,6 @@ def test_summary_gives_the_interval_of_the_iqm():
     assert (row["ci_low"], row["ci_high"]) == stratified_bootstrap_interval(returns, iqm, seeded(3))
 
 
-def test_success_has_the_interval_of_its_rate():
-    """As of the two certain tasks above: their resampled rates are 0, ½, ½ or 1."""
-    certain = torch.tensor([[False, False, False], [True, True, True]])
-    found = success_summary(certain, seeded())
-    assert found == {"success_rate": 0.5, "success_ci_low": 0.0, "success_ci_high": 1.0}
-
-
 def test_adaptation_gain_is_paired_by_task():
     """Tasks worth 0 to 900 that all gain 7 ± 1 / 2: unpaired, the interval would span hundreds."""
     worth = 100 * torch.arange(10.0)[:, None]
@@ -81,6 +81,30 @@ def test_adaptation_gain_is_paired_by_task():
     assert gain["mean"] == pytest.approx(7)
     assert gain["iqm"] == pytest.approx(7)
     assert 5 < gain["ci_low"] < 7 < gain["ci_high"] < 9
+
+
+def test_tasks_made_worse_by_hand():
+    """Means over episodes: 5 → 4 → 6, 1 → 1 → 0, 0 → 9 → 8: the first update harms one task of three, the second two."""
+    returns = torch.tensor(
+        [[[4.0, 6.0], [4.0, 4.0], [7.0, 5.0]], [[1.0] * 2, [1.0] * 2, [0.0] * 2], [[0.0] * 2, [9.0] * 2, [8.0] * 2]]
+    )
+    found = made_worse(returns)
+    assert [(row["update"], row["share"]) for row in found] == [(1, pytest.approx(1 / 3)), (2, pytest.approx(2 / 3))]
+    assert all(0 <= row["ci_low"] < row["share"] < row["ci_high"] <= 1 for row in found)
+    assert made_worse(returns[:, :1]) == []
+
+
+def test_normalised_score_is_a_ratio_of_means():
+    """Still −1 and −9, oracle 0 and −1, returns −.8 and −5: gained .2 + 4 of 1 + 8, 4.2 / 9.
+
+    The mean of ratios would be (.2 + .5) / 2. Resamples of two tasks are the first twice, both, or the second twice.
+    """
+    still, oracle = torch.tensor([-1.0, -9.0]), torch.tensor([[0.0], [-1.0]])
+    found = normalised_score(torch.tensor([[-0.7, -0.9], [-5.0, -5.0]]), still, oracle, seeded())
+    assert found["mean"] == pytest.approx(4.2 / 9)
+    assert (found["ci_low"], found["ci_high"]) == (pytest.approx(0.2), pytest.approx(0.5))
+    with pytest.raises(ValueError, match="the oracle has -5, standing still -5; expected more of the oracle"):
+        normalised_score(still, still, still, seeded())
 
 
 def test_same_generator_gives_the_same_interval():

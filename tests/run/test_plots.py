@@ -1,19 +1,7 @@
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
-from metarl.run.plots import adaptation_curve_png, learning_curve_png
-
-
-def row(update, iqm, mean=None):
-    return {
-        "update": update,
-        "mean": iqm - 3 if mean is None else mean,
-        "iqm": iqm,
-        "ci_low": iqm - 9,
-        "ci_high": iqm + 8,
-    }
+from metarl.run.plots import learning_curve_png, return_curves
 
 
 @pytest.fixture
@@ -26,27 +14,6 @@ def drawn(monkeypatch):
 
 def lines(figure):
     return {line.get_label(): line for line in figure.axes[0].lines}
-
-
-def test_adaptation_curve_shows_the_numbers_and_the_references(tmp_path, drawn):
-    path = tmp_path / "curve.png"
-    adaptation_curve_png(
-        path,
-        [row(0, -170), row(1, -92, mean=-97.5)],
-        references={"random initialisation": [row(0, -310), row(1, -320)], "standing still": row(0, -300)},
-        title="half_cheetah_vel",
-    )
-    found = lines(drawn[0])
-    assert list(found["IQM, 95 % interval"].get_ydata()) == [-170, -92]
-    assert list(found["mean"].get_ydata()) == [-173, -97.5]
-    assert list(found["random initialisation, IQM"].get_ydata()) == [-310, -320]
-    assert list(found["standing still, IQM"].get_ydata()) == [-300, -300]
-    band = drawn[0].axes[0].collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == (-179, -84)
-    picture = np.asarray(Image.open(path).convert("L"))
-    assert picture.shape == (645, 1140)
-    assert picture.std() > 10
-    assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
 
 
 def test_learning_curve_of_several_seeds_is_their_mean_where_all_have_been(tmp_path, drawn):
@@ -71,7 +38,6 @@ def test_learning_curve_is_smoothed_without_looking_ahead(tmp_path, drawn):
 
 
 def test_one_row_can_be_drawn(tmp_path):
-    adaptation_curve_png(tmp_path / "a.png", [row(0, 1.5)], references={}, title="x")
     learning_curve_png(tmp_path / "b.png", [[{"env_steps": 9, "return_before": 1, "return_after": 2}]], title="x")
 
 
@@ -80,3 +46,27 @@ def test_a_run_without_rows_is_named(tmp_path):
         learning_curve_png(
             tmp_path / "a.png", [[{"env_steps": 1, "return_before": 1, "return_after": 2}], []], title="x"
         )
+
+
+def test_returns_are_called_what_they_are():
+    rows = [{"return_before": 1.0, "return_after": 2.0}]
+    assert return_curves(rows, "update") == {"return_after": "after adaptation", "return_before": "before"}
+    assert return_curves(rows, "episode") == {
+        "return_after": "last episode of the trial",
+        "return_before": "first episode",
+    }
+    assert return_curves([{"return": 1.0}], "episode") == {"return": "the trial's only episode"}
+    # As earlier versions logged it.
+    assert return_curves([{"return_before": 1.0, "return_after": 1.0}], "episode") == {
+        "return_after": "the trial's only episode"
+    }
+
+
+def test_success_stands_beside_the_returns(tmp_path, drawn):
+    rows = [
+        {"env_steps": s, "return_before": 0.0, "return_after": 1.0, "success_before": 0.1, "success_after": s / 9}
+        for s in (3, 6)
+    ]
+    learning_curve_png(tmp_path / "curve.png", [rows], title="x")
+    found = {line.get_label(): line for line in drawn[0].axes[1].lines}
+    assert list(found["after adaptation"].get_ydata()) == pytest.approx([3 / 9, 6 / 9])

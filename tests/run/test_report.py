@@ -1,9 +1,11 @@
 """What an evaluation says of success: how many episodes solved the task after each update, where the environment can tell."""
 
+import pytest
 import torch
 
 import envs
 from metarl.rl.collect import Streams
+from metarl.rl.uniform_actions import UniformActions
 from metarl.run import report
 
 
@@ -27,17 +29,25 @@ class Learner:
         return state + self.learns
 
 
-def evaluated(name: str, *, num_updates: int, learns: bool = True) -> dict:
-    # 1.2 s are enough to reach a place with the arm.
-    env = envs.make(name, 4, horizon=30)
+def evaluated(
+    name: str,
+    *,
+    num_updates: int,
+    learns: bool = True,
+    num_tasks: int = 4,
+    horizon: int = 30,  # of the arm 1.2 s, enough to reach a place
+    unit: str = "update",
+    adapter=None,
+) -> dict:
+    env = envs.make(name, num_tasks, horizon=horizon)
     streams = Streams(**{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset", "policy")})
     return report.evaluate(
-        Learner(env, learns=learns),
+        Learner(env, learns=learns) if adapter is None else adapter(env.action_space),
         env,
-        random_adapter=Learner(env, learns=False),
-        num_tasks=4,
+        random_adapter=Learner(env, learns=False) if adapter is None else adapter(env.action_space),
+        num_tasks=num_tasks,
         num_updates=num_updates,
-        unit="update",
+        unit=unit,
         streams=streams,
         device=torch.device("cpu"),
     ).report
@@ -51,7 +61,8 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     assert found["stand_still"]["success_rate"] == 0.0
     lines = report.table(found).splitlines()
     told = [line.split("success ")[1] for line in lines if "success" in line]
-    solved, not_yet = "100 % [100, 100]", "0 % [0, 0]"
+    # Four tasks of one episode: 1 − .025^¼ = .60, see test_proportions.py.
+    solved, not_yet = "100 % [40, 100]", "0 % [0, 60]"
     assert told == [not_yet, solved, not_yet, not_yet, not_yet, solved]  # learner, random, standing still, scripted
 
 
@@ -68,3 +79,37 @@ def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
     updates, episodes = (report.table(found | {"unit": unit}) for unit in ("update", "episode"))
     assert "before adaptation" in updates and "random init, 1 upd." in updates and "gain of 1 update" in updates
     assert "update" not in episodes and "random init, ep. 2" in episodes and "episode 2 - episode 1" in episodes
+
+
+def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
+    """Two targets g, of which one speed meets one or comes between: |g₁ − g₂| / 2 on average, two speeds miss nothing."""
+    env = envs.make("half_cheetah_vel", 2, horizon=20)
+    first, second = env.tasks.test_tasks(2).target_velocity.tolist()
+    found = evaluated("half_cheetah_vel", num_updates=0, num_tasks=2, learns=False, horizon=20)
+    bounds = found["fixed_speeds"]["bounds"]
+    assert [row["mean"] for row in bounds] == pytest.approx([-20 * abs(first - second) / 2, 0.0])
+    assert found["fixed_speeds"]["allowance"] == 0  # it is known for whole episodes
+    assert "a bound: no run-up, no control" in report.table(found)
+    assert found["normalised_score"][0]["mean"] == pytest.approx(0, abs=0.1)  # it stands still, from other starts
+
+
+def test_one_episode_shows_what_happens_within_it_and_the_regret() -> None:
+    found = evaluated("bandit", num_updates=0, num_tasks=8, unit="episode", horizon=20, adapter=UniformActions)
+    within = found["within_episode"]
+    assert {"learner", "random_initialisation", "gittins", "thompson_sampling", "ucb1"} <= set(within)
+    of_learner = within["learner"]["reward"]
+    returns = [task["returns"][0] for task in found["tasks"]]
+    assert sum(of_learner["mean"]) / 20 == pytest.approx(sum(returns) / len(returns) / 20)
+    oracle = found["references"]["oracle"]["mean"]
+    assert found["regret"][0]["mean"] == pytest.approx(oracle - found["returns"][0]["mean"], abs=1e-5)
+    lines = report.table(found)
+    assert "first 10th" in lines and "mean regret" in lines and "update" not in lines
+    assert "adaptation_gain" not in found
+
+
+def test_updates_that_harm_are_counted() -> None:
+    found = evaluated("arm_reach", num_updates=1)
+    (row,) = found["tasks_made_worse"]
+    worse = [task["returns"][1] < task["returns"][0] for task in found["tasks"]]
+    assert row["share"] == sum(worse) / 4
+    assert f"{25 * sum(worse)} % by update 1" in report.table(found)

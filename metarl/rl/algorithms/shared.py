@@ -14,7 +14,8 @@ from metarl.rl.batches import PolicyBatch
 from metarl.rl.collect import Streams
 from metarl.rl.gather import Rollouts, gather
 from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
-from metarl.struct import struct
+from metarl.rl.within_episode import first_and_last_tenth, mean_in_tenths
+from metarl.struct import replace, struct
 from metarl.types import InnerRule, Metrics, Params
 
 EVALUATED_UPDATES = 3
@@ -98,15 +99,19 @@ class Source:
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
-        return gather(
+        tasks = self.env.tasks.sample(self.sizes.num_tasks, self.streams.tasks)
+        rollouts = gather(
             self.env,
             adapter,
-            self.env.tasks.sample(self.sizes.num_tasks, self.streams.tasks),
+            tasks,
             self.streams,
             num_tasks=self.sizes.num_tasks,
             num_updates=self.sizes.num_updates,
             device=self.device,
         )
+        if self.sizes.num_updates > 0:
+            return rollouts
+        return replace(rollouts, oracle=self.env.known_returns(tasks, 1).get("oracle"))
 
 
 @struct
@@ -137,7 +142,9 @@ def split(joined: Params) -> tuple[Params, Params]:
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
     """Mean returns over all episodes of the meta-batch before the first and after the last update, and counts; the parts of
-    them that solved their task, where the environment says."""
+    them that solved their task, where the environment says. Of trials of a single episode see `episode_metrics`."""
+    if not rollouts.support:
+        return episode_metrics(rollouts)
     batches = (*rollouts.support, rollouts.query)
     before, after = batches[0].returns.mean().item(), batches[-1].returns.mean().item()
     success = [None if t.success is None else t.success.double().mean().item() for t in (batches[0], batches[-1])]
@@ -152,6 +159,30 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
             f"success_{when}": rate for when, rate in zip(("before", "after"), success, strict=True) if rate is not None
         },
     }
+
+
+def episode_metrics(rollouts: Rollouts) -> Metrics:
+    """Of trials of a single episode, which have no before and after: the mean return, and what becomes of it and of what the
+    adapter measures (a model's error) within the episode, from the first to the last tenth; the regret, where the environment
+    knows what could be earned."""
+    episodes = rollouts.query
+    returns = episodes.returns
+    first, last = (tenth.mean().item() for tenth in first_and_last_tenth(episodes.reward, episodes.mask))
+    metrics = {
+        "env_steps": rollouts.num_steps,
+        "return": returns.mean().item(),
+        "return_first_tenth": first,
+        "return_last_tenth": last,
+        "diverged_episodes": int(episodes.diverged.any(-1).sum()),
+    }
+    if rollouts.oracle is not None:
+        metrics["regret"] = (rollouts.oracle.to(returns)[:, None] - returns).mean().item()
+    if episodes.success is not None:
+        metrics["success"] = episodes.success.double().mean().item()
+    for name, values in episodes.measured.items():
+        key = name.replace(" ", "_")
+        metrics[f"{key}_first_tenth"], metrics[f"{key}_last_tenth"] = mean_in_tenths(values, episodes.mask)
+    return metrics
 
 
 def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:

@@ -1,0 +1,247 @@
+"""The picture of an evaluation: what adaptation brings on held-out tasks, beside whoever else was played there.
+
+Over updates or episodes it is a curve; of trials of a single episode it is a point for each agent, and beside it what happens
+within the episode. Where tasks can be solved, the share of solved episodes is drawn, too. A colour is always the same agent's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from metarl.run.plots import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    YELLOW,
+    add_band,
+    figure_of,
+    write_png,
+)
+from metarl.struct import struct
+
+Row = Mapping[str, Any]
+
+FEW = 5  # up to so many points beside each other have intervals of their own; more have bands
+
+
+@struct
+class Look:
+    color: str
+    dashes: Any
+    marker: str
+
+
+# By what an agent is, never by how many are drawn: Okabe and Ito's colours, and dashes and markers that say the same in grey.
+LOOKS: dict[str, Look] = {
+    "learner": Look(color=BLUE, dashes="-", marker="o"),
+    "random_initialisation": Look(color=GREY, dashes="--", marker="s"),
+    "stand_still": Look(color=FAINT, dashes="-.", marker="v"),
+    # Bounds, that no agent can pass.
+    "oracle": Look(color=INK, dashes=(0, (6, 2)), marker="D"),
+    "upper_bound": Look(color=INK, dashes=(0, (1, 1)), marker="D"),
+    # The best of those who don't know the task.
+    "bayes_optimal": Look(color=GREEN, dashes=(0, (3, 1)), marker="^"),
+    "gittins": Look(color=GREEN, dashes=(0, (3, 1)), marker="^"),
+    # Agents that act on a sample of what the task may be.
+    "posterior_sampling": Look(color=ORANGE, dashes=(0, (1, 1)), marker="P"),
+    "thompson_sampling": Look(color=ORANGE, dashes=(0, (1, 1)), marker="P"),
+    # Other rules.
+    "posterior_mean": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2, 1, 2)), marker="X"),
+    "ucb1": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2, 1, 2)), marker="X"),
+    "scripted": Look(color=SKY, dashes=(0, (8, 2)), marker="*"),
+}
+UNKNOWN = Look(color=YELLOW, dashes=(0, (4, 1, 1, 1)), marker="h")
+
+
+def adaptation_curve_png(path: Path, report: Row, *, title: str | None = None) -> None:
+    """Draws an evaluation, see `adaptation_figure`. Raises: OSError if `path` can't be written."""
+    write_png(path, adaptation_figure(report, title=title))
+
+
+def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
+    """Args: report: what evaluation.json holds. title: None for environment, algorithm and number of tasks."""
+    agents = {"learner": report["returns"], "random_initialisation": report["random_initialisation"]}
+    if "stand_still" in report:
+        agents["stand_still"] = report["stand_still"]
+    agents |= report.get("references", {})
+    names = {name: name.replace("_", " ") for name in agents}
+    names |= {"learner": report.get("algo") or "learner", "stand_still": "standing still"}
+    single = len(report["returns"]) == 1
+    within = report.get("within_episode", {})
+    panels = ["returns"] + [
+        name for name in ("within", "success") if (within if name == "within" else _has_success(report))
+    ]
+    with figure_of(panels=len(panels), title=title or _title(report)) as (figure, axes):
+        draw = _points if single else _curves
+        draw(axes[0], agents, names, report["unit"], ("iqm", "ci_low", "ci_high"))
+        if single:
+            axes[0].set_xlabel("return of the episode: IQM with its 95 % interval, mean |")
+        else:
+            axes[0].set_ylabel("return of an episode\nIQM with its 95 % interval")
+        if "fixed_speeds" in report:
+            _speed_marks(axes[0], report["fixed_speeds"], vertical=single)
+        for place, panel in zip(axes[1:], panels[1:], strict=True):
+            if panel == "within":
+                _within(place, within, names)
+            else:
+                success = {name: rows for name, rows in agents.items() if _solves(rows)}
+                draw(place, success, names, report["unit"], ("success_rate", "success_ci_low", "success_ci_high"))
+                _as_percent(place, vertical=not single)
+        if not single or "within" in panels:
+            _legend(figure, agents, names, with_mean=not single)
+    return figure
+
+
+def _title(report: Row) -> str:
+    count = report["num_tasks"]
+    tasks = f"{count} {'held-out ' if report['split'] != 'none' else ''}task{'s' if count != 1 else ''}"
+    return f"{report['env']}, {report['algo']}: {tasks}" if report.get("algo") else f"{report['env']}: {tasks}"
+
+
+def _curves(
+    axes: Axes, agents: Mapping[str, Any], names: Mapping[str, str], unit: str, keys: tuple[str, str, str]
+) -> None:
+    """Over updates, or episodes of the trial. Agents that don't change are lines across. Few points stand beside each other."""
+    key = keys[0]
+    first, xlabel = (1, "episode of the trial") if unit == "episode" else (0, "updates on the task")
+    moving = [name for name, rows in agents.items() if not isinstance(rows, Mapping)]
+    num_points = max(len(agents[name]) for name in moving)
+    for name, rows in agents.items():
+        look = _look(name)
+        if isinstance(rows, Mapping):
+            axes.axhline(rows[key], color=look.color, ls=look.dashes, lw=1.5, label=names[name], zorder=1)
+            continue
+        x = np.array([first + row["update"] for row in rows], dtype=float)
+        value, below, above = (np.array([row[k] for row in rows], dtype=float) for k in keys)
+        order = 4 if name == "learner" else 3
+        line = {"color": look.color, "ls": look.dashes, "marker": look.marker, "ms": 6, "zorder": order}
+        if num_points <= FEW:
+            x = x + 0.07 * (moving.index(name) - (len(moving) - 1) / 2)
+            reach = np.stack([value - below, above - value]).clip(min=0)
+            axes.errorbar(x, value, reach, label=names[name], elinewidth=1.4, capsize=4, capthick=1.4, **line)
+        else:
+            add_band(axes, x, below, above, look.color)
+            axes.plot(x, value, label=names[name], **line)
+        if name == "learner" and key == "iqm":
+            axes.plot(
+                x,
+                [row["mean"] for row in rows],
+                color=look.color,
+                marker="_",
+                ls=":",
+                lw=1.2,
+                label=f"{names[name]}, mean",
+            )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel(xlabel)
+
+
+def _points(
+    axes: Axes, agents: Mapping[str, Any], names: Mapping[str, str], unit: str, keys: tuple[str, str, str]
+) -> None:
+    """A row for each agent, the best on top."""
+    key, low, high = keys
+    rows = {name: row if isinstance(row, Mapping) else row[0] for name, row in agents.items()}
+    order = sorted(rows, key=lambda name: rows[name][key])
+    for y, name in enumerate(order):
+        look, row = _look(name), rows[name]
+        axes.hlines(y, row[low], row[high], color=look.color, lw=5, alpha=0.35)
+        axes.plot(row[key], y, color=look.color, marker=look.marker, ms=8, ls="none", label=names[name])
+        if key == "iqm":
+            axes.plot(row["mean"], y, color=look.color, marker="|", ms=13, mew=1.8, ls="none")
+    axes.set_yticks(range(len(order)), [names[name] for name in order])
+    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
+        tick.set_fontweight("bold" if name == "learner" else "normal")
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.grid(visible=False, axis="y")
+
+
+def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    for name, curves in within.items():
+        look, row = _look(name), curves["reward"]
+        steps, width = curves["step"], 2.2 if name == "learner" else 1.4
+        if name == "learner":
+            add_band(axes, steps, row["ci_low"], row["ci_high"], look.color)
+        axes.plot(steps, row["mean"], color=look.color, ls=look.dashes, lw=width, label=names[name])
+    axes.set_xlabel("step of the episode")
+    axes.set_ylabel("mean reward of a step")
+    measured = {name: row for name, row in within["learner"].items() if name not in ("step", "reward")}
+    for name, row in measured.items():
+        other = axes.twinx()
+        other.plot(within["learner"]["step"], row["mean"], color=INK, lw=1.2, ls=":")
+        other.set_ylabel(f"{name} (dotted)")
+        other.set_ylim(bottom=0)
+        other.grid(visible=False)
+        other.spines["right"].set_visible(True)
+
+
+def _speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
+    """What the best fixed speeds earn, as short marks at the far edge, named there."""
+    for bound in speeds["bounds"]:
+        value, count = bound["mean_with_allowance"], bound["num_speeds"]
+        text = f"{count} fixed speed{'s' if count > 1 else ''}" if count in (1, 2) else str(count)
+        if vertical:
+            axes.axvline(value, ymin=0.97, color=INK, lw=1.2)
+            axes.annotate(
+                text,
+                (value, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color=INK,
+            )
+        else:
+            axes.axhline(value, xmin=0.97, color=INK, lw=1.2)
+            axes.annotate(
+                text,
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+
+
+def _as_percent(axes: Axes, *, vertical: bool) -> None:
+    label = "solved episodes\nwith a 95 % interval" if vertical else "solved episodes, with a 95 % interval"
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    (axes.set_ylim if vertical else axes.set_xlim)(-0.03, 1.03)
+    axis.set_label_text(label)
+
+
+def _legend(figure: Figure, agents: Mapping[str, Any], names: Mapping[str, str], *, with_mean: bool) -> None:
+    handles = [
+        Line2D([], [], color=_look(name).color, ls=_look(name).dashes, marker=_look(name).marker, label=names[name])
+        for name in agents
+    ]
+    if with_mean:
+        handles.insert(1, Line2D([], [], color=BLUE, marker="_", ls=":", lw=1.2, label=f"{names['learner']}, mean"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), handlelength=3.0)
+
+
+def _look(name: str) -> Look:
+    return LOOKS.get(name, UNKNOWN)
+
+
+def _has_success(report: Row) -> bool:
+    return "success_rate" in report["returns"][0]
+
+
+def _solves(rows: Any) -> bool:
+    return "success_rate" in (rows if isinstance(rows, Mapping) else rows[0])
