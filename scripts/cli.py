@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 import envs
 import metarl
+from envs.process import tune_process
 from metarl._scripts.configs import CONFIGS
 from metarl._scripts.helptext import help_text
 from metarl._scripts.overrides import check_overrides
@@ -86,10 +87,11 @@ def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run`, ending the process with a message where the user is to blame."""
+    """`run` in a tuned process, ended with a message where the user is to blame."""
 
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
+        tune_process()
         try:
             return run(config)
         except KeyboardInterrupt:

@@ -14,8 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 OUR_IMPORTS = {
-    "metarl/__init__.py": [],
-    "metarl/_scripts": [],
+    "metarl/__init__.py": ["metarl.gymnasium_plugin"],
+    "metarl/_scripts": ["metarl.envs_package"],
+    "metarl/envs_package.py": [],
+    "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
     "metarl/errors.py": [],
     "metarl/files.py": [],
     "metarl/noise.py": [],
@@ -44,7 +46,14 @@ OUR_IMPORTS = {
         "metarl.fewshot",
     ],
     "metarl/run": ["metarl"],
-    "envs": ["metarl.struct", "metarl.noise", "metarl.torch_threads", "metarl.rl.types", "envs"],
+    "envs": [
+        "metarl.struct",
+        "metarl.noise",
+        "metarl.torch_threads",
+        "metarl.gymnasium_plugin",
+        "metarl.rl.types",
+        "envs",
+    ],
 }
 """What of our own code the files in a place may import; a name allows what is below it, too."""
 
