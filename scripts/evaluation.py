@@ -67,7 +67,7 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     print(report.table(found.report))  # first: a disk that is full then costs no result
     report.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
-        title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}: mean return of training episodes"
+        title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
         learning_curve_png(folder / "learning_curve.png", [rows], title=title, curves=curves)
     if config.evaluation.video and (found.report["num_updates"] > 0 or found.report["unit"] == "episode"):

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,16 @@ def best_lr(config: DictConfig, learner: MetaLstm, source: TaskSource, device: t
 
 
 def draw_training(folder: Path, title: str, measure: str) -> None:
-    """learning_curve.png, if there was any training; of a reader of sequences, where a class is met for the k-th time."""
+    """learning_curve.png, if there was any training."""
     if rows := read_metrics(folder / "metrics.jsonl"):
-        again = {
-            f"{measure}_{k}": f"where a class is met for time {k}" for k in (1, 2, 5, 10) if f"{measure}_{k}" in rows[0]
-        }
-        curves, count = again or {measure: f"{measure} on their questions"}, ("tasks", "training tasks")
-        learning_curve_png(
-            folder / "learning_curve.png", [rows], title=title, ylabel=measure, curves=curves, count=count
-        )
+        learning_curve_png(folder / "learning_curve.png", [rows], title=title, **training_curves(rows[0], measure))
+
+
+def training_curves(row: Mapping[str, float], measure: str) -> dict[str, Any]:
+    """What a learning curve shows of a training; of a reader of sequences, where a class is met for the k-th time."""
+    again = {f"{measure}_{k}": f"where a class is met for time {k}" for k in (1, 2, 5, 10) if f"{measure}_{k}" in row}
+    curves = again or {measure: f"{measure} on their questions"}
+    return {"ylabel": measure, "curves": curves, "count": ("tasks", "training tasks")}
 
 
 def draw(

@@ -131,19 +131,22 @@ def normalised_score(
 
 
 def made_worse(returns: Tensor) -> list[dict[str, float]]:
-    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for proportions.
+    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for proportions, and the share of
+    tasks that have less than before any update.
 
     Noise counts, too: an update that changes nothing makes half of the tasks worse.
 
     Args: returns: [N, K + 1, E] after 0, 1, ..., K updates.
-    Returns: K times `update`, `share`, `ci_low`, `ci_high`.
+    Returns: K times `update`, `share`, `ci_low`, `ci_high`, `share_below_unadapted`.
     """
     means = checked(returns).mean(-1)
     rows = []
     for update in range(1, means.shape[1]):
         worse = means[:, update] < means[:, update - 1]
         low, high = proportion_interval(worse)
-        rows.append({"update": update, "share": worse.double().mean().item(), "ci_low": low, "ci_high": high})
+        below = (means[:, update] < means[:, 0]).double().mean().item()
+        share = worse.double().mean().item()
+        rows.append({"update": update, "share": share, "ci_low": low, "ci_high": high, "share_below_unadapted": below})
     return rows
 
 

@@ -232,7 +232,8 @@ def _legend(figure: Figure, agents: Mapping[str, Any], names: Mapping[str, str],
     ]
     if with_mean:
         handles.insert(1, Line2D([], [], color=BLUE, marker="_", ls=":", lw=1.2, label=f"{names['learner']}, mean"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), handlelength=3.0)
+    columns = min(len(handles), 3 if len(figure.axes) == 1 else 5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, fontsize=9.5)
 
 
 def _look(name: str) -> Look:

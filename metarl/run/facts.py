@@ -49,7 +49,7 @@ def facts(
         ]
     speeds: FixedSpeeds | None = getattr(env, "fixed_speeds", None)
     if speeds is not None:
-        found["fixed_speeds"] = _of_fixed_speeds(speeds, tasks.target_velocity, env.spec.horizon)
+        found["fixed_speeds"] = fixed_speed_bounds(speeds, tasks.target_velocity, env.spec.horizon)
         if oracle is None:
             oracle = torch.full((len(learner.returns),), env.spec.horizon * speeds.bonus)
     still = others["stand_still"].returns if "stand_still" in others else None
@@ -65,7 +65,9 @@ def facts(
     return found
 
 
-def _of_fixed_speeds(speeds: FixedSpeeds, targets: Tensor, horizon: int) -> dict[str, Any]:
+def fixed_speed_bounds(speeds: FixedSpeeds, targets: Tensor, horizon: int) -> dict[str, Any]:
+    """The best mean return on the targets [N] of those who hold one of 1, 2, 3, 4 speeds, whichever is nearest: free of all costs,
+    which nobody limited to so many speeds can pass, and with the allowance for them."""
     rows = []
     for count in range(1, min(MOST_SPEEDS, len(targets)) + 1):
         chosen = best_speeds(targets, count)
@@ -125,6 +127,10 @@ def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
             for row in report["tasks_made_worse"]
         ]
         found.append(f"{'tasks made worse':>26}  {', '.join(shares)}")
+        if len(shares) > 1:
+            below = [f"{100 * row['share_below_unadapted']:.0f} %" for row in report["tasks_made_worse"]]
+            first = "in episode 1" if unit == "episode" else "unadapted"
+            found.append(f"{f'worse than {first}':>26}  {', '.join(below)}")
     if "normalised_score" in report:
         scores = [
             f"{row['mean']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" for row in report["normalised_score"]

@@ -68,7 +68,7 @@ def learning_figure(
     runs: Sequence[Sequence[Row]],
     *,
     title: str,
-    ylabel: str = "return of an episode",
+    ylabel: str = "mean return of training episodes",
     curves: Mapping[str, str] = RETURNS,
     count: tuple[str, str] = ("env_steps", "environment steps"),
 ) -> Figure:

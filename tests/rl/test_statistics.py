@@ -91,6 +91,8 @@ def test_tasks_made_worse_by_hand():
     found = made_worse(returns)
     assert [(row["update"], row["share"]) for row in found] == [(1, pytest.approx(1 / 3)), (2, pytest.approx(2 / 3))]
     assert all(0 <= row["ci_low"] < row["share"] < row["ci_high"] <= 1 for row in found)
+    # Beside the first: 5 → 6 is better, 1 → 0 worse, 0 → 8 better.
+    assert [row["share_below_unadapted"] for row in found] == pytest.approx([1 / 3, 1 / 3])
     assert made_worse(returns[:, :1]) == []
 
 

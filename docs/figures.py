@@ -1,0 +1,166 @@
+"""Draws the curves among the published pictures anew, from the result files beside them.
+
+    python docs/figures.py
+
+Of each picture docs/figures.json keeps two digests: of what it shows (words, numbers, colours), and of its file. tests/test_figures.py
+draws all of them in memory: results, code or wording that changed without the pictures are found. What is left out needs a
+checkpoint: tasks.png and curves_seed0.png of few-shot learning, videos, and docs/half_cheetah_vel.png.
+"""
+
+import gzip
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import envs  # noqa: E402
+from metarl._scripts import build, fewshot_report  # noqa: E402
+from metarl.files import write_text  # noqa: E402
+from metarl.run.adaptation_plot import adaptation_figure  # noqa: E402
+from metarl.run.facts import fixed_speed_bounds  # noqa: E402
+from metarl.run.plots import learning_figure, return_curves, write_png  # noqa: E402
+
+RESULTS, MANIFEST = ROOT / "results", ROOT / "docs/figures.json"
+
+# Folder of results -> evaluation -> its picture.
+ADAPTATION: dict[str, dict[str, str]] = {
+    "bandit_100_5_rl2": {"evaluation": "adaptation_curve"},
+    "bandit_500_5_rl2": {"evaluation": "adaptation_curve"},
+    "gridworld_5x5_rl2": {"evaluation": "adaptation_curve"},
+    "half_cheetah_cripple_grbal": {"evaluation_seed0": "adaptation_curve_seed0"},
+    "half_cheetah_dir_promp": {"evaluation_40": "adaptation_curve"},
+    "half_cheetah_vel": {"evaluation": "adaptation_curve"},
+    "half_cheetah_vel_memoryless": {"evaluation": "adaptation_curve"},
+    "half_cheetah_vel_rl2": {"evaluation": "adaptation_curve"},
+    "point_navigation_2d": {"evaluation_seed1": "adaptation_curve_seed1"},
+    "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
+}
+# Where the algorithm's name doesn't say it.
+LEARNERS = {"half_cheetah_vel_memoryless": "PPO without memory"}
+# Folder of results -> the metrics of its seeds.
+TRAINING: dict[str, list[str]] = {
+    "bandit_100_5_rl2": ["metrics"],
+    "bandit_500_5_rl2": ["metrics"],
+    "gridworld_5x5_rl2": ["metrics"],
+    "half_cheetah_cripple_grbal": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "half_cheetah_cripple_recurrent_mbrl": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "half_cheetah_dir_promp": ["metrics"],
+    "half_cheetah_vel": ["metrics"],
+    "half_cheetah_vel_memoryless": ["metrics"],
+    "half_cheetah_vel_rl2": ["metrics"],
+    "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "tabular_mdp_rl2": ["metrics"],
+    "omniglot_5w1s_maml_mlp": ["metrics_seed0"],
+    "omniglot_mann": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "omniglot_protonet_60_ways": ["metrics_seed0"],
+}
+
+
+def figures() -> dict[str, Callable[[], Figure]]:
+    """Path of each picture, below the root, and what draws it."""
+    found: dict[str, Callable[[], Figure]] = {}
+    for folder, pictures in ADAPTATION.items():
+        for evaluation, picture in pictures.items():
+            found[f"results/{folder}/{picture}.png"] = partial(_adaptation, RESULTS / folder, evaluation)
+    for folder, seeds in TRAINING.items():
+        found[f"results/{folder}/learning_curve.png"] = partial(_training, RESULTS / folder, seeds)
+    return dict(sorted(found.items()))
+
+
+def _adaptation(folder: Path, evaluation: str) -> Figure:
+    report = json.loads((folder / f"{evaluation}.json").read_text())
+    config = OmegaConf.load(folder / "config.yaml")
+    # Evaluations of earlier versions don't say these.
+    report |= {"unit": build.sizes(config).unit, "algo": _learner(folder, config), "env": _problem(config)}
+    env = build.environment(config, num_worlds=1)
+    if getattr(env, "fixed_speeds", None) is not None:
+        targets = env.tasks.test_tasks(report["num_tasks"]).target_velocity
+        report["fixed_speeds"] = fixed_speed_bounds(env.fixed_speeds, targets, env.spec.horizon)
+    return adaptation_figure(report)
+
+
+def _training(folder: Path, seeds: list[str]) -> Figure:
+    config = OmegaConf.load(folder / "config.yaml")
+    runs = [_rows(folder / f"{seed}.jsonl.gz") for seed in seeds]
+    who = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {seeds[0].partition('seed')[2] or config.seed}"
+    if "dataset" in config:
+        measure = "accuracy" if "accuracy" in runs[0][0] else "loss"
+        name = f"{config.dataset._target_.rpartition('.')[0].rpartition('.')[2]}, {folder.name.removeprefix('omniglot_')}, {who}"
+        return learning_figure(runs, title=name, **fewshot_report.training_curves(runs[0][0], measure))
+    return learning_figure(
+        runs,
+        title=f"{_problem(config)}, {_learner(folder, config)}, {who}",
+        curves=return_curves(runs[0], build.sizes(config).unit),
+    )
+
+
+def _problem(config: Any) -> str:
+    """The environment, with its time limit where it isn't the usual one."""
+    horizon, usual = (env.spec.horizon for env in (build.environment(config, 1), envs.make(config.env.name, 1)))
+    return str(config.env.name) if horizon == usual else f"{config.env.name}, {horizon} steps"
+
+
+def _learner(folder: Path, config: Any) -> str:
+    return LEARNERS.get(folder.name, build.algo_name(config))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def shown(figure: Figure) -> Iterator[str]:
+    """What a figure says, as text: words, and of lines and areas the numbers and colours. Numbers have five digits, so that another
+    version of a library, or machine, reads the same; ticks and layout, which follow the library, are left out."""
+    yield figure.get_suptitle()
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        if legend is not None:
+            yield from (text.get_text() for text in [legend.get_title(), *legend.get_texts()])
+    for axes in figure.axes:
+        yield from (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel())
+        yield from (text.get_text() for text in axes.texts)
+        if isinstance(axes.yaxis.get_major_formatter(), FixedFormatter):  # agents' names
+            yield from (text.get_text() for text in axes.get_yticklabels())
+        for line in axes.lines:
+            yield f"line {to_hex(line.get_color())} {line.get_marker()} {_numbers(line.get_xydata())}"
+        for area in axes.collections:
+            colors = [to_hex(color) for color in (*area.get_facecolor(), *area.get_edgecolor())]
+            yield f"area {colors} {[_numbers(path.vertices) for path in area.get_paths()]}"
+
+
+def _numbers(points: Any) -> str:
+    return " ".join(f"{float(x):.5g}" for x in points.flatten())
+
+
+def digest(figure: Figure) -> str:
+    return hashlib.sha256("\n".join(shown(figure)).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def main() -> None:
+    kept: dict[str, dict[str, str]] = {}
+    for name, draw in figures().items():
+        figure = draw()
+        kept[name] = {"shows": digest(figure), "file": ""}
+        write_png(ROOT / name, figure)
+        kept[name]["file"] = file_digest(ROOT / name)
+        print(name)
+    write_text(MANIFEST, json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
