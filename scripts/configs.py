@@ -10,10 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+
+from metarl._scripts.words import hydra_text, one_line
+from metarl.errors import UserError
 
 _HERE = Path(__file__).resolve().parent
 
@@ -28,18 +32,28 @@ Chosen = dict[str, str | list[str] | None]
 def choices(group: str, folders: list[Path], config_name: str | None = None) -> list[str]:
     """The names of a group's configs; none if there is no such group. What starts with _ is only built on by others.
 
+    A file that can't be read is among them, so that who chooses it is told why.
+
     Args: config_name: leaves out those that choose from groups which this command doesn't have.
     """
     files = [file for folder in folders for file in (folder / group).glob("[!_]*.yaml")]
     if config_name is not None:
         known = _groups(_file(config_name, folders))
-        files = [file for file in files if _overridden(file) <= known]
+        files = [file for file in files if _fits(file, known)]
     return sorted({file.stem for file in files})
+
+
+def _fits(file: Path, known: set[str]) -> bool:
+    """Whether a config chooses from the groups `known` only."""
+    try:
+        return _overridden(file) <= known
+    except UserError:
+        return True  # It can't be read; whoever chooses it is told.
 
 
 def _groups(file: Path | None) -> set[str]:
     """The groups in the defaults lists of a file and of those it builds on."""
-    entries = ((OmegaConf.load(file) if file else None) or {}).get("defaults", [])
+    entries = (read(file) if file else {}).get("defaults", [])
     groups = {str(group) for entry in entries if not isinstance(entry, str) for group in entry}
     bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
     return groups.union(*(_groups(_file(base, [file.parent])) for base in bases if file))
@@ -54,19 +68,63 @@ def _overridden(file: Path) -> set[str]:
 def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:
     """The configuration as a plain, unresolved dict, and which choice it took of each group.
 
-    Raises: HydraException as Hydra does.
+    Raises: UserError where Hydra can't compose it, in a line; it names the file that can't be read, if that is why.
     """
-    more = (
-        [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders[1:])}]"]
-        if folders[1:]
-        else []
-    )
-    with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
-        config = compose(config_name, [*overrides, *more], return_hydra_config=True)
+    more = [f"hydra.searchpath=[{','.join(_source(folder) for folder in folders[1:])}]"] if folders[1:] else []
+    try:
+        with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
+            config = compose(config_name, [*overrides, *more], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise UserError(_fault_of_chosen(overrides, folders) or one_line(error)) from error
     chosen = {group: choice for group, choice in config.hydra.runtime.choices.items() if not group.startswith("hydra/")}
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
     del plain["hydra"]
     return plain, chosen
+
+
+def _source(folder: Path) -> str:
+    """The folder as an entry of Hydra's search path, whatever signs its name has."""
+    return hydra_text(f"file://{folder.resolve()}")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, nothing composed. Raises: UserError naming the file and the line."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{file}{line}: not YAML: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: expected a text in UTF-8; byte {error.start} isn't ({error.reason})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not YAML: {one_line(error)}") from error
+    except OSError as error:
+        raise UserError(f"{file}: can't be read: {error.strerror or error}") from error
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{file}: expected keys and values, found {content!r:.60}")
+    found = {str(key): value for key, value in (content or {}).items()}
+    defaults = found.get("defaults", [])
+    if not isinstance(defaults, list) or not all(isinstance(entry, str | dict) for entry in defaults):
+        raise UserError(f"{file}: defaults: expected a list of names and group: choice, found {defaults!r:.60}")
+    return found
+
+
+def _fault(file: Path) -> str | None:
+    """What is wrong with a file or one that it builds on, None if they can be read."""
+    try:
+        bases = [base for base in read(file).get("defaults", []) if isinstance(base, str) and base != "_self_"]
+    except UserError as error:
+        return str(error)
+    files = [file.parent / f"{base}.yaml" for base in bases]
+    return next(filter(None, map(_fault, filter(Path.is_file, files))), None)
+
+
+def _fault_of_chosen(overrides: list[str], folders: list[Path]) -> str | None:
+    """What is wrong with the first broken file among those that the overrides choose, or else with any of the user's."""
+    pairs = [text.lstrip("+").partition("=") for text in overrides]
+    chosen = [folder / group / f"{choice}.yaml" for folder in folders for group, _, choice in pairs]
+    users = [file for folder in folders[1:] for file in sorted(folder.rglob("*.yaml"))]
+    return next(filter(None, map(_fault, [*filter(Path.is_file, chosen), *users])), None)
 
 
 def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str, str]:
@@ -78,7 +136,8 @@ def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str,
     for group, choice in chosen.items():
         for name in choice if isinstance(choice, list) else [choice] if choice else []:
             file = _file(f"{group}/{name}", folders)
-            package = "" if file is None or "@package _global_" in file.read_text() else f"{group.replace('/', '.')}."
+            is_global = file is None or "@package _global_" in file.read_text("utf-8")
+            package = "" if is_global else f"{group.replace('/', '.')}."
             found.update((package + key, comment) for key, comment in _comments_of_file(file))
     return found
 
@@ -97,7 +156,7 @@ def _placed(file: Path, folder: Path) -> dict[str, Any]:
     try:
         text = file.read_text()
         found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
         return {}
     if not isinstance(found, dict):
         return {}
@@ -134,9 +193,8 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
     """The comments of a block-style YAML file, those of the configs it builds on first."""
     if file is None:
         return
-    text = file.read_text()
-    bases = (OmegaConf.create(text) or {}).get("defaults", [])
-    for base in bases:
+    text = file.read_text("utf-8")
+    for base in read(file).get("defaults", []):
         if isinstance(base, str) and base != "_self_":
             yield from _comments_of_file(_file(base, [file.parent]))
     above: list[str] = []

@@ -1,7 +1,8 @@
 """Checks what the user typed against the configs, so that a mistake is answered in a line with what is allowed.
 
-An override is `group=choice`, a file of the folder configs/group, or `key=value` of the composed configuration, where the
-value must have the type of the default. `null` needs a default of null, or a comment in the YAML that says what null means.
+An override is `group=choice`, a file of the folder configs/group, or `key=value` of the composed configuration. What a value may
+be stands in allowed.py; of a key of a user's own config that isn't there, the value must have the type of the default, and
+`null` needs a default of null, or a comment in the YAML that says what null means.
 """
 
 import difflib
@@ -13,22 +14,31 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from metarl._scripts.allowed import allowed
 from metarl._scripts.configs import Chosen, choices, comments, composed, leaves, shown
+from metarl._scripts.kinds import Anything, Fixed, Kind, ListOf, OneOf, OrNull, Pattern, Target, Word, like
+from metarl._scripts.words import hydra_text, one_line
 from metarl.errors import UserError
 
 
 def check_overrides(
     config_name: str, overrides: list[str], folders: list[Path], *, sweep: bool = False, required: bool = True
-) -> None:
-    """Checks every override; in a sweep (-m) every value of it under every combination of groups.
+) -> list[str]:
+    """Checks every override, in a sweep (-m) every value of it under every combination of groups; then the configuration as
+    a whole, for a user's own files may be wrong, too.
 
     Args:
       folders: the search path, see configs.py.
       required: also ask for the values that have no default (`???`).
+    Returns: the overrides as Hydra reads them: where a word is expected, text that its grammar can't read stands in quotes.
     Raises: UserError naming the override, what is allowed, and the closest allowed name.
     """
-    parsed = [override for override in map(_parse, overrides) if not override.is_hydra_override()]
+    every = [_parse(text) for text in overrides]
+    texts = [override for override, typed in zip(every, overrides, strict=True) if override.input_line != typed]
+    parsed = [override for override in every if not override.is_hydra_override()]
     for override in parsed:
         if override.is_sweep_override() and not sweep:
             key, value = override.key_or_group, str(override.input_line).split("=", 1)[1]
@@ -38,91 +48,187 @@ def check_overrides(
     groups = [override for override in parsed if choices(override.key_or_group, folders)]
     values = [override for override in parsed if override not in groups]
     _check_groups(config_name, groups, folders)
+    own = _own_keys(config_name, folders)
     for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
-        try:
-            config, chosen = composed(config_name, list(combination), folders)
-        except HydraException:
-            return  # The YAML files don't fit together: Hydra, which composes next, explains that in full.
+        config, chosen = composed(config_name, list(combination), folders)
+        if lost := sorted(own - leaves(config).keys()):
+            raise UserError(f"{lost[0]} is missing; {config_name} needs it")
         meaning = comments(config_name, chosen, folders)
+        surplus = _surplus(config_name, config, chosen, folders)
         for override in values:
-            _check_value(override, config, meaning)
-        _check_experiment(config_name, config, chosen, values, folders)
+            _check_value(override, config, meaning, surplus, config_name, is_text=override in texts)
+        _check_experiment(config, chosen, values, surplus)
         if required:
             _check_required(config, {override.key_or_group for override in values}, meaning)
+        settled = [_as_single_value(override) for override in every if override not in groups]
+        whole, _ = (
+            composed(config_name, [*combination, *filter(None, settled)], folders) if settled else (config, chosen)
+        )
+        _check_config(whole, config, meaning, config_name)
+    return [str(override.input_line) for override in every]
 
 
 def _parse(text: str) -> Override:
+    """The override; one whose value Hydra can't read, as a path with an umlaut, with that value as a word."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{text}: not of the form name=value ({reason}); quote what is special: 'name=\"a, b\"'"
-        ) from None
+        key, _, value = text.partition("=")
+        try:
+            return OverridesParser.create().parse_override(f"{key}={hydra_text(value)}")
+        except HydraException:
+            raise UserError(_unreadable(text, str(error).splitlines()[0])) from None
+
+
+def _unreadable(text: str, reason: str) -> str:
+    return f"{text}: not of the form name=value ({reason}); quote what is special: 'name=\"a, b\"'"
 
 
 def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Path]) -> None:
     """That each group has a config of the name chosen, and belongs to this command."""
     for override in groups:
-        group, allowed = override.key_or_group, choices(override.key_or_group, folders, config_name)
-        values = _values(override, allowed)
+        group, names_allowed = override.key_or_group, choices(override.key_or_group, folders, config_name)
+        values = _values(override, names_allowed)
         names = [name for value in values for name in (value if isinstance(value, list) else [value])]
         if override.is_sweep_override() and not names:
-            raise UserError(f"{override.input_line}: fits no {group}\n{group} is one of: {', '.join(allowed)}")
+            raise UserError(f"{override.input_line}: fits no {group}\n{group} is one of: {', '.join(names_allowed)}")
         for name in names:
-            if name is not None and str(name) not in allowed:
+            if name is not None and str(name) not in names_allowed:
                 if str(name) in choices(group, folders):
                     raise UserError(
-                        f"{group}={name} is of another command; of {config_name}, {group} is one of: {', '.join(allowed)}"
+                        f"{group}={name} is of another command; of {config_name}, {group} is one of: {', '.join(names_allowed)}"
                     )
-                suggestion = _did_you_mean(str(name), allowed)
+                suggestion = _did_you_mean(str(name), names_allowed)
                 raise UserError(
-                    f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is one of: {', '.join(allowed)}"
+                    f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is one of: {', '.join(names_allowed)}"
                 )
         known = composed(config_name, [], folders)[1]
         if group not in known and not override.is_add():
             raise UserError(
                 f"{override.input_line}: {config_name} has no {group}. Its groups are: {', '.join(sorted(known))}"
             )
+        if override.is_delete() or None in names:
+            needs = known.get(group) is not None
+            why = f"{config_name} needs one of its {group} configs" if needs else f"leave it out to have no {group}"
+            raise UserError(f"{override.input_line}: {why}")
 
 
-def _check_value(override: Override, config: dict[str, Any], meaning: dict[str, str]) -> None:
-    """That the key exists and the value has the type of its default."""
-    if override.is_add():
-        return  # `+key=value`: the user says that the key is new.
+def _check_value(
+    override: Override,
+    config: dict[str, Any],
+    meaning: dict[str, str],
+    surplus: set[str],
+    config_name: str,
+    *,
+    is_text: bool,
+) -> None:
+    """That the key exists, and that the value is what it may be.
+
+    Args: is_text: Hydra's grammar couldn't read the value, so it was taken for a word.
+    """
     key = override.key_or_group
     default: Any = config
     for depth, part in enumerate(key.split(".")):
         if not isinstance(default, dict) or part not in default:
+            if override.is_add() or override.is_force_add():
+                return  # `+key=value`: the user says that the key is new.
             _raise_unknown(override, ".".join(key.split(".")[:depth]), default, config)
         default = default[part]
-    if override.is_delete() or (isinstance(default, str) and (default == "???" or "${" in default)):
+    if override.is_delete():
+        _check_deleted(key, default, config, surplus, config_name)
         return
-    can_be_null = default is None or "null" in meaning.get(key, "")
-    for value in _values(override):
-        if not (value is None and can_be_null) and not _fits(value, default):
-            expected = _kind(default) + (" or null" if can_be_null else "")
-            raise UserError(f"{key}={shown(value)}: expected {expected}; the default is {shown(default)}")
+    kind = _kind(key, default, config, meaning, config_name)
+    values = _values(override)
+    if is_text and not isinstance(kind.kind if isinstance(kind, OrNull) else kind, Word | Pattern | OneOf):
+        raise UserError(_unreadable(f"{key}={values[0]}", f"expected {kind.expected}"))
+    for value in values:
+        if not _is_open(value):
+            _check_kind(key, value, kind, default)
 
 
-def _check_experiment(
-    config_name: str, config: dict[str, Any], chosen: Chosen, values: list[Override], folders: list[Path]
-) -> None:
-    """That what an experiment sets exists in the choices taken in place of its own, or is taken away by `~key`."""
-    experiment = chosen.get("experiment")
-    if experiment is None:
+def _kind(key: str, default: Any, config: dict[str, Any], meaning: dict[str, str], config_name: str) -> Kind:
+    """What the key may be: as allowed.py says, else as its default and its comment say."""
+    name = key.split(".")[-1]
+    if name == "_target_":
+        return Target()
+    if name.startswith("_"):
+        return Fixed(default)
+    if (known := allowed(key, config, config_name)) is not None:
+        return known
+    kind = Anything() if _is_open(default) else like(default)
+    return OrNull(kind) if "null" in meaning.get(key, "") else kind
+
+
+def _is_open(value: Any) -> bool:
+    """Whether the text stands for something else: what is asked for (`???`), or what `${...}` becomes."""
+    return isinstance(value, str) and (value == "???" or "${" in value)
+
+
+def _check_kind(key: str, value: Any, kind: Kind, default: Any) -> None:
+    if kind.fits(value):
         return
+    bare = kind.kind if isinstance(kind, OrNull) else kind
+    hint = ""
+    if isinstance(bare, ListOf) and bare.entry.fits(value):
+        hint = f"; write {key}=[{shown(value)}]"
+    elif isinstance(bare, Word) and isinstance(value, int | float):
+        hint = f"; write '{key}=\"{shown(value)}\"' if that is its name"
+    elif default is not None and not _is_open(default):
+        hint = f"; the default is {shown(default)}"
+    raise UserError(f"{key}={shown(value)}: expected {kind.expected}{hint}")
+
+
+def _check_deleted(key: str, default: Any, config: dict[str, Any], surplus: set[str], config_name: str) -> None:
+    """That only what an experiment has too much, settings of an environment, and what is a user's own is left out."""
+    below = [f"{key}.{name}" for name in leaves(default)] if isinstance(default, dict) else [key]
+    for name in below:
+        is_setting = name.startswith("env.") and name != "env.name"
+        is_known = allowed(name, config, config_name) is not None or name.split(".")[-1].startswith("_")
+        if is_known and not is_setting and name not in surplus:
+            raise UserError(f"~{key}: {config_name} needs {name}; it can be set to another value, but not left out")
+
+
+def _check_config(whole: dict[str, Any], before: dict[str, Any], meaning: dict[str, str], config_name: str) -> None:
+    """That all values are what they may be, those from files and those of `${...}`, too.
+
+    Args: before: without the overrides of single values.
+    """
+    resolved, defaults = OmegaConf.create(whole), leaves(before)
+    for key, value in leaves(whole).items():
+        if value == "???" or (isinstance(value, str) and "${hydra:" in value):
+            continue  # Asked for elsewhere; known when Hydra has begun.
+        if _is_open(value):
+            try:
+                value = OmegaConf.select(resolved, key)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{key}={one_line(value)}: {one_line(error)}") from None
+        _check_kind(key, value, _kind(key, defaults.get(key, value), whole, meaning, config_name), defaults.get(key))
+
+
+def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
+    """The keys of the command itself, which all its configurations have: those below no group."""
+    config, chosen = composed(config_name, [], folders)
+    return {key for key in leaves(config) if key.split(".")[0] not in chosen}
+
+
+def _surplus(config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]) -> set[str]:
+    """What an experiment sets that the choices taken in place of its own don't have."""
+    if chosen.get("experiment") is None:
+        return set()
     others = [
         f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str) and group != "experiment"
     ]
-    without = leaves(composed(config_name, others, folders)[0])
+    return leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
+
+
+def _check_experiment(config: dict[str, Any], chosen: Chosen, values: list[Override], surplus: set[str]) -> None:
+    """That what an experiment sets too much is taken away by `~key`."""
     removed = {override.key_or_group for override in values if override.is_delete()}
-    surplus = sorted(leaves(config).keys() - without.keys() - removed)
-    if surplus:
-        key = surplus[0]
+    for key in sorted(surplus - removed):
         group = key.split(".")[0]
         raise UserError(
-            f"experiment={experiment} sets {key}, which {group}={chosen.get(group)} does not have: say '~{key}' to leave it out"
+            f"experiment={chosen['experiment']} sets {key}, which {group}={chosen.get(group)} does not have: "
+            f"say '~{key}' to leave it out"
         )
 
 
@@ -145,36 +251,16 @@ def _check_required(config: dict[str, Any], given: set[str], meaning: dict[str, 
             raise UserError(f"{key}=... is missing: {meaning.get(key, 'it has no default')}")
 
 
-def _fits(value: Any, default: Any) -> bool:
-    """Whether the value has the default's type; an int is a float, too, and `${...}` may become anything."""
-    if default is None or (isinstance(value, str) and "${" in value):
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, list):
-        return isinstance(value, list) and all(_fits(entry, default[0]) for entry in value if default)
-    return isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
-
-
-def _kind(default: Any) -> str:
-    if isinstance(default, list):
-        return f"a list with {_kind(default[0])} at each place" if default else "a list"
-    return {bool: "true or false", int: "an integer", float: "a number", str: "a word", dict: "keys and values"}[
-        type(default)
-    ]
-
-
-def _values(override: Override, allowed: list[str] | None = None) -> list[Any]:
+def _values(override: Override, names_allowed: list[str] | None = None) -> list[Any]:
     """The values of an override: one, or several in a sweep; none where only the sweeper knows them (interval).
 
-    Args:
-      allowed: the names that a glob(...) chooses from.
+    Args: names_allowed: the names that a glob(...) chooses from.
     """
     if override.is_delete():
         return []
     value = override.value()
     if isinstance(value, Glob):
-        return value.filter(allowed or [])
+        return value.filter(names_allowed or [])
     if not override.is_sweep_override():
         return [value]
     if not override.is_choice_sweep() and not override.is_range_sweep():
@@ -190,6 +276,15 @@ def _as_single_choices(group: Override, folders: list[Path]) -> list[str]:
     ]
 
 
-def _did_you_mean(name: str, allowed: list[str]) -> str:
-    closest = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+def _as_single_value(override: Override) -> str | None:
+    """The override with the first of its values; None where only the sweeper knows them."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    if not override.is_choice_sweep() and not override.is_range_sweep():
+        return None
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _did_you_mean(name: str, names: list[str]) -> str:
+    closest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" Did you mean {closest[0]}?" if closest else ""

@@ -19,8 +19,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 import envs
+from metarl._scripts.allowed import allowed
 from metarl._scripts.configs import CONFIGS, contents
-from metarl._scripts.overrides import _fits, _kind
+from metarl._scripts.kinds import like
 from metarl.errors import UserError
 
 GROUPS = {
@@ -144,7 +145,7 @@ def _check_names(config: Mapping[str, Any]) -> None:
 
 
 def _check_values(config: Mapping[str, Any], command: str) -> None:
-    """Raises: ValueError if a setting that can't be done without is missing, or one has another type than in our configs."""
+    """Raises: ValueError if a setting that can't be done without is missing, or one isn't what it may be."""
     for group in GROUPS[command]:
         if not isinstance(config.get(group), dict):
             raise ValueError(f"{group} is {_brief(config.get(group))}; expected the settings of a {group}")
@@ -155,10 +156,11 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
             raise ValueError(f"{key} is missing")
     defaults = _defaults()
     for key, value in _everything(config):
-        known = [default for default in defaults.get(key, []) if default is not None]
-        # null is left to whoever takes the setting: the YAML files say only in words what it means.
-        if known and value is not None and not any(_fits(value, default) for default in known):
-            raise ValueError(f"{key} is {_brief(value)}; expected {_kind(known[0])}")
+        kind = allowed(key, config, command)
+        kinds = [kind] if kind else [like(default) for default in defaults.get(key, []) if default is not None]
+        # null is left to whoever takes the setting.
+        if kinds and value is not None and not any(kind.fits(value) for kind in kinds):
+            raise ValueError(f"{key} is {_brief(value)}; expected {kinds[0].expected}")
 
 
 @cache

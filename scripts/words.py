@@ -1,0 +1,36 @@
+"""Words as a user types them and reads them: text that survives a shell and Hydra's grammar, and the names of our commands."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+
+def hydra_text(text: str) -> str:
+    """The text as the value of an override that Hydra reads as this text: as it is where that will do, else in quotes."""
+    try:
+        if OverridesParser.create().parse_override(f"key={text}").value() == text and "${" not in text:
+            return text
+    except HydraException:
+        pass
+    return QuotedString(text=text.replace("${", "\\${"), quote=Quote.double).with_quotes()
+
+
+def command_line(script: str, **words: str) -> str:
+    """A command to copy into a shell, as the present one was called: `metarl-train` after metarl-train, metarl-fewshot and so
+    on, else `python scripts/train.py`."""
+    called = Path(sys.argv[0])
+    if called.name.startswith("metarl-"):
+        command = f"metarl-{script}"
+    else:
+        folder = called.parent if called.suffix == ".py" else Path("scripts")
+        command = f"python {shlex.quote(str(folder / f'{script}.py'))}"
+    return " ".join([command, *(shlex.quote(f"{name}={hydra_text(value)}") for name, value in words.items())])
+
+
+def one_line(message: object) -> str:
+    """The message without its line breaks."""
+    return " ".join(str(message).split())
