@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 import envs
 import metarl
 from metarl._scripts.strangers import blamed_on, check_words, checked, field
+from metarl._scripts.words import command_line
 from metarl.errors import UserError
-from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, Sizes
@@ -94,7 +94,7 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
     return Streams(
         tasks=generators(f"{prefix}tasks"),
         reset=generators(f"{prefix}reset"),
-        policy=Noise(generators(f"{prefix}policy", on), device=on),
+        policy=generators(f"{prefix}policy", on),
     )
 
 
@@ -128,7 +128,7 @@ def load(location: str) -> Loaded:
     loaded = read(location)
     if "env" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} is of few-shot learning: python scripts/fewshot.py resume={location}"
+            f"the checkpoint {loaded.path} is of few-shot learning: {command_line('fewshot', resume=location)}"
         )
     env, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):

@@ -1,14 +1,17 @@
 """What all commands share: composing the configuration with Hydra, the help text, and short messages for user mistakes.
 
-A command is a function of the composed configuration; `main("train", run)` runs it. Three things differ from plain Hydra:
-mistakes on the command line are found before anything starts (overrides.py), a mistake ends with a line or two on stderr
-and exit code 2 while a bug keeps its traceback, and Hydra writes no folder of its own.
+A command is a function of the composed configuration; `main("train", run)` runs it. What differs from plain Hydra: mistakes on
+the command line are found before anything starts (overrides.py), a mistake ends with a line or two on stderr and exit code 2
+while a bug keeps its traceback, a sweep goes on after a run that fails (sweep.py), and Hydra writes no folder of its own.
+Results go to stdout, notices to stderr.
 """
 
 import errno
 import functools
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +23,7 @@ from omegaconf import DictConfig
 
 import envs
 import metarl
-from envs.process import tune_process
+from metarl._scripts import console, sweep
 from metarl._scripts.configs import CONFIGS
 from metarl._scripts.helptext import help_text
 from metarl._scripts.overrides import check_overrides
@@ -33,15 +36,16 @@ _OUR_CODE = tuple(
 
 _QUIET_HYDRA = (
     "hydra.run.dir=.",
-    "hydra.sweep.dir=runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",  # Holds multirun.yaml, the record of the sweep.
+    "hydra.sweep.dir=runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",  # For hydra.mode=MULTIRUN; -m has a folder of its own.
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/hydra_logging=none",
-    "hydra/job_logging=stdout",
+    "hydra/job_logging=none",
+    "+hydra.callbacks.metarl_sweep._target_=metarl._scripts.sweep.End",
 )
 
 _USERS_OS_ERRORS = (
-    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
 )
 
@@ -51,31 +55,44 @@ def main(config_name: str, run: Callable[[DictConfig], Any], *, configs: Path = 
 
     Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`, `--config-dir`.
     Ends the process with 2 after a user's mistake (UserError; a ValueError that our own code raises; a file that can't be
-    read or written), 130 after Ctrl-C. Everything else is a bug and shows its traceback; HYDRA_FULL_ERROR=1 shows it always.
+    read or written; too little memory), 130 after Ctrl-C, 141 when nobody reads the output any more. Everything else is a bug
+    and shows its traceback; HYDRA_FULL_ERROR=1 shows it always.
     """
-    try:
-        flags, overrides = _split(sys.argv[1:])
-        arguments = _parse_flags(flags, overrides)
-        folders = [configs] + ([Path(arguments.config_dir)] if arguments.config_dir else [])
-        config_name = arguments.config_name or config_name
-        if arguments.help:
-            print(help_text(config_name, sys.modules[run.__module__].__doc__ or "", overrides, folders))
-            return
-        if not (arguments.hydra_help or arguments.shell_completion):
-            shows_only = bool(arguments.cfg or arguments.info)
-            check_overrides(config_name, overrides, folders, sweep=arguments.multirun, required=not shows_only)
-    except UserError as error:
-        _stop(error)
-    command = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(_guarded(run))
-    sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *overrides]
-    command()
+    with console.tolerant():
+        try:
+            flags, overrides = _split(sys.argv[1:])
+            arguments = _parse_flags(flags, overrides)
+            folders = [configs, *_users_folder(arguments.config_dir)]
+            config_name = arguments.config_name or config_name
+            if arguments.help:
+                print(help_text(config_name, sys.modules[run.__module__].__doc__ or "", overrides, folders))
+                return
+            if not (arguments.hydra_help or arguments.shell_completion):
+                shows_only = bool(arguments.cfg or arguments.info)
+                overrides = check_overrides(
+                    config_name, overrides, folders, sweep=arguments.multirun, required=not shows_only
+                )
+            places = []
+            if arguments.multirun and not any(word.startswith("hydra.sweep.dir=") for word in overrides):
+                places = [f"hydra.sweep.dir={sweep.new_folder()}"]
+        except UserError as error:
+            _stop(error)
+        command = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(_guarded(run))
+        sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
+        command()
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Flags and overrides apart: argparse takes overrides on one side of a flag only."""
     is_override = [not word.startswith("-") and ("=" in word or word.startswith("~")) for word in arguments]
+    for place, word in enumerate(arguments[:-1]):
+        if word in _FLAGS_WITH_VALUE:
+            is_override[place + 1] = False  # A folder may have the name a=b.
     flags = [word for word, yes in zip(arguments, is_override, strict=True) if not yes]
     return flags, [word for word, yes in zip(arguments, is_override, strict=True) if yes]
+
+
+_FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
 
 
 def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
@@ -83,36 +100,82 @@ def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
     for word in [*unknown, *arguments.overrides]:
         name = word.lstrip("-")
         raise UserError(f"{word}: expected name=value, for instance {name if name.isidentifier() else 'seed'}=1")
+    modes = [flag for flag in ("cfg", "info", "multirun", "run", "shell_completion") if getattr(arguments, flag)]
+    if len(modes) > 1:
+        raise UserError(f"--{modes[0]} and --{modes[1]} don't go together")
+    if arguments.resolve and not arguments.cfg:
+        raise UserError("--resolve goes with --cfg job")
     return arguments
 
 
+def _users_folder(config_dir: str | None) -> list[Path]:
+    if config_dir is None:
+        return []
+    folder = Path(config_dir)
+    if not folder.is_dir():
+        raise UserError(
+            f"--config-dir {config_dir}: {'is no folder' if folder.exists() else 'there is no such folder'}"
+        )
+    return [folder]
+
+
+def _log_to_stderr() -> None:
+    """Notices of all libraries from warnings on, ours from information on. Hydra's own are left to sweep.py."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("metarl").setLevel(logging.INFO)
+
+
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run` in a tuned process, ended with a message where the user is to blame."""
+    """`run`, ending the process with a message where the user is to blame; in a sweep, only noting it."""
 
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
-        tune_process()
-        try:
-            return run(config)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
-        except Exception as error:
-            cause = error
-            while isinstance(cause, InstantiationException) and isinstance(cause.__cause__, Exception):
-                cause = cause.__cause__
-            if not _is_mistake(cause):
-                raise
-            _stop(cause)
+        with console.tolerant():  # Again: a sweep's launcher may have started another process.
+            _log_to_stderr()
+            sweep.begin_run()
+            try:
+                return run(config)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                raise SystemExit(130) from None
+            except Exception as error:
+                if console.is_closed_pipe(error):
+                    raise
+                cause = _cause(error)
+                if sweep.is_sweep():
+                    sweep.note_failure(_message(cause) if _is_mistake(cause) else traceback.format_exc())
+                    return None
+                if not _is_mistake(cause):
+                    raise
+                _stop(cause)
 
     return guarded
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong inside of Hydra's `instantiate`."""
+    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
 def _is_mistake(error: Exception) -> bool:
     """Whether the user is to blame. Our functions raise ValueError for bad arguments; one from elsewhere is our bug."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
-    return isinstance(error, UserError) or (isinstance(error, ValueError) and _raised_in(error).startswith(_OUR_CODE))
+    return (
+        isinstance(error, UserError)
+        or _is_out_of_memory(error)
+        or (isinstance(error, ValueError) and _raised_in(error).startswith(_OUR_CODE))
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python's or torch's memory was too small for what was asked for; torch raises its own on the CPU as RuntimeError."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("can't allocate memory", "out of memory"))
+    )
 
 
 def _raised_in(error: Exception) -> str:
@@ -123,9 +186,16 @@ def _raised_in(error: Exception) -> str:
     return "" if trace is None else str(Path(trace.tb_frame.f_code.co_filename).resolve())
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if _is_out_of_memory(error):
+        return f"too little memory for sizes as large as these: {str(error).splitlines()[0] if str(error) else 'malloc failed'}"
+    return str(error)
+
+
 def _stop(error: Exception) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    is_os_error = isinstance(error, OSError) and error.filename
-    print(f"error: {error.filename}: {error.strerror}" if is_os_error else f"error: {error}", file=sys.stderr)  # type: ignore[attr-defined]
+    print(f"error: {_message(error)}", file=sys.stderr)
     raise SystemExit(2)

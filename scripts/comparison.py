@@ -1,33 +1,32 @@
-"""What a sweep of few-shot runs ends with: a table that sets them side by side, on the console and in the sweep's folder.
+"""What a sweep of trainings ends with: a table that sets its runs side by side, on the console and in the sweep's folder.
 
-Runs of a sweep may be in processes or machines of their own, so each leaves a line with its folder in the sweep's; when all
-are done, Hydra calls back here.
+Each run that is done leaves a line with its folder in the sweep's folder, for it may be in a process of its own.
 """
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
+from metarl._scripts import console
 from metarl.files import write_text
 from metarl.run import fewshot_report
+from metarl.run.report import stage
 
-_RUNS = "runs.txt"
+_RUNS = "runs.jsonl"
 
 
 def note(folder: Path) -> None:
-    """Called by a run that is done: if it is one of a sweep, the sweep will compare it."""
+    """Called by a training that is done: if it is one of a sweep, the sweep will compare it."""
     config = HydraConfig.get()
     if config.mode == RunMode.MULTIRUN:
-        sweep = Path(config.sweep.dir)
-        sweep.mkdir(parents=True, exist_ok=True)
-        with (sweep / _RUNS).open("a") as file:
-            file.write(f"{folder.resolve()}\n")
+        line = {"number": config.job.num, "folder": str(folder.resolve()), "overrides": overrides()}
+        with (Path(config.sweep.dir) / _RUNS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def overrides() -> list[str]:
@@ -35,16 +34,33 @@ def overrides() -> list[str]:
     return [word for word in HydraConfig.get().overrides.task if not word.startswith("run_dir=")]
 
 
-class Comparison(Callback):
-    """Named in configs/fewshot.yaml; Hydra makes it and calls it."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        sweep = Path(config.hydra.sweep.dir)
-        if not (sweep / _RUNS).exists():
-            return
-        folders = (sweep / _RUNS).read_text().splitlines()
-        reports = [json.loads((Path(folder) / "evaluation.json").read_text()) for folder in folders]
-        text = fewshot_report.comparison(reports)
+def show(sweep: Path) -> None:
+    """Prints the table of all runs that were noted, in their order, and writes it to comparison.md."""
+    if not (sweep / _RUNS).exists():
+        return
+    runs = [json.loads(line) for line in (sweep / _RUNS).read_text("utf-8").splitlines()]
+    runs.sort(key=lambda run: run["number"])
+    reports = [json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs]
+    is_fewshot = "dataset" in reports[0]
+    text = fewshot_report.comparison(reports) if is_fewshot else _returns(reports, [run["overrides"] for run in runs])
+    with console.shown_after(text):
         write_text(sweep / "comparison.md", text + "\n")
-        print(text)
-        print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)
+    print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)
+
+
+def _returns(reports: Sequence[Mapping[str, Any]], overrides: Sequence[Sequence[str]]) -> str:
+    """A row for each run: what tells it from the others, and its returns before the first update and after the last."""
+    words = [word for every in overrides for word in every]
+    own = [" ".join(word for word in every if words.count(word) < len(overrides)) for every in overrides]
+    rows = [("env", "run", "seed", "before", "after", "")]
+    for report, name in zip(reports, own, strict=True):
+        first, last = report["returns"][0], report["returns"][-1]
+        after = stage(report["unit"], last["update"])
+        rows.append((report["env"], name, str(report["seed"]), _cell(first), _cell(last), after))
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    return "\n".join(["IQM of the return on held-out tasks, with its 95 % interval:", "", *lines])
+
+
+def _cell(row: Mapping[str, float]) -> str:
+    return f"{row['iqm']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"

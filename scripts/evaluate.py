@@ -12,13 +12,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metarl._scripts import build, cli, evaluation, strangers
+from envs.process import tune_process
+from metarl._scripts import build, cli, console, evaluation, strangers
 from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.seeding import Generators
 
 
 def run(config: DictConfig) -> None:
+    tune_process()
     strangers.say_what_is_called(config)
     loaded = build.load(config.checkpoint)
     for warning in loaded.warnings:
@@ -39,8 +41,8 @@ def run(config: DictConfig) -> None:
         "training_seed": loaded.config.seed,
         "seed": config.seed,
     }
-    print(report.table(found.report))  # first: a folder that can't be written to then costs no result
-    report.write(folder, found.report | origin | evaluation.provenance())
+    with console.shown_after(report.table(found.report)):
+        report.write(folder, found.report | origin | evaluation.provenance())
     print(f"written to {folder}", file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl._scripts import build, filming
+from metarl._scripts import build, comparison, console, filming
 from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.logging import read_metrics
@@ -64,8 +64,8 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
-    print(report.table(found.report))  # first: a disk that is full then costs no result
-    report.write(folder, found.report | origin | provenance())
+    with console.shown_after(report.table(found.report)):
+        report.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
@@ -73,6 +73,7 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     if config.evaluation.video and (found.report["num_updates"] > 0 or found.report["unit"] == "episode"):
         film(config, learner, found, folder / "adaptation.mp4", device)
     print(f"written to {folder}", file=sys.stderr)
+    comparison.note(folder)
 
 
 def provenance() -> dict[str, Any]:

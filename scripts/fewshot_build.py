@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build
 from metarl._scripts.strangers import blamed_on, check_words, field
+from metarl._scripts.words import command_line
 from metarl.errors import UserError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
@@ -108,7 +109,7 @@ def load(location: str) -> build.Loaded:
     loaded = build.read(location)
     if "dataset" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} isn't of few-shot learning: python scripts/train.py resume={location}"
+            f"the checkpoint {loaded.path} isn't of few-shot learning: {command_line('train', resume=location)}"
         )
     tasks, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):

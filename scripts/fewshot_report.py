@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl._scripts import comparison, evaluation, fewshot_build
+from metarl._scripts import comparison, console, evaluation, fewshot_build
 from metarl.fewshot.algorithms.mann import SequenceLearner
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
 from metarl.fewshot.evaluate import adaptation_measures, predictions
@@ -61,8 +61,8 @@ def report_run(
         "trained_tasks": outcome.count,
         "seed": config.seed,
     }
-    print(fewshot_report.table(report))  # first: a disk that is full then costs no result
-    fewshot_report.write(folder, report | origin | evaluation.provenance())
+    with console.shown_after(fewshot_report.table(report)):
+        fewshot_report.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
         draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
         draw_training(folder, f"{source.spec.name}, {name}, seed {config.seed}: training tasks", report["measure"])

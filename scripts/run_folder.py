@@ -1,6 +1,5 @@
 """Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at a time writes there."""
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build, strangers
+from metarl._scripts.words import command_line
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.run import checkpoint
@@ -97,7 +97,8 @@ def choose(
 
 
 def resume_command(folder: Path, script: str = "train") -> str:
-    return f"python scripts/{script}.py resume={shlex.quote(str(folder))}"
+    looks_like_a_home = str(folder).startswith("~")
+    return command_line(script, resume=str(folder.absolute() if looks_like_a_home else folder))
 
 
 def _default_folder(parent: Path, seed: int, held: ExitStack) -> Place:

@@ -4,6 +4,9 @@ Examples:
   python scripts/fly.py seed=3
 """
 
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from omegaconf import DictConfig
 
 import envs
 from metarl._scripts import cli, configs
+from metarl._scripts.overrides import check_overrides
 from metarl.errors import UserError
 
 CONFIGS = {
@@ -139,11 +143,11 @@ def test_flags_may_stand_anywhere(call: Any) -> None:
         ("~sede", "sede: there is no such key"),
         ("seed.x=1", "seed.x: seed is a single value (0) and has no keys"),
         ("wing.span=abc", "wing.span=abc: expected a number; the default is 2.0"),
-        ("seed=1.5", "seed=1.5: expected an integer; the default is 0"),
+        ("seed=1.5", "seed=1.5: expected an integer from 0 to 9223372036854775807; the default is 0"),
         ("seed=true", "seed=true: expected an integer"),
         ("calm=1", "calm=1: expected true or false"),
-        ("device=1", "device=1: expected a word; the default is auto"),
-        ("steps=3", "steps=3: expected a list with an integer at each place; the default is [10,20]"),
+        ("device=1", "device=1: expected cpu, cuda, cuda:<number> or auto; the default is auto"),
+        ("steps=3", "steps=3: expected a list with an integer at each place; write steps=[3]"),
         ("steps=[1,b]", "steps=[1,b]: expected a list"),
         ("seed=null", "seed=null: expected an integer"),
         ("limit=x", "limit=x: expected an integer or null"),
@@ -205,6 +209,72 @@ def test_config_dir_adds_choices(call: Any, tmp_path: Path) -> None:
     assert call("--config-dir", str(tmp_path), "wing=bent")[0].wing.span == 9.0
 
 
+@pytest.mark.parametrize("name", ["Übung (1)", "a,b", "a=b", "it's", "[x] {y}", "50 % $HOME", "~x"])
+def test_config_dir_may_have_any_name(call: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "wing").mkdir(parents=True)
+    (tmp_path / name / "wing" / "bent.yaml").write_text("span: 9.0\n")
+    assert call("--config-dir", name, "wing=bent")[0].wing.span == 9.0
+    assert call("--config-dir", f"{tmp_path}/{name}", "wing=bent", "wing.span=2")[0].wing.span == 2
+
+
+def test_config_dir_that_is_not_there_is_said(call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert message_of(call, capsys, "--config-dir", "mine") == "error: --config-dir mine: there is no such folder\n"
+    (tmp_path / "mine").write_text("")
+    assert message_of(call, capsys, "--config-dir", "mine") == "error: --config-dir mine: is no folder\n"
+
+
+BROKEN = {
+    "tab": (b"span: 1.0\n\tfeathers: 3\n", "line 2: not YAML: found character"),
+    "latin": ("span: 1.0  # für\n".encode("latin-1"), "expected a text in UTF-8; byte 14 isn't"),
+    "bracket": (b"span: [1.0\n", "line 2: not YAML: expected ',' or ']'"),
+    "twice": (b"span: 1.0\nspan: 2.0\n", "line 2: not YAML: found duplicate key span"),
+    "list": (b"- span\n", "expected keys and values, found ['span']"),
+    "base": (b"defaults:\n  - tab\n", "line 2: not YAML"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_yaml_file_that_cannot_be_read_is_named_and_harms_no_other(
+    call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mine" / "wing").mkdir(parents=True)
+    for broken, (content, _) in BROKEN.items():
+        (tmp_path / "mine" / "wing" / f"{broken}.yaml").write_bytes(content)
+    (tmp_path / "mine" / "wing" / "bent.yaml").write_text("span: 9.0\n")
+    assert call("--config-dir", "mine", "wing=bent")[0].wing.span == 9.0
+    assert call("--config-dir", "mine")[0].wing.span == 2.0
+    call("--config-dir", "mine", "--help")
+    assert name in capsys.readouterr().out
+    error = message_of(call, capsys, "--config-dir", "mine", f"wing={name}")
+    file = "tab" if name == "base" else name
+    assert error.startswith(f"error: mine/wing/{file}.yaml") and BROKEN[name][1] in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seed: x", "seed=x: expected an integer"),
+        ("seed:", "seed=null: expected an integer"),
+        ("evaluation: 3", "evaluation.episodes_per_task is missing; train needs it"),
+        ("model: {hidden_sizes: 10}", "model.hidden_sizes=10: expected a list"),
+        ("algo: {adapt_only: log_std}", "algo.adapt_only=log_std: expected a list"),
+        ("iterations: ${nowhere}", "iterations=${nowhere}: Interpolation key 'nowhere' not found"),
+        ("defaults: 3", "experiment/mine.yaml: defaults: expected a list"),
+        ("defaults: [nowhere]", "Could not load 'experiment/nowhere'"),
+        ("defaults: [{override /env: nowhere}]", "Could not find 'env/nowhere'"),
+        ("defaults: [{override /nowhere: x}]", "experiment=mine is of another command"),
+        ("algo: 3", "algo"),
+    ],
+)
+def test_a_users_file_may_be_wrong_in_other_ways(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
+    with pytest.raises(UserError) as refused:
+        check_overrides("train", ["experiment=mine"], [configs.CONFIGS, tmp_path])
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
 def our_value_error(config: DictConfig) -> None:
     envs.make("half_cheetah_vle", num_worlds=1)
 
@@ -256,6 +326,89 @@ def test_traceback_on_request(call: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(UserError):
         call(run=user_error)
+
+
+def test_a_sweep_goes_on_after_a_run_that_fails_and_tells_of_it_at_its_end(
+    call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    done = []
+
+    def run(config: DictConfig) -> None:
+        if config.seed == 2:
+            raise UserError("training diverged")
+        if config.seed == 3:
+            foreign_value_error(config)
+        done.append(config.seed)
+
+    error = message_of(call, capsys, "-m", "seed=1,2,3,4", "calm=true", run=run, code=1)
+    assert done == [1, 4]
+    assert [line for line in error.splitlines() if line.startswith("---")] == [
+        f"--- run {number}: seed={number} calm=True" for number in (1, 2, 3, 4)
+    ]
+    assert error.endswith(
+        "error: 2 runs of the sweep failed:\n  run 2: seed=2 calm=True\n    training diverged\n"
+        "  run 3: seed=3 calm=True\n    ValueError: invalid literal for int() with base 10: 'three'\n"
+    )
+    assert "Traceback" in error  # Of the bug, where it happened.
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"multirun.yaml", "failed.jsonl"}
+
+
+def test_ctrl_c_ends_a_sweep(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message_of(call, capsys, "-m", "seed=1,2", run=interrupted, code=130).count("--- run") == 1
+
+
+def test_two_sweeps_of_one_second_have_folders_of_their_own(call: Any, tmp_path: Path) -> None:
+    for _ in range(3):
+        call("-m", "seed=1,2")
+    assert len(list(tmp_path.rglob("multirun.yaml"))) == 3
+
+
+FLY = """
+import sys
+from pathlib import Path
+from metarl._scripts import cli
+
+def run(config):
+    print("±" * 10, "läufe")
+    print("notice", file=sys.stderr)
+    for _ in range(config.seed):
+        print("result" * 1000)
+
+cli.main("fly", run, configs=Path({configs!r}))
+"""
+
+
+@pytest.fixture
+def fly(folder: Path, tmp_path: Path) -> Path:
+    """The command as a script, for shells."""
+    (tmp_path / "fly.py").write_text(FLY.format(configs=str(folder)), encoding="utf-8")
+    return tmp_path / "fly.py"
+
+
+def shell(line: str, **environment: str) -> tuple[str, str]:
+    python = f"{shlex.quote(sys.executable)} -W ignore"
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = ["bash", "-c", line.replace("python", python)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | paths | environment, check=False)
+    return done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("words", ["seed=300", "--help", "--cfg job", "--info all", "-m seed=300,301"])
+def test_a_pipe_that_nobody_reads_to_its_end_is_no_error(fly: Path, words: str) -> None:
+    out, error = shell(f"set -o pipefail; cd {fly.parent}; python {fly} {words} | read -N 1; echo ${{PIPESTATUS[0]}}")
+    assert out.strip() in ("0", "141")
+    assert [line for line in error.splitlines() if line and line != "notice" and not line.startswith("---")] == []
+
+
+def test_results_go_to_stdout_and_notices_to_stderr(fly: Path) -> None:
+    out, error = shell(f"cd {fly.parent}; python {fly} -m seed=0,1")
+    assert [line[:6] for line in out.splitlines()] == ["±" * 6, "±" * 6, "result"]
+    assert error.split("\n") == ["", "--- run 1: seed=0", "notice", "", "--- run 2: seed=1", "notice", ""]
+
+
+def test_a_console_that_cannot_show_every_sign_shows_the_others(fly: Path) -> None:
+    out, error = shell(f"cd {fly.parent}; python {fly} seed=0", PYTHONIOENCODING="ascii")
+    assert (out, error) == (f"{'?' * 10} l?ufe\n", "notice\n")
 
 
 def test_help_tells_words_choices_and_meaning(

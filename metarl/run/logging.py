@@ -2,8 +2,10 @@
 
 import errno
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,41 +101,79 @@ RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")
 
 
 class Progress:
-    """The console line of a training: bar, iteration, env steps (or tasks), how many a second, returns, time left."""
+    """The console line of a training: bar, iteration, env steps (or tasks), how many a second, returns, time left.
+
+    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place.
+    """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
         self._shown = shown
-        self._bar = tqdm(
-            total=iterations,
-            initial=first_iteration,
-            unit="it",
-            dynamic_ncols=True,
-            file=sys.stderr,
-            bar_format="{n_fmt}/{total_fmt} {bar:12} {postfix} | {elapsed} < {remaining}",
-        )
+        kind = _Bar if sys.stderr.isatty() else _Lines
+        self._bar = kind(total=iterations, initial=first_iteration)
 
     def update(self, row: Mapping[str, float], per_second: float, *, iterations: int = 1) -> None:
         """Args: per_second: of what is counted; iterations: how many have been done since the last call."""
         diverged = f" | {row['diverged_episodes']:.0f} episodes blew up" if row.get("diverged_episodes") else ""
-        self._bar.set_postfix_str(
+        self._bar.text = (
             f"{human(row[self._shown.count])} {self._shown.unit}, {human(per_second)}/s | "
-            f"{self._shown.text(row)}{diverged}",
-            refresh=False,
+            f"{self._shown.text(row)}{diverged}"
         )
         self._bar.update(iterations)
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
-        self._bar.write(message, file=sys.stderr)
+        tqdm.write(message, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()
 
 
+class _Bar(tqdm):
+    """A bar with a text between it and the times; tqdm's own place for text puts a comma before it."""
+
+    text = ""
+
+    def __init__(self, *, total: int, initial: int) -> None:
+        line = "{n_fmt}/{total_fmt} {bar:12} {text} | {elapsed} < {remaining}"
+        super().__init__(total=total, initial=initial, dynamic_ncols=True, file=sys.stderr, bar_format=line)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "text": self.text}
+
+
+class _Lines:
+    """The same without a bar: a line for the first iteration done, then every half minute, and for the last."""
+
+    INTERVAL = 30.0  # s
+
+    def __init__(self, *, total: int, initial: int) -> None:
+        self.text = ""
+        self._total, self._initial, self._done = total, initial, initial
+        self._start, self._last_shown, self._shown = time.monotonic(), -math.inf, initial
+
+    def update(self, iterations: int) -> None:
+        self._done += iterations
+        if time.monotonic() - self._last_shown >= self.INTERVAL:
+            self._show()
+
+    def close(self) -> None:
+        if self._shown != self._done:
+            self._show()
+
+    def _show(self) -> None:
+        self._last_shown, self._shown = time.monotonic(), self._done
+        elapsed = self._last_shown - self._start
+        remaining = elapsed * (self._total - self._done) / (self._done - self._initial)
+        times = f"{tqdm.format_interval(elapsed)} < {tqdm.format_interval(remaining)}"
+        print(f"{self._done}/{self._total} {self.text} | {times}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A plain progress bar for shorter work; yields what to call after each of the `total` parts."""
-    with tqdm(total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False) as bar:
+    """A plain progress bar for shorter work, on terminals; yields what to call after each of the `total` parts."""
+    # disable=None: none where stderr is no terminal.
+    with tqdm(total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=None) as bar:
         yield lambda *_: bar.update() and None
 
 

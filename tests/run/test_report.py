@@ -4,26 +4,28 @@ import pytest
 import torch
 
 import envs
-from metarl.noise import Noise
 from metarl.rl.collect import Streams
-from metarl.rl.types import Act, RLAdapter
 from metarl.rl.uniform_actions import UniformActions
 from metarl.run import report
 
 
-class Learner(RLAdapter[int]):
+class Learner:
     """Stands still until its first update, then does as the environment's scripted controller; its state counts updates."""
 
     def __init__(self, env, *, learns: bool) -> None:
         self.env, self.learns = env, learns
 
-    def begin(self, num_tasks, episodes_per_task=1, noise=None):
+    def begin(self, num_tasks, episodes_per_task=1):
         return 0
 
-    def act(self, state, obs, noise):
-        return Act(action=self.env.scripted_action() if state else self.env.stand_still_action())
+    def act(self, state, obs, generator):
+        action = self.env.scripted_action() if state else self.env.stand_still_action()
+        return action, torch.zeros(len(obs))
 
-    def update(self, state, data, noise=None):
+    def observe(self, state, obs, action, step):
+        return state
+
+    def update(self, state, data):
         return state + self.learns
 
 
@@ -38,10 +40,7 @@ def evaluated(
     adapter=None,
 ) -> dict:
     env = envs.make(name, num_tasks, horizon=horizon)
-    streams = Streams(
-        **{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset")},
-        policy=Noise(torch.Generator().manual_seed(0)),
-    )
+    streams = Streams(**{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset", "policy")})
     return report.evaluate(
         Learner(env, learns=learns) if adapter is None else adapter(env.action_space),
         env,

@@ -1,0 +1,120 @@
+"""What a user copies from the console or reads in a log: commands that a shell and Hydra take, and lines that end."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from metarl._scripts import run_folder
+from metarl._scripts.words import command_line, hydra_text
+from metarl.run import logging
+from metarl.run.logging import Progress
+
+NAMES = [
+    "run",
+    "run (1)",
+    "läufe",
+    "a=b",
+    "it's",
+    'say "so"',
+    "a,b",
+    "[x]",
+    "{y: 1}",
+    "null",
+    "3",
+    "1e-3",
+    "true",
+    "$HOME",
+]
+NAMES += [
+    "${seed}",
+    "a\\b",
+    "back\\",
+    "q\\'",
+    'q\\"',
+    "x ",
+    " x",
+    "a:b",
+    "#1",
+    "50%",
+    "",
+    "choice(1)",
+    "~x",
+    "a\tb",
+    "*?",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_survives_hydra(name: str) -> None:
+    value = OverridesParser.create().parse_override(f"key={hydra_text(name)}").value()
+    assert OmegaConf.create({"key": value, "seed": 1}).key == name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name])
+def test_the_printed_resume_command_survives_a_shell_and_hydra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["metarl-train"])
+    command, word = shlex.split(run_folder.resume_command(Path(name)))
+    value = OverridesParser.create().parse_override(word).value()
+    folder = Path(OmegaConf.create({"resume": value}).resume).expanduser()
+    assert command == "metarl-train" and folder.absolute() == Path(name).absolute()
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("/home/me/venv/bin/metarl-train", "metarl-fewshot resume=a"),
+        ("scripts/train.py", "python scripts/fewshot.py resume=a"),
+        ("/my work/scripts/train.py", "python '/my work/scripts/fewshot.py' resume=a"),
+        ("a_program", "python scripts/fewshot.py resume=a"),
+    ],
+)
+def test_commands_are_named_as_the_present_one_was_called(
+    called: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert command_line("fewshot", resume="a") == command
+
+
+def progressed(capsys: pytest.CaptureFixture[str], iterations: int = 6) -> str:
+    progress = Progress(iterations=iterations, first_iteration=0)
+    for i in range(iterations):
+        progress.update({"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0)
+    progress.close()
+    return capsys.readouterr().err
+
+
+def test_a_log_file_gets_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(logging, "time", SimpleNamespace(monotonic=lambda: now))
+    progress = Progress(iterations=6, first_iteration=0)
+    for i in range(6):
+        now += 10
+        progress.update({"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0)
+    progress.close()
+    assert capsys.readouterr().err == (
+        "1/6 1k steps, 2k/s | return -1.0 -> 0.0 | 00:10 < 00:50\n"
+        "4/6 4k steps, 2k/s | return -1.0 -> 3.0 | 00:40 < 00:20\n"
+        "6/6 6k steps, 2k/s | return -1.0 -> 5.0 | 01:00 < 00:00\n"
+    )
+
+
+def test_a_run_without_iterations_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert progressed(capsys, iterations=0) == ""
+
+
+def test_a_terminal_gets_a_bar_with_the_text_behind_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    last: Any = progressed(capsys).rstrip("\n").split("\r")[-1]
+    assert re.fullmatch(r"6/6 \S{12} 6k steps, 2k/s \| return -1.0 -> 5.0 \| 00:00 < 00:00 *", last), last
