@@ -19,7 +19,7 @@ from envs.gl import import_mujoco
 
 import_mujoco()
 
-from envs import bandit, gridworld, gym, point_navigation, point_sparse, tabular_mdp  # noqa: E402
+from envs import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
 
 ALL: dict[str, Callable[..., Any]] = {
@@ -66,7 +66,6 @@ ALL: dict[str, Callable[..., Any]] = {
     "tabular_mdp": tabular_mdp.TabularMDP,
     "gridworld_5x5": gridworld.Gridworld,
 }
-gym.register(ALL)
 
 
 def make(
@@ -111,8 +110,9 @@ def _constructor(name: str) -> Callable[..., Any]:
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # something that the user's module needs
+        hint = "; a folder of your own needs another name than envs" if module.split(".")[0] == "envs" else ""
         raise ValueError(
-            f"unknown environment {name!r} ({error}); expected module:function, on Python's path"
+            f"unknown environment {name!r} ({error}); expected module:function, on Python's path{hint}"
         ) from error
 
 

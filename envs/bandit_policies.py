@@ -1,17 +1,17 @@
 """Agents that know how to learn about Bernoulli arms with probabilities U[0, 1]: Gittins indices, Thompson sampling, UCB1.
 
-They pull the arm with the largest index, a number for each arm that follows from its successes and failures alone. They meet
-`metarl.rl.types.RLAdapter`, so a learner's returns can be set beside theirs.
+They pull the arm with the largest index, a number for each arm that follows from its successes and failures alone. They are
+`metarl.rl.types.RLAdapter`s, so a learner's returns can be set beside theirs.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from metarl.rl.types import RLAdapter, Step
+from metarl.noise import Noise
+from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import struct
 
 
@@ -27,44 +27,40 @@ class Record:
         return self.successes + self.failures
 
 
-Index = Callable[[Record, torch.Generator | None], Tensor]
+Index = Callable[[Record, Noise | None], Tensor]
 """The index [W, k] of each arm."""
 
 
 def reference_learners(num_arms: int, num_pulls: int) -> dict[str, RLAdapter[Record]]:
     """All of this file for a problem of `num_pulls` pulls in all."""
 
-    def gittins(record: Record, generator: torch.Generator | None) -> Tensor:
+    def gittins(record: Record, noise: Noise | None) -> Tensor:
         return gittins_index(record, num_pulls)
 
     indices: dict[str, Index] = {"gittins": gittins, "thompson_sampling": thompson_index, "ucb1": ucb1_index}
     return {name: IndexPolicy(num_arms, index) for name, index in indices.items()}
 
 
-class IndexPolicy:
+class IndexPolicy(RLAdapter[Record]):
     """Pulls the arm with the largest index, the first of them where several are equal."""
 
     def __init__(self, num_arms: int, index: Index) -> None:
         self._num_arms, self._index = num_arms, index
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Record:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Record:
         none = torch.zeros(num_tasks * episodes_per_task, self._num_arms)
         return Record(successes=none, failures=none)
 
-    def act(self, state: Record, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        return self._index(state, generator).argmax(-1), torch.zeros(len(obs))
+    def act(self, state: Record, obs: Tensor, noise: Noise | None) -> Act:
+        return Act(action=self._index(state, noise).argmax(-1))
 
-    def observe(self, state: Record, obs: Tensor, action: Tensor, step: Step) -> Record:
-        pulled = torch.nn.functional.one_hot(action, self._num_arms)
+    def observe(self, state: Record, obs: Tensor, act: Act, step: Step) -> Record:
+        pulled = torch.nn.functional.one_hot(act.action, self._num_arms)
         reward = step.reward[:, None]
         return Record(successes=state.successes + pulled * reward, failures=state.failures + pulled * (1 - reward))
 
-    def update(self, state: Record, data: Any) -> Record:
-        """The same: everything was learnt when it was observed."""
-        return state
 
-
-def ucb1_index(record: Record, generator: torch.Generator | None = None) -> Tensor:
+def ucb1_index(record: Record, noise: Noise | None = None) -> Tensor:
     """mean + √(2 ln t / n) after n of t pulls (Auer et al. 2002), infinite for an arm that was never pulled."""
     n = record.pulls
     total = n.sum(-1, keepdim=True).clamp(min=1.0)
@@ -72,13 +68,13 @@ def ucb1_index(record: Record, generator: torch.Generator | None = None) -> Tens
     return torch.where(n > 0, index, torch.inf)
 
 
-def thompson_index(record: Record, generator: torch.Generator | None) -> Tensor:
-    """A draw from each arm's posterior Beta(1 + successes, 1 + failures) (Thompson 1933); without a generator its mean."""
+def thompson_index(record: Record, noise: Noise | None) -> Tensor:
+    """A draw from each arm's posterior Beta(1 + successes, 1 + failures) (Thompson 1933); without noise its mean."""
     alpha, beta = 1 + record.successes, 1 + record.failures
-    if generator is None:
+    if noise is None:
         return alpha / (alpha + beta)
-    # torch.distributions has no argument for a generator. X / (X + Y) is Beta(α, β) for X ~ Gamma(α), Y ~ Gamma(β).
-    x, y = (torch._standard_gamma(shape, generator=generator) for shape in (alpha, beta))
+    # X / (X + Y) is Beta(α, β) for X ~ Gamma(α), Y ~ Gamma(β).
+    x, y = noise.gamma(alpha), noise.gamma(beta)
     return x / (x + y)
 
 

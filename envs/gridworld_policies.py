@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from envs.gridworld_optima import possible_goals
-from metarl.rl.types import Step
+from metarl.noise import Noise
+from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import replace, struct
 
 
@@ -18,44 +19,41 @@ class Belief:
 
     possible: Tensor  # [W, cells] bool
     target: Tensor  # [W] int64, a cell
-    num_episodes: int  # begun so far
 
 
-class PosteriorSampling:
+class PosteriorSampling(RLAdapter[Belief]):
     """Thompson 1933; Osband et al. 2013 (arXiv:1306.0940). Draws the goal of each episode from the posterior, which is uniform on
-    what is possible. Meets `metarl.rl.types.RLAdapter`.
-
-    Args: seed: of the draws, which happen where the protocol has no generator.
+    what is possible; without noise it takes the first of them.
     """
 
-    def __init__(self, size: int, seed: int = 0) -> None:
-        self._size, self._seed = size, seed
+    def __init__(self, size: int) -> None:
+        self._size = size
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Belief:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Belief:
         num_worlds = num_tasks * episodes_per_task
         possible = torch.zeros(num_worlds, self._size**2, dtype=torch.bool)
         possible[:, possible_goals(self._size)] = True
-        return self._with_target(Belief(possible=possible, target=possible[:, 0].long(), num_episodes=0))
+        return Belief(possible=possible, target=_target(possible, noise))
 
-    def act(self, state: Belief, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def act(self, state: Belief, obs: Tensor, noise: Noise | None) -> Act:
         """Along x, then along y, then stay."""
         cell = obs.argmax(-1)
         x = state.target // self._size - cell // self._size
         y = state.target % self._size - cell % self._size
         along_x = torch.where(x > 0, 2, 4)  # right, left
         along_y = torch.where(y > 0, 1, 3)  # up, down
-        action = torch.where(x != 0, along_x, torch.where(y != 0, along_y, 0))
-        return action, torch.zeros(len(obs))
+        return Act(action=torch.where(x != 0, along_x, torch.where(y != 0, along_y, 0)))
 
-    def observe(self, state: Belief, obs: Tensor, action: Tensor, step: Step) -> Belief:
+    def observe(self, state: Belief, obs: Tensor, act: Act, step: Step) -> Belief:
         here = torch.nn.functional.one_hot(step.next_obs.argmax(-1), self._size**2).bool()
         found = (step.reward > 0)[:, None]
         return replace(state, possible=torch.where(found, here, state.possible & ~here))
 
-    def update(self, state: Belief, data: Any) -> Belief:
-        return self._with_target(state)
+    def update(self, state: Belief, data: Any, noise: Noise | None = None) -> Belief:
+        return replace(state, target=_target(state.possible, noise))
 
-    def _with_target(self, belief: Belief) -> Belief:
-        generator = torch.Generator().manual_seed(self._seed + belief.num_episodes)
-        target = torch.multinomial(belief.possible.double(), 1, generator=generator)[:, 0]
-        return replace(belief, target=target, num_episodes=belief.num_episodes + 1)
+
+def _target(possible: Tensor, noise: Noise | None) -> Tensor:
+    """[W] one of the possible cells of each world."""
+    weights = possible.double()
+    return weights.argmax(-1) if noise is None else noise.choices(weights)

@@ -1,6 +1,6 @@
 """The environments for Gymnasium: one world as `gymnasium.Env`, W worlds stepped together as `gymnasium.vector.VectorEnv`.
 
-    import envs
+    import metarl  # or envs
     env = gymnasium.make("metarl/HalfCheetahVel-v0", task={"target_velocity": 1.5}, horizon=100)
     batch = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64)
 
@@ -8,10 +8,14 @@ Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v
 render_mode, width and height.
 World i of `batch.reset(seed=s)` is the single environment of `env.reset(seed=s + i)`, on CPU bit for bit, also in its later episodes.
 
+`make_vec(..., autoreset_mode="NextStep")` is what Gymnasium's own vector environments do, and what NormalizeObservation and other
+wrappers ask for: the step after an episode's end only resets. The default SameStep loses no step; Disabled resets nothing.
+
 A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or `reset(options={"task": task})`, gives one that holds
 from the next reset on; without one, or after `set_task(None)`, every episode draws a training task. The task is in the info
 of `reset`, never in the observation. The time limit truncates; actions beyond the action space are clipped.
-How we differ from Gymnasium's own: no TimeLimit wrapper, so the registered spec has no `max_episode_steps`; give `horizon`.
+The time limit is the id's `max_episode_steps`, which `make` and `make_vec` take, too; `horizon` is that of `envs.make`, and belongs
+to the problem.
 """
 
 import dataclasses
@@ -22,12 +26,14 @@ import gymnasium
 import numpy as np
 import torch
 import torch.utils._pytree as pytree
+from gymnasium.envs.registration import EnvSpec as EnvironmentId
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.world_streams import reset_from_streams
+from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 from metarl.rl.types import BatchedEnv, EnvSpec, Step
 
 Task: TypeAlias = Mapping[str, Any]
@@ -40,31 +46,32 @@ METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
 """What an environment without physics has; others render at the speed of their world."""
 
 
-def gym_id(name: str) -> str:
-    """half_cheetah_vel -> metarl/HalfCheetahVel-v0."""
-    return f"metarl/{''.join(part.capitalize() for part in name.split('_'))}-v0"
-
-
-def register(names: Iterable[str]) -> None:
-    """Makes the environments known to `gymnasium.make` and `gymnasium.make_vec`. `import envs` calls it."""
-    for name in names:
-        gymnasium.register(
-            gym_id(name),
-            entry_point="envs.gym:single_env",
-            vector_entry_point="envs.gym:vector_env",
-            kwargs={"name": name},
-        )
-
-
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
-    """One world of `envs.ALL[name]`; settings are SingleEnv's and those of `envs.make`."""
-    ours = _take_own(settings)
-    return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours)
+    """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and those of `envs.make`.
+
+    Raises: ValueError for a horizon beyond the id's max_episode_steps, at which Gymnasium's TimeLimit would end episodes.
+    """
+    ours, limit = _take_own(settings), TIME_LIMITS.get(name)
+    if limit is not None and isinstance(horizon := settings.get("horizon"), int) and horizon > limit:
+        raise ValueError(
+            f"horizon is {horizon}, but Gymnasium ends episodes of {gym_id(name)} after max_episode_steps={limit}; expected "
+            f"max_episode_steps={horizon} instead"
+        )
+    # Without a horizon the time limit is Gymnasium's alone, which may be a longer one.
+    given = limit is None or "horizon" in settings
+    return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours, has_time_limit=given)
 
 
-def vector_env(*, name: str, num_envs: int, **settings: Any) -> "BatchedVectorEnv":
-    """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`."""
-    ours = _take_own(settings)
+def vector_env(
+    *, name: str, num_envs: int, max_episode_steps: int | None = None, **settings: Any
+) -> "BatchedVectorEnv":
+    """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`.
+
+    Args: max_episode_steps: the horizon, unless the settings have one.
+    """
+    ours = _take_own(settings, "autoreset_mode")
+    if max_episode_steps is not None:
+        settings.setdefault("horizon", max_episode_steps)
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
@@ -91,6 +98,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
       task: the task of every episode; None: a new training task each.
       render_mode: None or rgb_array.
       width, height: of a picture, in pixels.
+      has_time_limit: False leaves the time limit to whoever wraps this; an episode's own end stays.
     """
 
     metadata = METADATA
@@ -104,7 +112,9 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         width: int = 320,
         height: int = 240,
+        has_time_limit: bool = True,
     ) -> None:
+        self._has_time_limit = has_time_limit
         if env.num_worlds != 1:
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
         self.render_mode = _checked_render_mode(render_mode)
@@ -129,7 +139,8 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         step = self._worlds.step(np.asarray(action)[None])
         info = {name: value[0].item() for name, value in _measurements(step).items()}
         obs = step.next_obs[0].cpu().numpy().copy()
-        return obs, step.reward[0].item(), bool(step.terminated[0]), bool(step.truncated[0]), info
+        truncated = self._has_time_limit and bool(step.truncated[0])
+        return obs, step.reward[0].item(), bool(step.terminated[0]), truncated, info
 
     def render(self) -> Any:
         return None if self.render_mode is None else self._worlds.picture(0)
@@ -139,18 +150,22 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
 
 
 class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """W worlds of a BatchedEnv, stepped together.
+    """W worlds of a BatchedEnv, stepped together. What ends an episode is followed as in Gymnasium's SyncVectorEnv:
 
-    Autoreset is SAME_STEP: the step that ends an episode already returns the first observation of the next; the last one
-    is in infos["final_obs"], its info in infos["final_info"], as Gymnasium's SyncVectorEnv has them in that mode.
+    | autoreset_mode | after an episode's last step |
+    |---|---|
+    | SameStep | it already returns the first observation of the next episode; the last one is in infos["final_obs"], its info in infos["final_info"] |
+    | NextStep | the next step ignores the world's action and returns the first observation of its next episode, with reward 0 |
+    | Disabled | `reset(options={"reset_mask": worlds})`, worlds [W] bool, is to come before the next step |
 
     Args:
       task: of all worlds' episodes; None: each episode draws a training task.
+      autoreset_mode: an AutoresetMode or its value.
       render_mode: None or rgb_array; `render` gives one picture for each world.
       width, height: of a picture, in pixels.
     """
 
-    metadata: dict[str, Any] = {**METADATA, "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = METADATA
     problem, sample_tasks, test_tasks = property(problem_of), sample_tasks, held_out_tasks
 
     def __init__(
@@ -161,16 +176,31 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         render_mode: str | None = None,
         width: int = 320,
         height: int = 240,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         self.render_mode = _checked_render_mode(render_mode)
-        self.metadata = {**self.metadata, **_frame_rate(env)}
+        self._mode = _checked_autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, **_frame_rate(env), "autoreset_mode": self._mode}
         self._worlds = _Worlds(env, width, height)
         self.num_envs = env.num_worlds
+        self._spec: EnvironmentId | None = None
+        self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.observation_space = batch_space(env.observation_space, self.num_envs)
         self.action_space = batch_space(env.action_space, self.num_envs)
         self._streams = [seeding.np_random()[0] for _ in range(self.num_envs)]
         self.set_task(task)
+
+    @property
+    def spec(self) -> EnvironmentId | None:  # type: ignore[override]
+        """What `make_vec` says of it, with the time limit that it has."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvironmentId | None) -> None:
+        if spec is not None and spec.max_episode_steps is not None:
+            spec = dataclasses.replace(spec, max_episode_steps=problem_of(self).horizon)
+        self._spec = spec
 
     def set_task(self, task: Task | None, worlds: Iterable[int] | None = None) -> None:
         """Gives all worlds, or these, the task of their episodes to come; None: each episode draws its own."""
@@ -187,7 +217,10 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts an episode in every world. A seed s gives world i the seed s + i; options: `task` of all, or `tasks` of each."""
+        """Starts an episode in every world, or in those of the option `reset_mask`, [W] bool. A seed s gives world i the seed
+        s + i; other options: `task` of all, or `tasks` of each."""
+        options = dict(options or {})
+        chosen = self._checked_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if isinstance(seed, int):
             super().reset(seed=seed)
             seed = [seed + world for world in range(self.num_envs)]
@@ -195,27 +228,38 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds")
         for world, of_world in enumerate(seeds):
-            if of_world is not None:
+            if of_world is not None and chosen[world]:
                 self._streams[world] = seeding.np_random(of_world)[0]
         self._worlds.take_options(options)
-        obs = self._worlds.reset(self._streams)
-        return obs, self._add_infos({}, np.ones(self.num_envs, bool))
+        return self._reset(chosen), self._add_infos({}, chosen)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        before = self._ended  # Only NextStep leaves any and goes on.
+        if self._mode is AutoresetMode.DISABLED and before.any():
+            raise RuntimeError(
+                f"worlds {before.nonzero()[0].tolist()} have ended; expected reset(options={{'reset_mask': ...}})"
+            )
         step = self._worlds.step(np.asarray(actions))
-        terminated, truncated = step.terminated.cpu().numpy(), step.truncated.cpu().numpy()
+        terminated, truncated = (flag.cpu().numpy() & ~before for flag in (step.terminated, step.truncated))
+        reward = np.where(before, 0.0, step.reward.double().cpu().numpy())
         obs, done = step.next_obs.cpu().numpy(), terminated | truncated
         measurements = {name: value.cpu().numpy() for name, value in _measurements(step).items()}
+        if self._mode is not AutoresetMode.SAME_STEP:
+            infos = {} if before.all() else _masked(measurements, ~before)
+            if before.any():
+                obs = self._reset(before)
+                infos = self._add_infos(infos, before)
+            self._ended = done
+            return obs, reward, terminated, truncated, infos
         infos = {} if done.all() else _masked(measurements, ~done)
         if done.any():
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
             for world in done.nonzero()[0]:
                 infos["final_obs"][world] = obs[world].copy()
             infos |= {"_final_obs": done.copy(), "final_info": _masked(measurements, done), "_final_info": done.copy()}
-            ended = [stream if over else None for stream, over in zip(self._streams, done, strict=True)]
-            obs = self._worlds.reset(ended)
+            obs = self._reset(done)
             infos = self._add_infos(infos, done)
-        return obs, step.reward.double().cpu().numpy(), terminated, truncated, infos
+        return obs, reward, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:
@@ -224,6 +268,17 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
 
     def close_extras(self, **kwargs: Any) -> None:
         self._worlds.env.close()
+
+    def _reset(self, chosen: np.ndarray) -> np.ndarray:
+        """Starts an episode in the worlds of chosen [W] bool; the present observation of all."""
+        self._ended = self._ended & ~chosen
+        streams = [stream if yes else None for stream, yes in zip(self._streams, chosen, strict=True)]
+        return self._worlds.reset(streams)
+
+    def _checked_mask(self, mask: Any) -> np.ndarray:
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise ValueError(f"reset_mask is {mask!r}; expected a bool array ({self.num_envs},) with a True in it")
+        return mask
 
     def _add_infos(self, infos: dict[str, Any], worlds: np.ndarray) -> dict[str, Any]:
         for world in worlds.nonzero()[0]:
@@ -268,6 +323,8 @@ class _Worlds:
         """Starts an episode where there is a stream, which is asked for two seeds: of the task (even if it is given), and
         of the start. So a given task doesn't change the starts."""
         first = self._present[0] is None
+        if first and any(stream is None for stream in streams):
+            raise RuntimeError("the first reset() must be of all worlds, without reset_mask")
         starts: list[torch.Generator | None] = []
         for world, stream in enumerate(streams):
             if stream is None:
@@ -341,8 +398,8 @@ def _frame_rate(env: BatchedEnv) -> dict[str, int]:
     return {} if own is None else {"render_fps": max(1, round(own))}
 
 
-def _take_own(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: settings.pop(name) for name in OWN_SETTINGS if name in settings}
+def _take_own(settings: dict[str, Any], *more: str) -> dict[str, Any]:
+    return {name: settings.pop(name) for name in (*OWN_SETTINGS, *more) if name in settings}
 
 
 def _measurements(step: Step) -> dict[str, Tensor]:
@@ -360,6 +417,14 @@ def _masked(values: Mapping[str, np.ndarray], worlds: np.ndarray) -> dict[str, A
 
 def _seed_from(stream: np.random.Generator) -> int:
     return int(stream.integers(2**62))
+
+
+def _checked_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(each.value for each in AutoresetMode)
+        raise ValueError(f"autoreset_mode is {mode!r}; expected {known}") from None
 
 
 def _checked_render_mode(render_mode: str | None) -> str | None:

@@ -1,7 +1,8 @@
 """The batched environments for Stable-Baselines3: its algorithms train on them unchanged.
 
     from envs.sb3 import sb3_env
-    model = PPO("MlpPolicy", sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5}), n_steps=200)
+    worlds = VecMonitor(sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5}))  # counts returns for PPO's log
+    model = PPO("MlpPolicy", worlds, n_steps=200)
 
 Needs the extra: pip install 'metarl[sb3]'.
 """
@@ -11,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from envs.gym import BatchedVectorEnv, Task, vector_env
 
@@ -53,6 +55,8 @@ class SB3VecEnv(VecEnv):
     """
 
     def __init__(self, vector: BatchedVectorEnv) -> None:
+        if vector.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
+            raise ValueError(f"autoreset_mode is {vector.metadata['autoreset_mode'].value}; expected SameStep here")
         self.vector = vector
         self._actions: np.ndarray | None = None
         super().__init__(vector.num_envs, vector.single_observation_space, vector.single_action_space)

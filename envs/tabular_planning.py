@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.rl.types import Step
+from metarl.noise import Noise
+from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import replace, struct
 
 
@@ -39,7 +40,6 @@ class Experience:
     reward_sum: Tensor  # [W, S, A]
     plan: Tensor  # [W, H, S] int64: the action with h + 1 steps to go
     num_steps: int  # of this episode
-    num_episodes: int  # begun so far
 
     @property
     def visits(self) -> Tensor:
@@ -47,36 +47,34 @@ class Experience:
         return self.arrivals.sum(-1)
 
 
-Belief = Callable[[Experience, torch.Generator], tuple[Tensor, Tensor]]
+Belief = Callable[[Experience, Noise | None], tuple[Tensor, Tensor]]
 """The transitions [W, S, A, S] and rewards [W, S, A] to plan an episode with."""
 
 
-def posterior_sample(experience: Experience, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A draw from the posterior: posterior sampling (Strens 2000; Osband et al. 2013, arXiv:1306.0940)."""
-    # torch.distributions has no argument for a generator. Gammas over their sum are Dirichlet.
-    gamma = torch._standard_gamma(1 + experience.arrivals, generator=generator)
+def posterior_sample(experience: Experience, noise: Noise | None) -> tuple[Tensor, Tensor]:
+    """A draw from the posterior, without noise its mean: posterior sampling (Strens 2000; Osband et al. 2013, arXiv:1306.0940)."""
+    if noise is None:
+        return posterior_mean(experience)
+    gamma = noise.gamma(1 + experience.arrivals)  # Gammas over their sum are Dirichlet.
     precision = 1 + experience.visits
-    noise = torch.randn(precision.shape, generator=generator) / precision.sqrt()
-    return gamma / gamma.sum(-1, keepdim=True), (1 + experience.reward_sum) / precision + noise
+    reward = (1 + experience.reward_sum) / precision + noise.normal(*precision.shape) / precision.sqrt()
+    return gamma / gamma.sum(-1, keepdim=True), reward
 
 
-def posterior_mean(experience: Experience, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def posterior_mean(experience: Experience, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
     """The mean of the posterior: an agent that takes what it believes for certain, and explores by accident only."""
     transition = 1 + experience.arrivals
     return transition / transition.sum(-1, keepdim=True), (1 + experience.reward_sum) / (1 + experience.visits)
 
 
-class PlanningAgent:
-    """Plans each episode with a belief and follows that plan. Meets `metarl.rl.types.RLAdapter`; observations are one-hot.
+class PlanningAgent(RLAdapter[Experience]):
+    """Plans each episode with a belief and follows that plan. Observations are one-hot."""
 
-    Args: seed: of the beliefs' draws, which happen where the protocol has no generator.
-    """
-
-    def __init__(self, belief: Belief, *, num_states: int, num_actions: int, horizon: int, seed: int = 0) -> None:
-        self._belief, self._seed = belief, seed
+    def __init__(self, belief: Belief, *, num_states: int, num_actions: int, horizon: int) -> None:
+        self._belief = belief
         self._num_states, self._num_actions, self._horizon = num_states, num_actions, horizon
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Experience:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Experience:
         num_worlds, s, a = num_tasks * episodes_per_task, self._num_states, self._num_actions
         return self._planned(
             Experience(
@@ -84,25 +82,23 @@ class PlanningAgent:
                 reward_sum=torch.zeros(num_worlds, s, a),
                 plan=torch.zeros(num_worlds, self._horizon, s, dtype=torch.int64),
                 num_steps=0,
-                num_episodes=0,
-            )
+            ),
+            noise,
         )
 
-    def act(self, state: Experience, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def act(self, state: Experience, obs: Tensor, noise: Noise | None) -> Act:
         to_go = max(1, self._horizon - state.num_steps)
-        action = state.plan[:, to_go - 1].gather(1, obs.argmax(-1, keepdim=True))[:, 0]
-        return action, torch.zeros(len(obs))
+        return Act(action=state.plan[:, to_go - 1].gather(1, obs.argmax(-1, keepdim=True))[:, 0])
 
-    def observe(self, state: Experience, obs: Tensor, action: Tensor, step: Step) -> Experience:
+    def observe(self, state: Experience, obs: Tensor, act: Act, step: Step) -> Experience:
         world, here, there = torch.arange(len(obs)), obs.argmax(-1), step.next_obs.argmax(-1)
-        arrivals = state.arrivals.index_put((world, here, action, there), torch.ones(len(obs)), accumulate=True)
-        reward_sum = state.reward_sum.index_put((world, here, action), step.reward, accumulate=True)
+        arrivals = state.arrivals.index_put((world, here, act.action, there), torch.ones(len(obs)), accumulate=True)
+        reward_sum = state.reward_sum.index_put((world, here, act.action), step.reward, accumulate=True)
         return replace(state, arrivals=arrivals, reward_sum=reward_sum, num_steps=state.num_steps + 1)
 
-    def update(self, state: Experience, data: Any) -> Experience:
-        return self._planned(state)
+    def update(self, state: Experience, data: Any, noise: Noise | None = None) -> Experience:
+        return self._planned(state, noise)
 
-    def _planned(self, state: Experience) -> Experience:
-        generator = torch.Generator().manual_seed(self._seed + state.num_episodes)
-        _, plan = optimal_values(*self._belief(state, generator), self._horizon)
-        return replace(state, plan=plan, num_steps=0, num_episodes=state.num_episodes + 1)
+    def _planned(self, state: Experience, noise: Noise | None) -> Experience:
+        _, plan = optimal_values(*self._belief(state, noise), self._horizon)
+        return replace(state, plan=plan, num_steps=0)

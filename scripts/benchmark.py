@@ -20,7 +20,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from envs.process import tune_process
 from metarl._scripts import build, cli
 from metarl._scripts.benchmarks.collection import collect_row
 from metarl._scripts.benchmarks.fewshot import KEYS, run_fewshot
@@ -34,7 +33,6 @@ KINDS = ("sim", "update", "fewshot", "iteration", "plan")
 
 
 def run(config: DictConfig) -> None:
-    tune_process()
     if config.what not in KINDS:
         raise UserError(f"what={config.what}: expected one of {', '.join(KINDS)}")
     if config.what == "sim":

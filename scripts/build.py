@@ -19,6 +19,7 @@ import metarl
 from metarl._scripts.strangers import blamed_on, check_words, checked, field
 from metarl._scripts.words import command_line
 from metarl.errors import UserError
+from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, Sizes
@@ -94,7 +95,7 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
     return Streams(
         tasks=generators(f"{prefix}tasks"),
         reset=generators(f"{prefix}reset"),
-        policy=generators(f"{prefix}policy", on),
+        policy=Noise(generators(f"{prefix}policy", on), device=on),
     )
 
 

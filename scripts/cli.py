@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 import envs
 import metarl
+from envs.process import tune_process
 from metarl._scripts import console, sweep
 from metarl._scripts.configs import CONFIGS
 from metarl._scripts.helptext import help_text
@@ -126,13 +127,14 @@ def _log_to_stderr() -> None:
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run`, ending the process with a message where the user is to blame; in a sweep, only noting it."""
+    """`run` in a tuned process, ended with a message where the user is to blame; in a sweep, that is only noted."""
 
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
         with console.tolerant():  # Again: a sweep's launcher may have started another process.
             _log_to_stderr()
             sweep.begin_run()
+            tune_process()
             try:
                 return run(config)
             except KeyboardInterrupt:

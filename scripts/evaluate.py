@@ -12,7 +12,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from envs.process import tune_process
 from metarl._scripts import build, cli, console, evaluation, strangers
 from metarl.errors import UserError
 from metarl.run import report
@@ -20,7 +19,6 @@ from metarl.run.seeding import Generators
 
 
 def run(config: DictConfig) -> None:
-    tune_process()
     strangers.say_what_is_called(config)
     loaded = build.load(config.checkpoint)
     for warning in loaded.warnings:

@@ -14,14 +14,12 @@ import sys
 
 from omegaconf import DictConfig
 
-from envs.process import tune_process
 from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder, strangers
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
-    tune_process()
     with run_folder.choose(
         config, groups=("dataset", "learner"), load=fewshot_build.load, untrained=fewshot_build.untrained
     ) as asked:

@@ -13,13 +13,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from envs.process import tune_process
 from metarl._scripts import build, cli, filming, strangers
 from metarl.errors import UserError
 
 
 def run(config: DictConfig) -> None:
-    tune_process()
     _check(config)
     strangers.say_what_is_called(config)
     device = build.device(config.device)

@@ -14,14 +14,12 @@ import sys
 
 from omegaconf import DictConfig
 
-from envs.process import tune_process
 from metarl._scripts import build, cli, evaluation, run_folder, strangers
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
-    tune_process()
     with run_folder.choose(config) as asked:
         config = asked.config
         evaluation.check(**config.evaluation)

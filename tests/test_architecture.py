@@ -1,7 +1,7 @@
 """Which part of the suite may import which. The tables are the architecture; every import statement is held to them.
 
 struct <- types <- core <- nn <- {rl, fewshot} <- run      rl and fewshot never import each other
-struct, torch_threads, rl.types <- envs                    metarl never imports envs
+struct, noise, torch_threads, rl.types <- envs             metarl never imports envs
 everything <- scripts                                      the only place with hydra and omegaconf
 """
 
@@ -14,17 +14,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 OUR_IMPORTS = {
-    "metarl/__init__.py": [],
-    "metarl/_scripts": [],
+    "metarl/__init__.py": ["metarl.gymnasium_plugin"],
+    "metarl/_scripts": ["metarl.envs_package"],
+    "metarl/envs_package.py": [],
+    "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
     "metarl/errors.py": [],
     "metarl/files.py": [],
+    "metarl/noise.py": [],
     "metarl/struct.py": [],
     "metarl/torch_threads.py": [],
     "metarl/types.py": ["metarl.struct"],
     "metarl/core": ["metarl.struct", "metarl.types", "metarl.torch_threads", "metarl.core"],
-    "metarl/nn": ["metarl.struct", "metarl.types", "metarl.core", "metarl.nn"],
+    "metarl/nn": ["metarl.struct", "metarl.noise", "metarl.types", "metarl.core", "metarl.nn"],
     "metarl/rl": [
         "metarl.struct",
+        "metarl.noise",
         "metarl.types",
         "metarl.errors",
         "metarl.torch_threads",
@@ -42,7 +46,14 @@ OUR_IMPORTS = {
         "metarl.fewshot",
     ],
     "metarl/run": ["metarl"],
-    "envs": ["metarl.struct", "metarl.torch_threads", "metarl.rl.types", "envs"],
+    "envs": [
+        "metarl.struct",
+        "metarl.noise",
+        "metarl.torch_threads",
+        "metarl.gymnasium_plugin",
+        "metarl.rl.types",
+        "envs",
+    ],
 }
 """What of our own code the files in a place may import; a name allows what is below it, too."""
 

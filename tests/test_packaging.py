@@ -80,10 +80,63 @@ def test_commands_find_their_configs_from_any_folder(installed: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def python(program: str, path: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+MAKE = """
+import sys, gymnasium
+env = gymnasium.make("metarl:metarl/HalfCheetahVel-v0", max_episode_steps=3)
+print(sys.modules["envs"].__file__, env.reset(seed=0)[0].shape)
+print(gymnasium.make_vec("metarl/Bandit-v0", num_envs=2).num_envs)
+"""
+
+
+def test_gymnasium_makes_our_environments_without_an_import_of_envs(installed: Path, tmp_path: Path) -> None:
+    made = python(MAKE, str(installed), tmp_path)
+    assert made.returncode == 0, made.stderr
+    place, vector = made.stdout.splitlines()
+    assert place == f"{installed / 'envs' / '__init__.py'} (17,)"
+    assert vector == "2"
+    assert made.stderr == ""  # nothing is registered twice
+
+
+def test_metarl_alone_makes_the_ids_known_and_loads_nothing_heavy(installed: Path, tmp_path: Path) -> None:
+    program = """
+import sys, metarl, gymnasium
+print(gymnasium.spec("metarl/HalfCheetahVel-v0").max_episode_steps, "torch" in sys.modules, "envs" in sys.modules)
+from importlib.metadata import entry_points
+(plugin,) = entry_points(group="gymnasium.envs", name="metarl")
+plugin.load()()
+"""
+    done = python(program, str(installed), tmp_path)
+    assert (done.stdout, done.stderr) == ("200 False False\n", "")
+
+
+def test_a_users_folder_envs_does_not_hide_ours_from_the_commands_and_is_named_elsewhere(
+    installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "__init__.py").write_text("mine = True")
+    both = f"{tmp_path}{os.pathsep}{installed}"
+    train = "import sys; from metarl._scripts import train; sys.argv = ['train', 'env=bandit', '--cfg', 'job']; train.main()"
+    shown = python(train, both, tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "name: bandit" in shown.stdout
+    named = f"ImportError: {tmp_path / 'envs'} hides metarl's package envs: give it another name, or put {installed} before it"
+    for program in (MAKE, "import envs; from metarl._scripts import train", f"import envs\n{MAKE}"):
+        refused = python(program, both, tmp_path)
+        assert named in refused.stderr.splitlines()[-1]
+
+
 def test_installed_commands_are_those_of_the_project() -> None:
     pytest.importorskip("metarl")
     try:
-        entry_points = {entry.name: entry.value for entry in distribution("metarl").entry_points}
+        entry_points = {
+            entry.name: entry.value for entry in distribution("metarl").entry_points.select(group="console_scripts")
+        }
     except ModuleNotFoundError:
         pytest.skip("runs from a source tree that isn't installed")
     assert entry_points == PROJECT["scripts"]

@@ -5,6 +5,9 @@ A wheel has the files of scripts/ in this folder. In the source tree they stay i
 
 from pathlib import Path
 
+from metarl.envs_package import take_ours
+
+take_ours()
 _source = Path(__file__).resolve().parents[2] / "scripts"
 if (_source / "cli.py").is_file():
     __path__.append(str(_source))

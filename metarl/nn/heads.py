@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.nn.mlp import MLP, Activation, mlp
+from metarl.noise import Noise
 from metarl.types import Params
 
 Outputs = dict[str, Tensor]
@@ -32,8 +33,8 @@ class Policy(Protocol):
         """The outputs as a function of the trunk's output and of the parameters that aren't the trunk's."""
         ...
 
-    def act(self, outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Actions, samples or without a generator the modes, and their log-probabilities. No gradient flows through either."""
+    def act(self, outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """Actions, samples or without noise the modes, and their log-probabilities. No gradient flows through either."""
         ...
 
     def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor: ...
@@ -86,13 +87,13 @@ class GaussianPolicy(nn.Module):
         return {"mean": trunk_output, "log_std": log_std}
 
     @staticmethod
-    def act(outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """μ + σ ε with ε ~ N(0, I), or μ without a generator; the log-probability is that of ε."""
+    def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """μ + σ ε with ε ~ N(0, I), or μ without noise; the log-probability is that of ε."""
         mean, log_std = outputs["mean"].detach(), outputs["log_std"].detach()
-        if generator is None:
+        if noise is None:
             return mean, _log_density(torch.zeros_like(mean), log_std)
-        noise = mean.new_empty(mean.shape).normal_(generator=generator)
-        return torch.addcmul(mean, log_std.exp(), noise), _log_density(noise, log_std)
+        drawn = noise.normal(*mean.shape, dtype=mean.dtype)
+        return torch.addcmul(mean, log_std.exp(), drawn), _log_density(drawn, log_std)
 
     @staticmethod
     def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
@@ -148,13 +149,13 @@ class CategoricalPolicy(nn.Module):
         return {"logits": trunk_output}
 
     @staticmethod
-    def act(outputs: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race); e = 1 without a generator."""
+    def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race); e = 1 without noise."""
         logits = outputs["logits"].detach()
         score = logits
-        if generator is not None:
+        if noise is not None:
             probs = logits.softmax(-1)
-            score = probs / torch.empty_like(probs).exponential_(generator=generator)
+            score = probs / noise.exponential(*probs.shape, dtype=probs.dtype)
         action = score.argmax(-1)
         return action, CategoricalPolicy.log_prob({"logits": logits}, action)
 

@@ -1,12 +1,12 @@
 """The only place that steps an environment for training: one episode in each of W = N * E worlds."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from metarl.rl.types import BatchedEnv, RLAdapter, Step, Trajectories
+from metarl.noise import Noise
+from metarl.rl.types import Act, BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
 from metarl.torch_threads import one_thread
 
@@ -20,7 +20,7 @@ class Streams:
 
     tasks: torch.Generator  # on the CPU
     reset: torch.Generator  # on the CPU
-    policy: torch.Generator  # on the learner's device
+    policy: Noise  # on the learner's device
 
 
 def repeat_tasks(tasks: TasksT, episodes_per_task: int) -> TasksT:
@@ -44,7 +44,6 @@ def collect(
     Args:
       tasks: leaves [N, ...]; N * episodes_per_task must be the environment's number of worlds.
       device: where the policy runs and the trajectories lie; the environment may be elsewhere.
-      adapter: one with a method `measure` (state, obs, action, step) -> {name: [W]} has it called at each step.
       deterministic: act by the policy's mode instead of sampling.
     Returns: the trajectories [N, E, T, ...] and the adapter's state after the last step.
     Raises: ValueError if the number of worlds doesn't fit, or from the environment if an action is NaN.
@@ -57,13 +56,12 @@ def collect(
     obs = env.reset(streams.reset).to(device)
     record = _Record(horizon, obs)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
-    measure: Callable[..., dict[str, Tensor]] = getattr(adapter, "measure", lambda *_: {})
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
         for t in range(horizon):
-            action, log_prob = adapter.act(state, obs, None if deterministic else streams.policy)
-            step = map_tensors(lambda x: x.to(device), env.step(action))
-            record.add(t, action, log_prob, step, running, measure(state, obs, action, step))
-            state = adapter.observe(state, obs, action, step)
+            act = adapter.act(state, obs, None if deterministic else streams.policy)
+            step = map_tensors(lambda x: x.to(device), env.step(act.action))
+            record.add(t, act, step, running, adapter.measure(state, obs, act, step))
+            state = adapter.observe(state, obs, act, step)
             obs = step.next_obs
             running = running & ~(step.terminated | step.truncated)
             # On a GPU the question would cost a synchronisation a step.
@@ -86,12 +84,12 @@ class _Record:
         self.action: Tensor | None = None
         self.measured: dict[str, Tensor] = {}
 
-    def add(
-        self, t: int, action: Tensor, log_prob: Tensor, step: Step, running: Tensor, measured: dict[str, Tensor]
-    ) -> None:
+    def add(self, t: int, act: Act, step: Step, running: Tensor, measured: dict[str, Tensor]) -> None:
         if self.action is None:
-            self.action = action.new_zeros(len(self.reward), *action.shape)
-        self.obs[t + 1], self.reward[t], self.action[t], self.log_prob[t] = step.next_obs, step.reward, action, log_prob
+            self.action = act.action.new_zeros(len(self.reward), *act.action.shape)
+        self.obs[t + 1], self.reward[t], self.action[t] = step.next_obs, step.reward, act.action
+        if act.log_prob is not None:
+            self.log_prob[t] = act.log_prob
         self.terminated[t], self.truncated[t], self.diverged[t] = step.terminated, step.truncated, step.diverged
         self.mask[t] = running
         if "success" in step.terms:

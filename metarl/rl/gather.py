@@ -42,14 +42,14 @@ def rounds(
     Yields: K + 1 times the adapter's state before the episodes, and the episodes.
     """
     episodes_per_task = env.num_worlds // num_tasks
-    state = adapter.begin(num_tasks, episodes_per_task)
+    state = adapter.begin(num_tasks, episodes_per_task, streams.policy)
     for update in range(num_updates + 1):
         trajectories, after = collect(
             env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
         )
         yield state, trajectories
         if update < num_updates:
-            state = adapter.update(after, trajectories)
+            state = adapter.update(after, trajectories, streams.policy)
 
 
 def gather(

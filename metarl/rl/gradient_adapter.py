@@ -11,9 +11,10 @@ from metarl.core.linearize import Differentiate, OutputLoss, inner_step
 from metarl.core.rules import named_rule
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.noise import Noise
 from metarl.rl.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
-from metarl.rl.types import Step, Trajectories
+from metarl.rl.types import Act, RLAdapter, Trajectories
 from metarl.struct import struct
 from metarl.types import InnerRule, Params
 
@@ -51,25 +52,22 @@ class InnerUpdate:
         return adapted
 
 
-class GradientAdapter:
-    """Meets metarl.rl.types.RLAdapter. Shares memory with the parameters it was given: it adapts from where they are now."""
+class GradientAdapter(RLAdapter[Adapted]):
+    """Shares memory with the parameters it was given: it adapts from where they are now."""
 
     def __init__(self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate) -> None:
         self._policy, self._params, self._rule_params, self._inner_update = policy, params, rule_params, inner_update
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Adapted:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Adapted:
         return Adapted(params=P.expand(self._params, num_tasks), num_updates=0)
 
     @torch.no_grad()
-    def act(self, state: Adapted, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def act(self, state: Adapted, obs: Tensor, noise: Noise | None) -> Act:
         rows = obs.unflatten(0, (P.num_tasks(state.params), -1))  # [W, O] -> [N, E, O]
-        action, log_prob = self._policy.act(self._policy.with_params(state.params, rows), generator)
-        return action.flatten(0, 1), log_prob.flatten()
+        action, log_prob = self._policy.act(self._policy.with_params(state.params, rows), noise)
+        return Act(action=action.flatten(0, 1), log_prob=log_prob.flatten())
 
-    def observe(self, state: Adapted, obs: Tensor, action: Tensor, step: Step) -> Adapted:
-        return state
-
-    def update(self, state: Adapted, data: Trajectories) -> Adapted:
+    def update(self, state: Adapted, data: Trajectories, noise: Noise | None = None) -> Adapted:
         batch = self._inner_update.batch(data)
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
         return Adapted(params=adapted, num_updates=state.num_updates + 1)

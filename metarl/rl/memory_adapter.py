@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.noise import Noise
 from metarl.rl.memory_model import MemoryModel
-from metarl.rl.types import Step, Trajectories
+from metarl.rl.types import Act, RLAdapter, Step, Trajectories
 from metarl.struct import choose_rows, replace, struct
 
 
@@ -21,19 +22,17 @@ class TrialState:
     """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one. None: it does everywhere."""
 
 
-class MemoryAdapter:
-    """Meets metarl.rl.types.RLAdapter. Shares memory with the model it was given: it acts with the parameters of now.
+class MemoryAdapter(RLAdapter[TrialState]):
+    """Shares memory with the model it was given: it acts with the parameters of now.
 
-    `act` has to run the memory to choose an action, `observe` returns its new state: the last one is kept in between, so that a
-    step costs one forward pass. Both run in inference mode, where the many small operations cost a fifth less than without
-    gradients alone; what they return can't enter a graph.
+    An act carries the memory after its observation, so that a step costs one forward pass. `act` and `observe` run in inference
+    mode, where the many small operations cost a fifth less than without gradients alone; what they return can't enter a graph.
     """
 
     def __init__(self, model: MemoryModel) -> None:
         self._model, self._policy_params = model, P.of(model.policy)
-        self._last: tuple[TrialState, Tensor, Any] | None = None  # state and obs -> the memory after them
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> TrialState:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> TrialState:
         num_worlds = num_tasks * episodes_per_task
         return TrialState(
             memory=self._model.memory.initial(num_worlds),
@@ -42,25 +41,23 @@ class MemoryAdapter:
         )
 
     @torch.inference_mode()
-    def act(self, state: TrialState, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def act(self, state: TrialState, obs: Tensor, noise: Noise | None) -> Act:
         output, memory = self._remember(state, obs)
-        self._last = (state, obs, memory)
         policy = self._model.policy
-        return policy.act(policy.with_params(self._policy_params, output), generator)
+        action, log_prob = policy.act(policy.with_params(self._policy_params, output), noise)
+        return Act(action=action, log_prob=log_prob, carry=memory)
 
     @torch.inference_mode()
-    def observe(self, state: TrialState, obs: Tensor, action: Tensor, step: Step) -> TrialState:
-        last, self._last = self._last, None
-        known = last is not None and last[0] is state and last[1] is obs
-        memory = last[2] if known and last is not None else self._remember(state, obs)[1]
-        feedback = self._model.feedback(obs, action, step.reward, step.terminated, step.truncated)
+    def observe(self, state: TrialState, obs: Tensor, act: Act, step: Step) -> TrialState:
+        memory = self._remember(state, obs)[1] if act.carry is None else act.carry
+        feedback = self._model.feedback(obs, act.action, step.reward, step.terminated, step.truncated)
         return TrialState(
             memory=memory,
             feedback=feedback if state.running is None else choose_rows(state.running, feedback, state.feedback),
             running=_still_running(state.running, step.terminated | step.truncated),
         )
 
-    def update(self, state: TrialState, data: Trajectories) -> TrialState:
+    def update(self, state: TrialState, data: Trajectories, noise: Noise | None = None) -> TrialState:
         """The next episode begins in every world; all that was learned is in the memory already."""
         return replace(state, running=None)
 

@@ -12,6 +12,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.noise import Noise
+
 Score = Callable[[Tensor], Tensor]
 """Actions [H, W, C, A] -> the imagined return [W, C] of each of C candidates of each world; larger is better."""
 
@@ -81,27 +83,27 @@ class Planner:
         if self.num_elites > self.num_candidates:
             raise ValueError(f"num_elites {self.num_elites}: expected at most num_candidates, {self.num_candidates}")
 
-    def __call__(self, score: Score, plan: Tensor, bounds: Bounds, generator: torch.Generator) -> Tensor:
+    def __call__(self, score: Score, plan: Tensor, bounds: Bounds, noise: Noise) -> Tensor:
         """A better plan [H, W, A] than the one given. No world's plan depends on another's."""
         improve = cem if self.method == "cem" else mppi
-        return improve(score, plan, bounds, self, generator)
+        return improve(score, plan, bounds, self, noise)
 
 
-def cem(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+def cem(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
     """The cross-entropy method (Rubinstein & Kroese 2004): mean and deviation of the elites are the next distribution's.
 
     The present mean is a candidate, so that a good plan isn't lost where all draws are worse.
     """
     std = (settings.noise_std * bounds.half_width).expand_as(plan)
     for _ in range(settings.num_iterations):
-        candidates = _candidates(plan, std, bounds, settings, generator)
+        candidates = _candidates(plan, std, bounds, settings, noise)
         best = _scored(score, candidates).topk(settings.num_elites, dim=-1).indices  # [W, elites]
         index = best[None, :, :, None].expand(len(plan), -1, -1, plan.shape[-1])
         std, plan = torch.std_mean(candidates.gather(2, index), dim=2, correction=0)
     return plan
 
 
-def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
     """Model-predictive path integral control (Williams et al. 2017): the mean of the candidates, weighted by their returns.
 
         plan ← Σ_c w_c a_c,     w = softmax(R / (temperature · std R))
@@ -110,7 +112,7 @@ def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, generato
     """
     std = (settings.noise_std * bounds.half_width).expand_as(plan)
     for _ in range(settings.num_iterations):
-        candidates = _candidates(plan, std, bounds, settings, generator)
+        candidates = _candidates(plan, std, bounds, settings, noise)
         returns = _scored(score, candidates)
         spread = returns.std(-1, keepdim=True, correction=0)
         weights = torch.softmax((returns - returns.amax(-1, keepdim=True)) / (settings.temperature * spread + 1e-8), -1)
@@ -123,16 +125,16 @@ def shifted(plan: Tensor, bounds: Bounds) -> Tensor:
     return torch.cat([plan[1:], bounds.middle(1, plan.shape[1])])
 
 
-def _candidates(plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, generator: torch.Generator) -> Tensor:
+def _candidates(plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
     """[H, W, C, A] around the plan, the first of them the plan itself, all within the bounds."""
     horizon, num_worlds, action_size = plan.shape
     shape = (horizon, num_worlds, settings.num_candidates, action_size)
-    noise = torch.randn(shape, generator=generator, dtype=plan.dtype, device=plan.device)
+    drawn = noise.normal(*shape, dtype=plan.dtype, dim=1)
     correlation = settings.noise_correlation
-    for before, now in pairwise(noise):
+    for before, now in pairwise(drawn):
         now.mul_((1 - correlation**2) ** 0.5).add_(before, alpha=correlation)
-    noise[:, :, 0] = 0.0
-    return bounds.clip(noise.mul_(std.unsqueeze(2)).add_(plan.unsqueeze(2)))
+    drawn[:, :, 0] = 0.0
+    return bounds.clip(drawn.mul_(std.unsqueeze(2)).add_(plan.unsqueeze(2)))
 
 
 def _scored(score: Score, candidates: Tensor) -> Tensor:

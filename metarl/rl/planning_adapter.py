@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from metarl.nn.dynamics import Transitions
+from metarl.noise import Noise
 from metarl.rl.planning import Planner, Score, bounds_of, shifted
-from metarl.rl.types import Step, Trajectories
+from metarl.rl.types import Act, RLAdapter, Step, Trajectories
 from metarl.struct import replace, struct
 
 Memory = TypeVar("Memory")
@@ -39,8 +40,8 @@ class Planning(Generic[Memory]):
     over: Tensor  # [W] bool: the episode has ended; what comes after isn't remembered
 
 
-class PlanningAdapter(Generic[Memory]):
-    """Meets metarl.rl.types.RLAdapter. The memory goes on from episode to episode; a plan ends with its episode.
+class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
+    """The memory goes on from episode to episode; a plan ends with its episode.
 
     Raises: ValueError unless the actions lie in a flat box with finite bounds.
     """
@@ -50,10 +51,8 @@ class PlanningAdapter(Generic[Memory]):
     ) -> None:
         self._model, self._planner = model, planner
         self._bounds = bounds_of(action_space, device)
-        # `act` returns no state. Its plan waits here for `observe` of the same state.
-        self._planned: tuple[Planning[Memory], Tensor] | None = None
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> Planning[Memory]:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Planning[Memory]:
         num_worlds = num_tasks * episodes_per_task
         plan = self._bounds.middle(self._planner.horizon, num_worlds)
         return Planning(
@@ -63,40 +62,36 @@ class PlanningAdapter(Generic[Memory]):
         )
 
     @torch.no_grad()
-    def act(self, state: Planning[Memory], obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """The first actions of the best plans found. Plans have no density: the log-probabilities are 0.
+    def act(self, state: Planning[Memory], obs: Tensor, noise: Noise | None) -> Act:
+        """The first actions of the best plans found, which it carries. Plans have no density.
 
-        No generator: the search draws the same candidates at every call.
+        No noise: the search draws the same candidates at every call.
         """
-        if generator is None:
-            generator = torch.Generator(obs.device).manual_seed(0)
-        plan = self._planner(self._model.score(state.memory, obs), state.plan, self._bounds, generator)
-        self._planned = (state, plan)
-        return plan[0], plan.new_zeros(len(obs))
+        noise = noise or Noise(torch.Generator(obs.device).manual_seed(0))
+        plan = self._planner(self._model.score(state.memory, obs), state.plan, self._bounds, noise)
+        return Act(action=plan[0], carry=plan)
 
     @torch.no_grad()
-    def observe(self, state: Planning[Memory], obs: Tensor, action: Tensor, step: Step) -> Planning[Memory]:
-        known = self._planned is not None and self._planned[0] is state
-        plan = self._planned[1] if known and self._planned is not None else state.plan
+    def observe(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> Planning[Memory]:
         return Planning(
-            memory=self._model.remember(state.memory, self._seen(state, obs, action, step)),
-            plan=shifted(plan, self._bounds),
+            memory=self._model.remember(state.memory, self._seen(state, obs, act, step)),
+            plan=shifted(state.plan if act.carry is None else act.carry, self._bounds),
             over=state.over | step.terminated | step.truncated,
         )
 
-    def update(self, state: Planning[Memory], data: Trajectories) -> Planning[Memory]:
+    def update(self, state: Planning[Memory], data: Trajectories, noise: Noise | None = None) -> Planning[Memory]:
         """A new episode of the trial: the memory has taken in every step already."""
         return replace(state, plan=self._bounds.middle(*state.plan.shape[:2]), over=torch.zeros_like(state.over))
 
     @torch.no_grad()
-    def measure(self, state: Planning[Memory], obs: Tensor, action: Tensor, step: Step) -> dict[str, Tensor]:
-        """What is worth drawing of a step, [W] each: how far the model's prediction was off."""
-        return {"prediction error": self._model.error(state.memory, self._seen(state, obs, action, step)).sqrt()}
+    def measure(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
+        """How far the model's prediction was off."""
+        return {"prediction error": self._model.error(state.memory, self._seen(state, obs, act, step)).sqrt()}
 
-    def _seen(self, state: Planning[Memory], obs: Tensor, action: Tensor, step: Step) -> Transitions:
+    def _seen(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> Transitions:
         return Transitions(
             obs=obs,
-            action=self._bounds.clip(action),
+            action=self._bounds.clip(act.action),
             next_obs=step.next_obs,
             reward=step.reward,
             mask=~(state.over | step.diverged),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.noise import Noise
 from metarl.rl.collect import Streams, repeat_tasks
 from metarl.rl.evaluate import Outcomes, adaptation_curve, controller_outcomes
 from metarl.rl.types import BatchedEnv
@@ -46,7 +47,7 @@ def reference_outcomes(
         found["scripted"] = scripted
     # On the CPU, wherever the learner is: what they calculate is small.
     seed = int(torch.randint(2**62, (1,), generator=streams.reset))
-    own = replace(streams, policy=torch.Generator().manual_seed(seed))
+    own = replace(streams, policy=Noise(torch.Generator().manual_seed(seed)))
     for name, adapter in env.reference_learners(num_episodes).items():
         curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
         found[name] = curve.outcomes

@@ -12,6 +12,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.noise import Noise
 from metarl.struct import struct
 from metarl.types import Adapter
 
@@ -208,15 +209,38 @@ class Sizes:
 State = TypeVar("State")
 
 
+@struct
+class Act:
+    """What an adapter does in W worlds now."""
+
+    action: Tensor  # [W, A], or [W] int64
+    log_prob: Tensor | None = None  # [W] of the policy that chose; None where there is no density
+    carry: Any = None
+    """What `observe` needs besides: the memory after the observation, the plan. None of an action that came from elsewhere."""
+
+
 class RLAdapter(Adapter[State], Protocol[State]):
-    """An adapter that acts. `update` takes Trajectories [N, E, T]: gradient learners take an inner step, memory learners go on."""
+    """An adapter that acts. Its state and its acts are values: it may act from any state at any time, as films do.
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> State: ...
+    Whoever meets it by inheriting has the methods that do nothing here for nothing.
+    """
 
-    def act(self, state: State, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Actions [W, A] (or [W]) and their log-probabilities [W] for obs [W, O]. No generator: the mode, not a sample."""
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> State:
+        """The state before any data. What a policy holds for a whole episode (a latent, a guess) is drawn here and in `update`."""
         ...
 
-    def observe(self, state: State, obs: Tensor, action: Tensor, step: Step) -> State:
-        """The state after a step of the env. Memory learners take in what happened; gradient learners return it unchanged."""
+    def act(self, state: State, obs: Tensor, noise: Noise | None) -> Act:
+        """What to do at obs [W, O]. Without noise it is what the policy would most likely do."""
         ...
+
+    def observe(self, state: State, obs: Tensor, act: Act, step: Step) -> State:
+        """The state after a step of the env. Memory learners take in what happened; for others nothing changes."""
+        return state
+
+    def update(self, state: State, data: Trajectories, noise: Noise | None = None) -> State:
+        """The state before the next episode, of data [N, E, T]: gradient learners take an inner step, memory learners go on."""
+        return state
+
+    def measure(self, state: State, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
+        """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the step."""
+        return {}

@@ -6,11 +6,12 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.rl.types import Step, Trajectories
+from metarl.noise import Noise
+from metarl.rl.types import Act, RLAdapter
 
 
-class UniformActions:
-    """Meets metarl.rl.types.RLAdapter; it has no state and learns nothing."""
+class UniformActions(RLAdapter[None]):
+    """It has no state and learns nothing."""
 
     def __init__(self, action_space: gymnasium.Space) -> None:
         """Raises: ValueError unless the actions are Discrete or a bounded Box."""
@@ -19,27 +20,22 @@ class UniformActions:
             raise ValueError(f"action space is {action_space}; expected Discrete or a Box with finite bounds")
         self._space = action_space
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1) -> None:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> None:
         return None
 
-    def act(self, state: None, obs: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Without a generator the middle of the box, or action 0: a uniform distribution has no mode."""
+    def act(self, state: None, obs: Tensor, noise: Noise | None) -> Act:
+        """Without noise the middle of the box, or action 0: a uniform distribution has no mode."""
         num_worlds = len(obs)
         if isinstance(self._space, gymnasium.spaces.Discrete):
             count = int(self._space.n)
             action = torch.zeros(num_worlds, dtype=torch.int64, device=obs.device)
-            if generator is not None:
-                action = torch.randint(count, (num_worlds,), generator=generator, device=obs.device)
-            return action + int(self._space.start), torch.full((num_worlds,), -math.log(count), device=obs.device)
+            if noise is not None:
+                action = noise.integers(count, num_worlds)
+            log_prob = torch.full((num_worlds,), -math.log(count), device=obs.device)
+            return Act(action=action + int(self._space.start), log_prob=log_prob)
         assert isinstance(self._space, gymnasium.spaces.Box)
         low, high = (torch.as_tensor(bound, device=obs.device) for bound in (self._space.low, self._space.high))
         share = torch.full((num_worlds, *self._space.shape), 0.5, device=obs.device)
-        if generator is not None:
-            share = torch.rand(share.shape, generator=generator, device=obs.device)
-        return low + share * (high - low), -(high - low).log().sum().expand(num_worlds)
-
-    def observe(self, state: None, obs: Tensor, action: Tensor, step: Step) -> None:
-        return None
-
-    def update(self, state: None, data: Trajectories) -> None:
-        return None
+        if noise is not None:
+            share = noise.uniform(*share.shape)
+        return Act(action=low + share * (high - low), log_prob=-(high - low).log().sum().expand(num_worlds))

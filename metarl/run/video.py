@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import imageio_ffmpeg
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from metarl.errors import UserError
 from metarl.files import replacing
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.types import BatchedEnv, RLAdapter, Step
 from metarl.run.panels import Curve, Gauge, Shot, frame, grid
@@ -66,7 +66,7 @@ def adaptation_video(
         streams = Streams(
             tasks=generators("video/tasks"),
             reset=generators("video/reset"),
-            policy=generators("video/policy", device),
+            policy=Noise(generators("video/policy", device), device=device),
         )
         scenes[title] = play(
             env, adapter, state, tasks, streams, worlds=worlds, width=width, height=height, device=device
@@ -99,7 +99,7 @@ def play(
 
     A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have ended, so does the play.
     The terms of `HAPPENS` tell whether it has happened in the episode until then.
-    An adapter that has a method `measure` (state, obs, action, step) -> {name: [W]} gets curves of what it measures.
+    What the adapter measures of its steps is drawn as curves.
 
     Args: tasks: leaves [W, ...].
     Raises: UserError if the environment can't draw here.
@@ -108,14 +108,13 @@ def play(
     obs = env.reset(streams.reset).to(device)
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
     happened: list[set[str]] = [set() for _ in worlds]
-    measure: Callable[..., dict[str, Tensor]] = getattr(adapter, "measure", lambda *_: {})
     measured: list[dict[str, list[float]]] = [{} for _ in worlds]
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
-        action, _ = adapter.act(state, obs, streams.policy)
-        step: Step = map_tensors(lambda x: x.to(device), env.step(action))
-        of_step = measure(state, obs, action, step)
-        state = adapter.observe(state, obs, action, step)
+        act = adapter.act(state, obs, streams.policy)
+        step: Step = map_tensors(lambda x: x.to(device), env.step(act.action))
+        of_step = adapter.measure(state, obs, act, step)
+        state = adapter.observe(state, obs, act, step)
         obs = step.next_obs
         for i, world in enumerate(worlds):
             if over[i]:

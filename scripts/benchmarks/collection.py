@@ -7,6 +7,7 @@ import torch
 import envs
 from metarl._scripts.benchmarks.sim import Row
 from metarl.core import params as P
+from metarl.noise import Noise
 from metarl.rl.collect import Streams, collect
 from metarl.rl.gradient_adapter import Adapted, GradientAdapter
 from metarl.rl.policies import mlp_policy
@@ -28,14 +29,14 @@ def collect_row(env_name: str, *, num_threads: int | None) -> Row:
         min_std=1e-6,
         generator=generators("init"),
     )
-    noise = generators("noise")
+    spread = generators("noise")
     adapted = {
-        name: leaf + 0.01 * torch.randn(leaf.shape, generator=noise)
+        name: leaf + 0.01 * torch.randn(leaf.shape, generator=spread)
         for name, leaf in P.expand(P.of(policy), NUM_TASKS).items()
     }
     adapter = GradientAdapter(policy, P.of(policy), {}, inner_update=None)
     state = Adapted(params=adapted, num_updates=1)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy")))
     tasks = env.tasks.sample(NUM_TASKS, streams.tasks)
 
     def once() -> float:

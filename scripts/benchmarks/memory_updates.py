@@ -16,6 +16,7 @@ import envs
 from envs.process import tune_process
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
+from metarl.noise import Noise
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
@@ -71,7 +72,7 @@ def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:
     setting = Setting(
         env=_Nowhere(horizon),  # type: ignore[arg-type]
         model=_model(memory, observations, actions, generator),
-        streams=Streams(tasks=generator, reset=generator, policy=generator),
+        streams=Streams(tasks=generator, reset=generator, policy=Noise(generator)),
         device=torch.device("cpu"),
     )
     return RL2PPO(
@@ -181,9 +182,9 @@ def acting_with_env() -> Callable[[], Any]:
     def steps() -> None:
         present, seen = state, obs
         for _ in range(NUM_STEPS_TIMED):
-            action, _ = adapter.act(present, seen, generator)
-            step = env.step(action)
-            present, seen = adapter.observe(present, seen, action, step), step.next_obs
+            act = adapter.act(present, seen, Noise(generator))
+            step = env.step(act.action)
+            present, seen = adapter.observe(present, seen, act, step), step.next_obs
 
     return steps
 
@@ -191,14 +192,14 @@ def acting_with_env() -> Callable[[], Any]:
 def acting_alone() -> Callable[[], Any]:
     """The policy's part of the same: GRU-128, heads, sampling, log-probabilities, and taking in what happened."""
     env, adapter, state, obs, generator = _acting()
-    step = env.step(adapter.act(state, obs, generator)[0])
+    step = env.step(adapter.act(state, obs, Noise(generator)).action)
 
     @on_one_thread
     def steps() -> None:
         present = state
         for _ in range(NUM_STEPS_TIMED):
-            action, _ = adapter.act(present, obs, generator)
-            present = adapter.observe(present, obs, action, step)
+            act = adapter.act(present, obs, Noise(generator))
+            present = adapter.observe(present, obs, act, step)
 
     return steps
 

@@ -16,6 +16,7 @@ from metarl._scripts.benchmarks.interleaved import measure, speedup
 from metarl.core import params as P
 from metarl.core.rules import LearnedRates
 from metarl.nn.dynamics import FeedForwardDynamics, Layers, RecurrentDynamics, Transitions
+from metarl.noise import Noise
 from metarl.rl.algorithms.grbal import AdaptiveModel
 from metarl.rl.algorithms.recurrent_mbrl import RememberingModel
 from metarl.rl.algorithms.shared import MetaParams
@@ -62,7 +63,7 @@ def plan(name: str) -> Callable[[], Any]:
     adapter = PlanningAdapter(model, planner, space, torch.device("cpu"))
     state = replace(adapter.begin(WORLDS), memory=memory)
     obs = torch.randn(WORLDS, OBS, generator=generator)
-    return lambda: adapter.act(state, obs, generator)
+    return lambda: adapter.act(state, obs, Noise(generator))
 
 
 def products(name: str) -> Callable[[], Any]:

@@ -16,6 +16,7 @@ from metarl.core.linearize import adapt_tasks, linearize_adaptation
 from metarl.core.rules import Sgd
 from metarl.nn.heads import GaussianPolicy
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.noise import Noise
 from metarl.struct import map_tensors, struct
 from metarl.types import Params
 
@@ -45,7 +46,7 @@ def data(params: Params, seed: int) -> Data:
     obs = torch.randn(NUM_TASKS, rows, OBS_SIZE, generator=generator)
     with torch.no_grad():
         old = POLICY.with_params(params, obs)
-        action, log_prob = POLICY.act(old, generator)
+        action, log_prob = POLICY.act(old, Noise(generator))
     advantage = torch.randn(NUM_TASKS, rows, generator=generator)
     return Data(obs=obs, action=action, advantage=advantage, log_prob=log_prob, old=old)
 

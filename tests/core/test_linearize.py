@@ -12,6 +12,7 @@ from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import MLP
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.noise import Noise
 from metarl.struct import map_tensors, struct
 
 NUM_TASKS, ROWS, OBS, ACTIONS = 3, 7, 4, 2
@@ -59,7 +60,7 @@ def data_for(policy, seed, num_tasks=NUM_TASKS):
     generator = torch.Generator().manual_seed(seed)
     obs = torch.randn(num_tasks, ROWS, OBS, generator=generator, dtype=torch.float64)
     stacked = P.expand(P.of(policy), num_tasks)
-    action, _ = policy.act(policy.with_params(stacked, obs), generator)
+    action, _ = policy.act(policy.with_params(stacked, obs), Noise(generator))
     return Data(
         obs=obs, action=action, advantage=torch.randn(num_tasks, ROWS, generator=generator, dtype=torch.float64)
     )

@@ -7,6 +7,7 @@ import torch
 
 import envs
 from envs.bandit_policies import Record, gittins_index, gittins_indices, thompson_index, ucb1_index
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
 
@@ -141,7 +142,7 @@ def test_ucb1_adds_what_the_formula_adds_and_tries_every_arm_first() -> None:
 
 def test_thompson_sampling_draws_from_the_posterior() -> None:
     many = Record(successes=torch.full((20_000, 1), 2.0), failures=torch.full((20_000, 1), 1.0))
-    draws = thompson_index(many, torch.Generator().manual_seed(0))[:, 0]
+    draws = thompson_index(many, Noise(torch.Generator().manual_seed(0)))[:, 0]
     # Beta(3, 2): mean 0.6, variance 6 / (25 · 6) = 0.04; the mean of 20,000 has the standard deviation 0.0014.
     assert draws.mean().item() == pytest.approx(0.6, abs=0.006)
     assert draws.var().item() == pytest.approx(0.04, abs=0.002)
@@ -152,7 +153,10 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
     env = envs.make("bandit", 200, horizon=20, num_arms=5)
     learners = env.reference_learners(3)
     assert set(learners) == {"gittins", "thompson_sampling", "ucb1"}
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        policy=Noise(torch.Generator().manual_seed(0)),
+    )
     tasks = env.tasks.test_tasks(200)
     best = env.known_returns(tasks, 3)["oracle"].mean().item()
     for name, learner in learners.items():

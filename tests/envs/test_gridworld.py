@@ -8,6 +8,7 @@ import torch
 import envs
 from envs.gridworld import GoalCell
 from envs.gridworld_optima import bayes_optimal_returns, best_search, oracle_returns, possible_goals
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
 
@@ -119,7 +120,10 @@ def test_playing_the_best_search_earns_what_is_said() -> None:
 
 def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
     env = envs.make("gridworld_5x5", 21 * 40)
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        policy=Noise(torch.Generator().manual_seed(0)),
+    )
     tasks = env.tasks.test_tasks()
     learner = env.reference_learners(4)["posterior_sampling"]
     curve = adaptation_curve(learner, env, tasks, streams, num_tasks=21, num_updates=3)

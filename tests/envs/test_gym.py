@@ -16,8 +16,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs.gym import SingleEnv, gym_id
+from envs.gym import SingleEnv
 from envs.world_streams import reset_from_streams
+from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 
 W, HORIZON = 3, 4
 VEL = "metarl/HalfCheetahVel-v0"
@@ -32,9 +33,9 @@ def batched(name: str, num_envs: int = W, **settings: Any) -> Any:
     return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **settings)
 
 
-def one_by_one(name: str, num_envs: int = W, **settings: Any) -> Any:
+def one_by_one(name: str, num_envs: int = W, mode: Any = AutoresetMode.SAME_STEP, **settings: Any) -> Any:
     """Gymnasium's own loop over single environments, in the same autoreset mode."""
-    kwargs = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
+    kwargs = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
     return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **kwargs, **settings)
 
 
@@ -138,6 +139,45 @@ def test_copies_go_on_as_the_original_over_episodes(again: Any) -> None:
                 assert_same(env.reset(), other.reset(), f"reset after step {t}")
 
 
+@pytest.mark.parametrize("name", ["bandit", "half_cheetah_vel", "arm_reach"])
+def test_a_reset_in_a_step_of_its_own_is_that_of_gymnasium(name: str) -> None:
+    ours, theirs = batched(name, autoreset_mode="NextStep"), one_by_one(name, mode=AutoresetMode.NEXT_STEP)
+    assert ours.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert_same(ours.reset(seed=7), theirs.reset(seed=7), "reset")
+    ours.action_space.seed(0)
+    for t in range(2 * HORIZON + 4):
+        action = ours.action_space.sample()
+        assert_same(ours.step(action), theirs.step(action), f"step {t}")
+        if t == 1:  # From here on the worlds' episodes end at different times.
+            mask = np.array([False, True, False])
+            both = [env.reset(seed=9, options={"reset_mask": mask}) for env in (ours, theirs)]
+            assert_same(*both, "reset of one world")
+
+
+def test_without_autoreset_the_worlds_that_ended_are_reset_by_hand() -> None:
+    mode = AutoresetMode.DISABLED
+    ours, theirs = batched("half_cheetah_vel", autoreset_mode=mode), one_by_one("half_cheetah_vel", mode=mode)
+    both = (ours, theirs)
+    assert_same(*(env.reset(seed=2) for env in both), "reset")
+    action = np.full(ours.action_space.shape, 0.2, np.float32)
+    for _ in range(HORIZON):
+        step, expected = (env.step(action) for env in both)
+        assert_same(step, expected, "step")
+    with pytest.raises(RuntimeError, match=r"worlds \[0, 1, 2\] have ended; expected reset"):
+        ours.step(action)
+    assert_same(*(env.reset(options={"reset_mask": step[3]}) for env in both), "second reset")
+    assert_same(*(env.step(action) for env in both), "step of the second episode")
+
+
+@pytest.mark.parametrize("wrapper", ["NormalizeObservation", "NormalizeReward", "RecordEpisodeStatistics"])
+def test_gymnasiums_vector_wrappers_take_it(wrapper: str) -> None:
+    env = getattr(gymnasium.wrappers.vector, wrapper)(batched("half_cheetah_vel", autoreset_mode="NextStep"))
+    env.reset(seed=0)
+    for _ in range(HORIZON + 2):
+        obs, reward, *_ = env.step(env.action_space.sample())
+        assert np.isfinite(obs).all() and np.isfinite(reward).all()
+
+
 def test_autoreset_mode_is_declared_and_followed() -> None:
     env = batched("half_cheetah_vel")
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -153,6 +193,42 @@ def test_autoreset_mode_is_declared_and_followed() -> None:
     assert not np.array_equal(obs[0], infos["final_obs"][0])
     assert "task" in infos  # of the new episode
     assert not env.step(zero)[3].any()  # the new episode has its own clock
+
+
+def test_the_plugin_knows_every_environment_and_its_time_limit() -> None:
+    horizons = {name: envs.overridable(name)["horizon"] for name in envs.ALL}
+    assert {name: None if name in END_IN_THEMSELVES else horizon for name, horizon in horizons.items()} == TIME_LIMITS
+
+
+def num_steps(env: Any) -> int:
+    """Of an episode, at most 1000."""
+    env.reset(seed=0)
+    for step in range(1, 1001):  # noqa: B007
+        *_, terminated, truncated, _ = env.step(np.zeros(env.action_space.shape, np.float32))
+        if np.any(terminated) or np.any(truncated):
+            break
+    return step
+
+
+def test_the_time_limit_is_in_the_spec_and_can_be_changed_as_in_gymnasium() -> None:
+    assert gymnasium.spec(VEL).max_episode_steps == 200
+    env = gymnasium.make(VEL)
+    assert (env.spec.max_episode_steps, num_steps(env)) == (200, 200)
+    for limit in (7, 205):
+        env = gymnasium.make(VEL, max_episode_steps=limit)
+        assert (env.spec.max_episode_steps, num_steps(env)) == (limit, limit)
+        batch = gymnasium.make_vec(VEL, num_envs=2, max_episode_steps=limit)
+        assert (batch.spec.max_episode_steps, num_steps(batch)) == (limit, limit)
+    assert num_steps(gymnasium.make(VEL, horizon=7)) == 7
+    batch = gymnasium.make_vec(VEL, num_envs=2, horizon=7)
+    assert (batch.spec.max_episode_steps, num_steps(batch)) == (7, 7)
+    assert num_steps(gymnasium.make(VEL, max_episode_steps=-1)) == 1000
+    with pytest.raises(
+        ValueError, match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 instead"
+    ):
+        gymnasium.make(VEL, horizon=300)
+    assert gymnasium.spec("metarl/Bandit-v0").max_episode_steps is None
+    assert gymnasium.make("metarl/Bandit-v0", horizon=120).unwrapped.problem.horizon == 120
 
 
 @every_env
@@ -262,7 +338,13 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
         gymnasium.make_vec(VEL, num_envs=1, render_mode="human")
     with pytest.raises(ValueError, match="has 2 worlds; expected 1"):
         SingleEnv(envs.make("bandit", 2))
+    with pytest.raises(ValueError, match="autoreset_mode is 'Never'; expected NextStep, SameStep, Disabled"):
+        batched("half_cheetah_vel", autoreset_mode="Never")
     env = batched("half_cheetah_vel")
+    with pytest.raises(RuntimeError, match="the first reset.* must be of all worlds"):
+        env.reset(options={"reset_mask": np.array([True, False, False])})
+    with pytest.raises(ValueError, match=r"reset_mask is .*; expected a bool array \(3,\) with a True in it"):
+        env.reset(options={"reset_mask": np.zeros(3, bool)})
     with pytest.raises(ValueError, match="2 tasks; expected one for each of 3 worlds"):
         env.set_tasks([None, None])
     with pytest.raises(ValueError, match="seed has 2 entries; expected one for each of 3 worlds"):

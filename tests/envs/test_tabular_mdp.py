@@ -8,6 +8,7 @@ import torch
 import envs
 from envs.tabular_mdp import Tables
 from envs.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
 from metarl.rl.types import Step
@@ -87,14 +88,13 @@ def test_beliefs_are_the_posterior() -> None:
     arrivals[:, 0, 1] = torch.tensor([1.0, 3.0])
     reward_sum = torch.zeros(5000, 2, 2)
     reward_sum[:, 0, 1] = 6.0
-    seen = Experience(
-        arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0, num_episodes=1
-    )
-    transition, reward = posterior_mean(seen, torch.Generator())
+    seen = Experience(arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0)
+    transition, reward = posterior_mean(seen)
     assert transition[0, 0, 1].tolist() == pytest.approx([2 / 6, 4 / 6])  # (1 + 1) / (2 + 4)
     assert transition[0, 1, 0].tolist() == [0.5, 0.5]
     assert reward[0].flatten().tolist() == pytest.approx([1.0, (1 + 6) / (1 + 4), 1.0, 1.0])
-    drawn, drawn_reward = posterior_sample(seen, torch.Generator().manual_seed(0))
+    drawn, drawn_reward = posterior_sample(seen, Noise(torch.Generator().manual_seed(0)))
+    assert torch.equal(posterior_sample(seen, None)[0], transition)
     # Beta(4, 2): mean 2/3, variance 8 / (36 · 7) = .0317. N(7/5, 1/5); never seen: N(1, 1).
     assert drawn[:, 0, 1, 1].mean().item() == pytest.approx(2 / 3, abs=0.0126)
     assert drawn[:, 0, 1, 1].var().item() == pytest.approx(8 / 252, abs=0.003)
@@ -108,8 +108,8 @@ def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
     state = replace(agent.begin(1), plan=torch.tensor([[[0, 1], [2, 3], [1, 2]]]))  # with 1, 2, 3 steps to go
     acted, no = [], torch.zeros(1, dtype=torch.bool)
     for obs in ([[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]):
-        action, _ = agent.act(state, torch.tensor(obs), None)
-        acted.append(action.item())
+        act = agent.act(state, torch.tensor(obs), None)
+        acted.append(act.action.item())
         step = Step(
             next_obs=torch.tensor([[0.0, 1.0]]),
             reward=torch.ones(1),
@@ -118,7 +118,7 @@ def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
             diverged=no,
             terms={},
         )
-        state = agent.observe(state, torch.tensor(obs), action, step)
+        state = agent.observe(state, torch.tensor(obs), act, step)
     assert acted == [1, 3, 0]
     # From state 0 by actions 1 and 0, from state 1 by action 3, always to state 1.
     assert state.arrivals.nonzero().tolist() == [[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 3, 1]]
@@ -127,7 +127,10 @@ def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
 
 def test_agents_that_plan_come_near_the_oracle() -> None:
     env = envs.make("tabular_mdp", 100)
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        policy=Noise(torch.Generator().manual_seed(0)),
+    )
     tasks = env.tasks.test_tasks(100)
     oracle = env.known_returns(tasks, 40)["oracle"].mean().item()
     for name, learner in env.reference_learners(40).items():

@@ -10,6 +10,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from metarl.core import params as P
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import MLP, affine, tanh_
+from metarl.noise import Noise
 
 NUM_TASKS, ROWS, OBS, ACTIONS = 3, 5, 4, 2
 
@@ -40,7 +41,7 @@ def reference(outputs):
 def test_distributions_agree_with_torchs(kind):
     module, obs = policy(kind), observations(NUM_TASKS, ROWS)
     p, q = (module.with_params(stacked_params(module, seed), obs) for seed in (1, 2))
-    action, log_prob = module.act(p, torch.Generator().manual_seed(3))
+    action, log_prob = module.act(p, Noise(torch.Generator().manual_seed(3)))
     torch.testing.assert_close(log_prob, reference(p).log_prob(action), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(module.log_prob(q, action), reference(q).log_prob(action), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(module.entropy(p), reference(p).entropy(), rtol=1e-12, atol=1e-12)
@@ -55,7 +56,7 @@ def test_stacked_parameters_act_as_each_task_alone(kind, lead):
     module, obs = policy(kind), observations(NUM_TASKS, *lead)
     params = stacked_params(module, 1)
     outputs = module.with_params(params, obs)
-    action, log_prob = module.act(outputs, torch.Generator().manual_seed(3))
+    action, log_prob = module.act(outputs, Noise(torch.Generator().manual_seed(3)))
     entropy = module.entropy(outputs)
     for i in range(NUM_TASKS):
         alone = P.call(module, P.task(params, i), obs[i])
@@ -69,7 +70,7 @@ def test_stacked_parameters_act_as_each_task_alone(kind, lead):
 
 def test_gaussian_samples_have_the_stated_mean_and_std():
     outputs = {"mean": torch.tensor([1.0, -2.0]).expand(200_000, 2), "log_std": torch.tensor([0.5, 2.0]).log()}
-    samples, _ = GaussianPolicy.act(outputs, torch.Generator().manual_seed(0))
+    samples, _ = GaussianPolicy.act(outputs, Noise(torch.Generator().manual_seed(0)))
     # Standard errors: σ/√n = .0011 and .0045 of the mean, σ/√(2n) = .0008 and .0032 of σ; five of them.
     torch.testing.assert_close(samples.mean(0), torch.tensor([1.0, -2.0]), rtol=0, atol=0.022)
     torch.testing.assert_close(samples.std(0), torch.tensor([0.5, 2.0]), rtol=0, atol=0.016)
@@ -77,20 +78,22 @@ def test_gaussian_samples_have_the_stated_mean_and_std():
 
 def test_categorical_samples_have_the_stated_probabilities():
     probs = torch.tensor([0.1, 0.6, 0.3])
-    samples, _ = CategoricalPolicy.act({"logits": probs.log().expand(200_000, 3)}, torch.Generator().manual_seed(0))
+    samples, _ = CategoricalPolicy.act(
+        {"logits": probs.log().expand(200_000, 3)}, Noise(torch.Generator().manual_seed(0))
+    )
     # Standard error √(p(1 − p)/n) ≤ .0011; five of them.
     torch.testing.assert_close(samples.bincount(minlength=3) / 200_000, probs, rtol=0, atol=0.0055)
 
 
-def test_sampling_depends_on_the_generator_alone():
+def test_sampling_depends_on_the_noise_alone():
     module, obs = policy("gaussian"), observations(ROWS)
-    draws = [module.act(module(obs), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
+    draws = [module.act(module(obs), Noise(torch.Generator().manual_seed(seed)))[0] for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "categorical"])
-def test_without_a_generator_the_most_probable_action_is_taken(kind):
+def test_without_noise_the_most_probable_action_is_taken(kind):
     module = policy(kind)
     outputs = module(observations(ROWS))
     action, log_prob = module.act(outputs, None)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.noise import Noise
 from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.collect import Streams, collect
 from metarl.rl.gather import Rollouts, gather
-from metarl.rl.types import EnvSpec, Step
+from metarl.rl.types import Act, EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
 HORIZON = 5
@@ -55,25 +56,25 @@ class Counter:
         return torch.stack([torch.arange(self.num_worlds).float(), self.count], dim=1)
 
 
-class Memory:
+class Memory(RLAdapter[dict[str, int]]):
     """An adapter whose state counts the steps it has observed; acts with its number of updates."""
 
-    def begin(self, num_tasks, episodes_per_task=1):
+    def begin(self, num_tasks, episodes_per_task=1, noise=None):
         return {"steps": 0, "updates": 0}
 
-    def act(self, state, obs, generator):
-        return torch.full((len(obs), 1), float(state["updates"])), -obs[:, 1]
+    def act(self, state, obs, noise):
+        return Act(action=torch.full((len(obs), 1), float(state["updates"])), log_prob=-obs[:, 1])
 
-    def observe(self, state, obs, action, step):
+    def observe(self, state, obs, act, step):
         return {**state, "steps": state["steps"] + 1}
 
-    def update(self, state, data):
+    def update(self, state, data, noise=None):
         return {**state, "updates": state["updates"] + 1}
 
 
 @pytest.fixture
 def streams():
-    return Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+    return Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
 
 
 def test_steps_land_at_their_task_episode_and_time(streams):
@@ -133,3 +134,29 @@ def test_gather_collects_before_each_update_and_after_the_last(streams):
 def test_worlds_that_do_not_fit_the_episodes_are_refused(streams):
     with pytest.raises(ValueError, match="5 worlds.*2 episodes per task"):
         collect(Counter(5), Memory(), {}, Lengths(length=torch.ones(2)), streams, episodes_per_task=2)
+
+
+class Holding(RLAdapter[Tensor]):
+    """Draws a number for each world before every episode and does nothing but repeat it."""
+
+    def begin(self, num_tasks, episodes_per_task=1, noise=None):
+        return self._draw(num_tasks * episodes_per_task, noise)
+
+    def act(self, state, obs, noise):
+        return Act(action=state)
+
+    def update(self, state, data, noise=None):
+        return self._draw(len(state), noise)
+
+    def _draw(self, num_worlds, noise):
+        return torch.zeros(num_worlds, 1) if noise is None else noise.normal(num_worlds, 1)
+
+
+def test_what_a_policy_draws_for_an_episode_is_held_until_the_next(streams):
+    sizes = {"num_tasks": 2, "num_updates": 1, "device": "cpu"}
+    rollouts = gather(Counter(4), Holding(), Lengths(length=torch.tensor([99, 99])), streams, **sizes)
+    first, second = rollouts.support[0].action[..., 0], rollouts.query.action[..., 0]
+    assert (first == first[..., :1]).all() and (second == second[..., :1]).all()
+    drawn = torch.cat([first[..., 0].flatten(), second[..., 0].flatten()])
+    assert len(drawn.unique()) == 8
+    assert (rollouts.query.log_prob == 0).all()  # it has no density

@@ -6,6 +6,7 @@ import torch
 import envs
 from metarl.core import params as P
 from metarl.nn.heads import GaussianPolicy
+from metarl.noise import Noise
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.algorithms.maml_trpo import MamlTRPO
 from metarl.rl.algorithms.shared import Setting, WithOld, split
@@ -56,13 +57,18 @@ def make(
     world = envs.make(env, num_worlds=num_tasks * episodes)
     obs_size, actions = world.observation_space.shape[0], world.action_space.shape[0]
     policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy", device))
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy", device)))
     defaults = INNER | of_outer(cls) | settings
     return cls(
         setting=Setting(env=world, model=model or policy, streams=streams, device=device),
         **sizes_of(num_tasks, episodes),
         **defaults,
     )
+
+
+def generators_of(learner):
+    streams = learner._source.streams
+    return {"tasks": streams.tasks, "reset": streams.reset, "policy": streams.policy.alone}
 
 
 def of_outer(cls):
@@ -77,7 +83,7 @@ def random_batch(learner, params, generator) -> PolicyBatch:
     """Actions of the policy under `params` [N, ...], with advantages that have nothing to do with them."""
     obs = torch.randn(N, B, 2, generator=generator, dtype=torch.float64)
     outputs = learner._policy.with_params(params, obs)
-    action, _ = learner._policy.act(outputs, generator)
+    action, _ = learner._policy.act(outputs, Noise(generator))
     mask = torch.ones(N, B, dtype=torch.bool)
     mask[1, -3:] = False
     log_prob = learner._policy.log_prob(outputs, action).detach()
@@ -239,12 +245,12 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
     learner = make(cls)
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
-    streams = {k: getattr(learner._source.streams, k).get_state() for k in ("tasks", "reset", "policy")}
+    streams = {k: stream.get_state() for k, stream in generators_of(learner).items()}
     expected = learner.step()
     other = make(cls, seed=9)
     other.load_state_dict(saved)
     for name, stream in streams.items():
-        getattr(other._source.streams, name).set_state(stream)
+        generators_of(other)[name].set_state(stream)
     assert other.step() == expected
 
 

@@ -8,13 +8,14 @@ import envs
 from envs.point_navigation import Goal
 from metarl.core import params as P
 from metarl.nn.dynamics import FeedForwardDynamics, RecurrentDynamics, Transitions
+from metarl.noise import Noise
 from metarl.rl.algorithms.grbal import GrBAL
 from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
 from metarl.rl.algorithms.shared import Setting, split
 from metarl.rl.collect import Streams
 from metarl.rl.policies import mlp_policy
 from metarl.rl.trial_buffer import TrialBuffer
-from metarl.rl.types import Step, Trajectories
+from metarl.rl.types import Act, Step, Trajectories
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, replace
 
@@ -69,7 +70,7 @@ def make(cls, *, dtype=torch.float32, model=None, env="point_navigation_2d", hor
     merged = SHARED | OWN[cls] | settings
     world = envs.make(env, num_worlds=cls.sizes(**merged).num_worlds, horizon=horizon)
     model = model_of(cls, generators("init")).to(dtype) if model is None else model
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy")))
     setting = Setting(env=world, model=model, streams=streams, device=CPU)
     learner = cls(setting=setting, planner=PLANNER | dict(planner), **merged)
     return learner, generators
@@ -198,7 +199,7 @@ def step_of(next_obs, reward, *, over=False) -> Step:
 def play(adapter, state, generator, num_steps):
     for _ in range(num_steps):
         obs, action = torch.randn(2, O, generator=generator), torch.rand(2, A, generator=generator)
-        state = adapter.observe(state, obs, action, step_of(obs + 0.1 * action, obs.sum(-1)))
+        state = adapter.observe(state, obs, Act(action=action), step_of(obs + 0.1 * action, obs.sum(-1)))
     return state
 
 
@@ -212,7 +213,7 @@ def test_grbal_always_adapts_from_the_meta_parameters(generator):
     state = play(adapter, state, generator, 5)
     once = learner._model.adapted(state.memory)
     for _ in range(10):  # planning and adapting again and again on the same memory
-        adapter.act(state, torch.randn(2, O, generator=generator), generator)
+        adapter.act(state, torch.randn(2, O, generator=generator), Noise(generator))
     again = learner._model.adapted(state.memory)
     torch.testing.assert_close(again, once, atol=0, rtol=0)
     torch.testing.assert_close(learner.params.joined, theta, atol=0, rtol=0)
@@ -241,9 +242,9 @@ def test_grbal_remembers_the_last_transitions_of_each_world():
 def test_memory_goes_on_across_episodes_and_plans_do_not(cls, generator):
     adapter = make(cls)[0].adapter()
     state = play(adapter, adapter.begin(2), generator, 2)
-    adapter.act(state, torch.randn(2, O, generator=generator), generator)
     obs = torch.randn(2, O, generator=generator)
-    ended = adapter.observe(state, obs, torch.zeros(2, A), step_of(obs, obs.sum(-1), over=True))
+    act = adapter.act(state, obs, Noise(generator))
+    ended = adapter.observe(state, obs, act, step_of(obs, obs.sum(-1), over=True))
     assert ended.over.all() and ended.plan.abs().max() > 0
     padded = play(adapter, ended, generator, 2)  # steps after the end
     torch.testing.assert_close(leaves(padded.memory), leaves(ended.memory), atol=0, rtol=0)
@@ -263,7 +264,9 @@ def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
     )
     changed += 1.0
     actions = [
-        adapter.act(replace(state, memory=memory), torch.stack([obs[0], last]), torch.Generator().manual_seed(3))[0]
+        adapter.act(
+            replace(state, memory=memory), torch.stack([obs[0], last]), Noise(torch.Generator().manual_seed(3))
+        ).action
         for memory, last in ((state.memory, obs[1]), (other_memory, -obs[1]))
     ]
     torch.testing.assert_close(actions[0][0], actions[1][0])  # to rounding: batched products differ by their size

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.noise import Noise
 from metarl.rl.planning import Bounds, Planner, bounds_of, shifted
 
 H = 5
@@ -53,7 +54,7 @@ def test_planner_finds_the_linear_quadratic_optimum(method, generator):
     # MPPI's candidates keep their width, so that its mean needs a narrow one and many of them.
     settings = SETTINGS | ({} if method == "cem" else {"noise_std": 0.1, "num_candidates": 2000, "temperature": 0.5})
     planner = Planner(method=method, **settings)
-    plan = planner(quadratic_score(start), BOX.middle(H, 3), BOX, generator)
+    plan = planner(quadratic_score(start), BOX.middle(H, 3), BOX, Noise(generator))
     # 300 draws in 10 dimensions settle within a few hundredths; the actions are up to 0.9.
     torch.testing.assert_close(plan[0], best_first_actions(start), atol=0.05, rtol=0)
 
@@ -65,7 +66,8 @@ def test_worlds_do_not_influence_each_other(method):
     elsewhere[1:] = torch.tensor([[50.0, 0.0], [float("nan"), 3.0]])
     planner = Planner(method=method, **SETTINGS)
     plans = [
-        planner(quadratic_score(s), BOX.middle(H, 3), BOX, torch.Generator().manual_seed(1)) for s in (start, elsewhere)
+        planner(quadratic_score(s), BOX.middle(H, 3), BOX, Noise(torch.Generator().manual_seed(1)))
+        for s in (start, elsewhere)
     ]
     torch.testing.assert_close(plans[0][:, 0], plans[1][:, 0], atol=0, rtol=0)
     assert (plans[0][:, 1] - plans[1][:, 1]).abs().max() > 0.1
@@ -80,7 +82,7 @@ def test_actions_are_clipped_before_they_are_scored(method, generator):
         seen.append(actions)
         return actions.sum((0, -1))  # the more the better: the planner pushes against the upper bounds
 
-    plan = Planner(method=method, **SETTINGS)(score, bounds.middle(H, 2), bounds, generator)
+    plan = Planner(method=method, **SETTINGS)(score, bounds.middle(H, 2), bounds, Noise(generator))
     for actions in seen:
         assert (actions >= bounds.low).all() and (actions <= bounds.high).all()
     # An unclipped planner would be far beyond 0.25 and 3 after 15 iterations.
@@ -95,10 +97,10 @@ def test_a_return_that_is_not_finite_never_wins(method, generator):
         blown_up = actions[0, ..., 0] > 1.5
         return torch.where(blown_up, torch.where(actions[1, ..., 0] > 0, torch.inf, torch.nan), returns)
 
-    plan = Planner(method=method, **SETTINGS | {"noise_std": 0.3})(score, BOX.middle(H, 2), BOX, generator)
+    plan = Planner(method=method, **SETTINGS | {"noise_std": 0.3})(score, BOX.middle(H, 2), BOX, Noise(generator))
     torch.testing.assert_close(plan, torch.ones(H, 2, 2), atol=0.35, rtol=0)
     nowhere = Planner(method=method, **SETTINGS)(
-        lambda actions: torch.full(actions.shape[1:3], torch.nan), BOX.middle(H, 2), BOX, generator
+        lambda actions: torch.full(actions.shape[1:3], torch.nan), BOX.middle(H, 2), BOX, Noise(generator)
     )
     assert nowhere.isfinite().all()
 
@@ -107,7 +109,7 @@ def test_the_plan_itself_is_a_candidate(generator):
     given = torch.full((H, 2, 2), 0.7)
     seen = []
     Planner(method="cem", **SETTINGS | {"num_iterations": 1})(
-        lambda actions: seen.append(actions) or actions.sum((0, -1)), given, BOX, generator
+        lambda actions: seen.append(actions) or actions.sum((0, -1)), given, BOX, Noise(generator)
     )
     torch.testing.assert_close(seen[0][:, :, 0], given)
 
@@ -117,7 +119,7 @@ def test_correlated_noise_has_its_variance_at_every_step(generator):
     wide = Bounds(torch.full((1,), -1000.0), torch.full((1,), 1000.0))
     settings = SETTINGS | {"num_iterations": 1, "num_candidates": 50_000, "noise_correlation": 0.8, "noise_std": 0.001}
     Planner(method="mppi", **settings)(
-        lambda actions: seen.append(actions) or actions.sum((0, -1)), wide.middle(H, 1), wide, generator
+        lambda actions: seen.append(actions) or actions.sum((0, -1)), wide.middle(H, 1), wide, Noise(generator)
     )
     noise = seen[0][:, 0, 1:, 0]
     # Standard errors at 50 000 draws: 0.3 % of a deviation, 0.002 of a correlation.

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import controller_outcomes
 from metarl.rl.references import reference_outcomes, stand_still_outcomes
-from metarl.rl.types import Step
+from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import struct
 
 
@@ -62,21 +63,18 @@ class Counter:
         return self.learners
 
 
-class TriesOnce:
+class TriesOnce(RLAdapter[int]):
     """Takes the prize from its second episode on."""
 
-    def begin(self, num_tasks, episodes_per_task=1):
+    def begin(self, num_tasks, episodes_per_task=1, noise=None):
         return 0
 
-    def act(self, state, obs, generator):
-        assert generator is not None and generator.device.type == "cpu"
-        torch.rand(1, generator=generator)  # not the learner's stream: `found` sees that it is left alone
-        return torch.full((len(obs),), int(state > 0)), torch.zeros(len(obs))
+    def act(self, state, obs, noise):
+        assert noise is not None and noise.device.type == "cpu"
+        noise.uniform(1)  # not the learner's stream: `found` sees that it is left alone
+        return Act(action=torch.full((len(obs),), int(state > 0)))
 
-    def observe(self, state, obs, action, step):
-        return state
-
-    def update(self, state, data):
+    def update(self, state, data, noise=None):
         return state + 1
 
 
@@ -84,10 +82,13 @@ PRIZES = Prize(prize=torch.tensor([3.0, -1.0]))
 
 
 def found(env, num_updates=2):
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset", "policy")})
-    before = streams.policy.get_state(), streams.tasks.get_state()
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        policy=Noise(torch.Generator().manual_seed(0)),
+    )
+    before = streams.policy.alone.get_state(), streams.tasks.get_state()
     returns = reference_outcomes(env, PRIZES, streams, num_tasks=2, num_updates=num_updates)
-    assert torch.equal(before[0], streams.policy.get_state())
+    assert torch.equal(before[0], streams.policy.alone.get_state())
     assert torch.equal(before[1], streams.tasks.get_state())
     return returns
 

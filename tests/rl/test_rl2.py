@@ -9,6 +9,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
 from metarl.nn.transformer import Transformer
+from metarl.noise import Noise
 from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
@@ -17,7 +18,7 @@ from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.policies import mlp_policy
 from metarl.rl.trials import join_episodes, take_trials, trial_advantages
-from metarl.rl.types import EnvSpec, Step, Trajectories
+from metarl.rl.types import Act, EnvSpec, Step, Trajectories
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, struct
 
@@ -125,6 +126,11 @@ SETTINGS = {
 }
 
 
+def generators_of(learner):
+    streams = learner._streams
+    return {"tasks": streams.tasks, "reset": streams.reset, "policy": streams.policy.alone}
+
+
 def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_observation=False, seed=0) -> MemoryModel:
     return MemoryModel(
         env.observation_space,
@@ -144,7 +150,7 @@ def make(memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, mo
     settings = SETTINGS | {"meta_batch_size": num_tasks} | settings
     env = env or Drifting(num_tasks * settings["trials_per_task"])
     generators = Generators(seed)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=generators("policy"))
+    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy")))
     model = model or model_for(env, memory, seed=seed).to(dtype)
     return RL2PPO(setting=Setting(env=env, model=model, streams=streams, device=CPU), **settings)
 
@@ -206,9 +212,9 @@ def test_a_world_whose_episode_has_ended_waits_for_the_next_one():
     state, obs = adapter.begin(2), env.reset(torch.Generator().manual_seed(0))
     states = []
     for _ in range(4):
-        action, _ = adapter.act(state, obs, torch.Generator().manual_seed(0))
-        step = env.step(action)
-        state = adapter.observe(state, obs, action, step)
+        act = adapter.act(state, obs, Noise(torch.Generator().manual_seed(0)))
+        step = env.step(act.action)
+        state = adapter.observe(state, obs, act, step)
         obs = step.next_obs
         states.append(state)
     assert states[0].running.tolist() == [True, False]  # its episode takes one step: 2 − 1
@@ -243,12 +249,14 @@ def test_the_state_from_before_an_episode_can_be_acted_from_again():
     start = adapter.begin(4, 2)
     step = map_tensors(lambda x: x, Step(next_obs=obs, reward=torch.ones(8), terminated=torch.zeros(8).bool(),
         truncated=torch.zeros(8).bool(), diverged=torch.zeros(8).bool(), terms={}))  # fmt: skip
-    action, _ = adapter.act(start, obs, None)
-    following = adapter.observe(start, obs, action, step)
-    again, between = adapter.act(start, obs, None)[0], adapter.act(following, obs, None)[0]
-    observed_late = adapter.observe(start, obs, action, step)  # what `act` kept last belongs to another state
-    assert torch.equal(again, action) and not torch.equal(between, action)
-    torch.testing.assert_close(adapter.act(observed_late, obs, None)[0], between)
+    act = adapter.act(start, obs, None)
+    following = adapter.observe(start, obs, act, step)
+    again, between = adapter.act(start, obs, None).action, adapter.act(following, obs, None).action
+    assert torch.equal(again, act.action) and not torch.equal(between, act.action)
+    observed_late = adapter.observe(start, obs, act, step)
+    torch.testing.assert_close(adapter.act(observed_late, obs, None).action, between)
+    from_elsewhere = adapter.observe(start, obs, Act(action=act.action), step)  # an action that carries no memory
+    torch.testing.assert_close(adapter.act(from_elsewhere, obs, None).action, between)
 
 
 def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
@@ -325,14 +333,14 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     learner = make()
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
-    streams = {k: getattr(learner._streams, k).get_state() for k in ("tasks", "reset", "policy")}
+    streams = {k: stream.get_state() for k, stream in generators_of(learner).items()}
     episode = learner._source.env.episode
     expected = learner.step()
     other = make(seed=9)
     other.load_state_dict(saved)
     other._source.env.episode = episode
     for name, stream in streams.items():
-        getattr(other._streams, name).set_state(stream)
+        generators_of(other)[name].set_state(stream)
     assert other.step() == expected
 
 
@@ -382,8 +390,8 @@ def test_an_agent_without_memory_or_feedback_stays_at_chance():
     model = model_for(env, lambda **sizes: NoMemory(hidden_size=5, **sizes), has_feedback=False)
     learner = make(env=env, model=model)
     start = learner.adapter().begin(4, 2)
-    action, _ = learner.adapter().act(start, torch.zeros(8, 2), torch.Generator())
-    after = learner.adapter().observe(start, torch.zeros(8, 2), action, env_step(env, action))
+    act = learner.adapter().act(start, torch.zeros(8, 2), Noise(torch.Generator()))
+    after = learner.adapter().observe(start, torch.zeros(8, 2), act, env_step(env, act.action))
     assert (after.feedback == 0).all()
 
 

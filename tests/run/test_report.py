@@ -4,28 +4,26 @@ import pytest
 import torch
 
 import envs
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
+from metarl.rl.types import Act, RLAdapter
 from metarl.rl.uniform_actions import UniformActions
 from metarl.run import report
 
 
-class Learner:
+class Learner(RLAdapter[int]):
     """Stands still until its first update, then does as the environment's scripted controller; its state counts updates."""
 
     def __init__(self, env, *, learns: bool) -> None:
         self.env, self.learns = env, learns
 
-    def begin(self, num_tasks, episodes_per_task=1):
+    def begin(self, num_tasks, episodes_per_task=1, noise=None):
         return 0
 
-    def act(self, state, obs, generator):
-        action = self.env.scripted_action() if state else self.env.stand_still_action()
-        return action, torch.zeros(len(obs))
+    def act(self, state, obs, noise):
+        return Act(action=self.env.scripted_action() if state else self.env.stand_still_action())
 
-    def observe(self, state, obs, action, step):
-        return state
-
-    def update(self, state, data):
+    def update(self, state, data, noise=None):
         return state + self.learns
 
 
@@ -40,7 +38,10 @@ def evaluated(
     adapter=None,
 ) -> dict:
     env = envs.make(name, num_tasks, horizon=horizon)
-    streams = Streams(**{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset", "policy")})
+    streams = Streams(
+        **{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset")},
+        policy=Noise(torch.Generator().manual_seed(0)),
+    )
     return report.evaluate(
         Learner(env, learns=learns) if adapter is None else adapter(env.action_space),
         env,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metarl.errors import UserError
+from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.types import Step
 from metarl.rl.uniform_actions import UniformActions
@@ -60,7 +61,7 @@ class CountingEnv:
 
 
 def played(env, worlds, **settings):
-    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
     tasks = Speed(target_velocity=torch.arange(1.0, env.num_worlds + 1))
     adapter = UniformActions(env.action_space)
     return list(play(env, adapter, None, tasks, streams, worlds=worlds, width=32, height=24, **settings))
@@ -282,19 +283,19 @@ def test_what_was_found_stays_found():
 class Measuring(UniformActions):
     """Measures which step it is: `observe` counts."""
 
-    def act(self, state, obs, generator):
-        return super().act(None, obs, generator)
+    def act(self, state, obs, noise):
+        return super().act(None, obs, noise)
 
-    def observe(self, state, obs, action, step):
+    def observe(self, state, obs, act, step):
         return state + 1
 
-    def measure(self, state, obs, action, step):
+    def measure(self, state, obs, act, step):
         return {"surprise": state + torch.arange(len(obs)).float() / 10}
 
 
 def test_what_an_adapter_measures_of_its_steps_becomes_a_curve():
     env = CountingEnv([9, 2], horizon=3)
-    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=torch.Generator())
+    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
     tasks = Speed(target_velocity=torch.arange(1.0, 3.0))
     adapter = Measuring(env.action_space)
     shots = list(play(env, adapter, 0, tasks, streams, worlds=[0, 1], width=32, height=24))

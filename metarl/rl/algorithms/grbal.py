@@ -176,7 +176,7 @@ class GrBAL:
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._normaliser, self._generator = model.normaliser, setting.streams.policy
+        self._normaliser, self._generator = model.normaliser, setting.streams.policy.alone
         self._num_past, self._num_future = num_past, num_future
         self._num_gradient_steps, self._batch_size, self._chunk = num_gradient_steps, batch_size, chunk
         self._descent = Descent(self.params.joined, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)

@@ -99,7 +99,7 @@ class RecurrentMBRL:
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
-        self._generator, self._planning_horizon = setting.streams.policy, planner["horizon"]
+        self._generator, self._planning_horizon = setting.streams.policy.alone, planner["horizon"]
         self._num_sweeps, self._batch_size, self._segment = num_sweeps, batch_size, segment
         parameters = dict(model.named_parameters())
         self._descent = Descent(parameters, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)

@@ -149,7 +149,7 @@ class RL2PPO:
         return [
             part
             for _ in range(self._num_epochs)
-            for part in torch.randperm(num_trials, generator=self._streams.policy, device=self._device).chunk(
+            for part in torch.randperm(num_trials, generator=self._streams.policy.alone, device=self._device).chunk(
                 self._num_minibatches
             )
         ]
