@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.core.quantiles import t_quantile
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Episodes, FewShotAdapter, Split, TaskSize, TaskSource
 from metarl.struct import map_tensors, struct
@@ -50,17 +51,8 @@ def interval_over_seeds(values: Tensor) -> Interval:
     in general for being met again. t is Student's for S − 1 degrees of freedom: 12.7 for two seeds, 4.3 for three.
     """
     seeds, tasks = interval(values.double().mean(1)), interval(values.double().mean(0))
-    of_seeds = seeds.half_width * student_t(len(values) - 1) / 1.96
+    of_seeds = seeds.half_width * t_quantile(0.95, len(values) - 1) / 1.96
     return Interval(mean=tasks.mean, half_width=math.hypot(of_seeds, tasks.half_width), num_tasks=tasks.num_tasks)
-
-
-def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t, to 0.1 %: a table, then its expansion about the normal one (Abramowitz & Stegun 26.7.5)."""
-    table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-    if freedom <= len(table):
-        return table[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def adaptation_measures(

@@ -6,7 +6,7 @@ Near 0 and 1 a bootstrap has no width, for resamples of nothing but failures are
 import torch
 from torch import Tensor
 
-from metarl.rl.quantiles import beta_quantile
+from metarl.core.quantiles import beta_quantile
 
 DOUBT = 2.0
 """Tasks that would have to differ before half is believed of what the tasks seen say about how alike their episodes are."""

@@ -19,8 +19,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from metarl.core.quantiles import t_quantile
 from metarl.rl.proportions import exact_interval
-from metarl.rl.quantiles import t_quantile
 from metarl.rl.statistics import Statistic, checked, iqm
 
 Estimate = dict[str, float]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from metarl.rl.quantiles import beta_quantile, t_quantile
+from metarl.core.quantiles import beta_quantile, t_quantile
 
 
 @pytest.mark.parametrize("probability", [1e-6, 0.025, 0.3, 0.975])
