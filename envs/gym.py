@@ -20,7 +20,7 @@ to the problem.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import gymnasium
 import numpy as np
@@ -128,9 +128,9 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         self._worlds.set_tasks([task], [0])
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=_python_int(seed))
         self._worlds.take_options(options)
         obs = self._worlds.reset([self.np_random])
         return obs[0].copy(), self._worlds.info(0)
@@ -214,17 +214,17 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
+        seed: SupportsIndex | Sequence[SupportsIndex | None] | None = None,  # type: ignore[override]
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode in every world, or in those of the option `reset_mask`, [W] bool. A seed s gives world i the seed
         s + i; other options: `task` of all, or `tasks` of each."""
         options = dict(options or {})
         chosen = self._checked_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
-        if isinstance(seed, int):
-            super().reset(seed=seed)
-            seed = [seed + world for world in range(self.num_envs)]
-        seeds = [None] * self.num_envs if seed is None else list(seed)
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
+            seed = [int(seed) + world for world in range(self.num_envs)]
+        seeds = [None] * self.num_envs if seed is None else [_python_int(one) for one in cast(Sequence[Any], seed)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds")
         for world, of_world in enumerate(seeds):
@@ -413,6 +413,11 @@ def _masked(values: Mapping[str, np.ndarray], worlds: np.ndarray) -> dict[str, A
     for name, value in values.items():
         infos[name], infos[f"_{name}"] = np.where(worlds, value, np.zeros_like(value)), worlds.copy()
     return infos
+
+
+def _python_int(seed: Any) -> Any:
+    """Python's own for NumPy's whole numbers, which Gymnasium's seeding refuses; all else as it is."""
+    return int(seed) if isinstance(seed, np.integer) else seed
 
 
 def _seed_from(stream: np.random.Generator) -> int:

@@ -82,6 +82,14 @@ def test_worlds_of_the_batch_are_single_environments_bit_for_bit_over_episodes(n
         assert_same(ours.step(action), theirs.step(action), f"step {t}")
 
 
+def test_seeds_may_be_whole_numbers_of_numpy() -> None:
+    batch, single = batched("half_cheetah_vel"), gymnasium.make(VEL, horizon=HORIZON)
+    obs, _ = batch.reset(seed=5)
+    np.testing.assert_array_equal(batch.reset(seed=np.int64(5))[0], obs)
+    np.testing.assert_array_equal(batch.reset(seed=[np.int64(5), np.int32(6), 7])[0], obs)
+    np.testing.assert_array_equal(single.unwrapped.reset(seed=np.int64(5))[0], obs[0])
+
+
 def test_worlds_that_end_at_different_times_are_reset_alone_and_from_their_own_stream() -> None:
     settings = {"task": {"goal": [0.0, 0.15]}}  # two steps up: only who goes there arrives
     action = np.array([[0.0, 0.75], [1.0, 0.0], [0.0, -1.0]], np.float32)
