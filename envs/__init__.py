@@ -94,9 +94,9 @@ def make(
 def overridable(name: str) -> dict[str, Any]:
     """The settings of the environment `name` and their defaults, for instance horizon: 200."""
     parameters = inspect.signature(_constructor(name)).parameters.values()
-    return {
-        p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("num_threads", "device")
-    }
+    # A checkpoint's settings may be a stranger's: an interpreter isn't theirs to choose.
+    not_settings = ("num_threads", "device", "python")
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in not_settings}
 
 
 def _constructor(name: str) -> Callable[..., Any]:

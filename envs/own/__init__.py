@@ -21,8 +21,9 @@ Hopper, HalfCheetah or Reacher takes 3 to 4 times the processor time that it tak
 all. `processes=True` gives each world a process of its own, which pays for few worlds with heavy physics, and `python=` another
 interpreter, for environments that can't be installed here. docs/own_environment.md is the guide.
 
-Read in this order: tasks.py (what differs), world.py (one environment under a task), worlds.py (where they run), trial.py (what is
-found out before a training), identity.py (what the spec says of a source), environment.py (all of it as a BatchedEnv).
+Read in this order: tasks.py (what differs), world.py (one environment under a task), worlds.py (where they run), spaces.py
+(actions as learners have them), trial.py (what is found out before a training), identity.py (what the spec says of a source),
+pictures.py, environment.py (all of it as a BatchedEnv).
 """
 
 from envs.own.environment import OwnEnv, own_environment

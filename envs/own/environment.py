@@ -16,6 +16,7 @@ from envs.episodes import Episodes, check_horizon
 from envs.gym import task_dicts
 from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
+from envs.own.spaces import Actions
 from envs.own.tasks import TaskVariable, definition, prior
 from envs.own.trial import try_out
 from envs.own.world import LocalWorlds
@@ -95,7 +96,8 @@ def own_environment(
             raise ValueError(
                 f"horizon is None and {title(source)} has no limit of its own; expected a number of control steps"
             )
-        shown_terms = try_out(trial, tasks, horizon=steps, repeatable=repeatable, name=shown)
+        actions = Actions(form["action_space"])
+        shown_terms = try_out(trial, tasks, actions, horizon=steps, repeatable=repeatable, name=shown)
     finally:
         trial.close()
     spec = EnvSpec(
@@ -110,12 +112,13 @@ def own_environment(
             "prior": distribution.bounds,
             "split": distribution.split_definition(),
             # What was so before there was a choice isn't said, so that older results keep their spec hash.
-            **({"actions": form["actions"]} if form["actions"] else {}),
+            **({"actions": actions.definition} if actions.definition else {}),
             **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
     )
     worlds = _worlds(recipe, count, processes, python)
-    return OwnEnv(spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *terms])), device=device)
+    named = [terms] if isinstance(terms, str) else terms
+    return OwnEnv(spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *named])), device=device)
 
 
 class OwnEnv:
@@ -136,12 +139,8 @@ class OwnEnv:
         self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(
             form["obs_low"], form["obs_high"], dtype=np.float32
         )
-        self.action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
-        if form["num_choices"] is None:
-            self.action_space = gymnasium.spaces.Box(form["action_low"], form["action_high"], dtype=np.float32)
-        else:
-            self.action_space = gymnasium.spaces.Discrete(form["num_choices"])
-        self._still = form["standing_still"]
+        self._actions = Actions(form["action_space"])
+        self.action_space = self._actions.space
         self._episodes: Episodes[Any] = Episodes(
             self.num_worlds,
             horizon=spec.horizon,
@@ -172,24 +171,27 @@ class OwnEnv:
         return self._present.clone()
 
     def step(self, action: Tensor) -> Step:
-        obs, reward, ends, terms = self._worlds.step(self._episodes.checked(action).cpu().numpy())
+        given = self._actions.given(self._episodes.checked(action).cpu().numpy())
+        obs, reward, ends, terms = self._worlds.step(given)
         self._present = self._tensor(obs)
         terminated, truncated, diverged = self._tensor(ends).unbind(1)
         if "success" in terms and "success" not in self._terms:
             self._warn_of_late_success()
         nothing = np.zeros(self.num_worlds)
+        numbers = self._tensor(np.array([terms.get(name, nothing) for name in self._terms])).float()
         return Step(
             next_obs=self._present.clone(),
             reward=self._tensor(reward).float(),
             terminated=terminated,
             truncated=(truncated | self._episodes.advance()) & ~terminated,
             diverged=diverged,
-            terms={name: self._tensor(terms.get(name, nothing)).float() for name in self._terms},
+            terms=dict(zip(self._terms, numbers, strict=True)),
         )
 
     def stand_still_action(self) -> Tensor | None:
         """[W, A]: no action, or what is nearest to it in the action space; None where actions are choices."""
-        return None if self._still is None else self._tensor(self._still).expand(self.num_worlds, -1).clone()
+        still = self._actions.standing_still()
+        return None if still is None else self._tensor(still).expand(self.num_worlds, -1).clone()
 
     def scripted_action(self) -> None:
         """None: nobody wrote a controller."""

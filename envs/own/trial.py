@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 
+from envs.own.spaces import Actions
 from envs.own.world import TaskVariable, value_of
 from envs.own.worlds import Worlds
 
@@ -43,6 +45,7 @@ class Course:
 def try_out(
     worlds: Worlds,
     variables: Mapping[str, TaskVariable],
+    space: Actions,
     *,
     horizon: int,
     repeatable: bool,
@@ -56,7 +59,7 @@ def try_out(
     Raises: ValueError if they don't, or if a whole number would become a fraction. Warns: of variables that change nothing.
     """
     lowest, highest = ({key: value_of(variable, which) for key, variable in variables.items()} for which in (0, -1))
-    actions = random_actions(worlds.describe(), min(horizon, MOST_STEPS))
+    actions = random_actions(space, min(horizon, MOST_STEPS))
     first_steps = actions[:FIRST_STEPS]
     (before, _), terms = play(worlds, [lowest, lowest], [0, 1], actions)
     _try_fractions(worlds, variables, first_steps, name)
@@ -69,12 +72,12 @@ def try_out(
     return list(terms)
 
 
-def random_actions(form: Mapping[str, Any], num: int) -> np.ndarray:
-    """[num, A], or [num] choices; the same at each call."""
+def random_actions(space: Actions, num: int) -> np.ndarray:
+    """[num, ...]: as environments get them; the same at each call."""
     rng = np.random.default_rng(0)
-    if form["num_choices"] is not None:
-        return rng.integers(form["num_choices"], size=num)
-    return rng.uniform(-1, 1, (num, *form["action_low"].shape)).astype(np.float32)
+    if isinstance(space.space, gymnasium.spaces.Discrete):
+        return space.given(rng.integers(int(space.space.n), size=num))
+    return space.given(rng.uniform(-1, 1, (num, *space.space.shape)))
 
 
 def play(

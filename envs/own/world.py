@@ -9,6 +9,8 @@ import difflib
 import functools
 import importlib
 import inspect
+import io
+import math
 import pickle
 import signal
 import sys
@@ -21,9 +23,6 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-
-MAX_CHOICES = 4096
-"""Of a MultiDiscrete, whose combinations are the choices of one Discrete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ class World:
         horizon: int | None = None,
     ) -> None:
         self.env, self.name, self.horizon = _checked_environment(env, name), name, horizon
-        self.observations, self.actions = Observations(env.observation_space), Actions(env.action_space)
+        self.observations = Observations(env.observation_space)
         self._variables, self._after_task = variables, after_task
         self._places = [
             path for variable in variables.values() if variable.kind != "reset_option" for path in variable.paths
@@ -84,6 +83,7 @@ class World:
         self._own = {path: _copy(_read(self.unwrapped, path)) for path in self._places}
         in_model = any(path.startswith("model.") and not path.startswith("model.opt.") for path in self._places)
         self._derives = in_model or (after_task is not None and self._physics() is not None)
+        self._mujoco_data: Any = None
         self._ended: tuple[np.ndarray, tuple[bool, bool, bool], dict[str, float]] | None = None
         for extreme in (0, -1):
             self._set({name: value_of(variable, extreme) for name, variable in variables.items()})
@@ -121,15 +121,20 @@ class World:
                     f"{path} was set to {value} and is {_read(self.unwrapped, path)} after reset(); "
                     "expected a place that the environment's own reset leaves alone"
                 )
-        self._ended = None
-        return self._observation(returned[0])
+        obs, physics = self._observation(returned[0]), self._physics()
+        self._ended, self._mujoco_data = None, physics and physics[1]
+        if self._diverged(obs, 0.0):
+            obs = np.zeros_like(obs)
+            self._ended = obs, (True, False, True), {}
+        return obs
 
     def step(self, action: Any) -> tuple[np.ndarray, float, tuple[bool, bool, bool], dict[str, float]]:
-        """Observation [O] float32, reward, (terminated, truncated, diverged), and the numbers in the environment's info."""
+        """Takes an action of the environment's own space. Returns: observation [O] float32, reward, (terminated, truncated,
+        diverged), and the numbers in the environment's info."""
         if self._ended is not None:
             obs, ends, numbers = self._ended
             return obs, 0.0, ends, numbers
-        returned = self.env.step(self.actions.given(action))
+        returned = self.env.step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise ValueError(
                 f"{self.name}.step returned {_kind(returned)}; "
@@ -168,15 +173,10 @@ class World:
         return (model, data) if is_mujoco else None
 
     def _diverged(self, obs: np.ndarray, reward: float) -> bool:
-        if not (np.isfinite(obs).all() and np.isfinite(reward)):
+        if not (math.isfinite(reward) and np.isfinite(obs).all()):
             return True
-        physics = self._physics()
-        if physics is None:
-            return False
         # MuJoCo resets a world that blew up by itself; only its warnings tell.
-        bad = sys.modules["mujoco"].mjtWarning
-        warnings = physics[1].warning.number[int(bad.mjWARN_BADQPOS) : int(bad.mjWARN_BADCTRL) + 1]
-        return bool((warnings > 0).any())
+        return self._mujoco_data is not None and bool(self._mujoco_data.warning.number[_bad_state()].any())
 
     def _set(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Writes all places but reset options; what each holds then."""
@@ -219,78 +219,6 @@ class Observations:
         return _float32(obs if self._space is None else spaces.flatten(self._space, obs))
 
 
-class Actions:
-    """Actions as learners have them. What of it changes the problem is in `definition`, {} if an action is given as it is.
-
-    | the environment's | a learner's | meaning |
-    |---|---|---|
-    | Box, element with two bounds | in [−1, 1] | −1 is the lower and 1 the upper bound; beyond, the bound |
-    | Box, element without | any number | itself, clipped to the bound that there is |
-    | Discrete | Discrete | itself |
-    | MultiDiscrete, MultiBinary | Discrete | the combinations, the last component running fastest |
-    """
-
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
-        self._space = space
-        self.num_choices: int | None = None
-        self.low = self.high = np.zeros(0, np.float32)
-        self.definition: dict[str, Any] = {}
-        if isinstance(space, spaces.Discrete) and space.start == 0:
-            self.num_choices = int(space.n)
-        elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-            self._counts = np.ravel(space.nvec) if isinstance(space, spaces.MultiDiscrete) else np.full(space.shape, 2)
-            self._counts = self._counts.reshape(-1)
-            self.num_choices = int(np.prod(self._counts, dtype=float))
-            if self.num_choices > MAX_CHOICES:
-                raise ValueError(
-                    f"the action space is {space}, {self.num_choices} combinations; expected at most {MAX_CHOICES}"
-                )
-            self.definition = {"combinations_of": self._counts.tolist()}
-        elif isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":  # type: ignore[union-attr]
-            self._bounded = np.isfinite(space.low) & np.isfinite(space.high)
-            self.low = np.where(self._bounded, -1.0, -np.inf).astype(np.float32)
-            self.high = -self.low
-            low, high = space.low.astype(float), space.high.astype(float)
-            # Halves first: the width of the widest box isn't finite.
-            with np.errstate(invalid="ignore"):
-                self._centre = np.where(self._bounded, low / 2 + high / 2, 0.0)
-                self._half = np.where(self._bounded, high / 2 - low / 2, 1.0)
-            mapped = self._bounded & ((low != -1.0) | (high != 1.0))
-            if mapped.any():
-                self.definition = {"from": [-1.0, 1.0], "low": low.tolist(), "high": high.tolist()}
-        else:
-            raise ValueError(
-                f"the action space is {space}; expected a Box with one axis or Discrete from 0, or MultiDiscrete; "
-                "a Box of floating-point numbers"
-            )
-
-    def given(self, action: Any) -> Any:
-        """What the environment gets, of its space's own dtype."""
-        space: Any = self._space
-        if isinstance(space, spaces.Discrete):
-            return space.dtype.type(action)
-        if self.num_choices is not None:
-            start = getattr(space, "start", 0)
-            chosen = np.unravel_index(int(action), self._counts)
-            return (np.reshape(chosen, space.shape) + start).astype(space.dtype)
-        action = np.asarray(action, float)
-        value = self._centre + self._half * action
-        # Exactly the bounds at ±1, whatever rounding says.
-        value = np.where(
-            self._bounded & (action <= -1), space.low, np.where(self._bounded & (action >= 1), space.high, value)
-        )
-        return value.astype(space.dtype).clip(space.low, space.high)
-
-    def standing_still(self) -> np.ndarray | None:
-        """[A] float32: what is nearest to the environment's own 0; None where actions are choices."""
-        space: Any = self._space
-        if self.num_choices is not None:
-            return None
-        nearest = np.clip(0.0, space.low, space.high).astype(float)
-        half = np.where(self._half > 0, self._half, 1.0)
-        return ((nearest - self._centre) / half).astype(np.float32)
-
-
 class LocalWorlds:
     """Meets `envs.own.worlds.Worlds` in this process: the worlds are stepped one after the other."""
 
@@ -303,11 +231,7 @@ class LocalWorlds:
         return {
             "obs_low": world.observations.low,
             "obs_high": world.observations.high,
-            "num_choices": world.actions.num_choices,
-            "action_low": world.actions.low,
-            "action_high": world.actions.high,
-            "standing_still": world.actions.standing_still(),
-            "actions": world.actions.definition,
+            "action_space": _described(world.env.action_space),
             "whole_numbers": world.whole_numbers,
             "horizon": world.horizon,
         }
@@ -346,13 +270,25 @@ def make_world(
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not isinstance(source, str):
         env = source(**settings)
-    elif module and hasattr(importlib.import_module(module), function):
-        env = getattr(importlib.import_module(module), function)(**settings)
+    elif module and hasattr(_imported(module), function):
+        env = getattr(_imported(module), function)(**settings)
     else:
-        horizon = gymnasium.spec(source).max_episode_steps
-        # -1: without TimeLimit; the horizon is ours.
-        env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
+        try:
+            horizon = gymnasium.spec(function).max_episode_steps
+            # -1: without TimeLimit; the horizon is ours.
+            env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
+        except gymnasium.error.Error as error:
+            raise ValueError(f"{source} can't be made: {error}") from error
     return World(env, variables, after_task=after_task, name=name, horizon=horizon)
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise  # something that the module needs
+        raise ValueError(f"there is no module {module!r} on Python's path; expected module:function") from error
 
 
 def numbers_in(info: Any) -> dict[str, float]:
@@ -367,12 +303,19 @@ def numbers_in(info: Any) -> dict[str, float]:
 
 def number_in(value: Any) -> float | None:
     """A number, a truth value, or an array that holds just one, as a float; None for all else."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, float | int):
         return float(value)
     if isinstance(value, str) or not hasattr(value, "__array__"):
         return None
     array = np.asarray(value)
     return float(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def _described(space: Any) -> dict[str, Any]:
+    """What is in an action space, and how it is shown."""
+    content = {name: getattr(space, name) for name in ("low", "high", "n", "nvec", "start") if hasattr(space, name)}
+    dtype = None if space.dtype is None else np.dtype(space.dtype).str
+    return {"kind": type(space).__name__, "shown": str(space), "dtype": dtype, "shape": space.shape, **content}
 
 
 def _checked_environment(env: Any, name: str) -> Any:
@@ -400,6 +343,13 @@ def _takes(function: Callable[..., Any], argument: str) -> bool:
 
 def _kind(value: Any) -> str:
     return f"{len(value)} values" if isinstance(value, tuple) else f"a {type(value).__name__}"
+
+
+@functools.cache
+def _bad_state() -> slice:
+    """Where MuJoCo counts its warnings of a state that isn't finite."""
+    kinds = sys.modules["mujoco"].mjtWarning
+    return slice(int(kinds.mjWARN_BADQPOS), int(kinds.mjWARN_BADCTRL) + 1)
 
 
 def _float32(values: Any) -> np.ndarray:
@@ -465,6 +415,23 @@ def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> 
     return int(changed) if isinstance(own, int | np.integer) and float(changed).is_integer() else float(changed)
 
 
+def packed(message: Any) -> bytes:
+    """A pickle without names of modules that differ between versions of NumPy."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=4).dump(message)
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return type(value), (value.item(),)
+        if type(value) is np.ndarray and not value.dtype.hasobject:
+            # A bytearray, because an array on bytes couldn't be written.
+            return np.ndarray, (value.shape, value.dtype.str, bytearray(value.tobytes()))
+        return NotImplemented
+
+
 def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> None:
     """Answers each request (method, arguments) with (None, result), or (exception's name, message with traceback)."""
     # Ctrl-C is for the process that asks; when it ends, so does the connection.
@@ -482,7 +449,7 @@ def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> Non
             answer = (type(error).__name__, str(error), traceback.format_exc())
         if method == "close":
             return
-        connection.send_bytes(pickle.dumps(answer, protocol=4))
+        connection.send_bytes(packed(answer))
 
 
 def main(file_descriptor: int) -> None:

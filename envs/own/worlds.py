@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs.own import world as worker
-from envs.own.world import LocalWorlds, TaskVariable, World, make_world
+from envs.own.world import LocalWorlds, TaskVariable, World, make_world, packed
 from envs.process import quiet_mujoco, tune_process
 
 _SECONDS_TO_END = 5.0
@@ -31,8 +31,8 @@ class Worlds(Protocol):
     num_worlds: int
 
     def describe(self) -> dict[str, Any]:
-        """Of one world: obs_low, obs_high [O], num_choices or None, action_low, action_high [A], standing_still [A] or None,
-        actions (what the definition says of them), whole_numbers (variables that go to such), horizon or None."""
+        """Of one world: obs_low and obs_high [O], action_space (its kind, how it is shown, and what is in it), whole_numbers
+        (the variables that go to such), horizon (the environment's own) or None."""
         ...
 
     def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
@@ -40,8 +40,11 @@ class Worlds(Protocol):
         ...
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Takes actions [W, A] or [W]. Returns obs [W, O] float32, reward [W], [W, 3] bool (terminated, truncated, diverged),
-        and the numbers of the infos, [W] each, 0 where a world hasn't one."""
+        """Takes actions of the environments' own space, [W, ...].
+
+        Returns: obs [W, O] float32; reward [W]; [W, 3] bool, terminated, truncated and diverged; and the numbers of the
+        infos by name, [W] each, 0 where a world hasn't one.
+        """
         ...
 
     def close(self) -> None: ...
@@ -92,11 +95,12 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
 
     Raises: ValueError if there is no such interpreter, or if the source has no name that it could import.
     """
-    if not Path(python).is_file():
+    interpreter = Path(python).expanduser()
+    if not interpreter.is_file():
         raise ValueError(f"python is {str(python)!r}; expected the path of a Python interpreter")
     asked = {
         "source": _importable(recipe.source),
-        "settings": pickle.dumps(dict(recipe.settings), protocol=4),
+        "settings": packed(dict(recipe.settings)),
         "variables": {name: _plain(variable) for name, variable in recipe.variables.items()},
         "after_task": _importable(recipe.after_task),
         "name": recipe.name,
@@ -105,11 +109,11 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
     connections, processes = [], []
     for size in sizes:
         ours, theirs = socket.socketpair()
-        command = [str(python), str(Path(worker.__file__)), str(theirs.fileno())]
+        command = [str(interpreter), str(Path(worker.__file__)), str(theirs.fileno())]
         processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))
         theirs.close()
         connections.append(Connection(ours.detach()))
-        connections[-1].send_bytes(pickle.dumps({**asked, "num_worlds": size}, protocol=4))
+        connections[-1].send_bytes(packed({**asked, "num_worlds": size}))
 
     def end() -> None:
         for process in processes:
@@ -181,7 +185,7 @@ class RemoteWorlds:
     def close(self) -> None:
         for connection in self._connections:
             try:
-                connection.send_bytes(pickle.dumps(("close", ()), protocol=4))
+                connection.send_bytes(packed(("close", ())))
                 connection.close()
             except OSError:  # Its process has ended already.
                 pass
@@ -208,7 +212,7 @@ class RemoteWorlds:
 
     def _send(self, connection: Connection, message: Any) -> None:
         try:
-            connection.send_bytes(pickle.dumps(message, protocol=4))
+            connection.send_bytes(packed(message))
         except OSError as error:
             raise WorldsEnded(f"a process with worlds of {self._name} has ended") from error
 

@@ -309,6 +309,8 @@ def test_environments_that_do_not_fit_are_refused() -> None:
         envs.make("no_such:env", 1)
     with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\)"):
         envs.make(HOPPER, 1, horizn=3)
+    with pytest.raises(ValueError, match="no setting 'python'"):
+        envs.make(HOPPER, 1, python=sys.executable)
 
 
 def test_discrete_actions_and_no_standing_still() -> None:

@@ -51,6 +51,9 @@ def given(space: gymnasium.Space[Any], action: Any) -> Any:
         (-1.0, 1.0, np.float32, {np.float32(0.3): np.float32(0.3), 1.5: 1.0}),
         # As wide as a box can be: the width isn't a finite number.
         (-1.7e308, 1.7e308, np.float64, {1.0: 1.7e308, -1.0: -1.7e308, 0.5: 0.85e308}),
+        # Where (−2 + 2.6) / 2 + (2.6 + 2) / 2 isn't 2.6.
+        (-2.0, 2.6, np.float64, {1.0: 2.6, -1.0: -2.0}),
+        (1e308, 1.7e308, np.float64, {0.0: 1.35e308, 1.0: 1.7e308}),
         (-np.inf, np.inf, np.float64, {7.5: 7.5, -0.25: -0.25}),
         (0.0, np.inf, np.float32, {7.5: 7.5, -0.25: 0.0}),
     ],
@@ -59,7 +62,8 @@ def test_box_is_what_minus_one_to_one_stands_for(low: float, high: float, dtype:
     for action, expected in pairs.items():
         got = given(spaces.Box(low, high, (1,), dtype), [float(action)])
         assert got.dtype == dtype
-        assert got[0] == pytest.approx(expected, rel=1e-15, abs=0) if dtype == np.float64 else got[0] == expected
+        # The bounds are exact; between them the sum is rounded once more than the expected number.
+        assert got[0] == (expected if abs(action) >= 1 else pytest.approx(expected, rel=1e-15, abs=0))
 
 
 def test_learners_see_the_unit_box_and_stand_still_nearest_to_zero() -> None:
@@ -149,11 +153,22 @@ def test_success_that_only_the_last_step_tells_is_found() -> None:
     assert flags == [0.0, 0.0, 1.0]
 
 
+def test_world_that_starts_beyond_all_numbers_is_diverged_from_its_first_step() -> None:
+    env = made(point(), 2)
+    inside(env, 1).breaks = None
+    type(inside(env, 1)).observed = lambda self: np.array([1e39 if hasattr(self, "breaks") else self.place])
+    first = env.reset(torch.Generator())  # 1e39 isn't a float32
+    step = env.step(torch.zeros(2, 1))
+    assert first[1] == step.next_obs[1] == 0
+    assert step.diverged.tolist() == step.terminated.tolist() == [False, True]
+    assert step.reward[1] == 0
+
+
 def test_success_that_comes_late_is_said_or_declared() -> None:
     def told(self: Any) -> dict[str, Any]:
         return {"success": True} if self.place > 1e4 else {}
 
-    for terms in ((), ("success",)):
+    for terms in ((), ("success",), "success"):
         env = made(point(told=told), terms=terms)
         inside(env).place = 2e4
         with warnings.catch_warnings(record=True) as caught:
@@ -241,6 +256,25 @@ def test_what_is_no_environment_is_refused() -> None:
         made(dict)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("Hoper-v5", "Hoper-v5 can't be made: Environment `Hoper` doesn't exist"),
+        ("no_such_module:Env", "there is no module 'no_such_module' on Python's path; expected module:function"),
+        ("tests.envs.own.examples:NoSuch-v0", "NoSuch-v0 can't be made"),
+    ],
+)
+def test_names_of_nothing_are_answered_in_a_line(source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(source)
+
+
+def test_names_of_classes_and_ids_of_modules_are_taken() -> None:
+    assert inside(made("tests.envs.own.examples:Point")).__class__ is Point
+    gymnasium.register("OwnPoint-v0", Point, max_episode_steps=7)
+    assert own_environment("tests.envs.own.examples:OwnPoint-v0", 1, tasks=SPEED).spec.horizon == 7
+
+
 def test_truth_values_and_words_arrive_as_they_are() -> None:
     tasks = {
         "surface": attribute("surface", one_of=("grass", "ice")),
@@ -261,6 +295,12 @@ def test_truth_values_and_words_arrive_as_they_are() -> None:
     assert env.spec.definition["tasks"]["slippery"]["values"] == [[True], [False]]
     assert env.spec.definition["tasks"]["surface"]["values"] == [["grass"], ["ice"]]
     assert env.spec.definition["tasks"]["goal"]["values"] == [[3.0], [4.0]]
+
+
+def test_attribute_that_is_a_truth_value_stays_one() -> None:
+    env = made(Grid, 2, tasks={"slippery": attribute("slippery", one_of=(0, 1))})
+    assert [inside(env, i).slippery for i in range(2)] == [False, True]
+    assert {type(inside(env, i).slippery) for i in range(2)} == {bool}
 
 
 def test_reset_options_are_of_the_kind_that_was_written() -> None:

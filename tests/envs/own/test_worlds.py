@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs.own import attribute, own_environment, reset_option
+from envs.own import attribute, model_field, own_environment, reset_option
+from envs.own.world import packed
 from envs.own.worlds import WorldsEnded
 from tests.envs.own.examples import Grid, Point, faster
 from tests.envs.test_environments import assert_equal
@@ -175,6 +177,46 @@ def test_worker_imports_numpy_and_gymnasium_only() -> None:
     }
     tops = {module.partition(".")[0] for module in modules}
     assert tops - set(sys.stdlib_module_names) == {"numpy", "gymnasium"}
+
+
+def test_messages_name_nothing_that_differs_between_versions_of_numpy() -> None:
+    message = {
+        "a": np.arange(6.0).reshape(2, 3)[:, ::2],
+        "b": np.float32(2.5),
+        "c": [np.bool_(True)],
+        "d": np.array(["x"]),
+    }
+    sent = packed(message)
+    assert b"core" not in sent
+    got = pickle.loads(sent)
+    np.testing.assert_array_equal(got["a"], [[0, 2], [3, 5]])
+    got["a"][0] = 7.0
+    assert (got["b"], type(got["b"]), got["c"], got["d"].tolist()) == (2.5, np.float32, [True], ["x"])
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "CartPole-v1"])
+def test_gymnasiums_own_run_in_another_python(name: str) -> None:
+    place = {
+        "Hopper-v5": model_field("body_mass", scale=(0.5, 2.0)),
+        "CartPole-v1": attribute("length", between=(0.3, 0.9)),
+    }
+    here, there = (
+        own_environment(name, 2, tasks={"it": place[name]}, horizon=6, python=python)
+        for python in (None, sys.executable)
+    )
+    try:
+        assert_equal(played(here), played(there))
+    finally:
+        there.close()
+
+
+def played(env: Any) -> list[Any]:
+    env.set_tasks(env.tasks.test_tasks(2))
+    told: list[Any] = [env.reset(torch.Generator().manual_seed(3))]
+    for k in range(4):
+        is_choice = hasattr(env.action_space, "n")
+        told.append(env.step(torch.tensor([0, k % 2]) if is_choice else torch.full((2, 3), 0.3 * k - 0.5)))
+    return told
 
 
 def test_options_reach_another_python(other_python: Path) -> None:
