@@ -26,6 +26,8 @@ ALLOWED: dict[str, Kind] = {
     "keep_checkpoints": _COUNT,
     "log_every": _COUNT,
     "output": OrNull(Place("a folder")),
+    "evaluate.output": OrNull(Place("a folder, or a file x.json")),
+    "deterministic": Flag(),
     "resume": OrNull(_RUN),
     "run_dir": OrNull(_FOLDER),
     "seed": _SEED,

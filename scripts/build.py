@@ -18,6 +18,7 @@ import envs
 import metarl
 from metarl._scripts.strangers import blamed_on, check_words, checked, field
 from metarl._scripts.words import command_line
+from metarl.core import saved
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
@@ -121,6 +122,26 @@ def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) ->
     return built
 
 
+def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
+    """The checkpoint's configuration with another environment than it was trained on, if one is given.
+
+    Raises: UserError if the learner can't see or act there.
+    """
+    if env is None:
+        return loaded.config
+    config: DictConfig = OmegaConf.merge(loaded.config, {"env": None}, {"env": env})  # type: ignore[assignment]
+    world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
+    for kind in ("observation_space", "action_space"):
+        found, expected = getattr(world, kind), getattr(trained_on, kind)
+        if found != expected:
+            raise UserError(f"env={world.spec.name}: its {kind} is {found}; the learner was trained with {expected}")
+    if config.algo.get("inner_loss") == "dice" and world.spec.horizon != trained_on.spec.horizon:
+        raise UserError(
+            f"env.horizon={world.spec.horizon}: inner_loss=dice learns from episodes of {trained_on.spec.horizon} steps, as in training"
+        )
+    return config
+
+
 def load(location: str) -> Loaded:
     """The newest whole checkpoint of a run folder, or one checkpoint file.
 
@@ -173,6 +194,7 @@ def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count
         for name in ("iteration", count):
             field(loaded.content, name, int, "a whole number")
         check_words(loaded.content.get("follow_iterations", []), "follow_iterations")
+        saved.check(loaded.content.get("seconds", 0.0), 0.0, "seconds")
     with blamed_on(loaded.path, "learner"):
         built.load_state_dict(field(loaded.content, "learner", dict, "the learner's state"))
     with blamed_on(loaded.path, "generators"):

@@ -1,10 +1,12 @@
 """Measures how a trained learner adapts to held-out tasks: returns after 0, 1, ..., K updates, with intervals.
 
-Beside it stand a random initialisation that adapts in the same way, and standing still. Every episode counts, once.
+Beside it stand a random initialisation that adapts in the same way, and standing still. Every episode counts, once. With env=... it
+is another variant or horizon than it was trained on, as far as the learner can see and act there; the result says so.
 
 Examples:
   python scripts/evaluate.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 num_tasks=40 num_updates=3
-  python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt episodes_per_task=5
+  python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt episodes_per_task=5 output=at_300.json
+  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
 """
 
 import sys
@@ -13,7 +15,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from metarl._scripts import build, cli, console, evaluation, strangers
-from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.seeding import Generators
 
@@ -23,15 +24,11 @@ def run(config: DictConfig) -> None:
     loaded = build.load(config.checkpoint)
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
-    if "env" in config and config.env != loaded.config.env:
-        raise UserError(
-            f"env={config.env.name}: {loaded.path} was trained on {dict(loaded.config.env)}, not {dict(config.env)}"
-        )
     device = build.device(config.device)
+    tested = build.elsewhere(loaded, config.get("env"))
     learner = build.trained_learner(loaded, Generators(config.seed), device)
-    settings = {key: config[key] for key in ("num_tasks", "num_updates", "episodes_per_task", "seed")}
-    found = evaluation.evaluate(loaded.config, learner, device, **settings)
-    folder = Path(config.output).expanduser() if config.output is not None else loaded.run_folder
+    settings = {key: config[key] for key in ("num_tasks", "num_updates", "episodes_per_task", "seed", "deterministic")}
+    found = evaluation.evaluate(tested, learner, device, **settings)
     origin = {
         "checkpoint": str(loaded.path),
         "iteration": loaded.content["iteration"],
@@ -39,9 +36,12 @@ def run(config: DictConfig) -> None:
         "training_seed": loaded.config.seed,
         "seed": config.seed,
     }
-    with console.shown_after(report.table(found.report)):
-        report.write(folder, found.report | origin | evaluation.provenance())
-    print(f"written to {folder}", file=sys.stderr)
+    result = found.report | evaluation.trained_elsewhere(loaded, tested, found) | origin | evaluation.provenance()
+    place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
+    with console.shown_after(report.table(result)):
+        written = report.write_beside(place, result, spare=config.output is None)
+    kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
+    print(f"written to {written}{kept}", file=sys.stderr)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from metarl._scripts import build, comparison, console, filming
+from metarl._scripts.configs import shown
 from metarl.errors import UserError
 from metarl.run import report
 from metarl.run.logging import read_metrics
@@ -26,9 +27,11 @@ def evaluate(
     num_updates: int | None,
     episodes_per_task: int | None,
     seed: int,
+    deterministic: bool = False,
 ) -> report.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as the algorithm asks for.
 
+    Args: config: its `env` says where, which may be elsewhere than the learner was trained.
     Raises: UserError for zero tasks.
     """
     check(num_tasks=num_tasks, num_updates=num_updates, episodes_per_task=episodes_per_task)
@@ -48,7 +51,27 @@ def evaluate(
         streams=build.streams(generators, device, "evaluation/"),
         device=device,
         algo=build.algo_name(config),
+        deterministic=deterministic,
     )
+
+
+def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: report.Evaluation) -> dict[str, Any]:
+    """What the result says of a learner that is tested on another problem than it was trained on; {} if it isn't."""
+    trained_on = build.environment(loaded.config, num_worlds=1)
+    spec, (then, now) = trained_on.spec, (dict(loaded.config.env), dict(tested.env))
+    if spec.spec_hash == found.report["spec_hash"]:
+        return {}
+    changed = [
+        f"{key}={shown(then.get(key))} where it is {shown(now.get(key))} here"
+        for key in sorted((then.keys() & now.keys()) - {"name"})
+        if then[key] != now[key]
+    ]
+    note = f"out of distribution: trained on {', '.join([spec.name, *changed])} (variant {spec.variant}, spec {spec.spec_hash})"
+    # Tasks of one kind can be looked up; where training draws new ones, no finite list says which it has seen.
+    if trained_on.tasks.split == "fixed" and type(found.tasks) is type(trained_on.tasks.test_tasks(1)):
+        seen = int((~trained_on.tasks.is_held_out(found.tasks)).sum())
+        note += f"; {seen} of these tasks were in training" if seen else ""
+    return {"trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash}, "note": note}
 
 
 def check(*, num_tasks: int | None, num_updates: int | None, episodes_per_task: int | None, **others: Any) -> None:

@@ -9,10 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 from metarl._scripts import build
-from metarl.errors import UserError
 from metarl.rl.collect import repeat_tasks
 from metarl.rl.evaluate import adaptation_curve
-from metarl.rl.types import BatchedEnv
 from metarl.rl.uniform_actions import UniformActions
 from metarl.run.report import stage
 from metarl.run.seeding import Generators
@@ -60,9 +58,8 @@ def trained(
     episodes_per_task = sizes.episodes_per_task
     num_updates = sizes.num_updates if num_updates is None else num_updates
     adapter = build.trained_learner(loaded, generators, device).adapter()
-    config = loaded.config if env is None else OmegaConf.merge(loaded.config, {"env": None}, {"env": env})
+    config = build.elsewhere(loaded, env)
     world = build.environment(config, num_tasks * episodes_per_task)
-    _check_spaces(world, build.environment(loaded.config, num_worlds=1))
     tasks, streams = world.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")
     curve = adaptation_curve(
         adapter, world, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
@@ -73,13 +70,6 @@ def trained(
         states=before_and_after(curve.states, num_updates, sizes.unit),
         episodes_per_task=episodes_per_task,
     )
-
-
-def _check_spaces(world: BatchedEnv, trained_on: BatchedEnv) -> None:
-    for kind in ("observation_space", "action_space"):
-        found, expected = getattr(world, kind), getattr(trained_on, kind)
-        if found != expected:
-            raise UserError(f"env={world.spec.name}: its {kind} is {found}; the learner was trained with {expected}")
 
 
 def before_and_after(states: Sequence[Any], num_updates: int, unit: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at a time writes there."""
 
+import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build, strangers
@@ -26,6 +29,8 @@ MAY_CHANGE_ON_RESUME = (
 
 _FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
 """What was `${iterations}` in our configs when checkpoints didn't say it yet."""
+
+_LONGEST = 60  # characters of a folder's name that tell what was chosen
 
 Place = tuple[Path, FolderLock]
 
@@ -89,7 +94,7 @@ def choose(
             choices = {group: choice for group, choice in chosen.items() if not group.startswith("hydra/")}
             if config.run_dir is None:
                 parent = Path("runs").joinpath(*(choices[group] for group in groups))
-                yield Run(config, choices, lambda: _default_folder(parent, config.seed, held))
+                yield Run(config, choices, lambda: _default_folder(parent, groups, config.seed, held))
             else:
                 folder = Path(config.run_dir).expanduser()
                 _refuse_a_run(folder)
@@ -101,14 +106,37 @@ def resume_command(folder: Path, script: str = "train") -> str:
     return command_line(script, resume=str(folder.absolute() if looks_like_a_home else folder))
 
 
-def _default_folder(parent: Path, seed: int, held: ExitStack) -> Place:
-    """<parent>/<date>-seed<seed>, with a number behind it if others have it: it belongs to who makes it."""
-    name, number = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{seed}", 1
+def _may_change(key: str) -> bool:
+    return f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))
+
+
+def _default_folder(parent: Path, groups: tuple[str, str], seed: int, held: ExitStack) -> Place:
+    """<parent>/<date>-<what was chosen>-seed<seed>, with a number behind it if others have it: it belongs to who makes it."""
+    name, number = "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *_chosen(groups), f"seed{seed}"]), 1
     folder = parent / name
     while not _made(folder, held):
         number += 1
         folder = parent / f"{name}-{number}"
     return folder, held.enter_context(FolderLock(folder, say=_say))
+
+
+def _chosen(groups: tuple[str, str]) -> list[str]:
+    """What the command line chose besides the two groups that name the folders above, and can't be changed on resume, as a
+    part of a name that any shell and file system takes: `model=gru algo.inner_lr=0.1` -> gru-inner_lr_0.1; long ones are cut.
+    """
+    config = HydraConfig.get()
+    parts = []
+    for override in map(OverridesParser.create().parse_override, config.overrides.task):
+        key, text = override.key_or_group, "" if override.is_delete() else str(override.value())
+        if key in (*groups, "seed", "run_dir", "log_every") or _may_change(key):
+            continue
+        text = re.sub(r"[^a-zA-Z0-9_.+-]+", "_", text).strip("_.")
+        named = text if key in config.runtime.choices else f"{key.removeprefix(f'{groups[1]}.')}_{text or 'none'}"
+        parts.append(re.sub(r"[^a-zA-Z0-9_.+-]+", "_", named))
+    whole = "-".join(sorted(filter(None, parts)))
+    if len(whole) > _LONGEST:
+        whole = f"{whole[: _LONGEST - 7].rstrip('-_.')}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    return [whole] if whole else []
 
 
 def _named_folder(folder: Path, held: ExitStack) -> Place:
@@ -161,9 +189,7 @@ def _resumed(
     """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew. A run that was
     killed before its first checkpoint begins, with the settings of its config.yaml."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
-    refused = [key for key in given if not f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))]
-    if refused:
-        raise UserError(f"{refused[0]} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
+    fixed = [key for key in given if not _may_change(key)]
     location = Path(config.resume).expanduser()
     folder = build.run_folder(location)
     if not _has_not_begun(location):
@@ -181,6 +207,9 @@ def _resumed(
             print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
         resumed, content, done = loaded.config, loaded.content, loaded.content["iteration"]
         choices, follow = {}, content.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
+    for key in fixed:
+        if OmegaConf.select(config, key) != OmegaConf.select(resumed, key):
+            raise UserError(f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
     _change(resumed, {key: OmegaConf.select(config, key) for key in given}, follow, done)
     return Run(resumed, choices, lambda: (folder, lock), content)
 

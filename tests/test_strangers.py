@@ -272,6 +272,15 @@ def test_the_users_own_environment_is_called_where_the_user_names_it(
             f"env.name: calls their_envs:my_point, which isn't metarl's but named by {tmp_path}/mine"
             in capsys.readouterr().err
         )
+    for main, words in (
+        (train_command.main, ["resume", "env.name"]),
+        (evaluate_command.main, ["checkpoint", "+env.name"]),
+    ):
+        assert command(main, monkeypatch, f"{words[0]}={folder}", f"{words[1]}=their_envs:my_point", "device=cpu") == 0
+        assert (
+            "env.name: calls their_envs:my_point, which isn't metarl's but named by the command line"
+            in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("learner", ["rl2_ppo", "mann"])
@@ -326,6 +335,7 @@ def test_a_run_that_has_only_its_config_is_held_to_the_same(
         ("rl2_ppo", "spec_hash", DELETED, "spec hash None"),
         ("rl2_ppo", "iteration", DELETED, "iteration is missing; expected a whole number"),
         ("rl2_ppo", "iteration", "3", "iteration is '3'; expected a whole number"),
+        ("rl2_ppo", "seconds", "long", "seconds is a str; expected a number"),
         ("rl2_ppo", "env_steps", -3, "env_steps is -3; expected a whole number"),
         ("rl2_ppo", "generators", DELETED, "generators is missing; expected the states of random streams"),
         (

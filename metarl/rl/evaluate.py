@@ -1,18 +1,20 @@
 """How well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every episode counts, and counts once."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from metarl.rl.collect import Streams, repeat_tasks
+from metarl.rl.collect import Streams, collect, repeat_tasks
 from metarl.rl.gather import rounds
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.rl.within_episode import Steps, stacked
 from metarl.struct import struct
 
 State = TypeVar("State")
+
+Acting = Literal["sampled", "mode", "mode_beside"]
 
 
 @struct
@@ -48,6 +50,7 @@ def adaptation_curve(
     num_updates: int,
     device: torch.device | str = "cpu",
     on_update: Callable[[int], None] = lambda update: None,
+    acting: Acting = "sampled",
 ) -> AdaptationCurve:
     """Plays E episodes of each task, updates, plays again, ..., K updates and K + 1 times E episodes in all.
 
@@ -57,10 +60,25 @@ def adaptation_curve(
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       on_update: called with k after the episodes that follow update k, for a progress bar.
+      acting: by sampled actions, by the policy's mode, or by the mode in episodes of their own beside the sampled ones, from
+        which alone it learns.
     """
     returns, success, steps, states, diverged, env_steps = [], [], [], [], 0, 0
-    of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
+    of = rounds(
+        *(env, adapter, tasks, streams),
+        num_tasks=num_tasks,
+        num_updates=num_updates,
+        device=device,
+        deterministic=acting == "mode",
+    )
     for update, (state, trajectories) in enumerate(of):
+        if acting == "mode_beside":
+            trajectories, _ = collect(
+                *(env, adapter, state, tasks, streams),
+                episodes_per_task=env.num_worlds // num_tasks,
+                device=device,
+                deterministic=True,
+            )
         states.append(state)
         returns.append(trajectories.returns.cpu())
         if trajectories.success is not None:

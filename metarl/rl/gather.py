@@ -35,17 +35,23 @@ def rounds(
     num_tasks: int,
     num_updates: int,
     device: torch.device | str = "cpu",
+    deterministic: bool = False,
 ) -> Iterator[tuple[State, Trajectories]]:
     """Alternates collecting and updating: E episodes of each task before every one of the K updates and after the last.
 
-    Args: env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
+    Args:
+      env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
+      deterministic: see `collect`.
     Yields: K + 1 times the adapter's state before the episodes, and the episodes.
     """
     episodes_per_task = env.num_worlds // num_tasks
     state = adapter.begin(num_tasks, episodes_per_task, streams.policy)
     for update in range(num_updates + 1):
         trajectories, after = collect(
-            env, adapter, state, tasks, streams, episodes_per_task=episodes_per_task, device=device
+            *(env, adapter, state, tasks, streams),
+            episodes_per_task=episodes_per_task,
+            device=device,
+            deterministic=deterministic,
         )
         yield state, trajectories
         if update < num_updates:

@@ -1,5 +1,6 @@
 """The evaluation of a trained learner as a user reads it: evaluation.json, a table, a picture."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.rl.collect import Streams
-from metarl.rl.evaluate import Outcomes, adaptation_curve, assert_held_out
+from metarl.rl.evaluate import Acting, Outcomes, adaptation_curve, assert_held_out
 from metarl.rl.proportions import success_summary
 from metarl.rl.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.several_runs import over
@@ -43,6 +44,7 @@ def evaluate(
     streams: Streams,
     device: torch.device,
     algo: str | None = None,
+    deterministic: bool = False,
 ) -> Evaluation:
     """Adapts to held-out tasks; beside it, on the same tasks, a random initialisation, standing still, and what the
     environment has as references (an oracle, a scripted controller, agents that learn by calculation).
@@ -52,6 +54,7 @@ def evaluate(
       algo: the learner's name, for titles.
       unit: what the updates are called, see `metarl.rl.types.Sizes`.
       streams: the random streams of the evaluation; they decide the intervals' resamples, too.
+      deterministic: count episodes in which the policy's most likely actions are taken.
     Raises: ValueError if training could have seen one of the tasks.
     """
     distribution: TaskDistribution = env.tasks
@@ -63,6 +66,7 @@ def evaluate(
             "num_updates": num_updates,
             "device": device,
             "on_update": advance,
+            "acting": _acting(unit) if deterministic else "sampled",
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
@@ -84,6 +88,7 @@ def evaluate(
         "episodes_per_task": env.num_worlds // num_tasks,
         "num_updates": num_updates,
         "unit": unit,
+        "deterministic": deterministic,
         "returns": _per_update(curve.outcomes, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
@@ -109,12 +114,55 @@ def evaluate(
 
 def write(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes evaluation.json and adaptation_curve.png. Raises: UserError if the folder can't be written to."""
+    _write(folder / "evaluation.json", folder / "adaptation_curve.png", report)
+
+
+def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path:
+    """Writes a further evaluation, over none that is there; returns its file.
+
+    Args:
+      place: a file x.json, with its picture x.png, which is written over; or a folder, where it is evaluation_<n>.json and
+        adaptation_curve_<n>.png of the first number that is free.
+      spare: whether evaluation.json is left free in a folder, for the training whose folder it is.
+    Raises: UserError if it can't be written.
+    """
+    if place.suffix.lower() == ".json" and not place.is_dir():
+        return _write(place, place.with_suffix(".png"), report)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "evaluation.json", json.dumps(report, indent=2))
-        adaptation_curve_png(folder / "adaptation_curve.png", report)
+        place.mkdir(parents=True, exist_ok=True)
+        end = _claimed(place, spare=spare)
     except OSError as error:
-        raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error
+        raise UserError(f"can't write the evaluation to {place}: {error.strerror or error}") from error
+    return _write(place / f"evaluation{end}.json", place / f"adaptation_curve{end}.png", report)
+
+
+def _claimed(folder: Path, *, spare: bool) -> str:
+    """The end of the first free name, which from now on is taken, also for others who ask at the same time."""
+    for number in itertools.count(1 if spare else 0):
+        end = f"_{number}" if number else ""
+        try:
+            (folder / f"evaluation{end}.json").open("x").close()
+        except FileExistsError:
+            continue
+        return end
+    raise AssertionError("numbers don't end")
+
+
+def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(report, indent=2))
+        adaptation_curve_png(picture, report)
+    except OSError as error:
+        if file.exists() and file.stat().st_size == 0:
+            file.unlink()  # only claimed
+        raise UserError(f"can't write the evaluation to {file.parent}: {error.strerror or error}") from error
+    return file
+
+
+def _acting(unit: str) -> Acting:
+    """How a learner acts by its mode: one by gradients learns nothing from that, and goes on adapting on sampled episodes."""
+    return "mode_beside" if unit == "update" else "mode"
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -155,6 +203,8 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(
             f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
         )
+    lines += ["with the policy's most likely actions"] if report.get("deterministic") else []
+    lines += [report["note"]] if "note" in report else []
     return "\n".join(lines)
 
 
