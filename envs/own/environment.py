@@ -206,7 +206,7 @@ class OwnEnv:
         """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it can't be drawn."""
         if not isinstance(self._worlds, LocalWorlds):
             raise RuntimeError(
-                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected processes=False"
+                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected processes=False and python=None"
             )
         return self._pictures.picture(self._worlds.envs[world].env, width=width, height=height)
 

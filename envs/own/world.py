@@ -471,7 +471,11 @@ def _described_worlds(asked: Mapping[str, Any]) -> LocalWorlds:
         _named(asked["after_task"]),
         asked["name"],
     )
-    return LocalWorlds(make, asked["num_worlds"])
+    worlds = LocalWorlds(make, asked["num_worlds"])
+    if "mujoco" in sys.modules:
+        # A world that blows up is told of as diverged; MUJOCO_LOG.TXT and the terminal needn't have it, too.
+        sys.modules["mujoco"].set_mju_user_warning(lambda message: None)
+    return worlds
 
 
 def _named(what: Any) -> Any:

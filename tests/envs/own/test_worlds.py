@@ -210,6 +210,20 @@ def test_gymnasiums_own_run_in_another_python(name: str) -> None:
         there.close()
 
 
+def test_physics_that_blows_up_elsewhere_is_diverged_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks = {"dt": model_field("opt.timestep", between=(5.0, 50.0))}
+    env = own_environment("Hopper-v5", 2, tasks=tasks, horizon=6, python=sys.executable)
+    try:
+        assert any(step.diverged.all() for step in played(env)[1:])
+    finally:
+        env.close()
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
 def played(env: Any) -> list[Any]:
     env.set_tasks(env.tasks.test_tasks(2))
     told: list[Any] = [env.reset(torch.Generator().manual_seed(3))]
