@@ -43,6 +43,10 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
     Raises: UserError for numbers that no evaluation can have; ValueError if a split is missing or too small.
     """
     settings = config.evaluation
+    if config.checkpoint_every % config.log_every:
+        raise UserError(
+            f"log_every={config.log_every}: expected a divisor of checkpoint_every={config.checkpoint_every}"
+        )
     check_counts(settings.num_tasks, settings.num_updates)
     if settings.split not in tasks.spec.splits:
         raise UserError(
