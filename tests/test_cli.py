@@ -390,7 +390,8 @@ def shell(line: str, **environment: str) -> tuple[str, str]:
     paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = ["bash", "-c", line.replace("python", python)]
     done = subprocess.run(command, capture_output=True, env=os.environ | paths | environment, check=False)
-    return done.stdout.decode(), done.stderr.decode()
+    notices = done.stderr.decode().splitlines(keepends=True)
+    return done.stdout.decode(), "".join(line for line in notices if not line.startswith("tuned the process"))
 
 
 @pytest.mark.parametrize("words", ["seed=300", "--help", "--cfg job", "--info all", "-m seed=300,301"])
