@@ -53,11 +53,9 @@ from round to round, as rows of environments with the same physics show.
 
 def page() -> str:
     """The whole text of docs/environments.md."""
-    files: dict[str, list[Any]] = {}
-    for name, constructor in envs.ALL.items():
-        while isinstance(constructor, functools.partial):
-            constructor = constructor.func
-        files.setdefault(constructor.__module__, []).append(envs.make(name, 1, num_threads=1))
+    files = {
+        family.__name__: [envs.make(name, 1, num_threads=1) for name in family.VARIANTS] for family in envs.FAMILIES
+    }
     summary = [summary_row(module.split(".")[-1], env) for module, members in files.items() for env in members]
     overview = table(("environment", "obs", "action", "T", "tasks"), summary)
     speed = speeds(SPEEDS.read_text().splitlines()) if SPEEDS.exists() else ""

@@ -9,8 +9,6 @@
 
 import difflib
 import importlib
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,93 +18,74 @@ from envs.gl import import_mujoco
 import_mujoco()
 
 from envs import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
+from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
+from envs.variants import Row, UserFunction  # noqa: E402
 
-ALL: dict[str, Callable[..., Any]] = {
-    "half_cheetah_vel": half_cheetah.half_cheetah_vel,
-    "half_cheetah_vel_maml": half_cheetah.half_cheetah_vel_maml,
-    "half_cheetah_vel_promp": half_cheetah.half_cheetah_vel_promp,
-    "half_cheetah_vel_pearl": half_cheetah.half_cheetah_vel_pearl,
-    "half_cheetah_vel_varibad": half_cheetah.half_cheetah_vel_varibad,
-    "half_cheetah_vel_wide": half_cheetah.half_cheetah_vel_wide,
-    "half_cheetah_vel_long": half_cheetah.half_cheetah_vel_long,
-    "half_cheetah_dir": half_cheetah.half_cheetah_dir,
-    "half_cheetah_dir_maml": half_cheetah.half_cheetah_dir_maml,
-    "half_cheetah_dir_promp": half_cheetah.half_cheetah_dir_promp,
-    "half_cheetah_dir_sparse": half_cheetah.half_cheetah_dir_sparse,
-    "half_cheetah_cripple": half_cheetah.half_cheetah_cripple,
-    "ant_vel": ant.ant_vel,
-    "ant_dir": ant.ant_dir,
-    "ant_dir_promp": ant.ant_dir_promp,
-    "ant_dir_varibad": ant.ant_dir_varibad,
-    "ant_dir_2d": ant.ant_dir_2d,
-    "ant_goal": ant.ant_goal,
-    "ant_goal_maml": ant.ant_goal_maml,
-    "ant_goal_sparse": ant.ant_goal_sparse,
-    "humanoid_dir": humanoid.humanoid_dir,
-    "swimmer_vel": swimmer.swimmer_vel,
-    "walker2d_rand_params": walker2d.walker2d_rand_params,
-    "walker2d_rand_params_pearl": walker2d.walker2d_rand_params_pearl,
-    "walker2d_vel": walker2d.walker2d_vel,
-    "walker2d_vel_promp": walker2d.walker2d_vel_promp,
-    "walker2d_dir": walker2d.walker2d_dir,
-    "walker2d_dir_promp": walker2d.walker2d_dir_promp,
-    "hopper_rand_params": hopper.hopper_rand_params,
-    "hopper_rand_params_pearl": hopper.hopper_rand_params_pearl,
-    "reacher_goal": reacher.reacher_goal,
-    "arm_reach": arm.arm_reach,
-    "arm_grasp": arm.arm_grasp,
-    "arm_pick_place": arm.arm_pick_place,
-    "point_navigation_2d": point_navigation.point_navigation_2d,
-    "point_navigation_2d_raw": point_navigation.point_navigation_2d_raw,
-    "point_navigation_2d_corner": point_navigation.point_navigation_2d_corner,
-    "point_navigation_2d_sparse": point_sparse.point_navigation_2d_sparse,
-    "point_navigation_2d_sparse_pearl": point_sparse.point_navigation_2d_sparse_pearl,
-    "bandit": bandit.Bandit,
-    "tabular_mdp": tabular_mdp.TabularMDP,
-    "gridworld_5x5": gridworld.Gridworld,
-}
+FAMILIES = (
+    half_cheetah,
+    ant,
+    humanoid,
+    swimmer,
+    walker2d,
+    hopper,
+    reacher,
+    arm,
+    point_navigation,
+    point_sparse,
+    bandit,
+    tabular_mdp,
+    gridworld,
+)
+"""The modules with environments. Each has a table VARIANTS of its rows."""
+
+ALL: dict[str, Row] = {name: row for family in FAMILIES for name, row in family.VARIANTS.items()}
 
 
 def make(
     name: str,
     num_worlds: int,
     *,
+    machine: Machine | None = None,
     num_threads: int | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     **overrides: Any,
 ) -> Any:
-    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:function` for a user's own (envs/own).
+    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:name` for a user's own.
+
+    A user's own is a row (see envs/mujoco/build.py) or a function that makes an environment (see envs/own).
 
     Args:
-      num_threads: of the simulation; None for all CPUs.
-      device: where observations and rewards come out; MuJoCo on CPU copies them there.
-      overrides: numbers of the definition to change, as `overridable(name)` lists; they change the spec hash.
+      machine: where it runs; None: on CPUs.
+      num_threads, device: those of the machine, for short.
+      overrides: settings of the variant to change, as `overridable(name)` lists; they change the spec hash.
     Raises: ValueError naming what is unknown or out of range, and what was expected.
     """
-    known = overridable(name)
+    row = _row(name)
+    known = row.settings
     for key in overrides:
         if key not in known:
             raise ValueError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
-    return _constructor(name)(num_worlds, num_threads=num_threads, device=device, **overrides)
+    if machine is None:
+        machine = Machine(num_threads=num_threads, device="cpu" if device is None else device)
+    elif num_threads is not None or device is not None:
+        raise ValueError(f"machine is {machine} beside num_threads or device; expected either, not both")
+    return row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
 
 
 def overridable(name: str) -> dict[str, Any]:
     """The settings of the environment `name` and their defaults, for instance horizon: 200."""
-    parameters = inspect.signature(_constructor(name)).parameters.values()
-    # A checkpoint's settings may be a stranger's: an interpreter isn't theirs to choose.
-    not_settings = ("num_threads", "device", "python")
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in not_settings}
+    return dict(_row(name).settings)
 
 
-def _constructor(name: str) -> Callable[..., Any]:
+def _row(name: str) -> Row:
     if name in ALL:
         return ALL[name]
-    module, colon, function = name.partition(":")
+    module, colon, variable = name.partition(":")
     if not colon:
         raise ValueError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), variable)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # something that the user's module needs
@@ -114,6 +93,11 @@ def _constructor(name: str) -> Callable[..., Any]:
         raise ValueError(
             f"unknown environment {name!r} ({error}); expected module:function, on Python's path{hint}"
         ) from error
+    if isinstance(found, Row):
+        return found
+    if not callable(found):
+        raise ValueError(f"{name} is {found!r}; expected a row, or a function that makes an environment")
+    return UserFunction(found)
 
 
 def _like(name: str, known: Any) -> str:

@@ -8,7 +8,12 @@
 |---|---|---|
 | one of 0, ..., k − 1 | the arm to pull | 1 |
 
-Reward: 1 with the arm's probability, else 0. Task: probabilities ~ U[0, 1]ᵏ.
+Reward: 1 with the arm's probability, else 0.
+
+| environment | task prior | T | training tasks |
+|---|---|---|---|
+| bandit | probabilities ~ U[0, 1]ᵏ | 100 | ∞, test 100 |
+
 The n-th pull ends the problem, so it terminates (the value after it is 0) and is not a time limit that truncates.
 
 Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: the n pulls are one episode of n steps, where theirs
@@ -27,6 +32,7 @@ from envs import bandit_policies
 from envs.drawing import BLUE, ORANGE, legend
 from envs.episodes import Episodes
 from envs.tasks import TaskPrior, by_range
+from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -46,11 +52,11 @@ class Bandit:
         self,
         num_worlds: int,
         *,
-        horizon: int = 100,
-        num_arms: int = 5,
-        num_train_tasks: int | None = None,
-        num_test_tasks: int = 100,
-        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        name: str,
+        horizon: int,
+        num_arms: int,
+        num_train_tasks: int | None,
+        num_test_tasks: int,
         device: torch.device | str = "cpu",
     ) -> None:
         if num_arms < 2:
@@ -58,9 +64,9 @@ class Bandit:
         self.num_worlds, self.device, self._num_arms = num_worlds, torch.device(device), num_arms
         self.tasks = arms(num_arms, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
-            name="bandit",
+            name=name,
             family="bandit",
-            variant="default",
+            variant=variant_label(name, "bandit"),
             horizon=horizon,
             definition={
                 "num_arms": num_arms,
@@ -164,3 +170,10 @@ def _draw_arms(uniform: Tensor) -> Arms:
 
 def _describe_arms(tasks: Arms) -> list[str]:
     return ["p = " + " ".join(f"{p:.2f}" for p in row) for row in tasks.probability.tolist()]
+
+
+VARIANTS: dict[str, OneWorld] = {
+    "bandit": OneWorld(
+        world=Bandit, settings={"horizon": 100, "num_arms": 5, "num_train_tasks": None, "num_test_tasks": 100}
+    )
+}

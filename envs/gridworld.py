@@ -8,11 +8,14 @@
 |---|---|---|
 | one of 0, ..., 4 | stay, up (y + 1), right (x + 1), down, left; walls hold back | cell |
 
-    r = 1 on the goal after the step, else −0.1,     15 steps, from 0, 0
+    r = 1 on the goal after the step, else −0.1
 
-Task: the goal, uniform on the 21 cells other than (0, 0), (0, 1), (1, 0), (1, 1). Reaching it ends nothing; one can stay and be
-paid. The 15th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 4 episodes, as published.
-All 21 tasks are both for training and for test. What is known exactly is in envs/gridworld_optima.py.
+| environment | task prior | T | training tasks |
+|---|---|---|---|
+| gridworld_5x5 | goal, x, y ∈ {0, ..., 4}, uniform on the cells other than (0, 0), (0, 1), (1, 0), (1, 1) | 15 | the 21 |
+
+Starts at 0, 0. Reaching the goal ends nothing; one can stay and be paid. The 15th step ends the problem, so it terminates and is
+not a time limit that truncates. A trial is 4 episodes, as published. All 21 tasks are both for training and for test. What is known exactly is in envs/gridworld_optima.py.
 
 Source: Zintgraf et al. 2020 (VariBAD, arXiv:1910.08348; lmzintgraf/varibad, environments/navigation/gridworld.py). How we differ:
 the observation is one-hot, where theirs is x, y; the goals come in turn instead of at random.
@@ -37,6 +40,7 @@ from envs.gridworld_optima import (
 )
 from envs.gridworld_policies import PosteriorSampling
 from envs.tasks import FewTasks
+from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -56,16 +60,16 @@ class Gridworld:
         self,
         num_worlds: int,
         *,
-        horizon: int = 15,
-        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        name: str,
+        horizon: int,
         device: torch.device | str = "cpu",
     ) -> None:
         self.num_worlds, self.device = num_worlds, torch.device(device)
         self.tasks = goal_cells()
         self.spec = EnvSpec(
-            name="gridworld_5x5",
+            name=name,
             family="gridworld",
-            variant="5x5",
+            variant=variant_label(name, "gridworld"),
             horizon=horizon,
             definition={
                 "observation": "one-hot",
@@ -165,3 +169,6 @@ def _cell(tasks: GoalCell) -> Tensor:
 
 def _describe_goal(tasks: GoalCell) -> list[str]:
     return [f"goal on cell ({x}, {y})" for x, y in tasks.goal.tolist()]
+
+
+VARIANTS: dict[str, OneWorld] = {"gridworld_5x5": OneWorld(world=Gridworld, settings={"horizon": 15})}

@@ -4,6 +4,7 @@ An MDP is array functions over W worlds of a Simulator, so the same file serves 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
-from envs.noise import normal_from_uniform as normal_from_uniform
 from envs.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, FixedSpeeds, RLAdapter, Step
@@ -30,6 +30,11 @@ class MDP(Protocol[TasksTaken, Measured]):
     @property
     def camera(self) -> str | View:
         """The name of one of the model's, or a view of our own; follows the body."""
+        ...
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What of it belongs to the problem's definition (JSON values): reward, start noise, ..."""
         ...
 
     @property
@@ -90,6 +95,30 @@ class LinearDrive:
             torch.addcmul(self._middle, control.to(self._half), self._half, out=sim.ctrl)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Effects(Generic[Tasks]):
+    """What a task changes besides the reward, what shows it, and what is known of it. None: nothing."""
+
+    actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None
+    """(control [W, A] after scaling, tasks, num_steps [W] taken before in the episode) -> the control that acts, where a task
+    changes the actuators."""
+    place: Callable[[Tensor, Tasks], Tensor] | None = None
+    """(qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places, where a task moves any."""
+    set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None
+    """(sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task changes the
+    physics."""
+    per_world: tuple[str, ...] = ()
+    """The model fields that `set_physics` writes."""
+    marks: Callable[[Any, Tasks], list[Mark]] | None = None
+    """(data of a world, its task with leaves [...]) -> what shows the task in its picture."""
+    scripted: Callable[[Simulator, Tasks], Tensor] | None = None
+    """(sim, tasks) -> the action [W, A] of a controller that sees the task and the true state."""
+    known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None
+    """tasks -> what calculation says of an episode's return on each, by name [N]."""
+    fixed_speeds: FixedSpeeds | None = None
+    """Where tasks are velocities, what holding one pays."""
+
+
 class MujocoEnv(Generic[Tasks]):
     """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32, physics is the simulator's.
 
@@ -101,15 +130,7 @@ class MujocoEnv(Generic[Tasks]):
       frame_skip: physics steps in a control step.
       action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
         range. Published results differ in it (1 or 10), so it belongs to the variant.
-      actuate: (control [W, A] after scaling, tasks, num_steps [W] taken before in the episode) -> the control that acts, where
-        a task changes the actuators.
-      place: (qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places, where a task moves any.
-      set_physics: (sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task
-        changes the physics.
-      marks: (data of a world, its task with leaves [...]) -> what shows the task in its picture.
-      scripted: (sim, tasks) -> the action [W, A] of a controller that sees the task and the true state.
-      fixed_speeds: where tasks are velocities, what holding one pays, see `FixedSpeeds`.
-      known_returns: tasks -> what calculation says of an episode's return on each, by name [N].
+      effects: what a task changes besides the reward, what shows it, and what is known of it.
       device: of all tensors that go in and out.
     """
 
@@ -123,13 +144,7 @@ class MujocoEnv(Generic[Tasks]):
         drive: Drive,
         frame_skip: int,
         action_scale: float,
-        actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None,
-        place: Callable[[Tensor, Tasks], Tensor] | None = None,
-        set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None,
-        marks: Callable[[Any, Tasks], list[Mark]] | None = None,
-        scripted: Callable[[Simulator, Tasks], Tensor] | None = None,
-        known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None,
-        fixed_speeds: FixedSpeeds | None = None,
+        effects: Effects[Tasks],
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
@@ -137,9 +152,8 @@ class MujocoEnv(Generic[Tasks]):
         self.num_worlds, self.device = sim.num_worlds, torch.device(device)
         self.control_step = sim.timestep * frame_skip  # s
         self.frame_skip, self._action_scale = frame_skip, float(action_scale)
-        self._drive, self._actuate, self._place, self._set_physics = drive, actuate, place, set_physics
-        self._scripted, self._known_returns = scripted, known_returns
-        self.fixed_speeds = fixed_speeds
+        self._drive, self._effects = drive, effects
+        self.fixed_speeds = effects.fixed_speeds and effects.fixed_speeds.over(spec.horizon)
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
@@ -151,7 +165,7 @@ class MujocoEnv(Generic[Tasks]):
             device=sim.ctrl.device,
         )
         self._measured: Any = None  # in the present state
-        self._marks, self._renderer = marks, WorldRenderer(camera=mdp.camera)
+        self._renderer = WorldRenderer(camera=mdp.camera)
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
@@ -159,14 +173,14 @@ class MujocoEnv(Generic[Tasks]):
     @on_one_thread
     def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(worlds)
-        if self._set_physics is not None:
-            self._set_physics(self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks)
+        if self._effects.set_physics is not None:
+            self._effects.set_physics(self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks)
         # Row i of one draw is the same for any number of worlds and whichever of them reset.
         uniform = torch.rand(self.num_worlds, self.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         qpos, qvel = self.mdp.initial_state(uniform)
         qpos, qvel = qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device)
-        if self._place is not None:
-            qpos = self._place(qpos, self._episodes.tasks)
+        if self._effects.place is not None:
+            qpos = self._effects.place(qpos, self._episodes.tasks)
         self.sim.reset(worlds, qpos, qvel)
         self._measured = self.mdp.measure(self.sim)
         return self._observe().to(self.device)
@@ -177,8 +191,8 @@ class MujocoEnv(Generic[Tasks]):
         if self._action_scale != 1.0:
             control = control / self._action_scale
         control = control.clamp(-1.0, 1.0)
-        if self._actuate is not None:
-            control = self._actuate(control, self._episodes.tasks, self._episodes.num_steps)
+        if self._effects.actuate is not None:
+            control = self._effects.actuate(control, self._episodes.tasks, self._episodes.num_steps)
         self._drive(self.sim, control)
         self.sim.step(self.frame_skip)
         before, self._measured = self._measured, self.mdp.measure(self.sim)
@@ -201,10 +215,14 @@ class MujocoEnv(Generic[Tasks]):
         return torch.zeros(self.num_worlds, *self.action_space.shape, device=self.device)
 
     def scripted_action(self) -> Tensor | None:
-        return None if self._scripted is None else self._scripted(self.sim, self._episodes.tasks).to(self.device)
+        return (
+            None
+            if self._effects.scripted is None
+            else self._effects.scripted(self.sim, self._episodes.tasks).to(self.device)
+        )
 
     def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
-        return {} if self._known_returns is None else self._known_returns(tasks)
+        return {} if self._effects.known_returns is None else self._effects.known_returns(tasks)
 
     def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}
@@ -215,8 +233,8 @@ class MujocoEnv(Generic[Tasks]):
             raise ValueError(f"world is {world}; expected 0, ..., {self.num_worlds - 1}")
         model, data = self.sim.host_data(world)  # type: ignore[attr-defined]
         marks = []
-        if self._marks is not None:
-            marks = self._marks(data, map_tensors(lambda leaf: leaf[world].cpu(), self._episodes.tasks))
+        if self._effects.marks is not None:
+            marks = self._effects.marks(data, map_tensors(lambda leaf: leaf[world].cpu(), self._episodes.tasks))
         return self._renderer.picture(model, data, width=width, height=height, marks=marks)
 
     def close(self) -> None:
@@ -232,14 +250,3 @@ class MujocoEnv(Generic[Tasks]):
         if self.sim.none_diverged:
             return value
         return value.masked_fill_(self.sim.diverged.reshape(-1, *[1] * (value.ndim - 1)), 0.0)
-
-
-def definition(tasks: Any, **numbers: Any) -> dict[str, Any]:
-    """The JSON values for `EnvSpec.definition`: the numbers given and the split of `tasks`."""
-    return {**numbers, "prior": tasks.bounds, "split": tasks.split_definition()}
-
-
-def split_name(name: str, families: tuple[str, ...]) -> tuple[str, str]:
-    """Family and variant of an environment's name: half_cheetah_vel_maml -> half_cheetah_vel, maml."""
-    family = max((family for family in families if name.startswith(family)), key=len)
-    return family, name[len(family) + 1 :] or "default"

@@ -10,8 +10,8 @@ point_sparse.py share.
 | 0–1 | displacement of x, y: step_size clip(a / action_scale, ±1) | m |
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import gymnasium
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from envs.drawing import BLUE, GREEN
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
+from envs.machine import Machine
+from envs.variants import common_settings, task_distribution, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 
 Tasks = TypeVar("Tasks")
@@ -49,6 +51,57 @@ class Problem(Generic[Tasks]):
     """m, the radius of a circle about 0, 0 in pictures, where all goals lie; 0: none."""
     view: float = 0.6
     """m, half the height of pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointVariant:
+    """Everything that defines a problem of points in the plane but its name. Meets `envs.variants.Row`."""
+
+    family: str
+    problem: Problem[Any]
+    tasks: Callable[..., Any]
+    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
+    horizon: int
+    """Steps in an episode."""
+    action_scale: float
+    """The action space is [−action_scale, action_scale]."""
+    num_train_tasks: int | None = None
+    """The size of the fixed training set; None: training draws a new task each time."""
+    num_test_tasks: int | None = None
+    """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+    definition: Mapping[str, Any]
+    """What defines the problem (JSON values), besides the step size and the other fields: reward, end, ..."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What can be overridden, and the defaults."""
+        return common_settings(self)
+
+    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> "PointWorld[Any]":
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+        row = replace(self, **overrides)
+        tasks, step_size = task_distribution(row), row.problem.step_size
+        spec = EnvSpec(
+            name=name,
+            family=row.family,
+            variant=variant_label(name, row.family),
+            horizon=row.horizon,
+            definition={
+                "dynamics": f"clip({step_size} a, +-{step_size}) with a = action / action_scale",
+                **row.definition,
+                "action_scale": float(row.action_scale),
+                "prior": tasks.bounds,
+                "split": tasks.split_definition(),
+            },
+        )
+        return PointWorld(
+            num_worlds,
+            spec=spec,
+            problem=row.problem,
+            tasks=tasks,
+            action_scale=row.action_scale,
+            device=machine.device,
+        )
 
 
 class PointWorld(Generic[Tasks]):

@@ -7,11 +7,11 @@ The world is that of envs/point.py: the observation is the position x, y in m, t
 
 with p and p' the positions before and after the step.
 
-| environment | goal g | displacement | start | T | tasks |
-|---|---|---|---|---|---|
-| point_navigation_2d | U[−0.5, 0.5]² m | clip(0.1 a, ±0.1) m | 0, 0 | 100 | ∞, test 40 |
-| point_navigation_2d_raw | U[−0.5, 0.5]² m | clip(a, ±0.1) m | 0, 0 | 100 | ∞, test 40 |
-| point_navigation_2d_corner | (±2, ±2) m | clip(a, ±0.2) m | U[−0.2, 0.2]² m | 100 | the four |
+| environment | task prior | displacement | start | T | action_scale | training tasks |
+|---|---|---|---|---|---|---|
+| point_navigation_2d | g ~ U[−0.5, 0.5]² m | clip(0.1 a, ±0.1) m | 0, 0 | 100 | 1 | ∞, test 40 |
+| point_navigation_2d_raw | g ~ U[−0.5, 0.5]² m | clip(a, ±0.1) m | 0, 0 | 100 | 0.1 | ∞, test 40 |
+| point_navigation_2d_corner | g = (±2, ±2) m | clip(a, ±0.2) m | U[−0.2, 0.2]² m | 100 | 0.2 | the four |
 
 `_raw` is another problem for a policy whose actions have standard deviation 1: there they are nearly always clipped.
 In `_corner`, as published, stepping back and forth across the border of the goal's quadrant is paid at each step inwards, so
@@ -23,15 +23,14 @@ point_env_2d_corner.py, sparse reward) for `_corner`. The same problems, except 
 corners come in turn instead of at random.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from envs.point import PointWorld, Problem, smallest_distances
+from envs.point import PointVariant, Problem, smallest_distances
 from envs.tasks import FewTasks, TaskPrior, by_range
-from metarl.rl.types import EnvSpec
 from metarl.struct import struct
 
 STEP_SIZE = 0.1  # m, along each axis
@@ -46,71 +45,6 @@ UNPAID_RADIUS = 0.5  # m, of the 1-norm
 @struct
 class Goal:
     goal: Tensor  # [N, 2] m
-
-
-def point_navigation_2d(
-    num_worlds: int,
-    *,
-    horizon: int = 100,
-    action_scale: float = 1.0,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
-    num_threads: int | None = None,  # no effect: torch's own threads do the work
-    device: torch.device | str = "cpu",
-) -> PointWorld[Goal]:
-    tasks = goals(num_train_tasks, num_test_tasks)
-    return _environment("point_navigation_2d", num_worlds, tasks, horizon, action_scale, device)
-
-
-def point_navigation_2d_raw(
-    num_worlds: int,
-    *,
-    horizon: int = 100,
-    action_scale: float = 0.1,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
-    num_threads: int | None = None,
-    device: torch.device | str = "cpu",
-) -> PointWorld[Goal]:
-    tasks = goals(num_train_tasks, num_test_tasks)
-    return _environment("point_navigation_2d_raw", num_worlds, tasks, horizon, action_scale, device)
-
-
-def point_navigation_2d_corner(
-    num_worlds: int,
-    *,
-    horizon: int = 100,
-    action_scale: float = 0.2,
-    num_threads: int | None = None,
-    device: torch.device | str = "cpu",
-) -> PointWorld[Goal]:
-    return _environment("point_navigation_2d_corner", num_worlds, corners(), horizon, action_scale, device)
-
-
-def _environment(
-    name: str,
-    num_worlds: int,
-    tasks: TaskPrior[Goal] | FewTasks[Goal],
-    horizon: int,
-    action_scale: float,
-    device: torch.device | str,
-) -> PointWorld[Goal]:
-    problem, words = _PROBLEMS["corner" if name.endswith("_corner") else "default"]
-    family = "point_navigation_2d"
-    spec = EnvSpec(
-        name=name,
-        family=family,
-        variant=name[len(family) + 1 :] or "default",
-        horizon=horizon,
-        definition={
-            "dynamics": f"clip({problem.step_size} a, +-{problem.step_size}) with a = action / action_scale",
-            **words,
-            "action_scale": float(action_scale),
-            "prior": tasks.bounds,
-            "split": tasks.split_definition(),
-        },
-    )
-    return PointWorld(num_worlds, spec=spec, problem=problem, tasks=tasks, action_scale=action_scale, device=device)
 
 
 def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:
@@ -179,13 +113,23 @@ def _describe_goal(tasks: Goal) -> list[str]:
     return [f"goal ({x:+.2f}, {y:+.2f}) m" for x, y in tasks.goal.tolist()]
 
 
-_PROBLEMS: dict[str, tuple[Problem[Goal], dict[str, Any]]] = {
-    "default": (
-        Problem(step_size=STEP_SIZE, goal=_goal, reward=distance_reward, arrived=_arrived, oracle=oracle_return),
-        {"reward": "-|position - g|_2", "terminates": f"|dx| < {ARRIVED} and |dy| < {ARRIVED}"},
-    ),
-    "corner": (
-        Problem(
+_ANYWHERE = PointVariant(
+    family="point_navigation_2d",
+    problem=Problem(step_size=STEP_SIZE, goal=_goal, reward=distance_reward, arrived=_arrived, oracle=oracle_return),
+    tasks=goals,
+    horizon=100,
+    action_scale=1.0,
+    num_train_tasks=None,
+    num_test_tasks=40,
+    definition={"reward": "-|position - g|_2", "terminates": f"|dx| < {ARRIVED} and |dy| < {ARRIVED}"},
+)
+
+VARIANTS: dict[str, PointVariant] = {
+    "point_navigation_2d": _ANYWHERE,
+    "point_navigation_2d_raw": replace(_ANYWHERE, action_scale=0.1),
+    "point_navigation_2d_corner": PointVariant(
+        family="point_navigation_2d",
+        problem=Problem(
             step_size=CORNER_STEP_SIZE,
             goal=_goal,
             reward=corner_progress,
@@ -194,7 +138,10 @@ _PROBLEMS: dict[str, tuple[Problem[Goal], dict[str, Any]]] = {
             goal_radius=0.2,
             view=2.4,
         ),
-        {
+        tasks=corners,
+        horizon=100,
+        action_scale=0.2,
+        definition={
             "reward": f"progress to g where |position|_1 >= {UNPAID_RADIUS} and g is the nearest corner",
             "start": f"U[-{CORNER_START}, {CORNER_START}]^2",
         },

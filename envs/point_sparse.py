@@ -2,14 +2,14 @@
 
 The world is that of envs/point.py: the observation is the position x, y in m, the action the displacement clip(0.1 a, ±0.1) m.
 
-    r = 1 − ‖p' − g‖₂ where that distance is at most 0.2 m, else 0,     g = (cos φ, sin φ) m,     φ ~ U[0, π]
+    r = 1 − ‖p' − g‖₂ where that distance is at most 0.2 m, else 0,     g = (cos φ, sin φ) m
 
 with p' the position after the step. Starts at 0, 0; never terminates.
 
-| environment | T | episodes in a trial, as published | goals |
-|---|---|---|---|
-| point_navigation_2d_sparse | 100 | 3 | ∞, test 40 |
-| point_navigation_2d_sparse_pearl | 20 | – | the published 80, test 20 |
+| environment | task prior | T | action_scale | episodes in a trial, as published | training tasks |
+|---|---|---|---|---|---|
+| point_navigation_2d_sparse | φ ~ U[0, π] | 100 | 1 | 3 | ∞, test 40 |
+| point_navigation_2d_sparse_pearl | φ ~ U[0, π] | 20 | 1 | – | the published 80, test 20 |
 
 Sources: Zintgraf et al. 2020 (lmzintgraf/varibad, environments/navigation/point_robot.py); Rakelly et al. 2019
 (katerakelly/oyster, rlkit/envs/point_robot.py) for `_pearl`. How we differ: PEARL trains on −‖p' − g‖₂ and pays the sparse reward
@@ -17,87 +17,25 @@ in evaluation only; here the reward is always the sparse one, and the step's ter
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.point import PointWorld, Problem, smallest_distances
+from envs.point import PointVariant, Problem, smallest_distances
 from envs.tasks import ListedTasks, TaskPrior, by_range
-from metarl.rl.types import EnvSpec
 from metarl.struct import struct
 
 STEP_SIZE = 0.1  # m, along each axis, at action 1
 PAID_RADIUS = 0.2  # m
 NUM_PUBLISHED = 100  # goals of PEARL's
-FAMILY = "point_navigation_2d_sparse"
 
 
 @struct
 class GoalAngle:
     angle: Tensor  # [N] rad from the x axis, counterclockwise
-
-
-def point_navigation_2d_sparse(
-    num_worlds: int,
-    *,
-    horizon: int = 100,
-    action_scale: float = 1.0,
-    num_train_tasks: int | None = None,
-    num_test_tasks: int = 40,
-    num_threads: int | None = None,  # no effect: torch's own threads do the work
-    device: torch.device | str = "cpu",
-) -> PointWorld[GoalAngle]:
-    return _environment(FAMILY, num_worlds, goal_angles(num_train_tasks, num_test_tasks), horizon, action_scale, device)
-
-
-def point_navigation_2d_sparse_pearl(
-    num_worlds: int,
-    *,
-    horizon: int = 20,
-    action_scale: float = 1.0,
-    num_train_tasks: int = 80,
-    num_test_tasks: int = 20,
-    num_threads: int | None = None,
-    device: torch.device | str = "cpu",
-) -> PointWorld[GoalAngle]:
-    tasks = published_goal_angles(num_train_tasks, num_test_tasks)
-    return _environment(f"{FAMILY}_pearl", num_worlds, tasks, horizon, action_scale, device)
-
-
-def _environment(
-    name: str,
-    num_worlds: int,
-    tasks: TaskPrior[GoalAngle] | ListedTasks[GoalAngle],
-    horizon: int,
-    action_scale: float,
-    device: torch.device | str,
-) -> PointWorld[GoalAngle]:
-    spec = EnvSpec(
-        name=name,
-        family=FAMILY,
-        variant=name[len(FAMILY) + 1 :] or "default",
-        horizon=horizon,
-        definition={
-            "dynamics": f"clip({STEP_SIZE} a, +-{STEP_SIZE}) with a = action / action_scale",
-            "reward": f"1 - |position - g|_2 where that is at most {PAID_RADIUS}, else 0",
-            "goal": "on the unit half circle",
-            "action_scale": float(action_scale),
-            "prior": tasks.bounds,
-            "split": tasks.split_definition(),
-        },
-    )
-    problem = Problem(
-        step_size=STEP_SIZE,
-        goal=_goal,
-        reward=near_reward,
-        oracle=oracle_return,
-        goal_radius=PAID_RADIUS,
-        ring=1.0,
-        view=1.3,
-    )
-    return PointWorld(num_worlds, spec=spec, problem=problem, tasks=tasks, action_scale=action_scale, device=device)
 
 
 def goal_angles(num_train: int | None, num_test: int) -> TaskPrior[GoalAngle]:
@@ -156,3 +94,33 @@ def _draw_angle(uniform: Tensor) -> GoalAngle:
 
 def _describe_angle(tasks: GoalAngle) -> list[str]:
     return [f"goal at {math.degrees(angle):.0f}°" for angle in tasks.angle.tolist()]
+
+
+_SPARSE = PointVariant(
+    family="point_navigation_2d_sparse",
+    problem=Problem(
+        step_size=STEP_SIZE,
+        goal=_goal,
+        reward=near_reward,
+        oracle=oracle_return,
+        goal_radius=PAID_RADIUS,
+        ring=1.0,
+        view=1.3,
+    ),
+    tasks=goal_angles,
+    horizon=100,
+    action_scale=1.0,
+    num_train_tasks=None,
+    num_test_tasks=40,
+    definition={
+        "reward": f"1 - |position - g|_2 where that is at most {PAID_RADIUS}, else 0",
+        "goal": "on the unit half circle",
+    },
+)
+
+VARIANTS: dict[str, PointVariant] = {
+    "point_navigation_2d_sparse": _SPARSE,
+    "point_navigation_2d_sparse_pearl": replace(
+        _SPARSE, tasks=published_goal_angles, horizon=20, num_train_tasks=80, num_test_tasks=20
+    ),
+}

@@ -8,8 +8,12 @@
 |---|---|---|
 | one of 0, ..., 4 | the action | 1 |
 
-Reward: N(μ(s, a), 1). Next state: p(· | s, a). 10 steps, from state 0.
-Task: p(· | s, a) ~ Dirichlet(1, ..., 1), uniform over all distributions, and μ(s, a) ~ N(1, 1), for each state and action.
+Reward: N(μ(s, a), 1), mean_reward of the task. Next state: p(· | s, a), its transition. Starts in state 0.
+
+| environment | task prior, for each s and a | T | training tasks |
+|---|---|---|---|
+| tabular_mdp | transition ~ Dirichlet(1, ..., 1), uniform over all distributions; mean_reward ~ N(1, 1) | 10 | ∞, test 100 |
+
 The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 10, 25, 50, 75 or 100 episodes,
 as published; the best policy of each task follows by backward induction (envs/tabular_planning.py).
 
@@ -30,6 +34,7 @@ from envs.episodes import Episodes
 from envs.noise import normal_from_uniform
 from envs.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
 from envs.tasks import TaskPrior, in_odd_cell
+from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -56,24 +61,24 @@ class TabularMDP:
         self,
         num_worlds: int,
         *,
-        horizon: int = 10,
-        num_states: int = 10,
-        num_actions: int = 5,
-        num_train_tasks: int | None = None,
-        num_test_tasks: int = 100,
-        num_threads: int | None = None,  # no effect: torch's own threads do the work
+        name: str,
+        horizon: int,
+        num_states: int,
+        num_actions: int,
+        num_train_tasks: int | None,
+        num_test_tasks: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        for name, value in (("num_states", num_states), ("num_actions", num_actions)):
+        for key, value in (("num_states", num_states), ("num_actions", num_actions)):
             if value < 2:
-                raise ValueError(f"{name} is {value}; expected at least 2")
+                raise ValueError(f"{key} is {value}; expected at least 2")
         self.num_worlds, self.device = num_worlds, torch.device(device)
         self._num_states, self._num_actions = num_states, num_actions
         self.tasks = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
-            name="tabular_mdp",
+            name=name,
             family="tabular_mdp",
-            variant="default",
+            variant=variant_label(name, "tabular_mdp"),
             horizon=horizon,
             definition={
                 "num_states": num_states,
@@ -218,3 +223,17 @@ def _check_distributions(tasks: Tables) -> None:
 
 def _describe_tables(horizon: int, tasks: Tables) -> list[str]:
     return [f"best expected return {value:.1f}" for value in oracle_return(tasks, horizon).tolist()]
+
+
+VARIANTS: dict[str, OneWorld] = {
+    "tabular_mdp": OneWorld(
+        world=TabularMDP,
+        settings={
+            "horizon": 10,
+            "num_states": 10,
+            "num_actions": 5,
+            "num_train_tasks": None,
+            "num_test_tasks": 100,
+        },
+    )
+}

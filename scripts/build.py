@@ -72,7 +72,8 @@ def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
     if config.sim.backend != "cpu":
         raise UserError(f"sim.backend={config.sim.backend}: expected cpu")
     overrides = {key: value for key, value in config.env.items() if key != "name"}
-    return envs.make(config.env.name, num_worlds=num_worlds, num_threads=config.sim.num_threads, **overrides)
+    machine = envs.Machine(backend=config.sim.backend, num_threads=config.sim.num_threads)
+    return envs.make(config.env.name, num_worlds=num_worlds, machine=machine, **overrides)
 
 
 def sizes(config: DictConfig) -> Sizes:

@@ -1,6 +1,6 @@
 """Ant whose task is a forward velocity (ant_vel), a heading to run in (ant_dir, ant_dir_2d) or a place to go to (ant_goal).
 
-Physics is Gymnasium's ant.xml, bit-identical to Ant-v5 with frame_skip 5: a control step is 5 · .01 s.
+Physics is Gymnasium's ant.xml, bit-identical to Ant-v5 with frame_skip 5.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -25,16 +25,16 @@ with a the action after scaling and clipping to [−1, 1], v the displacement of
 the contact torques and forces on all bodies, each clipped to ±1 N m or N; ant_goal_sparse doesn't charge them. The robot is
 healthy while its torso's height is within [0.2, 1] m, in `_promp` within [0, 1] m; else the episode terminates, except in ant_goal.
 
-| environment | task reward | alive bonus | c | task prior | T | training tasks |
-|---|---|---|---|---|---|---|
-| ant_vel | 1 − abs(vˣ − g) | .05 | .005 | g ~ U[0, 3] m/s | 200 | 100, test 30 |
-| ant_dir | v · (cos g, sin g) | 1 | .5 | g ∈ {0, π} | 200 | the two |
-| ant_dir_promp | v · (cos g, sin g) | 1, also for the step that ends in a fall | .5 | g ∈ {0, π} | 100 | the two |
-| ant_dir_varibad | v · (cos g, sin g) | 1 | .5 | g ∈ {−1, 1} rad | 200 | the two |
-| ant_dir_2d | v · (cos g, sin g) | 1 | .5 | g ~ U[0, 2π) | 200 | 100, test 30 |
-| ant_goal | −‖p − g‖₁ | 0 | .1 | g uniform on the disc of 3 m | 200 | 150, test 30 |
-| ant_goal_maml | 4 − ‖p − g‖₁, terminates | .05 | .005 | g ~ U[−3, 3]² m | 200 | ∞, test 40 |
-| ant_goal_sparse | 1 − ‖p − g‖₂ within .75 m of g, else −.75 | 0 | .01 | g uniform on the disc of 3 m | 200 | ∞, test 40 |
+| environment | task reward | alive bonus | c | task prior | T | control step | action_scale | training tasks |
+|---|---|---|---|---|---|---|---|---|
+| ant_vel | 1 − abs(vˣ − g) | .05 | .005 | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | 100, test 30 |
+| ant_dir | v · (cos g, sin g) | 1 | .5 | g ∈ {0, π} | 200 | 5 · .01 s | 1 | the two |
+| ant_dir_promp | v · (cos g, sin g) | 1, also for the step that ends in a fall | .5 | g ∈ {0, π} | 100 | 5 · .01 s | 10 | the two |
+| ant_dir_varibad | v · (cos g, sin g) | 1 | .5 | g ∈ {−1, 1} rad | 200 | 5 · .01 s | 1 | the two |
+| ant_dir_2d | v · (cos g, sin g) | 1 | .5 | g ~ U[0, 2π) | 200 | 5 · .01 s | 1 | 100, test 30 |
+| ant_goal | −‖p − g‖₁ | 0 | .1 | g uniform on the disc of 3 m | 200 | 5 · .01 s | 1 | 150, test 30 |
+| ant_goal_maml | 4 − ‖p − g‖₁, terminates | .05 | .005 | g ~ U[−3, 3]² m | 200 | 5 · .01 s | 1 | ∞, test 40 |
+| ant_goal_sparse | 1 − ‖p − g‖₂ within .75 m of g, else −.75 | 0 | .01 | g uniform on the disc of 3 m | 200 | 5 · .01 s | 1 | ∞, test 40 |
 
 Sources: Finn et al. 2017 (cbfinn/maml_rl, ant_env_rand.py, ant_env_rand_goal.py) for ant_vel and ant_goal_maml; Rothfuss et al.
 2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py, ant_rand_direc.py) for ant_dir_2d and `_promp`; Rakelly et al. 2019
@@ -56,12 +56,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv, normal_from_uniform, split_name
-from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_model_with_contact_forces
+from envs.mdp import Effects
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel, sense_contact_forces
 from envs.mujoco.targets import (
     Heading,
     Place,
@@ -75,16 +76,17 @@ from envs.mujoco.targets import (
     places_on_disc,
     velocities,
 )
-from envs.render import Mark, View
+from envs.noise import normal_from_uniform
+from envs.render import View
 from envs.sim.types import Simulator
-from envs.tasks import TaskPrior
 from metarl.rl.types import FixedSpeeds
 
-FRAME_SKIP = 5
 HEALTHY_HEIGHT = (0.2, 1.0)  # m
 CONTACT_COST = 5e-4
 PLACE_RANGE = 3.0  # m, of the places to go to
 GOAL_RADIUS = 0.75  # m, `_sparse`
+_BESIDE = View(distance=4.5, elevation=-25.0)
+_TOWARDS_GOAL = View(distance=7.0, elevation=-40.0, shows_marks=True)
 Tasks = TypeVar("Tasks")
 Outcome = tuple[Tensor, dict[str, Tensor]]
 
@@ -110,39 +112,56 @@ def inside_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
     return torch.where(inside, 1.0 - distance, -GOAL_RADIUS), {"distance": distance, "success": inside}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rules(Generic[Tasks]):
     """What a variant pays for, and when it ends."""
 
-    reward: Callable[[Tensor, Tensor, Tasks], Outcome]  # place [W, 2], velocity [W, 2], tasks -> [W] and terms [W]
-    formula: str  # of `reward`
+    reward: Callable[[Tensor, Tensor, Tasks], Outcome]
+    """(place [W, 2], velocity [W, 2], tasks) -> what the task pays [W], and terms [W]."""
+    formula: str
+    """How `reward` reads in a definition."""
     alive_bonus: float
     control_cost: float
-    terminates: bool
     contact_cost: float = CONTACT_COST
+    terminates: bool = True
+    """The episode ends where the robot isn't healthy."""
     healthy_height: tuple[float, float] = HEALTHY_HEIGHT
+    """m."""
     bonus_when_falling: bool = False
-    marks: Callable[[Any, Tasks], list[Mark]] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Ant(Generic[Tasks]):
     """As in Ant-v5: starts U(±0.1) about rest and 0.1 N(0, 1)."""
 
-    rules: Rules[Tasks]
-    shows_place: bool
-    shows_forces: bool
-    rest: Tensor  # [15] qpos
-    control_step: float  # s
-    camera: View
     num_uniforms = 29
 
-    @property
-    def obs_size(self) -> int:
-        return 27 + 2 * self.shows_place + 84 * self.shows_forces
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        control_step: float,
+        *,
+        rules: Rules[Tasks],
+        shows_place: bool = False,
+        shows_forces: bool = False,
+        camera: View = _BESIDE,
+    ) -> None:
+        self._rest = torch.tensor(model.qpos0)  # [15]
+        self._control_step = control_step  # s
+        self._rules, self._shows_place, self._shows_forces = rules, shows_place, shows_forces
+        self.camera = camera
+        self.obs_size = 27 + 2 * shows_place + 84 * shows_forces
+        self.definition = {
+            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2"
+            f" - {rules.contact_cost} |f|^2",
+            "bonus": "always" if rules.bonus_when_falling else "while healthy",
+            "velocity": "root displacement",
+            "contact_forces": f"{'' if shows_forces else 'not '}observed, at the end of the step, clipped to 1",
+            "terminates": f"height outside {list(rules.healthy_height)} m" if rules.terminates else "never",
+            "start_noise": "U(-0.1, 0.1), 0.1 N",
+        }
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
+        return self._rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
 
     def measure(self, sim: Simulator) -> Tensor:
         """x, y [W, 2] in m."""
@@ -150,23 +169,23 @@ class Ant(Generic[Tasks]):
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:
         # Without x and y, where they don't matter, so that the policy can't tell where it is.
-        moving = [sim.qpos if self.shows_place else sim.qpos[:, 2:], sim.qvel]
-        return torch.cat([*moving, contact_forces(sim)] if self.shows_forces else moving, dim=1)
+        moving = [sim.qpos if self._shows_place else sim.qpos[:, 2:], sim.qvel]
+        return torch.cat([*moving, contact_forces(sim)] if self._shows_forces else moving, dim=1)
 
     def reward(self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> Outcome:
-        reward, terms = self.rules.reward(now, (now - before) / self.control_step, tasks)
-        control_cost = self.rules.control_cost * control.square().sum(-1)
-        contact_cost = self.rules.contact_cost * contact_forces(sim).square().sum(-1)
-        bonus = self.rules.alive_bonus * (self.healthy(sim) | self.rules.bonus_when_falling)
+        reward, terms = self._rules.reward(now, (now - before) / self._control_step, tasks)
+        control_cost = self._rules.control_cost * control.square().sum(-1)
+        contact_cost = self._rules.contact_cost * contact_forces(sim).square().sum(-1)
+        bonus = self._rules.alive_bonus * (self.healthy(sim) | self._rules.bonus_when_falling)
         costs = {"control_cost": control_cost, "contact_cost": contact_cost}
         return reward + bonus - control_cost - contact_cost, {**terms, **costs}
 
     def terminated(self, sim: Simulator) -> Tensor | None:
-        return ~self.healthy(sim) if self.rules.terminates else None
+        return ~self.healthy(sim) if self._rules.terminates else None
 
     def healthy(self, sim: Simulator) -> Tensor:
         """[W] bool."""
-        height, (lowest, highest) = sim.qpos[:, 2], self.rules.healthy_height
+        height, (lowest, highest) = sim.qpos[:, 2], self._rules.healthy_height
         return (height >= lowest) & (height <= highest)
 
 
@@ -175,103 +194,78 @@ def contact_forces(sim: Simulator) -> Tensor:
     return sim.field("cfrc_ext").flatten(1).clamp(-1.0, 1.0)
 
 
-# The numbers are the bonus and the control cost.
-_RUN = Rules(heading_reward, "v . (cos g, sin g)", 1.0, 0.5, terminates=True, marks=heading_arrow)
-_DISC = partial(place_disc, 0.25)
-RULES: dict[str, Rules[Any]] = {
-    "ant_vel": Rules(velocity_reward, "1 - |v_x - g|", 0.05, 0.005, terminates=True),
-    "ant_dir": _RUN,
-    "ant_dir_promp": replace(_RUN, healthy_height=(0.0, 1.0), bonus_when_falling=True),
-    "ant_dir_varibad": _RUN,
-    "ant_dir_2d": _RUN,
-    "ant_goal": Rules(partial(near_reward, 0.0), "-|p - g|_1", 0.0, 0.1, terminates=False, marks=_DISC),
-    "ant_goal_maml": Rules(partial(near_reward, 4.0), "4 - |p - g|_1", 0.05, 0.005, terminates=True, marks=_DISC),
-    "ant_goal_sparse": Rules(
-        inside_reward,
-        f"(1 - |p - g|_2 within {GOAL_RADIUS} m, else -{GOAL_RADIUS})",
-        0.0,
-        0.01,
-        terminates=False,
-        contact_cost=0.0,
-        marks=partial(place_disc, GOAL_RADIUS),
+RUN = Rules(reward=heading_reward, formula="v . (cos g, sin g)", alive_bonus=1.0, control_cost=0.5)
+RUN_LENIENT = replace(RUN, healthy_height=(0.0, 1.0), bonus_when_falling=True)
+HOLD = Rules(reward=velocity_reward, formula="1 - |v_x - g|", alive_bonus=0.05, control_cost=0.005)
+GO = Rules(reward=partial(near_reward, 0.0), formula="-|p - g|_1", alive_bonus=0.0, control_cost=0.1, terminates=False)
+GO_UPRIGHT = Rules(reward=partial(near_reward, 4.0), formula="4 - |p - g|_1", alive_bonus=0.05, control_cost=0.005)
+GO_INSIDE = Rules(
+    reward=inside_reward,
+    formula=f"(1 - |p - g|_2 within {GOAL_RADIUS} m, else -{GOAL_RADIUS})",
+    alive_bonus=0.0,
+    control_cost=0.01,
+    contact_cost=0.0,
+    terminates=False,
+)
+_GO_ANT = partial(Ant, shows_place=True, camera=_TOWARDS_GOAL)
+_NEW_EACH_TIME: dict[str, Any] = {"num_train_tasks": None, "num_test_tasks": 40}
+
+_VEL = Variant(
+    family="ant_vel",
+    model=GymnasiumModel(file="ant.xml", edit=sense_contact_forces),
+    mdp=partial(Ant, rules=HOLD),
+    tasks=partial(velocities, 3.0),
+    effects=Effects(fixed_speeds=FixedSpeeds(bonus=1.0 + HOLD.alive_bonus)),
+    horizon=200,
+    action_scale=1.0,
+    frame_skip=5,
+    num_train_tasks=100,
+    num_test_tasks=30,
+    fields=("cfrc_ext",),
+    current_fields=True,
+)
+_DIR_2D = replace(
+    _VEL,
+    family="ant_dir_2d",
+    mdp=partial(Ant, rules=RUN),
+    tasks=headings,
+    effects=Effects(marks=heading_arrow),
+)
+_DIR = replace(
+    _DIR_2D,
+    family="ant_dir",
+    tasks=partial(few_headings, 0.0, math.pi),
+    num_train_tasks=None,
+    num_test_tasks=None,
+)
+_GOAL = replace(
+    _VEL,
+    family="ant_goal",
+    mdp=partial(_GO_ANT, rules=GO),
+    tasks=partial(places_on_disc, PLACE_RANGE),
+    effects=Effects(marks=partial(place_disc, 0.25)),
+    num_train_tasks=150,
+)
+
+VARIANTS: dict[str, Variant] = {
+    "ant_vel": _VEL,
+    "ant_dir": _DIR,
+    "ant_dir_promp": replace(
+        _DIR, mdp=partial(Ant, rules=RUN_LENIENT, shows_forces=True), horizon=100, action_scale=10.0
+    ),
+    "ant_dir_varibad": replace(_DIR, tasks=partial(few_headings, -1.0, 1.0)),
+    "ant_dir_2d": _DIR_2D,
+    "ant_goal": _GOAL,
+    "ant_goal_maml": replace(
+        _GOAL,
+        mdp=partial(_GO_ANT, rules=GO_UPRIGHT),
+        tasks=partial(places_in_square, PLACE_RANGE),
+        **_NEW_EACH_TIME,
+    ),
+    "ant_goal_sparse": replace(
+        _GOAL,
+        mdp=partial(_GO_ANT, rules=GO_INSIDE),
+        effects=Effects(marks=partial(place_disc, GOAL_RADIUS)),
+        **_NEW_EACH_TIME,
     ),
 }
-
-
-def _prior(
-    name: str,
-    prior: Callable[[int | None, int], TaskPrior[Any]],
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    return _environment(name, num_worlds, prior(num_train_tasks, num_test_tasks), horizon, action_scale, **machine)
-
-
-def _few(
-    name: str, angles: tuple[float, ...], num_worlds: int, *, horizon: int, action_scale: float, **machine: Any
-) -> MujocoEnv[Any]:
-    return _environment(name, num_worlds, few_headings(*angles), horizon, action_scale, **machine)
-
-
-def _environment(
-    name: str, num_worlds: int, tasks: Any, horizon: int, action_scale: float, **machine: Any
-) -> MujocoEnv[Any]:
-    rules = RULES[name]
-    model = gymnasium_model_with_contact_forces("ant.xml")
-    family, variant = split_name(name, _FAMILIES)
-    mdp = Ant(
-        rules=rules,
-        shows_place=family == "ant_goal",
-        shows_forces=variant == "promp",
-        rest=torch.tensor(model.qpos0),
-        control_step=model.opt.timestep * FRAME_SKIP,
-        camera=_TOWARDS_GOAL if family == "ant_goal" else View(distance=4.5, elevation=-25.0),
-    )
-    return environment(
-        num_worlds,
-        name=name,
-        family=family,
-        model=model,
-        model_name="gymnasium/ant.xml",
-        mdp=mdp,
-        tasks=tasks,
-        horizon=horizon,
-        action_scale=action_scale,
-        frame_skip=FRAME_SKIP,
-        numbers={
-            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2"
-            f" - {rules.contact_cost} |f|^2",
-            "bonus": "always" if rules.bonus_when_falling else "while healthy",
-            "velocity": "root displacement",
-            "contact_forces": f"{'' if mdp.shows_forces else 'not '}observed, at the end of the step, clipped to 1",
-            "terminates": f"height outside {list(rules.healthy_height)} m" if rules.terminates else "never",
-            "start_noise": "U(-0.1, 0.1), 0.1 N",
-        },
-        fields=("cfrc_ext",),
-        current_fields=True,
-        marks=rules.marks,
-        fixed_speeds=FixedSpeeds(bonus=1.0 + rules.alive_bonus) if family == "ant_vel" else None,
-        **machine,
-    )
-
-
-_TOWARDS_GOAL = View(distance=7.0, elevation=-40.0, shows_marks=True)
-_FAMILIES = ("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal")
-_USUAL: dict[str, Any] = {"horizon": 200, "action_scale": 1.0}
-_disc, _square = partial(places_on_disc, PLACE_RANGE), partial(places_in_square, PLACE_RANGE)
-_ANY: dict[str, Any] = {**_USUAL, "num_train_tasks": None, "num_test_tasks": 40}  # a new task each time
-_100: dict[str, Any] = {**_USUAL, "num_train_tasks": 100, "num_test_tasks": 30}
-_150: dict[str, Any] = {**_USUAL, "num_train_tasks": 150, "num_test_tasks": 30}
-ant_vel = partial(_prior, "ant_vel", partial(velocities, 3.0), **_100)
-ant_dir = partial(_few, "ant_dir", (0.0, math.pi), **_USUAL)
-ant_dir_promp = partial(_few, "ant_dir_promp", (0.0, math.pi), horizon=100, action_scale=10.0)
-ant_dir_varibad = partial(_few, "ant_dir_varibad", (-1.0, 1.0), **_USUAL)
-ant_dir_2d = partial(_prior, "ant_dir_2d", headings, **_100)
-ant_goal = partial(_prior, "ant_goal", _disc, **_150)
-ant_goal_maml = partial(_prior, "ant_goal_maml", _square, **_ANY)
-ant_goal_sparse = partial(_prior, "ant_goal_sparse", _disc, **_ANY)

@@ -27,8 +27,14 @@ start, g the hidden goal, held = 1 where both pads press on opposite sides of th
     arm_pick_place  r = 2 near(‖b − p‖₂, 0.05) + held (2 + 2 clip(h / 0.1, 0, 1)
                         + 4 near(‖b − g‖₂, 0.1))                                        success: held, ‖b − g‖₂ < 0.05 m
 
-so that without a grasp a step pays at most 2, with one at least 2, and 10 is the most. `success` is among each step's terms. 150
-steps; nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035, 0.04) m, at rest.
+so that without a grasp a step pays at most 2, with one at least 2, and 10 is the most. `success` is among each step's terms.
+Nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035, 0.04) m, at rest.
+
+| environment | task prior | T | control step | action_scale | training tasks |
+|---|---|---|---|---|---|
+| arm_reach | g ~ U[.35, .6] × [−.25, .25] × [.05, .35] m | 150 | 16 · .0025 s | 1 | ∞, test 40 |
+| arm_grasp | shape, half_width, half_length, mass, friction, start | 150 | 16 · .0025 s | 1 | ∞, test 40 |
+| arm_pick_place | shape, half_width, half_length, mass, friction, start, goal | 150 | 16 · .0025 s | 1 | ∞, test 40 |
 
 Source: our own, in the manner of Meta-World's reach-v3 and pick-place-v3 (Farama-Foundation/Metaworld, metaworld/envs). How we
 differ: an arm moved by torque-limited servos where theirs is dragged by a mocap body; 150 steps of 0.04 s, not 500 of 0.0125 s;
@@ -36,7 +42,7 @@ objects of 4 shapes, and held-out kinds of them; goals in the air only; a grasp 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -44,33 +50,38 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv
+from envs.mdp import Effects
 from envs.mujoco.arm_control import CONTROL, FIELDS, HOME, NUM_JOINTS, HandSteps
 from envs.mujoco.arm_objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
 from envs.mujoco.arm_script import GraspScript, ReachScript
 from envs.mujoco.arm_state import HELD_FORCE, ArmState
 from envs.mujoco.arm_tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
-from envs.mujoco.build import environment
-from envs.mujoco.models import own_model, own_model_name
+from envs.mujoco.build import Variant
+from envs.mujoco.models import ASSETS, XmlModel
 from envs.sim.types import Simulator
 
 Tasks = TypeVar("Tasks", Grasp, PickPlace)
 
-FRAME_SKIP = 16
 START_NOISE = 0.03  # rad
 START_OPENING = (0.035, 0.04)  # m
 REACHED = 0.05  # m
 _HAND_SIZE = 24
+_COMMON_DEFINITION: dict[str, Any] = {
+    "success": {"reached": REACHED, "lifted": LIFTED, "held": HELD_FORCE},
+    "start_noise": {"joints": START_NOISE, "opening": START_OPENING},
+}
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArmReach:
     """The arm alone."""
 
-    state: ArmState
     obs_size = _HAND_SIZE
     num_uniforms = NUM_JOINTS + 1
     camera = "scene"
+    definition = {"reward": "-|p - g|", **_COMMON_DEFINITION}
+
+    def __init__(self, model: mujoco.MjModel, control_step: float) -> None:
+        self.state = ArmState(model)
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         qpos = _start(uniform)
@@ -92,19 +103,29 @@ class ArmReach:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArmGrasp(Generic[Tasks]):
     """The arm and an object.
 
     Args:
       after_grasp: (lift [W], object's place [W, 3], tasks) -> what a held object is worth [W], success if held [W] bool, and terms.
+      formula: how that worth reads in a definition.
     """
 
-    state: ArmState
-    after_grasp: Callable[[Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]]
     obs_size = _HAND_SIZE + 12
     num_uniforms = NUM_JOINTS + 1
     camera = "scene"
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        control_step: float,
+        *,
+        after_grasp: Callable[[Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]],
+        formula: str,
+    ) -> None:
+        self.state = ArmState(model)
+        self._after_grasp: Callable[[Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]] = after_grasp
+        self.definition = {"reward": f"2 near + held (2 + {formula})", **_COMMON_DEFINITION}
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """The object lies out of the way until a task places it."""
@@ -128,7 +149,7 @@ class ArmGrasp(Generic[Tasks]):
         place, held = self.state.object(sim), self.state.held(sim)
         reach = near((place - self.state.grip(sim)).norm(dim=1), 0.05)
         lift = ((place[:, 2] - resting_height(tasks)) / LIFTED).clamp(0.0, 1.0)
-        worth, success, terms = self.after_grasp(lift, place, tasks)
+        worth, success, terms = self._after_grasp(lift, place, tasks)
         reward = 2 * reach + held * (2 + worth)
         return reward, {"success": held & success, "held": held, "reach": reach, "lift": lift, **terms}
 
@@ -165,88 +186,50 @@ def _observe_hand(state: ArmState, sim: Simulator) -> Tensor:
     return torch.cat([*parts, rotation[:, :, 1], rotation[:, :, 2]], dim=1)
 
 
-def _reach(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    model = own_model("arm.xml")
-    state = ArmState(model)
-    return _environment(
-        name,
-        num_worlds,
-        model=model,
-        model_name=own_model_name("arm.xml"),
-        mdp=ArmReach(state=state),
-        tasks=reach_tasks(num_train_tasks, num_test_tasks),
-        reward="-|p - g|",
-        per_world=("site_pos",),
-        set_physics=GoalMark(model),
-        scripted=ReachScript(state),
-        horizon=horizon,
-        action_scale=action_scale,
-        **machine,
-    )
+def _shows_goal(model: mujoco.MjModel) -> Effects[Reach]:
+    return Effects(per_world=("site_pos",), set_physics=GoalMark(model), scripted=ReachScript(ArmState(model)))
 
 
-def _grasp(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    model = own_model("arm_object.xml")
-    state = ArmState(model)
-    carries = name == "arm_pick_place"
-    tasks = (pick_place_tasks if carries else grasp_tasks)(num_train_tasks, num_test_tasks)
-    return _environment(
-        name,
-        num_worlds,
-        model=model,
-        model_name=own_model_name("arm_object.xml"),
-        mdp=ArmGrasp(state=state, after_grasp=carried if carries else lifted),
-        tasks=tasks,
-        reward=f"2 near + held (2 + {'2 lift + 4 near goal' if carries else '6 lift'})",
+def _has_object(model: mujoco.MjModel) -> Effects[Any]:
+    return Effects(
         per_world=PER_WORLD,
         set_physics=ObjectPhysics(model),
         place=place_object,
-        scripted=GraspScript(state),
-        horizon=horizon,
-        action_scale=action_scale,
-        **machine,
+        scripted=GraspScript(ArmState(model)),
     )
 
 
-def _environment(name: str, num_worlds: int, *, model: mujoco.MjModel, reward: str, **settings: Any) -> MujocoEnv[Any]:
-    return environment(
-        num_worlds,
-        name=name,
-        family=name,
-        model=model,
-        frame_skip=FRAME_SKIP,
-        fields=FIELDS,
-        drive=HandSteps(model),
-        numbers={
-            "reward": reward,
-            "success": {"reached": REACHED, "lifted": LIFTED, "held": HELD_FORCE},
-            "control": CONTROL,
-            "start_noise": {"joints": START_NOISE, "opening": START_OPENING},
-        },
-        **settings,
-    )
+_REACH = Variant(
+    family="arm_reach",
+    model=XmlModel(path=ASSETS / "arm.xml"),
+    mdp=ArmReach,
+    tasks=reach_tasks,
+    effects=_shows_goal,
+    drive=HandSteps,
+    horizon=150,
+    action_scale=1.0,
+    frame_skip=16,
+    num_train_tasks=None,
+    num_test_tasks=40,
+    fields=FIELDS,
+    definition={"control": CONTROL},
+)
+_GRASP = replace(
+    _REACH,
+    family="arm_grasp",
+    model=XmlModel(path=ASSETS / "arm_object.xml"),
+    mdp=partial(ArmGrasp, after_grasp=lifted, formula="6 lift"),
+    tasks=grasp_tasks,
+    effects=_has_object,
+)
 
-
-# num_train_tasks None: training draws a new goal and a new object each time.
-_NUMBERS: dict[str, Any] = {"horizon": 150, "action_scale": 1.0, "num_train_tasks": None, "num_test_tasks": 40}
-arm_reach = partial(_reach, "arm_reach", **_NUMBERS)
-arm_grasp = partial(_grasp, "arm_grasp", **_NUMBERS)
-arm_pick_place = partial(_grasp, "arm_pick_place", **_NUMBERS)
+VARIANTS: dict[str, Variant] = {
+    "arm_reach": _REACH,
+    "arm_grasp": _GRASP,
+    "arm_pick_place": replace(
+        _GRASP,
+        family="arm_pick_place",
+        mdp=partial(ArmGrasp, after_grasp=carried, formula="2 lift + 4 near goal"),
+        tasks=pick_place_tasks,
+    ),
+}

@@ -1,95 +1,120 @@
-"""Puts model, simulator, MDP and tasks of one MuJoCo environment together."""
+"""A variant of a MuJoCo environment as one row of a table, and the environment that is made of it.
 
-from collections.abc import Callable, Sequence
+A user's own variant is a row, too. This one, in a module my_envs.py on Python's path, is `envs.make("my_envs:fast_cheetah", 80)`:
+
+    fast_cheetah = replace(half_cheetah.VARIANTS["half_cheetah_vel"], tasks=partial(velocities, 9.0), horizon=400)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mujoco
 import torch
-from torch import Tensor
 
-from envs.mdp import MDP, Drive, LinearDrive, MujocoEnv, definition
-from envs.render import Mark
+from envs.machine import Machine
+from envs.mdp import MDP, Drive, Effects, LinearDrive, MujocoEnv
+from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
-from envs.sim.types import Simulator
-from metarl.rl.types import EnvSpec, FixedSpeeds
+from envs.variants import common_settings, task_distribution, variant_label
+from metarl.rl.types import EnvSpec
 
 
-def environment(
-    num_worlds: int,
-    *,
-    name: str,
-    family: str,
-    model: mujoco.MjModel,
-    model_name: str,
-    mdp: MDP[Any, Any],
-    tasks: Any,
-    horizon: int,
-    action_scale: float,
-    frame_skip: int,
-    numbers: dict[str, Any],
-    per_world: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    current_fields: bool = False,
-    drive: Drive | None = None,
-    actuate: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
-    place: Callable[[Tensor, Any], Tensor] | None = None,
-    set_physics: Callable[[Simulator, Tensor, Any], None] | None = None,
-    marks: Callable[[mujoco.MjData, Any], list[Mark]] | None = None,
-    scripted: Callable[[Simulator, Any], Tensor] | None = None,
-    known_returns: Callable[[Any], dict[str, Tensor]] | None = None,
-    fixed_speeds: FixedSpeeds | None = None,
-    num_threads: int | None = None,
-    device: torch.device | str = "cpu",
-) -> MujocoEnv[Any]:
-    """The environment `name`, a variant of `family` (family_variant).
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Everything that defines an environment but its name. Meets `envs.variants.Row`."""
 
-    Args:
-      model_name: for the definition, for instance gymnasium/ant.xml.
-      numbers: what else defines the problem, in JSON values: reward, start noise, ...
-      per_world: the model fields that `set_physics` writes.
-      fields, current_fields: the derived data fields that `mdp` reads, and whether it needs those of the end of the step.
-      drive: how control moves the actuators; None: linearly over the range of each.
-      actuate, place, set_physics: what a task changes besides the reward, see `MujocoEnv`.
-      marks: what shows the task in a picture, see `MujocoEnv`.
-      scripted, known_returns, fixed_speeds: what learners are compared with, see `MujocoEnv`.
-    """
+    family: str
+    """Variants of one family have one kind of tasks, for instance half_cheetah_vel."""
+    model: Model
+    """The file with the physics."""
+    mdp: Callable[[mujoco.MjModel, float], MDP[Any, Any]]
+    """(model, control step in s) -> start, observation, reward and end of an episode."""
+    tasks: Callable[..., Any]
+    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
+    horizon: int
+    """Control steps in an episode."""
+    action_scale: float
+    """The action space is [−action_scale, action_scale]; see `MujocoEnv`."""
+    frame_skip: int
+    """Physics steps in a control step."""
+    num_train_tasks: int | None = None
+    """The size of the fixed training set; None: training draws a new task each time."""
+    num_test_tasks: int | None = None
+    """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+    fields: tuple[str, ...] = ()
+    """The derived data fields that `mdp` and `drive` read, for instance cfrc_ext."""
+    current_fields: bool = False
+    """They are those of the end of a control step, for which the dynamics are evaluated once more."""
+    drive: Callable[[mujoco.MjModel], Drive] | None = None
+    """How control moves the actuators; None: linearly over the range of each."""
+    effects: Effects[Any] | Callable[[mujoco.MjModel], Effects[Any]] = field(default_factory=Effects)
+    """What a task changes besides the reward, and what is known of it; a function where that needs the model."""
+    own_settings: Mapping[str, "Setting"] = field(default_factory=dict)
+    """Settings that other variants don't have."""
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """What else defines the problem (JSON values): all that neither the other fields nor `MDP.definition` say."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What can be overridden, and the defaults."""
+        return {**common_settings(self), **{name: setting.default for name, setting in self.own_settings.items()}}
+
+    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> MujocoEnv[Any]:
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+        values = {**self.settings, **overrides}
+        row = replace(self, **{key: values[key] for key in common_settings(self)})
+        for key, setting in self.own_settings.items():
+            row = setting.apply(row, values[key])
+        return _environment(row, name, num_worlds, machine)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that one variant alone has."""
+
+    default: Any
+    apply: Callable[[Variant, Any], Variant]
+    """(row, value) -> the row with this value. Raises: ValueError for a value that can't be."""
+
+
+def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> MujocoEnv[Any]:
+    tasks, model = task_distribution(row), row.model.load()
+    mdp = row.mdp(model, model.opt.timestep * row.frame_skip)
+    effects = row.effects if isinstance(row.effects, Effects) else row.effects(model)
     sim = CpuSimulator(
         model,
         num_worlds,
-        per_world=per_world,
-        fields=fields,
-        current_fields=current_fields,
-        num_threads=num_threads,
+        per_world=effects.per_world,
+        fields=row.fields,
+        current_fields=row.current_fields,
+        num_threads=machine.num_threads,
     )
     spec = EnvSpec(
         name=name,
-        family=family,
-        variant=name[len(family) + 1 :] or "default",
-        horizon=horizon,
-        definition=definition(
-            tasks,
-            model=model_name,
-            physics_step=sim.timestep,
-            frame_skip=frame_skip,
-            action_scale=action_scale,
-            obs_size=mdp.obs_size,
-            **numbers,
-        ),
+        family=row.family,
+        variant=variant_label(name, row.family),
+        horizon=row.horizon,
+        definition={
+            "model": row.model.name,
+            "physics_step": sim.timestep,
+            "frame_skip": row.frame_skip,
+            "action_scale": row.action_scale,
+            "obs_size": mdp.obs_size,
+            **mdp.definition,
+            **row.definition,
+            "prior": tasks.bounds,
+            "split": tasks.split_definition(),
+        },
     )
     return MujocoEnv(
         spec=spec,
         sim=sim,
         mdp=mdp,
         tasks=tasks,
-        drive=drive or LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
-        frame_skip=frame_skip,
-        action_scale=action_scale,
-        actuate=actuate,
-        place=place,
-        set_physics=set_physics,
-        marks=marks,
-        scripted=scripted,
-        known_returns=known_returns,
-        fixed_speeds=fixed_speeds,
-        device=device,
+        drive=row.drive(model) if row.drive else LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
+        frame_skip=row.frame_skip,
+        action_scale=row.action_scale,
+        effects=effects,
+        device=machine.device,
     )

@@ -38,7 +38,7 @@ with a the action after scaling and clipping to [−1, 1], and v the displacemen
 | half_cheetah_dir_maml | centre of mass | d ∈ {1, −1} | 200 | 1 · .01 s | 1 | the two |
 | half_cheetah_dir_promp | Δx / dt | d ∈ {1, −1} | 100 | 5 · .01 s | 10 | the two |
 | half_cheetah_dir_sparse | Δx / dt | d ∈ {1, −1} | 200 | 5 · .01 s | 1 | the two |
-| half_cheetah_cripple | Δx / dt | j ∈ {0, ..., 5} | 1000 | 5 · .01 s | 1 | j = 1–5, test j = 0 |
+| half_cheetah_cripple | Δx / dt | j ∈ {0, ..., 5} | 1000 | 5 · .01 s | 1 | 5 (j = 1–5), test 1 (j = 0) |
 
 Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py) for `_maml`; Rothfuss et al.
 2019 (jonasrothfuss/ProMP, half_cheetah_rand_vel.py, half_cheetah_rand_direc.py) for `_promp`; Rakelly et al. 2019
@@ -52,40 +52,39 @@ instead of by coin, so that each meta-batch has as many of both; the torso's ori
 physics step before; `_cripple` has Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MDP, MujocoEnv, normal_from_uniform
-from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_model
+from envs.mdp import Effects
+from envs.mujoco.build import Setting, Variant
+from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.planar import PlanarMassCentre
 from envs.mujoco.targets import (
+    DIRECTION,
+    FORWARD,
+    VELOCITY,
     Direction,
-    direction_reward,
+    TaskReward,
     directions,
-    forward_reward,
     published_velocities,
     velocities,
-    velocity_reward,
 )
+from envs.noise import normal_from_uniform
 from envs.sim.types import Simulator
-from envs.tasks import FewTasks, ListedTasks, TaskPrior
+from envs.tasks import ListedTasks
 from metarl.rl.types import FixedSpeeds
 from metarl.struct import struct
 
 CONTROL_COST = 0.05
-# The mean return of RL² on the 30 held-out tasks is −36.5 (results/half_cheetah_vel_rl2).
-_FIXED_SPEEDS = FixedSpeeds(allowance=36.5, allowance_is="what RL² loses to run-up, control, noise and its own errors")
 SPARSE_DISTANCE = 5.0  # m
 TORSO_HEIGHT = 0.7  # m, at qpos 0
 Tasks = TypeVar("Tasks")
-AnyTasks = TaskPrior[Any] | FewTasks[Any] | ListedTasks[Any]
 
 
 @struct
@@ -106,19 +105,23 @@ def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, nu
     return control.scatter(1, joint, still)
 
 
-@dataclass(frozen=True, kw_only=True)
 class HalfCheetah(Generic[Tasks]):
     """As in HalfCheetah-v5: velocity from the displacement of the root, starts U(±0.1) and 0.1 N(0, 1) about rest."""
 
-    task_reward: Callable[[Tensor, Tensor, Tasks], Tensor]
-    control_step: float  # s
-    shows_torso: bool = False
     num_uniforms = 18
     camera = "track"
 
-    @property
-    def obs_size(self) -> int:
-        return 20 if self.shows_torso else 17
+    def __init__(
+        self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks], shows_torso: bool = False
+    ) -> None:
+        self._control_step = control_step  # s
+        self._task_reward, self._shows_torso = reward.function, shows_torso
+        self.obs_size = 20 if shows_torso else 17
+        self.definition = {
+            "reward": f"{reward.formula} - {CONTROL_COST} |a|^2",
+            "velocity": "root displacement",
+            "start_noise": "U(-0.1, 0.1), 0.1 N",
+        }
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         return 0.2 * uniform[:, :9] - 0.1, 0.1 * normal_from_uniform(uniform[:, 9:])
@@ -130,7 +133,7 @@ class HalfCheetah(Generic[Tasks]):
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:
         # Without x, where it isn't published, so that the policy can't tell where it is.
         moving = [sim.qpos[:, 1:], sim.qvel]
-        if not self.shows_torso:
+        if not self._shows_torso:
             return torch.cat(moving, dim=1)
         x, height = now[:, None], sim.qpos[:, 1:2] + TORSO_HEIGHT
         return torch.cat([*moving, x, torch.zeros_like(x), height], dim=1)
@@ -138,22 +141,27 @@ class HalfCheetah(Generic[Tasks]):
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = mean_velocity(before, now, self.control_step)
-        return _total(self.task_reward(now, velocity, tasks), velocity, control)
+        velocity = mean_velocity(before, now, self._control_step)
+        return _total(self._task_reward(now, velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> None:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
 class HalfCheetahMassCentre(Generic[Tasks]):
     """As in cbfinn/maml_rl: velocity and position of the whole body's centre of mass, starts 0.01 N(0, 1), 0.1 N(0, 1)."""
 
-    task_reward: Callable[[Tensor, Tensor, Tasks], Tensor]
-    mass_centre: PlanarMassCentre
     obs_size = 20
     num_uniforms = 18
     camera = "track"
+
+    def __init__(self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks]) -> None:
+        self._task_reward, self._mass_centre = reward.function, PlanarMassCentre(model)
+        self.definition = {
+            "reward": f"{reward.formula} - {CONTROL_COST} |a|^2",
+            "velocity": "centre of mass",
+            "start_noise": "0.01 N, 0.1 N",
+        }
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         normal = normal_from_uniform(uniform)
@@ -161,7 +169,7 @@ class HalfCheetahMassCentre(Generic[Tasks]):
 
     def measure(self, sim: Simulator) -> tuple[Tensor, Tensor]:
         """Place and velocity of the centre of mass, (x, y, z) [W, 3] in m and m/s."""
-        return self.mass_centre(sim.qpos, sim.qvel)
+        return self._mass_centre(sim.qpos, sim.qvel)
 
     def observe(self, sim: Simulator, now: tuple[Tensor, Tensor]) -> Tensor:
         return torch.cat([sim.qpos[:, 1:], sim.qvel, now[0]], dim=1)
@@ -175,7 +183,7 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         tasks: Tasks,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         velocity = now[1].select(1, 0).float()  # at the end of the step
-        return _total(self.task_reward(sim.qpos.select(1, 0), velocity, tasks), velocity, control)
+        return _total(self._task_reward(sim.qpos.select(1, 0), velocity, tasks), velocity, control)
 
     def terminated(self, sim: Simulator) -> None:
         return None
@@ -184,77 +192,6 @@ class HalfCheetahMassCentre(Generic[Tasks]):
 def _total(task_reward: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     control_cost = CONTROL_COST * squared_norm(control)
     return task_reward - control_cost, {"velocity": velocity, "control_cost": control_cost}
-
-
-def _velocity(
-    name: str,
-    highest: float,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    tasks = velocities(highest, num_train_tasks, num_test_tasks)
-    speeds = _FIXED_SPEEDS if (name, horizon) == ("half_cheetah_vel", 200) else FixedSpeeds()
-    return _environment(name, num_worlds, tasks, horizon, action_scale, fixed_speeds=speeds, **machine)
-
-
-def _published_velocity(
-    name: str,
-    highest: float,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    tasks = published_velocities(highest, num_train_tasks, num_test_tasks)
-    return _environment(name, num_worlds, tasks, horizon, action_scale, fixed_speeds=FixedSpeeds(), **machine)
-
-
-def _direction(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:
-    return _environment(name, num_worlds, directions(), horizon, action_scale, **machine)
-
-
-def _cripple(
-    name: str, num_worlds: int, *, horizon: int, action_scale: float, fails_at_step: int | None, **machine: Any
-) -> MujocoEnv[Any]:
-    _check_fails_at_step(fails_at_step, horizon)
-    tasks = dead_motors(fails_at_step)
-    return _environment(name, num_worlds, tasks, horizon, action_scale, fails_at_step=fails_at_step, **machine)
-
-
-def _check_fails_at_step(fails_at_step: int | None, horizon: int) -> None:
-    whole = isinstance(fails_at_step, int) and not isinstance(fails_at_step, bool)
-    if fails_at_step is not None and not (whole and 0 < fails_at_step < horizon):
-        raise ValueError(
-            f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., {horizon - 1} (horizon - 1), or None for a "
-            "motor that is dead from the start"
-        )
-
-
-# num_train_tasks None: training draws a new velocity each time.
-_FEW: dict[str, Any] = {"action_scale": 1.0, "num_train_tasks": 100, "num_test_tasks": 30}
-_ANY: dict[str, Any] = {"action_scale": 1.0, "num_train_tasks": None, "num_test_tasks": 40}
-half_cheetah_vel = partial(_velocity, "half_cheetah_vel", 3.0, horizon=200, **_FEW)
-half_cheetah_vel_maml = partial(_velocity, "half_cheetah_vel_maml", 2.0, horizon=200, **_ANY)
-half_cheetah_vel_promp = partial(
-    _velocity, "half_cheetah_vel_promp", 3.0, horizon=100, **{**_ANY, "action_scale": 10.0}
-)
-half_cheetah_vel_pearl = partial(_published_velocity, "half_cheetah_vel_pearl", 3.0, horizon=200, **_FEW)
-half_cheetah_vel_varibad = partial(_velocity, "half_cheetah_vel_varibad", 3.0, horizon=200, **_ANY)
-half_cheetah_vel_wide = partial(_velocity, "half_cheetah_vel_wide", 7.0, horizon=200, **_ANY)
-half_cheetah_vel_long = partial(_velocity, "half_cheetah_vel_long", 3.0, horizon=1000, **_ANY)
-half_cheetah_dir = partial(_direction, "half_cheetah_dir", horizon=200, action_scale=1.0)
-half_cheetah_dir_maml = partial(_direction, "half_cheetah_dir_maml", horizon=200, action_scale=1.0)
-half_cheetah_dir_promp = partial(_direction, "half_cheetah_dir_promp", horizon=100, action_scale=10.0)
-half_cheetah_dir_sparse = partial(_direction, "half_cheetah_dir_sparse", horizon=200, action_scale=1.0)
-half_cheetah_cripple = partial(_cripple, "half_cheetah_cripple", horizon=1000, action_scale=1.0, fails_at_step=None)
 
 
 def dead_motors(fails_at_step: int | None) -> ListedTasks[DeadMotor]:
@@ -274,56 +211,77 @@ def _describe_motor(when: str, tasks: DeadMotor) -> list[str]:
     return [f"dead motor of the {names[joint]}{when}" for joint in tasks.joint.tolist()]
 
 
-def _environment(
-    name: str,
-    num_worlds: int,
-    tasks: AnyTasks,
-    horizon: int,
-    action_scale: float,
-    *,
-    fails_at_step: int | None = None,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    by_mass_centre = name.endswith("_maml")
-    family = next(f for f in _REWARDS if name.startswith(f))
-    task_reward, reward = _REWARDS["half_cheetah_dir_sparse" if name.endswith("_sparse") else family]
-    frame_skip = 1 if by_mass_centre else 5
-    crippled = family == "half_cheetah_cripple"
-    model = gymnasium_model("half_cheetah.xml")
-    mdp: MDP[Any, Any]
-    if by_mass_centre:
-        mdp = HalfCheetahMassCentre(task_reward=task_reward, mass_centre=PlanarMassCentre(model))
-    else:
-        mdp = HalfCheetah(
-            task_reward=task_reward,
-            control_step=model.opt.timestep * frame_skip,
-            shows_torso=name.endswith(("_pearl", "_varibad", "_sparse")),
+def _dies_at(row: Variant, fails_at_step: int | None) -> Variant:
+    whole = isinstance(fails_at_step, int) and not isinstance(fails_at_step, bool)
+    if fails_at_step is not None and not (whole and 0 < fails_at_step < row.horizon):
+        raise ValueError(
+            f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., {row.horizon - 1} (horizon - 1), or None for "
+            "a motor that is dead from the start"
         )
-    return environment(
-        num_worlds,
-        name=name,
-        family=family,
-        model=model,
-        model_name="gymnasium/half_cheetah.xml",
-        mdp=mdp,
-        tasks=tasks,
-        horizon=horizon,
-        action_scale=action_scale,
-        frame_skip=frame_skip,
-        numbers={
-            "reward": f"{reward} - {CONTROL_COST} |a|^2",
-            "velocity": "centre of mass" if by_mass_centre else "root displacement",
-            "start_noise": "0.01 N, 0.1 N" if by_mass_centre else "U(-0.1, 0.1), 0.1 N",
-            **({"fails_at_step": fails_at_step} if crippled else {}),
-        },
-        actuate=partial(without_dead_motor, fails_at_step or 0) if crippled else None,
-        **machine,
+    return replace(
+        row,
+        tasks=partial(dead_motors, fails_at_step),
+        effects=Effects(actuate=partial(without_dead_motor, fails_at_step or 0)),
+        definition={"fails_at_step": fails_at_step},
     )
 
 
-_REWARDS: dict[str, tuple[Callable[..., Tensor], str]] = {
-    "half_cheetah_vel": (velocity_reward, "-|v - g|"),
-    "half_cheetah_dir": (direction_reward, "d v"),
-    "half_cheetah_dir_sparse": (far_direction_reward, f"(d v where |x| >= {SPARSE_DISTANCE})"),
-    "half_cheetah_cripple": (forward_reward, "v"),
+FAR_DIRECTION = TaskReward(far_direction_reward, f"(d v where |x| >= {SPARSE_DISTANCE})")
+# The mean return of RL² on the 30 held-out tasks is −36.5 (results/half_cheetah_vel_rl2).
+OF_RL2 = FixedSpeeds(
+    allowance=36.5,
+    allowance_is="what RL² loses to run-up, control, noise and its own errors",
+    allowance_steps=200,
+)
+_NEW_EACH_TIME: dict[str, Any] = {"num_train_tasks": None, "num_test_tasks": 40}
+_PROMP: dict[str, Any] = {"horizon": 100, "action_scale": 10.0}
+
+_VEL = Variant(
+    family="half_cheetah_vel",
+    model=GymnasiumModel(file="half_cheetah.xml"),
+    mdp=partial(HalfCheetah, reward=VELOCITY),
+    tasks=partial(velocities, 3.0),
+    effects=Effects(fixed_speeds=FixedSpeeds()),
+    horizon=200,
+    action_scale=1.0,
+    frame_skip=5,
+    num_train_tasks=100,
+    num_test_tasks=30,
+)
+_SHOWS_TORSO = partial(HalfCheetah, reward=VELOCITY, shows_torso=True)
+_DIR = replace(
+    _VEL,
+    family="half_cheetah_dir",
+    mdp=partial(HalfCheetah, reward=DIRECTION),
+    tasks=directions,
+    effects=Effects(),
+    num_train_tasks=None,
+    num_test_tasks=None,
+)
+
+VARIANTS: dict[str, Variant] = {
+    "half_cheetah_vel": replace(_VEL, effects=Effects(fixed_speeds=OF_RL2)),
+    "half_cheetah_vel_maml": replace(
+        _VEL,
+        mdp=partial(HalfCheetahMassCentre, reward=VELOCITY),
+        tasks=partial(velocities, 2.0),
+        frame_skip=1,
+        **_NEW_EACH_TIME,
+    ),
+    "half_cheetah_vel_promp": replace(_VEL, **_PROMP, **_NEW_EACH_TIME),
+    "half_cheetah_vel_pearl": replace(_VEL, mdp=_SHOWS_TORSO, tasks=partial(published_velocities, 3.0)),
+    "half_cheetah_vel_varibad": replace(_VEL, mdp=_SHOWS_TORSO, **_NEW_EACH_TIME),
+    "half_cheetah_vel_wide": replace(_VEL, tasks=partial(velocities, 7.0), **_NEW_EACH_TIME),
+    "half_cheetah_vel_long": replace(_VEL, horizon=1000, **_NEW_EACH_TIME),
+    "half_cheetah_dir": _DIR,
+    "half_cheetah_dir_maml": replace(_DIR, mdp=partial(HalfCheetahMassCentre, reward=DIRECTION), frame_skip=1),
+    "half_cheetah_dir_promp": replace(_DIR, **_PROMP),
+    "half_cheetah_dir_sparse": replace(_DIR, mdp=partial(HalfCheetah, reward=FAR_DIRECTION, shows_torso=True)),
+    "half_cheetah_cripple": replace(
+        _DIR,
+        family="half_cheetah_cripple",
+        mdp=partial(HalfCheetah, reward=FORWARD),
+        horizon=1000,
+        own_settings={"fails_at_step": Setting(None, _dies_at)},
+    ),
 }

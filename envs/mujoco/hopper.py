@@ -24,7 +24,7 @@ is paid while the robot is upright; `_pearl` also pays it for the step that ends
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
 | hopper_rand_params | factors of mass, inertia, damping, friction | 200 | 4 · .002 s | 1 | 40, test 10 |
-| hopper_rand_params_pearl | the same, an inertia factor an axis | 200 | 4 · .004 s | 1 | 40, test 10 |
+| hopper_rand_params_pearl | factors of mass, inertia about each axis, damping, friction | 200 | 4 · .004 s | 1 | 40, test 10 |
 
 Factors: 1.5^U(−3, 3) for the mass of each body, for its inertia, and for each of the three frictions of each geom, the floor's
 too; 1.3^U(−3, 3) for the damping of each joint. The task is constant for the episode and not observed.
@@ -36,49 +36,38 @@ How we differ: today's MuJoCo and Gymnasium's model; one inertia factor a body, 
 what MuJoCo derives from mass and inertia is recomputed (published: left as it was); test tasks are our own.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from envs.mdp import MujocoEnv
-from envs.mujoco.models import gymnasium_model
-from envs.mujoco.scaled_physics import physics_factors
-from envs.mujoco.targets import forward_reward
-from envs.mujoco.upright import Upright, upright_environment
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel
+from envs.mujoco.scaled_physics import physics_factors, scaled_physics
+from envs.mujoco.targets import FORWARD
+from envs.mujoco.upright import Upright, UprightRobot
 
+HOPPER = GymnasiumModel(file="hopper.xml")
+SLOW_HOPPER = GymnasiumModel(file="hopper.xml", physics_step=0.004)
+UPRIGHT = Upright(lowest=0.7, pitch=0.2, state=100.0)
 
-def _rand_params(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    as_published = name.endswith("_pearl")
-    model = gymnasium_model("hopper.xml")
-    if as_published:
-        model.opt.timestep = 0.004
-    return upright_environment(
-        num_worlds,
-        name=name,
-        family="hopper_rand_params",
-        model=model,
-        model_name="gymnasium/hopper.xml",
-        frame_skip=4,
-        upright=Upright(lowest=0.7, pitch=0.2, state=100.0),
-        task_reward=forward_reward,
-        formula="v",
-        bonus=1.0,
-        bonus_when_falling=as_published,
-        tasks=physics_factors(model, num_train_tasks, num_test_tasks, per_axis=as_published),
-        horizon=horizon,
-        action_scale=action_scale,
-        **machine,
-    )
+_RAND_PARAMS = Variant(
+    family="hopper_rand_params",
+    model=HOPPER,
+    mdp=partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0),
+    tasks=partial(physics_factors, HOPPER, per_axis=False),
+    effects=scaled_physics,
+    horizon=200,
+    action_scale=1.0,
+    frame_skip=4,
+    num_train_tasks=40,
+    num_test_tasks=10,
+)
 
-
-_NUMBERS: dict[str, Any] = {"horizon": 200, "action_scale": 1.0, "num_train_tasks": 40, "num_test_tasks": 10}
-hopper_rand_params = partial(_rand_params, "hopper_rand_params", **_NUMBERS)
-hopper_rand_params_pearl = partial(_rand_params, "hopper_rand_params_pearl", **_NUMBERS)
+VARIANTS: dict[str, Variant] = {
+    "hopper_rand_params": _RAND_PARAMS,
+    "hopper_rand_params_pearl": replace(
+        _RAND_PARAMS,
+        model=SLOW_HOPPER,
+        mdp=partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0, bonus_when_falling=True),
+        tasks=partial(physics_factors, SLOW_HOPPER, per_axis=True),
+    ),
+}

@@ -1,6 +1,6 @@
 """Humanoid whose task is a heading to run in (humanoid_dir).
 
-Physics is Gymnasium's humanoid.xml, bit-identical to Humanoid-v5 with frame_skip 5: a control step is 5 · .003 s.
+Physics is Gymnasium's humanoid.xml, bit-identical to Humanoid-v5 with frame_skip 5.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -27,9 +27,9 @@ Physics is Gymnasium's humanoid.xml, bit-identical to Humanoid-v5 with frame_ski
 with v the displacement of the whole robot's centre of mass by the control step, u = 0.4 a, a the action after scaling and
 clipping to [−1, 1], and f the contact torques and forces on all bodies in N m and N. The robot is healthy while its torso's height is between 1 and 2 m; else the episode terminates.
 
-| environment | task prior | T | action_scale | training tasks |
-|---|---|---|---|---|
-| humanoid_dir | g ~ U[0, 2π) | 200 | 1 | 100, test 30 |
+| environment | task prior | T | control step | action_scale | training tasks |
+|---|---|---|---|---|---|
+| humanoid_dir | g ~ U[0, 2π) | 200 | 5 · .003 s | 1 | 100, test 30 |
 
 Source: Rakelly et al. 2019 (katerakelly/oyster, humanoid_dir.py).
 
@@ -40,21 +40,17 @@ last evaluation of the dynamics, which is not quite the end of the step (up to 2
 in Humanoid-v5; published is 5 also in the step in which the robot falls.
 """
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
+import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv
-from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_model_with_contact_forces
+from envs.mdp import Effects
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel, sense_contact_forces
 from envs.mujoco.targets import Heading, along, heading_arrow, headings
 from envs.render import View
 from envs.sim.types import Simulator
 
-FRAME_SKIP = 5
 SPEED_REWARD = 1.25
 ALIVE_BONUS = 5.0
 CONTROL_COST = 0.1
@@ -63,20 +59,28 @@ HEALTHY_HEIGHT = (1.0, 2.0)  # m
 START_NOISE = 0.01
 
 
-@dataclass(frozen=True, kw_only=True)
 class Humanoid:
     """As in Humanoid-v5 without contact forces in what is seen: starts U(±0.01) about rest, positions and velocities."""
 
-    rest: Tensor  # [24] qpos
-    control_step: float  # s
     obs_size = 257
     num_uniforms = 47
     camera = View(distance=4.0, elevation=-20.0)
-    fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+    definition = {
+        "reward": f"{SPEED_REWARD} v . (cos g, sin g) + {ALIVE_BONUS} [healthy] - {CONTROL_COST} |u|^2"
+        f" - min({CONTACT_COST} |f|^2, {HIGHEST_CONTACT_COST})",
+        "velocity": "displacement of the centre of mass",
+        "contact_forces": "not observed, one physics step before the end",
+        "terminates": f"height outside {HEALTHY_HEIGHT} m",
+        "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
+    }
+
+    def __init__(self, model: mujoco.MjModel, control_step: float) -> None:
+        self._rest = torch.tensor(model.qpos0)  # [24]
+        self._control_step = control_step  # s
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         noise = START_NOISE * (2 * uniform - 1)
-        return self.rest + noise[:, :24], noise[:, 24:]
+        return self._rest + noise[:, :24], noise[:, 24:]
 
     def measure(self, sim: Simulator) -> Tensor:
         """x, y [W, 2] of the whole robot's centre of mass, in m."""
@@ -91,7 +95,7 @@ class Humanoid:
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Heading
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = along(tasks.heading, (now - before) / self.control_step)
+        velocity = along(tasks.heading, (now - before) / self._control_step)
         control_cost = CONTROL_COST * sim.ctrl.square().sum(-1)
         contact_cost = (CONTACT_COST * sim.field("cfrc_ext").square().sum((1, 2))).clamp(max=HIGHEST_CONTACT_COST)
         reward = SPEED_REWARD * velocity + ALIVE_BONUS * healthy(sim) - control_cost - contact_cost
@@ -107,39 +111,18 @@ def healthy(sim: Simulator) -> Tensor:
     return (height > HEALTHY_HEIGHT[0]) & (height < HEALTHY_HEIGHT[1])
 
 
-def _humanoid_dir(
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    model = gymnasium_model_with_contact_forces("humanoid.xml")
-    return environment(
-        num_worlds,
-        name="humanoid_dir",
+VARIANTS: dict[str, Variant] = {
+    "humanoid_dir": Variant(
         family="humanoid_dir",
-        model=model,
-        model_name="gymnasium/humanoid.xml",
-        mdp=Humanoid(rest=torch.tensor(model.qpos0), control_step=model.opt.timestep * FRAME_SKIP),
-        tasks=headings(num_train_tasks, num_test_tasks),
-        horizon=horizon,
-        action_scale=action_scale,
-        frame_skip=FRAME_SKIP,
-        numbers={
-            "reward": f"{SPEED_REWARD} v . (cos g, sin g) + {ALIVE_BONUS} [healthy] - {CONTROL_COST} |u|^2"
-            f" - min({CONTACT_COST} |f|^2, {HIGHEST_CONTACT_COST})",
-            "velocity": "displacement of the centre of mass",
-            "contact_forces": "not observed, one physics step before the end",
-            "terminates": f"height outside {HEALTHY_HEIGHT} m",
-            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
-        },
-        fields=Humanoid.fields,
-        marks=heading_arrow,
-        **machine,
+        model=GymnasiumModel(file="humanoid.xml", edit=sense_contact_forces),
+        mdp=Humanoid,
+        tasks=headings,
+        effects=Effects(marks=heading_arrow),
+        horizon=200,
+        action_scale=1.0,
+        frame_skip=5,
+        num_train_tasks=100,
+        num_test_tasks=30,
+        fields=("subtree_com", "cinert", "cvel", "qfrc_actuator", "cfrc_ext"),
     )
-
-
-humanoid_dir = partial(_humanoid_dir, horizon=200, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)
+}

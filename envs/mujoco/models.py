@@ -1,7 +1,10 @@
-"""Loads MuJoCo models without a word to the user."""
+"""Loads MuJoCo models without a word to the user, and says what a definition calls them."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from xml.etree import ElementTree
 
 import gymnasium
@@ -12,38 +15,72 @@ from envs.process import quiet_mujoco
 ASSETS = Path(__file__).parent / "assets"
 
 
-def gymnasium_model(file: str) -> mujoco.MjModel:
-    """A model that Gymnasium's MuJoCo environments use, for instance half_cheetah.xml, unchanged."""
-    return mujoco.MjModel.from_xml_path(gymnasium_path(file))
+class Model(Protocol):
+    """A model as a value: what it is called, and how it is loaded."""
+
+    @property
+    def name(self) -> str:
+        """What the definition of a problem calls it."""
+        ...
+
+    def load(self) -> mujoco.MjModel:
+        """A new copy."""
+        ...
 
 
-def gymnasium_model_with_contact_forces(file: str) -> mujoco.MjModel:
-    """The same with a sensor that makes MuJoCo compute cfrc_ext, which it leaves alone otherwise; it moves the same, bit for bit."""
-    spec = mujoco.MjSpec.from_file(gymnasium_path(file))
+@dataclass(frozen=True, kw_only=True)
+class GymnasiumModel:
+    """A model that Gymnasium's MuJoCo environments use."""
+
+    file: str
+    """For instance half_cheetah.xml."""
+    edit: Callable[[mujoco.MjSpec], object] | None = None
+    """Adds what is no physics: a sensor, a camera."""
+    physics_step: float | None = None
+    """Seconds; None: the file's own."""
+
+    @property
+    def name(self) -> str:
+        return f"gymnasium/{self.file}"
+
+    def load(self) -> mujoco.MjModel:
+        quiet_mujoco()  # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and in a file
+        path = str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / self.file)
+        if self.edit is None:
+            model = mujoco.MjModel.from_xml_path(path)
+        else:
+            spec = mujoco.MjSpec.from_file(path)
+            self.edit(spec)
+            model = spec.compile()
+        if self.physics_step is not None:
+            model.opt.timestep = self.physics_step
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class XmlModel:
+    """A model of any XML file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file and 12 hex digits over the physics that it describes, as `arm.xml 0123456789ab`."""
+        return f"{self.path.name} {hashlib.sha256(_physics(self.path).encode()).hexdigest()[:12]}"
+
+    def load(self) -> mujoco.MjModel:
+        quiet_mujoco()
+        return mujoco.MjModel.from_xml_path(str(self.path))
+
+
+def sense_contact_forces(spec: mujoco.MjSpec) -> None:
+    """Adds a sensor that makes MuJoCo compute cfrc_ext, which it leaves alone otherwise; it moves the same, bit for bit."""
     spec.add_sensor(
         name="acceleration",
         type=mujoco.mjtSensor.mjSENS_FRAMELINACC,
         objtype=mujoco.mjtObj.mjOBJ_BODY,
-        objname=spec.bodies[1].name,  # of any body: the forces are a step on the way to it
+        objname=spec.bodies[1].name,  # any body: the forces are a step on the way to its acceleration
     )
-    return spec.compile()
-
-
-def gymnasium_path(file: str) -> str:
-    """Of such a model; from here on MuJoCo is quiet."""
-    quiet_mujoco()  # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and in a file
-    return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / file)
-
-
-def own_model(file: str) -> mujoco.MjModel:
-    """A model of ours, from the folder assets beside this file."""
-    quiet_mujoco()
-    return mujoco.MjModel.from_xml_path(str(ASSETS / file))
-
-
-def own_model_name(file: str) -> str:
-    """For the definition: the file and 12 hex digits over the physics that it describes, as `arm.xml 0123456789ab`."""
-    return f"{file} {hashlib.sha256(_physics(ASSETS / file).encode()).hexdigest()[:12]}"
 
 
 def _physics(path: Path) -> str:

@@ -29,15 +29,14 @@ split is our own.
 """
 
 from functools import partial
-from typing import Any
 
 import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv
-from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_path
+from envs.mdp import Effects
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import squared_norm
 from envs.mujoco.targets import Place, places_on_disc
 from envs.sim.types import Simulator
@@ -57,7 +56,12 @@ class Reacher:
     num_uniforms = 4
     camera = "above"
 
-    def __init__(self, model: mujoco.MjModel) -> None:
+    definition = {
+        "reward": "-|fingertip - g|_2 - |a|^2",
+        "start_noise": f"U(-{START_ANGLE}, {START_ANGLE}), U(-{START_RATE}, {START_RATE})",
+    }
+
+    def __init__(self, model: mujoco.MjModel, control_step: float) -> None:
         self._fingertip, self._target = model.body("fingertip").id, model.body("target").id
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,43 +109,22 @@ def reach(sim: Simulator, tasks: Place) -> Tensor:
     return (STIFFNESS * to_go - DAMPING * sim.qvel[:, :2]).clamp(-1.0, 1.0).float()
 
 
-def _goal(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Place]:
-    model = _model()
-    return environment(
-        num_worlds,
-        name=name,
+def _look_from_above(spec: mujoco.MjSpec) -> None:
+    spec.worldbody.add_camera(name=Reacher.camera, pos=[0.0, 0.0, 0.9], fovy=45.0)  # m, degrees
+
+
+VARIANTS: dict[str, Variant] = {
+    "reacher_goal": Variant(
         family="reacher_goal",
-        model=model,
-        model_name="gymnasium/reacher.xml",
-        mdp=Reacher(model),
-        tasks=places_on_disc(FURTHEST, num_train_tasks, num_test_tasks),
-        horizon=horizon,
-        action_scale=action_scale,
+        model=GymnasiumModel(file="reacher.xml", edit=_look_from_above),
+        mdp=Reacher,
+        tasks=partial(places_on_disc, FURTHEST),
+        effects=Effects(place=at_goal, scripted=reach),
+        horizon=50,
+        action_scale=1.0,
         frame_skip=2,
-        numbers={
-            "reward": "-|fingertip - g|_2 - |a|^2",
-            "start_noise": f"U(-{START_ANGLE}, {START_ANGLE}), U(-{START_RATE}, {START_RATE})",
-        },
+        num_train_tasks=100,
+        num_test_tasks=30,
         fields=("xpos",),
-        place=at_goal,
-        scripted=reach,
-        **machine,
     )
-
-
-reacher_goal = partial(_goal, "reacher_goal", horizon=50, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)
-
-
-def _model() -> mujoco.MjModel:
-    spec = mujoco.MjSpec.from_file(gymnasium_path("reacher.xml"))
-    spec.worldbody.add_camera(name=Reacher.camera, pos=[0.0, 0.0, 0.9], fovy=45.0)  # m, degrees; looks down
-    return spec.compile()
+}

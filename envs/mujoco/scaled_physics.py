@@ -9,6 +9,8 @@ import mujoco
 import torch
 from torch import Tensor
 
+from envs.mdp import Effects
+from envs.mujoco.models import Model
 from envs.sim.types import Simulator
 from envs.tasks import TaskPrior, in_odd_cell
 from metarl.struct import struct
@@ -30,20 +32,20 @@ class PhysicsFactors:
     friction: Tensor  # [N, geoms, 3]: sliding, torsional, rolling
 
 
-def physics_factors(
-    model: mujoco.MjModel, num_train: int | None, num_test: int, *, per_axis: bool
-) -> TaskPrior[PhysicsFactors]:
+def physics_factors(model: Model, num_train: int | None, num_test: int, *, per_axis: bool) -> TaskPrior[PhysicsFactors]:
     """Independent log-uniform factors: 1.5^U(−3, 3) for mass, inertia and friction, 1.3^U(−3, 3) for damping.
 
     Args:
+      model: has the parts that get factors.
       per_axis: the three principal inertias of a body get a factor each, which can make an inertia that no body has.
     """
-    bodies = model.nbody - 1
+    robot = model.load()
+    bodies = robot.nbody - 1
     shapes: Shapes = {
         "mass": (bodies,),
         "inertia": (bodies, 3) if per_axis else (bodies,),
-        "damping": (len(_damped(model)),),
-        "friction": (model.ngeom, 3),
+        "damping": (len(_damped(robot)),),
+        "friction": (robot.ngeom, 3),
     }
     return TaskPrior(
         draw=partial(_draw, shapes),
@@ -54,6 +56,11 @@ def physics_factors(
         num_train=num_train,
         num_test=num_test,
     )
+
+
+def scaled_physics(model: mujoco.MjModel) -> Effects[PhysicsFactors]:
+    """What tasks with factors change."""
+    return Effects(per_world=FIELDS, set_physics=PhysicsScaler(model))
 
 
 class PhysicsScaler:

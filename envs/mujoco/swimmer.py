@@ -1,6 +1,6 @@
 """Swimmer whose task is a forward velocity to hold (swimmer_vel).
 
-Physics is Gymnasium's swimmer.xml, bit-identical to Swimmer-v5 with frame_skip 4: a control step is 4 · .01 s. Never terminates.
+Physics is Gymnasium's swimmer.xml, bit-identical to Swimmer-v5 with frame_skip 4. Never terminates.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -18,43 +18,47 @@ Physics is Gymnasium's swimmer.xml, bit-identical to Swimmer-v5 with frame_skip 
 
 with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
 
-| environment | task prior | T | action_scale | training tasks |
-|---|---|---|---|---|
-| swimmer_vel | g ~ U[.1, .2] m/s | 200 | 1 | 100, test 30 |
+| environment | task prior | T | control step | action_scale | training tasks |
+|---|---|---|---|---|---|
+| swimmer_vel | g ~ U[.1, .2] m/s | 200 | 4 · .01 s | 1 | 100, test 30 |
 
 Source: Rothfuss et al. 2019 (jonasrothfuss/ProMP, swimmer_rand_vel.py).
 
 How we differ: the published reward is +|v − g|, which pays for missing the velocity; a fixed set of training velocities.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv
-from envs.mujoco.build import environment
-from envs.mujoco.models import gymnasium_model
+from envs.mdp import Effects
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TargetVelocity, velocities
 from envs.sim.types import Simulator
 from metarl.rl.types import FixedSpeeds
 
-FRAME_SKIP = 4
 CONTROL_COST = 1e-4
 START_NOISE = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
 class Swimmer:
     """As in Swimmer-v5: starts U(±0.1) about rest, positions and velocities."""
 
-    control_step: float  # s
     obs_size = 8
     num_uniforms = 10
     camera = "track"
+    definition = {
+        "reward": f"-|v - g| - {CONTROL_COST} |a|^2",
+        "velocity": "root displacement",
+        "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
+    }
+
+    def __init__(self, model: mujoco.MjModel, control_step: float) -> None:
+        self._control_step = control_step  # s
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         noise = START_NOISE * (2 * uniform - 1)
@@ -71,7 +75,7 @@ class Swimmer:
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: TargetVelocity
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = mean_velocity(before, now, self.control_step)
+        velocity = mean_velocity(before, now, self._control_step)
         control_cost = CONTROL_COST * squared_norm(control)
         reward = -(velocity - tasks.target_velocity).abs() - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
@@ -80,35 +84,17 @@ class Swimmer:
         return None
 
 
-def _swimmer_vel(
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    model = gymnasium_model("swimmer.xml")
-    return environment(
-        num_worlds,
-        name="swimmer_vel",
+VARIANTS: dict[str, Variant] = {
+    "swimmer_vel": Variant(
         family="swimmer_vel",
-        model=model,
-        model_name="gymnasium/swimmer.xml",
-        mdp=Swimmer(control_step=model.opt.timestep * FRAME_SKIP),
-        tasks=velocities(0.2, num_train_tasks, num_test_tasks, lowest=0.1),
-        horizon=horizon,
-        action_scale=action_scale,
-        frame_skip=FRAME_SKIP,
-        numbers={
-            "reward": f"-|v - g| - {CONTROL_COST} |a|^2",
-            "velocity": "root displacement",
-            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
-        },
-        fixed_speeds=FixedSpeeds(),
-        **machine,
+        model=GymnasiumModel(file="swimmer.xml"),
+        mdp=Swimmer,
+        tasks=partial(velocities, 0.2, lowest=0.1),
+        effects=Effects(fixed_speeds=FixedSpeeds()),
+        horizon=200,
+        action_scale=1.0,
+        frame_skip=4,
+        num_train_tasks=100,
+        num_test_tasks=30,
     )
-
-
-swimmer_vel = partial(_swimmer_vel, horizon=200, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)
+}

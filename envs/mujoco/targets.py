@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 import mujoco
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor
 from envs.render import Mark
 from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell
 from metarl.struct import struct
+
+Tasks = TypeVar("Tasks")
 
 
 @struct
@@ -115,6 +119,21 @@ def direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
 def forward_reward(x: Tensor, velocity: Tensor, tasks: object) -> Tensor:
     """[W] v, whatever the task, which changes something else."""
     return velocity
+
+
+@dataclass(frozen=True)
+class TaskReward(Generic[Tasks]):
+    """What a robot that runs along x is paid for its task."""
+
+    function: Callable[[Tensor, Tensor, Tasks], Tensor]
+    """(x [W] in m, velocity [W] in m/s along x, tasks) -> [W]."""
+    formula: str
+    """How it reads in a definition."""
+
+
+VELOCITY = TaskReward(velocity_reward, "-|v - g|")
+DIRECTION = TaskReward(direction_reward, "d v")
+FORWARD = TaskReward(forward_reward, "v")
 
 
 def along(heading: Tensor, velocity: Tensor) -> Tensor:

@@ -1,17 +1,14 @@
 """What Walker2d and Hopper share: a planar robot that must stay upright, seen and started as in Gymnasium's v5 environments."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import MujocoEnv
-from envs.mujoco.build import environment
 from envs.mujoco.motion import mean_velocity, squared_norm
-from envs.mujoco.scaled_physics import FIELDS, PhysicsFactors, PhysicsScaler
+from envs.mujoco.targets import TaskReward
 from envs.sim.types import Simulator
 
 CONTROL_COST = 1e-3
@@ -39,34 +36,41 @@ class Upright:
         return upright
 
 
-@dataclass(frozen=True, kw_only=True)
 class UprightRobot(Generic[Tasks]):
     """r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root along x by the control step.
 
     Args:
-      rest: qpos [nq] without noise.
-      bonus_when_falling: also for the step that ends the episode, as before Gymnasium's v5.
+      bonus_when_falling: the bonus is also paid for the step that ends the episode, as before Gymnasium's v5.
     """
 
-    task_reward: Callable[[Tensor, Tensor, Tasks], Tensor]
-    upright: Upright
-    bonus: float
-    bonus_when_falling: bool
-    rest: Tensor
-    control_step: float  # s
     camera = "track"
 
-    @property
-    def num_uniforms(self) -> int:
-        return 2 * len(self.rest)
-
-    @property
-    def obs_size(self) -> int:
-        return 2 * len(self.rest) - 1
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        control_step: float,
+        *,
+        upright: Upright,
+        reward: TaskReward[Tasks],
+        bonus: float,
+        bonus_when_falling: bool = False,
+    ) -> None:
+        self._rest = torch.tensor(model.qpos0)  # [nq]
+        self._control_step = control_step  # s
+        self._upright, self._task_reward = upright, reward.function
+        self._bonus, self._bonus_when_falling = bonus, bonus_when_falling
+        self.num_uniforms, self.obs_size = 2 * len(self._rest), 2 * len(self._rest) - 1
+        self.definition = {
+            "reward": f"{reward.formula} + {bonus:g} - {CONTROL_COST} |a|^2",
+            "bonus": "always" if bonus_when_falling else "while upright",
+            "upright": {bound: value for bound, value in vars(upright).items() if value < torch.inf},
+            "velocity": "root displacement",
+            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
+        }
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         noise = START_NOISE * (2 * uniform - 1)
-        return self.rest + noise[:, : len(self.rest)], noise[:, len(self.rest) :]
+        return self._rest + noise[:, : len(self._rest)], noise[:, len(self._rest) :]
 
     def measure(self, sim: Simulator) -> Tensor:
         """x [W] in m."""
@@ -79,58 +83,11 @@ class UprightRobot(Generic[Tasks]):
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        velocity = mean_velocity(before, now, self.control_step)
-        bonus = self.bonus if self.bonus_when_falling else self.bonus * self.upright(sim)
+        velocity = mean_velocity(before, now, self._control_step)
+        bonus = self._bonus if self._bonus_when_falling else self._bonus * self._upright(sim)
         control_cost = CONTROL_COST * squared_norm(control)
-        reward = self.task_reward(now, velocity, tasks) + bonus - control_cost
+        reward = self._task_reward(now, velocity, tasks) + bonus - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
 
     def terminated(self, sim: Simulator) -> Tensor:
-        return ~self.upright(sim)
-
-
-def upright_environment(
-    num_worlds: int,
-    *,
-    name: str,
-    family: str,
-    model: mujoco.MjModel,
-    model_name: str,
-    frame_skip: int,
-    upright: Upright,
-    task_reward: Callable[[Tensor, Tensor, Any], Tensor],
-    formula: str,  # of task_reward
-    bonus: float,
-    bonus_when_falling: bool,
-    tasks: Any,
-    **settings: Any,
-) -> MujocoEnv[Any]:
-    """The environment `name` with the tasks of `tasks`; settings are those of `environment`."""
-    mdp: UprightRobot[Any] = UprightRobot(
-        task_reward=task_reward,
-        upright=upright,
-        bonus=bonus,
-        bonus_when_falling=bonus_when_falling,
-        rest=torch.tensor(model.qpos0),
-        control_step=model.opt.timestep * frame_skip,
-    )
-    if isinstance(tasks.test_tasks(1), PhysicsFactors):
-        settings |= {"per_world": FIELDS, "set_physics": PhysicsScaler(model)}
-    return environment(
-        num_worlds,
-        name=name,
-        family=family,
-        model=model,
-        model_name=model_name,
-        mdp=mdp,
-        tasks=tasks,
-        frame_skip=frame_skip,
-        numbers={
-            "reward": f"{formula} + {bonus:g} - {CONTROL_COST} |a|^2",
-            "bonus": "always" if bonus_when_falling else "while upright",
-            "upright": {bound: value for bound, value in vars(upright).items() if value < torch.inf},
-            "velocity": "root displacement",
-            "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
-        },
-        **settings,
-    )
+        return ~self._upright(sim)

@@ -27,7 +27,7 @@ constant is paid while the robot is upright; `_pearl` and `_promp` also pay it f
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
 | walker2d_rand_params | factors of mass, inertia, damping, friction | 200 | 4 · .002 s | 1 | 40, test 10 |
-| walker2d_rand_params_pearl | the same, an inertia factor an axis | 200 | 4 · .004 s | 1 | 40, test 10 |
+| walker2d_rand_params_pearl | factors of mass, inertia about each axis, damping, friction | 200 | 4 · .004 s | 1 | 40, test 10 |
 | walker2d_vel | g ~ U[0, 10] m/s | 200 | 4 · .002 s | 1 | 100, test 30 |
 | walker2d_vel_promp | g ~ U[0, 10] m/s | 100 | 8 · .002 s | 10 | ∞, test 40 |
 | walker2d_dir | d ∈ {1, −1} | 200 | 4 · .002 s | 1 | the two |
@@ -45,105 +45,73 @@ slides more easily, as published; one inertia factor a body, so that the body ca
 from mass and inertia is recomputed (published: left as it was); directions come in turn instead of by coin; test tasks are our own.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import mujoco
-from torch import Tensor
-
-from envs.mdp import MujocoEnv, split_name
-from envs.mujoco.models import gymnasium_model
-from envs.mujoco.scaled_physics import physics_factors
-from envs.mujoco.targets import direction_reward, directions, forward_reward, velocities, velocity_reward
-from envs.mujoco.upright import Upright, upright_environment
+from envs.mdp import Effects
+from envs.mujoco.build import Variant
+from envs.mujoco.models import GymnasiumModel
+from envs.mujoco.scaled_physics import physics_factors, scaled_physics
+from envs.mujoco.targets import DIRECTION, FORWARD, VELOCITY, directions, velocities
+from envs.mujoco.upright import Upright, UprightRobot
 from metarl.rl.types import FixedSpeeds
 
 HIGHEST_VELOCITY = 10.0  # m/s
+WALKER = GymnasiumModel(file="walker2d_v5.xml")
+SLIPPERY_WALKER = GymnasiumModel(file="walker2d.xml")  # whose right foot slides more easily
+SLOW_WALKER = replace(SLIPPERY_WALKER, physics_step=0.004)
+UPRIGHT = Upright(lowest=0.8, highest=2.0, pitch=1.0)
+VELOCITY_BONUS = 15.0  # above the greatest distance from g, so that falling never pays
 
+_FACTORS = partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0)
+_HOLD = partial(UprightRobot, upright=UPRIGHT, reward=VELOCITY, bonus=VELOCITY_BONUS)
+_WALK = partial(UprightRobot, upright=UPRIGHT, reward=DIRECTION, bonus=1.0)
+_PROMP: dict[str, Any] = {"model": SLIPPERY_WALKER, "horizon": 100, "action_scale": 10.0, "frame_skip": 8}
 
-def _rand_params(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    tasks = physics_factors(_model(name), num_train_tasks, num_test_tasks, per_axis=name.endswith("_pearl"))
-    return _environment(name, num_worlds, tasks, horizon, action_scale, **machine)
+_RAND_PARAMS = Variant(
+    family="walker2d_rand_params",
+    model=WALKER,
+    mdp=_FACTORS,
+    tasks=partial(physics_factors, WALKER, per_axis=False),
+    effects=scaled_physics,
+    horizon=200,
+    action_scale=1.0,
+    frame_skip=4,
+    num_train_tasks=40,
+    num_test_tasks=10,
+)
+_VEL = replace(
+    _RAND_PARAMS,
+    family="walker2d_vel",
+    mdp=_HOLD,
+    tasks=partial(velocities, HIGHEST_VELOCITY),
+    effects=Effects(fixed_speeds=FixedSpeeds(bonus=VELOCITY_BONUS)),
+    num_train_tasks=100,
+    num_test_tasks=30,
+)
+_DIR = replace(
+    _VEL,
+    family="walker2d_dir",
+    mdp=_WALK,
+    tasks=directions,
+    effects=Effects(),
+    num_train_tasks=None,
+    num_test_tasks=None,
+)
 
-
-def _velocity(
-    name: str,
-    num_worlds: int,
-    *,
-    horizon: int,
-    action_scale: float,
-    num_train_tasks: int | None,
-    num_test_tasks: int,
-    **machine: Any,
-) -> MujocoEnv[Any]:
-    tasks = velocities(HIGHEST_VELOCITY, num_train_tasks, num_test_tasks)
-    speeds = FixedSpeeds(bonus=_REWARDS["walker2d_vel"][2])
-    return _environment(name, num_worlds, tasks, horizon, action_scale, fixed_speeds=speeds, **machine)
-
-
-def _direction(name: str, num_worlds: int, *, horizon: int, action_scale: float, **machine: Any) -> MujocoEnv[Any]:
-    return _environment(name, num_worlds, directions(), horizon, action_scale, **machine)
-
-
-# num_train_tasks None: training draws a new task each time.
-_FACTORS: dict[str, Any] = {"horizon": 200, "action_scale": 1.0, "num_train_tasks": 40, "num_test_tasks": 10}
-_PROMP: dict[str, Any] = {"horizon": 100, "action_scale": 10.0}
-walker2d_rand_params = partial(_rand_params, "walker2d_rand_params", **_FACTORS)
-walker2d_rand_params_pearl = partial(_rand_params, "walker2d_rand_params_pearl", **_FACTORS)
-walker2d_vel = partial(_velocity, "walker2d_vel", horizon=200, action_scale=1.0, num_train_tasks=100, num_test_tasks=30)
-walker2d_vel_promp = partial(_velocity, "walker2d_vel_promp", **_PROMP, num_train_tasks=None, num_test_tasks=40)
-walker2d_dir = partial(_direction, "walker2d_dir", horizon=200, action_scale=1.0)
-walker2d_dir_promp = partial(_direction, "walker2d_dir_promp", **_PROMP)
-
-_REWARDS: dict[
-    str, tuple[Callable[..., Tensor], str, float]
-] = {  # and how they read, and the bonus: for `vel` above the greatest distance from g, so that falling never pays
-    "walker2d_rand_params": (forward_reward, "v", 1.0),
-    "walker2d_vel": (velocity_reward, "-|v - g|", 15.0),
-    "walker2d_dir": (direction_reward, "d v", 1.0),
+VARIANTS: dict[str, Variant] = {
+    "walker2d_rand_params": _RAND_PARAMS,
+    "walker2d_rand_params_pearl": replace(
+        _RAND_PARAMS,
+        model=SLOW_WALKER,
+        mdp=partial(_FACTORS, bonus_when_falling=True),
+        tasks=partial(physics_factors, SLOW_WALKER, per_axis=True),
+    ),
+    "walker2d_vel": _VEL,
+    "walker2d_vel_promp": replace(
+        _VEL, mdp=partial(_HOLD, bonus_when_falling=True), num_train_tasks=None, num_test_tasks=40, **_PROMP
+    ),
+    "walker2d_dir": _DIR,
+    "walker2d_dir_promp": replace(_DIR, mdp=partial(_WALK, bonus_when_falling=True), **_PROMP),
 }
-
-
-def _model(name: str) -> mujoco.MjModel:
-    model = gymnasium_model(_file(name))
-    if name.endswith("_pearl"):
-        model.opt.timestep = 0.004
-    return model
-
-
-def _file(name: str) -> str:
-    return "walker2d.xml" if name.endswith(("_pearl", "_promp")) else "walker2d_v5.xml"
-
-
-def _environment(
-    name: str, num_worlds: int, tasks: Any, horizon: int, action_scale: float, **machine: Any
-) -> MujocoEnv[Any]:
-    family, variant = split_name(name, tuple(_REWARDS))
-    task_reward, formula, bonus = _REWARDS[family]
-    return upright_environment(
-        num_worlds,
-        name=name,
-        family=family,
-        model=_model(name),
-        model_name=f"gymnasium/{_file(name)}",
-        frame_skip=8 if variant == "promp" else 4,
-        upright=Upright(lowest=0.8, highest=2.0, pitch=1.0),
-        task_reward=task_reward,
-        formula=formula,
-        bonus=bonus,
-        bonus_when_falling=variant != "default",
-        tasks=tasks,
-        horizon=horizon,
-        action_scale=action_scale,
-        **machine,
-    )

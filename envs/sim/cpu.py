@@ -12,6 +12,7 @@ import torch
 from mujoco.batch import MODEL_FIELDS, Batch
 from torch import Tensor
 
+from envs.machine import check_num_threads
 from envs.process import quiet_mujoco, tune_process
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only the counter tells. A slice,
@@ -42,8 +43,7 @@ class CpuSimulator:
     ) -> None:
         if num_worlds < 1:
             raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"num_threads is {num_threads}; expected at least 1, or None for all CPUs")
+        check_num_threads(num_threads)
         tune_process()
         quiet_mujoco()
         self._settings = {

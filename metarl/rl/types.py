@@ -54,6 +54,11 @@ class FixedSpeeds:
         0.0  # what reaching and holding a speed costs an episode: run-up, control, noise; 0 gives a bound
     )
     allowance_is: str = ""  # where that number comes from
+    allowance_steps: int = 0  # how long the episodes were in which it was measured
+
+    def over(self, num_steps: int) -> "FixedSpeeds":
+        """The same for episodes of this length: an allowance is known for those in which it was measured alone."""
+        return self if num_steps == self.allowance_steps else FixedSpeeds(bonus=self.bonus)
 
 
 @struct

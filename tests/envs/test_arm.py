@@ -142,7 +142,7 @@ def test_inertia_is_what_mujoco_computes_of_the_shape(shape: str) -> None:
 
 def alone(tasks: Grasp, world: int) -> mujoco.MjModel:
     """A model compiled with this world's object and no other shape."""
-    models.own_model("arm_object.xml")
+    models.XmlModel(path=models.ASSETS / "arm_object.xml").load()
     spec = mujoco.MjSpec.from_file(str(models.ASSETS / "arm_object.xml"))
     for i, shape in enumerate(SHAPES):
         if i == tasks.shape[world]:
@@ -340,17 +340,16 @@ def test_picture_shows_the_object_and_goal_of_the_world_asked_for() -> None:
 
 
 def test_name_of_the_model_changes_with_its_physics_and_not_with_its_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     files = {file: (models.ASSETS / file).read_text() for file in ("arm.xml", "arm_object.xml")}
-    names = [models.own_model_name(file) for file in files]
-    monkeypatch.setattr(models, "ASSETS", tmp_path)
+    names = [models.XmlModel(path=models.ASSETS / file).name for file in files]
 
     def changed(old: str, new: str) -> list[bool]:
         for file, text in files.items():
             (tmp_path / file).write_text(text.replace(old, new))
         assert any(old in text for text in files.values())
-        return [models.own_model_name(file) != name for file, name in zip(files, names, strict=True)]
+        return [models.XmlModel(path=tmp_path / file).name != name for file, name in zip(files, names, strict=True)]
 
     assert changed('mass="3.5"', 'mass="3.6"') == [True, True]  # The second includes the first.
     assert changed('size="0.028"', 'size="0.029"') == [False, True]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import envs
 from envs.mujoco.half_cheetah import DeadMotor
-from envs.mujoco.models import gymnasium_model
+from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.planar import PlanarMassCentre
 from envs.mujoco.targets import Direction, TargetVelocity
 
@@ -84,7 +84,7 @@ def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str
 
 
 def test_mass_centre_is_that_of_mujoco() -> None:
-    model = gymnasium_model("half_cheetah.xml")
+    model = GymnasiumModel(file="half_cheetah.xml").load()
     data = mujoco.MjData(model)
     mass_centre = PlanarMassCentre(model)
     generator = np.random.default_rng(0)

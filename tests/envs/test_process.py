@@ -12,9 +12,9 @@ import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
 import mujoco, numpy as np
 from envs import process
-from envs.mujoco.models import gymnasium_model
+from envs.mujoco.models import GymnasiumModel
 
-model = gymnasium_model("half_cheetah.xml")
+model = GymnasiumModel(file="half_cheetah.xml").load()
 
 def trajectory():
     data = mujoco.MjData(model)

@@ -9,7 +9,7 @@ import torch
 from gymnasium_runs import record, replay
 
 import envs
-from envs.mujoco.models import gymnasium_model
+from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.scaled_physics import PhysicsFactors
 
 WALKER, HOPPER = ("walker2d_v5.xml", "Walker2d-v5"), ("hopper.xml", "Hopper-v5")
@@ -39,7 +39,7 @@ def scale(model: mujoco.MjModel, own: mujoco.MjModel, tasks: PhysicsFactors, wor
 @every_name
 def test_worlds_step_as_gymnasium_does_with_its_model_changed_alike(name: str) -> None:
     file, gymnasium_id = MODELS[name]
-    own, as_published = gymnasium_model(file), name.endswith("_pearl")
+    own, as_published = GymnasiumModel(file=file).load(), name.endswith("_pearl")
     tasks = envs.make(name, 1).tasks.test_tasks(2)
 
     def change(model: mujoco.MjModel, world: int) -> None:
@@ -95,8 +95,8 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
     env.set_tasks(others)
     env.reset(torch.Generator().manual_seed(0), worlds)
     for world, given in enumerate((tasks, others, tasks)):
-        own = gymnasium_model(MODELS[name][0])
-        scale(own, gymnasium_model(MODELS[name][0]), given, world)
+        own = GymnasiumModel(file=MODELS[name][0]).load()
+        scale(own, GymnasiumModel(file=MODELS[name][0]).load(), given, world)
         mujoco.mj_setConst(own, mujoco.MjData(own))
         for found, expected in zip(fields_of(env.sim.host_data(world)[0]), fields_of(own), strict=True):
             assert np.array_equal(found, expected)

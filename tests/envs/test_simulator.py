@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.mujoco.models import gymnasium_model
+from envs.mujoco.models import GymnasiumModel
 from envs.sim.cpu import CpuSimulator
 
 NUM_WORLDS = 5
@@ -16,7 +16,7 @@ NUM_WORLDS = 5
 
 @pytest.fixture
 def model() -> mujoco.MjModel:
-    return gymnasium_model("half_cheetah.xml")
+    return GymnasiumModel(file="half_cheetah.xml").load()
 
 
 def start(sim: CpuSimulator) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def test_per_world_mass_equals_a_model_with_that_mass(model: mujoco.MjModel) -> 
     ctrl = controls(30)
     states = run(sim, ctrl)
     for w in range(NUM_WORLDS):
-        own = gymnasium_model("half_cheetah.xml")
+        own = GymnasiumModel(file="half_cheetah.xml").load()
         own.body_mass[:] = float(factor[w]) * model.body_mass
         own.geom_friction[:] = float(factor[w]) * model.geom_friction
         mujoco.mj_setConst(own, mujoco.MjData(own))
@@ -181,7 +181,7 @@ def test_derived_field_is_live_and_silent(model: mujoco.MjModel, recwarn: pytest
 
 def test_nothing_is_written_for_the_user_to_clean_up(capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sim = CpuSimulator(gymnasium_model("half_cheetah.xml"), 2)  # This model has a deprecated attribute.
+    sim = CpuSimulator(GymnasiumModel(file="half_cheetah.xml").load(), 2)  # This model has a deprecated attribute.
     sim.qvel[1] = float("nan")
     sim.step(3)
     assert bool(sim.diverged[1])

@@ -1,0 +1,102 @@
+"""Rows, of which `envs.ALL` is the table: what a row says, and how `envs.make` makes an environment of it.
+
+A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.build.Variant` for robots, `envs.point.PointVariant`
+for points in the plane, and `OneWorld` for a world of which there is one variant. `UserFunction` makes a row of a user's function.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from envs.machine import Machine
+from metarl.rl.types import BatchedEnv
+
+
+@runtime_checkable
+class Row(Protocol):
+    """A variant of an environment, as a value."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What can be overridden, and the defaults."""
+        ...
+
+    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+        ...
+
+
+class CommonNumbers(Protocol):
+    """What all rows with actions on a scale have."""
+
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def action_scale(self) -> float: ...
+    @property
+    def tasks(self) -> Callable[..., Any]:
+        """(number of training tasks, of test tasks) -> their distribution; () -> it, where num_test_tasks is None."""
+        ...
+
+    @property
+    def num_train_tasks(self) -> int | None:
+        """The size of the fixed training set; None: training draws a new task each time."""
+        ...
+
+    @property
+    def num_test_tasks(self) -> int | None:
+        """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+        ...
+
+
+def common_settings(row: CommonNumbers) -> dict[str, Any]:
+    """The settings that rows have in common, and their defaults."""
+    counts = () if row.num_test_tasks is None else ("num_train_tasks", "num_test_tasks")
+    return {name: getattr(row, name) for name in ("horizon", "action_scale", *counts)}
+
+
+def task_distribution(row: CommonNumbers) -> Any:
+    """The distribution of the row's tasks."""
+    if row.num_test_tasks is None:
+        return row.tasks()
+    return row.tasks(row.num_train_tasks, row.num_test_tasks)
+
+
+def variant_label(name: str, family: str) -> str:
+    """What an environment's name says besides its family's, or `default`: half_cheetah_vel_maml of half_cheetah_vel is maml.
+
+    A label for the reader: nothing is decided by it.
+    """
+    return name.removeprefix(family).removeprefix("_") or "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneWorld:
+    """The row of a world of which there is one variant: its class and its settings."""
+
+    world: Callable[..., Any]
+    """(num_worlds, name=, device=, and all settings by keyword) -> the environment."""
+    settings: Mapping[str, Any]
+    """What can be overridden, and the defaults."""
+
+    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
+        return self.world(num_worlds, name=name, device=machine.device, **{**self.settings, **overrides})
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A user's function as a row: (num_worlds, num_threads=, device=, and settings by keyword) -> an environment."""
+
+    function: Callable[..., BatchedEnv[Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords of the function: nothing else says what a user's function takes."""
+        parameters = inspect.signature(self.function).parameters.values()
+        # A checkpoint's settings may be a stranger's: an interpreter isn't theirs to choose.
+        not_settings = ("num_threads", "device", "python")
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in not_settings}
+
+    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
+        return self.function(num_worlds, num_threads=machine.num_threads, device=machine.device, **overrides)
