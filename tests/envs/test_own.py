@@ -334,7 +334,7 @@ def blocks(language: str) -> list[str]:
 def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition, use, with_hook, with_class = blocks("python")
+    definition, use, with_hook, with_class, _ = blocks("python")  # The last is tested in test_variants.py.
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})

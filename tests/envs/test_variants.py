@@ -134,23 +134,19 @@ def test_a_row_is_a_value_that_an_override_leaves_alone(name: str) -> None:
 
 
 MY_ENVS = """
-from dataclasses import replace
-from functools import partial
-
 from envs import bandit, point_navigation
-from envs.mujoco import half_cheetah
-from envs.mujoco.targets import velocities
 
-fast_cheetah = replace(half_cheetah.VARIANTS["half_cheetah_vel"], tasks=partial(velocities, 9.0), horizon=400)
 far_point = replace(point_navigation.VARIANTS["point_navigation_2d"], horizon=7)
 ten_arms = replace(bandit.VARIANTS["bandit"], settings={**bandit.VARIANTS["bandit"].settings, "num_arms": 10})
-table = half_cheetah.VARIANTS
+table = bandit.VARIANTS
 """
 
 
 @pytest.fixture
 def my_envs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "my_rows.py").write_text(MY_ENVS)
+    page = (Path(__file__).parents[2] / "docs" / "own_environment.md").read_text()
+    (documented,) = re.findall(r"^```python\n([^`]*fast_cheetah = .*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_rows.py").write_text(documented + MY_ENVS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_rows", raising=False)
     return "my_rows"
