@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT))
 import envs  # noqa: E402
 from metarl._scripts import build, fewshot_report  # noqa: E402
 from metarl.files import write_text  # noqa: E402
-from metarl.run.adaptation_plot import adaptation_figure  # noqa: E402
-from metarl.run.facts import fixed_speed_bounds  # noqa: E402
-from metarl.run.plots import learning_figure, return_curves, write_png  # noqa: E402
+from metarl.report.adaptation_plot import adaptation_figure  # noqa: E402
+from metarl.report.facts import fixed_speed_bounds  # noqa: E402
+from metarl.report.plots import learning_figure, return_curves, write_png  # noqa: E402
 
 RESULTS, MANIFEST = ROOT / "results", ROOT / "docs/figures.json"
 

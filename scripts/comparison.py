@@ -14,8 +14,8 @@ from hydra.types import RunMode
 
 from metarl._scripts import console
 from metarl.files import write_text
-from metarl.run import fewshot_report
-from metarl.run.report import stage
+from metarl.report import fewshot
+from metarl.report.evaluation import stage
 
 _RUNS = "runs.jsonl"
 
@@ -42,7 +42,7 @@ def show(sweep: Path) -> None:
     runs.sort(key=lambda run: run["number"])
     reports = [json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs]
     is_fewshot = "dataset" in reports[0]
-    text = fewshot_report.comparison(reports) if is_fewshot else _returns(reports, [run["overrides"] for run in runs])
+    text = fewshot.comparison(reports) if is_fewshot else _returns(reports, [run["overrides"] for run in runs])
     with console.shown_after(text):
         write_text(sweep / "comparison.md", text + "\n")
     print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)

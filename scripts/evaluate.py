@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from metarl._scripts import build, cli, console, evaluation, strangers
-from metarl.run import report
+from metarl.report.evaluation import table, write_beside
 from metarl.run.seeding import Generators
 
 
@@ -38,8 +38,8 @@ def run(config: DictConfig) -> None:
     }
     result = found.report | evaluation.trained_elsewhere(loaded, tested, found) | origin | evaluation.provenance()
     place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
-    with console.shown_after(report.table(result)):
-        written = report.write_beside(place, result, spare=config.output is None)
+    with console.shown_after(table(result)):
+        written = write_beside(place, result, spare=config.output is None)
     kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
     print(f"written to {written}{kept}", file=sys.stderr)
 

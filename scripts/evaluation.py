@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from metarl._scripts import build, comparison, console, filming
 from metarl._scripts.configs import shown
 from metarl.errors import UserError
-from metarl.run import report
+from metarl.report import evaluation
+from metarl.report.plots import learning_curve_png, return_curves
 from metarl.run.logging import read_metrics
-from metarl.run.plots import learning_curve_png, return_curves
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.types import MetaLearner
@@ -28,7 +28,7 @@ def evaluate(
     episodes_per_task: int | None,
     seed: int,
     deterministic: bool = False,
-) -> report.Evaluation:
+) -> evaluation.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as the algorithm asks for.
 
     Args: config: its `env` says where, which may be elsewhere than the learner was trained.
@@ -41,7 +41,7 @@ def evaluate(
         num_tasks = build.environment(config, num_worlds=1).tasks.num_test
     env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
     generators = Generators(seed)
-    return report.evaluate(
+    return evaluation.evaluate(
         learner.adapter(),
         env,
         random_adapter=build.learner(config, env, generators, device).adapter(),
@@ -55,7 +55,7 @@ def evaluate(
     )
 
 
-def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: report.Evaluation) -> dict[str, Any]:
+def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluation.Evaluation) -> dict[str, Any]:
     """What the result says of a learner that is tested on another problem than it was trained on; {} if it isn't."""
     trained_on = build.environment(loaded.config, num_worlds=1)
     spec, (then, now) = trained_on.spec, (dict(loaded.config.env), dict(tested.env))
@@ -87,8 +87,8 @@ def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: t
     settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
-    with console.shown_after(report.table(found.report)):
-        report.write(folder, found.report | origin | provenance())
+    with console.shown_after(evaluation.table(found.report)):
+        evaluation.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
@@ -105,7 +105,9 @@ def provenance() -> dict[str, Any]:
     return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 
 
-def film(config: DictConfig, learner: MetaLearner, found: report.Evaluation, path: Path, device: torch.device) -> None:
+def film(
+    config: DictConfig, learner: MetaLearner, found: evaluation.Evaluation, path: Path, device: torch.device
+) -> None:
     """One held-out task, that of the median gain, before and after the updates that training takes; of trials of a single
     episode, that of the median return. Where nothing can be drawn it says why."""
     last = min(build.sizes(config).num_updates, found.report["num_updates"])

@@ -14,7 +14,7 @@ from metarl.errors import UserError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Streams, TaskSize, TaskSource
-from metarl.run.fewshot_report import check_counts
+from metarl.report.fewshot import check_counts
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.struct import replace

@@ -16,10 +16,10 @@ from metarl.fewshot.evaluate import adaptation_measures, predictions
 from metarl.fewshot.evaluate import draw as draw_tasks
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, TaskSource
-from metarl.run import fewshot_report
-from metarl.run.fewshot_plots import answers_png, curves_png
+from metarl.report import fewshot
+from metarl.report.fewshot_plots import answers_png, curves_png
+from metarl.report.plots import learning_curve_png
 from metarl.run.logging import read_metrics
-from metarl.run.plots import learning_curve_png
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.types import MetaLearner
@@ -39,7 +39,7 @@ def report_run(
 ) -> None:
     """evaluation.json, pictures of a few tasks and of the training, a table on the console."""
     settings = config.evaluation
-    report = fewshot_report.evaluate(
+    report = fewshot.evaluate(
         learner.adapter(),
         source,
         fewshot_build.test_size(config),
@@ -53,7 +53,7 @@ def report_run(
     if isinstance(learner, SequenceLearner):
         generator = Generators(settings.seed)("sequences")
         measures = learner.measures_in_sequence(settings.num_tasks, settings.split, generator)
-        report["instances"] = fewshot_report.instances(measures)
+        report["instances"] = fewshot.instances(measures)
     origin = {
         "learner": name,
         "overrides": comparison.overrides(),
@@ -61,8 +61,8 @@ def report_run(
         "trained_tasks": outcome.count,
         "seed": config.seed,
     }
-    with console.shown_after(fewshot_report.table(report)):
-        fewshot_report.write(folder, report | origin | evaluation.provenance())
+    with console.shown_after(fewshot.table(report)):
+        fewshot.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
         draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
         draw_training(folder, f"{source.spec.name}, {name}, seed {config.seed}: training tasks", report["measure"])

@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 from metarl._scripts import build
+from metarl.report.evaluation import stage
+from metarl.report.video import adaptation_video
 from metarl.rl.collect import repeat_tasks
 from metarl.rl.evaluate import adaptation_curve
 from metarl.rl.uniform_actions import UniformActions
-from metarl.run.report import stage
 from metarl.run.seeding import Generators
-from metarl.run.video import adaptation_video
 from metarl.struct import struct
 
 

@@ -1,8 +1,9 @@
 """Which part of the suite may import which. The tables are the architecture; every import statement is held to them.
 
-struct <- types <- core <- nn <- {rl, fewshot} <- run      rl and fewshot never import each other
-struct, noise, torch_threads, rl.types <- envs             metarl never imports envs
-everything <- scripts                                      the only place with hydra and omegaconf
+struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
+struct <- types <- run <- report                            run knows neither rl nor fewshot
+struct, noise, torch_threads, rl.types <- envs              metarl never imports envs
+everything <- scripts                                       the only place with hydra and omegaconf
 """
 
 import ast
@@ -45,7 +46,24 @@ OUR_IMPORTS = {
         "metarl.nn",
         "metarl.fewshot",
     ],
-    "metarl/run": ["metarl"],
+    "metarl/run": [
+        "metarl.struct",
+        "metarl.types",
+        "metarl.errors",
+        "metarl.files",
+        "metarl.torch_threads",
+        "metarl.run",
+    ],
+    "metarl/report": [
+        "metarl.struct",
+        "metarl.noise",
+        "metarl.errors",
+        "metarl.files",
+        "metarl.rl",
+        "metarl.fewshot",
+        "metarl.run",
+        "metarl.report",
+    ],
     "envs": [
         "metarl.struct",
         "metarl.noise",
@@ -65,7 +83,7 @@ PLACES = {
     "omegaconf": ["scripts/"],
     "tensorboard": ["metarl/run/"],
     "torch.utils.tensorboard": ["metarl/run/"],
-    "tqdm": ["metarl/run/", "scripts/"],
+    "tqdm": ["metarl/run/", "metarl/report/", "scripts/"],
     "torch.distributed": ["metarl/run/distributed.py"],
     "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/", "scripts/"],
 }
@@ -118,6 +136,8 @@ def test_every_part_of_metarl_is_in_the_table() -> None:
         ("metarl/rl/losses.py", "from metarl.fewshot.losses import accuracy", ["metarl.fewshot.losses.accuracy"]),
         ("metarl/rl/losses.py", "from . import returns", ["..returns"]),
         ("metarl/run/train.py", "import envs", ["envs"]),
+        ("metarl/run/train.py", "from metarl.rl.types import Step", ["metarl.rl.types.Step"]),
+        ("metarl/report/plots.py", "from metarl.core import linalg", ["metarl.core.linalg"]),
         ("metarl/run/train.py", "from torch import distributed", ["torch.distributed"]),
         ("metarl/run/distributed.py", "from torch import distributed", []),
         ("metarl/rl/collect.py", "import mujoco.batch", ["mujoco.batch"]),

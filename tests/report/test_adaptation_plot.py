@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from metarl.run.adaptation_plot import LOOKS, adaptation_curve_png, adaptation_figure
+from metarl.report.adaptation_plot import LOOKS, adaptation_curve_png, adaptation_figure
 
 
 def row(update, iqm, mean=None, **more):

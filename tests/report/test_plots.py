@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from metarl.run.plots import learning_curve_png, return_curves
+from metarl.report.plots import learning_curve_png, return_curves
 
 
 @pytest.fixture

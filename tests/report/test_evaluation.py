@@ -5,10 +5,10 @@ import torch
 
 import envs
 from metarl.noise import Noise
+from metarl.report import evaluation
 from metarl.rl.collect import Streams
 from metarl.rl.types import Act, RLAdapter
 from metarl.rl.uniform_actions import UniformActions
-from metarl.run import report
 
 
 class Learner(RLAdapter[int]):
@@ -42,7 +42,7 @@ def evaluated(
         **{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset")},
         policy=Noise(torch.Generator().manual_seed(0)),
     )
-    return report.evaluate(
+    return evaluation.evaluate(
         Learner(env, learns=learns) if adapter is None else adapter(env.action_space),
         env,
         random_adapter=Learner(env, learns=False) if adapter is None else adapter(env.action_space),
@@ -60,7 +60,7 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     assert [row["success_rate"] for row in found["random_initialisation"]] == [0.0, 0.0]
     assert found["references"]["scripted"]["success_rate"] == 1.0
     assert found["stand_still"]["success_rate"] == 0.0
-    lines = report.table(found).splitlines()
+    lines = evaluation.table(found).splitlines()
     told = [line.split("success ")[1] for line in lines if "success" in line]
     # Four tasks of one episode: 1 − .025^¼ = .60, see test_proportions.py.
     solved, not_yet = "100 % [40, 100]", "0 % [0, 60]"
@@ -70,14 +70,18 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
 def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
     found = evaluated("point_navigation_2d", num_updates=0)
     assert "success" not in str(found["returns"])
-    assert "success" not in report.table(found)
+    assert "success" not in evaluation.table(found)
 
 
 def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
-    assert [report.stage("update", k) for k in range(3)] == ["before adaptation", "after 1 update", "after 2 updates"]
-    assert [report.stage("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
+    assert [evaluation.stage("update", k) for k in range(3)] == [
+        "before adaptation",
+        "after 1 update",
+        "after 2 updates",
+    ]
+    assert [evaluation.stage("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
     found = evaluated("point_navigation_2d", num_updates=1, learns=False)
-    updates, episodes = (report.table(found | {"unit": unit}) for unit in ("update", "episode"))
+    updates, episodes = (evaluation.table(found | {"unit": unit}) for unit in ("update", "episode"))
     assert "before adaptation" in updates and "random init, 1 upd." in updates and "gain of 1 update" in updates
     assert "update" not in episodes and "random init, ep. 2" in episodes and "episode 2 - episode 1" in episodes
 
@@ -90,7 +94,7 @@ def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
     bounds = found["fixed_speeds"]["bounds"]
     assert [row["mean"] for row in bounds] == pytest.approx([-20 * abs(first - second) / 2, 0.0])
     assert found["fixed_speeds"]["allowance"] == 0  # it is known for whole episodes
-    assert "a bound: no run-up, no control" in report.table(found)
+    assert "a bound: no run-up, no control" in evaluation.table(found)
     assert found["normalised_score"][0]["mean"] == pytest.approx(0, abs=0.1)  # it stands still, from other starts
 
 
@@ -103,7 +107,7 @@ def test_one_episode_shows_what_happens_within_it_and_the_regret() -> None:
     assert sum(of_learner["mean"]) / 20 == pytest.approx(sum(returns) / len(returns) / 20)
     oracle = found["references"]["oracle"]["mean"]
     assert found["regret"][0]["mean"] == pytest.approx(oracle - found["returns"][0]["mean"], abs=1e-5)
-    lines = report.table(found)
+    lines = evaluation.table(found)
     assert "first 10th" in lines and "mean regret" in lines and "update" not in lines
     assert "adaptation_gain" not in found
 
@@ -113,4 +117,4 @@ def test_updates_that_harm_are_counted() -> None:
     (row,) = found["tasks_made_worse"]
     worse = [task["returns"][1] < task["returns"][0] for task in found["tasks"]]
     assert row["share"] == sum(worse) / 4
-    assert f"{25 * sum(worse)} % by update 1" in report.table(found)
+    assert f"{25 * sum(worse)} % by update 1" in evaluation.table(found)

@@ -7,7 +7,7 @@ import torch
 
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import TaskSize
-from metarl.run import fewshot_report
+from metarl.report import fewshot
 
 
 class Constant:
@@ -30,7 +30,7 @@ class Constant:
 
 
 def evaluated(adapter, references):
-    return fewshot_report.evaluate(
+    return fewshot.evaluate(
         adapter,
         Sinusoid(),
         TaskSize(ways=1, shots=2, queries=5),
@@ -49,7 +49,7 @@ def test_references_meet_the_same_tasks():
     assert one.asked == same.asked == worse.asked
     assert report["references"]["same"] == report["updates"]
     assert report["references"]["worse"][1]["mean"] > report["updates"][1]["mean"]
-    lines = fewshot_report.table(report).splitlines()
+    lines = fewshot.table(report).splitlines()
     assert [line.split("  ")[-1] for line in lines[-2:]] == ["same", "worse"]
 
 
@@ -57,25 +57,25 @@ def test_tasks_that_diverge_are_counted_and_not_left_out():
     report = evaluated(Constant(float("inf")), {})
     after = report["updates"][1]
     assert after == {"update": 1, "mean": None, "half_width": None, "num_tasks": 30, "diverged": 30}
-    assert report["updates"][0]["mean"] > 0 and "30 of 30 tasks diverged" in fewshot_report.table(report)
+    assert report["updates"][0]["mean"] > 0 and "30 of 30 tasks diverged" in fewshot.table(report)
     assert report["by_task"] == [None] * 30  # JSON knows no infinity.
     run = {**report, "learner": "maml", "seed": 0, "overrides": []}
-    table = fewshot_report.comparison([run, json.loads(json.dumps(run)) | {"seed": 1}])
+    table = fewshot.comparison([run, json.loads(json.dumps(run)) | {"seed": 1}])
     assert table.count("| diverged |") == 3
 
 
 def test_seeds_of_a_sweep_are_pooled_before_and_after_and_keep_the_tasks_they_share():
     run = {**evaluated(Constant(0.5), {}), "learner": "maml", "seed": 0, "overrides": []}
     again = json.loads(json.dumps(run)) | {"seed": 1}
-    cells = [line.split("|")[5:8] for line in fewshot_report.comparison([run, again]).splitlines()[2:]]
+    cells = [line.split("|")[5:8] for line in fewshot.comparison([run, again]).splitlines()[2:]]
     assert cells[0] == cells[1] == cells[2]  # Two seeds with equal numbers are no more tasks than one.
     again["updates"][0]["mean"] += 1.0
-    before = [float(line.split("|")[5]) for line in fewshot_report.comparison([run, again]).splitlines()[2:]]
+    before = [float(line.split("|")[5]) for line in fewshot.comparison([run, again]).splitlines()[2:]]
     assert before[2] == pytest.approx((before[0] + before[1]) / 2, abs=1e-4)  # shown with four digits
 
 
 def test_instances_are_numbered_from_one():
-    found = fewshot_report.instances(torch.tensor([[0.0, 1.0], [0.5, 1.0]]))
+    found = fewshot.instances(torch.tensor([[0.0, 1.0], [0.5, 1.0]]))
     assert [(row["instance"], row["mean"]) for row in found] == [(1, 0.25), (2, 1.0)]
     # Standard deviation √(2 · 0.25²) = 0.35355; 1.96 · 0.35355 / √2 = 0.49.
     assert found[0]["half_width"] == pytest.approx(0.49, abs=1e-6)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.fewshot.types import Episodes
 from metarl.files import write_atomically
-from metarl.run.plots import BLUE, GREEN, GREY, ORANGE
+from metarl.report.plots import BLUE, GREEN, GREY, ORANGE
 
 _RIGHT, _WRONG = GREEN, ORANGE
 QUESTIONS = 10  # shown of each task

@@ -10,6 +10,9 @@ import torch
 
 from metarl.errors import UserError
 from metarl.files import write_text
+from metarl.report.adaptation_plot import adaptation_curve_png
+from metarl.report.facts import facts
+from metarl.report.facts import lines as facts_lines
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import Acting, Outcomes, adaptation_curve, assert_held_out
 from metarl.rl.proportions import success_summary
@@ -17,9 +20,6 @@ from metarl.rl.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.several_runs import over
 from metarl.rl.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
-from metarl.run.adaptation_plot import adaptation_curve_png
-from metarl.run.facts import facts
-from metarl.run.facts import lines as facts_lines
 from metarl.run.logging import counted
 from metarl.struct import map_tensors, struct
 

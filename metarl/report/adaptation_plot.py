@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from metarl.run.plots import (
+from metarl.report.plots import (
     BLUE,
     FAINT,
     GREEN,
