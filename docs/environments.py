@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 import envs  # noqa: E402
 from envs.mdp import MujocoEnv  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
+from metarl.noise import Noise  # noqa: E402
 
 PAGE, PICTURES, SPEEDS = ROOT / "docs/environments.md", ROOT / "docs/pictures", ROOT / "results/benchmarks_sim.jsonl"
 FORM = "envs/mujoco/half_cheetah.py"
@@ -162,7 +163,7 @@ def draw(*, anew: bool) -> None:
             continue
         env = envs.make(name, 1, num_threads=1)
         env.set_tasks(env.tasks.test_tasks(1))
-        env.reset(torch.Generator().manual_seed(0))
+        env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
         env.action_space.seed(0)
         for _ in range(12):
             env.step(torch.as_tensor(env.action_space.sample())[None])

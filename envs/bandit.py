@@ -77,10 +77,15 @@ class Bandit:
         )
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(num_arms)
+        self.num_uniforms = horizon  # one a step, because one arm is pulled
         self._episodes: Episodes[Arms] = Episodes(
-            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+            num_worlds,
+            horizon=horizon,
+            num_uniforms=self.num_uniforms,
+            distribution=self.tasks,
+            action_space=self.action_space,
+            device=self.device,
         )
-        # Drawn at reset: step() has no generator. One number a step is enough, for one arm is pulled.
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
         self._pulled = torch.full(
             (num_worlds,), -1, device=self.device
@@ -90,10 +95,9 @@ class Bandit:
     def set_tasks(self, tasks: Arms) -> None:
         self._episodes.set_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        worlds = self._episodes.begin(worlds)
-        luck = torch.rand(self.num_worlds, self.spec.horizon, dtype=torch.float64, generator=generator)
-        self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(uniform, worlds)
+        self._luck = torch.where(worlds[:, None], uniform.to(self._luck), self._luck)
         self._pulled = self._pulled.masked_fill(worlds, -1)
         self._pulls = self._pulls.masked_fill(worlds[:, None], 0)
         return self._observe()

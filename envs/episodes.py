@@ -27,6 +27,7 @@ class Episodes(Generic[Tasks]):
         num_worlds: int,
         *,
         horizon: int,
+        num_uniforms: int,
         distribution: CheckedTasks[Tasks],
         action_space: gymnasium.Space[Any],
         device: torch.device,
@@ -35,6 +36,7 @@ class Episodes(Generic[Tasks]):
             raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
         check_horizon(horizon)
         self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
+        self._uniform_shape = (num_worlds, num_uniforms)
         # Steps since each world's reset: those in the tensor, which is left alone between resets, and those that all worlds took
         # since. When they are as many as _first_limit, a world is at its time limit.
         self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)
@@ -55,7 +57,7 @@ class Episodes(Generic[Tasks]):
     def tasks(self) -> Tasks:
         """The task each world has in its present episode, leaves [W, ...]."""
         if self._present is None:
-            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
+            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(uniform)")
         return self._present
 
     @property
@@ -63,10 +65,14 @@ class Episodes(Generic[Tasks]):
         """[W] int64: since each world's reset."""
         return self._counted + self._not_counted
 
-    def begin(self, worlds: Tensor | None) -> Tensor:
-        """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that mask."""
+    def begin(self, uniform: Tensor, worlds: Tensor | None) -> Tensor:
+        """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that mask.
+
+        Raises: ValueError unless `uniform` are the random numbers [W, num_uniforms] that a reset takes.
+        """
         if self._next is None:
             raise RuntimeError("reset() before set_tasks(): no world has a task yet")
+        self._check_uniform(uniform)
         if worlds is None:
             worlds = torch.ones(self.num_worlds, dtype=torch.bool, device=self.device)
             self._present = self._next
@@ -81,6 +87,16 @@ class Episodes(Generic[Tasks]):
         self._first_limit = self.horizon - int(self._counted.max())
         return worlds
 
+    def _check_uniform(self, uniform: Tensor) -> None:
+        expected = f"float64 {self._uniform_shape} in [0, 1), as metarl.noise.Noise.starts(env) draws it"
+        if not isinstance(uniform, Tensor):
+            raise ValueError(f"uniform is a {type(uniform).__name__}; expected a torch.Tensor {expected}")
+        if uniform.shape != self._uniform_shape or uniform.dtype != torch.float64:
+            raise ValueError(f"uniform is {uniform.dtype} {tuple(uniform.shape)}; expected {expected}")
+        outside = ~((uniform >= 0) & (uniform < 1))
+        if bool(outside.any()):
+            raise ValueError(f"uniform holds {uniform[outside][0].item()}; expected {expected}")
+
     def advance(self, terminated: Tensor | None = None) -> Tensor:
         """Counts one step of every world. Returns [W] bool: the time limit is reached, and the world didn't terminate."""
         self._not_counted += 1
@@ -92,7 +108,7 @@ class Episodes(Generic[Tasks]):
     def checked(self, action: Tensor) -> Tensor:
         """The action on this device, or ValueError if it is no action for W worlds of this action space."""
         if self._present is None:
-            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(generator)")
+            raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(uniform)")
         if not isinstance(action, Tensor):
             raise ValueError(f"action is a {type(action).__name__}; expected a torch.Tensor {self._expected_action}")
         right_kind = action.dtype == torch.int64 if self._discrete else action.dtype.is_floating_point

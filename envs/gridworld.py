@@ -56,6 +56,8 @@ class GoalCell:
 class Gridworld:
     """W grids in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
 
+    num_uniforms = 0
+
     def __init__(
         self,
         num_worlds: int,
@@ -81,7 +83,12 @@ class Gridworld:
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (SIZE**2,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(5)
         self._episodes: Episodes[GoalCell] = Episodes(
-            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+            num_worlds,
+            horizon=horizon,
+            num_uniforms=self.num_uniforms,
+            distribution=self.tasks,
+            action_space=self.action_space,
+            device=self.device,
         )
         self._neighbours = neighbours(SIZE).to(self.device)
         self._cell = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
@@ -90,9 +97,9 @@ class Gridworld:
     def set_tasks(self, tasks: GoalCell) -> None:
         self._episodes.set_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        """Every episode starts at 0, 0: the generator is not used."""
-        worlds = self._episodes.begin(worlds)
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        """Every episode starts at 0, 0."""
+        worlds = self._episodes.begin(uniform, worlds)
         self._cell = self._cell.masked_fill(worlds, 0)
         self._visited = self._visited.masked_fill(worlds[:, None], False) | self._observe().bool()
         return self._observe()

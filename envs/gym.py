@@ -32,8 +32,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.world_streams import reset_from_streams
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
+from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, EnvSpec, Step
 
 Task: TypeAlias = Mapping[str, Any]
@@ -325,17 +325,17 @@ class _Worlds:
         first = self._present[0] is None
         if first and any(stream is None for stream in streams):
             raise RuntimeError("the first reset() must be of all worlds, without reset_mask")
-        starts: list[torch.Generator | None] = []
+        uniform = torch.zeros(self.env.num_worlds, self.env.num_uniforms, dtype=torch.float64)
         for world, stream in enumerate(streams):
             if stream is None:
-                starts.append(None)
                 continue
             of_task, of_start = (torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2))
             given = self._given[world]
             self._present[world] = self.env.tasks.sample(1, of_task) if given is None else given
-            starts.append(of_start)
+            uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[0]
         self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
-        return reset_from_streams(self.env, starts, first=first).cpu().numpy()
+        worlds = None if first else torch.tensor([stream is not None for stream in streams])
+        return self.env.reset(uniform, worlds).cpu().numpy()
 
     def step(self, action: np.ndarray) -> Step:
         if self._present[0] is None:

@@ -157,9 +157,11 @@ class MujocoEnv(Generic[Tasks]):
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
+        self.num_uniforms = mdp.num_uniforms
         self._episodes: Episodes[Tasks] = Episodes(
             sim.num_worlds,
             horizon=spec.horizon,
+            num_uniforms=self.num_uniforms,
             distribution=tasks,
             action_space=self.action_space,
             device=sim.ctrl.device,
@@ -171,12 +173,10 @@ class MujocoEnv(Generic[Tasks]):
         self._episodes.set_tasks(tasks)
 
     @on_one_thread
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        worlds = self._episodes.begin(worlds)
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(uniform, worlds)
         if self._effects.set_physics is not None:
             self._effects.set_physics(self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks)
-        # Row i of one draw is the same for any number of worlds and whichever of them reset.
-        uniform = torch.rand(self.num_worlds, self.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         qpos, qvel = self.mdp.initial_state(uniform)
         qpos, qvel = qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device)
         if self._effects.place is not None:

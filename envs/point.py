@@ -126,20 +126,24 @@ class PointWorld(Generic[Tasks]):
         self._problem, self._action_scale = problem, float(action_scale)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, (2,), np.float32)
+        self.num_uniforms = 2 if problem.start_half > 0 else 0  # else every episode starts at 0, 0
         self._episodes: Episodes[Tasks] = Episodes(
-            num_worlds, horizon=spec.horizon, distribution=tasks, action_space=self.action_space, device=self.device
+            num_worlds,
+            horizon=spec.horizon,
+            num_uniforms=self.num_uniforms,
+            distribution=tasks,
+            action_space=self.action_space,
+            device=self.device,
         )
         self._position = torch.zeros(num_worlds, 2, device=self.device)
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        """Where every episode starts at 0, 0 the generator is not used."""
-        worlds = self._episodes.begin(worlds)
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(uniform, worlds)
         start = torch.zeros_like(self._position)
-        if self._problem.start_half > 0:
-            uniform = torch.rand(self.num_worlds, 2, dtype=torch.float64, generator=generator)
+        if self.num_uniforms > 0:
             start = (self._problem.start_half * (2 * uniform - 1)).to(start)
         self._position = torch.where(worlds[:, None], start, self._position)
         return self._position.clone()

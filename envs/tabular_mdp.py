@@ -92,21 +92,26 @@ class TabularMDP:
         )
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (num_states,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(num_actions)
+        self.num_uniforms = 2 * horizon
         self._episodes: Episodes[Tables] = Episodes(
-            num_worlds, horizon=horizon, distribution=self.tasks, action_space=self.action_space, device=self.device
+            num_worlds,
+            horizon=horizon,
+            num_uniforms=self.num_uniforms,
+            distribution=self.tasks,
+            action_space=self.action_space,
+            device=self.device,
         )
         self._state = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
         self._action = torch.full_like(self._state, -1)  # the last one, for pictures
-        # Drawn at reset, for step() has no generator: what decides the next states, and the noise of the rewards.
+        # What decides the next states, and the noise of the rewards.
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
         self._noise = torch.zeros(num_worlds, horizon, device=self.device)
 
     def set_tasks(self, tasks: Tables) -> None:
         self._episodes.set_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        worlds = self._episodes.begin(worlds)
-        uniform = torch.rand(self.num_worlds, 2 * self.spec.horizon, dtype=torch.float64, generator=generator)
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        worlds = self._episodes.begin(uniform, worlds)
         luck, noise = uniform.chunk(2, dim=1)
         self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
         self._noise = torch.where(worlds[:, None], normal_from_uniform(noise).to(self._noise), self._noise)

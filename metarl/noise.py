@@ -5,9 +5,20 @@ stream they are torch's own.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Startable(Protocol):
+    """What `Noise.starts` asks of an environment."""
+
+    @property
+    def num_worlds(self) -> int: ...
+
+    @property
+    def num_uniforms(self) -> int: ...
 
 
 class Noise:
@@ -41,6 +52,10 @@ class Noise:
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """U[0, 1), [*shape]."""
         return self._stacked(shape, lambda g, part: torch.rand(part, generator=g, dtype=dtype, device=self.device))
+
+    def starts(self, env: Startable) -> Tensor:
+        """What `env.reset` takes: [W, num_uniforms] float64 on the CPU or wherever the generators are."""
+        return self.uniform(env.num_worlds, env.num_uniforms, dtype=torch.float64)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32, dim: int = 0) -> Tensor:
         """N(0, 1), [*shape]. Args: dim: the dimension of the rows."""

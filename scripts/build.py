@@ -96,7 +96,7 @@ def training_environment(config: DictConfig) -> BatchedEnv:
 def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
     return Streams(
         tasks=generators(f"{prefix}tasks"),
-        reset=generators(f"{prefix}reset"),
+        reset=Noise(generators(f"{prefix}reset")),
         policy=Noise(generators(f"{prefix}policy", on), device=on),
     )
 

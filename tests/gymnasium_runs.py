@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import envs
+from metarl.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def record(
     """
     env = envs.make(name, num_worlds, action_scale=1.0)
     env.set_tasks(env.tasks.test_tasks(num_worlds))
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     start, start_velocity = env.sim.qpos.numpy().copy(), env.sim.qvel.numpy().copy()
     shape = (num_steps, num_worlds, *env.action_space.shape)
     control = torch.randn(shape, generator=torch.Generator().manual_seed(3)).clamp(-1, 1)
@@ -108,7 +109,7 @@ def replay(name: str, recording: Recording, tasks: Any = None) -> Replay:
     num_worlds = recording.start.shape[0]
     env = envs.make(name, num_worlds)
     env.set_tasks(env.tasks.test_tasks(num_worlds) if tasks is None else tasks)
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     assert np.array_equal(env.sim.qpos.numpy(), recording.start)
     steps = []
     for control in recording.control:

@@ -124,6 +124,8 @@ def own_environment(
 class OwnEnv:
     """Meets `metarl.rl.types.BatchedEnv`; made by `own_environment`."""
 
+    num_uniforms = 1  # from which the episode's seed comes
+
     def __init__(
         self,
         spec: EnvSpec,
@@ -144,6 +146,7 @@ class OwnEnv:
         self._episodes: Episodes[Any] = Episodes(
             self.num_worlds,
             horizon=spec.horizon,
+            num_uniforms=self.num_uniforms,
             distribution=tasks,
             action_space=self.action_space,
             device=self.device,
@@ -159,10 +162,9 @@ class OwnEnv:
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
-        chosen = self._episodes.begin(worlds).nonzero().flatten().tolist()
-        # Row i of one draw is the same for any number of worlds and whichever of them reset.
-        seeds = torch.randint(2**31, (self.num_worlds,), generator=generator).tolist()
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        chosen = self._episodes.begin(uniform, worlds).nonzero().flatten().tolist()
+        seeds = (uniform[:, 0] * 2**31).long().tolist()
         tasks = task_dicts(self._episodes.tasks)
         if chosen:
             first = self._worlds.reset(chosen, [tasks[i] for i in chosen], [seeds[i] for i in chosen])

@@ -65,7 +65,7 @@ def adaptation_video(
         generators = Generators(seed)
         streams = Streams(
             tasks=generators("video/tasks"),
-            reset=generators("video/reset"),
+            reset=Noise(generators("video/reset")),
             policy=Noise(generators("video/policy", device), device=device),
         )
         scenes[title] = play(
@@ -105,7 +105,7 @@ def play(
     Raises: UserError if the environment can't draw here.
     """
     env.set_tasks(tasks)
-    obs = env.reset(streams.reset).to(device)
+    obs = env.reset(streams.reset.starts(env)).to(device)
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
     happened: list[set[str]] = [set() for _ in worlds]
     measured: list[dict[str, list[float]]] = [{} for _ in worlds]

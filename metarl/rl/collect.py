@@ -19,7 +19,7 @@ class Streams:
     """The random streams of gathering. Apart, so that a change of the policy's noise leaves tasks and starts alone."""
 
     tasks: torch.Generator  # on the CPU
-    reset: torch.Generator  # on the CPU
+    reset: Noise  # on the CPU
     policy: Noise  # on the learner's device
 
 
@@ -53,7 +53,7 @@ def collect(
     if remainder:
         raise ValueError(f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task")
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
-    obs = env.reset(streams.reset).to(device)
+    obs = env.reset(streams.reset.starts(env)).to(device)
     record = _Record(horizon, obs)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from metarl.noise import Noise
 from metarl.rl.collect import Streams, collect, repeat_tasks
 from metarl.rl.gather import rounds
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
@@ -104,12 +105,12 @@ def adaptation_curve(
 
 
 def controller_outcomes(
-    env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], generator: torch.Generator, *, num_tasks: int
+    env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], noise: Noise, *, num_tasks: int
 ) -> Outcomes:
     """What becomes of a controller without a policy: `act()` is the action now; tasks have leaves [N, ...]."""
     episodes_per_task = env.num_worlds // num_tasks
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
-    env.reset(generator)
+    env.reset(noise.starts(env))
     running = torch.ones(env.num_worlds, dtype=torch.bool)
     returns = torch.zeros(env.num_worlds)
     rewards = torch.zeros(env.spec.horizon, env.num_worlds)

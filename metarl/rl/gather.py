@@ -41,11 +41,12 @@ def rounds(
 
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
-      deterministic: see `collect`.
+      deterministic: see `collect`; what is held for an episode is then the most likely, too.
     Yields: K + 1 times the adapter's state before the episodes, and the episodes.
     """
     episodes_per_task = env.num_worlds // num_tasks
-    state = adapter.begin(num_tasks, episodes_per_task, streams.policy)
+    noise = None if deterministic else streams.policy
+    state = adapter.begin(num_tasks, episodes_per_task, noise)
     for update in range(num_updates + 1):
         trajectories, after = collect(
             *(env, adapter, state, tasks, streams),
@@ -55,7 +56,7 @@ def rounds(
         )
         yield state, trajectories
         if update < num_updates:
-            state = adapter.update(after, trajectories, streams.policy)
+            state = adapter.update(after, trajectories, noise)
 
 
 def gather(

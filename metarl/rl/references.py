@@ -15,10 +15,10 @@ from metarl.rl.types import BatchedEnv
 from metarl.struct import replace
 
 
-def stand_still_outcomes(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Outcomes | None:
+def stand_still_outcomes(env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int) -> Outcomes | None:
     """[N, E] of doing nothing; None where there is no such thing."""
     still = env.stand_still_action()
-    return None if still is None else controller_outcomes(env, tasks, lambda: still, generator, num_tasks=num_tasks)
+    return None if still is None else controller_outcomes(env, tasks, lambda: still, noise, num_tasks=num_tasks)
 
 
 def reference_outcomes(
@@ -46,7 +46,7 @@ def reference_outcomes(
     if scripted is not None:
         found["scripted"] = scripted
     # On the CPU, wherever the learner is: what they calculate is small.
-    seed = int(torch.randint(2**62, (1,), generator=streams.reset))
+    seed = int(torch.randint(2**62, (1,), generator=streams.reset.alone))
     own = replace(streams, policy=Noise(torch.Generator().manual_seed(seed)))
     for name, adapter in env.reference_learners(num_episodes).items():
         curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
@@ -54,14 +54,12 @@ def reference_outcomes(
     return found
 
 
-def _scripted_outcomes(env: BatchedEnv, tasks: Any, generator: torch.Generator, *, num_tasks: int) -> Outcomes | None:
+def _scripted_outcomes(env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int) -> Outcomes | None:
     def act() -> Tensor:
         action = env.scripted_action()
         assert action is not None, "a scripted controller acts at every step"
         return action
 
     env.set_tasks(repeat_tasks(tasks, env.num_worlds // num_tasks))
-    env.reset(generator)  # only then can it be asked
-    return (
-        None if env.scripted_action() is None else controller_outcomes(env, tasks, act, generator, num_tasks=num_tasks)
-    )
+    env.reset(noise.starts(env))  # only then can it be asked
+    return None if env.scripted_action() is None else controller_outcomes(env, tasks, act, noise, num_tasks=num_tasks)

@@ -111,6 +111,8 @@ class BatchedEnv(Protocol[Tasks]):
 
     spec: EnvSpec
     num_worlds: int
+    num_uniforms: int
+    """How many random numbers the start of an episode takes in each world."""
     observation_space: gymnasium.spaces.Box  # of one world, float32 [O]
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete  # of one world
 
@@ -123,10 +125,12 @@ class BatchedEnv(Protocol[Tasks]):
         """Gives each world its task; leaves [W, ...]. Holds from the next reset."""
         ...
 
-    def reset(self, generator: torch.Generator, worlds: Tensor | None = None) -> Tensor:
+    def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
         """Starts an episode in all worlds, or where `worlds` [W] bool is True, and leaves the others untouched.
 
-        Always draws the noise of all W worlds, so that world i's start doesn't depend on which others reset.
+        All that happens by chance in world i's episode follows from row i, so it doesn't depend on the other worlds.
+
+        Args: uniform: [W, num_uniforms] float64 in [0, 1), as `metarl.noise.Noise.starts` draws them.
         Returns: the present observation of all worlds [W, O].
         """
         ...

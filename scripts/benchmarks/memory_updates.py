@@ -72,7 +72,7 @@ def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:
     setting = Setting(
         env=_Nowhere(horizon),  # type: ignore[arg-type]
         model=_model(memory, observations, actions, generator),
-        streams=Streams(tasks=generator, reset=generator, policy=Noise(generator)),
+        streams=Streams(tasks=generator, reset=Noise(generator), policy=Noise(generator)),
         device=torch.device("cpu"),
     )
     return RL2PPO(
@@ -210,7 +210,7 @@ def _acting() -> tuple[Any, MemoryAdapter, Any, torch.Tensor, torch.Generator]:
     model = _model(GRU, env.observation_space, env.action_space, generator)
     adapter = MemoryAdapter(model)
     env.set_tasks(env.tasks.sample(NUM_WORLDS, generator))
-    return env, adapter, adapter.begin(NUM_WORLDS), env.reset(generator), generator
+    return env, adapter, adapter.begin(NUM_WORLDS), env.reset(Noise(generator).starts(env)), generator
 
 
 def _transformer(num_steps: int) -> tuple[Transformer, torch.Tensor]:

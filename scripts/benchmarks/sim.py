@@ -24,6 +24,7 @@ import torch
 
 import envs
 from envs.mdp import MujocoEnv
+from metarl.noise import Noise
 from metarl.torch_threads import on_one_thread
 
 Row = tuple[str, Callable[[], float]]
@@ -190,7 +191,7 @@ class SteppedEnv:
 
     @on_one_thread  # as the training loop does
     def measure(self) -> float:
-        self._env.reset(self._generator)
+        self._env.reset(Noise(self._generator).starts(self._env))
         with physics_clock(self._env) as physics:
             begin = time.perf_counter()
             for action in self._actions:

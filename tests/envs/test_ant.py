@@ -10,6 +10,7 @@ from gymnasium_runs import Recording, record, replay
 
 import envs
 from envs.mujoco.targets import Heading, Place, TargetVelocity
+from metarl.noise import Noise
 
 NUM_STEPS = dict.fromkeys(("ant_vel", "ant_dir", "ant_dir_2d", "ant_goal"), 500)
 NUM_STEPS |= dict.fromkeys(("ant_dir_promp", "ant_dir_varibad", "ant_goal_maml", "ant_goal_sparse"), 200)
@@ -165,7 +166,7 @@ def test_picture_shows_in_orange_where_to_go(name: str, right_and_left: Any) -> 
     """x is to the right, and the robot, in another colour, in the middle."""
     env = envs.make(name, 2)
     env.set_tasks(right_and_left)
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for world, (side, other) in enumerate([(slice(80, None), slice(0, 80)), (slice(0, 80), slice(80, None))]):
         red, green, blue = np.moveaxis(env.render(world, width=160, height=120).astype(int), -1, 0)
         orange = (red > 150) & (blue < red / 4) & (green > red / 2)
@@ -179,7 +180,7 @@ def test_picture_shows_in_orange_where_to_go(name: str, right_and_left: Any) -> 
 def test_the_place_to_go_to_stays_in_the_picture_wherever_the_robot_is(goal: tuple[float, float]) -> None:
     env = envs.make("ant_goal_maml", 1)
     env.set_tasks(Place(place=torch.tensor([goal])))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for place in ((0.0, 0.0), (6.0, 0.0), (-6.0, 0.0), (0.0, 7.0), (0.0, -7.0)):
         env.sim.qpos[0, :2] = torch.tensor(place)
         red, green, blue = np.moveaxis(env.render(0, width=320, height=240).astype(int), -1, 0)

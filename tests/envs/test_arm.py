@@ -15,6 +15,7 @@ from envs.mujoco.arm import carried, lifted
 from envs.mujoco.arm_objects import LIFTED, geom_sizes, inertia
 from envs.mujoco.arm_state import rotation_matrix
 from envs.mujoco.arm_tasks import SHAPES, Grasp, PickPlace, is_held_out_kind, resting_height
+from metarl.noise import Noise
 from metarl.rl.types import Step
 from metarl.struct import map_tensors, replace
 
@@ -30,7 +31,7 @@ GEOMS = {
 def started(name: str, tasks: Any = None, num_worlds: int = 8) -> Any:
     env = envs.make(name, num_worlds)
     env.set_tasks(env.tasks.test_tasks(num_worlds) if tasks is None else tasks)
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
 

@@ -154,7 +154,8 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
     learners = env.reference_learners(3)
     assert set(learners) == {"gittins", "thompson_sampling", "ucb1"}
     streams = Streams(
-        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        tasks=torch.Generator().manual_seed(0),
+        reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.tasks.test_tasks(200)

@@ -7,6 +7,7 @@ import torch
 import envs
 from envs.drawing import BLUE, GREEN, legend, write
 from envs.point_navigation import Goal
+from metarl.noise import Noise
 
 
 def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
@@ -38,7 +39,7 @@ def test_where_letters_could_not_be_read_there_are_none() -> None:
 def test_drawings_explain_their_colours_in_the_size_asked_for(name: str, width: int, height: int) -> None:
     env = envs.make(name, 1)
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     picture = env.render(0, width=width, height=height)
     assert picture.shape == (height, width, 3)
     assert has_text(picture[: height // 12])
@@ -47,7 +48,7 @@ def test_drawings_explain_their_colours_in_the_size_asked_for(name: str, width: 
 def test_all_pictures_of_points_have_one_scale_and_show_on_which_side_a_point_has_left() -> None:
     env = envs.make("point_navigation_2d", 3)
     env.set_tasks(Goal(goal=torch.tensor([[0.3, 0.45]]).expand(3, 2)))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     env._position[:] = torch.tensor([[0.0, -0.3], [5.0, 0.0], [-0.1, -2.0]])
     inside, right, below = (env.render(world, width=320, height=240) for world in range(3))
     for picture in (inside, right, below):  # 200 pixels for a metre; the goal is 12 pixels wide to each side

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import envs
 from envs.mdp import MujocoEnv
+from metarl.noise import Noise
 from metarl.rl.types import Step
 from metarl.run import checkpoint
 from metarl.struct import map_tensors
@@ -136,7 +137,7 @@ def started(name: str, num_worlds: int = 4, *, num_threads: int | None = None, *
     """An environment after its first reset, with the first test tasks, and the first observation."""
     env = envs.make(name, num_worlds, num_threads=num_threads, **overrides)
     env.set_tasks(env.tasks.test_tasks(num_worlds))
-    return env, env.reset(generator())
+    return env, env.reset(Noise(generator()).starts(env))
 
 
 def actions(env: Any, num_steps: int, seed: int = 1, num_worlds: int | None = None) -> Tensor:
@@ -204,7 +205,7 @@ def test_two_tasks_differ_in_reward_or_dynamics(name: str) -> None:
     for tasks in two_tasks(name):
         env = envs.make(name, 4)
         env.set_tasks(some_worlds(tasks, [0] * 4))
-        env.reset(generator())
+        env.reset(Noise(generator()).starts(env))
         PAID.get(name, lambda env: None)(env)
         outcomes.append(torch.stack([step.reward for step in run(env, actions(env, HORIZON))]))
     assert not torch.equal(*outcomes)
@@ -215,7 +216,7 @@ def test_first_observation_does_not_tell_the_task(name: str) -> None:
     env, first = started(name)
     env.set_tasks(some_worlds(env.tasks.test_tasks(8), slice(4, 8)))
     hidden = [i for i in range(first.shape[1]) if i not in SEEN.get(name, ())]
-    assert torch.equal(env.reset(generator())[:, hidden], first[:, hidden])
+    assert torch.equal(env.reset(Noise(generator()).starts(env))[:, hidden], first[:, hidden])
 
 
 @every_env
@@ -237,7 +238,7 @@ def test_resetting_some_worlds_leaves_the_others_untouched(name: str) -> None:
     run(env, action[:3])
     before = run(untouched, action[:3])[-1]
     worlds = torch.tensor([False, True, False, True])
-    obs = env.reset(generator(5), worlds)
+    obs = env.reset(Noise(generator(5)).starts(env), worlds)
     assert torch.equal(obs[~worlds], before.next_obs[~worlds])
     assert_equal(some_worlds(run(env, action[3:]), ~worlds), some_worlds(run(untouched, action[3:]), ~worlds))
 
@@ -249,10 +250,31 @@ def test_reset_world_starts_as_in_a_reset_of_all(name: str) -> None:
     action = actions(env, HORIZON)
     run(env, action[:3])
     worlds = torch.tensor([False, True, False, True])
-    masked_first = env.reset(generator(5), worlds)
-    whole_first = whole.reset(generator(5))
+    masked_first = env.reset(Noise(generator(5)).starts(env), worlds)
+    whole_first = whole.reset(Noise(generator(5)).starts(whole))
     assert torch.equal(masked_first[worlds], whole_first[worlds])
     assert_equal(some_worlds(run(env, action[3:]), worlds), some_worlds(run(whole, action[3:]), worlds))
+
+
+@every_env
+def test_worlds_that_are_seeded_one_by_one_start_as_each_would_alone(name: str) -> None:
+    env, _ = started(name)
+    first = env.reset(Noise(*(generator(seed) for seed in (3, 4, 5, 6))).starts(env))
+    alone = envs.make(name, 1)
+    alone.set_tasks(map_tensors(lambda leaf: leaf[2:3], env.tasks.test_tasks(4)))
+    assert torch.equal(alone.reset(Noise(generator(5)).starts(alone))[0], first[2])
+
+
+@pytest.mark.parametrize("name", ["half_cheetah_vel", "bandit", "tabular_mdp", "point_navigation_2d"])
+def test_a_reset_from_anything_but_its_random_numbers_is_refused(name: str) -> None:
+    env, _ = started(name)
+    size = (4, env.num_uniforms)
+    wrong = [torch.zeros(4, env.num_uniforms + 1, dtype=torch.float64), torch.zeros(size)]
+    if env.num_uniforms:
+        wrong += [torch.ones(size, dtype=torch.float64), torch.full(size, torch.nan, dtype=torch.float64)]
+    for uniform in wrong:
+        with pytest.raises(ValueError, match=rf"uniform .*; expected .*float64 \(4, {env.num_uniforms}\) in \[0, 1\)"):
+            env.reset(uniform)  # type: ignore[arg-type]
 
 
 @every_env
@@ -277,7 +299,7 @@ def test_setting_tasks_twice_equals_once(name: str) -> None:
     twice = envs.make(name, 4)
     for _ in range(2):
         twice.set_tasks(twice.tasks.test_tasks(4))
-    twice.reset(generator())
+    twice.reset(Noise(generator()).starts(twice))
     assert_equal(run(twice, actions(env, HORIZON)), run(env, actions(env, HORIZON)))
 
 
@@ -288,10 +310,10 @@ def test_nothing_is_left_of_earlier_tasks_and_episodes(name: str) -> None:
     used = envs.make(name, 4)
     for seed in range(3):
         used.set_tasks(used.tasks.sample(4, generator(seed)))
-        used.reset(generator(seed))
+        used.reset(Noise(generator(seed)).starts(used))
         run(used, actions(used, 3, seed))
     used.set_tasks(used.tasks.test_tasks(4))
-    assert torch.equal(used.reset(generator()), first)
+    assert torch.equal(used.reset(Noise(generator()).starts(used)), first)
     assert_equal(run(used, actions(env, HORIZON)), fresh)
 
 
@@ -303,7 +325,7 @@ def test_new_tasks_hold_from_the_next_reset_of_each_world(name: str) -> None:
     action = actions(env, HORIZON)
     assert_equal(run(env, action), run(same, action))
     mine = env._episodes.tasks
-    env.reset(generator(), torch.tensor([True, False, False, True]))
+    env.reset(Noise(generator()).starts(env), torch.tensor([True, False, False, True]))
     wanted = some_worlds(env.tasks.test_tasks(4), [1, 1, 2, 0])
     assert_equal(env._episodes.tasks, wanted)
     assert_equal(mine, env.tasks.test_tasks(4))
@@ -361,7 +383,9 @@ def test_a_copy_goes_on_as_the_original_and_by_itself(name: str, again: Callable
     for at in range(4, 10):
         assert_equal(env.step(action[at]), other.step(action[at]))
         if at == 6:
-            assert_equal(env.reset(generator(5), some), other.reset(generator(5), some))
+            assert_equal(
+                env.reset(Noise(generator(5)).starts(env), some), other.reset(Noise(generator(5)).starts(other), some)
+            )
     if env.scripted_action() is not None:
         assert_equal(env.scripted_action(), other.scripted_action())
 
@@ -387,7 +411,7 @@ def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
     else:
         assert torch.equal(steps[4].truncated, ~steps[4].terminated)
     assert not any((step.terminated & step.truncated).any() for step in steps)
-    env.reset(generator(), torch.tensor([True, False, False, False]))
+    env.reset(Noise(generator()).starts(env), torch.tensor([True, False, False, False]))
     after = env.step(actions(env, 1)[0])
     assert (after.terminated | after.truncated).tolist()[1:] == [True] * 3
     assert not after.truncated[0]
@@ -396,12 +420,12 @@ def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
 def test_each_world_has_its_own_time_limit() -> None:
     env = envs.make("half_cheetah_vel", 3, horizon=5)
     env.set_tasks(env.tasks.test_tasks(3))
-    env.reset(generator())
+    env.reset(Noise(generator()).starts(env))
     truncated = []
     for t, action in enumerate(actions(env, 9, num_worlds=3)):
         truncated.append(env.step(action).truncated.tolist())
         if t in (1, 4):
-            env.reset(generator(), torch.tensor([t == 1, False, t == 4]))
+            env.reset(Noise(generator()).starts(env), torch.tensor([t == 1, False, t == 4]))
     ends = [[t for t, now in enumerate(of_world) if now] for of_world in zip(*truncated, strict=True)]
     assert ends == [[6, 7, 8], [4, 5, 6, 7, 8], [4]]  # a world that is stepped on stays at its limit
 
@@ -440,12 +464,12 @@ def test_actions_in_half_precision_give_rewards_in_single_precision(name: str) -
 def test_calls_out_of_order_say_what_to_call_first(name: str) -> None:
     env = envs.make(name, 4)
     with pytest.raises(RuntimeError, match=r"reset\(\) before set_tasks"):
-        env.reset(generator())
+        env.reset(Noise(generator()).starts(env))
     env.set_tasks(env.tasks.test_tasks(4))
     with pytest.raises(RuntimeError, match=r"step\(\) before reset"):
         env.step(actions(env, 1)[0])
     with pytest.raises(RuntimeError, match="first reset"):
-        env.reset(generator(), torch.tensor([True, False, False, False]))
+        env.reset(Noise(generator()).starts(env), torch.tensor([True, False, False, False]))
 
 
 @every_env
@@ -502,7 +526,7 @@ def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: 
         assert (step.next_obs[1] == 0).all()
         assert all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(step))
         assert_equal(some_worlds(step, others), some_worlds(reference, others))
-    env.reset(generator(), torch.tensor([False, True, False, False]))
+    env.reset(Noise(generator()).starts(env), torch.tensor([False, True, False, False]))
     assert not env.step(action[5]).diverged.any()
 
 

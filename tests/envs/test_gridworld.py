@@ -20,7 +20,7 @@ def cell(x: int, y: int) -> int:
 def walk(env: envs.gridworld.Gridworld, goal: tuple[int, int], moves: list[int]) -> list[tuple[int, float]]:
     """(cell, reward) after each move of the only world."""
     env.set_tasks(GoalCell(goal=torch.tensor([goal])))
-    assert env.reset(torch.Generator()).argmax().item() == cell(0, 0)
+    assert env.reset(Noise(torch.Generator()).starts(env)).argmax().item() == cell(0, 0)
     steps = [env.step(torch.tensor([move])) for move in moves]
     return [(int(step.next_obs.argmax()), round(step.reward.item(), 6)) for step in steps]
 
@@ -43,7 +43,7 @@ def test_goals_are_the_cells_away_from_the_start_and_the_last_step_terminates() 
     with pytest.raises(ValueError, match=r"goal is \[1, 1\]; expected one of \[0, 2\], \[0, 3\]"):
         env.set_tasks(GoalCell(goal=torch.tensor([[1, 1]])))
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     assert [env.step(torch.tensor([0])).terminated.item() for _ in range(15)] == [False] * 14 + [True]
 
 
@@ -101,7 +101,7 @@ def test_playing_the_best_search_earns_what_is_said() -> None:
     knows, earned = torch.zeros(21, dtype=torch.bool), torch.zeros(21, 4, dtype=torch.float64)
     env.set_tasks(tasks)
     for episode in range(4):
-        here = env.reset(torch.Generator()).argmax(-1)
+        here = env.reset(Noise(torch.Generator()).starts(env)).argmax(-1)
         for step in range(15):
             t = 15 * episode + step
             target = torch.where(knows, goal, route[t] if t < len(route) else 0)
@@ -121,7 +121,8 @@ def test_playing_the_best_search_earns_what_is_said() -> None:
 def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
     env = envs.make("gridworld_5x5", 21 * 40)
     streams = Streams(
-        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        tasks=torch.Generator().manual_seed(0),
+        reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.tasks.test_tasks()

@@ -17,7 +17,6 @@ from gymnasium.vector import AutoresetMode
 
 import envs
 from envs.gym import SingleEnv
-from envs.world_streams import reset_from_streams
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 
 W, HORIZON = 3, 4
@@ -112,23 +111,16 @@ def test_worlds_that_end_at_different_times_are_reset_alone_and_from_their_own_s
 
 def test_random_starts_of_a_later_episode_are_those_of_the_single_environment() -> None:
     """In a batch where only one world has ended."""
-    env, alone = envs.make("half_cheetah_vel", 3), envs.make("half_cheetah_vel", 1)
-    env.set_tasks(env.tasks.test_tasks(3))
-    alone.set_tasks(alone.tasks.test_tasks(1))
-    streams = [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)]
-    first = reset_from_streams(env, streams, first=True)
-    again = reset_from_streams(env, [None, torch.Generator().manual_seed(9), None], first=False)
-    assert torch.equal(again[[0, 2]], first[[0, 2]])
-    assert torch.equal(again[1], alone.reset(torch.Generator().manual_seed(9))[0])
-
-
-def test_a_reset_that_draws_otherwise_than_row_by_row_is_refused() -> None:
-    class Shuffled:
-        def reset(self, generator: torch.Generator, worlds: Any = None) -> Any:
-            return torch.randperm(2, generator=generator)
-
-    with pytest.raises(NotImplementedError, match=r"draws by randperm .*2 rows"):
-        reset_from_streams(Shuffled(), [torch.Generator(), torch.Generator()], first=True)  # type: ignore[arg-type]
+    ours = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=3, horizon=2)
+    ours.reset(seed=5)
+    worlds = ours.unwrapped._worlds  # type: ignore[attr-defined]
+    before = worlds.env.step(torch.zeros(3, 6)).next_obs
+    streams = [None, np.random.default_rng(9), None]
+    again = worlds.reset(streams)
+    assert np.array_equal(again[[0, 2]], before[[0, 2]].numpy())
+    alone = gymnasium.make("metarl/HalfCheetahVel-v0", horizon=2).unwrapped
+    alone.np_random = np.random.default_rng(9)
+    assert np.array_equal(again[1], alone.reset()[0])
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])

@@ -14,6 +14,7 @@ from envs.mujoco.half_cheetah import DeadMotor
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.planar import PlanarMassCentre
 from envs.mujoco.targets import Direction, TargetVelocity
+from metarl.noise import Noise
 
 NUM_WORLDS = 3
 
@@ -49,7 +50,7 @@ def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str
     crippled = name == "half_cheetah_cripple"
     goal = DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.tasks.test_tasks(NUM_WORLDS)
     env.set_tasks(goal)
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     frame_skip = 1 if name.endswith("_maml") else 5
     cheetahs = gymnasium_cheetahs(env, frame_skip=frame_skip)
     scale = float(env.action_space.high[0])
@@ -102,7 +103,7 @@ def test_mass_centre_is_that_of_mujoco() -> None:
 def test_maml_variant_observes_the_mass_centre() -> None:
     env = envs.make("half_cheetah_vel_maml", NUM_WORLDS)
     env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     for action in random_actions(20):
         obs = env.step(action).next_obs
     _, data = env.sim.host_data(1)
@@ -117,7 +118,7 @@ def test_maml_variant_observes_the_mass_centre() -> None:
 def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: float, qpos_max: float) -> None:
     env = envs.make(name, 4000)
     env.set_tasks(env.tasks.test_tasks(4000))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     # 36,000 draws: the standard deviation's own error is 1/√72,000 = 0.4 %; five times that.
     assert float(env.sim.qpos.std()) == pytest.approx(qpos_std, rel=0.02)
     assert float(env.sim.qvel.std()) == pytest.approx(qvel_std, rel=0.02)
@@ -183,7 +184,7 @@ def test_task_texts_have_units() -> None:
 def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
     env = envs.make("half_cheetah_dir_sparse", 4)
     env.set_tasks(Direction(direction=torch.tensor([1.0, 1.0, -1.0, -1.0])))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.sim.qpos[:, 0] = torch.tensor([4.5, 5.5, -5.5, -4.5], dtype=torch.float64)
     env.step(torch.zeros(4, 6))  # in which the worlds jump there
     env.sim.qvel[:, 0] = 2.0
@@ -198,7 +199,7 @@ def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
 def test_these_variants_observe_the_torsos_origin(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
     env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     for action in random_actions(20):
         obs = env.step(action).next_obs
     _, data = env.sim.host_data(1)
@@ -225,11 +226,11 @@ def test_dead_motors_of_training_and_test_differ() -> None:
 def test_motor_that_fails_on_the_way_works_until_then_in_each_episode() -> None:
     env = envs.make("half_cheetah_cripple", NUM_WORLDS, fails_at_step=4)
     env.set_tasks(DeadMotor(joint=torch.tensor([0, 3, 5])))
-    env.reset(torch.Generator().manual_seed(4))
+    env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     actions = random_actions(8).clamp(-1, 1)
     for action in actions[:2]:
         env.step(action)
-    env.reset(torch.Generator().manual_seed(5), torch.tensor([False, True, False]))
+    env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), torch.tensor([False, True, False]))
     for t, action in enumerate(actions[2:]):
         control = action.clone()
         if t >= 2:

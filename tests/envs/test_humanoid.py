@@ -9,6 +9,7 @@ from gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.targets import Heading
+from metarl.noise import Noise
 
 MASSES = [45 + 10 * body + 9 for body in range(13)]  # in Humanoid-v5's observation; they never change
 
@@ -40,7 +41,7 @@ def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps()
 def test_episode_ends_when_the_torso_is_outside_1_to_2_m(height: float, terminates: bool) -> None:
     env = envs.make("humanoid_dir", 1)
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.sim.qpos[0, 2] = height
     assert bool(env.mdp.terminated(env.sim)) is terminates
 

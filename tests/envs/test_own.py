@@ -19,6 +19,7 @@ import torch
 import envs
 from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
+from metarl.noise import Noise
 from tests.envs import test_environments as facts
 from tests.envs.own_examples import Line, hopper_load, line, sloped_line
 
@@ -53,7 +54,7 @@ def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
         values = {name: torch.tensor(value, dtype=torch.float64) for name, value in task.items()}
         tasks = type(tasks)(**{name: value.expand(env.num_worlds, *value.shape) for name, value in values.items()})
     env.set_tasks(tasks)
-    return env.reset(torch.Generator().manual_seed(seed))
+    return env.reset(Noise(torch.Generator().manual_seed(seed)).starts(env))
 
 
 def inside(env: Any, world: int = 0) -> Any:
@@ -69,8 +70,8 @@ def test_task_that_changes_nothing_leaves_gymnasiums_environment_bit_for_bit() -
     env = hopper_load(2)
     theirs = gymnasium.make("Hopper-v5")
     obs = started(env, seed=3, load=1.0, gravity=-9.81)
-    seeds = torch.randint(2**31, (2,), generator=torch.Generator().manual_seed(3)).tolist()
-    expected = theirs.reset(seed=seeds[1])[0]
+    uniform = torch.rand(2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = theirs.reset(seed=int(uniform[1] * 2**31))[0]
     rng = np.random.default_rng(0)
     for _ in range(100):
         np.testing.assert_array_equal(obs[1], expected.astype(np.float32))
@@ -127,7 +128,7 @@ def test_attributes_keep_their_kind_and_worlds_do_not_share_them() -> None:
     struct = type(env.tasks.test_tasks(1))
     values = {"slope": [3.0, 1.0], "last": [0.25, 0.75], "goal": [[0.5, 1.5], [0.0, 2.0]]}
     env.set_tasks(struct(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     first, second = inside(env, 0), inside(env, 1)
     assert (first.slope, second.slope, type(first.slope)) == (3, 1, int)
     assert (first.table.tolist(), second.table.tolist()) == ([1.0, 2.0, 0.25], [1.0, 2.0, 0.75])
@@ -153,7 +154,7 @@ def test_reset_options_arrive_and_the_episode_ends_as_the_environment_says() -> 
     assert again.reward[1:].tolist() == [0.0] * 3
     assert torch.equal(again.terminated[1:], step.terminated[1:])
     assert env.step(action).truncated.tolist() == [True, False, True, False]  # the horizon
-    env.reset(torch.Generator(), torch.tensor([False, True, False, False]))
+    env.reset(Noise(torch.Generator()).starts(env), torch.tensor([False, True, False, False]))
     assert env.step(torch.zeros(4, 1)).terminated.tolist() == [False, False, False, True]
 
 
@@ -167,7 +168,7 @@ def test_physics_that_blows_up_is_diverged_and_the_others_do_not_notice() -> Non
     assert step.terminated[1]
     assert (step.next_obs[1] == 0).all()
     assert torch.equal(step.next_obs[[0, 2]], other.next_obs[[0, 2]])
-    env.reset(torch.Generator(), torch.tensor([False, True, False]))
+    env.reset(Noise(torch.Generator()).starts(env), torch.tensor([False, True, False]))
     assert not env.step(torch.zeros(3, 3)).diverged.any()
 
 
@@ -179,7 +180,9 @@ def test_processes_do_not_change_a_number() -> None:
         action = torch.linspace(-1, 1, 6).reshape(2, 3)
         for _ in range(3):
             facts.assert_equal(here.step(action), there.step(action))
-        assert torch.equal(*(env.reset(torch.Generator().manual_seed(5), worlds) for env in (here, there)))
+        assert torch.equal(
+            *(env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), worlds) for env in (here, there))
+        )
         facts.assert_equal(here.step(action), there.step(action))
         with pytest.raises(RuntimeError, match="other processes; expected processes=False"):
             there.render(0)

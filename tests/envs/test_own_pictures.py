@@ -14,6 +14,7 @@ import torch
 from envs.gym import SingleEnv
 from envs.own import attribute, own_environment
 from metarl._scripts import train
+from metarl.noise import Noise
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +60,7 @@ robot = partial(own_environment, tasks={"load": attribute("model.opt.wind", betw
 
 def started(env: Any) -> Any:
     env.set_tasks(env.tasks.test_tasks(env.num_worlds))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
 

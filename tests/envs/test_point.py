@@ -9,12 +9,13 @@ import torch
 import envs
 from envs.point_navigation import Goal, corner_bound
 from envs.point_sparse import GoalAngle
+from metarl.noise import Noise
 
 
 def test_step_reward_and_end_are_those_of_the_publication() -> None:
     env = envs.make("point_navigation_2d", 4)
     env.set_tasks(Goal(goal=torch.tensor([[0.03, 0.04], [0.055, -0.005], [0.5, 0.5], [-0.2, 0.1]])))
-    assert env.reset(torch.Generator()).tolist() == [[0.0, 0.0]] * 4
+    assert env.reset(Noise(torch.Generator()).starts(env)).tolist() == [[0.0, 0.0]] * 4
     step = env.step(torch.tensor([[0.0, 0.0], [0.5, 0.0], [7.0, -3.0], [0.2, 0.4]]))
     # 0.1 a, clipped to ±0.1 along each axis.
     moved = [[0.0, 0.0], [0.05, 0.0], [0.1, -0.1], [0.02, 0.04]]
@@ -28,7 +29,7 @@ def test_step_reward_and_end_are_those_of_the_publication() -> None:
 def test_arrival_needs_both_axes() -> None:
     env = envs.make("point_navigation_2d", 2)
     env.set_tasks(Goal(goal=torch.tensor([[0.009, 0.009], [0.009, 0.011]])))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     step = env.step(torch.zeros(2, 2))
     assert step.terminated.tolist() == [True, False]
 
@@ -36,7 +37,7 @@ def test_arrival_needs_both_axes() -> None:
 def test_action_scale_divides_the_action() -> None:
     env = envs.make("point_navigation_2d", 1, action_scale=10.0)
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     # 5 / 10 · 0.1 = 0.05;  −20 / 10 is clipped to −1.
     assert env.step(torch.tensor([[5.0, -20.0]])).next_obs[0].tolist() == pytest.approx([0.05, -0.1], abs=1e-7)
 
@@ -54,7 +55,11 @@ def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
     env = envs.make("point_navigation_2d", 40)
     tasks = env.tasks.test_tasks(40)
     env.set_tasks(tasks)
-    obs, returns, running = env.reset(torch.Generator()), torch.zeros(40), torch.ones(40, dtype=torch.bool)
+    obs, returns, running = (
+        env.reset(Noise(torch.Generator()).starts(env)),
+        torch.zeros(40),
+        torch.ones(40, dtype=torch.bool),
+    )
     for _ in range(6):
         step = env.step(10 * (tasks.goal - obs))
         obs, returns, running = step.next_obs, returns + step.reward * running, running & ~step.terminated
@@ -69,7 +74,7 @@ def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
 def test_picture_has_goal_and_point_where_they_are() -> None:
     env = envs.make("point_navigation_2d", 1)
     env.set_tasks(Goal(goal=torch.tensor([[0.3, 0.45]])))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     picture = env.render(0, width=240, height=240)
     # 1.2 m over 240 pixels: the goal is 60 right of and 90 above the centre.
     assert picture[120 - 90, 120 + 60].tolist() == [60, 170, 80]
@@ -79,7 +84,7 @@ def test_picture_has_goal_and_point_where_they_are() -> None:
 def test_sparse_picture_has_the_circle_that_goals_lie_on_and_the_place_that_pays() -> None:
     env = envs.make("point_navigation_2d_sparse", 1)
     env.set_tasks(GoalAngle(angle=torch.zeros(1)))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     picture = env.render(0, width=260, height=260)  # 2.6 m: 100 pixels for a metre
     assert picture[130, 230].tolist() == picture[130 - 18, 230].tolist() == [60, 170, 80]
     assert picture[130 - 22, 225].tolist() == [255, 255, 255]
@@ -89,7 +94,7 @@ def test_sparse_picture_has_the_circle_that_goals_lie_on_and_the_place_that_pays
 def test_raw_variant_clips_the_action_itself() -> None:
     env = envs.make("point_navigation_2d_raw", 1)
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx([0.03, -0.1], abs=1e-7)
 
 
@@ -97,7 +102,7 @@ def corner_worlds(*positions: tuple[float, float]) -> envs.point.PointWorld[Goal
     """Worlds with the goal (2, −2) at the given positions."""
     env = envs.make("point_navigation_2d_corner", len(positions))
     env.set_tasks(Goal(goal=torch.tensor([[2.0, -2.0]] * len(positions))))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     env._position = torch.tensor(positions)
     return env
 
@@ -120,7 +125,7 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
     assert returns == pytest.approx(50 * 0.2, abs=1e-3)  # float32
     straight = envs.make("point_navigation_2d_corner", 4)
     straight.set_tasks(straight.tasks.test_tasks(4))
-    straight.reset(torch.Generator().manual_seed(0))
+    straight.reset(Noise(torch.Generator().manual_seed(0)).starts(straight))
     paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(0)
     # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 − a step's 0.28.
     assert ((paid > 2.0) & (paid < 2.83)).all()
@@ -139,7 +144,7 @@ def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
     returns = sum(straight.step(torch.tensor([[0.2, -0.2]] * 2)).reward for _ in range(2))
     assert returns.tolist() == pytest.approx([bounds[2]] * 2)
     env.set_tasks(env.tasks.test_tasks(500))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     walk = 0.2 * torch.randn(20, 500, 2, generator=torch.Generator().manual_seed(1)).sign()
     paid = torch.stack([env.step(action).reward for action in walk]).cumsum(0)
     assert paid[0].max() <= bounds[1] + 1e-6
@@ -149,7 +154,7 @@ def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
 def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
     env = envs.make("point_navigation_2d_corner", 2000)
     env.set_tasks(env.tasks.sample(2000, torch.Generator()))
-    start = env.reset(torch.Generator().manual_seed(0))
+    start = env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert start.abs().max() <= 0.2
     # Variance 0.04 / 3 = 0.01333; its estimate from 2000 has the standard deviation 0.0003.
     assert torch.cov(start.T) == pytest.approx(torch.eye(2) * 0.04 / 3, abs=0.0013)
@@ -159,7 +164,7 @@ def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
 def test_sparse_reward_is_one_minus_the_distance_near_the_goal_and_nothing_elsewhere() -> None:
     env = envs.make("point_navigation_2d_sparse", 3)
     env.set_tasks(GoalAngle(angle=torch.tensor([0.0, math.pi / 2, math.pi])))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     env._position = torch.tensor([[0.9, 0.0], [0.0, 0.7], [1.0, 0.0]])
     step = env.step(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     # 0.95 is 0.05 away; 0.75 is 0.25 away, more than 0.2; the third is at the other end.
@@ -171,7 +176,7 @@ def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
     env = envs.make("point_navigation_2d_sparse", 40, horizon=15)
     tasks = env.tasks.test_tasks(40)
     env.set_tasks(tasks)
-    position, returns = env.reset(torch.Generator()), torch.zeros(40)
+    position, returns = env.reset(Noise(torch.Generator()).starts(env)), torch.zeros(40)
     goal = torch.stack([tasks.angle.cos(), tasks.angle.sin()], 1)
     for _ in range(15):
         step = env.step(10 * (goal - position))

@@ -9,6 +9,7 @@ from gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.targets import Place
+from metarl.noise import Noise
 
 
 def test_physics_observation_and_reward_are_those_of_reacher_v5_for_500_steps() -> None:
@@ -40,7 +41,7 @@ def test_starts_have_the_noise_of_reacher_v5_and_the_target_rests_at_the_goal() 
     env = envs.make("reacher_goal", 4000)
     tasks = env.tasks.test_tasks(4000)
     env.set_tasks(tasks)
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert torch.equal(env.sim.qpos[:, 2:].float(), tasks.place)
     assert not env.sim.qvel[:, 2:].any()
     for noise, most in ((env.sim.qpos[:, :2], 0.1), (env.sim.qvel[:, :2], 0.005)):
@@ -52,17 +53,17 @@ def test_starts_have_the_noise_of_reacher_v5_and_the_target_rests_at_the_goal() 
 def test_goal_of_a_world_moves_with_its_task_and_not_with_others() -> None:
     env = envs.make("reacher_goal", 2)
     env.set_tasks(Place(place=torch.tensor([[0.1, 0.0], [0.0, 0.1]])))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.step(torch.ones(2, 2))
     env.set_tasks(Place(place=torch.tensor([[-0.1, 0.0], [0.0, -0.1]])))
-    env.reset(torch.Generator().manual_seed(0), torch.tensor([False, True]))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env), torch.tensor([False, True]))
     assert env.sim.qpos[:, 2:].float().tolist() == torch.tensor([[0.1, 0.0], [0.0, -0.1]]).tolist()
 
 
 def test_scripted_arm_reaches_every_goal() -> None:
     env = envs.make("reacher_goal", 200)
     env.set_tasks(env.tasks.sample(200, torch.Generator().manual_seed(0)))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for _ in range(50):
         step = env.step(env.scripted_action())
     assert float(step.terms["distance"].max()) < 0.01  # m, of a disc of 0.2 m
@@ -72,7 +73,7 @@ def test_scripted_arm_reaches_every_goal() -> None:
 def test_picture_shows_the_goal_and_the_arm() -> None:
     env = envs.make("reacher_goal", 1)
     env.set_tasks(Place(place=torch.tensor([[-0.1, 0.15]])))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     red, green, blue = (env.render(0, width=160, height=160)[..., i].astype(int) for i in range(3))
     rows, columns = np.nonzero((red > 120) & (green < 0.45 * red) & (blue < 0.45 * red))
     # The camera is 0.9 m above the middle and sees 45°: 160 pixels are 2 · 0.9 m · tan 22.5° = 0.746 m.

@@ -11,6 +11,7 @@ import torch
 
 import envs
 from envs import gl
+from metarl.noise import Noise
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ ctypes.CDLL = without_gl
 import torch, envs
 env = envs.make("half_cheetah_vel", 1)
 env.set_tasks(env.tasks.test_tasks(1))
-env.reset(torch.Generator())
+env.reset(Noise(torch.Generator()).starts(env))
 print(env.step(env.stand_still_action()).reward.shape)
 try:
     print(env.render(0).shape)
@@ -59,7 +60,7 @@ def test_missing_library_names_the_package_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MUJOCO_GL", "egl")
     env = envs.make("half_cheetah_vel", 1)
     env.set_tasks(env.tasks.test_tasks(1))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     with pytest.raises(RuntimeError, match=r"no attribute 'eglQueryString'.*apt-get install .*libegl1"):
         env.render(0)
     with pytest.raises(ValueError, match=r"world is 1; expected 0, \.\.\., 0"):

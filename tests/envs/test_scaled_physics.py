@@ -11,6 +11,7 @@ from gymnasium_runs import record, replay
 import envs
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.scaled_physics import PhysicsFactors
+from metarl.noise import Noise
 
 WALKER, HOPPER = ("walker2d_v5.xml", "Walker2d-v5"), ("hopper.xml", "Hopper-v5")
 MODELS = {
@@ -62,7 +63,7 @@ def test_worlds_step_as_gymnasium_does_with_its_model_changed_alike(name: str) -
 def started(name: str, tasks: PhysicsFactors) -> Any:
     env = envs.make(name, len(tasks.mass))
     env.set_tasks(tasks)
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
 
@@ -93,7 +94,7 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
 
     worlds = torch.tensor([False, True, False])
     env.set_tasks(others)
-    env.reset(torch.Generator().manual_seed(0), worlds)
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env), worlds)
     for world, given in enumerate((tasks, others, tasks)):
         own = GymnasiumModel(file=MODELS[name][0]).load()
         scale(own, GymnasiumModel(file=MODELS[name][0]).load(), given, world)
@@ -104,7 +105,7 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
 
     for given in (tasks, others, tasks, tasks):
         env.set_tasks(given)
-        env.reset(torch.Generator().manual_seed(0))
+        env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert torch.equal(run(env, 20), run(started(name, tasks), 20))
 
 

@@ -7,6 +7,7 @@ from gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.targets import TargetVelocity
+from metarl.noise import Noise
 
 
 def test_physics_observation_and_reward_are_those_of_swimmer_v5_for_500_steps() -> None:
@@ -26,7 +27,7 @@ def test_holding_the_velocity_pays_more_than_missing_it() -> None:
     """The published code has the other sign."""
     env = envs.make("swimmer_vel", 2)
     env.set_tasks(TargetVelocity(target_velocity=torch.tensor([0.1, 0.2])))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.sim.qvel.zero_()
     env.sim.qvel[:, 0] = 0.1
     near, far = env.step(env.stand_still_action()).reward.tolist()

@@ -31,7 +31,7 @@ def small(num_worlds: int, horizon: int) -> tuple[envs.tabular_mdp.TabularMDP, T
 
 def test_steps_follow_the_tables() -> None:
     env, _ = small(20_000, 3)
-    assert env.reset(torch.Generator().manual_seed(0)).tolist() == [[1.0, 0.0]] * 20_000
+    assert env.reset(Noise(torch.Generator().manual_seed(0)).starts(env)).tolist() == [[1.0, 0.0]] * 20_000
     step = env.step(torch.ones(20_000, dtype=torch.int64))
     # 20,000 draws: √(.7 · .3 / 20,000) = .0032; rewards have the standard deviation 1 / √20,000 = .007; five times those.
     assert step.next_obs.mean(0).tolist() == pytest.approx([0.3, 0.7], abs=0.016)
@@ -128,7 +128,8 @@ def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
 def test_agents_that_plan_come_near_the_oracle() -> None:
     env = envs.make("tabular_mdp", 100)
     streams = Streams(
-        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        tasks=torch.Generator().manual_seed(0),
+        reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.tasks.test_tasks(100)

@@ -11,6 +11,7 @@ from gymnasium_runs import Recording, record, replay
 import envs
 from envs.mujoco.scaled_physics import PhysicsFactors
 from envs.mujoco.targets import Direction, TargetVelocity
+from metarl.noise import Noise
 
 PROMP = {"xml_file": "walker2d.xml", "frame_skip": 8}  # with the older feet
 
@@ -81,7 +82,7 @@ REST = {"walker2d_dir": [0, 1.25, *7 * [0]], "hopper_rand_params": [0, 1.25, *4 
 def test_starts_have_the_noise_of_gymnasium(name: str) -> None:
     env = envs.make(name, 2000)
     env.set_tasks(env.tasks.test_tasks(2000))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for noise in (env.sim.qpos - torch.tensor(REST[name]), env.sim.qvel):
         assert float(noise.abs().max()) <= 0.005
         # A uniform number in ±0.005 has standard deviation 0.005 / √3; of 12,000 draws the estimate's own error is 0.4 %.

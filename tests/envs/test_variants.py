@@ -16,6 +16,7 @@ from envs.mdp import MujocoEnv
 from envs.mujoco import half_cheetah, hopper
 from envs.mujoco.build import Setting, Variant
 from envs.variants import Row, variant_label
+from metarl.noise import Noise
 
 NUMBER = r"[−-]?(?:\d*\.?\d+)?π|[−-]?\d*\.?\d+"
 IN_WORDS = {"the two": 2, "the four": 4, "the 21": 21}
@@ -158,7 +159,7 @@ def test_a_users_variant_is_one_row(my_envs: str) -> None:
     assert env.tasks.bounds == {"target_velocity": (0.0, 9.0)}
     assert env.spec.spec_hash != envs.make("half_cheetah_vel", 1).spec.spec_hash
     env.set_tasks(env.tasks.test_tasks(3))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert env.step(torch.zeros(3, 6)).reward.shape == (3,)
     with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\)"):
         envs.make(f"{my_envs}:fast_cheetah", 3, horizn=1)

@@ -39,7 +39,8 @@ def evaluated(
 ) -> dict:
     env = envs.make(name, num_tasks, horizon=horizon)
     streams = Streams(
-        **{stream: torch.Generator().manual_seed(0) for stream in ("tasks", "reset")},
+        tasks=torch.Generator().manual_seed(0),
+        reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     return evaluation.evaluate(

@@ -28,6 +28,7 @@ class CountingEnv:
 
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     control_step = 0.1
+    num_uniforms = 1
 
     def __init__(self, ends, horizon=4):
         self.ends, self.num_worlds = torch.tensor(ends), len(ends)
@@ -37,9 +38,9 @@ class CountingEnv:
     def set_tasks(self, tasks):
         self.tasks = tasks
 
-    def reset(self, generator):
+    def reset(self, uniform):
         self.num_steps = 0
-        self.starts.append(torch.rand(self.num_worlds, generator=generator).tolist())
+        self.starts.append(uniform[:, 0].tolist())
         return torch.zeros(self.num_worlds, 1)
 
     def step(self, action):
@@ -61,7 +62,7 @@ class CountingEnv:
 
 
 def played(env, worlds, **settings):
-    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
+    streams = Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
     tasks = Speed(target_velocity=torch.arange(1.0, env.num_worlds + 1))
     adapter = UniformActions(env.action_space)
     return list(play(env, adapter, None, tasks, streams, worlds=worlds, width=32, height=24, **settings))
@@ -295,7 +296,7 @@ class Measuring(UniformActions):
 
 def test_what_an_adapter_measures_of_its_steps_becomes_a_curve():
     env = CountingEnv([9, 2], horizon=3)
-    streams = Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
+    streams = Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
     tasks = Speed(target_velocity=torch.arange(1.0, 3.0))
     adapter = Measuring(env.action_space)
     shots = list(play(env, adapter, 0, tasks, streams, worlds=[0, 1], width=32, height=24))

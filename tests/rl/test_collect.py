@@ -26,6 +26,7 @@ class Counter:
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    num_uniforms = 0
     spec = EnvSpec(name="counter", family="counter", variant="default", horizon=HORIZON, definition={})
 
     def __init__(self, num_worlds: int, solved_at: list[int] | None = None):
@@ -35,7 +36,7 @@ class Counter:
     def set_tasks(self, tasks: Lengths) -> None:
         self.length = tasks.length
 
-    def reset(self, generator, worlds=None) -> Tensor:
+    def reset(self, uniform, worlds=None) -> Tensor:
         self.count = torch.zeros(self.num_worlds)
         return self._obs()
 
@@ -74,7 +75,7 @@ class Memory(RLAdapter[dict[str, int]]):
 
 @pytest.fixture
 def streams():
-    return Streams(tasks=torch.Generator(), reset=torch.Generator(), policy=Noise(torch.Generator()))
+    return Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
 
 
 def test_steps_land_at_their_task_episode_and_time(streams):

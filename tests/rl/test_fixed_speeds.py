@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import envs
+from metarl.noise import Noise
 from metarl.rl.fixed_speeds import best_speeds, mean_miss
 
 
@@ -41,7 +42,7 @@ def test_every_velocity_environment_pays_as_it_says(name):
     env = envs.make(name, num_worlds=8)
     tasks = env.tasks.test_tasks(8)
     env.set_tasks(tasks)
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     step = env.step(env.stand_still_action())
     costs = sum((step.terms[key] for key in step.terms if key.endswith("_cost")), torch.zeros(8))
     expected = env.fixed_speeds.bonus - (step.terms["velocity"] - tasks.target_velocity).abs() - costs

@@ -57,7 +57,9 @@ def make(
     world = envs.make(env, num_worlds=num_tasks * episodes)
     obs_size, actions = world.observation_space.shape[0], world.action_space.shape[0]
     policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy", device)))
+    streams = Streams(
+        tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy", device))
+    )
     defaults = INNER | of_outer(cls) | settings
     return cls(
         setting=Setting(env=world, model=model or policy, streams=streams, device=device),
@@ -68,7 +70,7 @@ def make(
 
 def generators_of(learner):
     streams = learner._source.streams
-    return {"tasks": streams.tasks, "reset": streams.reset, "policy": streams.policy.alone}
+    return {"tasks": streams.tasks, "reset": streams.reset.alone, "policy": streams.policy.alone}
 
 
 def of_outer(cls):

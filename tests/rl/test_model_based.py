@@ -70,7 +70,7 @@ def make(cls, *, dtype=torch.float32, model=None, env="point_navigation_2d", hor
     merged = SHARED | OWN[cls] | settings
     world = envs.make(env, num_worlds=cls.sizes(**merged).num_worlds, horizon=horizon)
     model = model_of(cls, generators("init")).to(dtype) if model is None else model
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy")))
+    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
     setting = Setting(env=world, model=model, streams=streams, device=CPU)
     learner = cls(setting=setting, planner=PLANNER | dict(planner), **merged)
     return learner, generators

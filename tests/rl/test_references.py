@@ -22,6 +22,7 @@ class Counter:
     """Two steps; action 1 pays the world's prize, action 0 nothing. The observation is the number of steps made."""
 
     spec = SimpleNamespace(horizon=2)
+    num_uniforms = 0
 
     def __init__(self, num_worlds, *, known=None, scripted=True, learners=None, tells=False):
         """tells: it has `success` at the second step where the prize is worth taking."""
@@ -31,7 +32,7 @@ class Counter:
     def set_tasks(self, tasks):
         self.tasks = tasks
 
-    def reset(self, generator):
+    def reset(self, uniform):
         self.num_steps = 0
         return torch.zeros(self.num_worlds, 1)
 
@@ -83,7 +84,8 @@ PRIZES = Prize(prize=torch.tensor([3.0, -1.0]))
 
 def found(env, num_updates=2):
     streams = Streams(
-        **{name: torch.Generator().manual_seed(0) for name in ("tasks", "reset")},
+        tasks=torch.Generator().manual_seed(0),
+        reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     before = streams.policy.alone.get_state(), streams.tasks.get_state()
@@ -126,7 +128,7 @@ def test_success_after_the_end_of_an_episode_does_not_count():
             env.tasks = Prize(prize=torch.ones(4))
         return still
 
-    outcomes = controller_outcomes(env, late, act, torch.Generator(), num_tasks=2)
+    outcomes = controller_outcomes(env, late, act, Noise(torch.Generator()), num_tasks=2)
     assert not outcomes.success.any()
 
 
@@ -138,7 +140,7 @@ def test_reference_learners_play_the_trial_as_any_learner_does():
 def test_an_environment_without_references_has_no_rows():
     env = Counter(4, scripted=False)
     assert found(env) == {}
-    assert stand_still_outcomes(env, PRIZES, torch.Generator(), num_tasks=2) is None
+    assert stand_still_outcomes(env, PRIZES, Noise(torch.Generator()), num_tasks=2) is None
 
 
 def test_known_returns_of_another_shape_are_refused_by_name():

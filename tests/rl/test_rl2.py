@@ -34,6 +34,7 @@ class Drifting:
     """Observations drift by the action and noise, each episode terminates after its task's length or is truncated at 5."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    num_uniforms = 1
     spec = EnvSpec(name="drifting", family="drifting", variant="default", horizon=5, definition={})
 
     def __init__(self, num_worlds: int, *, discrete: bool = False) -> None:
@@ -48,10 +49,10 @@ class Drifting:
     def set_tasks(self, tasks: Lengths) -> None:
         self.length = tasks.length
 
-    def reset(self, generator, worlds=None) -> Tensor:
+    def reset(self, uniform, worlds=None) -> Tensor:
         self.count, self.episode = torch.zeros(self.num_worlds), self.episode + 1
-        self.generator = generator
-        self.obs = torch.randn(self.num_worlds, 2, generator=generator)
+        self.generator = torch.Generator().manual_seed(int(uniform[0, 0] * 2**53))
+        self.obs = torch.randn(self.num_worlds, 2, generator=self.generator)
         return self.obs
 
     def step(self, action: Tensor) -> Step:
@@ -81,9 +82,9 @@ class Recall(Drifting):
         self.action_space = gymnasium.spaces.Discrete(4)
         self.cue = torch.zeros(num_worlds, dtype=torch.int64)
 
-    def reset(self, generator, worlds=None) -> Tensor:
+    def reset(self, uniform, worlds=None) -> Tensor:
         self.count, self.answer = 0, self.cue
-        self.cue = torch.randint(4, (self.num_worlds,), generator=generator)
+        self.cue = (4 * uniform[:, 0]).long()
         return torch.zeros(self.num_worlds, 2)
 
     def step(self, action: Tensor) -> Step:
@@ -128,7 +129,7 @@ SETTINGS = {
 
 def generators_of(learner):
     streams = learner._streams
-    return {"tasks": streams.tasks, "reset": streams.reset, "policy": streams.policy.alone}
+    return {"tasks": streams.tasks, "reset": streams.reset.alone, "policy": streams.policy.alone}
 
 
 def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_observation=False, seed=0) -> MemoryModel:
@@ -150,7 +151,7 @@ def make(memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, mo
     settings = SETTINGS | {"meta_batch_size": num_tasks} | settings
     env = env or Drifting(num_tasks * settings["trials_per_task"])
     generators = Generators(seed)
-    streams = Streams(tasks=generators("tasks"), reset=generators("reset"), policy=Noise(generators("policy")))
+    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
     model = model or model_for(env, memory, seed=seed).to(dtype)
     return RL2PPO(setting=Setting(env=env, model=model, streams=streams, device=CPU), **settings)
 
@@ -209,7 +210,7 @@ def test_a_world_whose_episode_has_ended_waits_for_the_next_one():
     env = Drifting(2)
     adapter = MemoryAdapter(model_for(env))
     env.set_tasks(Lengths(length=torch.tensor([9, 2])))
-    state, obs = adapter.begin(2), env.reset(torch.Generator().manual_seed(0))
+    state, obs = adapter.begin(2), env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     states = []
     for _ in range(4):
         act = adapter.act(state, obs, Noise(torch.Generator().manual_seed(0)))
@@ -396,7 +397,7 @@ def test_an_agent_without_memory_or_feedback_stays_at_chance():
 
 
 def env_step(env, action) -> Step:
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     return env.step(action)
 
 

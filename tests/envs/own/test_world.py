@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 from envs.own import attribute, own_environment, reset_option
+from metarl.noise import Noise
 from tests.envs.own.examples import Grid, Point
 
 SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
@@ -18,7 +19,7 @@ SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 def made(source: Any = Point, num_worlds: int = 1, *, horizon: int = 5, tasks: Any = SPEED, **arguments: Any) -> Any:
     env = own_environment(source, num_worlds, tasks=tasks, horizon=horizon, **arguments)
     env.set_tasks(env.tasks.test_tasks(num_worlds))
-    env.reset(torch.Generator().manual_seed(0))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
 
@@ -106,7 +107,7 @@ def test_choices_are_numbers_of_combinations() -> None:
 def test_dict_is_flattened_in_the_order_of_its_keys() -> None:
     env = made(Grid, tasks={"goal": attribute("goal", one_of=(0, 4))})
     assert env.observation_space.shape == (11,)
-    assert env.reset(torch.Generator()).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]]
+    assert env.reset(Noise(torch.Generator()).starts(env)).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_success_that_only_the_last_step_tells_is_found() -> None:
     env = made(
         point(told=told, reset=lambda self, **given: (self.seen.clear(), Point.reset(self, **given))[1]), horizon=3
     )
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     flags = [env.step(torch.zeros(1, 1)).terms["success"].item() for _ in range(3)]
     assert flags == [0.0, 0.0, 1.0]
 
@@ -157,7 +158,7 @@ def test_world_that_starts_beyond_all_numbers_is_diverged_from_its_first_step() 
     env = made(point(), 2)
     inside(env, 1).breaks = None
     type(inside(env, 1)).observed = lambda self: np.array([1e39 if hasattr(self, "breaks") else self.place])
-    first = env.reset(torch.Generator())  # 1e39 isn't a float32
+    first = env.reset(Noise(torch.Generator()).starts(env))  # 1e39 isn't a float32
     step = env.step(torch.zeros(2, 1))
     assert first[1] == step.next_obs[1] == 0
     assert step.diverged.tolist() == step.terminated.tolist() == [False, True]

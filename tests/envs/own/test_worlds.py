@@ -16,6 +16,7 @@ import torch
 from envs.own import attribute, model_field, own_environment, reset_option
 from envs.own.world import packed
 from envs.own.worlds import WorldsEnded
+from metarl.noise import Noise
 from tests.envs.own.examples import Grid, Point, faster
 from tests.envs.test_environments import assert_equal
 
@@ -49,11 +50,11 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def episodes(env: Any) -> list[Any]:
     """What two episodes give, the second of them in one world."""
     env.set_tasks(env.tasks.test_tasks(env.num_worlds))
-    told: list[Any] = [env.reset(torch.Generator().manual_seed(3))]
+    told: list[Any] = [env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))]
     rng = torch.Generator().manual_seed(4)
     for worlds in (None, torch.arange(env.num_worlds) == 1):
         if worlds is not None:
-            told.append(env.reset(torch.Generator().manual_seed(5), worlds))
+            told.append(env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), worlds))
         for _ in range(7):
             shape = (env.num_worlds, *(env.action_space.shape or ()))
             is_choice = hasattr(env.action_space, "n")
@@ -149,7 +150,7 @@ def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
         **({"processes": True} if where == "processes" else {"python": other_python}),
     )
     env.set_tasks(env.tasks.test_tasks(2))
-    env.reset(torch.Generator())
+    env.reset(Noise(torch.Generator()).starts(env))
     inner = torch.tensor([[0.0], [1.0]])
     with pytest.raises(WorldsEnded, match="a process with worlds of .*Mortal has ended"):
         env.step(inner)
@@ -226,7 +227,7 @@ def test_physics_that_blows_up_elsewhere_is_diverged_and_leaves_no_file(
 
 def played(env: Any) -> list[Any]:
     env.set_tasks(env.tasks.test_tasks(2))
-    told: list[Any] = [env.reset(torch.Generator().manual_seed(3))]
+    told: list[Any] = [env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))]
     for k in range(4):
         is_choice = hasattr(env.action_space, "n")
         told.append(env.step(torch.tensor([0, k % 2]) if is_choice else torch.full((2, 3), 0.3 * k - 0.5)))
