@@ -34,6 +34,7 @@ RL = {
         f"rl2_ppo, {model}": ["algo=rl2_ppo", f"model={model}", *POINT, "algo.num_minibatches=1"]
         for model in ("gru", "lstm", "transformer", "external_memory")
     },
+    "memoryless_ppo": ["algo=memoryless_ppo", *POINT, "algo.num_minibatches=1"],
     "grbal": ["algo=grbal", *CHEETAH, "algo.num_past=2", "algo.num_future=2", "algo.num_gradient_steps=2"],
     # Not recurrent_mbrl: torch's autograd aborts on its ensemble where the device is one's own.
 }

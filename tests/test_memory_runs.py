@@ -56,6 +56,15 @@ def test_the_algorithm_brings_its_model_and_the_user_may_choose_another(words, m
     assert configs.comments("train", chosen, [configs.CONFIGS])[f"model.memory.{size}"]
 
 
+def test_the_policy_without_adaptation_is_one_command(monkeypatch, tmp_path):
+    sizes = ["algo.meta_batch_size=3", "algo.num_minibatches=2", "model.memory.hidden_size=5", "model.head_sizes=[]"]
+    words = ["env=point_navigation_2d", "env.horizon=4", "algo=memoryless_ppo", *sizes, *TINY[-3:]]
+    assert call(monkeypatch, train, *words, "iterations=1", f"run_dir={tmp_path / 'run'}") == 0
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert [row["update"] for row in report["returns"]] == [0]
+    assert report["env_steps"] == 2 * 2 * 4  # 2 tasks x 2 episodes x 4 steps
+
+
 def test_a_gradient_learner_keeps_the_perceptron():
     assert configs.composed("train", ["algo=maml_ppo"], [configs.CONFIGS])[1]["model"] == "mlp"
 
@@ -93,6 +102,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(finished, monkeypatch, tmp_path):
         (["model.memory.hidden_size=0"], "hidden_size 0: expected 1 or more"),
         (["model.memory.layers=2"], "model.memory.layers: there is no such key"),
         (["algo=maml_ppo", "model=gru"], "model is a MemoryModel; expected a policy without memory"),
+        (["algo=memoryless_ppo", "model=gru"], "model has a GRU, which can know its task; expected model=memoryless"),
+        (["algo=memoryless_ppo", "model.has_feedback=true"], "model.has_feedback is True"),
     ],
 )
 def test_mistakes_are_answered_in_a_line(words, message, monkeypatch, capsys, tmp_path):

@@ -58,7 +58,7 @@ class MemoryModel(nn.Module):
         obs_size = flat_size(observation_space)
         self.num_actions = int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
         self.action_size = self.num_actions or int(np.prod(action_space.shape or ()))
-        self._has_feedback, self._has_last_observation = has_feedback, has_last_observation
+        self.has_feedback, self._has_last_observation = has_feedback, has_last_observation
         self.feedback_size = self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
         input_size = obs_size + self.feedback_size
         self.memory: Memory = memory(input_size=input_size, generator=generator)  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class MemoryModel(nn.Module):
         actions as one-hot."""
         if self.num_actions is not None:
             action = functional.one_hot(action, self.num_actions)
-        if not self._has_feedback:
+        if not self.has_feedback:
             return self.no_feedback(reward.shape)
         flags = [terminated[..., None], truncated[..., None]]  # which cat converts
         last = [self.observations(obs)] if self._has_last_observation else []

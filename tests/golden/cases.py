@@ -64,6 +64,10 @@ RL = {
         *("env=bandit", "env.horizon=10", "algo=rl2_ppo", "model=lstm", "model.memory.hidden_size=8", *_TRIALS),
         "algo.episodes_per_trial=3",
     ],
+    "memoryless_ppo": [
+        *("env=half_cheetah_dir", "env.horizon=15", "algo=memoryless_ppo", "model.memory.hidden_size=8"),
+        *("model.head_sizes=[8]", "algo.meta_batch_size=6", "algo.num_minibatches=2"),
+    ],
     "recurrent_mbrl": [
         *("env=half_cheetah_cripple", "env.horizon=12", "algo=recurrent_mbrl", *_MODEL_BASED, "model.memory_size=4"),
         *("algo.segment=8", "algo.num_sweeps=2", "algo.batch_size=4", "algo.planner.method=cem"),
