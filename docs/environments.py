@@ -36,6 +36,10 @@ HEAD = """\
 Made by `python docs/environments.py` from the docstrings in envs/ and from each environment's `spec`. A result belongs to an
 environment of this list and its spec hash: it changes with everything that defines the problem. *T* is the time limit in
 control steps. Tasks: how many there are for training (∞: a new one each time) and how many are held out for the test by default.
+
+With `env.shows_task=true` (in Python `envs.make(..., shows_task=True)`) each of them is an oracle's: behind the observation stand the
+fields of the world's task one after the other, each from −1 to 1 over the prior's range. It has a spec hash of its own, and the
+same tasks for training and test.
 """
 
 SPEED_HEAD = """\

@@ -20,6 +20,7 @@ import_mujoco()
 from envs import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
+from envs.shows_task import ShowsTask  # noqa: E402
 from envs.variants import Row, UserFunction  # noqa: E402
 
 FAMILIES = (
@@ -49,6 +50,7 @@ def make(
     machine: Machine | None = None,
     num_threads: int | None = None,
     device: torch.device | str | None = None,
+    shows_task: bool = False,
     **overrides: Any,
 ) -> Any:
     """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:name` for a user's own.
@@ -58,6 +60,7 @@ def make(
     Args:
       machine: where it runs; None: on CPUs.
       num_threads, device: those of the machine, for short.
+      shows_task: puts the task into the observation, see envs/shows_task.py; changes the spec hash.
       overrides: settings of the variant to change, as `overridable(name)` lists; they change the spec hash.
     Raises: ValueError naming what is unknown or out of range, and what was expected.
     """
@@ -70,7 +73,8 @@ def make(
         machine = Machine(num_threads=num_threads, device="cpu" if device is None else device)
     elif num_threads is not None or device is not None:
         raise ValueError(f"machine is {machine} beside num_threads or device; expected either, not both")
-    return row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
+    env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
+    return ShowsTask(env) if shows_task else env
 
 
 def overridable(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ wrappers ask for: the step after an episode's end only resets. The default SameS
 
 A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or `reset(options={"task": task})`, gives one that holds
 from the next reset on; without one, or after `set_task(None)`, every episode draws a training task. The task is in the info
-of `reset`, never in the observation. The time limit truncates; actions beyond the action space are clipped.
+of `reset`, and in the observation with `shows_task=True` alone. The time limit truncates; actions beyond the action space are clipped.
 The time limit is the id's `max_episode_steps`, which `make` and `make_vec` take, too; `horizon` is that of `envs.make`, and belongs
 to the problem.
 """

@@ -68,6 +68,7 @@ ALLOWED: dict[str, Kind] = {
     "num_train_tasks": OrNull(_COUNT),
     "half_cheetah_vel_pearl.num_train_tasks": _COUNT,
     "point_navigation_2d_sparse_pearl.num_train_tasks": _COUNT,
+    "shows_task": OrNull(Flag()),
     "num_threads": OrNull(Integer(1, most=4096)),
     # Tasks and data of few-shot learning
     "ways": _COUNT,

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 import metarl
+from metarl._scripts.configs import shown
 from metarl._scripts.strangers import blamed_on, check_words, checked, field
 from metarl._scripts.words import command_line
 from metarl.core import saved
@@ -71,9 +72,15 @@ def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
     """The environment of the config's groups `env` and `sim` with this many worlds."""
     if config.sim.backend != "cpu":
         raise UserError(f"sim.backend={config.sim.backend}: expected cpu")
-    overrides = {key: value for key, value in config.env.items() if key != "name"}
+    overrides = {key: value for key, value in config.env.items() if key not in ("name", "shows_task")}
     machine = envs.Machine(backend=config.sim.backend, num_threads=config.sim.num_threads)
-    return envs.make(config.env.name, num_worlds=num_worlds, machine=machine, **overrides)
+    seen = shows_task(config.env)
+    return envs.make(config.env.name, num_worlds=num_worlds, machine=machine, shows_task=seen, **overrides)
+
+
+def shows_task(env: DictConfig) -> bool:
+    """Whether observations hold the task; null, or nothing as in files of older versions, is false."""
+    return bool(env.get("shows_task"))
 
 
 def sizes(config: DictConfig) -> Sizes:
@@ -124,13 +131,19 @@ def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) ->
 
 
 def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
-    """The checkpoint's configuration with another environment than it was trained on, if one is given.
+    """The checkpoint's configuration with another environment than it was trained on, if one is given: by its name, or the
+    same one with another `shows_task`.
 
     Raises: UserError if the learner can't see or act there.
     """
-    if env is None:
+    if env is None or ("name" not in env and env.shows_task is None):
         return loaded.config
-    config: DictConfig = OmegaConf.merge(loaded.config, {"env": None}, {"env": env})  # type: ignore[assignment]
+    asked = env if "name" in env else OmegaConf.merge(loaded.config.env, env)
+    sees = shows_task(loaded.config.env)
+    if shows_task(asked) != sees:
+        whose = f"the policy in {loaded.path} {'sees' if sees else 'does not see'} the task"
+        raise UserError(f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained")
+    config: DictConfig = OmegaConf.merge(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})  # type: ignore[assignment]
     world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
     for kind in ("observation_space", "action_space"):
         found, expected = getattr(world, kind), getattr(trained_on, kind)

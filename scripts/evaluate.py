@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
     device = build.device(config.device)
-    tested = build.elsewhere(loaded, config.get("env"))
+    tested = build.elsewhere(loaded, config.env)
     learner = build.trained_learner(loaded, Generators(config.seed), device)
     settings = {key: config[key] for key in ("num_tasks", "num_updates", "episodes_per_task", "seed", "deterministic")}
     found = evaluation.evaluate(tested, learner, device, **settings)

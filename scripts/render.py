@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
-        settings["env"] = config.get("env")
+        settings["env"] = config.env
         subject, folder = filming.trained(loaded, device=device, **settings), loaded.run_folder / "videos"
     if config.output is not None:
         folder = Path(config.output).expanduser()
@@ -44,7 +44,7 @@ def _check(config: DictConfig) -> None:
     for key, least in (("num_tasks", 1), ("num_updates", 0), ("seed", 0), ("width", 64), ("height", 48)):
         if config[key] is not None and config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
-    if config.checkpoint is None and "env" not in config:
+    if config.checkpoint is None and "name" not in config.env:
         raise UserError("give checkpoint=<run folder or file>, or env=<name> to look at an environment")
 
 
