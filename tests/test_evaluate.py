@@ -14,7 +14,7 @@ from metarl._scripts import evaluate as evaluate_command
 from metarl._scripts import render as render_command
 from metarl._scripts import train as train_command
 from metarl.errors import UserError
-from metarl.run.report import Evaluation
+from metarl.report.evaluation import Evaluation
 
 SMALL = [
     "env=half_cheetah_vel",
@@ -25,6 +25,7 @@ SMALL = [
     "evaluation.video=false",
 ]
 SMALL += ["algo.meta_batch_size=2", "evaluation.num_tasks=2", "sim.num_threads=1"]
+NOTHING = ["env=point_navigation_2d", "iterations=0", "device=cpu", "evaluation.num_tasks=2", "evaluation.video=false"]
 FEW = ("num_tasks=2", "episodes_per_task=2", "num_updates=1", "device=cpu")
 
 
@@ -191,14 +192,7 @@ def test_a_run_folders_name_tells_models_and_settings_apart(
     tmp_path: Path, monkeypatch: Any, words: list[str], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small = [
-        "env=point_navigation_2d",
-        "iterations=0",
-        "device=cpu",
-        "evaluation.num_tasks=2",
-        "evaluation.video=false",
-    ]
-    assert command(train_command.main, monkeypatch, *small, *words) == 0
+    assert command(train_command.main, monkeypatch, *NOTHING, *words) == 0
     (folder,) = (tmp_path / "runs" / "point_navigation_2d").glob("*/*")
     date, rest = folder.name[:19], folder.name[19:]
     assert datetime.strptime(date, "%Y-%m-%d_%H-%M-%S")
@@ -208,15 +202,8 @@ def test_a_run_folders_name_tells_models_and_settings_apart(
 
 def test_a_long_name_is_cut_and_still_tells_apart(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    small = [
-        "env=point_navigation_2d",
-        "iterations=0",
-        "device=cpu",
-        "evaluation.num_tasks=2",
-        "evaluation.video=false",
-    ]
     long = ["algo.num_epochs=2", "algo.inner_lr_decay=0.5", "algo.meta_batch_size=3", "algo.episodes_per_task=2"]
     for last in ("algo.outer_lr=0.01", "algo.outer_lr=0.02"):
-        assert command(train_command.main, monkeypatch, *small, *long, last) == 0
+        assert command(train_command.main, monkeypatch, *NOTHING, *long, last) == 0
     names = {folder.name[19:] for folder in (tmp_path / "runs" / "point_navigation_2d").glob("*/*")}
     assert len(names) == 2 and all(len(name) <= 1 + 60 + len("-seed0") for name in names)

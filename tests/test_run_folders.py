@@ -75,7 +75,8 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, m
     assert train(monkeypatch, *TINY, "iterations=1") == 0
     assert train(monkeypatch, *TINY, "iterations=1") == 0
     parent = tmp_path / "runs" / "point_navigation_2d" / "maml_ppo"
-    name = "2026-01-31_12-00-00-seed0"
+    name = others[0].name
+    assert name.startswith("2026-01-31_12-00-00-") and name.endswith("-seed0")
     assert sorted(path.name for path in parent.iterdir()) == [name, f"{name}-2", f"{name}-3"]
     assert (parent / name / "config.yaml").read_text() == "another's"
     assert len(read_metrics(parent / f"{name}-2" / "metrics.jsonl")) == 1
