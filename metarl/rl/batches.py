@@ -29,13 +29,13 @@ def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: flo
     """
     t = trajectories
     returns = discounted_returns(t.reward, discount=discount)
-    value = linear_feature_baseline(t.obs, returns, t.mask)
+    value = linear_feature_baseline(t.step_obs, returns, t.mask)
     next_value = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], dim=-1)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after both is 0.
     done = (t.terminated | t.truncated) & t.mask
     advantage = gae(t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda)
     return PolicyBatch(
-        obs=t.obs.flatten(1, 2),
+        obs=t.step_obs.flatten(1, 2),
         action=t.action.flatten(1, 2),
         log_prob=t.log_prob.flatten(1),
         advantage=normalise(advantage.flatten(1), t.mask.flatten(1)),

@@ -102,16 +102,17 @@ class _Record:
         assert self.action is not None
 
         def arrange(x: Tensor) -> Tensor:  # [T, W, ...] -> [N, E, T, ...], zero where the episode had ended
-            x = x.movedim(0, 1).unflatten(0, (num_tasks, episodes_per_task))
-            if ended.any():
-                x = x.masked_fill(ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0)
-            return x.contiguous()
+            x = x.movedim(0, 1).unflatten(0, (num_tasks, episodes_per_task)).contiguous()
+            if some_ended:
+                # Of observations the first row precedes all steps.
+                x[:, :, x.shape[2] - ended.shape[2] :].masked_fill_(ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0)
+            return x
 
         mask = self.mask.T.unflatten(0, (num_tasks, episodes_per_task)).contiguous()
         ended = ~mask
+        some_ended = bool(ended.any())
         return Trajectories(
-            obs=arrange(self.obs[:-1]),
-            next_obs=arrange(self.obs[1:]),
+            obs=arrange(self.obs),
             action=arrange(self.action),
             reward=arrange(self.reward),
             log_prob=arrange(self.log_prob),

@@ -43,7 +43,7 @@ class TrialBuffer:
     def add(self, episodes: Sequence[Trajectories]) -> None:
         """One trial for each world, from its episodes one after the other, [N, E, T] each: N * E trials."""
         joined = {
-            "obs": torch.stack([_with_last(t) for t in episodes], dim=2),
+            "obs": torch.stack([t.obs for t in episodes], dim=2),
             "action": torch.stack([t.action for t in episodes], dim=2),
             "reward": torch.stack([t.reward for t in episodes], dim=2),
             "length": torch.stack([(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2),
@@ -101,12 +101,3 @@ class TrialBuffer:
         for key, mine in self._data.items():
             saved.check_tensor(state[key], (num_trials, *mine.shape[1:]), mine.dtype, f"{name}.{key}")
         self._data = {key: state[key].to(mine) for key, mine in self._data.items()}
-
-
-def _with_last(t: Trajectories) -> Tensor:
-    """[N, E, T + 1, O]: the observations and, after the last step of each episode, its successor."""
-    obs = torch.cat([t.obs, t.next_obs[:, :, -1:]], dim=2)
-    last = t.mask.sum(-1, keepdim=True)  # where the successor of an episode's last step belongs
-    index = last.unsqueeze(-1).expand(-1, -1, -1, obs.shape[-1])
-    successor = t.next_obs.gather(2, (index - 1).clamp(min=0))
-    return obs.scatter(2, index, successor)

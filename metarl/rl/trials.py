@@ -38,7 +38,7 @@ class Trials:
 
 def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
     """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e becomes number n E + e."""
-    fields = ("obs", "next_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
+    fields = ("step_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
     joined = {
         name: torch.cat([getattr(episode, name) for episode in episodes], dim=2).flatten(0, 1).transpose(0, 1)
         for name in fields
@@ -48,10 +48,13 @@ def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
         # Stable: real steps keep their order and move before all padding.
         order = (~joined["mask"]).to(torch.uint8).argsort(dim=0, stable=True)[: int(length.max())]
         joined = {name: _gather(x, order) for name, x in joined.items()}
-    next_obs = joined.pop("next_obs")
-    columns = torch.arange(next_obs.shape[1], device=next_obs.device)
-    obs = torch.cat([joined.pop("obs"), torch.zeros_like(next_obs[:1])])
-    obs[length, columns] = next_obs[length - 1, columns]
+        # On padding lies what followed an episode.
+        joined["step_obs"].masked_fill_(~joined["mask"].unsqueeze(-1), 0)
+    before, last = joined.pop("step_obs"), episodes[-1]
+    obs = torch.cat([before, torch.zeros_like(before[:1])])
+    columns = torch.arange(len(length), device=length.device)
+    # After its last step, an episode's next row is that step's successor.
+    obs[length, columns] = last.obs.flatten(0, 1)[columns, last.mask.sum(-1).flatten()]
     return Trials(obs=obs, **joined)
 
 

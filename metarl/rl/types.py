@@ -77,8 +77,7 @@ class Step:
 class Trajectories:
     """One episode per world, padded to T steps. Entries where `mask` is False are zeros and mean nothing."""
 
-    obs: Tensor  # [N, E, T, O]
-    next_obs: Tensor  # [N, E, T, O] the true successor, before any reset
+    obs: Tensor  # [N, E, T + 1, O]: step t begins at row t, and row t + 1 is its true successor, before any reset
     action: Tensor  # [N, E, T, A] float, or [N, E, T] int64 for discrete actions
     reward: Tensor  # [N, E, T]
     log_prob: Tensor  # [N, E, T] of the policy that acted
@@ -90,6 +89,16 @@ class Trajectories:
     """[N, E, T] each: of the steps' terms `success` (bool), where the environment has it."""
     measured: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """[N, E, T] each: what the adapter measures of its steps, where it has a method `measure`."""
+
+    @property
+    def step_obs(self) -> Tensor:
+        """[N, E, T, O] what each step began with, a view. Where an episode ended early, its last successor comes after it."""
+        return self.obs[:, :, :-1]
+
+    @property
+    def next_obs(self) -> Tensor:
+        """[N, E, T, O] each step's true successor, a view."""
+        return self.obs[:, :, 1:]
 
     @property
     def returns(self) -> Tensor:

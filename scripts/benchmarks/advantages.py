@@ -27,7 +27,7 @@ def plain() -> Callable[[], Any]:
     t = noise()
 
     def step() -> list[Tensor]:
-        return [plain_task(t.obs[i], t.reward[i], t.mask[i]) for i in range(NUM_TASKS)]
+        return [plain_task(t.step_obs[i], t.reward[i], t.mask[i]) for i in range(NUM_TASKS)]
 
     return step
 
@@ -71,13 +71,11 @@ def noise(num_tasks: int = NUM_TASKS) -> Trajectories:
     tune_process()
     generator = torch.Generator().manual_seed(0)
     shape = (num_tasks, NUM_EPISODES, NUM_STEPS)
-    obs = torch.randn(*shape, OBS_SIZE, generator=generator)
     no = torch.zeros(shape, dtype=torch.bool)
     truncated = no.clone()
     truncated[..., -1] = True
     return Trajectories(
-        obs=obs,
-        next_obs=obs,
+        obs=torch.randn(num_tasks, NUM_EPISODES, NUM_STEPS + 1, OBS_SIZE, generator=generator),
         action=torch.randn(*shape, ACTION_SIZE, generator=generator),
         reward=torch.randn(*shape, generator=generator),
         log_prob=torch.zeros(shape),

@@ -81,10 +81,12 @@ def streams():
 def test_steps_land_at_their_task_episode_and_time(streams):
     tasks = Lengths(length=torch.tensor([99, 99, 3]))
     trajectories, state = collect(Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2)
-    assert trajectories.obs.shape == (3, 2, HORIZON, 2)
+    assert trajectories.obs.shape == (3, 2, HORIZON + 1, 2)
+    assert trajectories.step_obs.data_ptr() == trajectories.obs.data_ptr()  # views, not copies
+    assert trajectories.next_obs.data_ptr() == trajectories.obs[:, :, 1:].data_ptr()
     world = torch.tensor([[0, 1], [2, 3], [4, 5]])
     assert (trajectories.obs[:2, ..., 0] == world[:2, :, None]).all()
-    assert trajectories.obs[0, 1, :, 1].tolist() == [0, 1, 2, 3, 4]
+    assert trajectories.step_obs[0, 1, :, 1].tolist() == [0, 1, 2, 3, 4]
     assert trajectories.next_obs[0, 1, :, 1].tolist() == [1, 2, 3, 4, 5]  # the successor, also at the time limit
     assert trajectories.reward[1, 1].tolist() == [31, 32, 33, 34, 35]
     assert trajectories.log_prob[0, 0].tolist() == [0, -1, -2, -3, -4]
@@ -99,7 +101,8 @@ def test_nothing_after_an_episodes_end_counts(streams):
     assert trajectories.truncated[0, 0].tolist() == [False, False, False, False, True]
     assert not trajectories.truncated[2].any()
     assert trajectories.returns[2].tolist() == [41 + 42 + 43, 51 + 52 + 53]
-    assert (trajectories.reward[2, :, 3:] == 0).all() and (trajectories.obs[2, :, 3:] == 0).all()
+    assert (trajectories.reward[2, :, 3:] == 0).all() and (trajectories.obs[2, :, 4:] == 0).all()
+    assert trajectories.next_obs[2, :, 2, 1].tolist() == [3, 3]
     assert trajectories.num_steps == 4 * HORIZON + 2 * 3
 
 

@@ -275,11 +275,9 @@ def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
 
 def trajectories(generator, num_tasks, episodes, horizon) -> Trajectories:
     shape = (num_tasks, episodes, horizon)
-    obs = torch.randn(*shape, O, generator=generator)
     no = torch.zeros(shape, dtype=torch.bool)
     return Trajectories(
-        obs=obs,
-        next_obs=torch.cat([obs[:, :, 1:], torch.randn(num_tasks, episodes, 1, O, generator=generator)], dim=2),
+        obs=torch.randn(num_tasks, episodes, horizon + 1, O, generator=generator),
         action=torch.randn(*shape, A, generator=generator),
         reward=torch.randn(shape, generator=generator),
         log_prob=torch.zeros(shape),
@@ -309,16 +307,16 @@ def test_trials_come_back_as_they_were_played(generator):
                 world = (trial // 2, trial % 2, t)
                 assert found.mask[row] == played.mask[world]
                 if played.mask[world]:
-                    for name in ("obs", "action", "next_obs", "reward"):
-                        torch.testing.assert_close(getattr(found, name)[row], getattr(played, name)[world])
+                    for name, theirs in (("obs", "step_obs"), *((x, x) for x in ("action", "next_obs", "reward"))):
+                        torch.testing.assert_close(getattr(found, name)[row], getattr(played, theirs)[world])
 
 
 def test_windows_are_stretches_of_one_trial(generator):
     kept = buffer()
     kept.add([trajectories(generator, 3, 1, 5), trajectories(generator, 3, 1, 5)])
-    whole, windows = kept.transitions(), kept.windows(40, 7, generator)
+    whole, windows = kept.transitions(), kept.windows(120, 7, generator)
     starts = set()
-    for window in range(40):
+    for window in range(120):
         match = (whole.obs[:, :4] == windows.obs[window, 0]).all(-1).nonzero()
         assert len(match) == 1  # 10 steps have 4 windows of 7
         trial, start = match[0].tolist()

@@ -266,8 +266,10 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
         time = start + torch.arange(reward.shape[-1]).float().expand_as(reward)
         fields = {"reward": reward, "log_prob": -reward, "mask": mask, "diverged": torch.zeros_like(mask)}
         ended = mask & ~torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
+        obs = torch.cat([time * mask, torch.zeros_like(time[..., :1])], -1)
+        obs[..., 1:] += (time + 0.5) * ended  # after its last step comes that step's successor
         return Trajectories(
-            obs=time[..., None] * mask[..., None], next_obs=(time + 0.5)[..., None] * mask[..., None],
+            obs=obs[..., None],
             action=reward.long(), terminated=ended, truncated=torch.zeros_like(mask), **fields,
         )  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_trials_of_one_episode_are_measured_within_it():
     rewards = torch.arange(10.0).expand(2, 1, 10) * torch.tensor([1.0, 2.0])[:, None, None]
     none = torch.zeros(2, 1, 10, dtype=torch.bool)
     rest = dict.fromkeys(("terminated", "truncated", "diverged"), none)
-    zeros = {name: torch.zeros(2, 1, 10, 1) for name in ("obs", "next_obs", "action")}
+    zeros = {"obs": torch.zeros(2, 1, 11, 1), "action": torch.zeros(2, 1, 10, 1)}
     episodes = Trajectories(
         reward=rewards, log_prob=none.float(), mask=~none, measured={"prediction error": rewards / 3}, **zeros, **rest
     )

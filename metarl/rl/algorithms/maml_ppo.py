@@ -120,8 +120,10 @@ class MamlPPO:
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
+        metrics = rollout_metrics(rollouts)
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
+        del rollouts  # whose observations the batches have copied
         with torch.no_grad():
             old = self._policy.with_params(P.expand(self.params.policy, self._source.sizes.num_tasks), support[0].obs)
         epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
@@ -135,7 +137,7 @@ class MamlPPO:
             "num_epochs": len(epochs),
             "meta_gradient_norm": P.norm(epochs[0].gradient),
         }
-        return {**rollout_metrics(rollouts), **as_metrics(found)}
+        return {**metrics, **as_metrics(found)}
 
     def descend(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> list[Epoch]:
         """Takes Adam steps on the same data until there were enough, or one has led too far: that one is taken back."""

@@ -120,8 +120,10 @@ class MamlTRPO:
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
+        metrics = rollout_metrics(rollouts)
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         around = self.linearize(support, self._inner.batch(rollouts.query))
+        del rollouts  # whose observations the batches have copied
         params, info = trust_region_step(
             {name: leaf.detach() for name, leaf in self.params.joined.items()},
             gradient=self.meta_gradient(around),
@@ -137,7 +139,7 @@ class MamlTRPO:
             "step_fraction": info.step_fraction,
             "accepted": info.accepted.double(),
         }
-        return {**rollout_metrics(rollouts), **as_metrics(found)}
+        return {**metrics, **as_metrics(found)}
 
     def _surrogate(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
         return lvc(self._policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask)
