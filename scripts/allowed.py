@@ -12,6 +12,7 @@ from metarl._scripts.kinds import Bounds, Flag, Integer, Kind, ListOf, Number, O
 
 _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
 _POSITIVE, _NOT_NEGATIVE, _SHARE = Number(above=0), Number(least=0), Number(least=0, most=1)
+_DECAY = Number(above=0, most=1)
 _WIDTHS = ListOf(_COUNT, least=1)
 _FOLDER, _RUN = Place("a folder"), Place("a run folder or a checkpoint file")
 _SEED = Integer(0, most=2**63 - 1)
@@ -146,7 +147,9 @@ ALLOWED: dict[str, Kind] = {
     "inner_kl_target": OrNull(_POSITIVE),
     "inner_loss": OneOf("lvc", "reinforce", "dice"),
     "inner_lr": _POSITIVE,
-    "inner_lr_decay": _SHARE,
+    "inner_lr_decay": _DECAY,
+    "evaluate.inner_lr_decay": OrNull(_DECAY),
+    "evaluation.inner_lr_decay": OrNull(_DECAY),
     "inner_rule": OneOf("sgd", "learned_rates", "per_step_rates"),
     "input_bias": Bounds(),
     "num_inner_steps": _COUNT,

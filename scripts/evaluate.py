@@ -27,7 +27,8 @@ def run(config: DictConfig) -> None:
     device = build.device(config.device)
     tested = build.elsewhere(loaded, config.env)
     learner = build.trained_learner(loaded, Generators(config.seed), device)
-    settings = {key: config[key] for key in ("num_tasks", "num_updates", "episodes_per_task", "seed", "deterministic")}
+    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay", "seed", "deterministic")
+    settings = {key: config[key] for key in names}
     found = evaluation.evaluate(tested, learner, device, **settings)
     origin = {
         "checkpoint": str(loaded.path),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl._scripts import build, comparison, console, filming
 from metarl._scripts.configs import shown
@@ -15,6 +15,7 @@ from metarl.report.plots import learning_curve_png, return_curves
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
+from metarl.struct import replace
 from metarl.types import MetaLearner
 
 
@@ -27,21 +28,27 @@ def evaluate(
     num_updates: int | None,
     episodes_per_task: int | None,
     seed: int,
+    inner_lr_decay: float | None = None,
     deterministic: bool = False,
 ) -> evaluation.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as the algorithm asks for.
 
     Args: config: its `env` says where, which may be elsewhere than the learner was trained.
-    Raises: UserError for zero tasks.
+    Raises: UserError for zero tasks, or a decay that the learner has no use for.
     """
-    check(num_tasks=num_tasks, num_updates=num_updates, episodes_per_task=episodes_per_task)
+    check(config, num_tasks=num_tasks, num_updates=num_updates, episodes_per_task=episodes_per_task)
     sizes = build.sizes(config)
     num_updates = sizes.evaluated_updates if num_updates is None else num_updates
     if num_tasks is None:
         num_tasks = build.environment(config, num_worlds=1).tasks.num_test
     env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
+    if inner_lr_decay is not None:
+        config = scheduled(config, inner_lr_decay)
+        trained = learner.state_dict()
+        learner = build.learner(config, env, Generators(seed), device)
+        learner.load_state_dict(trained)
     generators = Generators(seed)
-    return evaluation.evaluate(
+    found = evaluation.evaluate(
         learner.adapter(),
         env,
         random_adapter=build.learner(config, env, generators, device).adapter(),
@@ -53,6 +60,22 @@ def evaluate(
         algo=build.algo_name(config),
         deterministic=deterministic,
     )
+    if inner_lr_decay is None:
+        return found
+    return replace(found, report=found.report | {"inner_lr_decay": inner_lr_decay})
+
+
+def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
+    """The configuration with another rate from the second update on: `inner_lr_decay` times `algo.inner_lr`.
+
+    Raises: UserError if the algorithm's updates have no such rate.
+    """
+    algo, asked = config.algo, f"inner_lr_decay={shown(inner_lr_decay)}"
+    if "inner_lr_decay" not in algo:
+        raise UserError(f"{asked}: {build.algo_name(config)} has no update with a rate that could decay; expected null")
+    if algo.inner_rule != "sgd":
+        raise UserError(f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd there")
+    return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
 
 
 def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluation.Evaluation) -> dict[str, Any]:
@@ -74,17 +97,28 @@ def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluatio
     return {"trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash}, "note": note}
 
 
-def check(*, num_tasks: int | None, num_updates: int | None, episodes_per_task: int | None, **others: Any) -> None:
-    """Raises: UserError for numbers that no evaluation can have; a training asks at its start."""
+def check(
+    config: DictConfig,
+    *,
+    num_tasks: int | None,
+    num_updates: int | None,
+    episodes_per_task: int | None,
+    inner_lr_decay: float | None = None,
+    **others: Any,
+) -> None:
+    """Raises: UserError for what no evaluation can have, or not that of the config's algorithm; a training asks at its start."""
     least = {"num_tasks": (num_tasks, 1), "num_updates": (num_updates, 0), "episodes_per_task": (episodes_per_task, 1)}
     for name, (value, limit) in least.items():
         if value is not None and value < limit:
             raise UserError(f"{name}={value}: expected {limit} or more")
+    if inner_lr_decay is not None:
+        scheduled(config, inner_lr_decay)
 
 
 def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
-    settings = {key: config.evaluation[key] for key in ("num_tasks", "num_updates", "episodes_per_task")}
+    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay")
+    settings = {key: config.evaluation.get(key) for key in names}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
     origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
     with console.shown_after(evaluation.table(found.report)):

@@ -22,7 +22,7 @@ from metarl.run.train import check, train
 def run(config: DictConfig) -> None:
     with run_folder.choose(config) as asked:
         config = asked.config
-        evaluation.check(**config.evaluation)
+        evaluation.check(config, **config.evaluation)
         if asked.resume_from is None:
             strangers.say_what_is_called(config)
         device = build.device(config.device)

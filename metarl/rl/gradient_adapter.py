@@ -94,7 +94,9 @@ def inner_update(
         raise ValueError(f"chunk {chunk}: expected 1 task or more")
     if not inner_lr > 0:
         raise ValueError(f"inner_lr {inner_lr}: expected a positive number")
-    for name, value in (("discount", discount), ("gae_lambda", gae_lambda), ("inner_lr_decay", inner_lr_decay)):
+    if not 0 < inner_lr_decay <= 1:
+        raise ValueError(f"inner_lr_decay {inner_lr_decay}: expected a number above 0, at most 1")
+    for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} {value}: expected a number from 0 to 1")
     return InnerUpdate(

@@ -267,6 +267,8 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
         (MamlPPO, {"gradient_mode": "third_order"}, "through, first_order"),
         (MamlPPO, {"discount": 1.5}, "discount 1.5"),
         (MamlPPO, {"num_inner_steps": 0}, "num_inner_steps 0"),
+        (MamlTRPO, {"inner_lr_decay": 0.0}, "inner_lr_decay 0.0: expected a number above 0, at most 1"),
+        (MamlPPO, {"inner_lr_decay": 1.5}, "inner_lr_decay 1.5"),
         (MamlTRPO, {"max_kl": 0.0}, "max_kl 0.0"),
         (MamlTRPO, {"line_search_ratio": 1.0}, "line_search_ratio 1.0"),
     ],
