@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
-from envs.mdp import MujocoEnv  # noqa: E402
+from envs.mujoco.env import MujocoEnv  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
 from metarl.noise import Noise  # noqa: E402
 
@@ -61,7 +61,7 @@ def page() -> str:
     files = {
         family.__name__: [envs.make(name, 1, num_threads=1) for name in family.VARIANTS] for family in envs.FAMILIES
     }
-    summary = [summary_row(module.split(".")[-1], env) for module, members in files.items() for env in members]
+    summary = [summary_row(title(module), env) for module, members in files.items() for env in members]
     overview = table(("environment", "obs", "action", "T", "tasks"), summary)
     speed = speeds(SPEEDS.read_text().splitlines()) if SPEEDS.exists() else ""
     return "\n".join(filter(None, [HEAD, overview, speed, *map(section, files, files.values())]))
@@ -78,8 +78,13 @@ def section(module: str, members: list[Any]) -> str:
         pictures += "\n" + (inspect.getdoc(type(members[0]).render) or "") + "\n"
     head = ("environment", "control step", "action_scale", "range of the tasks", "tasks", "spec hash")
     specs = table(head, map(spec_row, members))
-    heading, code = f"## {module.split('.')[-1]}", f"Code: [{file}](../{file})\n"
+    heading, code = f"## {title(module)}", f"Code: [{file}](../{file})\n"
     return "\n\n".join([heading, first, pictures + "\n" + rest, specs + "\n" + code])
+
+
+def title(module: str) -> str:
+    """What a module's environments are about: envs.mujoco.ant is ant, envs.mujoco.arm.env is arm."""
+    return module.removesuffix(".env").split(".")[-1]
 
 
 def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
@@ -100,10 +105,10 @@ def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
     return first, rest
 
 
-def summary_row(title: str, env: Any) -> list[str]:
+def summary_row(section: str, env: Any) -> list[str]:
     spaces = env.observation_space, env.action_space
     sizes = [f"choice of {space.n}" if hasattr(space, "n") else str(space.shape[0]) for space in spaces]
-    return [f"[`{env.spec.name}`](#{title})", *sizes, str(env.spec.horizon), tasks(env.spec.definition["split"])]
+    return [f"[`{env.spec.name}`](#{section})", *sizes, str(env.spec.horizon), tasks(env.spec.definition["split"])]
 
 
 def spec_row(env: Any) -> list[str]:

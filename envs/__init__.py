@@ -5,6 +5,10 @@
     obs = env.reset(Noise(generator).starts(env))
 
 `make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution.
+
+Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is at), mujoco/ (robots) and small/
+(worlds without physics), each with its __init__.py, then variants.py and this file (how a row becomes an environment), own/
+(environments of a user), gym.py and sb3.py (ours for other libraries).
 """
 
 import difflib
@@ -13,14 +17,15 @@ from typing import Any
 
 import torch
 
-from envs.gl import import_mujoco
+from envs.mujoco.gl import import_mujoco
 
 import_mujoco()
 
-from envs import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.machine import Machine  # noqa: E402
-from envs.mujoco import ant, arm, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
+from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
+from envs.mujoco.arm import env as arm  # noqa: E402
 from envs.shows_task import ShowsTask  # noqa: E402
+from envs.small import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.variants import Row, UserFunction  # noqa: E402
 
 FAMILIES = (
@@ -55,7 +60,7 @@ def make(
 ) -> Any:
     """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:name` for a user's own.
 
-    A user's own is a row (see envs/mujoco/build.py) or a function that makes an environment (see envs/own).
+    A user's own is a row (see envs/mujoco/variant.py) or a function that makes an environment (see envs/own).
 
     Args:
       machine: where it runs; None: on CPUs.

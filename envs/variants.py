@@ -1,6 +1,6 @@
 """Rows, of which `envs.ALL` is the table: what a row says, and how `envs.make` makes an environment of it.
 
-A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.build.Variant` for robots, `envs.point.PointVariant`
+A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.variant.Variant` for robots, `envs.small.point.PointVariant`
 for points in the plane, and `OneWorld` for a world of which there is one variant. `UserFunction` makes a row of a user's function.
 """
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 import envs
 import metarl
-from envs.process import tune_process
+from envs.sim.process import tune_process
 from metarl._scripts import console, sweep
 from metarl._scripts.configs import CONFIGS
 from metarl._scripts.helptext import help_text

@@ -31,7 +31,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
     if item.get_closest_marker("gl") and (problem := _gl_problem()):
-        from envs.gl import INSTALL  # Not before the import hook is there, as every module of ours.
+        from envs.mujoco.gl import INSTALL  # Not before the import hook is there, as every module of ours.
 
         reason = f"no GL library ({problem}): {INSTALL}"
         if os.environ.get("CI"):

@@ -14,6 +14,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+ENVIRONMENTS = [
+    "metarl.struct",
+    "metarl.noise",
+    "metarl.rl.types",
+    "envs.episodes",
+    "envs.machine",
+    "envs.noise",
+    "envs.tasks",
+    "envs.variants",
+]
+"""What environments of every kind are made of."""
+
 OUR_IMPORTS = {
     "metarl/__init__.py": ["metarl.gymnasium_plugin"],
     "metarl/_scripts": ["metarl.envs_package"],
@@ -64,6 +76,9 @@ OUR_IMPORTS = {
         "metarl.run",
         "metarl.report",
     ],
+    "envs/sim": ["envs.machine", "envs.sim"],
+    "envs/mujoco": [*ENVIRONMENTS, "metarl.torch_threads", "envs.sim", "envs.mujoco"],
+    "envs/small": [*ENVIRONMENTS, "envs.small"],
     "envs": [
         "metarl.struct",
         "metarl.noise",
@@ -76,7 +91,7 @@ OUR_IMPORTS = {
 """What of our own code the files in a place may import; a name allows what is below it, too."""
 
 PLACES = {
-    "mujoco": ["envs/", "scripts/benchmarks/"],
+    "mujoco": ["envs/sim/", "envs/mujoco/", "envs/own/", "scripts/benchmarks/"],
     "mujoco_warp": ["envs/"],
     "warp": ["envs/"],
     "hydra": ["scripts/"],
@@ -144,11 +159,14 @@ def test_every_part_of_metarl_is_in_the_table() -> None:
         ("metarl/run/train.py", "from omegaconf import DictConfig", ["omegaconf.DictConfig"]),
         ("metarl/rl/collect.py", "from tqdm import tqdm", ["tqdm.tqdm"]),
         (
-            "envs/point.py",
+            "envs/small/point.py",
             "from metarl.rl.types import Step\nfrom metarl.rl.returns import gae",
             ["metarl.rl.returns.gae"],
         ),
-        ("envs/point.py", "from metarl.structure import x", ["metarl.structure.x"]),
+        ("envs/small/point.py", "import envs.mujoco.targets, mujoco", ["envs.mujoco.targets", "mujoco"]),
+        ("envs/mujoco/ant.py", "from envs.small import point", ["envs.small.point"]),
+        ("envs/sim/cpu.py", "from envs import episodes", ["envs.episodes"]),
+        ("envs/small/point.py", "from metarl.structure import x", ["metarl.structure.x"]),
         ("scripts/train.py", "import envs, hydra\nfrom metarl.run import train", []),
     ],
 )

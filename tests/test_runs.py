@@ -154,7 +154,7 @@ def test_a_policy_that_outputs_nan_stops_with_a_checkpoint_from_before(tmp_path,
 
 
 def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metrics(tmp_path, monkeypatch, capsys):
-    from envs.mdp import MujocoEnv
+    from envs.mujoco.env import MujocoEnv
 
     real, calls = MujocoEnv.step, []
 

@@ -60,9 +60,9 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.build import Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel, sense_contact_forces
+from envs.mujoco.render import View
 from envs.mujoco.targets import (
     Heading,
     Place,
@@ -76,8 +76,8 @@ from envs.mujoco.targets import (
     places_on_disc,
     velocities,
 )
+from envs.mujoco.variant import Variant
 from envs.noise import normal_from_uniform
-from envs.render import View
 from envs.sim.types import Simulator
 from metarl.rl.types import FixedSpeeds
 

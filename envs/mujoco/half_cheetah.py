@@ -60,8 +60,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.build import Setting, Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.planar import PlanarMassCentre
@@ -75,6 +74,7 @@ from envs.mujoco.targets import (
     published_velocities,
     velocities,
 )
+from envs.mujoco.variant import Setting, Variant
 from envs.noise import normal_from_uniform
 from envs.sim.types import Simulator
 from envs.tasks import ListedTasks

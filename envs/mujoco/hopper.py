@@ -39,11 +39,11 @@ what MuJoCo derives from mass and inertia is recomputed (published: left as it w
 from dataclasses import replace
 from functools import partial
 
-from envs.mujoco.build import Variant
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.scaled_physics import physics_factors, scaled_physics
 from envs.mujoco.targets import FORWARD
 from envs.mujoco.upright import Upright, UprightRobot
+from envs.mujoco.variant import Variant
 
 HOPPER = GymnasiumModel(file="hopper.xml")
 SLOW_HOPPER = GymnasiumModel(file="hopper.xml", physics_step=0.004)

@@ -44,11 +44,11 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.build import Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel, sense_contact_forces
+from envs.mujoco.render import View
 from envs.mujoco.targets import Heading, along, heading_arrow, headings
-from envs.render import View
+from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
 
 SPEED_REWARD = 1.25

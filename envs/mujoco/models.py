@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import gymnasium
 import mujoco
 
-from envs.process import quiet_mujoco
+from envs.sim.process import quiet_mujoco
 
 ASSETS = Path(__file__).parent / "assets"
 

@@ -34,11 +34,11 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.build import Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import squared_norm
 from envs.mujoco.targets import Place, places_on_disc
+from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
 
 FURTHEST = 0.2  # m, of goals

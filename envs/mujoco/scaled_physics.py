@@ -9,7 +9,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
+from envs.mujoco.env import Effects
 from envs.mujoco.models import Model
 from envs.sim.types import Simulator
 from envs.tasks import TaskPrior, in_odd_cell

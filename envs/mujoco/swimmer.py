@@ -33,11 +33,11 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.build import Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TargetVelocity, velocities
+from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
 from metarl.rl.types import FixedSpeeds
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.render import Mark
+from envs.mujoco.render import Mark
 from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell
 from metarl.struct import struct
 

@@ -49,12 +49,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from envs.mdp import Effects
-from envs.mujoco.build import Variant
+from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.scaled_physics import physics_factors, scaled_physics
 from envs.mujoco.targets import DIRECTION, FORWARD, VELOCITY, directions, velocities
 from envs.mujoco.upright import Upright, UprightRobot
+from envs.mujoco.variant import Variant
 from metarl.rl.types import FixedSpeeds
 
 HIGHEST_VELOCITY = 10.0  # m/s

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from PIL import Image
 
-from envs.render import WorldRenderer
+from envs.mujoco.render import WorldRenderer
 
 
 class Pictures:

@@ -19,7 +19,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs.own import world as worker
 from envs.own.world import LocalWorlds, TaskVariable, World, make_world, packed
-from envs.process import quiet_mujoco, tune_process
+from envs.sim.process import quiet_mujoco, tune_process
 
 _SECONDS_TO_END = 5.0
 """That a process has to close its environments; then it is killed."""

@@ -13,7 +13,7 @@ from mujoco.batch import MODEL_FIELDS, Batch
 from torch import Tensor
 
 from envs.machine import check_num_threads
-from envs.process import quiet_mujoco, tune_process
+from envs.sim.process import quiet_mujoco, tune_process
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only the counter tells. A slice,
 # because an index tensor would copy, on as many threads as torch has.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.process import tune_process
+from envs.sim.process import tune_process
 from metarl.rl.baselines import RIDGE
 from metarl.rl.batches import policy_batch
 from metarl.rl.types import Trajectories

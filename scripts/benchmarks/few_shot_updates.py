@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from envs.process import tune_process
+from envs.sim.process import tune_process
 from metarl.core import params as P
 from metarl.core.adapt import Backend, adapt, grad_over_tasks
 from metarl.core.linearize import linearize_adaptation

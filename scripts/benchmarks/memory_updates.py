@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import envs
-from envs.process import tune_process
+from envs.sim.process import tune_process
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
 from metarl.noise import Noise

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.process import tune_process
+from envs.sim.process import tune_process
 from metarl.core import params as P
 from metarl.core.linearize import adapt_tasks, linearize_adaptation
 from metarl.core.rules import Sgd

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import envs
-from envs.mdp import MujocoEnv
+from envs.mujoco.env import MujocoEnv
 from metarl.noise import Noise
 from metarl.torch_threads import on_one_thread
 

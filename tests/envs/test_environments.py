@@ -13,7 +13,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 import envs
-from envs.mdp import MujocoEnv
+from envs.mujoco.env import MujocoEnv
 from metarl.noise import Noise
 from metarl.rl.types import Step
 from metarl.run import checkpoint

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import envs
-from envs.mujoco.arm_tasks import REACH_GOAL, Reach
+from envs.mujoco.arm.tasks import REACH_GOAL, Reach
 from envs.mujoco.targets import TargetVelocity
 from envs.shows_task import ShowsTask
 from metarl.noise import Noise

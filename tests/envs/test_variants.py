@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import envs
-from envs.mdp import MujocoEnv
 from envs.mujoco import half_cheetah, hopper
-from envs.mujoco.build import Setting, Variant
+from envs.mujoco.env import MujocoEnv
+from envs.mujoco.variant import Setting, Variant
 from envs.variants import Row, variant_label
 from metarl.noise import Noise
 
@@ -135,7 +135,7 @@ def test_a_row_is_a_value_that_an_override_leaves_alone(name: str) -> None:
 
 
 MY_ENVS = """
-from envs import bandit, point_navigation
+from envs.small import bandit, point_navigation
 
 far_point = replace(point_navigation.VARIANTS["point_navigation_2d"], horizon=7)
 ten_arms = replace(bandit.VARIANTS["bandit"], settings={**bandit.VARIANTS["bandit"].settings, "num_arms": 10})

@@ -5,7 +5,7 @@ import torch
 from torch.utils._pytree import tree_leaves as leaves
 
 import envs
-from envs.point_navigation import Goal
+from envs.small.point_navigation import Goal
 from metarl.core import params as P
 from metarl.nn.dynamics import FeedForwardDynamics, RecurrentDynamics, Transitions
 from metarl.noise import Noise

@@ -1,6 +1,6 @@
 """Point navigation: walk to a hidden goal in the plane. The smallest environment on which adaptation can be seen.
 
-The world is that of envs/point.py: the observation is the position x, y in m, the action the displacement of x, y.
+The world is that of envs/small/point.py: the observation is the position x, y in m, the action the displacement of x, y.
 
     point_navigation_2d, _raw:  r = −‖p' − g‖₂;  ends where |Δx| < 0.01 m and |Δy| < 0.01 m after the step
     point_navigation_2d_corner: r = ‖p − g‖₂ − ‖p' − g‖₂ where ‖p'‖₁ ≥ 0.5 m and no other corner is nearer to p', else 0
@@ -29,7 +29,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from envs.point import PointVariant, Problem, smallest_distances
+from envs.small.point import PointVariant, Problem, smallest_distances
 from envs.tasks import FewTasks, TaskPrior, by_range
 from metarl.struct import struct
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
-from envs.render import Mark, View, WorldRenderer
+from envs.mujoco.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, FixedSpeeds, RLAdapter, Step
 from metarl.struct import map_tensors

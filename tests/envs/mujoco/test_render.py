@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import envs
-from envs import gl
+from envs.mujoco import gl
 from metarl.noise import Noise
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
 import ctypes, sys
@@ -24,6 +24,7 @@ def without_gl(name, *args, **kwargs):
     return load(name, *args, **kwargs)
 ctypes.CDLL = without_gl
 import torch, envs
+from metarl.noise import Noise
 env = envs.make("half_cheetah_vel", 1)
 env.set_tasks(env.tasks.test_tasks(1))
 env.reset(Noise(torch.Generator()).starts(env))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import envs
-from envs.gridworld import GoalCell
-from envs.gridworld_optima import bayes_optimal_returns, best_search, oracle_returns, possible_goals
+from envs.small.gridworld import GoalCell
+from envs.small.gridworld_optima import bayes_optimal_returns, best_search, oracle_returns, possible_goals
 from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
@@ -17,7 +17,7 @@ def cell(x: int, y: int) -> int:
     return 5 * x + y
 
 
-def walk(env: envs.gridworld.Gridworld, goal: tuple[int, int], moves: list[int]) -> list[tuple[int, float]]:
+def walk(env: envs.small.gridworld.Gridworld, goal: tuple[int, int], moves: list[int]) -> list[tuple[int, float]]:
     """(cell, reward) after each move of the only world."""
     env.set_tasks(GoalCell(goal=torch.tensor([goal])))
     assert env.reset(Noise(torch.Generator()).starts(env)).argmax().item() == cell(0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.gl import why_not
+from envs.mujoco.gl import why_not
 
 _MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
 

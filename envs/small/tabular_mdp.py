@@ -15,7 +15,7 @@ Reward: N(μ(s, a), 1), mean_reward of the task. Next state: p(· | s, a), its t
 | tabular_mdp | transition ~ Dirichlet(1, ..., 1), uniform over all distributions; mean_reward ~ N(1, 1) | 10 | ∞, test 100 |
 
 The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 10, 25, 50, 75 or 100 episodes,
-as published; the best policy of each task follows by backward induction (envs/tabular_planning.py).
+as published; the best policy of each task follows by backward induction (envs/small/tabular_planning.py).
 
 Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.2; the prior is that of Osband et al. 2013, arXiv:1306.0940). The same
 problem, except that training and test MDPs are our own.
@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.drawing import BLUE, GREEN, ORANGE, RED, legend, write
 from envs.episodes import Episodes
 from envs.noise import normal_from_uniform
-from envs.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
+from envs.small.drawing import BLUE, GREEN, ORANGE, RED, legend, write
+from envs.small.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
 from envs.tasks import TaskPrior, in_odd_cell
 from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step

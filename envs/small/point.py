@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.drawing import BLUE, GREEN
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.machine import Machine
+from envs.small.drawing import BLUE, GREEN
 from envs.variants import common_settings, task_distribution, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 

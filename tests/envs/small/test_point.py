@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import envs
-from envs.point_navigation import Goal, corner_bound
-from envs.point_sparse import GoalAngle
+from envs.small.point_navigation import Goal, corner_bound
+from envs.small.point_sparse import GoalAngle
 from metarl.noise import Noise
 
 
@@ -98,7 +98,7 @@ def test_raw_variant_clips_the_action_itself() -> None:
     assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx([0.03, -0.1], abs=1e-7)
 
 
-def corner_worlds(*positions: tuple[float, float]) -> envs.point.PointWorld[Goal]:
+def corner_worlds(*positions: tuple[float, float]) -> envs.small.point.PointWorld[Goal]:
     """Worlds with the goal (2, −2) at the given positions."""
     env = envs.make("point_navigation_2d_corner", len(positions))
     env.set_tasks(Goal(goal=torch.tensor([[2.0, -2.0]] * len(positions))))

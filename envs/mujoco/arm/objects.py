@@ -10,7 +10,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.arm_tasks import SHAPES, Grasp, PickPlace, Reach, resting_height
+from envs.mujoco.arm.tasks import SHAPES, Grasp, PickPlace, Reach, resting_height
 from envs.sim.types import Simulator
 
 PER_WORLD = ("geom_size", "geom_friction", "body_mass", "body_inertia", "site_pos")

@@ -18,8 +18,8 @@ how high an object's centre lies (observation 26) tells how high it stands, as a
 | 0–2 | displacement of the grip along x, y, z in a step of 0.04 s | 0.02 m |
 | 3 | displacement of both fingers, + to close | 0.004 m |
 
-Displacements move the targets of the joints' servos (envs/mujoco/arm_control.py); at 0 the arm holds still. The hand looks down,
-its fingers along y. Tasks and splits: envs/mujoco/arm_tasks.py. With p the grip, b the object's centre, h its height above its
+Displacements move the targets of the joints' servos (envs/mujoco/arm/control.py); at 0 the arm holds still. The hand looks down,
+its fingers along y. Tasks and splits: envs/mujoco/arm/tasks.py. With p the grip, b the object's centre, h its height above its
 start, g the hidden goal, held = 1 where both pads press on opposite sides of the object, else 0, and near(d, s) = 1 / (1 + (d/s)²),
 
     arm_reach       r = −‖p − g‖₂                                                      success: ‖p − g‖₂ < 0.05 m
@@ -50,14 +50,14 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mdp import Effects
-from envs.mujoco.arm_control import CONTROL, FIELDS, HOME, NUM_JOINTS, HandSteps
-from envs.mujoco.arm_objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
-from envs.mujoco.arm_script import GraspScript, ReachScript
-from envs.mujoco.arm_state import HELD_FORCE, ArmState
-from envs.mujoco.arm_tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
-from envs.mujoco.build import Variant
+from envs.mujoco.arm.control import CONTROL, FIELDS, HOME, NUM_JOINTS, HandSteps
+from envs.mujoco.arm.objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
+from envs.mujoco.arm.script import GraspScript, ReachScript
+from envs.mujoco.arm.state import HELD_FORCE, ArmState
+from envs.mujoco.arm.tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
+from envs.mujoco.env import Effects
 from envs.mujoco.models import ASSETS, XmlModel
+from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
 
 Tasks = TypeVar("Tasks", Grasp, PickPlace)

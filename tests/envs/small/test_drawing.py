@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import envs
-from envs.drawing import BLUE, GREEN, legend, write
-from envs.point_navigation import Goal
+from envs.small.drawing import BLUE, GREEN, legend, write
+from envs.small.point_navigation import Goal
 from metarl.noise import Noise
 
 

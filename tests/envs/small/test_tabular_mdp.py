@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import envs
-from envs.tabular_mdp import Tables
-from envs.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
+from envs.small.tabular_mdp import Tables
+from envs.small.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
 from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve
@@ -19,7 +19,7 @@ TRANSITION = [[[1.0, 0.0], [0.3, 0.7]], [[0.5, 0.5], [0.0, 1.0]]]
 REWARD = [[1.0, -0.5], [2.0, 0.25]]
 
 
-def small(num_worlds: int, horizon: int) -> tuple[envs.tabular_mdp.TabularMDP, Tables]:
+def small(num_worlds: int, horizon: int) -> tuple[envs.small.tabular_mdp.TabularMDP, Tables]:
     env = envs.make("tabular_mdp", num_worlds, horizon=horizon, num_states=2, num_actions=2)
     tasks = Tables(
         transition=torch.tensor([TRANSITION]).repeat(num_worlds, 1, 1, 1),

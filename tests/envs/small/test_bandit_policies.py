@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import envs
-from envs.bandit_policies import Record, gittins_index, gittins_indices, thompson_index, ucb1_index
+from envs.small.bandit_policies import Record, gittins_index, gittins_indices, thompson_index, ucb1_index
 from metarl.noise import Noise
 from metarl.rl.collect import Streams
 from metarl.rl.evaluate import adaptation_curve

@@ -15,7 +15,7 @@
 | gridworld_5x5 | goal, x, y ∈ {0, ..., 4}, uniform on the cells other than (0, 0), (0, 1), (1, 0), (1, 1) | 15 | the 21 |
 
 Starts at 0, 0. Reaching the goal ends nothing; one can stay and be paid. The 15th step ends the problem, so it terminates and is
-not a time limit that truncates. A trial is 4 episodes, as published. All 21 tasks are both for training and for test. What is known exactly is in envs/gridworld_optima.py.
+not a time limit that truncates. A trial is 4 episodes, as published. All 21 tasks are both for training and for test. What is known exactly is in envs/small/gridworld_optima.py.
 
 Source: Zintgraf et al. 2020 (VariBAD, arXiv:1910.08348; lmzintgraf/varibad, environments/navigation/gridworld.py). How we differ:
 the observation is one-hot, where theirs is x, y; the goals come in turn instead of at random.
@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.drawing import BLUE, GREEN, LIGHT_BLUE, legend
 from envs.episodes import Episodes
-from envs.gridworld_optima import (
+from envs.small.drawing import BLUE, GREEN, LIGHT_BLUE, legend
+from envs.small.gridworld_optima import (
     FOUND,
     NOT_FOUND,
     bayes_optimal_returns,
@@ -38,7 +38,7 @@ from envs.gridworld_optima import (
     oracle_returns,
     possible_goals,
 )
-from envs.gridworld_policies import PosteriorSampling
+from envs.small.gridworld_policies import PosteriorSampling
 from envs.tasks import FewTasks
 from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs import bandit_policies
-from envs.drawing import BLUE, ORANGE, legend
 from envs.episodes import Episodes
+from envs.small import bandit_policies
+from envs.small.drawing import BLUE, ORANGE, legend
 from envs.tasks import TaskPrior, by_range
 from envs.variants import OneWorld, variant_label
 from metarl.rl.types import EnvSpec, RLAdapter, Step

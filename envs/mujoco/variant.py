@@ -13,7 +13,7 @@ import mujoco
 import torch
 
 from envs.machine import Machine
-from envs.mdp import MDP, Drive, Effects, LinearDrive, MujocoEnv
+from envs.mujoco.env import MDP, Drive, Effects, LinearDrive, MujocoEnv
 from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
 from envs.variants import common_settings, task_distribution, variant_label

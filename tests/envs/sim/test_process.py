@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
 import mujoco, numpy as np
-from envs import process
+from envs.sim import process
 from envs.mujoco.models import GymnasiumModel
 
 model = GymnasiumModel(file="half_cheetah.xml").load()

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import envs
-from envs.bandit import Arms
+from envs.small.bandit import Arms
 from metarl.noise import Noise
 
 
-def pulls(env: envs.bandit.Bandit, arm: int, num: int) -> torch.Tensor:
+def pulls(env: envs.small.bandit.Bandit, arm: int, num: int) -> torch.Tensor:
     """[W, num] rewards of pulling one arm again and again."""
     action = torch.full((env.num_worlds,), arm)
     return torch.stack([env.step(action).reward for _ in range(num)], dim=1)

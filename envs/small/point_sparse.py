@@ -1,6 +1,6 @@
 """Sparse point navigation: a goal somewhere on a half circle, and no reward but near it. To explore is to walk along the circle.
 
-The world is that of envs/point.py: the observation is the position x, y in m, the action the displacement clip(0.1 a, ±0.1) m.
+The world is that of envs/small/point.py: the observation is the position x, y in m, the action the displacement clip(0.1 a, ±0.1) m.
 
     r = 1 − ‖p' − g‖₂ where that distance is at most 0.2 m, else 0,     g = (cos φ, sin φ) m
 
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.point import PointVariant, Problem, smallest_distances
+from envs.small.point import PointVariant, Problem, smallest_distances
 from envs.tasks import ListedTasks, TaskPrior, by_range
 from metarl.struct import struct
 

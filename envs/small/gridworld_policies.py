@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.gridworld_optima import possible_goals
+from envs.small.gridworld_optima import possible_goals
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import replace, struct

@@ -1,6 +1,6 @@
 """What is known exactly about searching a square grid for a hidden goal: the oracle's return, and the best search there is.
 
-The problem is that of envs/gridworld.py: an episode starts at x, y = 0, 0 and has H steps; standing on the goal after a step pays
+The problem is that of envs/small/gridworld.py: an episode starts at x, y = 0, 0 and has H steps; standing on the goal after a step pays
 +1, anything else −0.1; the goal is uniform on the cells but the start and those beside it. Cell number c is (c // size, c % size).
 """
 

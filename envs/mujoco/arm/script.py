@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from envs.mujoco.arm_control import STEP
-from envs.mujoco.arm_objects import LIFTED
-from envs.mujoco.arm_state import ArmState
-from envs.mujoco.arm_tasks import Grasp, PickPlace, Reach, resting_height
+from envs.mujoco.arm.control import STEP
+from envs.mujoco.arm.objects import LIFTED
+from envs.mujoco.arm.state import ArmState
+from envs.mujoco.arm.tasks import Grasp, PickPlace, Reach, resting_height
 from envs.sim.types import Simulator
 
 GAIN = 0.4  # of the way that is left, in each step: the servos follow a little late

@@ -1,6 +1,6 @@
 """The best policy of a tabular MDP with a finite horizon, for many MDPs at once, and agents that plan in what they believe.
 
-The agents know the prior of envs/tabular_mdp.py: transitions Dirichlet(1), mean rewards N(1, 1), rewards with unit noise. So the
+The agents know the prior of envs/small/tabular_mdp.py: transitions Dirichlet(1), mean rewards N(1, 1), rewards with unit noise. So the
 posterior after n visits of a state and action with k arrivals is Dirichlet(1 + k) and N((1 + Σ r) / (1 + n), 1 / (1 + n)).
 """
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 import envs
 from envs.mujoco import models
-from envs.mujoco.arm import carried, lifted
-from envs.mujoco.arm_objects import LIFTED, geom_sizes, inertia
-from envs.mujoco.arm_state import rotation_matrix
-from envs.mujoco.arm_tasks import SHAPES, Grasp, PickPlace, is_held_out_kind, resting_height
+from envs.mujoco.arm.env import carried, lifted
+from envs.mujoco.arm.objects import LIFTED, geom_sizes, inertia
+from envs.mujoco.arm.state import rotation_matrix
+from envs.mujoco.arm.tasks import SHAPES, Grasp, PickPlace, is_held_out_kind, resting_height
 from metarl.noise import Noise
 from metarl.rl.types import Step
 from metarl.struct import map_tensors, replace
