@@ -107,6 +107,16 @@ def test_a_log_file_gets_a_line_now_and_then(
     )
 
 
+def test_no_episode_that_blew_up_is_lost_between_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(iterations=15, first_iteration=0)
+    for iteration, diverged in enumerate([0.0, 0.2, 0.4]):  # means over 5 iterations: 0, 1 and 2 episodes
+        row = {"env_steps": 1000 * (iteration + 1), "return_before": -1.0, "return_after": 0.0}
+        progress.update(row | {"diverged_episodes": diverged}, 2000.0, iterations=5)
+    progress.close()
+    first, last = capsys.readouterr().err.splitlines()
+    assert "blew up" not in first and "| 3 episodes blew up |" in last
+
+
 def test_a_run_without_iterations_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert progressed(capsys, iterations=0) == ""
 

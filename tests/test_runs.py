@@ -171,7 +171,7 @@ def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metr
     assert [row["diverged_episodes"] for row in rows] == [0, 1, 0]
     assert rows[1]["env_steps"] - rows[0]["env_steps"] == rows[0]["env_steps"] - 3  # of 5 steps, 2 count
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert "1 episodes blew up" in capsys.readouterr().err
+    assert "1 episode blew up" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_definition_of_the_environment_is_refused(finished, monkeypatch, capsys):

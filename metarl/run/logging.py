@@ -103,17 +103,21 @@ RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")
 class Progress:
     """The console line of a training: bar, iteration, env steps (or tasks), how many a second, returns, time left.
 
-    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place.
+    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place. Episodes that blew up are
+    counted from the start of the process.
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
-        self._shown = shown
+        self._shown, self._num_diverged = shown, 0.0
         kind = _Bar if sys.stderr.isatty() else _Lines
         self._bar = kind(total=iterations, initial=first_iteration)
 
     def update(self, row: Mapping[str, float], per_second: float, *, iterations: int = 1) -> None:
         """Args: per_second: of what is counted; iterations: how many have been done since the last call."""
-        diverged = f" | {row['diverged_episodes']:.0f} episodes blew up" if row.get("diverged_episodes") else ""
+        # Of all rows so far, for most rows are never seen; a row holds the mean of its iterations.
+        self._num_diverged += iterations * row.get("diverged_episodes", 0.0)
+        num = round(self._num_diverged)
+        diverged = f" | {num} episode{'s' * (num > 1)} blew up" if num else ""
         self._bar.text = (
             f"{human(row[self._shown.count])} {self._shown.unit}, {human(per_second)}/s | "
             f"{self._shown.text(row)}{diverged}"
