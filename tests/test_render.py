@@ -86,8 +86,8 @@ def test_mujoco_is_filmed_at_the_speed_of_the_world(monkeypatch, tmp_path):
     [
         ([], "give checkpoint=.* or env="),
         (["checkpoint=/no/such/folder"], "no checkpoint at /no/such/folder"),
-        (["env=bandit", "num_tasks=0"], "num_tasks=0: expected 1 or more"),
-        (["env=bandit", "width=8"], "width=8: expected 64 or more"),
+        (["env=bandit", "num_tasks=0"], "num_tasks=0: expected an integer, 1 or more"),
+        (["env=bandit", "width=8"], "width=8: expected an integer from 64 to 8192"),
     ],
 )
 def test_mistakes_are_answered_in_a_line(words, message, monkeypatch, capsys):
