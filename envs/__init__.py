@@ -2,7 +2,7 @@
 
     env = envs.make("half_cheetah_vel", num_worlds=800)
     env.set_tasks(env.tasks.sample(800, generator))
-    obs = env.reset(Noise(generator).starts(env))
+    obs = env.reset(metarl.noise.Noise(generator).starts(env))
 
 `make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution.
 

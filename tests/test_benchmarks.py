@@ -41,7 +41,7 @@ def test_the_plain_way_to_advantages_gives_the_same_numbers():
     t = replace(t, mask=mask, terminated=terminated, reward=t.reward * mask)
     ours = policy_batch(t, discount=advantages.DISCOUNT, gae_lambda=advantages.GAE_LAMBDA).advantage
     for task in range(2):
-        plain = advantages.plain_task(t.obs[task], t.reward[task], t.mask[task])
+        plain = advantages.plain_task(t.step_obs[task], t.reward[task], t.mask[task])
         torch.testing.assert_close(ours[task], plain.flatten(), rtol=1e-4, atol=1e-5)  # sums of 200 in float32
 
 
