@@ -16,7 +16,7 @@ from envs.own import attribute, own_environment
 from metarl._scripts import train
 from metarl.noise import Noise
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Lamp(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -125,7 +125,7 @@ def test_a_training_ends_with_a_video_of_it_also_from_processes(
     settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env").mkdir()
-    (tmp_path / "env/lamp.yaml").write_text(f"# Lamps.\nname: tests.envs.test_own_pictures:lamp\n{settings}")
+    (tmp_path / "env/lamp.yaml").write_text(f"# Lamps.\nname: tests.envs.own.test_pictures:lamp\n{settings}")
     small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.num_updates=1"
     words = f"--config-dir {tmp_path} env=lamp iterations=1 run_dir={tmp_path / 'run'} device=cpu {small}"
     monkeypatch.setattr(sys, "argv", ["train.py", *words.split()])

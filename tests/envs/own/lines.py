@@ -1,4 +1,4 @@
-"""Environments of a user, for test_own.py."""
+"""Environments of a user, for test_environment.py."""
 
 from functools import partial
 from typing import Any
