@@ -9,7 +9,7 @@ BACKENDS = ("cpu",)
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where an environment runs. No number of a problem depends on it, and neither does the spec hash.
+    """Says where an environment runs. No result depends on it, and neither does the spec hash.
 
     Raises: ValueError for a backend that isn't there, or fewer than one thread.
     """

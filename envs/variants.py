@@ -1,4 +1,4 @@
-"""Rows, of which `envs.ALL` is the table: what a row says, and how `envs.make` makes an environment of it.
+"""`envs.ALL` is a table of rows. Here is what `envs.make` asks of a row, and what all kinds of rows share.
 
 A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.variant.Variant` for robots, `envs.small.point.PointVariant`
 for points in the plane, and `OneWorld` for a world of which there is one variant. `UserFunction` makes a row of a user's function.
@@ -15,11 +15,11 @@ from metarl.rl.types import BatchedEnv
 
 @runtime_checkable
 class Row(Protocol):
-    """A variant of an environment, as a value."""
+    """Describes one variant of an environment and makes it."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What can be overridden, and the defaults."""
+        """The settings that can be overridden, and their defaults."""
         ...
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
@@ -28,7 +28,7 @@ class Row(Protocol):
 
 
 class CommonNumbers(Protocol):
-    """What all rows with actions on a scale have."""
+    """Names the fields that rows of robots and of points share."""
 
     @property
     def horizon(self) -> int: ...
@@ -36,7 +36,7 @@ class CommonNumbers(Protocol):
     def action_scale(self) -> float: ...
     @property
     def tasks(self) -> Callable[..., Any]:
-        """(number of training tasks, of test tasks) -> their distribution; () -> it, where num_test_tasks is None."""
+        """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
         ...
 
     @property
@@ -51,34 +51,34 @@ class CommonNumbers(Protocol):
 
 
 def common_settings(row: CommonNumbers) -> dict[str, Any]:
-    """The settings that rows have in common, and their defaults."""
+    """Returns the settings that these rows have in common, and their defaults."""
     counts = () if row.num_test_tasks is None else ("num_train_tasks", "num_test_tasks")
     return {name: getattr(row, name) for name in ("horizon", "action_scale", *counts)}
 
 
 def task_distribution(row: CommonNumbers) -> Any:
-    """The distribution of the row's tasks."""
+    """Makes the distribution of the row's tasks."""
     if row.num_test_tasks is None:
         return row.tasks()
     return row.tasks(row.num_train_tasks, row.num_test_tasks)
 
 
 def variant_label(name: str, family: str) -> str:
-    """What an environment's name says besides its family's, or `default`: half_cheetah_vel_maml of half_cheetah_vel is maml.
+    """Returns what a name says after the family's name: `maml` for half_cheetah_vel_maml of half_cheetah_vel, else `default`.
 
-    A label for the reader: nothing is decided by it.
+    It is a label for the reader. Nothing is decided by it.
     """
     return name.removeprefix(family).removeprefix("_") or "default"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneWorld:
-    """The row of a world of which there is one variant: its class and its settings."""
+    """Describes a world that has one variant: by its class and the settings of that."""
 
     world: Callable[..., Any]
     """(num_worlds, name=, device=, and all settings by keyword) -> the environment."""
     settings: Mapping[str, Any]
-    """What can be overridden, and the defaults."""
+    """The settings that can be overridden, and their defaults."""
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
         return self.world(num_worlds, name=name, device=machine.device, **{**self.settings, **overrides})
@@ -86,13 +86,13 @@ class OneWorld:
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A user's function as a row: (num_worlds, num_threads=, device=, and settings by keyword) -> an environment."""
+    """Makes a row of a user's function, which is called with num_worlds, num_threads=, device= and its settings by keyword."""
 
     function: Callable[..., BatchedEnv[Any]]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keywords of the function: nothing else says what a user's function takes."""
+        """The keywords of the function, because nothing else says what a user's function takes."""
         parameters = inspect.signature(self.function).parameters.values()
         # A checkpoint's settings may be a stranger's: an interpreter isn't theirs to choose.
         not_settings = ("num_threads", "device", "python")

@@ -114,7 +114,7 @@ def inside_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules(Generic[Tasks]):
-    """What a variant pays for, and when it ends."""
+    """Says what a variant pays for, and when its episodes end."""
 
     reward: Callable[[Tensor, Tensor, Tasks], Outcome]
     """(place [W, 2], velocity [W, 2], tasks) -> what the task pays [W], and terms [W]."""
@@ -124,14 +124,14 @@ class Rules(Generic[Tasks]):
     control_cost: float
     contact_cost: float = CONTACT_COST
     terminates: bool = True
-    """The episode ends where the robot isn't healthy."""
+    """Whether an episode ends when the robot isn't healthy."""
     healthy_height: tuple[float, float] = HEALTHY_HEIGHT
-    """m."""
+    """The lowest and highest healthy place of the torso, in m."""
     bonus_when_falling: bool = False
 
 
 class Ant(Generic[Tasks]):
-    """As in Ant-v5: starts U(±0.1) about rest and 0.1 N(0, 1)."""
+    """Runs as Ant-v5 does: starts are U(±0.1) about rest and 0.1 N(0, 1)."""
 
     num_uniforms = 29
 
@@ -147,7 +147,9 @@ class Ant(Generic[Tasks]):
     ) -> None:
         self._rest = torch.tensor(model.qpos0)  # [15]
         self._control_step = control_step  # s
-        self._rules, self._shows_place, self._shows_forces = rules, shows_place, shows_forces
+        self._rules = rules
+        self._shows_place = shows_place
+        self._shows_forces = shows_forces
         self.camera = camera
         self.obs_size = 27 + 2 * shows_place + 84 * shows_forces
         self.definition = {

@@ -25,16 +25,16 @@ Measured = TypeVar("Measured")
 
 
 class MDP(Protocol[TasksTaken, Measured]):
-    """Start, observation, reward and end of an episode. Holds constants only; no state of any world."""
+    """Decides start, observation, reward and end of an episode. It holds constants only, and no state of any world."""
 
     @property
     def camera(self) -> str | View:
-        """The name of one of the model's, or a view of our own; follows the body."""
+        """The camera that pictures are taken with: the name of one in the model, or a view of our own. It follows the body."""
         ...
 
     @property
     def definition(self) -> dict[str, Any]:
-        """What of it belongs to the problem's definition (JSON values): reward, start noise, ..."""
+        """The part of the problem's definition that this class decides (JSON values): reward, start noise, ..."""
         ...
 
     @property
@@ -46,32 +46,32 @@ class MDP(Protocol[TasksTaken, Measured]):
         ...
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """qpos [W, nq] and qvel [W, nv] from uniform numbers [W, num_uniforms] in [0, 1), float64."""
+        """Returns qpos [W, nq] and qvel [W, nv] of starts, from uniform numbers [W, num_uniforms] in [0, 1), float64."""
         ...
 
     def measure(self, sim: Simulator) -> Measured:
-        """What `reward` compares before and after a step, for instance x [W], and `observe` may show: worked out once after each
-        step and reset. Copies, for the simulator moves on. None where nothing is needed."""
+        """Returns what `reward` compares before and after a step, for instance x [W]; `observe` may show it. Called once after
+        each step and reset. Return copies, because the simulator's tensors change in place; or None where nothing is needed."""
         ...
 
     def observe(self, sim: Simulator, now: Measured) -> Tensor:
-        """[W, O], any float type, in memory of its own."""
+        """Returns the observations [W, O], of any float type, in memory of their own."""
         ...
 
     def reward(
         self, before: Measured, now: Measured, sim: Simulator, control: Tensor, tasks: TasksTaken
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward [W] and its named terms [W] after a step; control [W, A] in [−1, 1] is what acts: the
-        action, in its own float type, after scaling and clipping, and after `actuate`."""
+        """Returns the reward [W] of a step and its named terms [W]. control [W, A] in [−1, 1] is what acted: the action, in its
+        own float type, after scaling and clipping, and after `Effects.actuate`."""
         ...
 
     def terminated(self, sim: Simulator) -> Tensor | None:
-        """[W] bool: the episode failed or reached its end; None where none ever does before the time limit."""
+        """Returns [W] bool, whether the episode failed or reached its end; None if that never happens before the time limit."""
         ...
 
 
 class Drive(Protocol):
-    """How control moves the actuators. Holds constants only; no state of any world."""
+    """Moves the actuators by the control. It holds constants only, and no state of any world."""
 
     num_controls: int
 
@@ -81,11 +81,12 @@ class Drive(Protocol):
 
 
 class LinearDrive:
-    """Each control moves one actuator, linearly over its range [nu, 2]."""
+    """Moves one actuator by each control, linearly over the actuator's range [nu, 2]."""
 
     def __init__(self, control_range: Tensor) -> None:
         self.num_controls = len(control_range)
-        self._middle, self._half = control_range.mean(1), (control_range[:, 1] - control_range[:, 0]) / 2
+        self._middle = control_range.mean(1)
+        self._half = (control_range[:, 1] - control_range[:, 0]) / 2
         self._is_identity = bool((self._middle == 0).all() and (self._half == 1).all())
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
@@ -97,26 +98,26 @@ class LinearDrive:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects(Generic[Tasks]):
-    """What a task changes besides the reward, what shows it, and what is known of it. None: nothing."""
+    """Holds what a task does besides the reward: what it changes, how it shows in a picture, and what is known of it."""
 
     actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None
-    """(control [W, A] after scaling, tasks, num_steps [W] taken before in the episode) -> the control that acts, where a task
-    changes the actuators."""
+    """(control [W, A] after scaling, tasks, num_steps [W] taken so far in the episode) -> the control that acts. For tasks that
+    change the actuators."""
     place: Callable[[Tensor, Tasks], Tensor] | None = None
-    """(qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places, where a task moves any."""
+    """(qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places. For tasks that move things."""
     set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None
-    """(sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start, where a task changes the
+    """(sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start. For tasks that change the
     physics."""
     per_world: tuple[str, ...] = ()
     """The model fields that `set_physics` writes."""
     marks: Callable[[Any, Tasks], list[Mark]] | None = None
-    """(data of a world, its task with leaves [...]) -> what shows the task in its picture."""
+    """(data of a world, its task with leaves [...]) -> the marks that show the task in a picture."""
     scripted: Callable[[Simulator, Tasks], Tensor] | None = None
-    """(sim, tasks) -> the action [W, A] of a controller that sees the task and the true state."""
+    """(sim, tasks) -> the actions [W, A] of a controller that sees the task and the true state."""
     known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None
-    """tasks -> what calculation says of an episode's return on each, by name [N]."""
+    """tasks -> returns of an episode on each task that calculation tells, by name, [N] each."""
     fixed_speeds: FixedSpeeds | None = None
-    """Where tasks are velocities, what holding one pays."""
+    """What it pays to hold a velocity. For tasks that are velocities."""
 
 
 class MujocoEnv(Generic[Tasks]):
@@ -130,7 +131,7 @@ class MujocoEnv(Generic[Tasks]):
       frame_skip: physics steps in a control step.
       action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
         range. Published results differ in it (1 or 10), so it belongs to the variant.
-      effects: what a task changes besides the reward, what shows it, and what is known of it.
+      effects: what a task does besides the reward.
       device: of all tensors that go in and out.
     """
 
@@ -148,11 +149,17 @@ class MujocoEnv(Generic[Tasks]):
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
-        self.spec, self.tasks, self.sim, self.mdp = spec, tasks, sim, mdp
-        self.num_worlds, self.device = sim.num_worlds, torch.device(device)
+        self.spec = spec
+        self.tasks = tasks
+        self.sim = sim
+        self.mdp = mdp
+        self.num_worlds = sim.num_worlds
+        self.device = torch.device(device)
+        self.frame_skip = frame_skip
         self.control_step = sim.timestep * frame_skip  # s
-        self.frame_skip, self._action_scale = frame_skip, float(action_scale)
-        self._drive, self._effects = drive, effects
+        self._action_scale = float(action_scale)
+        self._drive = drive
+        self._effects = effects
         self.fixed_speeds = effects.fixed_speeds and effects.fixed_speeds.over(spec.horizon)
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)

@@ -10,10 +10,11 @@ import os
 import sys
 
 INSTALL = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
-"""What drawing without a screen needs on Debian or Ubuntu."""
+"""The command that installs on Debian or Ubuntu what drawing without a screen needs."""
 
 _LIBRARIES = {"egl": ("EGL", "OpenGL"), "osmesa": ("OSMesa",)}
-"""What MuJoCo's import needs on Linux for a value of MUJOCO_GL. Both draw without a screen; the first that is there is taken."""
+"""The libraries that MuJoCo's import needs on Linux, for values of MUJOCO_GL that draw without a screen. The first of them that
+is there is taken."""
 
 _ANY, _NONE = ("", "enable", "enabled", "on", "true", "1"), ("disable", "disabled", "off", "false", "0")
 _NAMED = {"linux": ("egl", "osmesa", "glfw", "glx"), "darwin": ("cgl", "glfw")}
@@ -74,7 +75,7 @@ def _problem(given: str) -> str | None:
 
 
 def _plain(value: str) -> str:
-    """As MuJoCo reads it."""
+    """Returns the value as MuJoCo reads it."""
     return value.strip().lower()
 
 

@@ -106,7 +106,7 @@ def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, nu
 
 
 class HalfCheetah(Generic[Tasks]):
-    """As in HalfCheetah-v5: velocity from the displacement of the root, starts U(±0.1) and 0.1 N(0, 1) about rest."""
+    """Runs as HalfCheetah-v5 does: the velocity is the displacement of the root; starts are U(±0.1) and 0.1 N(0, 1) about rest."""
 
     num_uniforms = 18
     camera = "track"
@@ -115,7 +115,8 @@ class HalfCheetah(Generic[Tasks]):
         self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks], shows_torso: bool = False
     ) -> None:
         self._control_step = control_step  # s
-        self._task_reward, self._shows_torso = reward.function, shows_torso
+        self._task_reward = reward.function
+        self._shows_torso = shows_torso
         self.obs_size = 20 if shows_torso else 17
         self.definition = {
             "reward": f"{reward.formula} - {CONTROL_COST} |a|^2",
@@ -149,14 +150,15 @@ class HalfCheetah(Generic[Tasks]):
 
 
 class HalfCheetahMassCentre(Generic[Tasks]):
-    """As in cbfinn/maml_rl: velocity and position of the whole body's centre of mass, starts 0.01 N(0, 1), 0.1 N(0, 1)."""
+    """Runs as cbfinn/maml_rl does: the velocity is that of the centre of mass; starts are 0.01 N(0, 1) and 0.1 N(0, 1)."""
 
     obs_size = 20
     num_uniforms = 18
     camera = "track"
 
     def __init__(self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks]) -> None:
-        self._task_reward, self._mass_centre = reward.function, PlanarMassCentre(model)
+        self._task_reward = reward.function
+        self._mass_centre = PlanarMassCentre(model)
         self.definition = {
             "reward": f"{reward.formula} - {CONTROL_COST} |a|^2",
             "velocity": "centre of mass",

@@ -60,7 +60,7 @@ START_NOISE = 0.01
 
 
 class Humanoid:
-    """As in Humanoid-v5 without contact forces in what is seen: starts U(±0.01) about rest, positions and velocities."""
+    """Runs as Humanoid-v5 does, but observes no contact forces. Starts are U(±0.01) about rest, positions and velocities."""
 
     obs_size = 257
     num_uniforms = 47

@@ -16,11 +16,11 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 class Model(Protocol):
-    """A model as a value: what it is called, and how it is loaded."""
+    """Names a model and loads it."""
 
     @property
     def name(self) -> str:
-        """What the definition of a problem calls it."""
+        """The model's name in the definition of a problem."""
         ...
 
     def load(self) -> mujoco.MjModel:
@@ -30,14 +30,14 @@ class Model(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GymnasiumModel:
-    """A model that Gymnasium's MuJoCo environments use."""
+    """Loads a model that Gymnasium's MuJoCo environments use."""
 
     file: str
-    """For instance half_cheetah.xml."""
+    """The file's name, for instance half_cheetah.xml."""
     edit: Callable[[mujoco.MjSpec], object] | None = None
-    """Adds what is no physics: a sensor, a camera."""
+    """Changes the model before it is compiled: adds a sensor or a camera, which change no motion."""
     physics_step: float | None = None
-    """Seconds; None: the file's own."""
+    """The physics step in s; None: the one in the file."""
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class GymnasiumModel:
 
 @dataclass(frozen=True, kw_only=True)
 class XmlModel:
-    """A model of any XML file."""
+    """Loads a model from any XML file."""
 
     path: Path
 
@@ -84,7 +84,7 @@ def sense_contact_forces(spec: mujoco.MjSpec) -> None:
 
 
 def _physics(path: Path) -> str:
-    """The canonical XML of a model and of what it includes, without comments and what is only seen."""
+    """Returns the canonical XML of a model and of the files that it includes, without comments and without what is only seen."""
     text = ElementTree.canonicalize(
         from_file=path,
         strip_text=True,

@@ -1,4 +1,4 @@
-"""What rewards of moving are made of, in as few and as quick torch operations as they can be: every control step pays for them."""
+"""Parts of the rewards for moving. They take few and quick torch operations, because every control step pays for them."""
 
 import torch
 from torch import Tensor

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class PlanarMassCentre:
-    """For robots with root joints x, z, pitch and then hinges about y at the body origins (cheetah, hopper, walker).
+    """Works out the centre of mass of robots whose joints are x, z, pitch and then hinges about y at the body origins.
 
     With θ_b the pitch of body b, the sum of the hinge angles from the root to b,
 

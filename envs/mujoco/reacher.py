@@ -50,7 +50,7 @@ STIFFNESS, DAMPING = 0.2, 0.045
 
 
 class Reacher:
-    """As in Reacher-v5, without what tells the goal."""
+    """Reaches as Reacher-v5 does, but observes nothing that tells the goal."""
 
     obs_size = 6
     num_uniforms = 4
@@ -62,7 +62,8 @@ class Reacher:
     }
 
     def __init__(self, model: mujoco.MjModel, control_step: float) -> None:
-        self._fingertip, self._target = model.body("fingertip").id, model.body("target").id
+        self._fingertip = model.body("fingertip").id
+        self._target = model.body("target").id
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         noise, at_target = 2 * uniform - 1, torch.zeros_like(uniform[:, :2])

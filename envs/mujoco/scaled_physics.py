@@ -59,12 +59,12 @@ def physics_factors(model: Model, num_train: int | None, num_test: int, *, per_a
 
 
 def scaled_physics(model: mujoco.MjModel) -> Effects[PhysicsFactors]:
-    """What tasks with factors change."""
+    """Returns the effects of tasks that scale the physics."""
     return Effects(per_world=FIELDS, set_physics=PhysicsScaler(model))
 
 
 class PhysicsScaler:
-    """Gives worlds the physics of their tasks: the `set_physics` of an environment whose simulator has `FIELDS` per world."""
+    """Gives worlds the physics of their tasks. It is the `set_physics` of an environment whose simulator has `FIELDS` per world."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._own = {name: torch.tensor(getattr(model, name)) for name in FIELDS}

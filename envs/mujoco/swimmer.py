@@ -46,7 +46,7 @@ START_NOISE = 0.1
 
 
 class Swimmer:
-    """As in Swimmer-v5: starts U(±0.1) about rest, positions and velocities."""
+    """Swims as Swimmer-v5 does: starts are U(±0.1) about rest, positions and velocities."""
 
     obs_size = 8
     num_uniforms = 10

@@ -123,7 +123,7 @@ def forward_reward(x: Tensor, velocity: Tensor, tasks: object) -> Tensor:
 
 @dataclass(frozen=True)
 class TaskReward(Generic[Tasks]):
-    """What a robot that runs along x is paid for its task."""
+    """Says what a robot that runs along x is paid for its task."""
 
     function: Callable[[Tensor, Tensor, Tasks], Tensor]
     """(x [W] in m, velocity [W] in m/s along x, tasks) -> [W]."""

@@ -20,7 +20,7 @@ Tasks = TypeVar("Tasks")
 
 @dataclass(frozen=True, kw_only=True)
 class Upright:
-    """The states in which the robot hasn't fallen: height and pitch of the torso, all bounds exclusive."""
+    """Tells the states in which the robot hasn't fallen, by height and pitch of the torso. All bounds are exclusive."""
 
     lowest: float  # m
     highest: float = torch.inf  # m
@@ -37,7 +37,7 @@ class Upright:
 
 
 class UprightRobot(Generic[Tasks]):
-    """r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root along x by the control step.
+    """Pays r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root along x by the control step.
 
     Args:
       bonus_when_falling: the bonus is also paid for the step that ends the episode, as before Gymnasium's v5.
@@ -57,9 +57,12 @@ class UprightRobot(Generic[Tasks]):
     ) -> None:
         self._rest = torch.tensor(model.qpos0)  # [nq]
         self._control_step = control_step  # s
-        self._upright, self._task_reward = upright, reward.function
-        self._bonus, self._bonus_when_falling = bonus, bonus_when_falling
-        self.num_uniforms, self.obs_size = 2 * len(self._rest), 2 * len(self._rest) - 1
+        self._upright = upright
+        self._task_reward = reward.function
+        self._bonus = bonus
+        self._bonus_when_falling = bonus_when_falling
+        self.num_uniforms = 2 * len(self._rest)
+        self.obs_size = 2 * len(self._rest) - 1
         self.definition = {
             "reward": f"{reward.formula} + {bonus:g} - {CONTROL_COST} |a|^2",
             "bonus": "always" if bonus_when_falling else "while upright",

@@ -1,4 +1,4 @@
-"""A variant of a MuJoCo environment as one row of a table, and the environment that is made of it.
+"""One variant of a MuJoCo environment is one row of a table; here is what a row says, and how an environment is made of it.
 
 A user's own variant is a row, too. This one, in a module my_envs.py on Python's path, is `envs.make("my_envs:fast_cheetah", 80)`:
 
@@ -22,7 +22,7 @@ from metarl.rl.types import EnvSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Everything that defines an environment but its name. Meets `envs.variants.Row`."""
+    """Holds everything that defines an environment, except its name. Meets `envs.variants.Row`."""
 
     family: str
     """Variants of one family have one kind of tasks, for instance half_cheetah_vel."""
@@ -45,19 +45,20 @@ class Variant:
     fields: tuple[str, ...] = ()
     """The derived data fields that `mdp` and `drive` read, for instance cfrc_ext."""
     current_fields: bool = False
-    """They are those of the end of a control step, for which the dynamics are evaluated once more."""
+    """True: `fields` are those of the end of a control step, for which the dynamics are evaluated once more. False: they are one
+    physics step old."""
     drive: Callable[[mujoco.MjModel], Drive] | None = None
     """How control moves the actuators; None: linearly over the range of each."""
     effects: Effects[Any] | Callable[[mujoco.MjModel], Effects[Any]] = field(default_factory=Effects)
-    """What a task changes besides the reward, and what is known of it; a function where that needs the model."""
+    """What a task does besides the reward; or model -> that, where it needs the model."""
     own_settings: Mapping[str, "Setting"] = field(default_factory=dict)
     """Settings that other variants don't have."""
     definition: Mapping[str, Any] = field(default_factory=dict)
-    """What else defines the problem (JSON values): all that neither the other fields nor `MDP.definition` say."""
+    """The rest of the problem's definition (JSON values), which neither the other fields nor `MDP.definition` hold."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What can be overridden, and the defaults."""
+        """The settings that can be overridden, and their defaults."""
         return {**common_settings(self), **{name: setting.default for name, setting in self.own_settings.items()}}
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> MujocoEnv[Any]:
@@ -75,7 +76,7 @@ class Setting:
 
     default: Any
     apply: Callable[[Variant, Any], Variant]
-    """(row, value) -> the row with this value. Raises: ValueError for a value that can't be."""
+    """(row, value) -> the row with this value. Raises: ValueError for a value out of range."""
 
 
 def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> MujocoEnv[Any]:

@@ -64,7 +64,8 @@ class CpuSimulator:
         self.qpos = torch.from_numpy(self._batch.bind("qpos"))
         self.qvel = torch.from_numpy(self._batch.bind("qvel"))
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
-        self.diverged, self.none_diverged = torch.zeros(num_worlds, dtype=torch.bool), True
+        self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
+        self.none_diverged = True
         # [W, kinds], since each world's reset
         self._num_warnings = torch.from_numpy(self._batch.warning[:, DIVERGED, 1])
         self._moving = torch.from_numpy(self._batch.state[:, _place_in_state(model)])  # [W, nq + nv]
@@ -123,7 +124,7 @@ class CpuSimulator:
         """Nothing to release by hand: threads and memory go with the object."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copy.deepcopy and pickle: the copy goes on as this would, bit for bit, in memory and threads of its own."""
+        """Is called by copy.deepcopy and pickle. The copy goes on as this would, bit for bit, in memory and threads of its own."""
         expanded = {name: self._batch.expanded(name) for name in MODEL_FIELDS}
         return {
             "settings": self._settings,
@@ -147,7 +148,7 @@ class CpuSimulator:
 
 
 def _place_in_state(model: mujoco.MjModel) -> slice:
-    """Where qpos and qvel are in a row of MuJoCo's state, in which the time comes first."""
+    """Returns the part of a row of MuJoCo's state that holds qpos and qvel; the time comes first."""
     size = functools.partial(mujoco.mj_stateSize, model)
     start = size(mujoco.mjtState.mjSTATE_TIME)
     return slice(start, start + size(mujoco.mjtState.mjSTATE_QPOS | mujoco.mjtState.mjSTATE_QVEL))

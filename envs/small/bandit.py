@@ -61,7 +61,9 @@ class Bandit:
     ) -> None:
         if num_arms < 2:
             raise ValueError(f"num_arms is {num_arms}; expected at least 2")
-        self.num_worlds, self.device, self._num_arms = num_worlds, torch.device(device), num_arms
+        self.num_worlds = num_worlds
+        self.device = torch.device(device)
+        self._num_arms = num_arms
         self.tasks = arms(num_arms, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
             name=name,

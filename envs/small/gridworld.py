@@ -66,7 +66,8 @@ class Gridworld:
         horizon: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.num_worlds, self.device = num_worlds, torch.device(device)
+        self.num_worlds = num_worlds
+        self.device = torch.device(device)
         self.tasks = goal_cells()
         self.spec = EnvSpec(
             name=name,

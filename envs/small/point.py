@@ -30,7 +30,7 @@ Tasks = TypeVar("Tasks")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem(Generic[Tasks]):
-    """What tells one problem from another. Positions and goals are [W, 2] in m."""
+    """Tells one problem from another. Positions and goals are [W, 2] in m."""
 
     step_size: float
     """m, the furthest that a step goes along each axis."""
@@ -55,7 +55,7 @@ class Problem(Generic[Tasks]):
 
 @dataclass(frozen=True, kw_only=True)
 class PointVariant:
-    """Everything that defines a problem of points in the plane but its name. Meets `envs.variants.Row`."""
+    """Holds everything that defines a problem of points in the plane, except its name. Meets `envs.variants.Row`."""
 
     family: str
     problem: Problem[Any]
@@ -70,11 +70,11 @@ class PointVariant:
     num_test_tasks: int | None = None
     """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
     definition: Mapping[str, Any]
-    """What defines the problem (JSON values), besides the step size and the other fields: reward, end, ..."""
+    """The rest of the problem's definition (JSON values), besides the step size and the other fields: reward, end, ..."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What can be overridden, and the defaults."""
+        """The settings that can be overridden, and their defaults."""
         return common_settings(self)
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> "PointWorld[Any]":
@@ -121,9 +121,12 @@ class PointWorld(Generic[Tasks]):
         device: torch.device | str = "cpu",
     ) -> None:
         check_action_scale(action_scale)
-        self.num_worlds, self.device = num_worlds, torch.device(device)
-        self.spec, self.tasks = spec, tasks
-        self._problem, self._action_scale = problem, float(action_scale)
+        self.num_worlds = num_worlds
+        self.device = torch.device(device)
+        self.spec = spec
+        self.tasks = tasks
+        self._problem = problem
+        self._action_scale = float(action_scale)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, (2,), np.float32)
         self.num_uniforms = 2 if problem.start_half > 0 else 0  # else every episode starts at 0, 0

@@ -72,8 +72,10 @@ class TabularMDP:
         for key, value in (("num_states", num_states), ("num_actions", num_actions)):
             if value < 2:
                 raise ValueError(f"{key} is {value}; expected at least 2")
-        self.num_worlds, self.device = num_worlds, torch.device(device)
-        self._num_states, self._num_actions = num_states, num_actions
+        self.num_worlds = num_worlds
+        self.device = torch.device(device)
+        self._num_states = num_states
+        self._num_actions = num_actions
         self.tasks = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
             name=name,

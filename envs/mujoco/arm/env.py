@@ -73,7 +73,7 @@ _COMMON_DEFINITION: dict[str, Any] = {
 
 
 class ArmReach:
-    """The arm alone."""
+    """Reaches with the arm alone."""
 
     obs_size = _HAND_SIZE
     num_uniforms = NUM_JOINTS + 1
@@ -104,7 +104,7 @@ class ArmReach:
 
 
 class ArmGrasp(Generic[Tasks]):
-    """The arm and an object.
+    """Grasps an object with the arm.
 
     Args:
       after_grasp: (lift [W], object's place [W, 3], tasks) -> what a held object is worth [W], success if held [W] bool, and terms.

@@ -23,7 +23,8 @@ class ObjectPhysics:
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._geoms = [model.geom(shape).id for shape in SHAPES]
-        self._body, self._goal = model.body("object").id, model.site("goal").id
+        self._body = model.body("object").id
+        self._goal = model.site("goal").id
 
     def __call__(self, sim: Simulator, worlds: Tensor, tasks: Grasp | PickPlace) -> None:
         size = geom_sizes(tasks)

@@ -17,7 +17,7 @@ FIRM = 5.0  # N, the squeeze from which on the hand moves with the object
 
 
 class ReachScript:
-    """Straight to the goal."""
+    """Moves the grip straight to the goal."""
 
     def __init__(self, state: ArmState) -> None:
         self._state = state
@@ -28,8 +28,8 @@ class ReachScript:
 
 
 class GraspScript:
-    """Over the object, down around it, close, and with the object held to the goal. Chosen anew in each step from the present
-    state alone, so a lost object is picked up again."""
+    """Moves the hand over the object, down around it, closes it, and carries the object to the goal. Each step is chosen from
+    the present state alone, so a lost object is picked up again."""
 
     def __init__(self, state: ArmState) -> None:
         self._state = state
