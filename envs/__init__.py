@@ -4,7 +4,9 @@
     env.set_tasks(env.tasks.sample(800, generator))
     obs = env.reset(metarl.noise.Noise(generator).starts(env))
 
-`make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution.
+`make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution. Where it runs is one argument:
+
+    env = envs.make("half_cheetah_vel", num_worlds=800, machine=envs.Machine(num_threads=8, device="cuda"))
 
 Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is at), mujoco/ (robots) and small/
 (worlds without physics), each with its __init__.py, then variants.py and this file (how a row becomes an environment), own/

@@ -59,7 +59,7 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
         )
     # Without a horizon the time limit is Gymnasium's alone, which may be a longer one.
     given = limit is None or "horizon" in settings
-    return SingleEnv(_make(name, 1, **{"num_threads": 1, **settings}), **ours, has_time_limit=given)
+    return SingleEnv(_make(name, 1, **_on_one_thread(settings)), **ours, has_time_limit=given)
 
 
 def vector_env(
@@ -384,6 +384,11 @@ def task_dicts(tasks: Any) -> list[dict[str, Any]]:
     """A struct of N tasks -> N dicts of numbers and lists, which pickle, compare and go into JSON."""
     columns = {field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _on_one_thread(settings: dict[str, Any]) -> dict[str, Any]:
+    """One world needs no more threads; a machine that is given says so itself."""
+    return settings if "machine" in settings else {"num_threads": 1, **settings}
 
 
 def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:

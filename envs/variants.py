@@ -6,8 +6,8 @@ for points in the plane, and `OneWorld` for a world of which there is one varian
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from envs.machine import Machine
 from metarl.rl.types import BatchedEnv
@@ -27,6 +27,7 @@ class Row(Protocol):
         ...
 
 
+@runtime_checkable
 class CommonNumbers(Protocol):
     """Names the fields that rows of robots and of points share."""
 
@@ -54,6 +55,26 @@ def common_settings(row: CommonNumbers) -> dict[str, Any]:
     """Returns the settings that these rows have in common, and their defaults."""
     counts = () if row.num_test_tasks is None else ("num_train_tasks", "num_test_tasks")
     return {name: getattr(row, name) for name in ("horizon", "action_scale", *counts)}
+
+
+CommonRow = TypeVar("CommonRow", bound=CommonNumbers)
+
+
+def with_common_settings(row: CommonRow, values: Mapping[str, Any]) -> CommonRow:
+    """Returns the row with those of `values` that are common settings. Raises: ValueError for no number of test tasks."""
+    known = common_settings(row)
+    if "num_test_tasks" in known and values.get("num_test_tasks", known["num_test_tasks"]) is None:
+        raise ValueError("num_test_tasks is None; expected at least 1")
+    return replace(row, **{key: value for key, value in values.items() if key in known})  # type: ignore[type-var]
+
+
+def check_counts(row: CommonNumbers) -> None:
+    """Raises: ValueError where a row has a number of training tasks and none of test tasks."""
+    if row.num_test_tasks is None and row.num_train_tasks is not None:
+        raise ValueError(
+            f"num_train_tasks is {row.num_train_tasks} but num_test_tasks is None; expected two numbers, or None for both where "
+            "the tasks are listed"
+        )
 
 
 def task_distribution(row: CommonNumbers) -> Any:

@@ -6,7 +6,7 @@ A user's own variant is a row, too. This one, in a module my_envs.py on Python's
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import mujoco
@@ -16,7 +16,7 @@ from envs.machine import Machine
 from envs.mujoco.env import MDP, Drive, Effects, LinearDrive, MujocoEnv
 from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
-from envs.variants import common_settings, task_distribution, variant_label
+from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
 from metarl.rl.types import EnvSpec
 
 
@@ -56,6 +56,11 @@ class Variant:
     definition: Mapping[str, Any] = field(default_factory=dict)
     """The rest of the problem's definition (JSON values), which neither the other fields nor `MDP.definition` hold."""
 
+    def __post_init__(self) -> None:
+        check_counts(self)
+        if self.frame_skip < 1:
+            raise ValueError(f"frame_skip is {self.frame_skip}; expected at least one physics step in a control step")
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that can be overridden, and their defaults."""
@@ -63,10 +68,9 @@ class Variant:
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> MujocoEnv[Any]:
         """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
-        values = {**self.settings, **overrides}
-        row = replace(self, **{key: values[key] for key in common_settings(self)})
+        row = with_common_settings(self, overrides)
         for key, setting in self.own_settings.items():
-            row = setting.apply(row, values[key])
+            row = setting.apply(row, overrides.get(key, setting.default))
         return _environment(row, name, num_worlds, machine)
 
 

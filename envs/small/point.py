@@ -11,7 +11,7 @@ point_sparse.py share.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import gymnasium
@@ -22,7 +22,7 @@ from torch import Tensor
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.machine import Machine
 from envs.small.drawing import BLUE, GREEN
-from envs.variants import common_settings, task_distribution, variant_label
+from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 
 Tasks = TypeVar("Tasks")
@@ -72,6 +72,9 @@ class PointVariant:
     definition: Mapping[str, Any]
     """The rest of the problem's definition (JSON values), besides the step size and the other fields: reward, end, ..."""
 
+    def __post_init__(self) -> None:
+        check_counts(self)
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that can be overridden, and their defaults."""
@@ -79,7 +82,7 @@ class PointVariant:
 
     def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> "PointWorld[Any]":
         """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
-        row = replace(self, **overrides)
+        row = with_common_settings(self, overrides)
         tasks, step_size = task_distribution(row), row.problem.step_size
         spec = EnvSpec(
             name=name,

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 
@@ -204,6 +205,25 @@ def test_setting_of_one_row_alone_changes_what_it_says() -> None:
     assert row.settings == {"horizon": 200, "action_scale": 1.0, "times": 2.0}
     assert row.make("x", 1, envs.Machine()).spec.horizon == 400
     assert row.make("x", 1, envs.Machine(), times=3.0, horizon=5).spec.horizon == 15
+
+
+def test_rows_that_cannot_be_are_refused() -> None:
+    velocity, direction = (half_cheetah.VARIANTS[f"half_cheetah_{kind}"] for kind in ("vel", "dir"))
+    with pytest.raises(ValueError, match="frame_skip is 0; expected at least one"):
+        replace(velocity, frame_skip=0)
+    with pytest.raises(ValueError, match="num_train_tasks is 5 but num_test_tasks is None; expected two numbers"):
+        replace(direction, num_train_tasks=5)
+    for name in ("half_cheetah_vel", "point_navigation_2d"):
+        with pytest.raises(ValueError, match="num_test_tasks is None; expected at least 1"):
+            envs.make(name, 1, num_test_tasks=None)
+
+
+def test_gymnasium_takes_a_machine_too() -> None:
+    machine = envs.Machine(num_threads=2)
+    batch = gymnasium.make_vec("metarl/SwimmerVel-v0", num_envs=3, machine=machine)
+    assert batch.unwrapped._worlds.env.sim.num_threads == 2  # type: ignore[attr-defined]
+    single = gymnasium.make("metarl/SwimmerVel-v0", machine=machine)
+    assert single.unwrapped._worlds.env.sim.num_threads == 1  # type: ignore[attr-defined]  # no more than worlds
 
 
 @pytest.mark.parametrize(
