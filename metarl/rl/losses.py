@@ -28,18 +28,20 @@ def lvc(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor)
 
 
 def dice(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """The DiCE estimator with a baseline (Foerster et al. 2018, arXiv:1802.05098; Farquhar et al. 2019 for advantages).
+    """DiCE for advantages (Foerster et al. 2018, arXiv:1802.05098; Farquhar et al. 2019, arXiv:1909.10549).
 
-        −1/n Σ □(Σ_{s ≤ t} log π_s) Aₜ,     □(x) = exp(x − stop_gradient(x))
+        −1/n Σ (□ₜ − □ₜ₋₁) Aₜ,     □ₜ = exp(x − stop_gradient(x)),  x = Σ_{s ≤ t} log π_s,  □₋₁ = 1
 
-    Unbiased at every order, at the price of a variance that grows with the horizon.
+    The gradient is `reinforce`'s. Unbiased at every order, at the price of a variance that grows with the horizon. □ₜ Aₜ would
+    count an advantage for all steps before it: that form is for rewards, which add up to the same as returns do here.
 
     Args: log_prob, advantage, mask: [..., E, T]: here time must be a dimension of its own.
-    Returns: [...].
+    Returns: [...], of value 0.
     """
     cumulative = (log_prob * mask).cumsum(-1)
     magic_box = torch.exp(cumulative - cumulative.detach())
-    return -masked_mean((magic_box * advantage).flatten(-2), mask.flatten(-2))
+    before = torch.cat([torch.ones_like(magic_box[..., :1]), magic_box[..., :-1]], dim=-1)
+    return -masked_mean(((magic_box - before) * advantage).flatten(-2), mask.flatten(-2))
 
 
 def ppo_clip(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor, *, clip: float) -> Tensor:

@@ -63,8 +63,9 @@ THETA = torch.tensor([0.3, -0.7], dtype=torch.float64)
 SCALE = -HORIZON
 
 
-def dice_on_rewards(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
-    return torch.stack([dice(lp[None], r[None], everything(r)[None]) for lp, r in zip(log_prob, reward, strict=True)])
+def dice_on_returns(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
+    rows = zip(log_prob, reward_to_go(reward), strict=True)
+    return torch.stack([dice(lp[None], r[None], everything(r)[None]) for lp, r in rows])
 
 
 def lvc_on_returns(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor) -> Tensor:
@@ -75,15 +76,25 @@ def reinforce_on_returns(log_prob: Tensor, log_prob_old: Tensor, reward: Tensor)
     return reinforce(log_prob, reward_to_go(reward), everything(reward))
 
 
-@pytest.mark.parametrize("estimator", [dice_on_rewards, lvc_on_returns, reinforce_on_returns])
+@pytest.mark.parametrize("estimator", [dice_on_returns, lvc_on_returns, reinforce_on_returns])
 def test_expected_gradient_is_the_gradient_of_the_expected_return(estimator):
     gradient, _ = expected_derivatives(estimator, THETA)
     torch.testing.assert_close(SCALE * gradient, true_derivatives(THETA)[0], rtol=1e-12, atol=1e-12)
 
 
 def test_dice_has_the_exact_expected_hessian():
-    _, hessian = expected_derivatives(dice_on_rewards, THETA)
+    _, hessian = expected_derivatives(dice_on_returns, THETA)
     torch.testing.assert_close(SCALE * hessian, true_derivatives(THETA)[1], rtol=1e-12, atol=1e-12)
+
+
+def test_an_advantage_counts_for_its_own_step_and_not_for_those_before():
+    log_prob = torch.tensor([[-0.3, -0.9, -0.1], [-0.5, -0.2, -7.0]], dtype=torch.float64, requires_grad=True)
+    advantage = torch.tensor([[1.0, -2.0, 0.7], [0.5, 3.0, -9.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    (gradient,) = torch.autograd.grad(dice(log_prob, advantage, mask), log_prob)
+    # -A / n over the five steps.
+    expected = torch.tensor([[-0.2, 0.4, -0.14], [-0.1, -0.6, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_lvc_has_the_exact_hessian_within_a_step_and_reinforce_has_not():
