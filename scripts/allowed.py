@@ -49,6 +49,7 @@ ALLOWED: dict[str, Kind] = {
     "render.height": Integer(48, most=8192),
     # Benchmarks
     "what": OneOf("sim", "update", "fewshot", "iteration", "plan"),
+    "num_estimates": Integer(2),
     "num_worlds": _COUNT,
     "collect": Flag(),
     "vector_envs": Flag(),

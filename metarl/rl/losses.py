@@ -44,6 +44,22 @@ def dice(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     return -masked_mean(((magic_box - before) * advantage).flatten(-2), mask.flatten(-2))
 
 
+def e_maml(log_prob: Tensor, later_return: Tensor, mask: Tensor) -> Tensor:
+    """−Σ log π(a|s) R: E-MAML's term (Stadie et al. 2018, arXiv:1803.01118), the sampling's credit for what it leads to.
+
+    Added to the outer loss of a learner whose inner loss is `reinforce`, it makes the meta-gradient that of the return after
+    updates on sampled episodes, without bias. A sum, for the probability of all the steps is their product: with many steps
+    its variance is large, and a baseline of R is worth much.
+
+    Args:
+      log_prob: [..., B] of the steps of one update's data, under the policy that sampled them: a function of θ, through the
+        updates before. mask: [..., B].
+      later_return: [...] mean return after all updates, perhaps less a baseline that doesn't depend on the data. A constant.
+    Returns: [...].
+    """
+    return -(log_prob * mask).sum(-1) * later_return.detach()
+
+
 def ppo_clip(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor, *, clip: float) -> Tensor:
     """−E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)], ρ = π / π_old (Schulman et al. 2017, arXiv:1707.06347, eq. 7)."""
     ratio = torch.exp(log_prob - log_prob_old)
