@@ -19,13 +19,13 @@ from typing import Any
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter
-from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
-from metarl._scripts import build, fewshot_report  # noqa: E402
+from metarl.cli import build, fewshot_report  # noqa: E402
+from metarl.cli.configs import merged, read  # noqa: E402
 from metarl.files import write_text  # noqa: E402
 from metarl.report.adaptation_plot import adaptation_figure  # noqa: E402
 from metarl.report.facts import fixed_speed_bounds  # noqa: E402
@@ -80,18 +80,19 @@ def figures() -> dict[str, Callable[[], Figure]]:
 
 def _adaptation(folder: Path, evaluation: str) -> Figure:
     report = json.loads((folder / f"{evaluation}.json").read_text())
-    config = OmegaConf.load(folder / "config.yaml")
+    config = merged(read(folder / "config.yaml"))
     # Evaluations of earlier versions don't say these.
     report |= {"unit": build.sizes(config).unit, "algo": _learner(folder, config), "env": _problem(config)}
     env = build.environment(config, num_worlds=1)
-    if getattr(env, "fixed_speeds", None) is not None:
+    speeds = getattr(env, "fixed_speeds", None)
+    if speeds is not None:
         targets = env.tasks.test_tasks(report["num_tasks"]).target_velocity
-        report["fixed_speeds"] = fixed_speed_bounds(env.fixed_speeds, targets, env.spec.horizon)
+        report["fixed_speeds"] = fixed_speed_bounds(speeds, targets, env.spec.horizon)
     return adaptation_figure(report)
 
 
 def _training(folder: Path, seeds: list[str]) -> Figure:
-    config = OmegaConf.load(folder / "config.yaml")
+    config = merged(read(folder / "config.yaml"))
     runs = [_rows(folder / f"{seed}.jsonl.gz") for seed in seeds]
     who = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {seeds[0].partition('seed')[2] or config.seed}"
     if "dataset" in config:

@@ -1,53 +1,10 @@
-"""Measures how a trained learner adapts to held-out tasks: returns after 0, 1, ..., K updates, with intervals.
-
-Beside it stand a random initialisation that adapts in the same way, and standing still. Every episode counts, once. With env=... it
-is another variant or horizon than it was trained on, as far as the learner can see and act there; the result says so.
-
-Examples:
-  python scripts/evaluate.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 num_tasks=40 num_updates=3
-  python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt episodes_per_task=5 output=at_300.json
-  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
-"""
+"""Runs metarl/cli/commands/evaluate.py of this checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from metarl._scripts import build, cli, console, evaluation, strangers
-from metarl.report.evaluation import table, write_beside
-from metarl.run.seeding import Generators
-
-
-def run(config: DictConfig) -> None:
-    strangers.say_what_is_called(config)
-    loaded = build.load(config.checkpoint)
-    for warning in loaded.warnings:
-        print(f"{warning}; using {loaded.path}", file=sys.stderr)
-    device = build.device(config.device)
-    tested = build.elsewhere(loaded, config.env)
-    learner = build.trained_learner(loaded, Generators(config.seed), device)
-    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay", "seed", "deterministic")
-    settings = {key: config[key] for key in names}
-    found = evaluation.evaluate(tested, learner, device, **settings)
-    origin = {
-        "checkpoint": str(loaded.path),
-        "iteration": loaded.content["iteration"],
-        "trained_env_steps": loaded.content["env_steps"],
-        "training_seed": loaded.config.seed,
-        "seed": config.seed,
-    }
-    result = found.report | evaluation.trained_elsewhere(loaded, tested, found) | origin | evaluation.provenance()
-    place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
-    with console.shown_after(table(result)):
-        written = write_beside(place, result, spare=config.output is None)
-    kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
-    print(f"written to {written}{kept}", file=sys.stderr)
-
-
-def main() -> None:
-    cli.main("evaluate", run)
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from metarl.cli.commands.evaluate import main
 
 if __name__ == "__main__":
     main()

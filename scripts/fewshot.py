@@ -1,65 +1,10 @@
-"""Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that training never saw.
-
-A run writes the same files as train.py while it goes, and at its end evaluation.json, learning_curve.png and tasks.png or
-curves.png: a few tasks with its answers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
-
-Examples:
-  python scripts/fewshot.py dataset=digits learner=maml
-  python scripts/fewshot.py dataset=omniglot learner=maml ways=5 shots=1
-  python scripts/fewshot.py -m dataset=sinusoid learner=maml,fomaml,anil,meta_sgd
-  python scripts/fewshot.py resume=runs/digits/maml/2026-01-31_12-00-00-seed0 iterations=1000
-"""
+"""Runs metarl/cli/commands/fewshot.py of this checkout, installed or not."""
 
 import sys
+from pathlib import Path
 
-from omegaconf import DictConfig
-
-from metarl._scripts import build, cli, fewshot_build, fewshot_report, run_folder, strangers
-from metarl.run.seeding import Generators
-from metarl.run.train import check, train
-
-
-def run(config: DictConfig) -> None:
-    with run_folder.choose(
-        config, groups=("dataset", "learner"), load=fewshot_build.load, untrained=fewshot_build.untrained
-    ) as asked:
-        config = asked.config
-        if asked.resume_from is None:
-            strangers.say_what_is_called(config)
-        device = build.device(config.device)
-        generators = Generators(config.seed)
-        source = fewshot_build.source(config, device)
-        fewshot_build.check_tasks(config, source)
-        learner = fewshot_build.learner(config, source, generators, device)
-        if asked.has_work:
-            every = {key: config[key] for key in ("checkpoint_every", "log_every")}
-            check(learner, iterations=config.iterations, **every)
-        folder, lock = asked.create()
-        print(f"run folder {folder}, device {device}", file=sys.stderr)
-        name = fewshot_build.learner_name(asked.resume_from, asked.choices)
-        outcome = train(
-            learner,
-            generators,
-            iterations=config.iterations,
-            run_folder=folder,
-            provenance=fewshot_build.provenance(config, source, name),
-            checkpoint_every=config.checkpoint_every,
-            keep_checkpoints=config.keep_checkpoints,
-            log_every=config.log_every,
-            shown=fewshot_build.shown(source),
-            resume_from=asked.resume_from,
-            lock=lock,
-        )
-        if outcome.interrupted:
-            command = run_folder.resume_command(folder, "fewshot")
-            print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
-            raise SystemExit(130)
-        fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
-
-
-def main() -> None:
-    cli.main("fewshot", run)
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from metarl.cli.commands.fewshot import main
 
 if __name__ == "__main__":
     main()

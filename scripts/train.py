@@ -1,61 +1,10 @@
-"""Meta-trains a learner, then evaluates how it adapts to held-out tasks.
-
-A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at its end evaluation.json,
-adaptation_curve.png and a video before and after adaptation. Ctrl-C saves; resume=<run folder> goes on with the same numbers.
-
-Examples:
-  python scripts/train.py env=half_cheetah_vel algo=maml_ppo
-  python scripts/train.py env=point_navigation_2d algo=maml_trpo algo.inner_lr=0.5 iterations=100
-  python scripts/train.py experiment=point_navigation_2d_maml seed=1
-  python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 iterations=1000
-"""
+"""Runs metarl/cli/commands/train.py of this checkout, installed or not."""
 
 import sys
+from pathlib import Path
 
-from omegaconf import DictConfig
-
-from metarl._scripts import build, cli, evaluation, run_folder, strangers
-from metarl.run.seeding import Generators
-from metarl.run.train import check, train
-
-
-def run(config: DictConfig) -> None:
-    with run_folder.choose(config) as asked:
-        config = asked.config
-        evaluation.check(config, **config.evaluation)
-        if asked.resume_from is None:
-            strangers.say_what_is_called(config)
-        device = build.device(config.device)
-        generators = Generators(config.seed)
-        env = build.training_environment(config)
-        learner = build.learner(config, env, generators, device)
-        if asked.has_work:
-            check(learner, iterations=config.iterations, checkpoint_every=config.checkpoint_every)
-        folder, lock = asked.create()
-        print(f"run folder {folder}, device {device}", file=sys.stderr)
-        outcome = train(
-            learner,
-            generators,
-            iterations=config.iterations,
-            run_folder=folder,
-            provenance=build.provenance(config, env),
-            checkpoint_every=config.checkpoint_every,
-            keep_checkpoints=config.keep_checkpoints,
-            resume_from=asked.resume_from,
-            lock=lock,
-        )
-        if outcome.interrupted:
-            print(
-                f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}",
-                file=sys.stderr,
-            )
-            raise SystemExit(130)
-        evaluation.report_run(config, learner, folder, device, outcome)
-
-
-def main() -> None:
-    cli.main("train", run)
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from metarl.cli.commands.train import main
 
 if __name__ == "__main__":
     main()

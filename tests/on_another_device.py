@@ -10,9 +10,9 @@ import pytest
 import torch
 from pretended_device import pretended_device
 
-from metarl._scripts import build
-from metarl._scripts import fewshot as fewshot_command
-from metarl._scripts import train as train_command
+from metarl.cli import build
+from metarl.cli.commands import fewshot as fewshot_command
+from metarl.cli.commands import train as train_command
 from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators

@@ -2,8 +2,8 @@
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
-struct, noise, torch_threads, rl.types <- envs              metarl never imports envs
-everything <- scripts                                       the only place with hydra and omegaconf
+struct, noise, torch_threads, rl.types <- envs              of metarl, only cli imports envs
+everything <- cli <- scripts                                cli is the only place with hydra and omegaconf
 """
 
 import ast
@@ -28,7 +28,6 @@ ENVIRONMENTS = [
 
 OUR_IMPORTS = {
     "metarl/__init__.py": ["metarl.gymnasium_plugin"],
-    "metarl/_scripts": ["metarl.envs_package"],
     "metarl/envs_package.py": [],
     "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
     "metarl/errors.py": [],
@@ -58,6 +57,7 @@ OUR_IMPORTS = {
         "metarl.nn",
         "metarl.fewshot",
     ],
+    "metarl/cli": ["metarl", "envs"],
     "metarl/run": [
         "metarl.struct",
         "metarl.types",
@@ -76,6 +76,7 @@ OUR_IMPORTS = {
         "metarl.run",
         "metarl.report",
     ],
+    "scripts": ["metarl.cli.commands"],
     "envs/sim": ["envs.machine", "envs.sim"],
     "envs/mujoco": [*ENVIRONMENTS, "metarl.torch_threads", "envs.sim", "envs.mujoco"],
     "envs/small": [*ENVIRONMENTS, "envs.small"],
@@ -91,16 +92,16 @@ OUR_IMPORTS = {
 """What of our own code the files in a place may import; a name allows what is below it, too."""
 
 PLACES = {
-    "mujoco": ["envs/sim/", "envs/mujoco/", "envs/own/", "scripts/benchmarks/"],
+    "mujoco": ["envs/sim/", "envs/mujoco/", "envs/own/", "metarl/cli/benchmarks/"],
     "mujoco_warp": ["envs/"],
     "warp": ["envs/"],
-    "hydra": ["scripts/"],
-    "omegaconf": ["scripts/"],
+    "hydra": ["metarl/cli/"],
+    "omegaconf": ["metarl/cli/"],
     "tensorboard": ["metarl/run/"],
     "torch.utils.tensorboard": ["metarl/run/"],
-    "tqdm": ["metarl/run/", "metarl/report/", "scripts/"],
+    "tqdm": ["metarl/run/", "metarl/report/"],
     "torch.distributed": ["metarl/run/distributed.py"],
-    "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/", "scripts/"],
+    "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/"],
 }
 """The only places for a library that would otherwise spread."""
 
@@ -167,7 +168,11 @@ def test_every_part_of_metarl_is_in_the_table() -> None:
         ("envs/mujoco/ant.py", "from envs.small import point", ["envs.small.point"]),
         ("envs/sim/cpu.py", "from envs import episodes", ["envs.episodes"]),
         ("envs/small/point.py", "from metarl.structure import x", ["metarl.structure.x"]),
-        ("scripts/train.py", "import envs, hydra\nfrom metarl.run import train", []),
+        ("metarl/run/train.py", "from metarl.cli import build", ["metarl.cli.build"]),
+        ("metarl/report/evaluation.py", "import hydra\nfrom metarl.cli import build", ["metarl.cli.build", "hydra"]),
+        ("metarl/cli/build.py", "import envs, hydra\nfrom metarl.run import train", []),
+        ("metarl/cli/build.py", "import mujoco", ["mujoco"]),
+        ("scripts/train.py", "from metarl.run import train", ["metarl.run.train"]),
     ],
 )
 def test_forbidden_imports_are_found(file: str, source: str, wrong: list[str]) -> None:

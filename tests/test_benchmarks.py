@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from metarl._scripts import benchmark as command
-from metarl._scripts.benchmarks import advantages, fewshot
-from metarl._scripts.benchmarks import few_shot_updates as few_shot
+from metarl.cli.benchmarks import advantages, fewshot
+from metarl.cli.benchmarks import few_shot_updates as few_shot
+from metarl.cli.commands import benchmark as command
 from metarl.rl.batches import policy_batch
 from metarl.struct import replace
 

@@ -16,8 +16,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 import envs
-from metarl._scripts import cli, configs
-from metarl._scripts.overrides import check_overrides
+from metarl.cli import configs
+from metarl.cli import main as cli
+from metarl.cli.overrides import check_overrides
 from metarl.errors import UserError
 
 CONFIGS = {
@@ -95,7 +96,7 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             run(config)
 
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *arguments])
-        cli.main(command, recorded, configs=folder)
+        cli.run_command(command, recorded, configs=folder)
         return seen
 
     return call
@@ -366,7 +367,7 @@ def test_two_sweeps_of_one_second_have_folders_of_their_own(call: Any, tmp_path:
 FLY = """
 import sys
 from pathlib import Path
-from metarl._scripts import cli
+from metarl.cli import main as cli
 
 def run(config):
     print("±" * 10, "läufe")
@@ -374,7 +375,7 @@ def run(config):
     for _ in range(config.seed):
         print("result" * 1000)
 
-cli.main("fly", run, configs=Path({configs!r}))
+cli.run_command("fly", run, configs=Path({configs!r}))
 """
 
 

@@ -11,8 +11,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from metarl._scripts import run_folder
-from metarl._scripts.words import command_line, hydra_text
+from metarl.cli import run_folder
+from metarl.cli.words import command_line, hydra_text
 from metarl.run import logging
 from metarl.run.logging import Progress
 

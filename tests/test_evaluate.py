@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from metarl._scripts import build, evaluation
-from metarl._scripts import evaluate as evaluate_command
-from metarl._scripts import render as render_command
-from metarl._scripts import train as train_command
+from metarl.cli import build, evaluation
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import render as render_command
+from metarl.cli.commands import train as train_command
 from metarl.errors import UserError
 from metarl.report.evaluation import Evaluation
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from metarl._scripts import configs
-from metarl._scripts import evaluate as evaluate_command
-from metarl._scripts import fewshot as fewshot_command
-from metarl._scripts import train as train_command
+from metarl.cli import configs
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import fewshot as fewshot_command
+from metarl.cli.commands import train as train_command
 from metarl.run.timing import without_timing
 
 TINY = [

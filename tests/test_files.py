@@ -101,7 +101,10 @@ def test_a_program_that_opens_files_by_itself_writes_as_well(tmp_path):
 WRITERS = {"write_text", "write_bytes", "save", "savefig", "savez", "savez_compressed", "imsave", "imwrite", "tofile"}
 OURS = {"files", "checkpoint"}  # `files.write_text`, `checkpoint.save`
 TO_MEMORY_OR_AN_OPEN_FILE = {"buffer", "file", "io"}
-APPENDS = {"metarl/run/logging.py", "scripts/benchmark.py", "scripts/comparison.py", "scripts/sweep.py"}
+APPENDS = {
+    "metarl/run/logging.py",
+    *(f"metarl/cli/{name}.py" for name in ("commands/benchmark", "comparison", "sweep")),
+}
 
 
 def plain_writes(source: str) -> list[str]:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from metarl._scripts import configs, evaluate, render, train
+from metarl.cli import configs
+from metarl.cli.commands import evaluate, render, train
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 

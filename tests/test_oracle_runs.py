@@ -8,7 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from metarl._scripts import build, configs, evaluate, render, train
+from metarl.cli import build, configs
+from metarl.cli.commands import evaluate, render, train
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 

@@ -37,7 +37,7 @@ def test_wheel_adds_two_names(installed: Path) -> None:
     ("source", "place", "pattern"),
     [
         ("configs", "metarl/_configs", "*.yaml"),
-        ("scripts", "metarl/_scripts", "*"),
+        ("metarl", "metarl", "*.c"),
         ("metarl", "metarl", "*.py"),
         ("envs", "envs", "*.py"),
         ("envs", "envs", "*.xml"),
@@ -86,6 +86,27 @@ def python(program: str, path: str, folder: Path) -> "subprocess.CompletedProces
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def test_a_script_runs_the_command_of_its_own_checkout(installed: Path, tmp_path: Path) -> None:
+    """Whether metarl isn't installed, or another one is, as here."""
+    script = ROOT / "scripts/train.py"
+    program = f"""
+import runpy, sys
+sys.argv = [{str(script)!r}, "--help"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print(sys.modules["metarl.cli.commands.train"].__file__, sys.modules["envs"].__file__)
+"""
+    shown = python(program, str(installed), tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"Usage: python {script}" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == f"{ROOT / 'metarl/cli/commands/train.py'} {ROOT / 'envs/__init__.py'}"
+
+
+def test_every_command_has_a_script_like_the_others() -> None:
+    texts = {path.stem: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
+    assert {f"metarl-{name}": f"metarl.cli.commands.{name}:main" for name in texts} == PROJECT["scripts"]
+    assert len({text.replace(name, "train") for name, text in texts.items()}) == 1
+
+
 MAKE = """
 import sys, gymnasium
 env = gymnasium.make("metarl:metarl/HalfCheetahVel-v0", max_episode_steps=3)
@@ -121,12 +142,12 @@ def test_a_users_folder_envs_does_not_hide_ours_from_the_commands_and_is_named_e
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs" / "__init__.py").write_text("mine = True")
     both = f"{tmp_path}{os.pathsep}{installed}"
-    train = "import sys; from metarl._scripts import train; sys.argv = ['train', 'env=bandit', '--cfg', 'job']; train.main()"
+    train = "import sys; from metarl.cli.commands import train; sys.argv = ['train', 'env=bandit', '--cfg', 'job']; train.main()"
     shown = python(train, both, tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "name: bandit" in shown.stdout
     named = f"ImportError: {tmp_path / 'envs'} hides metarl's package envs: give it another name, or put {installed} before it"
-    for program in (MAKE, "import envs; from metarl._scripts import train", f"import envs\n{MAKE}"):
+    for program in (MAKE, "import envs; from metarl.cli.commands import train", f"import envs\n{MAKE}"):
         refused = python(program, both, tmp_path)
         assert named in refused.stderr.splitlines()[-1]
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from metarl._scripts import evaluate, train
+from metarl.cli.commands import evaluate, train
 
 TINY = [
     *("env=point_navigation_2d", "env.horizon=6", "algo.meta_batch_size=3", "algo.episodes_per_task=2"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from metarl._scripts import render, train
+from metarl.cli.commands import render, train
 
 
 def call(monkeypatch: pytest.MonkeyPatch, command, *words: str) -> None:

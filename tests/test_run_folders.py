@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from metarl._scripts import build, run_folder
-from metarl._scripts import fewshot as fewshot_command
-from metarl._scripts import train as train_command
+from metarl.cli import build, run_folder
+from metarl.cli.commands import fewshot as fewshot_command
+from metarl.cli.commands import train as train_command
 from metarl.run import checkpoint
 from metarl.run.lock import NAME, FolderLock
 from metarl.run.logging import read_metrics

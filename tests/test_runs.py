@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl._scripts import evaluate as evaluate_command
-from metarl._scripts import render as render_command
-from metarl._scripts import train as train_command
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import render as render_command
+from metarl.cli.commands import train as train_command
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing

@@ -11,11 +11,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from metarl._scripts import build, fewshot_build
-from metarl._scripts import evaluate as evaluate_command
-from metarl._scripts import fewshot as fewshot_command
-from metarl._scripts import render as render_command
-from metarl._scripts import train as train_command
+from metarl.cli import build, fewshot_build
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import fewshot as fewshot_command
+from metarl.cli.commands import render as render_command
+from metarl.cli.commands import train as train_command
 from metarl.errors import UserError
 from metarl.run import checkpoint
 

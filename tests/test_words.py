@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from metarl._scripts import overrides
-from metarl._scripts.allowed import ALLOWED, allowed
-from metarl._scripts.configs import CONFIGS, choices, comments, composed, leaves, read
-from metarl._scripts.kinds import (
+from metarl.cli import overrides
+from metarl.cli.allowed import ALLOWED, allowed
+from metarl.cli.configs import CONFIGS, choices, comments, composed, leaves, read
+from metarl.cli.kinds import (
     Bounds,
     Fixed,
     Flag,

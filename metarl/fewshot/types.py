@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.struct import struct
-from metarl.types import Adapter
+from metarl.types import Adapter, MetaLearner
 
 Split = Literal["train", "validation", "test"]
 
@@ -113,3 +113,9 @@ class FewShotAdapter(Adapter[State], Protocol[State]):
     def predict(self, state: State, x: Tensor) -> Tensor:
         """Logits [N, B, W] or values [N, B, O] for x [N, B, ...]."""
         ...
+
+
+class FewShotLearner(MetaLearner, Protocol):
+    """A meta-learner whose adapter answers."""
+
+    def adapter(self) -> FewShotAdapter[Any]: ...

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.noise import Noise
 from metarl.struct import struct
-from metarl.types import Adapter
+from metarl.types import Adapter, MetaLearner
 
 Tasks = TypeVar("Tasks")
 """A struct of one environment family with leaves [N, ...], for instance target_velocity [N] in m/s."""
@@ -262,3 +262,9 @@ class RLAdapter(Adapter[State], Protocol[State]):
     def measure(self, state: State, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
         """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the step."""
         return {}
+
+
+class RLLearner(MetaLearner, Protocol):
+    """A meta-learner whose adapter acts."""
+
+    def adapter(self) -> RLAdapter[Any]: ...

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from metarl._scripts import build, configs, evaluation, fewshot_build
+from metarl.cli import build, configs, evaluation, fewshot_build
 from metarl.fewshot.evaluate import adaptation_measures
 from metarl.fewshot.types import TaskSource
 from metarl.run.seeding import Generators

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 from golden import cases
 
-from metarl._scripts import configs
+from metarl.cli import configs
 from metarl.run import checkpoint
 
 KEPT = cases.kept()

@@ -13,7 +13,7 @@ import torch
 
 from envs.gym import SingleEnv
 from envs.own import attribute, own_environment
-from metarl._scripts import train
+from metarl.cli.commands import train
 from metarl.noise import Noise
 
 ROOT = Path(__file__).parents[3]

@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metarl._scripts.allowed import allowed
-from metarl._scripts.configs import Chosen, choices, comments, composed, leaves, shown
-from metarl._scripts.kinds import Anything, Fixed, Kind, ListOf, OneOf, OrNull, Pattern, Target, Word, like
-from metarl._scripts.words import hydra_text, one_line
+from metarl.cli.allowed import allowed
+from metarl.cli.configs import Chosen, choices, comments, composed, leaves, shown
+from metarl.cli.kinds import Anything, Fixed, Kind, ListOf, OneOf, OrNull, Pattern, Target, Word, like
+from metarl.cli.words import hydra_text, one_line
 from metarl.errors import UserError
 
 

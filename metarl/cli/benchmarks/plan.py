@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from metarl._scripts.benchmarks.interleaved import measure, speedup
+from metarl.cli.benchmarks.interleaved import measure, speedup
 from metarl.core import params as P
 from metarl.core.rules import LearnedRates
 from metarl.nn.dynamics import FeedForwardDynamics, Layers, RecurrentDynamics, Transitions
@@ -57,8 +57,16 @@ def plan(name: str) -> Callable[[], Any]:
     """One control step of all worlds: adapt, search, act."""
     generator = torch.Generator().manual_seed(0)
     model, memory, _ = _model(name, generator)
-    settings = {"noise_std": 0.5, "noise_correlation": 0.5, "num_elites": 50, "temperature": 0.2}
-    planner = Planner(method="mppi", horizon=HORIZON, num_candidates=CANDIDATES, num_iterations=1, **settings)
+    planner = Planner(
+        method="mppi",
+        horizon=HORIZON,
+        num_candidates=CANDIDATES,
+        num_iterations=1,
+        noise_std=0.5,
+        noise_correlation=0.5,
+        num_elites=50,
+        temperature=0.2,
+    )
     space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION,), np.float32)
     adapter = PlanningAdapter(model, planner, space, torch.device("cpu"))
     state = replace(adapter.begin(WORLDS), memory=memory)

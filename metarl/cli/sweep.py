@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from metarl._scripts import comparison
+from metarl.cli import comparison
 from metarl.errors import UserError
 
 _FAILED = "failed.jsonl"

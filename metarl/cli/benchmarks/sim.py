@@ -24,6 +24,7 @@ import torch
 
 import envs
 from envs.mujoco.env import MujocoEnv
+from envs.sim.cpu import CpuSimulator
 from metarl.noise import Noise
 from metarl.torch_threads import on_one_thread
 
@@ -42,7 +43,7 @@ GYMNASIUM_IDS = {  # by the start of our names
 }
 ASYNC_SIZES = (2, 8, 16)
 _STEPS_A_MEASUREMENT = 20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 def run_sim(
@@ -97,7 +98,7 @@ def run_sim(
         row |= {
             "env": env_name,
             "num_worlds": num_worlds,
-            "num_threads": env.sim.num_threads if isinstance(env, MujocoEnv) else None,
+            "num_threads": _cpu_simulator(env).num_threads if isinstance(env, MujocoEnv) else None,
         }
     env.close()
     print_table(table)
@@ -132,12 +133,12 @@ class PhysicsWork:
     """The same starts and controls for the raw loops and for the simulator, which must end in the same states, bit for bit."""
 
     def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
-        self._sim, self._frame_skip, self._num_steps = env.sim, env.frame_skip, num_steps
+        self._sim, self._frame_skip, self._num_steps = _cpu_simulator(env), env.frame_skip, num_steps
         generator = torch.Generator().manual_seed(0)
         uniform = torch.rand(env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator)
         self._qpos, self._qvel = env.mdp.initial_state(uniform)
         control = 2 * torch.rand(self._num_steps, *self._sim.ctrl.shape, dtype=torch.float64, generator=generator) - 1
-        low, high = torch.tensor(self._sim.model.actuator_ctrlrange).unbind(-1)  # type: ignore[attr-defined]
+        low, high = torch.tensor(self._sim.model.actuator_ctrlrange).unbind(-1)
         self._ctrl = low + (control + 1) / 2 * (high - low)
         self._raw_end = torch.zeros(env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64)
         self._raw = _build_raw_loop()
@@ -154,8 +155,8 @@ class PhysicsWork:
     def raw_loop(self, waits: bool = False) -> float:
         start = torch.cat([self._qpos, self._qvel], dim=1).contiguous()
         seconds = self._raw(
-            ctypes.c_void_p(self._sim.model._address),  # type: ignore[attr-defined]
-            self._sim.num_threads,  # type: ignore[attr-defined]
+            ctypes.c_void_p(self._sim.model._address),
+            self._sim.num_threads,
             self._sim.num_worlds,
             self._num_steps,
             self._frame_skip,
@@ -163,7 +164,7 @@ class PhysicsWork:
             *(ctypes.c_void_p(array.data_ptr()) for array in (start, self._ctrl, self._raw_end)),
         )
         if seconds < 0:
-            raise RuntimeError(f"the raw loop couldn't start {self._sim.num_threads} threads")  # type: ignore[attr-defined]
+            raise RuntimeError(f"the raw loop couldn't start {self._sim.num_threads} threads")
         return self._num_steps * self._sim.num_worlds / seconds
 
     def check_same_states(self) -> None:
@@ -241,6 +242,7 @@ def async_vector_env(
             vector_kwargs={"shared_memory": True},
             frame_skip=frame_skip,
         )
+    assert vector.action_space.shape is not None  # It is a Box.
     actions = np.random.default_rng(0).uniform(-1, 1, (num_steps, *vector.action_space.shape)).astype(np.float32)
 
     def once() -> float:
@@ -298,6 +300,12 @@ def envpool(
     finally:
         ask.close()
         process.wait()
+
+
+def _cpu_simulator(env: MujocoEnv[Any]) -> CpuSimulator:
+    if not isinstance(env.sim, CpuSimulator):
+        raise TypeError(f"the physics runs on a {type(env.sim).__name__}; expected a CpuSimulator")
+    return env.sim
 
 
 def _build_raw_loop() -> Callable[..., float]:

@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 import metarl.rl.gather as gather_module
-from metarl._scripts import build
-from metarl._scripts.configs import CONFIGS
+from envs.mujoco.env import MujocoEnv
+from metarl.cli import build
+from metarl.cli.configs import CONFIGS
 from metarl.run.seeding import Generators
 from metarl.torch_threads import one_thread
 
@@ -50,8 +51,10 @@ def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[floa
     config.sim.num_threads = num_threads
     env = build.training_environment(config)
     learner = build.learner(config, env, Generators(0), torch.device("cpu"))
-    physics, collection = _Stopwatch(env.sim.step), _Stopwatch(gather_module.collect)
-    env.sim.step, real_collect = physics, gather_module.collect
+    assert isinstance(env, MujocoEnv)
+    simulator: Any = env.sim  # Not a Simulator: its `step` becomes a clock.
+    physics, collection = _Stopwatch(simulator.step), _Stopwatch(gather_module.collect)
+    simulator.step, real_collect = physics, gather_module.collect
     gather_module.collect = collection
     total = _Stopwatch(learner.step)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metarl._scripts.benchmarks.interleaved import Factory, measure, speedup
+from metarl.cli.benchmarks.interleaved import Factory, measure, speedup
 from metarl.errors import UserError
 
 Variant = tuple[Factory, Sequence[Any]]

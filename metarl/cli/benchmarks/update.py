@@ -6,10 +6,10 @@ Every variant runs in a process of its own, in turn with the others; a ratio is 
 from collections.abc import Sequence
 from typing import Any
 
-from metarl._scripts.benchmarks import advantages
-from metarl._scripts.benchmarks import memory_updates as memory
-from metarl._scripts.benchmarks import policy_updates as policy
-from metarl._scripts.benchmarks.rows import Row, check_keys, run_rows
+from metarl.cli.benchmarks import advantages
+from metarl.cli.benchmarks import memory_updates as memory
+from metarl.cli.benchmarks import policy_updates as policy
+from metarl.cli.benchmarks.rows import Row, check_keys, run_rows
 
 ROWS = {
     "trpo": Row("TRPO outer step", (policy.trpo_plain, ()), (policy.trpo_ours, ()), 1.7, 0.35),

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from metarl._scripts import console
+from metarl.cli import console
 from metarl.files import write_text
 from metarl.report import fewshot
 from metarl.report.evaluation import stage

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import envs
-from metarl._scripts import build
+from metarl.cli import build
+from metarl.cli.configs import as_dict, merged
 from metarl.report.evaluation import stage
 from metarl.report.video import adaptation_video
 from metarl.rl.collect import repeat_tasks
@@ -126,5 +127,4 @@ def _in_this_process(config: DictConfig) -> DictConfig:
     """A user's own environment is drawn where its worlds are, and other processes show nothing of theirs."""
     if "processes" not in envs.overridable(config.env.name):
         return config
-    content = OmegaConf.to_container(config)
-    return OmegaConf.create({**content, "env": {**content["env"], "processes": False}})  # type: ignore[dict-item,index,call-overload]
+    return merged(as_dict(config, resolve=False), {"env": {"processes": False}})

@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import envs
 import metarl
-from metarl._scripts.configs import shown
-from metarl._scripts.strangers import blamed_on, check_words, checked, field
-from metarl._scripts.words import command_line
+from metarl.cli.configs import as_dict, merged, shown
+from metarl.cli.strangers import blamed_on, check_words, checked, field
+from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.collect import Streams
-from metarl.rl.types import BatchedEnv, Sizes
+from metarl.rl.types import BatchedEnv, RLLearner, Sizes
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 from metarl.struct import struct
@@ -108,13 +108,13 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
     )
 
 
-def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> MetaLearner:
+def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> RLLearner:
     """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
     model = maker(config.model)(
         observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
     )
     setting = Setting(env=env, model=model.to(on), streams=streams(generators, on), device=on)
-    made: MetaLearner = maker(config.algo)(setting=setting)
+    made: RLLearner = maker(config.algo)(setting=setting)
     return made
 
 
@@ -123,7 +123,7 @@ def maker(group: DictConfig) -> Callable[..., Any]:
     return instantiate(group, _partial_=True, _convert_="all")
 
 
-def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> MetaLearner:
+def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:
     """The checkpoint's learner, for evaluation and rendering: its environment has one world only."""
     built = learner(loaded.config, environment(loaded.config, num_worlds=1), generators, on)
     built.load_state_dict(loaded.content["learner"])
@@ -138,12 +138,12 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
     """
     if env is None or ("name" not in env and env.shows_task is None):
         return loaded.config
-    asked = env if "name" in env else OmegaConf.merge(loaded.config.env, env)
+    asked = env if "name" in env else merged(loaded.config.env, env)
     sees = shows_task(loaded.config.env)
     if shows_task(asked) != sees:
         whose = f"the policy in {loaded.path} {'sees' if sees else 'does not see'} the task"
         raise UserError(f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained")
-    config: DictConfig = OmegaConf.merge(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})  # type: ignore[assignment]
+    config = merged(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})
     world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
     for kind in ("observation_space", "action_space"):
         found, expected = getattr(world, kind), getattr(trained_on, kind)
@@ -180,14 +180,15 @@ def read(location: str) -> Loaded:
     """
     found = checkpoint.resolve(Path(location).expanduser())
     if found.is_file():
-        path, content, warnings = found, checkpoint.load(found), []
+        path, content = found, checkpoint.load(found)
+        warnings: list[str] = []
     else:
         path, content, warnings = checkpoint.load_newest(found)
     command = "fewshot" if "dataset" in content else "train"
     return Loaded(path=path, content=content, config=checked(content.get("config"), path, command), warnings=warnings)
 
 
-def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, MetaLearner, Generators]:
+def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Generators]:
     """What the configuration in a file makes, in one world, so that no command finds later that it can't be made.
 
     Raises: UserError naming the file and what doesn't fit.
@@ -237,7 +238,7 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
 def origin(config: DictConfig) -> dict[str, Any]:
     """The settings, the code and the library versions."""
     return {
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": as_dict(config, resolve=True),
         "follow_iterations": follow_iterations(config),
         "commit": commit(),
         "versions": versions(),
@@ -255,7 +256,7 @@ def follow_iterations(config: DictConfig) -> list[str]:
             elif value == "${iterations}":
                 found.append(f"{prefix}{key}")
 
-    search(OmegaConf.to_container(config, resolve=False))
+    search(as_dict(config, resolve=False))
     return found
 
 

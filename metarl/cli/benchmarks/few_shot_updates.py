@@ -60,9 +60,10 @@ def conv4(ours: bool, strided: bool, ways: int, num_tasks: int, num_steps: int) 
 
     `ours`: `metarl.nn.conv`, else torch's own layers one after the other. Parameters have the same names and numbers."""
     torch.manual_seed(0)
-    network = WithHead(Conv4((1, 28, 28), filters=64, strided=strided), ways)
+    embed = Conv4((1, 28, 28), filters=64, strided=strided)
+    network = WithHead(embed, ways)
     if not ours:
-        theirs = WithHead(_TorchConv4(strided, network.embed.num_features), ways)
+        theirs = WithHead(_TorchConv4(strided, embed.num_features), ways)
         theirs.load_state_dict(network.state_dict())
         network = theirs
     support, query = (_classified(num_tasks, shots * ways, (1, 28, 28), ways) for shots in (1, 15))

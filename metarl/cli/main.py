@@ -1,6 +1,6 @@
 """What all commands share: composing the configuration with Hydra, the help text, and short messages for user mistakes.
 
-A command is a function of the composed configuration; `main("train", run)` runs it. What differs from plain Hydra: mistakes on
+A command is a function of the composed configuration; `run_command("train", run)` runs it. What differs from plain Hydra: mistakes on
 the command line are found before anything starts (overrides.py), a mistake ends with a line or two on stderr and exit code 2
 while a bug keeps its traceback, a sweep goes on after a run that fails (sweep.py), and Hydra writes no folder of its own.
 Results go to stdout, notices to stderr.
@@ -24,10 +24,10 @@ from omegaconf import DictConfig
 import envs
 import metarl
 from envs.sim.process import tune_process
-from metarl._scripts import console, sweep
-from metarl._scripts.configs import CONFIGS
-from metarl._scripts.helptext import help_text
-from metarl._scripts.overrides import check_overrides
+from metarl.cli import console, sweep
+from metarl.cli.configs import CONFIGS
+from metarl.cli.helptext import help_text
+from metarl.cli.overrides import check_overrides
 from metarl.errors import UserError
 
 _OUR_CODE = tuple(
@@ -42,7 +42,7 @@ _QUIET_HYDRA = (
     "hydra.output_subdir=null",
     "hydra/hydra_logging=none",
     "hydra/job_logging=none",
-    "+hydra.callbacks.metarl_sweep._target_=metarl._scripts.sweep.End",
+    "+hydra.callbacks.metarl_sweep._target_=metarl.cli.sweep.End",
 )
 
 _USERS_OS_ERRORS = (
@@ -51,7 +51,7 @@ _USERS_OS_ERRORS = (
 )
 
 
-def main(config_name: str, run: Callable[[DictConfig], Any], *, configs: Path = CONFIGS) -> None:
+def run_command(config_name: str, run: Callable[[DictConfig], Any], *, configs: Path = CONFIGS) -> None:
     """Runs a command: composes `config_name` with the overrides of `sys.argv` and calls `run` with the result.
 
     Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`, `--config-dir`.

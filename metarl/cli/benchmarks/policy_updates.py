@@ -94,8 +94,8 @@ def trpo_plain() -> Callable[[], Any]:
         kl_gradient = torch.autograd.grad(kl, leaves, create_graph=True)
         v = list(gradient)
         for _ in range(CG_ITERATIONS):
-            v = torch.autograd.grad(kl_gradient, leaves, v, retain_graph=True)
-            v = [x / max(1e-8, float(_norm(v))) for x in v]
+            products = torch.autograd.grad(kl_gradient, leaves, v, retain_graph=True)
+            v = [x / max(1e-8, float(_norm(products))) for x in products]
         trial = {
             name: (leaf.detach() - 1e-3 * x).requires_grad_() for (name, leaf), x in zip(theta.items(), v, strict=True)
         }

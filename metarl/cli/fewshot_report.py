@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl._scripts import comparison, console, evaluation, fewshot_build
+from metarl.cli import comparison, console, evaluation, fewshot_build
 from metarl.fewshot.algorithms.mann import SequenceLearner
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
 from metarl.fewshot.evaluate import adaptation_measures, predictions
 from metarl.fewshot.evaluate import draw as draw_tasks
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import FewShotAdapter, TaskSource
+from metarl.fewshot.types import FewShotAdapter, FewShotLearner, TaskSource
 from metarl.report import fewshot
 from metarl.report.fewshot_plots import answers_png, curves_png
 from metarl.report.plots import learning_curve_png
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
-from metarl.types import MetaLearner
 
 TASKS, CURVES = 6, 3  # drawn in a picture
 TUNING_TASKS = 100  # of training classes, on which the rate of plain gradient steps is chosen
@@ -31,7 +30,7 @@ TUNING_TASKS = 100  # of training classes, on which the rate of plain gradient s
 def report_run(
     config: DictConfig,
     name: str,
-    learner: MetaLearner,
+    learner: FewShotLearner,
     source: TaskSource,
     folder: Path,
     device: torch.device,
@@ -71,7 +70,7 @@ def report_run(
 
 
 def references(
-    config: DictConfig, learner: MetaLearner, source: TaskSource, device: torch.device
+    config: DictConfig, learner: FewShotLearner, source: TaskSource, device: torch.device
 ) -> dict[str, FewShotAdapter[Any]]:
     """What stands beside the learner in its evaluation: itself before any training, where it learns at all; and plain gradient
     steps from the same start, where it has learned the steps."""
@@ -121,7 +120,7 @@ def training_curves(row: Mapping[str, float], measure: str) -> dict[str, Any]:
 def draw(
     config: DictConfig,
     name: str,
-    learner: MetaLearner,
+    learner: FewShotLearner,
     source: TaskSource,
     folder: Path,
     device: torch.device,

@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from metarl._scripts.configs import choices, comments, composed, leaves, shown
-from metarl._scripts.overrides import check_overrides
+from metarl.cli.configs import choices, comments, composed, leaves, shown
+from metarl.cli.overrides import check_overrides
 
 _FLAGS = """\
   --cfg job            print the configuration and stop

@@ -5,11 +5,11 @@ import time
 import torch
 
 import envs
-from metarl._scripts.benchmarks.sim import Row
+from metarl.cli.benchmarks.sim import Row
 from metarl.core import params as P
 from metarl.noise import Noise
 from metarl.rl.collect import Streams, collect
-from metarl.rl.gradient_adapter import Adapted, GradientAdapter
+from metarl.rl.gradient_adapter import Adapted, GradientAdapter, inner_update
 from metarl.rl.policies import mlp_policy
 from metarl.run.seeding import Generators
 
@@ -34,7 +34,20 @@ def collect_row(env_name: str, *, num_threads: int | None) -> Row:
         name: leaf + 0.01 * torch.randn(leaf.shape, generator=spread)
         for name, leaf in P.expand(P.of(policy), NUM_TASKS).items()
     }
-    adapter = GradientAdapter(policy, P.of(policy), {}, inner_update=None)
+    update = inner_update(
+        policy,
+        inner_rule="sgd",
+        inner_lr=0.1,
+        inner_lr_decay=1.0,
+        num_inner_steps=1,
+        adapt_only=None,
+        inner_loss="reinforce",
+        horizon=env.spec.horizon,
+        discount=0.99,
+        gae_lambda=1.0,
+        chunk=1,
+    )
+    adapter = GradientAdapter(policy, P.of(policy), {}, update)
     state = Adapted(params=adapted, num_updates=1)
     streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
     tasks = env.tasks.sample(NUM_TASKS, streams.tasks)

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from metarl._scripts import build
-from metarl._scripts.strangers import blamed_on, check_words, field
-from metarl._scripts.words import command_line
+from metarl.cli import build
+from metarl.cli.configs import merged
+from metarl.cli.strangers import blamed_on, check_words, field
+from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Streams, TaskSize, TaskSource
+from metarl.fewshot.types import FewShotLearner, Streams, TaskSize, TaskSource
 from metarl.report.fewshot import check_counts
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.struct import replace
-from metarl.types import MetaLearner
 
 
 def source(config: DictConfig, device: torch.device | str = "cpu") -> TaskSource:
@@ -64,13 +64,13 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
             tasks.sample(1, TaskSize(ways=config.ways, shots=chosen.instances, queries=1), generator, split)
 
 
-def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> MetaLearner:
+def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> FewShotLearner:
     """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`."""
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
     embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
     size = replace(train_size(config), ways=test_size(config).ways)
     setting = Setting(source=tasks, size=size, embed=embed, streams=streams, device=on)
-    made: MetaLearner = build.maker(_for_test_ways(config))(setting=setting)
+    made: FewShotLearner = build.maker(_for_test_ways(config))(setting=setting)
     return made
 
 
@@ -85,7 +85,7 @@ def _for_test_ways(config: DictConfig) -> DictConfig:
         raise UserError(
             f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the ways={config.ways} of its training"
         )
-    return OmegaConf.merge(config.learner, {"train_ways": config.learner.train_ways or config.ways})
+    return merged(config.learner, {"train_ways": config.learner.train_ways or config.ways})
 
 
 def shown(tasks: TaskSource) -> Shown:
@@ -124,7 +124,7 @@ def load(location: str) -> build.Loaded:
     return loaded
 
 
-def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, MetaLearner, Generators]:
+def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, FewShotLearner, Generators]:
     """As `build.untrained`, of a few-shot run."""
     with blamed_on(file, "config"):
         tasks, generators = source(config), Generators(config.seed)

@@ -8,7 +8,7 @@ who know, before anything is made.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metarl._scripts.kinds import Bounds, Flag, Integer, Kind, ListOf, Number, OneOf, OrNull, Pattern, Place, Word
+from metarl.cli.kinds import Bounds, Flag, Integer, Kind, ListOf, Number, OneOf, OrNull, Pattern, Place, Word
 
 _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
 _POSITIVE, _NOT_NEGATIVE, _SHARE = Number(above=0), Number(least=0), Number(least=0, most=1)

@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from metarl._scripts import build, strangers
-from metarl._scripts.words import command_line
+from metarl.cli import build, strangers
+from metarl.cli.configs import as_dict
+from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.run import checkpoint
@@ -247,9 +248,7 @@ _COMPOSED = "composed"
 
 def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
     composed = {"choices": dict(choices), "follow_iterations": build.follow_iterations(config)}
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return OmegaConf.to_yaml(OmegaConf.create(plain | {_COMPOSED: composed}))
+    return OmegaConf.to_yaml(OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed}))
 
 
 def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:

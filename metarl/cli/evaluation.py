@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from metarl._scripts import build, comparison, console, filming
-from metarl._scripts.configs import shown
+from metarl.cli import build, comparison, console, filming
+from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
 from metarl.report.plots import learning_curve_png, return_curves
+from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.train import Outcome
 from metarl.struct import replace
-from metarl.types import MetaLearner
 
 
 def evaluate(
     config: DictConfig,
-    learner: MetaLearner,
+    learner: RLLearner,
     device: torch.device,
     *,
     num_tasks: int | None,
@@ -115,7 +115,7 @@ def check(
         scheduled(config, inner_lr_decay)
 
 
-def report_run(config: DictConfig, learner: MetaLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
+def report_run(config: DictConfig, learner: RLLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
     names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay")
     settings = {key: config.evaluation.get(key) for key in names}
@@ -140,7 +140,7 @@ def provenance() -> dict[str, Any]:
 
 
 def film(
-    config: DictConfig, learner: MetaLearner, found: evaluation.Evaluation, path: Path, device: torch.device
+    config: DictConfig, learner: RLLearner, found: evaluation.Evaluation, path: Path, device: torch.device
 ) -> None:
     """One held-out task, that of the median gain, before and after the updates that training takes; of trials of a single
     episode, that of the median return. Where nothing can be drawn it says why."""

@@ -13,16 +13,16 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metarl._scripts.words import hydra_text, one_line
+from metarl.cli.words import hydra_text, one_line
 from metarl.errors import UserError
 
-_HERE = Path(__file__).resolve().parent
+_METARL = Path(__file__).resolve().parents[1]
 
-CONFIGS = next(folder for folder in (_HERE.parent / "configs", _HERE.parent / "_configs") if folder.is_dir())
-"""configs/ in the source tree, metarl/_configs in a wheel."""
+CONFIGS = next(folder for folder in (_METARL / "_configs", _METARL.parent / "configs") if folder.is_dir())
+"""metarl/_configs in a wheel, configs/ in a checkout."""
 
 
 Chosen = dict[str, str | list[str] | None]
@@ -77,9 +77,23 @@ def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tup
     except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UserError(_fault_of_chosen(overrides, folders) or one_line(error)) from error
     chosen = {group: choice for group, choice in config.hydra.runtime.choices.items() if not group.startswith("hydra/")}
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    plain = as_dict(config, resolve=False)
     del plain["hydra"]
     return plain, chosen
+
+
+def as_dict(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    """The configuration as plain dicts and lists. Args: resolve: put what `${...}` stands for in its place."""
+    plain = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def merged(*configs: DictConfig | dict[str, Any]) -> DictConfig:
+    """One configuration; of a key that several have, the last one counts."""
+    config = OmegaConf.merge(*configs)
+    assert isinstance(config, DictConfig)
+    return config
 
 
 def _source(folder: Path) -> str:
@@ -164,9 +178,10 @@ def _placed(file: Path, folder: Path) -> dict[str, Any]:
     parts = file.relative_to(folder).parent.parts
     if header and header[1] != "_group_":
         parts = () if header[1] == "_global_" else tuple(header[1].split("."))
+    placed = {str(key): value for key, value in found.items()}
     for part in reversed(parts):
-        found = {part: found}
-    return found  # type: ignore[return-value]
+        placed = {part: placed}
+    return placed
 
 
 def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

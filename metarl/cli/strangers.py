@@ -19,9 +19,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 import envs
-from metarl._scripts.allowed import allowed
-from metarl._scripts.configs import CONFIGS, contents
-from metarl._scripts.kinds import like
+from metarl.cli.allowed import allowed
+from metarl.cli.configs import CONFIGS, as_dict, contents, merged
+from metarl.cli.kinds import like
 from metarl.errors import UserError
 
 GROUPS = {
@@ -52,7 +52,7 @@ def checked(found: Any, file: Path, command: str) -> DictConfig:
             for key, value in contents(CONFIGS)[f"{command}.yaml"].items()
             if key not in ("defaults", "hydra")
         }
-        return OmegaConf.merge(defaults, found)  # type: ignore[return-value]
+        return merged(defaults, found)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def field(content: Mapping[str, Any], name: str, kind: type, expected: str) -> A
     if name not in content:
         raise ValueError(f"{name} is missing; expected {expected}")
     value = content[name]
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
         raise ValueError(f"{name} is {_brief(value)}; expected {expected}")
     return value
 
@@ -106,7 +106,7 @@ def named(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def say_what_is_called(config: DictConfig) -> None:
     """Says in a line each what this configuration of the user's own calls that isn't metarl's."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain = as_dict(config, resolve=True)
     for key, value in named(plain).items():
         if (key, repr(value)) not in _named_in(CONFIGS) and key.endswith(("_target_", "env.name")):
             print(f"{key}: calls {value}, which isn't metarl's", file=sys.stderr)

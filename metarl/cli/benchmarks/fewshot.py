@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from metarl._scripts.benchmarks import few_shot_updates as few_shot
-from metarl._scripts.benchmarks.rows import Row, Variant, check_keys, run_rows
+from metarl.cli.benchmarks import few_shot_updates as few_shot
+from metarl.cli.benchmarks.rows import Row, Variant, check_keys, run_rows
 from metarl.core.adapt import Backend
 from metarl.types import Params
 
