@@ -7,6 +7,7 @@ everything <- cli <- scripts                                cli is the only plac
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,22 @@ def test_file_imports_only_what_its_place_allows(file: str) -> None:
 def test_every_part_of_metarl_is_in_the_table() -> None:
     parts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "metarl").iterdir() if path.name != "__pycache__"}
     assert parts <= set(OUR_IMPORTS), "say in OUR_IMPORTS what the new part may import"
+
+
+ROOMS = sorted({file.parent for file in (ROOT / "metarl").rglob("*.py")} - {ROOT / "metarl"})
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.relative_to(ROOT).as_posix())
+def test_room_names_each_of_its_files(room: Path) -> None:
+    """And nothing that isn't there: who reads the docstring of a package knows what is in it, and where to begin."""
+    sources = {file.stem: ast.parse(file.read_text()) for file in room.glob("*.py")}
+    docstring = ast.get_docstring(sources.pop("__init__")) or ""
+    files = set(sources) | {folder.parent.name for folder in room.glob("*/__init__.py")}
+    functions = {node.name for tree in sources.values() for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = set(re.findall(r"`(\w+)`", docstring))
+    assert files - named == set(), f"say in {room.relative_to(ROOT)}/__init__.py what these are for"
+    elsewhere = {file.stem for file in (ROOT / "metarl").rglob("*.py")} | {"envs"}
+    assert named - files - functions - elsewhere == set(), "there is no such file"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+"""Networks. They know nothing of tasks: a learner gives them the parameters of one task, or of
+many tasks at once.
+
+Read `mlp` first, then `heads`, which makes a policy of a network: the distribution of actions and
+its maths. `mlp_derivatives` holds the first and second derivatives of such a policy's losses,
+written out because that is faster than autograd.
+
+Memories, which carry something from one input to the next: `recurrent` says what a memory is,
+with GRU and LSTM; `transformer` is one that looks back at all inputs; `memory` is one with slots
+that are written and read by content. `dynamics` predicts what an action does, for planning;
+`normaliser` keeps the running mean and deviation of what goes in and comes out.
+
+Pictures: `conv` is the small convolutional network of the few-shot literature, `batch_norm` its
+normalisation, right also in second order, and `features` what few-shot learners build on.
+"""

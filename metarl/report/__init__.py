@@ -1,7 +1,11 @@
-"""What a user reads of a finished run: its evaluation as JSON, as a table, as pictures and as a film.
+"""What a user reads of a finished run: numbers, tables, pictures and films.
 
-Read `evaluation` first: it measures a trained learner of reinforcement learning and writes what it found. `facts` adds what an
-evaluation says besides returns. `fewshot` is the same for few-shot learners. Pictures: `plots` says how our plots look and draws
-how training went, `adaptation_plot` draws an evaluation, `fewshot_plots` draws few-shot tasks with the answers to them. Films:
-`panels` lays out one moment as a picture, `video` plays episodes and writes such pictures one after another.
+Read `evaluation` first: it measures a trained learner of reinforcement learning and writes what
+it found. `facts` adds what an evaluation says besides returns. `fewshot` is the same for few-shot
+learners.
+
+Pictures: `plots` says how our plots look, and draws how training went. `adaptation_plot` draws an
+evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what estimators
+of the meta-gradient are worth. Films: `panels` lays out one moment as a picture, `video` plays
+episodes and writes such pictures one after another.
 """

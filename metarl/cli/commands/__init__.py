@@ -1,4 +1,7 @@
-"""The commands, a file each: its docstring is what `--help` shows, `run` does the work, `main` is called from outside.
+"""The commands, a file each. Its docstring is what `--help` shows, `run` does the work, `main` is
+called from outside: by scripts/train.py and by the installed `metarl-train`, for instance.
 
-scripts/train.py and the installed `metarl-train` both call `train.main`; the others are called likewise.
+Read `train` first. `fewshot` is the same for few-shot learners. `evaluate` and `render` measure and
+film what was trained. `benchmark` measures speed, `estimators` what estimators of the meta-gradient
+are worth.
 """
