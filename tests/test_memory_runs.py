@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 
 import pytest
 
@@ -11,22 +10,13 @@ from metarl.cli import configs
 from metarl.cli.commands import evaluate, render, train
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
+from tests.commands import call
 
 TINY = [
     *("env=bandit", "env.horizon=3", "algo=rl2_ppo", "algo.meta_batch_size=4", "algo.num_minibatches=2"),
     *("algo.episodes_per_trial=3", "model.memory.hidden_size=5", "model.head_sizes=[]"),
     *("evaluation.num_tasks=2", "evaluation.video=false", "device=cpu"),
 ]
-
-
-def call(monkeypatch, command, *words) -> int:
-    """The exit code of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{command.__name__}.py", *map(str, words)])
-    try:
-        command.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def metrics(folder) -> list[dict]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from metarl.cli import build, configs
 from metarl.cli.commands import evaluate, render, train
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
+from tests.commands import call
 
 GRADIENT = ["model.hidden_sizes=[4]", "algo.meta_batch_size=2", "algo.episodes_per_task=2"]
 TRIALS = ["model.head_sizes=[]", "model.memory.hidden_size=4", "algo.meta_batch_size=2", "algo.num_minibatches=1"]
@@ -34,16 +34,6 @@ REST = [
     *("env.horizon=6", "iterations=1", "device=cpu", "sim.num_threads=1"),
     *("evaluation.num_tasks=2", "evaluation.num_updates=0", "evaluation.video=false"),
 ]
-
-
-def call(monkeypatch, command, *words) -> int:
-    """The exit code of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{command.__name__}.py", *map(str, words)])
-    try:
-        command.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,17 @@
 """The rate of an evaluation's later updates, which may be another than in training."""
 
 import json
-import sys
 
 import pytest
 
 from metarl.cli.commands import evaluate, train
+from tests.commands import call
 
 TINY = [
     *("env=point_navigation_2d", "env.horizon=6", "algo.meta_batch_size=3", "algo.episodes_per_task=2"),
     *("model.hidden_sizes=[4]", "iterations=1", "device=cpu", "evaluation.num_tasks=3", "evaluation.video=false"),
 ]
 TRIALS = ["env=bandit", "env.horizon=3", "algo=rl2_ppo", "algo.meta_batch_size=2", "algo.num_minibatches=1", *TINY[5:]]
-
-
-def call(monkeypatch, command, *words) -> int:
-    """The exit code of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", [f"{command.__name__}.py", *map(str, words)])
-    try:
-        command.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def episodes(report: dict, update: int) -> list[list[float]]:
