@@ -59,7 +59,7 @@ class TaskPrior(Generic[Tasks]):
         if num_test < 1:
             raise ValueError(f"num_test_tasks is {num_test}; expected at least 1")
         self.split: Literal["fixed", "infinite", "none"] = "infinite" if num_train is None else "fixed"
-        self.num_train = num_train
+        self.num_train: int | None = num_train
         self.num_test = num_test
         self.seed = seed
         self._draw, self._draw_test = draw, draw_test or draw
@@ -143,11 +143,12 @@ class ListedTasks(Generic[Tasks]):
         self.split: Literal["fixed", "infinite", "none"] = "fixed"
         self._train, self._test, self.bounds, self._describe = train, test, dict(bounds), describe
         self._num_listed, self._source = _length(test), source
-        self.num_train, self.num_test = _length(train), num_test
+        self.num_train: int | None = _length(train)
+        self.num_test = num_test
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Training tasks, leaves [num, ...]. Each task comes once before any comes twice."""
-        order = _rounds(num, self.num_train, generator)
+        order = _rounds(num, _length(self._train), generator)
         return map_tensors(lambda leaf: leaf[order], self._train)
 
     def train_tasks(self) -> Tasks | None:
@@ -181,7 +182,7 @@ class FewTasks(Generic[Tasks]):
         self.split: Literal["fixed", "infinite", "none"] = "none"
         self._all, self.bounds, self._describe = tasks, dict(bounds), describe
         self.num_test = pytree.tree_leaves(tasks)[0].shape[0]
-        self.num_train = self.num_test
+        self.num_train: int | None = self.num_test
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """In turn, so that every meta-batch is balanced; what doesn't make a whole round is drawn, without repetition."""

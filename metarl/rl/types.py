@@ -183,10 +183,17 @@ class TaskDistribution(Protocol[Tasks]):
 
     split: Literal["fixed", "infinite", "none"]
     """fixed: finite training set; infinite: training draws from the prior; none: so few tasks that train = test."""
+    num_train: int | None
+    """How many training tasks there are; None if training draws from the prior."""
     num_test: int
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """`num` training tasks, leaves [num, ...]."""
+        ...
+
+    def train_tasks(self) -> Tasks | None:
+        """All training tasks, leaves [num_train, ...], always in the same order, so that a learner may keep something for each;
+        None if training draws from the prior."""
         ...
 
     def test_tasks(self, num: int | None = None) -> Tasks:

@@ -347,6 +347,31 @@ def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
 
 
 @every_env
+def test_the_training_tasks_are_those_that_sampling_draws(name: str) -> None:
+    tasks = envs.make(name, 1).tasks
+    listed = tasks.train_tasks()
+    if tasks.split == "infinite":
+        assert listed is None and tasks.num_train is None
+        return
+    assert [len(leaf) for leaf in pytree.tree_leaves(listed)] == [tasks.num_train] * len(pytree.tree_leaves(listed))
+    drawn = tasks.sample(tasks.num_train, generator(4))
+    in_order = [
+        sorted(
+            zip(
+                *(
+                    leaf.flatten(1).tolist() if leaf.ndim > 1 else leaf.unsqueeze(1).tolist()
+                    for leaf in pytree.tree_leaves(some)
+                ),
+                strict=True,
+            )
+        )
+        for some in (listed, drawn)
+    ]
+    assert in_order[0] == in_order[1]  # each of them once
+    assert_equal(tasks.train_tasks(), listed)
+
+
+@every_env
 def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -> None:
     drawn = {"num_train_tasks": None} if "num_train_tasks" in envs.overridable(name) and name not in LISTED else {}
     tasks = envs.make(name, 1, **drawn).tasks
