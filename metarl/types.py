@@ -3,9 +3,10 @@
 N tasks, K inner steps. A *task* is what is adapted to; `support` is what one adapts on, `query` what one is judged on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from metarl.struct import struct
@@ -66,11 +67,81 @@ class Adapter(Protocol[State]):
         ...
 
 
+@struct
+class Shard:
+    """Consecutive entries of an experience, as they are saved."""
+
+    first: int
+    """The number of its first entry."""
+    stop: int
+    """The number after its last one."""
+    content: dict[str, Any]
+    """Tensors, numbers, strings and containers of them; no tensor is a view of a larger one."""
+
+
+@struct
+class Reserve:
+    """Memory that is taken all at once, whatever comes in later."""
+
+    num_bytes: int
+    device: torch.device
+    what: str
+    """What it is made of, in the words of the settings: `replay_capacity=1000 transitions of 96 bytes for each of 5 tasks`."""
+
+
+class Experience(Protocol):
+    """What a learner has gathered and learns from. It is kept apart from the learner's state because it is too large to be
+    copied, searched for NaN and saved anew again and again.
+
+    Entries come one after the other and have the numbers 0, 1, 2, ...; what an entry is (a trial, an episode) is up to the
+    experience. They never change. Where there is no more room, the oldest go. An entry with numbers that aren't finite
+    raises FloatingPointError when it comes, and isn't added: nobody looks for them later.
+    """
+
+    def reserve(self) -> Reserve | None:
+        """Returns what memory the experience is yet to take at once; None if it has it, or grows with what it holds."""
+        ...
+
+    def mark(self) -> int:
+        """Returns the number of the next entry. What comes from here on can be forgotten, until the next mark."""
+        ...
+
+    def forget_since(self, mark: int) -> None:
+        """Takes the entries back that came since the last mark; those that went to make room for them are there again.
+
+        Raises: ValueError if `mark` isn't what `mark()` returned last.
+        """
+        ...
+
+    def held(self) -> Sequence[int]:
+        """Returns the numbers of the entries that are still there, at least in part, in ascending order."""
+        ...
+
+    def shards(self, since: int) -> Iterator[Shard]:
+        """Yields the entries that are still there, from number `since` on, in pieces that are fit for a file each."""
+        ...
+
+    def load(self, shards: Iterable[Shard]) -> None:
+        """Replaces all entries by those of the shards, after which it is, bit for bit, what they were made from.
+
+        Raises: ValueError naming what doesn't fit.
+        """
+        ...
+
+
 class MetaLearner(Protocol):
     """What the training loop drives: a gradient, memory or model learner looks the same from outside.
 
-    One whose rate falls to 0 says in an attribute `schedule_end` after how many steps, so that no run goes on in vain.
+    Who inherits from it has no experience and no end of a schedule unless it says so.
     """
+
+    experience: Experience | None = None
+    """What it learns from besides the data of its present iteration."""
+
+    @property
+    def schedule_end(self) -> int | None:
+        """After how many steps its rate has fallen to 0, so that no run goes on in vain; None: it never does."""
+        return None
 
     def step(self) -> Metrics:
         """One meta-iteration: sample tasks, gather data, update."""
@@ -79,7 +150,7 @@ class MetaLearner(Protocol):
     def adapter(self) -> Adapter[Any]: ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, strings and containers of them only: it is loaded with weights_only=True."""
+        """Tensors, numbers, strings and containers of them only: it is loaded with weights_only=True. Without the experience."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

@@ -8,7 +8,10 @@ Read `types` first: steps, trajectories, tasks, and the protocols of environment
 From trajectories to a loss: `returns` gives returns and advantages, `baselines` fits what is
 subtracted from them, `batches` flattens the steps of each task, `losses` are the policy-gradient
 losses. `gather` collects all that one meta-update of a gradient learner needs. `trials` joins the
-episodes that an agent with a memory plays on one task, `trial_buffer` keeps such trials.
+episodes that an agent with a memory plays on one task.
+
+What learners keep of it, apart from their state: `trial_buffer` for model-based ones. It stands on
+`rows`, which can be put back as they were.
 
 From an environment's spaces to a network: `policies`, `memory_model` and `models` (of what
 actions do). `planning` searches for good actions with such a model.

@@ -1,22 +1,24 @@
 """What a model-based learner has lived through: trials of several episodes on one task each, on tensors, oldest dropped first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metarl.core import saved
 from metarl.nn.dynamics import Transitions
+from metarl.rl.rows import SHARD_BYTES, Rows
 from metarl.rl.types import Trajectories
 from metarl.struct import map_tensors
+from metarl.types import Reserve, Shard
 
 
 class TrialBuffer:
-    """At most `capacity` trials of E episodes of T steps. Observations are kept once: [E, T + 1], the successor of a step is the next row.
+    """Meets metarl.types.Experience; an entry is a trial. At most `capacity` trials of E episodes of T steps are kept.
 
-    Grows with what it holds, and saves no more than that. A step that diverged isn't kept: nothing is to be learned from it.
+    Observations are kept once: [E, T + 1], the successor of a step is the next row. It grows with what it holds. A step that
+    diverged isn't kept: nothing is to be learned from it.
     """
 
     def __init__(
@@ -25,42 +27,44 @@ class TrialBuffer:
         """Raises: ValueError for a capacity below 1."""
         if capacity < 1:
             raise ValueError(f"buffer_trials {capacity}: expected 1 or more")
-        self._capacity = capacity
+        self._capacity, self._num_episodes, self._horizon = capacity, num_episodes, horizon
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(0, num_episodes, *shape, dtype=dtype, device=device)
 
-        self._data = {
-            "obs": empty(horizon + 1, obs_size),
-            "action": empty(horizon, action_size),
-            "reward": empty(horizon),
-            "length": empty(dtype=torch.int32),
-        }
+        self._rows = Rows(
+            {
+                "obs": empty(horizon + 1, obs_size),
+                "action": empty(horizon, action_size),
+                "reward": empty(horizon),
+                "length": empty(dtype=torch.int32),
+            }
+        )
+        self._first, self._next = 0, 0
+        """The numbers of the oldest trial and of the next one. Trial i lies in row i modulo the capacity."""
+        self._marked = (0, 0)
 
     def __len__(self) -> int:
-        return len(self._data["obs"])
+        return self._next - self._first
 
     def add(self, episodes: Sequence[Trajectories]) -> None:
-        """One trial for each world, from its episodes one after the other, [N, E, T] each: N * E trials."""
+        """One trial for each world, from its episodes one after the other, [N, E, T] each: N * E trials.
+
+        Raises: FloatingPointError if they hold NaN or infinity.
+        """
         joined = {
             "obs": torch.stack([t.obs for t in episodes], dim=2),
             "action": torch.stack([t.action for t in episodes], dim=2),
             "reward": torch.stack([t.reward for t in episodes], dim=2),
             "length": torch.stack([(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2),
         }
-        for name, leaf in joined.items():
-            rows = leaf.flatten(0, 1).to(self._data[name])
-            if rows.shape[1:] != self._data[name].shape[1:]:
-                raise ValueError(
-                    f"{name} of a trial is {tuple(rows.shape[1:])}; expected {tuple(self._data[name].shape[1:])}"
-                )
-            self._data[name] = torch.cat([self._data[name], rows])[-self._capacity :]
+        self._append({name: leaf.flatten(0, 1).to(self._rows[name]) for name, leaf in joined.items()})
 
     def transitions(self, trials: Tensor | None = None) -> Transitions:
-        """Of all trials or of those with these numbers [B]; leaves [B, E * T, ...] in the order they happened."""
-        data = self._data if trials is None else {name: leaf[trials] for name, leaf in self._data.items()}
+        """Of all trials or of those with these numbers [B], 0 for the oldest; leaves [B, E * T, ...] in the order they happened."""
+        data = self._all() if trials is None else self._rows.take(self._places(trials))
         obs, length = data["obs"], data["length"]
-        step = torch.arange(data["reward"].shape[-1], device=obs.device)
+        step = torch.arange(self._horizon, device=obs.device)
         separate = Transitions(
             obs=obs[:, :, :-1],
             action=data["action"],
@@ -75,29 +79,98 @@ class TrialBuffer:
 
         A stretch may go across the boundary of two episodes of a trial: the task stays the same.
         """
-        num_steps = self._data["reward"].shape[1] * self._data["reward"].shape[2]
+        num_steps = self._num_episodes * self._horizon
         if length > num_steps:
             raise ValueError(f"a window of {length} steps doesn't fit into a trial of {num_steps}")
-        obs, horizon = self._data["obs"], self._data["reward"].shape[-1]
+        obs, device = self._rows["obs"], self._rows.device
         drawn = partial(torch.randint, size=(num, 1), generator=generator, device=generator.device)
-        trial, first = drawn(len(self)).to(obs.device), drawn(num_steps - length + 1).to(obs.device)
-        steps = first + torch.arange(length, device=obs.device)
-        episode, step = steps // horizon, steps % horizon
+        trial, first = self._places(drawn(len(self))), drawn(num_steps - length + 1).to(device)
+        steps = first + torch.arange(length, device=device)
+        episode, step = steps // self._horizon, steps % self._horizon
         return Transitions(
             obs=obs[trial, episode, step],
-            action=self._data["action"][trial, episode, step],
+            action=self._rows["action"][trial, episode, step],
             next_obs=obs[trial, episode, step + 1],
-            reward=self._data["reward"][trial, episode, step],
-            mask=step < self._data["length"][trial, episode],
+            reward=self._rows["reward"][trial, episode, step],
+            mask=step < self._rows["length"][trial, episode],
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self._data)
+    def reserve(self) -> Reserve | None:
+        return None
 
-    def load_state_dict(self, state: Any, name: str = "trials") -> None:
-        """Raises: ValueError if the trials are of another kind."""
-        saved.check(state, dict.fromkeys(self._data), name)
-        num_trials = len(state["obs"]) if isinstance(state["obs"], Tensor) and state["obs"].ndim else 0
-        for key, mine in self._data.items():
-            saved.check_tensor(state[key], (num_trials, *mine.shape[1:]), mine.dtype, f"{name}.{key}")
-        self._data = {key: state[key].to(mine) for key, mine in self._data.items()}
+    def mark(self) -> int:
+        self._rows.mark()
+        self._marked = (self._first, self._next)
+        return self._next
+
+    def forget_since(self, mark: int) -> None:
+        if mark != self._marked[1]:
+            raise ValueError(f"mark {mark}: expected that of the last mark(), {self._marked[1]}")
+        self._rows.put_back()
+        self._first, self._next = self._marked
+
+    def held(self) -> range:
+        return range(self._first, self._next)
+
+    def shards(self, since: int) -> Iterator[Shard]:
+        step = max(1, SHARD_BYTES // self._rows.row_bytes)
+        for first in range(max(since, self._first), self._next, step):
+            stop = min(first + step, self._next)
+            numbers = torch.arange(first - self._first, stop - self._first)
+            yield Shard(first=first, stop=stop, content=self._rows.take(self._places(numbers)))
+
+    def load(self, shards: Iterable[Shard]) -> None:
+        self._clear()
+        for shard in shards:
+            if len(self) == 0:
+                self._first = self._next = shard.first
+            if shard.first != self._next:
+                raise ValueError(f"trials {self._next} to {shard.first} are missing")
+            self._append_saved(shard.content, shard.stop - shard.first, "trials")
+
+    def load_rows(self, rows: Any, name: str) -> None:
+        """Takes the trials from a learner's state, in which checkpoints had them before they had files of their own.
+
+        Raises: ValueError naming what doesn't fit.
+        """
+        found = rows.get("obs") if isinstance(rows, Mapping) else None
+        self._clear()
+        self._append_saved(rows, len(found) if isinstance(found, Tensor) and found.ndim else 0, name)
+
+    def _clear(self) -> None:
+        self._first, self._next = 0, 0
+        self._marked = (0, 0)
+        self._rows.release()
+
+    def _append_saved(self, rows: Any, num: int, name: str) -> None:
+        try:
+            self._rows.check(rows, num, name)
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from error
+        self._append(rows, name)
+
+    def _append(self, rows: Mapping[str, Tensor], name: str = "experience.trials") -> None:
+        num = len(rows["obs"])
+        self._rows.check(rows, num, name)
+        first = max(self._first, self._next + num - self._capacity)
+        kept = min(num, self._capacity)
+        needed = min(self._capacity, self._next + num)
+        if needed > len(self._rows):
+            self._rows.grow(min(self._capacity, max(needed, 2 * len(self._rows))))
+        numbers = torch.arange(self._next + num - kept, self._next + num)
+        gone = torch.arange(self._first, min(first, self._next))[-self._capacity :]
+        self._rows.write(
+            numbers % self._capacity,
+            {key: leaf[num - kept :] for key, leaf in rows.items()},
+            overwritten=gone % self._capacity,
+        )
+        self._first, self._next = first, self._next + num
+
+    def _all(self) -> dict[str, Tensor]:
+        if self._first == 0:  # Nothing to copy: they lie as they came.
+            return {name: self._rows[name][: self._next] for name in self._rows.names}
+        return self._rows.take(self._places(torch.arange(len(self))))
+
+    def _places(self, trials: Tensor) -> Tensor:
+        """The rows of the trials with these numbers, 0 for the oldest."""
+        return (self._first + trials.to(self._rows.device)) % self._capacity

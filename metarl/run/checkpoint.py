@@ -1,11 +1,5 @@
-"""Checkpoints that survive a crash at any moment and load without executing code.
+"""Checkpoints that survive a crash at any moment and load without executing code: one archive for each saved iteration."""
 
-A file is one line, `metarl-checkpoint <SHA-256 of the rest>`, and a torch archive. It is written so that under its name it
-is whole; the digest, checked before anything is unpacked, finds what happens to it later.
-"""
-
-import hashlib
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +8,10 @@ from typing import Any
 import torch
 
 from metarl.errors import UserError
-from metarl.files import remove_leftovers, write_atomically
+from metarl.files import remove_leftovers
+from metarl.run import archive
 
-VERSION = 1
-_MAGIC = b"metarl-checkpoint "
+_KIND = "checkpoint"
 _NAME = re.compile(r"iteration_(\d{8})\.pt")
 
 
@@ -31,15 +25,7 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
     Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints are then still whole.
     """
     path = folder / f"iteration_{content['iteration']:08d}.pt"
-    buffer = io.BytesIO()
-    torch.save({"version": VERSION, **content}, buffer)
-    payload = buffer.getbuffer()
-    header = _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.writelines((header, payload)))
-    except OSError as error:
-        raise UserError(f"can't write the checkpoint {path}: {error.strerror or error}") from error
+    archive.write(path, _KIND, archive.packed(content))
     remove_after(folder, content["iteration"])
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
@@ -60,28 +46,7 @@ def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]
 
     Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another format version.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"no checkpoint at {path}") from error
-    except OSError as error:
-        raise UserError(f"can't read the checkpoint {path}: {error.strerror or error}") from error
-    header, _, payload = data.partition(b"\n")
-    if not header.startswith(_MAGIC):
-        raise UserError(f"the checkpoint {path} is damaged: it doesn't begin as a metarl checkpoint does")
-    if hashlib.sha256(payload).hexdigest().encode() != header.removeprefix(_MAGIC):
-        raise UserError(f"the checkpoint {path} is damaged: its content doesn't match its SHA-256")
-    try:
-        content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
-    except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
-        raise UserError(f"the checkpoint {path} is damaged: it holds more than tensors, numbers and strings") from error
-    if not isinstance(content, dict):
-        raise UserError(f"the checkpoint {path} is damaged: it holds a {type(content).__name__}; expected a dict")
-    if content.get("version") != VERSION:
-        raise UserError(
-            f"the checkpoint {path} has format version {content.get('version')}, this metarl reads {VERSION}"
-        )
-    return content
+    return archive.read(path, _KIND, map_location)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -1,22 +1,21 @@
 """The one training loop: iterate, log, checkpoint, stop cleanly, go on bit for bit. It knows no algorithm."""
 
-import math
 import signal
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from metarl.errors import UserError
 from metarl.run import checkpoint
+from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
 from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
+from metarl.run.memory import check_fits
 from metarl.run.seeding import Generators
-from metarl.run.timing import Stopwatch
-from metarl.struct import map_tensors, struct
+from metarl.run.shards import KEY, Shards
+from metarl.struct import struct
 from metarl.torch_threads import one_thread
 from metarl.types import MetaLearner, Metrics
 
@@ -49,7 +48,8 @@ def train(
     """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start, every so often and at the end.
 
     Args:
-      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/.
+      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/, in which checkpoints/experience/ has what the
+        learner's experience holds.
       provenance: what a checkpoint must hold besides the learner to be used again (config, env spec, versions).
       log_every: iterations in a row of metrics, which holds their means. A divisor of checkpoint_every.
       shown: what the metrics count and what the console shows of them.
@@ -59,91 +59,85 @@ def train(
       lock: of the run folder; asked before each checkpoint whether it is still held.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
     Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is over before `iterations`,
-      or the folder can't be written to; ValueError if rows of metrics would straddle checkpoints.
+      the memory for its experience isn't there, files of that are missing, or the folder can't be written to; ValueError if rows
+      of metrics would straddle checkpoints.
     """
-    iteration, count, stopwatch = 0, 0, Stopwatch()
+    run = Run(learner, generators, shown)
+    saver = _Saver(run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock)
     if resume_from is not None:
-        learner.load_state_dict(resume_from["learner"])
-        generators.load_state_dict(resume_from["generators"])
-        iteration, count = resume_from["iteration"], resume_from[shown.count]
-        stopwatch = Stopwatch(resume_from.get("seconds", 0.0))
-        if iteration >= iterations:
-            return Outcome(iteration=iteration, count=count, interrupted=False)
-    check(learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every)
-    folder = run_folder / "checkpoints"
-
-    def save() -> Path:
-        if lock is not None:
-            lock.check()
-        content = {
-            **provenance,
-            "iteration": iteration,
-            shown.count: count,
-            "seconds": stopwatch.seconds(),
-            "learner": learner.state_dict(),
-            "generators": generators.state_dict(),
-        }
-        return checkpoint.save(folder, content, keep=keep_checkpoints)
+        run.load(resume_from)
+        if run.iteration >= iterations:
+            return _outcome(run, iterations)
+    memory = check(learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every)
+    if resume_from is not None:
+        saver.load_experience(run, resume_from)
 
     # First the checkpoints: if the process is killed here, the newest one decides again which rows stay.
-    abandoned = checkpoint.remove_after(folder, iteration)
-    log = MetricsLog(run_folder, first_iteration=iteration)
-    progress = Progress(iterations=iterations, first_iteration=iteration, shown=shown)
+    abandoned = checkpoint.remove_after(saver.folder, run.iteration)
+    log = MetricsLog(run_folder, first_iteration=run.iteration)
+    progress = Progress(iterations=iterations, first_iteration=run.iteration, shown=shown)
+    if memory is not None:
+        progress.say(memory)
     if abandoned:
-        progress.say(f"going on after iteration {iteration}: {', '.join(path.name for path in abandoned)} removed")
+        progress.say(f"going on after iteration {run.iteration}: {', '.join(path.name for path in abandoned)} removed")
     if log.num_damaged:
         progress.say(f"{log.path}: {log.num_damaged} damaged lines left out")
-    saved_iteration = iteration
     try:
         if resume_from is None:
-            save()  # at once: a folder that can't be written to must not be found out after an hour
+            saver.write(run)  # at once: a folder that can't be written to must not be found out after an hour
         with _stop_requests(progress) as stop_requested, one_thread():
-            while iteration < iterations and not stop_requested():
-                start = stopwatch.seconds()
-                window: list[Metrics] = []
-                # A row's iterations; a request to stop ends it early.
-                while len(window) < log_every and iteration < iterations and not (window and stop_requested()):
-                    before = _Before(learner, generators)
-                    try:
-                        window.append(learner.step())
-                        _check_finite(window[-1], learner.state_dict())
-                    except FloatingPointError as error:
-                        before.restore()
-                        raise Diverged(
-                            f"training diverged in iteration {iteration}: {error}; the state before it is saved in {save()}"
-                        ) from error
-                    count += int(window[-1][shown.count])
-                    iteration += 1
-                counted = sum(metrics[shown.count] for metrics in window)
-                timing = stopwatch.row(shown.count, counted, start)
-                row = {"iteration": iteration - 1, **_mean(window), shown.count: count, **timing}
+            while run.iteration < iterations and not stop_requested():
+                row, num_iterations = _row(run, saver, min(log_every, iterations - run.iteration), stop_requested)
                 log.write(row)
-                progress.update(row, timing[f"{shown.count}_per_second"], iterations=len(window))
-                if iteration % checkpoint_every == 0 or iteration == iterations:
-                    save()
-                    saved_iteration = iteration
-            if saved_iteration != iteration:
-                save()
+                progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
+                if run.iteration % checkpoint_every == 0 or run.iteration == iterations:
+                    saver.write(run)
+            if saver.saved != run.iteration:
+                saver.write(run)
     finally:
         log.close()
         progress.close()
-    return Outcome(iteration=iteration, count=count, interrupted=iteration < iterations)
+    return _outcome(run, iterations)
 
 
-def check(learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1) -> None:
+def check(learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1) -> str | None:
     """What `train` finds wrong with its settings, for who wants to know before a run folder is made.
 
+    Returns: what memory the learner's experience will take at once, in a line; None if it takes none.
     Raises: ValueError if rows of metrics would straddle checkpoints; UserError if the learner's rate would be 0 in some of so
-      many iterations: one with a schedule says in `schedule_end` after how many.
+      many iterations, or if there isn't memory enough for its experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
         raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
-    end = getattr(learner, "schedule_end", None)
+    end = learner.schedule_end
     if end is not None and end < iterations:
         raise UserError(
             f"iterations={iterations}: the learner's schedule ends after {end}, and its rate is 0 from there on; "
             f"expected at most {end}, or a longer schedule"
         )
+    return check_fits(learner.experience)
+
+
+def _outcome(run: Run, iterations: int) -> Outcome:
+    return Outcome(iteration=run.iteration, count=run.count, interrupted=run.iteration < iterations)
+
+
+def _row(run: Run, saver: "_Saver", most: int, stop_requested: Callable[[], bool]) -> tuple[Metrics, int]:
+    """The metrics of up to `most` iterations, with means and timing, and how many they were: a request to stop ends them early.
+
+    Raises: Diverged, once what was before the iteration is saved.
+    """
+    start, window = run.stopwatch.seconds(), list[Metrics]()
+    while len(window) < most and not (window and stop_requested()):
+        try:
+            window.append(run.iterate())
+        except FloatingPointError as error:
+            raise Diverged(
+                f"training diverged in iteration {run.iteration}: {error}; the state before it is saved in {saver.write(run)}"
+            ) from error
+    counted = sum(metrics[run.shown.count] for metrics in window)
+    timing = run.stopwatch.row(run.shown.count, counted, start)
+    return {"iteration": run.iteration - 1, **_mean(window), run.shown.count: run.count, **timing}, len(window)
 
 
 def _mean(rows: list[Metrics]) -> Metrics:
@@ -154,39 +148,32 @@ def _mean(rows: list[Metrics]) -> Metrics:
     return {name: statistics.fmean(row[name] for row in rows if name in row) for name in names}
 
 
-class _Before:
-    """The learner and the random streams as they were, to go back to if an iteration goes wrong."""
+class _Saver:
+    """Where a run is saved. The experience goes first: a checkpoint names only files that are on the disk."""
 
-    def __init__(self, learner: MetaLearner, generators: Generators) -> None:
-        self._learner, self._generators = learner, generators
-        self._state, self._streams = (
-            map_tensors(lambda leaf: leaf.detach().clone(), learner.state_dict()),
-            generators.state_dict(),
-        )
+    def __init__(self, folder: Path, *, provenance: Mapping[str, Any], keep: int, lock: FolderLock | None) -> None:
+        self.folder = folder
+        self._provenance, self._keep, self._lock, self._shards = provenance, keep, lock, Shards(folder)
+        self.saved: int | None = None
+        """The iteration that is on the disk."""
 
-    def restore(self) -> None:
-        self._learner.load_state_dict(self._state)
-        self._generators.load_state_dict(self._streams)
+    def write(self, run: Run) -> Path:
+        if self._lock is not None:
+            self._lock.check()
+        experience = run.learner.experience
+        names = None if experience is None else self._shards.write(experience)
+        content = {**self._provenance, **run.content(), **({} if names is None else {KEY: names})}
+        path = checkpoint.save(self.folder, content, keep=self._keep)
+        if names is not None:
+            self._shards.tidy(path, names)
+        self.saved = run.iteration
+        return path
 
-
-def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(f"metric {name} is {value}")
-    for name, tensor in _tensors(state):
-        if not tensor.isfinite().all():
-            raise FloatingPointError(f"tensor {name} holds NaN or infinity")
-
-
-def _tensors(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(tree, Tensor):
-        yield prefix, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _tensors(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list | tuple):
-        for index, value in enumerate(tree):
-            yield from _tensors(value, f"{prefix}[{index}]")
+    def load_experience(self, run: Run, content: Mapping[str, Any]) -> None:
+        """Brings back what the run's own checkpoint leaves out."""
+        if run.learner.experience is not None:
+            self._shards.load(run.learner.experience, content)
+        self.saved = run.iteration
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """GrBAL and recurrent model-based control: gradients, memories, trials kept and resumed, and that they learn to plan."""
 
+import json
+
 import pytest
 import torch
+from played import trajectories
 from torch.utils._pytree import tree_leaves as leaves
 
 import envs
@@ -14,9 +17,11 @@ from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
 from metarl.rl.algorithms.shared import Setting, split
 from metarl.rl.collect import Streams
 from metarl.rl.policies import mlp_policy
-from metarl.rl.trial_buffer import TrialBuffer
-from metarl.rl.types import Act, Step, Trajectories
+from metarl.rl.types import Act, Step
+from metarl.run import checkpoint
 from metarl.run.seeding import Generators
+from metarl.run.timing import without_timing
+from metarl.run.train import train
 from metarl.struct import map_tensors, replace
 
 CPU = torch.device("cpu")
@@ -273,96 +278,79 @@ def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
     assert (actions[0][1] - actions[1][1]).abs().max() > 1e-3
 
 
-def trajectories(generator, num_tasks, episodes, horizon) -> Trajectories:
-    shape = (num_tasks, episodes, horizon)
-    no = torch.zeros(shape, dtype=torch.bool)
-    return Trajectories(
-        obs=torch.randn(num_tasks, episodes, horizon + 1, O, generator=generator),
-        action=torch.randn(*shape, A, generator=generator),
-        reward=torch.randn(shape, generator=generator),
-        log_prob=torch.zeros(shape),
-        terminated=no,
-        truncated=no,
-        diverged=no,
-        mask=~no,
-    )
-
-
-def buffer(capacity=100, num_episodes=2, horizon=5) -> TrialBuffer:
-    sizes = {"num_episodes": num_episodes, "horizon": horizon, "obs_size": O, "action_size": A, "device": CPU}
-    return TrialBuffer(capacity=capacity, **sizes)
-
-
-def test_trials_come_back_as_they_were_played(generator):
-    first, second = trajectories(generator, 3, 2, 5), trajectories(generator, 3, 2, 5)
-    first.mask[1, 0, 3:] = False  # it terminated after three steps
-    kept = buffer()
-    kept.add([first, second])
-    found = kept.transitions()
-    assert len(kept) == 6
-    for trial in range(6):
-        for episode, played in enumerate((first, second)):
-            for t in range(5):
-                row = (trial, episode * 5 + t)
-                world = (trial // 2, trial % 2, t)
-                assert found.mask[row] == played.mask[world]
-                if played.mask[world]:
-                    for name, theirs in (("obs", "step_obs"), *((x, x) for x in ("action", "next_obs", "reward"))):
-                        torch.testing.assert_close(getattr(found, name)[row], getattr(played, theirs)[world])
-
-
-def test_windows_are_stretches_of_one_trial(generator):
-    kept = buffer()
-    kept.add([trajectories(generator, 3, 1, 5), trajectories(generator, 3, 1, 5)])
-    whole, windows = kept.transitions(), kept.windows(120, 7, generator)
-    starts = set()
-    for window in range(120):
-        match = (whole.obs[:, :4] == windows.obs[window, 0]).all(-1).nonzero()
-        assert len(match) == 1  # 10 steps have 4 windows of 7
-        trial, start = match[0].tolist()
-        starts.add((trial, start))
-        for name in ("obs", "action", "next_obs", "reward", "mask"):
-            torch.testing.assert_close(getattr(windows, name)[window], getattr(whole, name)[trial, start : start + 7])
-    assert len(starts) == 12
-
-
-def test_the_oldest_trials_are_dropped_first(generator):
-    kept, batches = buffer(capacity=5), [trajectories(generator, 3, 1, 5) for _ in range(4)]
-    for i in (0, 2):
-        kept.add(batches[i : i + 2])
-    assert len(kept) == 5
-    torch.testing.assert_close(kept.transitions().reward[:2, :5], batches[0].reward[1:, 0])
-    torch.testing.assert_close(kept.transitions().reward[2:, 5:], batches[3].reward[:, 0])
-
-
-def test_a_diverged_step_is_not_kept(generator):
-    played = trajectories(generator, 1, 1, 5)
-    played.diverged[0, 0, 3], played.mask[0, 0, 4] = True, False
-    kept = buffer(num_episodes=1)
-    kept.add([played])
-    assert kept.transitions().mask.tolist() == [[True, True, True, False, False]]
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+@pytest.mark.parametrize("capacity", [100, 3])
+def test_resumed_training_goes_on_bit_for_bit(cls, capacity):
+    whole, _ = make(cls, buffer_trials=capacity)
+    expected = [whole.step() for _ in range(4)]
+    first, generators = make(cls, buffer_trials=capacity)
+    first.step(), first.step()
+    saved, streams = map_tensors(torch.clone, first.state_dict()), generators.state_dict()
+    second, generators = make(cls, seed=5, buffer_trials=capacity)
+    second.load_state_dict(saved)
+    second.experience.load(first.experience.shards(0))
+    generators.load_state_dict(streams)
+    assert [second.step() for _ in range(2)] == expected[2:]
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
-def test_resumed_training_goes_on_bit_for_bit(cls):
+def test_a_state_that_holds_the_trials_goes_on_bit_for_bit(cls):
+    """As checkpoints had them before trials had files of their own."""
     whole, _ = make(cls)
     expected = [whole.step() for _ in range(3)]
     first, generators = make(cls)
     first.step()
     saved, streams = map_tensors(torch.clone, first.state_dict()), generators.state_dict()
+    (shard,) = first.experience.shards(0)
+    old = saved | {"experience": saved["experience"] | {"trials": shard.content}}
     second, generators = make(cls, seed=5)
-    second.load_state_dict(saved)
+    second.load_state_dict(old)
     generators.load_state_dict(streams)
     assert [second.step() for _ in range(2)] == expected[1:]
+    with pytest.raises(ValueError, match=r"experience.trials.reward is a tensor \(2, 3\)"):
+        second.load_state_dict(
+            saved | {"experience": {"iteration": 1, "trials": shard.content | {"reward": torch.zeros(2, 3)}}}
+        )
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
-def test_a_checkpoint_holds_each_observation_once(cls):
+def test_a_checkpoint_of_an_older_version_goes_on_bit_for_bit(cls, tmp_path):
+    def trained(folder, iterations, resume_from=None):
+        learner, generators = make(cls, buffer_trials=5)
+        settings = {"run_folder": folder, "provenance": {}, "checkpoint_every": 1, "keep_checkpoints": 1}
+        train(learner, generators, iterations=iterations, resume_from=resume_from, **settings)
+        return learner
+
+    for name in ("whole", "older"):
+        (tmp_path / name).mkdir()
+    whole, half = trained(tmp_path / "whole", 4), trained(tmp_path / "older", 2)
+    folder = tmp_path / "older" / "checkpoints"
+    content = checkpoint.load_newest(folder)[1]
+    del content["experience"]
+    (shard,) = half.experience.shards(0)
+    content["learner"]["experience"]["trials"] = shard.content
+    checkpoint.save(folder, content, keep=1)
+    for path in (folder / "experience").iterdir():
+        path.unlink()
+    trained(tmp_path / "older", 3, content)
+    assert list((folder / "experience").iterdir())  # from here on the trials have files
+    learner = trained(tmp_path / "older", 4, checkpoint.load_newest(folder)[1])
+    kept = [vars(one.experience.transitions()) for one in (learner, whole)]
+    torch.testing.assert_close(*kept, atol=0, rtol=0)
+    rows = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("older", "whole")]
+    assert [without_timing(json.loads(line)) for line in rows[0]] == [
+        without_timing(json.loads(line)) for line in rows[1]
+    ]
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_a_shard_holds_each_observation_once_and_the_state_none(cls):
     learner, _ = make(cls, episodes_per_trial=1, **({"num_past": 2} if cls is GrBAL else {}))
     learner.step()
-    trials = learner.state_dict()["experience"]["trials"]
+    assert learner.state_dict()["experience"] == {"iteration": 1}
+    (shard,) = learner.experience.shards(0)
     # 2 trials of 6 steps: 7 observations of 2 numbers, 6 actions of 2, 6 rewards, a length
-    assert sum(leaf.numel() for leaf in trials.values()) == 2 * (7 * 2 + 6 * 2 + 6 + 1)
+    assert sum(leaf.numel() for leaf in shard.content.values()) == 2 * (7 * 2 + 6 * 2 + 6 + 1)
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
@@ -412,7 +400,7 @@ def test_it_learns_to_walk_to_where_the_reward_is(cls):
     settings = {"episodes_per_trial": 1, "meta_batch_size": 8, "lr": 1e-2, "batch_size": 32, "max_grad_norm": None}
     more = {"num_gradient_steps": 40, "chunk": 32} if cls is GrBAL else {"num_sweeps": 20, "segment": 10}
     learner, _ = make(cls, horizon=10, **settings, **more)
-    learner._experience._source.env.tasks.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
+    learner._practice._source.env.tasks.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
     random_walk = learner.step()["return"]
     learner.step()
     # Standing still earns −6.0; going there at full speed, 0.1 m a step along each axis, −1.2.

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from metarl.errors import UserError
-from metarl.run import checkpoint
+from metarl.run import archive, checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     saved = content(7)
     loaded = checkpoint.load(checkpoint.save(tmp_path, saved, keep=3))
     assert torch.equal(loaded["learner"]["w"], saved["learner"]["w"])
-    assert loaded["config"] == {"seed": 1} and loaded["version"] == checkpoint.VERSION
+    assert loaded["config"] == {"seed": 1} and loaded["version"] == archive.VERSION
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path):
@@ -79,9 +79,9 @@ def test_loading_executes_no_code(tmp_path):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
     path = tmp_path / "iteration_00000001.pt"
-    archive = io.BytesIO()
-    torch.save({"version": checkpoint.VERSION, "learner": Evil()}, archive)
-    for payload in (pickle.dumps(Evil(), protocol=2), archive.getvalue()):
+    memory = io.BytesIO()
+    torch.save({"version": archive.VERSION, "learner": Evil()}, memory)
+    for payload in (pickle.dumps(Evil(), protocol=2), memory.getvalue()):
         path.write_bytes(b"metarl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
         with pytest.raises(UserError, match="holds more than tensors"):
             checkpoint.load(path)
@@ -89,7 +89,7 @@ def test_loading_executes_no_code(tmp_path):
 
 
 def test_another_format_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "VERSION", 99)
+    monkeypatch.setattr(archive, "VERSION", 99)
     path = checkpoint.save(tmp_path, content(1), keep=1)
     monkeypatch.undo()
     with pytest.raises(UserError, match="format version 99"):

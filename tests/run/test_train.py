@@ -16,9 +16,10 @@ from metarl.run.logging import MetricsLog, read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import Diverged, train
+from metarl.types import MetaLearner
 
 
-class Walker:
+class Walker(MetaLearner):
     """Adds noise to a parameter; does something special in one iteration."""
 
     def __init__(self, generators: Generators, special: int = -1, action=None):

@@ -15,7 +15,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.struct import replace
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
 class Answer(Protocol):
@@ -47,7 +47,7 @@ class EpisodicAdapter:
         return cast(Answer, self._answer)(state, x)
 
 
-class Episodic:
+class Episodic(MetaLearner):
     """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their queries.
 
     Args:

@@ -21,10 +21,10 @@ from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backe
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples
 from metarl.nn.features import WithHead
-from metarl.types import InnerRule, Metrics, Params
+from metarl.types import InnerRule, MetaLearner, Metrics, Params
 
 
-class Maml:
+class Maml(MetaLearner):
     """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on
 
         1/N Σᵢ ℓ(φᵢ(θ); queryᵢ),    φᵢ = K times φ ← rule(φ, ∇ℓ(φ; supportᵢ)) from θ

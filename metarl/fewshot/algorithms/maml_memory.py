@@ -21,7 +21,7 @@ from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples
 from metarl.struct import struct
-from metarl.types import InnerRule, LossFn, Metrics, Params
+from metarl.types import InnerRule, LossFn, MetaLearner, Metrics, Params
 
 BACKEND: Backend = "loop"  # torch's fused LSTM cells know no vmap.
 
@@ -39,7 +39,7 @@ class OneTask(nn.Module):
         return self.reader.answers(own[None], support.y[None], asked[None])[0]
 
 
-class MamlMemory:
+class MamlMemory(MetaLearner):
     """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on the mean loss of the queries,
 
         φ ← rule(φ, ∇ℓ(answers(S, x_S; φ); y_S)) from θ,     outer loss ℓ(answers(S, x_Q; φ); y_Q)

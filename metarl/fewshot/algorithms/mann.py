@@ -20,7 +20,7 @@ from metarl.fewshot.types import Examples, Split, TaskSize
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import linear
 from metarl.struct import map_tensors
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
 class Reader(nn.Module):
@@ -79,7 +79,7 @@ class Reader(nn.Module):
         return torch.cat([torch.zeros_like(answers[:, :1]), answers], dim=1)
 
 
-class SequenceLearner:
+class SequenceLearner(MetaLearner):
     """One iteration: draw N tasks as sequences, `instances` examples of each class in random order, and take an Adam step on the
     mean loss over all steps.
 

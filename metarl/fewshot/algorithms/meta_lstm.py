@@ -28,10 +28,10 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples
 from metarl.nn.features import WithHead
 from metarl.struct import struct
-from metarl.types import LossFn, Metrics, Params
+from metarl.types import LossFn, MetaLearner, Metrics, Params
 
 
-class MetaLstm:
+class MetaLstm(MetaLearner):
     """One iteration: draw N tasks, let the LSTM take K steps on each one's support set, and take an Adam step on the mean loss
     of the queries, in the LSTM's weights and the parameters θ₀ that it starts from.
 

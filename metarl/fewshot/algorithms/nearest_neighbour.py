@@ -16,7 +16,7 @@ from metarl.fewshot.evaluate import draw
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples
 from metarl.nn.features import Flat
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
 class NearestNeighbour(nn.Module):
@@ -34,7 +34,7 @@ class NearestNeighbour(nn.Module):
         return -distances.masked_fill(others, torch.inf).amin(-1)
 
 
-class NearestPixels:
+class NearestPixels(MetaLearner):
     """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only measures N training tasks.
 
     The setting's feature network isn't used.

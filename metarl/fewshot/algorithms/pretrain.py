@@ -25,10 +25,10 @@ from metarl.fewshot.types import Examples, FewShotAdapter, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
-class Pretrain:
+class Pretrain(MetaLearner):
     """One iteration: an Adam step on the mean loss of a batch of training examples, whichever tasks they come from.
 
     Pictures are told apart into all classes of the training split. Where classes mean something in a task only, and for

@@ -20,7 +20,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, TaskSize
 from metarl.nn.features import WithHead
 from metarl.struct import replace, struct
-from metarl.types import Metrics, Params
+from metarl.types import MetaLearner, Metrics, Params
 
 
 @struct
@@ -56,7 +56,7 @@ class RmsStep:
         return replace(state, params=params, moments=moments, num_steps=num_steps)
 
 
-class Reptile:
+class Reptile(MetaLearner):
     """One iteration: draw N tasks, train on each for K steps of minibatches, and
 
         θ ← θ + r (mean over tasks of φᵢ − θ),    r from `outer_lr` linearly to 0 over `decay_iterations`

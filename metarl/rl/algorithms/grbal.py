@@ -21,12 +21,12 @@ from metarl.core.rules import named_rule
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
 from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.algorithms.model_based import Experience, misfit, squared_error
+from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
 from metarl.rl.algorithms.shared import MetaParams, Setting, Source, as_state, checked_mode, join, trial_sizes
 from metarl.rl.planning import Planner, Score
 from metarl.rl.planning_adapter import PlanningAdapter
 from metarl.struct import map_tensors, struct
-from metarl.types import InnerRule, Metrics, Params
+from metarl.types import InnerRule, MetaLearner, Metrics, Params
 
 
 @struct
@@ -113,7 +113,7 @@ class AdaptiveModel:
         )
 
 
-class GrBAL:
+class GrBAL(MetaLearner):
     """One iteration: play trials on N tasks, planning with the model as it adapts; then take Adam steps on
 
         1/B Σ_b ℓ(φ_b; the K transitions after),     φ_b = rule(θ, ∇ℓ(θ; the M transitions before))
@@ -170,12 +170,13 @@ class GrBAL:
         )
         self._model = AdaptiveModel(model, self.params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps)
         self._adapter = PlanningAdapter(self._model, Planner(**planner), env.action_space, setting.device)
-        self._experience = Experience(
+        self._practice = Practice(
             source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
+        self.experience = self._practice.trials
         self._normaliser, self._generator = model.normaliser, setting.streams.policy.alone
         self._num_past, self._num_future = num_past, num_future
         self._num_gradient_steps, self._batch_size, self._chunk = num_gradient_steps, batch_size, chunk
@@ -185,11 +186,11 @@ class GrBAL:
         return self._adapter
 
     def step(self) -> Metrics:
-        metrics = self._experience.gather(self._adapter)
+        metrics = self._practice.gather(self._adapter)
         losses, norms = [], []
         for _ in range(self._num_gradient_steps):
             length = self._num_past + self._num_future
-            windows = self._experience.trials.windows(self._batch_size, length, self._generator)
+            windows = self._practice.trials.windows(self._batch_size, length, self._generator)
             loss, gradient = self.meta_gradient(windows)
             norms.append(self._descent.against(gradient).item())
             losses.append(loss.item())
@@ -221,7 +222,7 @@ class GrBAL:
         return as_state(
             self.params,
             normaliser=self._normaliser.state_dict(),
-            experience=self._experience.state_dict(),
+            experience=self._practice.state_dict(),
             **self._descent.state_dict(),
         )
 
@@ -230,4 +231,4 @@ class GrBAL:
         self.params.assign(state["params"])
         self._normaliser.load_state_dict(state["normaliser"])
         self._descent.load_state_dict(state)
-        self._experience.load_state_dict(state.get("experience"))
+        self._practice.load_state_dict(state.get("experience"))

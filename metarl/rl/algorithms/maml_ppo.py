@@ -33,7 +33,7 @@ from metarl.rl.batches import PolicyBatch
 from metarl.rl.gradient_adapter import GradientAdapter, inner_update
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.struct import map_tensors, struct
-from metarl.types import Metrics, Params, as_metrics
+from metarl.types import MetaLearner, Metrics, Params, as_metrics
 
 
 @struct
@@ -52,7 +52,7 @@ class Epoch:
     """[N, ...] of the present adapted policies on the query."""
 
 
-class MamlPPO:
+class MamlPPO(MetaLearner):
     """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each, then take
     `num_epochs` Adam steps on
 

@@ -33,7 +33,7 @@ from metarl.rl.algorithms.shared import (
 from metarl.rl.batches import PolicyBatch
 from metarl.rl.gradient_adapter import GradientAdapter, inner_update
 from metarl.rl.losses import lvc, masked_mean
-from metarl.types import Metrics, Params, as_metrics
+from metarl.types import MetaLearner, Metrics, Params, as_metrics
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Linearized:
         return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device)
 
 
-class MamlTRPO:
+class MamlTRPO(MetaLearner):
     """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each, then take the step
 
         min over θ of 1/N Σᵢ −E[π_φᵢ(θ) / π_old Aᵢ; query]   subject to   1/N Σᵢ E[KL(π_φᵢ(θ_old) ‖ π_φᵢ(θ)); query] ≤ max_kl

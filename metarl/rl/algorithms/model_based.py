@@ -13,7 +13,7 @@ from metarl.rl.uniform_actions import UniformActions
 from metarl.types import Metrics
 
 
-class Experience:
+class Practice:
     """Plays trials, keeps them, and holds the model's normaliser to them. The first iterations act at random.
 
     Args: normaliser: of the model that learns from it; refitted to all trials after each gathering.
@@ -53,13 +53,15 @@ class Experience:
         return rollout_metrics(rollouts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"iteration": self._iteration, "trials": self.trials.state_dict()}
+        """Without the trials, which are an experience of their own."""
+        return {"iteration": self._iteration}
 
     def load_state_dict(self, state: Any) -> None:
         """Raises: ValueError naming what doesn't fit."""
         saved.check(state, self.state_dict(), "experience", apart=("trials",))
         self._iteration = state["iteration"]
-        self.trials.load_state_dict(state.get("trials"), "experience.trials")
+        if "trials" in state:  # Checkpoints had them here before they had files of their own.
+            self.trials.load_rows(state["trials"], "experience.trials")
 
 
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
-from metarl.rl.algorithms.model_based import Experience, misfit, squared_error
+from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
 from metarl.rl.algorithms.shared import Setting, Source, trial_sizes
 from metarl.rl.planning import Planner, Score
 from metarl.rl.planning_adapter import PlanningAdapter
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
 class RememberingModel:
@@ -57,7 +57,7 @@ class RememberingModel:
         return squared_error(*(leaf.unsqueeze(1) for leaf in rows))
 
 
-class RecurrentMBRL:
+class RecurrentMBRL(MetaLearner):
     """One iteration: play trials on N tasks, planning with the models' memories; then go through kept trials, and every
     `segment` steps take an Adam step on the squared error of the normalised changes of the observation and rewards.
 
@@ -93,12 +93,13 @@ class RecurrentMBRL:
         self._model = model
         actions = setting.env.action_space
         self._adapter = PlanningAdapter(RememberingModel(model), Planner(**planner), actions, setting.device)
-        self._experience = Experience(
+        self._practice = Practice(
             source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
         )
+        self.experience = self._practice.trials
         self._generator, self._planning_horizon = setting.streams.policy.alone, planner["horizon"]
         self._num_sweeps, self._batch_size, self._segment = num_sweeps, batch_size, segment
         parameters = dict(model.named_parameters())
@@ -108,7 +109,7 @@ class RecurrentMBRL:
         return self._adapter
 
     def step(self) -> Metrics:
-        metrics = self._experience.gather(self._adapter)
+        metrics = self._practice.gather(self._adapter)
         losses, norms = [], []
         for _ in range(self._num_sweeps):
             memory = self._model.empty_memory(self._batch_size)
@@ -121,7 +122,7 @@ class RecurrentMBRL:
 
     def _sweep(self) -> Iterator[Transitions]:
         """A batch of trials from their start to their end, segment by segment; leaves [B, segment, ...]."""
-        trials = self._experience.trials
+        trials = self._practice.trials
         generator = self._generator
         chosen = torch.randint(len(trials), (self._batch_size,), generator=generator, device=generator.device)
         data = trials.transitions(chosen)
@@ -151,7 +152,7 @@ class RecurrentMBRL:
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self._model.state_dict(),
-            "experience": self._experience.state_dict(),
+            "experience": self._practice.state_dict(),
             **self._descent.state_dict(),
         }
 
@@ -159,4 +160,4 @@ class RecurrentMBRL:
         saved.check(state, self.state_dict(), apart=(*APART, "experience"))
         self._model.load_state_dict(state["model"])
         self._descent.load_state_dict(state)
-        self._experience.load_state_dict(state.get("experience"))
+        self._practice.load_state_dict(state.get("experience"))

@@ -20,7 +20,7 @@ from metarl.rl.memory_adapter import MemoryAdapter
 from metarl.rl.memory_model import MemoryModel
 from metarl.rl.trials import Trials, join_episodes, take_trials, trial_advantages
 from metarl.struct import struct
-from metarl.types import Metrics, as_metrics
+from metarl.types import MetaLearner, Metrics, as_metrics
 
 
 @struct
@@ -41,7 +41,7 @@ class _Losses:
     kl: Tensor
 
 
-class RL2PPO:
+class RL2PPO(MetaLearner):
     """One iteration: sample N tasks, play M trials of K episodes on each, the memory reset between trials only, then take
     PPO's steps over `num_epochs` x `num_minibatches` of whole trials on
 

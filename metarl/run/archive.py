@@ -1,0 +1,80 @@
+"""Files that hold tensors, numbers, strings and containers, are whole or aren't there, and load without executing code.
+
+A file is one line, `metarl-<kind> <SHA-256 of the rest>`, and a torch archive. It is written so that under its name it is
+whole; the digest, checked before anything is unpacked, finds what happens to it later.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.errors import UserError
+from metarl.files import write_atomically
+from metarl.struct import struct
+
+VERSION = 1
+
+
+@struct
+class Packed:
+    """A content as it will lie in a file."""
+
+    payload: memoryview
+    digest: str
+    """Its SHA-256."""
+
+
+def packed(content: Mapping[str, Any]) -> Packed:
+    """Makes an archive of the content and of the format's version."""
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, **content}, buffer)
+    payload = buffer.getbuffer()
+    return Packed(payload=payload, digest=hashlib.sha256(payload).hexdigest())
+
+
+def write(path: Path, kind: str, content: Packed) -> None:
+    """Writes the file, and its folder if there is none.
+
+    Args: kind: what the file is, in one word: `checkpoint`.
+    Raises: UserError if it can't be written or the disk is full; what was there before is then still whole.
+    """
+    header = f"metarl-{kind} {content.digest}\n".encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.writelines((header, content.payload)))
+    except OSError as error:
+        raise UserError(f"can't write the {kind} {path}: {error.strerror or error}") from error
+
+
+def read(path: Path, kind: str, map_location: torch.device | str = "cpu", digest: str = "") -> dict[str, Any]:
+    """Returns the content of a file.
+
+    Args: digest: what its SHA-256 must begin with.
+    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another kind or format version.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"no {kind} at {path}") from error
+    except OSError as error:
+        raise UserError(f"can't read the {kind} {path}: {error.strerror or error}") from error
+    header, _, payload = data.partition(b"\n")
+    magic = f"metarl-{kind} ".encode()
+    if not header.startswith(magic):
+        raise UserError(f"the {kind} {path} is damaged: it doesn't begin as a metarl {kind} does")
+    found = hashlib.sha256(payload).hexdigest()
+    if found.encode() != header.removeprefix(magic) or not found.startswith(digest):
+        raise UserError(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")
+    try:
+        content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
+        raise UserError(f"the {kind} {path} is damaged: it holds more than tensors, numbers and strings") from error
+    if not isinstance(content, dict):
+        raise UserError(f"the {kind} {path} is damaged: it holds a {type(content).__name__}; expected a dict")
+    if content.get("version") != VERSION:
+        raise UserError(f"the {kind} {path} has format version {content.get('version')}, this metarl reads {VERSION}")
+    return content

@@ -1,0 +1,93 @@
+"""One iteration of training, all of it or nothing: where it meets a number that isn't finite, everything is as before it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from metarl.run.logging import Shown
+from metarl.run.seeding import Generators
+from metarl.run.timing import Stopwatch
+from metarl.struct import map_tensors
+from metarl.types import MetaLearner, Metrics
+
+
+class Run:
+    """A learner with its random streams, and how far it is."""
+
+    def __init__(self, learner: MetaLearner, generators: Generators, shown: Shown) -> None:
+        self.learner, self.shown = learner, shown
+        self._generators = generators
+        self.iteration = 0
+        """How many iterations are done."""
+        self.count = 0
+        self.stopwatch = Stopwatch()
+
+    def iterate(self) -> Metrics:
+        """Does one iteration. If it fails, everything is as before it, bit for bit.
+
+        Raises: FloatingPointError naming the metric or the tensor that isn't finite.
+        """
+        before = _Before(self.learner, self._generators)
+        try:
+            metrics = self.learner.step()
+            _check_finite(metrics, self.learner.state_dict())
+        except FloatingPointError:
+            before.restore()
+            raise
+        self.count += int(metrics[self.shown.count])
+        self.iteration += 1
+        return metrics
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "iteration": self.iteration,
+            self.shown.count: self.count,
+            "seconds": self.stopwatch.seconds(),
+            "learner": self.learner.state_dict(),
+            "generators": self._generators.state_dict(),
+        }
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        self.learner.load_state_dict(content["learner"])
+        self._generators.load_state_dict(content["generators"])
+        self.iteration, self.count = content["iteration"], content[self.shown.count]
+        self.stopwatch = Stopwatch(content.get("seconds", 0.0))
+
+
+class _Before:
+    """The learner, its experience and the random streams as they were, to go back to if an iteration goes wrong."""
+
+    def __init__(self, learner: MetaLearner, generators: Generators) -> None:
+        self._learner, self._generators, self._experience = learner, generators, learner.experience
+        self._state = map_tensors(lambda leaf: leaf.detach().clone(), learner.state_dict())
+        self._streams = generators.state_dict()
+        self._mark = 0 if self._experience is None else self._experience.mark()
+
+    def restore(self) -> None:
+        self._learner.load_state_dict(self._state)
+        self._generators.load_state_dict(self._streams)
+        if self._experience is not None:
+            self._experience.forget_since(self._mark)
+
+
+def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"metric {name} is {value}")
+    for name, tensor in _tensors(state):
+        if not tensor.isfinite().all():
+            raise FloatingPointError(f"tensor {name} holds NaN or infinity")
+
+
+def _tensors(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(tree, Tensor):
+        yield prefix, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _tensors(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            yield from _tensors(value, f"{prefix}[{index}]")

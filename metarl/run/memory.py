@@ -1,0 +1,68 @@
+"""What memory there is, and whether what a learner takes at its start fits into it."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from metarl.errors import UserError
+from metarl.types import Experience
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Where both versions of control groups say what a container may take, what it has taken, and in memory.stat how much of that
+are copies of files that can go."""
+
+
+def available(device: torch.device) -> int:
+    """Returns how many bytes are free on the device, those counted that the system can make free."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min([_of_machine(), *_of_container()])
+
+
+def check_fits(experience: Experience | None) -> str | None:
+    """Returns what memory an experience will take at once, in a line; None if it takes none at once.
+
+    Raises: UserError with the numbers if there isn't so much.
+    """
+    reserve = None if experience is None else experience.reserve()
+    if reserve is None:
+        return None
+    free = available(reserve.device)
+    need = f"{reserve.what}: {in_words(reserve.num_bytes)} of memory on {reserve.device}"
+    if reserve.num_bytes > free:
+        raise UserError(f"{need}, but {in_words(free)} are free there; expected a smaller capacity")
+    return f"{need}, of {in_words(free)} free"
+
+
+def in_words(num_bytes: int) -> str:
+    """1536 -> 1.5 KiB."""
+    size, unit = float(num_bytes), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def _of_machine() -> int:
+    if _MEMINFO.exists():
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_container() -> list[int]:
+    found = []
+    for folder, limit, taken, files in _CGROUPS:
+        try:
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            used = int((folder / taken).read_text()) - int(stat[files])
+            found.append(int((folder / limit).read_text()) - used)
+        except (OSError, ValueError, KeyError):  # There is none of this version, or no limit ("max").
+            continue
+    return found
