@@ -10,8 +10,9 @@ subtracted from them, `batches` flattens the steps of each task, `losses` are th
 losses. `gather` collects all that one meta-update of a gradient learner needs. `trials` joins the
 episodes that an agent with a memory plays on one task.
 
-What learners keep of it, apart from their state: `trial_buffer` for model-based ones. It stands on
-`rows`, which can be put back as they were.
+What learners keep of it, apart from their state: `trial_buffer` for model-based ones, `replay` for
+off-policy ones. Both stand on `rows`, which can be put back as they were; `stretches` draws from
+trials of unequal length.
 
 From an environment's spaces to a network: `policies`, `memory_model` and `models` (of what
 actions do). `planning` searches for good actions with such a model.
