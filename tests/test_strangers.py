@@ -318,7 +318,7 @@ def test_a_run_that_has_only_its_config_is_held_to_the_same(
         ("rl2_ppo", "config.seed", "x", "seed is 'x'; expected an integer"),
         ("rl2_ppo", "config.seed", -1, "seed is -1; expected an integer from 0"),
         ("rl2_ppo", "config.iterations", [3], "iterations is a list; expected an integer"),
-        ("rl2_ppo", "config.algo", DELETED, "algo is missing; expected the settings of a algo"),
+        ("rl2_ppo", "config.algo", DELETED, "algo is missing; expected the settings of the algo"),
         ("rl2_ppo", "config.algo._target_", DELETED, "algo._target_ is missing"),
         ("rl2_ppo", "config.algo.discount", DELETED, "discount"),
         ("rl2_ppo", "config.algo.discount", "high", "algo.discount is 'high'; expected a number"),

@@ -148,7 +148,7 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
     """Raises: ValueError if a setting that can't be done without is missing, or one isn't what it may be."""
     for group in GROUPS[command]:
         if not isinstance(config.get(group), dict):
-            raise ValueError(f"{group} is {_brief(config.get(group))}; expected the settings of a {group}")
+            raise ValueError(f"{group} is {_brief(config.get(group))}; expected the settings of the {group}")
         if (key := {"env": "name", "sim": "backend"}.get(group, "_target_")) not in config[group]:
             raise ValueError(f"{group}.{key} is missing")
     for key in _NEEDED[command]:
