@@ -42,9 +42,15 @@ FEW_SHOT = [
     *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm", "meta_lstm", "cnp"),
     *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
 ]
+FEW_STEPS = {
+    "reptile": ["learner.num_test_steps=2"],
+    "pretrain": ["learner.num_test_steps=2"],
+    "meta_lstm": ["learner.num_inner_steps=2", "learner.num_test_steps=2", "learner.fine_tuning_lrs=[0.01,0.1]"],
+}
 DIGITS = [
     *("dataset=digits", "ways=2", "queries=2", "iterations=1", "checkpoint_every=1", "log_every=1"),
-    *("adaptation.meta_batch_size=2", "evaluation.num_tasks=2", "evaluation.pictures=false"),
+    *("adaptation.meta_batch_size=2", "adaptation.num_inner_steps=2", "adaptation.num_test_steps=2"),
+    *("evaluation.num_tasks=2", "evaluation.pictures=false"),
 ]
 
 
@@ -81,7 +87,7 @@ def test_a_learner_of_policies_trains_on_another_device(name, run):
 
 @pytest.mark.parametrize("name", FEW_SHOT)
 def test_a_few_shot_learner_trains_on_another_device(name, run):
-    compare(*run(fewshot_command.main, [*DIGITS, f"learner={name}"]))
+    compare(*run(fewshot_command.main, [*DIGITS, f"learner={name}", *FEW_STEPS.get(name, [])]))
 
 
 def compare(there, here):
