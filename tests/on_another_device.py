@@ -13,7 +13,7 @@ from pretended_device import pretended_device
 from metarl.cli import build
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
-from metarl.rl.memory_adapter import MemoryAdapter
+from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing

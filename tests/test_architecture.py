@@ -173,9 +173,9 @@ def test_room_names_each_of_its_files(room: Path) -> None:
         ("metarl/report/plots.py", "from metarl.core import linalg", ["metarl.core.linalg"]),
         ("metarl/run/train.py", "from torch import distributed", ["torch.distributed"]),
         ("metarl/run/distributed.py", "from torch import distributed", []),
-        ("metarl/rl/collect.py", "import mujoco.batch", ["mujoco.batch"]),
+        ("metarl/rl/data/collect.py", "import mujoco.batch", ["mujoco.batch"]),
         ("metarl/run/train.py", "from omegaconf import DictConfig", ["omegaconf.DictConfig"]),
-        ("metarl/rl/collect.py", "from tqdm import tqdm", ["tqdm.tqdm"]),
+        ("metarl/rl/data/collect.py", "from tqdm import tqdm", ["tqdm.tqdm"]),
         (
             "envs/small/point.py",
             "from metarl.rl.types import Step\nfrom metarl.rl.returns import gae",

@@ -8,7 +8,7 @@ import torch
 from metarl.cli.benchmarks import advantages, fewshot
 from metarl.cli.benchmarks import few_shot_updates as few_shot
 from metarl.cli.commands import benchmark as command
-from metarl.rl.batches import policy_batch
+from metarl.rl.data.batches import policy_batch
 from metarl.struct import replace
 
 

@@ -177,8 +177,8 @@ def test_a_file_makes_us_call_nothing_that_our_configs_do_not_name_at_that_place
     ("learner", "place", "value"),
     [
         ("rl2_ppo", "config.model._target_", "os.system"),
-        ("rl2_ppo", "config.model._target_", "metarl.rl.policies.mlp_policy.__globals__"),
-        ("rl2_ppo", "config.model.memory._target_", "metarl.rl.memory_model.MemoryModel"),
+        ("rl2_ppo", "config.model._target_", "metarl.rl.models.policies.mlp_policy.__globals__"),
+        ("rl2_ppo", "config.model.memory._target_", "metarl.rl.models.memory.MemoryModel"),
         ("rl2_ppo", "config.model._args_", [1]),
         ("rl2_ppo", "config.model._recursive_", False),
         ("rl2_ppo", "config.model._convert_", "object"),

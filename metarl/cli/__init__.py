@@ -6,8 +6,9 @@ words to a configuration: `main` runs a command and ends it with a short message
 folder configs/, `helptext` writes --help.
 
 Then the way from a configuration to objects: `build` and `fewshot_build` make what a run needs, and
-bring checkpoints back. `strangers` checks first what a file from elsewhere may hold. `run_folder`
-makes the folder of a run, or finds an old one to go on with.
+bring checkpoints back. `strangers` checks first what a file from elsewhere may hold, and `moved`
+knows where what it names is now. `run_folder` makes the folder of a run, or finds an old one to go
+on with.
 
 What comes after training: `evaluation`, `fewshot_report` and `filming` hand a trained learner to
 metarl/report. `sweep` sees to several runs (-m), `comparison` sets them side by side.

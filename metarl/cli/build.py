@@ -17,13 +17,14 @@ from omegaconf import DictConfig
 import envs
 import metarl
 from metarl.cli.configs import as_dict, merged, shown
+from metarl.cli.moved import present_name
 from metarl.cli.strangers import blamed_on, check_words, checked, field
 from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
-from metarl.rl.collect import Streams
+from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
@@ -120,7 +121,7 @@ def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: tor
 
 def maker(group: DictConfig) -> Callable[..., Any]:
     """The group's `_target_` with its settings. What a run adds goes in by a call: Hydra would copy it into a config."""
-    return instantiate(group, _partial_=True, _convert_="all")
+    return instantiate(group, _target_=present_name(group._target_), _partial_=True, _convert_="all")
 
 
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:

@@ -12,9 +12,9 @@ from metarl.cli import build
 from metarl.cli.configs import as_dict, merged
 from metarl.report.evaluation import stage
 from metarl.report.video import adaptation_video
-from metarl.rl.collect import repeat_tasks
-from metarl.rl.evaluate import adaptation_curve
-from metarl.rl.uniform_actions import UniformActions
+from metarl.rl.adapters.uniform import UniformActions
+from metarl.rl.data.collect import repeat_tasks
+from metarl.rl.evaluation.curve import adaptation_curve
 from metarl.run.seeding import Generators
 from metarl.struct import struct
 

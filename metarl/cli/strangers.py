@@ -22,6 +22,7 @@ import envs
 from metarl.cli.allowed import allowed
 from metarl.cli.configs import CONFIGS, as_dict, contents, merged
 from metarl.cli.kinds import like
+from metarl.cli.moved import present_name
 from metarl.errors import UserError
 
 GROUPS = {
@@ -98,7 +99,7 @@ def check_words(found: Any, name: str) -> None:
 
 def named(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration makes us call and how, by its place: keys that Hydra reads, and environments that aren't ours."""
-    found = {key: value for key, value in _everything(config) if key.rpartition(".")[2].startswith("_")}
+    found = {key: present_name(value) for key, value in _everything(config) if key.rpartition(".")[2].startswith("_")}
     env = config.get("env")
     name = env.get("name") if isinstance(env, Mapping) else None
     return found | ({} if name is None or (isinstance(name, str) and name in envs.ALL) else {"env.name": name})

@@ -13,12 +13,12 @@ from metarl.files import write_text
 from metarl.report.adaptation_plot import adaptation_curve_png
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
-from metarl.rl.collect import Streams
-from metarl.rl.evaluate import Acting, Outcomes, adaptation_curve, assert_held_out
-from metarl.rl.proportions import success_summary
-from metarl.rl.references import reference_outcomes, stand_still_outcomes
-from metarl.rl.several_runs import over
-from metarl.rl.statistics import adaptation_gain, summary
+from metarl.rl.data.collect import Streams
+from metarl.rl.evaluation.curve import Acting, Outcomes, adaptation_curve, assert_held_out
+from metarl.rl.evaluation.proportions import success_summary
+from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
+from metarl.rl.evaluation.several_runs import over
+from metarl.rl.evaluation.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.run.logging import counted
 from metarl.struct import map_tensors, struct

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.rl.evaluate import Outcomes
-from metarl.rl.fixed_speeds import best_speeds, mean_miss
-from metarl.rl.statistics import made_worse, normalised_score, stratified_bootstrap_interval, summary
+from metarl.rl.evaluation.curve import Outcomes
+from metarl.rl.evaluation.fixed_speeds import best_speeds, mean_miss
+from metarl.rl.evaluation.statistics import made_worse, normalised_score, stratified_bootstrap_interval, summary
+from metarl.rl.evaluation.within_episode import Steps, mean_in_tenths, profile
 from metarl.rl.types import BatchedEnv, FixedSpeeds
-from metarl.rl.within_episode import Steps, mean_in_tenths, profile
 
 MOST_SPEEDS = 4  # fixed speeds that a velocity task is compared with
 

@@ -17,7 +17,7 @@ from metarl.errors import UserError
 from metarl.files import replacing
 from metarl.noise import Noise
 from metarl.report.panels import Curve, Gauge, Shot, frame, grid
-from metarl.rl.collect import Streams
+from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLAdapter, Step
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, replace

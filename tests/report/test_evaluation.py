@@ -6,9 +6,9 @@ import torch
 import envs
 from metarl.noise import Noise
 from metarl.report import evaluation
-from metarl.rl.collect import Streams
+from metarl.rl.adapters.uniform import UniformActions
+from metarl.rl.data.collect import Streams
 from metarl.rl.types import Act, RLAdapter
-from metarl.rl.uniform_actions import UniformActions
 
 
 class Learner(RLAdapter[int]):

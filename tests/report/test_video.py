@@ -12,9 +12,9 @@ from metarl.noise import Noise
 from metarl.report import panels, video
 from metarl.report.panels import Curve, Gauge, Shot, frame, grid
 from metarl.report.video import adaptation_video, film, play, target_gauges
-from metarl.rl.collect import Streams
+from metarl.rl.adapters.uniform import UniformActions
+from metarl.rl.data.collect import Streams
 from metarl.rl.types import Step
-from metarl.rl.uniform_actions import UniformActions
 from metarl.struct import replace, struct
 
 

@@ -12,7 +12,7 @@ from played import trajectories
 
 from metarl.errors import UserError
 from metarl.noise import Noise
-from metarl.rl.replay import Replay
+from metarl.rl.data.replay import Replay
 from metarl.run import checkpoint, memory
 from metarl.run.iteration import Run
 from metarl.run.logging import RETURNS

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from envs.sim.process import tune_process
 from metarl.rl.baselines import RIDGE
-from metarl.rl.batches import policy_batch
+from metarl.rl.data.batches import policy_batch
 from metarl.rl.types import Trajectories
 
 NUM_TASKS, NUM_EPISODES, NUM_STEPS = 40, 20, 200

@@ -8,9 +8,9 @@ import envs
 from metarl.cli.benchmarks.sim import Row
 from metarl.core import params as P
 from metarl.noise import Noise
-from metarl.rl.collect import Streams, collect
-from metarl.rl.gradient_adapter import Adapted, GradientAdapter, inner_update
-from metarl.rl.policies import mlp_policy
+from metarl.rl.adapters.gradient import Adapted, GradientAdapter, inner_update
+from metarl.rl.data.collect import Streams, collect
+from metarl.rl.models.policies import mlp_policy
 from metarl.run.seeding import Generators
 
 NUM_TASKS, EPISODES_PER_TASK = 40, 20

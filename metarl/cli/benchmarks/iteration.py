@@ -8,10 +8,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-import metarl.rl.gather as gather_module
 from envs.mujoco.env import MujocoEnv
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS
+from metarl.rl.data import rounds as rounds_module
 from metarl.run.seeding import Generators
 from metarl.torch_threads import one_thread
 
@@ -53,9 +53,9 @@ def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[floa
     learner = build.learner(config, env, Generators(0), torch.device("cpu"))
     assert isinstance(env, MujocoEnv)
     simulator: Any = env.sim  # Not a Simulator: its `step` becomes a clock.
-    physics, collection = _Stopwatch(simulator.step), _Stopwatch(gather_module.collect)
-    simulator.step, real_collect = physics, gather_module.collect
-    gather_module.collect = collection
+    physics, collection = _Stopwatch(simulator.step), _Stopwatch(rounds_module.collect)
+    simulator.step, real_collect = physics, rounds_module.collect
+    rounds_module.collect = collection
     total = _Stopwatch(learner.step)
     try:
         learner.step()  # the first one allocates
@@ -67,7 +67,7 @@ def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[floa
             with one_thread():  # as the training loop does
                 total()
     finally:
-        gather_module.collect = real_collect
+        rounds_module.collect = real_collect
         env.close()
     return physics.rounds, collection.rounds, total.rounds
 

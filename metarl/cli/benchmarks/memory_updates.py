@@ -17,12 +17,12 @@ from envs.sim.process import tune_process
 from metarl.nn.recurrent import GRU
 from metarl.nn.transformer import Transformer
 from metarl.noise import Noise
+from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
 from metarl.rl.algorithms.shared import Setting
-from metarl.rl.collect import Streams
-from metarl.rl.memory_adapter import MemoryAdapter
-from metarl.rl.memory_model import MemoryModel
-from metarl.rl.trials import Trials
+from metarl.rl.data.collect import Streams
+from metarl.rl.data.trials import Trials
+from metarl.rl.models.memory import MemoryModel
 from metarl.torch_threads import on_one_thread
 
 NUM_TRIALS, HIDDEN_SIZE = 40, 128

@@ -17,11 +17,11 @@ from metarl.core import params as P
 from metarl.core.rules import LearnedRates
 from metarl.nn.dynamics import FeedForwardDynamics, Layers, RecurrentDynamics, Transitions
 from metarl.noise import Noise
+from metarl.rl.adapters.planning import PlanningAdapter, WorldModel
 from metarl.rl.algorithms.grbal import AdaptiveModel
 from metarl.rl.algorithms.recurrent_mbrl import RememberingModel
 from metarl.rl.algorithms.shared import MetaParams
 from metarl.rl.planning import Planner
-from metarl.rl.planning_adapter import PlanningAdapter, WorldModel
 from metarl.struct import replace
 
 WORLDS, CANDIDATES, HORIZON, MODELS = 32, 500, 10, 5

@@ -21,10 +21,10 @@ from metarl.core.rules import named_rule
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
 from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.rl.adapters.planning import PlanningAdapter
 from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
 from metarl.rl.algorithms.shared import MetaParams, Setting, Source, as_state, checked_mode, join, trial_sizes
 from metarl.rl.planning import Planner, Score
-from metarl.rl.planning_adapter import PlanningAdapter
 from metarl.struct import map_tensors, struct
 from metarl.types import InnerRule, MetaLearner, Metrics, Params
 
@@ -44,7 +44,7 @@ def regression_loss(outputs: Outputs, batch: Regression) -> Tensor:
 
 
 class AdaptiveModel:
-    """Meets metarl.rl.planning_adapter.WorldModel. Its memory is the last M transitions of each world [W, M, ...].
+    """Meets metarl.rl.adapters.planning.WorldModel. Its memory is the last M transitions of each world [W, M, ...].
 
     Every adaptation starts at the meta-parameters, so that errors don't add up over an episode; with none of the M
     transitions there yet, it ends there, too.

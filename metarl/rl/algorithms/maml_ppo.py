@@ -16,6 +16,7 @@ from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
 from metarl.core.linearize import linearize_adaptation
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.rl.adapters.gradient import GradientAdapter, inner_update
 from metarl.rl.algorithms.shared import (
     Setting,
     Source,
@@ -29,8 +30,7 @@ from metarl.rl.algorithms.shared import (
     meta_params,
     rollout_metrics,
 )
-from metarl.rl.batches import PolicyBatch
-from metarl.rl.gradient_adapter import GradientAdapter, inner_update
+from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.struct import map_tensors, struct
 from metarl.types import MetaLearner, Metrics, Params, as_metrics

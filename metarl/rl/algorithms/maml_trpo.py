@@ -16,6 +16,7 @@ from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adap
 from metarl.core.trust_region import trust_region_step
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
+from metarl.rl.adapters.gradient import GradientAdapter, inner_update
 from metarl.rl.algorithms.shared import (
     Setting,
     Source,
@@ -30,8 +31,7 @@ from metarl.rl.algorithms.shared import (
     rollout_metrics,
     split,
 )
-from metarl.rl.batches import PolicyBatch
-from metarl.rl.gradient_adapter import GradientAdapter, inner_update
+from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import lvc, masked_mean
 from metarl.types import MetaLearner, Metrics, Params, as_metrics
 

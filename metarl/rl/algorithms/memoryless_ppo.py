@@ -13,10 +13,10 @@ from torch import nn
 
 from metarl.core.checks import check_positive
 from metarl.nn.recurrent import NoMemory
+from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
 from metarl.rl.algorithms.shared import Setting, trial_sizes
-from metarl.rl.memory_adapter import MemoryAdapter
-from metarl.rl.memory_model import MemoryModel
+from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import Sizes
 from metarl.types import Metrics
 

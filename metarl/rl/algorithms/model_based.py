@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from metarl.core import saved
 from metarl.nn.dynamics import Normaliser
+from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import Source, rollout_metrics
-from metarl.rl.trial_buffer import TrialBuffer
+from metarl.rl.data.trial_buffer import TrialBuffer
 from metarl.rl.types import RLAdapter
-from metarl.rl.uniform_actions import UniformActions
 from metarl.types import Metrics
 
 

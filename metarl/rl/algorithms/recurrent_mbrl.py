@@ -15,15 +15,15 @@ from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
+from metarl.rl.adapters.planning import PlanningAdapter
 from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
 from metarl.rl.algorithms.shared import Setting, Source, trial_sizes
 from metarl.rl.planning import Planner, Score
-from metarl.rl.planning_adapter import PlanningAdapter
 from metarl.types import MetaLearner, Metrics
 
 
 class RememberingModel:
-    """Meets metarl.rl.planning_adapter.WorldModel. Its memory is that of the M models [M, W, K].
+    """Meets metarl.rl.adapters.planning.WorldModel. Its memory is that of the M models [M, W, K].
 
     Each candidate is scored by all M models, and their mean is what counts: a plan that only one of them likes is no good,
     and candidates compete on equal terms, which they don't if each is scored by one model.

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from metarl.core import saved
 from metarl.core.checks import check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
+from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
-from metarl.rl.batches import normalise
+from metarl.rl.data.batches import normalise
+from metarl.rl.data.trials import Trials, join_episodes, take_trials, trial_advantages
 from metarl.rl.losses import masked_mean, ppo_clip
-from metarl.rl.memory_adapter import MemoryAdapter
-from metarl.rl.memory_model import MemoryModel
-from metarl.rl.trials import Trials, join_episodes, take_trials, trial_advantages
+from metarl.rl.models.memory import MemoryModel
 from metarl.struct import struct
 from metarl.types import MetaLearner, Metrics, as_metrics
 

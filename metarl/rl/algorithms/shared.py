@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.core.checks import check_positive
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
-from metarl.rl.batches import PolicyBatch
-from metarl.rl.collect import Streams
-from metarl.rl.gather import Rollouts, gather
+from metarl.rl.data.batches import PolicyBatch
+from metarl.rl.data.collect import Streams
+from metarl.rl.data.rounds import Rollouts, gather
+from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths
 from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
-from metarl.rl.within_episode import first_and_last_tenth, mean_in_tenths
 from metarl.struct import replace, struct
 from metarl.types import InnerRule, Metrics, Params
 

@@ -8,8 +8,8 @@ import torch
 import envs
 from envs.small.bandit_policies import Record, gittins_index, gittins_indices, thompson_index, ucb1_index
 from metarl.noise import Noise
-from metarl.rl.collect import Streams
-from metarl.rl.evaluate import adaptation_curve
+from metarl.rl.data.collect import Streams
+from metarl.rl.evaluation.curve import adaptation_curve
 
 
 def record(*arms: tuple[int, int]) -> Record:

@@ -9,8 +9,8 @@ import envs
 from envs.small.gridworld import GoalCell
 from envs.small.gridworld_optima import bayes_optimal_returns, best_search, oracle_returns, possible_goals
 from metarl.noise import Noise
-from metarl.rl.collect import Streams
-from metarl.rl.evaluate import adaptation_curve
+from metarl.rl.data.collect import Streams
+from metarl.rl.evaluation.curve import adaptation_curve
 
 
 def cell(x: int, y: int) -> int:

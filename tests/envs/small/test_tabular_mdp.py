@@ -9,8 +9,8 @@ import envs
 from envs.small.tabular_mdp import Tables
 from envs.small.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
 from metarl.noise import Noise
-from metarl.rl.collect import Streams
-from metarl.rl.evaluate import adaptation_curve
+from metarl.rl.data.collect import Streams
+from metarl.rl.evaluation.curve import adaptation_curve
 from metarl.rl.types import Step
 from metarl.struct import replace
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.rl.several_runs import (
+from metarl.rl.evaluation.several_runs import (
     across_runs,
     optimality_gap,
     over,

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from metarl.rl.algorithms.shared import rollout_metrics
-from metarl.rl.gather import Rollouts
+from metarl.rl.data.rounds import Rollouts
+from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths, profile
 from metarl.rl.types import Trajectories
-from metarl.rl.within_episode import first_and_last_tenth, mean_in_tenths, profile
 from metarl.run.logging import RETURNS
 
 

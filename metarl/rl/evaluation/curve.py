@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from metarl.noise import Noise
-from metarl.rl.collect import Streams, collect, repeat_tasks
-from metarl.rl.gather import rounds
+from metarl.rl.data.collect import Streams, collect, repeat_tasks
+from metarl.rl.data.rounds import rounds
+from metarl.rl.evaluation.within_episode import Steps, stacked
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
-from metarl.rl.within_episode import Steps, stacked
 from metarl.struct import struct
 
 State = TypeVar("State")

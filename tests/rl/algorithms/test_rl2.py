@@ -10,14 +10,14 @@ from metarl.core import params as P
 from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
 from metarl.nn.transformer import Transformer
 from metarl.noise import Noise
+from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
 from metarl.rl.algorithms.shared import Setting
-from metarl.rl.collect import Streams
-from metarl.rl.gather import gather
-from metarl.rl.memory_adapter import MemoryAdapter
-from metarl.rl.memory_model import MemoryModel
-from metarl.rl.policies import mlp_policy
-from metarl.rl.trials import join_episodes, take_trials, trial_advantages
+from metarl.rl.data.collect import Streams
+from metarl.rl.data.rounds import gather
+from metarl.rl.data.trials import join_episodes, take_trials, trial_advantages
+from metarl.rl.models.memory import MemoryModel
+from metarl.rl.models.policies import mlp_policy
 from metarl.rl.types import Act, EnvSpec, Step, Trajectories
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, struct

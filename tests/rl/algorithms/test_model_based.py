@@ -15,8 +15,8 @@ from metarl.noise import Noise
 from metarl.rl.algorithms.grbal import GrBAL
 from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
 from metarl.rl.algorithms.shared import Setting, split
-from metarl.rl.collect import Streams
-from metarl.rl.policies import mlp_policy
+from metarl.rl.data.collect import Streams
+from metarl.rl.models.policies import mlp_policy
 from metarl.rl.types import Act, Step
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators

@@ -25,7 +25,7 @@ def proportion_interval(success: Tensor, *, confidence: float = 0.95) -> tuple[f
     """Clopper and Pearson's interval (1934) of the rate on new tasks, as from `effective_size` independent trials.
 
     So Korn and Graubard (1998) treat clusters. Four failures of four tasks give [0, .60], however often each task was played.
-    It is made to hold the true rate at least as often as it says. By simulation (the slow test of tests/rl/test_proportions.py: 10, 30
+    It is made to hold the true rate at least as often as it says. By simulation (the slow test of tests/rl/evaluation/test_proportions.py: 10, 30
     and 100 tasks × 1, 4 and 20 episodes, whose correlation within a task is 0, .1, .3, .6 or 1; 400 draws each, so ± 2 %), a 95 %
     interval holds
 

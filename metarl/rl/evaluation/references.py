@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from metarl.noise import Noise
-from metarl.rl.collect import Streams, repeat_tasks
-from metarl.rl.evaluate import Outcomes, adaptation_curve, controller_outcomes
+from metarl.rl.data.collect import Streams, repeat_tasks
+from metarl.rl.evaluation.curve import Outcomes, adaptation_curve, controller_outcomes
 from metarl.rl.types import BatchedEnv
 from metarl.struct import replace
 

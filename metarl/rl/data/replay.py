@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metarl.core import saved
 from metarl.noise import Noise
-from metarl.rl.rows import SHARD_BYTES, Rows
-from metarl.rl.stretches import Stretch, Stretches
+from metarl.rl.data.rows import SHARD_BYTES, Rows
+from metarl.rl.data.stretches import Stretch, Stretches
 from metarl.rl.types import Trajectories
 from metarl.struct import struct
 from metarl.types import Reserve, Shard

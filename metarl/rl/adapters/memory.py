@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.noise import Noise
-from metarl.rl.memory_model import MemoryModel
+from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import Act, RLAdapter, Step, Trajectories
 from metarl.struct import choose_rows, replace, struct
 

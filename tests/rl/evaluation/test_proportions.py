@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.rl.proportions import effective_size, exact_interval, proportion_interval, success_summary
+from metarl.rl.evaluation.proportions import effective_size, exact_interval, proportion_interval, success_summary
 
 
 def test_four_failures_do_not_prove_that_it_is_impossible():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarl.noise import Noise
-from metarl.rl.uniform_actions import UniformActions
+from metarl.rl.adapters.uniform import UniformActions
 
 
 def test_uniform_actions_fill_the_box_evenly():

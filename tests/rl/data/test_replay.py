@@ -8,8 +8,8 @@ import torch
 from played import trajectories
 
 from metarl.noise import Noise
-from metarl.rl import replay as replay_module
-from metarl.rl.replay import Replay
+from metarl.rl.data import replay as replay_module
+from metarl.rl.data.replay import Replay
 from metarl.run import memory
 from metarl.struct import replace
 from metarl.types import Shard

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metarl.noise import Noise
 from metarl.rl.algorithms.shared import rollout_metrics
-from metarl.rl.collect import Streams, collect
-from metarl.rl.gather import Rollouts, gather
+from metarl.rl.data.collect import Streams, collect
+from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.types import Act, EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metarl.rl.statistics import (
+from metarl.rl.evaluation.statistics import (
     adaptation_gain,
     iqm,
     made_worse,

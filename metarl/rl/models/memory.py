@@ -17,7 +17,7 @@ from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
 from metarl.nn.normaliser import Normaliser
 from metarl.nn.recurrent import Memory
-from metarl.rl.policies import flat_size, policy_for
+from metarl.rl.models.policies import flat_size, policy_for
 
 NUM_SCALARS = 3  # reward, terminated, truncated
 

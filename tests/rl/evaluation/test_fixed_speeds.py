@@ -7,7 +7,7 @@ import torch
 
 import envs
 from metarl.noise import Noise
-from metarl.rl.fixed_speeds import best_speeds, mean_miss
+from metarl.rl.evaluation.fixed_speeds import best_speeds, mean_miss
 
 
 def test_few_targets_by_hand():

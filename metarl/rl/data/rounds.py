@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from metarl.rl.collect import Streams, collect
+from metarl.rl.data.collect import Streams, collect
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import struct
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metarl.rl.proportions import proportion_interval
+from metarl.rl.evaluation.proportions import proportion_interval
 
 
 class Statistic(Protocol):

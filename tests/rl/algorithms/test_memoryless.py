@@ -10,8 +10,8 @@ from metarl.nn.recurrent import GRU, NoMemory
 from metarl.noise import Noise
 from metarl.rl.algorithms.memoryless_ppo import MemorylessPPO
 from metarl.rl.algorithms.shared import Setting
-from metarl.rl.collect import Streams
-from metarl.rl.memory_model import MemoryModel
+from metarl.rl.data.collect import Streams
+from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import EnvSpec, Step
 from metarl.run.seeding import Generators
 from metarl.struct import struct

@@ -4,8 +4,8 @@ import pytest
 import torch
 from played import trajectories
 
-from metarl.rl import trial_buffer
-from metarl.rl.trial_buffer import TrialBuffer
+from metarl.rl.data import trial_buffer
+from metarl.rl.data.trial_buffer import TrialBuffer
 
 CPU = torch.device("cpu")
 O, A = 2, 2

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metarl.noise import Noise
-from metarl.rl.collect import Streams
-from metarl.rl.evaluate import controller_outcomes
-from metarl.rl.references import reference_outcomes, stand_still_outcomes
+from metarl.rl.data.collect import Streams
+from metarl.rl.evaluation.curve import controller_outcomes
+from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import struct
 

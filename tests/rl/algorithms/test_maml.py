@@ -7,12 +7,12 @@ import envs
 from metarl.core import params as P
 from metarl.nn.heads import GaussianPolicy
 from metarl.noise import Noise
+from metarl.rl.adapters.gradient import INNER_LOSSES
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.algorithms.maml_trpo import MamlTRPO
 from metarl.rl.algorithms.shared import Setting, WithOld, split
-from metarl.rl.batches import PolicyBatch, normalise
-from metarl.rl.collect import Streams
-from metarl.rl.gradient_adapter import INNER_LOSSES
+from metarl.rl.data.batches import PolicyBatch, normalise
+from metarl.rl.data.collect import Streams
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
 

@@ -9,7 +9,7 @@ Owen 2007; tasks drawn apart for each seed would count as S · N). Student's t, 
 few seeds loses, follow how much of the variance is the seeds' and how much the tasks'. A percentile interval can't leave the range
 of the seeds seen: by simulation it holds the truth in 75 % of the time with 3 seeds that differ much and in 86 % with 5, where it says
 95; these in 94 to 97 % with 3 or more, 89 to 98 % with 2. Shares have intervals made for proportions, which hold it in 91 to
-100 % (tests/rl/test_several_runs.py).
+100 % (tests/rl/evaluation/test_several_runs.py).
 """
 
 import math
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from metarl.core.quantiles import t_quantile
-from metarl.rl.proportions import exact_interval
-from metarl.rl.statistics import Statistic, checked, iqm
+from metarl.rl.evaluation.proportions import exact_interval
+from metarl.rl.evaluation.statistics import Statistic, checked, iqm
 
 Estimate = dict[str, float]
 """`value`, `ci_low`, `ci_high`."""

@@ -12,7 +12,7 @@ from metarl.core.rules import named_rule
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
-from metarl.rl.batches import PolicyBatch, policy_batch
+from metarl.rl.data.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Act, RLAdapter, Trajectories
 from metarl.struct import struct

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.nn.dynamics import Transitions
-from metarl.rl.rows import SHARD_BYTES, Rows
+from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.types import Trajectories
 from metarl.struct import map_tensors
 from metarl.types import Reserve, Shard

@@ -1,0 +1,6 @@
+"""How learners meet a new task, an adapter each. All of them meet `metarl.rl.types.RLAdapter`.
+
+`gradient` takes inner steps on what was collected. `memory` lets a recurrent state go on from
+episode to episode. `planning` searches with a model that adapts or remembers. `uniform` acts at
+random and learns nothing.
+"""
