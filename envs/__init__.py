@@ -29,6 +29,7 @@ from envs.mujoco.arm import env as arm  # noqa: E402
 from envs.shows_task import ShowsTask  # noqa: E402
 from envs.small import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.variants import Row, UserFunction  # noqa: E402
+from metarl.errors import SettingError  # noqa: E402
 
 FAMILIES = (
     half_cheetah,
@@ -75,7 +76,7 @@ def make(
     known = row.settings
     for key in overrides:
         if key not in known:
-            raise ValueError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
+            raise SettingError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
     if machine is None:
         machine = Machine(num_threads=num_threads, device="cpu" if device is None else device)
     elif num_threads is not None or device is not None:
@@ -94,20 +95,20 @@ def _row(name: str) -> Row:
         return ALL[name]
     module, colon, variable = name.partition(":")
     if not colon:
-        raise ValueError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
+        raise SettingError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
     try:
         found = getattr(importlib.import_module(module), variable)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # something that the user's module needs
         hint = "; a folder of your own needs another name than envs" if module.split(".")[0] == "envs" else ""
-        raise ValueError(
+        raise SettingError(
             f"unknown environment {name!r} ({error}); expected module:function, on Python's path{hint}"
         ) from error
     if isinstance(found, Row):
         return found
     if not callable(found):
-        raise ValueError(f"{name} is {found!r}; expected a row, or a function that makes an environment")
+        raise SettingError(f"{name} is {found!r}; expected a row, or a function that makes an environment")
     return UserFunction(found)
 
 

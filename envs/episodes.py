@@ -7,6 +7,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.rl.types import NonFiniteAction, TaskDistribution
 from metarl.struct import choose_rows, map_tensors
 
@@ -124,12 +125,12 @@ class Episodes(Generic[Tasks]):
 
 def check_horizon(horizon: object) -> None:
     if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-        raise ValueError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
+        raise SettingError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
 
 
 def check_action_scale(action_scale: float) -> None:
     if not (math.isfinite(action_scale) and action_scale > 0):
-        raise ValueError(f"action_scale is {action_scale!r}; expected a positive number")
+        raise SettingError(f"action_scale is {action_scale!r}; expected a positive number")
 
 
 def _check_values(action: Tensor, space: gymnasium.Space[Any]) -> None:

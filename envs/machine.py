@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.errors import SettingError
+
 BACKENDS = ("cpu",)
 
 
@@ -24,10 +26,10 @@ class Machine:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             missing = ", which isn't there yet" if self.backend == "warp" else ""
-            raise ValueError(f"backend is {self.backend!r}{missing}; expected {' or '.join(map(repr, BACKENDS))}")
+            raise SettingError(f"backend is {self.backend!r}{missing}; expected {' or '.join(map(repr, BACKENDS))}")
         check_num_threads(self.num_threads)
 
 
 def check_num_threads(num_threads: int | None) -> None:
     if num_threads is not None and num_threads < 1:
-        raise ValueError(f"num_threads is {num_threads}; expected at least 1, or None for all CPUs")
+        raise SettingError(f"num_threads is {num_threads}; expected at least 1, or None for all CPUs")

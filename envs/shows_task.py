@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, RLAdapter, Step
 from metarl.struct import choose_rows, replace
 
@@ -33,7 +34,7 @@ class ShowsTask:
     def __init__(self, env: BatchedEnv[Any]) -> None:
         name, space = env.spec.name, env.observation_space
         if len(space.shape) != 1:
-            raise ValueError(
+            raise SettingError(
                 f"{name} has observations of shape {space.shape}; expected one axis, to show the task behind it"
             )
         _check_bounds(name, env.tasks)
@@ -97,7 +98,7 @@ def _check_bounds(name: str, tasks: Any) -> None:
     bounds = getattr(tasks, "bounds", {})
     for field in _fields(tasks.test_tasks(1)):
         if field not in bounds or not np.isfinite(np.asarray(bounds[field], dtype=float)).all():
-            raise ValueError(
+            raise SettingError(
                 f"{name} can't show its tasks: {field} is within {bounds.get(field)}; expected finite bounds, which it is shown by"
             )
 

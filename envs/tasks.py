@@ -10,6 +10,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.struct import map_tensors
 
 Tasks = TypeVar("Tasks")
@@ -55,9 +56,9 @@ class TaskPrior(Generic[Tasks]):
         split_number: int = 0,
     ) -> None:
         if num_train is not None and num_train < 1:
-            raise ValueError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
+            raise SettingError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
         if num_test < 1:
-            raise ValueError(f"num_test_tasks is {num_test}; expected at least 1")
+            raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
         self.split: Literal["fixed", "infinite", "none"] = "infinite" if num_train is None else "fixed"
         self.num_train: int | None = num_train
         self.num_test = num_test
@@ -137,9 +138,9 @@ class ListedTasks(Generic[Tasks]):
         describe: Callable[[Tasks], list[str]],
     ) -> None:
         if num_test < 1:
-            raise ValueError(f"num_test_tasks is {num_test}; expected at least 1")
+            raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
         if bool(_contained(test, train).any()):
-            raise ValueError("a test task is also a training task; expected two lists without common tasks")
+            raise SettingError("a test task is also a training task; expected two lists without common tasks")
         self.split: Literal["fixed", "infinite", "none"] = "fixed"
         self._train, self._test, self.bounds, self._describe = train, test, dict(bounds), describe
         self._num_listed, self._source = _length(test), source

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from envs.machine import Machine
+from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv
 
 
@@ -64,14 +65,14 @@ def with_common_settings(row: CommonRow, values: Mapping[str, Any]) -> CommonRow
     """Returns the row with those of `values` that are common settings. Raises: ValueError for no number of test tasks."""
     known = common_settings(row)
     if "num_test_tasks" in known and values.get("num_test_tasks", known["num_test_tasks"]) is None:
-        raise ValueError("num_test_tasks is None; expected at least 1")
+        raise SettingError("num_test_tasks is None; expected at least 1")
     return replace(row, **{key: value for key, value in values.items() if key in known})  # type: ignore[type-var]
 
 
 def check_counts(row: CommonNumbers) -> None:
     """Raises: ValueError where a row has a number of training tasks and none of test tasks."""
     if row.num_test_tasks is None and row.num_train_tasks is not None:
-        raise ValueError(
+        raise SettingError(
             f"num_train_tasks is {row.num_train_tasks} but num_test_tasks is None; expected two numbers, or None for both where "
             "the tasks are listed"
         )

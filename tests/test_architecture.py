@@ -2,7 +2,7 @@
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
-struct, noise, torch_threads, rl.types <- envs              of metarl, only cli imports envs
+struct, errors, noise, torch_threads, rl.types <- envs      of metarl, only cli imports envs
 everything <- cli <- scripts                                cli is the only place with hydra and omegaconf
 """
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 ENVIRONMENTS = [
     "metarl.struct",
+    "metarl.errors",
     "metarl.noise",
     "metarl.rl.types",
     "envs.episodes",
@@ -37,8 +38,8 @@ OUR_IMPORTS = {
     "metarl/struct.py": [],
     "metarl/torch_threads.py": [],
     "metarl/types.py": ["metarl.struct"],
-    "metarl/core": ["metarl.struct", "metarl.types", "metarl.torch_threads", "metarl.core"],
-    "metarl/nn": ["metarl.struct", "metarl.noise", "metarl.types", "metarl.core", "metarl.nn"],
+    "metarl/core": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.torch_threads", "metarl.core"],
+    "metarl/nn": ["metarl.struct", "metarl.noise", "metarl.types", "metarl.errors", "metarl.core", "metarl.nn"],
     "metarl/rl": [
         "metarl.struct",
         "metarl.noise",
@@ -78,11 +79,12 @@ OUR_IMPORTS = {
         "metarl.report",
     ],
     "scripts": ["metarl.cli.commands"],
-    "envs/sim": ["envs.machine", "envs.sim"],
+    "envs/sim": ["metarl.errors", "envs.machine", "envs.sim"],
     "envs/mujoco": [*ENVIRONMENTS, "metarl.torch_threads", "envs.sim", "envs.mujoco"],
     "envs/small": [*ENVIRONMENTS, "envs.small"],
     "envs": [
         "metarl.struct",
+        "metarl.errors",
         "metarl.noise",
         "metarl.torch_threads",
         "metarl.gymnasium_plugin",

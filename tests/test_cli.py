@@ -4,15 +4,19 @@ Examples:
   python scripts/fly.py seed=3
 """
 
+import ast
+import inspect
 import os
 import shlex
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 import envs
@@ -276,8 +280,22 @@ def test_a_users_file_may_be_wrong_in_other_ways(tmp_path: Path, content: str, m
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
-def our_value_error(config: DictConfig) -> None:
+def _targets(config: Any) -> Iterator[str]:
+    """Every `_target_` at any depth."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key == "_target_":
+            yield value
+        yield from _targets(value)
+
+
+def wrong_setting(config: DictConfig) -> None:
     envs.make("half_cheetah_vle", num_worlds=1)
+
+
+def wrong_call(config: DictConfig) -> None:
+    """What is wrong is our own code: one world was made, and two tasks are given to it."""
+    env = envs.make("bandit", num_worlds=1)
+    env.set_tasks(env.tasks.test_tasks(2))
 
 
 def foreign_value_error(config: DictConfig) -> None:
@@ -302,15 +320,31 @@ def test_user_errors_are_messages(call: Any, capsys: pytest.CaptureFixture[str])
     assert message_of(call, capsys, run=interrupted, code=130) == "interrupted\n"
 
 
-def test_value_error_of_our_code_is_a_message_and_of_others_a_bug(
+def test_wrong_setting_is_a_message_and_another_value_error_a_bug(
     call: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours = message_of(call, capsys, run=our_value_error)
-    assert ours.startswith("error: ")
-    assert "Traceback" not in ours
-    foreign = message_of(call, capsys, run=foreign_value_error, code=1)
-    assert "Traceback" in foreign
-    assert "foreign_value_error" in foreign
+    message = message_of(call, capsys, run=wrong_setting)
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    for run in (wrong_call, foreign_value_error):
+        bug = message_of(call, capsys, run=run, code=1)
+        assert "Traceback" in bug
+        assert run.__name__ in bug
+
+
+TARGETS = sorted({value for config in configs.contents(configs.CONFIGS).values() for value in _targets(config)})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_configs_name_refuses_settings_by_a_setting_error(target: str) -> None:
+    """A plain ValueError there would show the user a traceback."""
+    made = get_object(target)
+    source = textwrap.dedent(inspect.getsource(made))
+    (tree,) = ast.parse(source).body
+    methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    makers = [methods[name] for name in ("__init__", "__post_init__", "sizes", tree.name) if name in methods]
+    raised = [ast.unparse(node) for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Raise)]
+    assert [text for text in raised if text.startswith("raise ValueError")] == []
 
 
 def test_value_error_inside_instantiate_is_a_message(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,6 +400,8 @@ def test_two_sweeps_of_one_second_have_folders_of_their_own(call: Any, tmp_path:
 
 FLY = """
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from metarl.cli import main as cli
 

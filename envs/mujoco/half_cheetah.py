@@ -78,6 +78,7 @@ from envs.mujoco.variant import Setting, Variant
 from envs.noise import normal_from_uniform
 from envs.sim.types import Simulator
 from envs.tasks import ListedTasks
+from metarl.errors import SettingError
 from metarl.rl.types import FixedSpeeds
 from metarl.struct import struct
 
@@ -216,7 +217,7 @@ def _describe_motor(when: str, tasks: DeadMotor) -> list[str]:
 def _dies_at(row: Variant, fails_at_step: int | None) -> Variant:
     whole = isinstance(fails_at_step, int) and not isinstance(fails_at_step, bool)
     if fails_at_step is not None and not (whole and 0 < fails_at_step < row.horizon):
-        raise ValueError(
+        raise SettingError(
             f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., {row.horizon - 1} (horizon - 1), or None for "
             "a motor that is dead from the start"
         )

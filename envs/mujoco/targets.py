@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.mujoco.render import Mark
 from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 Tasks = TypeVar("Tasks")
@@ -56,7 +57,7 @@ def velocities(
 def published_velocities(highest: float, num_train: int, num_test: int) -> ListedTasks[TargetVelocity]:
     """The velocities that NumPy draws after seed(1337), as PEARL does: the first for training, those that follow for test."""
     if num_train < 1:
-        raise ValueError(f"num_train_tasks is {num_train}; expected at least 1")
+        raise SettingError(f"num_train_tasks is {num_train}; expected at least 1")
     drawn = np.random.RandomState(1337).uniform(0.0, highest, num_train + 1000)
     velocity = torch.from_numpy(drawn.astype(np.float32))
     return ListedTasks(

@@ -17,6 +17,7 @@ from envs.mujoco.env import MDP, Drive, Effects, LinearDrive, MujocoEnv
 from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
 from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
+from metarl.errors import SettingError
 from metarl.rl.types import EnvSpec
 
 
@@ -59,7 +60,7 @@ class Variant:
     def __post_init__(self) -> None:
         check_counts(self)
         if self.frame_skip < 1:
-            raise ValueError(f"frame_skip is {self.frame_skip}; expected at least one physics step in a control step")
+            raise SettingError(f"frame_skip is {self.frame_skip}; expected at least one physics step in a control step")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from envs.own.tasks import TaskVariable, definition, prior
 from envs.own.trial import try_out
 from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
+from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, EnvSpec, RLAdapter, Step
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
@@ -73,11 +74,11 @@ def own_environment(
     """
     count, steps = _whole(num_worlds), _whole(horizon)
     if count < 1:
-        raise ValueError(f"num_worlds is {count}; expected at least 1")
+        raise SettingError(f"num_worlds is {count}; expected at least 1")
     if steps is not None:
         check_horizon(steps)
     if not (isinstance(source, str) or callable(source)):
-        raise ValueError(
+        raise SettingError(
             f"source is {source!r}; expected an id for gymnasium.make, or something to call that makes one"
         )
     distribution = prior(
@@ -93,7 +94,7 @@ def own_environment(
         form = trial.describe()
         steps = form["horizon"] if steps is None else steps
         if steps is None:
-            raise ValueError(
+            raise SettingError(
                 f"horizon is None and {title(source)} has no limit of its own; expected a number of control steps"
             )
         actions = Actions(form["action_space"])
@@ -245,7 +246,7 @@ def _worlds(recipe: Recipe, num_worlds: int, processes: bool | int, python: str 
     else:
         num_processes = _whole(processes)
     if not 1 <= num_processes <= num_worlds:
-        raise ValueError(
+        raise SettingError(
             f"processes is {processes!r}; expected True, False, or at most one for each of {num_worlds} worlds"
         )
     sizes = [len(part) for part in np.array_split(np.arange(num_worlds), num_processes)]

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from metarl.errors import SettingError
+
 
 def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
     """JSON values; plain numbers, words, lists and dicts are themselves.
@@ -115,7 +117,7 @@ def _content(value: Any) -> Any:
     try:
         reduced = value.__reduce_ex__(4)
     except Exception as error:  # An object that can't be taken apart says so by any exception.
-        raise ValueError(
+        raise SettingError(
             f"nothing stable tells {value!r} from another {type(value).__name__}; "
             "expected numbers, words, lists, arrays, functions, or objects that can be pickled"
         ) from error

@@ -6,6 +6,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from metarl.errors import SettingError
+
 MAX_CHOICES = 4096
 """Of a MultiDiscrete, whose combinations are the choices of one Discrete."""
 
@@ -35,7 +37,7 @@ class Actions:
             self._counts, self._start = np.ravel(counts), np.asarray(space.get("start", 0))
             num_choices = float(np.prod(self._counts, dtype=float))
             if num_choices > MAX_CHOICES:
-                raise ValueError(
+                raise SettingError(
                     f"the action space is {space['shown']}, {num_choices:.0f} combinations; expected at most {MAX_CHOICES}"
                 )
             self.space = gymnasium.spaces.Discrete(int(num_choices))
@@ -44,7 +46,7 @@ class Actions:
             self._low, self._high = space["low"], space["high"]
             self._prepare_box()
         else:
-            raise ValueError(
+            raise SettingError(
                 f"the action space is {space['shown']}; expected a Box with one axis or Discrete from 0, or MultiDiscrete; "
                 "a Box of floating-point numbers"
             )

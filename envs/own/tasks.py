@@ -16,6 +16,7 @@ from torch import Tensor
 
 from envs.own.world import TaskVariable
 from envs.tasks import FewTasks, TaskPrior, by_range
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 Numbers = float | Sequence[float]
@@ -72,10 +73,10 @@ def prior(
     # TaskPrior keeps training and test apart by the first number, which a choice would round away.
     in_order = dict(sorted(variables.items(), key=lambda item: item[1].how == "one_of"))
     if not in_order:
-        raise ValueError("tasks is empty; expected a variable for each thing that differs between tasks")
+        raise SettingError("tasks is empty; expected a variable for each thing that differs between tasks")
     for name in in_order:
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            raise ValueError(f"the task variable {name!r} isn't a name; expected letters, digits and underscores")
+            raise SettingError(f"the task variable {name!r} isn't a name; expected letters, digits and underscores")
     bounds = {name: _bounds(variable) for name, variable in in_order.items()}
     describe = functools.partial(_describe, in_order)
     if all(variable.how == "one_of" for variable in in_order.values()):
@@ -179,22 +180,22 @@ def _variable(
     place = f"{kind}({', '.join(map(repr, paths))})"
     ranges = {how: values for how, values in given.items() if values is not None}
     if len(ranges) != 1 or not paths:
-        raise ValueError(
+        raise SettingError(
             f"{place} has {', '.join(ranges) or 'no range'}; expected a path and one of {', '.join(given)}"
         )
     ((how, values),) = ranges.items()
     place = f"{place} has {how}={values!r}"
     if isinstance(values, str | Mapping) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
-        raise ValueError(f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}")
+        raise SettingError(f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}")
     choices = tuple(_choice(value) for value in values)
     arrays = _numbers(choices, place) if how == "one_of" else [np.array(choice) for choice in choices]
     if any(array.ndim > 1 or array.shape != arrays[0].shape or array.dtype.kind not in "iuf" for array in arrays):
         kinds = "numbers, truth values or words" if how == "one_of" else "numbers"
-        raise ValueError(f"{place}; expected {kinds}, or lists of the same length")
+        raise SettingError(f"{place}; expected {kinds}, or lists of the same length")
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError(f"{place}; expected finite numbers")
+        raise SettingError(f"{place}; expected finite numbers")
     if how != "one_of" and (len(arrays) != 2 or not (arrays[0] < arrays[1]).all()):
-        raise ValueError(f"{place}; expected (lowest, highest) with lowest < highest")
+        raise SettingError(f"{place}; expected (lowest, highest) with lowest < highest")
     return TaskVariable(
         kind=kind,
         paths=paths,
@@ -219,10 +220,10 @@ def _numbers(choices: tuple[Any, ...], place: str) -> list[np.ndarray]:
     """The number, or array of them, that a task has for each choice: its own, or its place in the list if there are words."""
     if any(isinstance(choice, str) for choice in choices):
         if not all(isinstance(choice, bool | str) or _is_number(choice) for choice in choices):
-            raise ValueError(f"{place}; expected words and numbers, or lists of numbers")
+            raise SettingError(f"{place}; expected words and numbers, or lists of numbers")
         return [np.array(float(i)) for i in range(len(choices))]
     if len({isinstance(part, bool) for choice in choices for part in _parts(choice)}) > 1:
-        raise ValueError(f"{place}; expected numbers or truth values, not both, because True is also 1")
+        raise SettingError(f"{place}; expected numbers or truth values, not both, because True is also 1")
     arrays = [np.array(choice) for choice in choices]
     return [array.astype(float) if array.dtype.kind == "b" else array for array in arrays]
 

@@ -15,6 +15,7 @@ import numpy as np
 from envs.own.spaces import Actions
 from envs.own.world import TaskVariable, value_of
 from envs.own.worlds import Worlds
+from metarl.errors import SettingError
 
 FIRST_STEPS = 50
 """That are played again to compare."""
@@ -103,7 +104,7 @@ def _assert_repeated(before: Course, again: Course, name: str) -> None:
         return
     step, once, twice = difference
     where = "the reset" if step == 0 else f"step {step}"
-    raise ValueError(
+    raise SettingError(
         f"{name} doesn't follow its seed: with the same seed and the same actions {where} gave {once:g} and then {twice:g}. "
         "Expected all that is random to come from self.np_random, which reset(seed=seed) seeds, and nothing to be kept over "
         "resets, as NormalizeObservation and NormalizeReward do; repeatable=False takes it as it is"
@@ -122,7 +123,7 @@ def _try_fractions(worlds: Worlds, variables: Mapping[str, TaskVariable], action
         try:
             play(worlds, [tasks] * 2, [0, 0], actions)
         except Exception as error:
-            raise ValueError(
+            raise SettingError(
                 f"{name} fails where {key} is {fraction} ({', '.join(variable.paths)} is a whole number): {_line(error)}; "
                 f"expected one_of=[...] with whole numbers instead of {variable.how}"
             ) from error

@@ -25,6 +25,10 @@ import numpy as np
 from gymnasium import spaces
 
 
+class WorldError(ValueError):
+    """An environment of the user's own isn't as it must be, or its tasks don't fit it; the message names what was expected."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskVariable:
     """One field of a task. Made by `attribute`, `model_field` or `reset_option`."""
@@ -49,7 +53,7 @@ class TaskVariable:
             return np.array(choice) if self.shape else choice
         if any(isinstance(choice, str) for choice in self.choices):
             words = ", ".join(f"{i} ({choice})" for i, choice in enumerate(self.choices))
-            raise ValueError(f"{', '.join(self.paths)} is choice {number!r}; expected one of {words}")
+            raise WorldError(f"{', '.join(self.paths)} is choice {number!r}; expected one of {words}")
         return np.array(number) if self.shape else number
 
 
@@ -112,12 +116,12 @@ class World:
         }
         returned = self.env.reset(seed=seed, options=options or None)
         if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
-            raise ValueError(
+            raise WorldError(
                 f"{self.name}.reset returned {_kind(returned)}; Gymnasium expects an observation and an info"
             )
         for path, value in written.items():
             if not np.array_equal(_read(self.unwrapped, path), value):
-                raise ValueError(
+                raise WorldError(
                     f"{path} was set to {value} and is {_read(self.unwrapped, path)} after reset(); "
                     "expected a place that the environment's own reset leaves alone"
                 )
@@ -136,7 +140,7 @@ class World:
             return obs, 0.0, ends, numbers
         returned = self.env.step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
-            raise ValueError(
+            raise WorldError(
                 f"{self.name}.step returned {_kind(returned)}; "
                 "Gymnasium expects observation, reward, terminated, truncated and info"
             )
@@ -156,13 +160,13 @@ class World:
     def _observation(self, obs: Any) -> np.ndarray:
         flat, expected = self.observations.flat(obs), self.observations.low.shape
         if flat.shape != expected:
-            raise ValueError(f"{self.name} has an observation of shape {flat.shape}; its space says {expected}")
+            raise WorldError(f"{self.name} has an observation of shape {flat.shape}; its space says {expected}")
         return flat
 
     def _number(self, what: str, value: Any) -> float:
         number = number_in(value)
         if number is None:
-            raise ValueError(f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or truth value")
+            raise WorldError(f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or truth value")
         return number
 
     def _physics(self) -> tuple[Any, Any] | None:
@@ -189,7 +193,7 @@ class World:
             try:
                 setattr(functools.reduce(getattr, owners, self.unwrapped), attribute, _copy(value))
             except AttributeError as error:
-                raise ValueError(
+                raise WorldError(
                     f"{path} of {self.name} can't be set ({error}); expected an attribute that can, "
                     "not a property without setter"
                 ) from error
@@ -207,7 +211,7 @@ class Observations:
         nested = isinstance(space, spaces.Dict | spaces.Tuple)
         row = spaces.flatten_space(space) if nested else space
         if not isinstance(row, spaces.Box) or len(row.shape) != 1:
-            raise ValueError(
+            raise WorldError(
                 f"the observation space is {space}; expected a Box with one axis, or a Dict that can be flattened to it "
                 "(gymnasium.wrappers.FlattenObservation makes one)"
             )
@@ -278,7 +282,7 @@ def make_world(
             # -1: without TimeLimit; the horizon is ours.
             env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
         except gymnasium.error.Error as error:
-            raise ValueError(f"{source} can't be made: {error}") from error
+            raise WorldError(f"{source} can't be made: {error}") from error
     return World(env, variables, after_task=after_task, name=name, horizon=horizon)
 
 
@@ -288,7 +292,7 @@ def _imported(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise  # something that the module needs
-        raise ValueError(f"there is no module {module!r} on Python's path; expected module:function") from error
+        raise WorldError(f"there is no module {module!r} on Python's path; expected module:function") from error
 
 
 def numbers_in(info: Any) -> dict[str, float]:
@@ -320,15 +324,15 @@ def _described(space: Any) -> dict[str, Any]:
 
 def _checked_environment(env: Any, name: str) -> Any:
     if not isinstance(env, gymnasium.Env):
-        raise ValueError(f"{name} is made as {_kind(env)} ({type(env).__module__}); expected a gymnasium.Env")
+        raise WorldError(f"{name} is made as {_kind(env)} ({type(env).__module__}); expected a gymnasium.Env")
     for space in ("observation_space", "action_space"):
         if not isinstance(getattr(env, space, None), gymnasium.Space):
-            raise ValueError(f"{name} has no {space}; Gymnasium expects a gymnasium.Space")
+            raise WorldError(f"{name} has no {space}; Gymnasium expects a gymnasium.Space")
     layer: Any = env
     while layer is not None:
         for argument in ("seed", "options"):
             if not _takes(layer.reset, argument):
-                raise ValueError(
+                raise WorldError(
                     f"{type(layer).__name__}.reset takes no {argument} ({name}); "
                     "Gymnasium expects reset(self, *, seed=None, options=None)"
                 )
@@ -370,7 +374,7 @@ def _read(root: Any, path: str) -> Any:
         if not hasattr(present, name):
             close = difflib.get_close_matches(name, dir(present), n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"{type(present).__name__} has no {name!r}{hint}; a task variable was to go to {path}")
+            raise WorldError(f"{type(present).__name__} has no {name!r}{hint}; a task variable was to go to {path}")
         present = getattr(present, name)
     return present
 
@@ -385,29 +389,29 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
         return _changed_scalar(path, own, variable, value)
     element = ... if variable.index is None else variable.index
     if isinstance(value, str) or own.dtype.kind not in "biuf":
-        raise ValueError(f"{path} holds {own.dtype}; expected numbers, not {value!r}")
+        raise WorldError(f"{path} holds {own.dtype}; expected numbers, not {value!r}")
     changed = own.astype(float)
     try:
         changed[element] = own[element] * np.asarray(value) if variable.how == "scale" else value
     except (IndexError, ValueError) as error:
         shape = own.shape if variable.index is None else f"{own.shape} at index {variable.index}"
-        raise ValueError(f"{path} has shape {shape}; a value of shape {np.shape(value)} doesn't fit") from error
+        raise WorldError(f"{path} has shape {shape}; a value of shape {np.shape(value)} doesn't fit") from error
     if own.dtype.kind in "iub" and not np.array_equal(changed, changed.round()):
-        raise ValueError(f"{path} holds {own.dtype}; expected whole numbers, not {value}")
+        raise WorldError(f"{path} holds {own.dtype}; expected whole numbers, not {value}")
     return changed.astype(own.dtype)
 
 
 def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     if variable.index is not None or (own is None and variable.how == "scale"):
-        raise ValueError(f"{path} is {own!r}; expected an array for index={variable.index}, or a number to scale")
+        raise WorldError(f"{path} is {own!r}; expected an array for index={variable.index}, or a number to scale")
     if own is None or (isinstance(own, str) and isinstance(value, str)):
         return value
     if not isinstance(own, int | float | np.number | np.bool_):
-        raise ValueError(f"{path} is a {type(own).__name__}; expected a number, an array or None")
+        raise WorldError(f"{path} is a {type(own).__name__}; expected a number, an array or None")
     if isinstance(value, str):
-        raise ValueError(f"{path} is the number {own!r}; expected numbers, not {value!r}")
+        raise WorldError(f"{path} is the number {own!r}; expected numbers, not {value!r}")
     if isinstance(value, np.ndarray):
-        raise ValueError(f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit")
+        raise WorldError(f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit")
     changed = own * value if variable.how == "scale" else value
     if isinstance(own, bool | np.bool_) and changed in (0, 1):
         return bool(changed)

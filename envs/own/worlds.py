@@ -18,8 +18,9 @@ import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs.own import world as worker
-from envs.own.world import LocalWorlds, TaskVariable, World, make_world, packed
+from envs.own.world import LocalWorlds, TaskVariable, World, WorldError, make_world, packed
 from envs.sim.process import quiet_mujoco, tune_process
+from metarl.errors import SettingError
 
 _SECONDS_TO_END = 5.0
 """That a process has to close its environments; then it is killed."""
@@ -97,7 +98,7 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
     """
     interpreter = Path(python).expanduser()
     if not interpreter.is_file():
-        raise ValueError(f"python is {str(python)!r}; expected the path of a Python interpreter")
+        raise SettingError(f"python is {str(python)!r}; expected the path of a Python interpreter")
     asked = {
         "source": _importable(recipe.source),
         "settings": packed(dict(recipe.settings)),
@@ -128,7 +129,7 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
         worlds.describe()
     except WorldsEnded as error:
         end()
-        raise ValueError(
+        raise SettingError(
             f"python is {str(python)!r}, which ended at once (its message is above); "
             "expected Python 3.10 or newer with numpy and gymnasium"
         ) from error
@@ -203,9 +204,7 @@ class RemoteWorlds:
         for answer in answers:
             if answer is not None and answer[0] is not None:
                 kind, message, trace = answer
-                told = message if kind == "ValueError" else f"{kind}: {message}"
-                of_caller = kind in ("ValueError", "ImportError", "ModuleNotFoundError")
-                error = ValueError(told) if of_caller else RuntimeError(told)
+                error = _raised_there(kind, message)
                 error.add_note(f"In the other process:\n{trace}")
                 raise error
         return [None if answer is None else answer[1] for answer in answers]
@@ -227,6 +226,14 @@ def _plain(variable: TaskVariable) -> dict[str, Any]:
     return {field.name: getattr(variable, field.name) for field in dataclasses.fields(variable)}
 
 
+def _raised_there(kind: str, message: str) -> Exception:
+    """What stands here for an exception of another process, by the name of its class."""
+    if kind in ("WorldError", "ValueError"):
+        return WorldError(message) if kind == "WorldError" else ValueError(message)
+    told = f"{kind}: {message}"
+    return WorldError(told) if kind in ("ImportError", "ModuleNotFoundError") else RuntimeError(told)
+
+
 def _importable(what: Any) -> Any:
     """A word or None as it is, else (module, qualified name). Raises: ValueError if an import wouldn't find it there."""
     if what is None or isinstance(what, str):
@@ -236,7 +243,7 @@ def _importable(what: Any) -> Any:
     for part in name.split(".") if name else ():
         found = getattr(found, part, None)
     if found is not what or name is None:
-        raise ValueError(
+        raise SettingError(
             f"{what!r} can't be imported by another Python; expected an id, 'module:function', or a class or function "
             "at the top of a module that isn't the main program"
         )

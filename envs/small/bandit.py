@@ -33,6 +33,7 @@ from envs.small import bandit_policies
 from envs.small.drawing import BLUE, ORANGE, legend
 from envs.tasks import TaskPrior, by_range
 from envs.variants import OneWorld, variant_label
+from metarl.errors import SettingError
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -60,7 +61,7 @@ class Bandit:
         device: torch.device | str = "cpu",
     ) -> None:
         if num_arms < 2:
-            raise ValueError(f"num_arms is {num_arms}; expected at least 2")
+            raise SettingError(f"num_arms is {num_arms}; expected at least 2")
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_arms = num_arms

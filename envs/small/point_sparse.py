@@ -26,6 +26,7 @@ from torch import Tensor
 
 from envs.small.point import PointVariant, Problem, smallest_distances
 from envs.tasks import ListedTasks, TaskPrior, by_range
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 STEP_SIZE = 0.1  # m, along each axis, at action 1
@@ -55,7 +56,7 @@ def published_goal_angles(num_train: int, num_test: int) -> ListedTasks[GoalAngl
     """100 angles evenly from 0 to π in the order that NumPy shuffles them to after seed(1337), as PEARL does: the first for
     training, the rest for test."""
     if not 1 <= num_train < NUM_PUBLISHED:
-        raise ValueError(
+        raise SettingError(
             f"num_train_tasks is {num_train}; expected 1, ..., {NUM_PUBLISHED - 1} of {NUM_PUBLISHED} goals"
         )
     angles = np.linspace(0.0, np.pi, NUM_PUBLISHED)

@@ -35,6 +35,7 @@ from envs.small.drawing import BLUE, GREEN, ORANGE, RED, legend, write
 from envs.small.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
 from envs.tasks import TaskPrior, in_odd_cell
 from envs.variants import OneWorld, variant_label
+from metarl.errors import SettingError
 from metarl.rl.types import EnvSpec, RLAdapter, Step
 from metarl.struct import struct
 
@@ -71,7 +72,7 @@ class TabularMDP:
     ) -> None:
         for key, value in (("num_states", num_states), ("num_actions", num_actions)):
             if value < 2:
-                raise ValueError(f"{key} is {value}; expected at least 2")
+                raise SettingError(f"{key} is {value}; expected at least 2")
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_states = num_states

@@ -21,19 +21,14 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-import envs
-import metarl
+from envs.own.world import WorldError
 from envs.sim.process import tune_process
 from metarl.cli import console, sweep
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
-from metarl.errors import UserError
-
-_OUR_CODE = tuple(
-    str(folder) + os.sep
-    for folder in (Path(__file__).resolve().parent, *map(Path, metarl.__path__), *map(Path, envs.__path__))
-)
+from metarl.errors import SettingError, UserError
+from metarl.rl.types import NonFiniteAction
 
 _QUIET_HYDRA = (
     "hydra.run.dir=.",
@@ -55,8 +50,8 @@ def run_command(config_name: str, run: Callable[[DictConfig], Any], *, configs: 
     """Runs a command: composes `config_name` with the overrides of `sys.argv` and calls `run` with the result.
 
     Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`, `--config-dir`.
-    Ends the process with 2 after a user's mistake (UserError; a ValueError that our own code raises; a file that can't be
-    read or written; too little memory), 130 after Ctrl-C, 141 when nobody reads the output any more. Everything else is a bug
+    Ends the process with 2 after a user's mistake (UserError, SettingError and their like; a file that can't be read or
+    written; too little memory), 130 after Ctrl-C, 141 when nobody reads the output any more. Everything else is a bug
     and shows its traceback; HYDRA_FULL_ERROR=1 shows it always.
     """
     with console.tolerant():
@@ -162,14 +157,10 @@ def _cause(error: Exception) -> Exception:
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether the user is to blame. Our functions raise ValueError for bad arguments; one from elsewhere is our bug."""
+    """Whether the user is to blame: who raises an error says so by its class."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
-    return (
-        isinstance(error, UserError)
-        or _is_out_of_memory(error)
-        or (isinstance(error, ValueError) and _raised_in(error).startswith(_OUR_CODE))
-    )
+    return isinstance(error, UserError | SettingError | WorldError | NonFiniteAction) or _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -178,14 +169,6 @@ def _is_out_of_memory(error: Exception) -> bool:
         isinstance(error, RuntimeError)
         and any(words in str(error) for words in ("can't allocate memory", "out of memory"))
     )
-
-
-def _raised_in(error: Exception) -> str:
-    """The file whose code raised the error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else str(Path(trace.tb_frame.f_code.co_filename).resolve())
 
 
 def _message(error: Exception) -> str:

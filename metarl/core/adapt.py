@@ -15,6 +15,7 @@ from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.implicit import implicit_gradient
 from metarl.core.rules import moved_by
 from metarl.core.threads import WORKERS, each_in_threads
+from metarl.errors import SettingError
 from metarl.types import Batch, InnerRule, LossFn, Params
 
 Backend = Literal["auto", "loop", "threads", "vmap", "joint"]
@@ -169,7 +170,7 @@ def _chunks(
     """The results of task after task or chunk after chunk, leaves [tasks of the chunk, ...], in order."""
     num_tasks = _num_tasks(stacked)
     if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 task, got {chunk}")
+        raise SettingError(f"chunk must be at least 1 task, got {chunk}")
     if backend == "auto":
         backend = _best_backend(stacked, workers)
     if backend == "vmap":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.threads import map_in_threads
+from metarl.errors import SettingError
 from metarl.struct import map_tensors, struct
 from metarl.types import Params
 
@@ -36,7 +37,7 @@ def over_chunks(
     Raises: ValueError for chunks of less than one task.
     """
     if size < 1:
-        raise ValueError(f"chunk {size}: expected 1 task or more")
+        raise SettingError(f"chunk {size}: expected 1 task or more")
     chunks = [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
     return map_in_threads(function, chunks, device)
 

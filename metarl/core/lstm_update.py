@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.errors import SettingError
 from metarl.struct import struct
 from metarl.types import Batch, LossFn, Params
 
@@ -49,7 +50,7 @@ class LstmUpdate(nn.Module):
     ) -> None:
         super().__init__()
         if hidden_size < 1:
-            raise ValueError(f"hidden_size {hidden_size}: expected 1 or more")
+            raise SettingError(f"hidden_size {hidden_size}: expected 1 or more")
         self.hidden_size = hidden_size
         self.lower = nn.Linear(4 + hidden_size, 4 * hidden_size)
         self.forget, self.input = nn.Linear(hidden_size + 2, 1), nn.Linear(hidden_size + 2, 1)
@@ -58,7 +59,7 @@ class LstmUpdate(nn.Module):
         for name, gate, bias in (("forget_bias", self.forget, forget_bias), ("input_bias", self.input, input_bias)):
             low, high = bias
             if not low <= high:
-                raise ValueError(f"{name} [{low}, {high}]: expected the lower bound first")
+                raise SettingError(f"{name} [{low}, {high}]: expected the lower bound first")
             nn.init.uniform_(gate.bias, low, high, generator=generator)
 
     def begin(self, theta: Tensor) -> UpdateState:

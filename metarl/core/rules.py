@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
 
 
@@ -66,7 +67,7 @@ class PerStepRates:
     def __post_init__(self) -> None:
         _check_rate("lr", self.lr)
         if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+            raise SettingError(f"num_steps must be at least 1, got {self.num_steps}")
 
     def init(self, params: Params) -> Params:
         return {name: leaf.new_full((self.num_steps,), self.lr) for name, leaf in params.items()}
@@ -91,7 +92,7 @@ class Only:
 
     def __post_init__(self) -> None:
         if isinstance(self.prefixes, str) or not self.prefixes:
-            raise ValueError(f"prefixes must be a non-empty sequence of names, got {self.prefixes!r}")
+            raise SettingError(f"prefixes must be a non-empty sequence of names, got {self.prefixes!r}")
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
 
     def init(self, params: Params) -> Params:
@@ -106,7 +107,7 @@ class Only:
         """Those of the parameters that the rule is applied to."""
         for prefix in self.prefixes:
             if not any(_is_under(name, prefix) for name in params):
-                raise ValueError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
+                raise SettingError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
         return {name: leaf for name, leaf in params.items() if any(_is_under(name, p) for p in self.prefixes)}
 
 
@@ -130,9 +131,9 @@ def named_rule(
     Raises: ValueError for an unknown name, or a decay where rates are learned.
     """
     if name not in RULES:
-        raise ValueError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
+        raise SettingError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
     if name != "sgd" and decay != 1:
-        raise ValueError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
+        raise SettingError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
     rules: dict[str, Callable[[], InnerRule]] = {
         "sgd": lambda: Sgd(lr, lr * decay),
         "learned_rates": lambda: LearnedRates(lr),
@@ -147,4 +148,4 @@ def _is_under(name: str, prefix: str) -> bool:
 
 def _check_rate(name: str, rate: float) -> None:
     if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"{name} must be finite and at least 0, got {rate}")
+        raise SettingError(f"{name} must be finite and at least 0, got {rate}")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.linalg import conjugate_gradient
+from metarl.errors import SettingError
 from metarl.struct import struct
 from metarl.types import Params
 
@@ -122,12 +123,12 @@ def _check_settings(
     max_constraint: float, cg_iterations: int, damping: float, backtrack_ratio: float, max_backtracks: int
 ) -> None:
     if not (math.isfinite(max_constraint) and max_constraint > 0):
-        raise ValueError(f"max_constraint must be positive and finite, got {max_constraint}")
+        raise SettingError(f"max_constraint must be positive and finite, got {max_constraint}")
     if cg_iterations < 1:
-        raise ValueError(f"cg_iterations must be at least 1, got {cg_iterations}")
+        raise SettingError(f"cg_iterations must be at least 1, got {cg_iterations}")
     if not (math.isfinite(damping) and damping >= 0):
-        raise ValueError(f"damping must be finite and at least 0, got {damping}")
+        raise SettingError(f"damping must be finite and at least 0, got {damping}")
     if not 0 < backtrack_ratio < 1:
-        raise ValueError(f"backtrack_ratio must lie between 0 and 1, got {backtrack_ratio}")
+        raise SettingError(f"backtrack_ratio must lie between 0 and 1, got {backtrack_ratio}")
     if max_backtracks < 0:
-        raise ValueError(f"max_backtracks must be at least 0, got {max_backtracks}")
+        raise SettingError(f"max_backtracks must be at least 0, got {max_backtracks}")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.fewshot.images import ImageClasses, ImageTasks
 from metarl.fewshot.picture_files import Files, classes_of, is_hidden, is_picture, opened
 from metarl.fewshot.types import Split
@@ -42,9 +42,9 @@ def folder(
       ValueError for a share outside (0, 1).
     """
     if not 0 < test_share < 1:
-        raise ValueError(f"dataset.test_share={test_share}: expected a number between 0 and 1")
+        raise SettingError(f"dataset.test_share={test_share}: expected a number between 0 and 1")
     if image_size < 1:
-        raise ValueError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     left_out: LeftOut = {}
     with opened(root) as files:
         classes = _classes(files, left_out)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metarl.errors import SettingError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize
 from metarl.struct import replace, struct
 
@@ -76,7 +77,7 @@ class ImageTasks:
     def classes(self, split: Split) -> ImageClasses:
         """The classes of a split. Raises: ValueError if there is no such split."""
         if split not in self._splits:
-            raise ValueError(f"{self.spec.name} has no {split} split; it has {', '.join(self._splits)}")
+            raise SettingError(f"{self.spec.name} has no {split} split; it has {', '.join(self._splits)}")
         return self._splits[split]
 
     def sample(self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train") -> Episodes:
@@ -89,16 +90,16 @@ class ImageTasks:
 
     def _check(self, classes: ImageClasses, size: TaskSize, split: Split) -> None:
         if size.ways < 2 or size.shots < 1 or size.queries < 1:
-            raise ValueError(
+            raise SettingError(
                 f"ways={size.ways}, shots={size.shots}, queries={size.queries}: expected at least 2, 1 and 1"
             )
         if size.ways > len(classes.names):
-            raise ValueError(
+            raise SettingError(
                 f"ways={size.ways}: the {split} split of {self.spec.name} has only {len(classes.names)} classes"
             )
         fewest = int(classes.counts.argmin())
         if size.shots + size.queries > classes.counts[fewest]:
-            raise ValueError(
+            raise SettingError(
                 f"shots={size.shots} and queries={size.queries} need {size.shots + size.queries} pictures of a class: "
                 f"{classes.names[fewest]} of {self.spec.name} has only {int(classes.counts[fewest])}"
             )

@@ -7,6 +7,7 @@ With p = σ(θᵀx), the support loss has gradient Xᵀ(p − y)/B and Hessian H
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize
 
 
@@ -15,7 +16,7 @@ class Logistic:
 
     def __init__(self, *, num_dimensions: int = 5) -> None:
         if num_dimensions < 1:
-            raise ValueError(f"num_dimensions={num_dimensions}: expected 1 or more")
+            raise SettingError(f"num_dimensions={num_dimensions}: expected 1 or more")
         self._num_dimensions = num_dimensions
         self.spec = DataSpec(
             name="logistic",
@@ -35,14 +36,14 @@ class Logistic:
         Raises: ValueError unless there are two ways.
         """
         if size.ways != 2:
-            raise ValueError(f"ways={size.ways}: logistic tasks have two classes, expected ways=2")
+            raise SettingError(f"ways={size.ways}: logistic tasks have two classes, expected ways=2")
         w = torch.randn(num, self._num_dimensions, generator=generator)
         support, query = (self._examples(w, count, generator) for count in (size.shots, size.queries))
         return Episodes(support=support, query=query)
 
     def _examples(self, w: Tensor, count: int, generator: torch.Generator) -> Examples:
         if count < 1:
-            raise ValueError(f"{count} examples of a class: expected at least 1")
+            raise SettingError(f"{count} examples of a class: expected at least 1")
         order = torch.rand(len(w), 2 * count, generator=generator).argsort(1)
         y = torch.arange(2 * count).remainder(2)[order]
         x = torch.randn(len(w), 2 * count, self._num_dimensions, generator=generator)

@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.picture_files import Files, classes_of, is_hidden, opened, read
 from metarl.fewshot.types import Split
@@ -30,7 +30,7 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     Raises: UserError, saying what is expected, if there is none, a list or a picture is missing, or a class is in two lists.
     """
     if image_size < 1:
-        raise ValueError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     if root is None:
         raise UserError(f"dataset.root=null: mini-ImageNet isn't downloaded; {LAYOUT}")
     with opened(root) as files:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.fewshot.images import ImageClasses, ImageTasks, resized
 from metarl.fewshot.omniglot_archives import DRAWERS, FILE_NAME, SIDE, cache_folder, converted
 
@@ -42,9 +42,9 @@ def omniglot(
     Raises: ValueError for an unknown split or a size below 1; UserError if the data can't be had or are damaged.
     """
     if split not in get_args(CharacterSplit):
-        raise ValueError(f"dataset.split={split}: expected one of {', '.join(get_args(CharacterSplit))}")
+        raise SettingError(f"dataset.split={split}: expected one of {', '.join(get_args(CharacterSplit))}")
     if image_size < 1:
-        raise ValueError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     characters = _characters(locate(data_dir), image_size)
     train, test = _split(characters, split)
     return ImageTasks(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from metarl.errors import SettingError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize
 from metarl.struct import struct
 
@@ -33,7 +34,7 @@ class Sinusoid:
     ) -> None:
         for name, bounds in {"amplitude": amplitude, "phase": phase, "x": x}.items():
             if len(bounds) != 2 or not bounds[0] <= bounds[1]:
-                raise ValueError(f"{name} {list(bounds)}: expected a lower and an upper bound")
+                raise SettingError(f"{name} {list(bounds)}: expected a lower and an upper bound")
         self._amplitude, self._phase, self._x = amplitude, phase, x
         self.spec = DataSpec(
             name="sinusoid",
@@ -59,9 +60,9 @@ class Sinusoid:
     def points(self, waves: Waves, size: TaskSize, generator: torch.Generator) -> Episodes:
         """Support and query points on each wave. Raises: ValueError for more than one way."""
         if size.ways != 1:
-            raise ValueError(f"ways={size.ways}: the sinusoid is a regression, expected ways=1")
+            raise SettingError(f"ways={size.ways}: the sinusoid is a regression, expected ways=1")
         if min(size.shots, size.queries) < 1:
-            raise ValueError(f"shots={size.shots}, queries={size.queries}: expected at least 1 of each")
+            raise SettingError(f"shots={size.shots}, queries={size.queries}: expected at least 1 of each")
         num, count = len(waves.amplitude), size.shots + size.queries
         x = torch.empty(num, count, 1).uniform_(*self._x, generator=generator)
         y = waves(x)

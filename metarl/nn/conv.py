@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.adapt import inside_transform
+from metarl.errors import SettingError
 from metarl.nn.batch_norm import BatchNorm
 
 NUM_BLOCKS = 4
@@ -42,7 +43,7 @@ class Conv4(nn.Module):
         super().__init__()
         channels, height, width = input_shape
         if not strided and min(height, width) < 2**NUM_BLOCKS:
-            raise ValueError(
+            raise SettingError(
                 f"pictures of {height} x {width} vanish when they are halved {NUM_BLOCKS} times: expected at least "
                 f"{2**NUM_BLOCKS} x {2**NUM_BLOCKS}; take the strided network or a perceptron"
             )

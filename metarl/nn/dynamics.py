@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metarl.errors import SettingError
 from metarl.nn.mlp import ACTIVATIONS, IN_PLACE, MLP, Activation
 from metarl.struct import map_tensors, struct
 from metarl.types import Params
@@ -149,11 +150,11 @@ class RecurrentDynamics(nn.Module):
     ) -> None:
         super().__init__()
         if min(num_models, memory_size, *hidden_sizes) < 1:
-            raise ValueError(
+            raise SettingError(
                 f"num_models {num_models}, memory_size {memory_size}, hidden_sizes {list(hidden_sizes)}: expected 1 or more each"
             )
         if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            raise SettingError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         self.normaliser = Normaliser(obs_size, action_size)
         self.num_models, self.memory_size, self.activation = num_models, memory_size, activation
         evidence = obs_size + action_size + obs_size + 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.errors import SettingError
 from metarl.nn.batch_norm import BatchNorm
 
 
@@ -31,7 +32,7 @@ class PerceptronFeatures(nn.Module):
     ) -> None:
         super().__init__()
         if not sizes or min(sizes) < 1:
-            raise ValueError(f"sizes {list(sizes)}: expected one layer of 1 unit or more, at least")
+            raise SettingError(f"sizes {list(sizes)}: expected one layer of 1 unit or more, at least")
         widths = (torch.Size(input_shape).numel(), *sizes)
         self.layers = nn.ModuleList(linear(i, o, generator) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm(width) if batch_norm else _NoNorm() for width in sizes)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from metarl.errors import SettingError
 from metarl.nn.mlp import MLP, Activation, mlp
 from metarl.noise import Noise
 from metarl.types import Params
@@ -68,7 +69,7 @@ class GaussianPolicy(nn.Module):
     ):
         super().__init__()
         if not 0 < min_std <= init_std < math.inf:
-            raise ValueError(f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}")
+            raise SettingError(f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}")
         sizes = (obs_size, *hidden_sizes, action_size)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(init_std)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 _EPSILON = 1e-8  # of norms: an empty slot has none
@@ -67,15 +68,15 @@ class ExternalMemory(nn.Module):
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_slots": num_slots, "slot_size": slot_size}
         for name, size in {**sizes, "num_heads": num_heads}.items():
             if size < 1:
-                raise ValueError(f"{name} {size}: expected 1 or more")
+                raise SettingError(f"{name} {size}: expected 1 or more")
         if num_heads > num_slots:
-            raise ValueError(
+            raise SettingError(
                 f"num_heads {num_heads}: expected at most num_slots, {num_slots}; each writes to its own slot"
             )
         if not 0 <= usage_decay <= 1:
-            raise ValueError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
+            raise SettingError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
         if not (math.isfinite(key_strength) and key_strength > 0):
-            raise ValueError(f"key_strength {key_strength}: expected a finite number above 0")
+            raise SettingError(f"key_strength {key_strength}: expected a finite number above 0")
         self.hidden_size, self.num_slots, self.slot_size, self.num_heads = hidden_size, num_slots, slot_size, num_heads
         self.usage_decay, self.key_strength = usage_decay, key_strength
         self.output_size = hidden_size + num_heads * slot_size

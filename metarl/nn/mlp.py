@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.errors import SettingError
+
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -37,9 +39,9 @@ class MLP(nn.Module):
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            raise SettingError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1")
+            raise SettingError(f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1")
         self.activation: Activation = activation
         linears = [nn.Linear(i, o) for i, o in pairwise(sizes)]
         for layer in linears:

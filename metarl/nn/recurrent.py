@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from metarl.errors import SettingError
 from metarl.nn.memory import ExternalMemory, ExternalState
 from metarl.struct import choose_rows
 
@@ -152,7 +153,7 @@ def _where(active: Tensor | None, after: State, before: State) -> State:
 
 def _checked(hidden_size: int) -> int:
     if hidden_size < 1:
-        raise ValueError(f"hidden_size {hidden_size}: expected 1 or more")
+        raise SettingError(f"hidden_size {hidden_size}: expected 1 or more")
     return hidden_size
 
 

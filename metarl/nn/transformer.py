@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 RECENT_SLOTS = 16  # the most that a step copies
@@ -66,9 +67,9 @@ class Transformer(nn.Module):
             "context": context,
         }.items():
             if size < 1:
-                raise ValueError(f"{name} {size}: expected 1 or more")
+                raise SettingError(f"{name} {size}: expected 1 or more")
         if width % num_heads or width % 2:
-            raise ValueError(f"width {width}: expected an even multiple of num_heads, {num_heads}")
+            raise SettingError(f"width {width}: expected an even multiple of num_heads, {num_heads}")
         self.output_size, self.max_steps, self.num_heads = width, context, num_heads
         self.embed = nn.Linear(input_size, width)
         self.layers = nn.ModuleList(_Layer(width, num_heads) for _ in range(num_layers))
@@ -114,7 +115,7 @@ class Transformer(nn.Module):
 
     def _check_length(self, num_steps: int) -> None:
         if num_steps > self.max_steps:
-            raise ValueError(
+            raise SettingError(
                 f"a sequence of {num_steps} steps is longer than the transformer's context {self.max_steps}"
             )
 

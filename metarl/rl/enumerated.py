@@ -8,6 +8,7 @@ import itertools
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.rl.returns import discounted_returns
 from metarl.struct import struct
 
@@ -41,7 +42,7 @@ def enumerate_mdp(transition: Tensor, reward: Tensor, horizon: int) -> Enumerate
     num_states, num_actions = reward.shape
     count = num_states ** (horizon - 1) * num_actions**horizon
     if count > MOST_TRAJECTORIES:
-        raise ValueError(
+        raise SettingError(
             f"num_states {num_states}, num_actions {num_actions}, horizon {horizon}: {count} trajectories; "
             f"expected at most {MOST_TRAJECTORIES}, to list them all"
         )

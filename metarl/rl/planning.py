@@ -12,6 +12,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.noise import Noise
 
 Score = Callable[[Tensor], Tensor]
@@ -40,7 +41,7 @@ class Bounds:
 def bounds_of(space: gymnasium.Space, device: torch.device) -> Bounds:
     """Raises: ValueError unless actions are vectors in a box with finite bounds, from which sequences can be drawn."""
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
-        raise ValueError(
+        raise SettingError(
             f"action space {space}: expected a flat Box with finite bounds, for the planner samples from it"
         )
     return Bounds(*(torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high)))
@@ -71,17 +72,17 @@ class Planner:
 
     def __post_init__(self) -> None:
         if self.method not in ("cem", "mppi"):
-            raise ValueError(f"planner {self.method!r}: expected cem or mppi")
+            raise SettingError(f"planner {self.method!r}: expected cem or mppi")
         for name in ("horizon", "num_candidates", "num_iterations", "num_elites"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+                raise SettingError(f"{name} {getattr(self, name)}: expected 1 or more")
         for name in ("noise_std", "temperature"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)}: expected a number above 0")
+                raise SettingError(f"{name} {getattr(self, name)}: expected a number above 0")
         if not 0 <= self.noise_correlation < 1:
-            raise ValueError(f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1")
+            raise SettingError(f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1")
         if self.num_elites > self.num_candidates:
-            raise ValueError(f"num_elites {self.num_elites}: expected at most num_candidates, {self.num_candidates}")
+            raise SettingError(f"num_elites {self.num_elites}: expected at most num_candidates, {self.num_candidates}")
 
     def __call__(self, score: Score, plan: Tensor, bounds: Bounds, noise: Noise) -> Tensor:
         """A better plan [H, W, A] than the one given. No world's plan depends on another's."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
+
 
 class Generators:
     """Named torch generators made from one seed on first use.
@@ -15,7 +17,7 @@ class Generators:
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed < 2**63:
-            raise ValueError(f"seed {seed}: expected an integer from 0 to 2^63 - 1")
+            raise SettingError(f"seed {seed}: expected an integer from 0 to 2^63 - 1")
         self.seed = seed
         self._generators: dict[str, torch.Generator] = {}
 

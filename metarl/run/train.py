@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint
 from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
@@ -108,7 +108,7 @@ def check(learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_e
       many iterations, or if there isn't memory enough for its experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
-        raise ValueError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
+        raise SettingError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
     end = learner.schedule_end
     if end is not None and end < iterations:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.types import Examples
@@ -76,7 +77,7 @@ def cnp(
     training than in the evaluation with a joint decoder."""
     size, spec = setting.size, setting.source.spec
     if joint_decoder and (train_ways or size.ways) != size.ways:
-        raise ValueError(
+        raise SettingError(
             f"joint_decoder=true: it can only answer for the ways of its training, {train_ways}, and not for {size.ways}; "
             "expected joint_decoder=false"
         )

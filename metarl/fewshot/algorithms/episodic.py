@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.checks import check_positive
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, TaskSource
@@ -102,7 +103,7 @@ class Episodic(MetaLearner):
 def need_classes(source: TaskSource, learner: str) -> None:
     """Raises: ValueError unless the tasks are classifications."""
     if source.spec.kind != "classification":
-        raise ValueError(f"{learner} tells classes apart; dataset {source.spec.name} is a {source.spec.kind}")
+        raise SettingError(f"{learner} tells classes apart; dataset {source.spec.name} is a {source.spec.kind}")
 
 
 def embedded(embed: nn.Module, support: Examples, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from metarl.core.adapt import Backend, adapt, grad_over_tasks, over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.rules import named_rule
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.mann import Reader, reader
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
@@ -67,7 +68,7 @@ class MamlMemory(MetaLearner):
         check_positive({"meta_batch_size": meta_batch_size, "inner_lr": inner_lr})
         for name, steps in {"num_inner_steps": num_inner_steps, "num_test_steps": num_test_steps}.items():
             if steps < 0:
-                raise ValueError(f"{name} {steps}: expected 0 steps or more")
+                raise SettingError(f"{name} {steps}: expected 0 steps or more")
         source, size = setting.source, setting.size
         self._setting = setting
         self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps

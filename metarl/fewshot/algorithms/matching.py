@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.checks import check_positive
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.types import Examples
@@ -30,7 +31,7 @@ class MatchingNet(nn.Module):
         super().__init__()
         check_positive({"scale": scale})
         if full_context < 0:
-            raise ValueError(f"full_context {full_context}: expected 0 processing steps or more")
+            raise SettingError(f"full_context {full_context}: expected 0 processing steps or more")
         self.embed, self.scale, self.steps = embed, scale, full_context
         self.support_lstm = nn.LSTM(num_features, num_features, bidirectional=True, batch_first=True)
         self.question_cell = nn.LSTMCell(num_features, num_features)

@@ -14,6 +14,7 @@ from metarl.core import saved
 from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import reptile_direction
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
@@ -86,7 +87,7 @@ class Reptile(MetaLearner):
         check_positive({"num_test_steps": num_test_steps, "test_batch_size": test_batch_size})
         check_positive({"outer_lr": outer_lr, "decay_iterations": decay_iterations})
         if not 0 <= inner_beta < 1:
-            raise ValueError(f"inner_beta {inner_beta}: expected a number from 0 to below 1")
+            raise SettingError(f"inner_beta {inner_beta}: expected a number from 0 to below 1")
         source, ways = setting.source, setting.size.ways
         self._setting, self._num_tasks = setting, meta_batch_size
         self._size = TaskSize(ways=ways, shots=train_shots, queries=1)

@@ -9,6 +9,7 @@ from metarl.core import params as P
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.linearize import Differentiate, OutputLoss, inner_step
 from metarl.core.rules import named_rule
+from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
@@ -89,16 +90,16 @@ def inner_update(
 ) -> InnerUpdate:
     """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a number out of range."""
     if num_inner_steps < 1:
-        raise ValueError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
+        raise SettingError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
     if chunk < 1:
-        raise ValueError(f"chunk {chunk}: expected 1 task or more")
+        raise SettingError(f"chunk {chunk}: expected 1 task or more")
     if not inner_lr > 0:
-        raise ValueError(f"inner_lr {inner_lr}: expected a positive number")
+        raise SettingError(f"inner_lr {inner_lr}: expected a positive number")
     if not 0 < inner_lr_decay <= 1:
-        raise ValueError(f"inner_lr_decay {inner_lr_decay}: expected a number above 0, at most 1")
+        raise SettingError(f"inner_lr_decay {inner_lr_decay}: expected a number above 0, at most 1")
     for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} {value}: expected a number from 0 to 1")
+            raise SettingError(f"{name} {value}: expected a number from 0 to 1")
     return InnerUpdate(
         rule=named_rule(inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only),
         differentiate=differentiator(policy, policy_loss(inner_loss, policy, horizon)),
@@ -134,5 +135,5 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
 
 def _known(key: str, name: str, allowed: Sequence[str]) -> str:
     if name not in allowed:
-        raise ValueError(f"{key} {name!r}: expected one of {', '.join(allowed)}")
+        raise SettingError(f"{key} {name!r}: expected one of {', '.join(allowed)}")
     return name

@@ -6,6 +6,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter
 
@@ -17,7 +18,7 @@ class UniformActions(RLAdapter[None]):
         """Raises: ValueError unless the actions are Discrete or a bounded Box."""
         is_box = isinstance(action_space, gymnasium.spaces.Box) and action_space.is_bounded()
         if not is_box and not isinstance(action_space, gymnasium.spaces.Discrete):
-            raise ValueError(f"action space is {action_space}; expected Discrete or a Box with finite bounds")
+            raise SettingError(f"action space is {action_space}; expected Discrete or a Box with finite bounds")
         self._space = action_space
 
     def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> None:

@@ -18,6 +18,7 @@ from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.core.linearize import Differentiate, Outputs, adapt_tasks, linearize_adaptation
 from metarl.core.rules import named_rule
+from metarl.errors import SettingError
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
 from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
@@ -156,7 +157,7 @@ class GrBAL(MetaLearner):
             raise misfit(model, FeedForwardDynamics, "feed_forward_dynamics")
         num_steps = env.spec.horizon * sizes["episodes_per_trial"]
         if num_past + num_future > num_steps:
-            raise ValueError(
+            raise SettingError(
                 f"num_past {num_past} and num_future {num_future}: a window of {num_past + num_future} steps doesn't fit "
                 f"into a trial of {num_steps}"
             )

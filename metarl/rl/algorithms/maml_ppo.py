@@ -14,6 +14,7 @@ from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
 from metarl.core.linearize import linearize_adaptation
+from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update
@@ -91,7 +92,7 @@ class MamlPPO(MetaLearner):
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
-            raise ValueError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
+            raise SettingError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps

@@ -14,6 +14,7 @@ from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
 from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
 from metarl.core.trust_region import trust_region_step
+from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update
@@ -95,9 +96,9 @@ class MamlTRPO(MetaLearner):
     ) -> None:
         check_positive({"max_kl": max_kl, "cg_iterations": cg_iterations, "line_search_steps": line_search_steps})
         if cg_damping < 0:
-            raise ValueError(f"cg_damping {cg_damping}: expected 0 or more")
+            raise SettingError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
-            raise ValueError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
+            raise SettingError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from metarl.core.checks import check_positive
+from metarl.errors import SettingError
 from metarl.nn.recurrent import NoMemory
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
@@ -61,12 +62,12 @@ class MemorylessPPO:
 
 def _check_memoryless(model: nn.Module) -> None:
     if not isinstance(model, MemoryModel):
-        raise ValueError(f"model is a {type(model).__name__}; expected model=memoryless")
+        raise SettingError(f"model is a {type(model).__name__}; expected model=memoryless")
     if not isinstance(model.memory, NoMemory):
-        raise ValueError(
+        raise SettingError(
             f"model has a {type(model.memory).__name__}, which can know its task; expected model=memoryless"
         )
     if model.has_feedback:
-        raise ValueError(
+        raise SettingError(
             "model.has_feedback is True, so it is told its last reward; expected False, as model=memoryless"
         )

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metarl.core import saved
+from metarl.errors import SettingError
 from metarl.nn.dynamics import Normaliser
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import Source, rollout_metrics
@@ -28,7 +29,7 @@ class Practice:
         buffer_trials: int,
     ) -> None:
         if random_iterations < 1:
-            raise ValueError(
+            raise SettingError(
                 f"random_iterations {random_iterations}: expected 1 or more, for a model needs data to plan"
             )
         self._source, env = source, source.env
@@ -69,6 +70,8 @@ def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return ((prediction - target).square().mean(-1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> ValueError:
+def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> SettingError:
     """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that makes a fitting one."""
-    return ValueError(f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} makes it")
+    return SettingError(
+        f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} makes it"
+    )

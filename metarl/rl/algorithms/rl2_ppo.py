@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metarl.core import saved
 from metarl.core.checks import check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
+from metarl.errors import SettingError
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
 from metarl.rl.data.batches import normalise
@@ -82,12 +83,14 @@ class RL2PPO(MetaLearner):
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
         for name, value in {"value_coefficient": value_coefficient, "entropy_coefficient": entropy_coefficient}.items():
             if not value >= 0:
-                raise ValueError(f"{name} {value}: expected 0 or more")
+                raise SettingError(f"{name} {value}: expected 0 or more")
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, trials_per_task=trials_per_task, episodes_per_trial=episodes_per_trial
         )
         if not 1 <= num_minibatches <= sizes.num_worlds:
-            raise ValueError(f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all")
+            raise SettingError(
+                f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all"
+            )
         self._model = with_memory(setting.model, steps=episodes_per_trial * setting.env.spec.horizon)
         self._source = Source.of(setting, sizes)
         self._streams, self._device = setting.streams, setting.device
@@ -198,12 +201,12 @@ class RL2PPO(MetaLearner):
 def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
     """`model` itself, if it can remember a trial of so many steps. Raises: ValueError."""
     if not isinstance(model, MemoryModel):
-        raise ValueError(
+        raise SettingError(
             f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, transformer or external_memory"
         )
     longest = model.memory.max_steps
     if longest is not None and steps + 1 > longest:  # 1: the observation after the last step has a value, too
-        raise ValueError(
+        raise SettingError(
             f"a trial has {steps} steps (horizon x episodes_per_trial); "
             f"the model's context of {longest} takes at most {longest - 1}"
         )

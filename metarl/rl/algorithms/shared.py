@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.checks import check_positive
+from metarl.errors import SettingError
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
@@ -51,7 +52,9 @@ def trial_sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_tria
 def memoryless_policy(model: nn.Module) -> PolicyModule:
     """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):
-        raise ValueError(f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp makes it")
+        raise SettingError(
+            f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp makes it"
+        )
     return model
 
 
@@ -189,7 +192,7 @@ def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
     """Raises: ValueError for an unknown mode."""
     modes: dict[str, Literal["through", "first_order"]] = {"through": "through", "first_order": "first_order"}
     if gradient_mode not in modes:
-        raise ValueError(f"gradient_mode {gradient_mode!r}: expected one of {', '.join(modes)}")
+        raise SettingError(f"gradient_mode {gradient_mode!r}: expected one of {', '.join(modes)}")
     return modes[gradient_mode]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import saved
+from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.data.stretches import Stretch, Stretches
@@ -73,7 +74,7 @@ class Replay:
     ) -> None:
         for name, size in (("num_tasks", num_tasks), ("replay_capacity", capacity)):
             if size < 1:
-                raise ValueError(f"{name} {size}: expected 1 or more")
+                raise SettingError(f"{name} {size}: expected 1 or more")
         self._num_tasks, self._capacity = num_tasks, capacity
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.nn.dynamics import Transitions
 from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.types import Trajectories
@@ -26,7 +27,7 @@ class TrialBuffer:
     ) -> None:
         """Raises: ValueError for a capacity below 1."""
         if capacity < 1:
-            raise ValueError(f"buffer_trials {capacity}: expected 1 or more")
+            raise SettingError(f"buffer_trials {capacity}: expected 1 or more")
         self._capacity, self._num_episodes, self._horizon = capacity, num_episodes, horizon
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.data.collect import Streams, collect, repeat_tasks
 from metarl.rl.data.rounds import rounds
@@ -139,6 +140,6 @@ def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:
         return
     seen = ~distribution.is_held_out(tasks)
     if seen.any():
-        raise ValueError(
+        raise SettingError(
             f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out evaluation"
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gymnasium
 import torch
 
+from metarl.errors import SettingError
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import Activation
 
@@ -24,7 +25,7 @@ def mlp_policy(
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
     if not hidden_sizes:
-        raise ValueError("hidden_sizes []: expected at least one layer")
+        raise SettingError("hidden_sizes []: expected at least one layer")
     return policy_for(
         flat_size(observation_space),
         action_space,
@@ -52,7 +53,7 @@ def policy_for(
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     if any(size < 1 for size in hidden_sizes):
-        raise ValueError(f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each")
+        raise SettingError(f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each")
     if isinstance(action_space, gymnasium.spaces.Discrete):
         return CategoricalPolicy(
             input_size,
@@ -73,11 +74,11 @@ def policy_for(
             output_scale=output_scale,
             generator=generator,
         )
-    raise ValueError(f"policies fit Discrete or flat Box action spaces, got {action_space}")
+    raise SettingError(f"policies fit Discrete or flat Box action spaces, got {action_space}")
 
 
 def flat_size(observation_space: gymnasium.spaces.Box) -> int:
     """O of flat observations [O]. Raises: ValueError for others."""
     if len(observation_space.shape) != 1:
-        raise ValueError(f"policies take flat observations [O], got the shape {observation_space.shape}")
+        raise SettingError(f"policies take flat observations [O], got the shape {observation_space.shape}")
     return observation_space.shape[0]
