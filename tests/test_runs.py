@@ -140,7 +140,7 @@ def test_a_policy_that_outputs_nan_stops_with_a_checkpoint_from_before(tmp_path,
     def step(learner):
         calls.append(1)
         if len(calls) == 3:
-            learner.params.policy["log_std"].fill_(float("nan"))
+            learner.params.theta["log_std"].fill_(float("nan"))
         return real(learner)
 
     monkeypatch.setattr(MamlPPO, "step", step)

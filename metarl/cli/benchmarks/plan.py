@@ -99,7 +99,7 @@ def _model(name: str, generator: torch.Generator) -> tuple[WorldModel[Any], Any,
         return RememberingModel(recurrent), hidden, [(w.detach(), b.detach()) for w, b in recurrent.layers(hidden)]
     network = FeedForwardDynamics(OBS, ACTION, HIDDEN, activation="relu", generator=generator)
     theta, rule = P.of(network.trunk), LearnedRates(0.01)
-    params = MetaParams(policy=theta, rule=rule.init(theta))
+    params = MetaParams(theta=theta, rule=rule.init(theta))
     model = AdaptiveModel(network, params, rule, num_past=PAST, num_inner_steps=1)
     rows = (WORLDS, PAST)
     obs = torch.randn(*rows, OBS, generator=generator)

@@ -96,16 +96,16 @@ class AdaptiveModel:
         inputs = batch.inputs
         adapted = self.adapted(memory)
         if self._num_inner_steps == 0:
-            adapted = P.expand(self._params.policy, len(inputs))
+            adapted = P.expand(self._params.theta, len(inputs))
         outputs = mlp(inputs, self._model.trunk.weights(adapted), self._model.activation)
         return squared_error(outputs, batch.targets, batch.mask)
 
     def adapted(self, memory: Transitions) -> Params:
         """Parameters after the inner steps on each world's memory, leaves [W, ...]; [1, ...] without adaptation."""
         if self._num_inner_steps == 0:
-            return P.expand(self._params.policy, 1)
+            return P.expand(self._params.theta, 1)
         support = (self.batch(memory),) * self._num_inner_steps
-        return adapt_tasks(self.differentiate, self._params.policy, support, self._rule, self._params.rule)
+        return adapt_tasks(self.differentiate, self._params.theta, support, self._rule, self._params.rule)
 
     def batch(self, data: Transitions) -> Regression:
         normaliser = self._model.normaliser
@@ -163,7 +163,7 @@ class GrBAL(MetaLearner):
             )
         rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps)
         theta = P.of(model.trunk)
-        self.params = MetaParams(policy=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()})
+        self.params = MetaParams(theta=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()})
         self._rule, self._mode, self._num_inner_steps = (
             rule,
             checked_mode(gradient_mode),
@@ -205,12 +205,12 @@ class GrBAL(MetaLearner):
         def of_chunk(chosen: slice) -> Found:
             support = (take(past, chosen),) * self._num_inner_steps
             if not support:
-                unadapted = P.expand(self.params.policy, chosen.stop - chosen.start)
+                unadapted = P.expand(self.params.theta, chosen.stop - chosen.start)
                 point = self._model.differentiate(unadapted, take(future, chosen))
                 gradient = join(P.sum_tasks(point.gradient), P.zeros_like(self.params.rule))
                 return Found(gradient=gradient, numbers={"loss": point.value.sum()})
             adaptation = linearize_adaptation(
-                self._model.differentiate, self.params.policy, support, self._rule, self.params.rule, self._mode
+                self._model.differentiate, self.params.theta, support, self._rule, self.params.rule, self._mode
             )
             point = self._model.differentiate(adaptation.adapted, take(future, chosen))
             gradient = join(*adaptation.pullback(point.gradient))

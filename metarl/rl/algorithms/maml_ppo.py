@@ -117,7 +117,7 @@ class MamlPPO(MetaLearner):
         self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:
-        return GradientAdapter(self._policy, self.params.policy, self.params.rule, self._inner)
+        return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
@@ -126,7 +126,7 @@ class MamlPPO(MetaLearner):
         query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
         with torch.no_grad():
-            old = self._policy.with_params(P.expand(self.params.policy, self._source.sizes.num_tasks), support[0].obs)
+            old = self._policy.with_params(P.expand(self.params.theta, self._source.sizes.num_tasks), support[0].obs)
         epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
         self._follow(epochs[-1])
         found: dict[str, Tensor | float] = {
@@ -173,7 +173,7 @@ class MamlPPO(MetaLearner):
             batches = tuple(take(batch, tasks) for batch in support)
             adaptation = linearize_adaptation(
                 self._inner.differentiate,
-                self.params.policy,
+                self.params.theta,
                 batches,
                 self._inner.rule,
                 self.params.rule,

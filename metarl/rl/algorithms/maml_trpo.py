@@ -117,7 +117,7 @@ class MamlTRPO(MetaLearner):
         self._differentiate_query = differentiator(policy, self._surrogate)
 
     def adapter(self) -> GradientAdapter:
-        return GradientAdapter(self._policy, self.params.policy, self.params.rule, self._inner)
+        return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
 
     def step(self) -> Metrics:
         rollouts = self._source.gather(self.adapter())
@@ -153,7 +153,7 @@ class MamlTRPO(MetaLearner):
 
         def of_chunk(tasks: slice) -> _Chunk:
             batches = tuple(take(batch, tasks) for batch in support)
-            theta, rates = self.params.policy, self.params.rule
+            theta, rates = self.params.theta, self.params.rule
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
             )

@@ -62,13 +62,15 @@ def memoryless_policy(model: nn.Module) -> PolicyModule:
 class MetaParams:
     """What the outer update changes. The tensors stay the same objects for a learner's whole life; they are written in place."""
 
-    policy: Params  # θ, sharing memory with the policy module
-    rule: Params  # learned rates; {} for plain SGD
+    theta: Params
+    """θ, sharing memory with what is adapted: a policy, or a model."""
+    rule: Params
+    """Learned rates; {} for plain SGD."""
 
     @property
     def joined(self) -> Params:
         """Both in one dict, for optimizers that take a vector."""
-        return join(self.policy, self.rule)
+        return join(self.theta, self.rule)
 
     def assign(self, joined: Mapping[str, Tensor]) -> None:
         """Writes values of the names of `joined` in place. Raises: ValueError if names or shapes differ."""
@@ -131,15 +133,16 @@ class WithOld:
 
 def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
     of_policy = P.of(policy)
-    return MetaParams(policy=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()})
+    return MetaParams(theta=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()})
 
 
-def join(policy: Params, rule: Params) -> Params:
-    return P.joined({"policy": policy, "rule": rule})
+def join(theta: Params, rule: Params) -> Params:
+    """Both in one dict. θ is called `policy` in it, as in every checkpoint, also where it is a model's."""
+    return P.joined({"policy": theta, "rule": rule})
 
 
 def split(joined: Params) -> tuple[Params, Params]:
-    """The inverse of `join`: (policy, rule)."""
+    """The inverse of `join`: (theta, rule)."""
     return P.group(joined, "policy"), P.group(joined, "rule")
 
 

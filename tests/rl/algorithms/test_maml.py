@@ -98,7 +98,7 @@ def random_data(learner):
     """Two support batches and a query batch by a policy a little elsewhere, so that no ratio is exactly 1."""
     generator = torch.Generator().manual_seed(5)
     theta = {
-        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in learner.params.policy.items()
+        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in learner.params.theta.items()
     }
     stacked = P.expand(theta, N)
     support = (random_batch(learner, stacked, generator), random_batch(learner, stacked, generator))
@@ -219,7 +219,7 @@ def test_anil_adapts_the_last_layer_only():
     batch = PolicyBatch(
         **{k: getattr(support[0], k).float() if k != "mask" else support[0].mask for k in vars(support[0])}
     )
-    before = P.expand(learner.params.policy, N)
+    before = P.expand(learner.params.theta, N)
     after = learner._inner(before, {}, batch, 0)
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {"trunk.layers.2.weight", "trunk.layers.2.bias"}

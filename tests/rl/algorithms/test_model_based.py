@@ -214,7 +214,7 @@ def test_grbal_always_adapts_from_the_meta_parameters(generator):
     state = adapter.begin(2)
     before = learner._model.adapted(state.memory)
     for name, leaf in before.items():  # nothing seen, nothing changed
-        torch.testing.assert_close(leaf[1], learner.params.policy[name], atol=0, rtol=0)
+        torch.testing.assert_close(leaf[1], learner.params.theta[name], atol=0, rtol=0)
     state = play(adapter, state, generator, 5)
     once = learner._model.adapted(state.memory)
     for _ in range(10):  # planning and adapting again and again on the same memory
