@@ -36,7 +36,7 @@ class Transitions:
         return map_tensors(lambda leaf: leaf[:, chosen], self)
 
 
-class Normaliser(nn.Module):
+class TransitionNormaliser(nn.Module):
     """Zero mean and unit deviation for what a model takes, (s, a), and for what it predicts, (s' − s, r).
 
     The numbers are buffers: saved with the model, unseen by optimizers. As made it changes nothing.
@@ -110,7 +110,7 @@ class FeedForwardDynamics(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.normaliser = Normaliser(obs_size, action_size)
+        self.normaliser = TransitionNormaliser(obs_size, action_size)
         self.trunk = MLP((obs_size + action_size, *hidden_sizes, obs_size + 1), activation, generator=generator)
 
     @property
@@ -155,7 +155,7 @@ class RecurrentDynamics(nn.Module):
             )
         if activation not in ACTIVATIONS:
             raise SettingError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-        self.normaliser = Normaliser(obs_size, action_size)
+        self.normaliser = TransitionNormaliser(obs_size, action_size)
         self.num_models, self.memory_size, self.activation = num_models, memory_size, activation
         evidence = obs_size + action_size + obs_size + 1
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from metarl.core import saved
 from metarl.errors import SettingError
-from metarl.nn.dynamics import Normaliser
+from metarl.nn.dynamics import TransitionNormaliser
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import Source, rollout_metrics
 from metarl.rl.data.trial_buffer import TrialBuffer
@@ -24,7 +24,7 @@ class Practice:
         self,
         *,
         source: Source,
-        normaliser: Normaliser,
+        normaliser: TransitionNormaliser,
         random_iterations: int,
         buffer_trials: int,
     ) -> None:
