@@ -6,7 +6,7 @@ its maths. `mlp_derivatives` holds the first and second derivatives of such a po
 written out because that is faster than autograd.
 
 Memories, which carry something from one input to the next: `recurrent` says what a memory is,
-with GRU and LSTM; `transformer` is one that looks back at all inputs; `memory` is one with slots
+with GRU and LSTM; `transformer` is one that looks back at all inputs; `external_memory` has slots
 that are written and read by content. `dynamics` predicts what an action does, for planning;
 `normaliser` keeps the running mean and deviation of what goes in and comes out.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.errors import SettingError
-from metarl.nn.memory import ExternalMemory, ExternalState
+from metarl.nn.external_memory import ExternalMemory, ExternalState
 from metarl.struct import choose_rows
 
 State = TypeVar("State")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from metarl.nn.memory import ExternalMemory
+from metarl.nn.external_memory import ExternalMemory
 from metarl.struct import map_tensors
 
 BATCH, INPUT = 3, 4
