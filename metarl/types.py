@@ -30,16 +30,6 @@ def as_metrics(values: Mapping[str, Tensor | float]) -> Metrics:
     return {name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
-@struct
-class TaskData:
-    """What one meta-update consumes."""
-
-    support: tuple[Batch, ...]
-    """One batch per inner step (K of them), leaves [N, ...]. Few-shot has the same batch K times."""
-    query: Batch
-    """Leaves [N, ...]."""
-
-
 class InnerRule(Protocol):
     """How one adapts: the map from parameters and their gradients to the updated parameters."""
 
