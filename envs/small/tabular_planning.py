@@ -33,7 +33,7 @@ def optimal_values(transition: Tensor, reward: Tensor, horizon: int) -> tuple[Te
 
 
 @struct
-class Experience:
+class History:
     """What was seen in W worlds, and the plan for the present episode."""
 
     arrivals: Tensor  # [W, S, A, S] how often the action led there
@@ -47,37 +47,37 @@ class Experience:
         return self.arrivals.sum(-1)
 
 
-Belief = Callable[[Experience, Noise | None], tuple[Tensor, Tensor]]
+Belief = Callable[[History, Noise | None], tuple[Tensor, Tensor]]
 """The transitions [W, S, A, S] and rewards [W, S, A] to plan an episode with."""
 
 
-def posterior_sample(experience: Experience, noise: Noise | None) -> tuple[Tensor, Tensor]:
+def posterior_sample(history: History, noise: Noise | None) -> tuple[Tensor, Tensor]:
     """A draw from the posterior, without noise its mean: posterior sampling (Strens 2000; Osband et al. 2013, arXiv:1306.0940)."""
     if noise is None:
-        return posterior_mean(experience)
-    gamma = noise.gamma(1 + experience.arrivals)  # Gammas over their sum are Dirichlet.
-    precision = 1 + experience.visits
-    reward = (1 + experience.reward_sum) / precision + noise.normal(*precision.shape) / precision.sqrt()
+        return posterior_mean(history)
+    gamma = noise.gamma(1 + history.arrivals)  # Gammas over their sum are Dirichlet.
+    precision = 1 + history.visits
+    reward = (1 + history.reward_sum) / precision + noise.normal(*precision.shape) / precision.sqrt()
     return gamma / gamma.sum(-1, keepdim=True), reward
 
 
-def posterior_mean(experience: Experience, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
+def posterior_mean(history: History, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
     """The mean of the posterior: an agent that takes what it believes for certain, and explores by accident only."""
-    transition = 1 + experience.arrivals
-    return transition / transition.sum(-1, keepdim=True), (1 + experience.reward_sum) / (1 + experience.visits)
+    transition = 1 + history.arrivals
+    return transition / transition.sum(-1, keepdim=True), (1 + history.reward_sum) / (1 + history.visits)
 
 
-class PlanningAgent(RLAdapter[Experience]):
+class PlanningAgent(RLAdapter[History]):
     """Plans each episode with a belief and follows that plan. Observations are one-hot."""
 
     def __init__(self, belief: Belief, *, num_states: int, num_actions: int, horizon: int) -> None:
         self._belief = belief
         self._num_states, self._num_actions, self._horizon = num_states, num_actions, horizon
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Experience:
+    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> History:
         num_worlds, s, a = num_tasks * episodes_per_task, self._num_states, self._num_actions
         return self._planned(
-            Experience(
+            History(
                 arrivals=torch.zeros(num_worlds, s, a, s),
                 reward_sum=torch.zeros(num_worlds, s, a),
                 plan=torch.zeros(num_worlds, self._horizon, s, dtype=torch.int64),
@@ -86,19 +86,19 @@ class PlanningAgent(RLAdapter[Experience]):
             noise,
         )
 
-    def act(self, state: Experience, obs: Tensor, noise: Noise | None) -> Act:
+    def act(self, state: History, obs: Tensor, noise: Noise | None) -> Act:
         to_go = max(1, self._horizon - state.num_steps)
         return Act(action=state.plan[:, to_go - 1].gather(1, obs.argmax(-1, keepdim=True))[:, 0])
 
-    def observe(self, state: Experience, obs: Tensor, act: Act, step: Step) -> Experience:
+    def observe(self, state: History, obs: Tensor, act: Act, step: Step) -> History:
         world, here, there = torch.arange(len(obs)), obs.argmax(-1), step.next_obs.argmax(-1)
         arrivals = state.arrivals.index_put((world, here, act.action, there), torch.ones(len(obs)), accumulate=True)
         reward_sum = state.reward_sum.index_put((world, here, act.action), step.reward, accumulate=True)
         return replace(state, arrivals=arrivals, reward_sum=reward_sum, num_steps=state.num_steps + 1)
 
-    def update(self, state: Experience, data: Any, noise: Noise | None = None) -> Experience:
+    def update(self, state: History, data: Any, noise: Noise | None = None) -> History:
         return self._planned(state, noise)
 
-    def _planned(self, state: Experience, noise: Noise | None) -> Experience:
+    def _planned(self, state: History, noise: Noise | None) -> History:
         _, plan = optimal_values(*self._belief(state, noise), self._horizon)
         return replace(state, plan=plan, num_steps=0)

@@ -7,7 +7,7 @@ import torch
 
 import envs
 from envs.small.tabular_mdp import Tables
-from envs.small.tabular_planning import Experience, optimal_values, posterior_mean, posterior_sample
+from envs.small.tabular_planning import History, optimal_values, posterior_mean, posterior_sample
 from metarl.noise import Noise
 from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import adaptation_curve
@@ -88,7 +88,7 @@ def test_beliefs_are_the_posterior() -> None:
     arrivals[:, 0, 1] = torch.tensor([1.0, 3.0])
     reward_sum = torch.zeros(5000, 2, 2)
     reward_sum[:, 0, 1] = 6.0
-    seen = Experience(arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0)
+    seen = History(arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0)
     transition, reward = posterior_mean(seen)
     assert transition[0, 0, 1].tolist() == pytest.approx([2 / 6, 4 / 6])  # (1 + 1) / (2 + 4)
     assert transition[0, 1, 0].tolist() == [0.5, 0.5]
