@@ -2,7 +2,7 @@
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
-struct, errors, noise, torch_threads, rl.types <- envs      of metarl, only cli imports envs
+struct, errors, noise, threads, rl.types <- envs      of metarl, only cli imports envs
 everything <- cli <- scripts                                cli is the only place with hydra and omegaconf
 """
 
@@ -36,16 +36,16 @@ OUR_IMPORTS = {
     "metarl/files.py": [],
     "metarl/noise.py": [],
     "metarl/struct.py": [],
-    "metarl/torch_threads.py": [],
+    "metarl/threads.py": [],
     "metarl/types.py": ["metarl.struct"],
-    "metarl/core": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.torch_threads", "metarl.core"],
+    "metarl/core": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.threads", "metarl.core"],
     "metarl/nn": ["metarl.struct", "metarl.noise", "metarl.types", "metarl.errors", "metarl.core", "metarl.nn"],
     "metarl/rl": [
         "metarl.struct",
         "metarl.noise",
         "metarl.types",
         "metarl.errors",
-        "metarl.torch_threads",
+        "metarl.threads",
         "metarl.core",
         "metarl.nn",
         "metarl.rl",
@@ -65,7 +65,7 @@ OUR_IMPORTS = {
         "metarl.types",
         "metarl.errors",
         "metarl.files",
-        "metarl.torch_threads",
+        "metarl.threads",
         "metarl.run",
     ],
     "metarl/report": [
@@ -80,13 +80,13 @@ OUR_IMPORTS = {
     ],
     "scripts": ["metarl.cli.commands"],
     "envs/sim": ["metarl.errors", "envs.machine", "envs.sim"],
-    "envs/mujoco": [*ENVIRONMENTS, "metarl.torch_threads", "envs.sim", "envs.mujoco"],
+    "envs/mujoco": [*ENVIRONMENTS, "metarl.threads", "envs.sim", "envs.mujoco"],
     "envs/small": [*ENVIRONMENTS, "envs.small"],
     "envs": [
         "metarl.struct",
         "metarl.errors",
         "metarl.noise",
-        "metarl.torch_threads",
+        "metarl.threads",
         "metarl.gymnasium_plugin",
         "metarl.rl.types",
         "envs",

@@ -17,7 +17,7 @@ from envs.mujoco.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.types import EnvSpec, FixedSpeeds, RLAdapter, Step
 from metarl.struct import map_tensors
-from metarl.torch_threads import on_one_thread
+from metarl.threads import on_one_thread
 
 Tasks = TypeVar("Tasks")
 TasksTaken = TypeVar("TasksTaken", contravariant=True)

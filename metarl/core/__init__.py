@@ -10,7 +10,7 @@ back without storing them.
 Then the outer step. `descent` is one step of Adam with its checks. `trust_region` is one step of
 TRPO; it solves a linear system by products with a matrix that is never formed, which is `linalg`.
 
-Speed: `chunks` works on a few tasks at a time, `threads` on several cores. `low_rank` adapts
+Speed: `chunks` works on a few tasks at a time, on several cores. `low_rank` adapts
 linear layers without forming the adapted weights, and `linearize` differentiates the adaptation
 of many tasks without an autograd graph. Both give the numbers that `adapt` gives, with less work;
 read them last.

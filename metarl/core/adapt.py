@@ -14,8 +14,8 @@ from metarl.core import params as P
 from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.implicit import implicit_gradient
 from metarl.core.rules import moved_by
-from metarl.core.threads import WORKERS, each_in_threads
 from metarl.errors import SettingError
+from metarl.threads import WORKERS, each_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
 
 Backend = Literal["auto", "loop", "threads", "vmap", "joint"]

@@ -9,9 +9,9 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.core.threads import map_in_threads
 from metarl.errors import SettingError
 from metarl.struct import map_tensors, struct
+from metarl.threads import map_in_threads
 from metarl.types import Params
 
 T = TypeVar("T")

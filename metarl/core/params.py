@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metarl.threads import is_worker
 from metarl.types import Params
 
 
@@ -28,21 +29,17 @@ def call(module: nn.Module, params: Params, *x: Any) -> Any:
     return torch.func.functional_call(_replica(module), params, x)
 
 
-def use_replicas() -> None:
-    """Makes `call` in this thread, until it ends, work on its own copy of each module.
-
-    `functional_call` puts the parameters into the module while it runs: two threads must not do that to the same one.
-    """
-    _thread.replicas = {}
-
-
 _thread = threading.local()
 
 
 def _replica(module: nn.Module) -> nn.Module:
-    replicas = getattr(_thread, "replicas", None)
-    if replicas is None:
+    """The module itself, or among several threads this one's own copy of it.
+
+    `functional_call` puts the parameters into the module while it runs: two threads must not do that to the same one.
+    """
+    if not is_worker():
         return module
+    replicas = _thread.__dict__.setdefault("replicas", {})
     if module not in replicas:
         replicas[module] = _copy(module)
     return replicas[module]

@@ -6,7 +6,7 @@ Source: Duan et al. 2016 (arXiv:1604.06778, rllab), as used by MAML (Finn et al.
 import torch
 from torch import Tensor
 
-from metarl.core.threads import WORKERS, map_in_threads
+from metarl.threads import WORKERS, map_in_threads
 
 RIDGE = 1e-5
 _MAX_TRIES = 5

@@ -16,7 +16,7 @@ from metarl.run.memory import check_fits
 from metarl.run.seeding import Generators
 from metarl.run.shards import KEY, Shards
 from metarl.struct import struct
-from metarl.torch_threads import one_thread
+from metarl.threads import one_thread
 from metarl.types import MetaLearner, Metrics
 
 

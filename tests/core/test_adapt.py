@@ -12,8 +12,8 @@ from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks, over_tasks
 from metarl.core.gradients import Implicit, reptile_direction
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
-from metarl.core.threads import each_in_threads
 from metarl.nn.mlp import MLP
+from metarl.threads import each_in_threads
 
 NUM_TASKS = 5
 RULES = {

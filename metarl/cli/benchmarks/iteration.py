@@ -13,7 +13,7 @@ from metarl.cli import build
 from metarl.cli.configs import CONFIGS
 from metarl.rl.data import rounds as rounds_module
 from metarl.run.seeding import Generators
-from metarl.torch_threads import one_thread
+from metarl.threads import one_thread
 
 SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
 BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}

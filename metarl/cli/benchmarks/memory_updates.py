@@ -23,7 +23,7 @@ from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.trials import Trials
 from metarl.rl.models.memory import MemoryModel
-from metarl.torch_threads import on_one_thread
+from metarl.threads import on_one_thread
 
 NUM_TRIALS, HIDDEN_SIZE = 40, 128
 OBS_SIZE, ACTION_SIZE = 17, 6

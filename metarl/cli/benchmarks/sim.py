@@ -26,7 +26,7 @@ import envs
 from envs.mujoco.env import MujocoEnv
 from envs.sim.cpu import CpuSimulator
 from metarl.noise import Noise
-from metarl.torch_threads import on_one_thread
+from metarl.threads import on_one_thread
 
 Row = tuple[str, Callable[[], float]]
 

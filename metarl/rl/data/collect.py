@@ -8,7 +8,7 @@ from torch import Tensor
 from metarl.noise import Noise
 from metarl.rl.types import Act, BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
-from metarl.torch_threads import one_thread
+from metarl.threads import one_thread
 
 State = TypeVar("State")
 TasksT = TypeVar("TasksT")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from metarl.torch_threads import on_one_thread, one_thread
+from metarl.threads import on_one_thread, one_thread
 
 
 @pytest.mark.parametrize("decorator", [one_thread(), on_one_thread])

@@ -1,21 +1,47 @@
-"""Python threads over tasks, each with one torch thread: what keeps all cores busy where single operations are small.
+"""How work is shared out among cores: Python threads over tasks, and one torch thread for an operation.
 
-Torch's own threads meet at the end of every operation (metarl/torch_threads.py); threads over chunks of tasks only at the end.
+Torch's own threads meet at the end of every operation and spin while they wait. They steal cores that a simulator's
+threads, other tasks or other processes need. Threads over chunks of tasks meet at the end only.
 """
 
+import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from metarl.core import params as P
-from metarl.torch_threads import one_thread
-
 T = TypeVar("T")
+Args = ParamSpec("Args")
 
 WORKERS = torch.get_num_threads()
 """How many threads torch may use, as it was found: OMP_NUM_THREADS if set, else one per core."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch takes one thread an operation."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def on_one_thread(function: Callable[Args, T]) -> Callable[Args, T]:
+    """`function`, in which torch takes one thread an operation. Costs next to nothing where it does already."""
+
+    @functools.wraps(function)
+    def inner(*args: Args.args, **kwargs: Args.kwargs) -> T:
+        if torch.get_num_threads() == 1:
+            return function(*args, **kwargs)
+        with one_thread():
+            return function(*args, **kwargs)
+
+    return inner
 
 
 def map_in_threads(
@@ -57,6 +83,14 @@ def each_in_threads(
         yield from pool.map(run, items)
 
 
+def is_worker() -> bool:
+    """Whether this thread is one of `map_in_threads`, so that others use the same objects at the same time."""
+    return getattr(_thread, "is_worker", False)
+
+
+_thread = threading.local()
+
+
 def _start_worker() -> None:
     torch.set_num_threads(1)
-    P.use_replicas()
+    _thread.is_worker = True
