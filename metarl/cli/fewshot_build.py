@@ -8,13 +8,12 @@ import torch
 from omegaconf import DictConfig
 
 from metarl.cli import build
-from metarl.cli.configs import merged
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import FewShotLearner, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import FewShotLearner, Needs, Streams, TaskSize, TaskSource
 from metarl.report.fewshot import check_counts
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
@@ -38,7 +37,7 @@ def test_size(config: DictConfig) -> TaskSize:
 
 
 def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
-    """Draws tasks as training and evaluation will, so that no run begins or ends with an error.
+    """Draws a task as the evaluation will, so that no run ends with an error.
 
     Raises: UserError for numbers that no evaluation can have; ValueError if a split is missing or too small.
     """
@@ -53,39 +52,35 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
             f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
             f"it has {', '.join(tasks.spec.splits)}"
         )
-    generator, chosen = Generators(settings.seed)("evaluation"), config.learner
-    tasks.sample(1, test_size(config), generator, settings.split)
-    train = replace(train_size(config), ways=chosen.get("train_ways") or config.ways)
-    if "train_shots" in chosen:
-        train = replace(train, shots=chosen.train_shots, queries=1)
-    tasks.sample(1, train, generator, "train")
-    if "instances" in chosen:  # Sequences have as many of each class, and one more.
-        for split in ("train", settings.split):
-            tasks.sample(1, TaskSize(ways=config.ways, shots=chosen.instances, queries=1), generator, split)
+    tasks.sample(1, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
+
+
+def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
+    """Draws tasks as a learner will, so that no run begins or ends with an error.
+
+    Raises: ValueError if a split is missing or too small.
+    """
+    generator = Generators(config.evaluation.seed)("evaluation")
+    tasks.sample(1, needs.training, generator, "train")
+    if needs.sequences is not None:
+        tasks.sample(1, needs.sequences, generator, config.evaluation.split)
 
 
 def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> FewShotLearner:
-    """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`."""
+    """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`.
+
+    Raises: UserError if the evaluation has other ways than the training, and the learner can only answer for those.
+    """
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
     embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
     size = replace(train_size(config), ways=test_size(config).ways)
-    setting = Setting(source=tasks, size=size, embed=embed, streams=streams, device=on)
-    made: FewShotLearner = build.maker(_for_test_ways(config))(setting=setting)
-    return made
-
-
-def _for_test_ways(config: DictConfig) -> DictConfig:
-    """The learner's settings for tasks of as many ways as the evaluation has.
-
-    Raises: UserError if these aren't those of the training, and the learner can't tell other numbers of classes apart.
-    """
-    if test_size(config).ways == config.ways:
-        return config.learner
-    if "train_ways" not in config.learner:
+    setting = Setting(source=tasks, size=size, embed=embed, streams=streams, device=on, train_ways=config.ways)
+    made: FewShotLearner = build.maker(config.learner)(setting=setting)
+    if size.ways != config.ways and not made.needs().any_ways:
         raise UserError(
             f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the ways={config.ways} of its training"
         )
-    return merged(config.learner, {"train_ways": config.learner.train_ways or config.ways})
+    return made
 
 
 def shown(tasks: TaskSource) -> Shown:

@@ -115,7 +115,21 @@ class FewShotAdapter(Adapter[State], Protocol[State]):
         ...
 
 
+@struct
+class Needs:
+    """What a learner asks of a dataset and of an evaluation, so that no run begins that would end with an error."""
+
+    training: TaskSize
+    """Of the tasks it trains on."""
+    sequences: TaskSize | None = None
+    """Of the tasks that it draws from the evaluated split for a measure of its own; None: it draws none."""
+    any_ways: bool = False
+    """Whether it can answer for other numbers of classes than that of its training."""
+
+
 class FewShotLearner(MetaLearner, Protocol):
     """A meta-learner whose adapter answers."""
 
     def adapter(self) -> FewShotAdapter[Any]: ...
+
+    def needs(self) -> Needs: ...

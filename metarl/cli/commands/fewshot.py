@@ -32,6 +32,7 @@ def run(config: DictConfig) -> None:
         source = fewshot_build.source(config, device)
         fewshot_build.check_tasks(config, source)
         learner = fewshot_build.learner(config, source, generators, device)
+        fewshot_build.check_needs(config, source, learner.needs())
         if asked.has_work:
             every = {key: config[key] for key in ("checkpoint_every", "log_every")}
             check(learner, iterations=config.iterations, **every)

@@ -76,9 +76,10 @@ def cnp(
     """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range, and for other ways in
     training than in the evaluation with a joint decoder."""
     size, spec = setting.size, setting.source.spec
-    if joint_decoder and (train_ways or size.ways) != size.ways:
+    trained_for = setting.training_size(train_ways).ways
+    if joint_decoder and trained_for != size.ways:
         raise SettingError(
-            f"joint_decoder=true: it can only answer for the ways of its training, {train_ways}, and not for {size.ways}; "
+            f"joint_decoder=true: it can only answer for the ways of its training, {trained_for}, and not for {size.ways}; "
             "expected joint_decoder=false"
         )
     answer = ConditionalProcess(

@@ -13,10 +13,9 @@ from metarl.core.checks import check_positive
 from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, TaskSource
+from metarl.fewshot.types import Examples, FewShotLearner, Needs, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
-from metarl.struct import replace
-from metarl.types import MetaLearner, Metrics
+from metarl.types import Metrics
 
 
 class Answer(Protocol):
@@ -48,7 +47,7 @@ class EpisodicAdapter:
         return cast(Answer, self._answer)(state, x)
 
 
-class Episodic(MetaLearner):
+class Episodic(FewShotLearner):
     """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their queries.
 
     Args:
@@ -71,7 +70,7 @@ class Episodic(MetaLearner):
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size})
         self._setting = setting
-        self._size = replace(setting.size, ways=train_ways or setting.size.ways)
+        self._size = setting.training_size(train_ways)
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
         self._objective = OBJECTIVES[setting.source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
@@ -80,6 +79,9 @@ class Episodic(MetaLearner):
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._answer, self._num_outputs)
+
+    def needs(self) -> Needs:
+        return Needs(training=self._size, any_ways=True)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks, self._size)

@@ -19,12 +19,12 @@ from metarl.core.rules import Sgd, named_rule
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples
+from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.nn.features import WithHead
-from metarl.types import InnerRule, MetaLearner, Metrics, Params
+from metarl.types import InnerRule, Metrics, Params
 
 
-class Maml(MetaLearner):
+class Maml(FewShotLearner):
     """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on
 
         1/N Σᵢ ℓ(φᵢ(θ); queryᵢ),    φᵢ = K times φ ← rule(φ, ∇ℓ(φ; supportᵢ)) from θ
@@ -90,6 +90,9 @@ class Maml(MetaLearner):
     def learned(self) -> dict[str, Params]:
         """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
         return self._meta.groups
+
+    def needs(self) -> Needs:
+        return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)

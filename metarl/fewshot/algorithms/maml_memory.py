@@ -20,9 +20,9 @@ from metarl.errors import SettingError
 from metarl.fewshot.algorithms.mann import Reader, reader
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples
+from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.struct import struct
-from metarl.types import InnerRule, LossFn, MetaLearner, Metrics, Params
+from metarl.types import InnerRule, LossFn, Metrics, Params
 
 BACKEND: Backend = "loop"  # torch's fused LSTM cells know no vmap.
 
@@ -40,7 +40,7 @@ class OneTask(nn.Module):
         return self.reader.answers(own[None], support.y[None], asked[None])[0]
 
 
-class MamlMemory(MetaLearner):
+class MamlMemory(FewShotLearner):
     """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on the mean loss of the queries,
 
         φ ← rule(φ, ∇ℓ(answers(S, x_S; φ); y_S)) from θ,     outer loss ℓ(answers(S, x_Q; φ); y_Q)
@@ -92,6 +92,9 @@ class MamlMemory(MetaLearner):
     def learned(self) -> dict[str, Params]:
         """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
         return self._meta.groups
+
+    def needs(self) -> Needs:
+        return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)

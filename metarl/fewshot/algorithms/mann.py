@@ -16,11 +16,11 @@ from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.evaluate import at_a_time, draw
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, Split, TaskSize
+from metarl.fewshot.types import Examples, FewShotLearner, Needs, Split, TaskSize
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import linear
 from metarl.struct import map_tensors
-from metarl.types import MetaLearner, Metrics
+from metarl.types import Metrics
 
 
 class Reader(nn.Module):
@@ -79,7 +79,7 @@ class Reader(nn.Module):
         return torch.cat([torch.zeros_like(answers[:, :1]), answers], dim=1)
 
 
-class SequenceLearner(MetaLearner):
+class SequenceLearner(FewShotLearner):
     """One iteration: draw N tasks as sequences, `instances` examples of each class in random order, and take an Adam step on the
     mean loss over all steps.
 
@@ -110,6 +110,9 @@ class SequenceLearner(MetaLearner):
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._reader, self._num_outputs)
+
+    def needs(self) -> Needs:
+        return Needs(training=self._size, sequences=self._size)
 
     def step(self) -> Metrics:
         sequence = self._setting.draw(self._num_tasks, self._size).support

@@ -25,13 +25,13 @@ from metarl.fewshot.gradient_adapter import (
     support_loss,
 )
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples
+from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.nn.features import WithHead
 from metarl.struct import struct
-from metarl.types import LossFn, MetaLearner, Metrics, Params
+from metarl.types import LossFn, Metrics, Params
 
 
-class MetaLstm(MetaLearner):
+class MetaLstm(FewShotLearner):
     """One iteration: draw N tasks, let the LSTM take K steps on each one's support set, and take an Adam step on the mean loss
     of the queries, in the LSTM's weights and the parameters θ₀ that it starts from.
 
@@ -99,6 +99,9 @@ class MetaLstm(MetaLearner):
     def learned(self) -> dict[str, Params]:
         """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
         return self._meta.groups
+
+    def needs(self) -> Needs:
+        return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)

@@ -14,9 +14,9 @@ from metarl.fewshot.algorithms.protonet import squared_distances
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.evaluate import draw
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples
+from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.nn.features import Flat
-from metarl.types import MetaLearner, Metrics
+from metarl.types import Metrics
 
 
 class NearestNeighbour(nn.Module):
@@ -34,7 +34,7 @@ class NearestNeighbour(nn.Module):
         return -distances.masked_fill(others, torch.inf).amin(-1)
 
 
-class NearestPixels(MetaLearner):
+class NearestPixels(FewShotLearner):
     """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only measures N training tasks.
 
     The setting's feature network isn't used.
@@ -55,6 +55,9 @@ class NearestPixels(MetaLearner):
 
     def adapter(self) -> EpisodicAdapter:
         return EpisodicAdapter(self._answer, self._setting.size.ways)
+
+    def needs(self) -> Needs:
+        return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
         episodes = draw(

@@ -21,14 +21,14 @@ from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, FewShotAdapter, TaskSize, TaskSource
+from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner, Needs, TaskSize, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
-from metarl.types import MetaLearner, Metrics
+from metarl.types import Metrics
 
 
-class Pretrain(MetaLearner):
+class Pretrain(FewShotLearner):
     """One iteration: an Adam step on the mean loss of a batch of training examples, whichever tasks they come from.
 
     Pictures are told apart into all classes of the training split. Where classes mean something in a task only, and for
@@ -61,6 +61,9 @@ class Pretrain(MetaLearner):
 
     def adapter(self) -> FewShotAdapter[Any]:
         return self._answers_by(self._network)
+
+    def needs(self) -> Needs:
+        return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
         batch = map_tensors(lambda leaf: leaf.to(self._setting.device), self._batch(self._setting.streams.tasks))

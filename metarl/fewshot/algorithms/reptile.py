@@ -18,10 +18,10 @@ from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, TaskSize
+from metarl.fewshot.types import Examples, FewShotLearner, Needs, TaskSize
 from metarl.nn.features import WithHead
 from metarl.struct import replace, struct
-from metarl.types import MetaLearner, Metrics, Params
+from metarl.types import Metrics, Params
 
 
 @struct
@@ -57,7 +57,7 @@ class RmsStep:
         return replace(state, params=params, moments=moments, num_steps=num_steps)
 
 
-class Reptile(MetaLearner):
+class Reptile(FewShotLearner):
     """One iteration: draw N tasks, train on each for K steps of minibatches, and
 
         θ ← θ + r (mean over tasks of φᵢ − θ),    r from `outer_lr` linearly to 0 over `decay_iterations`
@@ -119,6 +119,9 @@ class Reptile(MetaLearner):
             batch_size=batch_size,
             transductive=self._transductive,
         )
+
+    def needs(self) -> Needs:
+        return Needs(training=self._size)
 
     @torch.no_grad()
     def step(self) -> Metrics:

@@ -12,7 +12,7 @@ from metarl.core import saved
 from metarl.core.descent import APART, Descent
 from metarl.fewshot.losses import Objective
 from metarl.fewshot.types import Episodes, Streams, TaskSize, TaskSource
-from metarl.struct import map_tensors
+from metarl.struct import map_tensors, replace
 from metarl.types import Metrics, Params, as_metrics
 
 
@@ -28,6 +28,12 @@ class Setting:
     streams: Streams
     device: torch.device
     """Where the learner's tensors go. The network it is given may lie elsewhere."""
+    train_ways: int | None = None
+    """Of the training tasks, where the learner isn't told another number; None: those of `size`."""
+
+    def training_size(self, ways: int | None = None) -> TaskSize:
+        """The size of the training tasks. Args: ways: what the learner is told; None: nothing."""
+        return replace(self.size, ways=ways or self.train_ways or self.size.ways)
 
     def draw(self, num: int, size: TaskSize | None = None) -> Episodes:
         """`num` training tasks of the learner's own stream, on its device; of another size if one is given."""
