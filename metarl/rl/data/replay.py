@@ -105,8 +105,8 @@ class Replay:
         Args:
           task_ids: [N] int64 which ring each task's steps go into; several may go into the same.
           context: what becomes of the context of these tasks. Of several trials of a task "begins" means the first.
-        Raises: ValueError if a task isn't known, or gets more steps than it can keep; FloatingPointError if a number is NaN or
-          infinite. Nothing is added then.
+        Raises: ValueError if a task isn't known; SettingError if one gets more steps than it can keep; FloatingPointError if a
+          number is NaN or infinite. Nothing is added then.
         """
         num_tasks, num_trials = episodes[0].mask.shape[:2]
         self._check_ids(task_ids, num_tasks)
@@ -339,6 +339,6 @@ class Replay:
             coming[task] = coming.get(task, 0) + length
         for task, num in coming.items():
             if num > self._capacity:
-                raise ValueError(
+                raise SettingError(
                     f"replay_capacity {self._capacity}: task {task} gets {num} steps at once; expected a capacity of as many or more"
                 )
