@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 import envs
 
-FOLDER = Path(__file__).parents[1] / "configs" / "env"
+FOLDER = Path(__file__).parents[2] / "configs" / "env"
 
 
 def test_there_is_one_file_for_each_environment() -> None:

@@ -424,7 +424,7 @@ def fly(folder: Path, tmp_path: Path) -> Path:
 
 def shell(line: str, **environment: str) -> tuple[str, str]:
     python = f"{shlex.quote(sys.executable)} -W ignore"
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = ["bash", "-c", line.replace("python", python)]
     done = subprocess.run(command, capture_output=True, env=os.environ | paths | environment, check=False)
     notices = done.stderr.decode().splitlines(keepends=True)

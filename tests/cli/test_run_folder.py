@@ -20,7 +20,7 @@ from metarl.run.lock import NAME, FolderLock
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     *("env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=2", "algo.episodes_per_task=2"),
     *("model.hidden_sizes=[4]", "evaluation.num_tasks=2", "evaluation.num_updates=0", "evaluation.video=false"),
