@@ -57,7 +57,7 @@ def test_the_policy_without_adaptation_is_one_command(monkeypatch, tmp_path):
 
 
 def test_a_gradient_learner_keeps_the_perceptron():
-    assert configs.composed("train", ["algo=maml_ppo"], [configs.CONFIGS])[1]["model"] == "mlp"
+    assert configs.composed("train", ["algo=maml_ppo"], [configs.CONFIGS])[1]["model"] == "latent_mlp"
 
 
 def test_an_update_of_the_evaluation_is_an_episode_of_the_trial(finished, monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ adapted parameters, which for a KL divergence at its minimum is the Fisher infor
 v ↦ pullback(point.gauss_newton_product(pushforward(v))).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -75,17 +75,27 @@ class LinearizedAdaptation:
     """The first step's loss at θ: for other losses of the unadapted network there, without another forward pass."""
     implicit: "_ImplicitStep | None" = None
 
-    def pullback(self, cotangent: Params) -> tuple[Params, Params]:
+    @property
+    def visited(self) -> list[Params]:
+        """φ₀, ..., φ_K: the parameters [n, ...] before each step, and `adapted`."""
+        return [*(step.params for step in self.steps), self.adapted]
+
+    def pullback(self, cotangent: Params, earlier: Mapping[int, Params] | None = None) -> tuple[Params, Params]:
         """Jᵀ u, summed over the tasks: (for θ, for the rule's parameters).
 
-        Args: cotangent: leaves [n, ...], for instance the query loss's gradient at `adapted`.
+        Args:
+          cotangent: leaves [n, ...], for instance the query loss's gradient at `adapted`.
+          earlier: k -> the same at φ_k, for losses of what was visited on the way. Not with the implicit mode.
         """
+        earlier = earlier or {}
         if self.implicit is not None:
             return P.sum_tasks(self.implicit.solve(cotangent)), self._zero_rule_cotangent()
         total = self._zero_rule_cotangent()
-        for step in reversed(self.steps):
+        for k, step in reversed(list(enumerate(self.steps))):
             cotangent, of_rule = step.vjp(cotangent)
             total = P.add(total, of_rule)
+            if k in earlier:
+                cotangent = P.add(cotangent, earlier[k])
         return P.sum_tasks(cotangent), total
 
     def pushforward(self, tangent: Params, rule_tangent: Params | None = None) -> Params:
@@ -186,7 +196,7 @@ class _Step:
         curvature: Callable[[Params], Params] | None,
     ):
         self.curvature = curvature
-        self.rule_params = rule_params
+        self.params, self.rule_params = params, rule_params
         with torch.enable_grad():
             self._inputs = (_leaves(params), _leaves(gradient), _leaves(rule_params))
             updated = rule(*self._inputs, k)

@@ -58,11 +58,12 @@ class LearnedRates:
 class PerStepRates:
     """φ ← φ − α_{k, tensor} g: a learned rate per step and tensor (MAML++; Antoniou et al. 2019, arXiv:1810.09502).
 
-    Steps past the `num_steps` trained ones keep the last rate.
+    At first they are lr · decayᵏ. Steps past the `num_steps` trained ones keep the last rate.
     """
 
     lr: float
     num_steps: int
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
         _check_rate("lr", self.lr)
@@ -70,7 +71,8 @@ class PerStepRates:
             raise SettingError(f"num_steps must be at least 1, got {self.num_steps}")
 
     def init(self, params: Params) -> Params:
-        return {name: leaf.new_full((self.num_steps,), self.lr) for name, leaf in params.items()}
+        rates = [self.lr * self.decay**k for k in range(self.num_steps)]
+        return {name: leaf.new_tensor(rates) for name, leaf in params.items()}
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
         k = min(step, self.num_steps - 1)
@@ -125,19 +127,21 @@ def named_rule(
     """The rule that an algorithm's settings name.
 
     Args:
-      decay: factor on the rate of `sgd` from the second step on.
+      decay: factor on the rate of `sgd` from the second step on; of `per_step_rates` from each step to the next, at first.
       num_steps: how many rates `per_step_rates` has.
       adapt_only: the prefixes of `Only`; None: all parameters.
     Raises: ValueError for an unknown name, or a decay where rates are learned.
     """
     if name not in RULES:
         raise SettingError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
-    if name != "sgd" and decay != 1:
-        raise SettingError(f"inner_lr_decay {decay} goes with inner_rule sgd; {name} learns its rates")
+    if name == "learned_rates" and decay != 1:
+        raise SettingError(
+            f"inner_lr_decay {decay}: learned_rates has one rate for all steps; expected 1, or another inner_rule"
+        )
     rules: dict[str, Callable[[], InnerRule]] = {
         "sgd": lambda: Sgd(lr, lr * decay),
         "learned_rates": lambda: LearnedRates(lr),
-        "per_step_rates": lambda: PerStepRates(lr, num_steps),
+        "per_step_rates": lambda: PerStepRates(lr, num_steps, decay),
     }
     return rules[name]() if adapt_only is None else Only(rules[name](), tuple(adapt_only))
 

@@ -6,12 +6,13 @@ work for any leading dimensions: [W, A], or [N, B, A] with parameters stacked ov
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from metarl.errors import SettingError
+from metarl.nn.latent import latent_outputs, latent_parameters
 from metarl.nn.mlp import MLP, Activation, mlp
 from metarl.noise import Noise
 from metarl.types import Params
@@ -25,6 +26,7 @@ class Policy(Protocol):
     """What learners ask of a policy module."""
 
     trunk: MLP
+    latent_size: int  # L: the last entries of what the trunk takes are the episode's latent (metarl/nn/latent.py)
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
         """The outputs under `params`, one task's or stacked: what `params.call(policy, params, obs)` gives, faster."""
@@ -52,7 +54,10 @@ class GaussianPolicy(nn.Module):
 
     Args:
       init_std: σ at the start; min_std: σ never falls below it (log σ is clamped, and has no gradient there).
-    Raises: ValueError unless init_std >= min_std > 0.
+      unit: [A] the action for an output of 1, in whose units σ and the parameters are. Gradients by the parameters are then
+        those of a policy whose actions are divided by `unit` on their way to the environment. None: 1.
+      latent_size: L, see `Policy`; latent_gain: factor on the first layer's weights of the latent at the start.
+    Raises: ValueError unless init_std >= min_std > 0, and every unit is a positive number.
     """
 
     def __init__(
@@ -65,18 +70,27 @@ class GaussianPolicy(nn.Module):
         init_std: float = 1.0,
         min_std: float = 1e-6,
         output_scale: float = 1.0,
+        unit: Tensor | None = None,
+        latent_size: int = 0,
+        latent_gain: float = 1.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         if not 0 < min_std <= init_std < math.inf:
             raise SettingError(f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}")
-        sizes = (obs_size, *hidden_sizes, action_size)
+        if unit is not None and not bool(((unit > 0) & unit.isfinite()).all()):
+            raise SettingError(f"unit is {unit.tolist()}: expected positive numbers")
+        sizes = (obs_size + latent_size, *hidden_sizes, action_size)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
+        self.latent_size = latent_size
+        _add_latent(self, self.trunk, latent_size, latent_gain)
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(init_std)))
         self.min_log_std = math.log(min_std)
+        self.unit: Tensor | None
+        self.register_buffer("unit", unit, persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
-        return self.head({"log_std": self.log_std}, self.trunk(obs))
+        return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
         return self.head(params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation))
@@ -85,7 +99,10 @@ class GaussianPolicy(nn.Module):
         log_std = params["log_std"].clamp(min=self.min_log_std)
         if log_std.dim() == 2:
             log_std = log_std.reshape(log_std.shape[0], *(1,) * (trunk_output.dim() - 2), log_std.shape[1])
-        return {"mean": trunk_output, "log_std": log_std}
+        latent = latent_outputs(params) if self.latent_size else {}
+        if self.unit is None:
+            return {"mean": trunk_output, "log_std": log_std, **latent}
+        return {"mean": trunk_output * self.unit, "log_std": log_std + self.unit.log(), **latent}
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
@@ -134,20 +151,24 @@ class CategoricalPolicy(nn.Module):
         *,
         activation: Activation = "tanh",
         output_scale: float = 1.0,
+        latent_size: int = 0,
+        latent_gain: float = 1.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        sizes = (obs_size, *hidden_sizes, num_actions)
+        sizes = (obs_size + latent_size, *hidden_sizes, num_actions)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
+        self.latent_size = latent_size
+        _add_latent(self, self.trunk, latent_size, latent_gain)
 
     def forward(self, obs: Tensor) -> Outputs:
-        return {"logits": self.trunk(obs)}
+        return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        return {"logits": mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)}
+        return self.head(params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation))
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
-        return {"logits": trunk_output}
+        return {"logits": trunk_output, **(latent_outputs(params) if self.latent_size else {})}
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
@@ -176,6 +197,15 @@ class CategoricalPolicy(nn.Module):
         """KL(p‖q) = Σ p (log p − log q): [...] in nats."""
         log_p, log_q = p["logits"].log_softmax(-1), q["logits"].log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _add_latent(policy: nn.Module, trunk: MLP, size: int, gain: float) -> None:
+    """Gives a policy the parameters of its latent, the last `size` entries of what its trunk takes."""
+    for name, parameter in latent_parameters(size).items():
+        policy.register_parameter(name, parameter)
+    if size:
+        with torch.no_grad():
+            cast(nn.Linear, trunk.layers[0]).weight[:, -size:] *= gain
 
 
 PolicyModule = GaussianPolicy | CategoricalPolicy

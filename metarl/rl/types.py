@@ -74,6 +74,14 @@ class Step:
 
 
 @struct
+class Held:
+    """What a policy holds for a whole episode: a latent, drawn as if it were one more action (metarl/nn/latent.py)."""
+
+    latent: Tensor  # [N, E, L]
+    log_prob: Tensor  # [N, E] under the distribution that it was drawn from
+
+
+@struct
 class Trajectories:
     """One episode per world, padded to T steps. Entries where `mask` is False are zeros and mean nothing."""
 
@@ -89,6 +97,8 @@ class Trajectories:
     """[N, E, T] each: of the steps' terms `success` (bool), where the environment has it."""
     measured: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """[N, E, T] each: what the adapter measures of its steps, where it has a method `measure`."""
+    held: Held | None = None
+    """What the policy held for each episode; None where it holds nothing."""
 
     @property
     def step_obs(self) -> Tensor:
@@ -265,6 +275,10 @@ class RLAdapter(Adapter[State], Protocol[State]):
     def update(self, state: State, data: Trajectories, noise: Noise | None = None) -> State:
         """The state before the next episode, of data [N, E, T]: gradient learners take an inner step, memory learners go on."""
         return state
+
+    def held(self, state: State) -> Held | None:
+        """What the policy sees beside every observation of the episodes that begin; None if nothing."""
+        return None
 
     def measure(self, state: State, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
         """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the step."""

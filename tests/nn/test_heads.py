@@ -109,6 +109,21 @@ def test_std_never_falls_below_its_minimum():
     torch.testing.assert_close(module(observations(ROWS))["log_std"].exp(), torch.tensor([0.1, 0.3]).double())
 
 
+def test_a_unit_scales_actions_and_leaves_the_inner_gradient():
+    """In units of .1 a policy is that of an environment which divides its actions by 10."""
+    unit = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    scaled, plain, obs = policy("gaussian", unit=unit), policy("gaussian"), observations(ROWS)
+    action, log_prob = plain.act(plain(obs), Noise(torch.Generator().manual_seed(3)))
+    acted, density = scaled.act(scaled(obs), Noise(torch.Generator().manual_seed(3)))
+    torch.testing.assert_close(acted, unit * action, rtol=1e-14, atol=0)
+    torch.testing.assert_close(density, log_prob - unit.log().sum(), rtol=1e-13, atol=0)  # Change of variables.
+    slopes = [
+        torch.autograd.grad(module.log_prob(module(obs), a).sum(), list(module.parameters()))
+        for module, a in ((plain, action), (scaled, acted))
+    ]
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-10, atol=1e-12)
+
+
 def test_tanh_in_place_is_tanh():
     x = torch.linspace(-12, 12, 10_001)
     # One rounding of σ near ½ or 1, doubled: 2 · 2⁻²⁴ · 1, and the final rounding.
@@ -132,6 +147,7 @@ def test_mlp_with_one_layer_is_affine():
         (lambda: MLP((2,)), r"\(2,\)"),
         (lambda: MLP((2, 0, 1)), r"\(2, 0, 1\)"),
         (lambda: GaussianPolicy(2, 1, (4,), init_std=0.1, min_std=0.2), "min_std 0.2 and init_std 0.1"),
+        (lambda: GaussianPolicy(2, 2, (4,), unit=torch.tensor([0.1, 0.0])), "unit is .*: expected positive numbers"),
         (lambda: affine(torch.zeros(2, 7, 3), torch.zeros(4, 5, 3), torch.zeros(4, 5)), r"4 tasks .* got \(2, 7, 3\)"),
     ],
 )

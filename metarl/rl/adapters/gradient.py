@@ -11,11 +11,13 @@ from metarl.core.linearize import Differentiate, OutputLoss, inner_step
 from metarl.core.rules import named_rule
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, latent_outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
+from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.data.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
-from metarl.rl.types import Act, RLAdapter, Trajectories
+from metarl.rl.types import Act, Held, RLAdapter, Trajectories
 from metarl.struct import struct
 from metarl.types import InnerRule, Params
 
@@ -26,6 +28,7 @@ INNER_LOSSES = ("lvc", "reinforce", "dice")
 class Adapted:
     params: Params  # [N, ...]
     num_updates: int
+    held: Held | None = None
 
 
 @struct
@@ -60,18 +63,32 @@ class GradientAdapter(RLAdapter[Adapted]):
         self._policy, self._params, self._rule_params, self._inner_update = policy, params, rule_params, inner_update
 
     def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Adapted:
-        return Adapted(params=P.expand(self._params, num_tasks), num_updates=0)
+        params = P.expand(self._params, num_tasks)
+        return Adapted(params=params, num_updates=0, held=self._hold(params, episodes_per_task, noise))
 
     @torch.no_grad()
     def act(self, state: Adapted, obs: Tensor, noise: Noise | None) -> Act:
         rows = obs.unflatten(0, (P.num_tasks(state.params), -1))  # [W, O] -> [N, E, O]
+        if state.held is not None:
+            rows = torch.cat([rows, state.held.latent], dim=-1)
         action, log_prob = self._policy.act(self._policy.with_params(state.params, rows), noise)
         return Act(action=action.flatten(0, 1), log_prob=log_prob.flatten())
 
     def update(self, state: Adapted, data: Trajectories, noise: Noise | None = None) -> Adapted:
         batch = self._inner_update.batch(data)
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
-        return Adapted(params=adapted, num_updates=state.num_updates + 1)
+        held = self._hold(adapted, data.reward.shape[1], noise)
+        return Adapted(params=adapted, num_updates=state.num_updates + 1, held=held)
+
+    def held(self, state: Adapted) -> Held | None:
+        return state.held
+
+    @torch.no_grad()
+    def _hold(self, params: Params, episodes_per_task: int, noise: Noise | None) -> Held | None:
+        if not self._policy.latent_size:
+            return None
+        latent = draw_latents(params[MEAN], params[LOG_STD], episodes_per_task, noise)
+        return Held(latent=latent, log_prob=latent_log_prob(latent_outputs(params), latent))
 
 
 def inner_update(
@@ -87,6 +104,8 @@ def inner_update(
     discount: float,
     gae_lambda: float,
     chunk: int,
+    latent_lr: float | None = None,
+    latent_shrink: float | None = None,
 ) -> InnerUpdate:
     """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a number out of range."""
     if num_inner_steps < 1:
@@ -100,9 +119,16 @@ def inner_update(
     for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
         if not 0 <= value <= 1:
             raise SettingError(f"{name} {value}: expected a number from 0 to 1")
+    rule = named_rule(inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only)
+    loss = policy_loss(inner_loss, policy, horizon)
+    if policy.latent_size:
+        if latent_lr is None or latent_shrink is None:
+            raise SettingError(f"latent_size {policy.latent_size}: this algorithm can't adapt a latent; expected 0")
+        rule = LatentRule(rule, lr=latent_lr, decay=inner_lr_decay, shrink=latent_shrink)
+        loss = plus(loss, latent_reinforce)
     return InnerUpdate(
-        rule=named_rule(inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only),
-        differentiate=differentiator(policy, policy_loss(inner_loss, policy, horizon)),
+        rule=rule,
+        differentiate=differentiator(policy, loss),
         discount=discount,
         gae_lambda=gae_lambda,
         chunk=chunk,
@@ -131,6 +157,21 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
         "dice": dice_loss,
     }
     return losses[_known("inner_loss", name, INNER_LOSSES)]
+
+
+def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    """−1/E Σ log N(z; μ, σ²) Â over the episodes: [n], with Â their normalised returns.
+
+    Without the ratio to the density that z was drawn from: the natural step of `LatentRule` is then the same from wherever θ has
+    moved to, where a ratio of narrow densities would explode.
+    """
+    assert batch.held is not None and batch.episode_advantage is not None
+    return -(latent_log_prob(outputs, batch.held.latent) * batch.episode_advantage).mean(-1)
+
+
+def plus(loss: OutputLoss, other: OutputLoss, weight: float = 1.0) -> OutputLoss:
+    """The loss with `weight` times the other."""
+    return lambda outputs, batch: loss(outputs, batch) + weight * other(outputs, batch)
 
 
 def _known(key: str, name: str, allowed: Sequence[str]) -> str:

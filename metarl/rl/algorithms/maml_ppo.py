@@ -16,8 +16,9 @@ from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
 from metarl.core.linearize import linearize_adaptation
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
+from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.adapters.gradient import GradientAdapter, inner_update
+from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
 from metarl.rl.algorithms.shared import (
     Setting,
     Source,
@@ -35,6 +36,8 @@ from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.struct import map_tensors, struct
 from metarl.types import MetaLearner, Metrics, Params, as_metrics
+
+JUDGED_UPDATES = ("last", "all")
 
 
 @struct
@@ -59,11 +62,13 @@ class MamlPPO(MetaLearner):
 
         1/N Σᵢ  L_clip(φᵢ(θ); query)  +  c · KL(π_old ‖ π_θ; first support batch)
 
+    (or with `judged_updates` all: the mean of L_clip after 1, ..., K inner steps, each on the batch that the policy gathered then),
     where φᵢ(θ) are K inner steps, taken anew from the present θ in every epoch on the stored support data. The ratio's
     denominator is the log-probability stored when the *adapted* policy acted; the penalty holds the unadapted policy near
     the one that gathered the support, for which its inner gradient is valid. Clipping bounds what a step can gain but not how
     far it leads, and adaptation amplifies it: with a `kl_target` the rate follows the KL of the adapted policies, and a step
-    that leads beyond three times the target is taken back.
+    that leads beyond three times the target is taken back. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is
+    then also that of the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`.
 
     Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are those of
       `inner_update`: num_inner_steps, inner_lr, ....
@@ -87,18 +92,24 @@ class MamlPPO(MetaLearner):
         inner_kl_coefficient: float,
         inner_kl_target: float | None,
         max_grad_norm: float | None,
+        judged_updates: str = "last",
+        latent_coefficient: float = 0.0,
         **inner: Any,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
         if inner_kl_coefficient < 0:
             raise SettingError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
+        if judged_updates not in JUDGED_UPDATES:
+            raise SettingError(f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}")
+        if latent_coefficient < 0:
+            raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
         )
         self._source = Source.of(setting, sizes)
-        self._policy, self._mode = policy, checked_mode(gradient_mode)
+        self._policy, self._mode, self._judges_all = policy, checked_mode(gradient_mode), judged_updates == "all"
         self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner)
         self.params = meta_params(policy, self._inner.rule)
         self._num_epochs = num_epochs
@@ -113,7 +124,13 @@ class MamlPPO(MetaLearner):
         def kl_to_old(outputs: Outputs, data: WithOld) -> Tensor:
             return masked_mean(policy.kl(data.old, outputs), data.batch.mask)
 
-        self._differentiate_query = differentiator(policy, outer_loss)
+        def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+            assert batch.held is not None and batch.episode_advantage is not None
+            log_prob, all_count = latent_log_prob(outputs, batch.held.latent), torch.ones_like(batch.held.log_prob)
+            return ppo_clip(log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip)
+
+        loss = plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
+        self._differentiate_query = differentiator(policy, loss)
         self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:
@@ -180,13 +197,22 @@ class MamlPPO(MetaLearner):
                 self._mode,
             )
             point = self._differentiate_query(adaptation.adapted, take(query, tasks))
-            of_theta, of_rates = adaptation.pullback(point.gradient)
+            value, gradient, earlier = point.value, point.gradient, {}
+            if self._judges_all and len(batches) > 1:
+                share = 1 / len(batches)
+                on_the_way = {
+                    k: self._differentiate_query(adaptation.visited[k], batches[k]) for k in range(1, len(batches))
+                }
+                earlier = {k: P.scaled(there.gradient, share) for k, there in on_the_way.items()}
+                value = share * torch.stack([value, *(there.value for there in on_the_way.values())]).sum(0)
+                gradient = P.scaled(gradient, share)
+            of_theta, of_rates = adaptation.pullback(gradient, earlier)
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
             penalty = adaptation.start.of(self._kl_to_old, take(unadapted, tasks))
             of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
             old = point.outputs if left is None else take(left, tasks)
             kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[tasks])
-            sums = {"loss": point.value.sum(), "kl": kl.sum(), "inner_kl": penalty.value.sum()}
+            sums = {"loss": value.sum(), "kl": kl.sum(), "inner_kl": penalty.value.sum()}
             return Found(gradient=join(of_theta, of_rates), numbers=sums, each=point.outputs)
 
         found = mean_over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)

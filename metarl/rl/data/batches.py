@@ -5,7 +5,7 @@ from torch import Tensor
 
 from metarl.rl.baselines import linear_feature_baseline
 from metarl.rl.returns import discounted_returns, gae
-from metarl.rl.types import Trajectories
+from metarl.rl.types import Held, Trajectories
 from metarl.struct import struct
 
 
@@ -18,6 +18,10 @@ class PolicyBatch:
     log_prob: Tensor  # [N, B] of the policy that acted
     advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
     mask: Tensor  # [N, B] bool
+    held: Held | None = None
+    """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O + L]."""
+    episode_advantage: Tensor | None = None
+    """[N, E] the episodes' returns with zero mean and unit deviation within each task: what their latents are judged by."""
 
 
 def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: float) -> PolicyBatch:
@@ -29,17 +33,23 @@ def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: flo
     """
     t = trajectories
     returns = discounted_returns(t.reward, discount=discount)
-    value = linear_feature_baseline(t.step_obs, returns, t.mask)
+    obs, of_episodes = t.step_obs, None
+    if t.held is not None:
+        obs = torch.cat([obs, t.held.latent[:, :, None].expand(-1, -1, obs.shape[2], -1)], dim=-1)
+        of_episodes = normalise(t.returns, torch.ones_like(t.returns, dtype=torch.bool))
+    value = linear_feature_baseline(obs, returns, t.mask)
     next_value = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], dim=-1)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after both is 0.
     done = (t.terminated | t.truncated) & t.mask
     advantage = gae(t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda)
     return PolicyBatch(
-        obs=t.step_obs.flatten(1, 2),
+        obs=obs.flatten(1, 2),
         action=t.action.flatten(1, 2),
         log_prob=t.log_prob.flatten(1),
         advantage=normalise(advantage.flatten(1), t.mask.flatten(1)),
         mask=t.mask.flatten(1),
+        held=t.held,
+        episode_advantage=of_episodes,
     )
 
 

@@ -1,5 +1,6 @@
 """The only place that steps an environment for training: one episode in each of W = N * E worlds."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -54,7 +55,7 @@ def collect(
         raise ValueError(f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task")
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     obs = env.reset(streams.reset.starts(env)).to(device)
-    record = _Record(horizon, obs)
+    record, held = _Record(horizon, obs), adapter.held(state)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
         for t in range(horizon):
@@ -67,7 +68,7 @@ def collect(
             # On a GPU the question would cost a synchronisation a step.
             if torch.device(device).type == "cpu" and not running.any():
                 break
-    return record.trajectories(num_tasks, episodes_per_task), state
+    return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
 
 
 class _Record:

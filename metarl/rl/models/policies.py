@@ -18,9 +18,12 @@ def mlp_policy(
     activation: Activation,
     init_std: float,
     min_std: float,
+    action_unit: float | None = None,
+    latent_size: int = 0,
+    latent_gain: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy of the observation; see `policy_for`.
+    """A perceptron policy of the observation and, with a latent_size, of the episode's latent; see `policy_for`.
 
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
@@ -33,6 +36,9 @@ def mlp_policy(
         activation=activation,
         init_std=init_std,
         min_std=min_std,
+        action_unit=action_unit,
+        latent_size=latent_size,
+        latent_gain=latent_gain,
         generator=generator,
     )
 
@@ -45,11 +51,19 @@ def policy_for(
     activation: Activation,
     init_std: float,
     min_std: float,
+    action_unit: float | None = None,
+    latent_size: int = 0,
+    latent_gain: float = 1.0,
     output_scale: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std and min_std don't act).
+    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std, min_std and
+    action_unit don't act).
 
+    Args:
+      action_unit: the action for an output of 1, as a share of half the action's range; of 1 where the range has no bounds.
+        None: outputs are actions.
+      latent_size, latent_gain: see `metarl.nn.heads`.
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     if any(size < 1 for size in hidden_sizes):
@@ -61,6 +75,8 @@ def policy_for(
             hidden_sizes,
             activation=activation,
             output_scale=output_scale,
+            latent_size=latent_size,
+            latent_gain=latent_gain,
             generator=generator,
         )
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
@@ -72,9 +88,18 @@ def policy_for(
             init_std=init_std,
             min_std=min_std,
             output_scale=output_scale,
+            latent_size=latent_size,
+            latent_gain=latent_gain,
+            unit=None if action_unit is None else action_unit * _half_range(action_space),
             generator=generator,
         )
     raise SettingError(f"policies fit Discrete or flat Box action spaces, got {action_space}")
+
+
+def _half_range(action_space: gymnasium.spaces.Box) -> torch.Tensor:
+    """[A] float32; 1 where there are no bounds."""
+    half = (torch.from_numpy(action_space.high).double() - torch.from_numpy(action_space.low).double()) / 2
+    return half.masked_fill(~half.isfinite(), 1.0).float()
 
 
 def flat_size(observation_space: gymnasium.spaces.Box) -> int:

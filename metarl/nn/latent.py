@@ -1,0 +1,54 @@
+"""The latent of an episode: numbers z ~ N(μ, diag σ²) that a policy sees beside the observation, drawn when an episode begins
+and held to its end.
+
+Episodes of one task then differ as wholes, for instance in how fast the robot runs, and their returns tell which z suits the task.
+A policy without a latent explores step by step, around one way to behave. μ and log σ are parameters of the policy, and adaptation
+moves them.
+
+Source: Gupta et al. 2018 (arXiv:1802.07245, MAESN). How we differ: the gradient by μ is that of the density of z, not the one through
+z, and the latents of a task's episodes are spread evenly over N(μ, σ²).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from metarl.errors import SettingError
+from metarl.noise import Noise
+
+MEAN, LOG_STD = "latent_mean", "latent_log_std"
+"""The names of μ and log σ among a policy's parameters and outputs."""
+
+
+def latent_parameters(size: int) -> dict[str, nn.Parameter]:
+    """μ = 0 and log σ = 0, [size] each; {} for size 0. Raises: SettingError for a negative size."""
+    if size < 0:
+        raise SettingError(f"latent_size {size}: expected 0 or more")
+    return {name: nn.Parameter(torch.zeros(size)) for name in (MEAN, LOG_STD)} if size else {}
+
+
+def latent_outputs(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """μ and log σ among a policy's outputs: [L], or [N, 1, L] of stacked parameters, to broadcast against z [N, E, L]."""
+    return {name: params[name].unsqueeze(-2) if params[name].dim() == 2 else params[name] for name in (MEAN, LOG_STD)}
+
+
+def draw_latents(mean: Tensor, log_std: Tensor, num_episodes: int, noise: Noise | None) -> Tensor:
+    """z [N, E, L] for E episodes of N tasks with μ, log σ [N, L]; μ itself without noise.
+
+    Each z alone is N(μ, σ²), but together they are spread evenly: every element takes one value from each of E intervals of equal
+    probability, in an order of its own (Latin hypercube; McKay et al. 1979). Few episodes then cover the distribution.
+    """
+    if noise is None:
+        return mean[:, None].expand(-1, num_episodes, -1)
+    shape = (len(mean), num_episodes, mean.shape[-1])
+    interval = noise.uniform(*shape, dtype=mean.dtype).argsort(dim=1)
+    share = (interval + noise.uniform(*shape, dtype=mean.dtype)) / num_episodes
+    edge = torch.finfo(mean.dtype).eps
+    return mean[:, None] + log_std.exp()[:, None] * torch.special.ndtri(share.clamp(edge, 1 - edge))
+
+
+def latent_log_prob(outputs: dict[str, Tensor], latent: Tensor) -> Tensor:
+    """log N(z; μ, σ²) [..., E] of z [..., E, L], summed over its elements."""
+    z = (latent - outputs[MEAN]) * (-outputs[LOG_STD]).exp()
+    return -(0.5 * z.square() + outputs[LOG_STD] + 0.5 * math.log(2 * math.pi)).sum(-1)

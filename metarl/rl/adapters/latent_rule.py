@@ -1,0 +1,45 @@
+"""How an inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the policy's other parameters."""
+
+from dataclasses import dataclass
+
+from metarl.core.rules import InnerRule
+from metarl.errors import SettingError
+from metarl.nn.latent import LOG_STD, MEAN
+from metarl.types import Params
+
+
+@dataclass(frozen=True)
+class LatentRule:
+    """Applies `rule` to the policy's own parameters, and to those of the latent
+
+        μ ← μ − αₖ σ² g_μ,     σ ← ω σ,     αₖ = α for the first step, then times `decay` from step to step
+
+    σ² makes it the natural gradient: with the score (z − μ) / σ² in g_μ, the step is αₖ times the mean of (z − μ) A, hence in
+    the units of z and of the same share of σ however small σ has become. Since σ shrinks by a fixed factor, K steps are a
+    search that halves its range again and again; its own gradient says little from a handful of episodes.
+    """
+
+    rule: InnerRule
+    lr: float
+    decay: float
+    shrink: float
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise SettingError(f"latent_lr {self.lr}: expected a positive number")
+        if not 0 < self.shrink <= 1:
+            raise SettingError(f"latent_shrink {self.shrink}: expected a number above 0, at most 1")
+
+    def init(self, params: Params) -> Params:
+        return self.rule.init(_own(params))
+
+    def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
+        own = self.rule(_own(params), _own(grads), rule_params, step)
+        natural = (2 * params[LOG_STD]).exp() * grads[MEAN]
+        mean = params[MEAN] - self.lr * self.decay**step * natural
+        log_std = params[LOG_STD] + params[LOG_STD].new_tensor(self.shrink).log()
+        return {name: own.get(name, leaf) for name, leaf in params.items()} | {MEAN: mean, LOG_STD: log_std}
+
+
+def _own(params: Params) -> Params:
+    return {name: leaf for name, leaf in params.items() if name not in (MEAN, LOG_STD)}
