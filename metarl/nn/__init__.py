@@ -3,7 +3,8 @@ many tasks at once.
 
 Read `mlp` first, then `heads`, which makes a policy of a network: the distribution of actions and
 its maths. `mlp_derivatives` holds the first and second derivatives of such a policy's losses,
-written out because that is faster than autograd.
+written out because that is faster than autograd. `latent` is what a policy may see beside the
+observation: a number that is drawn for each episode, and that adaptation moves.
 
 Memories, which carry something from one input to the next: `recurrent` says what a memory is,
 with GRU and LSTM; `transformer` is one that looks back at all inputs; `external_memory` has slots

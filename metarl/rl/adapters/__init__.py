@@ -1,6 +1,7 @@
 """How learners meet a new task, an adapter each. All of them meet `metarl.rl.types.RLAdapter`.
 
-`gradient` takes inner steps on what was collected. `memory` lets a recurrent state go on from
+`gradient` takes inner steps on what was collected, with `latent_rule` for the latent of a policy
+that has one. `memory` lets a recurrent state go on from
 episode to episode. `planning` searches with a model that adapts or remembers. `uniform` acts at
 random and learns nothing.
 """
