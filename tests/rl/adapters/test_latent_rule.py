@@ -57,7 +57,7 @@ def data_of(learner):
     generator = torch.Generator().manual_seed(5)
     shifted = {
         name: leaf + 0.03 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
-        for name, leaf in learner.params.policy.items()
+        for name, leaf in learner.params.theta.items()
     }
     stacked = P.expand(shifted, N)
     *support, query = (random_batch(stacked, learner._policy, generator) for _ in range(3))
