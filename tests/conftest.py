@@ -13,11 +13,12 @@ from ctypes.util import find_library
 from functools import cache
 
 import pytest
+import support.shape_checks
 import torch
 from jaxtyping import install_import_hook
 
 # Before the first import of our packages, MuJoCo and matplotlib. MuJoCo can't even be imported with a library that is missing.
-install_import_hook(["metarl", "envs"], "shape_checks.checked")
+install_import_hook(["metarl", "envs"], f"{support.shape_checks.__name__}.checked")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # For processes that tests start; see below.
 if sys.platform == "linux" and find_library("EGL") and find_library("OpenGL"):

@@ -5,12 +5,12 @@ import re
 import shutil
 
 import pytest
+from support.commands import call
 
 from metarl.cli import configs
 from metarl.cli.commands import evaluate, render, train
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
-from tests.commands import call
 
 TINY = [
     *("env=bandit", "env.horizon=3", "algo=rl2_ppo", "algo.meta_batch_size=4", "algo.num_minibatches=2"),

@@ -6,12 +6,12 @@ import re
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support.commands import call
 
 from metarl.cli import build, configs
 from metarl.cli.commands import evaluate, render, train
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
-from tests.commands import call
 
 GRADIENT = ["model.hidden_sizes=[4]", "algo.meta_batch_size=2", "algo.episodes_per_task=2"]
 TRIALS = ["model.head_sizes=[]", "model.memory.hidden_size=4", "algo.meta_batch_size=2", "algo.num_minibatches=1"]

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from support.commands import call
 
 from metarl.cli.commands import evaluate, train
-from tests.commands import call
 
 TINY = [
     *("env=point_navigation_2d", "env.horizon=6", "algo.meta_batch_size=3", "algo.episodes_per_task=2"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError, jaxtyped
-from shape_checks import checked
+from support.shape_checks import checked
 from torch import Tensor
 
 from metarl.rl.types import BatchedEnv, RLAdapter

@@ -16,7 +16,7 @@ from envs.mujoco.arm.tasks import REACH_GOAL, Reach
 from envs.mujoco.targets import TargetVelocity
 from envs.shows_task import ShowsTask
 from metarl.noise import Noise
-from tests.envs.own.lines import sloped_line
+from tests.support.own_lines import sloped_line
 
 
 def generator(seed: int = 0) -> torch.Generator:

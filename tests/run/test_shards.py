@@ -8,7 +8,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 import torch
-from played import trajectories
+from support.played import trajectories
 
 from metarl.errors import UserError
 from metarl.noise import Noise

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium_runs import Recording, record, replay
+from support.gymnasium_runs import Recording, record, replay
 
 import envs
 from envs.mujoco.targets import Heading, Place, TargetVelocity

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from gymnasium_runs import record, replay
+from support.gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.targets import Place

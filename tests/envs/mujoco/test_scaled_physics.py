@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from gymnasium_runs import record, replay
+from support.gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.models import GymnasiumModel

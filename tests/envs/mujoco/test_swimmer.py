@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from gymnasium_runs import record, replay
+from support.gymnasium_runs import record, replay
 
 import envs
 from envs.mujoco.targets import TargetVelocity

@@ -21,10 +21,10 @@ from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
 from metarl.noise import Noise
 from tests.envs import test_environments as facts
-from tests.envs.own.lines import Line, hopper_load, line, sloped_line
+from tests.support.own_lines import Line, hopper_load, line, sloped_line
 
 ROOT = Path(__file__).parents[3]
-HOPPER = "tests.envs.own.lines:hopper_load"
+HOPPER = "tests.support.own_lines:hopper_load"
 FACTS = [
     facts.test_spaces_hold_what_is_emitted_and_no_element_is_constant,
     facts.test_every_field_of_a_step_has_its_shape_and_type,

@@ -15,7 +15,7 @@ import torch
 
 from envs.own import attribute, own_environment
 from envs.own.identity import identity
-from tests.envs.own.examples import Point, faster
+from tests.support.own_examples import Point, faster
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,9 +121,9 @@ def test_settings_that_differ_are_told_apart(one: Any, other: Any) -> None:
 def test_plain_settings_and_names_are_said_as_ever() -> None:
     settings = {"a": 1, "b": [1.5, None], "c": {"d": True}}
     assert identity(settings) == settings
-    assert identity(Point) == "tests.envs.own.examples.Point"
+    assert identity(Point) == "tests.support.own_examples.Point"
     assert identity("Hopper-v5") == "Hopper-v5"
-    assert identity(Point.moved) == "tests.envs.own.examples.Point.moved"
+    assert identity(Point.moved) == "tests.support.own_examples.Point.moved"
 
 
 def test_what_nothing_tells_apart_is_refused() -> None:

@@ -11,7 +11,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from envs.own import attribute, own_environment, reset_option
 from metarl.noise import Noise
-from tests.envs.own.examples import Grid, Point
+from tests.support.own_examples import Grid, Point
 
 SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from envs.own import attribute, own_environment, reset_option
 from metarl.noise import Noise
-from tests.envs.own.examples import Grid, Point
+from tests.support.own_examples import Grid, Point
 
 SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 
@@ -262,7 +262,7 @@ def test_what_is_no_environment_is_refused() -> None:
     [
         ("Hoper-v5", "Hoper-v5 can't be made: Environment `Hoper` doesn't exist"),
         ("no_such_module:Env", "there is no module 'no_such_module' on Python's path; expected module:function"),
-        ("tests.envs.own.examples:NoSuch-v0", "NoSuch-v0 can't be made"),
+        ("tests.support.own_examples:NoSuch-v0", "NoSuch-v0 can't be made"),
     ],
 )
 def test_names_of_nothing_are_answered_in_a_line(source: str, message: str) -> None:
@@ -271,9 +271,9 @@ def test_names_of_nothing_are_answered_in_a_line(source: str, message: str) -> N
 
 
 def test_names_of_classes_and_ids_of_modules_are_taken() -> None:
-    assert inside(made("tests.envs.own.examples:Point")).__class__ is Point
+    assert inside(made("tests.support.own_examples:Point")).__class__ is Point
     gymnasium.register("OwnPoint-v0", Point, max_episode_steps=7)
-    assert own_environment("tests.envs.own.examples:OwnPoint-v0", 1, tasks=SPEED).spec.horizon == 7
+    assert own_environment("tests.support.own_examples:OwnPoint-v0", 1, tasks=SPEED).spec.horizon == 7
 
 
 def test_truth_values_and_words_arrive_as_they_are() -> None:

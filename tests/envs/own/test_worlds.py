@@ -17,8 +17,8 @@ from envs.own import attribute, model_field, own_environment, reset_option
 from envs.own.world import packed
 from envs.own.worlds import WorldsEnded
 from metarl.noise import Noise
-from tests.envs.own.examples import Grid, Point, faster
 from tests.envs.test_environments import assert_equal
+from tests.support.own_examples import Grid, Point, faster
 
 ROOT = Path(__file__).parents[3]
 TASKS = {
@@ -101,7 +101,7 @@ def test_plain_python_with_words_and_a_dict_runs_in_another_python(other_python:
 
 
 def test_source_may_be_a_name_that_only_the_other_python_knows(other_python: Path, tmp_path: Path) -> None:
-    (tmp_path / "only_there.py").write_text("from tests.envs.own.examples import Point\nSPEED = 3.0\n")
+    (tmp_path / "only_there.py").write_text("from tests.support.own_examples import Point\nSPEED = 3.0\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
@@ -122,7 +122,7 @@ def test_mistakes_elsewhere_are_said_in_a_line(other_python: Path) -> None:
     with pytest.raises(ValueError, match=r"Point has no 'sped' \(did you mean speed\?\)"):
         own_environment(Point, 1, tasks={"s": attribute("sped", between=(0, 1))}, horizon=5, python=other_python)
     with pytest.raises(RuntimeError, match="ArithmeticError: it broke down") as raised:
-        own_environment("tests.envs.own.examples:breaks_down", 1, tasks=TASKS, horizon=5, python=other_python)
+        own_environment("tests.support.own_examples:breaks_down", 1, tasks=TASKS, horizon=5, python=other_python)
     assert "in breaks_down" in raised.value.__notes__[0]
     with pytest.raises(ValueError, match=r"can't be imported by another Python; expected an id, 'module:function'"):
         own_environment(lambda: Point(), 1, tasks=TASKS, horizon=5, python=other_python)
@@ -143,7 +143,7 @@ def test_python_without_gymnasium_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["processes", "python"])
 def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
     env: Any = own_environment(
-        "tests.envs.own.examples:Mortal",
+        "tests.support.own_examples:Mortal",
         2,
         tasks={"speed": attribute("speed", between=(0.5, 2.0))},
         horizon=5,

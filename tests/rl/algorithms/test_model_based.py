@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from played import trajectories
+from support.played import trajectories
 from torch.utils._pytree import tree_leaves as leaves
 
 import envs

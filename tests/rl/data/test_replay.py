@@ -5,7 +5,7 @@ from collections import Counter
 import gymnasium
 import pytest
 import torch
-from played import trajectories
+from support.played import trajectories
 
 from metarl.noise import Noise
 from metarl.rl.data import replay as replay_module

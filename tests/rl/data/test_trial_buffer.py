@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from played import trajectories
+from support.played import trajectories
 
 from metarl.rl.data import trial_buffer
 from metarl.rl.data.trial_buffer import TrialBuffer

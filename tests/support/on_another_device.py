@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from pretended_device import pretended_device
+from support.pretended_device import pretended_device
 
 from metarl.cli import build
 from metarl.cli.commands import fewshot as fewshot_command
