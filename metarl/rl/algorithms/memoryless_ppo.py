@@ -19,10 +19,10 @@ from metarl.rl.algorithms.rl2_ppo import RL2PPO
 from metarl.rl.algorithms.shared import Setting, trial_sizes
 from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import Sizes
-from metarl.types import Metrics
+from metarl.types import MetaLearner, Metrics
 
 
-class MemorylessPPO:
+class MemorylessPPO(MetaLearner):
     """The updates of `RL2PPO` on trials of a single episode.
 
     Args: see configs/algo/memoryless_ppo.yaml.
