@@ -6,17 +6,22 @@ test_devices.py runs this file in a process of its own: torch's autograd learns 
 import json
 import sys
 
+import gymnasium
 import pytest
 import torch
+from support.played import trajectories
 from support.pretended_device import pretended_device
 
 from metarl.cli import build
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
+from metarl.noise import Noise
 from metarl.rl.adapters.memory import MemoryAdapter
+from metarl.rl.data.replay import Replay
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
+from metarl.struct import map_tensors, replace
 
 POINT = [
     *("env=point_navigation_2d", "env.horizon=4", "algo.meta_batch_size=2", "iterations=2"),
@@ -96,3 +101,25 @@ def compare(there, here):
         assert len(rows) == len(expected)
         for row, other in zip(rows, expected, strict=True):
             assert row == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True)
+
+
+def test_a_replay_draws_what_it_draws_on_the_cpu():
+    def drawn(device):
+        stream = torch.Generator().manual_seed(0)
+        sizes = {"num_tasks": 2, "capacity": 12, "obs_size": 2, "device": device}
+        kept, again = (Replay(action_space=gymnasium.spaces.Box(-1, 1, (2,)), **sizes) for _ in range(2))
+        for _ in range(4):  # the last one is forgotten
+            mark = kept.mark()
+            played = map_tensors(lambda leaf: leaf.to(device), trajectories(stream, 2, 1, 6))
+            kept.add(torch.tensor([0, 1]), played)
+        kept.forget_since(mark)
+        shards = [replace(s, content=map_tensors(lambda leaf: leaf.to("cpu"), s.content)) for s in kept.shards(0)]
+        again.load(shards)
+        ids, noise = torch.tensor([0, 1]), Noise(stream)
+        found = [kept.transitions(ids, 5, noise), again.context(ids, 5, noise), again.sequences(ids, 4, noise)]
+        assert all(leaf.device.type == device.type for steps in found for leaf in vars(steps).values())
+        return [{name: leaf.to("cpu").tolist() for name, leaf in vars(steps).items()} for steps in found]
+
+    with pretended_device() as device:
+        there = drawn(device)
+    assert there == drawn(torch.device("cpu"))

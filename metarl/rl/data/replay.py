@@ -111,9 +111,7 @@ class Replay:
         num_tasks, num_trials = episodes[0].mask.shape[:2]
         self._check_ids(task_ids, num_tasks)
         keeps = torch.cat([t.mask & ~t.diverged for t in episodes], dim=2)
-        starts = [
-            torch.zeros_like(t.mask).index_fill(2, torch.tensor([0], device=t.mask.device), True) for t in episodes
-        ]
+        starts = [(torch.arange(t.mask.shape[2], device=t.mask.device) == 0).expand_as(t.mask) for t in episodes]
         joined = {
             "obs": [t.step_obs for t in episodes],
             "action": [t.action for t in episodes],

@@ -32,7 +32,7 @@ class Stretches:
     def of(cls, tasks: Sequence[Sequence[Stretch]], device: torch.device) -> "Stretches":
         most = max(1, *map(len, tasks))
         padded = [[*stretches, *[Stretch(0, 0, 0)] * (most - len(stretches))] for stretches in tasks]
-        start, count, stop = (leaf.contiguous() for leaf in torch.tensor(padded, device=device).unbind(-1))
+        start, count, stop = (leaf.contiguous() for leaf in torch.tensor(padded).to(device).unbind(-1))
         until = count.cumsum(-1)
         return cls(start=start, count=count, until=until, stop=stop, totals=until[:, -1].tolist())
 
