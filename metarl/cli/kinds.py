@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from hydra.utils import get_object
 
+from metarl.cli.moved import present_name
+
 MOST = 10**9
 """The largest count that any setting takes unless it says otherwise: beyond lie numbers that torch can't even hold."""
 
@@ -161,7 +163,7 @@ class Target:
         if not isinstance(value, str):
             return False
         try:
-            return callable(get_object(value))
+            return callable(get_object(present_name(value)))
         except (ImportError, ValueError):
             return False
 
