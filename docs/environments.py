@@ -114,7 +114,7 @@ def summary_row(section: str, env: Any) -> list[str]:
 def spec_row(env: Any) -> list[str]:
     given = env.spec.definition
     step = f"{given['frame_skip']} · {given['physics_step']:g} s" if "frame_skip" in given else "–"
-    bounds = env.tasks.bounds.items()
+    bounds = env.prior.bounds.items()
     ranges = ", ".join(f"{name} {number(low)} … {number(high)}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
     ranges = ranges.replace("-", "−").replace("inf", "∞")
@@ -171,7 +171,7 @@ def draw(*, anew: bool) -> None:
         if (PICTURES / f"{name}.jpg").exists() and not anew:
             continue
         env = envs.make(name, 1, num_threads=1)
-        env.set_tasks(env.tasks.test_tasks(1))
+        env.set_tasks(env.prior.test_tasks(1))
         env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
         env.action_space.seed(0)
         for _ in range(12):

@@ -86,7 +86,7 @@ def _adaptation(folder: Path, evaluation: str) -> Figure:
     env = build.environment(config, num_worlds=1)
     speeds = getattr(env, "fixed_speeds", None)
     if speeds is not None:
-        targets = env.tasks.test_tasks(report["num_tasks"]).target_velocity
+        targets = env.prior.test_tasks(report["num_tasks"]).target_velocity
         report["fixed_speeds"] = fixed_speed_bounds(speeds, targets, env.spec.horizon)
     return adaptation_figure(report)
 

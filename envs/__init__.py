@@ -1,10 +1,10 @@
 """All environments by name, and how one is made:
 
     env = envs.make("half_cheetah_vel", num_worlds=800)
-    env.set_tasks(env.tasks.sample(800, generator))
+    env.set_tasks(env.prior.sample(800, generator))
     obs = env.reset(metarl.noise.Noise(generator).starts(env))
 
-`make` gives a `metarl.rl.types.BatchedEnv`; its `tasks` is the TaskDistribution. Where it runs is one argument:
+`make` gives a `metarl.rl.types.BatchedEnv`; its `prior` is the TaskDistribution. Where it runs is one argument:
 
     env = envs.make("half_cheetah_vel", num_worlds=800, machine=envs.Machine(num_threads=8, device="cuda"))
 

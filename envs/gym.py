@@ -87,7 +87,7 @@ def sample_tasks(env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None
 
 def held_out_tasks(env: "SingleEnv | BatchedVectorEnv", num: int | None = None) -> list[dict[str, Any]]:
     """The held-out tasks, always the same ones."""
-    return task_dicts(env._worlds.env.tasks.test_tasks(num))
+    return task_dicts(env._worlds.env.prior.test_tasks(num))
 
 
 class SingleEnv(gymnasium.Env[np.ndarray, Any]):
@@ -294,14 +294,14 @@ class _Worlds:
             if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
                 raise ValueError(f"{name} is {pixels!r}; expected a whole number of pixels, at least 1")
         self.env, self._width, self._height = env, width, height
-        self._template = env.tasks.test_tasks(1)
+        self._template = env.prior.test_tasks(1)
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
         self._present: list[Any] = [None] * env.num_worlds
 
     def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
         if num < 1:
             raise ValueError(f"num is {num}; expected at least 1 task")
-        return task_dicts(self.env.tasks.sample(num, torch.Generator().manual_seed(seed)))
+        return task_dicts(self.env.prior.sample(num, torch.Generator().manual_seed(seed)))
 
     def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
         if len(tasks) != len(worlds):
@@ -331,7 +331,7 @@ class _Worlds:
                 continue
             of_task, of_start = (torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2))
             given = self._given[world]
-            self._present[world] = self.env.tasks.sample(1, of_task) if given is None else given
+            self._present[world] = self.env.prior.sample(1, of_task) if given is None else given
             uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[0]
         self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
         worlds = None if first else torch.tensor([stream is not None for stream in streams])
@@ -376,7 +376,7 @@ class _Worlds:
             if not like.is_floating_point() and (value != value.round()).any():
                 raise ValueError(f"{name} is {task[name]!r}; expected whole numbers")
         tasks = type(self._template)(**leaves)
-        self.env.tasks.check(tasks, 1)  # type: ignore[attr-defined]
+        self.env.prior.check(tasks, 1)  # type: ignore[attr-defined]
         return tasks
 
 

@@ -37,11 +37,11 @@ class ShowsTask:
             raise SettingError(
                 f"{name} has observations of shape {space.shape}; expected one axis, to show the task behind it"
             )
-        _check_bounds(name, env.tasks)
-        self._env, self._bounds = env, env.tasks.bounds  # type: ignore[attr-defined]
+        _check_bounds(name, env.prior)
+        self._env, self._bounds = env, env.prior.bounds  # type: ignore[attr-defined]
         self._next: Tensor | None = None
         self._shown: Tensor | None = None
-        size = self._seen(env.tasks.test_tasks(1)).shape[1]
+        size = self._seen(env.prior.test_tasks(1)).shape[1]
         self.spec = replace(
             env.spec,
             variant=f"{env.spec.variant}, task shown",

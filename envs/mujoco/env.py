@@ -135,6 +135,8 @@ class MujocoEnv(Generic[Tasks]):
       device: of all tensors that go in and out.
     """
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         *,
@@ -150,7 +152,7 @@ class MujocoEnv(Generic[Tasks]):
     ) -> None:
         check_action_scale(action_scale)
         self.spec = spec
-        self.tasks = tasks
+        self.prior = tasks
         self.sim = sim
         self.mdp = mdp
         self.num_worlds = sim.num_worlds

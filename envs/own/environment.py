@@ -127,6 +127,8 @@ class OwnEnv:
 
     num_uniforms = 1  # from which the episode's seed comes
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         spec: EnvSpec,
@@ -136,7 +138,7 @@ class OwnEnv:
         *,
         device: torch.device | str,
     ) -> None:
-        self.spec, self.tasks, self.num_worlds, self.device = spec, tasks, worlds.num_worlds, torch.device(device)
+        self.spec, self.prior, self.num_worlds, self.device = spec, tasks, worlds.num_worlds, torch.device(device)
         self._worlds, self._terms = worlds, list(terms)
         form = worlds.describe()
         self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(

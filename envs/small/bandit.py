@@ -49,6 +49,8 @@ class Arms:
 class Bandit:
     """W bandits in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         num_worlds: int,
@@ -65,7 +67,7 @@ class Bandit:
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_arms = num_arms
-        self.tasks = arms(num_arms, num_train_tasks, num_test_tasks)
+        self.prior = arms(num_arms, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
             name=name,
             family="bandit",
@@ -74,8 +76,8 @@ class Bandit:
             definition={
                 "num_arms": num_arms,
                 "reward": "Bernoulli",
-                "prior": self.tasks.bounds,
-                "split": self.tasks.split_definition(),
+                "prior": self.prior.bounds,
+                "split": self.prior.split_definition(),
             },
         )
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -85,7 +87,7 @@ class Bandit:
             num_worlds,
             horizon=horizon,
             num_uniforms=self.num_uniforms,
-            distribution=self.tasks,
+            distribution=self.prior,
             action_space=self.action_space,
             device=self.device,
         )

@@ -58,6 +58,8 @@ class Gridworld:
 
     num_uniforms = 0
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         num_worlds: int,
@@ -68,7 +70,7 @@ class Gridworld:
     ) -> None:
         self.num_worlds = num_worlds
         self.device = torch.device(device)
-        self.tasks = goal_cells()
+        self.prior = goal_cells()
         self.spec = EnvSpec(
             name=name,
             family="gridworld",
@@ -77,8 +79,8 @@ class Gridworld:
             definition={
                 "observation": "one-hot",
                 "reward": f"{FOUND} on the goal, else {NOT_FOUND}",
-                "prior": self.tasks.bounds,
-                "split": self.tasks.split_definition(),
+                "prior": self.prior.bounds,
+                "split": self.prior.split_definition(),
             },
         )
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (SIZE**2,), np.float32)
@@ -87,7 +89,7 @@ class Gridworld:
             num_worlds,
             horizon=horizon,
             num_uniforms=self.num_uniforms,
-            distribution=self.tasks,
+            distribution=self.prior,
             action_space=self.action_space,
             device=self.device,
         )

@@ -113,6 +113,8 @@ class PointWorld(Generic[Tasks]):
     `scripted_action` goes straight to the goal. Where the oracle's return is known that shows nothing new, and there is none.
     """
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         num_worlds: int,
@@ -127,7 +129,7 @@ class PointWorld(Generic[Tasks]):
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self.spec = spec
-        self.tasks = tasks
+        self.prior = tasks
         self._problem = problem
         self._action_scale = float(action_scale)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)

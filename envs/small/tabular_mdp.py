@@ -58,6 +58,8 @@ class Tables:
 class TabularMDP:
     """W MDPs in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
 
+    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
+
     def __init__(
         self,
         num_worlds: int,
@@ -77,7 +79,7 @@ class TabularMDP:
         self.device = torch.device(device)
         self._num_states = num_states
         self._num_actions = num_actions
-        self.tasks = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
+        self.prior = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
         self.spec = EnvSpec(
             name=name,
             family="tabular_mdp",
@@ -89,8 +91,8 @@ class TabularMDP:
                 "observation": "one-hot",
                 "transition": "Dirichlet(1)",
                 "reward": f"N(N({MEAN_REWARD}, {REWARD_SPREAD}), {REWARD_NOISE})",
-                "prior": self.tasks.bounds,
-                "split": self.tasks.split_definition(),
+                "prior": self.prior.bounds,
+                "split": self.prior.split_definition(),
             },
         )
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (num_states,), np.float32)
@@ -100,7 +102,7 @@ class TabularMDP:
             num_worlds,
             horizon=horizon,
             num_uniforms=self.num_uniforms,
-            distribution=self.tasks,
+            distribution=self.prior,
             action_space=self.action_space,
             device=self.device,
         )

@@ -40,7 +40,7 @@ def evaluate(
     sizes = build.sizes(config)
     num_updates = sizes.evaluated_updates if num_updates is None else num_updates
     if num_tasks is None:
-        num_tasks = build.environment(config, num_worlds=1).tasks.num_test
+        num_tasks = build.environment(config, num_worlds=1).prior.num_test
     env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
     if inner_lr_decay is not None:
         config = scheduled(config, inner_lr_decay)
@@ -91,8 +91,8 @@ def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluatio
     ]
     note = f"out of distribution: trained on {', '.join([spec.name, *changed])} (variant {spec.variant}, spec {spec.spec_hash})"
     # Tasks of one kind can be looked up; where training draws new ones, no finite list says which it has seen.
-    if trained_on.tasks.split == "fixed" and type(found.tasks) is type(trained_on.tasks.test_tasks(1)):
-        seen = int((~trained_on.tasks.is_held_out(found.tasks)).sum())
+    if trained_on.prior.split == "fixed" and type(found.tasks) is type(trained_on.prior.test_tasks(1)):
+        seen = int((~trained_on.prior.is_held_out(found.tasks)).sum())
         note += f"; {seen} of these tasks were in training" if seen else ""
     return {"trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash}, "note": note}
 

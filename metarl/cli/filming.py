@@ -61,7 +61,7 @@ def trained(
     adapter = build.trained_learner(loaded, generators, device).adapter()
     config = build.elsewhere(loaded, env)
     world = build.environment(config, num_tasks * episodes_per_task)
-    tasks, streams = world.tasks.test_tasks(num_tasks), build.streams(generators, device, "render/")
+    tasks, streams = world.prior.test_tasks(num_tasks), build.streams(generators, device, "render/")
     curve = adaptation_curve(
         adapter, world, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
@@ -101,8 +101,8 @@ def film(
     num_worlds = num_tasks * subject.episodes_per_task
     config = _in_this_process(subject.config)
     worlds = [build.environment(config, num_worlds) for _ in subject.states]
-    tasks = worlds[0].tasks.test_tasks(num_tasks)
-    descriptions = worlds[0].tasks.describe(tasks)
+    tasks = worlds[0].prior.test_tasks(num_tasks)
+    descriptions = worlds[0].prior.describe(tasks)
     try:
         adaptation_video(
             list(paths.values()),

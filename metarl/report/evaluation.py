@@ -57,7 +57,7 @@ def evaluate(
       deterministic: count episodes in which the policy's most likely actions are taken.
     Raises: ValueError if training could have seen one of the tasks.
     """
-    distribution: TaskDistribution = env.tasks
+    distribution: TaskDistribution = env.prior
     tasks = distribution.test_tasks(num_tasks)
     assert_held_out(distribution, tasks)
     with counted("evaluating", 2 * (num_updates + 1)) as advance:

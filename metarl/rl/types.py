@@ -136,8 +136,8 @@ class BatchedEnv(Protocol[Tasks]):
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete  # of one world
 
     @property
-    def tasks(self) -> "TaskDistribution[Tasks]":
-        """Where its tasks come from."""
+    def prior(self) -> "TaskDistribution[Tasks]":
+        """The distribution that its tasks come from."""
         ...
 
     def set_tasks(self, tasks: Tasks) -> None:

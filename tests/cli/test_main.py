@@ -295,7 +295,7 @@ def wrong_setting(config: DictConfig) -> None:
 def wrong_call(config: DictConfig) -> None:
     """What is wrong is our own code: one world was made, and two tasks are given to it."""
     env = envs.make("bandit", num_worlds=1)
-    env.set_tasks(env.tasks.test_tasks(2))
+    env.set_tasks(env.prior.test_tasks(2))
 
 
 def foreign_value_error(config: DictConfig) -> None:

@@ -43,20 +43,20 @@ LONG = {"gridworld_5x5": 400, "tabular_mdp": 100, "ant_dir_promp": 150}
 
 def put_on_the_half_circle(env: Any) -> None:
     """Worlds 0.15 m from the first test task's goal, on the other side than the start."""
-    angle = env.tasks.test_tasks(1).angle
+    angle = env.prior.test_tasks(1).angle
     env._position[:] = 1.15 * torch.cat([angle.cos(), angle.sin()])
 
 
 def put_on_the_goal(env: Any) -> None:
     """All worlds on the goal of the first test task."""
-    x, y = env.tasks.test_tasks(1).goal[0].tolist()
+    x, y = env.prior.test_tasks(1).goal[0].tolist()
     env._cell[:] = 5 * x + y
 
 
 # Where reward is paid only in some places: puts all worlds there.
 PAID: dict[str, Callable[[Any], object]] = {
     "half_cheetah_dir_sparse": lambda env: env.sim.qpos[:, 0].fill_(6.0),
-    "ant_goal_sparse": lambda env: env.sim.qpos[:, :2].copy_(env.tasks.test_tasks(1).place),
+    "ant_goal_sparse": lambda env: env.sim.qpos[:, :2].copy_(env.prior.test_tasks(1).place),
     "gridworld_5x5": put_on_the_goal,
     "point_navigation_2d_sparse": put_on_the_half_circle,
     "point_navigation_2d_sparse_pearl": put_on_the_half_circle,
@@ -136,7 +136,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def started(name: str, num_worlds: int = 4, *, num_threads: int | None = None, **overrides: Any) -> tuple[Any, Tensor]:
     """An environment after its first reset, with the first test tasks, and the first observation."""
     env = envs.make(name, num_worlds, num_threads=num_threads, **overrides)
-    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    env.set_tasks(env.prior.test_tasks(num_worlds))
     return env, env.reset(Noise(generator()).starts(env))
 
 
@@ -167,7 +167,7 @@ def some_worlds(tree: Any, worlds: Any) -> Any:
 
 def two_tasks(name: str) -> list[Any]:
     """The first test task and another one: the second, or one for training where all test tasks are alike."""
-    tasks = envs.make(name, 1).tasks
+    tasks = envs.make(name, 1).prior
     test = tasks.test_tasks(2)
     first, second = some_worlds(test, [0]), some_worlds(test, [1])
     alike = all(map(torch.equal, pytree.tree_leaves(first), pytree.tree_leaves(second)))
@@ -214,7 +214,7 @@ def test_two_tasks_differ_in_reward_or_dynamics(name: str) -> None:
 @every_env
 def test_first_observation_does_not_tell_the_task(name: str) -> None:
     env, first = started(name)
-    env.set_tasks(some_worlds(env.tasks.test_tasks(8), slice(4, 8)))
+    env.set_tasks(some_worlds(env.prior.test_tasks(8), slice(4, 8)))
     hidden = [i for i in range(first.shape[1]) if i not in SEEN.get(name, ())]
     assert torch.equal(env.reset(Noise(generator()).starts(env))[:, hidden], first[:, hidden])
 
@@ -261,7 +261,7 @@ def test_worlds_that_are_seeded_one_by_one_start_as_each_would_alone(name: str) 
     env, _ = started(name)
     first = env.reset(Noise(*(generator(seed) for seed in (3, 4, 5, 6))).starts(env))
     alone = envs.make(name, 1)
-    alone.set_tasks(map_tensors(lambda leaf: leaf[2:3], env.tasks.test_tasks(4)))
+    alone.set_tasks(map_tensors(lambda leaf: leaf[2:3], env.prior.test_tasks(4)))
     assert torch.equal(alone.reset(Noise(generator(5)).starts(alone))[0], first[2])
 
 
@@ -298,7 +298,7 @@ def test_setting_tasks_twice_equals_once(name: str) -> None:
     env, _ = started(name)
     twice = envs.make(name, 4)
     for _ in range(2):
-        twice.set_tasks(twice.tasks.test_tasks(4))
+        twice.set_tasks(twice.prior.test_tasks(4))
     twice.reset(Noise(generator()).starts(twice))
     assert_equal(run(twice, actions(env, HORIZON)), run(env, actions(env, HORIZON)))
 
@@ -309,10 +309,10 @@ def test_nothing_is_left_of_earlier_tasks_and_episodes(name: str) -> None:
     fresh = run(env, actions(env, HORIZON))
     used = envs.make(name, 4)
     for seed in range(3):
-        used.set_tasks(used.tasks.sample(4, generator(seed)))
+        used.set_tasks(used.prior.sample(4, generator(seed)))
         used.reset(Noise(generator(seed)).starts(used))
         run(used, actions(used, 3, seed))
-    used.set_tasks(used.tasks.test_tasks(4))
+    used.set_tasks(used.prior.test_tasks(4))
     assert torch.equal(used.reset(Noise(generator()).starts(used)), first)
     assert_equal(run(used, actions(env, HORIZON)), fresh)
 
@@ -321,19 +321,19 @@ def test_nothing_is_left_of_earlier_tasks_and_episodes(name: str) -> None:
 def test_new_tasks_hold_from_the_next_reset_of_each_world(name: str) -> None:
     env, _ = started(name)
     same, _ = started(name)
-    env.set_tasks(some_worlds(env.tasks.test_tasks(2), [1, 0, 1, 0]))
+    env.set_tasks(some_worlds(env.prior.test_tasks(2), [1, 0, 1, 0]))
     action = actions(env, HORIZON)
     assert_equal(run(env, action), run(same, action))
     mine = env._episodes.tasks
     env.reset(Noise(generator()).starts(env), torch.tensor([True, False, False, True]))
-    wanted = some_worlds(env.tasks.test_tasks(4), [1, 1, 2, 0])
+    wanted = some_worlds(env.prior.test_tasks(4), [1, 1, 2, 0])
     assert_equal(env._episodes.tasks, wanted)
-    assert_equal(mine, env.tasks.test_tasks(4))
+    assert_equal(mine, env.prior.test_tasks(4))
 
 
 @every_env
 def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
-    tasks, again = envs.make(name, 1).tasks, envs.make(name, 1).tasks
+    tasks, again = envs.make(name, 1).prior, envs.make(name, 1).prior
     assert_equal(tasks.test_tasks(), again.test_tasks())
     assert_equal(tasks.sample(50, generator(3)), again.sample(50, generator(3)))
     assert_equal(some_worlds(tasks.test_tasks(40), slice(0, 25)), tasks.test_tasks(25))
@@ -348,7 +348,7 @@ def test_training_and_test_tasks_are_fixed_and_disjoint(name: str) -> None:
 
 @every_env
 def test_the_training_tasks_are_those_that_sampling_draws(name: str) -> None:
-    tasks = envs.make(name, 1).tasks
+    tasks = envs.make(name, 1).prior
     listed = tasks.train_tasks()
     if tasks.split == "infinite":
         assert listed is None and tasks.num_train is None
@@ -374,7 +374,7 @@ def test_the_training_tasks_are_those_that_sampling_draws(name: str) -> None:
 @every_env
 def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -> None:
     drawn = {"num_train_tasks": None} if "num_train_tasks" in envs.overridable(name) and name not in LISTED else {}
-    tasks = envs.make(name, 1, **drawn).tasks
+    tasks = envs.make(name, 1, **drawn).prior
     if tasks.split != "infinite":
         pytest.skip("a fixed list of training tasks")
     assert tasks.is_held_out(some_worlds(tasks.test_tasks(3000), slice(1000, None))).all()
@@ -389,7 +389,7 @@ def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -
 
 @every_env
 def test_tasks_and_their_distribution_pickle(name: str) -> None:
-    tasks = envs.make(name, 1).tasks
+    tasks = envs.make(name, 1).prior
     same = pickle.loads(pickle.dumps(tasks))
     assert_equal(same.sample(7, generator()), tasks.sample(7, generator()))
     assert_equal(pickle.loads(pickle.dumps(tasks.test_tasks(3))), tasks.test_tasks(3))
@@ -417,7 +417,7 @@ def test_a_copy_goes_on_as_the_original_and_by_itself(name: str, again: Callable
 
 @every_env
 def test_tasks_survive_a_checkpoint(name: str, tmp_path: Path) -> None:
-    tasks = envs.make(name, 1).tasks.test_tasks(3)
+    tasks = envs.make(name, 1).prior.test_tasks(3)
     checkpoint.save(tmp_path, {"iteration": 0, "tasks": vars(tasks)}, keep=1)
     restored = type(tasks)(**checkpoint.load_newest(tmp_path)[1]["tasks"])
     assert_equal(restored, tasks)
@@ -444,7 +444,7 @@ def test_end_is_either_terminated_or_truncated_never_both(name: str) -> None:
 
 def test_each_world_has_its_own_time_limit() -> None:
     env = envs.make("half_cheetah_vel", 3, horizon=5)
-    env.set_tasks(env.tasks.test_tasks(3))
+    env.set_tasks(env.prior.test_tasks(3))
     env.reset(Noise(generator()).starts(env))
     truncated = []
     for t, action in enumerate(actions(env, 9, num_worlds=3)):
@@ -490,7 +490,7 @@ def test_calls_out_of_order_say_what_to_call_first(name: str) -> None:
     env = envs.make(name, 4)
     with pytest.raises(RuntimeError, match=r"reset\(\) before set_tasks"):
         env.reset(Noise(generator()).starts(env))
-    env.set_tasks(env.tasks.test_tasks(4))
+    env.set_tasks(env.prior.test_tasks(4))
     with pytest.raises(RuntimeError, match=r"step\(\) before reset"):
         env.step(actions(env, 1)[0])
     with pytest.raises(RuntimeError, match="first reset"):
@@ -502,30 +502,30 @@ def test_tasks_of_another_kind_number_or_range_raise(name: str) -> None:
     env = envs.make(name, 4)
     other = envs.make("bandit" if name != "bandit" else "point_navigation_2d", 1)
     with pytest.raises(ValueError, match="this environment has"):
-        env.tasks.check(other.tasks.test_tasks(4), 4)  # As set_tasks does; there the tests' type checker comes first.
+        env.prior.check(other.prior.test_tasks(4), 4)  # As set_tasks does; there the tests' type checker comes first.
     with pytest.raises(ValueError, match="expected one task for each of 4 worlds"):
-        env.set_tasks(env.tasks.test_tasks(3))
+        env.set_tasks(env.prior.test_tasks(3))
     with pytest.raises(ValueError, match=r"is -?\d.*; expected a value in \["):
-        env.set_tasks(map_tensors(lambda leaf: leaf - 1000, env.tasks.test_tasks(4)))
+        env.set_tasks(map_tensors(lambda leaf: leaf - 1000, env.prior.test_tasks(4)))
     # NaN is out of every range; a field of whole numbers can't even hold it.
     with pytest.raises(ValueError, match=r"is nan; expected a value in|is torch.float32 .*; expected torch.int64"):
-        env.set_tasks(map_tensors(lambda leaf: leaf * float("nan"), env.tasks.test_tasks(4)))
+        env.set_tasks(map_tensors(lambda leaf: leaf * float("nan"), env.prior.test_tasks(4)))
     with pytest.raises(ValueError, match=r"is torch\.\w+ \(4, .*; expected torch\.\w+ \(4,"):
-        env.set_tasks(map_tensors(lambda leaf: torch.stack([leaf, leaf], dim=-1), env.tasks.test_tasks(4)))
+        env.set_tasks(map_tensors(lambda leaf: torch.stack([leaf, leaf], dim=-1), env.prior.test_tasks(4)))
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).tasks.split == "none"])
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"])
 def test_only_the_listed_tasks_are_accepted_where_there_are_few(name: str) -> None:
-    tasks = envs.make(name, 4).tasks
+    tasks = envs.make(name, 4).prior
     between = map_tensors(lambda leaf: (leaf * 0.5).to(leaf.dtype), tasks.test_tasks(4))
     if pytree.tree_leaves(between)[0].is_floating_point():
         with pytest.raises(ValueError, match=r"is \[?[-\d.]+.*; expected one of \[?-?\d"):
             tasks.check(between, 4)
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).tasks.split == "none"])
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"])
 def test_few_tasks_come_equally_often_and_all_of_them_come(name: str) -> None:
-    tasks = envs.make(name, 1).tasks
+    tasks = envs.make(name, 1).prior
     one, *others = (tasks.sample(1, generator(seed)) for seed in range(40 * tasks.num_test))
     rows = {
         bytes(torch.cat([leaf.double().flatten() for leaf in pytree.tree_leaves(t)]).numpy()) for t in [one, *others]
@@ -569,7 +569,7 @@ def test_standing_still_is_an_action_or_none(name: str) -> None:
 @every_env
 def test_references_are_by_task_and_need_no_reset(name: str) -> None:
     env = envs.make(name, 4)
-    for value in env.known_returns(env.tasks.test_tasks(3), 2).values():
+    for value in env.known_returns(env.prior.test_tasks(3), 2).values():
         assert value.shape in ((3,), (3, 2))
         assert value.isfinite().all()
     assert all(hasattr(learner, "observe") for learner in env.reference_learners(2).values())
@@ -625,3 +625,9 @@ def test_settings_out_of_range_are_refused_with_their_value(name: str, key: str,
 def test_number_of_worlds_must_be_positive(name: str) -> None:
     with pytest.raises(ValueError, match="num_worlds is 0; expected at least 1"):
         envs.make(name, 0)
+
+
+@pytest.mark.parametrize("name", ["half_cheetah_vel", "point_navigation_2d", "bandit", "tabular_mdp", "gridworld_5x5"])
+def test_tasks_is_the_older_name_of_prior(name: str) -> None:
+    env = envs.make(name, 1, shows_task=True)
+    assert env.tasks is env.prior

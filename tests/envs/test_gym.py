@@ -269,7 +269,7 @@ def test_without_a_task_every_episode_draws_one_and_few_tasks_all_come() -> None
 
 def test_drawn_tasks_are_training_tasks_and_test_tasks_are_the_held_out_ones() -> None:
     env = gymnasium.make(VEL).unwrapped
-    distribution = envs.make("half_cheetah_vel", 1).tasks
+    distribution = envs.make("half_cheetah_vel", 1).prior
     train = {round(v, 6) for v in distribution.train_tasks().target_velocity.tolist()}
     assert {round(env.reset()[1]["task"]["target_velocity"], 6) for _ in range(5)} <= train
     assert [t["target_velocity"] for t in env.test_tasks(3)] == distribution.test_tasks(3).target_velocity.tolist()

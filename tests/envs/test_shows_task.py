@@ -28,7 +28,7 @@ def starts(env: Any) -> Tensor:
 
 
 def started(env: Any, tasks: Any = None) -> Tensor:
-    env.set_tasks(env.tasks.test_tasks(env.num_worlds) if tasks is None else tasks)
+    env.set_tasks(env.prior.test_tasks(env.num_worlds) if tasks is None else tasks)
     obs: Tensor = env.reset(starts(env))
     return obs
 
@@ -46,7 +46,7 @@ def velocities(*values: float) -> TargetVelocity:
 @pytest.mark.parametrize("name", envs.ALL)
 def test_every_environment_is_itself_with_the_task_behind_the_observation(name: str) -> None:
     plain, shown = envs.make(name, 3, num_threads=1), envs.make(name, 3, num_threads=1, shows_task=True)
-    tasks = plain.tasks.sample(3, generator(1))
+    tasks = plain.prior.sample(3, generator(1))
     before, obs = started(plain, tasks), started(shown, tasks)
     size = before.shape[1]
     step, same = shown.step(actions(shown)), plain.step(actions(plain))
@@ -59,7 +59,7 @@ def test_every_environment_is_itself_with_the_task_behind_the_observation(name: 
     for seen in (obs, step.next_obs):
         assert seen.dtype == torch.float32 and all(shown.observation_space.contains(row.numpy()) for row in seen)
     assert shown.spec.spec_hash != plain.spec.spec_hash and shown.spec.name == name
-    assert shown.tasks.describe(shown.tasks.test_tasks(2)) == plain.tasks.describe(plain.tasks.test_tasks(2))
+    assert shown.prior.describe(shown.prior.test_tasks(2)) == plain.prior.describe(plain.prior.test_tasks(2))
 
 
 def test_the_middle_of_the_prior_is_0_and_its_edges_are_1() -> None:
@@ -100,7 +100,7 @@ def test_a_copy_goes_on_in_the_middle_of_an_episode(again: Any) -> None:
 def test_what_calculation_says_stays_and_who_must_find_out_the_task_goes() -> None:
     plain, shown = envs.make("bandit", 2), envs.make("bandit", 2, shows_task=True)
     assert plain.reference_learners(3) and shown.reference_learners(3) == {}
-    tasks = plain.tasks.test_tasks(2)
+    tasks = plain.prior.test_tasks(2)
     assert torch.equal(shown.known_returns(tasks, 1)["oracle"], plain.known_returns(tasks, 1)["oracle"])
     assert envs.make("half_cheetah_vel", 1, num_threads=1, shows_task=True).control_step == pytest.approx(0.05)
 
@@ -126,7 +126,7 @@ def test_gymnasium_sees_the_task_too() -> None:
 )
 def test_what_cant_be_shown_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     env = envs.make("half_cheetah_vel", 1, num_threads=1)
-    tasks = SimpleNamespace(test_tasks=env.tasks.test_tasks, bounds=changes.get("bounds", env.tasks.bounds))
+    tasks = SimpleNamespace(test_tasks=env.prior.test_tasks, bounds=changes.get("bounds", env.prior.bounds))
     space = changes.get("space", env.observation_space)
     with pytest.raises(ValueError, match=message):
-        ShowsTask(SimpleNamespace(spec=env.spec, observation_space=space, tasks=tasks))  # type: ignore[arg-type]
+        ShowsTask(SimpleNamespace(spec=env.spec, observation_space=space, prior=tasks))  # type: ignore[arg-type]

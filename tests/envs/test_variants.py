@@ -76,8 +76,8 @@ def disagreements(said: dict[str, str], env: Any) -> list[str]:
     given, wrong = env.spec.definition, []
     has_physics, has_scale = isinstance(env, MujocoEnv), "action_scale" in given
     prior = next(cell for column, cell in said.items() if column.startswith("task prior"))
-    if not says_bounds(prior, env.tasks.bounds):
-        wrong.append(f"task prior {env.tasks.bounds}")
+    if not says_bounds(prior, env.prior.bounds):
+        wrong.append(f"task prior {env.prior.bounds}")
     if number(said["T"]) != env.spec.horizon:
         wrong.append(f"T {env.spec.horizon}")
     step = f"{given['frame_skip']} · {given['physics_step']:g} s".replace(" 0.", " .") if has_physics else None
@@ -118,7 +118,7 @@ def test_a_docstring_that_says_something_else_is_found() -> None:
 
 def test_factors_about_each_axis_are_said_where_they_are() -> None:
     for name, said in rows_of_table(hopper).items():
-        assert ("axis" in said["task prior"]) == (envs.make(name, 1).tasks.test_tasks(1).inertia.ndim == 3)
+        assert ("axis" in said["task prior"]) == (envs.make(name, 1).prior.test_tasks(1).inertia.ndim == 3)
 
 
 def test_no_name_is_given_twice() -> None:
@@ -157,9 +157,9 @@ def my_envs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_users_variant_is_one_row(my_envs: str) -> None:
     env = envs.make(f"{my_envs}:fast_cheetah", 3, action_scale=2.0)
     assert (env.spec.name, env.spec.family, env.spec.horizon) == ("fast_cheetah", "half_cheetah_vel", 400)
-    assert env.tasks.bounds == {"target_velocity": (0.0, 9.0)}
+    assert env.prior.bounds == {"target_velocity": (0.0, 9.0)}
     assert env.spec.spec_hash != envs.make("half_cheetah_vel", 1).spec.spec_hash
-    env.set_tasks(env.tasks.test_tasks(3))
+    env.set_tasks(env.prior.test_tasks(3))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert env.step(torch.zeros(3, 6)).reward.shape == (3,)
     with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\)"):

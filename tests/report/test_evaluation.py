@@ -90,7 +90,7 @@ def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
 def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
     """Two targets g, of which one speed meets one or comes between: |g₁ − g₂| / 2 on average, two speeds miss nothing."""
     env = envs.make("half_cheetah_vel", 2, horizon=20)
-    first, second = env.tasks.test_tasks(2).target_velocity.tolist()
+    first, second = env.prior.test_tasks(2).target_velocity.tolist()
     found = evaluated("half_cheetah_vel", num_updates=0, num_tasks=2, learns=False, horizon=20)
     bounds = found["fixed_speeds"]["bounds"]
     assert [row["mean"] for row in bounds] == pytest.approx([-20 * abs(first - second) / 2, 0.0])

@@ -49,7 +49,7 @@ def record(
       options: of `gymnasium.make`.
     """
     env = envs.make(name, num_worlds, action_scale=1.0)
-    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    env.set_tasks(env.prior.test_tasks(num_worlds))
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     start, start_velocity = env.sim.qpos.numpy().copy(), env.sim.qvel.numpy().copy()
     shape = (num_steps, num_worlds, *env.action_space.shape)
@@ -108,7 +108,7 @@ def replay(name: str, recording: Recording, tasks: Any = None) -> Replay:
     """Our environment `name` from the same starts, stepped on past the ends of its episodes; the first test tasks by default."""
     num_worlds = recording.start.shape[0]
     env = envs.make(name, num_worlds)
-    env.set_tasks(env.tasks.test_tasks(num_worlds) if tasks is None else tasks)
+    env.set_tasks(env.prior.test_tasks(num_worlds) if tasks is None else tasks)
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     assert np.array_equal(env.sim.qpos.numpy(), recording.start)
     steps = []

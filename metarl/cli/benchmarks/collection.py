@@ -50,7 +50,7 @@ def collect_row(env_name: str, *, num_threads: int | None) -> Row:
     adapter = GradientAdapter(policy, P.of(policy), {}, update)
     state = Adapted(params=adapted, num_updates=1)
     streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
-    tasks = env.tasks.sample(NUM_TASKS, streams.tasks)
+    tasks = env.prior.sample(NUM_TASKS, streams.tasks)
 
     def once() -> float:
         start = time.perf_counter()

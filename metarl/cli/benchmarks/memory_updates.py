@@ -209,7 +209,7 @@ def _acting() -> tuple[Any, MemoryAdapter, Any, torch.Tensor, torch.Generator]:
     env, generator = envs.make("half_cheetah_vel", NUM_WORLDS), torch.Generator().manual_seed(0)
     model = _model(GRU, env.observation_space, env.action_space, generator)
     adapter = MemoryAdapter(model)
-    env.set_tasks(env.tasks.sample(NUM_WORLDS, generator))
+    env.set_tasks(env.prior.sample(NUM_WORLDS, generator))
     return env, adapter, adapter.begin(NUM_WORLDS), env.reset(Noise(generator).starts(env)), generator
 
 

@@ -187,7 +187,7 @@ class SteppedEnv:
         else:
             self._actions = torch.rand(shape, generator=self._generator) * 2 - 1
             self._actions *= torch.from_numpy(env.action_space.high)
-        env.set_tasks(env.tasks.sample(env.num_worlds, self._generator))
+        env.set_tasks(env.prior.sample(env.num_worlds, self._generator))
         self._shares: list[float] = []
 
     @on_one_thread  # as the training loop does

@@ -104,7 +104,7 @@ class Source:
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
-        tasks = self.env.tasks.sample(self.sizes.num_tasks, self.streams.tasks)
+        tasks = self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
         rollouts = gather(
             self.env,
             adapter,

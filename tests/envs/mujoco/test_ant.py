@@ -109,17 +109,17 @@ def assert_uniform(share: torch.Tensor) -> None:
 def test_places_are_uniform_on_the_disc_or_the_square() -> None:
     generator = torch.Generator().manual_seed(0)
     for name in ("ant_goal", "ant_goal_sparse"):
-        place = envs.make(name, 1, num_train_tasks=None).tasks.sample(10_000, generator).place
+        place = envs.make(name, 1, num_train_tasks=None).prior.sample(10_000, generator).place
         assert_uniform(place.square().sum(-1) / 9)  # The area within r of the middle is the share (r / 3 m)².
         assert_uniform(torch.atan2(place[:, 1], place[:, 0]) / (2 * math.pi) + 0.5)
-    place = envs.make("ant_goal_maml", 1).tasks.sample(10_000, generator).place
+    place = envs.make("ant_goal_maml", 1).prior.sample(10_000, generator).place
     assert_uniform(place[:, 0] / 6 + 0.5)
     assert_uniform(place[:, 1] / 6 + 0.5)
 
 
 def test_place_in_the_square_about_the_disc_is_refused_with_its_distance() -> None:
     """3, 4 and 5 are the sides of a right triangle."""
-    disc, square = envs.make("ant_goal", 1).tasks, envs.make("ant_goal_maml", 1).tasks
+    disc, square = envs.make("ant_goal", 1).prior, envs.make("ant_goal_maml", 1).prior
     corner, edge = Place(place=torch.tensor([[2.4, -3.2]]) * 0.9), Place(place=torch.tensor([[-1.8, 2.4]]))
     with pytest.raises(ValueError, match=r"place is \(2.16, -2.88\), 3.6 m away; expected at most 3 m"):
         disc.check(corner, 1)
@@ -130,25 +130,25 @@ def test_place_in_the_square_about_the_disc_is_refused_with_its_distance() -> No
 def test_headings_are_uniform_or_the_two_of_the_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     assert_uniform(
-        envs.make("ant_dir_2d", 1, num_train_tasks=None).tasks.sample(10_000, generator).heading / (2 * math.pi)
+        envs.make("ant_dir_2d", 1, num_train_tasks=None).prior.sample(10_000, generator).heading / (2 * math.pi)
     )
-    two = envs.make("ant_dir", 1).tasks
+    two = envs.make("ant_dir", 1).prior
     assert two.split == "none"
     assert two.sample(3, generator).heading.tolist() == pytest.approx([0.0, math.pi, 0.0])
     assert two.describe(two.test_tasks()) == ["heading 0°", "heading 180°"]
-    assert envs.make("ant_dir_varibad", 1).tasks.test_tasks().heading.tolist() == [-1.0, 1.0]  # rad, as published
+    assert envs.make("ant_dir_varibad", 1).prior.test_tasks().heading.tolist() == [-1.0, 1.0]  # rad, as published
 
 
 @pytest.mark.parametrize(
     ("name", "sizes"), [("ant_vel", (100, 30)), ("ant_dir_2d", (100, 30)), ("ant_goal", (150, 30))]
 )
 def test_splits_have_the_sizes_of_the_definition(name: str, sizes: tuple[int, int]) -> None:
-    distribution = envs.make(name, 1).tasks
+    distribution = envs.make(name, 1).prior
     assert (distribution.num_train, distribution.num_test) == sizes
 
 
 def test_places_have_a_text_with_signs_and_unit() -> None:
-    distribution = envs.make("ant_goal", 1).tasks
+    distribution = envs.make("ant_goal", 1).prior
     assert distribution.describe(Place(place=torch.tensor([[1.234, -0.5]]))) == ["to (+1.23, -0.50) m"]
 
 

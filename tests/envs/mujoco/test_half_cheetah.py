@@ -48,7 +48,7 @@ def random_actions(num_steps: int) -> Tensor:
 def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
     crippled = name == "half_cheetah_cripple"
-    goal = DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.tasks.test_tasks(NUM_WORLDS)
+    goal = DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.prior.test_tasks(NUM_WORLDS)
     env.set_tasks(goal)
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     frame_skip = 1 if name.endswith("_maml") else 5
@@ -102,7 +102,7 @@ def test_mass_centre_is_that_of_mujoco() -> None:
 
 def test_maml_variant_observes_the_mass_centre() -> None:
     env = envs.make("half_cheetah_vel_maml", NUM_WORLDS)
-    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    env.set_tasks(env.prior.test_tasks(NUM_WORLDS))
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     for action in random_actions(20):
         obs = env.step(action).next_obs
@@ -117,7 +117,7 @@ def test_maml_variant_observes_the_mass_centre() -> None:
 )
 def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: float, qpos_max: float) -> None:
     env = envs.make(name, 4000)
-    env.set_tasks(env.tasks.test_tasks(4000))
+    env.set_tasks(env.prior.test_tasks(4000))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     # 36,000 draws: the standard deviation's own error is 1/√72,000 = 0.4 %; five times that.
     assert float(env.sim.qpos.std()) == pytest.approx(qpos_std, rel=0.02)
@@ -138,7 +138,7 @@ def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: 
     ],
 )
 def test_target_velocities_are_uniform_up_to_the_highest(name: str, highest: float) -> None:
-    tasks = envs.make(name, 1, num_train_tasks=None).tasks
+    tasks = envs.make(name, 1, num_train_tasks=None).prior
     velocity = tasks.sample(10_000, torch.Generator().manual_seed(0)).target_velocity / highest
     # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
     gap = (velocity.sort().values - torch.linspace(0, 1, 10_000)).abs().max()
@@ -146,39 +146,39 @@ def test_target_velocities_are_uniform_up_to_the_highest(name: str, highest: flo
 
 
 def test_default_has_100_training_tasks_and_infinite_mode_has_any_number() -> None:
-    fixed = envs.make("half_cheetah_vel", 1).tasks
+    fixed = envs.make("half_cheetah_vel", 1).prior
     assert fixed.split == "fixed"
     velocity = fixed.sample(100, torch.Generator().manual_seed(0)).target_velocity
     assert len(velocity.unique()) == 100  # Each task once before any comes twice.
     again = fixed.sample(250, torch.Generator().manual_seed(1)).target_velocity
     assert set(again.tolist()) == set(velocity.tolist())
-    infinite = envs.make("half_cheetah_vel", 1, num_train_tasks=None).tasks
+    infinite = envs.make("half_cheetah_vel", 1, num_train_tasks=None).prior
     assert infinite.split == "infinite"
     assert len(infinite.sample(1000, torch.Generator().manual_seed(0)).target_velocity.unique()) > 990
 
 
 def test_training_never_meets_a_held_out_velocity_however_long_it_draws() -> None:
     """Without the split by cells, 300,000 draws would meet one of 1000 test velocities some twenty times in float32."""
-    tasks = envs.make("half_cheetah_vel_promp", 1).tasks
+    tasks = envs.make("half_cheetah_vel_promp", 1).prior
     drawn = tasks.sample(300_000, torch.Generator().manual_seed(0)).target_velocity
     held_out = tasks.test_tasks(1000).target_velocity
     assert not torch.isin(drawn, held_out).any()
 
 
 def test_directions_come_in_turn_and_train_and_test_share_them() -> None:
-    tasks = envs.make("half_cheetah_dir", 1).tasks
+    tasks = envs.make("half_cheetah_dir", 1).prior
     assert tasks.split == "none"
     assert tasks.sample(5, torch.Generator()).direction.tolist() == [1, -1, 1, -1, 1]
     assert tasks.describe(tasks.test_tasks()) == ["forward", "backward"]
 
 
 def test_task_texts_have_units() -> None:
-    tasks = envs.make("half_cheetah_vel", 1).tasks
+    tasks = envs.make("half_cheetah_vel", 1).prior
     assert tasks.describe(TargetVelocity(target_velocity=torch.tensor([1.534, 0.0]))) == [
         "target 1.53 m/s",
         "target 0.00 m/s",
     ]
-    assert isinstance(envs.make("half_cheetah_dir", 1).tasks.test_tasks(), Direction)
+    assert isinstance(envs.make("half_cheetah_dir", 1).prior.test_tasks(), Direction)
 
 
 def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
@@ -198,7 +198,7 @@ def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
 @pytest.mark.parametrize("name", ["half_cheetah_vel_pearl", "half_cheetah_vel_varibad", "half_cheetah_dir_sparse"])
 def test_these_variants_observe_the_torsos_origin(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
-    env.set_tasks(env.tasks.test_tasks(NUM_WORLDS))
+    env.set_tasks(env.prior.test_tasks(NUM_WORLDS))
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     for action in random_actions(20):
         obs = env.step(action).next_obs
@@ -207,7 +207,7 @@ def test_these_variants_observe_the_torsos_origin(name: str) -> None:
 
 
 def test_pearl_variant_has_the_published_velocities() -> None:
-    tasks = envs.make("half_cheetah_vel_pearl", 1).tasks
+    tasks = envs.make("half_cheetah_vel_pearl", 1).prior
     published = np.random.RandomState(1337).uniform(0.0, 3.0, size=130).astype(np.float32)
     assert published[:2] == pytest.approx([0.78607, 0.47605], abs=1e-4)
     assert tasks.train_tasks().target_velocity.tolist() == published[:100].tolist()
@@ -217,7 +217,7 @@ def test_pearl_variant_has_the_published_velocities() -> None:
 
 
 def test_dead_motors_of_training_and_test_differ() -> None:
-    tasks = envs.make("half_cheetah_cripple", 1).tasks
+    tasks = envs.make("half_cheetah_cripple", 1).prior
     assert sorted(tasks.sample(10, torch.Generator()).joint.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert tasks.test_tasks(3).joint.tolist() == [0, 0, 0]
     assert tasks.describe(tasks.test_tasks()) == ["dead motor of the back thigh"]
@@ -244,7 +244,7 @@ def test_motor_that_fails_on_the_way_works_until_then_in_each_episode() -> None:
         for w, cheetah in enumerate(cheetahs):
             cheetah.step(control[w].numpy())
             assert np.array_equal(env.sim.qpos[w].numpy(), cheetah.unwrapped.data.qpos)
-    assert env.tasks.describe(env.tasks.test_tasks()) == ["dead motor of the back thigh from step 4"]
+    assert env.prior.describe(env.prior.test_tasks()) == ["dead motor of the back thigh from step 4"]
 
 
 @pytest.mark.parametrize("value", [0, 1000, -1, True])

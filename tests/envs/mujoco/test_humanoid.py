@@ -40,7 +40,7 @@ def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps()
 @pytest.mark.parametrize(("height", "terminates"), [(0.99, True), (1.01, False), (1.99, False), (2.01, True)])
 def test_episode_ends_when_the_torso_is_outside_1_to_2_m(height: float, terminates: bool) -> None:
     env = envs.make("humanoid_dir", 1)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.sim.qpos[0, 2] = height
     assert bool(env.mdp.terminated(env.sim)) is terminates
@@ -57,7 +57,7 @@ def test_starts_have_the_noise_of_humanoid_v5() -> None:
 
 
 def test_training_and_test_headings_are_100_and_30_all_around() -> None:
-    tasks = envs.make("humanoid_dir", 1).tasks
+    tasks = envs.make("humanoid_dir", 1).prior
     assert (tasks.num_train, tasks.num_test) == (100, 30)
     quarter = (tasks.train_tasks().heading / (math.pi / 2)).floor()
     assert sorted(set(quarter.tolist())) == [0, 1, 2, 3]

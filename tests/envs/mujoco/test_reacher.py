@@ -19,7 +19,7 @@ def test_physics_observation_and_reward_are_those_of_reacher_v5_for_500_steps() 
     assert np.array_equal(ours.qvel, theirs.qvel)
     shown = [0, 1, 2, 3, 6, 7]  # not the target, nor the vector to it
     assert np.array_equal(ours.obs, theirs.obs[..., shown].astype(np.float32))
-    goals = envs.make("reacher_goal", 1).tasks.test_tasks(2).place.numpy()
+    goals = envs.make("reacher_goal", 1).prior.test_tasks(2).place.numpy()
     assert np.array_equal(theirs.obs[..., 4:6].astype(np.float32), np.broadcast_to(goals, (500, 2, 2)))
     # The tolerance is float32's: rewards are some two.
     assert ours.reward == pytest.approx(theirs.info["reward_dist"] + theirs.info["reward_ctrl"], abs=3e-7)
@@ -28,9 +28,9 @@ def test_physics_observation_and_reward_are_those_of_reacher_v5_for_500_steps() 
 
 
 def test_goals_are_uniform_on_the_disc() -> None:
-    tasks = envs.make("reacher_goal", 1).tasks
+    tasks = envs.make("reacher_goal", 1).prior
     assert (tasks.num_train, tasks.num_test) == (100, 30)
-    drawn = envs.make("reacher_goal", 1, num_train_tasks=None).tasks.sample(10_000, torch.Generator().manual_seed(0))
+    drawn = envs.make("reacher_goal", 1, num_train_tasks=None).prior.sample(10_000, torch.Generator().manual_seed(0))
     x, y = drawn.place.unbind(-1)
     for share in ((x**2 + y**2) / 0.2**2, torch.atan2(y, x) / (2 * math.pi) + 0.5):
         # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
@@ -39,7 +39,7 @@ def test_goals_are_uniform_on_the_disc() -> None:
 
 def test_starts_have_the_noise_of_reacher_v5_and_the_target_rests_at_the_goal() -> None:
     env = envs.make("reacher_goal", 4000)
-    tasks = env.tasks.test_tasks(4000)
+    tasks = env.prior.test_tasks(4000)
     env.set_tasks(tasks)
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert torch.equal(env.sim.qpos[:, 2:].float(), tasks.place)
@@ -62,7 +62,7 @@ def test_goal_of_a_world_moves_with_its_task_and_not_with_others() -> None:
 
 def test_scripted_arm_reaches_every_goal() -> None:
     env = envs.make("reacher_goal", 200)
-    env.set_tasks(env.tasks.sample(200, torch.Generator().manual_seed(0)))
+    env.set_tasks(env.prior.sample(200, torch.Generator().manual_seed(0)))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for _ in range(50):
         step = env.step(env.scripted_action())

@@ -26,7 +26,7 @@ ctypes.CDLL = without_gl
 import torch, envs
 from metarl.noise import Noise
 env = envs.make("half_cheetah_vel", 1)
-env.set_tasks(env.tasks.test_tasks(1))
+env.set_tasks(env.prior.test_tasks(1))
 env.reset(Noise(torch.Generator()).starts(env))
 print(env.step(env.stand_still_action()).reward.shape)
 try:
@@ -60,7 +60,7 @@ def test_missing_library_names_the_package_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gl, "_loads", lambda library: True)
     monkeypatch.setenv("MUJOCO_GL", "egl")
     env = envs.make("half_cheetah_vel", 1)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     with pytest.raises(RuntimeError, match=r"no attribute 'eglQueryString'.*apt-get install .*libegl1"):
         env.render(0)

@@ -41,7 +41,7 @@ def scale(model: mujoco.MjModel, own: mujoco.MjModel, tasks: PhysicsFactors, wor
 def test_worlds_step_as_gymnasium_does_with_its_model_changed_alike(name: str) -> None:
     file, gymnasium_id = MODELS[name]
     own, as_published = GymnasiumModel(file=file).load(), name.endswith("_pearl")
-    tasks = envs.make(name, 1).tasks.test_tasks(2)
+    tasks = envs.make(name, 1).prior.test_tasks(2)
 
     def change(model: mujoco.MjModel, world: int) -> None:
         scale(model, own, tasks, world)
@@ -86,7 +86,7 @@ def fields_of(model: mujoco.MjModel) -> list[np.ndarray]:
 
 @every_name
 def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str) -> None:
-    distribution = envs.make(name, 1).tasks
+    distribution = envs.make(name, 1).prior
     tasks, others = distribution.test_tasks(3), distribution.sample(3, torch.Generator().manual_seed(0))
     env = started(name, tasks)
     undisturbed = started(name, tasks)
@@ -111,7 +111,7 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
 
 @every_name
 def test_factors_are_log_uniform_and_independent(name: str) -> None:
-    tasks = envs.make(name, 1, num_train_tasks=None).tasks.sample(10_000, torch.Generator().manual_seed(0))
+    tasks = envs.make(name, 1, num_train_tasks=None).prior.sample(10_000, torch.Generator().manual_seed(0))
     exponents = torch.cat(
         [
             getattr(tasks, field).flatten(1).double().log() / np.log(base)
@@ -131,7 +131,7 @@ def test_factors_are_log_uniform_and_independent(name: str) -> None:
 def test_tasks_have_a_factor_for_each_part_and_pearls_for_each_axis(name: str, bodies: int, geoms: int) -> None:
     shapes = {"mass": (bodies,), "inertia": (bodies,), "damping": (bodies - 1,), "friction": (geoms, 3)}
     for variant, inertia in (("", (bodies,)), ("_pearl", (bodies, 3))):
-        distribution = envs.make(name + variant, 1).tasks
+        distribution = envs.make(name + variant, 1).prior
         found = {field: tuple(value.shape[1:]) for field, value in vars(distribution.test_tasks(1)).items()}
         assert found == {**shapes, "inertia": inertia}
         assert (distribution.num_train, distribution.num_test) == (40, 10)
@@ -140,19 +140,19 @@ def test_tasks_have_a_factor_for_each_part_and_pearls_for_each_axis(name: str, b
 @every_name
 def test_bodies_could_exist_but_those_of_pearl(name: str) -> None:
     """No principal inertia of a body exceeds the sum of the other two."""
-    inertia = started(name, envs.make(name, 1).tasks.test_tasks(10)).sim.param("body_inertia")[:, 1:]
+    inertia = started(name, envs.make(name, 1).prior.test_tasks(10)).sim.param("body_inertia")[:, 1:]
     exists = (2 * inertia.amax(-1) <= inertia.sum(-1) * (1 + 1e-12)).all()
     assert bool(exists) == (not name.endswith("_pearl"))
 
 
 def test_tasks_with_another_number_of_factors_are_refused() -> None:
-    tasks = envs.make("walker2d_rand_params_pearl", 1).tasks.test_tasks(2)
+    tasks = envs.make("walker2d_rand_params_pearl", 1).prior.test_tasks(2)
     with pytest.raises(ValueError, match=r"inertia is .* \(2, 7, 3\); expected .* \(2, 7\)"):
         envs.make("walker2d_rand_params", 2).set_tasks(tasks)
 
 
 def test_task_text_has_geometric_means() -> None:
-    distribution = envs.make("hopper_rand_params", 1).tasks
+    distribution = envs.make("hopper_rand_params", 1).prior
     tasks = PhysicsFactors(
         mass=torch.tensor([[0.5, 0.5, 2.0, 2.0]]),  # 1
         inertia=torch.full((1, 4), 1.5),

@@ -45,7 +45,7 @@ def test_starts_have_the_noise_of_swimmer_v5() -> None:
 
 
 def test_target_velocities_are_between_0_1_and_0_2() -> None:
-    tasks = envs.make("swimmer_vel", 1).tasks
+    tasks = envs.make("swimmer_vel", 1).prior
     velocity = tasks.train_tasks().target_velocity
     assert len(velocity.unique()) == 100
     assert 0.1 <= float(velocity.min()) < 0.11

@@ -17,7 +17,7 @@ PROMP = {"xml_file": "walker2d.xml", "frame_skip": 8}  # with the older feet
 
 
 def factors_of_one(name: str) -> PhysicsFactors:
-    one = envs.make(name, 1).tasks.test_tasks(2)
+    one = envs.make(name, 1).prior.test_tasks(2)
     return PhysicsFactors(**{field: torch.ones_like(value) for field, value in vars(one).items()})
 
 
@@ -81,7 +81,7 @@ REST = {"walker2d_dir": [0, 1.25, *7 * [0]], "hopper_rand_params": [0, 1.25, *4 
 @pytest.mark.parametrize("name", REST)
 def test_starts_have_the_noise_of_gymnasium(name: str) -> None:
     env = envs.make(name, 2000)
-    env.set_tasks(env.tasks.test_tasks(2000))
+    env.set_tasks(env.prior.test_tasks(2000))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for noise in (env.sim.qpos - torch.tensor(REST[name]), env.sim.qvel):
         assert float(noise.abs().max()) <= 0.005
@@ -117,10 +117,10 @@ def test_robot_has_fallen_at_the_bound_itself(name: str, element: int, standing:
 
 
 def test_targets_and_their_splits_are_those_of_the_definition() -> None:
-    velocity = envs.make("walker2d_vel", 1).tasks
+    velocity = envs.make("walker2d_vel", 1).prior
     assert (velocity.num_train, velocity.num_test, velocity.bounds["target_velocity"]) == (100, 30, (0.0, 10.0))
-    drawn = envs.make("walker2d_vel_promp", 1).tasks.sample(10_000, torch.Generator().manual_seed(0)).target_velocity
+    drawn = envs.make("walker2d_vel_promp", 1).prior.sample(10_000, torch.Generator().manual_seed(0)).target_velocity
     # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
     assert float((drawn.sort().values / 10 - torch.linspace(0, 1, 10_000)).abs().max()) < 0.0195
     for name in ("walker2d_dir", "walker2d_dir_promp"):
-        assert envs.make(name, 1).tasks.sample(3, torch.Generator()).direction.tolist() == [1, -1, 1]
+        assert envs.make(name, 1).prior.sample(3, torch.Generator()).direction.tolist() == [1, -1, 1]

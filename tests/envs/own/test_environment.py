@@ -49,7 +49,7 @@ FACTS = [
 
 def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
     """Gives every world the task, or the first test tasks, and resets."""
-    tasks = env.tasks.test_tasks(env.num_worlds)
+    tasks = env.prior.test_tasks(env.num_worlds)
     if task:
         values = {name: torch.tensor(value, dtype=torch.float64) for name, value in task.items()}
         tasks = type(tasks)(**{name: value.expand(env.num_worlds, *value.shape) for name, value in values.items()})
@@ -125,7 +125,7 @@ def test_attributes_keep_their_kind_and_worlds_do_not_share_them() -> None:
         "goal": attribute("goal", between=([0.0, 0.0], [1.0, 2.0])),
     }
     env = own_environment(Line, 2, tasks=tasks, horizon=5, settings={"colour": "red"})
-    struct = type(env.tasks.test_tasks(1))
+    struct = type(env.prior.test_tasks(1))
     values = {"slope": [3.0, 1.0], "last": [0.25, 0.75], "goal": [[0.5, 1.5], [0.0, 2.0]]}
     env.set_tasks(struct(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}))
     env.reset(Noise(torch.Generator()).starts(env))
@@ -191,14 +191,14 @@ def test_processes_do_not_change_a_number() -> None:
 
 
 def test_split_follows_its_seed_and_choices_are_all_combinations() -> None:
-    same, other = (hopper_load(1, split_seed=seed).tasks.test_tasks(3).load for seed in (0, 1))
-    assert torch.equal(same, hopper_load(1).tasks.test_tasks(3).load)
+    same, other = (hopper_load(1, split_seed=seed).prior.test_tasks(3).load for seed in (0, 1))
+    assert torch.equal(same, hopper_load(1).prior.test_tasks(3).load)
     assert not torch.equal(same, other)
     tasks = {"slope": attribute("slope", one_of=(1, 3)), "goal": attribute("goal", one_of=([0, 1], [1, 0]))}
-    few = own_environment(Line, 1, tasks=tasks, horizon=5).tasks
+    few = own_environment(Line, 1, tasks=tasks, horizon=5).prior
     assert few.split == "none"
     assert few.describe(few.test_tasks())[:2] == ["slope 1, goal (0, 1)", "slope 1, goal (1, 0)"]
-    mixed = own_environment(Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5).tasks
+    mixed = own_environment(Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5).prior
     facts.assert_equal(pickle.loads(pickle.dumps(mixed)).test_tasks(), mixed.test_tasks())
     assert set(mixed.test_tasks().slope.tolist()) == {1.0, 3.0}
     # Training has the even cells of 2^22 in the first number, test the odd ones: it must be one that isn't rounded.

@@ -59,7 +59,7 @@ robot = partial(own_environment, tasks={"load": attribute("model.opt.wind", betw
 
 
 def started(env: Any) -> Any:
-    env.set_tasks(env.tasks.test_tasks(env.num_worlds))
+    env.set_tasks(env.prior.test_tasks(env.num_worlds))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 

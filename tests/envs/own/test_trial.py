@@ -64,7 +64,7 @@ def test_what_does_not_follow_its_seed_is_found(source: Any, where: str) -> None
         made(source)
     assert "\n" not in str(e.value)
     env = made(source, repeatable=False)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
 
 
@@ -103,10 +103,10 @@ def test_hook_sets_what_derives_from_an_attribute() -> None:
     assert "after_task=" in message
     assert warned(source=Derived, tasks=tasks, after_task=halve) == []
     env = made(Derived, tasks=tasks, after_task=halve)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     inner = env._worlds.envs[0].unwrapped
-    assert inner.half_length == inner.length / 2 == env.tasks.test_tasks(1).length.item() / 2
+    assert inner.half_length == inner.length / 2 == env.prior.test_tasks(1).length.item() / 2
     assert env.spec.definition["after_task"].endswith("halve")
 
 
@@ -115,7 +115,7 @@ def test_hook_may_change_what_a_task_sets() -> None:
         env.speed = 1.0 + (env.speed > 1.0)
 
     env = made(after_task=whole)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     assert env._worlds.envs[0].unwrapped.speed in (1.0, 2.0)
 
@@ -131,7 +131,7 @@ def test_hook_reaches_what_mujoco_derives() -> None:
         horizon=5,
         after_task=heavier,
     )
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     model = env._worlds.envs[0].unwrapped.model
     assert model.body_subtreemass[1] == pytest.approx(model.body_mass[1:].sum(), rel=1e-12)
@@ -144,7 +144,7 @@ def test_count_between_two_numbers_is_refused_where_a_fraction_fails() -> None:
     ):
         own_environment("Hopper-v5", 1, tasks={"skip": attribute("frame_skip", between=(1, 5))}, horizon=5)
     env = own_environment("Hopper-v5", 5, tasks={"skip": attribute("frame_skip", one_of=range(1, 6))}, horizon=5)
-    env.set_tasks(env.tasks.test_tasks(5))
+    env.set_tasks(env.prior.test_tasks(5))
     env.reset(Noise(torch.Generator()).starts(env))
     env.step(torch.zeros(5, 3))
     assert [env._worlds.envs[i].unwrapped.frame_skip for i in range(5)] == [1, 2, 3, 4, 5]
@@ -161,13 +161,13 @@ def test_cart_pole_and_plain_python_are_task_distributions() -> None:
     env = own_environment("CartPole-v1", 3, tasks=tasks, after_task=derive)
     assert env.spec.horizon == 500
     assert env.action_space == gymnasium.spaces.Discrete(2)
-    env.set_tasks(env.tasks.test_tasks(3))
+    env.set_tasks(env.prior.test_tasks(3))
     first = env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     step = env.step(torch.tensor([0, 1, 1]))
     theirs = gymnasium.make("CartPole-v1").unwrapped
     theirs.length, theirs.force_mag = (
-        env.tasks.test_tasks(3).length[1].item(),
-        10 * env.tasks.test_tasks(3).push[1].item(),
+        env.prior.test_tasks(3).length[1].item(),
+        10 * env.prior.test_tasks(3).push[1].item(),
     )
     derive(theirs)
     uniform = torch.rand(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -176,7 +176,7 @@ def test_cart_pole_and_plain_python_are_task_distributions() -> None:
     np.testing.assert_array_equal(step.next_obs[1], theirs.step(1)[0])
 
     grid = own_environment(Grid, 2, tasks={"surface": attribute("surface", one_of=("grass", "ice"))}, horizon=10)
-    grid.set_tasks(grid.tasks.test_tasks(2))
+    grid.set_tasks(grid.prior.test_tasks(2))
     grid.reset(Noise(torch.Generator()).starts(grid))
     cells = grid.step(torch.tensor([2, 2])).next_obs[:, :10].reshape(2, 2, 5).argmax(-1)
     assert cells.tolist() == [[1, 3], [0, 4]]  # one cell on grass, two on ice

@@ -18,7 +18,7 @@ SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 
 def made(source: Any = Point, num_worlds: int = 1, *, horizon: int = 5, tasks: Any = SPEED, **arguments: Any) -> Any:
     env = own_environment(source, num_worlds, tasks=tasks, horizon=horizon, **arguments)
-    env.set_tasks(env.tasks.test_tasks(num_worlds))
+    env.set_tasks(env.prior.test_tasks(num_worlds))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
@@ -283,7 +283,7 @@ def test_truth_values_and_words_arrive_as_they_are() -> None:
         "goal": attribute("goal", one_of=(3, 4)),
     }
     env = made(Grid, 8, tasks=tasks)
-    assert env.tasks.describe(env.tasks.test_tasks(4)) == [
+    assert env.prior.describe(env.prior.test_tasks(4)) == [
         "surface grass, slippery True, goal 3",
         "surface grass, slippery True, goal 4",
         "surface grass, slippery False, goal 3",

@@ -49,7 +49,7 @@ def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def episodes(env: Any) -> list[Any]:
     """What two episodes give, the second of them in one world."""
-    env.set_tasks(env.tasks.test_tasks(env.num_worlds))
+    env.set_tasks(env.prior.test_tasks(env.num_worlds))
     told: list[Any] = [env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))]
     rng = torch.Generator().manual_seed(4)
     for worlds in (None, torch.arange(env.num_worlds) == 1):
@@ -149,7 +149,7 @@ def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
         horizon=5,
         **({"processes": True} if where == "processes" else {"python": other_python}),
     )
-    env.set_tasks(env.tasks.test_tasks(2))
+    env.set_tasks(env.prior.test_tasks(2))
     env.reset(Noise(torch.Generator()).starts(env))
     inner = torch.tensor([[0.0], [1.0]])
     with pytest.raises(WorldsEnded, match="a process with worlds of .*Mortal has ended"):
@@ -226,7 +226,7 @@ def test_physics_that_blows_up_elsewhere_is_diverged_and_leaves_no_file(
 
 
 def played(env: Any) -> list[Any]:
-    env.set_tasks(env.tasks.test_tasks(2))
+    env.set_tasks(env.prior.test_tasks(2))
     told: list[Any] = [env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))]
     for k in range(4):
         is_choice = hasattr(env.action_space, "n")

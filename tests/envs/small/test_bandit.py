@@ -31,7 +31,7 @@ def test_rewards_are_bernoulli_with_the_probability_of_the_arm() -> None:
 
 def test_observation_is_the_share_of_pulls_and_the_last_pull_terminates() -> None:
     env = envs.make("bandit", 2, horizon=4, num_arms=2)
-    env.set_tasks(env.tasks.test_tasks(2))
+    env.set_tasks(env.prior.test_tasks(2))
     assert env.reset(Noise(torch.Generator()).starts(env)).tolist() == [[0.0], [0.0]]
     steps = [env.step(torch.tensor([0, 1])) for _ in range(4)]
     assert [step.next_obs[1, 0].item() for step in steps] == [0.25, 0.5, 0.75, 1.0]

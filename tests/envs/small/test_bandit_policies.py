@@ -158,7 +158,7 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
         reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
-    tasks = env.tasks.test_tasks(200)
+    tasks = env.prior.test_tasks(200)
     best = env.known_returns(tasks, 3)["oracle"].mean().item()
     for name, learner in learners.items():
         curve = adaptation_curve(learner, env, tasks, streams, num_tasks=200, num_updates=2)

@@ -38,7 +38,7 @@ def test_where_letters_could_not_be_read_there_are_none() -> None:
 @pytest.mark.parametrize(("width", "height"), [(480, 360), (320, 240)])
 def test_drawings_explain_their_colours_in_the_size_asked_for(name: str, width: int, height: int) -> None:
     env = envs.make(name, 1)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     picture = env.render(0, width=width, height=height)
     assert picture.shape == (height, width, 3)

@@ -37,12 +37,12 @@ def test_moves_and_rewards_are_those_of_the_publication() -> None:
 
 def test_goals_are_the_cells_away_from_the_start_and_the_last_step_terminates() -> None:
     env = envs.make("gridworld_5x5", 1)
-    goals = {tuple(goal) for goal in env.tasks.test_tasks().goal.tolist()}
+    goals = {tuple(goal) for goal in env.prior.test_tasks().goal.tolist()}
     near = {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert goals == {(x, y) for x in range(5) for y in range(5)} - near
     with pytest.raises(ValueError, match=r"goal is \[1, 1\]; expected one of \[0, 2\], \[0, 3\]"):
         env.set_tasks(GoalCell(goal=torch.tensor([[1, 1]])))
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     assert [env.step(torch.tensor([0])).terminated.item() for _ in range(15)] == [False] * 14 + [True]
 
@@ -95,7 +95,7 @@ def test_best_search_is_as_good_as_the_best_of_all_strategies(size: int, horizon
 
 def test_playing_the_best_search_earns_what_is_said() -> None:
     env = envs.make("gridworld_5x5", 21)
-    tasks = env.tasks.test_tasks()
+    tasks = env.prior.test_tasks()
     said = env.known_returns(tasks, 4)["bayes_optimal"]
     route, goal = best_search(5, 15, 4), 5 * tasks.goal[:, 0] + tasks.goal[:, 1]
     knows, earned = torch.zeros(21, dtype=torch.bool), torch.zeros(21, 4, dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
         reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
-    tasks = env.tasks.test_tasks()
+    tasks = env.prior.test_tasks()
     learner = env.reference_learners(4)["posterior_sampling"]
     curve = adaptation_curve(learner, env, tasks, streams, num_tasks=21, num_updates=3)
     returns = curve.returns.mean((0, 2))
@@ -158,6 +158,6 @@ def test_picture_shows_goal_agent_and_visited_cells() -> None:
 
 
 def test_bayes_optimal_return_is_left_out_where_goals_are_out_of_reach():
-    tasks = envs.make("gridworld_5x5", 1).tasks.test_tasks(2)
+    tasks = envs.make("gridworld_5x5", 1).prior.test_tasks(2)
     known = {horizon: envs.make("gridworld_5x5", 2, horizon=horizon).known_returns(tasks, 1) for horizon in (7, 8)}
     assert set(known[7]) == {"oracle"} and set(known[8]) == {"oracle", "bayes_optimal"}

@@ -36,14 +36,14 @@ def test_arrival_needs_both_axes() -> None:
 
 def test_action_scale_divides_the_action() -> None:
     env = envs.make("point_navigation_2d", 1, action_scale=10.0)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     # 5 / 10 · 0.1 = 0.05;  −20 / 10 is clipped to −1.
     assert env.step(torch.tensor([[5.0, -20.0]])).next_obs[0].tolist() == pytest.approx([0.05, -0.1], abs=1e-7)
 
 
 def test_goals_fill_the_square() -> None:
-    goal = envs.make("point_navigation_2d", 1).tasks.sample(10_000, torch.Generator().manual_seed(0)).goal
+    goal = envs.make("point_navigation_2d", 1).prior.sample(10_000, torch.Generator().manual_seed(0)).goal
     assert float(goal.min()) >= -0.5
     assert float(goal.max()) <= 0.5
     # Variance 1/12; the mean of 10,000 has standard deviation 0.0029; five times that.
@@ -53,7 +53,7 @@ def test_goals_fill_the_square() -> None:
 
 def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
     env = envs.make("point_navigation_2d", 40)
-    tasks = env.tasks.test_tasks(40)
+    tasks = env.prior.test_tasks(40)
     env.set_tasks(tasks)
     obs, returns, running = (
         env.reset(Noise(torch.Generator()).starts(env)),
@@ -93,7 +93,7 @@ def test_sparse_picture_has_the_circle_that_goals_lie_on_and_the_place_that_pays
 
 def test_raw_variant_clips_the_action_itself() -> None:
     env = envs.make("point_navigation_2d_raw", 1)
-    env.set_tasks(env.tasks.test_tasks(1))
+    env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx([0.03, -0.1], abs=1e-7)
 
@@ -124,7 +124,7 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
     returns = sum(env.step(torch.tensor([[0.2 if t % 2 == 0 else -0.2, 0.0]])).reward.item() for t in range(100))
     assert returns == pytest.approx(50 * 0.2, abs=1e-3)  # float32
     straight = envs.make("point_navigation_2d_corner", 4)
-    straight.set_tasks(straight.tasks.test_tasks(4))
+    straight.set_tasks(straight.prior.test_tasks(4))
     straight.reset(Noise(torch.Generator().manual_seed(0)).starts(straight))
     paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(0)
     # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 − a step's 0.28.
@@ -134,16 +134,16 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
 
 def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
     env = envs.make("point_navigation_2d_corner", 500)
-    assert env.known_returns(env.tasks.test_tasks(4), 1).keys() == {"upper_bound"}
+    assert env.known_returns(env.prior.test_tasks(4), 1).keys() == {"upper_bound"}
     # A step is 0.2 √2 = 0.2828427 m, the furthest start 2.2 √2 = 3.1112698 m away: (3.1112698 + 28.28427) / 2.
-    assert env.known_returns(env.tasks.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx([15.69777] * 4)
+    assert env.known_returns(env.prior.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx([15.69777] * 4)
     bounds = {horizon: corner_bound(torch.tensor([[2.0, -2.0]]), horizon).item() for horizon in (1, 2, 3, 20)}
     assert bounds[3] == pytest.approx(3 * 0.2828427)
     # From where the first step is paid in full, straight to the goal: the bound is reached.
     straight = corner_worlds((0.2, -0.2), (0.2, -0.2))
     returns = sum(straight.step(torch.tensor([[0.2, -0.2]] * 2)).reward for _ in range(2))
     assert returns.tolist() == pytest.approx([bounds[2]] * 2)
-    env.set_tasks(env.tasks.test_tasks(500))
+    env.set_tasks(env.prior.test_tasks(500))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     walk = 0.2 * torch.randn(20, 500, 2, generator=torch.Generator().manual_seed(1)).sign()
     paid = torch.stack([env.step(action).reward for action in walk]).cumsum(0)
@@ -153,12 +153,12 @@ def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
 
 def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
     env = envs.make("point_navigation_2d_corner", 2000)
-    env.set_tasks(env.tasks.sample(2000, torch.Generator()))
+    env.set_tasks(env.prior.sample(2000, torch.Generator()))
     start = env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert start.abs().max() <= 0.2
     # Variance 0.04 / 3 = 0.01333; its estimate from 2000 has the standard deviation 0.0003.
     assert torch.cov(start.T) == pytest.approx(torch.eye(2) * 0.04 / 3, abs=0.0013)
-    assert {tuple(goal) for goal in env.tasks.test_tasks().goal.tolist()} == {(a, b) for a in (2, -2) for b in (2, -2)}
+    assert {tuple(goal) for goal in env.prior.test_tasks().goal.tolist()} == {(a, b) for a in (2, -2) for b in (2, -2)}
 
 
 def test_sparse_reward_is_one_minus_the_distance_near_the_goal_and_nothing_elsewhere() -> None:
@@ -174,7 +174,7 @@ def test_sparse_reward_is_one_minus_the_distance_near_the_goal_and_nothing_elsew
 
 def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
     env = envs.make("point_navigation_2d_sparse", 40, horizon=15)
-    tasks = env.tasks.test_tasks(40)
+    tasks = env.prior.test_tasks(40)
     env.set_tasks(tasks)
     position, returns = env.reset(Noise(torch.Generator()).starts(env)), torch.zeros(40)
     goal = torch.stack([tasks.angle.cos(), tasks.angle.sin()], 1)
@@ -190,7 +190,7 @@ def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
 
 
 def test_published_goals_are_those_of_pearl() -> None:
-    tasks = envs.make("point_navigation_2d_sparse_pearl", 1).tasks
+    tasks = envs.make("point_navigation_2d_sparse_pearl", 1).prior
     angles = np.linspace(0, np.pi, num=100)
     goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     np.random.RandomState(1337).shuffle(goals)  # As published: the rows, after seed(1337).

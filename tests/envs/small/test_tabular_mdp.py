@@ -71,7 +71,7 @@ def test_values_with_one_and_two_steps_to_go_are_those_of_hand_arithmetic() -> N
 
 
 def test_prior_is_dirichlet_and_normal() -> None:
-    tasks = envs.make("tabular_mdp", 1).tasks.sample(300, torch.Generator().manual_seed(0))
+    tasks = envs.make("tabular_mdp", 1).prior.sample(300, torch.Generator().manual_seed(0))
     p, reward = tasks.transition, tasks.mean_reward
     assert p.shape == (300, 10, 5, 10)
     assert p.sum(-1).numpy() == pytest.approx(1.0, abs=1e-5)
@@ -132,7 +132,7 @@ def test_agents_that_plan_come_near_the_oracle() -> None:
         reset=Noise(torch.Generator().manual_seed(0)),
         policy=Noise(torch.Generator().manual_seed(0)),
     )
-    tasks = env.tasks.test_tasks(100)
+    tasks = env.prior.test_tasks(100)
     oracle = env.known_returns(tasks, 40)["oracle"].mean().item()
     for name, learner in env.reference_learners(40).items():
         curve = adaptation_curve(learner, env, tasks, streams, num_tasks=100, num_updates=39)

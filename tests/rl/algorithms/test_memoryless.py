@@ -51,7 +51,7 @@ class Doors:
     spec = EnvSpec(name="doors", family="doors", variant="default", horizon=3, definition={})
 
     def __init__(self, num_worlds: int) -> None:
-        self.num_worlds, self.num_uniforms, self.tasks = num_worlds, 0, self
+        self.num_worlds, self.num_uniforms, self.prior = num_worlds, 0, self
 
     def sample(self, num, generator) -> Door:
         return Door(right=(torch.rand(num, generator=generator) > 0.75).long())

@@ -400,7 +400,7 @@ def test_it_learns_to_walk_to_where_the_reward_is(cls):
     settings = {"episodes_per_trial": 1, "meta_batch_size": 8, "lr": 1e-2, "batch_size": 32, "max_grad_norm": None}
     more = {"num_gradient_steps": 40, "chunk": 32} if cls is GrBAL else {"num_sweeps": 20, "segment": 10}
     learner, _ = make(cls, horizon=10, **settings, **more)
-    learner._practice._source.env.tasks.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
+    learner._practice._source.env.prior.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
     random_walk = learner.step()["return"]
     learner.step()
     # Standing still earns −6.0; going there at full speed, 0.1 m a step along each axis, −1.2.

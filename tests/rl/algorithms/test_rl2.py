@@ -40,7 +40,7 @@ class Drifting:
     def __init__(self, num_worlds: int, *, discrete: bool = False) -> None:
         box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
         self.num_worlds, self.action_space = num_worlds, gymnasium.spaces.Discrete(3) if discrete else box
-        self.tasks = self
+        self.prior = self
         self.episode = 0
 
     def sample(self, num, generator) -> Lengths:

@@ -31,7 +31,7 @@ def test_no_choice_of_targets_is_better(num_speeds):
 def test_bounds_of_the_main_job_are_those_published():
     """−158, −108, −76 and −63 with one to four speeds on its 30 held-out velocities, which hold 36.5 for RL²'s own losses."""
     env = envs.make("half_cheetah_vel", num_worlds=1)
-    targets = env.tasks.test_tasks(30).target_velocity
+    targets = env.prior.test_tasks(30).target_velocity
     bounds = [-200 * mean_miss(targets, best_speeds(targets, k)) - env.fixed_speeds.allowance for k in (1, 2, 3, 4)]
     assert [round(bound) for bound in bounds] == [-158, -108, -76, -63]
 
@@ -40,7 +40,7 @@ def test_bounds_of_the_main_job_are_those_published():
 def test_every_velocity_environment_pays_as_it_says(name):
     """Standing still is the speed 0, held from the first step on but for what the robot sways: the bonus less the target."""
     env = envs.make(name, num_worlds=8)
-    tasks = env.tasks.test_tasks(8)
+    tasks = env.prior.test_tasks(8)
     env.set_tasks(tasks)
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     step = env.step(env.stand_still_action())

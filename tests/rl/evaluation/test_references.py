@@ -125,7 +125,7 @@ def test_success_after_the_end_of_an_episode_does_not_count():
 
     def act():
         if env.num_steps == 2:
-            env.tasks = Prize(prize=torch.ones(4))
+            env.prior = Prize(prize=torch.ones(4))
         return still
 
     outcomes = controller_outcomes(env, late, act, Noise(torch.Generator()), num_tasks=2)

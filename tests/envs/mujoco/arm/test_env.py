@@ -30,7 +30,7 @@ GEOMS = {
 
 def started(name: str, tasks: Any = None, num_worlds: int = 8) -> Any:
     env = envs.make(name, num_worlds)
-    env.set_tasks(env.tasks.test_tasks(num_worlds) if tasks is None else tasks)
+    env.set_tasks(env.prior.test_tasks(num_worlds) if tasks is None else tasks)
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     return env
 
@@ -178,7 +178,7 @@ def test_world_steps_as_a_model_with_its_object_alone() -> None:
 
 def test_kinds_of_objects_for_training_and_test_are_disjoint_and_cover_shapes_and_widths() -> None:
     for name in ("arm_grasp", "arm_pick_place"):
-        tasks = envs.make(name, 1).tasks
+        tasks = envs.make(name, 1).prior
         train, test = tasks.sample(4000, torch.Generator().manual_seed(0)), tasks.test_tasks(4000)
         assert not is_held_out_kind(train.shape, train.half_width).any()
         assert is_held_out_kind(test.shape, test.half_width).all()
@@ -190,7 +190,7 @@ def test_kinds_of_objects_for_training_and_test_are_disjoint_and_cover_shapes_an
 
 def test_object_rests_on_the_table_where_its_task_says() -> None:
     env = started("arm_grasp", num_worlds=64)
-    tasks = env.tasks.test_tasks(64)
+    tasks = env.prior.test_tasks(64)
     wanted = torch.cat([tasks.start[:, :2], resting_height(tasks)[:, None]], dim=1)
     play(env, ([0, 0, 0.5, 0], 20))
     # A contact gives way by less than 0.3 mm under 0.4 kg.
@@ -200,7 +200,7 @@ def test_object_rests_on_the_table_where_its_task_says() -> None:
 def test_held_object_stays_in_the_grip_without_jitter() -> None:
     """The heaviest and most slippery objects. Friction a third, a grip of 3 N instead of 60 N, servos a tenth as stiff, other
     friction cones and physics steps of 0.01 s break it."""
-    tasks = envs.make("arm_grasp", 1).tasks.test_tasks(16)
+    tasks = envs.make("arm_grasp", 1).prior.test_tasks(16)
     env = started("arm_grasp", replace(tasks, mass=torch.full((16,), 0.4), friction=torch.full((16,), 0.6)), 16)
     state, ways = env.mdp.state, []
     for t in range(90):
@@ -241,7 +241,7 @@ def highest(steps: list[Step]) -> float:
 @pytest.mark.parametrize("name", ["arm_grasp", "arm_pick_place"])
 def test_hovering_pinching_air_pushing_and_pressing_pay_less_than_a_grasp(name: str) -> None:
     in_front = started(name)
-    tasks = in_front.tasks.test_tasks(8)
+    tasks = in_front.prior.test_tasks(8)
     ahead = replace(tasks, start=torch.tensor([[0.5, 0.0, 0.0]]).expand(8, -1).clone())
     below = [0, 0, -1, 0]
     ways = {
@@ -281,7 +281,7 @@ def test_stages_pay_more_one_after_the_other_and_stay_within_0_and_10(name: str)
 def test_rewards_by_hand() -> None:
     env = started("arm_reach", num_worlds=2)
     step = play(env, ([0.3, 0, 0, 0], 1))[0]
-    goal = env.tasks.test_tasks(2).goal.double()
+    goal = env.prior.test_tasks(2).goal.double()
     distance = (torch.tensor(env.sim.field("site_xpos")[:, env.sim.model.site("grip").id].numpy()) - goal).norm(dim=1)
     assert step.reward.tolist() == pytest.approx((-distance).tolist(), abs=1e-6)
 
