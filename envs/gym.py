@@ -34,7 +34,8 @@ from torch import Tensor
 
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 from metarl.noise import Noise
-from metarl.rl.types import BatchedEnv, EnvSpec, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import BatchedEnv, Step
 
 Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""

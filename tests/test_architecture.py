@@ -2,7 +2,7 @@
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
-struct, errors, noise, threads, rl.types <- envs            of metarl, only cli imports envs
+struct, errors, noise, threads, rl.{spec, types} <- envs    of metarl, only cli imports envs
 everything <- cli <- scripts                                cli is the only place with hydra and omegaconf
 """
 
@@ -19,6 +19,7 @@ ENVIRONMENTS = [
     "metarl.struct",
     "metarl.errors",
     "metarl.noise",
+    "metarl.rl.spec",
     "metarl.rl.types",
     "envs.episodes",
     "envs.machine",
@@ -88,6 +89,7 @@ OUR_IMPORTS = {
         "metarl.noise",
         "metarl.threads",
         "metarl.gymnasium_plugin",
+        "metarl.rl.spec",
         "metarl.rl.types",
         "envs",
     ],

@@ -45,7 +45,7 @@ COVERED = {
     "metarl/rl/algorithms/recurrent_mbrl metarl/rl/models/dynamics",
     "rl/algorithms/test_rl2.py": "metarl/rl/adapters/memory metarl/rl/algorithms/rl2_ppo metarl/rl/data/trials "
     "metarl/rl/models/memory metarl/rl/models/policies",
-    "rl/data/test_collect.py": "metarl/rl/data/rounds metarl/rl/types",
+    "rl/data/test_collect.py": "metarl/rl/data/rounds metarl/rl/spec metarl/rl/types",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",

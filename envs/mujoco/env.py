@@ -15,7 +15,8 @@ from torch import Tensor
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.mujoco.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
-from metarl.rl.types import EnvSpec, FixedSpeeds, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import FixedSpeeds, RLAdapter, Step
 from metarl.struct import map_tensors
 from metarl.threads import on_one_thread
 

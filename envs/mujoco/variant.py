@@ -18,7 +18,7 @@ from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
 from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
 from metarl.errors import SettingError
-from metarl.rl.types import EnvSpec
+from metarl.rl.spec import EnvSpec
 
 
 @dataclass(frozen=True, kw_only=True)

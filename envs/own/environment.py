@@ -22,7 +22,8 @@ from envs.own.trial import try_out
 from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
 from metarl.errors import SettingError
-from metarl.rl.types import BatchedEnv, EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import BatchedEnv, RLAdapter, Step
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
 

@@ -34,7 +34,8 @@ from envs.small.drawing import BLUE, ORANGE, legend
 from envs.tasks import TaskPrior, by_range
 from envs.variants import OneWorld, variant_label
 from metarl.errors import SettingError
-from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import RLAdapter, Step
 from metarl.struct import struct
 
 LIGHT = (185, 205, 240)

@@ -41,7 +41,8 @@ from envs.small.gridworld_optima import (
 from envs.small.gridworld_policies import PosteriorSampling
 from envs.tasks import FewTasks
 from envs.variants import OneWorld, variant_label
-from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import RLAdapter, Step
 from metarl.struct import struct
 
 SIZE = 5

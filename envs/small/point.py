@@ -23,7 +23,8 @@ from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.machine import Machine
 from envs.small.drawing import BLUE, GREEN
 from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
-from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import RLAdapter, Step
 
 Tasks = TypeVar("Tasks")
 

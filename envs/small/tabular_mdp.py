@@ -36,7 +36,8 @@ from envs.small.tabular_planning import PlanningAgent, optimal_values, posterior
 from envs.tasks import TaskPrior, in_odd_cell
 from envs.variants import OneWorld, variant_label
 from metarl.errors import SettingError
-from metarl.rl.types import EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import RLAdapter, Step
 from metarl.struct import struct
 
 MEAN_REWARD, REWARD_SPREAD, REWARD_NOISE = 1.0, 1.0, 1.0

@@ -2,6 +2,7 @@
 MuJoCo isn't seen from here.
 
 Read `types` first: steps, trajectories, tasks, and the protocols of environments and adapters.
+`spec` says which problem a number belongs to.
 
 The rooms, in the order in which training goes through them: `models` makes a network that fits an
 environment. `adapters` are how learners meet a new task with it. `data` plays episodes, and

@@ -4,8 +4,6 @@ N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A act
 """
 
 import dataclasses
-import hashlib
-import json
 from typing import Any, Literal, Protocol, TypeVar
 
 import gymnasium
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.noise import Noise
+from metarl.rl.spec import EnvSpec
 from metarl.struct import struct
 from metarl.types import Adapter, MetaLearner
 
@@ -22,27 +21,6 @@ Tasks = TypeVar("Tasks")
 
 class NonFiniteAction(ValueError, FloatingPointError):
     """An action that is NaN or infinite: a wrong argument to whoever steps an environment, divergence to a training loop."""
-
-
-@struct
-class EnvSpec:
-    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""
-
-    name: str
-    """As on the command line, for instance half_cheetah_vel_promp."""
-    family: str
-    variant: str
-    """`default`, or the published variant: maml, promp, ..."""
-    horizon: int
-    """Control steps after which an episode is truncated."""
-    definition: dict[str, Any]
-    """Everything else that defines the problem (JSON values): prior, split, physics step, action scale, noise, ..."""
-
-    @property
-    def spec_hash(self) -> str:
-        """12 hex digits over all fields; stable across processes and Python versions."""
-        content = [self.name, self.family, self.variant, self.horizon, self.definition]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @struct

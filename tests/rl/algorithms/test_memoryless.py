@@ -12,7 +12,8 @@ from metarl.rl.algorithms.memoryless_ppo import MemorylessPPO
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.models.memory import MemoryModel
-from metarl.rl.types import EnvSpec, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import Step
 from metarl.run.seeding import Generators
 from metarl.struct import struct
 

@@ -18,7 +18,8 @@ from metarl.rl.data.rounds import gather
 from metarl.rl.data.trials import join_episodes, take_trials, trial_advantages
 from metarl.rl.models.memory import MemoryModel
 from metarl.rl.models.policies import mlp_policy
-from metarl.rl.types import Act, EnvSpec, Step, Trajectories
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import Act, Step, Trajectories
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, struct
 

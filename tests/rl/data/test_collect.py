@@ -10,7 +10,8 @@ from metarl.noise import Noise
 from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.data.collect import Streams, collect
 from metarl.rl.data.rounds import Rollouts, gather
-from metarl.rl.types import Act, EnvSpec, RLAdapter, Step
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import struct
 
 HORIZON = 5

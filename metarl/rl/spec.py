@@ -1,0 +1,28 @@
+"""Which problem a number belongs to: the definition of an environment, and its hash."""
+
+import hashlib
+import json
+from typing import Any
+
+from metarl.struct import struct
+
+
+@struct
+class EnvSpec:
+    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""
+
+    name: str
+    """As on the command line, for instance half_cheetah_vel_promp."""
+    family: str
+    variant: str
+    """`default`, or the published variant: maml, promp, ..."""
+    horizon: int
+    """Control steps after which an episode is truncated."""
+    definition: dict[str, Any]
+    """Everything else that defines the problem (JSON values): prior, split, physics step, action scale, noise, ..."""
+
+    @property
+    def spec_hash(self) -> str:
+        """12 hex digits over all fields; stable across processes and Python versions."""
+        content = [self.name, self.family, self.variant, self.horizon, self.definition]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
