@@ -165,7 +165,10 @@ def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metr
         return real(env, action)
 
     monkeypatch.setattr(MujocoEnv, "step", step)
-    sizes = ["env=half_cheetah_vel", "env.horizon=5", *TINY[1:], "evaluation.num_updates=0", "sim.num_threads=1"]
+    sizes = [
+        *("env=half_cheetah_vel", "env.horizon=5", *TINY[1:], "algo.num_inner_steps=1"),
+        *("evaluation.num_updates=0", "sim.num_threads=1"),
+    ]
     assert train(monkeypatch, *sizes, "iterations=3", f"run_dir={tmp_path}/run") == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["diverged_episodes"] for row in rows] == [0, 1, 0]
