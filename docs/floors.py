@@ -1,0 +1,90 @@
+"""Draws the floors of the suite into docs/architecture.md, from the import statements.
+
+    python docs/floors.py
+
+A part is a room (a folder of metarl/ or envs/, or scripts/) or a file that lies beside the rooms. It stands one floor above
+the highest part that it imports.
+"""
+
+import ast
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/architecture.md"
+DIAGRAM = re.compile(r"(?<=```floors\n).*?(?=```)", re.DOTALL)
+
+Imports = Mapping[str, set[str]]
+"""A part -> the other parts that it imports."""
+
+
+def main() -> None:
+    PAGE.write_text(DIAGRAM.sub(lambda _: diagram(imported()), PAGE.read_text()))
+
+
+def diagram(parts: Imports) -> str:
+    """Returns the floors, highest first. Behind each part stand those that it imports, without what these stand on already.
+
+    Raises: ValueError naming the parts of a circle.
+    """
+    floors = {part: floor(part, parts) for part in parts}
+    width = max(map(len, parts))
+    lines = []
+    for level in range(max(floors.values()), -1, -1):
+        lines.append(f"floor {level}")
+        for part in sorted(part for part in parts if floors[part] == level):
+            lines.append(f"  {part:{width}}  {'on ' if parts[part] else ''}{', '.join(nearest(part, parts))}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def floor(part: str, parts: Imports, above: tuple[str, ...] = ()) -> int:
+    if part in above:
+        raise ValueError(f"a circle of imports: {' -> '.join([*above[above.index(part) :], part])}")
+    return max((1 + floor(below, parts, (*above, part)) for below in parts[part]), default=0)
+
+
+def nearest(part: str, parts: Imports) -> list[str]:
+    """Returns the imported parts that no other imported part stands on."""
+    return sorted(parts[part] - set().union(*(everything_below(below, parts) for below in parts[part])))
+
+
+def everything_below(part: str, parts: Imports) -> set[str]:
+    return parts[part].union(*(everything_below(below, parts) for below in parts[part]))
+
+
+def imported() -> dict[str, set[str]]:
+    """Returns all parts of the suite and what they import, in functions too."""
+    files = {file: part_of(file) for top in ("metarl", "envs", "scripts") for file in (ROOT / top).rglob("*.py")}
+    parts: dict[str, set[str]] = {part: set() for part in files.values()}
+    for file, part in files.items():
+        parts[part] |= {owner for name in names(file) if (owner := owner_of(name, frozenset(parts)))} - {part}
+    return parts
+
+
+def part_of(file: Path) -> str:
+    """Returns metarl.rl for a file in metarl/rl/data/, metarl.types for metarl/types.py, envs for envs/__init__.py."""
+    path = file.relative_to(ROOT).with_suffix("").parts
+    if path[0] == "scripts" or path[1] == "__init__":
+        return path[0]
+    return ".".join(path[:2])
+
+
+@functools.cache
+def owner_of(name: str, parts: frozenset[str]) -> str | None:
+    """Returns the part that holds the imported name, None where it is another library's."""
+    above = name.split(".")
+    return next((part for end in (2, 1) if (part := ".".join(above[:end])) in parts), None)
+
+
+def names(file: Path) -> Iterator[str]:
+    """Yields all that a file imports; `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from (module + name.name for name in node.names)
+
+
+if __name__ == "__main__":
+    main()
