@@ -22,11 +22,12 @@ def episodes(report: dict, update: int) -> list[list[float]]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Of one inner step, where a decay of the training's own acts in the evaluation alone."""
-    folder, schedules = tmp_path_factory.mktemp("runs"), {"plain": [], "trained": ["algo.inner_lr_decay=0.5"]}
-    schedules["asked"] = ["evaluation.inner_lr_decay=0.5"]
+    folder, one_step = tmp_path_factory.mktemp("runs"), ("model=mlp", "algo.inner_rule=sgd", "algo.num_inner_steps=1")
+    schedules = {"plain": ["algo.inner_lr_decay=1"], "trained": ["algo.inner_lr_decay=0.5"]}
+    schedules["asked"] = [*schedules["plain"], "evaluation.inner_lr_decay=0.5"]
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name, words in schedules.items():
-            assert call(monkeypatch, train, *TINY, *words, f"run_dir={folder / name}") == 0
+            assert call(monkeypatch, train, *TINY, *one_step, *words, f"run_dir={folder / name}") == 0
     return {name: folder / name for name in schedules}
 
 
