@@ -72,7 +72,7 @@ class PerStepRates:
 
     def init(self, params: Params) -> Params:
         rates = [self.lr * self.decay**k for k in range(self.num_steps)]
-        return {name: leaf.new_tensor(rates) for name, leaf in params.items()}
+        return {name: torch.stack([leaf.new_full((), rate) for rate in rates]) for name, leaf in params.items()}
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
         k = min(step, self.num_steps - 1)

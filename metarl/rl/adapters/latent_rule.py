@@ -1,5 +1,6 @@
 """How an inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the policy's other parameters."""
 
+import math
 from dataclasses import dataclass
 
 from metarl.core.rules import InnerRule
@@ -37,7 +38,7 @@ class LatentRule:
         own = self.rule(_own(params), _own(grads), rule_params, step)
         natural = (2 * params[LOG_STD]).exp() * grads[MEAN]
         mean = params[MEAN] - self.lr * self.decay**step * natural
-        log_std = params[LOG_STD] + params[LOG_STD].new_tensor(self.shrink).log()
+        log_std = params[LOG_STD] + math.log(self.shrink)
         return {name: own.get(name, leaf) for name, leaf in params.items()} | {MEAN: mean, LOG_STD: log_std}
 
 
