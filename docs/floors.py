@@ -9,10 +9,15 @@ the highest part that it imports.
 import ast
 import functools
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from metarl.files import write_text  # noqa: E402
+
 PAGE = ROOT / "docs/architecture.md"
 DIAGRAM = re.compile(r"(?<=```floors\n).*?(?=```)", re.DOTALL)
 
@@ -21,7 +26,7 @@ Imports = Mapping[str, set[str]]
 
 
 def main() -> None:
-    PAGE.write_text(DIAGRAM.sub(lambda _: diagram(imported()), PAGE.read_text()))
+    write_text(PAGE, DIAGRAM.sub(lambda _: diagram(imported()), PAGE.read_text("utf-8")))
 
 
 def diagram(parts: Imports) -> str:
