@@ -1,11 +1,11 @@
 """Whole few-shot runs through the command, as a user starts them: what they leave behind, how they go on, what they refuse."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from support.commands import command
 
 from metarl.cli import configs
 from metarl.cli.commands import evaluate as evaluate_command
@@ -17,15 +17,6 @@ TINY = [
     *("dataset=digits", "ways=3", "backbone.sizes=[8]", "adaptation.meta_batch_size=2", "checkpoint_every=2"),
     *("evaluation.num_tasks=20", "evaluation.pictures=false", "device=cpu"),
 ]
-
-
-def command(main, monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def fewshot(monkeypatch, *arguments) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.commands import command
 
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
@@ -29,16 +30,6 @@ TINY = [
     "evaluation.video=false",
     "device=cpu",
 ]
-
-
-def command(main, monkeypatch, *arguments) -> int:
-    """The exit code of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def train(monkeypatch, *arguments) -> int:

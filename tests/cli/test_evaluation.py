@@ -1,13 +1,13 @@
 """The command evaluate: what it writes where, other problems than that of the training, and the policy's mode."""
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.commands import command
 
 from metarl.cli import build, evaluation
 from metarl.cli.commands import evaluate as evaluate_command
@@ -27,15 +27,6 @@ SMALL = [
 SMALL += ["algo.meta_batch_size=2", "evaluation.num_tasks=2", "sim.num_threads=1"]
 NOTHING = ["env=point_navigation_2d", "iterations=0", "device=cpu", "evaluation.num_tasks=2", "evaluation.video=false"]
 FEW = ("num_tasks=2", "episodes_per_task=2", "num_updates=1", "device=cpu")
-
-
-def command(main: Any, monkeypatch: pytest.MonkeyPatch, *words: Any) -> int:
-    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, words)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support.commands import command
 
 from metarl.cli import build, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
@@ -41,15 +42,6 @@ FEW_SHOT = [
     *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm", "meta_lstm", "cnp"),
     *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
 ]
-
-
-def command(main: Any, monkeypatch: pytest.MonkeyPatch, *words: Any) -> int:
-    monkeypatch.setattr(sys, "argv", ["metarl", *map(str, words)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
