@@ -88,6 +88,8 @@ class GaussianPolicy(nn.Module):
         self.min_log_std = math.log(min_std)
         self.unit: Tensor | None
         self.register_buffer("unit", unit, persistent=False)
+        self.log_unit: Tensor | None
+        self.register_buffer("log_unit", None if unit is None else unit.log(), persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
         return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
@@ -100,9 +102,9 @@ class GaussianPolicy(nn.Module):
         if log_std.dim() == 2:
             log_std = log_std.reshape(log_std.shape[0], *(1,) * (trunk_output.dim() - 2), log_std.shape[1])
         latent = latent_outputs(params) if self.latent_size else {}
-        if self.unit is None:
+        if self.unit is None or self.log_unit is None:
             return {"mean": trunk_output, "log_std": log_std, **latent}
-        return {"mean": trunk_output * self.unit, "log_std": log_std + self.unit.log(), **latent}
+        return {"mean": trunk_output * self.unit, "log_std": log_std + self.log_unit, **latent}
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
