@@ -1,10 +1,12 @@
-"""Writes docs/environments.md: all environments, from the docstrings of their modules and from their specs.
+"""Writes docs/environments.md: all environments, from the docstrings of their modules and from
+their specs.
 
     python docs/environments.py             # the text, and pictures that are missing in docs/pictures/
     python docs/environments.py --pictures  # all pictures anew
 
-Every module of an environment needs tables that begin with `| obs |` and `| action |` (in its docstring or in that of the file
-with the environment's class) and a paragraph that begins with `Source`.
+Every module of an environment needs tables that begin with `| obs |` and `| action |` (in its
+docstring or in that of the file with the environment's class) and a paragraph that begins with
+`Source`.
 """
 
 import functools
@@ -27,7 +29,11 @@ from envs.mujoco.env import MujocoEnv  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
 from metarl.noise import Noise  # noqa: E402
 
-PAGE, PICTURES, SPEEDS = ROOT / "docs/environments.md", ROOT / "docs/pictures", ROOT / "results/benchmarks_sim.jsonl"
+PAGE, PICTURES, SPEEDS = (
+    ROOT / "docs/environments.md",
+    ROOT / "docs/pictures",
+    ROOT / "results/benchmarks_sim.jsonl",
+)
 FORM = "envs/mujoco/half_cheetah.py"
 
 HEAD = """\
@@ -59,36 +65,51 @@ from round to round, as rows of environments with the same physics show.
 def page() -> str:
     """The whole text of docs/environments.md."""
     files = {
-        family.__name__: [envs.make(name, 1, num_threads=1) for name in family.VARIANTS] for family in envs.FAMILIES
+        family.__name__: [envs.make(name, 1, num_threads=1) for name in family.VARIANTS]
+        for family in envs.FAMILIES
     }
-    summary = [summary_row(title(module), env) for module, members in files.items() for env in members]
+    summary = [
+        summary_row(title(module), env) for module, members in files.items() for env in members
+    ]
     overview = table(("environment", "obs", "action", "T", "tasks"), summary)
     speed = speeds(SPEEDS.read_text().splitlines()) if SPEEDS.exists() else ""
     return "\n".join(filter(None, [HEAD, overview, speed, *map(section, files, files.values())]))
 
 
 def section(module: str, members: list[Any]) -> str:
-    """Heading, pictures of one environment of each family, docstring and the table of the specs of a module's environments."""
+    """Heading, pictures of one environment of each family, docstring and the table of the specs of
+    a module's environments."""
     file = module.replace(".", "/") + ".py"
-    texts = (inspect.getdoc(sys.modules[name]) or "" for name in (module, type(members[0]).__module__))
+    texts = (
+        inspect.getdoc(sys.modules[name]) or "" for name in (module, type(members[0]).__module__)
+    )
     first, rest = parts(file, *texts)
     names = pictured(members)
     pictures = table(names, [[f"![{name}](pictures/{name}.jpg)" for name in names]])
     if not isinstance(members[0], MujocoEnv):  # A drawing, which needs to be explained.
         pictures += "\n" + (inspect.getdoc(type(members[0]).render) or "") + "\n"
-    head = ("environment", "control step", "action_scale", "range of the tasks", "tasks", "spec hash")
+    head = (
+        "environment",
+        "control step",
+        "action_scale",
+        "range of the tasks",
+        "tasks",
+        "spec hash",
+    )
     specs = table(head, map(spec_row, members))
     heading, code = f"## {title(module)}", f"Code: [{file}](../{file})\n"
     return "\n\n".join([heading, first, pictures + "\n" + rest, specs + "\n" + code])
 
 
 def title(module: str) -> str:
-    """What a module's environments are about: envs.mujoco.ant is ant, envs.mujoco.arm.env is arm."""
+    """What a module's environments are about: envs.mujoco.ant is ant, envs.mujoco.arm.env is
+    arm."""
     return module.removesuffix(".env").split(".")[-1]
 
 
 def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
-    """The first paragraph of a docstring and the rest, with the tables of obs and action, perhaps from the class's file.
+    """The first paragraph of a docstring and the rest, with the tables of obs and action, perhaps
+    from the class's file.
 
     Raises: ValueError naming the file and what its docstring lacks.
     """
@@ -98,17 +119,30 @@ def parts(file: str, text: str, of_class: str) -> tuple[str, str]:
         if not form.search(rest):
             found = form.search(of_class)
             if found is None:
-                raise ValueError(f"{file}: its docstring has no table that begins `| {kind} |`; expected as in {FORM}")
+                raise ValueError(
+                    f"{file}: its docstring has no table that begins `| {kind} |`; expected as in "
+                    f"{FORM}"
+                )
             rest = f"{found[0]}\n\n{rest}"
     if not re.search(r"^Sources?:? ", rest, re.MULTILINE):
-        raise ValueError(f"{file}: its docstring has no paragraph that begins with `Source:`; expected as in {FORM}")
+        raise ValueError(
+            f"{file}: its docstring has no paragraph that begins with `Source:`; expected as in "
+            f"{FORM}"
+        )
     return first, rest
 
 
 def summary_row(section: str, env: Any) -> list[str]:
     spaces = env.observation_space, env.action_space
-    sizes = [f"choice of {space.n}" if hasattr(space, "n") else str(space.shape[0]) for space in spaces]
-    return [f"[`{env.spec.name}`](#{section})", *sizes, str(env.spec.horizon), tasks(env.spec.definition["split"])]
+    sizes = [
+        f"choice of {space.n}" if hasattr(space, "n") else str(space.shape[0]) for space in spaces
+    ]
+    return [
+        f"[`{env.spec.name}`](#{section})",
+        *sizes,
+        str(env.spec.horizon),
+        tasks(env.spec.definition["split"]),
+    ]
 
 
 def spec_row(env: Any) -> list[str]:
@@ -118,7 +152,14 @@ def spec_row(env: Any) -> list[str]:
     ranges = ", ".join(f"{name} {number(low)} … {number(high)}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
     ranges = ranges.replace("-", "−").replace("inf", "∞")
-    return [f"`{env.spec.name}`", step, scale, ranges, tasks(given["split"]), f"`{env.spec.spec_hash}`"]
+    return [
+        f"`{env.spec.name}`",
+        step,
+        scale,
+        ranges,
+        tasks(given["split"]),
+        f"`{env.spec.spec_hash}`",
+    ]
 
 
 def number(value: Any) -> str:
@@ -133,15 +174,23 @@ def tasks(split: dict[str, Any]) -> str:
 
 
 def speeds(lines: Iterable[str]) -> str:
-    """The table of JSON lines as scripts/benchmark.py writes them; of an environment's rows the last ones count."""
+    """The table of JSON lines as scripts/benchmark.py writes them; of an environment's rows the
+    last ones count."""
     found: dict[str, dict[str, Any]] = {}
     for row in map(json.loads, lines):
         found.setdefault(row["env"], {})[row["name"]] = row
     rows = []
     for name in (name for name in envs.ALL if name in found):
         step, physics = found[name]["env.step"], found[name].get("CpuSimulator.step", {})
-        shares = [row.get(key) for row in (physics, step) for key in ("share_of_raw_loop", "share_of_waiting_loop")]
-        shown = ["–" if share is None else f"{share:.3f}" for share in [*shares, step.get("share_outside_physics")]]
+        shares = [
+            row.get(key)
+            for row in (physics, step)
+            for key in ("share_of_raw_loop", "share_of_waiting_loop")
+        ]
+        shown = [
+            "–" if share is None else f"{share:.3f}"
+            for share in [*shares, step.get("share_outside_physics")]
+        ]
         machine = f"{step['num_worlds']} on {step['num_threads'] or 1}"
         rows.append([f"`{name}`", f"{step['steps_per_second']:,.0f}", *shown, machine])
     loops = ("C loop", "waiting C loop")
@@ -177,7 +226,9 @@ def draw(*, anew: bool) -> None:
         for _ in range(12):
             env.step(torch.as_tensor(env.action_space.sample())[None])
         picture = Image.fromarray(env.render(0, width=320, height=240))
-        write_atomically(PICTURES / f"{name}.jpg", functools.partial(picture.save, format="JPEG", quality=85))
+        write_atomically(
+            PICTURES / f"{name}.jpg", functools.partial(picture.save, format="JPEG", quality=85)
+        )
         env.close()
 
 

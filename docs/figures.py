@@ -2,9 +2,10 @@
 
     python docs/figures.py
 
-Of each picture docs/figures.json keeps two digests: of what it shows (words, numbers, colours), and of its file. tests/test_figures.py
-draws all of them in memory: results, code or wording that changed without the pictures are found. What is left out needs a
-checkpoint: tasks.png and curves_seed0.png of few-shot learning, videos, and docs/half_cheetah_vel.png.
+Of each picture docs/figures.json keeps two digests: of what it shows (words, numbers, colours), and
+of its file. tests/test_figures.py draws all of them in memory: results, code or wording that
+changed without the pictures are found. What is left out needs a checkpoint: tasks.png and
+curves_seed0.png of few-shot learning, videos, and docs/half_cheetah_vel.png.
 """
 
 import gzip
@@ -72,7 +73,9 @@ def figures() -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {}
     for folder, pictures in ADAPTATION.items():
         for evaluation, picture in pictures.items():
-            found[f"results/{folder}/{picture}.png"] = partial(_adaptation, RESULTS / folder, evaluation)
+            found[f"results/{folder}/{picture}.png"] = partial(
+                _adaptation, RESULTS / folder, evaluation
+            )
     for folder, seeds in TRAINING.items():
         found[f"results/{folder}/learning_curve.png"] = partial(_training, RESULTS / folder, seeds)
     return dict(sorted(found.items()))
@@ -82,7 +85,11 @@ def _adaptation(folder: Path, evaluation: str) -> Figure:
     report = json.loads((folder / f"{evaluation}.json").read_text())
     config = merged(read(folder / "config.yaml"))
     # Evaluations of earlier versions don't say these.
-    report |= {"unit": build.sizes(config).unit, "algo": _learner(folder, config), "env": _problem(config)}
+    report |= {
+        "unit": build.sizes(config).unit,
+        "algo": _learner(folder, config),
+        "env": _problem(config),
+    }
     env = build.environment(config, num_worlds=1)
     speeds = getattr(env, "fixed_speeds", None)
     if speeds is not None:
@@ -94,11 +101,17 @@ def _adaptation(folder: Path, evaluation: str) -> Figure:
 def _training(folder: Path, seeds: list[str]) -> Figure:
     config = merged(read(folder / "config.yaml"))
     runs = [_rows(folder / f"{seed}.jsonl.gz") for seed in seeds]
-    who = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {seeds[0].partition('seed')[2] or config.seed}"
+    who = (
+        f"{len(runs)} seeds"
+        if len(runs) > 1
+        else f"seed {seeds[0].partition('seed')[2] or config.seed}"
+    )
     if "dataset" in config:
         measure = "accuracy" if "accuracy" in runs[0][0] else "loss"
         name = f"{config.dataset._target_.rpartition('.')[0].rpartition('.')[2]}, {folder.name.removeprefix('omniglot_')}, {who}"
-        return learning_figure(runs, title=name, **fewshot_report.training_curves(runs[0][0], measure))
+        return learning_figure(
+            runs, title=name, **fewshot_report.training_curves(runs[0][0], measure)
+        )
     return learning_figure(
         runs,
         title=f"{_problem(config)}, {_learner(folder, config)}, {who}",
@@ -108,7 +121,9 @@ def _training(folder: Path, seeds: list[str]) -> Figure:
 
 def _problem(config: Any) -> str:
     """The environment, with its time limit where it isn't the usual one."""
-    horizon, usual = (env.spec.horizon for env in (build.environment(config, 1), envs.make(config.env.name, 1)))
+    horizon, usual = (
+        env.spec.horizon for env in (build.environment(config, 1), envs.make(config.env.name, 1))
+    )
     return str(config.env.name) if horizon == usual else f"{config.env.name}, {horizon} steps"
 
 
@@ -122,8 +137,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def shown(figure: Figure) -> Iterator[str]:
-    """What a figure says, as text: words, and of lines and areas the numbers and colours. Numbers have five digits, so that another
-    version of a library, or machine, reads the same; ticks and layout, which follow the library, are left out."""
+    """What a figure says, as text: words, and of lines and areas the numbers and colours. Numbers
+    have five digits, so that another version of a library, or machine, reads the same; ticks and
+    layout, which follow the library, are left out."""
     yield figure.get_suptitle()
     for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
         if legend is not None:

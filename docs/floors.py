@@ -2,8 +2,8 @@
 
     python docs/floors.py
 
-A part is a room (a folder of metarl/ or envs/, or scripts/) or a file that lies beside the rooms. It stands one floor above
-the highest part that it imports.
+A part is a room (a folder of metarl/ or envs/, or scripts/) or a file that lies beside the rooms.
+It stands one floor above the highest part that it imports.
 """
 
 import ast
@@ -30,7 +30,8 @@ def main() -> None:
 
 
 def diagram(parts: Imports) -> str:
-    """Returns the floors, highest first. Behind each part stand those that it imports, without what these stand on already.
+    """Returns the floors, highest first. Behind each part stand those that it imports, without what
+    these stand on already.
 
     Raises: ValueError naming the parts of a circle.
     """
@@ -40,7 +41,9 @@ def diagram(parts: Imports) -> str:
     for level in range(max(floors.values()), -1, -1):
         lines.append(f"floor {level}")
         for part in sorted(part for part in parts if floors[part] == level):
-            lines.append(f"  {part:{width}}  {'on ' if parts[part] else ''}{', '.join(nearest(part, parts))}".rstrip())
+            lines.append(
+                f"  {part:{width}}  {'on ' if parts[part] else ''}{', '.join(nearest(part, parts))}".rstrip()
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -52,7 +55,9 @@ def floor(part: str, parts: Imports, above: tuple[str, ...] = ()) -> int:
 
 def nearest(part: str, parts: Imports) -> list[str]:
     """Returns the imported parts that no other imported part stands on."""
-    return sorted(parts[part] - set().union(*(everything_below(below, parts) for below in parts[part])))
+    return sorted(
+        parts[part] - set().union(*(everything_below(below, parts) for below in parts[part]))
+    )
 
 
 def everything_below(part: str, parts: Imports) -> set[str]:
@@ -61,15 +66,22 @@ def everything_below(part: str, parts: Imports) -> set[str]:
 
 def imported() -> dict[str, set[str]]:
     """Returns all parts of the suite and what they import, in functions too."""
-    files = {file: part_of(file) for top in ("metarl", "envs", "scripts") for file in (ROOT / top).rglob("*.py")}
+    files = {
+        file: part_of(file)
+        for top in ("metarl", "envs", "scripts")
+        for file in (ROOT / top).rglob("*.py")
+    }
     parts: dict[str, set[str]] = {part: set() for part in files.values()}
     for file, part in files.items():
-        parts[part] |= {owner for name in names(file) if (owner := owner_of(name, frozenset(parts)))} - {part}
+        parts[part] |= {
+            owner for name in names(file) if (owner := owner_of(name, frozenset(parts)))
+        } - {part}
     return parts
 
 
 def part_of(file: Path) -> str:
-    """Returns metarl.rl for a file in metarl/rl/data/, metarl.types for metarl/types.py, envs for envs/__init__.py."""
+    """Returns metarl.rl for a file in metarl/rl/data/, metarl.types for metarl/types.py, envs for
+    envs/__init__.py."""
     path = file.relative_to(ROOT).with_suffix("").parts
     if path[0] == "scripts" or path[1] == "__init__":
         return path[0]

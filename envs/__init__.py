@@ -4,13 +4,16 @@
     env.set_tasks(env.prior.sample(800, generator))
     obs = env.reset(metarl.noise.Noise(generator).starts(env))
 
-`make` gives a `metarl.rl.types.BatchedEnv`; its `prior` is the TaskDistribution. Where it runs is one argument:
+`make` gives a `metarl.rl.types.BatchedEnv`; its `prior` is the TaskDistribution. Where it runs is
+one argument:
 
-    env = envs.make("half_cheetah_vel", num_worlds=800, machine=envs.Machine(num_threads=8, device="cuda"))
+    env = envs.make("half_cheetah_vel", num_worlds=800, machine=envs.Machine(num_threads=8,
+    device="cuda"))
 
-Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is at), mujoco/ (robots) and small/
-(worlds without physics), each with its __init__.py, then variants.py and this file (how a row becomes an environment), own/
-(environments of a user), gym.py and sb3.py (ours for other libraries).
+Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is
+at), mujoco/ (robots) and small/ (worlds without physics), each with its __init__.py, then
+variants.py and this file (how a row becomes an environment), own/ (environments of a user), gym.py
+and sb3.py (ours for other libraries).
 """
 
 import difflib
@@ -61,26 +64,33 @@ def make(
     shows_task: bool = False,
     **overrides: Any,
 ) -> Any:
-    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:name` for a user's own.
+    """W = num_worlds worlds of the environment `name`: one of `ALL`, or `module:name` for a user's
+    own.
 
-    A user's own is a row (see envs/mujoco/variant.py) or a function that makes an environment (see envs/own).
+    A user's own is a row (see envs/mujoco/variant.py) or a function that makes an environment (see
+    envs/own).
 
     Args:
       machine: where it runs; None: on CPUs.
       num_threads, device: those of the machine, for short.
       shows_task: puts the task into the observation, see envs/shows_task.py; changes the spec hash.
-      overrides: settings of the variant to change, as `overridable(name)` lists; they change the spec hash.
+      overrides: settings of the variant to change, as `overridable(name)` lists; they change the
+        spec hash.
     Raises: ValueError naming what is unknown or out of range, and what was expected.
     """
     row = _row(name)
     known = row.settings
     for key in overrides:
         if key not in known:
-            raise SettingError(f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}")
+            raise SettingError(
+                f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}"
+            )
     if machine is None:
         machine = Machine(num_threads=num_threads, device="cpu" if device is None else device)
     elif num_threads is not None or device is not None:
-        raise ValueError(f"machine is {machine} beside num_threads or device; expected either, not both")
+        raise ValueError(
+            f"machine is {machine} beside num_threads or device; expected either, not both"
+        )
     env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
     return ShowsTask(env) if shows_task else env
 
@@ -95,20 +105,29 @@ def _row(name: str) -> Row:
         return ALL[name]
     module, colon, variable = name.partition(":")
     if not colon:
-        raise SettingError(f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}")
+        raise SettingError(
+            f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}"
+        )
     try:
         found = getattr(importlib.import_module(module), variable)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # something that the user's module needs
-        hint = "; a folder of your own needs another name than envs" if module.split(".")[0] == "envs" else ""
+        hint = (
+            "; a folder of your own needs another name than envs"
+            if module.split(".")[0] == "envs"
+            else ""
+        )
         raise SettingError(
-            f"unknown environment {name!r} ({error}); expected module:function, on Python's path{hint}"
+            f"unknown environment {name!r} ({error}); expected module:function, on Python's "
+            f"path{hint}"
         ) from error
     if isinstance(found, Row):
         return found
     if not callable(found):
-        raise SettingError(f"{name} is {found!r}; expected a row, or a function that makes an environment")
+        raise SettingError(
+            f"{name} is {found!r}; expected a row, or a function that makes an environment"
+        )
     return UserFunction(found)
 
 

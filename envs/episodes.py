@@ -1,4 +1,5 @@
-"""What every environment keeps besides its dynamics: the task of each world, its step count, and the checks on what comes in."""
+"""What every environment keeps besides its dynamics: the task of each world, its step count, and
+the checks on what comes in."""
 
 import math
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,7 +22,8 @@ class CheckedTasks(TaskDistribution[Tasks], Protocol[Tasks]):
 
 
 class Episodes(Generic[Tasks]):
-    """Tasks and step counts of W worlds. New tasks come into force world by world, at the world's next reset."""
+    """Tasks and step counts of W worlds. New tasks come into force world by world, at the world's
+    next reset."""
 
     def __init__(
         self,
@@ -38,15 +40,18 @@ class Episodes(Generic[Tasks]):
         check_horizon(horizon)
         self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
         self._uniform_shape = (num_worlds, num_uniforms)
-        # Steps since each world's reset: those in the tensor, which is left alone between resets, and those that all worlds took
-        # since. When they are as many as _first_limit, a world is at its time limit.
+        # Steps since each world's reset: those in the tensor, which is left alone between resets,
+        # and those that all worlds took since. When they are as many as _first_limit, a world is at
+        # its time limit.
         self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)
         self._not_counted, self._first_limit = 0, horizon
         self._nowhere = torch.zeros(num_worlds, dtype=torch.bool, device=device)
         self._distribution, self._action_space = distribution, action_space
         self._discrete = isinstance(action_space, gymnasium.spaces.Discrete)
         self._action_shape = (num_worlds, *(action_space.shape or ()))
-        self._expected_action = f"{'int64' if self._discrete else 'floating point'} {self._action_shape}"
+        self._expected_action = (
+            f"{'int64' if self._discrete else 'floating point'} {self._action_shape}"
+        )
         self._next: Tasks | None = None
         self._present: Tasks | None = None
 
@@ -67,9 +72,11 @@ class Episodes(Generic[Tasks]):
         return self._counted + self._not_counted
 
     def begin(self, uniform: Tensor, worlds: Tensor | None) -> Tensor:
-        """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that mask.
+        """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that
+        mask.
 
-        Raises: ValueError unless `uniform` are the random numbers [W, num_uniforms] that a reset takes.
+        Raises: ValueError unless `uniform` are the random numbers [W, num_uniforms] that a reset
+        takes.
         """
         if self._next is None:
             raise RuntimeError("reset() before set_tasks(): no world has a task yet")
@@ -79,7 +86,10 @@ class Episodes(Generic[Tasks]):
             self._present = self._next
         else:
             if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
-                raise ValueError(f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool ({self.num_worlds},)")
+                raise ValueError(
+                    f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool "
+                    f"({self.num_worlds},)"
+                )
             if self._present is None:
                 raise RuntimeError("the first reset() must be of all worlds (worlds=None)")
             worlds = worlds.to(self.device)
@@ -89,17 +99,24 @@ class Episodes(Generic[Tasks]):
         return worlds
 
     def _check_uniform(self, uniform: Tensor) -> None:
-        expected = f"float64 {self._uniform_shape} in [0, 1), as metarl.noise.Noise.starts(env) draws it"
+        expected = (
+            f"float64 {self._uniform_shape} in [0, 1), as metarl.noise.Noise.starts(env) draws it"
+        )
         if not isinstance(uniform, Tensor):
-            raise ValueError(f"uniform is a {type(uniform).__name__}; expected a torch.Tensor {expected}")
+            raise ValueError(
+                f"uniform is a {type(uniform).__name__}; expected a torch.Tensor {expected}"
+            )
         if uniform.shape != self._uniform_shape or uniform.dtype != torch.float64:
-            raise ValueError(f"uniform is {uniform.dtype} {tuple(uniform.shape)}; expected {expected}")
+            raise ValueError(
+                f"uniform is {uniform.dtype} {tuple(uniform.shape)}; expected {expected}"
+            )
         outside = ~((uniform >= 0) & (uniform < 1))
         if bool(outside.any()):
             raise ValueError(f"uniform holds {uniform[outside][0].item()}; expected {expected}")
 
     def advance(self, terminated: Tensor | None = None) -> Tensor:
-        """Counts one step of every world. Returns [W] bool: the time limit is reached, and the world didn't terminate."""
+        """Counts one step of every world. Returns [W] bool: the time limit is reached, and the
+        world didn't terminate."""
         self._not_counted += 1
         if self._not_counted < self._first_limit:
             return self._nowhere.clone()
@@ -107,15 +124,24 @@ class Episodes(Generic[Tasks]):
         return at_limit if terminated is None else at_limit & ~terminated
 
     def checked(self, action: Tensor) -> Tensor:
-        """The action on this device, or ValueError if it is no action for W worlds of this action space."""
+        """The action on this device, or ValueError if it is no action for W worlds of this action
+        space."""
         if self._present is None:
             raise RuntimeError("step() before reset(): call set_tasks(tasks), then reset(uniform)")
         if not isinstance(action, Tensor):
-            raise ValueError(f"action is a {type(action).__name__}; expected a torch.Tensor {self._expected_action}")
-        right_kind = action.dtype == torch.int64 if self._discrete else action.dtype.is_floating_point
+            raise ValueError(
+                f"action is a {type(action).__name__}; expected a torch.Tensor "
+                f"{self._expected_action}"
+            )
+        right_kind = (
+            action.dtype == torch.int64 if self._discrete else action.dtype.is_floating_point
+        )
         if action.shape != self._action_shape or not right_kind:
-            raise ValueError(f"action is {action.dtype} {tuple(action.shape)}; expected {self._expected_action}")
-        # On a GPU the check would wait for the device at every step; there a NaN shows as a diverged world.
+            raise ValueError(
+                f"action is {action.dtype} {tuple(action.shape)}; expected {self._expected_action}"
+            )
+        # On a GPU the check would wait for the device at every step; there a NaN shows as a
+        # diverged world.
         if action.device.type == "cpu":
             _check_values(action, self._action_space)
         if action.dtype.itemsize < 4:
@@ -125,7 +151,9 @@ class Episodes(Generic[Tasks]):
 
 def check_horizon(horizon: object) -> None:
     if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-        raise SettingError(f"horizon is {horizon!r}; expected a whole number of control steps, at least 1")
+        raise SettingError(
+            f"horizon is {horizon!r}; expected a whole number of control steps, at least 1"
+        )
 
 
 def check_action_scale(action_scale: float) -> None:

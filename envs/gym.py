@@ -1,21 +1,25 @@
-"""The environments for Gymnasium: one world as `gymnasium.Env`, W worlds stepped together as `gymnasium.vector.VectorEnv`.
+"""The environments for Gymnasium: one world as `gymnasium.Env`, W worlds stepped together as
+`gymnasium.vector.VectorEnv`.
 
     import metarl  # or envs
     env = gymnasium.make("metarl/HalfCheetahVel-v0", task={"target_velocity": 1.5}, horizon=100)
     batch = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=64)
 
-Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v0. Keywords are those of `envs.make`, and task,
-render_mode, width and height.
-World i of `batch.reset(seed=s)` is the single environment of `env.reset(seed=s + i)`, on CPU bit for bit, also in its later episodes.
+Every entry of `envs.ALL` has an id: half_cheetah_vel -> metarl/HalfCheetahVel-v0. Keywords are
+those of `envs.make`, and task, render_mode, width and height.
+World i of `batch.reset(seed=s)` is the single environment of `env.reset(seed=s + i)`, on CPU bit
+for bit, also in its later episodes.
 
-`make_vec(..., autoreset_mode="NextStep")` is what Gymnasium's own vector environments do, and what NormalizeObservation and other
-wrappers ask for: the step after an episode's end only resets. The default SameStep loses no step; Disabled resets nothing.
+`make_vec(..., autoreset_mode="NextStep")` is what Gymnasium's own vector environments do, and what
+NormalizeObservation and other wrappers ask for: the step after an episode's end only resets. The
+default SameStep loses no step; Disabled resets nothing.
 
-A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or `reset(options={"task": task})`, gives one that holds
-from the next reset on; without one, or after `set_task(None)`, every episode draws a training task. The task is in the info
-of `reset`, and in the observation with `shows_task=True` alone. The time limit truncates; actions beyond the action space are clipped.
-The time limit is the id's `max_episode_steps`, which `make` and `make_vec` take, too; `horizon` is that of `envs.make`, and belongs
-to the problem.
+A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or
+`reset(options={"task": task})`, gives one that holds from the next reset on; without one, or after
+`set_task(None)`, every episode draws a training task. The task is in the info of `reset`, and in
+the observation with `shows_task=True` alone. The time limit truncates; actions beyond the action
+space are clipped. The time limit is the id's `max_episode_steps`, which `make` and `make_vec` take,
+too; `horizon` is that of `envs.make`, and belongs to the problem.
 """
 
 import dataclasses
@@ -48,14 +52,21 @@ METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
 
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
-    """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and those of `envs.make`.
+    """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and
+    those of `envs.make`.
 
-    Raises: ValueError for a horizon beyond the id's max_episode_steps, at which Gymnasium's TimeLimit would end episodes.
+    Raises: ValueError for a horizon beyond the id's max_episode_steps, at which Gymnasium's
+    TimeLimit would end episodes.
     """
     ours, limit = _take_own(settings), TIME_LIMITS.get(name)
-    if limit is not None and isinstance(horizon := settings.get("horizon"), int) and horizon > limit:
+    if (
+        limit is not None
+        and isinstance(horizon := settings.get("horizon"), int)
+        and horizon > limit
+    ):
         raise ValueError(
-            f"horizon is {horizon}, but Gymnasium ends episodes of {gym_id(name)} after max_episode_steps={limit}; expected "
+            f"horizon is {horizon}, but Gymnasium ends episodes of {gym_id(name)} after "
+            f"max_episode_steps={limit}; expected "
             f"max_episode_steps={horizon} instead"
         )
     # Without a horizon the time limit is Gymnasium's alone, which may be a longer one.
@@ -66,7 +77,8 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
 def vector_env(
     *, name: str, num_envs: int, max_episode_steps: int | None = None, **settings: Any
 ) -> "BatchedVectorEnv":
-    """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of `envs.make`.
+    """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of
+    `envs.make`.
 
     Args: max_episode_steps: the horizon, unless the settings have one.
     """
@@ -81,12 +93,16 @@ def problem_of(env: "SingleEnv | BatchedVectorEnv") -> EnvSpec:
     return env._worlds.env.spec
 
 
-def sample_tasks(env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None = None) -> list[dict[str, Any]]:
+def sample_tasks(
+    env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None = None
+) -> list[dict[str, Any]]:
     """`num` training tasks; no seed: from this environment's own stream."""
     return env._worlds.sample_tasks(num, _seed_from(env.np_random) if seed is None else seed)
 
 
-def held_out_tasks(env: "SingleEnv | BatchedVectorEnv", num: int | None = None) -> list[dict[str, Any]]:
+def held_out_tasks(
+    env: "SingleEnv | BatchedVectorEnv", num: int | None = None
+) -> list[dict[str, Any]]:
     """The held-out tasks, always the same ones."""
     return task_dicts(env._worlds.env.prior.test_tasks(num))
 
@@ -125,7 +141,8 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         self.set_task(task)
 
     def set_task(self, task: Task | None) -> None:
-        """Gives the task of the episodes to come; None: each draws its own. Raises: ValueError if it isn't of this family."""
+        """Gives the task of the episodes to come; None: each draws its own. Raises: ValueError if
+        it isn't of this family."""
         self._worlds.set_tasks([task], [0])
 
     def reset(
@@ -151,7 +168,8 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
 
 
 class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """W worlds of a BatchedEnv, stepped together. What ends an episode is followed as in Gymnasium's SyncVectorEnv:
+    """W worlds of a BatchedEnv, stepped together. What ends an episode is followed as in
+    Gymnasium's SyncVectorEnv:
 
     | autoreset_mode | after an episode's last step |
     |---|---|
@@ -186,7 +204,10 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self.num_envs = env.num_worlds
         self._spec: EnvironmentId | None = None
         self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
-        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.single_observation_space, self.single_action_space = (
+            env.observation_space,
+            env.action_space,
+        )
         self.observation_space = batch_space(env.observation_space, self.num_envs)
         self.action_space = batch_space(env.action_space, self.num_envs)
         self._streams = [seeding.np_random()[0] for _ in range(self.num_envs)]
@@ -204,7 +225,8 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self._spec = spec
 
     def set_task(self, task: Task | None, worlds: Iterable[int] | None = None) -> None:
-        """Gives all worlds, or these, the task of their episodes to come; None: each episode draws its own."""
+        """Gives all worlds, or these, the task of their episodes to come; None: each episode draws
+        its own."""
         chosen = list(range(self.num_envs) if worlds is None else worlds)
         self._worlds.set_tasks([task] * len(chosen), chosen)
 
@@ -218,30 +240,41 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         seed: SupportsIndex | Sequence[SupportsIndex | None] | None = None,  # type: ignore[override]
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts an episode in every world, or in those of the option `reset_mask`, [W] bool. A seed s gives world i the seed
-        s + i; other options: `task` of all, or `tasks` of each."""
+        """Starts an episode in every world, or in those of the option `reset_mask`, [W] bool. A
+        seed s gives world i the seed s + i; other options: `task` of all, or `tasks` of each."""
         options = dict(options or {})
         chosen = self._checked_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
             seed = [int(seed) + world for world in range(self.num_envs)]
-        seeds = [None] * self.num_envs if seed is None else [_python_int(one) for one in cast(Sequence[Any], seed)]
+        seeds = (
+            [None] * self.num_envs
+            if seed is None
+            else [_python_int(one) for one in cast(Sequence[Any], seed)]
+        )
         if len(seeds) != self.num_envs:
-            raise ValueError(f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds")
+            raise ValueError(
+                f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds"
+            )
         for world, of_world in enumerate(seeds):
             if of_world is not None and chosen[world]:
                 self._streams[world] = seeding.np_random(of_world)[0]
         self._worlds.take_options(options)
         return self._reset(chosen), self._add_infos({}, chosen)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         before = self._ended  # Only NextStep leaves any and goes on.
         if self._mode is AutoresetMode.DISABLED and before.any():
             raise RuntimeError(
-                f"worlds {before.nonzero()[0].tolist()} have ended; expected reset(options={{'reset_mask': ...}})"
+                f"worlds {before.nonzero()[0].tolist()} have ended; expected "
+                f"reset(options={{'reset_mask': ...}})"
             )
         step = self._worlds.step(np.asarray(actions))
-        terminated, truncated = (flag.cpu().numpy() & ~before for flag in (step.terminated, step.truncated))
+        terminated, truncated = (
+            flag.cpu().numpy() & ~before for flag in (step.terminated, step.truncated)
+        )
         reward = np.where(before, 0.0, step.reward.double().cpu().numpy())
         obs, done = step.next_obs.cpu().numpy(), terminated | truncated
         measurements = {name: value.cpu().numpy() for name, value in _measurements(step).items()}
@@ -257,7 +290,11 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
             for world in done.nonzero()[0]:
                 infos["final_obs"][world] = obs[world].copy()
-            infos |= {"_final_obs": done.copy(), "final_info": _masked(measurements, done), "_final_info": done.copy()}
+            infos |= {
+                "_final_obs": done.copy(),
+                "final_info": _masked(measurements, done),
+                "_final_info": done.copy(),
+            }
             obs = self._reset(done)
             infos = self._add_infos(infos, done)
         return obs, reward, terminated, truncated, infos
@@ -273,12 +310,22 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     def _reset(self, chosen: np.ndarray) -> np.ndarray:
         """Starts an episode in the worlds of chosen [W] bool; the present observation of all."""
         self._ended = self._ended & ~chosen
-        streams = [stream if yes else None for stream, yes in zip(self._streams, chosen, strict=True)]
+        streams = [
+            stream if yes else None for stream, yes in zip(self._streams, chosen, strict=True)
+        ]
         return self._worlds.reset(streams)
 
     def _checked_mask(self, mask: Any) -> np.ndarray:
-        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
-            raise ValueError(f"reset_mask is {mask!r}; expected a bool array ({self.num_envs},) with a True in it")
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.shape != (self.num_envs,)
+            or mask.dtype != bool
+            or not mask.any()
+        ):
+            raise ValueError(
+                f"reset_mask is {mask!r}; expected a bool array ({self.num_envs},) with a True in "
+                "it"
+            )
         return mask
 
     def _add_infos(self, infos: dict[str, Any], worlds: np.ndarray) -> dict[str, Any]:
@@ -288,12 +335,15 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
 
 
 class _Worlds:
-    """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each episode."""
+    """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each
+    episode."""
 
     def __init__(self, env: BatchedEnv, width: int, height: int) -> None:
         for name, pixels in (("width", width), ("height", height)):
             if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
-                raise ValueError(f"{name} is {pixels!r}; expected a whole number of pixels, at least 1")
+                raise ValueError(
+                    f"{name} is {pixels!r}; expected a whole number of pixels, at least 1"
+                )
         self.env, self._width, self._height = env, width, height
         self._template = env.prior.test_tasks(1)
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
@@ -318,11 +368,14 @@ class _Worlds:
             elif key == "tasks" and len(every) > 1:
                 self.set_tasks(value, every)
             else:
-                raise ValueError(f"unknown reset option {key!r}; expected task{', tasks' if len(every) > 1 else ''}")
+                raise ValueError(
+                    f"unknown reset option {key!r}; expected "
+                    f"task{', tasks' if len(every) > 1 else ''}"
+                )
 
     def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
-        """Starts an episode where there is a stream, which is asked for two seeds: of the task (even if it is given), and
-        of the start. So a given task doesn't change the starts."""
+        """Starts an episode where there is a stream, which is asked for two seeds: of the task
+        (even if it is given), and of the start. So a given task doesn't change the starts."""
         first = self._present[0] is None
         if first and any(stream is None for stream in streams):
             raise RuntimeError("the first reset() must be of all worlds, without reset_mask")
@@ -330,10 +383,14 @@ class _Worlds:
         for world, stream in enumerate(streams):
             if stream is None:
                 continue
-            of_task, of_start = (torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2))
+            of_task, of_start = (
+                torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2)
+            )
             given = self._given[world]
             self._present[world] = self.env.prior.sample(1, of_task) if given is None else given
-            uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[0]
+            uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[
+                0
+            ]
         self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
         worlds = None if first else torch.tensor([stream is not None for stream in streams])
         return self.env.reset(uniform, worlds).cpu().numpy()
@@ -346,20 +403,32 @@ class _Worlds:
         discrete = isinstance(space, gymnasium.spaces.Discrete)
         if action.shape != shape or action.dtype.kind not in ("iu" if discrete else "iuf"):
             kind = "whole numbers" if discrete else "numbers"
-            raise ValueError(f"action is {action.dtype} {action.shape[1:]} for a world; expected {kind} {shape[1:]}")
+            raise ValueError(
+                f"action is {action.dtype} {action.shape[1:]} for a world; expected {kind} "
+                f"{shape[1:]}"
+            )
         return self.env.step(torch.tensor(action, dtype=torch.int64 if discrete else torch.float32))
 
     def info(self, world: int) -> dict[str, Any]:
         """What `reset` tells of a world: its task."""
         task = task_dicts(self._present[world])[0]
-        return {"task": {name: np.array(value) if isinstance(value, list) else value for name, value in task.items()}}
+        return {
+            "task": {
+                name: np.array(value) if isinstance(value, list) else value
+                for name, value in task.items()
+            }
+        }
 
     def picture(self, world: int) -> Any:
         return self.env.render(world, width=self._width, height=self._height)
 
     def _checked(self, task: Task) -> Any:
-        """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing, unknown or out of range."""
-        fields = {field.name: getattr(self._template, field.name) for field in dataclasses.fields(self._template)}
+        """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing,
+        unknown or out of range."""
+        fields = {
+            field.name: getattr(self._template, field.name)
+            for field in dataclasses.fields(self._template)
+        }
         if not isinstance(task, Mapping) or set(task) != set(fields):
             raise ValueError(f"task is {task!r}; expected a dict with {', '.join(fields)}, or None")
         leaves = {}
@@ -373,7 +442,9 @@ class _Worlds:
                 ) from error
             if leaves[name].shape != like.shape:
                 found, expected = tuple(leaves[name].shape[1:]), tuple(like.shape[1:])
-                raise ValueError(f"{name} is {task[name]!r} of shape {found}; expected shape {expected}")
+                raise ValueError(
+                    f"{name} is {task[name]!r} of shape {found}; expected shape {expected}"
+                )
             if not like.is_floating_point() and (value != value.round()).any():
                 raise ValueError(f"{name} is {task[name]!r}; expected whole numbers")
         tasks = type(self._template)(**leaves)
@@ -382,8 +453,11 @@ class _Worlds:
 
 
 def task_dicts(tasks: Any) -> list[dict[str, Any]]:
-    """A struct of N tasks -> N dicts of numbers and lists, which pickle, compare and go into JSON."""
-    columns = {field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)}
+    """A struct of N tasks -> N dicts of numbers and lists, which pickle, compare and go into
+    JSON."""
+    columns = {
+        field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)
+    }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -399,7 +473,8 @@ def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
 
 
 def _frame_rate(env: BatchedEnv) -> dict[str, int]:
-    """One picture for each control step, a whole number of them a second, as Gymnasium's checks ask."""
+    """One picture for each control step, a whole number of them a second, as Gymnasium's checks
+    ask."""
     own = 1 / env.control_step if hasattr(env, "control_step") else getattr(env, "render_fps", None)
     return {} if own is None else {"render_fps": max(1, round(own))}
 
@@ -410,19 +485,27 @@ def _take_own(settings: dict[str, Any], *more: str) -> dict[str, Any]:
 
 def _measurements(step: Step) -> dict[str, Tensor]:
     """[W] each, float64 or bool."""
-    return {**{name: value.double() for name, value in step.terms.items()}, "diverged": step.diverged}
+    return {
+        **{name: value.double() for name, value in step.terms.items()},
+        "diverged": step.diverged,
+    }
 
 
 def _masked(values: Mapping[str, np.ndarray], worlds: np.ndarray) -> dict[str, Any]:
-    """Gymnasium's form of infos: each value with the mask of the worlds that have it, zero elsewhere."""
+    """Gymnasium's form of infos: each value with the mask of the worlds that have it, zero
+    elsewhere."""
     infos: dict[str, Any] = {}
     for name, value in values.items():
-        infos[name], infos[f"_{name}"] = np.where(worlds, value, np.zeros_like(value)), worlds.copy()
+        infos[name], infos[f"_{name}"] = (
+            np.where(worlds, value, np.zeros_like(value)),
+            worlds.copy(),
+        )
     return infos
 
 
 def _python_int(seed: Any) -> Any:
-    """Python's own for NumPy's whole numbers, which Gymnasium's seeding refuses; all else as it is."""
+    """Python's own for NumPy's whole numbers, which Gymnasium's seeding refuses; all else as it
+    is."""
     return int(seed) if isinstance(seed, np.integer) else seed
 
 

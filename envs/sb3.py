@@ -1,8 +1,8 @@
 """The batched environments for Stable-Baselines3: its algorithms train on them unchanged.
 
     from envs.sb3 import sb3_env
-    worlds = VecMonitor(sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5}))  # counts returns for PPO's log
-    model = PPO("MlpPolicy", worlds, n_steps=200)
+    worlds = VecMonitor(sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5}))  # counts
+    returns for PPO's log model = PPO("MlpPolicy", worlds, n_steps=200)
 
 Needs the extra: pip install 'metarl[sb3]'.
 """
@@ -38,11 +38,14 @@ def sb3_env(
       settings: those of `envs.make`, for instance horizon or num_threads.
     Raises: ValueError as `envs.make` does, or if the task isn't of this family.
     """
-    return SB3VecEnv(vector_env(name=name, num_envs=num_worlds, task=task, render_mode=render_mode, **settings))
+    return SB3VecEnv(
+        vector_env(name=name, num_envs=num_worlds, task=task, render_mode=render_mode, **settings)
+    )
 
 
 class SB3VecEnv(VecEnv):
-    """A BatchedVectorEnv in the form that Stable-Baselines3 takes, on `vector`; that of a user's own environment, too.
+    """A BatchedVectorEnv in the form that Stable-Baselines3 takes, on `vector`; that of a user's
+    own environment, too.
 
     | of an episode's last step | is |
     |---|---|
@@ -50,19 +53,25 @@ class SB3VecEnv(VecEnv):
     | info["terminal_observation"] | the true last observation, [O] |
     | info["TimeLimit.truncated"] | True if only the time limit ended it: the algorithm then bootstraps from it |
 
-    The worlds aren't objects: of `env_method` there is `set_task(task)`, and attributes are read from the whole batch, whose
-    `vector.sample_tasks` and `vector.test_tasks` give tasks.
+    The worlds aren't objects: of `env_method` there is `set_task(task)`, and attributes are read
+    from the whole batch, whose `vector.sample_tasks` and `vector.test_tasks` give tasks.
     """
 
     def __init__(self, vector: BatchedVectorEnv) -> None:
         if vector.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
-            raise ValueError(f"autoreset_mode is {vector.metadata['autoreset_mode'].value}; expected SameStep here")
+            raise ValueError(
+                f"autoreset_mode is {vector.metadata['autoreset_mode'].value}; expected SameStep "
+                "here"
+            )
         self.vector = vector
         self._actions: np.ndarray | None = None
-        super().__init__(vector.num_envs, vector.single_observation_space, vector.single_action_space)
+        super().__init__(
+            vector.num_envs, vector.single_observation_space, vector.single_action_space
+        )
 
     def reset(self) -> np.ndarray:
-        """Takes the seeds and options (`task` of each world) given by `seed` and `set_options`; they hold once."""
+        """Takes the seeds and options (`task` of each world) given by `seed` and `set_options`;
+        they hold once."""
         for world, options in enumerate(self._options):
             for key in options:
                 if key != "task":
@@ -108,7 +117,11 @@ class SB3VecEnv(VecEnv):
         raise AttributeError(f"the worlds have no attribute {attr_name!r} of their own to set")
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
     ) -> list[Any]:
         if method_name != "set_task":
             raise AttributeError(f"the worlds have no method {method_name!r}; they have: set_task")
@@ -120,7 +133,9 @@ class SB3VecEnv(VecEnv):
         set_task(*method_args, **method_kwargs)
         return [None for _ in worlds]
 
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
+    ) -> list[bool]:
         return [False for _ in self._get_indices(indices)]
 
 

@@ -1,7 +1,8 @@
-"""An environment whose observations end with the task: what an oracle sees, a policy that is told what others must find out.
+"""An environment whose observations end with the task: what an oracle sees, a policy that is told
+what others must find out.
 
-Any algorithm trains on it as on any other environment. It is another problem, with a spec hash of its own; tasks, their split,
-dynamics and rewards stay what they are.
+Any algorithm trains on it as on any other environment. It is another problem, with a spec hash of
+its own; tasks, their split, dynamics and rewards stay what they are.
 """
 
 import dataclasses
@@ -27,15 +28,16 @@ class ShowsTask:
 
     A field that the prior doesn't vary is 0; an angle isn't made continuous where it begins again.
 
-    Args: env: any, with flat observations, and tasks with `bounds` of all their fields, as those of envs/tasks.py have them.
-    Raises: ValueError naming what is missing.
+    Args: env: any, with flat observations, and tasks with `bounds` of all their fields, as those of
+    envs/tasks.py have them. Raises: ValueError naming what is missing.
     """
 
     def __init__(self, env: BatchedEnv[Any]) -> None:
         name, space = env.spec.name, env.observation_space
         if len(space.shape) != 1:
             raise SettingError(
-                f"{name} has observations of shape {space.shape}; expected one axis, to show the task behind it"
+                f"{name} has observations of shape {space.shape}; expected one axis, to show the "
+                "task behind it"
             )
         _check_bounds(name, env.prior)
         self._env, self._bounds = env, env.prior.bounds  # type: ignore[attr-defined]
@@ -62,7 +64,9 @@ class ShowsTask:
         assert self._next is not None, "the environment refuses a reset before it has tasks"
         coming = self._next.to(obs.device)
         # A new task holds from the world's next reset.
-        self._shown = coming if worlds is None else choose_rows(worlds.to(obs.device), coming, self._shown)
+        self._shown = (
+            coming if worlds is None else choose_rows(worlds.to(obs.device), coming, self._shown)
+        )
         return self._with_task(obs)
 
     def step(self, action: Tensor) -> Step:
@@ -74,7 +78,9 @@ class ShowsTask:
         return {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_env" or name.startswith("__"):  # A copy in the making has no environment yet, and ways of its own.
+        if name == "_env" or name.startswith(
+            "__"
+        ):  # A copy in the making has no environment yet, and ways of its own.
             raise AttributeError(name)
         return getattr(self._env, name)
 
@@ -86,7 +92,9 @@ class ShowsTask:
         """[N, D] float32 in [−1, 1], of tasks with leaves [N, ...]."""
         columns = []
         for name, value in _fields(tasks).items():
-            lowest, highest = (torch.as_tensor(bound, dtype=torch.float64) for bound in self._bounds[name])
+            lowest, highest = (
+                torch.as_tensor(bound, dtype=torch.float64) for bound in self._bounds[name]
+            )
             middle, half = (lowest + highest) / 2, (highest - lowest) / 2
             scaled = (value.cpu().double() - middle) / torch.where(half > 0, half, torch.inf)
             # float32 may round the prior's edge to its other side.
@@ -99,7 +107,8 @@ def _check_bounds(name: str, tasks: Any) -> None:
     for field in _fields(tasks.test_tasks(1)):
         if field not in bounds or not np.isfinite(np.asarray(bounds[field], dtype=float)).all():
             raise SettingError(
-                f"{name} can't show its tasks: {field} is within {bounds.get(field)}; expected finite bounds, which it is shown by"
+                f"{name} can't show its tasks: {field} is within {bounds.get(field)}; expected "
+                "finite bounds, which it is shown by"
             )
 
 

@@ -24,16 +24,20 @@ _CELLS = 2**22  # cells of [0, 1); float32 rounds a task by less than half of on
 class TaskPrior(Generic[Tasks]):
     """A continuous prior, given as the map from uniform numbers to tasks.
 
-    Training and test tasks can't meet: one of the uniform numbers is the centre of an even cell of [0, 1) for training and of
-    an odd one for test (2²² cells, so the prior is changed by less than 10⁻⁶ of its width).
+    Training and test tasks can't meet: one of the uniform numbers is the centre of an even cell of
+    [0, 1) for training and of an odd one for test (2²² cells, so the prior is changed by less than
+    10⁻⁶ of its width).
 
     Args:
-      draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in that number.
-      held_out: tasks -> [N] bool, whether they are of an odd cell: `by_range`, or `in_odd_cell` of the number worked out from
-        the task; or whether they are of the kind that `draw_test` makes.
-      draw_test: the same as `draw` for held-out tasks, where they are of another kind than those for training.
+      draw: uniform numbers [N, num_uniforms] float64 -> tasks with leaves [N, ...], one to one in
+        that number.
+      held_out: tasks -> [N] bool, whether they are of an odd cell: `by_range`, or `in_odd_cell` of
+        the number worked out from the task; or whether they are of the kind that `draw_test` makes.
+      draw_test: the same as `draw` for held-out tasks, where they are of another kind than those
+        for training.
       split_number: which of the uniform numbers that is.
-      bounds: the prior's range of each field, inclusive, as numbers or as one for each element; tasks outside are refused.
+      bounds: the prior's range of each field, inclusive, as numbers or as one for each element;
+        tasks outside are refused.
       num_train: size of the fixed training set; None draws a new task each time.
       num_test: how many held-out tasks `test_tasks` gives by default.
       constraint: raises ValueError for tasks that no bounds tell from those of the prior.
@@ -56,10 +60,15 @@ class TaskPrior(Generic[Tasks]):
         split_number: int = 0,
     ) -> None:
         if num_train is not None and num_train < 1:
-            raise SettingError(f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each time")
+            raise SettingError(
+                f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each "
+                "time"
+            )
         if num_test < 1:
             raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
-        self.split: Literal["fixed", "infinite", "none"] = "infinite" if num_train is None else "fixed"
+        self.split: Literal["fixed", "infinite", "none"] = (
+            "infinite" if num_train is None else "fixed"
+        )
         self.num_train: int | None = num_train
         self.num_test = num_test
         self.seed = seed
@@ -67,38 +76,51 @@ class TaskPrior(Generic[Tasks]):
         self._held_out, self._split_number = held_out, split_number
         self._num_uniforms, self.bounds, self._describe = num_uniforms, dict(bounds), describe
         self._constraint, self._example = constraint, self.test_tasks(1)
-        self._train = None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
+        self._train = (
+            None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
+        )
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
-        """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes twice."""
+        """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes
+        twice."""
         if self._train is None or self.num_train is None:
             return self._tasks(num, generator, odd=False)
         order = _rounds(num, self.num_train, generator)
         return map_tensors(lambda leaf: leaf[order], self._train)
 
     def train_tasks(self) -> Tasks | None:
-        """The whole fixed training set, leaves [num_train, ...]; None if training draws from the prior."""
+        """The whole fixed training set, leaves [num_train, ...]; None if training draws from the
+        prior."""
         return self._train
 
     def test_tasks(self, num: int | None = None) -> Tasks:
-        return self._tasks(self.num_test if num is None else num, _stream(self.seed, "test"), odd=True)
+        return self._tasks(
+            self.num_test if num is None else num, _stream(self.seed, "test"), odd=True
+        )
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
-        """[num] bool. With a fixed training set: not in it. Else: on the other side of the split than all that training draws."""
+        """[num] bool. With a fixed training set: not in it. Else: on the other side of the split
+        than all that training draws."""
         return self._held_out(tasks) if self._train is None else ~_contained(tasks, self._train)
 
     def describe(self, tasks: Tasks) -> list[str]:
         return self._describe(tasks)
 
     def check(self, tasks: Tasks, num: int) -> None:
-        """Raises ValueError unless these are `num` tasks of this family within the prior's range."""
+        """Raises ValueError unless these are `num` tasks of this family within the prior's
+        range."""
         check_tasks(tasks, num, self._example, self.bounds)
         if self._constraint is not None:
             self._constraint(tasks)
 
     def split_definition(self) -> dict[str, object]:
         """JSON values that fix which tasks are for training and which for test."""
-        return {"kind": self.split, "num_train": self.num_train, "num_test": self.num_test, "seed": self.seed}
+        return {
+            "kind": self.split,
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "seed": self.seed,
+        }
 
     def _tasks(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
         uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
@@ -108,18 +130,21 @@ class TaskPrior(Generic[Tasks]):
 
 
 def in_odd_cell(number: Tensor) -> Tensor:
-    """[N] bool, from uniform numbers [N] that may be half a cell off, as they are when worked out from float32."""
+    """[N] bool, from uniform numbers [N] that may be half a cell off, as they are when worked out
+    from float32."""
     return (number.double() * _CELLS).floor().clamp(0, _CELLS - 1).long() % 2 == 1
 
 
 def by_range(name: str, lowest: float, highest: float, tasks: object) -> Tensor:
-    """[N] bool: `in_odd_cell`, where the first number of the tasks' field `name` is lowest + (highest − lowest) times it."""
+    """[N] bool: `in_odd_cell`, where the first number of the tasks' field `name` is lowest +
+    (highest − lowest) times it."""
     value: Tensor = getattr(tasks, name)
     return in_odd_cell((value.double().reshape(len(value), -1)[:, 0] - lowest) / (highest - lowest))
 
 
 class ListedTasks(Generic[Tasks]):
-    """Tasks given one by one: a list for training and another for test. Longer lists than these begin again.
+    """Tasks given one by one: a list for training and another for test. Longer lists than these
+    begin again.
 
     Args:
       train, test: leaves [M, ...]; no task may be in both.
@@ -140,7 +165,9 @@ class ListedTasks(Generic[Tasks]):
         if num_test < 1:
             raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
         if bool(_contained(test, train).any()):
-            raise SettingError("a test task is also a training task; expected two lists without common tasks")
+            raise SettingError(
+                "a test task is also a training task; expected two lists without common tasks"
+            )
         self.split: Literal["fixed", "infinite", "none"] = "fixed"
         self._train, self._test, self.bounds, self._describe = train, test, dict(bounds), describe
         self._num_listed, self._source = _length(test), source
@@ -171,14 +198,24 @@ class ListedTasks(Generic[Tasks]):
         check_tasks(tasks, num, self._train, self.bounds)
 
     def split_definition(self) -> dict[str, object]:
-        return {"kind": "listed", "num_train": self.num_train, "num_test": self.num_test, "source": self._source}
+        return {
+            "kind": "listed",
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "source": self._source,
+        }
 
 
 class FewTasks(Generic[Tasks]):
-    """So few tasks that training and test have the same ones, in turn: task i of a list is number i modulo their count."""
+    """So few tasks that training and test have the same ones, in turn: task i of a list is number i
+    modulo their count."""
 
     def __init__(
-        self, tasks: Tasks, *, bounds: Mapping[str, tuple[float, float]], describe: Callable[[Tasks], list[str]]
+        self,
+        tasks: Tasks,
+        *,
+        bounds: Mapping[str, tuple[float, float]],
+        describe: Callable[[Tasks], list[str]],
     ):
         self.split: Literal["fixed", "infinite", "none"] = "none"
         self._all, self.bounds, self._describe = tasks, dict(bounds), describe
@@ -186,9 +223,14 @@ class FewTasks(Generic[Tasks]):
         self.num_train: int | None = self.num_test
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
-        """In turn, so that every meta-batch is balanced; what doesn't make a whole round is drawn, without repetition."""
+        """In turn, so that every meta-batch is balanced; what doesn't make a whole round is drawn,
+        without repetition."""
         whole = num - num % self.num_test
-        drawn = torch.randperm(self.num_test, generator=generator)[: num - whole] if whole < num else torch.arange(0)
+        drawn = (
+            torch.randperm(self.num_test, generator=generator)[: num - whole]
+            if whole < num
+            else torch.arange(0)
+        )
         order = torch.cat([torch.arange(whole) % self.num_test, drawn])
         return map_tensors(lambda leaf: leaf[order], self._all)
 
@@ -209,7 +251,9 @@ class FewTasks(Generic[Tasks]):
         check_tasks(tasks, num, self._all, self.bounds)
         other = (~_contained(tasks, self._all)).nonzero().flatten()
         if len(other):
-            (name, leaf), *_ = _leaves(map_tensors(lambda leaf: leaf[other[:1].to(leaf.device)], tasks)).items()
+            (name, leaf), *_ = _leaves(
+                map_tensors(lambda leaf: leaf[other[:1].to(leaf.device)], tasks)
+            ).items()
             known = ", ".join(str(value) for value in _leaves(self._all)[name].tolist())
             raise ValueError(f"{name} is {leaf[0].tolist()}; expected one of {known}")
 
@@ -218,23 +262,32 @@ class FewTasks(Generic[Tasks]):
 
 
 def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, Range]) -> None:
-    """Raises ValueError unless `tasks` is a struct like `example` with leaves [num, ...] within `bounds`."""
+    """Raises ValueError unless `tasks` is a struct like `example` with leaves [num, ...] within
+    `bounds`."""
     if type(tasks) is not type(example):
-        raise ValueError(f"tasks are {type(tasks).__name__}; this environment has {type(example).__name__}")
+        raise ValueError(
+            f"tasks are {type(tasks).__name__}; this environment has {type(example).__name__}"
+        )
     like = _leaves(example)
     for name, value in _leaves(tasks).items():
         if value.shape[:1] != (num,):
-            raise ValueError(f"{name} has shape {tuple(value.shape)}; expected one task for each of {num} worlds")
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}; expected one task for each of {num} worlds"
+            )
         if value.shape[1:] != like[name].shape[1:] or value.dtype != like[name].dtype:
             expected = f"{like[name].dtype} {(num, *like[name].shape[1:])}"
             raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}; expected {expected}")
         dtype = value.dtype if value.is_floating_point() else torch.float64
         limits = bounds.get(name, (-math.inf, math.inf))
-        lowest, highest = (torch.as_tensor(limit, dtype=dtype, device=value.device) for limit in limits)
+        lowest, highest = (
+            torch.as_tensor(limit, dtype=dtype, device=value.device) for limit in limits
+        )
         bad = ~((value >= lowest) & (value <= highest))
         if bool(bad.any()):
             least, most = (limit.expand_as(bad)[bad][0].item() for limit in (lowest, highest))
-            raise ValueError(f"{name} is {value[bad][0].item():g}; expected a value in [{least:g}, {most:g}]")
+            raise ValueError(
+                f"{name} is {value[bad][0].item():g}; expected a value in [{least:g}, {most:g}]"
+            )
 
 
 def _leaves(tasks: object) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
-"""`envs.ALL` is a table of rows. Here is what `envs.make` asks of a row, and what all kinds of rows share.
+"""`envs.ALL` is a table of rows. Here is what `envs.make` asks of a row, and what all kinds of rows
+share.
 
-A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.variant.Variant` for robots, `envs.small.point.PointVariant`
-for points in the plane, and `OneWorld` for a world of which there is one variant. `UserFunction` makes a row of a user's function.
+A family's module has a dict VARIANTS of its rows. Its rows are `envs.mujoco.variant.Variant` for
+robots, `envs.small.point.PointVariant` for points in the plane, and `OneWorld` for a world of which
+there is one variant. `UserFunction` makes a row of a user's function.
 """
 
 import inspect
@@ -23,8 +25,11 @@ class Row(Protocol):
         """The settings that can be overridden, and their defaults."""
         ...
 
-    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
-        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+    def make(
+        self, name: str, num_worlds: int, machine: Machine, **overrides: Any
+    ) -> BatchedEnv[Any]:
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of
+        `settings`."""
         ...
 
 
@@ -38,7 +43,8 @@ class CommonNumbers(Protocol):
     def action_scale(self) -> float: ...
     @property
     def tasks(self) -> Callable[..., Any]:
-        """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
+        """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where
+        num_test_tasks is None."""
         ...
 
     @property
@@ -48,7 +54,8 @@ class CommonNumbers(Protocol):
 
     @property
     def num_test_tasks(self) -> int | None:
-        """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+        """How many tasks are held out; None: the tasks are so few that they are listed, and their
+        number is no setting."""
         ...
 
 
@@ -62,7 +69,8 @@ CommonRow = TypeVar("CommonRow", bound=CommonNumbers)
 
 
 def with_common_settings(row: CommonRow, values: Mapping[str, Any]) -> CommonRow:
-    """Returns the row with those of `values` that are common settings. Raises: ValueError for no number of test tasks."""
+    """Returns the row with those of `values` that are common settings. Raises: ValueError for no
+    number of test tasks."""
     known = common_settings(row)
     if "num_test_tasks" in known and values.get("num_test_tasks", known["num_test_tasks"]) is None:
         raise SettingError("num_test_tasks is None; expected at least 1")
@@ -73,7 +81,8 @@ def check_counts(row: CommonNumbers) -> None:
     """Raises: ValueError where a row has a number of training tasks and none of test tasks."""
     if row.num_test_tasks is None and row.num_train_tasks is not None:
         raise SettingError(
-            f"num_train_tasks is {row.num_train_tasks} but num_test_tasks is None; expected two numbers, or None for both where "
+            f"num_train_tasks is {row.num_train_tasks} but num_test_tasks is None; expected two "
+            "numbers, or None for both where "
             "the tasks are listed"
         )
 
@@ -86,7 +95,8 @@ def task_distribution(row: CommonNumbers) -> Any:
 
 
 def variant_label(name: str, family: str) -> str:
-    """Returns what a name says after the family's name: `maml` for half_cheetah_vel_maml of half_cheetah_vel, else `default`.
+    """Returns what a name says after the family's name: `maml` for half_cheetah_vel_maml of
+    half_cheetah_vel, else `default`.
 
     It is a label for the reader. Nothing is decided by it.
     """
@@ -102,13 +112,18 @@ class OneWorld:
     settings: Mapping[str, Any]
     """The settings that can be overridden, and their defaults."""
 
-    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
-        return self.world(num_worlds, name=name, device=machine.device, **{**self.settings, **overrides})
+    def make(
+        self, name: str, num_worlds: int, machine: Machine, **overrides: Any
+    ) -> BatchedEnv[Any]:
+        return self.world(
+            num_worlds, name=name, device=machine.device, **{**self.settings, **overrides}
+        )
 
 
 @dataclass(frozen=True)
 class UserFunction:
-    """Makes a row of a user's function, which is called with num_worlds, num_threads=, device= and its settings by keyword."""
+    """Makes a row of a user's function, which is called with num_worlds, num_threads=, device= and
+    its settings by keyword."""
 
     function: Callable[..., BatchedEnv[Any]]
 
@@ -118,7 +133,15 @@ class UserFunction:
         parameters = inspect.signature(self.function).parameters.values()
         # A checkpoint's settings may be a stranger's: an interpreter isn't theirs to choose.
         not_settings = ("num_threads", "device", "python")
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in not_settings}
+        return {
+            p.name: p.default
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY and p.name not in not_settings
+        }
 
-    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> BatchedEnv[Any]:
-        return self.function(num_worlds, num_threads=machine.num_threads, device=machine.device, **overrides)
+    def make(
+        self, name: str, num_worlds: int, machine: Machine, **overrides: Any
+    ) -> BatchedEnv[Any]:
+        return self.function(
+            num_worlds, num_threads=machine.num_threads, device=machine.device, **overrides
+        )

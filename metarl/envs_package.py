@@ -1,4 +1,5 @@
-"""Which package `envs` is metarl's: a user's folder of that name, earlier on Python's path, hides it."""
+"""Which package `envs` is metarl's: a user's folder of that name, earlier on Python's path, hides
+it."""
 
 import importlib
 import importlib.util
@@ -11,7 +12,8 @@ OURS = Path(__file__).resolve().parents[1] / "envs"
 
 
 def import_envs(module: str) -> ModuleType:
-    """The module `envs` or one below it. Raises: ImportError naming the other package, if another one is in the way."""
+    """The module `envs` or one below it. Raises: ImportError naming the other package, if another
+    one is in the way."""
     if "envs" not in sys.modules and not _is_ours(found := _on_the_path()):
         raise ImportError(_collision(found))
     if "envs" in sys.modules and not _is_ours(there := _place(sys.modules["envs"].__spec__)):
@@ -20,14 +22,17 @@ def import_envs(module: str) -> ModuleType:
 
 
 def take_ours() -> None:
-    """From here on `import envs` is metarl's in this process, whatever comes first on Python's path; for our own commands.
+    """From here on `import envs` is metarl's in this process, whatever comes first on Python's
+    path; for our own commands.
 
     Raises: ImportError if another package of that name has been imported before.
     """
     if "envs" in sys.modules or _is_ours(_on_the_path()):
         import_envs("envs")
         return
-    spec = importlib.util.spec_from_file_location("envs", OURS / "__init__.py", submodule_search_locations=[str(OURS)])
+    spec = importlib.util.spec_from_file_location(
+        "envs", OURS / "__init__.py", submodule_search_locations=[str(OURS)]
+    )
     assert spec is not None and spec.loader is not None
     sys.modules["envs"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["envs"])
@@ -53,6 +58,7 @@ def _collision(place: Path | None) -> str:
     if place is None:
         return f"metarl's package envs isn't on Python's path; expected {OURS}"
     return (
-        f"{place} hides metarl's package envs: give it another name, or put {OURS.parent} before it on Python's path "
+        f"{place} hides metarl's package envs: give it another name, or put {OURS.parent} before "
+        "it on Python's path "
         f"(PYTHONPATH)"
     )

@@ -1,13 +1,17 @@
-"""What a user can do wrong, as exceptions. Commands print their message and end with exit code 2; all else is our bug."""
+"""What a user can do wrong, as exceptions. Commands print their message and end with exit code 2;
+all else is our bug."""
 
 
 class UserError(Exception):
-    """What the user asked for can't be done; the message names the value and what was expected, in a line or two."""
+    """What the user asked for can't be done; the message names the value and what was expected, in
+    a line or two."""
 
 
 class SettingError(ValueError):
-    """A setting has a value that it can't have, or doesn't go with another; the message names it and what was expected.
+    """A setting has a value that it can't have, or doesn't go with another; the message names it
+    and what was expected.
 
-    It is raised where settings come in: by constructors, and by functions that check settings for them. A plain ValueError is
-    for callers in code (a tensor of the wrong shape, say); in a command it means a bug.
+    It is raised where settings come in: by constructors, and by functions that check settings for
+    them. A plain ValueError is for callers in code (a tensor of the wrong shape, say); in a command
+    it means a bug.
     """

@@ -1,7 +1,9 @@
-"""Writing a file so that it is whole or isn't there: the one way in which this suite writes files that somebody may read.
+"""Writing a file so that it is whole or isn't there: the one way in which this suite writes files
+that somebody may read.
 
-A file is written under a temporary name beside its own, flushed to the disk and renamed. Whatever happens in between, a
-full disk, Ctrl-C or the end of the process, under its own name lies the old file or the new one.
+A file is written under a temporary name beside its own, flushed to the disk and renamed. Whatever
+happens in between, a full disk, Ctrl-C or the end of the process, under its own name lies the old
+file or the new one.
 """
 
 import errno
@@ -12,8 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_CANT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
-"""What a file system answers that doesn't know fsync, often of folders alone. A disk that is full or broken says otherwise."""
+_CANT_FLUSH = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EACCES,
+    errno.EPERM,
+)
+"""What a file system answers that doesn't know fsync, often of folders alone. A disk that is full
+or broken says otherwise."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -32,11 +43,14 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the folder of `path`, for programs that open files by themselves; what they wrote there
-    becomes `path` at the end. After an exception `path` is as it was. Where `path` is a link, so it stays.
+    """Gives a temporary path in the folder of `path`, for programs that open files by themselves;
+    what they wrote there becomes `path` at the end. After an exception `path` is as it was. Where
+    `path` is a link, so it stays.
     """
     path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # its own for each of several writers
+    temporary = path.with_name(
+        f".{path.name}.{secrets.token_hex(4)}.tmp"
+    )  # its own for each of several writers
     try:
         yield temporary
         _flush(temporary)
@@ -48,13 +62,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of writers that were killed. Only for folders in which nobody else writes now."""
+    """Removes the temporary files of writers that were killed. Only for folders in which nobody
+    else writes now."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk, where the file system can do that."""
+    """Waits until a file, or the names in a folder, are on the disk, where the file system can do
+    that."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,5 +1,5 @@
-"""Makes the environments known to Gymnasium without importing them: `import metarl` does it, and so does `metarl:` before an id.
-For that their names stand here, too; a test holds them to `envs.ALL`.
+"""Makes the environments known to Gymnasium without importing them: `import metarl` does it, and so
+does `metarl:` before an id. For that their names stand here, too; a test holds them to `envs.ALL`.
 """
 
 from typing import Any
@@ -52,7 +52,8 @@ TIME_LIMITS: dict[str, int | None] = {
     "tabular_mdp": None,
     "gridworld_5x5": None,
 }
-"""Control steps of an episode; None where the last step is the problem's own end, which no time limit makes."""
+"""Control steps of an episode; None where the last step is the problem's own end, which no time
+limit makes."""
 
 
 def gym_id(name: str) -> str:

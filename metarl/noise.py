@@ -1,7 +1,8 @@
-"""Random numbers from S streams at once. What is drawn has S blocks of rows, and block s comes from stream s alone.
+"""Random numbers from S streams at once. What is drawn has S blocks of rows, and block s comes from
+stream s alone.
 
-So several seeds side by side, or worlds that are seeded one by one, draw the numbers that each would draw by itself. With one
-stream they are torch's own.
+So several seeds side by side, or worlds that are seeded one by one, draw the numbers that each
+would draw by itself. With one stream they are torch's own.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +31,9 @@ class Noise:
     Raises: ValueError without any generator.
     """
 
-    def __init__(self, *generators: torch.Generator, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, *generators: torch.Generator, device: torch.device | str | None = None
+    ) -> None:
         if not generators:
             raise ValueError("noise needs at least one generator, got none")
         self._generators = generators
@@ -42,19 +45,24 @@ class Noise:
 
     @property
     def alone(self) -> torch.Generator:
-        """The generator of the only stream, for draws that have no rows. Raises: ValueError if there are several."""
+        """The generator of the only stream, for draws that have no rows. Raises: ValueError if
+        there are several."""
         if len(self._generators) > 1:
             raise ValueError(
-                f"there are {len(self._generators)} streams; expected 1, for a draw that has no rows for each"
+                f"there are {len(self._generators)} streams; expected 1, for a draw that has no "
+                "rows for each"
             )
         return self._generators[0]
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """U[0, 1), [*shape]."""
-        return self._stacked(shape, lambda g, part: torch.rand(part, generator=g, dtype=dtype, device=self.device))
+        return self._stacked(
+            shape, lambda g, part: torch.rand(part, generator=g, dtype=dtype, device=self.device)
+        )
 
     def starts(self, env: Startable) -> Tensor:
-        """What `env.reset` takes: [W, num_uniforms] float64 on the CPU or wherever the generators are."""
+        """What `env.reset` takes: [W, num_uniforms] float64 on the CPU or wherever the generators
+        are."""
         return self.uniform(env.num_worlds, env.num_uniforms, dtype=torch.float64)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32, dim: int = 0) -> Tensor:
@@ -66,24 +74,35 @@ class Noise:
         """Exp(1), [*shape]."""
 
         def draw(generator: torch.Generator, part: Sequence[int]) -> Tensor:
-            return torch.empty(part, dtype=dtype, device=self.device).exponential_(generator=generator)
+            return torch.empty(part, dtype=dtype, device=self.device).exponential_(
+                generator=generator
+            )
 
         return self._stacked(shape, draw)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Uniform on 0, ..., high − 1: int64 [*shape]."""
-        return self._stacked(shape, lambda g, part: torch.randint(high, part, generator=g, device=self.device))
+        return self._stacked(
+            shape, lambda g, part: torch.randint(high, part, generator=g, device=self.device)
+        )
 
     def gamma(self, concentration: Tensor) -> Tensor:
-        """Gamma(concentration, 1), of its shape. (torch.distributions has no argument for a generator.)"""
-        return self._by_rows(concentration, lambda g, rows: torch._standard_gamma(rows, generator=g))
+        """Gamma(concentration, 1), of its shape. (torch.distributions has no argument for a
+        generator.)"""
+        return self._by_rows(
+            concentration, lambda g, rows: torch._standard_gamma(rows, generator=g)
+        )
 
     def choices(self, weights: Tensor) -> Tensor:
-        """One column for each row of weights [B, k], with probabilities in proportion: int64 [B]."""
+        """One column for each row of weights [B, k], with probabilities in proportion: int64
+        [B]."""
         return self._by_rows(weights, lambda g, rows: torch.multinomial(rows, 1, generator=g)[:, 0])
 
     def _stacked(
-        self, shape: Sequence[int], draw: Callable[[torch.Generator, Sequence[int]], Tensor], dim: int = 0
+        self,
+        shape: Sequence[int],
+        draw: Callable[[torch.Generator, Sequence[int]], Tensor],
+        dim: int = 0,
     ) -> Tensor:
         if len(self._generators) == 1:
             return draw(self._generators[0], shape)
@@ -95,10 +114,17 @@ class Noise:
         if len(self._generators) == 1:
             return draw(self._generators[0], values)
         blocks = values.split(self._rows_each(len(values)))
-        return torch.cat([draw(generator, rows) for generator, rows in zip(self._generators, blocks, strict=True)])
+        return torch.cat(
+            [
+                draw(generator, rows)
+                for generator, rows in zip(self._generators, blocks, strict=True)
+            ]
+        )
 
     def _rows_each(self, num_rows: int) -> int:
         share, rest = divmod(num_rows, len(self._generators))
         if rest:
-            raise ValueError(f"{num_rows} rows can't be shared out among {len(self._generators)} streams")
+            raise ValueError(
+                f"{num_rows} rows can't be shared out among {len(self._generators)} streams"
+            )
         return share

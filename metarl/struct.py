@@ -1,6 +1,8 @@
-"""`@struct`: the value type of this suite. A frozen, keyword-only dataclass that is also a torch pytree.
+"""`@struct`: the value type of this suite. A frozen, keyword-only dataclass that is also a torch
+pytree.
 
-Being a pytree, a struct goes through `torch.func.vmap`, `tree_map` and `tree_leaves` as a dict or tuple does.
+Being a pytree, a struct goes through `torch.func.vmap`, `tree_map` and `tree_leaves` as a dict or
+tuple does.
 """
 
 import dataclasses
@@ -16,7 +18,8 @@ T = TypeVar("T")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def struct(cls: type[T]) -> type[T]:
-    """Turns a class with annotated fields into a frozen, keyword-only dataclass and registers it with torch's pytrees."""
+    """Turns a class with annotated fields into a frozen, keyword-only dataclass and registers it
+    with torch's pytrees."""
     cls = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
     names = tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
 
@@ -24,23 +27,28 @@ def struct(cls: type[T]) -> type[T]:
         return [getattr(value, name) for name in names], None
 
     def unflatten(leaves: Any, _: None) -> Any:
-        # Not through __init__: vmap rebuilds structs whose leaves are ints or None, which no field type admits.
+        # Not through __init__: vmap rebuilds structs whose leaves are ints or None, which no field
+        # type admits.
         value = object.__new__(cls)
         for name, leaf in zip(names, leaves, strict=True):
             object.__setattr__(value, name, leaf)
         return value
 
-    pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"{cls.__module__}.{cls.__qualname__}")
+    pytree.register_pytree_node(
+        cls, flatten, unflatten, serialized_type_name=f"{cls.__module__}.{cls.__qualname__}"
+    )
     return cls
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: T) -> T:
-    """Applies `function` to every tensor of a pytree (struct, dict, tuple) and leaves everything else as it is."""
+    """Applies `function` to every tensor of a pytree (struct, dict, tuple) and leaves everything
+    else as it is."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def choose_rows(rows: Tensor, chosen: T, otherwise: T) -> T:
-    """Two pytrees with leaves [B, ...] -> leaf by leaf `chosen` where rows [B] is True, else `otherwise`."""
+    """Two pytrees with leaves [B, ...] -> leaf by leaf `chosen` where rows [B] is True, else
+    `otherwise`."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)

@@ -1,7 +1,9 @@
-"""How work is shared out among cores: Python threads over tasks, and one torch thread for an operation.
+"""How work is shared out among cores: Python threads over tasks, and one torch thread for an
+operation.
 
-Torch's own threads meet at the end of every operation and spin while they wait. They steal cores that a simulator's
-threads, other tasks or other processes need. Threads over chunks of tasks meet at the end only.
+Torch's own threads meet at the end of every operation and spin while they wait. They steal cores
+that a simulator's threads, other tasks or other processes need. Threads over chunks of tasks meet
+at the end only.
 """
 
 import functools
@@ -32,7 +34,8 @@ def one_thread() -> Iterator[None]:
 
 
 def on_one_thread(function: Callable[Args, T]) -> Callable[Args, T]:
-    """`function`, in which torch takes one thread an operation. Costs next to nothing where it does already."""
+    """`function`, in which torch takes one thread an operation. Costs next to nothing where it does
+    already."""
 
     @functools.wraps(function)
     def inner(*args: Args.args, **kwargs: Args.kwargs) -> T:
@@ -50,7 +53,8 @@ def map_in_threads(
     device: torch.device | str = "cpu",
     workers: int | None = None,
 ) -> list[T]:
-    """[function(item) for item in items], in that order, hence with the same numbers, on `workers` threads.
+    """[function(item) for item in items], in that order, hence with the same numbers, on `workers`
+    threads.
 
     Args:
       device: where the work is done. On a GPU one thread keeps the queue full.
@@ -65,10 +69,12 @@ def each_in_threads(
     device: torch.device | str = "cpu",
     workers: int | None = None,
 ) -> Iterator[T]:
-    """The results of `map_in_threads` one by one, as soon as each is there: what one adds up needn't wait for the last.
-    Results that wait lie scattered between the large blocks of work that goes on, and keep malloc from joining these.
+    """The results of `map_in_threads` one by one, as soon as each is there: what one adds up
+    needn't wait for the last. Results that wait lie scattered between the large blocks of work that
+    goes on, and keep malloc from joining these.
 
-    The caller, too, has one torch thread until the last result: a second one would spin beside the workers."""
+    The caller, too, has one torch thread until the last result: a second one would spin beside the
+    workers."""
     workers = min(workers or WORKERS, len(items)) if torch.device(device).type == "cpu" else 1
     if workers <= 1:
         yield from map(function, items)
@@ -84,7 +90,8 @@ def each_in_threads(
 
 
 def is_worker() -> bool:
-    """Whether this thread is one of `map_in_threads`, so that others use the same objects at the same time."""
+    """Whether this thread is one of `map_in_threads`, so that others use the same objects at the
+    same time."""
     return getattr(_thread, "is_worker", False)
 
 

@@ -1,6 +1,8 @@
-"""The vocabulary of the suite on one page: what the meta-gradient core, the learners and the training loop pass around.
+"""The vocabulary of the suite on one page: what the meta-gradient core, the learners and the
+training loop pass around.
 
-N tasks, K inner steps. A *task* is what is adapted to; `support` is what one adapts on, `query` what one is judged on.
+N tasks, K inner steps. A *task* is what is adapted to; `support` is what one adapts on, `query`
+what one is judged on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,9 +27,11 @@ Metrics = dict[str, float]
 
 
 def as_metrics(values: Mapping[str, Tensor | float]) -> Metrics:
-    """Makes numbers of what learners report. They compute with tensors [], so that each can become one value a seed, [S]; only
-    here are they read."""
-    return {name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()}
+    """Makes numbers of what learners report. They compute with tensors [], so that each can become
+    one value a seed, [S]; only here are they read."""
+    return {
+        name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()
+    }
 
 
 class InnerRule(Protocol):
@@ -38,7 +42,8 @@ class InnerRule(Protocol):
         ...
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
-        """The parameters after inner step number `step` (0, 1, ...). Elementwise, hence the same with leaves [N, ...]."""
+        """The parameters after inner step number `step` (0, 1, ...). Elementwise, hence the same
+        with leaves [N, ...]."""
         ...
 
 
@@ -46,7 +51,8 @@ State = TypeVar("State")
 
 
 class Adapter(Protocol[State]):
-    """How a meta-trained learner meets new tasks. Its state is stacked parameters [N, ...], or a hidden state, or a posterior."""
+    """How a meta-trained learner meets new tasks. Its state is stacked parameters [N, ...], or a
+    hidden state, or a posterior."""
 
     def begin(self, num_tasks: int) -> State:
         """The state before any data."""
@@ -76,43 +82,51 @@ class Reserve:
     num_bytes: int
     device: torch.device
     what: str
-    """What it is made of, in the words of the settings: `replay_capacity=1000 transitions of 96 bytes for each of 5 tasks`."""
+    """What it is made of, in the words of the settings: `replay_capacity=1000 transitions of 96
+    bytes for each of 5 tasks`."""
 
 
 class Experience(Protocol):
-    """What a learner has gathered and learns from. It is kept apart from the learner's state because it is too large to be
-    copied, searched for NaN and saved anew again and again.
+    """What a learner has gathered and learns from. It is kept apart from the learner's state
+    because it is too large to be copied, searched for NaN and saved anew again and again.
 
-    Entries come one after the other and have the numbers 0, 1, 2, ...; what an entry is (a trial, an episode) is up to the
-    experience. They never change. Where there is no more room, the oldest go. An entry with numbers that aren't finite
-    raises FloatingPointError when it comes, and isn't added: nobody looks for them later.
+    Entries come one after the other and have the numbers 0, 1, 2, ...; what an entry is (a trial,
+    an episode) is up to the experience. They never change. Where there is no more room, the oldest
+    go. An entry with numbers that aren't finite raises FloatingPointError when it comes, and isn't
+    added: nobody looks for them later.
     """
 
     def reserve(self) -> Reserve | None:
-        """Returns what memory the experience is yet to take at once; None if it has it, or grows with what it holds."""
+        """Returns what memory the experience is yet to take at once; None if it has it, or grows
+        with what it holds."""
         ...
 
     def mark(self) -> int:
-        """Returns the number of the next entry. What comes from here on can be forgotten, until the next mark."""
+        """Returns the number of the next entry. What comes from here on can be forgotten, until the
+        next mark."""
         ...
 
     def forget_since(self, mark: int) -> None:
-        """Takes the entries back that came since the last mark; those that went to make room for them are there again.
+        """Takes the entries back that came since the last mark; those that went to make room for
+        them are there again.
 
         Raises: ValueError if `mark` isn't what `mark()` returned last.
         """
         ...
 
     def held(self) -> Sequence[int]:
-        """Returns the numbers of the entries that are still there, at least in part, in ascending order."""
+        """Returns the numbers of the entries that are still there, at least in part, in ascending
+        order."""
         ...
 
     def shards(self, since: int) -> Iterator[Shard]:
-        """Yields the entries that are still there, from number `since` on, in pieces that are fit for a file each."""
+        """Yields the entries that are still there, from number `since` on, in pieces that are fit
+        for a file each."""
         ...
 
     def load(self, shards: Iterable[Shard]) -> None:
-        """Replaces all entries by those of the shards, after which it is, bit for bit, what they were made from.
+        """Replaces all entries by those of the shards, after which it is, bit for bit, what they
+        were made from.
 
         Raises: ValueError naming what doesn't fit.
         """
@@ -120,7 +134,8 @@ class Experience(Protocol):
 
 
 class MetaLearner(Protocol):
-    """What the training loop drives: a gradient, memory or model learner looks the same from outside.
+    """What the training loop drives: a gradient, memory or model learner looks the same from
+    outside.
 
     Who inherits from it has no experience and no end of a schedule unless it says so.
     """
@@ -130,7 +145,8 @@ class MetaLearner(Protocol):
 
     @property
     def schedule_end(self) -> int | None:
-        """After how many steps its rate has fallen to 0, so that no run goes on in vain; None: it never does."""
+        """After how many steps its rate has fallen to 0, so that no run goes on in vain; None: it
+        never does."""
         return None
 
     def step(self) -> Metrics:
@@ -140,7 +156,8 @@ class MetaLearner(Protocol):
     def adapter(self) -> Adapter[Any]: ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, strings and containers of them only: it is loaded with weights_only=True. Without the experience."""
+        """Tensors, numbers, strings and containers of them only: it is loaded with
+        weights_only=True. Without the experience."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

@@ -1,7 +1,9 @@
-"""What holds for the whole suite: shapes are checked, nothing is written into the source tree, and machines may differ.
+"""What holds for the whole suite: shapes are checked, nothing is written into the source tree, and
+machines may differ.
 
-`gpu` tests are skipped without a CUDA device. `gl` tests are skipped without a GL library, naming the package to install;
-where CI is set, a missing library is a failure, so that it can't go unnoticed.
+`gpu` tests are skipped without a CUDA device. `gl` tests are skipped without a GL library, naming
+the package to install; where CI is set, a missing library is a failure, so that it can't go
+unnoticed.
 """
 
 import contextlib
@@ -17,14 +19,16 @@ import support.shape_checks
 import torch
 from jaxtyping import install_import_hook
 
-# Before the first import of our packages, MuJoCo and matplotlib. MuJoCo can't even be imported with a library that is missing.
+# Before the first import of our packages, MuJoCo and matplotlib. MuJoCo can't even be imported with
+# a library that is missing.
 install_import_hook(["metarl", "envs"], f"{support.shape_checks.__name__}.checked")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # For processes that tests start; see below.
 if sys.platform == "linux" and find_library("EGL") and find_library("OpenGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
-# The tensors of tests are tiny. Where other programs use the cores, too, OpenMP's waiting threads make them ten times slower.
+# The tensors of tests are tiny. Where other programs use the cores, too, OpenMP's waiting threads
+# make them ten times slower.
 torch.set_num_threads(1)
 
 
@@ -32,7 +36,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("torch finds no CUDA device")
     if item.get_closest_marker("gl") and (problem := _gl_problem()):
-        from envs.mujoco.gl import INSTALL  # Not before the import hook is there, as every module of ours.
+        from envs.mujoco.gl import (
+            INSTALL,
+        )  # Not before the import hook is there, as every module of ours.
 
         reason = f"no GL library ({problem}): {INSTALL}"
         if os.environ.get("CI"):
@@ -42,7 +48,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs the tests in a folder of their own: gymnasium's environments, which some compare with, make MuJoCo write a log."""
+    """Runs the tests in a folder of their own: gymnasium's environments, which some compare with,
+    make MuJoCo write a log."""
     with contextlib.chdir(tmp_path_factory.mktemp("elsewhere")):
         yield
 

@@ -1,4 +1,5 @@
-"""Which part of the suite may import which. The tables are the architecture; every import statement is held to them.
+"""Which part of the suite may import which. The tables are the architecture; every import statement
+is held to them.
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
@@ -39,8 +40,21 @@ OUR_IMPORTS = {
     "metarl/struct.py": [],
     "metarl/threads.py": [],
     "metarl/types.py": ["metarl.struct"],
-    "metarl/core": ["metarl.struct", "metarl.types", "metarl.errors", "metarl.threads", "metarl.core"],
-    "metarl/nn": ["metarl.struct", "metarl.noise", "metarl.types", "metarl.errors", "metarl.core", "metarl.nn"],
+    "metarl/core": [
+        "metarl.struct",
+        "metarl.types",
+        "metarl.errors",
+        "metarl.threads",
+        "metarl.core",
+    ],
+    "metarl/nn": [
+        "metarl.struct",
+        "metarl.noise",
+        "metarl.types",
+        "metarl.errors",
+        "metarl.core",
+        "metarl.nn",
+    ],
     "metarl/rl": [
         "metarl.struct",
         "metarl.noise",
@@ -111,12 +125,15 @@ PLACES = {
 """The only places for a library that would otherwise spread."""
 
 FILES = sorted(
-    file.relative_to(ROOT).as_posix() for top in ("metarl", "envs", "scripts") for file in (ROOT / top).rglob("*.py")
+    file.relative_to(ROOT).as_posix()
+    for top in ("metarl", "envs", "scripts")
+    for file in (ROOT / top).rglob("*.py")
 )
 
 
 def imports(source: str) -> Iterator[str]:
-    """Every name imported anywhere in the source, in functions too: `from a import b` as a.b. Relative ones start with a dot."""
+    """Every name imported anywhere in the source, in functions too: `from a import b` as a.b.
+    Relative ones start with a dot."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -125,17 +142,26 @@ def imports(source: str) -> Iterator[str]:
 
 
 def is_below(name: str, parents: list[str], separator: str = ".") -> bool:
-    return any(name == parent or name.startswith(parent.rstrip(separator) + separator) for parent in parents)
+    return any(
+        name == parent or name.startswith(parent.rstrip(separator) + separator)
+        for parent in parents
+    )
 
 
 def violations(file: str, source: str) -> list[str]:
     """The imports that the tables forbid in `file`."""
     names = list(imports(source))
     place = next((place for place in OUR_IMPORTS if is_below(file, [place], "/")), None)
-    ours = [name for name in names if is_below(name, ["metarl", "envs", "scripts"]) or name.startswith(".")]
+    ours = [
+        name
+        for name in names
+        if is_below(name, ["metarl", "envs", "scripts"]) or name.startswith(".")
+    ]
     wrong = [name for name in ours if place and not is_below(name, OUR_IMPORTS[place])]
     for library, places in PLACES.items():
-        wrong += [name for name in names if is_below(name, [library]) and not is_below(file, places, "/")]
+        wrong += [
+            name for name in names if is_below(name, [library]) and not is_below(file, places, "/")
+        ]
     return wrong
 
 
@@ -145,7 +171,11 @@ def test_file_imports_only_what_its_place_allows(file: str) -> None:
 
 
 def test_every_part_of_metarl_is_in_the_table() -> None:
-    parts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "metarl").iterdir() if path.name != "__pycache__"}
+    parts = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "metarl").iterdir()
+        if path.name != "__pycache__"
+    }
     assert parts <= set(OUR_IMPORTS), "say in OUR_IMPORTS what the new part may import"
 
 
@@ -154,11 +184,17 @@ ROOMS = sorted({file.parent for file in (ROOT / "metarl").rglob("*.py")} - {ROOT
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.relative_to(ROOT).as_posix())
 def test_room_names_each_of_its_files(room: Path) -> None:
-    """And nothing that isn't there: who reads the docstring of a package knows what is in it, and where to begin."""
+    """And nothing that isn't there: who reads the docstring of a package knows what is in it, and
+    where to begin."""
     sources = {file.stem: ast.parse(file.read_text()) for file in room.glob("*.py")}
     docstring = ast.get_docstring(sources.pop("__init__")) or ""
     files = set(sources) | {folder.parent.name for folder in room.glob("*/__init__.py")}
-    functions = {node.name for tree in sources.values() for node in tree.body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name
+        for tree in sources.values()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
     named = set(re.findall(r"`(\w+)`", docstring))
     assert files - named == set(), f"say in {room.relative_to(ROOT)}/__init__.py what these are for"
     elsewhere = {file.stem for file in (ROOT / "metarl").rglob("*.py")} | {"envs"}
@@ -170,7 +206,11 @@ def test_room_names_each_of_its_files(room: Path) -> None:
     [
         ("metarl/core/adapt.py", "from metarl.rl import losses", ["metarl.rl.losses"]),
         ("metarl/core/adapt.py", "def f():\n    import envs.sim.cpu", ["envs.sim.cpu"]),
-        ("metarl/rl/losses.py", "from metarl.fewshot.losses import accuracy", ["metarl.fewshot.losses.accuracy"]),
+        (
+            "metarl/rl/losses.py",
+            "from metarl.fewshot.losses import accuracy",
+            ["metarl.fewshot.losses.accuracy"],
+        ),
         ("metarl/rl/losses.py", "from . import returns", ["..returns"]),
         ("metarl/run/train.py", "import envs", ["envs"]),
         ("metarl/run/train.py", "from metarl.rl.types import Step", ["metarl.rl.types.Step"]),
@@ -185,12 +225,20 @@ def test_room_names_each_of_its_files(room: Path) -> None:
             "from metarl.rl.types import Step\nfrom metarl.rl.returns import gae",
             ["metarl.rl.returns.gae"],
         ),
-        ("envs/small/point.py", "import envs.mujoco.targets, mujoco", ["envs.mujoco.targets", "mujoco"]),
+        (
+            "envs/small/point.py",
+            "import envs.mujoco.targets, mujoco",
+            ["envs.mujoco.targets", "mujoco"],
+        ),
         ("envs/mujoco/ant.py", "from envs.small import point", ["envs.small.point"]),
         ("envs/sim/cpu.py", "from envs import episodes", ["envs.episodes"]),
         ("envs/small/point.py", "from metarl.structure import x", ["metarl.structure.x"]),
         ("metarl/run/train.py", "from metarl.cli import build", ["metarl.cli.build"]),
-        ("metarl/report/evaluation.py", "import hydra\nfrom metarl.cli import build", ["metarl.cli.build", "hydra"]),
+        (
+            "metarl/report/evaluation.py",
+            "import hydra\nfrom metarl.cli import build",
+            ["metarl.cli.build", "hydra"],
+        ),
         ("metarl/cli/build.py", "import envs, hydra\nfrom metarl.run import train", []),
         ("metarl/cli/build.py", "import mujoco", ["mujoco"]),
         ("scripts/train.py", "from metarl.run import train", ["metarl.run.train"]),

@@ -1,4 +1,5 @@
-"""Whole few-shot runs through the command, as a user starts them: what they leave behind, how they go on, what they refuse."""
+"""Whole few-shot runs through the command, as a user starts them: what they leave behind, how they
+go on, what they refuse."""
 
 import json
 from pathlib import Path
@@ -14,7 +15,13 @@ from metarl.cli.commands import train as train_command
 from metarl.run.timing import without_timing
 
 TINY = [
-    *("dataset=digits", "ways=3", "backbone.sizes=[8]", "adaptation.meta_batch_size=2", "checkpoint_every=2"),
+    *(
+        "dataset=digits",
+        "ways=3",
+        "backbone.sizes=[8]",
+        "adaptation.meta_batch_size=2",
+        "checkpoint_every=2",
+    ),
     *("evaluation.num_tasks=20", "evaluation.pictures=false", "device=cpu"),
 ]
 
@@ -38,7 +45,12 @@ def test_a_run_leaves_its_metrics_evaluation_and_pictures(tmp_path, monkeypatch,
     assert [row["tasks"] for row in rows(folder)] == [2, 4, 6] and "accuracy" in rows(folder)[0]
     report = json.loads((folder / "evaluation.json").read_text())
     assert [row["update"] for row in report["updates"]] == [0, 1, 2, 3]
-    assert report["dataset"] == "digits" and report["transductive"] and report["spec_hash"] and report["commit"]
+    assert (
+        report["dataset"] == "digits"
+        and report["transductive"]
+        and report["spec_hash"]
+        and report["commit"]
+    )
     assert [row["update"] for row in report["references"]["random initialisation"]] == [0, 1, 2, 3]
     shown = capsys.readouterr()
     assert "3-way 1-shot, 20 test tasks (transductive)" in shown.out and "accuracy 0." in shown.err
@@ -64,9 +76,14 @@ def test_resumed_it_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
     assert fewshot(monkeypatch, *TINY, "iterations=2", f"run_dir={stopped}") == 0
     assert fewshot(monkeypatch, f"resume={stopped}", "iterations=4") == 0
     assert OmegaConf.load(stopped / "config.yaml").iterations == 4
-    assert [without_timing(row) for row in rows(whole)] == [without_timing(row) for row in rows(stopped)]
+    assert [without_timing(row) for row in rows(whole)] == [
+        without_timing(row) for row in rows(stopped)
+    ]
     assert all(row["tasks_per_second"] > 0 for row in rows(stopped))
-    both = [json.loads((folder / "evaluation.json").read_text())["updates"] for folder in (whole, stopped)]
+    both = [
+        json.loads((folder / "evaluation.json").read_text())["updates"]
+        for folder in (whole, stopped)
+    ]
     assert both[0] == both[1]
 
 
@@ -77,7 +94,9 @@ def test_another_number_of_ways_can_be_asked_of_a_trained_metric(tmp_path, monke
     assert fewshot(monkeypatch, f"resume={folder}", "evaluation.ways=5") == 0
     wider = json.loads((folder / "evaluation.json").read_text())
     assert (trained["ways"], wider["ways"], wider["learner"]) == (3, 5, "protonet")
-    assert [report["updates"][0]["mean"] for report in (trained, wider)] == pytest.approx([1 / 3, 1 / 5])
+    assert [report["updates"][0]["mean"] for report in (trained, wider)] == pytest.approx(
+        [1 / 3, 1 / 5]
+    )
 
 
 def test_a_reader_of_sequences_says_how_well_it_knows_a_class_again(tmp_path, monkeypatch, capsys):
@@ -85,7 +104,9 @@ def test_a_reader_of_sequences_says_how_well_it_knows_a_class_again(tmp_path, mo
     small = ("learner=lstm", "learner.instances=4", "learner.memory.hidden_size=8")
     assert fewshot(monkeypatch, *TINY, *small, "iterations=1", f"run_dir={folder}") == 0
     instances = json.loads((folder / "evaluation.json").read_text())["instances"]
-    assert [(row["instance"], row["num_tasks"]) for row in instances] == [(k, 20) for k in (1, 2, 3, 4)]
+    assert [(row["instance"], row["num_tasks"]) for row in instances] == [
+        (k, 20) for k in (1, 2, 3, 4)
+    ]
     assert "4. time" in capsys.readouterr().out
 
 
@@ -94,7 +115,9 @@ def test_rows_hold_means_over_the_iterations_between(tmp_path, monkeypatch):
     assert fewshot(monkeypatch, *TINY, "iterations=4", f"run_dir={each}") == 0
     assert fewshot(monkeypatch, *TINY, "iterations=4", "log_every=2", f"run_dir={means}") == 0
     losses = [row["loss"] for row in rows(each)]
-    assert [row["loss"] for row in rows(means)] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
+    assert [row["loss"] for row in rows(means)] == pytest.approx(
+        [sum(losses[:2]) / 2, sum(losses[2:]) / 2]
+    )
     assert [(row["iteration"], row["tasks"]) for row in rows(means)] == [(1, 4), (3, 8)]
 
 
@@ -104,16 +127,30 @@ def test_a_sweep_ends_in_a_table_of_its_runs(tmp_path, monkeypatch, capsys):
     table = next((tmp_path / "runs" / "sweeps").rglob("comparison.md")).read_text()
     assert table in capsys.readouterr().out
     learners = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
-    assert learners == [[f"{name} (transductive)", seed] for name in ("fomaml", "anil") for seed in ("0", "1", "all 2")]
+    assert learners == [
+        [f"{name} (transductive)", seed]
+        for name in ("fomaml", "anil")
+        for seed in ("0", "1", "all 2")
+    ]
 
 
 def test_a_sweep_makes_the_table_of_the_runs_that_did_not_fail(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert fewshot(monkeypatch, "-m", *TINY, "iterations=1", "learner=fomaml", "shots=1,500", "seed=0,1") == 1
+    assert (
+        fewshot(
+            monkeypatch, "-m", *TINY, "iterations=1", "learner=fomaml", "shots=1,500", "seed=0,1"
+        )
+        == 1
+    )
     table = next((tmp_path / "runs" / "sweeps").rglob("comparison.md")).read_text()
     shown = capsys.readouterr()
-    assert table in shown.out and len([line for line in table.splitlines() if "fomaml" in line]) == 3  # two and "all"
-    assert "error: 2 runs of the sweep failed:" in shown.err and shown.err.count("need 515 pictures") == 4
+    assert (
+        table in shown.out and len([line for line in table.splitlines() if "fomaml" in line]) == 3
+    )  # two and "all"
+    assert (
+        "error: 2 runs of the sweep failed:" in shown.err
+        and shown.err.count("need 515 pictures") == 4
+    )
 
 
 def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, capsys):
@@ -122,7 +159,9 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
     capsys.readouterr()
     for main, word in ((train_command.main, "resume"), (evaluate_command.main, "checkpoint")):
         assert command(main, monkeypatch, f"{word}={folder}") == 2
-        assert "is of few-shot learning: python scripts/fewshot.py resume=" in capsys.readouterr().err
+        assert (
+            "is of few-shot learning: python scripts/fewshot.py resume=" in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +171,10 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
         ("shots=500", "shots=500 and queries=15 need 515 pictures of a class"),
         ("evaluation.split=validation", "digits has no validation split"),
         ("evaluation.num_tasks=0", "num_tasks=0"),
-        ("evaluation.ways=5", "evaluation.ways=5: this learner can only answer for the ways=3 of its training"),
+        (
+            "evaluation.ways=5",
+            "evaluation.ways=5: this learner can only answer for the ways=3 of its training",
+        ),
         ("log_every=3", "log_every=3: expected a divisor of checkpoint_every=2"),
         ("queries=0", "queries=0: expected an integer, 1 or more"),
         ("backbone=conv4", "pictures of 8 x 8 vanish"),
@@ -140,7 +182,11 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
     ],
 )
 def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, override, message):
-    words = TINY if not override.startswith("backbone") else [word for word in TINY if "backbone" not in word]
+    words = (
+        TINY
+        if not override.startswith("backbone")
+        else [word for word in TINY if "backbone" not in word]
+    )
     assert fewshot(monkeypatch, *words, "iterations=1", f"run_dir={tmp_path}/run", override) == 2
     shown = capsys.readouterr().err
     assert message in shown and "Traceback" not in shown
@@ -159,12 +205,26 @@ def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, 
         (["log_every=3"], "log_every=3: expected a divisor of checkpoint_every=2"),
         (["evaluation.num_tasks=0"], "num_tasks=0: expected an integer, 1 or more"),
         (["evaluation.num_updates=-1"], "num_updates=-1: expected an integer, 0 or more, or null"),
-        (["learner=protonet", "learner.train_ways=30"], "ways=30: the train split of digits has only 20 classes"),
-        (["learner=reptile", "learner.train_shots=500"], "shots=500 and queries=1 need 501 pictures of a class"),
-        (["learner=mann", "learner.instances=500"], "shots=500 and queries=1 need 501 pictures of a class"),
-        (["learner=mann", "learner.instances=0"], "learner.instances=0: expected an integer, 1 or more"),
+        (
+            ["learner=protonet", "learner.train_ways=30"],
+            "ways=30: the train split of digits has only 20 classes",
+        ),
+        (
+            ["learner=reptile", "learner.train_shots=500"],
+            "shots=500 and queries=1 need 501 pictures of a class",
+        ),
+        (
+            ["learner=mann", "learner.instances=500"],
+            "shots=500 and queries=1 need 501 pictures of a class",
+        ),
+        (
+            ["learner=mann", "learner.instances=0"],
+            "learner.instances=0: expected an integer, 1 or more",
+        ),
     ],
 )
-def test_tasks_that_cannot_be_are_refused_before_the_training(tmp_path, monkeypatch, capsys, words, message):
+def test_tasks_that_cannot_be_are_refused_before_the_training(
+    tmp_path, monkeypatch, capsys, words, message
+):
     assert fewshot(monkeypatch, *TINY, *words, f"run_dir={tmp_path}/run") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
-"""The published curves are what docs/figures.py makes of the result files, in the right words; run it after a change of either."""
+"""The published curves are what docs/figures.py makes of the result files, in the right words; run
+it after a change of either."""
 
 import importlib.util
 import json
@@ -26,7 +27,9 @@ FIGURES, KEPT = maker.figures(), json.loads((ROOT / "docs/figures.json").read_te
 
 
 def test_every_picture_of_a_curve_is_one_of_them() -> None:
-    curves = {path.relative_to(ROOT).as_posix() for path in (ROOT / "results").rglob("*_curve*.png")}
+    curves = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "results").rglob("*_curve*.png")
+    }
     assert curves == set(FIGURES) == set(KEPT), AGAIN
     linked = re.findall(r"\]\(([\w./]+_curve\w*\.png)\)", (ROOT / "results/README.md").read_text())
     assert {f"results/{link}" for link in linked} <= set(FIGURES)
@@ -36,11 +39,15 @@ def test_every_picture_of_a_curve_is_one_of_them() -> None:
 def test_a_picture_shows_what_its_results_say(name: str) -> None:
     figure = FIGURES[name]()
     assert maker.digest(figure) == KEPT[name]["shows"], AGAIN
-    assert maker.file_digest(ROOT / name) == KEPT[name]["file"], f"{name} isn't the file that was drawn; {AGAIN}"
+    assert maker.file_digest(ROOT / name) == KEPT[name]["file"], (
+        f"{name} isn't the file that was drawn; {AGAIN}"
+    )
     words = [text for text in maker.shown(figure) if not text.startswith(("line ", "area "))]
     episodes = "rl2" in name or "memoryless" in name or "cripple" in name
     if episodes:
-        assert not [text for text in words if "update" in text], "agents with a memory have episodes"
+        assert not [text for text in words if "update" in text], (
+            "agents with a memory have episodes"
+        )
         assert any("episode" in text for text in words)
 
 

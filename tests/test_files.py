@@ -1,4 +1,5 @@
-"""A file under its own name is the old one or the new one, on every disk and whatever happens while it is written."""
+"""A file under its own name is the old one or the new one, on every disk and whatever happens while
+it is written."""
 
 import ast
 import errno
@@ -25,7 +26,9 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
 def test_a_writer_that_fails_half_way_leaves_what_was_there(tmp_path, failure):
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
@@ -53,14 +56,18 @@ def _fsync_answers(monkeypatch, number: int, *, of_files: bool, of_folders: bool
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
 @pytest.mark.parametrize("of_files", [False, True])
-def test_a_file_system_that_cannot_flush_is_written_to_all_the_same(tmp_path, monkeypatch, number, of_files):
+def test_a_file_system_that_cannot_flush_is_written_to_all_the_same(
+    tmp_path, monkeypatch, number, of_files
+):
     _fsync_answers(monkeypatch, number, of_files=of_files, of_folders=True)
     files.write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_full_or_broken_disk_that_shows_only_when_flushed_is_an_error(tmp_path, monkeypatch, number):
+def test_a_full_or_broken_disk_that_shows_only_when_flushed_is_an_error(
+    tmp_path, monkeypatch, number
+):
     files.write_text(tmp_path / "a.txt", "old")
     _fsync_answers(monkeypatch, number, of_files=True, of_folders=False)
     with pytest.raises(OSError, match=os.strerror(number)):
@@ -98,7 +105,17 @@ def test_a_program_that_opens_files_by_itself_writes_as_well(tmp_path):
     assert names(tmp_path) == ["a.mp4"]
 
 
-WRITERS = {"write_text", "write_bytes", "save", "savefig", "savez", "savez_compressed", "imsave", "imwrite", "tofile"}
+WRITERS = {
+    "write_text",
+    "write_bytes",
+    "save",
+    "savefig",
+    "savez",
+    "savez_compressed",
+    "imsave",
+    "imwrite",
+    "tofile",
+}
 OURS = {"files", "checkpoint"}  # `files.write_text`, `checkpoint.save`
 TO_MEMORY_OR_AN_OPEN_FILE = {"buffer", "file", "io"}
 APPENDS = {
@@ -108,20 +125,31 @@ APPENDS = {
 
 
 def plain_writes(source: str) -> list[str]:
-    """Calls that write a file under its own name: open(path, "w"), path.write_text(...), figure.savefig(path), ..."""
+    """Calls that write a file under its own name: open(path, "w"), path.write_text(...),
+    figure.savefig(path), ..."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         owner = node.func.value if isinstance(node.func, ast.Attribute) else ast.Name("files")
         words = [word for argument in [*node.args, *node.keywords] for word in ast.walk(argument)]
         given = {word.id for word in words if isinstance(word, ast.Name)}
         if name == "open":
-            modes = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            modes = [
+                word.value
+                for word in words
+                if isinstance(word, ast.Constant) and isinstance(word.value, str)
+            ]
             if any(set(mode) & set("wa+") and set(mode) <= set("rwxab+t") for mode in modes):
                 found.append(ast.unparse(node))
-        elif name in WRITERS and getattr(owner, "id", "") not in OURS and not given & TO_MEMORY_OR_AN_OPEN_FILE:
+        elif (
+            name in WRITERS
+            and getattr(owner, "id", "") not in OURS
+            and not given & TO_MEMORY_OR_AN_OPEN_FILE
+        ):
             found.append(ast.unparse(node))
     return found
 

@@ -1,4 +1,5 @@
-"""Agents with a memory through the commands: the same train, resume, evaluate and render as for gradient learners."""
+"""Agents with a memory through the commands: the same train, resume, evaluate and render as for
+gradient learners."""
 
 import json
 import re
@@ -13,7 +14,13 @@ from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
 TINY = [
-    *("env=bandit", "env.horizon=3", "algo=rl2_ppo", "algo.meta_batch_size=4", "algo.num_minibatches=2"),
+    *(
+        "env=bandit",
+        "env.horizon=3",
+        "algo=rl2_ppo",
+        "algo.meta_batch_size=4",
+        "algo.num_minibatches=2",
+    ),
     *("algo.episodes_per_trial=3", "model.memory.hidden_size=5", "model.head_sizes=[]"),
     *("evaluation.num_tasks=2", "evaluation.video=false", "device=cpu"),
 ]
@@ -48,7 +55,12 @@ def test_the_algorithm_brings_its_model_and_the_user_may_choose_another(words, m
 
 
 def test_the_policy_without_adaptation_is_one_command(monkeypatch, tmp_path):
-    sizes = ["algo.meta_batch_size=3", "algo.num_minibatches=2", "model.memory.hidden_size=5", "model.head_sizes=[]"]
+    sizes = [
+        "algo.meta_batch_size=3",
+        "algo.num_minibatches=2",
+        "model.memory.hidden_size=5",
+        "model.head_sizes=[]",
+    ]
     words = ["env=point_navigation_2d", "env.horizon=4", "algo=memoryless_ppo", *sizes, *TINY[-3:]]
     assert call(monkeypatch, train, *words, "iterations=1", f"run_dir={tmp_path / 'run'}") == 0
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -57,14 +69,22 @@ def test_the_policy_without_adaptation_is_one_command(monkeypatch, tmp_path):
 
 
 def test_a_gradient_learner_keeps_the_perceptron():
-    assert configs.composed("train", ["algo=maml_ppo"], [configs.CONFIGS])[1]["model"] == "latent_mlp"
+    assert (
+        configs.composed("train", ["algo=maml_ppo"], [configs.CONFIGS])[1]["model"] == "latent_mlp"
+    )
 
 
 def test_an_update_of_the_evaluation_is_an_episode_of_the_trial(finished, monkeypatch, tmp_path):
     report = json.loads((finished / "evaluation.json").read_text())
     assert [row["update"] for row in report["returns"]] == [0, 1, 2]
     assert report["env_steps"] == 2 * 3 * 3  # 2 tasks x 1 trial x 3 episodes x 3 steps
-    words = (f"checkpoint={finished}", "num_tasks=3", "num_updates=4", f"output={tmp_path / 'longer'}", "device=cpu")
+    words = (
+        f"checkpoint={finished}",
+        "num_tasks=3",
+        "num_updates=4",
+        f"output={tmp_path / 'longer'}",
+        "device=cpu",
+    )
     assert call(monkeypatch, evaluate, *words) == 0
     assert len(json.loads((tmp_path / "longer" / "evaluation.json").read_text())["returns"]) == 5
 
@@ -86,21 +106,44 @@ def test_a_stopped_run_goes_on_bit_for_bit(finished, monkeypatch, tmp_path):
     ("words", "message"),
     [
         (["model=mlp"], "model is a CategoricalPolicy; expected one with a memory: gru, lstm"),
-        (["algo.episodes_per_trial=0"], "algo.episodes_per_trial=0: expected an integer, 1 or more"),
+        (
+            ["algo.episodes_per_trial=0"],
+            "algo.episodes_per_trial=0: expected an integer, 1 or more",
+        ),
         (["algo.trials_per_task=0"], "algo.trials_per_task=0: expected an integer, 1 or more"),
         (["model=transformer", "model.memory.context=9"], "a trial has 9 steps .* takes at most 8"),
-        (["model=external_memory", "model.memory.num_heads=99"], "num_heads 99: expected at most num_slots, 32"),
-        (["model.memory.hidden_size=0"], "model.memory.hidden_size=0: expected an integer, 1 or more"),
+        (
+            ["model=external_memory", "model.memory.num_heads=99"],
+            "num_heads 99: expected at most num_slots, 32",
+        ),
+        (
+            ["model.memory.hidden_size=0"],
+            "model.memory.hidden_size=0: expected an integer, 1 or more",
+        ),
         (["model.memory.layers=2"], "model.memory.layers: there is no such key"),
-        (["algo=maml_ppo", "model=gru"], "model is a MemoryModel; expected a policy without memory"),
-        (["algo=memoryless_ppo", "model=gru"], "model has a GRU, which can know its task; expected model=memoryless"),
+        (
+            ["algo=maml_ppo", "model=gru"],
+            "model is a MemoryModel; expected a policy without memory",
+        ),
+        (
+            ["algo=memoryless_ppo", "model=gru"],
+            "model has a GRU, which can know its task; expected model=memoryless",
+        ),
         (["algo=memoryless_ppo", "model.has_feedback=true"], "model.has_feedback is True"),
     ],
 )
 def test_mistakes_are_answered_in_a_line(words, message, monkeypatch, capsys, tmp_path):
-    given = {word.split("=")[0].split(".")[0] for word in words if "=" in word and "." not in word.split("=")[0]}
-    rest = [word for word in TINY if word.split(".")[0] not in given and word.split("=")[0] not in given]
-    assert call(monkeypatch, train, *rest, *words, "iterations=1", f"run_dir={tmp_path / 'run'}") == 2
+    given = {
+        word.split("=")[0].split(".")[0]
+        for word in words
+        if "=" in word and "." not in word.split("=")[0]
+    }
+    rest = [
+        word for word in TINY if word.split(".")[0] not in given and word.split("=")[0] not in given
+    ]
+    assert (
+        call(monkeypatch, train, *rest, *words, "iterations=1", f"run_dir={tmp_path / 'run'}") == 2
+    )
     shown = capsys.readouterr().err
     assert "Traceback" not in shown
     assert re.search(message, shown)

@@ -1,5 +1,5 @@
-"""Who looks for the test of a file finds it: tests/ has the rooms of metarl/ and envs/, and each file has a test file of its
-name there, or COVERED says which one has its tests."""
+"""Who looks for the test of a file finds it: tests/ has the rooms of metarl/ and envs/, and each
+file has a test file of its name there, or COVERED says which one has its tests."""
 
 from pathlib import Path
 
@@ -81,7 +81,8 @@ LISTED = {name: test for test, names in COVERED.items() for name in names.split(
 
 
 def own_test(file: str) -> str:
-    """Where the test file of a file's name belongs: metarl/rl/losses -> rl/test_losses.py, envs/gym -> envs/test_gym.py."""
+    """Where the test file of a file's name belongs: metarl/rl/losses -> rl/test_losses.py, envs/gym
+    -> envs/test_gym.py."""
     room, _, name = file.removeprefix("metarl/").rpartition("/")
     return f"{room}/test_{name}.py".removeprefix("/")
 
@@ -104,18 +105,29 @@ def test_what_is_listed_exists() -> None:
     assert [test for test in COVERED if not (ROOT / "tests" / test).exists()] == []
     rooms = {f"{file.rpartition('/')[0]}/*" for file in FILES}
     assert [name for name in LISTED if name not in FILES and name not in rooms] == []
-    assert len(LISTED) == sum(len(names.split()) for names in COVERED.values()), "a file is listed twice"
+    assert len(LISTED) == sum(len(names.split()) for names in COVERED.values()), (
+        "a file is listed twice"
+    )
 
 
 def test_places_of_tests_are_those_of_their_files() -> None:
     assert own_test("metarl/rl/data/collect") == "rl/data/test_collect.py"
     assert own_test("metarl/noise") == "test_noise.py"
     assert own_test("envs/small/point") == "envs/small/test_point.py"
-    assert covering("a/b", {"a/*": "test_a.py"}) == "test_a.py" and covering("a/b/c", {"a/*": "test_a.py"}) is None
+    assert (
+        covering("a/b", {"a/*": "test_a.py"}) == "test_a.py"
+        and covering("a/b/c", {"a/*": "test_a.py"}) is None
+    )
 
 
 def test_only_tests_and_their_settings_lie_beside_the_rooms() -> None:
     """What several tests use is in tests/support."""
     apart = {"conftest.py", "cases.py", "record.py"}
-    found = [path for path in (ROOT / "tests").rglob("*.py") if "support" not in path.relative_to(ROOT).parts]
-    assert [path for path in found if not path.name.startswith("test_") and path.name not in apart] == []
+    found = [
+        path
+        for path in (ROOT / "tests").rglob("*.py")
+        if "support" not in path.relative_to(ROOT).parts
+    ]
+    assert [
+        path for path in found if not path.name.startswith("test_") and path.name not in apart
+    ] == []

@@ -1,4 +1,5 @@
-"""Noise of several streams: each block of rows is what its stream draws alone, and one stream draws torch's own numbers."""
+"""Noise of several streams: each block of rows is what its stream draws alone, and one stream draws
+torch's own numbers."""
 
 import pytest
 import torch
@@ -38,13 +39,18 @@ def test_each_block_of_rows_is_what_its_stream_draws_alone(draw):
 def test_one_stream_draws_torchs_own_numbers():
     noise, theirs = Noise(*streams(5)), streams(5)[0]
     assert torch.equal(
-        noise.uniform(2, 3, dtype=torch.float64), torch.rand(2, 3, generator=theirs, dtype=torch.float64)
+        noise.uniform(2, 3, dtype=torch.float64),
+        torch.rand(2, 3, generator=theirs, dtype=torch.float64),
     )
     assert torch.equal(noise.normal(4), torch.empty(4).normal_(generator=theirs))
     assert torch.equal(noise.exponential(4), torch.empty(4).exponential_(generator=theirs))
     assert torch.equal(noise.integers(2**31, 4), torch.randint(2**31, (4,), generator=theirs))
-    assert torch.equal(noise.gamma(CONCENTRATION), torch._standard_gamma(CONCENTRATION, generator=theirs))
-    assert torch.equal(noise.choices(CONCENTRATION), torch.multinomial(CONCENTRATION, 1, generator=theirs)[:, 0])
+    assert torch.equal(
+        noise.gamma(CONCENTRATION), torch._standard_gamma(CONCENTRATION, generator=theirs)
+    )
+    assert torch.equal(
+        noise.choices(CONCENTRATION), torch.multinomial(CONCENTRATION, 1, generator=theirs)[:, 0]
+    )
 
 
 def test_rows_may_lie_in_another_dimension():

@@ -1,4 +1,5 @@
-"""The wheel: everything a run needs is in it, nothing else lies in site-packages, and its commands run from any folder."""
+"""The wheel: everything a run needs is in it, nothing else lies in site-packages, and its commands
+run from any folder."""
 
 import os
 import subprocess
@@ -19,18 +20,29 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The content of the wheel, as pip would unpack it."""
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+    )
     (wheel,) = folder.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site-packages")
     return folder / "site-packages"
 
 
 def files(folder: Path, pattern: str) -> set[str]:
-    return {file.relative_to(folder).as_posix() for file in folder.rglob(pattern) if "__pycache__" not in file.parts}
+    return {
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob(pattern)
+        if "__pycache__" not in file.parts
+    }
 
 
 def test_wheel_adds_two_names(installed: Path) -> None:
-    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {"metarl", "envs"}
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {
+        "metarl",
+        "envs",
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,9 @@ for command, (module, function) in COMMANDS.items():
 
 
 @pytest.mark.parametrize("kind", ["wheel", "source tree"])
-def test_commands_find_their_configs_from_any_folder(installed: Path, tmp_path: Path, kind: str) -> None:
+def test_commands_find_their_configs_from_any_folder(
+    installed: Path, tmp_path: Path, kind: str
+) -> None:
     path = installed if kind == "wheel" else ROOT
     commands = {name: target.split(":") for name, target in PROJECT["scripts"].items()}
     shown = subprocess.run(
@@ -83,7 +97,9 @@ def test_commands_find_their_configs_from_any_folder(installed: Path, tmp_path: 
 def python(program: str, path: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-W", "ignore", "-c", program]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_script_runs_the_command_of_its_own_checkout(installed: Path, tmp_path: Path) -> None:
@@ -98,12 +114,17 @@ print(sys.modules["metarl.cli.commands.train"].__file__, sys.modules["envs"].__f
     shown = python(program, str(installed), tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert f"Usage: python {script}" in shown.stdout
-    assert shown.stdout.splitlines()[-1] == f"{ROOT / 'metarl/cli/commands/train.py'} {ROOT / 'envs/__init__.py'}"
+    assert (
+        shown.stdout.splitlines()[-1]
+        == f"{ROOT / 'metarl/cli/commands/train.py'} {ROOT / 'envs/__init__.py'}"
+    )
 
 
 def test_every_command_has_a_script_like_the_others() -> None:
     texts = {path.stem: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
-    assert {f"metarl-{name}": f"metarl.cli.commands.{name}:main" for name in texts} == PROJECT["scripts"]
+    assert {f"metarl-{name}": f"metarl.cli.commands.{name}:main" for name in texts} == PROJECT[
+        "scripts"
+    ]
     assert len({text.replace(name, "train") for name, text in texts.items()}) == 1
 
 
@@ -115,7 +136,9 @@ print(gymnasium.make_vec("metarl/Bandit-v0", num_envs=2).num_envs)
 """
 
 
-def test_gymnasium_makes_our_environments_without_an_import_of_envs(installed: Path, tmp_path: Path) -> None:
+def test_gymnasium_makes_our_environments_without_an_import_of_envs(
+    installed: Path, tmp_path: Path
+) -> None:
     made = python(MAKE, str(installed), tmp_path)
     assert made.returncode == 0, made.stderr
     place, vector = made.stdout.splitlines()
@@ -124,7 +147,9 @@ def test_gymnasium_makes_our_environments_without_an_import_of_envs(installed: P
     assert made.stderr == ""  # nothing is registered twice
 
 
-def test_metarl_alone_makes_the_ids_known_and_loads_nothing_heavy(installed: Path, tmp_path: Path) -> None:
+def test_metarl_alone_makes_the_ids_known_and_loads_nothing_heavy(
+    installed: Path, tmp_path: Path
+) -> None:
     program = """
 import sys, metarl, gymnasium
 print(gymnasium.spec("metarl/HalfCheetahVel-v0").max_episode_steps, "torch" in sys.modules, "envs" in sys.modules)
@@ -147,7 +172,11 @@ def test_a_users_folder_envs_does_not_hide_ours_from_the_commands_and_is_named_e
     assert shown.returncode == 0, shown.stderr
     assert "name: bandit" in shown.stdout
     named = f"ImportError: {tmp_path / 'envs'} hides metarl's package envs: give it another name, or put {installed} before it"
-    for program in (MAKE, "import envs; from metarl.cli.commands import train", f"import envs\n{MAKE}"):
+    for program in (
+        MAKE,
+        "import envs; from metarl.cli.commands import train",
+        f"import envs\n{MAKE}",
+    ):
         refused = python(program, both, tmp_path)
         assert named in refused.stderr.splitlines()[-1]
 
@@ -156,7 +185,8 @@ def test_installed_commands_are_those_of_the_project() -> None:
     pytest.importorskip("metarl")
     try:
         entry_points = {
-            entry.name: entry.value for entry in distribution("metarl").entry_points.select(group="console_scripts")
+            entry.name: entry.value
+            for entry in distribution("metarl").entry_points.select(group="console_scripts")
         }
     except ModuleNotFoundError:
         pytest.skip("runs from a source tree that isn't installed")
@@ -165,8 +195,14 @@ def test_installed_commands_are_those_of_the_project() -> None:
 
 def test_pins_name_every_dependency() -> None:
     """A dependency without a pin would change under our feet."""
-    pins = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    wanted = PROJECT["dependencies"] + [name for extra in PROJECT["optional-dependencies"].values() for name in extra]
+    pins = {
+        line.split("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    wanted = PROJECT["dependencies"] + [
+        name for extra in PROJECT["optional-dependencies"].values() for name in extra
+    ]
     names = {requirement.split(">")[0].split("=")[0].strip().lower() for requirement in wanted}
     assert names - pins == set()
 
@@ -180,6 +216,8 @@ def test_readme_gives_a_reason_for_every_dependency() -> None:
 def test_readme_names_existing_files() -> None:
     words = {word.strip("()[]`,.;:") for word in (ROOT / "README.md").read_text().split()}
     ours = {
-        word for word in words if PurePosixPath(word).suffix in (".py", ".yaml") and "/" in word and "<" not in word
+        word
+        for word in words
+        if PurePosixPath(word).suffix in (".py", ".yaml") and "/" in word and "<" not in word
     }
     assert [word for word in ours if not (ROOT / word.split("](")[-1]).exists()] == []

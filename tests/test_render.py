@@ -1,4 +1,5 @@
-"""The command `render`, on the small environments, whose pictures need no GL, and once on MuJoCo."""
+"""The command `render`, on the small environments, whose pictures need no GL, and once on
+MuJoCo."""
 
 import re
 import sys
@@ -32,13 +33,26 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         call(
             monkeypatch,
             train,
-            *("env=bandit", "env.horizon=6", "iterations=1", "algo.meta_batch_size=2", "algo.episodes_per_task=3"),
-            *("evaluation.video=false", "evaluation.num_tasks=2", "evaluation.num_updates=1", f"run_dir={folder}"),
+            *(
+                "env=bandit",
+                "env.horizon=6",
+                "iterations=1",
+                "algo.meta_batch_size=2",
+                "algo.episodes_per_task=3",
+            ),
+            *(
+                "evaluation.video=false",
+                "evaluation.num_tasks=2",
+                "evaluation.num_updates=1",
+                f"run_dir={folder}",
+            ),
         )
     return folder
 
 
-def test_a_checkpoint_gives_a_video_of_each_task_before_beside_after(run_folder, monkeypatch, capsys):
+def test_a_checkpoint_gives_a_video_of_each_task_before_beside_after(
+    run_folder, monkeypatch, capsys
+):
     call(monkeypatch, render, f"checkpoint={run_folder}", "num_tasks=2", "width=160", "height=120")
     videos = run_folder / "videos"
     assert names(videos) == ["grid.mp4", "task_0.mp4", "task_1.mp4"]
@@ -49,7 +63,13 @@ def test_a_checkpoint_gives_a_video_of_each_task_before_beside_after(run_folder,
 
 
 def test_without_updates_there_is_one_panel(run_folder, monkeypatch, tmp_path):
-    sizes = ("num_tasks=1", "num_updates=0", "width=160", "height=120", f"output={tmp_path / 'here'}")
+    sizes = (
+        "num_tasks=1",
+        "num_updates=0",
+        "width=160",
+        "height=120",
+        f"output={tmp_path / 'here'}",
+    )
     call(monkeypatch, render, f"checkpoint={run_folder}", *sizes)
     assert names(tmp_path / "here") == ["task_0.mp4"]
     assert num_frames_and_size(tmp_path / "here" / "task_0.mp4")[1][0] == 160
@@ -57,8 +77,20 @@ def test_without_updates_there_is_one_panel(run_folder, monkeypatch, tmp_path):
 
 def test_any_environment_can_be_looked_at_without_a_checkpoint(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    call(monkeypatch, render, "env=point_navigation_2d", "env.horizon=3", "num_tasks=2", "width=160", "height=120")
-    assert names(tmp_path / "videos" / "point_navigation_2d") == ["grid.mp4", "task_0.mp4", "task_1.mp4"]
+    call(
+        monkeypatch,
+        render,
+        "env=point_navigation_2d",
+        "env.horizon=3",
+        "num_tasks=2",
+        "width=160",
+        "height=120",
+    )
+    assert names(tmp_path / "videos" / "point_navigation_2d") == [
+        "grid.mp4",
+        "task_0.mp4",
+        "task_1.mp4",
+    ]
 
 
 def test_a_learner_can_be_filmed_on_another_variant_of_what_it_was_trained_on(
@@ -75,7 +107,14 @@ def test_a_learner_can_be_filmed_on_another_variant_of_what_it_was_trained_on(
 
 @pytest.mark.gl
 def test_mujoco_is_filmed_at_the_speed_of_the_world(monkeypatch, tmp_path):
-    call(monkeypatch, render, "env=half_cheetah_vel_maml", "env.horizon=3", "num_tasks=1", f"output={tmp_path}")
+    call(
+        monkeypatch,
+        render,
+        "env=half_cheetah_vel_maml",
+        "env.horizon=3",
+        "num_tasks=1",
+        f"output={tmp_path}",
+    )
     reader = imageio_ffmpeg.read_frames(str(tmp_path / "task_0.mp4"))
     assert next(reader)["fps"] == 100  # a control step is 0.01 s
     reader.close()
@@ -100,6 +139,12 @@ def test_mistakes_are_answered_in_a_line(words, message, monkeypatch, capsys):
 def test_a_folder_that_cannot_be_written_to_is_named(monkeypatch, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
-        call(monkeypatch, render, "env=bandit", "env.horizon=2", f"output={tmp_path / 'file' / 'videos'}")
+        call(
+            monkeypatch,
+            render,
+            "env=bandit",
+            "env.horizon=2",
+            f"output={tmp_path / 'file' / 'videos'}",
+        )
     assert stop.value.code == 2
     assert str(tmp_path / "file") in capsys.readouterr().err

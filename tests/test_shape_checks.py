@@ -38,7 +38,9 @@ def test_checks_see_one_task_inside_vmap() -> None:
 
 def test_stand_ins_for_protocols_pass() -> None:
     @checked
-    def function(env: BatchedEnv[Any], adapter: RLAdapter[Any] | None, make: Callable[[BatchedEnv[Any]], int]) -> int:
+    def function(
+        env: BatchedEnv[Any], adapter: RLAdapter[Any] | None, make: Callable[[BatchedEnv[Any]], int]
+    ) -> int:
         return 1
 
     assert function("a stand-in", None, len) == 1  # type: ignore[arg-type]

@@ -10,7 +10,9 @@ from metarl.threads import on_one_thread, one_thread
 
 
 @pytest.mark.parametrize("decorator", [one_thread(), on_one_thread])
-def test_torch_takes_one_thread_inside_and_gives_the_others_back(decorator: Callable[..., Any]) -> None:
+def test_torch_takes_one_thread_inside_and_gives_the_others_back(
+    decorator: Callable[..., Any],
+) -> None:
     seen = []
 
     @decorator

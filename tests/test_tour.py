@@ -1,4 +1,5 @@
-"""docs/architecture.md is true: its floors are those of the imports, its links lead to what they name, and its walks are walked."""
+"""docs/architecture.md is true: its floors are those of the imports, its links lead to what they
+name, and its walks are walked."""
 
 import ast
 import importlib.util
@@ -21,8 +22,19 @@ STEPS = [step for walk in WALKS for step in re.split(r"\n(?=\d+\. )", walk)[1:]]
 LINK = re.compile(r"\[(`?)([^\[\]]+?)\1\]\(\.\./([^)]+)\)")
 
 SMALL = (
-    *("env=half_cheetah_vel", "env.horizon=5", "algo.meta_batch_size=2", "algo.episodes_per_task=2"),
-    *("algo.num_inner_steps=1", "algo.num_epochs=1", "model.hidden_sizes=[4]", "iterations=1", "device=cpu"),
+    *(
+        "env=half_cheetah_vel",
+        "env.horizon=5",
+        "algo.meta_batch_size=2",
+        "algo.episodes_per_task=2",
+    ),
+    *(
+        "algo.num_inner_steps=1",
+        "algo.num_epochs=1",
+        "model.hidden_sizes=[4]",
+        "iterations=1",
+        "device=cpu",
+    ),
     "sim.num_threads=1",
 )
 
@@ -44,18 +56,24 @@ def test_diagram_is_what_the_imports_give(floors: Any) -> None:
 
 
 def test_part_stands_above_all_that_it_imports_and_names_the_nearest(floors: Any) -> None:
-    assert floors.diagram({"roof": {"walls", "ground"}, "walls": {"ground"}, "ground": set(), "shed": {"ground"}}) == (
-        "floor 2\n  roof    on walls\nfloor 1\n  shed    on ground\n  walls   on ground\nfloor 0\n  ground\n"
+    assert floors.diagram(
+        {"roof": {"walls", "ground"}, "walls": {"ground"}, "ground": set(), "shed": {"ground"}}
+    ) == (
+        "floor 2\n  roof    on walls\nfloor 1\n  shed    on ground\n  walls   on ground\nfloor 0\n "
+        " ground\n"
     )
     with pytest.raises(ValueError, match="a circle of imports: a -> b -> a"):
         floors.diagram({"a": {"b"}, "b": {"a"}})
 
 
 def defined(file: Path) -> set[str]:
-    """All names at the top of a file, and those in its classes as Class.name; of a YAML file, its keys."""
+    """All names at the top of a file, and those in its classes as Class.name; of a YAML file, its
+    keys."""
     if file.suffix == ".yaml":
         content = yaml.safe_load(file.read_text())
-        return set(content) | {key for entry in content.get("defaults", []) if isinstance(entry, dict) for key in entry}
+        return set(content) | {
+            key for entry in content.get("defaults", []) if isinstance(entry, dict) for key in entry
+        }
     return _defined(ast.parse(file.read_text()).body)
 
 
@@ -78,7 +96,8 @@ def test_names_of_links_are_defined_in_their_files() -> None:
     wrong = [
         f"{name} in {file}"
         for code, name, file in links
-        if not (ROOT / file).is_file() or (name not in defined(ROOT / file) if code else name != file)
+        if not (ROOT / file).is_file()
+        or (name not in defined(ROOT / file) if code else name != file)
     ]
     assert wrong == []
 
@@ -88,7 +107,11 @@ def test_other_names_of_a_step_stand_in_the_files_that_it_links(step: str) -> No
     files = [ROOT / file for _, _, file in LINK.findall(step)]
     assert files, "a step needs a link"
     words = set(re.findall(r"\w+", " ".join(file.read_text() for file in files)))
-    named = {word for code in re.findall(r"`([^`]+)`", LINK.sub("", step)) for word in re.findall(r"\w+", code)}
+    named = {
+        word
+        for code in re.findall(r"`([^`]+)`", LINK.sub("", step))
+        for word in re.findall(r"\w+", code)
+    }
     assert named - words == set()
 
 
@@ -113,7 +136,9 @@ def test_walks_are_what_a_training_does(tmp_path: Path, monkeypatch: pytest.Monk
         f"{name} in {file}"
         for code, name, file in LINK.findall("".join(WALKS))
         if code and runs(ROOT / file, name)
-        if not any(at == str(ROOT / file) and f"{found}.".startswith(f"{name}.") for at, found in called)
+        if not any(
+            at == str(ROOT / file) and f"{found}.".startswith(f"{name}.") for at, found in called
+        )
     ]
     assert missed == []
 
@@ -121,7 +146,8 @@ def test_walks_are_what_a_training_does(tmp_path: Path, monkeypatch: pytest.Monk
 def runs(file: Path, name: str) -> bool:
     """Whether the file defines a function of this name, or a class with methods of its own."""
     return file.suffix == ".py" and any(
-        isinstance(node, ast.FunctionDef) or any(isinstance(part, ast.FunctionDef) for part in node.body)
+        isinstance(node, ast.FunctionDef)
+        or any(isinstance(part, ast.FunctionDef) for part in node.body)
         for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name.partition(".")[0]
     )

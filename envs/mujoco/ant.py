@@ -1,4 +1,5 @@
-"""Ant whose task is a forward velocity (ant_vel), a heading to run in (ant_dir, ant_dir_2d) or a place to go to (ant_goal).
+"""Ant whose task is a forward velocity (ant_vel), a heading to run in (ant_dir, ant_dir_2d) or a
+place to go to (ant_goal).
 
 Physics is Gymnasium's ant.xml, bit-identical to Ant-v5 with frame_skip 5.
 
@@ -21,9 +22,10 @@ The numbers in brackets are ant_goal's.
 
     r = task reward + alive bonus [robot is healthy] − c ‖a‖² − 0.0005 ‖f‖²
 
-with a the action after scaling and clipping to [−1, 1], v the displacement of the torso by the control step, p its place, and f
-the contact torques and forces on all bodies, each clipped to ±1 N m or N; ant_goal_sparse doesn't charge them. The robot is
-healthy while its torso's height is within [0.2, 1] m, in `_promp` within [0, 1] m; else the episode terminates, except in ant_goal.
+with a the action after scaling and clipping to [−1, 1], v the displacement of the torso by the
+control step, p its place, and f the contact torques and forces on all bodies, each clipped to ±1 N
+m or N; ant_goal_sparse doesn't charge them. The robot is healthy while its torso's height is within
+[0.2, 1] m, in `_promp` within [0, 1] m; else the episode terminates, except in ant_goal.
 
 | environment | task reward | alive bonus | c | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|---|---|---|
@@ -36,18 +38,20 @@ healthy while its torso's height is within [0.2, 1] m, in `_promp` within [0, 1]
 | ant_goal_maml | 4 − ‖p − g‖₁, terminates | .05 | .005 | g ~ U[−3, 3]² m | 200 | 5 · .01 s | 1 | ∞, test 40 |
 | ant_goal_sparse | 1 − ‖p − g‖₂ within .75 m of g, else −.75 | 0 | .01 | g uniform on the disc of 3 m | 200 | 5 · .01 s | 1 | ∞, test 40 |
 
-Sources: Finn et al. 2017 (cbfinn/maml_rl, ant_env_rand.py, ant_env_rand_goal.py) for ant_vel and ant_goal_maml; Rothfuss et al.
-2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py, ant_rand_direc.py) for ant_dir_2d and `_promp`; Rakelly et al. 2019
-(katerakelly/oyster, ant_dir.py, ant_goal.py) for ant_dir and ant_goal; Zintgraf et al. 2020 (lmzintgraf/varibad, ant_dir.py) for
-`_varibad`, whose ±1 are used as radians there, so that the headings are ±57° and not forward and backward; Zintgraf et al. 2021
-(lmzintgraf/hyperx, ant_goal.py) for `_sparse`.
+Sources: Finn et al. 2017 (cbfinn/maml_rl, ant_env_rand.py, ant_env_rand_goal.py) for ant_vel and
+ant_goal_maml; Rothfuss et al. 2019 (jonasrothfuss/ProMP, ant_rand_direc_2d.py, ant_rand_direc.py)
+for ant_dir_2d and `_promp`; Rakelly et al. 2019 (katerakelly/oyster, ant_dir.py, ant_goal.py) for
+ant_dir and ant_goal; Zintgraf et al. 2020 (lmzintgraf/varibad, ant_dir.py) for `_varibad`, whose ±1
+are used as radians there, so that the headings are ±57° and not forward and backward; Zintgraf et
+al. 2021 (lmzintgraf/hyperx, ant_goal.py) for `_sparse`.
 
-How we differ: contact forces are those of the state at the end of the step; Ant-v5 has them from the last stage of the last
-Runge-Kutta step (under random actions their costs correlate by 0.9). Velocity is the displacement of qpos; Ant-v5's x_velocity
-takes the torso's xpos, which is not yet that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is
-paid as in Ant-v5, except in `_promp`; published are 1 and .05 also in the step in which the robot falls. Gymnasium's model, start
-pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no second copy of the torso's place in the observation.
-Directions come in turn instead of by coin.
+How we differ: contact forces are those of the state at the end of the step; Ant-v5 has them from
+the last stage of the last Runge-Kutta step (under random actions their costs correlate by 0.9).
+Velocity is the displacement of qpos; Ant-v5's x_velocity takes the torso's xpos, which is not yet
+that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is paid as in
+Ant-v5, except in `_promp`; published are 1 and .05 also in the step in which the robot falls.
+Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no
+second copy of the torso's place in the observation. Directions come in turn instead of by coin.
 """
 
 import math
@@ -109,7 +113,10 @@ def near_reward(highest: float, place: Tensor, velocity: Tensor, tasks: Place) -
 def inside_reward(place: Tensor, velocity: Tensor, tasks: Place) -> Outcome:
     distance = torch.linalg.vector_norm(place - tasks.place, dim=-1)
     inside = distance <= GOAL_RADIUS
-    return torch.where(inside, 1.0 - distance, -GOAL_RADIUS), {"distance": distance, "success": inside}
+    return torch.where(inside, 1.0 - distance, -GOAL_RADIUS), {
+        "distance": distance,
+        "success": inside,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +165,9 @@ class Ant(Generic[Tasks]):
             "bonus": "always" if rules.bonus_when_falling else "while healthy",
             "velocity": "root displacement",
             "contact_forces": f"{'' if shows_forces else 'not '}observed, at the end of the step, clipped to 1",
-            "terminates": f"height outside {list(rules.healthy_height)} m" if rules.terminates else "never",
+            "terminates": f"height outside {list(rules.healthy_height)} m"
+            if rules.terminates
+            else "never",
             "start_noise": "U(-0.1, 0.1), 0.1 N",
         }
 
@@ -174,7 +183,9 @@ class Ant(Generic[Tasks]):
         moving = [sim.qpos if self._shows_place else sim.qpos[:, 2:], sim.qvel]
         return torch.cat([*moving, contact_forces(sim)] if self._shows_forces else moving, dim=1)
 
-    def reward(self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks) -> Outcome:
+    def reward(
+        self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Tasks
+    ) -> Outcome:
         reward, terms = self._rules.reward(now, (now - before) / self._control_step, tasks)
         control_cost = self._rules.control_cost * control.square().sum(-1)
         contact_cost = self._rules.contact_cost * contact_forces(sim).square().sum(-1)
@@ -199,8 +210,16 @@ def contact_forces(sim: Simulator) -> Tensor:
 RUN = Rules(reward=heading_reward, formula="v . (cos g, sin g)", alive_bonus=1.0, control_cost=0.5)
 RUN_LENIENT = replace(RUN, healthy_height=(0.0, 1.0), bonus_when_falling=True)
 HOLD = Rules(reward=velocity_reward, formula="1 - |v_x - g|", alive_bonus=0.05, control_cost=0.005)
-GO = Rules(reward=partial(near_reward, 0.0), formula="-|p - g|_1", alive_bonus=0.0, control_cost=0.1, terminates=False)
-GO_UPRIGHT = Rules(reward=partial(near_reward, 4.0), formula="4 - |p - g|_1", alive_bonus=0.05, control_cost=0.005)
+GO = Rules(
+    reward=partial(near_reward, 0.0),
+    formula="-|p - g|_1",
+    alive_bonus=0.0,
+    control_cost=0.1,
+    terminates=False,
+)
+GO_UPRIGHT = Rules(
+    reward=partial(near_reward, 4.0), formula="4 - |p - g|_1", alive_bonus=0.05, control_cost=0.005
+)
 GO_INSIDE = Rules(
     reward=inside_reward,
     formula=f"(1 - |p - g|_2 within {GOAL_RADIUS} m, else -{GOAL_RADIUS})",

@@ -1,6 +1,8 @@
-"""MuJoCo environments: an MDP says what is seen and paid, a simulator moves, and `MujocoEnv` makes the two a BatchedEnv.
+"""MuJoCo environments: an MDP says what is seen and paid, a simulator moves, and `MujocoEnv` makes
+the two a BatchedEnv.
 
-An MDP is array functions over W worlds of a Simulator, so the same file serves every simulator back-end.
+An MDP is array functions over W worlds of a Simulator, so the same file serves every simulator
+back-end.
 """
 
 from collections.abc import Callable
@@ -26,16 +28,19 @@ Measured = TypeVar("Measured")
 
 
 class MDP(Protocol[TasksTaken, Measured]):
-    """Decides start, observation, reward and end of an episode. It holds constants only, and no state of any world."""
+    """Decides start, observation, reward and end of an episode. It holds constants only, and no
+    state of any world."""
 
     @property
     def camera(self) -> str | View:
-        """The camera that pictures are taken with: the name of one in the model, or a view of our own. It follows the body."""
+        """The camera that pictures are taken with: the name of one in the model, or a view of our
+        own. It follows the body."""
         ...
 
     @property
     def definition(self) -> dict[str, Any]:
-        """The part of the problem's definition that this class decides (JSON values): reward, start noise, ..."""
+        """The part of the problem's definition that this class decides (JSON values): reward, start
+        noise, ..."""
         ...
 
     @property
@@ -47,12 +52,14 @@ class MDP(Protocol[TasksTaken, Measured]):
         ...
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns qpos [W, nq] and qvel [W, nv] of starts, from uniform numbers [W, num_uniforms] in [0, 1), float64."""
+        """Returns qpos [W, nq] and qvel [W, nv] of starts, from uniform numbers [W, num_uniforms]
+        in [0, 1), float64."""
         ...
 
     def measure(self, sim: Simulator) -> Measured:
-        """Returns what `reward` compares before and after a step, for instance x [W]; `observe` may show it. Called once after
-        each step and reset. Return copies, because the simulator's tensors change in place; or None where nothing is needed."""
+        """Returns what `reward` compares before and after a step, for instance x [W]; `observe` may
+        show it. Called once after each step and reset. Return copies, because the simulator's
+        tensors change in place; or None where nothing is needed."""
         ...
 
     def observe(self, sim: Simulator, now: Measured) -> Tensor:
@@ -62,12 +69,14 @@ class MDP(Protocol[TasksTaken, Measured]):
     def reward(
         self, before: Measured, now: Measured, sim: Simulator, control: Tensor, tasks: TasksTaken
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the reward [W] of a step and its named terms [W]. control [W, A] in [−1, 1] is what acted: the action, in its
-        own float type, after scaling and clipping, and after `Effects.actuate`."""
+        """Returns the reward [W] of a step and its named terms [W]. control [W, A] in [−1, 1] is
+        what acted: the action, in its own float type, after scaling and clipping, and after
+        `Effects.actuate`."""
         ...
 
     def terminated(self, sim: Simulator) -> Tensor | None:
-        """Returns [W] bool, whether the episode failed or reached its end; None if that never happens before the time limit."""
+        """Returns [W] bool, whether the episode failed or reached its end; None if that never
+        happens before the time limit."""
         ...
 
 
@@ -99,20 +108,23 @@ class LinearDrive:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects(Generic[Tasks]):
-    """Holds what a task does besides the reward: what it changes, how it shows in a picture, and what is known of it."""
+    """Holds what a task does besides the reward: what it changes, how it shows in a picture, and
+    what is known of it."""
 
     actuate: Callable[[Tensor, Tasks, Tensor], Tensor] | None = None
-    """(control [W, A] after scaling, tasks, num_steps [W] taken so far in the episode) -> the control that acts. For tasks that
-    change the actuators."""
+    """(control [W, A] after scaling, tasks, num_steps [W] taken so far in the episode) -> the
+    control that acts. For tasks that change the actuators."""
     place: Callable[[Tensor, Tasks], Tensor] | None = None
-    """(qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places. For tasks that move things."""
+    """(qpos [W, nq] of the start, tasks) -> qpos with the task's things in their places. For tasks
+    that move things."""
     set_physics: Callable[[Simulator, Tensor, Tasks], None] | None = None
-    """(sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start. For tasks that change the
-    physics."""
+    """(sim, worlds [W] bool, tasks) writes the model fields of those worlds before they start. For
+    tasks that change the physics."""
     per_world: tuple[str, ...] = ()
     """The model fields that `set_physics` writes."""
     marks: Callable[[Any, Tasks], list[Mark]] | None = None
-    """(data of a world, its task with leaves [...]) -> the marks that show the task in a picture."""
+    """(data of a world, its task with leaves [...]) -> the marks that show the task in a
+    picture."""
     scripted: Callable[[Simulator, Tasks], Tensor] | None = None
     """(sim, tasks) -> the actions [W, A] of a controller that sees the task and the true state."""
     known_returns: Callable[[Tasks], dict[str, Tensor]] | None = None
@@ -122,16 +134,18 @@ class Effects(Generic[Tasks]):
 
 
 class MujocoEnv(Generic[Tasks]):
-    """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32, physics is the simulator's.
+    """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32,
+    physics is the simulator's.
 
-    An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), with which `drive` moves the actuators. A
-    world that blows up ends: terminated, diverged, reward 0, next_obs 0.
+    An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), with which `drive`
+    moves the actuators. A world that blows up ends: terminated, diverged, reward 0, next_obs 0.
 
     Args:
       drive: moves the actuators; `LinearDrive` moves each over its range.
       frame_skip: physics steps in a control step.
-      action_scale: the half-width of the action space; a policy with standard deviation 1 explores 1 / action_scale of the
-        range. Published results differ in it (1 or 10), so it belongs to the variant.
+      action_scale: the half-width of the action space; a policy with standard deviation 1 explores
+        1 / action_scale of the range. Published results differ in it (1 or 10), so it belongs to
+        the variant.
       effects: what a task does besides the reward.
       device: of all tensors that go in and out.
     """
@@ -166,7 +180,9 @@ class MujocoEnv(Generic[Tasks]):
         self.fixed_speeds = effects.fixed_speeds and effects.fixed_speeds.over(spec.horizon)
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, size, np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            -self._action_scale, self._action_scale, size, np.float32
+        )
         self.num_uniforms = mdp.num_uniforms
         self._episodes: Episodes[Tasks] = Episodes(
             sim.num_worlds,
@@ -186,7 +202,9 @@ class MujocoEnv(Generic[Tasks]):
     def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
         worlds = self._episodes.begin(uniform, worlds)
         if self._effects.set_physics is not None:
-            self._effects.set_physics(self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks)
+            self._effects.set_physics(
+                self.sim, worlds.to(self.sim.qpos.device), self._episodes.tasks
+            )
         qpos, qvel = self.mdp.initial_state(uniform)
         qpos, qvel = qpos.to(self.sim.qpos.device), qvel.to(self.sim.qvel.device)
         if self._effects.place is not None:
@@ -206,7 +224,9 @@ class MujocoEnv(Generic[Tasks]):
         self._drive(self.sim, control)
         self.sim.step(self.frame_skip)
         before, self._measured = self._measured, self.mdp.measure(self.sim)
-        reward, terms = self.mdp.reward(before, self._measured, self.sim, control, self._episodes.tasks)
+        reward, terms = self.mdp.reward(
+            before, self._measured, self.sim, control, self._episodes.tasks
+        )
         diverged = self.sim.diverged.clone()
         failed = self.mdp.terminated(self.sim)
         terminated = diverged if failed is None else failed | diverged
@@ -218,7 +238,11 @@ class MujocoEnv(Generic[Tasks]):
             diverged=diverged,
             terms={name: self._finite(value) for name, value in terms.items()},
         )
-        return step if self.device == diverged.device else map_tensors(lambda leaf: leaf.to(self.device), step)
+        return (
+            step
+            if self.device == diverged.device
+            else map_tensors(lambda leaf: leaf.to(self.device), step)
+        )
 
     def stand_still_action(self) -> Tensor:
         """[W, A]: no control at all, for comparison."""
@@ -238,13 +262,16 @@ class MujocoEnv(Generic[Tasks]):
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL is missing."""
+        """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL
+        is missing."""
         if not 0 <= world < self.num_worlds:
             raise ValueError(f"world is {world}; expected 0, ..., {self.num_worlds - 1}")
         model, data = self.sim.host_data(world)  # type: ignore[attr-defined]
         marks = []
         if self._effects.marks is not None:
-            marks = self._effects.marks(data, map_tensors(lambda leaf: leaf[world].cpu(), self._episodes.tasks))
+            marks = self._effects.marks(
+                data, map_tensors(lambda leaf: leaf[world].cpu(), self._episodes.tasks)
+            )
         return self._renderer.picture(model, data, width=width, height=height, marks=marks)
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
-"""Lets MuJoCo be imported whatever can be drawn here. `envs` calls `import_mujoco` before anything else imports MuJoCo.
+"""Lets MuJoCo be imported whatever can be drawn here. `envs` calls `import_mujoco` before anything
+else imports MuJoCo.
 
-MuJoCo reads MUJOCO_GL once, when it is imported, and then fails where it can't have what that names. Physics needs no OpenGL,
-so here such a MUJOCO_GL is found out first and only drawing fails, by a message of `why_not`.
+MuJoCo reads MUJOCO_GL once, when it is imported, and then fails where it can't have what that
+names. Physics needs no OpenGL, so here such a MUJOCO_GL is found out first and only drawing fails,
+by a message of `why_not`.
 """
 
 import ctypes
@@ -13,18 +15,22 @@ INSTALL = "apt-get install --no-install-recommends libegl1 libegl-mesa0 libgl1-m
 """The command that installs on Debian or Ubuntu what drawing without a screen needs."""
 
 _LIBRARIES = {"egl": ("EGL", "OpenGL"), "osmesa": ("OSMesa",)}
-"""The libraries that MuJoCo's import needs on Linux, for values of MUJOCO_GL that draw without a screen. The first of them that
-is there is taken."""
+"""The libraries that MuJoCo's import needs on Linux, for values of MUJOCO_GL that draw without a
+screen. The first of them that is there is taken."""
 
-_ANY, _NONE = ("", "enable", "enabled", "on", "true", "1"), ("disable", "disabled", "off", "false", "0")
+_ANY, _NONE = (
+    ("", "enable", "enabled", "on", "true", "1"),
+    ("disable", "disabled", "off", "false", "0"),
+)
 _NAMED = {"linux": ("egl", "osmesa", "glfw", "glx"), "darwin": ("cgl", "glfw")}
 
 
 def import_mujoco() -> None:
     """Imports MuJoCo, able to draw if that is possible.
 
-    On Linux a MUJOCO_GL that names nothing becomes egl or osmesa, if its libraries are there. A screen isn't asked for one:
-    DISPLAY may be left from a session that has ended, and both of them draw at least as well without.
+    On Linux a MUJOCO_GL that names nothing becomes egl or osmesa, if its libraries are there. A
+    screen isn't asked for one: DISPLAY may be left from a session that has ended, and both of them
+    draw at least as well without.
     """
     if "mujoco" in sys.modules:
         return
@@ -52,7 +58,9 @@ def why_not(error: Exception) -> str:
         reason = "; ".join(f"{backend}: {problem}" for backend, problem in problems.items())
     else:
         reason = _problem(given) or " ".join(str(error).split())
-    place = f"MUJOCO_GL={given!r}" + (f", DISPLAY={os.environ['DISPLAY']!r}" if os.environ.get("DISPLAY") else "")
+    place = f"MUJOCO_GL={given!r}" + (
+        f", DISPLAY={os.environ['DISPLAY']!r}" if os.environ.get("DISPLAY") else ""
+    )
     if sys.platform == "linux" and _plain(given) != "egl" and problems["egl"] is None:
         remedy = "EGL is there: leave MUJOCO_GL unset or set it to egl, before MuJoCo is imported"
     else:
@@ -61,7 +69,8 @@ def why_not(error: Exception) -> str:
 
 
 def _problem(given: str) -> str | None:
-    """Why MuJoCo's import would fail with this MUJOCO_GL, or leave drawing out; None if it wouldn't."""
+    """Why MuJoCo's import would fail with this MUJOCO_GL, or leave drawing out; None if it
+    wouldn't."""
     value, named = _plain(given), _NAMED.get(sys.platform, ("glfw", "wgl"))
     if value in _NONE:
         return "this switches drawing off"

@@ -1,7 +1,8 @@
-"""HalfCheetah whose task is a forward velocity to hold (half_cheetah_vel), a direction to run in (half_cheetah_dir) or a motor
-that is dead (half_cheetah_cripple).
+"""HalfCheetah whose task is a forward velocity to hold (half_cheetah_vel), a direction to run in
+(half_cheetah_dir) or a motor that is dead (half_cheetah_cripple).
 
-Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with frame_skip 5. Never terminates.
+Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with frame_skip 5. Never
+terminates.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -23,7 +24,8 @@ Physics is Gymnasium's half_cheetah.xml, bit-identical to HalfCheetah-v5 with fr
     half_cheetah_cripple:  r = v − 0.05 ‖a‖²,       a_j = 0 for the dead motor j, whatever the action; it is dead from the start, or from
                            control step fails_at_step of each episode, where that is set
 
-with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
+with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x
+by the control step.
 
 | environment | v | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|---|
@@ -40,16 +42,19 @@ with a the action after scaling and clipping to [−1, 1], and v the displacemen
 | half_cheetah_dir_sparse | Δx / dt | d ∈ {1, −1} | 200 | 5 · .01 s | 1 | the two |
 | half_cheetah_cripple | Δx / dt | j ∈ {0, ..., 5} | 1000 | 5 · .01 s | 1 | 5 (j = 1–5), test 1 (j = 0) |
 
-Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py) for `_maml`; Rothfuss et al.
-2019 (jonasrothfuss/ProMP, half_cheetah_rand_vel.py, half_cheetah_rand_direc.py) for `_promp`; Rakelly et al. 2019
-(katerakelly/oyster, half_cheetah_vel.py) for `_pearl`; Zintgraf et al. 2020 (lmzintgraf/varibad, half_cheetah_vel.py) for
-`_varibad`, which are two episodes on one task there; Greenberg et al. 2023 (ido90/RobustMetaRL) for `_wide`; Grigsby et al. 2024
-(UT-Austin-RPL/amago) for `_long`; Zintgraf et al. 2021 (lmzintgraf/hyperx, half_cheetah_dir.py) for `_sparse`; Nagabandi et al.
-2019 (iclavera/learning_to_adapt, half_cheetah_env.py) for `_cripple`.
+Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py)
+for `_maml`; Rothfuss et al. 2019 (jonasrothfuss/ProMP, half_cheetah_rand_vel.py,
+half_cheetah_rand_direc.py) for `_promp`; Rakelly et al. 2019 (katerakelly/oyster,
+half_cheetah_vel.py) for `_pearl`; Zintgraf et al. 2020 (lmzintgraf/varibad, half_cheetah_vel.py)
+for `_varibad`, which are two episodes on one task there; Greenberg et al. 2023 (ido90/RobustMetaRL)
+for `_wide`; Grigsby et al. 2024 (UT-Austin-RPL/amago) for `_long`; Zintgraf et al. 2021
+(lmzintgraf/hyperx, half_cheetah_dir.py) for `_sparse`; Nagabandi et al. 2019
+(iclavera/learning_to_adapt, half_cheetah_env.py) for `_cripple`.
 
-How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`; directions come in turn
-instead of by coin, so that each meta-batch has as many of both; the torso's origin is that at the end of the step, not one
-physics step before; `_cripple` has Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity).
+How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`;
+directions come in turn instead of by coin, so that each meta-batch has as many of both; the torso's
+origin is that at the end of the step, not one physics step before; `_cripple` has Gymnasium's
+control step and observation (published: 0.01 s, centre of mass and its velocity).
 """
 
 from dataclasses import replace
@@ -97,8 +102,11 @@ def far_direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tenso
     return (tasks.direction * velocity).masked_fill(x.abs() < SPARSE_DISTANCE, 0.0)
 
 
-def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, num_steps: Tensor) -> Tensor:
-    """control [W, 6], with 0 for the dead motor of those worlds that have taken `fails_at_step` steps or more."""
+def without_dead_motor(
+    fails_at_step: int, control: Tensor, tasks: DeadMotor, num_steps: Tensor
+) -> Tensor:
+    """control [W, 6], with 0 for the dead motor of those worlds that have taken `fails_at_step`
+    steps or more."""
     joint = tasks.joint[:, None]
     if fails_at_step == 0:
         return control.scatter(1, joint, 0.0)
@@ -107,13 +115,19 @@ def without_dead_motor(fails_at_step: int, control: Tensor, tasks: DeadMotor, nu
 
 
 class HalfCheetah(Generic[Tasks]):
-    """Runs as HalfCheetah-v5 does: the velocity is the displacement of the root; starts are U(±0.1) and 0.1 N(0, 1) about rest."""
+    """Runs as HalfCheetah-v5 does: the velocity is the displacement of the root; starts are U(±0.1)
+    and 0.1 N(0, 1) about rest."""
 
     num_uniforms = 18
     camera = "track"
 
     def __init__(
-        self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks], shows_torso: bool = False
+        self,
+        model: mujoco.MjModel,
+        control_step: float,
+        *,
+        reward: TaskReward[Tasks],
+        shows_torso: bool = False,
     ) -> None:
         self._control_step = control_step  # s
         self._task_reward = reward.function
@@ -151,13 +165,16 @@ class HalfCheetah(Generic[Tasks]):
 
 
 class HalfCheetahMassCentre(Generic[Tasks]):
-    """Runs as cbfinn/maml_rl does: the velocity is that of the centre of mass; starts are 0.01 N(0, 1) and 0.1 N(0, 1)."""
+    """Runs as cbfinn/maml_rl does: the velocity is that of the centre of mass; starts are 0.01 N(0,
+    1) and 0.1 N(0, 1)."""
 
     obs_size = 20
     num_uniforms = 18
     camera = "track"
 
-    def __init__(self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks]) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, control_step: float, *, reward: TaskReward[Tasks]
+    ) -> None:
         self._task_reward = reward.function
         self._mass_centre = PlanarMassCentre(model)
         self.definition = {
@@ -192,7 +209,9 @@ class HalfCheetahMassCentre(Generic[Tasks]):
         return None
 
 
-def _total(task_reward: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _total(
+    task_reward: Tensor, velocity: Tensor, control: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     control_cost = CONTROL_COST * squared_norm(control)
     return task_reward - control_cost, {"velocity": velocity, "control_cost": control_cost}
 
@@ -205,7 +224,9 @@ def dead_motors(fails_at_step: int | None) -> ListedTasks[DeadMotor]:
         num_test=1,
         source="joints 1-5, joint 0",
         bounds={"joint": (0, 5)},
-        describe=partial(_describe_motor, "" if fails_at_step is None else f" from step {fails_at_step}"),
+        describe=partial(
+            _describe_motor, "" if fails_at_step is None else f" from step {fails_at_step}"
+        ),
     )
 
 
@@ -218,7 +239,8 @@ def _dies_at(row: Variant, fails_at_step: int | None) -> Variant:
     whole = isinstance(fails_at_step, int) and not isinstance(fails_at_step, bool)
     if fails_at_step is not None and not (whole and 0 < fails_at_step < row.horizon):
         raise SettingError(
-            f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., {row.horizon - 1} (horizon - 1), or None for "
+            f"fails_at_step is {fails_at_step!r}; expected a control step 1, ..., "
+            f"{row.horizon - 1} (horizon - 1), or None for "
             "a motor that is dead from the start"
         )
     return replace(
@@ -272,14 +294,20 @@ VARIANTS: dict[str, Variant] = {
         **_NEW_EACH_TIME,
     ),
     "half_cheetah_vel_promp": replace(_VEL, **_PROMP, **_NEW_EACH_TIME),
-    "half_cheetah_vel_pearl": replace(_VEL, mdp=_SHOWS_TORSO, tasks=partial(published_velocities, 3.0)),
+    "half_cheetah_vel_pearl": replace(
+        _VEL, mdp=_SHOWS_TORSO, tasks=partial(published_velocities, 3.0)
+    ),
     "half_cheetah_vel_varibad": replace(_VEL, mdp=_SHOWS_TORSO, **_NEW_EACH_TIME),
     "half_cheetah_vel_wide": replace(_VEL, tasks=partial(velocities, 7.0), **_NEW_EACH_TIME),
     "half_cheetah_vel_long": replace(_VEL, horizon=1000, **_NEW_EACH_TIME),
     "half_cheetah_dir": _DIR,
-    "half_cheetah_dir_maml": replace(_DIR, mdp=partial(HalfCheetahMassCentre, reward=DIRECTION), frame_skip=1),
+    "half_cheetah_dir_maml": replace(
+        _DIR, mdp=partial(HalfCheetahMassCentre, reward=DIRECTION), frame_skip=1
+    ),
     "half_cheetah_dir_promp": replace(_DIR, **_PROMP),
-    "half_cheetah_dir_sparse": replace(_DIR, mdp=partial(HalfCheetah, reward=FAR_DIRECTION, shows_torso=True)),
+    "half_cheetah_dir_sparse": replace(
+        _DIR, mdp=partial(HalfCheetah, reward=FAR_DIRECTION, shows_torso=True)
+    ),
     "half_cheetah_cripple": replace(
         _DIR,
         family="half_cheetah_cripple",

@@ -1,7 +1,9 @@
-"""Hopper whose task is physics of its own (hopper_rand_params): factors of mass, inertia, damping and friction.
+"""Hopper whose task is physics of its own (hopper_rand_params): factors of mass, inertia, damping
+and friction.
 
-Physics is Gymnasium's hopper.xml, bit-identical to Hopper-v5 at factors of one. Terminates where the robot has fallen: height of
-the torso not above 0.7 m, its pitch not in (−0.2, 0.2) rad, or any position or velocity but x and height beyond ±100.
+Physics is Gymnasium's hopper.xml, bit-identical to Hopper-v5 at factors of one. Terminates where
+the robot has fallen: height of the torso not above 0.7 m, its pitch not in (−0.2, 0.2) rad, or any
+position or velocity but x and height beyond ±100.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -18,22 +20,25 @@ the torso not above 0.7 m, its pitch not in (−0.2, 0.2) rad, or any position o
 
     r = v + 1 − 0.001 ‖a‖²
 
-with a the action after scaling and clipping to [−1, 1], and v the displacement of the torso along x by the control step. The 1
-is paid while the robot is upright; `_pearl` also pays it for the step that ends in a fall.
+with a the action after scaling and clipping to [−1, 1], and v the displacement of the torso along x
+by the control step. The 1 is paid while the robot is upright; `_pearl` also pays it for the step
+that ends in a fall.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
 | hopper_rand_params | factors of mass, inertia, damping, friction | 200 | 4 · .002 s | 1 | 40, test 10 |
 | hopper_rand_params_pearl | factors of mass, inertia about each axis, damping, friction | 200 | 4 · .004 s | 1 | 40, test 10 |
 
-Factors: 1.5^U(−3, 3) for the mass of each body, for its inertia, and for each of the three frictions of each geom, the floor's
-too; 1.3^U(−3, 3) for the damping of each joint. The task is constant for the episode and not observed.
+Factors: 1.5^U(−3, 3) for the mass of each body, for its inertia, and for each of the three
+frictions of each geom, the floor's too; 1.3^U(−3, 3) for the damping of each joint. The task is
+constant for the episode and not observed.
 
-Source: rand_param_envs (dennisl88/rand_param_envs, hopper_rand_params.py), as Rakelly et al. 2019 (katerakelly/oyster) use it for
-`_pearl`.
+Source: rand_param_envs (dennisl88/rand_param_envs, hopper_rand_params.py), as Rakelly et al. 2019
+(katerakelly/oyster) use it for `_pearl`.
 
-How we differ: today's MuJoCo and Gymnasium's model; one inertia factor a body, so that the body can exist, except in `_pearl`;
-what MuJoCo derives from mass and inertia is recomputed (published: left as it was); test tasks are our own.
+How we differ: today's MuJoCo and Gymnasium's model; one inertia factor a body, so that the body can
+exist, except in `_pearl`; what MuJoCo derives from mass and inertia is recomputed (published: left
+as it was); test tasks are our own.
 """
 
 from dataclasses import replace
@@ -67,7 +72,9 @@ VARIANTS: dict[str, Variant] = {
     "hopper_rand_params_pearl": replace(
         _RAND_PARAMS,
         model=SLOW_HOPPER,
-        mdp=partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0, bonus_when_falling=True),
+        mdp=partial(
+            UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0, bonus_when_falling=True
+        ),
         tasks=partial(physics_factors, SLOW_HOPPER, per_axis=True),
     ),
 }

@@ -24,8 +24,10 @@ Physics is Gymnasium's humanoid.xml, bit-identical to Humanoid-v5 with frame_ski
 
     r = 1.25 v · (cos g, sin g) + 5 [robot is healthy] − 0.1 ‖u‖² − min(5e-7 ‖f‖², 10)
 
-with v the displacement of the whole robot's centre of mass by the control step, u = 0.4 a, a the action after scaling and
-clipping to [−1, 1], and f the contact torques and forces on all bodies in N m and N. The robot is healthy while its torso's height is between 1 and 2 m; else the episode terminates.
+with v the displacement of the whole robot's centre of mass by the control step, u = 0.4 a, a the
+action after scaling and clipping to [−1, 1], and f the contact torques and forces on all bodies in
+N m and N. The robot is healthy while its torso's height is between 1 and 2 m; else the episode
+terminates.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
@@ -33,11 +35,13 @@ clipping to [−1, 1], and f the contact torques and forces on all bodies in N m
 
 Source: Rakelly et al. 2019 (katerakelly/oyster, humanoid_dir.py).
 
-How we differ: contact forces are paid for, but not observed. They are those at the beginning of the last physics step, 0.003 s
-before those of Humanoid-v5 (their costs are alike on average, 0.15 under random actions, and correlate by 0.65). The observation
-is Humanoid-v5's without them and without the bodies' masses, which never change. Centre of mass, inertias and velocities are those of MuJoCo's
-last evaluation of the dynamics, which is not quite the end of the step (up to 2e-5 m apart), as in Humanoid-v5. The bonus is paid as
-in Humanoid-v5; published is 5 also in the step in which the robot falls.
+How we differ: contact forces are paid for, but not observed. They are those at the beginning of the
+last physics step, 0.003 s before those of Humanoid-v5 (their costs are alike on average, 0.15 under
+random actions, and correlate by 0.65). The observation is Humanoid-v5's without them and without
+the bodies' masses, which never change. Centre of mass, inertias and velocities are those of
+MuJoCo's last evaluation of the dynamics, which is not quite the end of the step (up to 2e-5 m
+apart), as in Humanoid-v5. The bonus is paid as in Humanoid-v5; published is 5 also in the step in
+which the robot falls.
 """
 
 import mujoco
@@ -60,7 +64,8 @@ START_NOISE = 0.01
 
 
 class Humanoid:
-    """Runs as Humanoid-v5 does, but observes no contact forces. Starts are U(±0.01) about rest, positions and velocities."""
+    """Runs as Humanoid-v5 does, but observes no contact forces. Starts are U(±0.01) about rest,
+    positions and velocities."""
 
     obs_size = 257
     num_uniforms = 47
@@ -87,19 +92,28 @@ class Humanoid:
         return sim.field("subtree_com")[:, 1, :2].clone()
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:
-        # Without x and y, so that the policy can't tell where it is; body 0 is the world, the last of ten inertias the mass.
+        # Without x and y, so that the policy can't tell where it is; body 0 is the world, the last
+        # of ten inertias the mass.
         inertia, velocity = sim.field("cinert")[:, 1:, :9], sim.field("cvel")[:, 1:]
         torque = sim.field("qfrc_actuator")[:, 6:]
-        return torch.cat([sim.qpos[:, 2:], sim.qvel, inertia.flatten(1), velocity.flatten(1), torque], dim=1)
+        return torch.cat(
+            [sim.qpos[:, 2:], sim.qvel, inertia.flatten(1), velocity.flatten(1), torque], dim=1
+        )
 
     def reward(
         self, before: Tensor, now: Tensor, sim: Simulator, control: Tensor, tasks: Heading
     ) -> tuple[Tensor, dict[str, Tensor]]:
         velocity = along(tasks.heading, (now - before) / self._control_step)
         control_cost = CONTROL_COST * sim.ctrl.square().sum(-1)
-        contact_cost = (CONTACT_COST * sim.field("cfrc_ext").square().sum((1, 2))).clamp(max=HIGHEST_CONTACT_COST)
+        contact_cost = (CONTACT_COST * sim.field("cfrc_ext").square().sum((1, 2))).clamp(
+            max=HIGHEST_CONTACT_COST
+        )
         reward = SPEED_REWARD * velocity + ALIVE_BONUS * healthy(sim) - control_cost - contact_cost
-        return reward, {"velocity": velocity, "control_cost": control_cost, "contact_cost": contact_cost}
+        return reward, {
+            "velocity": velocity,
+            "control_cost": control_cost,
+            "contact_cost": contact_cost,
+        }
 
     def terminated(self, sim: Simulator) -> Tensor:
         return ~healthy(sim)

@@ -35,7 +35,8 @@ class GymnasiumModel:
     file: str
     """The file's name, for instance half_cheetah.xml."""
     edit: Callable[[mujoco.MjSpec], object] | None = None
-    """Changes the model before it is compiled: adds a sensor or a camera, which change no motion."""
+    """Changes the model before it is compiled: adds a sensor or a camera, which change no
+    motion."""
     physics_step: float | None = None
     """The physics step in s; None: the one in the file."""
 
@@ -44,7 +45,9 @@ class GymnasiumModel:
         return f"gymnasium/{self.file}"
 
     def load(self) -> mujoco.MjModel:
-        quiet_mujoco()  # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and in a file
+        # half_cheetah.xml's settotalmass is deprecated, and MuJoCo would say so in the terminal and
+        # in a file
+        quiet_mujoco()
         path = str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / self.file)
         if self.edit is None:
             model = mujoco.MjModel.from_xml_path(path)
@@ -65,7 +68,8 @@ class XmlModel:
 
     @property
     def name(self) -> str:
-        """The file and 12 hex digits over the physics that it describes, as `arm.xml 0123456789ab`."""
+        """The file and 12 hex digits over the physics that it describes, as `arm.xml
+        0123456789ab`."""
         return f"{self.path.name} {hashlib.sha256(_physics(self.path).encode()).hexdigest()[:12]}"
 
     def load(self) -> mujoco.MjModel:
@@ -74,17 +78,21 @@ class XmlModel:
 
 
 def sense_contact_forces(spec: mujoco.MjSpec) -> None:
-    """Adds a sensor that makes MuJoCo compute cfrc_ext, which it leaves alone otherwise; it moves the same, bit for bit."""
+    """Adds a sensor that makes MuJoCo compute cfrc_ext, which it leaves alone otherwise; it moves
+    the same, bit for bit."""
     spec.add_sensor(
         name="acceleration",
         type=mujoco.mjtSensor.mjSENS_FRAMELINACC,
         objtype=mujoco.mjtObj.mjOBJ_BODY,
-        objname=spec.bodies[1].name,  # any body: the forces are a step on the way to its acceleration
+        objname=spec.bodies[
+            1
+        ].name,  # any body: the forces are a step on the way to its acceleration
     )
 
 
 def _physics(path: Path) -> str:
-    """Returns the canonical XML of a model and of the files that it includes, without comments and without what is only seen."""
+    """Returns the canonical XML of a model and of the files that it includes, without comments and
+    without what is only seen."""
     text = ElementTree.canonicalize(
         from_file=path,
         strip_text=True,

@@ -1,7 +1,7 @@
 """Reacher whose task is a goal to bring the fingertip to, which isn't shown (reacher_goal).
 
-Physics is Gymnasium's reacher.xml with a camera above, bit-identical to Reacher-v5; the target's two joints stand at the goal, so
-that pictures show it. Never terminates.
+Physics is Gymnasium's reacher.xml with a camera above, bit-identical to Reacher-v5; the target's
+two joints stand at the goal, so that pictures show it. Never terminates.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -15,8 +15,9 @@ that pictures show it. Never terminates.
 
     r = −‖fingertip − g‖₂ − ‖a‖²
 
-with a the action after scaling and clipping to [−1, 1], and the fingertip where Gymnasium has it: at the last stage of the last
-Runge-Kutta step, which differs from that of the joint angles by an error of third order in the physics step.
+with a the action after scaling and clipping to [−1, 1], and the fingertip where Gymnasium has it:
+at the last stage of the last Runge-Kutta step, which differs from that of the joint angles by an
+error of third order in the physics step.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
@@ -24,8 +25,8 @@ Runge-Kutta step, which differs from that of the joint angles by an error of thi
 
 Source: Reacher-v5 of Gymnasium.
 
-How we differ: the target's place (Gymnasium's observation 4–5) and the vector to it (8–9) are hidden, for they tell the task; the
-split is our own.
+How we differ: the target's place (Gymnasium's observation 4–5) and the vector to it (8–9) are
+hidden, for they tell the task; the split is our own.
 """
 
 from functools import partial
@@ -45,7 +46,8 @@ FURTHEST = 0.2  # m, of goals
 LINKS = (0.1, 0.11)  # m
 START_ANGLE = 0.1  # rad, to either side
 START_RATE = 0.005  # rad/s, to either side
-# Of the scripted controller, in torque fractions a rad and a rad/s; stiffer springs cost more in torque than in distance.
+# Of the scripted controller, in torque fractions a rad and a rad/s; stiffer springs cost more in
+# torque than in distance.
 STIFFNESS, DAMPING = 0.2, 0.045
 
 
@@ -98,7 +100,8 @@ def at_goal(qpos: Tensor, tasks: Place) -> Tensor:
 
 
 def reach(sim: Simulator, tasks: Place) -> Tensor:
-    """[W, 2]: the torques of two springs with dampers, at rest where the fingertip is at the goal."""
+    """[W, 2]: the torques of two springs with dampers, at rest where the fingertip is at the
+    goal."""
     shoulder, elbow = LINKS
     x, y = tasks.place.to(sim.qpos).unbind(-1)
     cos = (x.square() + y.square() - shoulder**2 - elbow**2) / (2 * shoulder * elbow)

@@ -9,23 +9,29 @@ import numpy as np
 
 from envs.mujoco.gl import why_not
 
-_MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255  # the orange that targets have in the gauges of videos
+_MARK_COLOUR = (
+    np.array([240, 160, 30, 255], np.float32) / 255
+)  # the orange that targets have in the gauges of videos
 
 _ROOM = 1.4  # m of distance for each m between body and marks; the camera sees 45°
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A camera that follows the centre of mass of the first body, x to the right and y away from it."""
+    """A camera that follows the centre of mass of the first body, x to the right and y away from
+    it."""
 
     distance: float  # m
     elevation: float  # degrees; negative looks down
-    shows_marks: bool = False  # Looks at the middle between body and marks, from as far as shows both.
+    shows_marks: bool = (
+        False  # Looks at the middle between body and marks, from as far as shows both.
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """Something of the task to be seen in the picture: an arrow, or a cylinder between the middles of its ends."""
+    """Something of the task to be seen in the picture: an arrow, or a cylinder between the middles
+    of its ends."""
 
     start: tuple[float, float, float]  # m
     end: tuple[float, float, float]
@@ -34,9 +40,11 @@ class Mark:
 
 
 class WorldRenderer:
-    """Draws an MjData; the OpenGL context is made at the first picture and again when the size changes.
+    """Draws an MjData; the OpenGL context is made at the first picture and again when the size
+    changes.
 
-    Args: camera: the name or number of one of the model's, a view of our own, or any camera of MuJoCo's.
+    Args: camera: the name or number of one of the model's, a view of our own, or any camera of
+    MuJoCo's.
     """
 
     def __init__(self, *, camera: str | int | View | mujoco.MjvCamera) -> None:
@@ -56,23 +64,34 @@ class WorldRenderer:
 
         Raises: RuntimeError where nothing can be drawn, saying why and what to do.
         """
-        if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
+        if self._renderer is None or (self._renderer.width, self._renderer.height) != (
+            width,
+            height,
+        ):
             self.close()
             self._renderer = _make_renderer(model, width, height)
-        # Not the renderer's own update_scene, which knows only the first model; worlds may differ in sizes and places.
+        # Not the renderer's own update_scene, which knows only the first model; worlds may differ
+        # in sizes and places.
         every, scene = mujoco.mjtCatBit.mjCAT_ALL.value, self._renderer.scene
-        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, self._view(model, data, marks), every, scene)
+        mujoco.mjv_updateScene(
+            model, data, mujoco.MjvOption(), None, self._view(model, data, marks), every, scene
+        )
         for mark in marks:
             _add(mark, self._renderer.scene)
         return self._renderer.render()
 
-    def _view(self, model: mujoco.MjModel, data: mujoco.MjData, marks: Sequence[Mark]) -> mujoco.MjvCamera:
+    def _view(
+        self, model: mujoco.MjModel, data: mujoco.MjData, marks: Sequence[Mark]
+    ) -> mujoco.MjvCamera:
         if isinstance(self._camera, mujoco.MjvCamera):
             return self._camera
         if isinstance(self._camera, View):
             return _following(self._camera, data.subtree_com[1], marks)
         camera = mujoco.MjvCamera()
-        camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(self._camera).id
+        camera.type, camera.fixedcamid = (
+            mujoco.mjtCamera.mjCAMERA_FIXED,
+            model.camera(self._camera).id,
+        )
         return camera
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,10 +124,12 @@ def _add(mark: Mark, scene: mujoco.MjvScene) -> None:
 def _make_renderer(model: mujoco.MjModel, width: int, height: int) -> Any:
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
-    # MuJoCo's 4096 points take as long as all the rest in software, and look the same at these sizes.
+    # MuJoCo's 4096 points take as long as all the rest in software, and look the same at these
+    # sizes.
     model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)
     try:
         return mujoco.Renderer(model, height, width)
-    # The library's failures have no common type: ImportError, AttributeError, RuntimeError, FatalError, GLError.
+    # The library's failures have no common type: ImportError, AttributeError, RuntimeError,
+    # FatalError, GLError.
     except Exception as error:
         raise RuntimeError(why_not(error)) from error

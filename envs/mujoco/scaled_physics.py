@@ -1,5 +1,6 @@
-"""Tasks that scale the physics of a robot: mass, inertia, damping and friction, each part by a factor of its own. A world's
-model fields are the model's own values times its task's factors, so nothing compounds, however often it is reset."""
+"""Tasks that scale the physics of a robot: mass, inertia, damping and friction, each part by a
+factor of its own. A world's model fields are the model's own values times its task's factors, so
+nothing compounds, however often it is reset."""
 
 import math
 from functools import partial
@@ -24,7 +25,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 @struct
 class PhysicsFactors:
-    """Factors of what the model file says, in its order. The world body and undamped joints have none."""
+    """Factors of what the model file says, in its order. The world body and undamped joints have
+    none."""
 
     mass: Tensor  # [N, bodies]
     inertia: Tensor  # [N, bodies], or [N, bodies, 3]: one for each principal axis
@@ -32,12 +34,16 @@ class PhysicsFactors:
     friction: Tensor  # [N, geoms, 3]: sliding, torsional, rolling
 
 
-def physics_factors(model: Model, num_train: int | None, num_test: int, *, per_axis: bool) -> TaskPrior[PhysicsFactors]:
-    """Independent log-uniform factors: 1.5^U(−3, 3) for mass, inertia and friction, 1.3^U(−3, 3) for damping.
+def physics_factors(
+    model: Model, num_train: int | None, num_test: int, *, per_axis: bool
+) -> TaskPrior[PhysicsFactors]:
+    """Independent log-uniform factors: 1.5^U(−3, 3) for mass, inertia and friction, 1.3^U(−3, 3)
+    for damping.
 
     Args:
       model: has the parts that get factors.
-      per_axis: the three principal inertias of a body get a factor each, which can make an inertia that no body has.
+      per_axis: the three principal inertias of a body get a factor each, which can make an inertia
+        that no body has.
     """
     robot = model.load()
     bodies = robot.nbody - 1
@@ -64,7 +70,8 @@ def scaled_physics(model: mujoco.MjModel) -> Effects[PhysicsFactors]:
 
 
 class PhysicsScaler:
-    """Gives worlds the physics of their tasks. It is the `set_physics` of an environment whose simulator has `FIELDS` per world."""
+    """Gives worlds the physics of their tasks. It is the `set_physics` of an environment whose
+    simulator has `FIELDS` per world."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._own = {name: torch.tensor(getattr(model, name)) for name in FIELDS}
@@ -78,11 +85,17 @@ class PhysicsScaler:
             self._scale(sim, worlds, "dof_damping", self._damped, tasks.damping),
             self._scale(sim, worlds, "geom_friction", slice(None), tasks.friction),
         ]
-        if any(changes):  # Not for a further episode on the same task, for it takes as long as several control steps.
+        if any(
+            changes
+            # Not for a further episode on the same task, for it takes as long as several control steps.
+        ):
             sim.params_changed()
 
-    def _scale(self, sim: Simulator, worlds: Tensor, name: str, parts: slice | Tensor, factor: Tensor) -> bool:
-        """Writes the own values of `parts` times factor [W, ...]. Returns whether any world's field changed."""
+    def _scale(
+        self, sim: Simulator, worlds: Tensor, name: str, parts: slice | Tensor, factor: Tensor
+    ) -> bool:
+        """Writes the own values of `parts` times factor [W, ...]. Returns whether any world's field
+        changed."""
         field = sim.param(name)
         scaled = field.clone()
         scaled[:, parts] = self._own[name].to(field)[parts] * factor.to(field)
@@ -115,6 +128,10 @@ def _held_out(tasks: PhysicsFactors) -> Tensor:
 def _describe(tasks: PhysicsFactors) -> list[str]:
     """Geometric means over the parts of the robot, of the three that are felt most."""
     means = {
-        name: getattr(tasks, name).flatten(1).log().mean(1).exp().tolist() for name in ("mass", "damping", "friction")
+        name: getattr(tasks, name).flatten(1).log().mean(1).exp().tolist()
+        for name in ("mass", "damping", "friction")
     }
-    return [", ".join(f"{name} ×{mean[task]:.2f}" for name, mean in means.items()) for task in range(len(tasks.mass))]
+    return [
+        ", ".join(f"{name} ×{mean[task]:.2f}" for name, mean in means.items())
+        for task in range(len(tasks.mass))
+    ]

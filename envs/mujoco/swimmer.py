@@ -16,7 +16,8 @@ Physics is Gymnasium's swimmer.xml, bit-identical to Swimmer-v5 with frame_skip 
 
     r = −|v − g| − 0.0001 ‖a‖²
 
-with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x by the control step.
+with a the action after scaling and clipping to [−1, 1], and v the displacement of the root along x
+by the control step.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
@@ -24,7 +25,8 @@ with a the action after scaling and clipping to [−1, 1], and v the displacemen
 
 Source: Rothfuss et al. 2019 (jonasrothfuss/ProMP, swimmer_rand_vel.py).
 
-How we differ: the published reward is +|v − g|, which pays for missing the velocity; a fixed set of training velocities.
+How we differ: the published reward is +|v − g|, which pays for missing the velocity; a fixed set of
+training velocities.
 """
 
 from functools import partial

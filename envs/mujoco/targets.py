@@ -1,4 +1,5 @@
-"""What a locomotion task asks for: a velocity, a direction along x, a heading in the plane, or a place. Shared by all robots."""
+"""What a locomotion task asks for: a velocity, a direction along x, a heading in the plane, or a
+place. Shared by all robots."""
 
 import math
 from collections.abc import Callable
@@ -54,8 +55,11 @@ def velocities(
     )
 
 
-def published_velocities(highest: float, num_train: int, num_test: int) -> ListedTasks[TargetVelocity]:
-    """The velocities that NumPy draws after seed(1337), as PEARL does: the first for training, those that follow for test."""
+def published_velocities(
+    highest: float, num_train: int, num_test: int
+) -> ListedTasks[TargetVelocity]:
+    """The velocities that NumPy draws after seed(1337), as PEARL does: the first for training,
+    those that follow for test."""
     if num_train < 1:
         raise SettingError(f"num_train_tasks is {num_train}; expected at least 1")
     drawn = np.random.RandomState(1337).uniform(0.0, highest, num_train + 1000)
@@ -92,7 +96,9 @@ def headings(num_train: int | None, num_test: int) -> TaskPrior[Heading]:
 def few_headings(*heading: float) -> FewTasks[Heading]:
     """The given headings, in turn."""
     tasks = Heading(heading=torch.tensor(heading))
-    return FewTasks(tasks, bounds={"heading": (min(heading), max(heading))}, describe=_describe_heading)
+    return FewTasks(
+        tasks, bounds={"heading": (min(heading), max(heading))}, describe=_describe_heading
+    )
 
 
 def places_on_disc(radius: float, num_train: int | None, num_test: int) -> TaskPrior[Place]:
@@ -184,7 +190,10 @@ def _check_on_disc(radius: float, tasks: Place) -> None:
     outside = distance > radius * (1 + 1e-6)  # float32's rounding
     if bool(outside.any()):
         x, y = tasks.place[outside][0].tolist()
-        raise ValueError(f"place is ({x:g}, {y:g}), {distance[outside][0]:g} m away; expected at most {radius:g} m")
+        raise ValueError(
+            f"place is ({x:g}, {y:g}), {distance[outside][0]:g} m away; expected at most "
+            f"{radius:g} m"
+        )
 
 
 def _draw_velocity(lowest: float, highest: float, uniform: Tensor) -> TargetVelocity:

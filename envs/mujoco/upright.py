@@ -1,4 +1,5 @@
-"""What Walker2d and Hopper share: a planar robot that must stay upright, seen and started as in Gymnasium's v5 environments."""
+"""What Walker2d and Hopper share: a planar robot that must stay upright, seen and started as in
+Gymnasium's v5 environments."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,7 +21,8 @@ Tasks = TypeVar("Tasks")
 
 @dataclass(frozen=True, kw_only=True)
 class Upright:
-    """Tells the states in which the robot hasn't fallen, by height and pitch of the torso. All bounds are exclusive."""
+    """Tells the states in which the robot hasn't fallen, by height and pitch of the torso. All
+    bounds are exclusive."""
 
     lowest: float  # m
     highest: float = torch.inf  # m
@@ -32,15 +34,19 @@ class Upright:
         height, pitch = sim.qpos[:, 1], sim.qpos[:, 2]
         upright = (height > self.lowest) & (height < self.highest) & (pitch.abs() < self.pitch)
         if self.state < torch.inf:
-            upright &= (sim.qpos[:, 2:].abs() < self.state).all(-1) & (sim.qvel.abs() < self.state).all(-1)
+            upright &= (sim.qpos[:, 2:].abs() < self.state).all(-1) & (
+                sim.qvel.abs() < self.state
+            ).all(-1)
         return upright
 
 
 class UprightRobot(Generic[Tasks]):
-    """Pays r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root along x by the control step.
+    """Pays r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root
+    along x by the control step.
 
     Args:
-      bonus_when_falling: the bonus is also paid for the step that ends the episode, as before Gymnasium's v5.
+      bonus_when_falling: the bonus is also paid for the step that ends the episode, as before
+        Gymnasium's v5.
     """
 
     camera = "track"
@@ -66,7 +72,9 @@ class UprightRobot(Generic[Tasks]):
         self.definition = {
             "reward": f"{reward.formula} + {bonus:g} - {CONTROL_COST} |a|^2",
             "bonus": "always" if bonus_when_falling else "while upright",
-            "upright": {bound: value for bound, value in vars(upright).items() if value < torch.inf},
+            "upright": {
+                bound: value for bound, value in vars(upright).items() if value < torch.inf
+            },
             "velocity": "root displacement",
             "start_noise": f"U(-{START_NOISE}, {START_NOISE})",
         }

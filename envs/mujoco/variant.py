@@ -1,8 +1,11 @@
-"""One variant of a MuJoCo environment is one row of a table; here is what a row says, and how an environment is made of it.
+"""One variant of a MuJoCo environment is one row of a table; here is what a row says, and how an
+environment is made of it.
 
-A user's own variant is a row, too. This one, in a module my_envs.py on Python's path, is `envs.make("my_envs:fast_cheetah", 80)`:
+A user's own variant is a row, too. This one, in a module my_envs.py on Python's path, is
+`envs.make("my_envs:fast_cheetah", 80)`:
 
-    fast_cheetah = replace(half_cheetah.VARIANTS["half_cheetah_vel"], tasks=partial(velocities, 9.0), horizon=400)
+    fast_cheetah = replace(half_cheetah.VARIANTS["half_cheetah_vel"], tasks=partial(velocities,
+    9.0), horizon=400)
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +19,13 @@ from envs.machine import Machine
 from envs.mujoco.env import MDP, Drive, Effects, LinearDrive, MujocoEnv
 from envs.mujoco.models import Model
 from envs.sim.cpu import CpuSimulator
-from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
+from envs.variants import (
+    check_counts,
+    common_settings,
+    task_distribution,
+    variant_label,
+    with_common_settings,
+)
 from metarl.errors import SettingError
 from metarl.rl.spec import EnvSpec
 
@@ -32,7 +41,8 @@ class Variant:
     mdp: Callable[[mujoco.MjModel, float], MDP[Any, Any]]
     """(model, control step in s) -> start, observation, reward and end of an episode."""
     tasks: Callable[..., Any]
-    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
+    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where
+    num_test_tasks is None."""
     horizon: int
     """Control steps in an episode."""
     action_scale: float
@@ -42,33 +52,46 @@ class Variant:
     num_train_tasks: int | None = None
     """The size of the fixed training set; None: training draws a new task each time."""
     num_test_tasks: int | None = None
-    """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+    """How many tasks are held out; None: the tasks are so few that they are listed, and their
+    number is no setting."""
     fields: tuple[str, ...] = ()
     """The derived data fields that `mdp` and `drive` read, for instance cfrc_ext."""
     current_fields: bool = False
-    """True: `fields` are those of the end of a control step, for which the dynamics are evaluated once more. False: they are one
-    physics step old."""
+    """True: `fields` are those of the end of a control step, for which the dynamics are evaluated
+    once more. False: they are one physics step old."""
     drive: Callable[[mujoco.MjModel], Drive] | None = None
     """How control moves the actuators; None: linearly over the range of each."""
-    effects: Effects[Any] | Callable[[mujoco.MjModel], Effects[Any]] = field(default_factory=Effects)
+    effects: Effects[Any] | Callable[[mujoco.MjModel], Effects[Any]] = field(
+        default_factory=Effects
+    )
     """What a task does besides the reward; or model -> that, where it needs the model."""
     own_settings: Mapping[str, "Setting"] = field(default_factory=dict)
     """Settings that other variants don't have."""
     definition: Mapping[str, Any] = field(default_factory=dict)
-    """The rest of the problem's definition (JSON values), which neither the other fields nor `MDP.definition` hold."""
+    """The rest of the problem's definition (JSON values), which neither the other fields nor
+    `MDP.definition` hold."""
 
     def __post_init__(self) -> None:
         check_counts(self)
         if self.frame_skip < 1:
-            raise SettingError(f"frame_skip is {self.frame_skip}; expected at least one physics step in a control step")
+            raise SettingError(
+                f"frame_skip is {self.frame_skip}; expected at least one physics step in a control "
+                "step"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that can be overridden, and their defaults."""
-        return {**common_settings(self), **{name: setting.default for name, setting in self.own_settings.items()}}
+        return {
+            **common_settings(self),
+            **{name: setting.default for name, setting in self.own_settings.items()},
+        }
 
-    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> MujocoEnv[Any]:
-        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+    def make(
+        self, name: str, num_worlds: int, machine: Machine, **overrides: Any
+    ) -> MujocoEnv[Any]:
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of
+        `settings`."""
         row = with_common_settings(self, overrides)
         for key, setting in self.own_settings.items():
             row = setting.apply(row, overrides.get(key, setting.default))
@@ -118,7 +141,9 @@ def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> 
         sim=sim,
         mdp=mdp,
         tasks=tasks,
-        drive=row.drive(model) if row.drive else LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
+        drive=row.drive(model)
+        if row.drive
+        else LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
         frame_skip=row.frame_skip,
         action_scale=row.action_scale,
         effects=effects,

@@ -1,8 +1,8 @@
-"""Walker2d whose task is physics of its own (walker2d_rand_params), a forward velocity to hold (walker2d_vel) or a direction to
-walk in (walker2d_dir).
+"""Walker2d whose task is physics of its own (walker2d_rand_params), a forward velocity to hold
+(walker2d_vel) or a direction to walk in (walker2d_dir).
 
-Physics is Gymnasium's walker2d_v5.xml, bit-identical to Walker2d-v5 at factors of one. Terminates where the robot has fallen:
-height of the torso not in (0.8, 2) m, or its pitch not in (−1, 1) rad.
+Physics is Gymnasium's walker2d_v5.xml, bit-identical to Walker2d-v5 at factors of one. Terminates
+where the robot has fallen: height of the torso not in (0.8, 2) m, or its pitch not in (−1, 1) rad.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -21,8 +21,9 @@ height of the torso not in (0.8, 2) m, or its pitch not in (−1, 1) rad.
     walker2d_vel:          r = −|v − g| + 15 − 0.001 ‖a‖²
     walker2d_dir:          r = d v + 1 − 0.001 ‖a‖²
 
-with a the action after scaling and clipping to [−1, 1], and v the displacement of the torso along x by the control step. The
-constant is paid while the robot is upright; `_pearl` and `_promp` also pay it for the step that ends in a fall.
+with a the action after scaling and clipping to [−1, 1], and v the displacement of the torso along x
+by the control step. The constant is paid while the robot is upright; `_pearl` and `_promp` also pay
+it for the step that ends in a fall.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
@@ -33,16 +34,20 @@ constant is paid while the robot is upright; `_pearl` and `_promp` also pay it f
 | walker2d_dir | d ∈ {1, −1} | 200 | 4 · .002 s | 1 | the two |
 | walker2d_dir_promp | d ∈ {1, −1} | 100 | 8 · .002 s | 10 | the two |
 
-Factors: 1.5^U(−3, 3) for the mass of each body, for its inertia, and for each of the three frictions of each geom, the floor's
-too; 1.3^U(−3, 3) for the damping of each joint. The task is constant for the episode and not observed.
+Factors: 1.5^U(−3, 3) for the mass of each body, for its inertia, and for each of the three
+frictions of each geom, the floor's too; 1.3^U(−3, 3) for the damping of each joint. The task is
+constant for the episode and not observed.
 
-Sources: rand_param_envs (dennisl88/rand_param_envs, walker_rand_params.py), as Rakelly et al. 2019 (katerakelly/oyster) use it for
-`_pearl`; Rothfuss et al. 2019 (jonasrothfuss/ProMP, walker2d_rand_vel.py, walker2d_rand_direc.py) for vel and dir, and `_promp`.
-Control step, T, action_scale and split of walker2d_vel and walker2d_dir are our choice; as published they are `_promp`.
+Sources: rand_param_envs (dennisl88/rand_param_envs, walker_rand_params.py), as Rakelly et al. 2019
+(katerakelly/oyster) use it for `_pearl`; Rothfuss et al. 2019 (jonasrothfuss/ProMP,
+walker2d_rand_vel.py, walker2d_rand_direc.py) for vel and dir, and `_promp`. Control step, T,
+action_scale and split of walker2d_vel and walker2d_dir are our choice; as published they are
+`_promp`.
 
-How we differ: today's MuJoCo; v5's model, whose feet have equal friction, except in `_pearl` and `_promp`, where the right foot
-slides more easily, as published; one inertia factor a body, so that the body can exist, except in `_pearl`; what MuJoCo derives
-from mass and inertia is recomputed (published: left as it was); directions come in turn instead of by coin; test tasks are our own.
+How we differ: today's MuJoCo; v5's model, whose feet have equal friction, except in `_pearl` and
+`_promp`, where the right foot slides more easily, as published; one inertia factor a body, so that
+the body can exist, except in `_pearl`; what MuJoCo derives from mass and inertia is recomputed
+(published: left as it was); directions come in turn instead of by coin; test tasks are our own.
 """
 
 from dataclasses import replace
@@ -67,7 +72,12 @@ VELOCITY_BONUS = 15.0  # above the greatest distance from g, so that falling nev
 _FACTORS = partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0)
 _HOLD = partial(UprightRobot, upright=UPRIGHT, reward=VELOCITY, bonus=VELOCITY_BONUS)
 _WALK = partial(UprightRobot, upright=UPRIGHT, reward=DIRECTION, bonus=1.0)
-_PROMP: dict[str, Any] = {"model": SLIPPERY_WALKER, "horizon": 100, "action_scale": 10.0, "frame_skip": 8}
+_PROMP: dict[str, Any] = {
+    "model": SLIPPERY_WALKER,
+    "horizon": 100,
+    "action_scale": 10.0,
+    "frame_skip": 8,
+}
 
 _RAND_PARAMS = Variant(
     family="walker2d_rand_params",
@@ -110,7 +120,11 @@ VARIANTS: dict[str, Variant] = {
     ),
     "walker2d_vel": _VEL,
     "walker2d_vel_promp": replace(
-        _VEL, mdp=partial(_HOLD, bonus_when_falling=True), num_train_tasks=None, num_test_tasks=40, **_PROMP
+        _VEL,
+        mdp=partial(_HOLD, bonus_when_falling=True),
+        num_train_tasks=None,
+        num_test_tasks=40,
+        **_PROMP,
     ),
     "walker2d_dir": _DIR,
     "walker2d_dir_promp": replace(_DIR, mdp=partial(_WALK, bonus_when_falling=True), **_PROMP),

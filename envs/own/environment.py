@@ -1,4 +1,5 @@
-"""Worlds of a user's Gymnasium environment, each under a task of its own, as a `metarl.rl.types.BatchedEnv`."""
+"""Worlds of a user's Gymnasium environment, each under a task of its own, as a
+`metarl.rl.types.BatchedEnv`."""
 
 import operator
 import warnings
@@ -49,27 +50,34 @@ def own_environment(
 ) -> BatchedEnv[Any]:
     """W = num_worlds copies of a Gymnasium environment, each under a task of its own.
 
-    Observations must be a Box with one axis or a Dict that flattens to one, and a seeded reset must make the episode
-    repeatable. Actions are a learner's: in [−1, 1] for a Box with bounds, which −1 and 1 stand for; a number of a choice for
-    Discrete, and for the combinations of a MultiDiscrete. Beyond the bounds an action is clipped. A world whose observation
-    or reward isn't finite, or whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
+    Observations must be a Box with one axis or a Dict that flattens to one, and a seeded reset must
+    make the episode repeatable. Actions are a learner's: in [−1, 1] for a Box with bounds, which −1
+    and 1 stand for; a number of a choice for Discrete, and for the combinations of a MultiDiscrete.
+    Beyond the bounds an action is clipped. A world whose observation or reward isn't finite, or
+    whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
 
-    Two worlds more play some episodes first, which tell what can be known before a training: see envs/own/trial.py.
+    Two worlds more play some episodes first, which tell what can be known before a training: see
+    envs/own/trial.py.
 
     Args:
-      source: an id for gymnasium.make, an environment's class, any function that makes one, or `module:function`.
-      tasks: the variables that differ between tasks, by name; in every episode they are set before the reset.
+      source: an id for gymnasium.make, an environment's class, any function that makes one, or
+        `module:function`.
+      tasks: the variables that differ between tasks, by name; in every episode they are set before
+        the reset.
       horizon: control steps; None: the id's own max_episode_steps. It replaces the id's TimeLimit.
       num_train_tasks: size of the fixed training set; None draws a new task each time.
       split_seed: of the training and the test tasks.
       settings: keyword arguments of the environment.
-      after_task: called with the unwrapped environment when a task is set, before the reset, to set what derives from it.
-      terms: numbers of the info that are handed on, besides those that the first episodes show; for instance "success", where
-        only an agent that has learnt something comes to see it.
-      repeatable: False: the environment needn't follow its seed, and a run that is resumed goes on with other numbers.
+      after_task: called with the unwrapped environment when a task is set, before the reset, to set
+        what derives from it.
+      terms: numbers of the info that are handed on, besides those that the first episodes show; for
+        instance "success", where only an agent that has learnt something comes to see it.
+      repeatable: False: the environment needn't follow its seed, and a run that is resumed goes on
+        with other numbers.
       name: in results and videos; None: the id or the class's name.
       processes: step every world in a process of its own; a number: in so many processes.
-      python: path of another interpreter, where the worlds run; it needs numpy, gymnasium and the environment, not metarl.
+      python: path of another interpreter, where the worlds run; it needs numpy, gymnasium and the
+        environment, not metarl.
     Raises: ValueError naming what doesn't fit and what was expected.
     Warns: of a variable whose two extremes give the same episode.
     """
@@ -80,26 +88,39 @@ def own_environment(
         check_horizon(steps)
     if not (isinstance(source, str) or callable(source)):
         raise SettingError(
-            f"source is {source!r}; expected an id for gymnasium.make, or something to call that makes one"
+            f"source is {source!r}; expected an id for gymnasium.make, or something to call that "
+            "makes one"
         )
     distribution = prior(
-        tasks, num_train=_whole(num_train_tasks), num_test=_whole(num_test_tasks), seed=_whole(split_seed)
+        tasks,
+        num_train=_whole(num_train_tasks),
+        num_test=_whole(num_test_tasks),
+        seed=_whole(split_seed),
     )
     shown = name or title(source).split(".")[-1].strip("<>")
     recipe = Recipe(
-        source=source, settings=dict(settings or {}), variables=dict(tasks), after_task=after_task, name=shown
+        source=source,
+        settings=dict(settings or {}),
+        variables=dict(tasks),
+        after_task=after_task,
+        name=shown,
     )
     # Not in processes yet, where mistakes would show less well.
-    trial: Worlds = recipe.make_worlds(2) if python is None else worlds_in_python(python, recipe, [2])
+    trial: Worlds = (
+        recipe.make_worlds(2) if python is None else worlds_in_python(python, recipe, [2])
+    )
     try:
         form = trial.describe()
         steps = form["horizon"] if steps is None else steps
         if steps is None:
             raise SettingError(
-                f"horizon is None and {title(source)} has no limit of its own; expected a number of control steps"
+                f"horizon is None and {title(source)} has no limit of its own; expected a number "
+                "of control steps"
             )
         actions = Actions(form["action_space"])
-        shown_terms = try_out(trial, tasks, actions, horizon=steps, repeatable=repeatable, name=shown)
+        shown_terms = try_out(
+            trial, tasks, actions, horizon=steps, repeatable=repeatable, name=shown
+        )
     finally:
         trial.close()
     spec = EnvSpec(
@@ -113,14 +134,17 @@ def own_environment(
             "tasks": {key: definition(variable) for key, variable in tasks.items()},
             "prior": distribution.bounds,
             "split": distribution.split_definition(),
-            # What was so before there was a choice isn't said, so that older results keep their spec hash.
+            # What was so before there was a choice isn't said, so that older results keep their
+            # spec hash.
             **({"actions": actions.definition} if actions.definition else {}),
             **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
     )
     worlds = _worlds(recipe, count, processes, python)
     named = [terms] if isinstance(terms, str) else terms
-    return OwnEnv(spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *named])), device=device)
+    return OwnEnv(
+        spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *named])), device=device
+    )
 
 
 class OwnEnv:
@@ -139,7 +163,12 @@ class OwnEnv:
         *,
         device: torch.device | str,
     ) -> None:
-        self.spec, self.prior, self.num_worlds, self.device = spec, tasks, worlds.num_worlds, torch.device(device)
+        self.spec, self.prior, self.num_worlds, self.device = (
+            spec,
+            tasks,
+            worlds.num_worlds,
+            torch.device(device),
+        )
         self._worlds, self._terms = worlds, list(terms)
         form = worlds.describe()
         self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(
@@ -161,7 +190,9 @@ class OwnEnv:
             if (seconds := control_step(inner)) is not None:
                 self.control_step = seconds
             self.render_fps = frames_per_second(inner)
-        self._present = torch.zeros(self.num_worlds, *self.observation_space.shape, device=self.device)
+        self._present = torch.zeros(
+            self.num_worlds, *self.observation_space.shape, device=self.device
+        )
 
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)
@@ -171,7 +202,9 @@ class OwnEnv:
         seeds = (uniform[:, 0] * 2**31).long().tolist()
         tasks = task_dicts(self._episodes.tasks)
         if chosen:
-            first = self._worlds.reset(chosen, [tasks[i] for i in chosen], [seeds[i] for i in chosen])
+            first = self._worlds.reset(
+                chosen, [tasks[i] for i in chosen], [seeds[i] for i in chosen]
+            )
             self._present = self._present.clone()
             self._present[chosen] = self._tensor(first)
         return self._present.clone()
@@ -195,7 +228,8 @@ class OwnEnv:
         )
 
     def stand_still_action(self) -> Tensor | None:
-        """[W, A]: no action, or what is nearest to it in the action space; None where actions are choices."""
+        """[W, A]: no action, or what is nearest to it in the action space; None where actions are
+        choices."""
         still = self._actions.standing_still()
         return None if still is None else self._tensor(still).expand(self.num_worlds, -1).clone()
 
@@ -209,10 +243,12 @@ class OwnEnv:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it can't be drawn."""
+        """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it
+        can't be drawn."""
         if not isinstance(self._worlds, LocalWorlds):
             raise RuntimeError(
-                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected processes=False and python=None"
+                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected "
+                "processes=False and python=None"
             )
         return self._pictures.picture(self._worlds.envs[world].env, width=width, height=height)
 
@@ -222,19 +258,24 @@ class OwnEnv:
 
     def _warn_of_late_success(self) -> None:
         warnings.warn(
-            f"{self.spec.name} told of success only now, in an episode unlike the first ones; terms=['success'] says that it will, "
+            f"{self.spec.name} told of success only now, in an episode unlike the first ones; "
+            "terms=['success'] says that it will, "
             "and then success rates are shown",
             stacklevel=3,
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Raises: TypeError where copy.deepcopy or pickle would give worlds back at their beginning without a word."""
+        """Raises: TypeError where copy.deepcopy or pickle would give worlds back at their beginning
+        without a word."""
         if not isinstance(self._worlds, LocalWorlds):
-            raise TypeError(f"{self.spec.name} can't be copied or pickled: its worlds are in other processes")
+            raise TypeError(
+                f"{self.spec.name} can't be copied or pickled: its worlds are in other processes"
+            )
         for world in self._worlds.envs:
             if isinstance(world.unwrapped, EzPickle):
                 raise TypeError(
-                    f"{self.spec.name} can't be copied or pickled: {type(world.unwrapped).__name__} is a "
+                    f"{self.spec.name} can't be copied or pickled: "
+                    f"{type(world.unwrapped).__name__} is a "
                     "gymnasium.utils.EzPickle, of which a copy is made anew and has no state"
                 )
         return vars(self)
@@ -243,21 +284,31 @@ class OwnEnv:
         return torch.tensor(array, device=self.device)
 
 
-def _worlds(recipe: Recipe, num_worlds: int, processes: bool | int, python: str | Path | None) -> Worlds:
+def _worlds(
+    recipe: Recipe, num_worlds: int, processes: bool | int, python: str | Path | None
+) -> Worlds:
     if isinstance(processes, bool):
         num_processes = num_worlds if processes else 1
     else:
         num_processes = _whole(processes)
     if not 1 <= num_processes <= num_worlds:
         raise SettingError(
-            f"processes is {processes!r}; expected True, False, or at most one for each of {num_worlds} worlds"
+            f"processes is {processes!r}; expected True, False, or at most one for each of "
+            f"{num_worlds} worlds"
         )
     sizes = [len(part) for part in np.array_split(np.arange(num_worlds), num_processes)]
     if python is not None:
         return worlds_in_python(python, recipe, sizes)
-    return recipe.make_worlds(num_worlds) if processes is False else worlds_in_processes(recipe, sizes)
+    return (
+        recipe.make_worlds(num_worlds) if processes is False else worlds_in_processes(recipe, sizes)
+    )
 
 
 def _whole(number: Any) -> Any:
-    """A whole number as Python's own, also where it is NumPy's; all else as it is, to be refused where it is used."""
-    return number if isinstance(number, bool) or not hasattr(number, "__index__") else operator.index(number)
+    """A whole number as Python's own, also where it is NumPy's; all else as it is, to be refused
+    where it is used."""
+    return (
+        number
+        if isinstance(number, bool) or not hasattr(number, "__index__")
+        else operator.index(number)
+    )

@@ -1,7 +1,9 @@
-"""What tells one source or setting from another, as JSON values for the spec: two that can differ never share it.
+"""What tells one source or setting from another, as JSON values for the spec: two that can differ
+never share it.
 
-What can be imported by its name is its name. All else has its content beside: the arguments of a partial, the variables that a
-function made inside another closes over, the code of a lambda, the attributes of an object.
+What can be imported by its name is its name. All else has its content beside: the arguments of a
+partial, the variables that a function made inside another closes over, the code of a lambda, the
+attributes of an object.
 """
 
 import functools
@@ -44,7 +46,11 @@ def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, PurePath):
         return {"path": str(value)}
     if isinstance(value, functools.partial):
-        return {"partial": of(value.func), "arguments": of(value.args), "keywords": of(value.keywords)}
+        return {
+            "partial": of(value.func),
+            "arguments": of(value.args),
+            "keywords": of(value.keywords),
+        }
     if isinstance(value, types.MethodType):
         return {"method": value.__func__.__qualname__, "of": of(value.__self__)}
     if isinstance(value, types.ModuleType):
@@ -52,7 +58,11 @@ def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, types.CodeType):
         return of([value.co_code, value.co_consts, value.co_names, value.co_varnames])
     if isinstance(value, type):
-        parts = {name: of(closed) for name, method in vars(value).items() if (closed := _closed_over(method))}
+        parts = {
+            name: of(closed)
+            for name, method in vars(value).items()
+            if (closed := _closed_over(method))
+        }
         return {"class": title(value), "closes_over": _digest(parts)} if parts else title(value)
     if inspect.isroutine(value):
         return _function(value, of)
@@ -60,7 +70,8 @@ def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
 
 
 def title(source: Any) -> str:
-    """An id as it is, else module and name of a class or function, of what a partial calls, or of an object's class."""
+    """An id as it is, else module and name of a class or function, of what a partial calls, or of
+    an object's class."""
     if isinstance(source, str):
         return source
     if isinstance(source, functools.partial):
@@ -72,10 +83,14 @@ def title(source: Any) -> str:
 def _function(function: Any, of: Any) -> Any:
     content = {
         "closes_over": _closed_over(function),
-        "defaults": [function.__defaults__, function.__kwdefaults__] if _is_local(function) else None,
+        "defaults": [function.__defaults__, function.__kwdefaults__]
+        if _is_local(function)
+        else None,
         "code": function.__code__ if function.__name__ == "<lambda>" else None,
     }
-    told = {key: _digest(of(value)) for key, value in content.items() if value and value != [None, None]}
+    told = {
+        key: _digest(of(value)) for key, value in content.items() if value and value != [None, None]
+    }
     return {"function": title(function), **told} if told else title(function)
 
 
@@ -84,11 +99,16 @@ def _is_local(function: Any) -> bool:
 
 
 def _closed_over(function: Any) -> dict[str, Any]:
-    """The variables of the function around it that a function uses; its own class, for super(), isn't one."""
+    """The variables of the function around it that a function uses; its own class, for super(),
+    isn't one."""
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
     if code is None or not cells:
         return {}
-    named = {name: cell for name, cell in zip(code.co_freevars, cells, strict=True) if name != "__class__"}
+    named = {
+        name: cell
+        for name, cell in zip(code.co_freevars, cells, strict=True)
+        if name != "__class__"
+    }
     return {name: cell.cell_contents for name, cell in named.items() if _is_filled(cell)}
 
 
@@ -108,7 +128,10 @@ def _array(array: np.ndarray, of: Any) -> Any:
     if array.dtype.kind == "O":
         return {"objects": of(array.tolist())}
     few = {"array": array.tolist()} if array.dtype.kind in "biufU" and array.size <= 100 else None
-    content = few or {"sha256": hashlib.sha256(array.tobytes()).hexdigest()[:16], "shape": list(array.shape)}
+    content = few or {
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest()[:16],
+        "shape": list(array.shape),
+    }
     return {**content, "dtype": str(array.dtype)}
 
 

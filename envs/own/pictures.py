@@ -1,4 +1,5 @@
-"""Pictures of a user's own environment: of its MuJoCo model by our renderer, of everything else by its own `render`."""
+"""Pictures of a user's own environment: of its MuJoCo model by our renderer, of everything else by
+its own `render`."""
 
 import math
 from typing import Any
@@ -12,7 +13,8 @@ from envs.mujoco.render import WorldRenderer
 
 
 class Pictures:
-    """Draws the worlds of one environment. Geometry (meshes, textures) of MuJoCo models is that of the first world drawn."""
+    """Draws the worlds of one environment. Geometry (meshes, textures) of MuJoCo models is that of
+    the first world drawn."""
 
     def __init__(self) -> None:
         self._renderer: WorldRenderer | None = None
@@ -37,7 +39,8 @@ class Pictures:
 
 
 def control_step(env: gymnasium.Env[Any, Any]) -> float | None:
-    """Seconds of a control step, where the environment says so as Gymnasium's do: `dt`, or CartPole's `tau`; else None."""
+    """Seconds of a control step, where the environment says so as Gymnasium's do: `dt`, or
+    CartPole's `tau`; else None."""
     for name in ("dt", "tau"):
         value = getattr(env.unwrapped, name, None)
         if isinstance(value, int | float | np.number) and 0 < value < math.inf:
@@ -46,14 +49,20 @@ def control_step(env: gymnasium.Env[Any, Any]) -> float | None:
 
 
 def frames_per_second(env: gymnasium.Env[Any, Any]) -> float | None:
-    """Pictures of control steps in a second, as the environment's metadata have it; None if they don't."""
+    """Pictures of control steps in a second, as the environment's metadata have it; None if they
+    don't."""
     value = env.metadata.get("render_fps")
-    return float(value) if isinstance(value, int | float | np.number) and 0 < value < math.inf else None
+    return (
+        float(value)
+        if isinstance(value, int | float | np.number) and 0 < value < math.inf
+        else None
+    )
 
 
 def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int | mujoco.MjvCamera:
-    """The one that the environment was made with, the model's `track`, or Gymnasium's free camera, in this order; the free
-    one nearer than Gymnasium's where what moves is small beside the floor, and with a robot that may walk away."""
+    """The one that the environment was made with, the model's `track`, or Gymnasium's free camera,
+    in this order; the free one nearer than Gymnasium's where what moves is small beside the floor,
+    and with a robot that may walk away."""
     settings = getattr(inner, "mujoco_renderer", None)
     chosen = getattr(settings, "camera_id", None)
     if isinstance(chosen, int) and 0 <= chosen < model.ncam:
@@ -71,24 +80,30 @@ def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int
         else:
             setattr(camera, name, value)
     if model.njnt > 0 and model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
-        camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, int(model.jnt_bodyid[0])
+        camera.type, camera.trackbodyid = (
+            mujoco.mjtCamera.mjCAMERA_TRACKING,
+            int(model.jnt_bodyid[0]),
+        )
     return camera
 
 
 def _by_itself(env: gymnasium.Env[Any, Any]) -> Any:
-    """What the environment's own `render` gives, asked for rgb_array if nothing else was chosen when it was made."""
+    """What the environment's own `render` gives, asked for rgb_array if nothing else was chosen
+    when it was made."""
     inner, name = env.unwrapped, type(env.unwrapped).__name__
     if inner.render_mode is None and "rgb_array" in inner.metadata.get("render_modes", ()):
         inner.render_mode = "rgb_array"
     try:
         drawn = env.render()
-    except Exception as error:  # The user's code, or a drawing library that isn't installed: no type is common to them.
+    # The user's code, or a drawing library that isn't installed: no type is common to them.
+    except Exception as error:
         raise RuntimeError(f"{name} can't be drawn: {type(error).__name__}: {error}") from error
     picture = np.asarray(drawn) if drawn is not None else np.zeros(0)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         found = "None" if drawn is None else f"{picture.dtype} {picture.shape}"
         raise RuntimeError(
-            f"{name} can't be drawn: in render_mode={inner.render_mode!r} its render() gives {found}; expected uint8 "
+            f"{name} can't be drawn: in render_mode={inner.render_mode!r} its render() gives "
+            f"{found}; expected uint8 "
             "[height, width, 3], as with settings={'render_mode': 'rgb_array'}"
         )
     return picture

@@ -13,7 +13,8 @@ MAX_CHOICES = 4096
 
 
 class Actions:
-    """What of the meaning of an action changes the problem is in `definition`; it is {} if an action is given as it is.
+    """What of the meaning of an action changes the problem is in `definition`; it is {} if an
+    action is given as it is.
 
     | the environment has | a learner has | meaning |
     |---|---|---|
@@ -27,7 +28,11 @@ class Actions:
     """
 
     def __init__(self, space: Mapping[str, Any]) -> None:
-        self._kind, self._dtype, self._shape = space["kind"], np.dtype(space["dtype"]), space["shape"] or ()
+        self._kind, self._dtype, self._shape = (
+            space["kind"],
+            np.dtype(space["dtype"]),
+            space["shape"] or (),
+        )
         self.definition: dict[str, Any] = {}
         self.space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
         if self._kind == "Discrete" and space["start"] == 0:
@@ -38,7 +43,8 @@ class Actions:
             num_choices = float(np.prod(self._counts, dtype=float))
             if num_choices > MAX_CHOICES:
                 raise SettingError(
-                    f"the action space is {space['shown']}, {num_choices:.0f} combinations; expected at most {MAX_CHOICES}"
+                    f"the action space is {space['shown']}, {num_choices:.0f} combinations; "
+                    f"expected at most {MAX_CHOICES}"
                 )
             self.space = gymnasium.spaces.Discrete(int(num_choices))
             self.definition = {"combinations_of": self._counts.tolist()}
@@ -47,7 +53,8 @@ class Actions:
             self._prepare_box()
         else:
             raise SettingError(
-                f"the action space is {space['shown']}; expected a Box with one axis or Discrete from 0, or MultiDiscrete; "
+                f"the action space is {space['shown']}; expected a Box with one axis or Discrete "
+                "from 0, or MultiDiscrete; "
                 "a Box of floating-point numbers"
             )
 
@@ -66,11 +73,14 @@ class Actions:
         return (chosen.reshape(len(actions), *self._shape) + self._start).astype(self._dtype)
 
     def standing_still(self) -> np.ndarray | None:
-        """[A] float32: what is nearest to the environment's own 0; None where actions are choices."""
+        """[A] float32: what is nearest to the environment's own 0; None where actions are
+        choices."""
         if self._kind != "Box":
             return None
         nearest = np.clip(0.0, self._low, self._high).astype(float)
-        return ((nearest - self._centre) / np.where(self._half > 0, self._half, 1.0)).astype(np.float32)
+        return ((nearest - self._centre) / np.where(self._half > 0, self._half, 1.0)).astype(
+            np.float32
+        )
 
     def _prepare_box(self) -> None:
         self._bounded = np.isfinite(self._low) & np.isfinite(self._high)

@@ -1,6 +1,8 @@
-"""Tasks of a user's own environment: what may differ between tasks, and the prior that a set of such variables makes.
+"""Tasks of a user's own environment: what may differ between tasks, and the prior that a set of
+such variables makes.
 
-A variable says where a number goes (an attribute, fields of the MuJoCo model, a reset option) and from where it is drawn.
+A variable says where a number goes (an attribute, fields of the MuJoCo model, a reset option) and
+from where it is drawn.
 """
 
 import functools
@@ -33,17 +35,21 @@ def attribute(
     one_of: Sequence[Choice] | None = None,
     index: SupportsIndex | None = None,
 ) -> TaskVariable:
-    """Attributes of the unwrapped environment, for instance "target_velocity"; they must hold what they are set to over a reset.
+    """Attributes of the unwrapped environment, for instance "target_velocity"; they must hold what
+    they are set to over a reset.
 
     Args:
       between: lowest and highest value; lists of k numbers for an array of k.
       scale: lowest and highest factor of the environment's own value, instead.
-      one_of: all possible values, instead: numbers, truth values, words, or lists of k. Whole numbers stay whole; a word
-        stands in a task as its number in the list.
-      index: of the one element to set; None: a number goes to all elements, k numbers to the k elements.
+      one_of: all possible values, instead: numbers, truth values, words, or lists of k. Whole
+        numbers stay whole; a word stands in a task as its number in the list.
+      index: of the one element to set; None: a number goes to all elements, k numbers to the k
+        elements.
     Raises: ValueError unless just one of between, scale and one_of is given, with lowest < highest.
     """
-    return _variable("attribute", paths, {"between": between, "scale": scale, "one_of": one_of}, index)
+    return _variable(
+        "attribute", paths, {"between": between, "scale": scale, "one_of": one_of}, index
+    )
 
 
 def model_field(
@@ -53,30 +59,41 @@ def model_field(
     one_of: Sequence[Choice] | None = None,
     index: SupportsIndex | None = None,
 ) -> TaskVariable:
-    """Fields of the MuJoCo model, for instance "body_mass" or "opt.gravity"; what MuJoCo derives from them is computed anew.
-    Otherwise as `attribute`."""
+    """Fields of the MuJoCo model, for instance "body_mass" or "opt.gravity"; what MuJoCo derives
+    from them is computed anew. Otherwise as `attribute`."""
     fields = tuple(f"model.{path}" for path in paths)
-    return _variable("model_field", fields, {"between": between, "scale": scale, "one_of": one_of}, index)
+    return _variable(
+        "model_field", fields, {"between": between, "scale": scale, "one_of": one_of}, index
+    )
 
 
 def reset_option(
-    name: str, *, between: tuple[Numbers, Numbers] | None = None, one_of: Sequence[Choice] | None = None
+    name: str,
+    *,
+    between: tuple[Numbers, Numbers] | None = None,
+    one_of: Sequence[Choice] | None = None,
 ) -> TaskVariable:
-    """An entry of `reset(options=...)`: a float, one of the choices, or an array of k. Otherwise as `attribute`."""
+    """An entry of `reset(options=...)`: a float, one of the choices, or an array of k. Otherwise as
+    `attribute`."""
     return _variable("reset_option", (name,), {"between": between, "one_of": one_of}, None)
 
 
 def prior(
     variables: Mapping[str, TaskVariable], *, num_train: int | None, num_test: int, seed: int
 ) -> TaskPrior[Any] | FewTasks[Any]:
-    """All variables drawn independently and uniformly. If all are `one_of`: every combination, with training = test."""
+    """All variables drawn independently and uniformly. If all are `one_of`: every combination, with
+    training = test."""
     # TaskPrior keeps training and test apart by the first number, which a choice would round away.
     in_order = dict(sorted(variables.items(), key=lambda item: item[1].how == "one_of"))
     if not in_order:
-        raise SettingError("tasks is empty; expected a variable for each thing that differs between tasks")
+        raise SettingError(
+            "tasks is empty; expected a variable for each thing that differs between tasks"
+        )
     for name in in_order:
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            raise SettingError(f"the task variable {name!r} isn't a name; expected letters, digits and underscores")
+            raise SettingError(
+                f"the task variable {name!r} isn't a name; expected letters, digits and underscores"
+            )
     bounds = {name: _bounds(variable) for name, variable in in_order.items()}
     describe = functools.partial(_describe, in_order)
     if all(variable.how == "one_of" for variable in in_order.values()):
@@ -96,7 +113,8 @@ def prior(
 
 @functools.cache
 def task_struct(names: tuple[str, ...]) -> type:
-    """The struct with these fields, leaves [N] or [N, k] float64. The same names give the same class, also after unpickling."""
+    """The struct with these fields, leaves [N] or [N, k] float64. The same names give the same
+    class, also after unpickling."""
     content = {
         "__annotations__": dict.fromkeys(names, Tensor),
         "__module__": __name__,
@@ -148,7 +166,10 @@ def _from_uniform(variable: TaskVariable, uniform: Tensor) -> Tensor:
 def _describe(variables: Mapping[str, TaskVariable], tasks: Any) -> list[str]:
     columns = {name: getattr(tasks, name).tolist() for name in variables}
     return [
-        ", ".join(f"{name} {_shown(variables[name].meant(value))}" for name, value in zip(columns, row, strict=True))
+        ", ".join(
+            f"{name} {_shown(variables[name].meant(value))}"
+            for name, value in zip(columns, row, strict=True)
+        )
         for row in zip(*columns.values(), strict=True)
     ]
 
@@ -166,7 +187,10 @@ def definition(variable: TaskVariable) -> dict[str, Any]:
         "kind": variable.kind,
         "paths": list(variable.paths),
         "how": variable.how,
-        "values": [list(value) for value in (variable.values if are_numbers else map(_parts, variable.choices))],
+        "values": [
+            list(value)
+            for value in (variable.values if are_numbers else map(_parts, variable.choices))
+        ],
         "index": variable.index,
     }
 
@@ -181,15 +205,27 @@ def _variable(
     ranges = {how: values for how, values in given.items() if values is not None}
     if len(ranges) != 1 or not paths:
         raise SettingError(
-            f"{place} has {', '.join(ranges) or 'no range'}; expected a path and one of {', '.join(given)}"
+            f"{place} has {', '.join(ranges) or 'no range'}; expected a path and one of "
+            f"{', '.join(given)}"
         )
     ((how, values),) = ranges.items()
     place = f"{place} has {how}={values!r}"
-    if isinstance(values, str | Mapping) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
-        raise SettingError(f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}")
+    if (
+        isinstance(values, str | Mapping)
+        or not isinstance(values, Sequence | np.ndarray)
+        or len(values) == 0
+    ):
+        raise SettingError(
+            f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}"
+        )
     choices = tuple(_choice(value) for value in values)
-    arrays = _numbers(choices, place) if how == "one_of" else [np.array(choice) for choice in choices]
-    if any(array.ndim > 1 or array.shape != arrays[0].shape or array.dtype.kind not in "iuf" for array in arrays):
+    arrays = (
+        _numbers(choices, place) if how == "one_of" else [np.array(choice) for choice in choices]
+    )
+    if any(
+        array.ndim > 1 or array.shape != arrays[0].shape or array.dtype.kind not in "iuf"
+        for array in arrays
+    ):
         kinds = "numbers, truth values or words" if how == "one_of" else "numbers"
         raise SettingError(f"{place}; expected {kinds}, or lists of the same length")
     if not all(np.isfinite(array).all() for array in arrays):
@@ -208,7 +244,8 @@ def _variable(
 
 
 def _choice(value: Any) -> Any:
-    """Python's own numbers, truth values and words; a tuple of floats or truth values for a list."""
+    """Python's own numbers, truth values and words; a tuple of floats or truth values for a
+    list."""
     plain = value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
     if not isinstance(plain, list | tuple):
         return plain
@@ -217,13 +254,16 @@ def _choice(value: Any) -> Any:
 
 
 def _numbers(choices: tuple[Any, ...], place: str) -> list[np.ndarray]:
-    """The number, or array of them, that a task has for each choice: its own, or its place in the list if there are words."""
+    """The number, or array of them, that a task has for each choice: its own, or its place in the
+    list if there are words."""
     if any(isinstance(choice, str) for choice in choices):
         if not all(isinstance(choice, bool | str) or _is_number(choice) for choice in choices):
             raise SettingError(f"{place}; expected words and numbers, or lists of numbers")
         return [np.array(float(i)) for i in range(len(choices))]
     if len({isinstance(part, bool) for choice in choices for part in _parts(choice)}) > 1:
-        raise SettingError(f"{place}; expected numbers or truth values, not both, because True is also 1")
+        raise SettingError(
+            f"{place}; expected numbers or truth values, not both, because True is also 1"
+        )
     arrays = [np.array(choice) for choice in choices]
     return [array.astype(float) if array.dtype.kind == "b" else array for array in arrays]
 

@@ -1,7 +1,8 @@
-"""First episodes of a user's environment, played before any training: what they show would be silent later.
+"""First episodes of a user's environment, played before any training: what they show would be
+silent later.
 
-They tell which numbers its infos have, and find environments that don't follow their seed, variables that change nothing, and
-whole numbers that a prior would make fractions.
+They tell which numbers its infos have, and find environments that don't follow their seed,
+variables that change nothing, and whole numbers that a prior would make fractions.
 """
 
 import warnings
@@ -27,7 +28,8 @@ Tasks = dict[str, Any]
 
 @dataclass(frozen=True)
 class Course:
-    """What happened in one world: its first observation, and of each step observation, reward and ends as one row."""
+    """What happened in one world: its first observation, and of each step observation, reward and
+    ends as one row."""
 
     first: np.ndarray
     rows: list[np.ndarray]
@@ -57,9 +59,12 @@ def try_out(
     Args:
       worlds: two.
       repeatable: the same seed and the same actions must give the same episode.
-    Raises: ValueError if they don't, or if a whole number would become a fraction. Warns: of variables that change nothing.
+    Raises: ValueError if they don't, or if a whole number would become a fraction. Warns: of
+    variables that change nothing.
     """
-    lowest, highest = ({key: value_of(variable, which) for key, variable in variables.items()} for which in (0, -1))
+    lowest, highest = (
+        {key: value_of(variable, which) for key, variable in variables.items()} for which in (0, -1)
+    )
     actions = random_actions(space, min(horizon, MOST_STEPS))
     first_steps = actions[:FIRST_STEPS]
     (before, _), terms = play(worlds, [lowest, lowest], [0, 1], actions)
@@ -84,7 +89,8 @@ def random_actions(space: Actions, num: int) -> np.ndarray:
 def play(
     worlds: Worlds, tasks: Sequence[Tasks], seeds: Sequence[int], actions: np.ndarray
 ) -> tuple[list[Course], dict[str, None]]:
-    """One episode in each world, until all have ended or there are no more actions; and the names of the numbers told."""
+    """One episode in each world, until all have ended or there are no more actions; and the names
+    of the numbers told."""
     first = worlds.reset(range(worlds.num_worlds), tasks, seeds)
     courses = [Course(obs, []) for obs in first]
     names: dict[str, None] = {}
@@ -105,14 +111,19 @@ def _assert_repeated(before: Course, again: Course, name: str) -> None:
     step, once, twice = difference
     where = "the reset" if step == 0 else f"step {step}"
     raise SettingError(
-        f"{name} doesn't follow its seed: with the same seed and the same actions {where} gave {once:g} and then {twice:g}. "
-        "Expected all that is random to come from self.np_random, which reset(seed=seed) seeds, and nothing to be kept over "
+        f"{name} doesn't follow its seed: with the same seed and the same actions {where} gave "
+        f"{once:g} and then {twice:g}. "
+        "Expected all that is random to come from self.np_random, which reset(seed=seed) seeds, "
+        "and nothing to be kept over "
         "resets, as NormalizeObservation and NormalizeReward do; repeatable=False takes it as it is"
     )
 
 
-def _try_fractions(worlds: Worlds, variables: Mapping[str, TaskVariable], actions: np.ndarray, name: str) -> None:
-    """A variable between two whole numbers, of an attribute that is one, may be meant as a count."""
+def _try_fractions(
+    worlds: Worlds, variables: Mapping[str, TaskVariable], actions: np.ndarray, name: str
+) -> None:
+    """A variable between two whole numbers, of an attribute that is one, may be meant as a
+    count."""
     for key in worlds.describe()["whole_numbers"]:
         variable = variables[key]
         if variable.how == "one_of":
@@ -124,7 +135,8 @@ def _try_fractions(worlds: Worlds, variables: Mapping[str, TaskVariable], action
             play(worlds, [tasks] * 2, [0, 0], actions)
         except Exception as error:
             raise SettingError(
-                f"{name} fails where {key} is {fraction} ({', '.join(variable.paths)} is a whole number): {_line(error)}; "
+                f"{name} fails where {key} is {fraction} ({', '.join(variable.paths)} is a whole "
+                f"number): {_line(error)}; "
                 f"expected one_of=[...] with whole numbers instead of {variable.how}"
             ) from error
 
@@ -136,7 +148,8 @@ def _warn_of_idle(
     actions: np.ndarray,
     name: str,
 ) -> None:
-    """Warns of each variable whose two extremes give the same episode, whether the others are at their lowest or highest."""
+    """Warns of each variable whose two extremes give the same episode, whether the others are at
+    their lowest or highest."""
     idle = [key for key, variable in variables.items() if variable.values[0] != variable.values[-1]]
     for here, there in (extremes, reversed(extremes)):
         if not idle:
@@ -147,13 +160,17 @@ def _warn_of_idle(
     for key in idle:
         paths = ", ".join(variables[key].paths)
         warnings.warn(
-            f"{name}: {key} ({paths}) changes nothing: its lowest and its highest value gave the same {len(usual.rows)} steps of "
-            "random actions. Does the environment read it? What derives from it is set by after_task=",
+            f"{name}: {key} ({paths}) changes nothing: its lowest and its highest value gave the "
+            f"same {len(usual.rows)} steps of "
+            "random actions. Does the environment read it? What derives from it is set by "
+            "after_task=",
             stacklevel=4,
         )
 
 
-def _changes(worlds: Worlds, usual: Course, task: Tasks, key: str, value: Any, actions: np.ndarray) -> bool:
+def _changes(
+    worlds: Worlds, usual: Course, task: Tasks, key: str, value: Any, actions: np.ndarray
+) -> bool:
     changed = {**task, key: value}
     for count in (min(FIRST_STEPS, len(actions)), len(actions)):
         (course, _), _ = play(worlds, [changed, changed], [0, 0], actions[:count])

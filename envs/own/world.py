@@ -1,8 +1,8 @@
 """One Gymnasium environment under a task, and how several are stepped for whoever asks.
 
-Imports numpy and gymnasium only, because it also runs in a Python that has no more: `python world.py FD` serves the worlds of
-the process that holds the other end of the socket FD (envs/own/worlds.py). Where MuJoCo is needed, the environment itself has
-imported it.
+Imports numpy and gymnasium only, because it also runs in a Python that has no more: `python
+world.py FD` serves the worlds of the process that holds the other end of the socket FD
+(envs/own/worlds.py). Where MuJoCo is needed, the environment itself has imported it.
 """
 
 import difflib
@@ -26,7 +26,8 @@ from gymnasium import spaces
 
 
 class WorldError(ValueError):
-    """An environment of the user's own isn't as it must be, or its tasks don't fit it; the message names what was expected."""
+    """An environment of the user's own isn't as it must be, or its tasks don't fit it; the message
+    names what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +36,18 @@ class TaskVariable:
 
     kind: Literal["attribute", "model_field", "reset_option"]
     paths: tuple[str, ...]
-    """From the unwrapped environment; one number may go to several places, for instance mass and inertia."""
+    """From the unwrapped environment; one number may go to several places, for instance mass and
+    inertia."""
     how: Literal["between", "scale", "one_of"]
     values: tuple[tuple[float, ...], ...]
-    """Lowest and highest, or all of `one_of`; each of k numbers. A word stands as its number in the list."""
+    """Lowest and highest, or all of `one_of`; each of k numbers. A word stands as its number in the
+    list."""
     shape: tuple[int, ...]
     """() or (k,)."""
     index: int | None
     choices: tuple[Any, ...] = ()
-    """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an array."""
+    """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an
+    array."""
 
     def meant(self, number: Any) -> Any:
         """What the environment gets for the number, or list of k numbers, that a task has."""
@@ -53,20 +57,27 @@ class TaskVariable:
             return np.array(choice) if self.shape else choice
         if any(isinstance(choice, str) for choice in self.choices):
             words = ", ".join(f"{i} ({choice})" for i, choice in enumerate(self.choices))
-            raise WorldError(f"{', '.join(self.paths)} is choice {number!r}; expected one of {words}")
+            raise WorldError(
+                f"{', '.join(self.paths)} is choice {number!r}; expected one of {words}"
+            )
         return np.array(number) if self.shape else number
 
 
 class World:
-    """One environment. Takes a task into force at `reset`, and stands still at its last observation after its end.
+    """One environment. Takes a task into force at `reset`, and stands still at its last observation
+    after its end.
 
-    Attributes and model fields are always computed from the values that the environment was made with, so nothing compounds.
+    Attributes and model fields are always computed from the values that the environment was made
+    with, so nothing compounds.
 
     Args:
-      after_task: called with the unwrapped environment when the task's values are written, before the reset.
+      after_task: called with the unwrapped environment when the task's values are written, before
+        the reset.
       name: of the environment, in messages.
-      horizon: the environment's own time limit in control steps, which isn't in force; None if it has none.
-    Raises: ValueError if a space or a variable's place doesn't fit, or if a place doesn't hold its values over a reset.
+      horizon: the environment's own time limit in control steps, which isn't in force; None if it
+        has none.
+    Raises: ValueError if a space or a variable's place doesn't fit, or if a place doesn't hold its
+    values over a reset.
     """
 
     def __init__(
@@ -82,10 +93,15 @@ class World:
         self.observations = Observations(env.observation_space)
         self._variables, self._after_task = variables, after_task
         self._places = [
-            path for variable in variables.values() if variable.kind != "reset_option" for path in variable.paths
+            path
+            for variable in variables.values()
+            if variable.kind != "reset_option"
+            for path in variable.paths
         ]
         self._own = {path: _copy(_read(self.unwrapped, path)) for path in self._places}
-        in_model = any(path.startswith("model.") and not path.startswith("model.opt.") for path in self._places)
+        in_model = any(
+            path.startswith("model.") and not path.startswith("model.opt.") for path in self._places
+        )
         self._derives = in_model or (after_task is not None and self._physics() is not None)
         self._mujoco_data: Any = None
         self._ended: tuple[np.ndarray, tuple[bool, bool, bool], dict[str, float]] | None = None
@@ -106,7 +122,8 @@ class World:
         ]
 
     def reset(self, task: Mapping[str, Any], seed: int) -> np.ndarray:
-        """[O] float32: the first observation of an episode under the task, numbers or lists by name."""
+        """[O] float32: the first observation of an episode under the task, numbers or lists by
+        name."""
         written = self._set(task)
         options = {
             path: variable.meant(task[name])
@@ -115,14 +132,18 @@ class World:
             for path in variable.paths
         }
         returned = self.env.reset(seed=seed, options=options or None)
-        if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)):
+        if not (
+            isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)
+        ):
             raise WorldError(
-                f"{self.name}.reset returned {_kind(returned)}; Gymnasium expects an observation and an info"
+                f"{self.name}.reset returned {_kind(returned)}; Gymnasium expects an observation "
+                "and an info"
             )
         for path, value in written.items():
             if not np.array_equal(_read(self.unwrapped, path), value):
                 raise WorldError(
-                    f"{path} was set to {value} and is {_read(self.unwrapped, path)} after reset(); "
+                    f"{path} was set to {value} and is {_read(self.unwrapped, path)} after "
+                    "reset(); "
                     "expected a place that the environment's own reset leaves alone"
                 )
         obs, physics = self._observation(returned[0]), self._physics()
@@ -132,9 +153,11 @@ class World:
             self._ended = obs, (True, False, True), {}
         return obs
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, tuple[bool, bool, bool], dict[str, float]]:
-        """Takes an action of the environment's own space. Returns: observation [O] float32, reward, (terminated, truncated,
-        diverged), and the numbers in the environment's info."""
+    def step(
+        self, action: Any
+    ) -> tuple[np.ndarray, float, tuple[bool, bool, bool], dict[str, float]]:
+        """Takes an action of the environment's own space. Returns: observation [O] float32, reward,
+        (terminated, truncated, diverged), and the numbers in the environment's info."""
         if self._ended is not None:
             obs, ends, numbers = self._ended
             return obs, 0.0, ends, numbers
@@ -160,27 +183,38 @@ class World:
     def _observation(self, obs: Any) -> np.ndarray:
         flat, expected = self.observations.flat(obs), self.observations.low.shape
         if flat.shape != expected:
-            raise WorldError(f"{self.name} has an observation of shape {flat.shape}; its space says {expected}")
+            raise WorldError(
+                f"{self.name} has an observation of shape {flat.shape}; its space says {expected}"
+            )
         return flat
 
     def _number(self, what: str, value: Any) -> float:
         number = number_in(value)
         if number is None:
-            raise WorldError(f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or truth value")
+            raise WorldError(
+                f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or "
+                "truth value"
+            )
         return number
 
     def _physics(self) -> tuple[Any, Any] | None:
         """MuJoCo's model and data, where the environment has them."""
         mujoco = sys.modules.get("mujoco")
         model, data = getattr(self.unwrapped, "model", None), getattr(self.unwrapped, "data", None)
-        is_mujoco = mujoco is not None and isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)
+        is_mujoco = (
+            mujoco is not None
+            and isinstance(model, mujoco.MjModel)
+            and isinstance(data, mujoco.MjData)
+        )
         return (model, data) if is_mujoco else None
 
     def _diverged(self, obs: np.ndarray, reward: float) -> bool:
         if not (math.isfinite(reward) and np.isfinite(obs).all()):
             return True
         # MuJoCo resets a world that blew up by itself; only its warnings tell.
-        return self._mujoco_data is not None and bool(self._mujoco_data.warning.number[_bad_state()].any())
+        return self._mujoco_data is not None and bool(
+            self._mujoco_data.warning.number[_bad_state()].any()
+        )
 
     def _set(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Writes all places but reset options; what each holds then."""
@@ -194,7 +228,8 @@ class World:
                 setattr(functools.reduce(getattr, owners, self.unwrapped), attribute, _copy(value))
             except AttributeError as error:
                 raise WorldError(
-                    f"{path} of {self.name} can't be set ({error}); expected an attribute that can, "
+                    f"{path} of {self.name} can't be set ({error}); expected an attribute that "
+                    "can, "
                     "not a property without setter"
                 ) from error
         if self._after_task is not None:
@@ -205,14 +240,16 @@ class World:
 
 
 class Observations:
-    """Observations as one row of numbers: a Box with one axis as it is, a Dict or Tuple flattened in the order of its parts."""
+    """Observations as one row of numbers: a Box with one axis as it is, a Dict or Tuple flattened
+    in the order of its parts."""
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
         nested = isinstance(space, spaces.Dict | spaces.Tuple)
         row = spaces.flatten_space(space) if nested else space
         if not isinstance(row, spaces.Box) or len(row.shape) != 1:
             raise WorldError(
-                f"the observation space is {space}; expected a Box with one axis, or a Dict that can be flattened to it "
+                f"the observation space is {space}; expected a Box with one axis, or a Dict that "
+                "can be flattened to it "
                 "(gymnasium.wrappers.FlattenObservation makes one)"
             )
         self._space = space if nested else None
@@ -224,7 +261,8 @@ class Observations:
 
 
 class LocalWorlds:
-    """Meets `envs.own.worlds.Worlds` in this process: the worlds are stepped one after the other."""
+    """Meets `envs.own.worlds.Worlds` in this process: the worlds are stepped one after the
+    other."""
 
     def __init__(self, make_world: Callable[[], World], num_worlds: int) -> None:
         self.envs, self.num_worlds = [make_world() for _ in range(num_worlds)], num_worlds
@@ -240,15 +278,24 @@ class LocalWorlds:
             "horizon": world.horizon,
         }
 
-    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
-        first = [self.envs[i].reset(task, seed) for i, task, seed in zip(worlds, tasks, seeds, strict=True)]
+    def reset(
+        self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+    ) -> np.ndarray:
+        first = [
+            self.envs[i].reset(task, seed)
+            for i, task, seed in zip(worlds, tasks, seeds, strict=True)
+        ]
         return np.stack(first)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         steps = [world.step(action) for world, action in zip(self.envs, actions, strict=True)]
         obs, rewards, ends, numbers = zip(*steps, strict=True)
         names = dict.fromkeys(name for of_world in numbers for name in of_world)
-        terms = {name: np.array([of_world.get(name, 0.0) for of_world in numbers]) for name in names}
+        terms = {
+            name: np.array([of_world.get(name, 0.0) for of_world in numbers]) for name in names
+        }
         return np.stack(obs), np.array(rewards), np.array(ends), terms
 
     def close(self) -> None:
@@ -292,14 +339,19 @@ def _imported(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise  # something that the module needs
-        raise WorldError(f"there is no module {module!r} on Python's path; expected module:function") from error
+        raise WorldError(
+            f"there is no module {module!r} on Python's path; expected module:function"
+        ) from error
 
 
 def numbers_in(info: Any) -> dict[str, float]:
-    """The single numbers and truth values of an info by name. What others call is_success is `success`."""
+    """The single numbers and truth values of an info by name. What others call is_success is
+    `success`."""
     if not isinstance(info, Mapping):
         return {}
-    numbers = {name: number for name, value in info.items() if (number := number_in(value)) is not None}
+    numbers = {
+        name: number for name, value in info.items() if (number := number_in(value)) is not None
+    }
     if "is_success" in numbers:
         numbers.setdefault("success", numbers["is_success"])
     return numbers
@@ -317,14 +369,26 @@ def number_in(value: Any) -> float | None:
 
 def _described(space: Any) -> dict[str, Any]:
     """What is in an action space, and how it is shown."""
-    content = {name: getattr(space, name) for name in ("low", "high", "n", "nvec", "start") if hasattr(space, name)}
+    content = {
+        name: getattr(space, name)
+        for name in ("low", "high", "n", "nvec", "start")
+        if hasattr(space, name)
+    }
     dtype = None if space.dtype is None else np.dtype(space.dtype).str
-    return {"kind": type(space).__name__, "shown": str(space), "dtype": dtype, "shape": space.shape, **content}
+    return {
+        "kind": type(space).__name__,
+        "shown": str(space),
+        "dtype": dtype,
+        "shape": space.shape,
+        **content,
+    }
 
 
 def _checked_environment(env: Any, name: str) -> Any:
     if not isinstance(env, gymnasium.Env):
-        raise WorldError(f"{name} is made as {_kind(env)} ({type(env).__module__}); expected a gymnasium.Env")
+        raise WorldError(
+            f"{name} is made as {_kind(env)} ({type(env).__module__}); expected a gymnasium.Env"
+        )
     for space in ("observation_space", "action_space"):
         if not isinstance(getattr(env, space, None), gymnasium.Space):
             raise WorldError(f"{name} has no {space}; Gymnasium expects a gymnasium.Space")
@@ -374,7 +438,10 @@ def _read(root: Any, path: str) -> Any:
         if not hasattr(present, name):
             close = difflib.get_close_matches(name, dir(present), n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise WorldError(f"{type(present).__name__} has no {name!r}{hint}; a task variable was to go to {path}")
+            raise WorldError(
+                f"{type(present).__name__} has no {name!r}{hint}; a task variable was to go to "
+                f"{path}"
+            )
         present = getattr(present, name)
     return present
 
@@ -395,7 +462,9 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
         changed[element] = own[element] * np.asarray(value) if variable.how == "scale" else value
     except (IndexError, ValueError) as error:
         shape = own.shape if variable.index is None else f"{own.shape} at index {variable.index}"
-        raise WorldError(f"{path} has shape {shape}; a value of shape {np.shape(value)} doesn't fit") from error
+        raise WorldError(
+            f"{path} has shape {shape}; a value of shape {np.shape(value)} doesn't fit"
+        ) from error
     if own.dtype.kind in "iub" and not np.array_equal(changed, changed.round()):
         raise WorldError(f"{path} holds {own.dtype}; expected whole numbers, not {value}")
     return changed.astype(own.dtype)
@@ -403,7 +472,9 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
 
 def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     if variable.index is not None or (own is None and variable.how == "scale"):
-        raise WorldError(f"{path} is {own!r}; expected an array for index={variable.index}, or a number to scale")
+        raise WorldError(
+            f"{path} is {own!r}; expected an array for index={variable.index}, or a number to scale"
+        )
     if own is None or (isinstance(own, str) and isinstance(value, str)):
         return value
     if not isinstance(own, int | float | np.number | np.bool_):
@@ -411,12 +482,18 @@ def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> 
     if isinstance(value, str):
         raise WorldError(f"{path} is the number {own!r}; expected numbers, not {value!r}")
     if isinstance(value, np.ndarray):
-        raise WorldError(f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit")
+        raise WorldError(
+            f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit"
+        )
     changed = own * value if variable.how == "scale" else value
     if isinstance(own, bool | np.bool_) and changed in (0, 1):
         return bool(changed)
     # What is a whole number stays one: it may be an index.
-    return int(changed) if isinstance(own, int | np.integer) and float(changed).is_integer() else float(changed)
+    return (
+        int(changed)
+        if isinstance(own, int | np.integer) and float(changed).is_integer()
+        else float(changed)
+    )
 
 
 def packed(message: Any) -> bytes:
@@ -437,7 +514,8 @@ class _Pickler(pickle.Pickler):
 
 
 def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> None:
-    """Answers each request (method, arguments) with (None, result), or (exception's name, message with traceback)."""
+    """Answers each request (method, arguments) with (None, result), or (exception's name, message
+    with traceback)."""
     # Ctrl-C is for the process that asks; when it ends, so does the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worlds: LocalWorlds | None = None
@@ -457,7 +535,8 @@ def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> Non
 
 
 def main(file_descriptor: int) -> None:
-    """Serves the worlds that the first message describes: names, numbers and lists, since our classes have no name here."""
+    """Serves the worlds that the first message describes: names, numbers and lists, since our
+    classes have no name here."""
     # Python put this file's folder first, whose names would hide the user's modules.
     sys.path[0] = ""
     connection = Connection(file_descriptor)
@@ -477,7 +556,8 @@ def _described_worlds(asked: Mapping[str, Any]) -> LocalWorlds:
     )
     worlds = LocalWorlds(make, asked["num_worlds"])
     if "mujoco" in sys.modules:
-        # A world that blows up is told of as diverged; MUJOCO_LOG.TXT and the terminal needn't have it, too.
+        # A world that blows up is told of as diverged; MUJOCO_LOG.TXT and the terminal needn't have
+        # it, too.
         sys.modules["mujoco"].set_mju_user_warning(lambda message: None)
     return worlds
 

@@ -1,4 +1,5 @@
-"""Where a user's environments run: in this process, in processes, or in another Python. All meet the protocol `Worlds`."""
+"""Where a user's environments run: in this process, in processes, or in another Python. All meet
+the protocol `Worlds`."""
 
 import dataclasses
 import functools
@@ -27,24 +28,31 @@ _SECONDS_TO_END = 5.0
 
 
 class Worlds(Protocol):
-    """W copies of one environment, each under a task of its own. A world that has ended stands still until its reset."""
+    """W copies of one environment, each under a task of its own. A world that has ended stands
+    still until its reset."""
 
     num_worlds: int
 
     def describe(self) -> dict[str, Any]:
-        """Of one world: obs_low and obs_high [O], action_space (its kind, how it is shown, and what is in it), whole_numbers
-        (the variables that go to such), horizon (the environment's own) or None."""
+        """Of one world: obs_low and obs_high [O], action_space (its kind, how it is shown, and what
+        is in it), whole_numbers (the variables that go to such), horizon (the environment's own) or
+        None."""
         ...
 
-    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
-        """Starts an episode in these worlds. Returns their observations, float32 [len(worlds), O]."""
+    def reset(
+        self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+    ) -> np.ndarray:
+        """Starts an episode in these worlds. Returns their observations, float32 [len(worlds),
+        O]."""
         ...
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Takes actions of the environments' own space, [W, ...].
 
-        Returns: obs [W, O] float32; reward [W]; [W, 3] bool, terminated, truncated and diverged; and the numbers of the
-        infos by name, [W] each, 0 where a world hasn't one.
+        Returns: obs [W, O] float32; reward [W]; [W, 3] bool, terminated, truncated and diverged;
+        and the numbers of the infos by name, [W] each, 0 where a world hasn't one.
         """
         ...
 
@@ -92,9 +100,11 @@ def worlds_in_processes(recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
 
 
 def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
-    """Processes of another interpreter, that needs numpy and gymnasium and what the environment needs, and nothing of ours.
+    """Processes of another interpreter, that needs numpy and gymnasium and what the environment
+    needs, and nothing of ours.
 
-    Raises: ValueError if there is no such interpreter, or if the source has no name that it could import.
+    Raises: ValueError if there is no such interpreter, or if the source has no name that it could
+    import.
     """
     interpreter = Path(python).expanduser()
     if not interpreter.is_file():
@@ -105,7 +115,11 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
         "variables": {name: _plain(variable) for name, variable in recipe.variables.items()},
         "after_task": _importable(recipe.after_task),
         "name": recipe.name,
-        "path": [folder for what in (recipe.source, recipe.after_task) for folder in _folders(_importable(what))],
+        "path": [
+            folder
+            for what in (recipe.source, recipe.after_task)
+            for folder in _folders(_importable(what))
+        ],
     }
     connections, processes = [], []
     for size in sizes:
@@ -154,7 +168,12 @@ class RemoteWorlds:
     """
 
     def __init__(
-        self, connections: Sequence[Connection], sizes: Sequence[int], *, name: str, end: Callable[[], object]
+        self,
+        connections: Sequence[Connection],
+        sizes: Sequence[int],
+        *,
+        name: str,
+        end: Callable[[], object],
     ) -> None:
         self._connections, self._name, self._end = connections, name, end
         self.num_worlds = sum(sizes)
@@ -163,22 +182,31 @@ class RemoteWorlds:
     def describe(self) -> dict[str, Any]:
         return self._ask("describe", [()] * len(self._connections))[0]
 
-    def reset(self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> np.ndarray:
+    def reset(
+        self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]
+    ) -> np.ndarray:
         asked = []
         for first, end in zip(self._starts[:-1], self._starts[1:], strict=True):
             of_shard = [i for i, world in enumerate(worlds) if first <= world < end]
-            columns = ([int(worlds[i] - first) for i in of_shard], *([c[i] for i in of_shard] for c in (tasks, seeds)))
+            columns = (
+                [int(worlds[i] - first) for i in of_shard],
+                *([c[i] for i in of_shard] for c in (tasks, seeds)),
+            )
             asked.append(columns if of_shard else None)
         obs = [rows for rows in self._ask("reset", asked) if rows is not None]
         return np.concatenate(obs)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         answers = self._ask("step", [(part,) for part in np.split(actions, self._starts[1:-1])])
         obs, reward, ends, terms = zip(*answers, strict=True)
         names = dict.fromkeys(name for of_shard in terms for name in of_shard)
         nothing = [np.zeros(len(rows)) for rows in reward]
         joined = {
-            name: np.concatenate([part.get(name, zeros) for part, zeros in zip(terms, nothing, strict=True)])
+            name: np.concatenate(
+                [part.get(name, zeros) for part, zeros in zip(terms, nothing, strict=True)]
+            )
             for name in names
         }
         return np.concatenate(obs), np.concatenate(reward), np.concatenate(ends), joined
@@ -193,7 +221,8 @@ class RemoteWorlds:
         self._end()
 
     def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
-        """The answers of all; None where there was nothing to ask. Raises: what the first raised that failed."""
+        """The answers of all; None where there was nothing to ask. Raises: what the first raised
+        that failed."""
         for connection, given in zip(self._connections, arguments, strict=True):
             if given is not None:
                 self._send(connection, (method, given))
@@ -231,11 +260,14 @@ def _raised_there(kind: str, message: str) -> Exception:
     if kind in ("WorldError", "ValueError"):
         return WorldError(message) if kind == "WorldError" else ValueError(message)
     told = f"{kind}: {message}"
-    return WorldError(told) if kind in ("ImportError", "ModuleNotFoundError") else RuntimeError(told)
+    return (
+        WorldError(told) if kind in ("ImportError", "ModuleNotFoundError") else RuntimeError(told)
+    )
 
 
 def _importable(what: Any) -> Any:
-    """A word or None as it is, else (module, qualified name). Raises: ValueError if an import wouldn't find it there."""
+    """A word or None as it is, else (module, qualified name). Raises: ValueError if an import
+    wouldn't find it there."""
     if what is None or isinstance(what, str):
         return what
     module, name = getattr(what, "__module__", None), getattr(what, "__qualname__", None)
@@ -244,14 +276,16 @@ def _importable(what: Any) -> Any:
         found = getattr(found, part, None)
     if found is not what or name is None:
         raise SettingError(
-            f"{what!r} can't be imported by another Python; expected an id, 'module:function', or a class or function "
+            f"{what!r} can't be imported by another Python; expected an id, 'module:function', or "
+            "a class or function "
             "at the top of a module that isn't the main program"
         )
     return module, name
 
 
 def _folders(what: Any) -> list[str]:
-    """Where Python's path must go for the module of an importable to be found, if this Python knows."""
+    """Where Python's path must go for the module of an importable to be found, if this Python
+    knows."""
     module = what[0] if isinstance(what, tuple) else (what or "").rpartition(":")[0]
     found = importlib.util.find_spec(module.split(".")[0]) if module else None
     if found is None:

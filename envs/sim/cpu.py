@@ -1,4 +1,5 @@
-"""MuJoCo on CPU: W worlds on MuJoCo's own thread pool (`mujoco.batch`), seen as torch tensors over its memory."""
+"""MuJoCo on CPU: W worlds on MuJoCo's own thread pool (`mujoco.batch`), seen as torch tensors over
+its memory."""
 
 import functools
 import os
@@ -15,19 +16,22 @@ from torch import Tensor
 from envs.machine import check_num_threads
 from envs.sim.process import quiet_mujoco, tune_process
 
-# BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only the counter tells. A slice,
-# because an index tensor would copy, on as many threads as torch has.
+# BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only
+# the counter tells. A slice, because an index tensor would copy, on as many threads as torch has.
 DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
 class CpuSimulator:
-    """A `Simulator` in float64, bit-identical to stepping each world alone with `mj_step`, for any number of threads.
+    """A `Simulator` in float64, bit-identical to stepping each world alone with `mj_step`, for any
+    number of threads.
 
     Args:
       model: copied; later changes to it have no effect here.
-      per_world: the model fields that may differ between worlds, for instance body_mass; see `param`.
+      per_world: the model fields that may differ between worlds, for instance body_mass; see
+        `param`.
       fields: the derived data fields to keep, for instance subtree_com; see `field`.
-      current_fields: they are of the state at the end of each step, at the price of evaluating the dynamics once more.
+      current_fields: they are of the state at the end of each step, at the price of evaluating the
+        dynamics once more.
       num_threads: all CPUs this process may use by default.
     """
 
@@ -68,41 +72,57 @@ class CpuSimulator:
         self.none_diverged = True
         # [W, kinds], since each world's reset
         self._num_warnings = torch.from_numpy(self._batch.warning[:, DIVERGED, 1])
-        self._moving = torch.from_numpy(self._batch.state[:, _place_in_state(model)])  # [W, nq + nv]
+        self._moving = torch.from_numpy(
+            self._batch.state[:, _place_in_state(model)]
+        )  # [W, nq + nv]
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
-        self._after_step = (mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE).value
+        self._after_step = (
+            mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE
+        ).value
         # From the beginning, for a field holds nothing before the call that follows its first use.
         self._fields = {name: _tensor_to_read(self._batch.bind(name)) for name in fields}
 
     def step(self, num_substeps: int) -> None:
         self._batch.step(nstep=num_substeps, stage=self._after_step)
-        # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares as False. First over all
-        # worlds at once, by a norm that no element exceeds, for every step pays for this; in torch, as all that follows: the
-        # physics has emptied the caches, and a second library would have to be fetched, too.
+        # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares
+        # as False. First over all worlds at once, by a norm that no element exceeds, for every step
+        # pays for this; in torch, as all that follows: the physics has emptied the caches, and a
+        # second library would have to be fetched, too.
         if self._num_warnings.any() or not torch.linalg.vector_norm(self._moving) < mujoco.mjMAXVAL:
-            self.diverged |= (self._num_warnings > 0).any(1) | ~(self._moving.abs().amax(1) < mujoco.mjMAXVAL)
+            self.diverged |= (self._num_warnings > 0).any(1) | ~(
+                self._moving.abs().amax(1) < mujoco.mjMAXVAL
+            )
             self.none_diverged = False
 
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
-            raise ValueError(f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool ({self.num_worlds},)")
+            raise ValueError(
+                f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool "
+                f"({self.num_worlds},)"
+            )
         for name, value, live in (("qpos", qpos, self.qpos), ("qvel", qvel, self.qvel)):
             if value.shape != live.shape:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {tuple(live.shape)}")
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}; expected {tuple(live.shape)}"
+                )
         if not bool(worlds.any()):
             return
         mask = worlds.numpy()
         self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.qpos[worlds] = qpos[worlds].to(self.qpos.dtype)
         self.qvel[worlds] = qvel[worlds].to(self.qvel.dtype)
-        # Gymnasium's set_state does the same; it fills the solver's warm start, on which the next step depends.
+        # Gymnasium's set_state does the same; it fills the solver's warm start, on which the next
+        # step depends.
         self._batch.forward(mask)
         self.diverged &= ~worlds
         self.none_diverged = not bool(self.diverged.any())
 
     def param(self, name: str) -> Tensor:
         if name not in self._params:
-            raise ValueError(f"model field {name!r} isn't per world; per_world named {sorted(self._params) or 'none'}")
+            raise ValueError(
+                f"model field {name!r} isn't per world; per_world named "
+                f"{sorted(self._params) or 'none'}"
+            )
         return self._params[name]
 
     def params_changed(self) -> None:
@@ -110,11 +130,14 @@ class CpuSimulator:
 
     def field(self, name: str) -> Tensor:
         if name not in self._fields:
-            raise ValueError(f"data field {name!r} isn't kept; fields named {sorted(self._fields) or 'none'}")
+            raise ValueError(
+                f"data field {name!r} isn't kept; fields named {sorted(self._fields) or 'none'}"
+            )
         return self._fields[name]
 
     def host_data(self, world: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """A model and an MjData of one world with all derived fields at its present state, for rendering."""
+        """A model and an MjData of one world with all derived fields at its present state, for
+        rendering."""
         model = self._batch.get_model(world) if self._params else self.model
         data = self._batch.get_data(world)
         mujoco.mj_forward(model, data)
@@ -124,14 +147,17 @@ class CpuSimulator:
         """Nothing to release by hand: threads and memory go with the object."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Is called by copy.deepcopy and pickle. The copy goes on as this would, bit for bit, in memory and threads of its own."""
+        """Is called by copy.deepcopy and pickle. The copy goes on as this would, bit for bit, in
+        memory and threads of its own."""
         expanded = {name: self._batch.expanded(name) for name in MODEL_FIELDS}
         return {
             "settings": self._settings,
             "state": self._batch.state.copy(),
             "warnings": self._batch.warning.copy(),
             # Also what MuJoCo derived from `per_world`.
-            "model_fields": {name: values.copy() for name, values in expanded.items() if values is not None},
+            "model_fields": {
+                name: values.copy() for name, values in expanded.items() if values is not None
+            },
             "fields": {name: value.clone() for name, value in self._fields.items()},
             "diverged": self.diverged.clone(),
         }
@@ -148,7 +174,8 @@ class CpuSimulator:
 
 
 def _place_in_state(model: mujoco.MjModel) -> slice:
-    """Returns the part of a row of MuJoCo's state that holds qpos and qvel; the time comes first."""
+    """Returns the part of a row of MuJoCo's state that holds qpos and qvel; the time comes
+    first."""
     size = functools.partial(mujoco.mj_stateSize, model)
     start = size(mujoco.mjtState.mjSTATE_TIME)
     return slice(start, start + size(mujoco.mjtState.mjSTATE_QPOS | mujoco.mjtState.mjSTATE_QVEL))
@@ -156,7 +183,8 @@ def _place_in_state(model: mujoco.MjModel) -> slice:
 
 def _tensor_to_read(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
-        # Batch marks derived fields read-only; torch can't, and warns. Writing to one would be lost, not harmful.
+        # Batch marks derived fields read-only; torch can't, and warns. Writing to one would be
+        # lost, not harmful.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(array)
 

@@ -1,4 +1,5 @@
-"""What this suite sets in the process that it runs in: MuJoCo's profiling callback, malloc's thresholds, MuJoCo's log.
+"""What this suite sets in the process that it runs in: MuJoCo's profiling callback, malloc's
+thresholds, MuJoCo's log.
 
 None of it changes a number. METARL_TUNE_PROCESS=0 leaves the first two as they are.
 """
@@ -19,28 +20,37 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's mallo
 def tune_process() -> None:
     """Makes physics and large tensors fast; says once in the log what it did.
 
-    - `import mujoco` installs a C callback that reads the clock several times per physics step, which costs HalfCheetah
-      14 % and Reacher 27 %. Cleared, only `MjData.timer` is lost: trajectories stay the same bit for bit.
-    - glibc maps every block above 32 MiB anew and the kernel zeroes its pages at each use, which makes large tensors up to
-      four times slower. Such blocks are kept instead.
+    - `import mujoco` installs a C callback that reads the clock several times per physics step,
+      which costs HalfCheetah 14 % and Reacher 27 %. Cleared, only `MjData.timer` is lost:
+      trajectories stay the same bit for bit.
+    - glibc maps every block above 32 MiB anew and the kernel zeroes its pages at each use, which
+      makes large tensors up to four times slower. Such blocks are kept instead.
     """
     log = logging.getLogger("metarl")
     if os.environ.get("METARL_TUNE_PROCESS") == "0":
-        log.info("METARL_TUNE_PROCESS=0: MuJoCo's timer callback and malloc's thresholds are left as they are")
+        log.info(
+            "METARL_TUNE_PROCESS=0: MuJoCo's timer callback and malloc's thresholds are left as "
+            "they are"
+        )
         return
     done = []
     if clear_mujoco_timer():
         done.append("cleared MuJoCo's timer callback")
     if keep_large_blocks():
         done.append("malloc keeps blocks up to 1 GiB")
-    log.info("tuned the process: %s (METARL_TUNE_PROCESS=0 leaves it alone)", ", ".join(done) or "nothing to do")
+    log.info(
+        "tuned the process: %s (METARL_TUNE_PROCESS=0 leaves it alone)",
+        ", ".join(done) or "nothing to do",
+    )
 
 
 @functools.cache
 def quiet_mujoco() -> None:
-    """Stops MuJoCo from writing MUJOCO_LOG.TXT into the working directory and warnings to the terminal.
+    """Stops MuJoCo from writing MUJOCO_LOG.TXT into the working directory and warnings to the
+    terminal.
 
-    Nothing is hidden: a world that blows up is reported as `diverged`, and a model that can't be loaded still raises.
+    Nothing is hidden: a world that blows up is reported as `diverged`, and a model that can't be
+    loaded still raises.
     """
     config = mujoco.MjLogConfig.get()
     config.logto_file = False
@@ -51,14 +61,21 @@ def quiet_mujoco() -> None:
 def mujoco_timer() -> ctypes.c_void_p:
     """The C variable `mjcb_time`; its `value` is None when no callback is installed."""
     folder = Path(mujoco.__file__).parent
-    libraries = sorted([*folder.glob("libmujoco*.so*"), *folder.glob("libmujoco*.dylib"), *folder.glob("mujoco*.dll")])
+    libraries = sorted(
+        [
+            *folder.glob("libmujoco*.so*"),
+            *folder.glob("libmujoco*.dylib"),
+            *folder.glob("mujoco*.dll"),
+        ]
+    )
     if not libraries:
         raise FileNotFoundError(f"no MuJoCo library in {folder}")
     return ctypes.c_void_p.in_dll(ctypes.CDLL(str(libraries[0])), "mjcb_time")
 
 
 def clear_mujoco_timer() -> bool:
-    """Removes the profiling callback. `mujoco.set_mjcb_time(None)` doesn't: it only knows callbacks set from Python."""
+    """Removes the profiling callback. `mujoco.set_mjcb_time(None)` doesn't: it only knows callbacks
+    set from Python."""
     timer = mujoco_timer()
     was_set = timer.value is not None
     timer.value = None
@@ -66,7 +83,8 @@ def clear_mujoco_timer() -> bool:
 
 
 def keep_large_blocks() -> bool:
-    """Raises malloc's thresholds for mapping and for giving memory back. False where the C library isn't glibc."""
+    """Raises malloc's thresholds for mapping and for giving memory back. False where the C library
+    isn't glibc."""
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)

@@ -1,4 +1,5 @@
-"""Bernoulli bandits: k arms with hidden probabilities, n pulls. The smallest problem whose best strategy must explore.
+"""Bernoulli bandits: k arms with hidden probabilities, n pulls. The smallest problem whose best
+strategy must explore.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -14,10 +15,12 @@ Reward: 1 with the arm's probability, else 0.
 |---|---|---|---|
 | bandit | probabilities ~ U[0, 1]ᵏ | 100 | ∞, test 100 |
 
-The n-th pull ends the problem, so it terminates (the value after it is 0) and is not a time limit that truncates.
+The n-th pull ends the problem, so it terminates (the value after it is 0) and is not a time limit
+that truncates.
 
-Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: the n pulls are one episode of n steps, where theirs
-are n episodes of one step; an agent's memory must last for all n either way.
+Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.1). How we differ: the n pulls are one
+episode of n steps, where theirs are n episodes of one step; an agent's memory must last for all n
+either way.
 """
 
 from functools import partial
@@ -39,7 +42,11 @@ from metarl.rl.types import RLAdapter, Step
 from metarl.struct import struct
 
 LIGHT = (185, 205, 240)
-MEANINGS = {"probability of 1": LIGHT, "share of pulls": BLUE, "just pulled": ORANGE}  # of the colours in pictures
+MEANINGS = {
+    "probability of 1": LIGHT,
+    "share of pulls": BLUE,
+    "just pulled": ORANGE,
+}  # of the colours in pictures
 
 
 @struct
@@ -110,11 +117,16 @@ class Bandit:
 
     def step(self, action: Tensor) -> Step:
         action = self._episodes.checked(action)
-        pull = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)  # finished worlds may be stepped on
+        pull = self._episodes.num_steps.clamp(
+            max=self.spec.horizon - 1
+        )  # finished worlds may be stepped on
         luck = self._luck.gather(1, pull[:, None])[:, 0]
         probability = self._episodes.tasks.probability.gather(1, action[:, None])[:, 0]
         terminated = self._episodes.advance()
-        self._pulled, self._pulls = action, self._pulls + torch.nn.functional.one_hot(action, self._num_arms)
+        self._pulled, self._pulls = (
+            action,
+            self._pulls + torch.nn.functional.one_hot(action, self._num_arms),
+        )
         return Step(
             next_obs=self._observe(),
             reward=(luck < probability).float(),
@@ -138,8 +150,8 @@ class Bandit:
         return bandit_policies.reference_learners(self._num_arms, self.spec.horizon * num_episodes)
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """A light bar for each arm, as high as its probability; before it a dark one, as high as its share of the pulls so far.
-        The arm just pulled is orange."""
+        """A light bar for each arm, as high as its probability; before it a dark one, as high as
+        its share of the pulls so far. The arm just pulled is orange."""
         probability = self._episodes.tasks.probability[world].cpu().numpy()
         pulls = self._pulls[world].cpu().numpy()
         above = legend(MEANINGS, width=width, height=height)
@@ -184,6 +196,7 @@ def _describe_arms(tasks: Arms) -> list[str]:
 
 VARIANTS: dict[str, OneWorld] = {
     "bandit": OneWorld(
-        world=Bandit, settings={"horizon": 100, "num_arms": 5, "num_train_tasks": None, "num_test_tasks": 100}
+        world=Bandit,
+        settings={"horizon": 100, "num_arms": 5, "num_train_tasks": None, "num_test_tasks": 100},
     )
 }

@@ -1,4 +1,5 @@
-"""What the drawings of worlds without physics share: a line above them that says what their colours mean, and letters."""
+"""What the drawings of worlds without physics share: a line above them that says what their colours
+mean, and letters."""
 
 from collections.abc import Mapping
 
@@ -7,14 +8,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-BLUE, LIGHT_BLUE, GREEN, RED, ORANGE = (40, 80, 200), (205, 222, 245), (60, 170, 80), (210, 70, 50), (230, 140, 30)
+BLUE, LIGHT_BLUE, GREEN, RED, ORANGE = (
+    (40, 80, 200),
+    (205, 222, 245),
+    (60, 170, 80),
+    (210, 70, 50),
+    (230, 140, 30),
+)
 WHITE, GREY, INK = (255, 255, 255), (170, 170, 170), (40, 44, 52)
 SMALLEST = 9  # px, of letters that one can read
 
 
 def legend(meanings: Mapping[str, Colour], *, width: int, height: int) -> np.ndarray:
-    """[h, width, 3] uint8, white: a square of each colour and what it means, to stand above a drawing; with it [height, width].
-    h is 0 where such a picture is too small for letters."""
+    """[h, width, 3] uint8, white: a square of each colour and what it means, to stand above a
+    drawing; with it [height, width]. h is 0 where such a picture is too small for letters."""
     size = min(height / 20, 24.0)
     size *= min(1.0, 0.94 * width / _length(meanings, size))
     if size < SMALLEST:
@@ -29,8 +36,11 @@ def legend(meanings: Mapping[str, Colour], *, width: int, height: int) -> np.nda
     return np.asarray(strip)
 
 
-def write(picture: np.ndarray, texts: Mapping[tuple[float, float], str], *, size: float) -> np.ndarray:
-    """The picture with texts around their middles (x, y) px, in letters of `size` px; as it is where they are too small."""
+def write(
+    picture: np.ndarray, texts: Mapping[tuple[float, float], str], *, size: float
+) -> np.ndarray:
+    """The picture with texts around their middles (x, y) px, in letters of `size` px; as it is
+    where they are too small."""
     if size < SMALLEST:
         return picture
     image = Image.fromarray(picture)

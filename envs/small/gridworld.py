@@ -1,4 +1,5 @@
-"""A 5 × 5 grid with a hidden goal. The smallest world in which the best search can be told from searching at random.
+"""A 5 × 5 grid with a hidden goal. The smallest world in which the best search can be told from
+searching at random.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -14,11 +15,14 @@
 |---|---|---|---|
 | gridworld_5x5 | goal, x, y ∈ {0, ..., 4}, uniform on the cells other than (0, 0), (0, 1), (1, 0), (1, 1) | 15 | the 21 |
 
-Starts at 0, 0. Reaching the goal ends nothing; one can stay and be paid. The 15th step ends the problem, so it terminates and is
-not a time limit that truncates. A trial is 4 episodes, as published. All 21 tasks are both for training and for test. What is known exactly is in envs/small/gridworld_optima.py.
+Starts at 0, 0. Reaching the goal ends nothing; one can stay and be paid. The 15th step ends the
+problem, so it terminates and is not a time limit that truncates. A trial is 4 episodes, as
+published. All 21 tasks are both for training and for test. What is known exactly is in
+envs/small/gridworld_optima.py.
 
-Source: Zintgraf et al. 2020 (VariBAD, arXiv:1910.08348; lmzintgraf/varibad, environments/navigation/gridworld.py). How we differ:
-the observation is one-hot, where theirs is x, y; the goals come in turn instead of at random.
+Source: Zintgraf et al. 2020 (VariBAD, arXiv:1910.08348; lmzintgraf/varibad,
+environments/navigation/gridworld.py). How we differ: the observation is one-hot, where theirs is x,
+y; the goals come in turn instead of at random.
 """
 
 from typing import Any
@@ -96,7 +100,9 @@ class Gridworld:
         )
         self._neighbours = neighbours(SIZE).to(self.device)
         self._cell = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
-        self._visited = torch.zeros(num_worlds, SIZE**2, dtype=torch.bool, device=self.device)  # for pictures
+        self._visited = torch.zeros(
+            num_worlds, SIZE**2, dtype=torch.bool, device=self.device
+        )  # for pictures
 
     def set_tasks(self, tasks: GoalCell) -> None:
         self._episodes.set_tasks(tasks)
@@ -129,8 +135,9 @@ class Gridworld:
         """None: the oracle's return is known."""
 
     def known_returns(self, tasks: GoalCell, num_episodes: int) -> dict[str, Tensor]:
-        """`bayes_optimal` is that of one of the best searches, where several are equally good in the mean over goals. It is left
-        out where an episode is too short for the farthest cell: the search counts on every goal being in reach."""
+        """`bayes_optimal` is that of one of the best searches, where several are equally good in
+        the mean over goals. It is left out where an episode is too short for the farthest cell: the
+        search counts on every goal being in reach."""
         cell, horizon = _cell(tasks).cpu(), self.spec.horizon
         known = {"oracle": oracle_returns(SIZE, horizon)[cell]}
         if horizon >= 2 * (SIZE - 1):
@@ -141,21 +148,28 @@ class Gridworld:
         return {"posterior_sampling": PosteriorSampling(SIZE)}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """The goal in green, the agent in blue, cells visited in this episode in light blue; y is upwards."""
+        """The goal in green, the agent in blue, cells visited in this episode in light blue; y is
+        upwards."""
         above = legend(MEANINGS, width=width, height=height)
         height -= len(above)
         side = min(width, height) / (SIZE + 0.5)  # pixels
-        x = (np.arange(width)[None, :] + 0.5 - width / 2) / side + SIZE / 2  # in cells, from the left
+        x = (
+            np.arange(width)[None, :] + 0.5 - width / 2
+        ) / side + SIZE / 2  # in cells, from the left
         y = (height / 2 - 0.5 - np.arange(height)[:, None]) / side + SIZE / 2
         cells = np.full((SIZE, SIZE, 3), 255, np.uint8)
         cells[self._visited[world].reshape(SIZE, SIZE).cpu().numpy()] = LIGHT_BLUE
-        goal, here = (divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell))
+        goal, here = (
+            divmod(int(cell[world]), SIZE) for cell in (_cell(self._episodes.tasks), self._cell)
+        )
         cells[goal] = GREEN
         column, row = (v.astype(int).clip(0, SIZE - 1) for v in (np.floor(x), np.floor(y)))
         picture = cells[column, row].copy()
         line = 0.6 / side  # half its width
         picture[(np.abs(x - x.round()) < line) | (np.abs(y - y.round()) < line)] = 170
-        picture[(np.abs(x - SIZE / 2) > SIZE / 2 + line) | (np.abs(y - SIZE / 2) > SIZE / 2 + line)] = 255
+        picture[
+            (np.abs(x - SIZE / 2) > SIZE / 2 + line) | (np.abs(y - SIZE / 2) > SIZE / 2 + line)
+        ] = 255
         # The agent is a disc, so that the goal shows beneath it.
         picture[np.hypot(x - here[0] - 0.5, y - here[1] - 0.5) < 0.32] = BLUE
         return np.concatenate([above, picture])
@@ -182,4 +196,6 @@ def _describe_goal(tasks: GoalCell) -> list[str]:
     return [f"goal on cell ({x}, {y})" for x, y in tasks.goal.tolist()]
 
 
-VARIANTS: dict[str, OneWorld] = {"gridworld_5x5": OneWorld(world=Gridworld, settings={"horizon": 15})}
+VARIANTS: dict[str, OneWorld] = {
+    "gridworld_5x5": OneWorld(world=Gridworld, settings={"horizon": 15})
+}

@@ -1,7 +1,9 @@
-"""What is known exactly about searching a square grid for a hidden goal: the oracle's return, and the best search there is.
+"""What is known exactly about searching a square grid for a hidden goal: the oracle's return, and
+the best search there is.
 
-The problem is that of envs/small/gridworld.py: an episode starts at x, y = 0, 0 and has H steps; standing on the goal after a step pays
-+1, anything else −0.1; the goal is uniform on the cells but the start and those beside it. Cell number c is (c // size, c % size).
+The problem is that of envs/small/gridworld.py: an episode starts at x, y = 0, 0 and has H steps;
+standing on the goal after a step pays +1, anything else −0.1; the goal is uniform on the cells but
+the start and those beside it. Cell number c is (c // size, c % size).
 """
 
 from functools import cache
@@ -11,7 +13,9 @@ from torch import Tensor
 
 from metarl.struct import map_tensors, replace, struct
 
-MOVES = torch.tensor([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]])  # (x, y): stay, up, right, down, left
+MOVES = torch.tensor(
+    [[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]]
+)  # (x, y): stay, up, right, down, left
 FOUND, NOT_FOUND = 1.0, -0.1  # the reward of a step
 
 
@@ -34,20 +38,24 @@ def possible_goals(size: int) -> Tensor:
 
 
 def oracle_returns(size: int, horizon: int) -> Tensor:
-    """[cells] float64, the return of an episode of those who know that the goal is there: straight to it, and stay."""
+    """[cells] float64, the return of an episode of those who know that the goal is there: straight
+    to it, and stay."""
     return found_at(distances(size), horizon)
 
 
 def found_at(step: Tensor, horizon: int) -> Tensor:
-    """The return of an episode in which the goal is stood on from step 1, ..., H on; if that is later than H, never."""
+    """The return of an episode in which the goal is stood on from step 1, ..., H on; if that is
+    later than H, never."""
     reward = NOT_FOUND * (step.double() - 1) + FOUND * (horizon - step + 1)
     return torch.where(step <= horizon, reward, NOT_FOUND * horizon)
 
 
 def bayes_optimal_returns(size: int, horizon: int, num_episodes: int) -> Tensor:
-    """[cells, num_episodes] the return of each episode of the best search, if the goal is in that cell; exact.
+    """[cells, num_episodes] the return of each episode of the best search, if the goal is in that
+    cell; exact.
 
-    The mean over the possible goals, summed over episodes, is the Bayes-optimal value. NaN where no goal can be.
+    The mean over the possible goals, summed over episodes, is the Bayes-optimal value. NaN where no
+    goal can be.
     """
     route = best_search(size, horizon, num_episodes)
     oracle = oracle_returns(size, horizon)
@@ -74,34 +82,48 @@ class _Searches:
 
 @cache
 def best_search(size: int, horizon: int, num_episodes: int) -> list[int]:
-    """The cells to stand on, step by step through the episodes of a trial, as long as the goal isn't found; exact.
+    """The cells to stand on, step by step through the episodes of a trial, as long as the goal
+    isn't found; exact.
 
-    Until it is found nothing is learnt but that it isn't where one was, so the best strategy is a fixed route; from then on
-    one does as the oracle. Finding the goal g, d steps from the start, at step s of episode e = 0, 1, ... is worse than the
-    oracle by 1.1 (e (H + 1 − d) + s − d), and never finding it by as much as e = num_episodes, s = d. The sum over goals of
-    e (H + 1 − d) + s is the cost to be made least.
+    Until it is found nothing is learnt but that it isn't where one was, so the best strategy is a
+    fixed route; from then on one does as the oracle. Finding the goal g, d steps from the start, at
+    step s of episode e = 0, 1, ... is worse than the oracle by 1.1 (e (H + 1 − d) + s − d), and
+    never finding it by as much as e = num_episodes, s = d. The sum over goals of e (H + 1 − d) + s
+    is the cost to be made least.
 
-    All routes are followed step by step; of those that stand on the same cell and have seen the same goals the cheapest is
-    kept. A route is dropped if a bound from below on its cost is above the cost of a route already known, which the same
-    search finds among a thousand routes at a time. In the bound each unseen goal takes a step of its own in this episode, no
-    earlier than the way there takes, or if that is too late costs one step more than the episode's last; to be found later is
-    dearer. So nothing that could be the best is ever dropped.
+    All routes are followed step by step; of those that stand on the same cell and have seen the
+    same goals the cheapest is kept. A route is dropped if a bound from below on its cost is above
+    the cost of a route already known, which the same search finds among a thousand routes at a
+    time. In the bound each unseen goal takes a step of its own in this episode, no earlier than the
+    way there takes, or if that is too late costs one step more than the episode's last; to be found
+    later is dearer. So nothing that could be the best is ever dropped.
     """
     if size > 6:
-        raise ValueError(f"size is {size}; expected at most 6, for the cells seen are kept in 64 bits")
+        raise ValueError(
+            f"size is {size}; expected at most 6, for the cells seen are kept in 64 bits"
+        )
     hasty = _search(size, horizon, num_episodes, width=1000, highest=None)
-    return _search(size, horizon, num_episodes, width=None, highest=int(hasty.cost[0])).route[0].tolist()
+    return (
+        _search(size, horizon, num_episodes, width=None, highest=int(hasty.cost[0]))
+        .route[0]
+        .tolist()
+    )
 
 
-def _search(size: int, horizon: int, num_episodes: int, *, width: int | None, highest: int | None) -> _Searches:
-    """The cheapest route of those that are followed, one row; its cost includes the goals never seen.
+def _search(
+    size: int, horizon: int, num_episodes: int, *, width: int | None, highest: int | None
+) -> _Searches:
+    """The cheapest route of those that are followed, one row; its cost includes the goals never
+    seen.
 
     Args:
       width: how many routes are followed at a time, those of the lowest bounds; None: all.
       highest: routes whose bound is above this are dropped; None: none.
     """
     zero = torch.zeros(1, dtype=torch.int64)
-    searches = _Searches(cell=zero, seen=zero, cost=zero, route=torch.zeros(1, 0, dtype=torch.uint8))
+    searches = _Searches(
+        cell=zero, seen=zero, cost=zero, route=torch.zeros(1, 0, dtype=torch.uint8)
+    )
     bound = zero
     for step in range(num_episodes * horizon):
         episode, step_in_episode = divmod(step, horizon)
@@ -119,7 +141,8 @@ def _search(size: int, horizon: int, num_episodes: int, *, width: int | None, hi
 
 
 def _followed(searches: _Searches, size: int, horizon: int, episode: int, step: int) -> _Searches:
-    """All routes with one more step, up, right, down or left: to stay would only put off the rest."""
+    """All routes with one more step, up, right, down or left: to stay would only put off the
+    rest."""
     cell = neighbours(size)[searches.cell, 1:].flatten()
     seen, cost = searches.seen.repeat_interleave(4), searches.cost.repeat_interleave(4)
     is_goal = torch.zeros(size**2, dtype=torch.bool)
@@ -129,7 +152,9 @@ def _followed(searches: _Searches, size: int, horizon: int, episode: int, step: 
         cell=cell,
         seen=torch.where(new, seen | (torch.ones_like(seen) << cell), seen),
         cost=cost + new * (episode * (horizon + 1 - distances(size)[cell]) + step),
-        route=torch.cat([searches.route.repeat_interleave(4, dim=0), cell[:, None].to(torch.uint8)], dim=1),
+        route=torch.cat(
+            [searches.route.repeat_interleave(4, dim=0), cell[:, None].to(torch.uint8)], dim=1
+        ),
     )
 
 

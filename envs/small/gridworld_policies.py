@@ -1,5 +1,6 @@
-"""Posterior sampling in the gridworld: believes in one of the goals that are still possible, goes there, and waits for the next
-episode to believe in another. What it loses on the Bayes-optimal search is the price of not planning its exploration.
+"""Posterior sampling in the gridworld: believes in one of the goals that are still possible, goes
+there, and waits for the next episode to believe in another. What it loses on the Bayes-optimal
+search is the price of not planning its exploration.
 """
 
 from typing import Any
@@ -22,14 +23,16 @@ class Belief:
 
 
 class PosteriorSampling(RLAdapter[Belief]):
-    """Thompson 1933; Osband et al. 2013 (arXiv:1306.0940). Draws the goal of each episode from the posterior, which is uniform on
-    what is possible; without noise it takes the first of them.
+    """Thompson 1933; Osband et al. 2013 (arXiv:1306.0940). Draws the goal of each episode from the
+    posterior, which is uniform on what is possible; without noise it takes the first of them.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Belief:
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> Belief:
         num_worlds = num_tasks * episodes_per_task
         possible = torch.zeros(num_worlds, self._size**2, dtype=torch.bool)
         possible[:, possible_goals(self._size)] = True

@@ -1,5 +1,5 @@
-"""A point in the plane that walks to a goal which isn't shown: the world itself, which the problems in point_navigation.py and
-point_sparse.py share.
+"""A point in the plane that walks to a goal which isn't shown: the world itself, which the problems
+in point_navigation.py and point_sparse.py share.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -22,7 +22,13 @@ from torch import Tensor
 from envs.episodes import CheckedTasks, Episodes, check_action_scale
 from envs.machine import Machine
 from envs.small.drawing import BLUE, GREEN
-from envs.variants import check_counts, common_settings, task_distribution, variant_label, with_common_settings
+from envs.variants import (
+    check_counts,
+    common_settings,
+    task_distribution,
+    variant_label,
+    with_common_settings,
+)
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import RLAdapter, Step
 
@@ -56,12 +62,14 @@ class Problem(Generic[Tasks]):
 
 @dataclass(frozen=True, kw_only=True)
 class PointVariant:
-    """Holds everything that defines a problem of points in the plane, except its name. Meets `envs.variants.Row`."""
+    """Holds everything that defines a problem of points in the plane, except its name. Meets
+    `envs.variants.Row`."""
 
     family: str
     problem: Problem[Any]
     tasks: Callable[..., Any]
-    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where num_test_tasks is None."""
+    """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where
+    num_test_tasks is None."""
     horizon: int
     """Steps in an episode."""
     action_scale: float
@@ -69,9 +77,11 @@ class PointVariant:
     num_train_tasks: int | None = None
     """The size of the fixed training set; None: training draws a new task each time."""
     num_test_tasks: int | None = None
-    """How many tasks are held out; None: the tasks are so few that they are listed, and their number is no setting."""
+    """How many tasks are held out; None: the tasks are so few that they are listed, and their
+    number is no setting."""
     definition: Mapping[str, Any]
-    """The rest of the problem's definition (JSON values), besides the step size and the other fields: reward, end, ..."""
+    """The rest of the problem's definition (JSON values), besides the step size and the other
+    fields: reward, end, ..."""
 
     def __post_init__(self) -> None:
         check_counts(self)
@@ -81,8 +91,11 @@ class PointVariant:
         """The settings that can be overridden, and their defaults."""
         return common_settings(self)
 
-    def make(self, name: str, num_worlds: int, machine: Machine, **overrides: Any) -> "PointWorld[Any]":
-        """W = num_worlds worlds of this variant, called `name`. Each override is one of `settings`."""
+    def make(
+        self, name: str, num_worlds: int, machine: Machine, **overrides: Any
+    ) -> "PointWorld[Any]":
+        """W = num_worlds worlds of this variant, called `name`. Each override is one of
+        `settings`."""
         row = with_common_settings(self, overrides)
         tasks, step_size = task_distribution(row), row.problem.step_size
         spec = EnvSpec(
@@ -111,7 +124,8 @@ class PointVariant:
 class PointWorld(Generic[Tasks]):
     """W points in the plane, in torch on any device. Meets `metarl.rl.types.BatchedEnv`.
 
-    `scripted_action` goes straight to the goal. Where the oracle's return is known that shows nothing new, and there is none.
+    `scripted_action` goes straight to the goal. Where the oracle's return is known that shows
+    nothing new, and there is none.
     """
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
@@ -134,7 +148,9 @@ class PointWorld(Generic[Tasks]):
         self._problem = problem
         self._action_scale = float(action_scale)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-self._action_scale, self._action_scale, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            -self._action_scale, self._action_scale, (2,), np.float32
+        )
         self.num_uniforms = 2 if problem.start_half > 0 else 0  # else every episode starts at 0, 0
         self._episodes: Episodes[Tasks] = Episodes(
             num_worlds,
@@ -186,14 +202,18 @@ class PointWorld(Generic[Tasks]):
     def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
         known = {"oracle": self._problem.oracle, "upper_bound": self._problem.bound}
         goal = self._problem.goal(tasks)
-        return {name: value(goal, self.spec.horizon) for name, value in known.items() if value is not None}
+        return {
+            name: value(goal, self.spec.horizon)
+            for name, value in known.items()
+            if value is not None
+        }
 
     def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """The goal in green and the point in blue; the cross is 0, 0. All pictures have one scale: a point that is outside stands
-        at the border as a ring, on its side."""
+        """The goal in green and the point in blue; the cross is 0, 0. All pictures have one scale:
+        a point that is outside stands at the border as a ring, on its side."""
         position = self._position[world].cpu().numpy()
         half = self._problem.view  # m, half the picture's height
         x = (np.arange(width) + 0.5 - width / 2) * (2 * half / height)
@@ -202,12 +222,16 @@ class PointWorld(Generic[Tasks]):
         picture[np.abs(y) < half / 150, :] = 200
         picture[:, np.abs(x) < half / 150] = 200
         if self._problem.ring > 0:
-            picture[np.abs(np.hypot(x[None, :], y[:, None]) - self._problem.ring) < half / 150] = 200
+            picture[np.abs(np.hypot(x[None, :], y[:, None]) - self._problem.ring) < half / 150] = (
+                200
+            )
         goal = self._problem.goal(self._episodes.tasks)[world].cpu().numpy()
         radius = 0.067 * half
         furthest = half * np.array([width / height, 1.0]) - radius
         shown = position.clip(-furthest, furthest)
-        from_goal, from_point = (np.hypot(x[None, :] - at[0], y[:, None] - at[1]) for at in (goal, shown))
+        from_goal, from_point = (
+            np.hypot(x[None, :] - at[0], y[:, None] - at[1]) for at in (goal, shown)
+        )
         picture[from_goal < self._problem.goal_radius] = GREEN
         hole = 0.6 * radius if (shown != position).any() else 0.0
         picture[(from_point < radius) & (from_point >= hole)] = BLUE
@@ -218,10 +242,12 @@ class PointWorld(Generic[Tasks]):
 
 
 def smallest_distances(goal: Tensor, step_size: float, horizon: int) -> Tensor:
-    """[N, T] the smallest distance to the goal [N, 2] that can be had after t = 1, ..., T steps from 0, 0.
+    """[N, T] the smallest distance to the goal [N, 2] that can be had after t = 1, ..., T steps
+    from 0, 0.
 
-    After t steps |g| − step_size t is left of |g| along each axis, at least 0, and the axes don't hinder each other; so one
-    way of going has them all. The best return follows for any reward that only falls with the distance.
+    After t steps |g| − step_size t is left of |g| along each axis, at least 0, and the axes don't
+    hinder each other; so one way of going has them all. The best return follows for any reward that
+    only falls with the distance.
     """
     steps = torch.arange(1, horizon + 1, device=goal.device)
     return (goal.abs()[:, None] - step_size * steps[:, None]).clamp(min=0.0).norm(dim=-1)

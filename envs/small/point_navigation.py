@@ -1,9 +1,12 @@
-"""Point navigation: walk to a hidden goal in the plane. The smallest environment on which adaptation can be seen.
+"""Point navigation: walk to a hidden goal in the plane. The smallest environment on which
+adaptation can be seen.
 
-The world is that of envs/small/point.py: the observation is the position x, y in m, the action the displacement of x, y.
+The world is that of envs/small/point.py: the observation is the position x, y in m, the action the
+displacement of x, y.
 
-    point_navigation_2d, _raw:  r = −‖p' − g‖₂;  ends where |Δx| < 0.01 m and |Δy| < 0.01 m after the step
-    point_navigation_2d_corner: r = ‖p − g‖₂ − ‖p' − g‖₂ where ‖p'‖₁ ≥ 0.5 m and no other corner is nearer to p', else 0
+    point_navigation_2d, _raw:  r = −‖p' − g‖₂;  ends where |Δx| < 0.01 m and |Δy| < 0.01 m after
+    the step point_navigation_2d_corner: r = ‖p − g‖₂ − ‖p' − g‖₂ where ‖p'‖₁ ≥ 0.5 m and no other
+    corner is nearer to p', else 0
 
 with p and p' the positions before and after the step.
 
@@ -13,14 +16,15 @@ with p and p' the positions before and after the step.
 | point_navigation_2d_raw | g ~ U[−0.5, 0.5]² m | clip(a, ±0.1) m | 0, 0 | 100 | 0.1 | ∞, test 40 |
 | point_navigation_2d_corner | g = (±2, ±2) m | clip(a, ±0.2) m | U[−0.2, 0.2]² m | 100 | 0.2 | the four |
 
-`_raw` is another problem for a policy whose actions have standard deviation 1: there they are nearly always clipped.
-In `_corner`, as published, stepping back and forth across the border of the goal's quadrant is paid at each step inwards, so
-arriving isn't the best one can do; the scripted controller arrives, and evaluations show a bound above all returns beside it.
+`_raw` is another problem for a policy whose actions have standard deviation 1: there they are
+nearly always clipped. In `_corner`, as published, stepping back and forth across the border of the
+goal's quadrant is paid at each step inwards, so arriving isn't the best one can do; the scripted
+controller arrives, and evaluations show a bound above all returns beside it.
 
-Sources: Finn et al. 2017 (cbfinn/maml_rl, maml_examples/point_env_randgoal.py, wrapped in rllab's `normalize`);
-tristandeleu/pytorch-maml-rl (maml_rl/envs/navigation.py) for `_raw`; Rothfuss et al. 2019 (jonasrothfuss/ProMP,
-point_env_2d_corner.py, sparse reward) for `_corner`. The same problems, except that training and test goals are our own and the
-corners come in turn instead of at random.
+Sources: Finn et al. 2017 (cbfinn/maml_rl, maml_examples/point_env_randgoal.py, wrapped in rllab's
+`normalize`); tristandeleu/pytorch-maml-rl (maml_rl/envs/navigation.py) for `_raw`; Rothfuss et al.
+2019 (jonasrothfuss/ProMP, point_env_2d_corner.py, sparse reward) for `_corner`. The same problems,
+except that training and test goals are our own and the corners come in turn instead of at random.
 """
 
 from dataclasses import replace
@@ -69,17 +73,20 @@ def corners() -> FewTasks[Goal]:
 def oracle_return(goal: Tensor, horizon: int) -> Tensor:
     """[N] the best return of those who know the goal [N, 2].
 
-    Going on past the arrival, which is within a step's length, would add nothing, so the end needs no term of its own.
+    Going on past the arrival, which is within a step's length, would add nothing, so the end needs
+    no term of its own.
     """
     return -smallest_distances(goal, STEP_SIZE, horizon).sum(1)
 
 
 def corner_bound(goal: Tensor, horizon: int) -> Tensor:
-    """[N] what no return of `corner_progress` exceeds: with s the length of a step, T steps and d the furthest start from g,
+    """[N] what no return of `corner_progress` exceeds: with s the length of a step, T steps and d
+    the furthest start from g,
 
         min(s T, (d + s T) / 2)
 
-    for P paid steps come nearer to g by s P at most, and by no more than d and what the T − P unpaid ones went away.
+    for P paid steps come nearer to g by s P at most, and by no more than d and what the T − P
+    unpaid ones went away.
     """
     step = 2**0.5 * CORNER_STEP_SIZE
     furthest = (goal.abs() + CORNER_START).norm(dim=-1)
@@ -115,13 +122,22 @@ def _describe_goal(tasks: Goal) -> list[str]:
 
 _ANYWHERE = PointVariant(
     family="point_navigation_2d",
-    problem=Problem(step_size=STEP_SIZE, goal=_goal, reward=distance_reward, arrived=_arrived, oracle=oracle_return),
+    problem=Problem(
+        step_size=STEP_SIZE,
+        goal=_goal,
+        reward=distance_reward,
+        arrived=_arrived,
+        oracle=oracle_return,
+    ),
     tasks=goals,
     horizon=100,
     action_scale=1.0,
     num_train_tasks=None,
     num_test_tasks=40,
-    definition={"reward": "-|position - g|_2", "terminates": f"|dx| < {ARRIVED} and |dy| < {ARRIVED}"},
+    definition={
+        "reward": "-|position - g|_2",
+        "terminates": f"|dx| < {ARRIVED} and |dy| < {ARRIVED}",
+    },
 )
 
 VARIANTS: dict[str, PointVariant] = {

@@ -1,6 +1,8 @@
-"""Sparse point navigation: a goal somewhere on a half circle, and no reward but near it. To explore is to walk along the circle.
+"""Sparse point navigation: a goal somewhere on a half circle, and no reward but near it. To explore
+is to walk along the circle.
 
-The world is that of envs/small/point.py: the observation is the position x, y in m, the action the displacement clip(0.1 a, ±0.1) m.
+The world is that of envs/small/point.py: the observation is the position x, y in m, the action the
+displacement clip(0.1 a, ±0.1) m.
 
     r = 1 − ‖p' − g‖₂ where that distance is at most 0.2 m, else 0,     g = (cos φ, sin φ) m
 
@@ -11,9 +13,10 @@ with p' the position after the step. Starts at 0, 0; never terminates.
 | point_navigation_2d_sparse | φ ~ U[0, π] | 100 | 1 | 3 | ∞, test 40 |
 | point_navigation_2d_sparse_pearl | φ ~ U[0, π] | 20 | 1 | – | the published 80, test 20 |
 
-Sources: Zintgraf et al. 2020 (lmzintgraf/varibad, environments/navigation/point_robot.py); Rakelly et al. 2019
-(katerakelly/oyster, rlkit/envs/point_robot.py) for `_pearl`. How we differ: PEARL trains on −‖p' − g‖₂ and pays the sparse reward
-in evaluation only; here the reward is always the sparse one, and the step's term `distance` is there for those who train on it.
+Sources: Zintgraf et al. 2020 (lmzintgraf/varibad, environments/navigation/point_robot.py); Rakelly
+et al. 2019 (katerakelly/oyster, rlkit/envs/point_robot.py) for `_pearl`. How we differ: PEARL
+trains on −‖p' − g‖₂ and pays the sparse reward in evaluation only; here the reward is always the
+sparse one, and the step's term `distance` is there for those who train on it.
 """
 
 import math
@@ -53,11 +56,12 @@ def goal_angles(num_train: int | None, num_test: int) -> TaskPrior[GoalAngle]:
 
 
 def published_goal_angles(num_train: int, num_test: int) -> ListedTasks[GoalAngle]:
-    """100 angles evenly from 0 to π in the order that NumPy shuffles them to after seed(1337), as PEARL does: the first for
-    training, the rest for test."""
+    """100 angles evenly from 0 to π in the order that NumPy shuffles them to after seed(1337), as
+    PEARL does: the first for training, the rest for test."""
     if not 1 <= num_train < NUM_PUBLISHED:
         raise SettingError(
-            f"num_train_tasks is {num_train}; expected 1, ..., {NUM_PUBLISHED - 1} of {NUM_PUBLISHED} goals"
+            f"num_train_tasks is {num_train}; expected 1, ..., {NUM_PUBLISHED - 1} of "
+            f"{NUM_PUBLISHED} goals"
         )
     angles = np.linspace(0.0, np.pi, NUM_PUBLISHED)
     np.random.RandomState(1337).shuffle(angles)
@@ -73,7 +77,8 @@ def published_goal_angles(num_train: int, num_test: int) -> ListedTasks[GoalAngl
 
 
 def oracle_return(goal: Tensor, horizon: int) -> Tensor:
-    """[N] the best return of those who know the goal [N, 2]: the reward falls with the distance, so the nearest is the best."""
+    """[N] the best return of those who know the goal [N, 2]: the reward falls with the distance, so
+    the nearest is the best."""
     return _paid(smallest_distances(goal, STEP_SIZE, horizon)).sum(1)
 
 

@@ -1,4 +1,5 @@
-"""Random Markov decision processes with a few states and actions: an agent must learn where actions lead and what they pay.
+"""Random Markov decision processes with a few states and actions: an agent must learn where actions
+lead and what they pay.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -8,17 +9,19 @@
 |---|---|---|
 | one of 0, ..., 4 | the action | 1 |
 
-Reward: N(μ(s, a), 1), mean_reward of the task. Next state: p(· | s, a), its transition. Starts in state 0.
+Reward: N(μ(s, a), 1), mean_reward of the task. Next state: p(· | s, a), its transition. Starts in
+state 0.
 
 | environment | task prior, for each s and a | T | training tasks |
 |---|---|---|---|
 | tabular_mdp | transition ~ Dirichlet(1, ..., 1), uniform over all distributions; mean_reward ~ N(1, 1) | 10 | ∞, test 100 |
 
-The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is 10, 25, 50, 75 or 100 episodes,
-as published; the best policy of each task follows by backward induction (envs/small/tabular_planning.py).
+The 10th step ends the problem, so it terminates and is not a time limit that truncates. A trial is
+10, 25, 50, 75 or 100 episodes, as published; the best policy of each task follows by backward
+induction (envs/small/tabular_planning.py).
 
-Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.2; the prior is that of Osband et al. 2013, arXiv:1306.0940). The same
-problem, except that training and test MDPs are our own.
+Source: Duan et al. 2016 (RL², arXiv:1611.02779, section 3.2; the prior is that of Osband et al.
+2013, arXiv:1306.0940). The same problem, except that training and test MDPs are our own.
 """
 
 from functools import partial
@@ -32,7 +35,12 @@ from torch import Tensor
 from envs.episodes import Episodes
 from envs.noise import normal_from_uniform
 from envs.small.drawing import BLUE, GREEN, ORANGE, RED, legend, write
-from envs.small.tabular_planning import PlanningAgent, optimal_values, posterior_mean, posterior_sample
+from envs.small.tabular_planning import (
+    PlanningAgent,
+    optimal_values,
+    posterior_mean,
+    posterior_sample,
+)
 from envs.tasks import TaskPrior, in_odd_cell
 from envs.variants import OneWorld, variant_label
 from metarl.errors import SettingError
@@ -120,17 +128,27 @@ class TabularMDP:
         worlds = self._episodes.begin(uniform, worlds)
         luck, noise = uniform.chunk(2, dim=1)
         self._luck = torch.where(worlds[:, None], luck.to(self._luck), self._luck)
-        self._noise = torch.where(worlds[:, None], normal_from_uniform(noise).to(self._noise), self._noise)
-        self._state, self._action = self._state.masked_fill(worlds, 0), self._action.masked_fill(worlds, -1)
+        self._noise = torch.where(
+            worlds[:, None], normal_from_uniform(noise).to(self._noise), self._noise
+        )
+        self._state, self._action = (
+            self._state.masked_fill(worlds, 0),
+            self._action.masked_fill(worlds, -1),
+        )
         return self._observe()
 
     def step(self, action: Tensor) -> Step:
         action = self._episodes.checked(action)
-        number = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)[:, None]  # finished worlds may be stepped on
+        number = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)[
+            :, None
+        ]  # finished worlds may be stepped on
         tasks, world = self._episodes.tasks, torch.arange(self.num_worlds, device=self.device)
         mean = tasks.mean_reward[world, self._state, action]
-        # The first state whose cumulated probability is above the luck; rounding may leave their sum below 1.
-        below = tasks.transition[world, self._state, action].cumsum(-1) <= self._luck.gather(1, number)
+        # The first state whose cumulated probability is above the luck; rounding may leave their
+        # sum below 1.
+        below = tasks.transition[world, self._state, action].cumsum(-1) <= self._luck.gather(
+            1, number
+        )
         self._state, self._action = below.sum(-1).clamp(max=self._num_states - 1), action
         terminated = self._episodes.advance()
         return Step(
@@ -152,13 +170,18 @@ class TabularMDP:
         return {"oracle": oracle_return(tasks, self.spec.horizon)}
 
     def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        sizes = {"num_states": self._num_states, "num_actions": self._num_actions, "horizon": self.spec.horizon}
+        sizes = {
+            "num_states": self._num_states,
+            "num_actions": self._num_actions,
+            "horizon": self.spec.horizon,
+        }
         beliefs = {"posterior_sampling": posterior_sample, "posterior_mean": posterior_mean}
         return {name: PlanningAgent(belief, **sizes) for name, belief in beliefs.items()}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
-        """Mean rewards, a row for each state and a column for each action: green above 1, red below, white at 1. The present
-        state's row is framed in blue, the last action is a bar above its column."""
+        """Mean rewards, a row for each state and a column for each action: green above 1, red
+        below, white at 1. The present state's row is framed in blue, the last action is a bar above
+        its column."""
         above = legend(MEANINGS, width=width, height=height)
         reward = self._episodes.tasks.mean_reward[world].cpu().numpy()
         height -= len(above)
@@ -174,9 +197,19 @@ class TabularMDP:
         picture[mine[:3]] = picture[mine[-3:]] = picture[mine[0] : mine[-1], :3] = BLUE
         picture[mine[0] : mine[-1], -3:] = BLUE
         rows, slot = height / (self._num_states + 1), width / self._num_actions
-        numbers = {(0.5 * rows, (state + 1.5) * rows): str(state) for state in range(self._num_states)}
-        numbers |= {((action + 0.5) * slot, 0.5 * rows): f"action {action}" for action in range(self._num_actions)}
-        return np.concatenate([above, write(picture.astype(np.uint8), numbers, size=min(0.6 * rows, 0.2 * slot, 16.0))])
+        numbers = {
+            (0.5 * rows, (state + 1.5) * rows): str(state) for state in range(self._num_states)
+        }
+        numbers |= {
+            ((action + 0.5) * slot, 0.5 * rows): f"action {action}"
+            for action in range(self._num_actions)
+        }
+        return np.concatenate(
+            [
+                above,
+                write(picture.astype(np.uint8), numbers, size=min(0.6 * rows, 0.2 * slot, 16.0)),
+            ]
+        )
 
     def close(self) -> None:
         """Nothing to release."""
@@ -191,7 +224,9 @@ def oracle_return(tasks: Tables, horizon: int) -> Tensor:
     return values[:, -1, 0]
 
 
-def tables(num_states: int, num_actions: int, horizon: int, num_train: int | None, num_test: int) -> TaskPrior[Tables]:
+def tables(
+    num_states: int, num_actions: int, horizon: int, num_train: int | None, num_test: int
+) -> TaskPrior[Tables]:
     """Transitions Dirichlet(1, ..., 1), mean rewards N(1, 1)."""
     furthest = 7.1 * REWARD_SPREAD  # as far as normal numbers from uniform ones go
     return TaskPrior(
@@ -201,7 +236,10 @@ def tables(num_states: int, num_actions: int, horizon: int, num_train: int | Non
         split_number=num_states
         * num_actions
         * num_states,  # of the first mean reward: a distribution doesn't tell its own
-        bounds={"transition": (0.0, 1.0), "mean_reward": (MEAN_REWARD - furthest, MEAN_REWARD + furthest)},
+        bounds={
+            "transition": (0.0, 1.0),
+            "mean_reward": (MEAN_REWARD - furthest, MEAN_REWARD + furthest),
+        },
         describe=partial(_describe_tables, horizon),
         num_train=num_train,
         num_test=num_test,
@@ -214,22 +252,29 @@ def _draw_tables(num_states: int, num_actions: int, uniform: Tensor) -> Tables:
     for_transition, for_reward = uniform.split(
         [uniform.shape[1] - num_states * num_actions, num_states * num_actions], 1
     )
-    exponential = -torch.log1p(-for_transition).reshape(*size, num_states)  # over their sum they are Dirichlet(1)
+    exponential = -torch.log1p(-for_transition).reshape(
+        *size, num_states
+    )  # over their sum they are Dirichlet(1)
     reward = MEAN_REWARD + REWARD_SPREAD * normal_from_uniform(for_reward)
     return Tables(
-        transition=(exponential / exponential.sum(-1, keepdim=True)).float(), mean_reward=reward.reshape(size).float()
+        transition=(exponential / exponential.sum(-1, keepdim=True)).float(),
+        mean_reward=reward.reshape(size).float(),
     )
 
 
 def _held_out(tasks: Tables) -> Tensor:
-    return in_odd_cell(torch.special.ndtr((tasks.mean_reward[:, 0, 0].double() - MEAN_REWARD) / REWARD_SPREAD))
+    return in_odd_cell(
+        torch.special.ndtr((tasks.mean_reward[:, 0, 0].double() - MEAN_REWARD) / REWARD_SPREAD)
+    )
 
 
 def _check_distributions(tasks: Tables) -> None:
     total = tasks.transition.sum(-1)
     bad = (total - 1).abs() > 1e-4  # float32 sums of a few numbers
     if bool(bad.any()):
-        raise ValueError(f"transition sums to {total[bad][0].item():g} over the next states; expected 1")
+        raise ValueError(
+            f"transition sums to {total[bad][0].item():g} over the next states; expected 1"
+        )
 
 
 def _describe_tables(horizon: int, tasks: Tables) -> list[str]:

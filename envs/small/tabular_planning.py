@@ -1,7 +1,9 @@
-"""The best policy of a tabular MDP with a finite horizon, for many MDPs at once, and agents that plan in what they believe.
+"""The best policy of a tabular MDP with a finite horizon, for many MDPs at once, and agents that
+plan in what they believe.
 
-The agents know the prior of envs/small/tabular_mdp.py: transitions Dirichlet(1), mean rewards N(1, 1), rewards with unit noise. So the
-posterior after n visits of a state and action with k arrivals is Dirichlet(1 + k) and N((1 + Σ r) / (1 + n), 1 / (1 + n)).
+The agents know the prior of envs/small/tabular_mdp.py: transitions Dirichlet(1), mean rewards N(1,
+1), rewards with unit noise. So the posterior after n visits of a state and action with k arrivals
+is Dirichlet(1 + k) and N((1 + Σ r) / (1 + n), 1 / (1 + n)).
 """
 
 from collections.abc import Callable
@@ -16,7 +18,8 @@ from metarl.struct import replace, struct
 
 
 def optimal_values(transition: Tensor, reward: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """Values and best actions with 1, ..., H steps to go, by backward induction (Bellman 1957), without discount.
+    """Values and best actions with 1, ..., H steps to go, by backward induction (Bellman 1957),
+    without discount.
 
         Q_h(s, a) = r(s, a) + Σ_s' p(s' | s, a) V_{h−1}(s'),     V_h(s) = maxₐ Q_h(s, a),     V_0 = 0
 
@@ -52,19 +55,25 @@ Belief = Callable[[History, Noise | None], tuple[Tensor, Tensor]]
 
 
 def posterior_sample(history: History, noise: Noise | None) -> tuple[Tensor, Tensor]:
-    """A draw from the posterior, without noise its mean: posterior sampling (Strens 2000; Osband et al. 2013, arXiv:1306.0940)."""
+    """A draw from the posterior, without noise its mean: posterior sampling (Strens 2000; Osband et
+    al. 2013, arXiv:1306.0940)."""
     if noise is None:
         return posterior_mean(history)
     gamma = noise.gamma(1 + history.arrivals)  # Gammas over their sum are Dirichlet.
     precision = 1 + history.visits
-    reward = (1 + history.reward_sum) / precision + noise.normal(*precision.shape) / precision.sqrt()
+    reward = (1 + history.reward_sum) / precision + noise.normal(
+        *precision.shape
+    ) / precision.sqrt()
     return gamma / gamma.sum(-1, keepdim=True), reward
 
 
 def posterior_mean(history: History, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
-    """The mean of the posterior: an agent that takes what it believes for certain, and explores by accident only."""
+    """The mean of the posterior: an agent that takes what it believes for certain, and explores by
+    accident only."""
     transition = 1 + history.arrivals
-    return transition / transition.sum(-1, keepdim=True), (1 + history.reward_sum) / (1 + history.visits)
+    return transition / transition.sum(-1, keepdim=True), (1 + history.reward_sum) / (
+        1 + history.visits
+    )
 
 
 class PlanningAgent(RLAdapter[History]):
@@ -74,7 +83,9 @@ class PlanningAgent(RLAdapter[History]):
         self._belief = belief
         self._num_states, self._num_actions, self._horizon = num_states, num_actions, horizon
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> History:
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> History:
         num_worlds, s, a = num_tasks * episodes_per_task, self._num_states, self._num_actions
         return self._planned(
             History(
@@ -92,9 +103,15 @@ class PlanningAgent(RLAdapter[History]):
 
     def observe(self, state: History, obs: Tensor, act: Act, step: Step) -> History:
         world, here, there = torch.arange(len(obs)), obs.argmax(-1), step.next_obs.argmax(-1)
-        arrivals = state.arrivals.index_put((world, here, act.action, there), torch.ones(len(obs)), accumulate=True)
-        reward_sum = state.reward_sum.index_put((world, here, act.action), step.reward, accumulate=True)
-        return replace(state, arrivals=arrivals, reward_sum=reward_sum, num_steps=state.num_steps + 1)
+        arrivals = state.arrivals.index_put(
+            (world, here, act.action, there), torch.ones(len(obs)), accumulate=True
+        )
+        reward_sum = state.reward_sum.index_put(
+            (world, here, act.action), step.reward, accumulate=True
+        )
+        return replace(
+            state, arrivals=arrivals, reward_sum=reward_sum, num_steps=state.num_steps + 1
+        )
 
     def update(self, state: History, data: Any, noise: Noise | None = None) -> History:
         return self._planned(state, noise)

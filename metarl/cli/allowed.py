@@ -1,14 +1,27 @@
-"""The type and the range of every key of every command, said once: a name means the same in all configs that have it.
+"""The type and the range of every key of every command, said once: a name means the same in all
+configs that have it.
 
-Where it doesn't, the name stands behind whose key it is: a class or function that a `_target_` names, an environment, the key
-above it, or the command. What several settings must agree on (a trial and the context of a transformer) is checked by those
-who know, before anything is made.
+Where it doesn't, the name stands behind whose key it is: a class or function that a `_target_`
+names, an environment, the key above it, or the command. What several settings must agree on (a
+trial and the context of a transformer) is checked by those who know, before anything is made.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metarl.cli.kinds import Bounds, Flag, Integer, Kind, ListOf, Number, OneOf, OrNull, Pattern, Place, Word
+from metarl.cli.kinds import (
+    Bounds,
+    Flag,
+    Integer,
+    Kind,
+    ListOf,
+    Number,
+    OneOf,
+    OrNull,
+    Pattern,
+    Place,
+    Word,
+)
 
 _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
 _POSITIVE, _NOT_NEGATIVE, _SHARE = Number(above=0), Number(least=0), Number(least=0, most=1)
@@ -199,8 +212,8 @@ ALLOWED: dict[str, Kind] = {
 
 
 def allowed(key: str, config: Mapping[str, Any], config_name: str) -> Kind | None:
-    """The kind of the key `key` ("algo.inner_lr") of a composed configuration. None where nothing is said of it: it is of a
-    user's own config, or holds keys itself."""
+    """The kind of the key `key` ("algo.inner_lr") of a composed configuration. None where nothing
+    is said of it: it is of a user's own config, or holds keys itself."""
     *above, name = key.split(".")
     owner = next(_owners(above, config), config_name)
     if owner is None:
@@ -210,8 +223,8 @@ def allowed(key: str, config: Mapping[str, Any], config_name: str) -> Kind | Non
 
 
 def _owners(above: list[str], config: Mapping[str, Any]) -> Iterator[str | None]:
-    """Whose keys lie below `above`, the nearest first: the last part of a target's name, or an environment's name. None if it
-    is a user's own, who calls things as he likes."""
+    """Whose keys lie below `above`, the nearest first: the last part of a target's name, or an
+    environment's name. None if it is a user's own, who calls things as he likes."""
     for depth in range(len(above), 0, -1):
         value: Any = config
         for part in above[:depth]:

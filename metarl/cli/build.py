@@ -1,4 +1,5 @@
-"""From a composed config to the objects of a run, and back from a checkpoint: no library code sees a config."""
+"""From a composed config to the objects of a run, and back from a checkpoint: no library code sees
+a config."""
 
 import os
 import platform
@@ -61,7 +62,9 @@ def device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device(name)
     if not torch.cuda.is_available():
-        raise UserError(f"device={name}: torch finds no CUDA device here; use device=cpu or device=auto")
+        raise UserError(
+            f"device={name}: torch finds no CUDA device here; use device=cpu or device=auto"
+        )
     found = torch.device(name)
     if found.index is not None and found.index >= (present := torch.cuda.device_count()):
         names = ", ".join(f"cuda:{index}" for index in range(present))
@@ -73,26 +76,33 @@ def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
     """The environment of the config's groups `env` and `sim` with this many worlds."""
     if config.sim.backend != "cpu":
         raise UserError(f"sim.backend={config.sim.backend}: expected cpu")
-    overrides = {key: value for key, value in config.env.items() if key not in ("name", "shows_task")}
+    overrides = {
+        key: value for key, value in config.env.items() if key not in ("name", "shows_task")
+    }
     machine = envs.Machine(backend=config.sim.backend, num_threads=config.sim.num_threads)
     seen = shows_task(config.env)
-    return envs.make(config.env.name, num_worlds=num_worlds, machine=machine, shows_task=seen, **overrides)
+    return envs.make(
+        config.env.name, num_worlds=num_worlds, machine=machine, shows_task=seen, **overrides
+    )
 
 
 def shows_task(env: DictConfig) -> bool:
-    """Whether observations hold the task; null, or nothing as in files of older versions, is false."""
+    """Whether observations hold the task; null, or nothing as in files of older versions, is
+    false."""
     return bool(env.get("shows_task"))
 
 
 def sizes(config: DictConfig) -> Sizes:
-    """How many tasks, episodes and updates the config's algorithm asks for. Raises: ValueError for zero of them."""
+    """How many tasks, episodes and updates the config's algorithm asks for. Raises: ValueError for
+    zero of them."""
     settings = {str(key): value for key, value in config.algo.items() if key != "_target_"}
     found: Sizes = get_object(config.algo._target_).sizes(**settings)
     return found
 
 
 def algo_name(config: DictConfig) -> str:
-    """The algorithm as the command line calls it: the last module of its `_target_`, metarl.rl.algorithms.rl2_ppo.RL2PPO."""
+    """The algorithm as the command line calls it: the last module of its `_target_`,
+    metarl.rl.algorithms.rl2_ppo.RL2PPO."""
     return str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
 
 
@@ -109,10 +119,15 @@ def streams(generators: Generators, on: torch.device, prefix: str = "") -> Strea
     )
 
 
-def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device) -> RLLearner:
-    """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the device `on`."""
+def learner(
+    config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device
+) -> RLLearner:
+    """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the
+    device `on`."""
     model = maker(config.model)(
-        observation_space=env.observation_space, action_space=env.action_space, generator=generators("init")
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        generator=generators("init"),
     )
     setting = Setting(env=env, model=model.to(on), streams=streams(generators, on), device=on)
     made: RLLearner = maker(config.algo)(setting=setting)
@@ -120,20 +135,24 @@ def learner(config: DictConfig, env: BatchedEnv, generators: Generators, on: tor
 
 
 def maker(group: DictConfig) -> Callable[..., Any]:
-    """The group's `_target_` with its settings. What a run adds goes in by a call: Hydra would copy it into a config."""
-    return instantiate(group, _target_=present_name(group._target_), _partial_=True, _convert_="all")
+    """The group's `_target_` with its settings. What a run adds goes in by a call: Hydra would copy
+    it into a config."""
+    return instantiate(
+        group, _target_=present_name(group._target_), _partial_=True, _convert_="all"
+    )
 
 
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:
-    """The checkpoint's learner, for evaluation and rendering: its environment has one world only."""
+    """The checkpoint's learner, for evaluation and rendering: its environment has one world
+    only."""
     built = learner(loaded.config, environment(loaded.config, num_worlds=1), generators, on)
     built.load_state_dict(loaded.content["learner"])
     return built
 
 
 def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
-    """The checkpoint's configuration with another environment than it was trained on, if one is given: by its name, or the
-    same one with another `shows_task`.
+    """The checkpoint's configuration with another environment than it was trained on, if one is
+    given: by its name, or the same one with another `shows_task`.
 
     Raises: UserError if the learner can't see or act there.
     """
@@ -143,16 +162,22 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
     sees = shows_task(loaded.config.env)
     if shows_task(asked) != sees:
         whose = f"the policy in {loaded.path} {'sees' if sees else 'does not see'} the task"
-        raise UserError(f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained")
+        raise UserError(
+            f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained"
+        )
     config = merged(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})
     world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
     for kind in ("observation_space", "action_space"):
         found, expected = getattr(world, kind), getattr(trained_on, kind)
         if found != expected:
-            raise UserError(f"env={world.spec.name}: its {kind} is {found}; the learner was trained with {expected}")
+            raise UserError(
+                f"env={world.spec.name}: its {kind} is {found}; the learner was trained with "
+                f"{expected}"
+            )
     if config.algo.get("inner_loss") == "dice" and world.spec.horizon != trained_on.spec.horizon:
         raise UserError(
-            f"env.horizon={world.spec.horizon}: inner_loss=dice learns from episodes of {trained_on.spec.horizon} steps, as in training"
+            f"env.horizon={world.spec.horizon}: inner_loss=dice learns from episodes of "
+            f"{trained_on.spec.horizon} steps, as in training"
         )
     return config
 
@@ -160,22 +185,27 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
 def load(location: str) -> Loaded:
     """The newest whole checkpoint of a run folder, or one checkpoint file.
 
-    Raises: UserError if there is none, it is damaged, or the environment it was trained on is defined otherwise now.
+    Raises: UserError if there is none, it is damaged, or the environment it was trained on is
+    defined otherwise now.
     """
     loaded = read(location)
     if "env" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} is of few-shot learning: {command_line('fewshot', resume=location)}"
+            f"the checkpoint {loaded.path} is of few-shot learning: "
+            f"{command_line('fewshot', resume=location)}"
         )
     env, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):
-        check_spec(loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment")
+        check_spec(
+            loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment"
+        )
     try_out(loaded, built, generators, count="env_steps")
     return loaded
 
 
 def read(location: str) -> Loaded:
-    """The newest whole checkpoint of a run folder, or one checkpoint file, whatever it was trained on.
+    """The newest whole checkpoint of a run folder, or one checkpoint file, whatever it was trained
+    on.
 
     Raises: UserError if there is none or it is damaged.
     """
@@ -186,11 +216,17 @@ def read(location: str) -> Loaded:
     else:
         path, content, warnings = checkpoint.load_newest(found)
     command = "fewshot" if "dataset" in content else "train"
-    return Loaded(path=path, content=content, config=checked(content.get("config"), path, command), warnings=warnings)
+    return Loaded(
+        path=path,
+        content=content,
+        config=checked(content.get("config"), path, command),
+        warnings=warnings,
+    )
 
 
 def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Generators]:
-    """What the configuration in a file makes, in one world, so that no command finds later that it can't be made.
+    """What the configuration in a file makes, in one world, so that no command finds later that it
+    can't be made.
 
     Raises: UserError naming the file and what doesn't fit.
     """
@@ -201,7 +237,8 @@ def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Ge
 
 
 def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count: str) -> None:
-    """Brings the checkpoint back into a learner and streams made for it, so that no command finds later that it can't.
+    """Brings the checkpoint back into a learner and streams made for it, so that no command finds
+    later that it can't.
 
     Args: count: what it counts, see `metarl.run.logging.Shown`.
     Raises: UserError naming what doesn't fit.
@@ -214,20 +251,25 @@ def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count
     with blamed_on(loaded.path, "learner"):
         built.load_state_dict(field(loaded.content, "learner", dict, "the learner's state"))
     with blamed_on(loaded.path, "generators"):
-        generators.load_state_dict(field(loaded.content, "generators", dict, "the states of random streams"))
+        generators.load_state_dict(
+            field(loaded.content, "generators", dict, "the states of random streams")
+        )
 
 
 def check_spec(loaded: Loaded, name: str, present_hash: str, kind: str) -> None:
-    """Raises: UserError if the problem that the checkpoint was trained on is defined otherwise now."""
+    """Raises: UserError if the problem that the checkpoint was trained on is defined otherwise
+    now."""
     if present_hash != loaded.content.get("spec_hash"):
         raise UserError(
-            f"the checkpoint {loaded.path} belongs to {name} with spec hash {loaded.content.get('spec_hash')}, "
+            f"the checkpoint {loaded.path} belongs to {name} with spec hash "
+            f"{loaded.content.get('spec_hash')}, "
             f"but {name} has the hash {present_hash} now: the {kind}'s definition has changed"
         )
 
 
 def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
-    """What every checkpoint and result carries: the problem, the settings, the code and the library versions."""
+    """What every checkpoint and result carries: the problem, the settings, the code and the library
+    versions."""
     return {
         "env": env.spec.name,
         "variant": env.spec.variant,
@@ -247,7 +289,8 @@ def origin(config: DictConfig) -> dict[str, Any]:
 
 
 def follow_iterations(config: DictConfig) -> list[str]:
-    """The keys whose value is `${iterations}`, such as where a schedule ends: a resume with more iterations moves them, too."""
+    """The keys whose value is `${iterations}`, such as where a schedule ends: a resume with more
+    iterations moves them, too."""
     found: list[str] = []
 
     def search(tree: Any, prefix: str = "") -> None:
@@ -262,16 +305,20 @@ def follow_iterations(config: DictConfig) -> list[str]:
 
 
 def commit() -> str | None:
-    """The commit of metarl's own checkout, `-dirty` if files differ from it; None if metarl doesn't run from a checkout.
+    """The commit of metarl's own checkout, `-dirty` if files differ from it; None if metarl doesn't
+    run from a checkout.
 
-    A virtual environment may lie in the checkout of another project, whose commit says nothing about us.
+    A virtual environment may lie in the checkout of another project, whose commit says nothing
+    about us.
     """
     root = Path(metarl.__file__).resolve().parents[1]
     ours = ("metarl/__init__.py", "pyproject.toml")
     try:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
             return None
-        _git(root, "ls-files", "--error-unmatch", *ours)  # an error if the repository doesn't know them
+        _git(
+            root, "ls-files", "--error-unmatch", *ours
+        )  # an error if the repository doesn't know them
         if tomllib.loads((root / ours[1]).read_text()).get("project", {}).get("name") != "metarl":
             return None
         return _git(root, "describe", "--always", "--dirty", "--abbrev=12")
@@ -291,9 +338,13 @@ _OF_A_REPOSITORY = (
 
 
 def _git(folder: Path, *words: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY
+    }
     command = ["git", "-C", str(folder), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10, env=environment
+    )
     return done.stdout.strip()
 
 

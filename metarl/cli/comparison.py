@@ -1,6 +1,8 @@
-"""What a sweep of trainings ends with: a table that sets its runs side by side, on the console and in the sweep's folder.
+"""What a sweep of trainings ends with: a table that sets its runs side by side, on the console and
+in the sweep's folder.
 
-Each run that is done leaves a line with its folder in the sweep's folder, for it may be in a process of its own.
+Each run that is done leaves a line with its folder in the sweep's folder, for it may be in a
+process of its own.
 """
 
 import json
@@ -35,23 +37,34 @@ def overrides() -> list[str]:
 
 
 def show(sweep: Path) -> None:
-    """Prints the table of all runs that were noted, in their order, and writes it to comparison.md."""
+    """Prints the table of all runs that were noted, in their order, and writes it to
+    comparison.md."""
     if not (sweep / _RUNS).exists():
         return
     runs = [json.loads(line) for line in (sweep / _RUNS).read_text("utf-8").splitlines()]
     runs.sort(key=lambda run: run["number"])
-    reports = [json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs]
+    reports = [
+        json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs
+    ]
     is_fewshot = "dataset" in reports[0]
-    text = fewshot.comparison(reports) if is_fewshot else _returns(reports, [run["overrides"] for run in runs])
+    text = (
+        fewshot.comparison(reports)
+        if is_fewshot
+        else _returns(reports, [run["overrides"] for run in runs])
+    )
     with console.shown_after(text):
         write_text(sweep / "comparison.md", text + "\n")
     print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)
 
 
 def _returns(reports: Sequence[Mapping[str, Any]], overrides: Sequence[Sequence[str]]) -> str:
-    """A row for each run: what tells it from the others, and its returns before the first update and after the last."""
+    """A row for each run: what tells it from the others, and its returns before the first update
+    and after the last."""
     words = [word for every in overrides for word in every]
-    own = [" ".join(word for word in every if words.count(word) < len(overrides)) for every in overrides]
+    own = [
+        " ".join(word for word in every if words.count(word) < len(overrides))
+        for every in overrides
+    ]
     rows = [("env", "run", "seed", "before", "after", "")]
     for report, name in zip(reports, own, strict=True):
         first, last = report["returns"][0], report["returns"][-1]

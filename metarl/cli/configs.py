@@ -1,7 +1,9 @@
-"""The folder of configs as data: which choices a group has, what is composed from them, and what its comments say.
+"""The folder of configs as data: which choices a group has, what is composed from them, and what
+its comments say.
 
-The YAML files are the only place that lists names, defaults and their meaning; help and checks are read from them here.
-`folders` is the search path everywhere: our own folder first, then the user's --config-dir if there is one.
+The YAML files are the only place that lists names, defaults and their meaning; help and checks are
+read from them here. `folders` is the search path everywhere: our own folder first, then the user's
+--config-dir if there is one.
 """
 
 import re
@@ -21,7 +23,9 @@ from metarl.errors import UserError
 
 _METARL = Path(__file__).resolve().parents[1]
 
-CONFIGS = next(folder for folder in (_METARL / "_configs", _METARL.parent / "configs") if folder.is_dir())
+CONFIGS = next(
+    folder for folder in (_METARL / "_configs", _METARL.parent / "configs") if folder.is_dir()
+)
 """metarl/_configs in a wheel, configs/ in a checkout."""
 
 
@@ -30,7 +34,8 @@ Chosen = dict[str, str | list[str] | None]
 
 
 def choices(group: str, folders: list[Path], config_name: str | None = None) -> list[str]:
-    """The names of a group's configs; none if there is no such group. What starts with _ is only built on by others.
+    """The names of a group's configs; none if there is no such group. What starts with _ is only
+    built on by others.
 
     A file that can't be read is among them, so that who chooses it is told why.
 
@@ -60,30 +65,54 @@ def _groups(file: Path | None) -> set[str]:
 
 
 def _overridden(file: Path) -> set[str]:
-    """The groups that a file chooses from in another's place: `override /env: ...`, `override /model@_global_.model: ...`."""
-    overridden = {group.removeprefix("override /") for group in _groups(file) if group.startswith("override /")}
+    """The groups that a file chooses from in another's place: `override /env: ...`, `override
+    /model@_global_.model: ...`."""
+    overridden = {
+        group.removeprefix("override /")
+        for group in _groups(file)
+        if group.startswith("override /")
+    }
     return {group.partition("@")[0] for group in overridden}
 
 
-def composed(config_name: str, overrides: list[str], folders: list[Path]) -> tuple[dict[str, Any], Chosen]:
+def composed(
+    config_name: str, overrides: list[str], folders: list[Path]
+) -> tuple[dict[str, Any], Chosen]:
     """The configuration as a plain, unresolved dict, and which choice it took of each group.
 
-    Raises: UserError where Hydra can't compose it, in a line; it names the file that can't be read, if that is why.
+    Raises: UserError where Hydra can't compose it, in a line; it names the file that can't be read,
+    if that is why.
     """
-    more = [f"hydra.searchpath=[{','.join(_source(folder) for folder in folders[1:])}]"] if folders[1:] else []
+    more = (
+        [f"hydra.searchpath=[{','.join(_source(folder) for folder in folders[1:])}]"]
+        if folders[1:]
+        else []
+    )
     try:
         with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
             config = compose(config_name, [*overrides, *more], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        OSError,
+        ValueError,
+        TypeError,
+        yaml.YAMLError,
+    ) as error:
         raise UserError(_fault_of_chosen(overrides, folders) or one_line(error)) from error
-    chosen = {group: choice for group, choice in config.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    chosen = {
+        group: choice
+        for group, choice in config.hydra.runtime.choices.items()
+        if not group.startswith("hydra/")
+    }
     plain = as_dict(config, resolve=False)
     del plain["hydra"]
     return plain, chosen
 
 
 def as_dict(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
-    """The configuration as plain dicts and lists. Args: resolve: put what `${...}` stands for in its place."""
+    """The configuration as plain dicts and lists. Args: resolve: put what `${...}` stands for in
+    its place."""
     plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -102,14 +131,17 @@ def _source(folder: Path) -> str:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, nothing composed. Raises: UserError naming the file and the line."""
+    """The keys and values of a YAML file, nothing composed. Raises: UserError naming the file and
+    the line."""
     try:
         content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{file}{line}: not YAML: {error.problem}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: expected a text in UTF-8; byte {error.start} isn't ({error.reason})") from error
+        raise UserError(
+            f"{file}: expected a text in UTF-8; byte {error.start} isn't ({error.reason})"
+        ) from error
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not YAML: {one_line(error)}") from error
     except OSError as error:
@@ -118,15 +150,23 @@ def read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: expected keys and values, found {content!r:.60}")
     found = {str(key): value for key, value in (content or {}).items()}
     defaults = found.get("defaults", [])
-    if not isinstance(defaults, list) or not all(isinstance(entry, str | dict) for entry in defaults):
-        raise UserError(f"{file}: defaults: expected a list of names and group: choice, found {defaults!r:.60}")
+    if not isinstance(defaults, list) or not all(
+        isinstance(entry, str | dict) for entry in defaults
+    ):
+        raise UserError(
+            f"{file}: defaults: expected a list of names and group: choice, found {defaults!r:.60}"
+        )
     return found
 
 
 def _fault(file: Path) -> str | None:
     """What is wrong with a file or one that it builds on, None if they can be read."""
     try:
-        bases = [base for base in read(file).get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        bases = [
+            base
+            for base in read(file).get("defaults", [])
+            if isinstance(base, str) and base != "_self_"
+        ]
     except UserError as error:
         return str(error)
     files = [file.parent / f"{base}.yaml" for base in bases]
@@ -134,7 +174,8 @@ def _fault(file: Path) -> str | None:
 
 
 def _fault_of_chosen(overrides: list[str], folders: list[Path]) -> str | None:
-    """What is wrong with the first broken file among those that the overrides choose, or else with any of the user's."""
+    """What is wrong with the first broken file among those that the overrides choose, or else with
+    any of the user's."""
     pairs = [text.lstrip("+").partition("=") for text in overrides]
     chosen = [folder / group / f"{choice}.yaml" for folder in folders for group, _, choice in pairs]
     users = [file for folder in folders[1:] for file in sorted(folder.rglob("*.yaml"))]
@@ -142,7 +183,8 @@ def _fault_of_chosen(overrides: list[str], folders: list[Path]) -> str | None:
 
 
 def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str, str]:
-    """The comment of every key, by its full name ("algo.inner_lr"), and of every group ("defaults.algo").
+    """The comment of every key, by its full name ("algo.inner_lr"), and of every group
+    ("defaults.algo").
 
     It is the one on the key's line, or else the lines above it.
     """
@@ -158,11 +200,15 @@ def comments(config_name: str, chosen: Chosen, folders: list[Path]) -> dict[str,
 
 @cache
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every file of a folder of configs that is in a group of ours, or is a command's own, by its name ("model/gru.yaml"): what it
-    sets, at the place where it sets it ({"model": {"memory": ...}}), references unresolved. What can't be read sets nothing here.
+    """Every file of a folder of configs that is in a group of ours, or is a command's own, by its
+    name ("model/gru.yaml"): what it sets, at the place where it sets it ({"model": {"memory":
+    ...}}), references unresolved. What can't be read sets nothing here.
     """
     groups = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
-    files = [*folder.glob("*.yaml"), *(file for group in groups for file in (folder / group).rglob("*.yaml"))]
+    files = [
+        *folder.glob("*.yaml"),
+        *(file for group in groups for file in (folder / group).rglob("*.yaml")),
+    ]
     return {file.relative_to(folder).as_posix(): _placed(file, folder) for file in files}
 
 
@@ -197,11 +243,20 @@ def shown(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(shown, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _file(name: str, folders: list[Path]) -> Path | None:
-    return next((folder / f"{name}.yaml" for folder in reversed(folders) if (folder / f"{name}.yaml").is_file()), None)
+    return next(
+        (
+            folder / f"{name}.yaml"
+            for folder in reversed(folders)
+            if (folder / f"{name}.yaml").is_file()
+        ),
+        None,
+    )
 
 
 def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
@@ -215,11 +270,15 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
     above: list[str] = []
     path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
     for line in text.splitlines():
-        entry = re.match(r"( *(?:- )?)(\w+):(?: |$)", line)  # A key, or a group in the defaults list.
+        entry = re.match(
+            r"( *(?:- )?)(\w+):(?: |$)", line
+        )  # A key, or a group in the defaults list.
         if line.lstrip().startswith("#"):
             above.append(line.strip().removeprefix("#").strip())
         elif entry:
-            path = [(indent, key) for indent, key in path if indent < len(entry[1])] + [(len(entry[1]), entry[2])]
+            path = [(indent, key) for indent, key in path if indent < len(entry[1])] + [
+                (len(entry[1]), entry[2])
+            ]
             beside = re.search(r"\s#\s*(.*)$", line)
             if beside or above:
                 yield ".".join(key for _, key in path), beside[1] if beside else " ".join(above)

@@ -1,4 +1,5 @@
-"""What a console may be without harm: one that can't show every sign, and a pipe whose reader has gone."""
+"""What a console may be without harm: one that can't show every sign, and a pipe whose reader has
+gone."""
 
 import logging
 import os
@@ -13,8 +14,9 @@ _STOPPED_BY_PIPE = 141  # As a shell tells of a program that SIGPIPE ended.
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """Inside, signs that stdout or stderr can't show become `?`. If nobody reads them any more (`| head`), the process ends
-    without a word: Python's own message would come after the output that was wanted."""
+    """Inside, signs that stdout or stderr can't show become `?`. If nobody reads them any more (`|
+    head`), the process ends without a word: Python's own message would come after the output that
+    was wanted."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -34,8 +36,8 @@ def tolerant() -> Iterator[None]:
 
 @contextmanager
 def shown_after(results: str) -> Iterator[None]:
-    """Prints the results when the block, which writes the same ones, is done or has failed: neither a disk that is full nor a
-    console that is gone costs them."""
+    """Prints the results when the block, which writes the same ones, is done or has failed: neither
+    a disk that is full nor a console that is gone costs them."""
     try:
         yield
     finally:
@@ -43,7 +45,8 @@ def shown_after(results: str) -> Iterator[None]:
 
 
 def is_closed_pipe(error: Exception) -> bool:
-    """Whether the error comes from a console that nobody reads, and not from another pipe, as that to a video encoder."""
+    """Whether the error comes from a console that nobody reads, and not from another pipe, as that
+    to a video encoder."""
     return isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr)))
 
 

@@ -1,4 +1,5 @@
-"""Evaluating a learner from the command line's side: at the end of a training, and from a checkpoint."""
+"""Evaluating a learner from the command line's side: at the end of a training, and from a
+checkpoint."""
 
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def evaluate(
     inner_lr_decay: float | None = None,
     deterministic: bool = False,
 ) -> evaluation.Evaluation:
-    """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as the algorithm asks for.
+    """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as
+    the algorithm asks for.
 
     Args: config: its `env` says where, which may be elsewhere than the learner was trained.
     Raises: UserError for zero tasks, or a decay that the learner has no use for.
@@ -66,20 +68,30 @@ def evaluate(
 
 
 def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
-    """The configuration with another rate from the second update on: `inner_lr_decay` times `algo.inner_lr`.
+    """The configuration with another rate from the second update on: `inner_lr_decay` times
+    `algo.inner_lr`.
 
     Raises: UserError if the algorithm's updates have no such rate.
     """
     algo, asked = config.algo, f"inner_lr_decay={shown(inner_lr_decay)}"
     if "inner_lr_decay" not in algo:
-        raise UserError(f"{asked}: {build.algo_name(config)} has no update with a rate that could decay; expected null")
+        raise UserError(
+            f"{asked}: {build.algo_name(config)} has no update with a rate that could decay; "
+            "expected null"
+        )
     if algo.inner_rule != "sgd":
-        raise UserError(f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd there")
+        raise UserError(
+            f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd "
+            "there"
+        )
     return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
 
 
-def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluation.Evaluation) -> dict[str, Any]:
-    """What the result says of a learner that is tested on another problem than it was trained on; {} if it isn't."""
+def trained_elsewhere(
+    loaded: build.Loaded, tested: DictConfig, found: evaluation.Evaluation
+) -> dict[str, Any]:
+    """What the result says of a learner that is tested on another problem than it was trained on;
+    {} if it isn't."""
     trained_on = build.environment(loaded.config, num_worlds=1)
     spec, (then, now) = trained_on.spec, (dict(loaded.config.env), dict(tested.env))
     if spec.spec_hash == found.report["spec_hash"]:
@@ -90,11 +102,17 @@ def trained_elsewhere(loaded: build.Loaded, tested: DictConfig, found: evaluatio
         if then[key] != now[key]
     ]
     note = f"out of distribution: trained on {', '.join([spec.name, *changed])} (variant {spec.variant}, spec {spec.spec_hash})"
-    # Tasks of one kind can be looked up; where training draws new ones, no finite list says which it has seen.
-    if trained_on.prior.split == "fixed" and type(found.tasks) is type(trained_on.prior.test_tasks(1)):
+    # Tasks of one kind can be looked up; where training draws new ones, no finite list says which
+    # it has seen.
+    if trained_on.prior.split == "fixed" and type(found.tasks) is type(
+        trained_on.prior.test_tasks(1)
+    ):
         seen = int((~trained_on.prior.is_held_out(found.tasks)).sum())
         note += f"; {seen} of these tasks were in training" if seen else ""
-    return {"trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash}, "note": note}
+    return {
+        "trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash},
+        "note": note,
+    }
 
 
 def check(
@@ -106,8 +124,13 @@ def check(
     inner_lr_decay: float | None = None,
     **others: Any,
 ) -> None:
-    """Raises: UserError for what no evaluation can have, or not that of the config's algorithm; a training asks at its start."""
-    least = {"num_tasks": (num_tasks, 1), "num_updates": (num_updates, 0), "episodes_per_task": (episodes_per_task, 1)}
+    """Raises: UserError for what no evaluation can have, or not that of the config's algorithm; a
+    training asks at its start."""
+    least = {
+        "num_tasks": (num_tasks, 1),
+        "num_updates": (num_updates, 0),
+        "episodes_per_task": (episodes_per_task, 1),
+    }
     for name, (value, limit) in least.items():
         if value is not None and value < limit:
             raise UserError(f"{name}={value}: expected {limit} or more")
@@ -115,19 +138,28 @@ def check(
         scheduled(config, inner_lr_decay)
 
 
-def report_run(config: DictConfig, learner: RLLearner, folder: Path, device: torch.device, outcome: Outcome) -> None:
-    """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a video, a table on the console."""
+def report_run(
+    config: DictConfig, learner: RLLearner, folder: Path, device: torch.device, outcome: Outcome
+) -> None:
+    """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a
+    video, a table on the console."""
     names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay")
     settings = {key: config.evaluation.get(key) for key in names}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
-    origin = {"iteration": outcome.iteration, "trained_env_steps": outcome.count, "seed": config.seed}
+    origin = {
+        "iteration": outcome.iteration,
+        "trained_env_steps": outcome.count,
+        "seed": config.seed,
+    }
     with console.shown_after(evaluation.table(found.report)):
         evaluation.write(folder, found.report | origin | provenance())
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
         learning_curve_png(folder / "learning_curve.png", [rows], title=title, curves=curves)
-    if config.evaluation.video and (found.report["num_updates"] > 0 or found.report["unit"] == "episode"):
+    if config.evaluation.video and (
+        found.report["num_updates"] > 0 or found.report["unit"] == "episode"
+    ):
         film(config, learner, found, folder / "adaptation.mp4", device)
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
@@ -135,17 +167,26 @@ def report_run(config: DictConfig, learner: RLLearner, folder: Path, device: tor
 
 def provenance() -> dict[str, Any]:
     """Where a result comes from: the command, the code and the library versions."""
-    command = [word for word in sys.argv if not word.startswith("hydra")]  # without what cli.py adds
+    command = [
+        word for word in sys.argv if not word.startswith("hydra")
+    ]  # without what cli.py adds
     return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 
 
 def film(
-    config: DictConfig, learner: RLLearner, found: evaluation.Evaluation, path: Path, device: torch.device
+    config: DictConfig,
+    learner: RLLearner,
+    found: evaluation.Evaluation,
+    path: Path,
+    device: torch.device,
 ) -> None:
-    """One held-out task, that of the median gain, before and after the updates that training takes; of trials of a single
-    episode, that of the median return. Where nothing can be drawn it says why."""
+    """One held-out task, that of the median gain, before and after the updates that training takes;
+    of trials of a single episode, that of the median return. Where nothing can be drawn it says
+    why."""
     last = min(build.sizes(config).num_updates, found.report["num_updates"])
-    gains = torch.tensor([task["returns"][last] - task["returns"][0] * (last > 0) for task in found.report["tasks"]])
+    gains = torch.tensor(
+        [task["returns"][last] - task["returns"][0] * (last > 0) for task in found.report["tasks"]]
+    )
     subject = filming.Subject(
         config=config,
         adapter=learner.adapter(),
@@ -154,6 +195,8 @@ def film(
     )
     typical = int(gains.argsort()[len(gains) // 2])
     try:
-        filming.film(subject, {typical: path}, num_tasks=len(gains), seed=config.seed, device=device)
+        filming.film(
+            subject, {typical: path}, num_tasks=len(gains), seed=config.seed, device=device
+        )
     except UserError as error:
         print(f"no video: {error}", file=sys.stderr)

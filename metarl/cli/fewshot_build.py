@@ -33,18 +33,22 @@ def train_size(config: DictConfig) -> TaskSize:
 def test_size(config: DictConfig) -> TaskSize:
     """The size of the tasks that are evaluated: as in training where the config says null."""
     sizes = {key: config.evaluation[key] for key in ("ways", "shots", "queries")}
-    return TaskSize(**{key: config[key] if value is None else value for key, value in sizes.items()})
+    return TaskSize(
+        **{key: config[key] if value is None else value for key, value in sizes.items()}
+    )
 
 
 def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
     """Draws a task as the evaluation will, so that no run ends with an error.
 
-    Raises: UserError for numbers that no evaluation can have; ValueError if a split is missing or too small.
+    Raises: UserError for numbers that no evaluation can have; ValueError if a split is missing or
+    too small.
     """
     settings = config.evaluation
     if config.checkpoint_every % config.log_every:
         raise UserError(
-            f"log_every={config.log_every}: expected a divisor of checkpoint_every={config.checkpoint_every}"
+            f"log_every={config.log_every}: expected a divisor of "
+            f"checkpoint_every={config.checkpoint_every}"
         )
     check_counts(settings.num_tasks, settings.num_updates)
     if settings.split not in tasks.spec.splits:
@@ -66,19 +70,26 @@ def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
         tasks.sample(1, needs.sequences, generator, config.evaluation.split)
 
 
-def learner(config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device) -> FewShotLearner:
-    """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors on the device `on`.
+def learner(
+    config: DictConfig, tasks: TaskSource, generators: Generators, on: torch.device
+) -> FewShotLearner:
+    """The meta-learner of the config's groups `learner` and `backbone`, untrained; all its tensors
+    on the device `on`.
 
-    Raises: UserError if the evaluation has other ways than the training, and the learner can only answer for those.
+    Raises: UserError if the evaluation has other ways than the training, and the learner can only
+    answer for those.
     """
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
     embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
     size = replace(train_size(config), ways=test_size(config).ways)
-    setting = Setting(source=tasks, size=size, embed=embed, streams=streams, device=on, train_ways=config.ways)
+    setting = Setting(
+        source=tasks, size=size, embed=embed, streams=streams, device=on, train_ways=config.ways
+    )
     made: FewShotLearner = build.maker(config.learner)(setting=setting)
     if size.ways != config.ways and not made.needs().any_ways:
         raise UserError(
-            f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the ways={config.ways} of its training"
+            f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the "
+            f"ways={config.ways} of its training"
         )
     return made
 
@@ -95,7 +106,8 @@ def learner_name(resume_from: Mapping[str, Any] | None, choices: Mapping[str, An
 
 
 def provenance(config: DictConfig, tasks: TaskSource, name: str) -> dict[str, Any]:
-    """What every checkpoint carries: the problem, the learner's name, the settings, the code and the library versions."""
+    """What every checkpoint carries: the problem, the learner's name, the settings, the code and
+    the library versions."""
     problem = {"dataset": tasks.spec.name, "spec_hash": tasks.spec.spec_hash}
     return {**problem, "learner_name": name, **build.origin(config)}
 
@@ -103,16 +115,20 @@ def provenance(config: DictConfig, tasks: TaskSource, name: str) -> dict[str, An
 def load(location: str) -> build.Loaded:
     """The newest whole checkpoint of a few-shot run folder, or one checkpoint file.
 
-    Raises: UserError if there is none, it is damaged, not of few-shot learning, or its dataset is defined otherwise now.
+    Raises: UserError if there is none, it is damaged, not of few-shot learning, or its dataset is
+    defined otherwise now.
     """
     loaded = build.read(location)
     if "dataset" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} isn't of few-shot learning: {command_line('train', resume=location)}"
+            f"the checkpoint {loaded.path} isn't of few-shot learning: "
+            f"{command_line('train', resume=location)}"
         )
     tasks, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):
-        build.check_spec(loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset")
+        build.check_spec(
+            loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset"
+        )
         # Files of the first versions have no such name.
         check_words([loaded.content.get("learner_name", "maml")], "learner_name")
     build.try_out(loaded, built, generators, count="tasks")

@@ -1,4 +1,5 @@
-"""What a few-shot training ends with: the evaluation on held-out tasks, pictures, and a sweep's comparison."""
+"""What a few-shot training ends with: the evaluation on held-out tasks, pictures, and a sweep's
+comparison."""
 
 import math
 import sys
@@ -64,7 +65,11 @@ def report_run(
         fewshot.write(folder, report | origin | evaluation.provenance())
     if settings.pictures:
         draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
-        draw_training(folder, f"{source.spec.name}, {name}, seed {config.seed}: training tasks", report["measure"])
+        draw_training(
+            folder,
+            f"{source.spec.name}, {name}, seed {config.seed}: training tasks",
+            report["measure"],
+        )
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
 
@@ -72,8 +77,8 @@ def report_run(
 def references(
     config: DictConfig, learner: FewShotLearner, source: TaskSource, device: torch.device
 ) -> dict[str, FewShotAdapter[Any]]:
-    """What stands beside the learner in its evaluation: itself before any training, where it learns at all; and plain gradient
-    steps from the same start, where it has learned the steps."""
+    """What stands beside the learner in its evaluation: itself before any training, where it learns
+    at all; and plain gradient steps from the same start, where it has learned the steps."""
     if not learner.state_dict():
         return {}
     untrained = fewshot_build.learner(config, source, Generators(config.seed), device)
@@ -84,7 +89,9 @@ def references(
     return found
 
 
-def best_lr(config: DictConfig, learner: MetaLstm, source: TaskSource, device: torch.device) -> float:
+def best_lr(
+    config: DictConfig, learner: MetaLstm, source: TaskSource, device: torch.device
+) -> float:
     """The best rate of plain gradient steps on training tasks, after all of them."""
     size, best = fewshot_build.test_size(config), OBJECTIVES[source.spec.kind].best
 
@@ -107,12 +114,19 @@ def best_lr(config: DictConfig, learner: MetaLstm, source: TaskSource, device: t
 def draw_training(folder: Path, title: str, measure: str) -> None:
     """learning_curve.png, if there was any training."""
     if rows := read_metrics(folder / "metrics.jsonl"):
-        learning_curve_png(folder / "learning_curve.png", [rows], title=title, **training_curves(rows[0], measure))
+        learning_curve_png(
+            folder / "learning_curve.png", [rows], title=title, **training_curves(rows[0], measure)
+        )
 
 
 def training_curves(row: Mapping[str, float], measure: str) -> dict[str, Any]:
-    """What a learning curve shows of a training; of a reader of sequences, where a class is met for the k-th time."""
-    again = {f"{measure}_{k}": f"where a class is met for time {k}" for k in (1, 2, 5, 10) if f"{measure}_{k}" in row}
+    """What a learning curve shows of a training; of a reader of sequences, where a class is met for
+    the k-th time."""
+    again = {
+        f"{measure}_{k}": f"where a class is met for time {k}"
+        for k in (1, 2, 5, 10)
+        if f"{measure}_{k}" in row
+    }
     curves = again or {measure: f"{measure} on their questions"}
     return {"ylabel": measure, "curves": curves, "count": ("tasks", "training tasks")}
 
@@ -127,7 +141,8 @@ def draw(
     *,
     num_updates: int,
 ) -> None:
-    """tasks.png with answers where the inputs are pictures, curves.png where a number is to be fitted to a number."""
+    """tasks.png with answers where the inputs are pictures, curves.png where a number is to be
+    fitted to a number."""
     spec, size = source.spec, fewshot_build.test_size(config)
     is_curve = spec.kind == "regression" and spec.input_shape == (1,)
     if not is_curve and len(spec.input_shape) != 3:
@@ -136,7 +151,9 @@ def draw(
     shown_tasks = CURVES if is_curve else TASKS
     episodes = draw_tasks(source, shown_tasks, size, generator, config.evaluation.split, device)
     every = list(predictions(learner.adapter(), episodes, num_updates))
-    title = f"{spec.name}, {size}, {name} after {num_updates} update{'' if num_updates == 1 else 's'}"
+    title = (
+        f"{spec.name}, {size}, {name} after {num_updates} update{'' if num_updates == 1 else 's'}"
+    )
     if not is_curve:
         answers_png(folder / "tasks.png", episodes, every[-1].cpu(), title=title)
         return

@@ -1,4 +1,5 @@
-"""What `render` films: a trained learner before and after adaptation, or an environment under random actions."""
+"""What `render` films: a trained learner before and after adaptation, or an environment under
+random actions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ class Subject:
 
     config: DictConfig  # of the environment
     adapter: Any
-    states: dict[str, Any]  # title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
+    states: dict[
+        str, Any
+    ]  # title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
     episodes_per_task: int
 
 
@@ -48,7 +51,8 @@ def trained(
     device: torch.device,
     env: DictConfig | None = None,
 ) -> Subject:
-    """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the episodes of its training.
+    """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the
+    episodes of its training.
 
     Args:
       num_updates: None for as many as training takes.
@@ -74,7 +78,8 @@ def trained(
 
 
 def before_and_after(states: Sequence[Any], num_updates: int, unit: str) -> dict[str, Any]:
-    """Title -> state, of the states before and after each update; only the first if there is to be no update."""
+    """Title -> state, of the states before and after each update; only the first if there is to be
+    no update."""
     if num_updates == 0:
         return {stage(unit, 0) if unit == "episode" else "as trained": states[0]}
     return {stage(unit, k): states[k] for k in (0, num_updates)}
@@ -91,7 +96,8 @@ def film(
     width: int = 480,
     height: int = 360,
 ) -> None:
-    """Writes a video of each chosen one of the first `num_tasks` held-out tasks, and perhaps one of all chosen together.
+    """Writes a video of each chosen one of the first `num_tasks` held-out tasks, and perhaps one of
+    all chosen together.
 
     Args:
       subject: its states are of num_tasks * episodes_per_task worlds.
@@ -124,7 +130,8 @@ def film(
 
 
 def _in_this_process(config: DictConfig) -> DictConfig:
-    """A user's own environment is drawn where its worlds are, and other processes show nothing of theirs."""
+    """A user's own environment is drawn where its worlds are, and other processes show nothing of
+    theirs."""
     if "processes" not in envs.overridable(config.env.name):
         return config
     return merged(as_dict(config, resolve=False), {"env": {"processes": False}})

@@ -1,4 +1,5 @@
-"""The text of --help, read from where the facts are: the script's docstring, the config folder and the YAML comments."""
+"""The text of --help, read from where the facts are: the script's docstring, the config folder and
+the YAML comments."""
 
 import shutil
 import sys
@@ -18,7 +19,8 @@ _FLAGS = """\
 
 
 def help_text(config_name: str, docstring: str, overrides: list[str], folders: list[Path]) -> str:
-    """What the command does, its words with their defaults, the choices of each group, and the keys of groups in `overrides`."""
+    """What the command does, its words with their defaults, the choices of each group, and the keys
+    of groups in `overrides`."""
     check_overrides(config_name, overrides, folders, sweep=True, required=False)
     config, chosen = composed(config_name, _groups_only(overrides, folders), folders)
     meaning = comments(config_name, chosen, folders)
@@ -29,14 +31,26 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
         docstring.strip(),
         "Words, with their defaults:\n" + _entries(words, meaning),
         "Groups, with their defaults:\n"
-        + "".join(_entry(group, groups[group], _listed(group, meaning, folders, config_name)) for group in groups),
+        + "".join(
+            _entry(group, groups[group], _listed(group, meaning, folders, config_name))
+            for group in groups
+        ),
     ]
-    asked = [group for group in groups if any(text.lstrip("+").startswith(f"{group}=") for text in overrides)]
+    asked = [
+        group
+        for group in groups
+        if any(text.lstrip("+").startswith(f"{group}=") for text in overrides)
+    ]
     for group in asked:
-        parts.append(f"Keys of {group}={chosen[group]}:\n" + _entries({group: config.get(group, {})}, meaning))
+        parts.append(
+            f"Keys of {group}={chosen[group]}:\n"
+            + _entries({group: config.get(group, {})}, meaning)
+        )
     if groups and not asked:
         group = "algo" if "algo" in groups else next(iter(groups))
-        parts.append(f"The keys of a choice: {_command()} {group}={choices(group, folders)[0]} --help")
+        parts.append(
+            f"The keys of a choice: {_command()} {group}={choices(group, folders)[0]} --help"
+        )
     return "\n\n".join(part.rstrip() for part in [*parts, "Flags:\n" + _FLAGS])
 
 
@@ -46,7 +60,13 @@ def _groups_only(overrides: list[str], folders: list[Path]) -> list[str]:
 
 def _listed(group: str, meaning: dict[str, str], folders: list[Path], config_name: str) -> str:
     return "; ".join(
-        filter(None, [meaning.get(f"defaults.{group}"), "one of " + ", ".join(choices(group, folders, config_name))])
+        filter(
+            None,
+            [
+                meaning.get(f"defaults.{group}"),
+                "one of " + ", ".join(choices(group, folders, config_name)),
+            ],
+        )
     )
 
 

@@ -1,4 +1,5 @@
-"""What a value on the command line may be: each kind knows whether a value is one of it, and says in words what was expected."""
+"""What a value on the command line may be: each kind knows whether a value is one of it, and says
+in words what was expected."""
 
 import math
 import re
@@ -11,7 +12,8 @@ from hydra.utils import get_object
 from metarl.cli.moved import present_name
 
 MOST = 10**9
-"""The largest count that any setting takes unless it says otherwise: beyond lie numbers that torch can't even hold."""
+"""The largest count that any setting takes unless it says otherwise: beyond lie numbers that torch
+can't even hold."""
 
 
 class Kind(Protocol):
@@ -33,17 +35,22 @@ class Integer:
         if self.least is None:
             return "an integer"
         return (
-            f"an integer, {self.least} or more" if self.most == MOST else f"an integer from {self.least} to {self.most}"
+            f"an integer, {self.least} or more"
+            if self.most == MOST
+            else f"an integer from {self.least} to {self.most}"
         )
 
     def fits(self, value: Any) -> bool:
         is_integer = isinstance(value, int) and not isinstance(value, bool)
-        return is_integer and (-self.most if self.least is None else self.least) <= value <= self.most
+        return (
+            is_integer and (-self.most if self.least is None else self.least) <= value <= self.most
+        )
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number; an integer is one, too. The bounds `above` and `below` don't belong to the range, the others do."""
+    """A finite number; an integer is one, too. The bounds `above` and `below` don't belong to the
+    range, the others do."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -53,7 +60,9 @@ class Number:
     @property
     def expected(self) -> str:
         words = {"above": self.above, "from": self.least, "to": self.most, "below": self.below}
-        limits = " ".join(f"{word} {bound:g}" for word, bound in words.items() if math.isfinite(bound))
+        limits = " ".join(
+            f"{word} {bound:g}" for word, bound in words.items() if math.isfinite(bound)
+        )
         is_open = limits and math.isinf(min(self.most, self.below))
         return f"a {'finite ' if is_open else ''}number {limits}".rstrip()
 
@@ -73,7 +82,8 @@ class Flag:
 
 @dataclass(frozen=True)
 class Word:
-    """Text that isn't empty. What Hydra reads as a number, a list or true is none unless it stands in quotes."""
+    """Text that isn't empty. What Hydra reads as a number, a list or true is none unless it stands
+    in quotes."""
 
     expected: str = "a word"
 
@@ -125,10 +135,16 @@ class ListOf:
 
     @property
     def expected(self) -> str:
-        return f"a list with {self.entry.expected} at each place" + (", one place or more" if self.least else "")
+        return f"a list with {self.entry.expected} at each place" + (
+            ", one place or more" if self.least else ""
+        )
 
     def fits(self, value: Any) -> bool:
-        return isinstance(value, list) and len(value) >= self.least and all(map(self.entry.fits, value))
+        return (
+            isinstance(value, list)
+            and len(value) >= self.least
+            and all(map(self.entry.fits, value))
+        )
 
 
 @dataclass(frozen=True)
@@ -138,7 +154,12 @@ class Bounds:
     expected = "a lower and an upper bound, for instance [0,1]"
 
     def fits(self, value: Any) -> bool:
-        return isinstance(value, list) and len(value) == 2 and all(map(Number().fits, value)) and value[0] <= value[1]
+        return (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(map(Number().fits, value))
+            and value[0] <= value[1]
+        )
 
 
 @dataclass(frozen=True)
@@ -201,8 +222,15 @@ class Anything:
 
 
 def like(default: Any) -> Kind:
-    """What a key may be of which nothing is known but its default. Below a list with entries, they tell the kind of all."""
+    """What a key may be of which nothing is known but its default. Below a list with entries, they
+    tell the kind of all."""
     if isinstance(default, list):
         return ListOf(like(default[0]) if default else Anything())
-    kinds: dict[type, Kind] = {bool: Flag(), int: Integer(most=2**63 - 1), float: Number(), str: Word(), dict: Keys()}
+    kinds: dict[type, Kind] = {
+        bool: Flag(),
+        int: Integer(most=2**63 - 1),
+        float: Number(),
+        str: Word(),
+        dict: Keys(),
+    }
     return kinds.get(type(default), Anything())

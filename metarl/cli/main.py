@@ -1,8 +1,10 @@
-"""What all commands share: composing the configuration with Hydra, the help text, and short messages for user mistakes.
+"""What all commands share: composing the configuration with Hydra, the help text, and short
+messages for user mistakes.
 
-A command is a function of the composed configuration; `run_command("train", run)` runs it. What differs from plain Hydra: mistakes on
-the command line are found before anything starts (overrides.py), a mistake ends with a line or two on stderr and exit code 2
-while a bug keeps its traceback, a sweep goes on after a run that fails (sweep.py), and Hydra writes no folder of its own.
+A command is a function of the composed configuration; `run_command("train", run)` runs it. What
+differs from plain Hydra: mistakes on the command line are found before anything starts
+(overrides.py), a mistake ends with a line or two on stderr and exit code 2 while a bug keeps its
+traceback, a sweep goes on after a run that fails (sweep.py), and Hydra writes no folder of its own.
 Results go to stdout, notices to stderr.
 """
 
@@ -32,7 +34,8 @@ from metarl.rl.types import NonFiniteAction
 
 _QUIET_HYDRA = (
     "hydra.run.dir=.",
-    "hydra.sweep.dir=runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",  # For hydra.mode=MULTIRUN; -m has a folder of its own.
+    # For hydra.mode=MULTIRUN; -m has a folder of its own.
+    "hydra.sweep.dir=runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/hydra_logging=none",
@@ -46,13 +49,17 @@ _USERS_OS_ERRORS = (
 )
 
 
-def run_command(config_name: str, run: Callable[[DictConfig], Any], *, configs: Path = CONFIGS) -> None:
-    """Runs a command: composes `config_name` with the overrides of `sys.argv` and calls `run` with the result.
+def run_command(
+    config_name: str, run: Callable[[DictConfig], Any], *, configs: Path = CONFIGS
+) -> None:
+    """Runs a command: composes `config_name` with the overrides of `sys.argv` and calls `run` with
+    the result.
 
-    Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`, `--config-dir`.
-    Ends the process with 2 after a user's mistake (UserError, SettingError and their like; a file that can't be read or
-    written; too little memory), 130 after Ctrl-C, 141 when nobody reads the output any more. Everything else is a bug
-    and shows its traceback; HYDRA_FULL_ERROR=1 shows it always.
+    Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`,
+    `--config-dir`. Ends the process with 2 after a user's mistake (UserError, SettingError and
+    their like; a file that can't be read or written; too little memory), 130 after Ctrl-C, 141 when
+    nobody reads the output any more. Everything else is a bug and shows its traceback;
+    HYDRA_FULL_ERROR=1 shows it always.
     """
     with console.tolerant():
         try:
@@ -61,26 +68,40 @@ def run_command(config_name: str, run: Callable[[DictConfig], Any], *, configs: 
             folders = [configs, *_users_folder(arguments.config_dir)]
             config_name = arguments.config_name or config_name
             if arguments.help:
-                print(help_text(config_name, sys.modules[run.__module__].__doc__ or "", overrides, folders))
+                print(
+                    help_text(
+                        config_name, sys.modules[run.__module__].__doc__ or "", overrides, folders
+                    )
+                )
                 return
             if not (arguments.hydra_help or arguments.shell_completion):
                 shows_only = bool(arguments.cfg or arguments.info)
                 overrides = check_overrides(
-                    config_name, overrides, folders, sweep=arguments.multirun, required=not shows_only
+                    config_name,
+                    overrides,
+                    folders,
+                    sweep=arguments.multirun,
+                    required=not shows_only,
                 )
             places = []
-            if arguments.multirun and not any(word.startswith("hydra.sweep.dir=") for word in overrides):
+            if arguments.multirun and not any(
+                word.startswith("hydra.sweep.dir=") for word in overrides
+            ):
                 places = [f"hydra.sweep.dir={sweep.new_folder()}"]
         except UserError as error:
             _stop(error)
-        command = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(_guarded(run))
+        command = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(
+            _guarded(run)
+        )
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
         command()
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Flags and overrides apart: argparse takes overrides on one side of a flag only."""
-    is_override = [not word.startswith("-") and ("=" in word or word.startswith("~")) for word in arguments]
+    is_override = [
+        not word.startswith("-") and ("=" in word or word.startswith("~")) for word in arguments
+    ]
     for place, word in enumerate(arguments[:-1]):
         if word in _FLAGS_WITH_VALUE:
             is_override[place + 1] = False  # A folder may have the name a=b.
@@ -88,15 +109,30 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, [word for word, yes in zip(arguments, is_override, strict=True) if yes]
 
 
-_FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+_FLAGS_WITH_VALUE = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--package",
+    "-p",
+)
 
 
 def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
     arguments, unknown = get_args_parser().parse_known_args(flags)
     for word in [*unknown, *arguments.overrides]:
         name = word.lstrip("-")
-        raise UserError(f"{word}: expected name=value, for instance {name if name.isidentifier() else 'seed'}=1")
-    modes = [flag for flag in ("cfg", "info", "multirun", "run", "shell_completion") if getattr(arguments, flag)]
+        raise UserError(
+            f"{word}: expected name=value, for instance {name if name.isidentifier() else 'seed'}=1"
+        )
+    modes = [
+        flag
+        for flag in ("cfg", "info", "multirun", "run", "shell_completion")
+        if getattr(arguments, flag)
+    ]
     if len(modes) > 1:
         raise UserError(f"--{modes[0]} and --{modes[1]} don't go together")
     if arguments.resolve and not arguments.cfg:
@@ -110,19 +146,22 @@ def _users_folder(config_dir: str | None) -> list[Path]:
     folder = Path(config_dir)
     if not folder.is_dir():
         raise UserError(
-            f"--config-dir {config_dir}: {'is no folder' if folder.exists() else 'there is no such folder'}"
+            f"--config-dir {config_dir}: "
+            f"{'is no folder' if folder.exists() else 'there is no such folder'}"
         )
     return [folder]
 
 
 def _log_to_stderr() -> None:
-    """Notices of all libraries from warnings on, ours from information on. Hydra's own are left to sweep.py."""
+    """Notices of all libraries from warnings on, ours from information on. Hydra's own are left to
+    sweep.py."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("metarl").setLevel(logging.INFO)
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run` in a tuned process, ended with a message where the user is to blame; in a sweep, that is only noted."""
+    """`run` in a tuned process, ended with a message where the user is to blame; in a sweep, that
+    is only noted."""
 
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
@@ -140,7 +179,9 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                     raise
                 cause = _cause(error)
                 if sweep.is_sweep():
-                    sweep.note_failure(_message(cause) if _is_mistake(cause) else traceback.format_exc())
+                    sweep.note_failure(
+                        _message(cause) if _is_mistake(cause) else traceback.format_exc()
+                    )
                     return None
                 if not _is_mistake(cause):
                     raise
@@ -160,11 +201,14 @@ def _is_mistake(error: Exception) -> bool:
     """Whether the user is to blame: who raises an error says so by its class."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
-    return isinstance(error, UserError | SettingError | WorldError | NonFiniteAction) or _is_out_of_memory(error)
+    return isinstance(
+        error, UserError | SettingError | WorldError | NonFiniteAction
+    ) or _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python's or torch's memory was too small for what was asked for; torch raises its own on the CPU as RuntimeError."""
+    """Whether Python's or torch's memory was too small for what was asked for; torch raises its own
+    on the CPU as RuntimeError."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and any(words in str(error) for words in ("can't allocate memory", "out of memory"))

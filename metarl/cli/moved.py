@@ -1,4 +1,5 @@
-"""Configurations keep the names of what they call, also after that has moved. Old names mean the new place."""
+"""Configurations keep the names of what they call, also after that has moved. Old names mean the
+new place."""
 
 from typing import Any
 

@@ -1,8 +1,10 @@
-"""Checks what the user typed against the configs, so that a mistake is answered in a line with what is allowed.
+"""Checks what the user typed against the configs, so that a mistake is answered in a line with what
+is allowed.
 
-An override is `group=choice`, a file of the folder configs/group, or `key=value` of the composed configuration. What a value may
-be stands in allowed.py; of a key of a user's own config that isn't there, the value must have the type of the default, and
-`null` needs a default of null, or a comment in the YAML that says what null means.
+An override is `group=choice`, a file of the folder configs/group, or `key=value` of the composed
+configuration. What a value may be stands in allowed.py; of a key of a user's own config that isn't
+there, the value must have the type of the default, and `null` needs a default of null, or a comment
+in the YAML that says what null means.
 """
 
 import difflib
@@ -19,31 +21,53 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metarl.cli.allowed import allowed
 from metarl.cli.configs import Chosen, choices, comments, composed, leaves, shown
-from metarl.cli.kinds import Anything, Fixed, Kind, ListOf, OneOf, OrNull, Pattern, Target, Word, like
+from metarl.cli.kinds import (
+    Anything,
+    Fixed,
+    Kind,
+    ListOf,
+    OneOf,
+    OrNull,
+    Pattern,
+    Target,
+    Word,
+    like,
+)
 from metarl.cli.words import hydra_text, one_line
 from metarl.errors import UserError
 
 
 def check_overrides(
-    config_name: str, overrides: list[str], folders: list[Path], *, sweep: bool = False, required: bool = True
+    config_name: str,
+    overrides: list[str],
+    folders: list[Path],
+    *,
+    sweep: bool = False,
+    required: bool = True,
 ) -> list[str]:
-    """Checks every override, in a sweep (-m) every value of it under every combination of groups; then the configuration as
-    a whole, for a user's own files may be wrong, too.
+    """Checks every override, in a sweep (-m) every value of it under every combination of groups;
+    then the configuration as a whole, for a user's own files may be wrong, too.
 
     Args:
       folders: the search path, see configs.py.
       required: also ask for the values that have no default (`???`).
-    Returns: the overrides as Hydra reads them: where a word is expected, text that its grammar can't read stands in quotes.
-    Raises: UserError naming the override, what is allowed, and the closest allowed name.
+    Returns: the overrides as Hydra reads them: where a word is expected, text that its grammar
+    can't read stands in quotes. Raises: UserError naming the override, what is allowed, and the
+    closest allowed name.
     """
     every = [_parse(text) for text in overrides]
-    texts = [override for override, typed in zip(every, overrides, strict=True) if override.input_line != typed]
+    texts = [
+        override
+        for override, typed in zip(every, overrides, strict=True)
+        if override.input_line != typed
+    ]
     parsed = [override for override in every if not override.is_hydra_override()]
     for override in parsed:
         if override.is_sweep_override() and not sweep:
             key, value = override.key_or_group, str(override.input_line).split("=", 1)[1]
             raise UserError(
-                f"{key}={value}: several values need -m (a run for each); a list is written {key}=[{value}]"
+                f"{key}={value}: several values need -m (a run for each); a list is written "
+                f"{key}=[{value}]"
             )
     groups = [override for override in parsed if choices(override.key_or_group, folders)]
     values = [override for override in parsed if override not in groups]
@@ -62,14 +86,17 @@ def check_overrides(
             _check_required(config, {override.key_or_group for override in values}, meaning)
         settled = [_as_single_value(override) for override in every if override not in groups]
         whole, _ = (
-            composed(config_name, [*combination, *filter(None, settled)], folders) if settled else (config, chosen)
+            composed(config_name, [*combination, *filter(None, settled)], folders)
+            if settled
+            else (config, chosen)
         )
         _check_config(whole, config, meaning, config_name)
     return [str(override.input_line) for override in every]
 
 
 def _parse(text: str) -> Override:
-    """The override; one whose value Hydra can't read, as a path with an umlaut, with that value as a word."""
+    """The override; one whose value Hydra can't read, as a path with an umlaut, with that value as
+    a word."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -87,29 +114,44 @@ def _unreadable(text: str, reason: str) -> str:
 def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Path]) -> None:
     """That each group has a config of the name chosen, and belongs to this command."""
     for override in groups:
-        group, names_allowed = override.key_or_group, choices(override.key_or_group, folders, config_name)
+        group, names_allowed = (
+            override.key_or_group,
+            choices(override.key_or_group, folders, config_name),
+        )
         values = _values(override, names_allowed)
-        names = [name for value in values for name in (value if isinstance(value, list) else [value])]
+        names = [
+            name for value in values for name in (value if isinstance(value, list) else [value])
+        ]
         if override.is_sweep_override() and not names:
-            raise UserError(f"{override.input_line}: fits no {group}\n{group} is one of: {', '.join(names_allowed)}")
+            raise UserError(
+                f"{override.input_line}: fits no {group}\n{group} is one of: "
+                f"{', '.join(names_allowed)}"
+            )
         for name in names:
             if name is not None and str(name) not in names_allowed:
                 if str(name) in choices(group, folders):
                     raise UserError(
-                        f"{group}={name} is of another command; of {config_name}, {group} is one of: {', '.join(names_allowed)}"
+                        f"{group}={name} is of another command; of {config_name}, {group} is one "
+                        f"of: {', '.join(names_allowed)}"
                     )
                 suggestion = _did_you_mean(str(name), names_allowed)
                 raise UserError(
-                    f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is one of: {', '.join(names_allowed)}"
+                    f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is "
+                    f"one of: {', '.join(names_allowed)}"
                 )
         known = composed(config_name, [], folders)[1]
         if group not in known and not override.is_add():
             raise UserError(
-                f"{override.input_line}: {config_name} has no {group}. Its groups are: {', '.join(sorted(known))}"
+                f"{override.input_line}: {config_name} has no {group}. Its groups are: "
+                f"{', '.join(sorted(known))}"
             )
         if override.is_delete() or None in names:
             needs = known.get(group) is not None
-            why = f"{config_name} needs one of its {group} configs" if needs else f"leave it out to have no {group}"
+            why = (
+                f"{config_name} needs one of its {group} configs"
+                if needs
+                else f"leave it out to have no {group}"
+            )
             raise UserError(f"{override.input_line}: {why}")
 
 
@@ -139,14 +181,18 @@ def _check_value(
         return
     kind = _kind(key, default, config, meaning, config_name)
     values = _values(override)
-    if is_text and not isinstance(kind.kind if isinstance(kind, OrNull) else kind, Word | Pattern | OneOf):
+    if is_text and not isinstance(
+        kind.kind if isinstance(kind, OrNull) else kind, Word | Pattern | OneOf
+    ):
         raise UserError(_unreadable(f"{key}={values[0]}", f"expected {kind.expected}"))
     for value in values:
         if not _is_open(value):
             _check_kind(key, value, kind, default)
 
 
-def _kind(key: str, default: Any, config: dict[str, Any], meaning: dict[str, str], config_name: str) -> Kind:
+def _kind(
+    key: str, default: Any, config: dict[str, Any], meaning: dict[str, str], config_name: str
+) -> Kind:
     """What the key may be: as allowed.py says, else as its default and its comment say."""
     name = key.split(".")[-1]
     if name == "_target_":
@@ -160,7 +206,8 @@ def _kind(key: str, default: Any, config: dict[str, Any], meaning: dict[str, str
 
 
 def _is_open(value: Any) -> bool:
-    """Whether the text stands for something else: what is asked for (`???`), or what `${...}` becomes."""
+    """Whether the text stands for something else: what is asked for (`???`), or what `${...}`
+    becomes."""
     return isinstance(value, str) and (value == "???" or "${" in value)
 
 
@@ -178,17 +225,27 @@ def _check_kind(key: str, value: Any, kind: Kind, default: Any) -> None:
     raise UserError(f"{key}={shown(value)}: expected {kind.expected}{hint}")
 
 
-def _check_deleted(key: str, default: Any, config: dict[str, Any], surplus: set[str], config_name: str) -> None:
-    """That only what an experiment has too much, settings of an environment, and what is a user's own is left out."""
+def _check_deleted(
+    key: str, default: Any, config: dict[str, Any], surplus: set[str], config_name: str
+) -> None:
+    """That only what an experiment has too much, settings of an environment, and what is a user's
+    own is left out."""
     below = [f"{key}.{name}" for name in leaves(default)] if isinstance(default, dict) else [key]
     for name in below:
         is_setting = name.startswith("env.") and name != "env.name"
-        is_known = allowed(name, config, config_name) is not None or name.split(".")[-1].startswith("_")
+        is_known = allowed(name, config, config_name) is not None or name.split(".")[-1].startswith(
+            "_"
+        )
         if is_known and not is_setting and name not in surplus:
-            raise UserError(f"~{key}: {config_name} needs {name}; it can be set to another value, but not left out")
+            raise UserError(
+                f"~{key}: {config_name} needs {name}; it can be set to another value, but not left "
+                "out"
+            )
 
 
-def _check_config(whole: dict[str, Any], before: dict[str, Any], meaning: dict[str, str], config_name: str) -> None:
+def _check_config(
+    whole: dict[str, Any], before: dict[str, Any], meaning: dict[str, str], config_name: str
+) -> None:
     """That all values are what they may be, those from files and those of `${...}`, too.
 
     Args: before: without the overrides of single values.
@@ -202,7 +259,12 @@ def _check_config(whole: dict[str, Any], before: dict[str, Any], meaning: dict[s
                 value = OmegaConf.select(resolved, key)
             except OmegaConfBaseException as error:
                 raise UserError(f"{key}={one_line(value)}: {one_line(error)}") from None
-        _check_kind(key, value, _kind(key, defaults.get(key, value), whole, meaning, config_name), defaults.get(key))
+        _check_kind(
+            key,
+            value,
+            _kind(key, defaults.get(key, value), whole, meaning, config_name),
+            defaults.get(key),
+        )
 
 
 def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
@@ -211,23 +273,30 @@ def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
     return {key for key in leaves(config) if key.split(".")[0] not in chosen}
 
 
-def _surplus(config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]) -> set[str]:
+def _surplus(
+    config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]
+) -> set[str]:
     """What an experiment sets that the choices taken in place of its own don't have."""
     if chosen.get("experiment") is None:
         return set()
     others = [
-        f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str) and group != "experiment"
+        f"{group}={choice}"
+        for group, choice in chosen.items()
+        if isinstance(choice, str) and group != "experiment"
     ]
     return leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
 
 
-def _check_experiment(config: dict[str, Any], chosen: Chosen, values: list[Override], surplus: set[str]) -> None:
+def _check_experiment(
+    config: dict[str, Any], chosen: Chosen, values: list[Override], surplus: set[str]
+) -> None:
     """That what an experiment sets too much is taken away by `~key`."""
     removed = {override.key_or_group for override in values if override.is_delete()}
     for key in sorted(surplus - removed):
         group = key.split(".")[0]
         raise UserError(
-            f"experiment={chosen['experiment']} sets {key}, which {group}={chosen.get(group)} does not have: "
+            f"experiment={chosen['experiment']} sets {key}, which {group}={chosen.get(group)} does "
+            "not have: "
             f"say '~{key}' to leave it out"
         )
 
@@ -241,7 +310,8 @@ def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[
     suggestion = f" Did you mean {elsewhere[0]}?" if elsewhere else _did_you_mean(key, names)
     whose = f"{parent} has" if parent else "the keys are"
     raise UserError(
-        f"{key}: there is no such key.{suggestion}\n{whose}: {', '.join(sorted(name for name in siblings if not name.startswith('_')))}"
+        f"{key}: there is no such key.{suggestion}\n{whose}: "
+        f"{', '.join(sorted(name for name in siblings if not name.startswith('_')))}"
     )
 
 
@@ -252,7 +322,8 @@ def _check_required(config: dict[str, Any], given: set[str], meaning: dict[str, 
 
 
 def _values(override: Override, names_allowed: list[str] | None = None) -> list[Any]:
-    """The values of an override: one, or several in a sweep; none where only the sweeper knows them (interval).
+    """The values of an override: one, or several in a sweep; none where only the sweeper knows them
+    (interval).
 
     Args: names_allowed: the names that a glob(...) chooses from.
     """
@@ -265,14 +336,18 @@ def _values(override: Override, names_allowed: list[str] | None = None) -> list[
         return [value]
     if not override.is_choice_sweep() and not override.is_range_sweep():
         return []
-    return [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
+    return [
+        value.text if isinstance(value, QuotedString) else value
+        for value in override.sweep_iterator()
+    ]
 
 
 def _as_single_choices(group: Override, folders: list[Path]) -> list[str]:
     if not group.is_sweep_override():
         return [str(group.input_line)]
     return [
-        f"{group.get_key_element()}={shown(value)}" for value in _values(group, choices(group.key_or_group, folders))
+        f"{group.get_key_element()}={shown(value)}"
+        for value in _values(group, choices(group.key_or_group, folders))
     ]
 
 

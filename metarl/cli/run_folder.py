@@ -1,4 +1,5 @@
-"""Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at a time writes there."""
+"""Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at
+a time writes there."""
 
 import hashlib
 import re
@@ -26,7 +27,8 @@ MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
     *("checkpoint_every", "keep_checkpoints", "evaluation"),
 )
-"""Keys, or what they begin with, that leave the numbers so far as they are; the number of threads changes no state at all."""
+"""Keys, or what they begin with, that leave the numbers so far as they are; the number of threads
+changes no state at all."""
 
 _FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
 """What was `${iterations}` in our configs when checkpoints didn't say it yet."""
@@ -47,7 +49,8 @@ class Run:
         resume_from: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
-        self.choices = choices  # of the config's groups, as {"env": "half_cheetah_vel", "algo": "maml_ppo", ...}
+        # of the config's groups, as {"env": "half_cheetah_vel", "algo": "maml_ppo", ...}
+        self.choices = choices
         self.resume_from = resume_from  # the checkpoint's content if an old run goes on
         self._take = take
 
@@ -57,8 +60,8 @@ class Run:
         return self.resume_from is None or self.resume_from["iteration"] < self.config.iterations
 
     def create(self) -> Place:
-        """Makes the folder with its config.yaml, once all that the config asks for was found possible. In an old run's folder
-        config.yaml tells from now on with what it goes on.
+        """Makes the folder with its config.yaml, once all that the config asks for was found
+        possible. In an old run's folder config.yaml tells from now on with what it goes on.
 
         Raises: UserError if it can't be written to, or holds a run already.
         """
@@ -77,14 +80,17 @@ def choose(
     load: Callable[[str], build.Loaded] = build.load,
     untrained: Callable[[DictConfig, Path], Any] = build.untrained,
 ) -> Iterator[Run]:
-    """The run that the config asks for. A new one's folder isn't made yet; an old one's is this process's from here on.
+    """The run that the config asks for. A new one's folder isn't made yet; an old one's is this
+    process's from here on.
 
     When the `with` ends others may have it.
 
     Args:
       groups: whose choices name the default folder, runs/<one>/<other>/<date>-seed<seed>.
-      load: brings the run of `resume` back; untrained: tries whether a configuration in a file can be that of a run.
-    Raises: UserError if the folder holds a run already, another process writes there, or the overrides don't go with `resume`.
+      load: brings the run of `resume` back; untrained: tries whether a configuration in a file can
+        be that of a run.
+    Raises: UserError if the folder holds a run already, another process writes there, or the
+    overrides don't go with `resume`.
     """
     _check(config)
     with ExitStack() as held:
@@ -92,10 +98,14 @@ def choose(
             yield _resumed(config, groups, load, untrained, held)
         else:
             chosen = HydraConfig.get().runtime.choices
-            choices = {group: choice for group, choice in chosen.items() if not group.startswith("hydra/")}
+            choices = {
+                group: choice for group, choice in chosen.items() if not group.startswith("hydra/")
+            }
             if config.run_dir is None:
                 parent = Path("runs").joinpath(*(choices[group] for group in groups))
-                yield Run(config, choices, lambda: _default_folder(parent, groups, config.seed, held))
+                yield Run(
+                    config, choices, lambda: _default_folder(parent, groups, config.seed, held)
+                )
             else:
                 folder = Path(config.run_dir).expanduser()
                 _refuse_a_run(folder)
@@ -112,8 +122,12 @@ def _may_change(key: str) -> bool:
 
 
 def _default_folder(parent: Path, groups: tuple[str, str], seed: int, held: ExitStack) -> Place:
-    """<parent>/<date>-<what was chosen>-seed<seed>, with a number behind it if others have it: it belongs to who makes it."""
-    name, number = "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *_chosen(groups), f"seed{seed}"]), 1
+    """<parent>/<date>-<what was chosen>-seed<seed>, with a number behind it if others have it: it
+    belongs to who makes it."""
+    name, number = (
+        "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *_chosen(groups), f"seed{seed}"]),
+        1,
+    )
     folder = parent / name
     while not _made(folder, held):
         number += 1
@@ -122,8 +136,9 @@ def _default_folder(parent: Path, groups: tuple[str, str], seed: int, held: Exit
 
 
 def _chosen(groups: tuple[str, str]) -> list[str]:
-    """What the command line chose besides the two groups that name the folders above, and can't be changed on resume, as a
-    part of a name that any shell and file system takes: `model=gru algo.inner_lr=0.1` -> gru-inner_lr_0.1; long ones are cut.
+    """What the command line chose besides the two groups that name the folders above, and can't be
+    changed on resume, as a part of a name that any shell and file system takes: `model=gru
+    algo.inner_lr=0.1` -> gru-inner_lr_0.1; long ones are cut.
     """
     config = HydraConfig.get()
     parts = []
@@ -132,7 +147,11 @@ def _chosen(groups: tuple[str, str]) -> list[str]:
         if key in (*groups, "seed", "run_dir", "log_every") or _may_change(key):
             continue
         text = re.sub(r"[^a-zA-Z0-9_.+-]+", "_", text).strip("_.")
-        named = text if key in config.runtime.choices else f"{key.removeprefix(f'{groups[1]}.')}_{text or 'none'}"
+        named = (
+            text
+            if key in config.runtime.choices
+            else f"{key.removeprefix(f'{groups[1]}.')}_{text or 'none'}"
+        )
         parts.append(re.sub(r"[^a-zA-Z0-9_.+-]+", "_", named))
     whole = "-".join(sorted(filter(None, parts)))
     if len(whole) > _LONGEST:
@@ -149,7 +168,8 @@ def _named_folder(folder: Path, held: ExitStack) -> Place:
 
 
 def _made(folder: Path, held: ExitStack) -> bool:
-    """Makes the folder and those above it; False if it was there. If nothing comes into it, it goes in the end."""
+    """Makes the folder and those above it; False if it was there. If nothing comes into it, it goes
+    in the end."""
     with _blamed_on(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -169,7 +189,9 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _refuse_a_run(folder: Path) -> None:
     if (folder / "config.yaml").exists():
-        raise UserError(f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir")
+        raise UserError(
+            f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir"
+        )
 
 
 @contextmanager
@@ -177,7 +199,9 @@ def _blamed_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
+        raise UserError(
+            f"can't write the run folder {folder}: {error.strerror or error}"
+        ) from error
 
 
 def _resumed(
@@ -187,8 +211,9 @@ def _resumed(
     untrained: Callable[[DictConfig, Path], Any],
     held: ExitStack,
 ) -> Run:
-    """The settings come from the checkpoint; only what doesn't change the numbers so far may be given anew. A run that was
-    killed before its first checkpoint begins, with the settings of its config.yaml."""
+    """The settings come from the checkpoint; only what doesn't change the numbers so far may be
+    given anew. A run that was killed before its first checkpoint begins, with the settings of its
+    config.yaml."""
     given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
     fixed = [key for key in given if not _may_change(key)]
     location = Path(config.resume).expanduser()
@@ -210,14 +235,17 @@ def _resumed(
         choices, follow = {}, content.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
     for key in fixed:
         if OmegaConf.select(config, key) != OmegaConf.select(resumed, key):
-            raise UserError(f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}")
+            raise UserError(
+                f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
+            )
     _change(resumed, {key: OmegaConf.select(config, key) for key in given}, follow, done)
     return Run(resumed, choices, lambda: (folder, lock), content)
 
 
 def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], done: int) -> None:
-    """Changes the settings that are given. What was as many as `iterations` because it follows them (where a schedule ends)
-    follows them again, and a line says so: else a rate would be 0 from there on."""
+    """Changes the settings that are given. What was as many as `iterations` because it follows them
+    (where a schedule ends) follows them again, and a line says so: else a rate would be 0 from
+    there on."""
     planned = config.iterations
     for key in follow:
         if OmegaConf.select(config, key) == planned:
@@ -225,19 +253,29 @@ def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], don
     for key, value in given.items():
         OmegaConf.update(config, key, value)
     if config.iterations <= done:
-        print(f"iterations={config.iterations}: {done} are done, so only the evaluation is made again", file=sys.stderr)
+        print(
+            f"iterations={config.iterations}: {done} are done, so only the evaluation is made "
+            "again",
+            file=sys.stderr,
+        )
     elif config.iterations != planned and (moved := build.follow_iterations(config)):
         print(
-            f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so from here on rates are those "
+            f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so "
+            "from here on rates are those "
             f"of a schedule over {config.iterations} iterations",
             file=sys.stderr,
         )
 
 
 def _has_not_begun(location: Path) -> bool:
-    """Whether a run was made there that didn't come to its first checkpoint, which is saved before the first iteration."""
+    """Whether a run was made there that didn't come to its first checkpoint, which is saved before
+    the first iteration."""
     folder = build.run_folder(location)
-    if location.is_file() or not (folder / "config.yaml").is_file() or read_metrics(folder / "metrics.jsonl"):
+    if (
+        location.is_file()
+        or not (folder / "config.yaml").is_file()
+        or read_metrics(folder / "metrics.jsonl")
+    ):
         return False
     return not any(checkpoint.list_checkpoints(place) for place in (folder / "checkpoints", folder))
 
@@ -248,11 +286,14 @@ _COMPOSED = "composed"
 
 def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
     composed = {"choices": dict(choices), "follow_iterations": build.follow_iterations(config)}
-    return OmegaConf.to_yaml(OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed}))
+    return OmegaConf.to_yaml(
+        OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
+    )
 
 
 def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
-    """The configuration that `_as_yaml` wrote, the choices of its groups, and what follows `iterations`.
+    """The configuration that `_as_yaml` wrote, the choices of its groups, and what follows
+    `iterations`.
 
     Raises: UserError if it is damaged, or another command's.
     """
@@ -260,17 +301,27 @@ def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[st
         plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # of the parser, or of what it was given
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(plain, dict) or not all(group in plain for group in (*groups, "iterations", "seed")):
+    if not isinstance(plain, dict) or not all(
+        group in plain for group in (*groups, "iterations", "seed")
+    ):
         raise UserError(
-            f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, iterations, seed"
+            f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, "
+            "iterations, seed"
         )
     with strangers.blamed_on(path, _COMPOSED):
         composed = plain.pop(_COMPOSED, {})
-        chosen, follow = composed.get("choices", {}), composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
-        strangers.check_words([choice for choice in chosen.values() if isinstance(choice, str)], "choices")
+        chosen, follow = (
+            composed.get("choices", {}),
+            composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS),
+        )
+        strangers.check_words(
+            [choice for choice in chosen.values() if isinstance(choice, str)], "choices"
+        )
         strangers.check_words(follow, "follow_iterations")
     config = strangers.checked(plain, path, "fewshot" if "dataset" in groups else "train")
-    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]  # The first versions didn't write the choices.
+    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[
+        2
+    ]  # The first versions didn't write the choices.
     return config, {groups[1]: unnamed, **chosen}, follow
 
 
@@ -279,7 +330,12 @@ def _say(message: str) -> None:
 
 
 def _check(config: DictConfig) -> None:
-    for key, least in (("iterations", 0), ("seed", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1)):
+    for key, least in (
+        ("iterations", 0),
+        ("seed", 0),
+        ("checkpoint_every", 1),
+        ("keep_checkpoints", 1),
+    ):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
     if config.run_dir == "":

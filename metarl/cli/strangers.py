@@ -1,8 +1,10 @@
-"""A checkpoint, or the config.yaml beside it, may come from a stranger: what its configuration may hold and name.
+"""A checkpoint, or the config.yaml beside it, may come from a stranger: what its configuration may
+hold and name.
 
-A configuration says what is called: every `_target_`, and an environment's `module:function`. From a file only those are
-called that our own configs name at that place, or the user names for this command: on the command line or in --config-dir.
-Hydra's own list of forbidden targets isn't relied on. Interpolations (`${oc.env:HOME}`) run code, too; what we save has none.
+A configuration says what is called: every `_target_`, and an environment's `module:function`. From
+a file only those are called that our own configs name at that place, or the user names for this
+command: on the command line or in --config-dir. Hydra's own list of forbidden targets isn't relied
+on. Interpolations (`${oc.env:HOME}`) run code, too; what we save has none.
 """
 
 import re
@@ -31,16 +33,21 @@ GROUPS = {
 }
 """What a run's configuration must have, by the command that made it."""
 
-_NEEDED = {"train": ("seed", "iterations"), "fewshot": ("seed", "iterations", "ways", "shots", "queries")}
+_NEEDED = {
+    "train": ("seed", "iterations"),
+    "fewshot": ("seed", "iterations", "ways", "shots", "queries"),
+}
 _DEEPEST = 20  # levels; ours have four
 
 
 def checked(found: Any, file: Path, command: str) -> DictConfig:
-    """The configuration that `file` holds, once it was found to be data and to call nothing but what it may.
+    """The configuration that `file` holds, once it was found to be data and to call nothing but
+    what it may.
 
-    What is called of the user's own is said in a line. What leaves the numbers so far alone (how often to save, what to
-    evaluate) may be missing in it, as in files of older versions, and is then as in `command`'s own config.
-    Raises: UserError naming the file and the first thing that doesn't fit.
+    What is called of the user's own is said in a line. What leaves the numbers so far alone (how
+    often to save, what to evaluate) may be missing in it, as in files of older versions, and is
+    then as in `command`'s own config. Raises: UserError naming the file and the first thing that
+    doesn't fit.
     """
     with blamed_on(file, "config"):
         if not isinstance(found, dict):
@@ -58,7 +65,8 @@ def checked(found: Any, file: Path, command: str) -> DictConfig:
 
 @contextmanager
 def blamed_on(file: Path, part: str) -> Iterator[None]:
-    """Whatever goes wrong inside is the fault of that part of the file, and said in a line; HYDRA_FULL_ERROR=1 shows all."""
+    """Whatever goes wrong inside is the fault of that part of the file, and said in a line;
+    HYDRA_FULL_ERROR=1 shows all."""
     try:
         yield
     except UserError:
@@ -83,13 +91,18 @@ def field(content: Mapping[str, Any], name: str, kind: type, expected: str) -> A
     if name not in content:
         raise ValueError(f"{name} is missing; expected {expected}")
     value = content[name]
-    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (isinstance(value, int) and value < 0)
+    ):
         raise ValueError(f"{name} is {_brief(value)}; expected {expected}")
     return value
 
 
 def check_words(found: Any, name: str) -> None:
-    """Raises: ValueError unless it is a list of words, which may have dots: what becomes part of titles, or names a setting."""
+    """Raises: ValueError unless it is a list of words, which may have dots: what becomes part of
+    titles, or names a setting."""
     if not isinstance(found, list):
         raise ValueError(f"{name} is {_brief(found)}; expected a list of words")
     for word in found:
@@ -98,11 +111,18 @@ def check_words(found: Any, name: str) -> None:
 
 
 def named(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration makes us call and how, by its place: keys that Hydra reads, and environments that aren't ours."""
-    found = {key: present_name(value) for key, value in _everything(config) if key.rpartition(".")[2].startswith("_")}
+    """What a configuration makes us call and how, by its place: keys that Hydra reads, and
+    environments that aren't ours."""
+    found = {
+        key: present_name(value)
+        for key, value in _everything(config)
+        if key.rpartition(".")[2].startswith("_")
+    }
     env = config.get("env")
     name = env.get("name") if isinstance(env, Mapping) else None
-    return found | ({} if name is None or (isinstance(name, str) and name in envs.ALL) else {"env.name": name})
+    return found | (
+        {} if name is None or (isinstance(name, str) and name in envs.ALL) else {"env.name": name}
+    )
 
 
 def say_what_is_called(config: DictConfig) -> None:
@@ -114,7 +134,8 @@ def say_what_is_called(config: DictConfig) -> None:
 
 
 def _check_is_data(found: Any, place: str = "", depth: int = 0) -> None:
-    """Raises: ValueError unless it is numbers, strings without interpolations, lists, and dicts with words for keys."""
+    """Raises: ValueError unless it is numbers, strings without interpolations, lists, and dicts
+    with words for keys."""
     if depth > _DEEPEST:
         raise ValueError(f"{place[:60]}... is nested deeper than {_DEEPEST} levels")
     if isinstance(found, dict):
@@ -126,9 +147,13 @@ def _check_is_data(found: Any, place: str = "", depth: int = 0) -> None:
         for index, value in enumerate(found):
             _check_is_data(value, f"{place}[{index}]", depth + 1)
     elif type(found) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"{place} is {_brief(found)}; expected a number, a string, a list or a dict")
+        raise ValueError(
+            f"{place} is {_brief(found)}; expected a number, a string, a list or a dict"
+        )
     elif isinstance(found, str) and ("${" in found or found == "???"):
-        raise ValueError(f"{place} is {_brief(found)}; a saved configuration has values, and refers to nothing")
+        raise ValueError(
+            f"{place} is {_brief(found)}; a saved configuration has values, and refers to nothing"
+        )
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
@@ -139,17 +164,25 @@ def _check_names(config: Mapping[str, Any]) -> None:
             continue
         if pair not in users:
             raise ValueError(
-                f"{key} is {_brief(value)}, which isn't metarl's, and a file can't make us call it; if it is code of your "
-                "own that you trust, name it yourself, in a config of --config-dir or on the command line"
+                f"{key} is {_brief(value)}, which isn't metarl's, and a file can't make us call "
+                "it; if it is code of your "
+                "own that you trust, name it yourself, in a config of --config-dir or on the "
+                "command line"
             )
-        print(f"{key}: calls {value}, which isn't metarl's but named by {users[pair]}", file=sys.stderr)
+        print(
+            f"{key}: calls {value}, which isn't metarl's but named by {users[pair]}",
+            file=sys.stderr,
+        )
 
 
 def _check_values(config: Mapping[str, Any], command: str) -> None:
-    """Raises: ValueError if a setting that can't be done without is missing, or one isn't what it may be."""
+    """Raises: ValueError if a setting that can't be done without is missing, or one isn't what it
+    may be."""
     for group in GROUPS[command]:
         if not isinstance(config.get(group), dict):
-            raise ValueError(f"{group} is {_brief(config.get(group))}; expected the settings of the {group}")
+            raise ValueError(
+                f"{group} is {_brief(config.get(group))}; expected the settings of the {group}"
+            )
         if (key := {"env": "name", "sim": "backend"}.get(group, "_target_")) not in config[group]:
             raise ValueError(f"{group}.{key} is missing")
     for key in _NEEDED[command]:
@@ -158,7 +191,11 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
     defaults = _defaults()
     for key, value in _everything(config):
         kind = allowed(key, config, command)
-        kinds = [kind] if kind else [like(default) for default in defaults.get(key, []) if default is not None]
+        kinds = (
+            [kind]
+            if kind
+            else [like(default) for default in defaults.get(key, []) if default is not None]
+        )
         # null is left to whoever takes the setting.
         if kinds and value is not None and not any(kind.fits(value) for kind in kinds):
             raise ValueError(f"{key} is {_brief(value)}; expected {kinds[0].expected}")
@@ -166,7 +203,8 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
 
 @cache
 def _defaults() -> dict[str, list[Any]]:
-    """Every value, containers too, that a setting has in our configs, by its full name; references to others left out."""
+    """Every value, containers too, that a setting has in our configs, by its full name; references
+    to others left out."""
     found: dict[str, list[Any]] = {}
     for config in contents(CONFIGS).values():
         for key, value in _everything(config):
@@ -180,8 +218,14 @@ def _named_by_user() -> dict[tuple[str, str], str]:
     if not HydraConfig.initialized():
         return {}
     config = HydraConfig.get()
-    sources = [Path(source.path) for source in config.runtime.config_sources if source.schema == "file"]
-    found = {pair: str(folder) for folder in sources for pair in _named_in(folder, config.job.config_name)}
+    sources = [
+        Path(source.path) for source in config.runtime.config_sources if source.schema == "file"
+    ]
+    found = {
+        pair: str(folder)
+        for folder in sources
+        for pair in _named_in(folder, config.job.config_name)
+    }
     for override in map(OverridesParser.create().parse_override, config.overrides.task):
         if not override.is_delete() and not override.is_sweep_override():
             given = OmegaConf.create({})
@@ -192,9 +236,13 @@ def _named_by_user() -> dict[tuple[str, str], str]:
 
 @cache
 def _named_in(folder: Path, config_name: str | None = None) -> frozenset[tuple[str, str]]:
-    """What the groups of a folder of configs name, at its place; of the files beside them the one of this name only, for a
-    folder may hold a stranger's config.yaml."""
-    files = {name: config for name, config in contents(folder).items() if "/" in name or name == f"{config_name}.yaml"}
+    """What the groups of a folder of configs name, at its place; of the files beside them the one
+    of this name only, for a folder may hold a stranger's config.yaml."""
+    files = {
+        name: config
+        for name, config in contents(folder).items()
+        if "/" in name or name == f"{config_name}.yaml"
+    }
     return frozenset(pair for config in files.values() for pair in _pairs(config))
 
 
@@ -203,7 +251,8 @@ def _pairs(config: Any) -> set[tuple[str, str]]:
 
 
 def _everything(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value at any depth, containers too, by its full name: "model.memory._target_", "sizes[0]"."""
+    """Every value at any depth, containers too, by its full name: "model.memory._target_",
+    "sizes[0]"."""
     children: Iterator[tuple[str, Any]] = iter(())
     if isinstance(tree, Mapping):
         children = ((f"{place}.{key}" if place else str(key), value) for key, value in tree.items())

@@ -1,6 +1,8 @@
-"""A sweep (-m) from its first run to its end: headings, runs that fail without ending it, and what is said when all are done.
+"""A sweep (-m) from its first run to its end: headings, runs that fail without ending it, and what
+is said when all are done.
 
-Runs of a sweep may be in processes or machines of their own, so what they leave behind lies in files of the sweep's folder.
+Runs of a sweep may be in processes or machines of their own, so what they leave behind lies in
+files of the sweep's folder.
 """
 
 import json
@@ -26,7 +28,8 @@ def is_sweep() -> bool:
 
 
 def new_folder() -> Path:
-    """A folder of this sweep's own, also if two begin within a second. Raises: UserError if it can't be made."""
+    """A folder of this sweep's own, also if two begin within a second. Raises: UserError if it
+    can't be made."""
     name = Path("runs") / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder, number = name, 1
     while True:
@@ -37,7 +40,9 @@ def new_folder() -> Path:
             number += 1
             folder = name.with_name(f"{name.name}-{number}")
         except OSError as error:
-            raise UserError(f"can't make the sweep's folder {folder}: {error.strerror or error}") from error
+            raise UserError(
+                f"can't make the sweep's folder {folder}: {error.strerror or error}"
+            ) from error
 
 
 def begin_run() -> None:
@@ -49,7 +54,9 @@ def note_failure(message: str) -> None:
     """Called by a run that failed: the sweep goes on and tells of it at its end."""
     print(f"error: {message}", file=sys.stderr)
     with (Path(HydraConfig.get().sweep.dir) / _FAILED).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"run": _heading(), "error": message.strip().splitlines()[-1]}) + "\n")
+        file.write(
+            json.dumps({"run": _heading(), "error": message.strip().splitlines()[-1]}) + "\n"
+        )
 
 
 def _heading() -> str:
@@ -68,7 +75,10 @@ class End(Callback):
 
 
 def _stop(failed: list[dict[str, str]]) -> NoReturn:
-    print(f"\nerror: {len(failed)} run{'s' if len(failed) > 1 else ''} of the sweep failed:", file=sys.stderr)
+    print(
+        f"\nerror: {len(failed)} run{'s' if len(failed) > 1 else ''} of the sweep failed:",
+        file=sys.stderr,
+    )
     for failure in failed:
         print(f"  {failure['run']}\n    {failure['error']}", file=sys.stderr)
     raise SystemExit(1)

@@ -1,4 +1,5 @@
-"""Words as a user types them and reads them: text that survives a shell and Hydra's grammar, and the names of our commands."""
+"""Words as a user types them and reads them: text that survives a shell and Hydra's grammar, and
+the names of our commands."""
 
 import shlex
 import sys
@@ -10,9 +11,13 @@ from hydra.errors import HydraException
 
 
 def hydra_text(text: str) -> str:
-    """The text as the value of an override that Hydra reads as this text: as it is where that will do, else in quotes."""
+    """The text as the value of an override that Hydra reads as this text: as it is where that will
+    do, else in quotes."""
     try:
-        if OverridesParser.create().parse_override(f"key={text}").value() == text and "${" not in text:
+        if (
+            OverridesParser.create().parse_override(f"key={text}").value() == text
+            and "${" not in text
+        ):
             return text
     except HydraException:
         pass
@@ -20,15 +25,17 @@ def hydra_text(text: str) -> str:
 
 
 def command_line(script: str, **words: str) -> str:
-    """A command to copy into a shell, as the present one was called: `metarl-train` after metarl-train, metarl-fewshot and so
-    on, else `python scripts/train.py`."""
+    """A command to copy into a shell, as the present one was called: `metarl-train` after
+    metarl-train, metarl-fewshot and so on, else `python scripts/train.py`."""
     called = Path(sys.argv[0])
     if called.name.startswith("metarl-"):
         command = f"metarl-{script}"
     else:
         folder = called.parent if called.suffix == ".py" else Path("scripts")
         command = f"python {shlex.quote(str(folder / f'{script}.py'))}"
-    return " ".join([command, *(shlex.quote(f"{name}={hydra_text(value)}") for name, value in words.items())])
+    return " ".join(
+        [command, *(shlex.quote(f"{name}={hydra_text(value)}") for name, value in words.items())]
+    )
 
 
 def one_line(message: object) -> str:

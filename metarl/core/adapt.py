@@ -1,7 +1,8 @@
-"""Adaptation of one task as a differentiable function, and ways to run a task's function over N tasks.
+"""Adaptation of one task as a differentiable function, and ways to run a task's function over N
+tasks.
 
-One pure task function, several back-ends (loop, threads, vmap, chunks of vmap): all give the same numbers, so which is
-used is a question of speed alone.
+One pure task function, several back-ends (loop, threads, vmap, chunks of vmap): all give the same
+numbers, so which is used is a question of speed alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +30,11 @@ def adapt(
     rule_params: Params | None = None,
     mode: Mode = "through",
 ) -> Params:
-    """K = len(support) inner steps of one task, φ_{k+1} = rule(φ_k, ∇ℓ(φ_k; support_k)), differentiable in θ = `params`.
+    """K = len(support) inner steps of one task, φ_{k+1} = rule(φ_k, ∇ℓ(φ_k; support_k)),
+    differentiable in θ = `params`.
 
-    Inside torch.func's transforms it is differentiated by them, else by autograd, where grad mode is on; outside training
-    call it under torch.no_grad().
+    Inside torch.func's transforms it is differentiated by them, else by autograd, where grad mode
+    is on; outside training call it under torch.no_grad().
 
     Args:
       loss: (params, batch) -> [].
@@ -59,18 +61,24 @@ def adapt(
 
 
 def loss_gradient(loss: LossFn, params: Params, names: Sequence[str], batch: Batch) -> Params:
-    """∇ℓ by the parameters with these names: what a rule leaves alone isn't differentiated. Autograd does what torch.func.grad
-    does in four fifths of the time and half the memory, but knows no vmap."""
+    """∇ℓ by the parameters with these names: what a rule leaves alone isn't differentiated.
+    Autograd does what torch.func.grad does in four fifths of the time and half the memory, but
+    knows no vmap."""
     chosen = {name: params[name] for name in names}
     if inside_transform():
         return torch.func.grad(lambda moved: loss({**params, **moved}, batch))(chosen)
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        moved = {name: leaf if leaf.requires_grad else leaf.detach().requires_grad_() for name, leaf in chosen.items()}
+        moved = {
+            name: leaf if leaf.requires_grad else leaf.detach().requires_grad_()
+            for name, leaf in chosen.items()
+        }
         value = loss({**params, **moved}, batch)
         if not value.requires_grad:
             return P.zeros_like(moved)
-        found = torch.autograd.grad(value, list(moved.values()), create_graph=create_graph, materialize_grads=True)
+        found = torch.autograd.grad(
+            value, list(moved.values()), create_graph=create_graph, materialize_grads=True
+        )
     return dict(zip(moved, found, strict=True))
 
 
@@ -84,18 +92,25 @@ def over_tasks(
     """task(*data of one task) for each of N tasks, results stacked: leaves [N, ...].
 
     Args:
-      task: pure; takes one task's data, returns a pytree of tensors. May close over shared parameters.
+      task: pure; takes one task's data, returns a pytree of tensors. May close over shared
+        parameters.
       stacked: pytrees with leaves [N, ...].
-      backend: loop; threads (one torch thread each); vmap. auto: threads for tasks of pictures on a CPU with several
-        cores, where convolutions are near peak already and batching them over tasks only costs memory; else vmap.
+      backend: loop; threads (one torch thread each); vmap. auto: threads for tasks of pictures on a
+        CPU with several cores, where convolutions are near peak already and batching them over
+        tasks only costs memory; else vmap.
       chunk: tasks per vmap call; all at once if None.
       workers: threads of the threads back-end; `threads.WORKERS` if None.
 
-    Don't take gradients of its result where the task uses `F.batch_norm(training=True)` under vmap: torch gets the second
-    order wrong there (2 % off, silently). `grad_over_tasks` doesn't suffer from it.
+    Don't take gradients of its result where the task uses `F.batch_norm(training=True)` under vmap:
+    torch gets the second order wrong there (2 % off, silently). `grad_over_tasks` doesn't suffer
+    from it.
     """
     results = list(_chunks(task, stacked, backend, chunk, workers))
-    return results[0] if len(results) == 1 else pytree.tree_map(lambda *leaves: torch.cat(leaves), *results)
+    return (
+        results[0]
+        if len(results) == 1
+        else pytree.tree_map(lambda *leaves: torch.cat(leaves), *results)
+    )
 
 
 def grad_over_tasks(
@@ -107,17 +122,20 @@ def grad_over_tasks(
     workers: int | None = None,
     has_aux: bool = False,
 ) -> Any:
-    """The loss of every task and the gradient of their mean by `params`, added up task by task or chunk by chunk.
+    """The loss of every task and the gradient of their mean by `params`, added up task by task or
+    chunk by chunk.
 
-    Each task is differentiated on its own, vmap(grad(task)) and not grad(vmap(task)), so memory stays that of one chunk
-    and batch norm is differentiated rightly.
+    Each task is differentiated on its own, vmap(grad(task)) and not grad(vmap(task)), so memory
+    stays that of one chunk and batch norm is differentiated rightly.
 
     Args:
       task: (params, *data of one task) -> [], or ([], aux) with `has_aux`.
       params: a pytree of tensors, shared by the tasks, for instance {"params": θ, "rule": α}.
-      backend: those of `over_tasks`, or joint: one gradient through all tasks of a chunk, grad(vmap(task)), for tasks that
-        use shared parameters as they are (see `metarl.core.low_rank`) and hold no `F.batch_norm`.
-    Returns: (values [N], gradient like params), or (values, gradient, aux stacked [N, ...]) with `has_aux`.
+      backend: those of `over_tasks`, or joint: one gradient through all tasks of a chunk,
+        grad(vmap(task)), for tasks that use shared parameters as they are (see
+        `metarl.core.low_rank`) and hold no `F.batch_norm`.
+    Returns: (values [N], gradient like params), or (values, gradient, aux stacked [N, ...]) with
+    `has_aux`.
     """
     num_tasks = _num_tasks(stacked)
 
@@ -143,17 +161,22 @@ def grad_over_tasks(
     return (values[0], mean, values[1]) if has_aux else (values, mean)
 
 
-def _jointly(task: Callable[..., Any], params: Any, stacked: tuple[Any, ...], chunk: int) -> Iterator[tuple[Any, Any]]:
-    """Chunk by chunk: what the tasks return [tasks of the chunk], and the gradient of their summed losses."""
+def _jointly(
+    task: Callable[..., Any], params: Any, stacked: tuple[Any, ...], chunk: int
+) -> Iterator[tuple[Any, Any]]:
+    """Chunk by chunk: what the tasks return [tasks of the chunk], and the gradient of their summed
+    losses."""
     for start in range(0, _num_tasks(stacked), chunk):
         in_dims = (None, *(0 for _ in stacked))
         batched = torch.func.vmap(task, in_dims=in_dims, randomness="different")
         yield _value_and_gradient(batched, params, _part(stacked, slice(start, start + chunk)))
 
 
-def _value_and_gradient(task: Callable[..., Any], params: Any, data: tuple[Any, ...]) -> tuple[Any, Any]:
-    """What the task returns, and the gradient of its loss, summed if it is several tasks', at leaves of its own: calls may
-    run side by side."""
+def _value_and_gradient(
+    task: Callable[..., Any], params: Any, data: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """What the task returns, and the gradient of its loss, summed if it is several tasks', at
+    leaves of its own: calls may run side by side."""
     with torch.enable_grad():
         leaves = pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), params)
         result = task(leaves, *data)
@@ -161,13 +184,20 @@ def _value_and_gradient(task: Callable[..., Any], params: Any, data: tuple[Any, 
         if loss.requires_grad:
             loss.sum().backward()  # Unlike torch.autograd.grad it gives memory back as it goes.
     result = pytree.tree_map(lambda leaf: leaf.detach(), result)
-    return result, pytree.tree_map(lambda leaf: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, leaves)
+    return result, pytree.tree_map(
+        lambda leaf: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, leaves
+    )
 
 
 def _chunks(
-    task: Callable[..., Any], stacked: tuple[Any, ...], backend: Backend, chunk: int | None, workers: int | None
+    task: Callable[..., Any],
+    stacked: tuple[Any, ...],
+    backend: Backend,
+    chunk: int | None,
+    workers: int | None,
 ) -> Iterator[Any]:
-    """The results of task after task or chunk after chunk, leaves [tasks of the chunk, ...], in order."""
+    """The results of task after task or chunk after chunk, leaves [tasks of the chunk, ...], in
+    order."""
     num_tasks = _num_tasks(stacked)
     if chunk is not None and chunk < 1:
         raise SettingError(f"chunk must be at least 1 task, got {chunk}")
@@ -183,23 +213,31 @@ def _chunks(
             yield _as_chunk(task(*_part(stacked, i)))
     elif backend == "threads":
         if inside_transform():
-            raise ValueError("the threads back-end can't run inside torch.func transforms: use loop or vmap there")
+            raise ValueError(
+                "the threads back-end can't run inside torch.func transforms: use loop or vmap "
+                "there"
+            )
         each = [_part(stacked, i) for i in range(num_tasks)]
         yield from each_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
     else:
-        raise ValueError(f"unknown back-end {backend!r}, expected one of {', '.join(get_args(Backend))}")
+        raise ValueError(
+            f"unknown back-end {backend!r}, expected one of {', '.join(get_args(Backend))}"
+        )
 
 
 def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:
     leaves = pytree.tree_leaves(stacked)
-    pictures_on_cpu = any(leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves)  # [N, B, C, H, W]
+    pictures_on_cpu = any(
+        leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves
+    )  # [N, B, C, H, W]
     if not pictures_on_cpu:
         return "vmap"
     return "loop" if inside_transform() or (workers or WORKERS) == 1 else "threads"
 
 
 def inside_transform() -> bool:
-    """Whether one of torch.func's transforms (grad, vmap, ...) is at work, rather than autograd alone."""
+    """Whether one of torch.func's transforms (grad, vmap, ...) is at work, rather than autograd
+    alone."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
@@ -215,6 +253,7 @@ def _num_tasks(stacked: tuple[Any, ...]) -> int:
     sizes = {leaf.shape[0] if leaf.dim() else 0 for leaf in pytree.tree_leaves(stacked)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
-            f"stacked data must agree on the number of tasks, at least 1; got {sorted(sizes) or 'no tensors'}"
+            "stacked data must agree on the number of tasks, at least 1; got "
+            f"{sorted(sizes) or 'no tensors'}"
         )
     return sizes.pop()

@@ -10,7 +10,9 @@ def check_positive(values: Mapping[str, float | None]) -> None:
     """Raises: ValueError naming the first value that isn't finite and above 0; None passes."""
     for name, value in values.items():
         if value is not None and not 0 < value < math.inf:
-            raise SettingError(f"{name} {value}: expected a {'finite ' if value == math.inf else ''}number above 0")
+            raise SettingError(
+                f"{name} {value}: expected a {'finite ' if value == math.inf else ''}number above 0"
+            )
 
 
 def check_unit_interval(values: Mapping[str, float]) -> None:

@@ -1,4 +1,5 @@
-"""Work on N tasks, a few at a time: chunks bound the memory, threads keep the cores busy, and the sums don't depend on either."""
+"""Work on N tasks, a few at a time: chunks bound the memory, threads keep the cores busy, and the
+sums don't depend on either."""
 
 from collections.abc import Callable
 from dataclasses import field
@@ -32,7 +33,8 @@ class Found:
 def over_chunks(
     function: Callable[[slice], T], num_tasks: int, size: int, device: torch.device | str = "cpu"
 ) -> list[T]:
-    """[function(tasks) for chunks of at most `size` of N tasks], in that order; on a CPU in threads.
+    """[function(tasks) for chunks of at most `size` of N tasks], in that order; on a CPU in
+    threads.
 
     Raises: ValueError for chunks of less than one task.
     """
@@ -43,14 +45,21 @@ def over_chunks(
 
 
 def mean_over_chunks(
-    function: Callable[[slice], Found], num_tasks: int, size: int, device: torch.device | str = "cpu"
+    function: Callable[[slice], Found],
+    num_tasks: int,
+    size: int,
+    device: torch.device | str = "cpu",
 ) -> Found:
-    """Calls `function` for chunks of at most `size` tasks and puts together what it finds: the means over all N tasks of what it
-    has summed, and what belongs to each task one after the other."""
+    """Calls `function` for chunks of at most `size` tasks and puts together what it finds: the
+    means over all N tasks of what it has summed, and what belongs to each task one after the
+    other."""
     parts = over_chunks(function, num_tasks, size, device)
     return Found(
         gradient=P.scaled(P.sum_all([part.gradient for part in parts]), 1 / num_tasks),
-        numbers={name: _total([part.numbers[name] for part in parts]) / num_tasks for name in parts[0].numbers},
+        numbers={
+            name: _total([part.numbers[name] for part in parts]) / num_tasks
+            for name in parts[0].numbers
+        },
         each=pytree.tree_map(lambda *leaves: torch.cat(leaves), *(part.each for part in parts)),
     )
 

@@ -1,6 +1,8 @@
-"""One step of Adam against a gradient: its norm is measured, checked and limited. Every learner that descends does it here.
+"""One step of Adam against a gradient: its norm is measured, checked and limited. Every learner
+that descends does it here.
 
-What such a step is judged by (a norm, a KL divergence, a rate) is a tensor [], so that it can become one value a seed, [S].
+What such a step is judged by (a norm, a KL divergence, a rate) is a tensor [], so that it can
+become one value a seed, [S].
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +17,17 @@ from metarl.core.checks import check_positive
 from metarl.types import Params
 
 APART = ("optimizer", "schedule")
-"""What a descent adds to a learner's state, and checks by itself; files of older versions have a schedule without need."""
+"""What a descent adds to a learner's state, and checks by itself; files of older versions have a
+schedule without need."""
 
 Clip = Callable[[Params, float | None], tuple[Params, Tensor]]
-"""A gradient and the largest norm it may have (None: any) -> the gradient scaled down to it, and its norm [] before."""
+"""A gradient and the largest norm it may have (None: any) -> the gradient scaled down to it, and
+its norm [] before."""
 
 
 def clipped(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
-    """Scales a gradient down to `max_norm`. The norm is the root of the sum of all entries' squares."""
+    """Scales a gradient down to `max_norm`. The norm is the root of the sum of all entries'
+    squares."""
     norm = P.norm(gradient)
     if max_norm is None:
         return gradient, norm
@@ -30,7 +35,8 @@ def clipped(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
 
 
 def clipped_as_torch(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
-    """Does the same with the rounding of `torch.nn.utils.clip_grad_norm_`: a norm of the tensors' norms, and 1e-6 beside it."""
+    """Does the same with the rounding of `torch.nn.utils.clip_grad_norm_`: a norm of the tensors'
+    norms, and 1e-6 beside it."""
     norm = nn.utils.get_total_norm(list(gradient.values()))
     if max_norm is None:
         return gradient, norm
@@ -45,7 +51,8 @@ class Descent:
       max_norm: gradients are scaled down to this norm; None: never.
       epsilon: Adam's ε.
       halve_every: steps after which the rate is halved, again and again; None: never.
-      clip: how a norm is measured and limited; `clipped` and `clipped_as_torch` differ in rounding alone.
+      clip: how a norm is measured and limited; `clipped` and `clipped_as_torch` differ in rounding
+        alone.
     Raises: ValueError, named as in the learners' settings, for a number out of range.
     """
 
@@ -74,14 +81,16 @@ class Descent:
         self._optimizer.param_groups[0]["lr"] = rate.item()
 
     def against(self, gradient: Params) -> Tensor:
-        """Takes a step against `gradient`, which has the names of the parameters. Returns its norm [] before it was limited.
+        """Takes a step against `gradient`, which has the names of the parameters. Returns its norm
+        [] before it was limited.
 
         Raises: FloatingPointError, naming the parameter, if the gradient isn't finite.
         """
         return self._step({name: gradient[name] for name in self._params})
 
     def down(self, loss: Tensor) -> Tensor:
-        """Takes a step against the gradient of `loss` [], whose graph leads to the parameters. Returns the norm as `against`."""
+        """Takes a step against the gradient of `loss` [], whose graph leads to the parameters.
+        Returns the norm as `against`."""
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         found = {name: leaf.grad for name, leaf in self._params.items() if leaf.grad is not None}
@@ -105,7 +114,9 @@ class Descent:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        schedule = {} if self._halve_every is None else {"schedule": {"last_epoch": self._num_steps}}
+        schedule = (
+            {} if self._halve_every is None else {"schedule": {"last_epoch": self._num_steps}}
+        )
         return {"optimizer": self._optimizer.state_dict(), **schedule}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -117,14 +128,16 @@ class Descent:
 
 
 def follow_kl(lr: Tensor, kl: Tensor, *, target: float, max_lr: float) -> Tensor:
-    """Returns the rate that keeps the KL of an iteration's steps near its target: `lr` over 1.5 where the KL is above twice the
-    target, times 1.5, up to `max_lr`, where it is below half. Elementwise."""
+    """Returns the rate that keeps the KL of an iteration's steps near its target: `lr` over 1.5
+    where the KL is above twice the target, times 1.5, up to `max_lr`, where it is below half.
+    Elementwise."""
     faster = torch.where(kl < target / 2, (lr * 1.5).clamp(max=max_lr), lr)
     return torch.where(kl > 2 * target, lr / 1.5, faster)
 
 
 def follow_penalty(coefficient: Tensor, kl: Tensor, *, target: float) -> Tensor:
-    """Returns the coefficient of a KL penalty that keeps the KL near its target: doubled where the KL is above 1.5 times the
-    target, halved where it is below target / 1.5 (Schulman et al. 2017, arXiv:1707.06347, section 4). Elementwise."""
+    """Returns the coefficient of a KL penalty that keeps the KL near its target: doubled where the
+    KL is above 1.5 times the target, halved where it is below target / 1.5 (Schulman et al. 2017,
+    arXiv:1707.06347, section 4). Elementwise."""
     weaker = torch.where(kl < target / 1.5, coefficient / 2, coefficient)
     return torch.where(kl > 1.5 * target, coefficient * 2, weaker)

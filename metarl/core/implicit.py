@@ -1,4 +1,5 @@
-"""The implicit derivative of adaptation (iMAML) as one autograd node, for use inside differentiable task functions."""
+"""The implicit derivative of adaptation (iMAML) as one autograd node, for use inside differentiable
+task functions."""
 
 from typing import Any
 
@@ -12,17 +13,23 @@ from metarl.core.linalg import conjugate_gradient, hvp
 from metarl.types import Batch, LossFn, Params
 
 
-def implicit_gradient(loss: LossFn, params: Params, adapted: Params, batch: Batch, mode: Implicit) -> Params:
-    """`adapted`, with (I + ∇²ℓ(adapted)/λ)⁻¹ for its derivative by `params`. Works under vmap and torch.func.grad."""
+def implicit_gradient(
+    loss: LossFn, params: Params, adapted: Params, batch: Batch, mode: Implicit
+) -> Params:
+    """`adapted`, with (I + ∇²ℓ(adapted)/λ)⁻¹ for its derivative by `params`. Works under vmap and
+    torch.func.grad."""
     leaves, spec = pytree.tree_flatten(batch)
     names = list(params)
     problem = _Problem(loss, mode, names, spec)
-    out = _Implicit.apply(problem, *(params[name] for name in names), *(adapted[name] for name in names), *leaves)
+    out = _Implicit.apply(
+        problem, *(params[name] for name in names), *(adapted[name] for name in names), *leaves
+    )
     return dict(zip(names, out, strict=True))
 
 
 class _Problem:
-    """What isn't a tensor. Tensors must be arguments of the autograd node of their own, or vmap wouldn't see them."""
+    """What isn't a tensor. Tensors must be arguments of the autograd node of their own, or vmap
+    wouldn't see them."""
 
     def __init__(self, loss: LossFn, mode: Implicit, names: list[str], spec: pytree.TreeSpec):
         self.loss, self.mode, self.names, self.spec = loss, mode, names, spec

@@ -33,13 +33,16 @@ def conjugate_gradient(
     tolerance: float = 1e-10,
     num_batch_dims: int = 0,
 ) -> Solution:
-    """Solves A x = b for symmetric positive definite A (Hestenes & Stiefel 1952; Nocedal & Wright 2006, alg. 5.2).
+    """Solves A x = b for symmetric positive definite A (Hestenes & Stiefel 1952; Nocedal & Wright
+    2006, alg. 5.2).
 
-    Starts at x = 0 and stops moving once ‖b − A x‖² ≤ tolerance. There are no branches on values, so it works under
-    vmap; the loop itself ends early only where values can be read (never under vmap or torch.compile).
+    Starts at x = 0 and stops moving once ‖b − A x‖² ≤ tolerance. There are no branches on values,
+    so it works under vmap; the loop itself ends early only where values can be read (never under
+    vmap or torch.compile).
 
     Args:
-      b: leaves [...]; with `num_batch_dims=1` leaves [N, ...], N independent systems solved side by side.
+      b: leaves [...]; with `num_batch_dims=1` leaves [N, ...], N independent systems solved side by
+        side.
       tolerance: on the squared norm of the residual, 0 to do all iterations.
     """
     x, r = P.zeros_like(b), b
@@ -64,4 +67,6 @@ def _ratio(numerator: Tensor, denominator: Tensor, going: Tensor) -> Tensor:
 
 
 def _is_readable(x: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return (
+        not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )

@@ -1,8 +1,10 @@
-"""The inner adaptation as a linear map between tangents, for many tasks at once and without an autograd graph of the network.
+"""The inner adaptation as a linear map between tangents, for many tasks at once and without an
+autograd graph of the network.
 
-A loss at a point knows its gradient and its Hessian products (`DifferentiatedLoss`); K inner steps chain them into the
-Jacobian of θ ↦ φ and its transpose. Meta-gradient = pullback(query gradient). The Gauss–Newton matrix of a loss of the
-adapted parameters, which for a KL divergence at its minimum is the Fisher information, is
+A loss at a point knows its gradient and its Hessian products (`DifferentiatedLoss`); K inner steps
+chain them into the Jacobian of θ ↦ φ and its transpose. Meta-gradient = pullback(query gradient).
+The Gauss–Newton matrix of a loss of the adapted parameters, which for a KL divergence at its
+minimum is the Fisher information, is
 v ↦ pullback(point.gauss_newton_product(pushforward(v))).
 """
 
@@ -27,9 +29,11 @@ OutputLoss = Callable[[Outputs, Batch], Tensor]
 
 
 class DifferentiatedLoss(Protocol):
-    """A loss ℓ(f(φ, x), batch) at one point φ [n, ...] of n tasks at once, with exact derivatives. f gives `outputs`.
+    """A loss ℓ(f(φ, x), batch) at one point φ [n, ...] of n tasks at once, with exact derivatives.
+    f gives `outputs`.
 
-    Tangents and cotangents are Params with leaves [n, ...] or dicts like `outputs`. Nothing here carries a graph.
+    Tangents and cotangents are Params with leaves [n, ...] or dicts like `outputs`. Nothing here
+    carries a graph.
     """
 
     outputs: Outputs
@@ -67,12 +71,14 @@ Differentiate = Callable[[Params, Batch], DifferentiatedLoss]
 
 @dataclass(frozen=True)
 class LinearizedAdaptation:
-    """φ = adapt(θ) for n tasks and its derivative. θ and the rule's parameters are shared, φ has leaves [n, ...]."""
+    """φ = adapt(θ) for n tasks and its derivative. θ and the rule's parameters are shared, φ has
+    leaves [n, ...]."""
 
     adapted: Params
     steps: tuple["_Step", ...]
     start: DifferentiatedLoss
-    """The first step's loss at θ: for other losses of the unadapted network there, without another forward pass."""
+    """The first step's loss at θ: for other losses of the unadapted network there, without another
+    forward pass."""
     implicit: "_ImplicitStep | None" = None
 
     @property
@@ -80,12 +86,15 @@ class LinearizedAdaptation:
         """φ₀, ..., φ_K: the parameters [n, ...] before each step, and `adapted`."""
         return [*(step.params for step in self.steps), self.adapted]
 
-    def pullback(self, cotangent: Params, earlier: Mapping[int, Params] | None = None) -> tuple[Params, Params]:
+    def pullback(
+        self, cotangent: Params, earlier: Mapping[int, Params] | None = None
+    ) -> tuple[Params, Params]:
         """Jᵀ u, summed over the tasks: (for θ, for the rule's parameters).
 
         Args:
           cotangent: leaves [n, ...], for instance the query loss's gradient at `adapted`.
-          earlier: k -> the same at φ_k, for losses of what was visited on the way. Not with the implicit mode.
+          earlier: k -> the same at φ_k, for losses of what was visited on the way. Not with the
+            implicit mode.
         """
         earlier = earlier or {}
         if self.implicit is not None:
@@ -99,7 +108,8 @@ class LinearizedAdaptation:
         return P.sum_tasks(cotangent), total
 
     def pushforward(self, tangent: Params, rule_tangent: Params | None = None) -> Params:
-        """J v: how each task's φ [n, ...] moves as θ moves along `tangent`, and the rule's parameters along theirs."""
+        """J v: how each task's φ [n, ...] moves as θ moves along `tangent`, and the rule's
+        parameters along theirs."""
         tangent = P.expand(tangent, P.num_tasks(self.adapted))
         if self.implicit is not None:
             return self.implicit.solve(tangent)
@@ -121,13 +131,14 @@ def linearize_adaptation(
 ) -> LinearizedAdaptation:
     """K = len(support) inner steps of n tasks from shared `params`, ready to differentiate.
 
-    Keeps what `differentiate` caches for each step (for an MLP its activations and deltas): use chunks of a few tasks.
+    Keeps what `differentiate` caches for each step (for an MLP its activations and deltas): use
+    chunks of a few tasks.
 
     Args:
       params, rule_params: leaves [...], shared by the tasks.
       support: one batch per inner step, leaves [n, ...].
-      mode: through keeps the curvature of every step; first_order drops it; Implicit(...) takes `adapted` for the
-        minimum of the proximal problem.
+      mode: through keeps the curvature of every step; first_order drops it; Implicit(...) takes
+        `adapted` for the minimum of the proximal problem.
     Raises: ValueError for an empty support or an unknown mode.
     """
     check_mode(mode, rule)
@@ -156,10 +167,13 @@ def adapt_tasks(
     rule_params: Params | None = None,
     mode: Mode = "through",
 ) -> Params:
-    """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For line searches."""
+    """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For line
+    searches."""
     start = adapted = P.expand(P.detached(params), _num_tasks(support))
     for k, batch in enumerate(support):
-        adapted = inner_step(differentiate, adapted, batch, rule, rule_params or {}, k, start=start, mode=mode)
+        adapted = inner_step(
+            differentiate, adapted, batch, rule, rule_params or {}, k, start=start, mode=mode
+        )
     return adapted
 
 
@@ -176,15 +190,19 @@ def inner_step(
 ) -> Params:
     """Inner step number `step` of n tasks from `params` [n, ...], which aren't differentiated.
 
-    Args: start: θ [n, ...], from which the first step began; only the implicit mode asks for it. None: `params`.
+    Args: start: θ [n, ...], from which the first step began; only the implicit mode asks for it.
+    None: `params`.
     """
     with torch.no_grad():
         gradient = differentiate(params, batch).gradient
-        return rule(params, inner_gradient(gradient, params, start or params, mode), rule_params, step)
+        return rule(
+            params, inner_gradient(gradient, params, start or params, mode), rule_params, step
+        )
 
 
 class _Step:
-    """φ' = rule(φ, g(φ), α) with both its derivatives. The rule's part is autograd on tensors of the parameters' size."""
+    """φ' = rule(φ, g(φ), α) with both its derivatives. The rule's part is autograd on tensors of
+    the parameters' size."""
 
     def __init__(
         self,
@@ -222,7 +240,8 @@ class _Step:
 
     @cached_property
     def _transpose(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Duals of φ' and the rule's vjp, linear in them: its derivative by the duals is the rule's jvp."""
+        """Duals of φ' and the rule's vjp, linear in them: its derivative by the duals is the rule's
+        jvp."""
         with torch.enable_grad():
             duals = [torch.zeros_like(leaf, requires_grad=True) for leaf in self._updated]
             return duals, grads(self._updated, self._flat, duals, create_graph=True)
@@ -233,7 +252,8 @@ class _Step:
 
 
 class _ImplicitStep:
-    """φ = argmin ℓ(φ) + ½ λ ‖φ − θ‖²: dφ/dθ = (I + ∇²ℓ(φ)/λ)⁻¹, symmetric, so it is its own transpose."""
+    """φ = argmin ℓ(φ) + ½ λ ‖φ − θ‖²: dφ/dθ = (I + ∇²ℓ(φ)/λ)⁻¹, symmetric, so it is its own
+    transpose."""
 
     def __init__(self, curvature: Callable[[Params], Params], mode: Implicit):
         self._curvature = curvature
@@ -243,7 +263,11 @@ class _ImplicitStep:
         mode = self._mode
         matvec = lambda v: P.add(v, self._curvature(v), 1.0 / mode.strength)
         return conjugate_gradient(
-            matvec, b, num_iterations=mode.cg_iterations, tolerance=mode.cg_tolerance, num_batch_dims=1
+            matvec,
+            b,
+            num_iterations=mode.cg_iterations,
+            tolerance=mode.cg_tolerance,
+            num_batch_dims=1,
         ).solution
 
 
@@ -258,17 +282,25 @@ class _AutogradLoss:
             self._gradient = grads([self._loss.sum()], list(params.values()), create_graph=True)
             self._output_leaves = _leaves(self.outputs)
             value = loss(self._output_leaves, batch).sum()
-            self._output_gradient = grads([value], list(self._output_leaves.values()), create_graph=True)
+            self._output_gradient = grads(
+                [value], list(self._output_leaves.values()), create_graph=True
+            )
             self._dual = [torch.zeros_like(leaf, requires_grad=True) for leaf in outputs.values()]
-            self._vjp = grads(list(outputs.values()), list(params.values()), self._dual, create_graph=True)
+            self._vjp = grads(
+                list(outputs.values()), list(params.values()), self._dual, create_graph=True
+            )
         self.value = self._loss.detach()
 
     @property
     def gradient(self) -> Params:
-        return {name: leaf.detach() for name, leaf in zip(self._params, self._gradient, strict=True)}
+        return {
+            name: leaf.detach() for name, leaf in zip(self._params, self._gradient, strict=True)
+        }
 
     def hessian_product(self, v: Params) -> Params:
-        products = grads(self._gradient, list(self._params.values()), [v[name] for name in self._params])
+        products = grads(
+            self._gradient, list(self._params.values()), [v[name] for name in self._params]
+        )
         return dict(zip(self._params, products, strict=True))
 
     def gauss_newton_product(self, v: Params) -> Params:
@@ -281,7 +313,11 @@ class _AutogradLoss:
         return dict(zip(self.outputs, pushed, strict=True))
 
     def vjp(self, u: Outputs) -> Params:
-        pulled = grads(list(self._graph.values()), list(self._params.values()), [u[name] for name in self.outputs])
+        pulled = grads(
+            list(self._graph.values()),
+            list(self._params.values()),
+            [u[name] for name in self.outputs],
+        )
         return dict(zip(self._params, pulled, strict=True))
 
     def of(self, loss: OutputLoss, batch: Batch) -> "_AutogradLoss":
@@ -291,10 +327,12 @@ class _AutogradLoss:
 def differentiate_by_autograd(
     module: torch.nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor]
 ) -> Differentiate:
-    """Derivatives by double backward through any module whose outputs are a dict. Correct everywhere, fast nowhere.
+    """Derivatives by double backward through any module whose outputs are a dict. Correct
+    everywhere, fast nowhere.
 
     Args:
-      module: maps one task's inputs to a dict of outputs; called task by task, so that nothing in it must vmap.
+      module: maps one task's inputs to a dict of outputs; called task by task, so that nothing in
+        it must vmap.
       inputs: takes the network's input [n, ...] from a batch.
     """
 
@@ -303,28 +341,43 @@ def differentiate_by_autograd(
             leaves = _leaves(params)
             x = inputs(batch)
             each = [P.call(module, P.task(leaves, i), x[i]) for i in range(P.num_tasks(params))]
-            outputs = {name: torch.stack([_padded(one[name], x.dim() - 1) for one in each]) for name in each[0]}
+            outputs = {
+                name: torch.stack([_padded(one[name], x.dim() - 1) for one in each])
+                for name in each[0]
+            }
         return _AutogradLoss(outputs, leaves, loss, batch)
 
     return differentiate
 
 
 def grads(
-    outputs: list[Tensor], inputs: list[Tensor], cotangents: list[Tensor] | None = None, create_graph: bool = False
+    outputs: list[Tensor],
+    inputs: list[Tensor],
+    cotangents: list[Tensor] | None = None,
+    create_graph: bool = False,
 ) -> list[Tensor]:
-    """torch.autograd.grad that keeps the graph and gives zeros where an output doesn't depend on an input."""
+    """torch.autograd.grad that keeps the graph and gives zeros where an output doesn't depend on an
+    input."""
     if cotangents is None:
         cotangents = [torch.ones_like(output) for output in outputs]
-    pairs = [(output, u) for output, u in zip(outputs, cotangents, strict=True) if output.requires_grad]
+    pairs = [
+        (output, u) for output, u in zip(outputs, cotangents, strict=True) if output.requires_grad
+    ]
     if not pairs or not inputs:
         return [torch.zeros_like(leaf) for leaf in inputs]
     kept, weights = zip(*pairs, strict=True)
-    found = torch.autograd.grad(kept, inputs, weights, create_graph=create_graph, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(inputs, found, strict=True)]
+    found = torch.autograd.grad(
+        kept, inputs, weights, create_graph=create_graph, retain_graph=True, allow_unused=True
+    )
+    return [
+        torch.zeros_like(leaf) if grad is None else grad
+        for leaf, grad in zip(inputs, found, strict=True)
+    ]
 
 
 def _padded(output: Tensor, num_dims: int) -> Tensor:
-    """With leading ones: an output that doesn't depend on x, [A], must broadcast against [B, A] once it is stacked."""
+    """With leading ones: an output that doesn't depend on x, [A], must broadcast against [B, A]
+    once it is stacked."""
     return output.reshape((1,) * (num_dims - output.dim()) + output.shape)
 
 
@@ -334,6 +387,8 @@ def _leaves(params: Params) -> Params:
 
 def _num_tasks(support: tuple[Batch, ...]) -> int:
     if not support:
-        raise ValueError("support is empty: adaptation needs one batch per inner step, at least one")
+        raise ValueError(
+            "support is empty: adaptation needs one batch per inner step, at least one"
+        )
     leaf = next(leaf for leaf in pytree.tree_leaves(support[0]) if isinstance(leaf, Tensor))
     return leaf.shape[0]

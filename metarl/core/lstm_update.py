@@ -1,7 +1,9 @@
-"""A learned inner rule: an LSTM whose cell state is the learner's parameters decides what to forget of them and how far to step.
+"""A learned inner rule: an LSTM whose cell state is the learner's parameters decides what to forget
+of them and how far to step.
 
-Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR), sections 3.1 to 3.3. It isn't an `InnerRule`, for it
-also reads the loss and remembers, for every parameter, what it has seen.
+Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR), sections 3.1
+to 3.3. It isn't an `InnerRule`, for it also reads the loss and remembers, for every parameter, what
+it has seen.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ from metarl.types import Batch, LossFn, Params
 
 @struct
 class UpdateState:
-    """Between two steps: parameters θ of one task [D] or of N tasks [N, D], and what is remembered for each; H units."""
+    """Between two steps: parameters θ of one task [D] or of N tasks [N, D], and what is remembered
+    for each; H units."""
 
     theta: Tensor  # [..., D] the flattened parameters
     hidden: Tensor  # [..., D, H]
@@ -27,7 +30,8 @@ class UpdateState:
 
 
 class LstmUpdate(nn.Module):
-    """θₜ = fₜ θₜ₋₁ − iₜ ∇ₜ for each parameter by itself, with weights that all share (their eq. 2 to 5):
+    """θₜ = fₜ θₜ₋₁ − iₜ ∇ₜ for each parameter by itself, with weights that all share (their eq. 2
+    to 5):
 
         h, c = LSTM([p(∇ₜ), p(ℓₜ)], h, c)          p: the preprocessing below
         fₜ   = σ(w_f [h, θₜ₋₁, fₜ₋₁] + b_f)        near 1 at first
@@ -56,7 +60,10 @@ class LstmUpdate(nn.Module):
         self.forget, self.input = nn.Linear(hidden_size + 2, 1), nn.Linear(hidden_size + 2, 1)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01, generator=generator)
-        for name, gate, bias in (("forget_bias", self.forget, forget_bias), ("input_bias", self.input, input_bias)):
+        for name, gate, bias in (
+            ("forget_bias", self.forget, forget_bias),
+            ("input_bias", self.input, input_bias),
+        ):
             low, high = bias
             if not low <= high:
                 raise SettingError(f"{name} [{low}, {high}]: expected the lower bound first")
@@ -66,18 +73,26 @@ class LstmUpdate(nn.Module):
         """Before the first step: nothing remembered, f = 1 and i = 0."""
         empty = theta.new_zeros(*theta.shape, self.hidden_size)
         ones = torch.ones_like(theta)
-        return UpdateState(theta=theta, hidden=empty, cell=empty, forget=ones, input=torch.zeros_like(theta))
+        return UpdateState(
+            theta=theta, hidden=empty, cell=empty, forget=ones, input=torch.zeros_like(theta)
+        )
 
     def forward(self, state: UpdateState, gradient: Tensor, loss: Tensor) -> UpdateState:
-        """One step with the gradient [..., D] and loss [...] at θ. Gradients flow to θ and the weights through all but these two
-        if the caller detached them, as Ravi & Larochelle do."""
-        seen = torch.cat([preprocessed(gradient), preprocessed(loss.unsqueeze(-1).expand_as(gradient))], dim=-1)
+        """One step with the gradient [..., D] and loss [...] at θ. Gradients flow to θ and the
+        weights through all but these two if the caller detached them, as Ravi & Larochelle do."""
+        seen = torch.cat(
+            [preprocessed(gradient), preprocessed(loss.unsqueeze(-1).expand_as(gradient))], dim=-1
+        )
         # Written out, for torch's fused cell knows no vmap.
-        enter, keep, leave, new = self.lower(torch.cat([seen, state.hidden], dim=-1)).chunk(4, dim=-1)
+        enter, keep, leave, new = self.lower(torch.cat([seen, state.hidden], dim=-1)).chunk(
+            4, dim=-1
+        )
         cell = keep.sigmoid() * state.cell + enter.sigmoid() * new.tanh()
         hidden = leave.sigmoid() * cell.tanh()
         forget, rate = (
-            gate(torch.cat([hidden, state.theta.unsqueeze(-1), before.unsqueeze(-1)], dim=-1)).sigmoid().squeeze(-1)
+            gate(torch.cat([hidden, state.theta.unsqueeze(-1), before.unsqueeze(-1)], dim=-1))
+            .sigmoid()
+            .squeeze(-1)
             for gate, before in ((self.forget, state.forget), (self.input, state.input))
         )
         theta = forget * state.theta - rate * gradient
@@ -85,8 +100,8 @@ class LstmUpdate(nn.Module):
 
 
 def preprocessed(x: Tensor, p: float = 10.0) -> Tensor:
-    """Size and sign apart, so that numbers of all magnitudes can be told: [...] -> [..., 2] (Andrychowicz et al. 2016,
-    arXiv:1606.04474, appendix A):
+    """Size and sign apart, so that numbers of all magnitudes can be told: [...] -> [..., 2]
+    (Andrychowicz et al. 2016, arXiv:1606.04474, appendix A):
 
     (log |x| / p, sign x) where |x| ≥ e⁻ᵖ, else (−1, eᵖ x).
     """
@@ -97,9 +112,15 @@ def preprocessed(x: Tensor, p: float = 10.0) -> Tensor:
 
 
 def lstm_step(
-    loss: LossFn, update: LstmUpdate, update_params: Params, state: UpdateState, batch: Batch, like: Params
+    loss: LossFn,
+    update: LstmUpdate,
+    update_params: Params,
+    state: UpdateState,
+    batch: Batch,
+    like: Params,
 ) -> UpdateState:
-    """One task's step on its batch. Inner gradients and losses count as constants, so that only first derivatives are taken.
+    """One task's step on its batch. Inner gradients and losses count as constants, so that only
+    first derivatives are taken.
 
     Args: like: names and shapes of the learner's parameters, which `state.theta` has flattened.
     """

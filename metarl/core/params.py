@@ -1,4 +1,5 @@
-"""Arithmetic on parameters: dicts of tensors, of one task or stacked over N tasks, treated as vectors.
+"""Arithmetic on parameters: dicts of tensors, of one task or stacked over N tasks, treated as
+vectors.
 
 A stacked dict has leaves [N, ...]. Every function says which of the two it takes; most take both.
 """
@@ -16,7 +17,8 @@ from metarl.types import Params
 
 
 def of(module: nn.Module) -> Params:
-    """The module's parameters by name, detached from any graph; they share memory with the module."""
+    """The module's parameters by name, detached from any graph; they share memory with the
+    module."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
@@ -25,7 +27,8 @@ def detached(params: Params) -> Params:
 
 
 def call(module: nn.Module, params: Params, *x: Any) -> Any:
-    """What `module` computes with `params` in place of its own parameters. Differentiable in `params`."""
+    """What `module` computes with `params` in place of its own parameters. Differentiable in
+    `params`."""
     return torch.func.functional_call(_replica(module), params, x)
 
 
@@ -35,7 +38,8 @@ _thread = threading.local()
 def _replica(module: nn.Module) -> nn.Module:
     """The module itself, or among several threads this one's own copy of it.
 
-    `functional_call` puts the parameters into the module while it runs: two threads must not do that to the same one.
+    `functional_call` puts the parameters into the module while it runs: two threads must not do
+    that to the same one.
     """
     if not is_worker():
         return module
@@ -73,7 +77,8 @@ def task(params: Params, index: int | slice) -> Params:
 
 
 def expand(params: Params, num_tasks: int) -> Params:
-    """The same parameters for each of N tasks: leaves [...] -> [N, ...] without copying. Don't write to the result."""
+    """The same parameters for each of N tasks: leaves [...] -> [N, ...] without copying. Don't
+    write to the result."""
     return {name: leaf.expand(num_tasks, *leaf.shape) for name, leaf in params.items()}
 
 
@@ -83,18 +88,22 @@ def num_tasks(params: Params) -> int:
 
 
 def flatten(params: Params, num_batch_dims: int = 0) -> Tensor:
-    """All entries as one vector [P], in the dict's order; with `num_batch_dims=1`, stacked ones as [N, P]."""
+    """All entries as one vector [P], in the dict's order; with `num_batch_dims=1`, stacked ones as
+    [N, P]."""
     return torch.cat([rows(leaf, num_batch_dims) for leaf in params.values()], dim=-1)
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
-    """The inverse of `flatten`: [P] or [N, P] to the names and shapes of `like`, which has no task dimension.
+    """The inverse of `flatten`: [P] or [N, P] to the names and shapes of `like`, which has no task
+    dimension.
 
     Raises: ValueError if the vector's length isn't the number of entries of `like`.
     """
     sizes = [leaf.numel() for leaf in like.values()]
     if vector.shape[-1] != sum(sizes):
-        raise ValueError(f"a vector of {vector.shape[-1]} entries doesn't fit parameters of {sum(sizes)} entries")
+        raise ValueError(
+            f"a vector of {vector.shape[-1]} entries doesn't fit parameters of {sum(sizes)} entries"
+        )
     pieces = vector.split(sizes, dim=-1)
     return {
         name: piece.reshape((*vector.shape[:-1], *leaf.shape))
@@ -129,7 +138,10 @@ def add_scaled(a: Params, b: Params, scale: Tensor) -> Params:
 
 def choose(which: Tensor, chosen: Params, otherwise: Params) -> Params:
     """`chosen` where `which` [] or [N] is True, else `otherwise`."""
-    return {name: torch.where(_beside(which, leaf), leaf, otherwise[name]) for name, leaf in chosen.items()}
+    return {
+        name: torch.where(_beside(which, leaf), leaf, otherwise[name])
+        for name, leaf in chosen.items()
+    }
 
 
 def scaled(a: Params, scale: float | Tensor) -> Params:
@@ -141,23 +153,31 @@ def zeros_like(a: Params) -> Params:
 
 
 def joined(groups: Mapping[str, Params]) -> Params:
-    """Several dicts as one, for what takes a single vector of parameters: `weight` of group `policy` becomes policy.weight."""
-    return {f"{group}.{name}": leaf for group, params in groups.items() for name, leaf in params.items()}
+    """Several dicts as one, for what takes a single vector of parameters: `weight` of group
+    `policy` becomes policy.weight."""
+    return {
+        f"{group}.{name}": leaf for group, params in groups.items() for name, leaf in params.items()
+    }
 
 
 def group(params: Params, name: str) -> Params:
     """One of the dicts that `joined` put together."""
     prefix = f"{name}."
-    return {key.removeprefix(prefix): leaf for key, leaf in params.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): leaf for key, leaf in params.items() if key.startswith(prefix)
+    }
 
 
 def assign(params: Params, values: Mapping[str, Tensor]) -> None:
-    """Writes `values` into the tensors of `params`, which stay the same objects. Raises: ValueError if names or shapes differ."""
+    """Writes `values` into the tensors of `params`, which stay the same objects. Raises: ValueError
+    if names or shapes differ."""
     if set(params) != set(values):
         raise ValueError(f"parameters {sorted(values)} don't fit this learner's {sorted(params)}")
     for name, tensor in params.items():
         if tensor.shape != values[name].shape:
-            raise ValueError(f"{name} has shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}"
+            )
     for name, tensor in params.items():
         tensor.detach().copy_(values[name])
 
@@ -174,11 +194,14 @@ def sum_tasks(params: Params) -> Params:
 
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, None if all are finite."""
-    return next((name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all())), None)
+    return next(
+        (name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all())), None
+    )
 
 
 def rows(leaf: Tensor, num_batch_dims: int) -> Tensor:
-    """All but the first `num_batch_dims` dimensions as one, also where there is none left (a scalar parameter)."""
+    """All but the first `num_batch_dims` dimensions as one, also where there is none left (a scalar
+    parameter)."""
     return leaf.reshape(*leaf.shape[:num_batch_dims], -1)
 
 

@@ -1,6 +1,8 @@
-"""Quantiles of the beta and of Student's t distribution, on which intervals from few tasks or few seeds stand.
+"""Quantiles of the beta and of Student's t distribution, on which intervals from few tasks or few
+seeds stand.
 
-scipy has them, too; for two functions it would be a large dependency. The tests hold these to scipy's.
+scipy has them, too; for two functions it would be a large dependency. The tests hold these to
+scipy's.
 """
 
 import math
@@ -13,7 +15,8 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
     """
     if not (a > 0 and b > 0 and 0 < probability < 1):
         raise ValueError(
-            f"probability {probability}, a {a}, b {b}: expected a probability within (0, 1), a and b above 0"
+            f"probability {probability}, a {a}, b {b}: expected a probability within (0, 1), a and "
+            "b above 0"
         )
     low, high = 0.0, 1.0
     while high - low > 1e-15 and low < (middle := (low + high) / 2) < high:
@@ -22,7 +25,8 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
 
 
 def t_quantile(confidence: float, degrees: float) -> float:
-    """t with P(|T| ≤ t) = confidence, T of Student's distribution with so many degrees of freedom (any number above 0).
+    """t with P(|T| ≤ t) = confidence, T of Student's distribution with so many degrees of freedom
+    (any number above 0).
 
     ν / (ν + T²) has the distribution Beta(ν / 2, 1 / 2).
     """
@@ -31,17 +35,21 @@ def t_quantile(confidence: float, degrees: float) -> float:
 
 
 def _beta_below(x: float, a: float, b: float) -> float:
-    """P(X ≤ x), by the continued fraction of the incomplete beta function (DLMF 8.17.22) on the side where it is quick."""
+    """P(X ≤ x), by the continued fraction of the incomplete beta function (DLMF 8.17.22) on the
+    side where it is quick."""
     if x > (a + 1) / (a + b + 2):
         return 1 - _beta_below(1 - x, b, a)
     if x == 0:
         return 0.0
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    log_front = (
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
     return math.exp(log_front) / (a * _continued_fraction(x, a, b))
 
 
 def _continued_fraction(x: float, a: float, b: float) -> float:
-    """1 + d₁/(1 + d₂/(1 + ...)), from the front by Lentz's method; tiny numbers stand for zeros that it would divide by."""
+    """1 + d₁/(1 + d₂/(1 + ...)), from the front by Lentz's method; tiny numbers stand for zeros
+    that it would divide by."""
     tiny = 1e-300
     value, numerator, denominator = 1.0, 1.0, 0.0
     for step in range(1, 100_000):

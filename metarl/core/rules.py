@@ -1,7 +1,7 @@
 """Inner rules: how parameters and their gradients become the updated parameters.
 
-All are elementwise, so that they take one task's leaves [...] and stacked ones [N, ...] alike; the rules' own learned
-parameters aren't stacked and broadcast over tasks.
+All are elementwise, so that they take one task's leaves [...] and stacked ones [N, ...] alike; the
+rules' own learned parameters aren't stacked and broadcast over tasks.
 """
 
 import math
@@ -16,7 +16,8 @@ from metarl.types import InnerRule, Params
 
 @dataclass(frozen=True)
 class Sgd:
-    """φ ← φ − lr · g (MAML; Finn et al. 2017, arXiv:1703.03400). `later_lr`, if given, is the rate after the first step."""
+    """φ ← φ − lr · g (MAML; Finn et al. 2017, arXiv:1703.03400). `later_lr`, if given, is the rate
+    after the first step."""
 
     lr: float
     later_lr: float | None = None
@@ -40,7 +41,8 @@ class Sgd:
 
 @dataclass(frozen=True)
 class LearnedRates:
-    """φ ← φ − α ∘ g with one learned rate per entry (Meta-SGD; Li et al. 2017, arXiv:1707.09835), all `lr` at first."""
+    """φ ← φ − α ∘ g with one learned rate per entry (Meta-SGD; Li et al. 2017, arXiv:1707.09835),
+    all `lr` at first."""
 
     lr: float
 
@@ -56,7 +58,8 @@ class LearnedRates:
 
 @dataclass(frozen=True)
 class PerStepRates:
-    """φ ← φ − α_{k, tensor} g: a learned rate per step and tensor (MAML++; Antoniou et al. 2019, arXiv:1810.09502).
+    """φ ← φ − α_{k, tensor} g: a learned rate per step and tensor (MAML++; Antoniou et al. 2019,
+    arXiv:1810.09502).
 
     At first they are lr · decayᵏ. Steps past the `num_steps` trained ones keep the last rate.
     """
@@ -72,7 +75,10 @@ class PerStepRates:
 
     def init(self, params: Params) -> Params:
         rates = [self.lr * self.decay**k for k in range(self.num_steps)]
-        return {name: torch.stack([leaf.new_full((), rate) for rate in rates]) for name, leaf in params.items()}
+        return {
+            name: torch.stack([leaf.new_full((), rate) for rate in rates])
+            for name, leaf in params.items()
+        }
 
     def __call__(self, params: Params, grads: Params, rule_params: Params, step: int) -> Params:
         k = min(step, self.num_steps - 1)
@@ -81,10 +87,12 @@ class PerStepRates:
 
 @dataclass(frozen=True)
 class Only:
-    """Applies `rule` to the parameters under one of `prefixes` and leaves the others: the last layer alone is ANIL
-    (Raghu et al. 2020, arXiv:1909.09157), a context vector alone is CAVIA (Zintgraf et al. 2019, arXiv:1810.03642).
+    """Applies `rule` to the parameters under one of `prefixes` and leaves the others: the last
+    layer alone is ANIL (Raghu et al. 2020, arXiv:1909.09157), a context vector alone is CAVIA
+    (Zintgraf et al. 2019, arXiv:1810.03642).
 
-    A prefix is a whole name or a module path: `layers.1` covers layers.1.weight but not layers.10.weight.
+    A prefix is a whole name or a module path: `layers.1` covers layers.1.weight but not
+    layers.10.weight.
 
     Raises: ValueError for a prefix that covers no parameter, with the names there are.
     """
@@ -94,7 +102,9 @@ class Only:
 
     def __post_init__(self) -> None:
         if isinstance(self.prefixes, str) or not self.prefixes:
-            raise SettingError(f"prefixes must be a non-empty sequence of names, got {self.prefixes!r}")
+            raise SettingError(
+                f"prefixes must be a non-empty sequence of names, got {self.prefixes!r}"
+            )
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
 
     def init(self, params: Params) -> Params:
@@ -109,8 +119,15 @@ class Only:
         """Those of the parameters that the rule is applied to."""
         for prefix in self.prefixes:
             if not any(_is_under(name, prefix) for name in params):
-                raise SettingError(f"no parameter is named {prefix!r} or lies under it; there are {', '.join(params)}")
-        return {name: leaf for name, leaf in params.items() if any(_is_under(name, p) for p in self.prefixes)}
+                raise SettingError(
+                    f"no parameter is named {prefix!r} or lies under it; there are "
+                    f"{', '.join(params)}"
+                )
+        return {
+            name: leaf
+            for name, leaf in params.items()
+            if any(_is_under(name, p) for p in self.prefixes)
+        }
 
 
 def moved_by(rule: InnerRule, params: Params) -> list[str]:
@@ -122,12 +139,18 @@ RULES = ("sgd", "learned_rates", "per_step_rates")
 
 
 def named_rule(
-    name: str, lr: float, *, decay: float = 1.0, num_steps: int = 1, adapt_only: Sequence[str] | None = None
+    name: str,
+    lr: float,
+    *,
+    decay: float = 1.0,
+    num_steps: int = 1,
+    adapt_only: Sequence[str] | None = None,
 ) -> InnerRule:
     """The rule that an algorithm's settings name.
 
     Args:
-      decay: factor on the rate of `sgd` from the second step on; of `per_step_rates` from each step to the next, at first.
+      decay: factor on the rate of `sgd` from the second step on; of `per_step_rates` from each step
+        to the next, at first.
       num_steps: how many rates `per_step_rates` has.
       adapt_only: the prefixes of `Only`; None: all parameters.
     Raises: ValueError for an unknown name, or a decay where rates are learned.
@@ -136,7 +159,8 @@ def named_rule(
         raise SettingError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
     if name == "learned_rates" and decay != 1:
         raise SettingError(
-            f"inner_lr_decay {decay}: learned_rates has one rate for all steps; expected 1, or another inner_rule"
+            f"inner_lr_decay {decay}: learned_rates has one rate for all steps; expected 1, or "
+            "another inner_rule"
         )
     rules: dict[str, Callable[[], InnerRule]] = {
         "sgd": lambda: Sgd(lr, lr * decay),

@@ -1,7 +1,8 @@
-"""Saved state coming back: it is compared with what is there before anything is written, and what doesn't fit is named.
+"""Saved state coming back: it is compared with what is there before anything is written, and what
+doesn't fit is named.
 
-Names are as in the learner's state: `optimizer.state.3.exp_avg`. A file may hold anything that tensors, numbers, strings and
-containers can say, whatever its digest.
+Names are as in the learner's state: `optimizer.state.3.exp_avg`. A file may hold anything that
+tensors, numbers, strings and containers can say, whatever its digest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 
 
 def check(found: Any, like: Any, name: str = "", *, apart: Sequence[str] = ()) -> None:
-    """Compares with an example, container by container. Tensors must have its shape and type of numbers, numbers its type.
+    """Compares with an example, container by container. Tensors must have its shape and type of
+    numbers, numbers its type.
 
     Args: apart: entries of the outermost dict that are for others to check.
     Raises: ValueError naming the first part that is missing, unknown or of another kind.
     """
     if isinstance(like, Mapping):
         if not isinstance(found, Mapping):
-            raise ValueError(f"{name or 'the state'} is {_kind(found)}; expected a dict with {_listed(like)}")
+            raise ValueError(
+                f"{name or 'the state'} is {_kind(found)}; expected a dict with {_listed(like)}"
+            )
         like = {key: part for key, part in like.items() if key not in apart}
         check_names({key: None for key in found if key not in apart}, like, name)
         for key, part in like.items():
@@ -40,11 +44,16 @@ def check(found: Any, like: Any, name: str = "", *, apart: Sequence[str] = ()) -
 
 def check_names(found: Mapping[Any, Any], like: Mapping[Any, Any], name: str = "") -> None:
     """Raises: ValueError naming the first key that `found` lacks, or that `like` doesn't have."""
-    missing, unknown = [key for key in like if key not in found], [key for key in found if key not in like]
+    missing, unknown = (
+        [key for key in like if key not in found],
+        [key for key in found if key not in like],
+    )
     if missing:
         raise ValueError(f"{_below(name, missing[0])} is missing")
     if unknown:
-        raise ValueError(f"{_below(name, str(unknown[0])[:60])} isn't known here; expected {_listed(like)}")
+        raise ValueError(
+            f"{_below(name, str(unknown[0])[:60])} isn't known here; expected {_listed(like)}"
+        )
 
 
 def check_tensor(found: Any, shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
@@ -73,7 +82,9 @@ def load_adam(optimizer: torch.optim.Optimizer, found: Any, name: str = "optimiz
     check_names(found, mine, name)
     groups, moments = found["param_groups"], found["state"]
     if not isinstance(groups, list) or len(groups) != len(mine["param_groups"]):
-        raise ValueError(f"{name}.param_groups is {_kind(groups)}; expected {_kind(mine['param_groups'])}")
+        raise ValueError(
+            f"{name}.param_groups is {_kind(groups)}; expected {_kind(mine['param_groups'])}"
+        )
     for index, (group, like) in enumerate(zip(groups, mine["param_groups"], strict=True)):
         _check_group(group, like, f"{name}.param_groups[{index}]")
     leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
@@ -81,22 +92,35 @@ def load_adam(optimizer: torch.optim.Optimizer, found: Any, name: str = "optimiz
         raise ValueError(f"{name}.state is {_kind(moments)}; expected a dict")
     for key, entry in moments.items():
         if not isinstance(key, int) or not 0 <= key < len(leaves):
-            raise ValueError(f"{name}.state.{str(key)[:60]} isn't known here; there are {len(leaves)} parameters")
+            raise ValueError(
+                f"{name}.state.{str(key)[:60]} isn't known here; there are {len(leaves)} parameters"
+            )
         leaf = leaves[key].detach()
-        check(entry, {"step": torch.tensor(0.0), "exp_avg": leaf, "exp_avg_sq": leaf}, f"{name}.state.{key}")
+        check(
+            entry,
+            {"step": torch.tensor(0.0), "exp_avg": leaf, "exp_avg_sq": leaf},
+            f"{name}.state.{key}",
+        )
     optimizer.load_state_dict(dict(found))
 
 
 def _check_group(group: Any, like: Mapping[str, Any], name: str) -> None:
-    """A group may lack settings or have others, as those that another version of torch has saved."""
+    """A group may lack settings or have others, as those that another version of torch has
+    saved."""
     if not isinstance(group, Mapping):
         raise ValueError(f"{name} is {_kind(group)}; expected a dict with {_listed(like)}")
-    check_names({key: None for key in group if key in ("lr", "params")}, {"lr": None, "params": None}, name)
+    check_names(
+        {key: None for key in group if key in ("lr", "params")}, {"lr": None, "params": None}, name
+    )
     if group["params"] != like["params"]:
-        raise ValueError(f"{name}.params has {_kind(group['params'])}; expected {_kind(like['params'])}")
+        raise ValueError(
+            f"{name}.params has {_kind(group['params'])}; expected {_kind(like['params'])}"
+        )
     for key, value in like.items():
         if key in group and key != "params":
-            is_whole = isinstance(value, int) and not isinstance(value, bool)  # A rate of 1 may become .5.
+            is_whole = isinstance(value, int) and not isinstance(
+                value, bool
+            )  # A rate of 1 may become .5.
             check(group[key], float(value) if is_whole else value, f"{name}.{key}")
 
 
@@ -105,7 +129,9 @@ def _below(name: str, key: Any) -> str:
 
 
 def _listed(like: Mapping[Any, Any]) -> str:
-    return ", ".join(map(str, list(like)[:6])) + (", ..." if len(like) > 6 else "") or "nothing in it"
+    return (
+        ", ".join(map(str, list(like)[:6])) + (", ..." if len(like) > 6 else "") or "nothing in it"
+    )
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""One trust-region step: the natural-gradient direction, the longest step the constraint allows, and a line search.
+"""One trust-region step: the natural-gradient direction, the longest step the constraint allows,
+and a line search.
 
 It knows an objective, a constraint and a curvature; what they measure is the caller's business.
 """
@@ -23,7 +24,8 @@ class TrustRegionInfo:
     accepted: Tensor
     """bool"""
     step_fraction: Tensor
-    """Of the longest step that the quadratic model allows: 1, ratio, ratio², …; 0 if none was accepted."""
+    """Of the longest step that the quadratic model allows: 1, ratio, ratio², …; 0 if none was
+    accepted."""
     objective_before: Tensor
     objective: Tensor
     """At the parameters returned."""
@@ -49,22 +51,27 @@ def trust_region_step(
     objective_before: Tensor | float | None = None,
     num_batch_dims: int = 0,
 ) -> tuple[Params, TrustRegionInfo]:
-    """Minimises an objective within `constraint` ≤ `max_constraint` (TRPO; Schulman et al. 2015, arXiv:1502.05477, app. C).
+    """Minimises an objective within `constraint` ≤ `max_constraint` (TRPO; Schulman et al. 2015,
+    arXiv:1502.05477, app. C).
 
         x = (F + damping I)⁻¹ g,     θ' = θ − αᵗ √(2 max_constraint / xᵀ(F + damping I)x) x,     t = 0, 1, …
 
-    takes the first θ' at which the objective is lower than at θ *and* the constraint holds; θ itself if none does.
+    takes the first θ' at which the objective is lower than at θ *and* the constraint holds; θ
+    itself if none does.
 
     Args:
       gradient: g of the objective at `params`.
-      curvature_product: v -> F v, F the Hessian of the constraint at `params`, positive semi-definite.
-      evaluate: params -> (objective, constraint), both at those parameters. NaN there counts as not improved.
+      curvature_product: v -> F v, F the Hessian of the constraint at `params`, positive
+        semi-definite.
+      evaluate: params -> (objective, constraint), both at those parameters. NaN there counts as not
+        improved.
       objective_before: the objective at `params` if the caller has it; else it is evaluated.
-      num_batch_dims: 1 if all leaves are [S, ...] of S independent systems, and what `evaluate` gives is [S]: each takes its
-        own step. They share the calls of `evaluate`, which is asked until all have found theirs.
+      num_batch_dims: 1 if all leaves are [S, ...] of S independent systems, and what `evaluate`
+        gives is [S]: each takes its own step. They share the calls of `evaluate`, which is asked
+        until all have found theirs.
     Returns: (parameters, what happened). The parameters given are never written to.
-    Raises: ValueError for a setting out of range; FloatingPointError, naming the tensor, for a gradient or a curvature
-      that isn't finite.
+    Raises: ValueError for a setting out of range; FloatingPointError, naming the tensor, for a
+      gradient or a curvature that isn't finite.
     """
     _check_settings(max_constraint, cg_iterations, damping, backtrack_ratio, max_backtracks)
     _check_finite("gradient", gradient)
@@ -75,7 +82,9 @@ def trust_region_step(
         return P.add(product, v, damping)
 
     before = _float64(evaluate(params)[0] if objective_before is None else objective_before)
-    solved = conjugate_gradient(damped, gradient, num_iterations=cg_iterations, num_batch_dims=num_batch_dims)
+    solved = conjugate_gradient(
+        damped, gradient, num_iterations=cg_iterations, num_batch_dims=num_batch_dims
+    )
     direction = solved.solution
     # xᵀ A x = xᵀ (g − r), with x ⊥ r for conjugate gradient: no further product is needed.
     quadratic = P.dots(direction, gradient, num_batch_dims).double()
@@ -120,7 +129,11 @@ def _check_finite(what: str, tensors: Params) -> None:
 
 
 def _check_settings(
-    max_constraint: float, cg_iterations: int, damping: float, backtrack_ratio: float, max_backtracks: int
+    max_constraint: float,
+    cg_iterations: int,
+    damping: float,
+    backtrack_ratio: float,
+    max_backtracks: int,
 ) -> None:
     if not (math.isfinite(max_constraint) and max_constraint > 0):
         raise SettingError(f"max_constraint must be positive and finite, got {max_constraint}")

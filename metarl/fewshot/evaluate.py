@@ -1,4 +1,5 @@
-"""How well an adapter answers on tasks it has never seen: accuracy or squared error after 0, 1, ..., K updates, with intervals.
+"""How well an adapter answers on tasks it has never seen: accuracy or squared error after 0, 1,
+..., K updates, with intervals.
 
 Tasks are drawn and answered a few at a time, so that memory doesn't grow with their number.
 """
@@ -20,7 +21,8 @@ TASKS_AT_A_TIME = 20  # Fixed, because it decides which numbers the generator gi
 
 @struct
 class Interval:
-    """A mean over tasks and its 95 % interval, mean ± 1.96 · standard deviation / √N, as the papers report it."""
+    """A mean over tasks and its 95 % interval, mean ± 1.96 · standard deviation / √N, as the papers
+    report it."""
 
     mean: float
     half_width: float  # 0 for a single task
@@ -31,28 +33,43 @@ class Interval:
 
 
 def interval(values: Tensor) -> Interval:
-    """Of one value a task, [N] -> mean and interval. Raises: ValueError for no values, or one that isn't finite."""
+    """Of one value a task, [N] -> mean and interval. Raises: ValueError for no values, or one that
+    isn't finite."""
     values = values.double()
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"values have the shape {tuple(values.shape)}; expected [N] with at least one task")
+        raise ValueError(
+            f"values have the shape {tuple(values.shape)}; expected [N] with at least one task"
+        )
     if not values.isfinite().all():
-        raise ValueError(f"{values[~values.isfinite()][0].item()} among {len(values)} values; expected finite numbers")
+        raise ValueError(
+            f"{values[~values.isfinite()][0].item()} among {len(values)} values; expected finite "
+            "numbers"
+        )
     spread = values.std().item() if len(values) > 1 else 0.0
-    return Interval(mean=values.mean().item(), half_width=1.96 * spread / len(values) ** 0.5, num_tasks=len(values))
+    return Interval(
+        mean=values.mean().item(),
+        half_width=1.96 * spread / len(values) ** 0.5,
+        num_tasks=len(values),
+    )
 
 
 def interval_over_seeds(values: Tensor) -> Interval:
-    """Of S ≥ 2 trainings that differ by their seed, measured on the same N tasks, [S, N] -> mean and interval: what another seed
-    reaches on other tasks.
+    """Of S ≥ 2 trainings that differ by their seed, measured on the same N tasks, [S, N] -> mean
+    and interval: what another seed reaches on other tasks.
 
         half-width² = t² · var(means of the seeds) / S + 1.96² · var(means of the tasks) / N
 
-    Seeds are clusters: a seed's tasks have its network in common. They meet the same tasks, which say no more about tasks
-    in general for being met again. t is Student's for S − 1 degrees of freedom: 12.7 for two seeds, 4.3 for three.
+    Seeds are clusters: a seed's tasks have its network in common. They meet the same tasks, which
+    say no more about tasks in general for being met again. t is Student's for S − 1 degrees of
+    freedom: 12.7 for two seeds, 4.3 for three.
     """
     seeds, tasks = interval(values.double().mean(1)), interval(values.double().mean(0))
     of_seeds = seeds.half_width * t_quantile(0.95, len(values) - 1) / 1.96
-    return Interval(mean=tasks.mean, half_width=math.hypot(of_seeds, tasks.half_width), num_tasks=tasks.num_tasks)
+    return Interval(
+        mean=tasks.mean,
+        half_width=math.hypot(of_seeds, tasks.half_width),
+        num_tasks=tasks.num_tasks,
+    )
 
 
 def adaptation_measures(
@@ -69,7 +86,8 @@ def adaptation_measures(
 ) -> Tensor:
     """[N, K + 1]: of each task the accuracy (or squared error) on its query after k updates.
 
-    Equal generators give the same tasks to every adapter, and a longer list of tasks starts with the shorter one.
+    Equal generators give the same tasks to every adapter, and a longer list of tasks starts with
+    the shorter one.
 
     Args: on_tasks: called with the number of tasks that were just done, for a progress bar.
     """
@@ -77,7 +95,12 @@ def adaptation_measures(
     rows = []
     for count in at_a_time(num_tasks):
         episodes = draw(source, count, size, generator, split, device)
-        rows.append(torch.stack([measure(p, episodes.query.y) for p in predictions(adapter, episodes, num_updates)], 1))
+        rows.append(
+            torch.stack(
+                [measure(p, episodes.query.y) for p in predictions(adapter, episodes, num_updates)],
+                1,
+            )
+        )
         on_tasks(count)
     return torch.cat(rows).cpu()
 
@@ -90,13 +113,17 @@ def draw(
     split: Split,
     device: torch.device | str = "cpu",
 ) -> Episodes:
-    """`num` tasks on the device; always draws TASKS_AT_A_TIME of them, so that the tasks don't depend on their number."""
+    """`num` tasks on the device; always draws TASKS_AT_A_TIME of them, so that the tasks don't
+    depend on their number."""
     episodes = source.sample(max(num, TASKS_AT_A_TIME), size, generator, split)
     return map_tensors(lambda leaf: leaf[:num].to(device), episodes)
 
 
-def predictions(adapter: FewShotAdapter[Any], episodes: Episodes, num_updates: int) -> Iterator[Tensor]:
-    """What the adapter answers to the query before and after each update: K + 1 times [N, B, ...]."""
+def predictions(
+    adapter: FewShotAdapter[Any], episodes: Episodes, num_updates: int
+) -> Iterator[Tensor]:
+    """What the adapter answers to the query before and after each update: K + 1 times [N, B,
+    ...]."""
     state = adapter.begin(len(episodes.query.y))
     yield adapter.predict(state, episodes.query.x)
     for _ in range(num_updates):

@@ -26,20 +26,27 @@ LeftOut = dict[str, list[str]]  # what sort of things, with {} for how many -> t
 
 
 def folder(
-    *, root: str | Path, image_size: int = 28, grey: bool = False, test_share: float = 0.3, split_seed: int = 0
+    *,
+    root: str | Path,
+    image_size: int = 28,
+    grey: bool = False,
+    test_share: float = 0.3,
+    split_seed: int = 0,
 ) -> ImageTasks:
-    """Tasks from root/<class>/<picture>, or root/train/<class>/..., root/test/<class>/... (and root/validation/...).
+    """Tasks from root/<class>/<picture>, or root/train/<class>/..., root/test/<class>/... (and
+    root/validation/...).
 
-    A class is the folder that a picture lies in, wherever that is: root/<alphabet>/<character>/<picture> will do. It has the
-    folder's name, or its path where two folders have the same name. Split folders may be called `Train`, `val` and so on, and
-    lie in a folder that is around everything. What isn't learned from is counted on the console: hidden files, files that aren't
-    pictures, pictures outside of the classes, later frames.
+    A class is the folder that a picture lies in, wherever that is:
+    root/<alphabet>/<character>/<picture> will do. It has the folder's name, or its path where two
+    folders have the same name. Split folders may be called `Train`, `val` and so on, and lie in a
+    folder that is around everything. What isn't learned from is counted on the console: hidden
+    files, files that aren't pictures, pictures outside of the classes, later frames.
 
     Args:
       test_share: of the classes, drawn by `split_seed`, are for test where the folders don't say.
       grey: read pictures with one channel instead of three.
-    Raises: UserError if there is nothing to read, a picture can't be read, too few classes to split, or a class is in two splits;
-      ValueError for a share outside (0, 1).
+    Raises: UserError if there is nothing to read, a picture can't be read, too few classes to
+      split, or a class is in two splits; ValueError for a share outside (0, 1).
     """
     if not 0 < test_share < 1:
         raise SettingError(f"dataset.test_share={test_share}: expected a number between 0 and 1")
@@ -48,7 +55,9 @@ def folder(
     left_out: LeftOut = {}
     with opened(root) as files:
         classes = _classes(files, left_out)
-        splits = _by_split(root, classes, left_out) or _drawn(root, classes, test_share, split_seed, left_out)
+        splits = _by_split(root, classes, left_out) or _drawn(
+            root, classes, test_share, split_seed, left_out
+        )
         named = _named(splits)
         more_frames = left_out.setdefault("the later frames of {}", [])
         read = {
@@ -60,7 +69,9 @@ def folder(
     if image_size > 1:
         _tell_plain(root, named, read)
     names = {split: list(of_class) for split, of_class in named.items()}
-    return ImageTasks("folder", read, definition={"image_size": image_size, "grey": grey, "classes": names})
+    return ImageTasks(
+        "folder", read, definition={"image_size": image_size, "grey": grey, "classes": names}
+    )
 
 
 def _classes(files: Files, left_out: LeftOut) -> Classes:
@@ -79,15 +90,21 @@ def _classes(files: Files, left_out: LeftOut) -> Classes:
     return classes
 
 
-def _by_split(root: str | Path, classes: Classes, left_out: LeftOut) -> Mapping[Split, Classes] | None:
-    """What the folders train/, validation/ and test/ hold, wherever they lie; None if there are none.
+def _by_split(
+    root: str | Path, classes: Classes, left_out: LeftOut
+) -> Mapping[Split, Classes] | None:
+    """What the folders train/, validation/ and test/ hold, wherever they lie; None if there are
+    none.
 
-    Raises: UserError if there is no train/ or nothing beside it, classes are in two splits, or a class's pictures are split.
+    Raises: UserError if there is no train/ or nothing beside it, classes are in two splits, or a
+    class's pictures are split.
     """
     splits: dict[Split, Classes] = {}
     outside = []
     for folders, names in classes.items():
-        place = next((i for i, name in enumerate(folders[:-1]) if name.lower() in _SPLIT_CALLED), None)
+        place = next(
+            (i for i, name in enumerate(folders[:-1]) if name.lower() in _SPLIT_CALLED), None
+        )
         if place is None:
             outside += names
             continue
@@ -95,9 +112,13 @@ def _by_split(root: str | Path, classes: Classes, left_out: LeftOut) -> Mapping[
         of_split.setdefault(folders[:place] + folders[place + 1 :], []).extend(names)
     splits = {split: splits[split] for split in _CALLED if split in splits}
     if not splits:
-        if len(inner := {f[-1] for f in classes if len(f) > 1 and f[-1].lower() in _SPLIT_CALLED}) > 1:
+        if (
+            len(inner := {f[-1] for f in classes if len(f) > 1 and f[-1].lower() in _SPLIT_CALLED})
+            > 1
+        ):
             raise UserError(
-                f"{root}: the folders {' and '.join(sorted(inner))} split the pictures of a class; expected them around "
+                f"{root}: the folders {' and '.join(sorted(inner))} split the pictures of a class; "
+                "expected them around "
                 "classes, as train/<class>/... and test/<class>/..."
             )
         return None
@@ -106,7 +127,8 @@ def _by_split(root: str | Path, classes: Classes, left_out: LeftOut) -> Mapping[
     if "train" not in splits or len(splits) == 1:
         beside = f", beside {outside[0]}" if outside else ""
         raise UserError(
-            f"{root} has a folder for {' and '.join(splits)}{beside}; expected train/<class>/... and test/<class>/... "
+            f"{root} has a folder for {' and '.join(splits)}{beside}; expected train/<class>/... "
+            "and test/<class>/... "
             "(or validation/<class>/...), or neither"
         )
     if outside:
@@ -114,26 +136,35 @@ def _by_split(root: str | Path, classes: Classes, left_out: LeftOut) -> Mapping[
     for one, other in combinations(splits, 2):
         if both := sorted(set(splits[one]) & set(splits[other])):
             name = "/".join(both[0])
-            raise UserError(f"{root}: class {name} is in {one} and in {other}; a class may be in one split only")
+            raise UserError(
+                f"{root}: class {name} is in {one} and in {other}; a class may be in one split only"
+            )
     return splits
 
 
-def _drawn(root: str | Path, classes: Classes, share: float, seed: int, left_out: LeftOut) -> Mapping[Split, Classes]:
+def _drawn(
+    root: str | Path, classes: Classes, share: float, seed: int, left_out: LeftOut
+) -> Mapping[Split, Classes]:
     if len(classes) < 4:
         told = _told(left_out)
         raise UserError(
-            f"{root} has {len(classes)} folders with pictures; expected one for each class, 2 for training and 2 for test at "
-            f"least: <class>/<picture>.png, or train/<class>/... and test/<class>/...{'; ' if told else ''}{told}"
+            f"{root} has {len(classes)} folders with pictures; expected one for each class, 2 for "
+            "training and 2 for test at "
+            "least: <class>/<picture>.png, or train/<class>/... and "
+            f"test/<class>/...{'; ' if told else ''}{told}"
         )
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).tolist()
     num_test = min(max(2, round(share * len(classes))), len(classes) - 2)
     every = list(classes)
     chosen: dict[Split, list[int]] = {"train": order[num_test:], "test": order[:num_test]}
-    return {split: {every[k]: classes[every[k]] for k in sorted(rows)} for split, rows in chosen.items()}
+    return {
+        split: {every[k]: classes[every[k]] for k in sorted(rows)} for split, rows in chosen.items()
+    }
 
 
 def _named(splits: Mapping[Split, Classes]) -> dict[Split, dict[str, list[str]]]:
-    """Each class under its folder's name; if two have the same, each under its path below the folder around everything."""
+    """Each class under its folder's name; if two have the same, each under its path below the
+    folder around everything."""
     every = [folders for classes in splits.values() for folders in classes]
     start = 0
     while all(len(f) > start + 1 for f in every) and len({f[start] for f in every}) == 1:
@@ -148,12 +179,16 @@ def _named(splits: Mapping[Split, Classes]) -> dict[Split, dict[str, list[str]]]
 
 def _told(left_out: LeftOut) -> str:
     """In words; empty if there is nothing."""
-    sorts = [f"{sort.format(len(names))} {_first(names)}" for sort, names in left_out.items() if names]
+    sorts = [
+        f"{sort.format(len(names))} {_first(names)}" for sort, names in left_out.items() if names
+    ]
     return f"files left out: {', '.join(sorts)}" if sorts else ""
 
 
 def _tell_plain(
-    root: str | Path, named: Mapping[Split, dict[str, list[str]]], read: Mapping[Split, ImageClasses]
+    root: str | Path,
+    named: Mapping[Split, dict[str, list[str]]],
+    read: Mapping[Split, ImageClasses],
 ) -> None:
     """Of pictures that show nothing: white ink on a transparent ground, for instance."""
     plain = []
@@ -163,7 +198,10 @@ def _tell_plain(
         names = [name for names in of_class.values() for name in names]
         plain += [names[row] for row in rows]
     if plain:
-        _tell(f"{root}: pictures of one shade throughout: {len(plain)} {_first(plain)}; transparent parts are white")
+        _tell(
+            f"{root}: pictures of one shade throughout: {len(plain)} {_first(plain)}; transparent "
+            "parts are white"
+        )
 
 
 def _first(names: list[str]) -> str:

@@ -1,4 +1,5 @@
-"""How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every update."""
+"""How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every
+update."""
 
 from functools import partial
 from typing import Any, cast
@@ -20,15 +21,19 @@ from metarl.types import InnerRule, LossFn, Params
 class Adapted:
     params: Params  # [N, ...]
     num_updates: int
-    reference: Tensor | None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    reference: (
+        Tensor | None
+    )  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
 
 
 class GradientAdapter:
-    """Meets FewShotAdapter. Shares memory with the parameters it was given: it adapts from where they are now.
+    """Meets FewShotAdapter. Shares memory with the parameters it was given: it adapts from where
+    they are now.
 
     Args:
-      transductive: batch norm takes the statistics of the questions that are answered together, as in Finn et al. 2017;
-        else those of the support set, and before any update of each question alone.
+      transductive: batch norm takes the statistics of the questions that are answered together, as
+        in Finn et al. 2017; else those of the support set, and before any update of each question
+        alone.
     """
 
     def __init__(
@@ -42,7 +47,12 @@ class GradientAdapter:
         num_updates: int,
         transductive: bool,
     ) -> None:
-        self._network, self._params, self._rule, self._rule_params = network, params, rule, rule_params
+        self._network, self._params, self._rule, self._rule_params = (
+            network,
+            params,
+            rule,
+            rule_params,
+        )
         self._loss = support_loss(network, objective)
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)
@@ -64,14 +74,18 @@ class GradientAdapter:
 
     @torch.no_grad()
     def predict(self, state: Adapted, x: Tensor) -> Tensor:
-        return predicted(self._network, state.params, x, state.reference, transductive=self.transductive)
+        return predicted(
+            self._network, state.params, x, state.reference, transductive=self.transductive
+        )
 
 
-def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None, *, transductive: bool) -> Tensor:
+def predicted(
+    network: nn.Module, params: Params, x: Tensor, reference: Tensor | None, *, transductive: bool
+) -> Tensor:
     """Each of N tasks' network (leaves [N, ...]) on its x [N, B, ...] -> [N, B, O].
 
-    Batch norm takes the statistics of x if `transductive`; else those of `reference` [N, B', ...], or of each question alone
-    while there is none.
+    Batch norm takes the statistics of x if `transductive`; else those of `reference` [N, B', ...],
+    or of each question alone while there is none.
     """
 
     def alone(one: Params, rows: Tensor) -> Tensor:
@@ -85,9 +99,11 @@ def predicted(network: nn.Module, params: Params, x: Tensor, reference: Tensor |
     return over_tasks(together, params, x, reference, backend=backend)
 
 
-def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | None = None) -> Tensor:
-    """The network's outputs [B, O] for one task's x [B, ...]; batch norm takes the statistics of `reference` [B', ...], or
-    of x itself if None."""
+def answers(
+    network: nn.Module, params: Params, x: Tensor, reference: Tensor | None = None
+) -> Tensor:
+    """The network's outputs [B, O] for one task's x [B, ...]; batch norm takes the statistics of
+    `reference` [B', ...], or of x itself if None."""
     if reference is None:
         return P.call(network, params, x)
     count = reference.shape[0]
@@ -95,7 +111,8 @@ def answers(network: nn.Module, params: Params, x: Tensor, reference: Tensor | N
 
 
 def support_loss(network: nn.Module, objective: Objective) -> LossFn:
-    """What an inner step lowers: the loss on the support set, with the support set's own statistics."""
+    """What an inner step lowers: the loss on the support set, with the support set's own
+    statistics."""
 
     def loss(params: Params, batch: Examples) -> Tensor:
         return objective.loss(cast(Any, P.call(network, params, batch.x)), batch.y)
@@ -104,7 +121,8 @@ def support_loss(network: nn.Module, objective: Objective) -> LossFn:
 
 
 def best_backend(network: nn.Module) -> Backend:
-    """Convolutions as the pictures' shape suggests; all else batched over tasks, pictures or not."""
+    """Convolutions as the pictures' shape suggests; all else batched over tasks, pictures or
+    not."""
     return "auto" if any(isinstance(module, nn.Conv2d) for module in network.modules()) else "vmap"
 
 

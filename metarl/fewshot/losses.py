@@ -1,6 +1,8 @@
-"""What a prediction is trained by and judged by: cross-entropy and accuracy for classes, squared error for values.
+"""What a prediction is trained by and judged by: cross-entropy and accuracy for classes, squared
+error for values.
 
-All take one task, [B, W] and [B] or [B, O] and [B, O], or N tasks with a leading dimension, and give one number for each.
+All take one task, [B, W] and [B] or [B, O] and [B, O], or N tasks with a leading dimension, and
+give one number for each.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,8 +22,9 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
     """The share of examples whose largest logit is the right one: [..., B, W], [..., B] -> [...].
 
-    Where k logits share the largest value and the right one is among them, that example counts 1/k, as a fair draw
-    would on average: a learner that knows nothing yet scores 1/W, not all or nothing by the order of the labels.
+    Where k logits share the largest value and the right one is among them, that example counts 1/k,
+    as a fair draw would on average: a learner that knows nothing yet scores 1/W, not all or nothing
+    by the order of the labels.
     """
     best = logits == logits.amax(-1, keepdim=True)
     right = best.gather(-1, y.unsqueeze(-1)).squeeze(-1)
@@ -44,6 +47,10 @@ class Objective:
 
 
 OBJECTIVES: dict[Literal["classification", "regression"], Objective] = {
-    "classification": Objective(loss=cross_entropy, measure=accuracy, measure_name="accuracy", best=max),
-    "regression": Objective(loss=mean_squared_error, measure=mean_squared_error, measure_name="mse", best=min),
+    "classification": Objective(
+        loss=cross_entropy, measure=accuracy, measure_name="accuracy", best=max
+    ),
+    "regression": Objective(
+        loss=mean_squared_error, measure=mean_squared_error, measure_name="mse", best=min
+    ),
 }

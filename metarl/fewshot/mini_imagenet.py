@@ -1,4 +1,5 @@
-"""mini-ImageNet in the split of Ravi & Larochelle (2017): 64, 16 and 20 classes with 600 pictures each, 84×84.
+"""mini-ImageNet in the split of Ravi & Larochelle (2017): 64, 16 and 20 classes with 600 pictures
+each, 84×84.
 
 The pictures are ImageNet's, which one has to get oneself; the split lists are public.
 """
@@ -24,10 +25,12 @@ The pictures come from ImageNet (image-net.org, ILSVRC 2012), for which one need
 
 
 def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTasks:
-    """Training, validation and test tasks. Reading 60 000 pictures takes minutes and 1.3 GB of memory.
+    """Training, validation and test tasks. Reading 60 000 pictures takes minutes and 1.3 GB of
+    memory.
 
     Args: root: the folder or archive.
-    Raises: UserError, saying what is expected, if there is none, a list or a picture is missing, or a class is in two lists.
+    Raises: UserError, saying what is expected, if there is none, a list or a picture is missing, or
+    a class is in two lists.
     """
     if image_size < 1:
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
@@ -41,7 +44,10 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
         lists = {split: _list(files, places, name) for split, name in _LISTS.items()}
         _check_apart(lists, root)
         located = {split: _located(classes, places, root) for split, classes in lists.items()}
-        splits = {split: classes_of(files, classes, image_size, grey=False) for split, classes in located.items()}
+        splits = {
+            split: classes_of(files, classes, image_size, grey=False)
+            for split, classes in located.items()
+        }
     return ImageTasks("mini_imagenet", splits, definition={"image_size": image_size})
 
 
@@ -54,13 +60,18 @@ def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[
         rows = csv.DictReader(io.StringIO(read(files, place).decode("utf-8-sig")))
         columns, entries = rows.fieldnames or (), list(rows)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{files.root}: {place} isn't a list of comma-separated values in UTF-8: {error}") from error
+        raise UserError(
+            f"{files.root}: {place} isn't a list of comma-separated values in UTF-8: {error}"
+        ) from error
     if not {"filename", "label"} <= set(columns):
         raise UserError(f"{name} of {files.root} has the columns {columns}; {LAYOUT}")
     classes: dict[str, list[str]] = {}
     for line, row in enumerate(entries, start=2):
         if not row["filename"] or not row["label"]:
-            raise UserError(f"{files.root}: line {line} of {place} has no {'label' if row['filename'] else 'filename'}")
+            raise UserError(
+                f"{files.root}: line {line} of {place} has no "
+                f"{'label' if row['filename'] else 'filename'}"
+            )
         classes.setdefault(row["label"], []).append(row["filename"])
     return classes
 
@@ -68,7 +79,9 @@ def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[
 def _only(places: Sequence[str], root: str | Path) -> str:
     if len(places) > 1:
         name = PurePosixPath(places[0]).name
-        raise UserError(f"{root}: {name} is there twice, as {places[0]} and {places[1]}; which one is meant?")
+        raise UserError(
+            f"{root}: {name} is there twice, as {places[0]} and {places[1]}; which one is meant?"
+        )
     return places[0]
 
 
@@ -86,5 +99,9 @@ def _located(
 ) -> dict[str, list[str]]:
     missing = [name for names in classes.values() for name in names if name not in places]
     if missing:
-        raise UserError(f"{root} lacks {len(missing)} pictures of its lists, {missing[0]} first; {LAYOUT}")
-    return {label: [_only(places[name], root) for name in names] for label, names in classes.items()}
+        raise UserError(
+            f"{root} lacks {len(missing)} pictures of its lists, {missing[0]} first; {LAYOUT}"
+        )
+    return {
+        label: [_only(places[name], root) for name in names] for label, names in classes.items()
+    }

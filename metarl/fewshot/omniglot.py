@@ -1,7 +1,9 @@
-"""Omniglot: 1623 handwritten characters by 20 drawers each (Lake et al. 2015, doi:10.1126/science.aab3050, MIT licence).
+"""Omniglot: 1623 handwritten characters by 20 drawers each (Lake et al. 2015,
+doi:10.1126/science.aab3050, MIT licence).
 
-Found as one compact file, omniglot.npz: all pictures as packed bits with their characters' names. Where there is none, it is
-made once from the two archives of the authors' repository, which are downloaded if need be (omniglot_archives.py).
+Found as one compact file, omniglot.npz: all pictures as packed bits with their characters' names.
+Where there is none, it is made once from the two archives of the authors' repository, which are
+downloaded if need be (omniglot_archives.py).
 """
 
 import zipfile
@@ -34,15 +36,19 @@ def omniglot(
     """Training and test tasks of characters, ink 1 on paper 0.
 
     Args:
-      split: `vinyals`: 1200 characters drawn from all for training, the other 423 for test, as in Vinyals et al. 2016
-        (arXiv:1606.04080); which ones they drew isn't known, ours are fixed. `background`: the authors' own 964 and 659,
-        which share no alphabet.
+      split: `vinyals`: 1200 characters drawn from all for training, the other 423 for test, as in
+        Vinyals et al. 2016 (arXiv:1606.04080); which ones they drew isn't known, ours are fixed.
+        `background`: the authors' own 964 and 659, which share no alphabet.
       rotations: the training characters turned by 90°, 180° and 270° are classes of their own.
-      data_dir: a folder with omniglot.npz or the authors' archives; None: the cache, filled by a download if empty.
-    Raises: ValueError for an unknown split or a size below 1; UserError if the data can't be had or are damaged.
+      data_dir: a folder with omniglot.npz or the authors' archives; None: the cache, filled by a
+        download if empty.
+    Raises: ValueError for an unknown split or a size below 1; UserError if the data can't be had or
+    are damaged.
     """
     if split not in get_args(CharacterSplit):
-        raise SettingError(f"dataset.split={split}: expected one of {', '.join(get_args(CharacterSplit))}")
+        raise SettingError(
+            f"dataset.split={split}: expected one of {', '.join(get_args(CharacterSplit))}"
+        )
     if image_size < 1:
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     characters = _characters(locate(data_dir), image_size)
@@ -55,7 +61,8 @@ def omniglot(
 
 
 def locate(data_dir: str | Path | None) -> Path:
-    """The compact file: in `data_dir`, or in the cache; made from the archives where it isn't there yet."""
+    """The compact file: in `data_dir`, or in the cache; made from the archives where it isn't there
+    yet."""
     if data_dir is None:
         folder = cache_folder()
         return folder / FILE_NAME if (folder / FILE_NAME).exists() else converted(folder)
@@ -67,7 +74,9 @@ def locate(data_dir: str | Path | None) -> Path:
     return converted(folder, download=False)
 
 
-def _split(characters: Mapping[str, ImageClasses], split: CharacterSplit) -> tuple[ImageClasses, ImageClasses]:
+def _split(
+    characters: Mapping[str, ImageClasses], split: CharacterSplit
+) -> tuple[ImageClasses, ImageClasses]:
     background, evaluation = (characters[part] for part in _PARTS)
     if split == "background":
         return background, evaluation
@@ -82,14 +91,24 @@ def _split(characters: Mapping[str, ImageClasses], split: CharacterSplit) -> tup
 
 @lru_cache(maxsize=2)
 def _characters(file: Path, image_size: int) -> dict[str, ImageClasses]:
-    """The characters of both parts of the compact file. Cached: a sweep's runs need the same ones."""
+    """The characters of both parts of the compact file. Cached: a sweep's runs need the same
+    ones."""
     try:
         with np.load(file) as data:
             arrays = dict(data)
         return {part: _part(arrays, part, image_size) for part in _PARTS}
-    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
-            f"can't read {file} ({error}): expected the arrays images_, alphabet_ and character_ of background and "
+            f"can't read {file} ({error}): expected the arrays images_, alphabet_ and character_ "
+            "of background and "
             "evaluation; delete it to have it made anew"
         ) from error
 
@@ -97,9 +116,13 @@ def _characters(file: Path, image_size: int) -> dict[str, ImageClasses]:
 def _part(data: Mapping[str, np.ndarray], part: str, image_size: int) -> ImageClasses:
     bits = data[f"images_{part}"]
     pixels = np.unpackbits(bits, axis=1)[:, : SIDE * SIDE].reshape(-1, 1, SIDE, SIDE)
-    names = [f"{a}/{c}" for a, c in zip(data[f"alphabet_{part}"], data[f"character_{part}"], strict=True)]
+    names = [
+        f"{a}/{c}" for a, c in zip(data[f"alphabet_{part}"], data[f"character_{part}"], strict=True)
+    ]
     if len(pixels) != DRAWERS * len(names):
-        raise ValueError(f"{len(pixels)} pictures of {len(names)} characters; expected {DRAWERS} of each")
+        raise ValueError(
+            f"{len(pixels)} pictures of {len(names)} characters; expected {DRAWERS} of each"
+        )
     return ImageClasses(
         pictures=resized(torch.from_numpy(pixels) * 255, image_size),
         counts=torch.full((len(names),), DRAWERS),

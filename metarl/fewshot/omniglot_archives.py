@@ -1,7 +1,8 @@
-"""The authors' archives of Omniglot: downloaded, checked against their SHA-256, and converted once to one compact file.
+"""The authors' archives of Omniglot: downloaded, checked against their SHA-256, and converted once
+to one compact file.
 
-Whatever goes wrong, nothing half-written stays: an archive that fails its check is deleted, the compact file is written
-under another name first.
+Whatever goes wrong, nothing half-written stays: an archive that fails its check is deleted, the
+compact file is written under another name first.
 """
 
 import hashlib
@@ -31,13 +32,19 @@ def cache_folder() -> Path:
     base = os.environ.get("METARL_CACHE")
     if base:
         return Path(base).expanduser() / "omniglot"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "metarl" / "omniglot"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
+        / "metarl"
+        / "omniglot"
+    )
 
 
 def converted(folder: Path, *, download: bool = True) -> Path:
-    """Makes the compact file in `folder` from the archives there, or from a download, and returns its path.
+    """Makes the compact file in `folder` from the archives there, or from a download, and returns
+    its path.
 
-    Raises: UserError if an archive is missing, damaged or can't be downloaded, or the folder can't be written to.
+    Raises: UserError if an archive is missing, damaged or can't be downloaded, or the folder can't
+    be written to.
     """
     try:
         if download:  # A folder that the user named is there, or is a mistake.
@@ -49,7 +56,8 @@ def converted(folder: Path, *, download: bool = True) -> Path:
         return _write(folder / FILE_NAME, arrays)
     except OSError as error:
         raise UserError(
-            f"can't write Omniglot to {folder}: {error.strerror or error}; METARL_CACHE=<folder> chooses another cache, "
+            f"can't write Omniglot to {folder}: {error.strerror or error}; METARL_CACHE=<folder> "
+            "chooses another cache, "
             "dataset.data_dir=<folder> one that has the data"
         ) from error
 
@@ -76,20 +84,27 @@ def _download(folder: Path, name: str) -> Path:
     import pooch  # Here, because it is slow to import and needed once.
 
     try:
-        return Path(pooch.retrieve(URL + name, f"sha256:{SHA256[name]}", name, folder, progressbar=True))
-    except ValueError as error:  # pooch's, and its requests', for a checksum that doesn't fit; it keeps no such file.
-        raise UserError(f"the download of {URL}{name} is damaged and wasn't kept: {error}") from error
+        return Path(
+            pooch.retrieve(URL + name, f"sha256:{SHA256[name]}", name, folder, progressbar=True)
+        )
+    # pooch's, and its requests', for a checksum that doesn't fit; it keeps no such file.
+    except ValueError as error:
+        raise UserError(
+            f"the download of {URL}{name} is damaged and wasn't kept: {error}"
+        ) from error
     except OSError as error:
         if isinstance(error, PermissionError) or error.errno is not None:
             raise
         raise UserError(
-            f"can't download {URL}{name} ({type(error).__name__}); put {' and '.join(SHA256)} into a folder by hand "
+            f"can't download {URL}{name} ({type(error).__name__}); put {' and '.join(SHA256)} into "
+            "a folder by hand "
             "and say dataset.data_dir=<folder>"
         ) from error
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """One archive, images_<part>/<alphabet>/<character>/<number>_<drawer>.png, as arrays of the compact file.
+    """One archive, images_<part>/<alphabet>/<character>/<number>_<drawer>.png, as arrays of the
+    compact file.
 
     Raises: UserError if it isn't complete.
     """
@@ -109,9 +124,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     for character in characters:
         if sorted(drawings[character]) != list(range(1, DRAWERS + 1)):
             raise UserError(
-                f"{path}: {'/'.join(character)} has {len(drawings[character])} drawings, expected {DRAWERS}"
+                f"{path}: {'/'.join(character)} has {len(drawings[character])} drawings, expected "
+                f"{DRAWERS}"
             )
-    rows = [drawings[character][drawer] for character in characters for drawer in range(1, DRAWERS + 1)]
+    rows = [
+        drawings[character][drawer] for character in characters for drawer in range(1, DRAWERS + 1)
+    ]
     return {
         f"images_{part}": np.stack(rows),
         f"alphabet_{part}": np.array([alphabet for alphabet, _ in characters]),
@@ -126,7 +144,9 @@ def _bits(png: bytes) -> np.ndarray:
     """
     pixels = np.asarray(shown(png, grey=True)[0])
     if pixels.shape != (SIDE, SIDE):
-        raise ValueError(f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels, expected {SIDE} x {SIDE}")
+        raise ValueError(
+            f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels, expected {SIDE} x {SIDE}"
+        )
     return np.packbits(pixels.reshape(-1) < 128)
 
 

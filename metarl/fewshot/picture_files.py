@@ -19,7 +19,15 @@ from metarl.fewshot import picture_pixels
 from metarl.fewshot.images import ImageClasses
 
 # What Python's readers of archives raise for a damaged one.
-_DAMAGE = (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class Files(Protocol):
@@ -40,9 +48,13 @@ class _Folder:
 
     def names(self) -> list[str]:
         try:
-            return sorted(path.relative_to(self.root).as_posix() for path in _walk(self.root, frozenset()))
+            return sorted(
+                path.relative_to(self.root).as_posix() for path in _walk(self.root, frozenset())
+            )
         except OSError as error:
-            raise UserError(f"{error.filename or self.root} can't be read: {error.strerror or error}") from error
+            raise UserError(
+                f"{error.filename or self.root} can't be read: {error.strerror or error}"
+            ) from error
 
     def open(self, name: str) -> BufferedIOBase:
         return (self.root / name).open("rb")
@@ -55,7 +67,9 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         if path.is_dir() and not is_hidden(path.name):
             if os.path.realpath(path) not in above:
                 yield from _walk(path, above)
-        elif path.is_dir() or path.is_file() or not path.exists():  # The last: a link that leads nowhere.
+        elif (
+            path.is_dir() or path.is_file() or not path.exists()
+        ):  # The last: a link that leads nowhere.
             yield path
 
 
@@ -71,12 +85,15 @@ class _Zip:
     def open(self, name: str) -> BufferedIOBase:
         entry = self._entries[name]
         if entry.flag_bits & 1:
-            raise UserError(f"{self.root}: {name} is encrypted; expected an archive without a password")
+            raise UserError(
+                f"{self.root}: {name} is encrypted; expected an archive without a password"
+            )
         try:
             return cast(BufferedIOBase, self._archive.open(entry))
         except NotImplementedError as error:
             raise UserError(
-                f"{self.root}: {name} is packed by method {entry.compress_type}, which Python can't unpack; expected deflate (8)"
+                f"{self.root}: {name} is packed by method {entry.compress_type}, which Python "
+                "can't unpack; expected deflate (8)"
             ) from error
 
 
@@ -88,8 +105,12 @@ class _Tar:
         assert archive.fileobj is not None, "it was opened for reading"
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it ends without the empty block that marks the end: a part is missing")
-        while archive.fileobj.read(1 << 20):  # The checksum of a compressed stream is looked at only where it ends.
+            raise tarfile.ReadError(
+                "it ends without the empty block that marks the end: a part is missing"
+            )
+        while archive.fileobj.read(
+            1 << 20
+        ):  # The checksum of a compressed stream is looked at only where it ends.
             pass
 
     def names(self) -> list[str]:
@@ -126,12 +147,15 @@ def opened(root: str | Path) -> Iterator[Files]:
         except (*_DAMAGE, ValueError) as error:
             # The first line: tarfile goes on with all that it tried.
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-            raise UserError(f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {reason}") from error
+            raise UserError(
+                f"{path} is damaged, or no archive (.zip, .tar, .tar.gz): {reason}"
+            ) from error
         yield files
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name, or a folder in it, begins with a dot, or is what a Mac adds to archives: not meant to be seen."""
+    """Whether a name, or a folder in it, begins with a dot, or is what a Mac adds to archives: not
+    meant to be seen."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
@@ -152,7 +176,9 @@ def read(files: Files, name: str) -> bytes:
         with files.open(name) as file:
             return file.read()
     except _DAMAGE as error:
-        raise UserError(f"{files.root}: {name} can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(
+            f"{files.root}: {name} can't be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def classes_of(
@@ -168,7 +194,8 @@ def classes_of(
     Args:
       of_class: class -> names of its files.
       grey: one channel instead of three.
-      with_more_frames: gets the names of the files with several frames, of which the first is taken.
+      with_more_frames: gets the names of the files with several frames, of which the first is
+        taken.
     Raises: UserError for a file that can't be read as a picture, or no classes at all.
     """
     if not of_class:

@@ -1,6 +1,8 @@
-"""What a viewer shows of a picture, as bytes: upright as the file says, on white where it is transparent.
+"""What a viewer shows of a picture, as bytes: upright as the file says, on white where it is
+transparent.
 
-Every mode and bit depth that Pillow reads is meant. Colours are as stored, without their ICC profile.
+Every mode and bit depth that Pillow reads is meant. Colours are as stored, without their ICC
+profile.
 """
 
 import io
@@ -12,9 +14,11 @@ from typing import BinaryIO, cast
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-# Drawn by another program (and what it does with a stranger's file is its own affair), or recognised but never read.
+# Drawn by another program (and what it does with a stranger's file is its own affair), or
+# recognised but never read.
 _NOT_READ = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
-# What is recognised by its content alone. Other kinds have no mark of their own: half of all files could be a TGA.
+# What is recognised by its content alone. Other kinds have no mark of their own: half of all files
+# could be a TGA.
 _MARKED = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "PSD", "QOI")
 _NO_FRAMES = {"MPO", "PSD"}  # Their later frames are previews, or layers of the first.
 
@@ -37,7 +41,9 @@ def _formats() -> dict[str, list[str]]:
     """The kinds of pictures that we read, each with the suffixes of its files."""
     suffixes = Image.registered_extensions()  # Imports all of Pillow's readers.
     return {
-        name: [suffix for suffix, of in suffixes.items() if of == name] for name in Image.OPEN if name not in _NOT_READ
+        name: [suffix for suffix, of in suffixes.items() if of == name]
+        for name in Image.OPEN
+        if name not in _NOT_READ
     }
 
 
@@ -51,7 +57,9 @@ def is_picture(file: BufferedIOBase) -> bool:
     """Whether a file is a picture by its content, whatever it is called."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            Image.open(cast(BinaryIO, file), formats=[name for name in _MARKED if name in _formats()])
+            Image.open(
+                cast(BinaryIO, file), formats=[name for name in _MARKED if name in _formats()]
+            )
     except Image.DecompressionBombError:
         return True  # Too large: who reads it is told so.
     except Exception:  # Whatever the reader of another kind of file stumbles over.
@@ -60,7 +68,8 @@ def is_picture(file: BufferedIOBase) -> bool:
 
 
 def pixels(content: bytes, size: int, *, grey: bool) -> tuple[np.ndarray, bool]:
-    """[C, size, size] uint8 of the middle square, resized; and whether the file has further frames, which are left out.
+    """[C, size, size] uint8 of the middle square, resized; and whether the file has further frames,
+    which are left out.
 
     Args: grey: one channel instead of three.
     Raises: ValueError as `shown`.
@@ -68,7 +77,9 @@ def pixels(content: bytes, size: int, *, grey: bool) -> tuple[np.ndarray, bool]:
     picture, has_more = shown(content, grey=grey)
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
-    square = picture.crop((left, top, left + side, top + side)).resize((size,) * 2, Image.Resampling.BILINEAR)
+    square = picture.crop((left, top, left + side, top + side)).resize(
+        (size,) * 2, Image.Resampling.BILINEAR
+    )
     array = np.asarray(square)
     return (array[None] if grey else array.transpose(2, 0, 1)), has_more
 
@@ -79,10 +90,13 @@ def shown(content: bytes, *, grey: bool) -> tuple[Image.Image, bool]:
     Raises: ValueError saying what is wrong with the file.
     """
     try:
-        # Pillow warns of odd metadata, which don't show, and of pictures that are large but are read.
+        # Pillow warns of odd metadata, which don't show, and of pictures that are large but are
+        # read.
         with warnings.catch_warnings(action="ignore"):
             picture = Image.open(io.BytesIO(content), formats=list(_formats()))
-            has_more = picture.format not in _NO_FRAMES and bool(getattr(picture, "is_animated", False))
+            has_more = picture.format not in _NO_FRAMES and bool(
+                getattr(picture, "is_animated", False)
+            )
             return _upright(_opaque(picture), picture).convert("L" if grey else "RGB"), has_more
     except UnidentifiedImageError as error:
         raise ValueError("it is of no kind that Pillow reads") from error
@@ -97,7 +111,9 @@ def _opaque(picture: Image.Image) -> Image.Image:
     if picture.mode[0] in "IF":  # I, I;16, I;16B, F
         values = np.asarray(picture).astype(np.float64)
         grey = _grey_bytes(picture, values)
-        return Image.fromarray(grey if key is None else np.where(values == key, np.uint8(255), grey))
+        return Image.fromarray(
+            grey if key is None else np.where(values == key, np.uint8(255), grey)
+        )
     if picture.mode == "LAB":
         profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
         in_rgb = ImageCms.applyTransform(picture, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
@@ -113,13 +129,16 @@ def _opaque(picture: Image.Image) -> Image.Image:
 
 
 def _transparent_key(picture: Image.Image) -> int | bytes | tuple[int, ...] | None:
-    """Which value of the pixels means transparent (of a palette: how opaque each is); None if there is none.
+    """Which value of the pixels means transparent (of a palette: how opaque each is); None if there
+    is none.
 
     PNG names it in the file's own bit depth, and so does Pillow, which reads the pixels as bytes.
     """
     key: int | bytes | tuple[int, ...] | None = picture.info.get("transparency")
     raw = picture.tile[0][3] if picture.tile else None  # type: ignore[attr-defined]  # every file's picture has it
-    if isinstance(key, int) and isinstance(raw, str) and key < 16:  # No byte that stands for 1 to 15 is below 16.
+    if (
+        isinstance(key, int) and isinstance(raw, str) and key < 16
+    ):  # No byte that stands for 1 to 15 is below 16.
         return key * _KEY_SCALE.get(raw, 1)
     if isinstance(key, tuple) and raw == "RGB;16B":
         return tuple(value >> 8 for value in key)
@@ -129,8 +148,9 @@ def _transparent_key(picture: Image.Image) -> int | bytes | tuple[int, ...] | No
 def _grey_bytes(picture: Image.Image, values: np.ndarray) -> np.ndarray:
     """uint8 of whole or real numbers, [H, W].
 
-    White is the largest number of the file's bit depth where that is known. Else it is the smallest of 1, 255 and 65535 that
-    the numbers fit to, or, if none does, they are stretched from the lowest to the highest as viewers of measurements do.
+    White is the largest number of the file's bit depth where that is known. Else it is the smallest
+    of 1, 255 and 65535 that the numbers fit to, or, if none does, they are stretched from the
+    lowest to the highest as viewers of measurements do.
     """
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
@@ -141,7 +161,9 @@ def _grey_bytes(picture: Image.Image, values: np.ndarray) -> np.ndarray:
         white = 65535.0
     else:
         # A quarter to either side: resampling overshoots.
-        white = next((w for w in (1.0, 255.0, 65535.0) if -0.25 * w <= low and high <= 1.25 * w), np.inf)
+        white = next(
+            (w for w in (1.0, 255.0, 65535.0) if -0.25 * w <= low and high <= 1.25 * w), np.inf
+        )
     black, white = (0.0, white) if np.isfinite(white) else (low, high)
     share = np.nan_to_num((values - black) / (white - black), nan=0.0).clip(0, 1)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
@@ -150,7 +172,8 @@ def _grey_bytes(picture: Image.Image, values: np.ndarray) -> np.ndarray:
 
 
 def _upright(shown: Image.Image, picture: Image.Image) -> Image.Image:
-    """Turned as the file's EXIF (or XMP) says. TIFFs are turned by Pillow when it reads them, which removes the tag."""
+    """Turned as the file's EXIF (or XMP) says. TIFFs are turned by Pillow when it reads them, which
+    removes the tag."""
     try:
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # Broken metadata: a viewer shows the picture as it lies there.

@@ -1,4 +1,5 @@
-"""Sinusoid regression (Finn et al. 2017, arXiv:1703.03400, section 5.1): each task is a wave to be learned from a few points."""
+"""Sinusoid regression (Finn et al. 2017, arXiv:1703.03400, section 5.1): each task is a wave to be
+learned from a few points."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ class Waves:
 
 
 class Sinusoid:
-    """Amplitude U[0.1, 5], phase U[0, π], x U[−5, 5], no noise. Tasks are new each time, so test ones are never seen before."""
+    """Amplitude U[0.1, 5], phase U[0, π], x U[−5, 5], no noise. Tasks are new each time, so test
+    ones are never seen before."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class Sinusoid:
     def to(self, device: torch.device | str) -> "Sinusoid":
         return self  # There are no data to move.
 
-    def sample(self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train") -> Episodes:
+    def sample(
+        self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train"
+    ) -> Episodes:
         return self.points(self.waves(num, generator), size, generator)
 
     def waves(self, num: int, generator: torch.Generator) -> Waves:
@@ -62,7 +66,9 @@ class Sinusoid:
         if size.ways != 1:
             raise SettingError(f"ways={size.ways}: the sinusoid is a regression, expected ways=1")
         if min(size.shots, size.queries) < 1:
-            raise SettingError(f"shots={size.shots}, queries={size.queries}: expected at least 1 of each")
+            raise SettingError(
+                f"shots={size.shots}, queries={size.queries}: expected at least 1 of each"
+            )
         num, count = len(waves.amplitude), size.shots + size.queries
         x = torch.empty(num, count, 1).uniform_(*self._x, generator=generator)
         y = waves(x)

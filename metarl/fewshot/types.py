@@ -1,4 +1,5 @@
-"""What supervised few-shot learning passes around: episodes of N tasks, where they come from, and the adapter that answers.
+"""What supervised few-shot learning passes around: episodes of N tasks, where they come from, and
+the adapter that answers.
 
 N tasks, B examples of a task, W ways (classes of a task), S shots (support examples of a class).
 """
@@ -18,7 +19,8 @@ Split = Literal["train", "validation", "test"]
 
 @struct
 class Examples:
-    """Inputs with their answers, of one task [B, ...] or of N tasks [N, B, ...]. In no order that tells anything."""
+    """Inputs with their answers, of one task [B, ...] or of N tasks [N, B, ...]. In no order that
+    tells anything."""
 
     x: Tensor  # [N, B, ...] float: points [N, B, D], pictures [N, B, C, H, W] in 0..1
     y: Tensor  # [N, B] int64 labels 0..W-1, or [N, B, O] float values
@@ -46,7 +48,8 @@ class TaskSize:
 
 @struct
 class DataSpec:
-    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""
+    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is
+    equal."""
 
     name: str
     kind: Literal["classification", "regression"]
@@ -58,7 +61,14 @@ class DataSpec:
     @property
     def spec_hash(self) -> str:
         """12 hex digits over all fields; stable across processes and Python versions."""
-        content = [self.name, self.kind, self.input_shape, self.num_values, self.splits, self.definition]
+        content = [
+            self.name,
+            self.kind,
+            self.input_shape,
+            self.num_values,
+            self.splits,
+            self.definition,
+        ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def num_outputs(self, ways: int) -> int:
@@ -84,10 +94,13 @@ class TaskSource(Protocol):
         """The same tasks from data on the device; what is drawn is the same."""
         ...
 
-    def sample(self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train") -> Episodes:
+    def sample(
+        self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train"
+    ) -> Episodes:
         """`num` tasks of a split. Equal generators draw equal tasks.
 
-        Raises: ValueError if the split has fewer classes, or a class fewer examples, than `size` asks for.
+        Raises: ValueError if the split has fewer classes, or a class fewer examples, than `size`
+        asks for.
         """
         ...
 
@@ -96,13 +109,14 @@ State = TypeVar("State")
 
 
 class FewShotAdapter(Adapter[State], Protocol[State]):
-    """An adapter that answers. `update` takes the support Examples [N, B, ...]; gradient learners take an inner step on them,
-    others take them in, and taking them in again changes nothing."""
+    """An adapter that answers. `update` takes the support Examples [N, B, ...]; gradient learners
+    take an inner step on them, others take them in, and taking them in again changes nothing."""
 
     num_updates: int
     """How many updates it is meant for at test time."""
     transductive: bool
-    """Whether an answer may depend on the other questions that are answered with it, as with a batch norm of the query."""
+    """Whether an answer may depend on the other questions that are answered with it, as with a
+    batch norm of the query."""
 
     def begin(self, num_tasks: int) -> State:
         """The state before any data; it can answer, too, if only with a guess."""
@@ -117,12 +131,14 @@ class FewShotAdapter(Adapter[State], Protocol[State]):
 
 @struct
 class Needs:
-    """What a learner asks of a dataset and of an evaluation, so that no run begins that would end with an error."""
+    """What a learner asks of a dataset and of an evaluation, so that no run begins that would end
+    with an error."""
 
     training: TaskSize
     """Of the tasks it trains on."""
     sequences: TaskSize | None = None
-    """Of the tasks that it draws from the evaluated split for a measure of its own; None: it draws none."""
+    """Of the tasks that it draws from the evaluated split for a measure of its own; None: it draws
+    none."""
     any_ways: bool = False
     """Whether it can answer for other numbers of classes than that of its training."""
 

@@ -1,9 +1,10 @@
 """Batch norm that is right in second order and lets its user say whose statistics it takes.
 
-Under torch.func's transforms it is written out in elementary operations: torch's fused `F.batch_norm(training=True)` is
-silently wrong when a vmapped function is differentiated twice (2 % of Conv-4's meta-gradient). Autograd alone differentiates
-that one rightly, and Conv-4 is a sixth faster with it; on a CPU its second derivative is written out here in terms of its
-first, in a third of the time of torch's own. A task has no statistics before it is seen, so running ones are for
+Under torch.func's transforms it is written out in elementary operations: torch's fused
+`F.batch_norm(training=True)` is silently wrong when a vmapped function is differentiated twice (2 %
+of Conv-4's meta-gradient). Autograd alone differentiates that one rightly, and Conv-4 is a sixth
+faster with it; on a CPU its second derivative is written out here in terms of its first, in a third
+of the time of torch's own. A task has no statistics before it is seen, so running ones are for
 learners that don't adapt by gradient alone.
 """
 
@@ -20,9 +21,10 @@ from metarl.core.adapt import inside_transform
 class BatchNorm(nn.Module):
     """y = γ (x − mean) / √(var + ε) + β for each feature (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Mean and (biased) variance are those of the first `num_reference` examples, or of the whole batch if None. The whole
-    batch is what the papers on gradient-based few-shot learning take, also at test time: *transductive*, since each
-    answer then depends on the other questions. With the support set as reference it doesn't.
+    Mean and (biased) variance are those of the first `num_reference` examples, or of the whole
+    batch if None. The whole batch is what the papers on gradient-based few-shot learning take, also
+    at test time: *transductive*, since each answer then depends on the other questions. With the
+    support set as reference it doesn't.
     """
 
     def __init__(self, num_features: int, *, epsilon: float = 1e-5) -> None:
@@ -37,7 +39,9 @@ class BatchNorm(nn.Module):
         if num_reference is None and x.numel() > x.shape[1] and not inside_transform():
             if x.device.type == "cpu" and torch.is_grad_enabled():
                 return _Normalised.apply(x, self.weight, self.bias, self.epsilon)
-            return functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.epsilon)
+            return functional.batch_norm(
+                x, None, None, self.weight, self.bias, training=True, eps=self.epsilon
+            )
         shape = (1, -1, *(1,) * (x.dim() - 2))
         dims = (0, *range(2, x.dim()))
         of = x if num_reference is None else x[:num_reference]
@@ -62,14 +66,17 @@ class _Normalised(torch.autograd.Function):
 
 
 class _NormalisedGradient(torch.autograd.Function):
-    """With x̂ = (x − mean) / σ, and P g = g − mean(g) − x̂ mean(g x̂) over all but the features, the gradients
+    """With x̂ = (x − mean) / σ, and P g = g − mean(g) − x̂ mean(g x̂) over all but the features,
+    the gradients
 
         by x: γ P g / σ,     by γ: Σ g x̂,     by β: Σ g
 
-    of batch norm for a gradient g of its output. Given gradients v, v_γ, v_β of these three, theirs are
+    of batch norm for a gradient g of its output. Given gradients v, v_γ, v_β of these three, theirs
+    are
 
         by g: γ P v / σ + v_γ x̂ + v_β,     by γ: Σ v P g / σ,
-        by x: (v_γ − γ mean(v x̂) / σ) P g / σ − γ mean(g x̂) / σ · P v / σ − γ mean(v P g) / σ² · x̂
+        by x: (v_γ − γ mean(v x̂) / σ) P g / σ − γ mean(g x̂) / σ · P v / σ − γ mean(v P g) / σ² ·
+        x̂
 
     since ∂x̂/∂x = P / σ, ∂σ/∂x = x̂ / n, and P is symmetric.
     """
@@ -83,7 +90,9 @@ class _NormalisedGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor, v_weight: Tensor, v_bias: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, v: Tensor, v_weight: Tensor, v_bias: Tensor
+    ) -> tuple[Tensor | None, ...]:
         grad, x, weight, mean, rstd = ctx.saved_tensors
         shape, dims = (-1, *(1,) * (x.dim() - 2)), (0, *range(2, x.dim()))
         of_grad, grad_along, _ = _projected(grad, x, None, mean, rstd)  # P g / σ, Σ g x̂
@@ -91,7 +100,9 @@ class _NormalisedGradient(torch.autograd.Function):
         by_weight = (v * of_grad).sum(dims)
         normalised = functional.batch_norm(x, mean, rstd.reciprocal().square(), eps=0.0)
         each = weight * rstd * x.shape[1] / x.numel()  # γ / (σ n)
-        by_grad = torch.addcmul(v_bias.view(shape), normalised, v_weight.view(shape)).addcmul_(of_v, weight.view(shape))
+        by_grad = torch.addcmul(v_bias.view(shape), normalised, v_weight.view(shape)).addcmul_(
+            of_v, weight.view(shape)
+        )
         by_x = of_grad.mul_((v_weight - each * v_along).view(shape))
         by_x.sub_(of_v.mul_((each * grad_along).view(shape)))
         by_x.sub_(normalised.mul_((each * by_weight).view(shape)))
@@ -108,10 +119,12 @@ def _projected(
 
 
 class RunningBatchNorm(nn.Module):
-    """Batch norm as it is usual outside meta-learning by gradient: with the batch's statistics in training, and with their
-    running mean in evaluation, so that no answer depends on another question. Can't be vmapped.
+    """Batch norm as it is usual outside meta-learning by gradient: with the batch's statistics in
+    training, and with their running mean in evaluation, so that no answer depends on another
+    question. Can't be vmapped.
 
-    `num_reference` has no effect: it is there for the sake of those that put this in place of a `BatchNorm`.
+    `num_reference` has no effect: it is there for the sake of those that put this in place of a
+    `BatchNorm`.
     """
 
     running_mean: Tensor

@@ -1,7 +1,7 @@
 """Conv-4, the small convolutional network of the few-shot literature, pooled or strided.
 
-Four blocks of a 3×3 convolution, batch norm and ReLU; see `metarl.nn.features` for what a feature network is. Where torch's
-CPU kernels are slow, it computes the same another way.
+Four blocks of a 3×3 convolution, batch norm and ReLU; see `metarl.nn.features` for what a feature
+network is. Where torch's CPU kernels are slow, it computes the same another way.
 """
 
 from itertools import pairwise
@@ -19,9 +19,10 @@ NUM_BLOCKS = 4
 
 
 class Conv4(nn.Module):
-    """Four blocks; each halves the picture, by 2×2 max-pooling (Vinyals et al. 2016, arXiv:1606.04080), rounded down, or by
-    stride 2 (Finn et al. 2017, arXiv:1703.03400, for Omniglot), rounded up. Then all positions are features, or, if
-    `mean_pooled`, their mean (Finn et al. for strided Omniglot networks).
+    """Four blocks; each halves the picture, by 2×2 max-pooling (Vinyals et al. 2016,
+    arXiv:1606.04080), rounded down, or by stride 2 (Finn et al. 2017, arXiv:1703.03400, for
+    Omniglot), rounded up. Then all positions are features, or, if `mean_pooled`, their mean (Finn
+    et al. for strided Omniglot networks).
 
     Weights start Xavier-uniform, biases at zero.
 
@@ -44,7 +45,8 @@ class Conv4(nn.Module):
         channels, height, width = input_shape
         if not strided and min(height, width) < 2**NUM_BLOCKS:
             raise SettingError(
-                f"pictures of {height} x {width} vanish when they are halved {NUM_BLOCKS} times: expected at least "
+                f"pictures of {height} x {width} vanish when they are halved {NUM_BLOCKS} times: "
+                "expected at least "
                 f"{2**NUM_BLOCKS} x {2**NUM_BLOCKS}; take the strided network or a perceptron"
             )
         self.strided, self.mean_pooled = strided, mean_pooled
@@ -57,19 +59,25 @@ class Conv4(nn.Module):
             nn.init.xavier_uniform_(cast(nn.Conv2d, layer).weight, generator=generator)
             nn.init.zeros_(cast(Tensor, cast(nn.Conv2d, layer).bias))
         for _ in range(NUM_BLOCKS):
-            height, width = ((height + 1) // 2, (width + 1) // 2) if strided else (height // 2, width // 2)
+            height, width = (
+                ((height + 1) // 2, (width + 1) // 2) if strided else (height // 2, width // 2)
+            )
         self.num_features = filters if mean_pooled else filters * height * width
 
     def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
         """[B, C, H, W] -> [B, F]. `num_reference` is for the batch norm, see there.
 
-        With `.to(memory_format=torch.channels_last)` it computes the same in that layout: a quarter less time on a CPU for
-        those that differentiate once. A second derivative takes longer so.
+        With `.to(memory_format=torch.channels_last)` it computes the same in that layout: a quarter
+        less time on a CPU for those that differentiate once. A second derivative takes longer so.
         """
         last = not inside_transform() and _channels_last(self.convolutions[-1])
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = norm(convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x), num_reference)
-            # The largest of four values and then ReLU is what ReLU and then the largest is, with a quarter of the ReLUs.
+            x = norm(
+                convolution(x) if last else _convolved(cast(nn.Conv2d, convolution), x),
+                num_reference,
+            )
+            # The largest of four values and then ReLU is what ReLU and then the largest is, with a
+            # quarter of the ReLUs.
             x = functional.relu(x if self.strided else _halved(x))
         return x.mean((2, 3)) if self.mean_pooled else x.flatten(1)
 
@@ -79,8 +87,9 @@ def _channels_last(convolution: nn.Module) -> bool:
 
 
 def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """convolution(x), [B, C, H, W] -> [B, O, H', W']. One channel on a CPU: as a product with the pictures' 3×3 patches, since
-    the gradient by the weights is a product, too, then, and takes half as long."""
+    """convolution(x), [B, C, H, W] -> [B, O, H', W']. One channel on a CPU: as a product with the
+    pictures' 3×3 patches, since the gradient by the weights is a product, too, then, and takes half
+    as long."""
     if x.shape[1] > 1 or x.device.type != "cpu":
         return convolution(x)
     stride = convolution.stride[0]
@@ -91,9 +100,14 @@ def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _halved(x: Tensor) -> Tensor:
-    """functional.max_pool2d(x, 2). On a CPU it finds where the largest are with the channels last, two to four times as fast,
-    and takes them from there: only the way of the gradients must stay as it is."""
-    if x.device.type != "cpu" or inside_transform() or x.is_contiguous(memory_format=torch.channels_last):
+    """functional.max_pool2d(x, 2). On a CPU it finds where the largest are with the channels last,
+    two to four times as fast, and takes them from there: only the way of the gradients must stay as
+    it is."""
+    if (
+        x.device.type != "cpu"
+        or inside_transform()
+        or x.is_contiguous(memory_format=torch.channels_last)
+    ):
         return functional.max_pool2d(x, 2)
     channels_last = x.detach().contiguous(memory_format=torch.channels_last)
     largest, index = functional.max_pool2d(channels_last, 2, return_indices=True)

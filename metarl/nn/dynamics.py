@@ -1,7 +1,9 @@
-"""Models of what an action does: the change of the observation and the reward, predicted in normalised units.
+"""Models of what an action does: the change of the observation and the reward, predicted in
+normalised units.
 
-A feed-forward model, and an ensemble of recurrent ones whose memory carries what a trial has shown. Both give `Layers`, on
-which `imagined_returns` plays action sequences for all worlds, candidates and models at once.
+A feed-forward model, and an ensemble of recurrent ones whose memory carries what a trial has shown.
+Both give `Layers`, on which `imagined_returns` plays action sequences for all worlds, candidates
+and models at once.
 """
 
 import math
@@ -17,8 +19,9 @@ from metarl.struct import map_tensors, struct
 from metarl.types import Params
 
 Layers = list[tuple[Tensor, Tensor]]
-"""(weight [G, i, o], bias [G, B, o]) of each layer of G networks in physical units. Each bias row serves as many rows of the
-input as come to it: one bias for all (B = 1), or one for the candidates of each world (B = W)."""
+"""(weight [G, i, o], bias [G, B, o]) of each layer of G networks in physical units. Each bias row
+serves as many rows of the input as come to it: one bias for all (B = 1), or one for the candidates
+of each world (B = W)."""
 
 
 @struct
@@ -37,7 +40,8 @@ class Transitions:
 
 
 class TransitionNormaliser(nn.Module):
-    """Zero mean and unit deviation for what a model takes, (s, a), and for what it predicts, (s' − s, r).
+    """Zero mean and unit deviation for what a model takes, (s, a), and for what it predicts, (s' −
+    s, r).
 
     The numbers are buffers: saved with the model, unseen by optimizers. As made it changes nothing.
     """
@@ -55,7 +59,8 @@ class TransitionNormaliser(nn.Module):
 
     @torch.no_grad()
     def fit(self, data: Transitions) -> None:
-        """Takes mean and deviation of each column from the unmasked transitions. A column that never changes keeps unit scale."""
+        """Takes mean and deviation of each column from the unmasked transitions. A column that
+        never changes keeps unit scale."""
         for name, rows in (("input", _inputs(data.obs, data.action)), ("output", _outputs(data))):
             std, mean = torch.std_mean(rows[data.mask].double(), dim=0, correction=0)
             getattr(self, f"{name}_mean").copy_(mean)
@@ -75,17 +80,25 @@ class TransitionNormaliser(nn.Module):
         return physical[..., :-1], physical[..., -1]
 
     def folded(self, weights: Sequence[tuple[Tensor, Tensor]]) -> Layers:
-        """The layers of a perceptron on normalised numbers as layers on physical ones, so that a rollout needn't convert.
+        """The layers of a perceptron on normalised numbers as layers on physical ones, so that a
+        rollout needn't convert.
 
-        Args: weights: (weight [G, o, i], bias [G, o]) of each layer; the first may take more columns than (s, a), which stay.
+        Args: weights: (weight [G, o, i], bias [G, o]) of each layer; the first may take more
+        columns than (s, a), which stay.
         """
         layers = [(weight.mT, bias.unsqueeze(1)) for weight, bias in weights]
         first, bias = layers[0]
         size = len(self.input_mean)
         known = first[:, :size] / self.input_std[:, None]
-        layers[0] = (torch.cat([known, first[:, size:]], dim=1), bias - self.input_mean @ known.unsqueeze(1))
+        layers[0] = (
+            torch.cat([known, first[:, size:]], dim=1),
+            bias - self.input_mean @ known.unsqueeze(1),
+        )
         last, bias = layers[-1]
-        layers[-1] = (last * self.output_std, torch.addcmul(self.output_mean, bias, self.output_std))
+        layers[-1] = (
+            last * self.output_std,
+            torch.addcmul(self.output_mean, bias, self.output_std),
+        )
         return layers
 
 
@@ -98,7 +111,8 @@ def _outputs(data: Transitions) -> Tensor:
 
 
 class FeedForwardDynamics(nn.Module):
-    """(s, a) ↦ (s' − s, r) by one perceptron: a model without memory, for learners that adapt its parameters."""
+    """(s, a) ↦ (s' − s, r) by one perceptron: a model without memory, for learners that adapt its
+    parameters."""
 
     def __init__(
         self,
@@ -111,7 +125,9 @@ class FeedForwardDynamics(nn.Module):
     ) -> None:
         super().__init__()
         self.normaliser = TransitionNormaliser(obs_size, action_size)
-        self.trunk = MLP((obs_size + action_size, *hidden_sizes, obs_size + 1), activation, generator=generator)
+        self.trunk = MLP(
+            (obs_size + action_size, *hidden_sizes, obs_size + 1), activation, generator=generator
+        )
 
     @property
     def activation(self) -> Activation:
@@ -123,14 +139,17 @@ class FeedForwardDynamics(nn.Module):
 
 
 class RecurrentDynamics(nn.Module):
-    """M models with a memory each: a GRU takes in every transition of the trial, a perceptron predicts the next one from it.
+    """M models with a memory each: a GRU takes in every transition of the trial, a perceptron
+    predicts the next one from it.
 
         hₜ = GRU(hₜ₋₁, [s, a, s' − s, r]ₜ₋₁),     [s' − s, r]ₜ = f([s, a]ₜ, hₜ)
 
-    Only what really happened enters the memory. An imagined step tells nothing new about the task, so that a plan is scored
-    with the memory held: by perceptrons alone, whose first layer takes in h once for all candidates.
+    Only what really happened enters the memory. An imagined step tells nothing new about the task,
+    so that a plan is scored with the memory held: by perceptrons alone, whose first layer takes in
+    h once for all candidates.
 
-    The parameters of the M models are stacked [M, ...]; every layer is one batched product over them.
+    The parameters of the M models are stacked [M, ...]; every layer is one batched product over
+    them.
 
     Args:
       memory_size: K, of each model's h.
@@ -151,16 +170,21 @@ class RecurrentDynamics(nn.Module):
         super().__init__()
         if min(num_models, memory_size, *hidden_sizes) < 1:
             raise SettingError(
-                f"num_models {num_models}, memory_size {memory_size}, hidden_sizes {list(hidden_sizes)}: expected 1 or more each"
+                f"num_models {num_models}, memory_size {memory_size}, hidden_sizes "
+                f"{list(hidden_sizes)}: expected 1 or more each"
             )
         if activation not in ACTIVATIONS:
-            raise SettingError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            raise SettingError(
+                f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+            )
         self.normaliser = TransitionNormaliser(obs_size, action_size)
         self.num_models, self.memory_size, self.activation = num_models, memory_size, activation
         evidence = obs_size + action_size + obs_size + 1
 
         def uniform(*shape: int, bound: float) -> nn.Parameter:
-            return nn.Parameter(bound * (2 * torch.rand(num_models, *shape, generator=generator) - 1))
+            return nn.Parameter(
+                bound * (2 * torch.rand(num_models, *shape, generator=generator) - 1)
+            )
 
         # As torch.nn.GRU starts, and as our MLP does: Xavier (Glorot & Bengio 2010), biases zero.
         bound = memory_size**-0.5
@@ -169,7 +193,9 @@ class RecurrentDynamics(nn.Module):
         self.memory_weight = uniform(memory_size, 3 * memory_size, bound=bound)
         self.memory_bias = uniform(3 * memory_size, bound=bound)
         sizes = (obs_size + action_size + memory_size, *hidden_sizes, obs_size + 1)
-        self.weights = nn.ParameterList(uniform(o, i, bound=math.sqrt(6 / (i + o))) for i, o in pairwise(sizes))
+        self.weights = nn.ParameterList(
+            uniform(o, i, bound=math.sqrt(6 / (i + o))) for i, o in pairwise(sizes)
+        )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(num_models, o)) for o in sizes[1:])
 
     def empty_memory(self, num_worlds: int) -> Tensor:
@@ -181,7 +207,8 @@ class RecurrentDynamics(nn.Module):
         return self._step(memory, self._seen(evidence))
 
     def memories(self, memory: Tensor, evidence: Tensor, mask: Tensor) -> Tensor:
-        """The memory before each transition of B trials and after the last: evidence [B, T, I] -> [M, B, T + 1, K].
+        """The memory before each transition of B trials and after the last: evidence [B, T, I] ->
+        [M, B, T + 1, K].
 
         Args: memory: [M, B, K] to begin with; mask: [B, T] bool, False where nothing is remembered.
         """
@@ -195,10 +222,13 @@ class RecurrentDynamics(nn.Module):
 
     def evidence(self, data: Transitions) -> Tensor:
         """[..., I] what a transition tells the memory: all of it, normalised."""
-        return torch.cat([self.normaliser.inputs(data.obs, data.action), self.normaliser.targets(data)], dim=-1)
+        return torch.cat(
+            [self.normaliser.inputs(data.obs, data.action), self.normaliser.targets(data)], dim=-1
+        )
 
     def predict(self, inputs: Tensor, memory: Tensor) -> Tensor:
-        """Normalised predictions [M, R, O + 1] from normalised inputs [R, O + A] and each model's memory [M, R, K]."""
+        """Normalised predictions [M, R, O + 1] from normalised inputs [R, O + A] and each model's
+        memory [M, R, K]."""
         x = torch.cat([inputs.expand(self.num_models, *inputs.shape), memory], dim=-1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
@@ -207,7 +237,8 @@ class RecurrentDynamics(nn.Module):
         return x
 
     def layers(self, memory: Tensor) -> Layers:
-        """The perceptrons with the memory [M, W, K] in their first bias, so that world w has bias row w."""
+        """The perceptrons with the memory [M, W, K] in their first bias, so that world w has bias
+        row w."""
         layers = self.normaliser.folded(list(zip(self.weights, self.biases, strict=True)))
         first, bias = layers[0]
         size = first.shape[1] - self.memory_size
@@ -220,7 +251,8 @@ class RecurrentDynamics(nn.Module):
         return torch.baddbmm(self.evidence_bias.unsqueeze(1), rows, self.evidence_weight)
 
     def _step(self, memory: Tensor, seen: Tensor) -> Tensor:
-        """One GRU step (Cho et al. 2014, arXiv:1406.1078) in the form of torch.nn.GRU, [M, R, K]."""
+        """One GRU step (Cho et al. 2014, arXiv:1406.1078) in the form of torch.nn.GRU, [M, R,
+        K]."""
         kept = torch.baddbmm(self.memory_bias.unsqueeze(1), memory, self.memory_weight)
         reset_seen, update_seen, new_seen = seen.chunk(3, dim=-1)
         reset_kept, update_kept, new_kept = kept.chunk(3, dim=-1)
@@ -230,10 +262,13 @@ class RecurrentDynamics(nn.Module):
 
 
 @torch.no_grad()
-def imagined_returns(layers: Layers, obs: Tensor, actions: Tensor, activation: Activation) -> Tensor:
+def imagined_returns(
+    layers: Layers, obs: Tensor, actions: Tensor, activation: Activation
+) -> Tensor:
     """The sum of predicted rewards along imagined trajectories [G, R], undiscounted.
 
-    Every step is one batched product a layer, for all worlds, candidates and models, into memory that is used again.
+    Every step is one batched product a layer, for all worlds, candidates and models, into memory
+    that is used again.
 
     Args:
       layers: of G networks, in physical units.

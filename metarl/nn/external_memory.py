@@ -1,7 +1,9 @@
-"""External memory with least-recently-used access: what is written once can be read many steps later by its content.
+"""External memory with least-recently-used access: what is written once can be read many steps
+later by its content.
 
-Source: Santoro et al. 2016 (Meta-learning with memory-augmented neural networks, ICML), section 3, on the reading by content
-of neural Turing machines (Graves et al. 2014, arXiv:1410.5401, section 3.3.1).
+Source: Santoro et al. 2016 (Meta-learning with memory-augmented neural networks, ICML), section 3,
+on the reading by content of neural Turing machines (Graves et al. 2014, arXiv:1410.5401, section
+3.3.1).
 """
 
 import math
@@ -29,7 +31,8 @@ class ExternalState:
 
 
 class ExternalMemory(nn.Module):
-    """An LSTM controller with R heads that write to and read from S slots, one step at a time, for B rows at once.
+    """An LSTM controller with R heads that write to and read from S slots, one step at a time, for
+    B rows at once.
 
         h, c   = LSTM([x, r], h, c)                                    r: what was read in the step before
         kᵢ, aᵢ = tanh(W h), tanh(V h)                                  of head i: what it looks for, what it writes
@@ -39,10 +42,11 @@ class ExternalMemory(nn.Module):
         wʳᵢ    = softmax(βᵢ cos(kᵢ, M)),  r = [wʳᵢ M]
         u      = γ u + Σᵢ wʳᵢ + wᵢ
 
-    How we differ: there, the key is also what is written. But a head that looks for what it has just written finds just that
-    slot, whose cosine is 1, and whoever wants to find a picture by its looks but to write its label, which comes a step later,
-    needs two vectors. The key strength β is the neural Turing machine's: without it a softmax of cosines, which differ by 2 at
-    most, over 128 slots is nearly flat. The usage u only ranks slots, so no gradient goes through it.
+    How we differ: there, the key is also what is written. But a head that looks for what it has
+    just written finds just that slot, whose cosine is 1, and whoever wants to find a picture by its
+    looks but to write its label, which comes a step later, needs two vectors. The key strength β is
+    the neural Turing machine's: without it a softmax of cosines, which differ by 2 at most, over
+    128 slots is nearly flat. The usage u only ranks slots, so no gradient goes through it.
 
     Args:
       input_size, hidden_size: I and H; num_slots, slot_size, num_heads: S, D and R, R at most S.
@@ -65,25 +69,38 @@ class ExternalMemory(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_slots": num_slots, "slot_size": slot_size}
+        sizes = {
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "num_slots": num_slots,
+            "slot_size": slot_size,
+        }
         for name, size in {**sizes, "num_heads": num_heads}.items():
             if size < 1:
                 raise SettingError(f"{name} {size}: expected 1 or more")
         if num_heads > num_slots:
             raise SettingError(
-                f"num_heads {num_heads}: expected at most num_slots, {num_slots}; each writes to its own slot"
+                f"num_heads {num_heads}: expected at most num_slots, {num_slots}; each writes to "
+                "its own slot"
             )
         if not 0 <= usage_decay <= 1:
             raise SettingError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
         if not (math.isfinite(key_strength) and key_strength > 0):
             raise SettingError(f"key_strength {key_strength}: expected a finite number above 0")
-        self.hidden_size, self.num_slots, self.slot_size, self.num_heads = hidden_size, num_slots, slot_size, num_heads
+        self.hidden_size, self.num_slots, self.slot_size, self.num_heads = (
+            hidden_size,
+            num_slots,
+            slot_size,
+            num_heads,
+        )
         self.usage_decay, self.key_strength = usage_decay, key_strength
         self.output_size = hidden_size + num_heads * slot_size
         self.controller = nn.LSTMCell(input_size + num_heads * slot_size, hidden_size)
         self.heads = nn.Linear(hidden_size, num_heads * (2 * slot_size + 2))
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5, generator=generator)
+            nn.init.uniform_(
+                parameter, -(hidden_size**-0.5), hidden_size**-0.5, generator=generator
+            )
 
     def initial(self, batch_size: int) -> ExternalState:
         """Empty slots, nothing read."""
@@ -101,21 +118,29 @@ class ExternalMemory(nn.Module):
         )
 
     def forward(self, x: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
-        """x [B, I] -> output [B, H + R D], the controller's state beside what it read, and the state after the step."""
+        """x [B, I] -> output [B, H + R D], the controller's state beside what it read, and the
+        state after the step."""
         return self.advance(self.entered(x), self.recurrent(), state)
 
     def entered(self, x: Tensor) -> Tensor:
-        """What an input adds to the controller's gates: x [..., I] -> [..., 4 H]. Of a whole sequence it is one matrix product."""
+        """What an input adds to the controller's gates: x [..., I] -> [..., 4 H]. Of a whole
+        sequence it is one matrix product."""
         weight = self.controller.weight_ih[:, : x.shape[-1]]
         return functional.linear(x, weight, self.controller.bias_ih + self.controller.bias_hh)
 
     def recurrent(self) -> Tensor:
-        """[4 H, R D + H], by which the controller's gates depend on what was read and on its own hidden state."""
+        """[4 H, R D + H], by which the controller's gates depend on what was read and on its own
+        hidden state."""
         num_read = self.num_heads * self.slot_size
-        return torch.cat([self.controller.weight_ih[:, -num_read:], self.controller.weight_hh], dim=1)
+        return torch.cat(
+            [self.controller.weight_ih[:, -num_read:], self.controller.weight_hh], dim=1
+        )
 
-    def advance(self, entered: Tensor, recurrent: Tensor, state: ExternalState) -> tuple[Tensor, ExternalState]:
-        """The step of an input of which `entered` [B, 4 H] is all that is left to know; `recurrent` is the same for all steps."""
+    def advance(
+        self, entered: Tensor, recurrent: Tensor, state: ExternalState
+    ) -> tuple[Tensor, ExternalState]:
+        """The step of an input of which `entered` [B, 4 H] is all that is left to know; `recurrent`
+        is the same for all steps."""
         hidden, cell = _controlled(entered, recurrent, state)
         key, written, gate, strength = self._headed(hidden)
         least_used = self._least_used(state.usage)
@@ -137,7 +162,8 @@ class ExternalMemory(nn.Module):
         return torch.cat([hidden, read], dim=-1), after
 
     def _headed(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """hidden [B, H] -> the heads' keys and what they write [B, R, D], their gates and key strengths [B, R, 1]."""
+        """hidden [B, H] -> the heads' keys and what they write [B, R, D], their gates and key
+        strengths [B, R, 1]."""
         heads = self.heads(hidden).unflatten(-1, (self.num_heads, -1))
         key, written, gate, strength = heads.split([self.slot_size, self.slot_size, 1, 1], dim=-1)
         beta = self.key_strength / math.log(2) * functional.softplus(strength)

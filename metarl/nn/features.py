@@ -1,7 +1,8 @@
-"""Feature networks for few-shot learners: a module [B, ...] -> [B, F] with `num_features`, and a linear layer behind it.
+"""Feature networks for few-shot learners: a module [B, ...] -> [B, F] with `num_features`, and a
+linear layer behind it.
 
-Every one takes `num_reference` as a second argument: how many examples, from the first on, batch norm takes its statistics
-from; None: all.
+Every one takes `num_reference` as a second argument: how many examples, from the first on, batch
+norm takes its statistics from; None: all.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,9 @@ class PerceptronFeatures(nn.Module):
     ) -> None:
         super().__init__()
         if not sizes or min(sizes) < 1:
-            raise SettingError(f"sizes {list(sizes)}: expected one layer of 1 unit or more, at least")
+            raise SettingError(
+                f"sizes {list(sizes)}: expected one layer of 1 unit or more, at least"
+            )
         widths = (torch.Size(input_shape).numel(), *sizes)
         self.layers = nn.ModuleList(linear(i, o, generator) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm(width) if batch_norm else _NoNorm() for width in sizes)
@@ -54,7 +57,9 @@ class _NoNorm(nn.Module):
 class Flat(nn.Module):
     """The input itself, flattened. `generator` is there for the other feature networks' sake."""
 
-    def __init__(self, input_shape: Sequence[int], *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, input_shape: Sequence[int], *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.num_features = torch.Size(input_shape).numel()
 
@@ -63,9 +68,12 @@ class Flat(nn.Module):
 
 
 class WithHead(nn.Module):
-    """A feature network `embed` and a linear `head`: [B, ...] -> [B, O], the logits or values that a task asks for."""
+    """A feature network `embed` and a linear `head`: [B, ...] -> [B, O], the logits or values that
+    a task asks for."""
 
-    def __init__(self, embed: nn.Module, num_outputs: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, embed: nn.Module, num_outputs: int, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.embed = embed
         self.head = linear(cast(Any, embed).num_features, num_outputs, generator)

@@ -1,7 +1,9 @@
-"""Policies: a network from observations to the parameters of an action distribution, and that distribution's maths.
+"""Policies: a network from observations to the parameters of an action distribution, and that
+distribution's maths.
 
-`forward` gives `Outputs`, a dict of tensors; act, log_prob, entropy and kl are functions of outputs alone and
-work for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N tasks.
+`forward` gives `Outputs`, a dict of tensors; act, log_prob, entropy and kl are functions of outputs
+alone and work for any leading dimensions: [W, A], or [N, B, A] with parameters stacked over N
+tasks.
 """
 
 import math
@@ -26,18 +28,22 @@ class Policy(Protocol):
     """What learners ask of a policy module."""
 
     trunk: MLP
-    latent_size: int  # L: the last entries of what the trunk takes are the episode's latent (metarl/nn/latent.py)
+    # L: the last entries of what the trunk takes are the episode's latent (metarl/nn/latent.py)
+    latent_size: int
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        """The outputs under `params`, one task's or stacked: what `params.call(policy, params, obs)` gives, faster."""
+        """The outputs under `params`, one task's or stacked: what `params.call(policy, params,
+        obs)` gives, faster."""
         ...
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
-        """The outputs as a function of the trunk's output and of the parameters that aren't the trunk's."""
+        """The outputs as a function of the trunk's output and of the parameters that aren't the
+        trunk's."""
         ...
 
     def act(self, outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
-        """Actions, samples or without noise the modes, and their log-probabilities. No gradient flows through either."""
+        """Actions, samples or without noise the modes, and their log-probabilities. No gradient
+        flows through either."""
         ...
 
     def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor: ...
@@ -48,15 +54,20 @@ class Policy(Protocol):
 
 
 class GaussianPolicy(nn.Module):
-    """a ~ N(μ(s), diag σ²): the mean an MLP of the observation, log σ a parameter that ignores it (as in MAML).
+    """a ~ N(μ(s), diag σ²): the mean an MLP of the observation, log σ a parameter that ignores it
+    (as in MAML).
 
-    Outputs: mean [..., A]; log_std [A], or [N, 1, A] with stacked parameters: it broadcasts against the mean.
+    Outputs: mean [..., A]; log_std [A], or [N, 1, A] with stacked parameters: it broadcasts against
+    the mean.
 
     Args:
-      init_std: σ at the start; min_std: σ never falls below it (log σ is clamped, and has no gradient there).
-      unit: [A] the action for an output of 1, in whose units σ and the parameters are. Gradients by the parameters are then
-        those of a policy whose actions are divided by `unit` on their way to the environment. None: 1.
-      latent_size: L, see `Policy`; latent_gain: factor on the first layer's weights of the latent at the start.
+      init_std: σ at the start; min_std: σ never falls below it (log σ is clamped, and has no
+        gradient there).
+      unit: [A] the action for an output of 1, in whose units σ and the parameters are. Gradients by
+        the parameters are then those of a policy whose actions are divided by `unit` on their way
+        to the environment. None: 1.
+      latent_size: L, see `Policy`; latent_gain: factor on the first layer's weights of the latent
+        at the start.
     Raises: ValueError unless init_std >= min_std > 0, and every unit is a positive number.
     """
 
@@ -77,7 +88,9 @@ class GaussianPolicy(nn.Module):
     ):
         super().__init__()
         if not 0 < min_std <= init_std < math.inf:
-            raise SettingError(f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}")
+            raise SettingError(
+                f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}"
+            )
         if unit is not None and not bool(((unit > 0) & unit.isfinite()).all()):
             raise SettingError(f"unit is {unit.tolist()}: expected positive numbers")
         sizes = (obs_size + latent_size, *hidden_sizes, action_size)
@@ -95,12 +108,16 @@ class GaussianPolicy(nn.Module):
         return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        return self.head(params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation))
+        return self.head(
+            params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)
+        )
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
         log_std = params["log_std"].clamp(min=self.min_log_std)
         if log_std.dim() == 2:
-            log_std = log_std.reshape(log_std.shape[0], *(1,) * (trunk_output.dim() - 2), log_std.shape[1])
+            log_std = log_std.reshape(
+                log_std.shape[0], *(1,) * (trunk_output.dim() - 2), log_std.shape[1]
+            )
         latent = latent_outputs(params) if self.latent_size else {}
         if self.unit is None or self.log_unit is None:
             return {"mean": trunk_output, "log_std": log_std, **latent}
@@ -117,7 +134,8 @@ class GaussianPolicy(nn.Module):
 
     @staticmethod
     def log_prob(outputs: Outputs, action: Tensor) -> Tensor:
-        """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], summed over action dimensions: [...]."""
+        """log N(a; μ, σ²) = −½ Σᵢ [ ((aᵢ − μᵢ)/σᵢ)² + 2 log σᵢ + log 2π ], summed over action
+        dimensions: [...]."""
         log_std = outputs["log_std"]
         return _log_density((action - outputs["mean"]) * (-log_std).exp(), log_std)
 
@@ -132,7 +150,8 @@ class GaussianPolicy(nn.Module):
         """KL(p‖q) = Σᵢ log(σ_q/σ_p) + (σ_p² + (μ_p − μ_q)²) / 2σ_q² − ½: [...] in nats."""
         log_ratio = p["log_std"] - q["log_std"]
         z = (p["mean"] - q["mean"]) * (-q["log_std"]).exp()
-        # The part without the mean is small ([A] or [N, 1, A]): summed apart, it costs nothing per observation.
+        # The part without the mean is small ([A] or [N, 1, A]): summed apart, it costs nothing per
+        # observation.
         of_std = (0.5 * (2 * log_ratio).exp() - log_ratio - 0.5).sum(-1)
         return 0.5 * (z * z).sum(-1) + of_std
 
@@ -143,7 +162,8 @@ def _log_density(z: Tensor, log_std: Tensor) -> Tensor:
 
 
 class CategoricalPolicy(nn.Module):
-    """a ~ Categorical(softmax(logits(s))). Outputs: logits [..., num_actions]; actions are int64 [...]."""
+    """a ~ Categorical(softmax(logits(s))). Outputs: logits [..., num_actions]; actions are int64
+    [...]."""
 
     def __init__(
         self,
@@ -167,14 +187,17 @@ class CategoricalPolicy(nn.Module):
         return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        return self.head(params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation))
+        return self.head(
+            params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)
+        )
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
         return {"logits": trunk_output, **(latent_outputs(params) if self.latent_size else {})}
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
-        """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race); e = 1 without noise."""
+        """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race);
+        e = 1 without noise."""
         logits = outputs["logits"].detach()
         score = logits
         if noise is not None:
@@ -202,7 +225,8 @@ class CategoricalPolicy(nn.Module):
 
 
 def _add_latent(policy: nn.Module, trunk: MLP, size: int, gain: float) -> None:
-    """Gives a policy the parameters of its latent, the last `size` entries of what its trunk takes."""
+    """Gives a policy the parameters of its latent, the last `size` entries of what its trunk
+    takes."""
     for name, parameter in latent_parameters(size).items():
         policy.register_parameter(name, parameter)
     if size:

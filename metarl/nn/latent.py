@@ -1,12 +1,13 @@
-"""The latent of an episode: numbers z ~ N(μ, diag σ²) that a policy sees beside the observation, drawn when an episode begins
-and held to its end.
+"""The latent of an episode: numbers z ~ N(μ, diag σ²) that a policy sees beside the observation,
+drawn when an episode begins and held to its end.
 
-Episodes of one task then differ as wholes, for instance in how fast the robot runs, and their returns tell which z suits the task.
-A policy without a latent explores step by step, around one way to behave. μ and log σ are parameters of the policy, and adaptation
-moves them.
+Episodes of one task then differ as wholes, for instance in how fast the robot runs, and their
+returns tell which z suits the task. A policy without a latent explores step by step, around one way
+to behave. μ and log σ are parameters of the policy, and adaptation moves them.
 
-Source: Gupta et al. 2018 (arXiv:1802.07245, MAESN). How we differ: the gradient by μ is that of the density of z, not the one through
-z, and the latents of a task's episodes are spread evenly over N(μ, σ²).
+Source: Gupta et al. 2018 (arXiv:1802.07245, MAESN). How we differ: the gradient by μ is that of the
+density of z, not the one through z, and the latents of a task's episodes are spread evenly over
+N(μ, σ²).
 """
 
 import math
@@ -29,15 +30,20 @@ def latent_parameters(size: int) -> dict[str, nn.Parameter]:
 
 
 def latent_outputs(params: dict[str, Tensor]) -> dict[str, Tensor]:
-    """μ and log σ among a policy's outputs: [L], or [N, 1, L] of stacked parameters, to broadcast against z [N, E, L]."""
-    return {name: params[name].unsqueeze(-2) if params[name].dim() == 2 else params[name] for name in (MEAN, LOG_STD)}
+    """μ and log σ among a policy's outputs: [L], or [N, 1, L] of stacked parameters, to broadcast
+    against z [N, E, L]."""
+    return {
+        name: params[name].unsqueeze(-2) if params[name].dim() == 2 else params[name]
+        for name in (MEAN, LOG_STD)
+    }
 
 
 def draw_latents(mean: Tensor, log_std: Tensor, num_episodes: int, noise: Noise | None) -> Tensor:
     """z [N, E, L] for E episodes of N tasks with μ, log σ [N, L]; μ itself without noise.
 
-    Each z alone is N(μ, σ²), but together they are spread evenly: every element takes one value from each of E intervals of equal
-    probability, in an order of its own (Latin hypercube; McKay et al. 1979). Few episodes then cover the distribution.
+    Each z alone is N(μ, σ²), but together they are spread evenly: every element takes one value
+    from each of E intervals of equal probability, in an order of its own (Latin hypercube; McKay et
+    al. 1979). Few episodes then cover the distribution.
     """
     if noise is None:
         return mean[:, None].expand(-1, num_episodes, -1)

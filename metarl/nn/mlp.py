@@ -1,6 +1,7 @@
 """Multi-layer perceptrons that also take the parameters of many tasks at once.
 
-With parameters stacked over N tasks a layer is one batched matrix product, which is several times faster than vmap.
+With parameters stacked over N tasks a layer is one batched matrix product, which is several times
+faster than vmap.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 class MLP(nn.Module):
     """y = W_L φ(… φ(W₁ x + b₁) …) + b_L: no activation after the last layer.
 
-    Weights start Xavier-uniform (Glorot & Bengio 2010), the last ones times `output_scale`; biases start at zero.
+    Weights start Xavier-uniform (Glorot & Bengio 2010), the last ones times `output_scale`; biases
+    start at zero.
 
     Args:
       sizes: (input, hidden …, output), at least two.
@@ -39,9 +41,13 @@ class MLP(nn.Module):
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise SettingError(f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+            raise SettingError(
+                f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+            )
         if len(sizes) < 2 or min(sizes) < 1:
-            raise SettingError(f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1")
+            raise SettingError(
+                f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1"
+            )
         self.activation: Activation = activation
         linears = [nn.Linear(i, o) for i, o in pairwise(sizes)]
         for layer in linears:
@@ -52,18 +58,23 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(linears)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O]. With parameters stacked over N tasks (through `params.call`), x is [N, ..., I]."""
-        weights = [(cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias) for layer in self.layers]
+        """[..., I] -> [..., O]. With parameters stacked over N tasks (through `params.call`), x is
+        [N, ..., I]."""
+        weights = [
+            (cast(nn.Linear, layer).weight, cast(nn.Linear, layer).bias) for layer in self.layers
+        ]
         return mlp(x, weights, self.activation)
 
     def weights(self, params: dict[str, Tensor], prefix: str = "") -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of each layer, taken from `params` under the names `prefix` + this module's own."""
+        """(weight, bias) of each layer, taken from `params` under the names `prefix` + this
+        module's own."""
         names = [f"{prefix}layers.{i}." for i in range(len(self.layers))]
         return [(params[name + "weight"], params[name + "bias"]) for name in names]
 
 
 def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
-    """The perceptron as a function of its (weight [o, i], bias [o]) pairs, or [N, o, i], [N, o] for x [N, ..., i]."""
+    """The perceptron as a function of its (weight [o, i], bias [o]) pairs, or [N, o, i], [N, o] for
+    x [N, ..., i]."""
     phi = ACTIVATIONS[activation] if torch.is_grad_enabled() else IN_PLACE[activation]
     for weight, bias in weights[:-1]:
         x = phi(affine(x, weight, bias))
@@ -71,8 +82,9 @@ def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activat
 
 
 def tanh_(x: Tensor) -> Tensor:
-    """tanh in place, outside autograd. In float32 as 2 σ(2x) − 1: the same to 1.2e-7 absolute, 2–3 times faster on a
-    CPU, where torch's tanh costs more than the matrix product before it. Other types take torch's."""
+    """tanh in place, outside autograd. In float32 as 2 σ(2x) − 1: the same to 1.2e-7 absolute, 2–3
+    times faster on a CPU, where torch's tanh costs more than the matrix product before it. Other
+    types take torch's."""
     if x.dtype is not torch.float32:
         return x.tanh_()
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
@@ -82,7 +94,8 @@ IN_PLACE = {"tanh": tanh_, "relu": torch.relu_}
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """W x + b with shared weights [o, i] and x [..., i], or with each task's own [N, o, i] and x [N, ..., i].
+    """W x + b with shared weights [o, i] and x [..., i], or with each task's own [N, o, i] and x
+    [N, ..., i].
 
     Raises: ValueError if x has no task dimension of the weights' size.
     """
@@ -90,7 +103,9 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return functional.linear(x, weight, bias)
     num_tasks = weight.shape[0]
     if x.dim() < 2 or x.shape[0] != num_tasks:
-        raise ValueError(f"weights of {num_tasks} tasks need inputs [{num_tasks}, ..., I], got {tuple(x.shape)}")
+        raise ValueError(
+            f"weights of {num_tasks} tasks need inputs [{num_tasks}, ..., I], got {tuple(x.shape)}"
+        )
     rows = x.reshape(num_tasks, -1, x.shape[-1])
     out = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
     return out.reshape(*x.shape[:-1], weight.shape[1])

@@ -1,8 +1,10 @@
-"""First and second derivatives of losses of an MLP policy, written out with batched matrix products.
+"""First and second derivatives of losses of an MLP policy, written out with batched matrix
+products.
 
-Only what lies after the trunk's output z (the head, the loss: tensors of [n, B, A]) is left to autograd. The products with
-the Hessian are Pearlmutter's R-operator (1994, "Fast exact multiplication by the Hessian"): with h₀ = x, a_l = W_l h_{l−1} +
-b_l, h_l = φ(a_l), δ_l = ∂ℓ/∂a_l and the direction V_l, c_l,
+Only what lies after the trunk's output z (the head, the loss: tensors of [n, B, A]) is left to
+autograd. The products with the Hessian are Pearlmutter's R-operator (1994, "Fast exact
+multiplication by the Hessian"): with h₀ = x, a_l = W_l h_{l−1} + b_l, h_l = φ(a_l), δ_l = ∂ℓ/∂a_l
+and the direction V_l, c_l,
 
     R a_l = V_l h_{l−1} + W_l R h_{l−1} + c_l             R h_l = φ'(a_l) R a_l
     R e_l = W_{l+1}ᵀ R δ_{l+1} + V_{l+1}ᵀ δ_{l+1}         R δ_l = φ'(a_l) R e_l + φ''(a_l) e_l R a_l
@@ -37,11 +39,12 @@ Head = Callable[[Params, Tensor], Outputs]
 def differentiator(
     network: nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor] | None = None
 ) -> Differentiate:
-    """The derivatives of `loss` of `network`'s outputs: written out for an MLP or a head on one, else by autograd.
+    """The derivatives of `loss` of `network`'s outputs: written out for an MLP or a head on one,
+    else by autograd.
 
     Args:
-      network: an MLP (its outputs are then {"output": ...}), a policy with `trunk` and `head`, or any module whose outputs
-        are a dict.
+      network: an MLP (its outputs are then {"output": ...}), a policy with `trunk` and `head`, or
+        any module whose outputs are a dict.
       loss: (outputs, batch) -> [n].
       inputs: takes the network's inputs [n, ..., I] from a batch; `batch.obs` if None.
     Returns: (params [n, ...], batch) -> DifferentiatedLoss.
@@ -51,10 +54,16 @@ def differentiator(
     head: Head = _as_dict
     prefix = ""
     if not isinstance(network, MLP):
-        mlp, head, prefix = getattr(network, "trunk", network), getattr(network, "head", _as_dict), "trunk."
+        mlp, head, prefix = (
+            getattr(network, "trunk", network),
+            getattr(network, "head", _as_dict),
+            "trunk.",
+        )
     if not isinstance(mlp, MLP):
         return differentiate_by_autograd(network, loss, take)
-    return lambda params, batch: _MLPLoss(_Trunk(mlp, head, prefix, params, take(batch)), loss, batch)
+    return lambda params, batch: _MLPLoss(
+        _Trunk(mlp, head, prefix, params, take(batch)), loss, batch
+    )
 
 
 def _as_dict(params: Params, output: Tensor) -> Outputs:
@@ -66,22 +75,29 @@ def _obs(batch: Any) -> Tensor:
 
 
 class _Trunk:
-    """The forward pass of n tasks at one point, and its linear maps. Rows B are all dimensions between task and feature."""
+    """The forward pass of n tasks at one point, and its linear maps. Rows B are all dimensions
+    between task and feature."""
 
     def __init__(self, mlp: MLP, head: Head, prefix: str, params: Params, obs: Tensor):
         self.head = head
         self.names = [f"{prefix}layers.{i}." for i in range(len(mlp.layers))]
-        self.head_params = {name: leaf for name, leaf in params.items() if not name.startswith(f"{prefix}layers.")}
+        self.head_params = {
+            name: leaf for name, leaf in params.items() if not name.startswith(f"{prefix}layers.")
+        }
         self.param_names = list(params)
         self.activation: Activation = mlp.activation
         self.weights = [params[name + "weight"] for name in self.names]
         self.shape = obs.shape[:-1]
         with torch.no_grad():
-            self.hidden = [obs.detach().reshape(obs.shape[0], -1, obs.shape[-1])]  # h₀ … h_{L−1}, [n, B, ·] each
+            self.hidden = [
+                obs.detach().reshape(obs.shape[0], -1, obs.shape[-1])
+            ]  # h₀ … h_{L−1}, [n, B, ·] each
             for name, weight in zip(self.names[:-1], self.weights[:-1], strict=True):
                 a = _product(self.hidden[-1], weight, bias=params[name + "bias"])
                 self.hidden.append(IN_PLACE[self.activation](a))
-            z = _product_rows_last(self.hidden[-1], self.weights[-1], bias=params[self.names[-1] + "bias"])
+            z = _product_rows_last(
+                self.hidden[-1], self.weights[-1], bias=params[self.names[-1] + "bias"]
+            )
         self.output = self._as_output(z)
 
     @torch.no_grad()
@@ -101,11 +117,14 @@ class _Trunk:
 
     @torch.no_grad()
     def pull(self, u: Tensor) -> tuple[Params, list[Tensor]]:
-        """The transpose of `push`: from ∂ℓ/∂z to the gradient of weights and biases, and the δ of all layers."""
+        """The transpose of `push`: from ∂ℓ/∂z to the gradient of weights and biases, and the δ of
+        all layers."""
         delta = u.reshape(u.shape[0], -1, u.shape[-1])
         deltas, gradient = [delta], {}
         for layer in reversed(range(len(self.names))):
-            gradient[self.names[layer] + "weight"] = torch.bmm(delta.transpose(1, 2), self.hidden[layer])
+            gradient[self.names[layer] + "weight"] = torch.bmm(
+                delta.transpose(1, 2), self.hidden[layer]
+            )
             gradient[self.names[layer] + "bias"] = delta.sum(1)
             if layer > 0:
                 e = torch.bmm(delta, self.weights[layer])
@@ -114,8 +133,11 @@ class _Trunk:
         return gradient, deltas
 
     @torch.no_grad()
-    def pull_moved(self, v: Params, r_u: Tensor, moved: list[tuple[Tensor, Tensor]], deltas: list[Tensor]) -> Params:
-        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, what `push` moved and the δ of `pull`."""
+    def pull_moved(
+        self, v: Params, r_u: Tensor, moved: list[tuple[Tensor, Tensor]], deltas: list[Tensor]
+    ) -> Params:
+        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, what `push` moved and the δ
+        of `pull`."""
         r_delta = r_u.reshape(r_u.shape[0], -1, r_u.shape[-1])
         product = {}
         for layer in reversed(range(len(self.names))):
@@ -142,7 +164,9 @@ class _MLPLoss:
     def __init__(self, trunk: _Trunk, loss: OutputLoss, batch: Batch):
         batch = _rows_last(batch, trunk.output.shape)
         self._trunk, self._loss, self._batch = trunk, loss, batch
-        self._leaves = [leaf.detach().requires_grad_() for leaf in (trunk.output, *trunk.head_params.values())]
+        self._leaves = [
+            leaf.detach().requires_grad_() for leaf in (trunk.output, *trunk.head_params.values())
+        ]
         with torch.enable_grad():
             head_params = dict(zip(trunk.head_params, self._leaves[1:], strict=True))
             self._graph: Outputs = trunk.head(head_params, self._leaves[0])
@@ -177,7 +201,9 @@ class _MLPLoss:
     def jvp(self, v: Params) -> Outputs:
         r_z, _ = self._trunk.push(v)
         duals, pulled = self._head_transpose
-        return dict(zip(self.outputs, grads(pulled, duals, [r_z, *self._head_values(v)]), strict=True))
+        return dict(
+            zip(self.outputs, grads(pulled, duals, [r_z, *self._head_values(v)]), strict=True)
+        )
 
     def vjp(self, u: Outputs) -> Params:
         pulled = grads(list(self._graph.values()), self._leaves, [u[name] for name in self.outputs])
@@ -189,7 +215,8 @@ class _MLPLoss:
 
     @cached_property
     def _at_outputs(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Outputs f as leaves, and ∂ℓ/∂f as functions of them: apart from the head, whose bend isn't Gauss–Newton's."""
+        """Outputs f as leaves, and ∂ℓ/∂f as functions of them: apart from the head, whose bend
+        isn't Gauss–Newton's."""
         with torch.enable_grad():
             leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.outputs.items()}
             value = self._loss(leaves, self._batch).sum()
@@ -197,7 +224,8 @@ class _MLPLoss:
 
     @cached_property
     def _head_transpose(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Duals of the outputs and the head's vjp, linear in them: its derivative by the duals is the head's jvp."""
+        """Duals of the outputs and the head's vjp, linear in them: its derivative by the duals is
+        the head's jvp."""
         with torch.enable_grad():
             duals = [torch.zeros_like(leaf, requires_grad=True) for leaf in self._graph.values()]
             return duals, grads(list(self._graph.values()), self._leaves, duals, create_graph=True)
@@ -221,11 +249,15 @@ def _product_rows_last(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _rows_last(batch: Batch, shape: torch.Size) -> Batch:
-    """The batch with its tensors of the output's shape [n, ..., A] laid out in memory as the output is: [n, A, ...].
+    """The batch with its tensors of the output's shape [n, ..., A] laid out in memory as the output
+    is: [n, A, ...].
 
-    Arithmetic between [n, B, A] and [n, B, 1] or [n, 1, A] has inner loops of B instead of A = 6: 3 to 6 times faster.
+    Arithmetic between [n, B, A] and [n, B, 1] or [n, 1, A] has inner loops of B instead of A = 6: 3
+    to 6 times faster.
     """
-    layout = lambda leaf: leaf.movedim(-1, 1).contiguous().movedim(1, -1) if leaf.shape == shape else leaf
+    layout = lambda leaf: (
+        leaf.movedim(-1, 1).contiguous().movedim(1, -1) if leaf.shape == shape else leaf
+    )
     return map_tensors(layout, batch)
 
 
@@ -237,7 +269,10 @@ def _slope_times(e: Tensor, h: Tensor, activation: Activation, out: Tensor | Non
     return torch.ops.aten.threshold_backward.grad_input(e, h, 0, grad_input=out)
 
 
-def _add_bend(r_delta: Tensor, h: Tensor, delta: Tensor, r_a: Tensor, activation: Activation) -> None:
-    """Adds φ''(a) e R a in place; for tanh φ'' = −2 h φ' and δ = φ' e, so it is −2 h δ R a; for relu it is zero."""
+def _add_bend(
+    r_delta: Tensor, h: Tensor, delta: Tensor, r_a: Tensor, activation: Activation
+) -> None:
+    """Adds φ''(a) e R a in place; for tanh φ'' = −2 h φ' and δ = φ' e, so it is −2 h δ R a; for
+    relu it is zero."""
     if activation == "tanh":
         r_delta.addcmul_(delta * h, r_a, value=-2)

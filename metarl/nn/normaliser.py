@@ -1,4 +1,5 @@
-"""Running mean and deviation of what a network takes in or puts out; part of the network's state, hence of checkpoints."""
+"""Running mean and deviation of what a network takes in or puts out; part of the network's state,
+hence of checkpoints."""
 
 from typing import Any
 
@@ -10,7 +11,8 @@ _BOUND = 10.0  # deviations; what is further out is an accident, not information
 
 
 class Normaliser(nn.Module):
-    """(x − mean) / deviation of everything seen by `update`, clamped to ±10; the identity before the first.
+    """(x − mean) / deviation of everything seen by `update`, clamped to ±10; the identity before
+    the first.
 
     Statistics are merged as by Chan, Golub & LeVeque 1979.
     """
@@ -24,7 +26,9 @@ class Normaliser(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))  # float32 stops counting at 16 million
+        self.register_buffer(
+            "count", torch.zeros((), dtype=torch.float64)
+        )  # float32 stops counting at 16 million
         self.register_buffer("scale", torch.ones(size), persistent=False)
         self.register_load_state_dict_post_hook(_derive_scale)
 
@@ -46,7 +50,9 @@ class Normaliser(nn.Module):
         share = len(x) / (self.count + len(x))
         difference = mean - self.mean
         spread = self.variance * (self.count > 0)  # the ones before the first update are no data
-        self.variance.copy_(spread * (1 - share) + variance * share + difference**2 * share * (1 - share))
+        self.variance.copy_(
+            spread * (1 - share) + variance * share + difference**2 * share * (1 - share)
+        )
         self.mean.add_(difference * share)
         self.count.add_(len(x))
         _derive_scale(self)

@@ -1,7 +1,8 @@
-"""Memories: networks whose output depends on all inputs so far, for B rows at once; here GRU and LSTM.
+"""Memories: networks whose output depends on all inputs so far, for B rows at once; here GRU and
+LSTM.
 
-A memory runs step by step where the inputs come one at a time, and over whole sequences where they are known; both give the
-same numbers to rounding.
+A memory runs step by step where the inputs come one at a time, and over whole sequences where they
+are known; both give the same numbers to rounding.
 """
 
 from typing import Any, Protocol, TypeVar
@@ -28,8 +29,9 @@ class Memory(Protocol):
         ...
 
     def step(self, x: Tensor, state: Any, active: Tensor | None = None) -> tuple[Tensor, Any]:
-        """x [B, I] -> output [B, H], and the state after it. Where active [B] is False the state stays as it is, and the
-        output means nothing; None is True everywhere. `state` itself is never written to."""
+        """x [B, I] -> output [B, H], and the state after it. Where active [B] is False the state
+        stays as it is, and the output means nothing; None is True everywhere. `state` itself is
+        never written to."""
         ...
 
     def sequence(self, x: Tensor) -> Tensor:
@@ -38,7 +40,8 @@ class Memory(Protocol):
 
 
 class GRU(nn.Module):
-    """One layer of gated recurrent units (Cho et al. 2014, arXiv:1406.1078). State: h [B, H], also its output.
+    """One layer of gated recurrent units (Cho et al. 2014, arXiv:1406.1078). State: h [B, H], also
+    its output.
 
     Args: generator: draws the weights U[−1/√H, 1/√H], as torch does; torch's global one if None.
     Raises: ValueError for a size below 1.
@@ -46,7 +49,9 @@ class GRU(nn.Module):
 
     max_steps = None
 
-    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.GRU(input_size, hidden_size)
@@ -64,7 +69,8 @@ class GRU(nn.Module):
 
 
 class LSTM(nn.Module):
-    """One layer of long short-term memory (Hochreiter & Schmidhuber 1997). State: (h, c), [B, H] each; output h.
+    """One layer of long short-term memory (Hochreiter & Schmidhuber 1997). State: (h, c), [B, H]
+    each; output h.
 
     Args: generator: draws the weights U[−1/√H, 1/√H], as torch does; torch's global one if None.
     Raises: ValueError for a size below 1.
@@ -72,7 +78,9 @@ class LSTM(nn.Module):
 
     max_steps = None
 
-    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.LSTM(input_size, hidden_size)
@@ -93,15 +101,22 @@ class LSTM(nn.Module):
 
 
 class ExternalRecall(nn.Module):
-    """An external memory as a `Memory`: sequences go step by step, for each write depends on what was read before.
+    """An external memory as a `Memory`: sequences go step by step, for each write depends on what
+    was read before.
 
-    Args: `sizes` are those of ExternalMemory: num_slots, slot_size, num_heads, usage_decay, key_strength.
+    Args: `sizes` are those of ExternalMemory: num_slots, slot_size, num_heads, usage_decay,
+    key_strength.
     """
 
     max_steps = None
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None, **sizes: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        **sizes: Any,
     ) -> None:
         super().__init__()
         self.cell = ExternalMemory(input_size, hidden_size, **sizes, generator=generator)
@@ -110,7 +125,9 @@ class ExternalRecall(nn.Module):
     def initial(self, batch_size: int) -> ExternalState:
         return self.cell.initial(batch_size)
 
-    def step(self, x: Tensor, state: ExternalState, active: Tensor | None = None) -> tuple[Tensor, ExternalState]:
+    def step(
+        self, x: Tensor, state: ExternalState, active: Tensor | None = None
+    ) -> tuple[Tensor, ExternalState]:
         output, after = self.cell(x, state)
         return output, _where(active, after, state)
 
@@ -124,14 +141,17 @@ class ExternalRecall(nn.Module):
 
 
 class NoMemory(nn.Module):
-    """tanh(W x + b) of the present input alone: what remains of an agent whose memory is taken away. A baseline.
+    """tanh(W x + b) of the present input alone: what remains of an agent whose memory is taken
+    away. A baseline.
 
     Args: generator: draws the parameters U[−1/√I, 1/√I], as torch does; torch's global one if None.
     """
 
     max_steps = None
 
-    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.Linear(input_size, hidden_size)

@@ -1,8 +1,9 @@
 """A causal transformer as a memory: every step attends to all steps before it.
 
-While acting it keeps the keys and values of past steps, so that a step costs one row of attention, linear in their number. They
-lie in two parts, for a step must not write to the state that it starts from: a step copies the small part of the newest ones
-alone, and only now and then they join the large one.
+While acting it keeps the keys and values of past steps, so that a step costs one row of attention,
+linear in their number. They lie in two parts, for a step must not write to the state that it starts
+from: a step copies the small part of the newest ones alone, and only now and then they join the
+large one.
 """
 
 from typing import cast
@@ -19,7 +20,8 @@ RECENT_SLOTS = 16  # the most that a step copies
 
 @struct
 class Slots:
-    """What each layer has seen in S consecutive inputs of B rows. A slot that a row sat out is not `valid`."""
+    """What each layer has seen in S consecutive inputs of B rows. A slot that a row sat out is not
+    `valid`."""
 
     keys: tuple[Tensor, ...]  # of each layer, [B, heads, S, D]
     values: tuple[Tensor, ...]
@@ -35,14 +37,17 @@ class Cache:
 
 
 class Transformer(nn.Module):
-    """Layers of causal self-attention and perceptrons, each behind a layer norm (Xiong et al. 2020, arXiv:2002.04745).
+    """Layers of causal self-attention and perceptrons, each behind a layer norm (Xiong et al. 2020,
+    arXiv:2002.04745).
 
         x₀ = W input + p(position);   x ← x + Attention(norm(x));   x ← x + W₂ relu(W₁ norm(x));   output = norm(x_L)
 
-    p are the sines and cosines of Vaswani et al. 2017 (arXiv:1706.03762); a row's position counts the steps it took part in.
+    p are the sines and cosines of Vaswani et al. 2017 (arXiv:1706.03762); a row's position counts
+    the steps it took part in.
 
     Args:
-      width: H, a multiple of num_heads and even; context: the longest sequence; longer ones are refused.
+      width: H, a multiple of num_heads and even; context: the longest sequence; longer ones are
+        refused.
       generator: draws the weights Xavier-uniform; torch's global one if None. Biases start at 0.
     Raises: ValueError for a number out of range.
     """
@@ -69,7 +74,9 @@ class Transformer(nn.Module):
             if size < 1:
                 raise SettingError(f"{name} {size}: expected 1 or more")
         if width % num_heads or width % 2:
-            raise SettingError(f"width {width}: expected an even multiple of num_heads, {num_heads}")
+            raise SettingError(
+                f"width {width}: expected an even multiple of num_heads, {num_heads}"
+            )
         self.output_size, self.max_steps, self.num_heads = width, context, num_heads
         self.embed = nn.Linear(input_size, width)
         self.layers = nn.ModuleList(_Layer(width, num_heads) for _ in range(num_layers))
@@ -92,7 +99,8 @@ class Transformer(nn.Module):
         old, recent = _with_room(state)
         valid = torch.cat([old.valid, recent.valid], dim=1)
         self._check_length(valid.shape[1] + 1)
-        # What a row sits out it attends to itself all the same, so that its softmax isn't empty; the output means nothing.
+        # What a row sits out it attends to itself all the same, so that its softmax isn't empty;
+        # the output means nothing.
         seen = torch.cat([valid, valid.new_ones(len(x), 1)], dim=1)
         h = self.embed(x) + self.positions[valid.sum(-1)]
         keys, values = [], []
@@ -102,7 +110,9 @@ class Transformer(nn.Module):
             keys.append(key)
             values.append(value)
         newest = seen[:, -1:] if active is None else active[:, None]
-        appended = Slots(keys=tuple(keys), values=tuple(values), valid=torch.cat([recent.valid, newest], dim=1))
+        appended = Slots(
+            keys=tuple(keys), values=tuple(values), valid=torch.cat([recent.valid, newest], dim=1)
+        )
         return self.norm(h), Cache(old=old, recent=appended)
 
     def sequence(self, x: Tensor) -> Tensor:
@@ -116,7 +126,8 @@ class Transformer(nn.Module):
     def _check_length(self, num_steps: int) -> None:
         if num_steps > self.max_steps:
             raise SettingError(
-                f"a sequence of {num_steps} steps is longer than the transformer's context {self.max_steps}"
+                f"a sequence of {num_steps} steps is longer than the transformer's context "
+                f"{self.max_steps}"
             )
 
 
@@ -152,13 +163,18 @@ class _Layer(nn.Module):
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._rest(x, attended.transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, past: list[tuple[Tensor, Tensor]], seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, H], keys and values [B, heads, S', D] of the old and of the recent slots, seen [B, S + 1] -> output, and the
-        recent keys and values with those of x."""
+    def step(
+        self, x: Tensor, past: list[tuple[Tensor, Tensor]], seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, H], keys and values [B, heads, S', D] of the old and of the recent slots, seen [B,
+        S + 1] -> output, and the recent keys and values with those of x."""
         query, key, value = self._heads(x[:, None])
         (old_keys, old_values), (keys, values) = past
         keys, values = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-        scores = torch.cat([query @ k.transpose(-1, -2) for k in (old_keys, keys)], dim=-1) / key.shape[-1] ** 0.5
+        scores = (
+            torch.cat([query @ k.transpose(-1, -2) for k in (old_keys, keys)], dim=-1)
+            / key.shape[-1] ** 0.5
+        )
         weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
         on_old, on_recent = weights.split([old_keys.shape[2], keys.shape[2]], dim=-1)
         attended = on_old @ old_values + on_recent @ values

@@ -5,7 +5,8 @@ it found. `facts` adds what an evaluation says besides returns. `fewshot` is the
 learners.
 
 Pictures: `plots` says how our plots look, and draws how training went. `adaptation_plot` draws an
-evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what estimators
+evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what
+estimators
 of the meta-gradient are worth. Films: `panels` lays out one moment as a picture, `video` plays
 episodes and writes such pictures one after another.
 """

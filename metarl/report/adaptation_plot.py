@@ -1,7 +1,9 @@
-"""The picture of an evaluation: what adaptation brings on held-out tasks, beside whoever else was played there.
+"""The picture of an evaluation: what adaptation brings on held-out tasks, beside whoever else was
+played there.
 
-Over updates or episodes it is a curve; of trials of a single episode it is a point for each agent, and beside it what happens
-within the episode. Where tasks can be solved, the share of solved episodes is drawn, too. A colour is always the same agent's.
+Over updates or episodes it is a curve; of trials of a single episode it is a point for each agent,
+and beside it what happens within the episode. Where tasks can be solved, the share of solved
+episodes is drawn, too. A colour is always the same agent's.
 """
 
 from collections.abc import Mapping
@@ -42,7 +44,8 @@ class Look:
     marker: str
 
 
-# By what an agent is, never by how many are drawn: Okabe and Ito's colours, and dashes and markers that say the same in grey.
+# By what an agent is, never by how many are drawn: Okabe and Ito's colours, and dashes and markers
+# that say the same in grey.
 LOOKS: dict[str, Look] = {
     "learner": Look(color=BLUE, dashes="-", marker="o"),
     "random_initialisation": Look(color=GREY, dashes="--", marker="s"),
@@ -70,8 +73,12 @@ def adaptation_curve_png(path: Path, report: Row, *, title: str | None = None) -
 
 
 def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
-    """Args: report: what evaluation.json holds. title: None for environment, algorithm and number of tasks."""
-    agents = {"learner": report["returns"], "random_initialisation": report["random_initialisation"]}
+    """Args: report: what evaluation.json holds. title: None for environment, algorithm and number
+    of tasks."""
+    agents = {
+        "learner": report["returns"],
+        "random_initialisation": report["random_initialisation"],
+    }
     if "stand_still" in report:
         agents["stand_still"] = report["stand_still"]
     agents |= report.get("references", {})
@@ -80,7 +87,9 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
     single = len(report["returns"]) == 1
     within = report.get("within_episode", {})
     panels = ["returns"] + [
-        name for name in ("within", "success") if (within if name == "within" else _has_success(report))
+        name
+        for name in ("within", "success")
+        if (within if name == "within" else _has_success(report))
     ]
     with figure_of(panels=len(panels), title=title or _title(report)) as (figure, axes):
         draw = _points if single else _curves
@@ -96,7 +105,13 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
                 _within(place, within, names)
             else:
                 success = {name: rows for name, rows in agents.items() if _solves(rows)}
-                draw(place, success, names, report["unit"], ("success_rate", "success_ci_low", "success_ci_high"))
+                draw(
+                    place,
+                    success,
+                    names,
+                    report["unit"],
+                    ("success_rate", "success_ci_low", "success_ci_high"),
+                )
                 _as_percent(place, vertical=not single)
         if not single or "within" in panels:
             _legend(figure, agents, names, with_mean=not single)
@@ -105,14 +120,25 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
 
 def _title(report: Row) -> str:
     count = report["num_tasks"]
-    tasks = f"{count} {'held-out ' if report['split'] != 'none' else ''}task{'s' if count != 1 else ''}"
-    return f"{report['env']}, {report['algo']}: {tasks}" if report.get("algo") else f"{report['env']}: {tasks}"
+    tasks = (
+        f"{count} {'held-out ' if report['split'] != 'none' else ''}task{'s' if count != 1 else ''}"
+    )
+    return (
+        f"{report['env']}, {report['algo']}: {tasks}"
+        if report.get("algo")
+        else f"{report['env']}: {tasks}"
+    )
 
 
 def _curves(
-    axes: Axes, agents: Mapping[str, Any], names: Mapping[str, str], unit: str, keys: tuple[str, str, str]
+    axes: Axes,
+    agents: Mapping[str, Any],
+    names: Mapping[str, str],
+    unit: str,
+    keys: tuple[str, str, str],
 ) -> None:
-    """Over updates, or episodes of the trial. Agents that don't change are lines across. Few points stand beside each other."""
+    """Over updates, or episodes of the trial. Agents that don't change are lines across. Few points
+    stand beside each other."""
     key = keys[0]
     first, xlabel = (1, "episode of the trial") if unit == "episode" else (0, "updates on the task")
     moving = [name for name, rows in agents.items() if not isinstance(rows, Mapping)]
@@ -120,16 +146,26 @@ def _curves(
     for name, rows in agents.items():
         look = _look(name)
         if isinstance(rows, Mapping):
-            axes.axhline(rows[key], color=look.color, ls=look.dashes, lw=1.5, label=names[name], zorder=1)
+            axes.axhline(
+                rows[key], color=look.color, ls=look.dashes, lw=1.5, label=names[name], zorder=1
+            )
             continue
         x = np.array([first + row["update"] for row in rows], dtype=float)
         value, below, above = (np.array([row[k] for row in rows], dtype=float) for k in keys)
         order = 4 if name == "learner" else 3
-        line = {"color": look.color, "ls": look.dashes, "marker": look.marker, "ms": 6, "zorder": order}
+        line = {
+            "color": look.color,
+            "ls": look.dashes,
+            "marker": look.marker,
+            "ms": 6,
+            "zorder": order,
+        }
         if num_points <= FEW:
             x = x + 0.07 * (moving.index(name) - (len(moving) - 1) / 2)
             reach = np.stack([value - below, above - value]).clip(min=0)
-            axes.errorbar(x, value, reach, label=names[name], elinewidth=1.4, capsize=4, capthick=1.4, **line)
+            axes.errorbar(
+                x, value, reach, label=names[name], elinewidth=1.4, capsize=4, capthick=1.4, **line
+            )
         else:
             add_band(axes, x, below, above, look.color)
             axes.plot(x, value, label=names[name], **line)
@@ -148,7 +184,11 @@ def _curves(
 
 
 def _points(
-    axes: Axes, agents: Mapping[str, Any], names: Mapping[str, str], unit: str, keys: tuple[str, str, str]
+    axes: Axes,
+    agents: Mapping[str, Any],
+    names: Mapping[str, str],
+    unit: str,
+    keys: tuple[str, str, str],
 ) -> None:
     """A row for each agent, the best on top."""
     key, low, high = keys
@@ -157,7 +197,9 @@ def _points(
     for y, name in enumerate(order):
         look, row = _look(name), rows[name]
         axes.hlines(y, row[low], row[high], color=look.color, lw=5, alpha=0.35)
-        axes.plot(row[key], y, color=look.color, marker=look.marker, ms=8, ls="none", label=names[name])
+        axes.plot(
+            row[key], y, color=look.color, marker=look.marker, ms=8, ls="none", label=names[name]
+        )
         if key == "iqm":
             axes.plot(row["mean"], y, color=look.color, marker="|", ms=13, mew=1.8, ls="none")
     axes.set_yticks(range(len(order)), [names[name] for name in order])
@@ -176,7 +218,9 @@ def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> 
         axes.plot(steps, row["mean"], color=look.color, ls=look.dashes, lw=width, label=names[name])
     axes.set_xlabel("step of the episode")
     axes.set_ylabel("mean reward of a step")
-    measured = {name: row for name, row in within["learner"].items() if name not in ("step", "reward")}
+    measured = {
+        name: row for name, row in within["learner"].items() if name not in ("step", "reward")
+    }
     for name, row in measured.items():
         other = axes.twinx()
         other.plot(within["learner"]["step"], row["mean"], color=INK, lw=1.2, ls=":")
@@ -218,22 +262,42 @@ def _speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
 
 
 def _as_percent(axes: Axes, *, vertical: bool) -> None:
-    label = "solved episodes\nwith a 95 % interval" if vertical else "solved episodes, with a 95 % interval"
+    label = (
+        "solved episodes\nwith a 95 % interval"
+        if vertical
+        else "solved episodes, with a 95 % interval"
+    )
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     (axes.set_ylim if vertical else axes.set_xlim)(-0.03, 1.03)
     axis.set_label_text(label)
 
 
-def _legend(figure: Figure, agents: Mapping[str, Any], names: Mapping[str, str], *, with_mean: bool) -> None:
+def _legend(
+    figure: Figure, agents: Mapping[str, Any], names: Mapping[str, str], *, with_mean: bool
+) -> None:
     handles = [
-        Line2D([], [], color=_look(name).color, ls=_look(name).dashes, marker=_look(name).marker, label=names[name])
+        Line2D(
+            [],
+            [],
+            color=_look(name).color,
+            ls=_look(name).dashes,
+            marker=_look(name).marker,
+            label=names[name],
+        )
         for name in agents
     ]
     if with_mean:
-        handles.insert(1, Line2D([], [], color=BLUE, marker="_", ls=":", lw=1.2, label=f"{names['learner']}, mean"))
+        handles.insert(
+            1,
+            Line2D(
+                [], [], color=BLUE, marker="_", ls=":", lw=1.2, label=f"{names['learner']}, mean"
+            ),
+        )
     columns = min(len(handles), 3 if len(figure.axes) == 1 else 5)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, fontsize=9.5)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, fontsize=9.5
+    )
 
 
 def _look(name: str) -> Look:

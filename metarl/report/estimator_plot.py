@@ -1,4 +1,5 @@
-"""The picture of the estimator lab: how far the mean of n meta-gradient estimates is from the exact one."""
+"""The picture of the estimator lab: how far the mean of n meta-gradient estimates is from the exact
+one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ _LOOKS = {
 }
 
 
-def estimators_png(path: Path, panels: Mapping[str, Mapping[str, Sequence[float]]], sizes: Sequence[int]) -> None:
+def estimators_png(
+    path: Path, panels: Mapping[str, Mapping[str, Sequence[float]]], sizes: Sequence[int]
+) -> None:
     """What is unbiased goes down with 1/√n, what is biased stays at its bias.
 
     Args: panels: title -> estimator -> error for each n of `sizes`, as `errors_of_means` gives it.

@@ -46,8 +46,9 @@ def evaluate(
     algo: str | None = None,
     deterministic: bool = False,
 ) -> Evaluation:
-    """Adapts to held-out tasks; beside it, on the same tasks, a random initialisation, standing still, and what the
-    environment has as references (an oracle, a scripted controller, agents that learn by calculation).
+    """Adapts to held-out tasks; beside it, on the same tasks, a random initialisation, standing
+    still, and what the environment has as references (an oracle, a scripted controller, agents that
+    learn by calculation).
 
     Args:
       env: num_tasks * E worlds.
@@ -70,7 +71,9 @@ def evaluate(
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-    rows: dict[str, Any] = {"random_initialisation": _per_update(random_curve.outcomes, streams.tasks)}
+    rows: dict[str, Any] = {
+        "random_initialisation": _per_update(random_curve.outcomes, streams.tasks)
+    }
     still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     others = {"random_initialisation": random_curve.outcomes}
     if still is not None:
@@ -103,7 +106,9 @@ def evaluate(
     if distribution.split == "none":
         report["returns_by_task"] = _by_task(descriptions, curve.outcomes, streams.tasks)
     # Last, so that it changes no draw of the above.
-    references = reference_outcomes(env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates)
+    references = reference_outcomes(
+        env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates
+    )
     report["references"] = {
         name: (_per_update if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()
@@ -113,7 +118,8 @@ def evaluate(
 
 
 def write(folder: Path, report: Mapping[str, Any]) -> None:
-    """Writes evaluation.json and adaptation_curve.png. Raises: UserError if the folder can't be written to."""
+    """Writes evaluation.json and adaptation_curve.png. Raises: UserError if the folder can't be
+    written to."""
     _write(folder / "evaluation.json", folder / "adaptation_curve.png", report)
 
 
@@ -121,8 +127,8 @@ def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path
     """Writes a further evaluation, over none that is there; returns its file.
 
     Args:
-      place: a file x.json, with its picture x.png, which is written over; or a folder, where it is evaluation_<n>.json and
-        adaptation_curve_<n>.png of the first number that is free.
+      place: a file x.json, with its picture x.png, which is written over; or a folder, where it is
+        evaluation_<n>.json and adaptation_curve_<n>.png of the first number that is free.
       spare: whether evaluation.json is left free in a folder, for the training whose folder it is.
     Raises: UserError if it can't be written.
     """
@@ -132,12 +138,15 @@ def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path
         place.mkdir(parents=True, exist_ok=True)
         end = _claimed(place, spare=spare)
     except OSError as error:
-        raise UserError(f"can't write the evaluation to {place}: {error.strerror or error}") from error
+        raise UserError(
+            f"can't write the evaluation to {place}: {error.strerror or error}"
+        ) from error
     return _write(place / f"evaluation{end}.json", place / f"adaptation_curve{end}.png", report)
 
 
 def _claimed(folder: Path, *, spare: bool) -> str:
-    """The end of the first free name, which from now on is taken, also for others who ask at the same time."""
+    """The end of the first free name, which from now on is taken, also for others who ask at the
+    same time."""
     for number in itertools.count(1 if spare else 0):
         end = f"_{number}" if number else ""
         try:
@@ -156,12 +165,15 @@ def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
     except OSError as error:
         if file.exists() and file.stat().st_size == 0:
             file.unlink()  # only claimed
-        raise UserError(f"can't write the evaluation to {file.parent}: {error.strerror or error}") from error
+        raise UserError(
+            f"can't write the evaluation to {file.parent}: {error.strerror or error}"
+        ) from error
     return file
 
 
 def _acting(unit: str) -> Acting:
-    """How a learner acts by its mode: one by gradients learns nothing from that, and goes on adapting on sampled episodes."""
+    """How a learner acts by its mode: one by gradients learns nothing from that, and goes on
+    adapting on sampled episodes."""
     return "mode_beside" if unit == "update" else "mode"
 
 
@@ -172,11 +184,14 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
-        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {over(1, report['num_tasks'])}",
+        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, "
+        f"{over(1, report['num_tasks'])}",
     ]
     unit = report["unit"]
     lines += [_row(stage(unit, row["update"]), row) for row in report["returns"]]
-    lines += [_row(f"random init, {_short(unit, row)}", row) for row in report["random_initialisation"]]
+    lines += [
+        _row(f"random init, {_short(unit, row)}", row) for row in report["random_initialisation"]
+    ]
     if "stand_still" in report:
         lines.append(_row("standing still", report["stand_still"]))
     for name, rows in _references(report).items():
@@ -187,7 +202,11 @@ def table(report: Mapping[str, Any]) -> str:
         )
     by_task = report.get("returns_by_task", {})
     if len(by_task) <= MOST_TASKS_SHOWN:
-        lines += [_row(f"{name}, {_short(unit, row)}", row) for name, rows in by_task.items() for row in rows]
+        lines += [
+            _row(f"{name}, {_short(unit, row)}", row)
+            for name, rows in by_task.items()
+            for row in rows
+        ]
     if "adaptation_gain" in report:
         gain = "gain of 1 update" if unit == "update" else "episode 2 - episode 1"
         lines.append(_row(gain, report["adaptation_gain"]))
@@ -201,7 +220,8 @@ def table(report: Mapping[str, Any]) -> str:
     )
     if report["diverged_episodes"]:
         lines.append(
-            f"{report['diverged_episodes']} episodes ended because the physics blew up; they are counted as they are"
+            f"{report['diverged_episodes']} episodes ended because the physics blew up; they are "
+            "counted as they are"
         )
     lines += ["with the policy's most likely actions"] if report.get("deterministic") else []
     lines += [report["note"]] if "note" in report else []
@@ -209,10 +229,15 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def stage(unit: str, num_updates: int) -> str:
-    """What a user calls the state after so many updates; the first episode of a trial comes before any."""
+    """What a user calls the state after so many updates; the first episode of a trial comes before
+    any."""
     if unit == "episode":
         return f"episode {num_updates + 1}"
-    return f"after {num_updates} update{'s' if num_updates > 1 else ''}" if num_updates else "before adaptation"
+    return (
+        f"after {num_updates} update{'s' if num_updates > 1 else ''}"
+        if num_updates
+        else "before adaptation"
+    )
 
 
 def _short(unit: str, row: Mapping[str, Any]) -> str:
@@ -220,20 +245,24 @@ def _short(unit: str, row: Mapping[str, Any]) -> str:
 
 
 def _references(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment's own references under names to read; reports of earlier versions have none."""
+    """The environment's own references under names to read; reports of earlier versions have
+    none."""
     return {name.replace("_", " "): rows for name, rows in report.get("references", {}).items()}
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
     success = ""
     if "success_rate" in row:
-        rate, low, high = (f"{100 * row[key]:.0f}" for key in ("success_rate", "success_ci_low", "success_ci_high"))
+        rate, low, high = (
+            f"{100 * row[key]:.0f}" for key in ("success_rate", "success_ci_low", "success_ci_high")
+        )
         success = f"  success {rate} % [{low}, {high}]"
     return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]{success}"
 
 
 def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:
-    """Of the returns and, where the environment says which steps solve the task, of success in any of an episode's steps."""
+    """Of the returns and, where the environment says which steps solve the task, of success in any
+    of an episode's steps."""
     row = summary(outcomes.returns, generator)
     return row if outcomes.success is None else row | success_summary(outcomes.success)
 
@@ -241,14 +270,21 @@ def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]
 def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
     """[N, K + 1, E] -> one summary per update."""
     num_rows = outcomes.returns.shape[1]
-    return [{"update": k, **_summary(_part(outcomes, (slice(None), k)), generator)} for k in range(num_rows)]
+    return [
+        {"update": k, **_summary(_part(outcomes, (slice(None), k)), generator)}
+        for k in range(num_rows)
+    ]
 
 
 def _by_task(
     descriptions: list[str], outcomes: Outcomes, generator: torch.Generator
 ) -> dict[str, list[dict[str, float]]]:
-    """The same for each of the few distinct tasks apart: a mean over opposite directions hides what happens in each."""
-    chosen = {name: [i for i, d in enumerate(descriptions) if d == name] for name in sorted(set(descriptions))}
+    """The same for each of the few distinct tasks apart: a mean over opposite directions hides what
+    happens in each."""
+    chosen = {
+        name: [i for i, d in enumerate(descriptions) if d == name]
+        for name in sorted(set(descriptions))
+    }
     return {name: _per_update(_part(outcomes, rows), generator) for name, rows in chosen.items()}
 
 

@@ -1,6 +1,8 @@
-"""What an evaluation says besides its returns: how often updates harm, what is missing to the best, what happens within an episode.
+"""What an evaluation says besides its returns: how often updates harm, what is missing to the best,
+what happens within an episode.
 
-`facts` works it out, for evaluation.json; `lines` writes it for the console. What doesn't apply is left out.
+`facts` works it out, for evaluation.json; `lines` writes it for the console. What doesn't apply is
+left out.
 """
 
 from collections.abc import Mapping
@@ -11,7 +13,12 @@ from torch import Tensor
 
 from metarl.rl.evaluation.curve import Outcomes
 from metarl.rl.evaluation.fixed_speeds import best_speeds, mean_miss
-from metarl.rl.evaluation.statistics import made_worse, normalised_score, stratified_bootstrap_interval, summary
+from metarl.rl.evaluation.statistics import (
+    made_worse,
+    normalised_score,
+    stratified_bootstrap_interval,
+    summary,
+)
 from metarl.rl.evaluation.within_episode import Steps, mean_in_tenths, profile
 from metarl.rl.types import BatchedEnv, FixedSpeeds
 
@@ -31,8 +38,8 @@ def facts(
 
     `tasks_made_worse`: for each update the share of tasks whose return it lowers.
     `regret`: after each update, what is missing to the oracle on the same task.
-    `normalised_score`: after each update, 0 for standing still and 1 for the oracle; without one, for holding every target speed
-    from the first step on at no cost.
+    `normalised_score`: after each update, 0 for standing still and 1 for the oracle; without one,
+    for holding every target speed from the first step on at no cost.
     `fixed_speeds`: the best return of k fixed speeds on these tasks.
     `within_episode`: of trials of a single episode, for each agent that was played.
 
@@ -45,7 +52,8 @@ def facts(
     oracle = others["oracle"].returns if "oracle" in others else None
     if oracle is not None and oracle.ndim == 1:
         found["regret"] = [
-            {"update": k, **summary(oracle[:, None] - learner.returns[:, k], generator)} for k in range(num_rows)
+            {"update": k, **summary(oracle[:, None] - learner.returns[:, k], generator)}
+            for k in range(num_rows)
         ]
     speeds: FixedSpeeds | None = getattr(env, "fixed_speeds", None)
     if speeds is not None:
@@ -55,19 +63,23 @@ def facts(
     still = others["stand_still"].returns if "stand_still" in others else None
     if still is not None and oracle is not None and oracle.mean() > still.mean():
         found["normalised_score"] = [
-            {"update": k, **normalised_score(learner.returns[:, k], still, oracle, generator)} for k in range(num_rows)
+            {"update": k, **normalised_score(learner.returns[:, k], still, oracle, generator)}
+            for k in range(num_rows)
         ]
     if unit == "episode" and num_rows == 1:
         played = {"learner": learner, **others}
         found["within_episode"] = {
-            name: _within(outcomes.steps, generator) for name, outcomes in played.items() if outcomes.steps is not None
+            name: _within(outcomes.steps, generator)
+            for name, outcomes in played.items()
+            if outcomes.steps is not None
         }
     return found
 
 
 def fixed_speed_bounds(speeds: FixedSpeeds, targets: Tensor, horizon: int) -> dict[str, Any]:
-    """The best mean return on the targets [N] of those who hold one of 1, 2, 3, 4 speeds, whichever is nearest: free of all costs,
-    which nobody limited to so many speeds can pass, and with the allowance for them."""
+    """The best mean return on the targets [N] of those who hold one of 1, 2, 3, 4 speeds, whichever
+    is nearest: free of all costs, which nobody limited to so many speeds can pass, and with the
+    allowance for them."""
     rows = []
     for count in range(1, min(MOST_SPEEDS, len(targets)) + 1):
         chosen = best_speeds(targets, count)
@@ -89,12 +101,17 @@ def _within(steps: Steps, generator: torch.Generator) -> dict[str, Any]:
     ends, curve = _curve(reward, running, generator)
     found = {"step": ends, "reward": curve}
     for name, values in steps.measured.items():
-        found[name] = _curve(values.squeeze(1) if values.ndim == 4 else values, running, generator)[1]
+        found[name] = _curve(values.squeeze(1) if values.ndim == 4 else values, running, generator)[
+            1
+        ]
     return found
 
 
-def _curve(values: Tensor, running: Tensor, generator: torch.Generator) -> tuple[list[int], dict[str, Any]]:
-    """Means per step over the episode, with 95 % intervals over tasks (and episodes), and those of the first and the last tenth."""
+def _curve(
+    values: Tensor, running: Tensor, generator: torch.Generator
+) -> tuple[list[int], dict[str, Any]]:
+    """Means per step over the episode, with 95 % intervals over tasks (and episodes), and those of
+    the first and the last tenth."""
     first, last = mean_in_tenths(values, running)
     ends, per_task = profile(values, running)
     rows = []
@@ -128,14 +145,21 @@ def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
         ]
         found.append(f"{'tasks made worse':>26}  {', '.join(shares)}")
         if len(shares) > 1:
-            below = [f"{100 * row['share_below_unadapted']:.0f} %" for row in report["tasks_made_worse"]]
+            below = [
+                f"{100 * row['share_below_unadapted']:.0f} %" for row in report["tasks_made_worse"]
+            ]
             first = "in episode 1" if unit == "episode" else "unadapted"
             found.append(f"{f'worse than {first}':>26}  {', '.join(below)}")
     if "normalised_score" in report:
         scores = [
-            f"{row['mean']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" for row in report["normalised_score"]
+            f"{row['mean']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+            for row in report["normalised_score"]
         ]
-        best = "the oracle" if "oracle" in report.get("references", {}) else "holding the target from the first step on"
+        best = (
+            "the oracle"
+            if "oracle" in report.get("references", {})
+            else "holding the target from the first step on"
+        )
         found.append(f"{'0 still, 1 best':>26}  {', '.join(scores)}; best: {best}")
     if "regret" in report:
         regrets = [f"{row['mean']:.2f}" for row in report["regret"]]
@@ -156,19 +180,29 @@ def _speed_lines(speeds: Mapping[str, Any]) -> list[str]:
             [str(bound["num_speeds"]) for bound in bounds],
             "  mean return of k speeds, each task at the nearest",
         ),
-        row("at no cost", [f"{bound['mean']:.2f}" for bound in bounds], "  a bound: no run-up, no control"),
+        row(
+            "at no cost",
+            [f"{bound['mean']:.2f}" for bound in bounds],
+            "  a bound: no run-up, no control",
+        ),
     ]
     if speeds["allowance"]:
         costly = [f"{bound['mean_with_allowance']:.2f}" for bound in bounds]
-        found.append(row(f"at {speeds['allowance']:g} an episode", costly, f"  {speeds['allowance_is']}"))
+        found.append(
+            row(f"at {speeds['allowance']:g} an episode", costly, f"  {speeds['allowance_is']}")
+        )
     return found
 
 
 def _within_lines(within: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     found = [f"{'a step of the episode':>26}  {'first 10th':>10}  {'last 10th':>10}"]
     for agent, curves in within.items():
-        # What is measured is the learner's own: the error of an untrained model would only say that it is one.
-        for quantity in ["reward", *(name for name in curves if name not in ("step", "reward") and agent == "learner")]:
+        # What is measured is the learner's own: the error of an untrained model would only say that
+        # it is one.
+        for quantity in [
+            "reward",
+            *(name for name in curves if name not in ("step", "reward") and agent == "learner"),
+        ]:
             row, label = curves[quantity], names.get(agent, agent.replace("_", " "))
             label = label if quantity == "reward" else f"{label}, {quantity}"
             found.append(f"{label:>26}  {row['first_tenth']:10.3f}  {row['last_tenth']:10.3f}")

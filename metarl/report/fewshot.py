@@ -1,4 +1,5 @@
-"""The evaluation of a few-shot learner as a user reads it: evaluation.json, a table, and the table that compares runs."""
+"""The evaluation of a few-shot learner as a user reads it: evaluation.json, a table, and the table
+that compares runs."""
 
 import json
 import math
@@ -11,7 +12,12 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.fewshot.evaluate import TASKS_AT_A_TIME, adaptation_measures, interval, interval_over_seeds
+from metarl.fewshot.evaluate import (
+    TASKS_AT_A_TIME,
+    adaptation_measures,
+    interval,
+    interval_over_seeds,
+)
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
 from metarl.files import write_text
@@ -30,11 +36,13 @@ def evaluate(
     device: torch.device,
     references: Mapping[str, FewShotAdapter[Any]] | None = None,
 ) -> dict[str, Any]:
-    """What evaluation.json holds: accuracy (or squared error) after 0, 1, ..., K updates with its interval over tasks.
+    """What evaluation.json holds: accuracy (or squared error) after 0, 1, ..., K updates with its
+    interval over tasks.
 
     Args:
       tasks: a new generator of the tasks, in the same state at each call.
-      references: what to compare with, by name; measured on the same tasks, each after its own number of updates.
+      references: what to compare with, by name; measured on the same tasks, each after its own
+        number of updates.
     Raises: UserError for zero tasks or a negative number of updates.
     """
     check_counts(num_tasks, num_updates)
@@ -81,17 +89,22 @@ def check_counts(num_tasks: int, num_updates: int | None) -> None:
 
 
 def instances(measures: Tensor) -> list[dict[str, Any]]:
-    """Of a learner that reads its examples one by one: accuracy (or squared error) where a class is met for the 1st, 2nd, ...
-    time, with its interval over tasks. Args: measures: [N, instances]."""
+    """Of a learner that reads its examples one by one: accuracy (or squared error) where a class is
+    met for the 1st, 2nd, ... time, with its interval over tasks. Args: measures: [N, instances]."""
     return _rows(measures, name="instance", first=1)
 
 
 def _rows(values: Tensor, name: str = "update", first: int = 0) -> list[dict[str, Any]]:
-    """Of each column of [N, K] its mean and interval; both None where a task's value isn't finite, and how many aren't."""
+    """Of each column of [N, K] its mean and interval; both None where a task's value isn't finite,
+    and how many aren't."""
     rows = []
     for number, column in enumerate(values.unbind(1), start=first):
         bad = int((~column.isfinite()).sum())
-        found = asdict(interval(column)) if bad == 0 else {"mean": None, "half_width": None, "num_tasks": len(column)}
+        found = (
+            asdict(interval(column))
+            if bad == 0
+            else {"mean": None, "half_width": None, "num_tasks": len(column)}
+        )
         rows.append({name: number, **found, **({"diverged": bad} if bad else {})})
     return rows
 
@@ -102,7 +115,9 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "evaluation.json", json.dumps(report, indent=2))
     except OSError as error:
-        raise UserError(f"can't write the evaluation to {folder}: {error.strerror or error}") from error
+        raise UserError(
+            f"can't write the evaluation to {folder}: {error.strerror or error}"
+        ) from error
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -117,15 +132,18 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"{rows[-1]['update']:>8} updates  {_shown(report, rows[-1])}  {name}")
     if "instances" in report:
         lines.append("one example after the other, where a class is met for the")
-        lines += [f"{row['instance']:>8}. time   {_shown(report, row)}" for row in report["instances"]]
+        lines += [
+            f"{row['instance']:>8}. time   {_shown(report, row)}" for row in report["instances"]
+        ]
     return "\n".join(lines)
 
 
 def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
-    """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where there are several, with the
-    interval of `metarl.fewshot.evaluate.interval_over_seeds`.
+    """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where
+    there are several, with the interval of `metarl.fewshot.evaluate.interval_over_seeds`.
 
-    Args: reports: what `evaluate` gives and with it `learner`, `seed`, and `overrides`, what the run was called with.
+    Args: reports: what `evaluate` gives and with it `learner`, `seed`, and `overrides`, what the
+    run was called with.
     """
     lines = [
         "| run | seed | tasks | measure | before | after | 95 % interval |",
@@ -144,10 +162,14 @@ def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One report of several that differ by their seed: means before and after, and the interval over seeds and tasks."""
-    num_tasks = min(len(report["by_task"]) for report in runs)  # A longer list of tasks starts with the shorter one.
+    """One report of several that differ by their seed: means before and after, and the interval
+    over seeds and tasks."""
+    num_tasks = min(
+        len(report["by_task"]) for report in runs
+    )  # A longer list of tasks starts with the shorter one.
     values = torch.tensor(
-        [[math.inf if x is None else x for x in report["by_task"][:num_tasks]] for report in runs], dtype=torch.float64
+        [[math.inf if x is None else x for x in report["by_task"][:num_tasks]] for report in runs],
+        dtype=torch.float64,
     )
     before = [report["updates"][0]["mean"] for report in runs]
     mean_before = None if None in before else sum(before) / len(before)
@@ -159,16 +181,29 @@ def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
     """The learner, and whatever else makes this run another than those beside it."""
     own = [word for word in report["overrides"] if word not in shared]
-    return ", ".join([report["learner"], *(word for word in own if not word.startswith(("learner=", "seed=")))])
+    return ", ".join(
+        [report["learner"], *(word for word in own if not word.startswith(("learner=", "seed=")))]
+    )
 
 
 def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
     (scale, digits), row = _scale(report), report["updates"][-1]
     shown = lambda value: "diverged" if value is None else f"{scale * value:.{digits}f}"
-    ends = "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
+    ends = (
+        "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
+    )
     cells = (
-        *(name + _transductive(report), seed, f"{report['dataset']}, {_task(report)}", report["measure"]),
-        *(shown(report["updates"][0]["mean"]), shown(row["mean"]), f"[{', '.join(map(shown, ends))}]"),
+        *(
+            name + _transductive(report),
+            seed,
+            f"{report['dataset']}, {_task(report)}",
+            report["measure"],
+        ),
+        *(
+            shown(report["updates"][0]["mean"]),
+            shown(row["mean"]),
+            f"[{', '.join(map(shown, ends))}]",
+        ),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -1,4 +1,5 @@
-"""Pictures of a few-shot evaluation: tasks with the answers to their questions, and fitted curves after a few updates."""
+"""Pictures of a few-shot evaluation: tasks with the answers to their questions, and fitted curves
+after a few updates."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ QUESTIONS = 10  # shown of each task
 
 
 def answers_png(path: Path, episodes: Episodes, logits: Tensor, *, title: str) -> None:
-    """A row for each task: one support picture of each class with its label, then questions framed green where the answer
-    is right and orange where it is wrong, with the class that was answered (and the right one).
+    """A row for each task: one support picture of each class with its label, then questions framed
+    green where the answer is right and orange where it is wrong, with the class that was answered
+    (and the right one).
 
     Args: episodes: pictures, leaves [N, B, ...]; logits: [N, B, W] on the query.
     Raises: OSError if `path` can't be written.
@@ -30,7 +32,9 @@ def answers_png(path: Path, episodes: Episodes, logits: Tensor, *, title: str) -
     questions = min(QUESTIONS, logits.shape[1])
     with matplotlib.rc_context({"font.size": 9}):
         columns = ways + 1 + questions
-        figure = Figure(figsize=(0.62 * columns + 0.3, 0.86 * num_tasks + 0.8), dpi=150, layout="constrained")
+        figure = Figure(
+            figsize=(0.62 * columns + 0.3, 0.86 * num_tasks + 0.8), dpi=150, layout="constrained"
+        )
         FigureCanvasAgg(figure)
         grid = figure.subplots(num_tasks, columns, squeeze=False)
         for axes in grid.flat:
@@ -41,7 +45,10 @@ def answers_png(path: Path, episodes: Episodes, logits: Tensor, *, title: str) -
                 first = int((labels == k).nonzero()[0])
                 _picture(row[k], episodes.support.x[task, first], _name(k), GREY)
             for question in range(questions):
-                right, given = int(episodes.query.y[task, question]), int(logits[task, question].argmax())
+                right, given = (
+                    int(episodes.query.y[task, question]),
+                    int(logits[task, question].argmax()),
+                )
                 text = _name(given) if given == right else f"{_name(given)} ({_name(right)})"
                 _picture(
                     row[ways + 1 + question],
@@ -50,7 +57,8 @@ def answers_png(path: Path, episodes: Episodes, logits: Tensor, *, title: str) -
                     _RIGHT if given == right else _WRONG,
                 )
         figure.suptitle(
-            f"{title}\none support picture of each class | questions with the answer (and the right one)",
+            f"{title}\none support picture of each class | questions with the answer (and the "
+            "right one)",
             fontsize=10,
             x=0.01,
             ha="left",
@@ -68,7 +76,8 @@ def curves_png(
     *,
     title: str,
 ) -> None:
-    """A panel for each task: the true curve, the points one adapts on, and what is fitted after some numbers of updates.
+    """A panel for each task: the true curve, the points one adapts on, and what is fitted after
+    some numbers of updates.
 
     Args:
       x, truth: [N, B], x in increasing order; support_x, support_y: [N, S].
@@ -76,7 +85,9 @@ def curves_png(
     Raises: OSError if `path` can't be written.
     """
     num_tasks = len(x)
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         figure = Figure(figsize=(3.1 * num_tasks + 0.4, 3.0), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, num_tasks, sharex=True, squeeze=False)[0]
@@ -91,7 +102,9 @@ def curves_png(
                     lw=1.6,
                     label=f"after {count} update{'' if count == 1 else 's'}",
                 )
-            axes.plot(support_x[task], support_y[task], "^", color=ORANGE, ms=6, label="support", zorder=4)
+            axes.plot(
+                support_x[task], support_y[task], "^", color=ORANGE, ms=6, label="support", zorder=4
+            )
             axes.grid(color="#E3E5E8")
             axes.set_xlabel("x")
         panels[0].set_ylabel("y")

@@ -1,4 +1,5 @@
-"""How a moment of an episode is laid out as a picture: the world, what is to be done, and the numbers of what is done.
+"""How a moment of an episode is laid out as a picture: the world, what is to be done, and the
+numbers of what is done.
 
 task                                   ← a line over all scenes, or two
 title              time | title  time  ← a panel for each scene (before | after adaptation)
@@ -41,7 +42,9 @@ class Shot:
         str, float | bool
     ]  # of the step that led here; of yes or no, whether it was so in the episode until now
     over: bool  # the episode ended earlier; what is shown is its last moment
-    curves: "dict[str, Curve]" = field(default_factory=dict)  # what the learner measures of its steps
+    curves: "dict[str, Curve]" = field(
+        default_factory=dict
+    )  # what the learner measures of its steps
 
 
 @struct
@@ -64,28 +67,34 @@ class Gauge:
 def frame(shots: Mapping[str, Shot], *, task: str, gauges: Mapping[str, Gauge]) -> np.ndarray:
     """The scenes of one task side by side, [H', W', 3] uint8 with even H' and W'.
 
-    Args: shots: title of the scene -> its shot, pictures of one size; gauges: by the name of the term.
+    Args: shots: title of the scene -> its shot, pictures of one size; gauges: by the name of the
+    term.
     """
     panels = [_panel(title, shot, gauges) for title, shot in shots.items()]
     width, height = panels[0].size
     gap, head = _even(width / 60), _even(width / 12)
     whole = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * gap, head + height), _PAPER)
     text, font = _headline(task, width=0.96 * whole.width, height=head)
-    ImageDraw.Draw(whole).text((whole.width / 2, head / 2), text, _INK, font, anchor="mm", align="center", spacing=1)
+    ImageDraw.Draw(whole).text(
+        (whole.width / 2, head / 2), text, _INK, font, anchor="mm", align="center", spacing=1
+    )
     for index, panel in enumerate(panels):
         whole.paste(panel, (index * (width + gap), head))
     return np.asarray(whole)
 
 
 def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
-    """Frames of one size, row by row, in about the shape of a screen, scaled down to at most `max_width`; even sides."""
+    """Frames of one size, row by row, in about the shape of a screen, scaled down to at most
+    `max_width`; even sides."""
     height, width = frames[0].shape[:2]
     columns = _num_columns(len(frames), width / height)
     rows = -(-len(frames) // columns)
     gap = _even(width / 60)
     scale = min(1.0, (max_width - (columns - 1) * gap) / (columns * width))
     cell = (_even(width * scale), _even(height * scale))
-    whole = Image.new("RGB", (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap), _PAPER)
+    whole = Image.new(
+        "RGB", (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap), _PAPER
+    )
     for index, picture in enumerate(frames):
         small = Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS)
         whole.paste(small, (index % columns * (cell[0] + gap), index // columns * (cell[1] + gap)))
@@ -93,7 +102,8 @@ def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
 
 
 def _num_columns(count: int, aspect: float) -> int:
-    """That which comes closest to 16:9, where every empty cell counts as its share of the frames."""
+    """That which comes closest to 16:9, where every empty cell counts as its share of the
+    frames."""
 
     def cost(columns: int) -> float:
         rows = -(-count // columns)
@@ -104,12 +114,18 @@ def _num_columns(count: int, aspect: float) -> int:
 
 @cache
 def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont.FreeTypeFont]:
-    """The text, on two lines where those can be the larger ones, and the largest letters with which it has room."""
-    commas = [at for at, sign in enumerate(text) if sign == "," and text.count("(", 0, at) == text.count(")", 0, at)]
+    """The text, on two lines where those can be the larger ones, and the largest letters with which
+    it has room."""
+    commas = [
+        at
+        for at, sign in enumerate(text)
+        if sign == "," and text.count("(", 0, at) == text.count(")", 0, at)
+    ]
     layouts = [text, *(f"{text[: at + 1]}\n{text[at + 1 :].lstrip()}" for at in commas)]
 
     def size(layout: str) -> tuple[float, float]:
-        """Of the letters; and of what is left beside the longest line, so that of equal ones the lines are the most alike."""
+        """Of the letters; and of what is left beside the longest line, so that of equal ones the
+        lines are the most alike."""
         lines = layout.split("\n")
         highest = height * (0.6 if len(lines) == 1 else 0.4)
         widest = max(1.0, *(_font(highest, bold=True).getlength(line) for line in lines))
@@ -140,7 +156,8 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
     draw.text((width - margin, middle), clock, _FAINT, small, anchor="rm")
     picture = Image.fromarray(shot.picture)
     whole.paste(
-        Image.blend(picture, Image.new("RGB", picture.size, _PAPER), 0.4) if shot.over else picture, (0, round(line))
+        Image.blend(picture, Image.new("RGB", picture.size, _PAPER), 0.4) if shot.over else picture,
+        (0, round(line)),
     )
     baseline = line + height + line * 0.6
     total = f"return {_signed(shot.reward_so_far, 1)}"
@@ -165,7 +182,14 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
 
 
 def _draw_curve(
-    draw: ImageDraw.ImageDraw, name: str, curve: Curve, *, left: float, right: float, top: float, line: float
+    draw: ImageDraw.ImageDraw,
+    name: str,
+    curve: Curve,
+    *,
+    left: float,
+    right: float,
+    top: float,
+    line: float,
 ) -> None:
     """The name and the last value above the curve; what is beyond 1 runs along the top."""
     last = _signed(curve.values[-1], 2) if curve.values else ""
@@ -174,7 +198,9 @@ def _draw_curve(
     bottom, height = top + line * CURVE_LINES, line * (CURVE_LINES - 1)
 
     def point(step: int, value: float) -> tuple[float, float]:
-        return left + (right - left) * step / curve.num_steps, bottom - height * min(max(value, 0.0), 1.0)
+        return left + (right - left) * step / curve.num_steps, bottom - height * min(
+            max(value, 0.0), 1.0
+        )
 
     for level, colour in ((0.0, _FAINT), (1.0, _TRACK)):
         draw.line([point(0, level), point(curve.num_steps, level)], colour, 1)
@@ -184,7 +210,14 @@ def _draw_curve(
 
 
 def _draw_gauge(
-    draw: ImageDraw.ImageDraw, gauge: Gauge, value: float, *, left: float, right: float, y: float, line: float
+    draw: ImageDraw.ImageDraw,
+    gauge: Gauge,
+    value: float,
+    *,
+    left: float,
+    right: float,
+    y: float,
+    line: float,
 ) -> None:
     """A bar from 0 to the value, and a mark at the target."""
 
@@ -199,14 +232,21 @@ def _draw_gauge(
     start, end = sorted((zero, x(value)))
     draw.rectangle((start, y - thick, end, y + thick), _VALUE)
     target = x(gauge.target)
-    draw.rectangle((target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET)
+    draw.rectangle(
+        (target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET
+    )
 
 
 def _numbers(terms: Mapping[str, float | bool], room: float, font: ImageFont.FreeTypeFont) -> str:
-    """The terms as text, as many as have room, without the costs: they are small, and the return has them."""
+    """The terms as text, as many as have room, without the costs: they are small, and the return
+    has them."""
 
     def text(name: str, value: float | bool) -> str:
-        word = ("no", "yes")[value] if isinstance(value, bool) else f"{_signed(value, 2)} {UNITS.get(name, '')}"
+        word = (
+            ("no", "yes")[value]
+            if isinstance(value, bool)
+            else f"{_signed(value, 2)} {UNITS.get(name, '')}"
+        )
         return f"{name.replace('_', ' ')} {word}".rstrip()
 
     shown = {name: value for name, value in terms.items() if not name.endswith("_cost")}
@@ -224,7 +264,9 @@ def _signed(value: float, digits: int) -> str:
 def _font(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: the same letters on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), max(8, round(size)))
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), max(8, round(size))
+    )
 
 
 def _even(size: float) -> int:

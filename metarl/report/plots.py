@@ -1,6 +1,7 @@
 """How our plots look, and the picture of how training went. PNG, readable in grey, too.
 
-Colours are Okabe and Ito's (2008), told apart with every common colour blindness; line styles and markers say the same twice.
+Colours are Okabe and Ito's (2008), told apart with every common colour blindness; line styles and
+markers say the same twice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,15 +43,19 @@ _STYLE: Any = {
 RETURNS = {"return_after": "after adaptation", "return_before": "before"}
 EPISODES = {"return_after": "last episode of the trial", "return_before": "first episode"}
 ONE_EPISODE = {"return": "the trial's only episode"}
-SUCCESS = {"success_after": "after adaptation", "success_before": "before", "success": "the trial's only episode"}
+SUCCESS = {
+    "success_after": "after adaptation",
+    "success_before": "before",
+    "success": "the trial's only episode",
+}
 _STYLES = ((BLUE, "-"), (ORANGE, (0, (4, 1.5))), (GREEN, "-."), (PURPLE, ":"))
 
 
 def return_curves(rows: Sequence[Row], unit: str) -> dict[str, str]:
     """Which numbers of a run's metrics are its returns, and what they are called.
 
-    Args: unit: update or episode, see `metarl.rl.types.Sizes`. Trials of one episode have one return; in metrics of earlier
-      versions it is there twice.
+    Args: unit: update or episode, see `metarl.rl.types.Sizes`. Trials of one episode have one
+      return; in metrics of earlier versions it is there twice.
     """
     if "return" in rows[-1]:
         return ONE_EPISODE
@@ -59,8 +64,11 @@ def return_curves(rows: Sequence[Row], unit: str) -> dict[str, str]:
     return EPISODES if unit == "episode" else RETURNS
 
 
-def learning_curve_png(path: Path, runs: Sequence[Sequence[Row]], *, title: str, **what: Any) -> None:
-    """Draws how training went, see `learning_figure`. Raises: ValueError if a run has no rows; OSError if `path` can't be written."""
+def learning_curve_png(
+    path: Path, runs: Sequence[Sequence[Row]], *, title: str, **what: Any
+) -> None:
+    """Draws how training went, see `learning_figure`. Raises: ValueError if a run has no rows;
+    OSError if `path` can't be written."""
     write_png(path, learning_figure(runs, title=title, **what))
 
 
@@ -72,10 +80,12 @@ def learning_figure(
     curves: Mapping[str, str] = RETURNS,
     count: tuple[str, str] = ("env_steps", "environment steps"),
 ) -> Figure:
-    """How training went, smoothed, with the raw numbers faint behind; unless told otherwise it is the returns before and
-    after adaptation over environment steps. Where the environment tells success, its rate stands beside them.
+    """How training went, smoothed, with the raw numbers faint behind; unless told otherwise it is
+    the returns before and after adaptation over environment steps. Where the environment tells
+    success, its rate stands beside them.
 
-    Of several seeds it is the mean, and as a band the lowest to the highest, as far as all of them have come.
+    Of several seeds it is the mean, and as a band the lowest to the highest, as far as all of them
+    have come.
 
     Args:
       runs: one list of the rows of metrics.jsonl for each seed.
@@ -85,9 +95,14 @@ def learning_figure(
     """
     if not runs or not all(runs):
         raise ValueError(
-            f"got {len(runs)} runs with {[len(rows) for rows in runs]} rows; expected one row or more of each"
+            f"got {len(runs)} runs with {[len(rows) for rows in runs]} rows; expected one row or "
+            "more of each"
         )
-    solved = {key: name for key, name in SUCCESS.items() if all(key in row for rows in runs for row in rows)}
+    solved = {
+        key: name
+        for key, name in SUCCESS.items()
+        if all(key in row for rows in runs for row in rows)
+    }
     with figure_of(panels=2 if solved else 1, title=title) as (figure, axes):
         _draw_runs(axes[0], runs, curves, count)
         axes[0].set_ylabel(ylabel)
@@ -99,7 +114,9 @@ def learning_figure(
     return figure
 
 
-def _draw_runs(axes: Axes, runs: Sequence[Sequence[Row]], curves: Mapping[str, str], count: tuple[str, str]) -> None:
+def _draw_runs(
+    axes: Axes, runs: Sequence[Sequence[Row]], curves: Mapping[str, str], count: tuple[str, str]
+) -> None:
     steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
     window = max(1, len(steps) // 50)
     for (key, name), (color, dashes) in zip(curves.items(), _STYLES, strict=False):
@@ -109,19 +126,34 @@ def _draw_runs(axes: Axes, runs: Sequence[Sequence[Row]], curves: Mapping[str, s
         smooth = np.stack([_running_mean(row, window) for row in values])
         if len(runs) > 1:
             add_band(axes, steps, smooth.min(0), smooth.max(0), color)
-        axes.plot(steps, smooth.mean(0), color=color, ls=dashes, label=name, marker="o" if len(steps) == 1 else None)
+        axes.plot(
+            steps,
+            smooth.mean(0),
+            color=color,
+            ls=dashes,
+            label=name,
+            marker="o" if len(steps) == 1 else None,
+        )
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlabel(count[1])
     notes = [f"mean and range of {len(runs)} seeds"] if len(runs) > 1 else []
     notes += [f"running mean of {window} points"] if window > 1 else []
-    axes.legend(loc="best", title=", ".join(notes) or None, alignment="left", title_fontproperties={"size": 9})
+    axes.legend(
+        loc="best",
+        title=", ".join(notes) or None,
+        alignment="left",
+        title_fontproperties={"size": 9},
+    )
 
 
 @contextmanager
 def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with so many axes beside each other. Not through pyplot: no global state, no window, no back-end to choose."""
+    """A figure with so many axes beside each other. Not through pyplot: no global state, no window,
+    no back-end to choose."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.6 if panels == 1 else 5.4 * panels, 4.3), dpi=150, layout="constrained")
+        figure = Figure(
+            figsize=(7.6 if panels == 1 else 5.4 * panels, 4.3), dpi=150, layout="constrained"
+        )
         FigureCanvasAgg(figure)
         found = figure.subplots(1, panels, squeeze=False)[0]
         if panels == 1:
@@ -151,7 +183,8 @@ def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _values(rows: Sequence[Row], key: str, steps: np.ndarray, count: str) -> np.ndarray:
-    """The numbers `key` of a run at `steps`; runs whose episodes end early have their rows at other steps."""
+    """The numbers `key` of a run at `steps`; runs whose episodes end early have their rows at other
+    steps."""
     rows = [row for row in rows if key in row]
     return np.interp(steps, [row[count] for row in rows], [row[key] for row in rows])
 

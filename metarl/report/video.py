@@ -1,6 +1,8 @@
-"""Films how a learner adapts: plays episodes before and after side by side, and writes H.264 that plays everywhere.
+"""Films how a learner adapts: plays episodes before and after side by side, and writes H.264 that
+plays everywhere.
 
-Pictures come from the environment's own `render`. They are written as they are made, so that long videos need no memory.
+Pictures come from the environment's own `render`. They are written as they are made, so that long
+videos need no memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +26,11 @@ from metarl.struct import map_tensors, replace
 
 State = TypeVar("State")
 
-SLOWEST, FASTEST, EPISODE = 2.0, 20.0, 5.0  # frames a second, frames a second, s; where a step takes no physical time
+SLOWEST, FASTEST, EPISODE = (
+    2.0,
+    20.0,
+    5.0,
+)  # frames a second, frames a second, s; where a step takes no physical time
 HAPPENS = ("success", "found")  # terms of a step that are 1 while a task is solved
 
 
@@ -43,23 +49,31 @@ def adaptation_video(
     width: int = 480,
     height: int = 360,
 ) -> None:
-    """One video for each of `worlds`: the adapter in each of its states at the same task from the same start, side by side.
+    """One video for each of `worlds`: the adapter in each of its states at the same task from the
+    same start, side by side.
 
     Args:
       paths: where each world's video goes.
       states: title -> state, for instance {"before adaptation": ..., "after 1 update": ...}.
-      envs: one for each state, because they are stepped in turn; all made alike, with the worlds that the states are of.
-      tasks: leaves [W, ...]; labels: what each of `worlds` is to do, as `TaskDistribution.describe` says it.
+      envs: one for each state, because they are stepped in turn; all made alike, with the worlds
+        that the states are of.
+      tasks: leaves [W, ...]; labels: what each of `worlds` is to do, as `TaskDistribution.describe`
+        says it.
       seed: of starts and policy noise, the same for all states.
       grid_path: where a video of all of them goes, if any.
-    Raises: UserError if nothing can be drawn here (no GL library); OSError if a file can't be written.
+    Raises: UserError if nothing can be drawn here (no GL library); OSError if a file can't be
+    written.
     """
     if len({id(env) for env in envs}) != len(states):
         raise ValueError(
-            f"got {len({id(env) for env in envs})} environments; expected one of its own for each of {len(states)} states"
+            f"got {len({id(env) for env in envs})} environments; expected one of its own for each "
+            f"of {len(states)} states"
         )
     if not len(paths) == len(labels) == len(worlds):
-        raise ValueError(f"got {len(paths)} paths and {len(labels)} labels for {len(worlds)} worlds; expected one each")
+        raise ValueError(
+            f"got {len(paths)} paths and {len(labels)} labels for {len(worlds)} worlds; expected "
+            "one each"
+        )
     scenes = {}
     for (title, state), env in zip(states.items(), envs, strict=True):
         generators = Generators(seed)
@@ -69,7 +83,15 @@ def adaptation_video(
             policy=Noise(generators("video/policy", device), device=device),
         )
         scenes[title] = play(
-            env, adapter, state, tasks, streams, worlds=worlds, width=width, height=height, device=device
+            env,
+            adapter,
+            state,
+            tasks,
+            streams,
+            worlds=worlds,
+            width=width,
+            height=height,
+            device=device,
         )
     film(
         scenes,
@@ -95,10 +117,12 @@ def play(
     height: int,
     device: torch.device | str = "cpu",
 ) -> Iterator[list[Shot]]:
-    """Plays one episode in every world and yields, after each control step, a shot of each of `worlds`.
+    """Plays one episode in every world and yields, after each control step, a shot of each of
+    `worlds`.
 
-    A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have ended, so does the play.
-    The terms of `HAPPENS` tell whether it has happened in the episode until then.
+    A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have
+    ended, so does the play. The terms of `HAPPENS` tell whether it has happened in the episode
+    until then.
     What the adapter measures of its steps is drawn as curves.
 
     Args: tasks: leaves [W, ...].
@@ -152,16 +176,25 @@ def film(
     frames_per_second: float,
     num_steps: int,
 ) -> None:
-    """Writes what the scenes show, one video for each world with all scenes side by side, and perhaps one of all worlds.
+    """Writes what the scenes show, one video for each world with all scenes side by side, and
+    perhaps one of all worlds.
 
     Args:
-      scenes: title -> a shot of each world at a time, as `play` yields; the longest decides the length.
+      scenes: title -> a shot of each world at a time, as `play` yields; the longest decides the
+        length.
       num_steps: how many steps a scene may have at most, for the progress bar.
     Raises: OSError if a file can't be written. Then, as after Ctrl-C, none of the files is there.
     """
-    with ExitStack() as files, tqdm(total=num_steps, desc="filming", unit="step", dynamic_ncols=True) as bar:
+    with (
+        ExitStack() as files,
+        tqdm(total=num_steps, desc="filming", unit="step", dynamic_ncols=True) as bar,
+    ):
         writers = [files.enter_context(_mp4(path, frames_per_second)) for path in paths]
-        write_grid = files.enter_context(_mp4(grid_path, frames_per_second)) if grid_path is not None else None
+        write_grid = (
+            files.enter_context(_mp4(grid_path, frames_per_second))
+            if grid_path is not None
+            else None
+        )
         for moment in _together(list(scenes.values())):
             pictures = [
                 frame(dict(zip(scenes, shots, strict=True)), task=label, gauges=gauge)
@@ -175,22 +208,27 @@ def film(
 
 
 def target_gauges(tasks: Any, world: int) -> dict[str, Gauge]:
-    """A gauge for each target a task has: its field `target_velocity` is the target of the step's term `velocity`.
+    """A gauge for each target a task has: its field `target_velocity` is the target of the step's
+    term `velocity`.
 
-    All worlds get the same range, so that videos can be compared: from −½ to 1½ times the largest target.
+    All worlds get the same range, so that videos can be compared: from −½ to 1½ times the largest
+    target.
     """
     gauges = {}
     for name, values in vars(tasks).items():
         if name.startswith("target_") and values.ndim == 1:
             reach = max(values.abs().max().item(), 1e-6)
             low = -0.5 * reach if values.min() >= 0 else -1.5 * reach
-            gauges[name.removeprefix("target_")] = Gauge(target=values[world].item(), low=low, high=1.5 * reach)
+            gauges[name.removeprefix("target_")] = Gauge(
+                target=values[world].item(), low=low, high=1.5 * reach
+            )
     return gauges
 
 
 def frames_per_second(env: BatchedEnv) -> float:
-    """One picture for each control step: at the speed of the world, if it has physical time, or as its metadata say; else
-    fast enough for an episode to be over soon and slow enough for its steps to be followed."""
+    """One picture for each control step: at the speed of the world, if it has physical time, or as
+    its metadata say; else fast enough for an episode to be over soon and slow enough for its steps
+    to be followed."""
     if hasattr(env, "control_step"):
         return 1 / float(env.control_step)
     if getattr(env, "render_fps", None) is not None:
@@ -199,13 +237,18 @@ def frames_per_second(env: BatchedEnv) -> float:
 
 
 def _moment(env: BatchedEnv, num_steps: int) -> str:
-    return f"{num_steps * env.control_step:.2f} s" if hasattr(env, "control_step") else f"step {num_steps}"
+    return (
+        f"{num_steps * env.control_step:.2f} s"
+        if hasattr(env, "control_step")
+        else f"step {num_steps}"
+    )
 
 
 def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray:
     try:
         return env.render(world, width=width, height=height)
-    except RuntimeError as error:  # what `render` raises where no GL library is found; it names the package to install
+    # what `render` raises where no GL library is found; it names the package to install
+    except RuntimeError as error:
         raise UserError(str(error)) from error
 
 
@@ -217,7 +260,9 @@ def _together(scenes: Sequence[Iterator[list[Shot]]]) -> Iterator[list[list[Shot
         yield present
         following = [next(scene, None) for scene in scenes]
         moved = any(shots is not None for shots in following)
-        present = [_over(old) if new is None else new for old, new in zip(present, following, strict=True)]
+        present = [
+            _over(old) if new is None else new for old, new in zip(present, following, strict=True)
+        ]
 
 
 def _over(shots: list[Shot]) -> list[Shot]:
@@ -226,9 +271,21 @@ def _over(shots: list[Shot]) -> list[Shot]:
 
 @contextmanager
 def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Gives a function that appends a frame [H, W, 3] uint8; the file has its name only when it is whole."""
+    """Gives a function that appends a frame [H, W, 3] uint8; the file has its name only when it is
+    whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = ["-f", "mp4", "-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"]
+    options = [
+        "-f",
+        "mp4",
+        "-crf",
+        "20",
+        "-preset",
+        "veryfast",
+        "-threads",
+        "1",
+        "-movflags",
+        "+faststart",
+    ]
     writer: Any = None
     with replacing(path) as temporary:
         temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log

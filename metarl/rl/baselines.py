@@ -1,6 +1,7 @@
 """The linear feature baseline: a value function in closed form, fitted anew to every task's batch.
 
-Source: Duan et al. 2016 (arXiv:1604.06778, rllab), as used by MAML (Finn et al. 2017) and ProMP (Rothfuss et al. 2019).
+Source: Duan et al. 2016 (arXiv:1604.06778, rllab), as used by MAML (Finn et al. 2017) and ProMP
+(Rothfuss et al. 2019).
 """
 
 import torch
@@ -16,23 +17,26 @@ def linear_features(obs: Tensor) -> Tensor:
     """The baseline's features [clip(o, ±10), clip(o, ±10)², τ, τ², τ³, 1] with τ = t / 100.
 
     Args: obs [..., T, O]; t counts from 0 along T.
-    Returns: [..., T, 2 O + 4] in float64, since the normal equations square the condition number; the steps of a feature
-      lie side by side in memory, as the products of the fit read them.
+    Returns: [..., T, 2 O + 4] in float64, since the normal equations square the condition number;
+      the steps of a feature lie side by side in memory, as the products of the fit read them.
     """
     return _write_obs(_features_of_time(obs), obs).movedim(0, -1)
 
 
 def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Fits V(s, t) = w · features to each task's returns by ridge regression, and evaluates it on the same steps.
+    """Fits V(s, t) = w · features to each task's returns by ridge regression, and evaluates it on
+    the same steps.
 
         w = (ΦᵀΦ + ρ I)⁻¹ Φᵀ R,     ρ = 1e-5, times 10 (at most 5 times) for tasks whose system isn't positive definite
 
     It estimates the return up to the time limit, so its value beyond the limit is 0 by definition.
 
     Args:
-      obs: [N, E, T, O]; returns: [N, E, T] discounted; mask: [N, E, T] bool, False for padding, which is left out.
+      obs: [N, E, T, O]; returns: [N, E, T] discounted; mask: [N, E, T] bool, False for padding,
+        which is left out.
     Returns: [N, E, T] values in the dtype of `returns`, 0 on padding.
-    Raises: FloatingPointError if the returns aren't finite or no ridge makes a task's system solvable.
+    Raises: FloatingPointError if the returns aren't finite or no ridge makes a task's system
+    solvable.
     """
     # One sum takes a twentieth of the time, and what isn't finite makes it so.
     if not torch.isfinite(returns.sum()) and not torch.isfinite(returns).all():
@@ -47,14 +51,17 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
 
 
 def _fitted(tasks: tuple[Tensor, Tensor, Tensor]) -> list[Tensor | None]:
-    """Values [E, T] of each of n tasks (obs [n, E, T, O], returns and mask [n, E, T]), None where no ridge helps.
+    """Values [E, T] of each of n tasks (obs [n, E, T, O], returns and mask [n, E, T]), None where
+    no ridge helps.
 
     One by one in the same memory: a task's features fit into the cache, those of forty don't.
     """
     features, values = _features_of_time(tasks[0][0]), []
     for obs, returns, mask in zip(*tasks, strict=True):
         phi = _write_obs(features, obs).flatten(1)  # [F, E T]
-        value = _ridge_regression(phi if mask.all() else phi * mask.flatten(), returns.double().flatten())
+        value = _ridge_regression(
+            phi if mask.all() else phi * mask.flatten(), returns.double().flatten()
+        )
         values.append(None if value is None else value.reshape(returns.shape))
     return values
 
@@ -72,7 +79,8 @@ def _ridge_regression(features: Tensor, target: Tensor) -> Tensor | None:
 
 
 def _features_of_time(obs: Tensor) -> Tensor:
-    """Memory [2 O + 4, ..., T] for the features of observations [..., T, O], with those of time, which all tasks share."""
+    """Memory [2 O + 4, ..., T] for the features of observations [..., T, O], with those of time,
+    which all tasks share."""
     *leading, num_steps, size = obs.shape
     features = obs.new_empty(2 * size + 4, *leading, num_steps, dtype=torch.float64)
     time = torch.arange(num_steps, dtype=torch.float64, device=obs.device) / 100

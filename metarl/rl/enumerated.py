@@ -1,6 +1,8 @@
-"""A Markov decision process so small that all its trajectories can be listed: expectations are sums, without any sampling.
+"""A Markov decision process so small that all its trajectories can be listed: expectations are
+sums, without any sampling.
 
-M trajectories of T steps; S states, A actions. The policy is softmax with a logit for each state and action [S, A].
+M trajectories of T steps; S states, A actions. The policy is softmax with a logit for each state
+and action [S, A].
 """
 
 import itertools
@@ -43,19 +45,26 @@ def enumerate_mdp(transition: Tensor, reward: Tensor, horizon: int) -> Enumerate
     count = num_states ** (horizon - 1) * num_actions**horizon
     if count > MOST_TRAJECTORIES:
         raise SettingError(
-            f"num_states {num_states}, num_actions {num_actions}, horizon {horizon}: {count} trajectories; "
+            f"num_states {num_states}, num_actions {num_actions}, horizon {horizon}: {count} "
+            "trajectories; "
             f"expected at most {MOST_TRAJECTORIES}, to list them all"
         )
     later = [range(num_states)] * (horizon - 1)
     rows = list(itertools.product([0], *later, *[range(num_actions)] * horizon))
     state, action = torch.tensor(rows).split(horizon, dim=1)
     steps = transition[state[:, :-1], action[:, :-1], state[:, 1:]]
-    return EnumeratedMDP(state=state, action=action, reward=reward[state, action], chance=steps.prod(-1))
+    return EnumeratedMDP(
+        state=state, action=action, reward=reward[state, action], chance=steps.prod(-1)
+    )
 
 
-def random_mdp(num_states: int, num_actions: int, horizon: int, generator: torch.Generator) -> EnumeratedMDP:
+def random_mdp(
+    num_states: int, num_actions: int, horizon: int, generator: torch.Generator
+) -> EnumeratedMDP:
     """Transitions uniform over all distributions, rewards N(0, 1), in float64."""
-    uniform = torch.rand(num_states, num_actions, num_states, dtype=torch.float64, generator=generator)
+    uniform = torch.rand(
+        num_states, num_actions, num_states, dtype=torch.float64, generator=generator
+    )
     exponential = -torch.log1p(-uniform)
     reward = torch.randn(num_states, num_actions, dtype=torch.float64, generator=generator)
     return enumerate_mdp(exponential / exponential.sum(-1, keepdim=True), reward, horizon)

@@ -1,13 +1,16 @@
-"""What estimators of the meta-gradient are worth: from sampled episodes, beside the exact one of an MDP that is enumerated.
+"""What estimators of the meta-gradient are worth: from sampled episodes, beside the exact one of an
+MDP that is enumerated.
 
-K updates φ ← φ + α ĝ(φ) lead from θ to φ_K. There are two objectives with a meta-gradient each, and the estimators that are
-unbiased differ:
+K updates φ ← φ + α ĝ(φ) lead from θ to φ_K. There are two objectives with a meta-gradient each, and
+the estimators that are unbiased differ:
 
   sampled   J(θ) = E[V(φ_K)] where each ĝ comes from one sampled episode, as in a learner. θ also decides what is sampled.
-  expected  J(θ) = V(φ_K) where ĝ = ∇V, the limit of many episodes. The estimators' part is the Jacobian of the updates, from
-            one episode each at the exact φ_k, and the gradient at φ_K from another.
+  expected  J(θ) = V(φ_K) where ĝ = ∇V, the limit of many episodes. The estimators' part is the
+            Jacobian of the updates, from one episode each at the exact φ_k, and the gradient at φ_K
+            from another.
 
-Policy parameters are logits [S, A], losses those of `metarl.rl.losses`, advantages returns to go without a baseline.
+Policy parameters are logits [S, A], losses those of `metarl.rl.losses`, advantages returns to go
+without a baseline.
 """
 
 from collections.abc import Callable
@@ -28,7 +31,8 @@ from metarl.types import Params
 Objective = Literal["sampled", "expected"]
 ESTIMATORS: dict[Objective, tuple[str, ...]] = {
     "sampled": ("first_order", "reinforce", "lvc", "dice", "e_maml"),
-    # E-MAML's term credits sampling with what it leads to: nothing, where updates don't follow from it.
+    # E-MAML's term credits sampling with what it leads to: nothing, where updates don't follow from
+    # it.
     "expected": ("first_order", "reinforce", "lvc", "dice"),
 }
 
@@ -56,7 +60,9 @@ def exact_meta_gradient(
         if updates == 0:
             return expected_return(mdp, params)
         every = torch.arange(len(mdp.chance))
-        later = torch.func.vmap(lambda episode: sampled(_updated(mdp, params, episode, inner_lr), updates - 1))(every)
+        later = torch.func.vmap(
+            lambda episode: sampled(_updated(mdp, params, episode, inner_lr), updates - 1)
+        )(every)
         return (probabilities(mdp, params) * later).sum()
 
     def expected(params: Tensor, updates: int) -> Tensor:
@@ -64,7 +70,10 @@ def exact_meta_gradient(
             params = params + inner_lr * torch.func.grad(lambda p: expected_return(mdp, p))(params)
         return expected_return(mdp, params)
 
-    objectives: dict[str, Callable[[Tensor, int], Tensor]] = {"sampled": sampled, "expected": expected}
+    objectives: dict[str, Callable[[Tensor, int], Tensor]] = {
+        "sampled": sampled,
+        "expected": expected,
+    }
     found: Tensor = torch.func.grad(objectives[objective])(logits, num_updates)
     return found
 
@@ -80,7 +89,8 @@ def estimates(
     num_estimates: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Independent estimates [N, S, A] of ∇J, each from an episode for every update and one after the last."""
+    """Independent estimates [N, S, A] of ∇J, each from an episode for every update and one after
+    the last."""
     path = logits.expand(num_estimates, *logits.shape)
     points, episodes = [path], []
     for update in range(num_updates + 1):
@@ -88,9 +98,13 @@ def estimates(
         episodes.append(torch.multinomial(weights, 1, generator=generator)[:, 0])
         if update < num_updates:
             if objective == "sampled":
-                path = torch.func.vmap(lambda p, episode: _updated(mdp, p, episode, inner_lr))(path, episodes[-1])
+                path = torch.func.vmap(lambda p, episode: _updated(mdp, p, episode, inner_lr))(
+                    path, episodes[-1]
+                )
             else:
-                path = path + inner_lr * torch.func.vmap(torch.func.grad(lambda p: expected_return(mdp, p)))(path)
+                path = path + inner_lr * torch.func.vmap(
+                    torch.func.grad(lambda p: expected_return(mdp, p))
+                )(path)
             points.append(path)
     sampled = torch.stack(episodes, dim=1)
     if objective == "sampled":
@@ -118,7 +132,8 @@ def measure(found: Tensor, exact: Tensor) -> Measured:
 
 
 def errors_of_means(found: Tensor, exact: Tensor, sizes: list[int]) -> list[float]:
-    """For each n of `sizes` the root mean square of ‖mean of n estimates − g‖ / ‖g‖, over N // n disjoint groups."""
+    """For each n of `sizes` the root mean square of ‖mean of n estimates − g‖ / ‖g‖, over N // n
+    disjoint groups."""
     rows, g = found.flatten(1), exact.flatten()
     result = []
     for n in sizes:
@@ -127,12 +142,16 @@ def errors_of_means(found: Tensor, exact: Tensor, sizes: list[int]) -> list[floa
     return result
 
 
-def _through_updates(name: str, mdp: EnumeratedMDP, logits: Tensor, episodes: Tensor, inner_lr: float) -> Tensor:
-    """One estimate of the objective `sampled` [S, A], from episodes [K + 1]: through the learner's own inner loop."""
+def _through_updates(
+    name: str, mdp: EnumeratedMDP, logits: Tensor, episodes: Tensor, inner_lr: float
+) -> Tensor:
+    """One estimate of the objective `sampled` [S, A], from episodes [K + 1]: through the learner's
+    own inner loop."""
     *support, query = episodes.unbind()
     loss = _loss(mdp, "reinforce" if name in ("first_order", "e_maml") else name)
     mode: Mode = "first_order" if name == "first_order" else "through"
-    # A baseline without which the term's variance hides all else; any constant leaves the mean as it is.
+    # A baseline without which the term's variance hides all else; any constant leaves the mean as
+    # it is.
     later = _row(mdp.returns, query) - expected_return(mdp, logits)
 
     def outer(params: Params) -> Tensor:
@@ -147,8 +166,11 @@ def _through_updates(name: str, mdp: EnumeratedMDP, logits: Tensor, episodes: Te
     return -torch.func.grad(outer)({"logits": logits})["logits"]
 
 
-def _at_exact_points(name: str, mdp: EnumeratedMDP, points: Tensor, episodes: Tensor, inner_lr: float) -> Tensor:
-    """One estimate of the objective `expected` [S, A]: v ← (I − α ∇²ℓ) v from the last update back to the first, at φ_k [K + 1, S, A]."""
+def _at_exact_points(
+    name: str, mdp: EnumeratedMDP, points: Tensor, episodes: Tensor, inner_lr: float
+) -> Tensor:
+    """One estimate of the objective `expected` [S, A]: v ← (I − α ∇²ℓ) v from the last update back
+    to the first, at φ_k [K + 1, S, A]."""
     *support, query = episodes.unbind()
     *before, last = points.unbind()
     v = torch.func.grad(_loss(mdp, "reinforce"))({"logits": last}, query)
@@ -160,11 +182,15 @@ def _at_exact_points(name: str, mdp: EnumeratedMDP, points: Tensor, episodes: Te
 
 
 def _loss(mdp: EnumeratedMDP, name: str) -> Callable[[Params, Tensor], Tensor]:
-    """The loss of one episode, the number of its trajectory. The losses are means over steps; T times them have −V's gradient."""
+    """The loss of one episode, the number of its trajectory. The losses are means over steps; T
+    times them have −V's gradient."""
     horizon = mdp.reward.shape[1]
 
     def loss(params: Params, episode: Tensor) -> Tensor:
-        log_prob, advantage = _row(log_probs(mdp, params["logits"]), episode), _row(mdp.returns_to_go, episode)
+        log_prob, advantage = (
+            _row(log_probs(mdp, params["logits"]), episode),
+            _row(mdp.returns_to_go, episode),
+        )
         mask = torch.ones_like(log_prob, dtype=torch.bool)
         if name == "reinforce":
             return horizon * reinforce(log_prob, advantage, mask)

@@ -1,7 +1,9 @@
-"""Planning by sampling: the action sequence whose imagined return is highest, for W worlds at once, by CEM or MPPI.
+"""Planning by sampling: the action sequence whose imagined return is highest, for W worlds at once,
+by CEM or MPPI.
 
-A plan is the mean of a distribution over sequences [H, W, A]. Sequences are clipped to the action space *before* they are
-scored, so that what is scored is what would be done. The model is a function `score`; neither method knows what it is.
+A plan is the mean of a distribution over sequences [H, W, A]. Sequences are clipped to the action
+space *before* they are scored, so that what is scored is what would be done. The model is a
+function `score`; neither method knows what it is.
 """
 
 from collections.abc import Callable
@@ -16,7 +18,8 @@ from metarl.errors import SettingError
 from metarl.noise import Noise
 
 Score = Callable[[Tensor], Tensor]
-"""Actions [H, W, C, A] -> the imagined return [W, C] of each of C candidates of each world; larger is better."""
+"""Actions [H, W, C, A] -> the imagined return [W, C] of each of C candidates of each world; larger
+is better."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,23 @@ class Bounds:
 
 
 def bounds_of(space: gymnasium.Space, device: torch.device) -> Bounds:
-    """Raises: ValueError unless actions are vectors in a box with finite bounds, from which sequences can be drawn."""
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+    """Raises: ValueError unless actions are vectors in a box with finite bounds, from which
+    sequences can be drawn."""
+    if (
+        not isinstance(space, gymnasium.spaces.Box)
+        or len(space.shape) != 1
+        or not space.is_bounded()
+    ):
         raise SettingError(
-            f"action space {space}: expected a flat Box with finite bounds, for the planner samples from it"
+            f"action space {space}: expected a flat Box with finite bounds, for the planner "
+            "samples from it"
         )
-    return Bounds(*(torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high)))
+    return Bounds(
+        *(
+            torch.as_tensor(bound, dtype=torch.float32, device=device)
+            for bound in (space.low, space.high)
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +76,16 @@ class Planner:
     """C, sequences drawn for each world in each iteration."""
     num_iterations: int
     noise_std: float
-    """Deviation of the candidates around the plan, as a share of half the action range; CEM then narrows it."""
+    """Deviation of the candidates around the plan, as a share of half the action range; CEM then
+    narrows it."""
     noise_correlation: float
-    """β in [0, 1): the noise of a step is β times that of the step before plus √(1 − β²) times a new one."""
+    """β in [0, 1): the noise of a step is β times that of the step before plus √(1 − β²) times a
+    new one."""
     num_elites: int
     """Of CEM: how many of the best candidates the next mean and deviation are taken from."""
     temperature: float
-    """Of MPPI: in deviations of the candidates' returns, so that it doesn't depend on the reward's scale."""
+    """Of MPPI: in deviations of the candidates' returns, so that it doesn't depend on the reward's
+    scale."""
 
     def __post_init__(self) -> None:
         if self.method not in ("cem", "mppi"):
@@ -80,9 +97,14 @@ class Planner:
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} {getattr(self, name)}: expected a number above 0")
         if not 0 <= self.noise_correlation < 1:
-            raise SettingError(f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1")
+            raise SettingError(
+                f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1"
+            )
         if self.num_elites > self.num_candidates:
-            raise SettingError(f"num_elites {self.num_elites}: expected at most num_candidates, {self.num_candidates}")
+            raise SettingError(
+                f"num_elites {self.num_elites}: expected at most num_candidates, "
+                f"{self.num_candidates}"
+            )
 
     def __call__(self, score: Score, plan: Tensor, bounds: Bounds, noise: Noise) -> Tensor:
         """A better plan [H, W, A] than the one given. No world's plan depends on another's."""
@@ -91,7 +113,8 @@ class Planner:
 
 
 def cem(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
-    """The cross-entropy method (Rubinstein & Kroese 2004): mean and deviation of the elites are the next distribution's.
+    """The cross-entropy method (Rubinstein & Kroese 2004): mean and deviation of the elites are the
+    next distribution's.
 
     The present mean is a candidate, so that a good plan isn't lost where all draws are worse.
     """
@@ -105,7 +128,8 @@ def cem(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: No
 
 
 def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
-    """Model-predictive path integral control (Williams et al. 2017): the mean of the candidates, weighted by their returns.
+    """Model-predictive path integral control (Williams et al. 2017): the mean of the candidates,
+    weighted by their returns.
 
         plan ← Σ_c w_c a_c,     w = softmax(R / (temperature · std R))
 
@@ -116,17 +140,22 @@ def mppi(score: Score, plan: Tensor, bounds: Bounds, settings: Planner, noise: N
         candidates = _candidates(plan, std, bounds, settings, noise)
         returns = _scored(score, candidates)
         spread = returns.std(-1, keepdim=True, correction=0)
-        weights = torch.softmax((returns - returns.amax(-1, keepdim=True)) / (settings.temperature * spread + 1e-8), -1)
+        weights = torch.softmax(
+            (returns - returns.amax(-1, keepdim=True)) / (settings.temperature * spread + 1e-8), -1
+        )
         plan = (weights[None, :, :, None] * candidates).sum(2)
     return plan
 
 
 def shifted(plan: Tensor, bounds: Bounds) -> Tensor:
-    """The plan [H, W, A] one step later: what was second comes first, and doing the middle of the range comes last."""
+    """The plan [H, W, A] one step later: what was second comes first, and doing the middle of the
+    range comes last."""
     return torch.cat([plan[1:], bounds.middle(1, plan.shape[1])])
 
 
-def _candidates(plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, noise: Noise) -> Tensor:
+def _candidates(
+    plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, noise: Noise
+) -> Tensor:
     """[H, W, C, A] around the plan, the first of them the plan itself, all within the bounds."""
     horizon, num_worlds, action_size = plan.shape
     shape = (horizon, num_worlds, settings.num_candidates, action_size)
@@ -139,7 +168,8 @@ def _candidates(plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, no
 
 
 def _scored(score: Score, candidates: Tensor) -> Tensor:
-    """[W, C]; a return that isn't finite counts as the world's worst that is: models may blow up where they know nothing."""
+    """[W, C]; a return that isn't finite counts as the world's worst that is: models may blow up
+    where they know nothing."""
     returns = score(candidates)
     finite = returns.isfinite()
     worst = returns.where(finite, torch.inf).amin(-1, keepdim=True)

@@ -9,7 +9,8 @@ from metarl.struct import struct
 
 @struct
 class EnvSpec:
-    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is equal."""
+    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is
+    equal."""
 
     name: str
     """As on the command line, for instance half_cheetah_vel_promp."""
@@ -19,7 +20,8 @@ class EnvSpec:
     horizon: int
     """Control steps after which an episode is truncated."""
     definition: dict[str, Any]
-    """Everything else that defines the problem (JSON values): prior, split, physics step, action scale, noise, ..."""
+    """Everything else that defines the problem (JSON values): prior, split, physics step, action
+    scale, noise, ..."""
 
     @property
     def spec_hash(self) -> str:

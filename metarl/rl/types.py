@@ -1,6 +1,8 @@
-"""What reinforcement learning passes around: steps, trajectories, tasks, and the two protocols an environment meets.
+"""What reinforcement learning passes around: steps, trajectories, tasks, and the two protocols an
+environment meets.
 
-N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A action size. World w belongs to task w // E.
+N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A action size. World w
+belongs to task w // E.
 """
 
 import dataclasses
@@ -16,26 +18,29 @@ from metarl.struct import struct
 from metarl.types import Adapter, MetaLearner
 
 Tasks = TypeVar("Tasks")
-"""A struct of one environment family with leaves [N, ...], for instance target_velocity [N] in m/s."""
+"""A struct of one environment family with leaves [N, ...], for instance target_velocity [N] in
+m/s."""
 
 
 class NonFiniteAction(ValueError, FloatingPointError):
-    """An action that is NaN or infinite: a wrong argument to whoever steps an environment, divergence to a training loop."""
+    """An action that is NaN or infinite: a wrong argument to whoever steps an environment,
+    divergence to a training loop."""
 
 
 @struct
 class FixedSpeeds:
-    """What an episode on a velocity task pays whoever holds a speed v all along: steps · (bonus − |v − g|) − allowance."""
+    """What an episode on a velocity task pays whoever holds a speed v all along: steps · (bonus −
+    |v − g|) − allowance."""
 
     bonus: float = 0.0  # of a step, whatever the speed
-    allowance: float = (
-        0.0  # what reaching and holding a speed costs an episode: run-up, control, noise; 0 gives a bound
-    )
+    # what reaching and holding a speed costs an episode: run-up, control, noise; 0 gives a bound
+    allowance: float = 0.0
     allowance_is: str = ""  # where that number comes from
     allowance_steps: int = 0  # how long the episodes were in which it was measured
 
     def over(self, num_steps: int) -> "FixedSpeeds":
-        """The same for episodes of this length: an allowance is known for those in which it was measured alone."""
+        """The same for episodes of this length: an allowance is known for those in which it was
+        measured alone."""
         return self if num_steps == self.allowance_steps else FixedSpeeds(bonus=self.bonus)
 
 
@@ -45,15 +50,18 @@ class Step:
     reward: Tensor  # [W] float32
     terminated: Tensor  # [W] bool: the episode failed or reached its end; its value after is 0
     truncated: Tensor  # [W] bool: the time limit; its value after is not 0
-    diverged: (
-        Tensor  # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs finite
-    )
-    terms: dict[str, Tensor]  # [W] each: parts of the reward, what one wants to plot (velocity, ...), perhaps `success`
+    # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs
+    # finite
+    diverged: Tensor
+    terms: dict[
+        str, Tensor
+    ]  # [W] each: parts of the reward, what one wants to plot (velocity, ...), perhaps `success`
 
 
 @struct
 class Held:
-    """What a policy holds for a whole episode: a latent, drawn as if it were one more action (metarl/nn/latent.py)."""
+    """What a policy holds for a whole episode: a latent, drawn as if it were one more action
+    (metarl/nn/latent.py)."""
 
     latent: Tensor  # [N, E, L]
     log_prob: Tensor  # [N, E] under the distribution that it was drawn from
@@ -61,9 +69,12 @@ class Held:
 
 @struct
 class Trajectories:
-    """One episode per world, padded to T steps. Entries where `mask` is False are zeros and mean nothing."""
+    """One episode per world, padded to T steps. Entries where `mask` is False are zeros and mean
+    nothing."""
 
-    obs: Tensor  # [N, E, T + 1, O]: step t begins at row t, and row t + 1 is its true successor, before any reset
+    # [N, E, T + 1, O]: step t begins at row t, and row t + 1 is its true successor, before any
+    # reset
+    obs: Tensor
     action: Tensor  # [N, E, T, A] float, or [N, E, T] int64 for discrete actions
     reward: Tensor  # [N, E, T]
     log_prob: Tensor  # [N, E, T] of the policy that acted
@@ -80,7 +91,8 @@ class Trajectories:
 
     @property
     def step_obs(self) -> Tensor:
-        """[N, E, T, O] what each step began with, a view. Where an episode ended early, its last successor comes after it."""
+        """[N, E, T, O] what each step began with, a view. Where an episode ended early, its last
+        successor comes after it."""
         return self.obs[:, :, :-1]
 
     @property
@@ -95,7 +107,8 @@ class Trajectories:
 
     @property
     def success(self) -> Tensor | None:
-        """[N, E] bool: the task was solved at some step of the episode; None where the environment doesn't say."""
+        """[N, E] bool: the task was solved at some step of the episode; None where the environment
+        doesn't say."""
         return self.terms["success"].any(-1) if "success" in self.terms else None
 
     @property
@@ -123,17 +136,21 @@ class BatchedEnv(Protocol[Tasks]):
         ...
 
     def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
-        """Starts an episode in all worlds, or where `worlds` [W] bool is True, and leaves the others untouched.
+        """Starts an episode in all worlds, or where `worlds` [W] bool is True, and leaves the
+        others untouched.
 
-        All that happens by chance in world i's episode follows from row i, so it doesn't depend on the other worlds.
+        All that happens by chance in world i's episode follows from row i, so it doesn't depend on
+        the other worlds.
 
-        Args: uniform: [W, num_uniforms] float64 in [0, 1), as `metarl.noise.Noise.starts` draws them.
+        Args: uniform: [W, num_uniforms] float64 in [0, 1), as `metarl.noise.Noise.starts` draws
+        them.
         Returns: the present observation of all worlds [W, O].
         """
         ...
 
     def step(self, action: Tensor) -> Step:
-        """One control step of all worlds; action [W, A] float or [W] int64. Worlds past their end may be stepped on."""
+        """One control step of all worlds; action [W, A] float or [W] int64. Worlds past their end
+        may be stepped on."""
         ...
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
@@ -145,22 +162,25 @@ class BatchedEnv(Protocol[Tasks]):
         ...
 
     def scripted_action(self) -> Tensor | None:
-        """The action [W, A] or [W] that a controller takes now which sees the hidden task and the true state, so that its
-        return shows what can be earned; None where there is none."""
+        """The action [W, A] or [W] that a controller takes now which sees the hidden task and the
+        true state, so that its return shows what can be earned; None where there is none."""
         ...
 
     def known_returns(self, tasks: Tasks, num_episodes: int) -> "dict[str, Tensor]":
-        """What calculation says of the expected return of an episode on each of N tasks, by name; {} where it says nothing.
+        """What calculation says of the expected return of an episode on each of N tasks, by name;
+        {} where it says nothing.
 
-        [N] if it is the same in every episode, as for `oracle`, the best of those who know the task, or a bound on it.
-        [N, num_episodes], from the first to the last, if it isn't, as for `bayes_optimal`, the best of those who know only
-        the prior and have a trial of num_episodes episodes on the task. Needs no `set_tasks`.
+        [N] if it is the same in every episode, as for `oracle`, the best of those who know the
+        task, or a bound on it. [N, num_episodes], from the first to the last, if it isn't, as for
+        `bayes_optimal`, the best of those who know only the prior and have a trial of num_episodes
+        episodes on the task. Needs no `set_tasks`.
         """
         ...
 
     def reference_learners(self, num_episodes: int) -> "dict[str, RLAdapter[Any]]":
-        """Agents that know the prior but not the task and learn by calculation (an index policy, posterior sampling) over a
-        trial of num_episodes episodes, by name; {} where there are none. `update` keeps what they have learnt."""
+        """Agents that know the prior but not the task and learn by calculation (an index policy,
+        posterior sampling) over a trial of num_episodes episodes, by name; {} where there are none.
+        `update` keeps what they have learnt."""
         ...
 
     def close(self) -> None: ...
@@ -170,7 +190,8 @@ class TaskDistribution(Protocol[Tasks]):
     """A prior over tasks and its split into training and held-out tasks."""
 
     split: Literal["fixed", "infinite", "none"]
-    """fixed: finite training set; infinite: training draws from the prior; none: so few tasks that train = test."""
+    """fixed: finite training set; infinite: training draws from the prior; none: so few tasks that
+    train = test."""
     num_train: int | None
     """How many training tasks there are; None if training draws from the prior."""
     num_test: int
@@ -180,13 +201,13 @@ class TaskDistribution(Protocol[Tasks]):
         ...
 
     def train_tasks(self) -> Tasks | None:
-        """All training tasks, leaves [num_train, ...], always in the same order, so that a learner may keep something for each;
-        None if training draws from the prior."""
+        """All training tasks, leaves [num_train, ...], always in the same order, so that a learner
+        may keep something for each; None if training draws from the prior."""
         ...
 
     def test_tasks(self, num: int | None = None) -> Tasks:
-        """The held-out tasks: always the same ones for a given split seed, `num_test` of them by default; a longer list
-        starts with the shorter one."""
+        """The held-out tasks: always the same ones for a given split seed, `num_test` of them by
+        default; a longer list starts with the shorter one."""
         ...
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
@@ -194,25 +215,29 @@ class TaskDistribution(Protocol[Tasks]):
         ...
 
     def describe(self, tasks: Tasks) -> list[str]:
-        """A short text for each task with its unit, for instance `target 1.53 m/s`, for videos and tables."""
+        """A short text for each task with its unit, for instance `target 1.53 m/s`, for videos and
+        tables."""
         ...
 
 
 @struct
 class Sizes:
-    """What an algorithm's settings ask of environments. Every algorithm has a static method `sizes` that takes its settings
-    as keywords, those of its YAML, and says so before there is an environment or a model."""
+    """What an algorithm's settings ask of environments. Every algorithm has a static method `sizes`
+    that takes its settings as keywords, those of its YAML, and says so before there is an
+    environment or a model."""
 
     num_tasks: int
     """Of an iteration."""
     episodes_per_task: int
     """Played side by side on each task, before and again after each update."""
     num_updates: int
-    """That training takes on a task. For a learner with memory update k is episode k of the trial."""
+    """That training takes on a task. For a learner with memory update k is episode k of the
+    trial."""
     evaluated_updates: int
     """That an evaluation shows unless told otherwise."""
     unit: Literal["update", "episode"]
-    """What a user calls the steps of adaptation: a gradient learner's updates, the episodes of a memory's trial."""
+    """What a user calls the steps of adaptation: a gradient learner's updates, the episodes of a
+    memory's trial."""
 
     @property
     def num_worlds(self) -> int:
@@ -229,17 +254,22 @@ class Act:
     action: Tensor  # [W, A], or [W] int64
     log_prob: Tensor | None = None  # [W] of the policy that chose; None where there is no density
     carry: Any = None
-    """What `observe` needs besides: the memory after the observation, the plan. None of an action that came from elsewhere."""
+    """What `observe` needs besides: the memory after the observation, the plan. None of an action
+    that came from elsewhere."""
 
 
 class RLAdapter(Adapter[State], Protocol[State]):
-    """An adapter that acts. Its state and its acts are values: it may act from any state at any time, as films do.
+    """An adapter that acts. Its state and its acts are values: it may act from any state at any
+    time, as films do.
 
     Whoever meets it by inheriting has the methods that do nothing here for nothing.
     """
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> State:
-        """The state before any data. What a policy holds for a whole episode (a latent, a guess) is drawn here and in `update`."""
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> State:
+        """The state before any data. What a policy holds for a whole episode (a latent, a guess) is
+        drawn here and in `update`."""
         ...
 
     def act(self, state: State, obs: Tensor, noise: Noise | None) -> Act:
@@ -247,19 +277,23 @@ class RLAdapter(Adapter[State], Protocol[State]):
         ...
 
     def observe(self, state: State, obs: Tensor, act: Act, step: Step) -> State:
-        """The state after a step of the env. Memory learners take in what happened; for others nothing changes."""
+        """The state after a step of the env. Memory learners take in what happened; for others
+        nothing changes."""
         return state
 
     def update(self, state: State, data: Trajectories, noise: Noise | None = None) -> State:
-        """The state before the next episode, of data [N, E, T]: gradient learners take an inner step, memory learners go on."""
+        """The state before the next episode, of data [N, E, T]: gradient learners take an inner
+        step, memory learners go on."""
         return state
 
     def held(self, state: State) -> Held | None:
-        """What the policy sees beside every observation of the episodes that begin; None if nothing."""
+        """What the policy sees beside every observation of the episodes that begin; None if
+        nothing."""
         return None
 
     def measure(self, state: State, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
-        """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the step."""
+        """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the
+        step."""
         return {}
 
 

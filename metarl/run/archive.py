@@ -1,7 +1,9 @@
-"""Files that hold tensors, numbers, strings and containers, are whole or aren't there, and load without executing code.
+"""Files that hold tensors, numbers, strings and containers, are whole or aren't there, and load
+without executing code.
 
-A file is one line, `metarl-<kind> <SHA-256 of the rest>`, and a torch archive. It is written so that under its name it is
-whole; the digest, checked before anything is unpacked, finds what happens to it later.
+A file is one line, `metarl-<kind> <SHA-256 of the rest>`, and a torch archive. It is written so
+that under its name it is whole; the digest, checked before anything is unpacked, finds what happens
+to it later.
 """
 
 import hashlib
@@ -40,7 +42,8 @@ def write(path: Path, kind: str, content: Packed) -> None:
     """Writes the file, and its folder if there is none.
 
     Args: kind: what the file is, in one word: `checkpoint`.
-    Raises: UserError if it can't be written or the disk is full; what was there before is then still whole.
+    Raises: UserError if it can't be written or the disk is full; what was there before is then
+    still whole.
     """
     header = f"metarl-{kind} {content.digest}\n".encode()
     try:
@@ -50,11 +53,14 @@ def write(path: Path, kind: str, content: Packed) -> None:
         raise UserError(f"can't write the {kind} {path}: {error.strerror or error}") from error
 
 
-def read(path: Path, kind: str, map_location: torch.device | str = "cpu", digest: str = "") -> dict[str, Any]:
+def read(
+    path: Path, kind: str, map_location: torch.device | str = "cpu", digest: str = ""
+) -> dict[str, Any]:
     """Returns the content of a file.
 
     Args: digest: what its SHA-256 must begin with.
-    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another kind or format version.
+    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another
+    kind or format version.
     """
     try:
         data = path.read_bytes()
@@ -71,10 +77,18 @@ def read(path: Path, kind: str, map_location: torch.device | str = "cpu", digest
         raise UserError(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")
     try:
         content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
-    except Exception as error:  # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
-        raise UserError(f"the {kind} {path} is damaged: it holds more than tensors, numbers and strings") from error
+    # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
+    except Exception as error:
+        raise UserError(
+            f"the {kind} {path} is damaged: it holds more than tensors, numbers and strings"
+        ) from error
     if not isinstance(content, dict):
-        raise UserError(f"the {kind} {path} is damaged: it holds a {type(content).__name__}; expected a dict")
+        raise UserError(
+            f"the {kind} {path} is damaged: it holds a {type(content).__name__}; expected a dict"
+        )
     if content.get("version") != VERSION:
-        raise UserError(f"the {kind} {path} has format version {content.get('version')}, this metarl reads {VERSION}")
+        raise UserError(
+            f"the {kind} {path} has format version {content.get('version')}, this metarl reads "
+            f"{VERSION}"
+        )
     return content

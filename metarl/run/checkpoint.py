@@ -1,4 +1,5 @@
-"""Checkpoints that survive a crash at any moment and load without executing code: one archive for each saved iteration."""
+"""Checkpoints that survive a crash at any moment and load without executing code: one archive for
+each saved iteration."""
 
 import re
 from collections.abc import Mapping
@@ -16,13 +17,16 @@ _NAME = re.compile(r"iteration_(\d{8})\.pt")
 
 
 def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
-    """Writes `content` (tensors, numbers, strings and containers; it must hold `iteration`) and prunes other checkpoints.
+    """Writes `content` (tensors, numbers, strings and containers; it must hold `iteration`) and
+    prunes other checkpoints.
 
-    What is written is the newest one from then on: checkpoints of later iterations are of a branch that was abandoned by
-    going on from an older one, and go. So do temporary files of a writer that was killed.
+    What is written is the newest one from then on: checkpoints of later iterations are of a branch
+    that was abandoned by going on from an older one, and go. So do temporary files of a writer that
+    was killed.
 
     Args: keep: how many of the newest checkpoints stay, at least 1.
-    Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints are then still whole.
+    Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints
+    are then still whole.
     """
     path = folder / f"iteration_{content['iteration']:08d}.pt"
     archive.write(path, _KIND, archive.packed(content))
@@ -35,7 +39,11 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
 
 def remove_after(folder: Path, iteration: int) -> list[Path]:
     """Removes the checkpoints of later iterations than this one, and says which."""
-    later = [path for path in list_checkpoints(folder) if int(path.stem.removeprefix("iteration_")) > iteration]
+    later = [
+        path
+        for path in list_checkpoints(folder)
+        if int(path.stem.removeprefix("iteration_")) > iteration
+    ]
     for path in later:
         path.unlink()
     return later
@@ -44,18 +52,23 @@ def remove_after(folder: Path, iteration: int) -> list[Path]:
 def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """The content of one checkpoint file.
 
-    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another format version.
+    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another
+    format version.
     """
     return archive.read(path, _KIND, map_location)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder, oldest first. Temporary files of a killed writer don't count."""
+    """The checkpoint files of a folder, oldest first. Temporary files of a killed writer don't
+    count."""
     return sorted(path for path in folder.glob("iteration_*.pt") if _NAME.fullmatch(path.name))
 
 
-def load_newest(folder: Path, map_location: torch.device | str = "cpu") -> tuple[Path, dict[str, Any], list[str]]:
-    """The newest checkpoint of a folder that is whole, and a message for each newer one that is not.
+def load_newest(
+    folder: Path, map_location: torch.device | str = "cpu"
+) -> tuple[Path, dict[str, Any], list[str]]:
+    """The newest checkpoint of a folder that is whole, and a message for each newer one that is
+    not.
 
     Raises: UserError if there is none.
     """
@@ -69,7 +82,8 @@ def load_newest(folder: Path, map_location: torch.device | str = "cpu") -> tuple
 
 
 def resolve(location: Path) -> Path:
-    """A run folder, its checkpoints folder or a checkpoint file -> the folder of checkpoints or the file.
+    """A run folder, its checkpoints folder or a checkpoint file -> the folder of checkpoints or the
+    file.
 
     Raises: UserError if there is nothing of the kind.
     """
@@ -78,4 +92,7 @@ def resolve(location: Path) -> Path:
     for folder in (location / "checkpoints", location):
         if folder.is_dir() and list_checkpoints(folder):
             return folder
-    raise UserError(f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint file")
+    raise UserError(
+        f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint "
+        "file"
+    )

@@ -1,4 +1,5 @@
-"""One iteration of training, all of it or nothing: where it meets a number that isn't finite, everything is as before it."""
+"""One iteration of training, all of it or nothing: where it meets a number that isn't finite,
+everything is as before it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -58,7 +59,8 @@ class Run:
 
 
 class _Before:
-    """The learner, its experience and the random streams as they were, to go back to if an iteration goes wrong."""
+    """The learner, its experience and the random streams as they were, to go back to if an
+    iteration goes wrong."""
 
     def __init__(self, learner: MetaLearner, generators: Generators) -> None:
         self._learner, self._generators, self._experience = learner, generators, learner.experience

@@ -1,8 +1,8 @@
 """One writer per run folder: a file in it says who writes there, and doesn't outlive that process.
 
-The file is made exclusively, which every file system can do, those of networks too. A process of this machine can be asked
-whether it lives. One of another machine shows it by touching its file; who wants the folder watches for that, so that no two
-clocks need to agree.
+The file is made exclusively, which every file system can do, those of networks too. A process of
+this machine can be asked whether it lives. One of another machine shows it by touching its file;
+who wants the folder watches for that, so that no two clocks need to agree.
 """
 
 import json
@@ -23,14 +23,16 @@ from metarl.errors import UserError
 
 NAME = "run.lock"
 TOUCHED_EVERY = 10.0  # s
-PATIENCE = 45.0  # s that a process of another machine may go without touching its file before it counts as dead
+# s that a process of another machine may go without touching its file before it counts as dead
+PATIENCE = 45.0
 _HALF_WRITTEN = 2.0  # s in which a file that was made gets its content
 
 
 class FolderLock:
     """Holds a folder from its making to `release`, or to the end of the `with`.
 
-    Raises: UserError that tells process, machine and since when, if another process holds it; or if it can't be written to.
+    Raises: UserError that tells process, machine and since when, if another process holds it; or if
+    it can't be written to.
     """
 
     def __init__(self, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> None:
@@ -49,7 +51,9 @@ class FolderLock:
         try:
             self._take()
         except OSError as error:
-            raise UserError(f"can't write the run folder {folder}: {error.strerror or error}") from error
+            raise UserError(
+                f"can't write the run folder {folder}: {error.strerror or error}"
+            ) from error
         threading.Thread(target=self._touch, daemon=True, name="metarl-lock").start()
 
     def check(self) -> None:
@@ -58,10 +62,15 @@ class FolderLock:
         Raises: UserError if the folder is another's by now, which took this process for dead.
         """
         found = _content(self.path)
-        if found is None and not _make(self.path, self._own):  # Somebody removed it, and somebody else was faster.
+        if found is None and not _make(
+            self.path, self._own
+        ):  # Somebody removed it, and somebody else was faster.
             found = _content(self.path)
         if found is not None and found != self._own:
-            raise UserError(f"{self._held_by(found)}; it took this run for dead, which stops here and writes no more")
+            raise UserError(
+                f"{self._held_by(found)}; it took this run for dead, which stops here and writes "
+                "no more"
+            )
 
     def release(self) -> None:
         self._released.set()
@@ -71,7 +80,9 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _take(self) -> None:
@@ -81,12 +92,14 @@ class FolderLock:
                 continue
             if not self._is_stale(self.path, found):
                 raise UserError(
-                    f"{self._held_by(found)}; wait for it, or stop it (if it is gone for certain, remove {self.path})"
+                    f"{self._held_by(found)}; wait for it, or stop it (if it is gone for certain, "
+                    f"remove {self.path})"
                 )
             self._remove_stale(found)
 
     def _remove_stale(self, found: bytes) -> None:
-        """Of several that find a lock stale one at a time may remove it, and only while it is the one that was judged."""
+        """Of several that find a lock stale one at a time may remove it, and only while it is the
+        one that was judged."""
         guard = self.path.with_name(f"{NAME}.removal")
         if not _make(guard, self._own):
             time.sleep(0.02)
@@ -107,13 +120,16 @@ class FolderLock:
             return _stays(path, found, _HALF_WRITTEN)
         if holder["machine"] == _machine():
             return not _is_alive(holder["pid"], holder["started"])
-        self._say(f"{self._held_by(found)}; watching for a sign of life of it, up to {PATIENCE:.0f} s")
+        self._say(
+            f"{self._held_by(found)}; watching for a sign of life of it, up to {PATIENCE:.0f} s"
+        )
         return _stays(path, found, PATIENCE)
 
     def _held_by(self, found: bytes) -> str:
         holder = _parsed(found) or {"pid": "?", "host": "?", "since": "?"}
         return (
-            f"the run folder {self.path.parent} is in use by process {holder['pid']} on {holder['host']}, "
+            f"the run folder {self.path.parent} is in use by process {holder['pid']} on "
+            f"{holder['host']}, "
             f"since {holder['since']}"
         )
 
@@ -122,7 +138,9 @@ class FolderLock:
             try:
                 if _content(self.path) == self._own:
                     os.utime(self.path)
-            except OSError:  # A network that is away for a while; `check` finds out whether it was for too long.
+            except (
+                OSError
+            ):  # A network that is away for a while; `check` finds out whether it was for too long.
                 continue
 
 
@@ -154,7 +172,11 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     names = ("pid", "host", "since", "machine", "started")
-    complete = isinstance(holder, dict) and all(name in holder for name in names) and isinstance(holder["pid"], int)
+    complete = (
+        isinstance(holder, dict)
+        and all(name in holder for name in names)
+        and isinstance(holder["pid"], int)
+    )
     return holder if complete else None
 
 
@@ -177,7 +199,8 @@ def _touched(path: Path) -> int | None:
 
 
 def _is_alive(pid: int, started: str | None) -> bool:
-    """Whether a process of this machine lives and is the one that started then: numbers are used again."""
+    """Whether a process of this machine lives and is the one that started then: numbers are used
+    again."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -189,16 +212,20 @@ def _is_alive(pid: int, started: str | None) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in whatever form its system says it; "" if it has ended and only waits to be noticed (a zombie);
-    None if that can't be known."""
+    """When a process started, in whatever form its system says it; "" if it has ended and only
+    waits to be noticed (a zombie); None if that can't be known."""
     try:
         if sys.platform == "linux":
             # Fields from the third on: the second, the command, may hold spaces and brackets.
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            fields = (
+                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            )
             state, started = fields[0], fields[19]
         else:
             command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
-            found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+            found = subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.split()
             state, started = found[0], " ".join(found[1:])
     except (OSError, IndexError, subprocess.SubprocessError):
         return None
@@ -206,7 +233,8 @@ def _started(pid: int) -> str | None:
 
 
 def _machine() -> str:
-    """What tells this boot of this machine, and the processes that see each other there, from all others."""
+    """What tells this boot of this machine, and the processes that see each other there, from all
+    others."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

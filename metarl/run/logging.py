@@ -1,4 +1,5 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar. The one place of logging back-ends."""
+"""What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar. The one
+place of logging back-ends."""
 
 import errno
 import json
@@ -23,8 +24,9 @@ class MetricsLog:
     """Appends one JSON object an iteration to metrics.jsonl and the same numbers to TensorBoard."""
 
     def __init__(self, folder: Path, *, first_iteration: int) -> None:
-        """Drops what a killed run had logged from `first_iteration` on, for those iterations are run again, and lines that
-        are damaged. `num_damaged` says how many these were, the last one left out: a killed run leaves half of it.
+        """Drops what a killed run had logged from `first_iteration` on, for those iterations are
+        run again, and lines that are damaged. `num_damaged` says how many these were, the last one
+        left out: a killed run leaves half of it.
         """
         self.path = folder / "metrics.jsonl"
         rows = _lines(self.path)
@@ -54,7 +56,8 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. Lines that hold none are left out: what a killed run left half written, or a disk damaged."""
+    """The rows of a metrics.jsonl. Lines that hold none are left out: what a killed run left half
+    written, or a disk damaged."""
     return [row for row in _lines(path) if row is not None]
 
 
@@ -86,8 +89,11 @@ class Shown:
     unit: str  # what is counted, as a word
 
     def text(self, row: Mapping[str, float]) -> str:
-        """For instance `return -12.3 -> 45.6`; of trials of one episode `return 45.6 (first tenth 3.1, last 5.2)`."""
-        names = [name for name in (f"{self.quantity}_before", f"{self.quantity}_after") if name in row]
+        """For instance `return -12.3 -> 45.6`; of trials of one episode `return 45.6 (first tenth
+        3.1, last 5.2)`."""
+        names = [
+            name for name in (f"{self.quantity}_before", f"{self.quantity}_after") if name in row
+        ]
         values = [f"{row[name]:.{self.digits}f}" for name in names or [self.quantity]]
         text = f"{self.quantity} {' -> '.join(values)}"
         tenths = [f"{self.quantity}_{which}_tenth" for which in ("first", "last")]
@@ -101,10 +107,11 @@ RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")
 
 
 class Progress:
-    """The console line of a training: bar, iteration, env steps (or tasks), how many a second, returns, time left.
+    """The console line of a training: bar, iteration, env steps (or tasks), how many a second,
+    returns, time left.
 
-    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place. Episodes that blew up are
-    counted from the start of the process.
+    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place.
+    Episodes that blew up are counted from the start of the process.
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
@@ -113,7 +120,8 @@ class Progress:
         self._bar = kind(total=iterations, initial=first_iteration)
 
     def update(self, row: Mapping[str, float], per_second: float, *, iterations: int = 1) -> None:
-        """Args: per_second: of what is counted; iterations: how many have been done since the last call."""
+        """Args: per_second: of what is counted; iterations: how many have been done since the last
+        call."""
         # Of all rows so far, for most rows are never seen; a row holds the mean of its iterations.
         self._num_diverged += iterations * row.get("diverged_episodes", 0.0)
         num = round(self._num_diverged)
@@ -133,13 +141,16 @@ class Progress:
 
 
 class _Bar(tqdm):
-    """A bar with a text between it and the times; tqdm's own place for text puts a comma before it."""
+    """A bar with a text between it and the times; tqdm's own place for text puts a comma before
+    it."""
 
     text = ""
 
     def __init__(self, *, total: int, initial: int) -> None:
         line = "{n_fmt}/{total_fmt} {bar:12} {text} | {elapsed} < {remaining}"
-        super().__init__(total=total, initial=initial, dynamic_ncols=True, file=sys.stderr, bar_format=line)
+        super().__init__(
+            total=total, initial=initial, dynamic_ncols=True, file=sys.stderr, bar_format=line
+        )
 
     @property
     def format_dict(self) -> dict[str, Any]:
@@ -147,7 +158,8 @@ class _Bar(tqdm):
 
 
 class _Lines:
-    """The same without a bar: a line for the first iteration done, then every half minute, and for the last."""
+    """The same without a bar: a line for the first iteration done, then every half minute, and for
+    the last."""
 
     INTERVAL = 30.0  # s
 
@@ -175,9 +187,12 @@ class _Lines:
 
 @contextmanager
 def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A plain progress bar for shorter work, on terminals; yields what to call after each of the `total` parts."""
+    """A plain progress bar for shorter work, on terminals; yields what to call after each of the
+    `total` parts."""
     # disable=None: none where stderr is no terminal.
-    with tqdm(total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=None) as bar:
+    with tqdm(
+        total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=None
+    ) as bar:
         yield lambda *_: bar.update() and None
 
 

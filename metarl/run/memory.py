@@ -11,21 +11,28 @@ from metarl.types import Experience
 _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    (
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 )
-"""Where both versions of control groups say what a container may take, what it has taken, and in memory.stat how much of that
-are copies of files that can go."""
+"""Where both versions of control groups say what a container may take, what it has taken, and in
+memory.stat how much of that are copies of files that can go."""
 
 
 def available(device: torch.device) -> int:
-    """Returns how many bytes are free on the device, those counted that the system can make free."""
+    """Returns how many bytes are free on the device, those counted that the system can make
+    free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min([_of_machine(), *_of_container()])
 
 
 def check_fits(experience: Experience | None) -> str | None:
-    """Returns what memory an experience will take at once, in a line; None if it takes none at once.
+    """Returns what memory an experience will take at once, in a line; None if it takes none at
+    once.
 
     Raises: UserError with the numbers if there isn't so much.
     """
@@ -51,7 +58,9 @@ def in_words(num_bytes: int) -> str:
 
 def _of_machine() -> int:
     if _MEMINFO.exists():
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line)
+        lines = dict(
+            line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line
+        )
         return int(lines["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -63,6 +72,10 @@ def _of_container() -> list[int]:
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             used = int((folder / taken).read_text()) - int(stat[files])
             found.append(int((folder / limit).read_text()) - used)
-        except (OSError, ValueError, KeyError):  # There is none of this version, or no limit ("max").
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # There is none of this version, or no limit ("max").
             continue
     return found

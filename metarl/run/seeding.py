@@ -1,4 +1,5 @@
-"""One seed -> named random generators, so that adding a draw in one place doesn't change the numbers of another."""
+"""One seed -> named random generators, so that adding a draw in one place doesn't change the
+numbers of another."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from metarl.errors import SettingError
 class Generators:
     """Named torch generators made from one seed on first use.
 
-    The stream of a name depends on the seed and the name only, not on which others exist or when they are made.
+    The stream of a name depends on the seed and the name only, not on which others exist or when
+    they are made.
     """
 
     def __init__(self, seed: int) -> None:
@@ -34,15 +36,20 @@ class Generators:
         return {name: generator.get_state() for name, generator in self._generators.items()}
 
     def load_state_dict(self, states: Mapping[str, Tensor]) -> None:
-        """Raises: ValueError if the saved streams aren't the present ones: a state would be lost, or a stream begin anew, silently;
-        or if one isn't the state of a generator."""
+        """Raises: ValueError if the saved streams aren't the present ones: a state would be lost,
+        or a stream begin anew, silently; or if one isn't the state of a generator."""
         if not isinstance(states, Mapping):
             raise ValueError(f"saved random streams are a {type(states).__name__}; expected a dict")
         saved, present = sorted(map(str, states)), sorted(self._generators)
         if saved != present:
-            raise ValueError(f"saved random streams are {', '.join(saved) or 'none'}; used here: {', '.join(present)}")
+            raise ValueError(
+                f"saved random streams are {', '.join(saved) or 'none'}; used here: "
+                f"{', '.join(present)}"
+            )
         for name, state in states.items():
             try:
                 self._generators[name].set_state(state.cpu())
             except (AttributeError, RuntimeError, TypeError) as error:
-                raise ValueError(f"saved random stream {name} isn't the state of a generator") from error
+                raise ValueError(
+                    f"saved random stream {name} isn't the state of a generator"
+                ) from error

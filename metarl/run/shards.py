@@ -1,7 +1,9 @@
-"""The files of an experience beside the checkpoints of its run. Each entry is written once; a checkpoint only names files.
+"""The files of an experience beside the checkpoints of its run. Each entry is written once; a
+checkpoint only names files.
 
-They lie in checkpoints/experience/, named by the numbers of their entries and the beginning of their digest. What a
-checkpoint names is on the disk before the checkpoint is, and stays as long as it.
+They lie in checkpoints/experience/, named by the numbers of their entries and the beginning of
+their digest. What a checkpoint names is on the disk before the checkpoint is, and stays as long as
+it.
 """
 
 import re
@@ -36,7 +38,8 @@ class _File:
 
 
 class Shards:
-    """Writes what is new in an experience, and removes what no checkpoint needs. One process at a time writes in a folder.
+    """Writes what is new in an experience, and removes what no checkpoint needs. One process at a
+    time writes in a folder.
 
     Args: checkpoints: the folder of the run's checkpoints.
     """
@@ -48,25 +51,33 @@ class Shards:
         """The files that each checkpoint needs, as far as they have been read."""
 
     def write(self, experience: Experience) -> list[str]:
-        """Writes the entries that aren't on the disk yet. Returns the names of the files with what is still held.
+        """Writes the entries that aren't on the disk yet. Returns the names of the files with what
+        is still held.
 
         Raises: UserError if a file can't be written.
         """
         held = experience.held()
         for shard in experience.shards(self._written[-1].stop if self._written else 0):
-            content = archive.packed({"first": shard.first, "stop": shard.stop, "entries": shard.content})
+            content = archive.packed(
+                {"first": shard.first, "stop": shard.stop, "entries": shard.content}
+            )
             file = _file(f"{shard.first:010d}-{shard.stop:010d}-{content.digest[:_DIGITS]}.pt")
             archive.write(self._folder / file.name, _KIND, content)
             self._written.append(file)
         needed = [file for file in self._written if _holds(held, file)]
         # The last one stays in the list, because it tells what has been written.
-        self._written = needed if needed[-1:] == self._written[-1:] else [*needed, *self._written[-1:]]
+        self._written = (
+            needed if needed[-1:] == self._written[-1:] else [*needed, *self._written[-1:]]
+        )
         return [file.name for file in needed]
 
     def tidy(self, path: Path, names: list[str]) -> None:
-        """Removes the files that none of the folder's checkpoints needs, once the checkpoint `path`, which needs `names`, is there."""
+        """Removes the files that none of the folder's checkpoints needs, once the checkpoint
+        `path`, which needs `names`, is there."""
         present = {file.name: file for file in checkpoint.list_checkpoints(self._checkpoints)}
-        self._needed = {name: needed for name, needed in self._needed.items() if name in present} | {path.name: names}
+        self._needed = {
+            name: needed for name, needed in self._needed.items() if name in present
+        } | {path.name: names}
         for name in present.keys() - self._needed.keys():
             self._needed[name] = _named_in(present[name])
         needed = {name for names in self._needed.values() for name in names}
@@ -76,16 +87,21 @@ class Shards:
         remove_leftovers(self._folder)
 
     def load(self, experience: Experience, content: Mapping[str, Any]) -> None:
-        """Gives an experience what a checkpoint's content names. A checkpoint of an older version has its experience in the
-        learner's state, and names nothing.
+        """Gives an experience what a checkpoint's content names. A checkpoint of an older version
+        has its experience in the learner's state, and names nothing.
 
         Raises: UserError naming the file that is missing, damaged or doesn't fit.
         """
         if KEY not in content:
             return
         names = content[KEY]
-        if not isinstance(names, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-            raise UserError(f"the checkpoint's {KEY} is {str(names)[:60]!r}; expected names of files of {FOLDER}/")
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and _NAME.fullmatch(name) for name in names
+        ):
+            raise UserError(
+                f"the checkpoint's {KEY} is {str(names)[:60]!r}; expected names of files of "
+                f"{FOLDER}/"
+            )
         folder = self._where(names)
         files = [_file(name) for name in names]
         try:
@@ -95,7 +111,8 @@ class Shards:
         self._written = files if folder == self._folder else []
 
     def _where(self, names: list[str]) -> Path:
-        """The folder of the files: in that of the checkpoints, or above it, for a checkpoint that lay beside its config."""
+        """The folder of the files: in that of the checkpoints, or above it, for a checkpoint that
+        lay beside its config."""
         above = self._checkpoints.parent / FOLDER
         missing = [name for name in names if not (self._folder / name).is_file()]
         if not missing:
@@ -115,7 +132,8 @@ def _holds(held: Any, file: _File) -> bool:
 
 
 def _named_in(path: Path) -> list[str]:
-    """What a checkpoint of an earlier process needs; one that is damaged is of no use, and needs nothing."""
+    """What a checkpoint of an earlier process needs; one that is damaged is of no use, and needs
+    nothing."""
     try:
         names = checkpoint.load(path).get(KEY, [])
     except UserError:

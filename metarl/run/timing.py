@@ -1,7 +1,8 @@
-"""What a row of metrics says of the machine: how long the run has taken, how fast it is, how much memory it needed.
+"""What a row of metrics says of the machine: how long the run has taken, how fast it is, how much
+memory it needed.
 
-These numbers alone differ between two runs of one seed, or between a run that was stopped and one that wasn't; `TIMING`
-names them, and `without_timing` is what to compare such runs by.
+These numbers alone differ between two runs of one seed, or between a run that was stopped and one
+that wasn't; `TIMING` names them, and `without_timing` is what to compare such runs by.
 """
 
 import resource
@@ -12,7 +13,15 @@ from typing import Any
 
 import torch
 
-TIMING = frozenset({"seconds", "env_steps_per_second", "tasks_per_second", "peak_memory_mib", "peak_device_memory_mib"})
+TIMING = frozenset(
+    {
+        "seconds",
+        "env_steps_per_second",
+        "tasks_per_second",
+        "peak_memory_mib",
+        "peak_device_memory_mib",
+    }
+)
 """The metrics of `Stopwatch.row`, whatever a learner counts."""
 
 _MIB = 2**20
@@ -36,14 +45,17 @@ class Stopwatch:
         Args:
           count: what is counted: env_steps or tasks.
           num: how many there were since the run had taken `since` seconds.
-        Returns: seconds since the run began; how many of what is counted a second; the largest memory of the process so far
-          in MiB, and what torch has held at most on a CUDA device, if it uses one.
+        Returns: seconds since the run began; how many of what is counted a second; the largest
+          memory of the process so far in MiB, and what torch has held at most on a CUDA device, if
+          it uses one.
         """
         now = self.seconds()
         row = {
             "seconds": now,
             f"{count}_per_second": num / max(now - since, 1e-9),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / _MIB,
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * _RSS_UNIT
+            / _MIB,
         }
         if torch.cuda.is_initialized():
             row["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() / _MIB

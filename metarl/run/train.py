@@ -1,4 +1,5 @@
-"""The one training loop: iterate, log, checkpoint, stop cleanly, go on bit for bit. It knows no algorithm."""
+"""The one training loop: iterate, log, checkpoint, stop cleanly, go on bit for bit. It knows no
+algorithm."""
 
 import signal
 import statistics
@@ -21,7 +22,8 @@ from metarl.types import MetaLearner, Metrics
 
 
 class Diverged(UserError):
-    """Training met a number that isn't finite; the message names iteration, tensor and the checkpoint from before."""
+    """Training met a number that isn't finite; the message names iteration, tensor and the
+    checkpoint from before."""
 
 
 @struct
@@ -45,49 +47,66 @@ def train(
     resume_from: Mapping[str, Any] | None = None,
     lock: FolderLock | None = None,
 ) -> Outcome:
-    """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start, every so often and at the end.
+    """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start,
+    every so often and at the end.
 
     Args:
-      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/, in which checkpoints/experience/ has what the
-        learner's experience holds.
-      provenance: what a checkpoint must hold besides the learner to be used again (config, env spec, versions).
-      log_every: iterations in a row of metrics, which holds their means. A divisor of checkpoint_every.
+      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/, in which
+        checkpoints/experience/ has what the learner's experience holds.
+      provenance: what a checkpoint must hold besides the learner to be used again (config, env
+        spec, versions).
+      log_every: iterations in a row of metrics, which holds their means. A divisor of
+        checkpoint_every.
       shown: what the metrics count and what the console shows of them.
-      resume_from: the content of a checkpoint of this same learner; training goes on after its iteration, on the CPU
-        with the same numbers, bit for bit, as if it had never stopped.
-        Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations` already, nothing is touched.
+      resume_from: the content of a checkpoint of this same learner; training goes on after its
+        iteration, on the CPU with the same numbers, bit for bit, as if it had never stopped.
+        Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations`
+        already, nothing is touched.
       lock: of the run folder; asked before each checkpoint whether it is still held.
-    Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`; a second one at once.
-    Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is over before `iterations`,
-      the memory for its experience isn't there, files of that are missing, or the folder can't be written to; ValueError if rows
-      of metrics would straddle checkpoints.
+    Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`;
+    a second one at once. Raises: Diverged if a metric or a parameter isn't finite; UserError if the
+      learner's schedule is over before `iterations`, the memory for its experience isn't there,
+      files of that are missing, or the folder can't be written to; ValueError if rows of metrics
+      would straddle checkpoints.
     """
     run = Run(learner, generators, shown)
-    saver = _Saver(run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock)
+    saver = _Saver(
+        run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
+    )
     if resume_from is not None:
         run.load(resume_from)
         if run.iteration >= iterations:
             return _outcome(run, iterations)
-    memory = check(learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every)
+    memory = check(
+        learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every
+    )
     if resume_from is not None:
         saver.load_experience(run, resume_from)
 
-    # First the checkpoints: if the process is killed here, the newest one decides again which rows stay.
+    # First the checkpoints: if the process is killed here, the newest one decides again which rows
+    # stay.
     abandoned = checkpoint.remove_after(saver.folder, run.iteration)
     log = MetricsLog(run_folder, first_iteration=run.iteration)
     progress = Progress(iterations=iterations, first_iteration=run.iteration, shown=shown)
     if memory is not None:
         progress.say(memory)
     if abandoned:
-        progress.say(f"going on after iteration {run.iteration}: {', '.join(path.name for path in abandoned)} removed")
+        progress.say(
+            f"going on after iteration {run.iteration}: "
+            f"{', '.join(path.name for path in abandoned)} removed"
+        )
     if log.num_damaged:
         progress.say(f"{log.path}: {log.num_damaged} damaged lines left out")
     try:
         if resume_from is None:
-            saver.write(run)  # at once: a folder that can't be written to must not be found out after an hour
+            saver.write(
+                run
+            )  # at once: a folder that can't be written to must not be found out after an hour
         with _stop_requests(progress) as stop_requested, one_thread():
             while run.iteration < iterations and not stop_requested():
-                row, num_iterations = _row(run, saver, min(log_every, iterations - run.iteration), stop_requested)
+                row, num_iterations = _row(
+                    run, saver, min(log_every, iterations - run.iteration), stop_requested
+                )
                 log.write(row)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
                 if run.iteration % checkpoint_every == 0 or run.iteration == iterations:
@@ -100,19 +119,27 @@ def train(
     return _outcome(run, iterations)
 
 
-def check(learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1) -> str | None:
-    """What `train` finds wrong with its settings, for who wants to know before a run folder is made.
+def check(
+    learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1
+) -> str | None:
+    """What `train` finds wrong with its settings, for who wants to know before a run folder is
+    made.
 
-    Returns: what memory the learner's experience will take at once, in a line; None if it takes none.
-    Raises: ValueError if rows of metrics would straddle checkpoints; UserError if the learner's rate would be 0 in some of so
-      many iterations, or if there isn't memory enough for its experience.
+    Returns: what memory the learner's experience will take at once, in a line; None if it takes
+    none.
+    Raises: ValueError if rows of metrics would straddle checkpoints; UserError if the learner's
+      rate would be 0 in some of so many iterations, or if there isn't memory enough for its
+      experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
-        raise SettingError(f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}")
+        raise SettingError(
+            f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}"
+        )
     end = learner.schedule_end
     if end is not None and end < iterations:
         raise UserError(
-            f"iterations={iterations}: the learner's schedule ends after {end}, and its rate is 0 from there on; "
+            f"iterations={iterations}: the learner's schedule ends after {end}, and its rate is 0 "
+            "from there on; "
             f"expected at most {end}, or a longer schedule"
         )
     return check_fits(learner.experience)
@@ -122,8 +149,11 @@ def _outcome(run: Run, iterations: int) -> Outcome:
     return Outcome(iteration=run.iteration, count=run.count, interrupted=run.iteration < iterations)
 
 
-def _row(run: Run, saver: "_Saver", most: int, stop_requested: Callable[[], bool]) -> tuple[Metrics, int]:
-    """The metrics of up to `most` iterations, with means and timing, and how many they were: a request to stop ends them early.
+def _row(
+    run: Run, saver: "_Saver", most: int, stop_requested: Callable[[], bool]
+) -> tuple[Metrics, int]:
+    """The metrics of up to `most` iterations, with means and timing, and how many they were: a
+    request to stop ends them early.
 
     Raises: Diverged, once what was before the iteration is saved.
     """
@@ -133,11 +163,17 @@ def _row(run: Run, saver: "_Saver", most: int, stop_requested: Callable[[], bool
             window.append(run.iterate())
         except FloatingPointError as error:
             raise Diverged(
-                f"training diverged in iteration {run.iteration}: {error}; the state before it is saved in {saver.write(run)}"
+                f"training diverged in iteration {run.iteration}: {error}; the state before it is "
+                f"saved in {saver.write(run)}"
             ) from error
     counted = sum(metrics[run.shown.count] for metrics in window)
     timing = run.stopwatch.row(run.shown.count, counted, start)
-    return {"iteration": run.iteration - 1, **_mean(window), run.shown.count: run.count, **timing}, len(window)
+    return {
+        "iteration": run.iteration - 1,
+        **_mean(window),
+        run.shown.count: run.count,
+        **timing,
+    }, len(window)
 
 
 def _mean(rows: list[Metrics]) -> Metrics:
@@ -149,11 +185,19 @@ def _mean(rows: list[Metrics]) -> Metrics:
 
 
 class _Saver:
-    """Where a run is saved. The experience goes first: a checkpoint names only files that are on the disk."""
+    """Where a run is saved. The experience goes first: a checkpoint names only files that are on
+    the disk."""
 
-    def __init__(self, folder: Path, *, provenance: Mapping[str, Any], keep: int, lock: FolderLock | None) -> None:
+    def __init__(
+        self, folder: Path, *, provenance: Mapping[str, Any], keep: int, lock: FolderLock | None
+    ) -> None:
         self.folder = folder
-        self._provenance, self._keep, self._lock, self._shards = provenance, keep, lock, Shards(folder)
+        self._provenance, self._keep, self._lock, self._shards = (
+            provenance,
+            keep,
+            lock,
+            Shards(folder),
+        )
         self.saved: int | None = None
         """The iteration that is on the disk."""
 
@@ -178,7 +222,8 @@ class _Saver:
 
 @contextmanager
 def _stop_requests(progress: Progress) -> Iterator[Any]:
-    """While active, the first Ctrl-C or SIGTERM only asks to stop; the second one raises KeyboardInterrupt."""
+    """While active, the first Ctrl-C or SIGTERM only asks to stop; the second one raises
+    KeyboardInterrupt."""
     requested = False
 
     def handle(number: int, frame: Any) -> None:

@@ -1,4 +1,5 @@
-"""The benchmarks' own bookkeeping: which rows a kind has, and that a wrong meta-gradient would be seen."""
+"""The benchmarks' own bookkeeping: which rows a kind has, and that a wrong meta-gradient would be
+seen."""
 
 import sys
 
@@ -42,7 +43,9 @@ def test_the_plain_way_to_advantages_gives_the_same_numbers():
     ours = policy_batch(t, discount=advantages.DISCOUNT, gae_lambda=advantages.GAE_LAMBDA).advantage
     for task in range(2):
         plain = advantages.plain_task(t.step_obs[task], t.reward[task], t.mask[task])
-        torch.testing.assert_close(ours[task], plain.flatten(), rtol=1e-4, atol=1e-5)  # sums of 200 in float32
+        torch.testing.assert_close(
+            ours[task], plain.flatten(), rtol=1e-4, atol=1e-5
+        )  # sums of 200 in float32
 
 
 @pytest.mark.parametrize("kind", ["update", "fewshot"])

@@ -1,4 +1,5 @@
-"""What a user copies from the console or reads in a log: commands that a shell and Hydra take, and lines that end."""
+"""What a user copies from the console or reads in a log: commands that a shell and Hydra take, and
+lines that end."""
 
 import re
 import shlex
@@ -58,7 +59,9 @@ def test_a_text_survives_hydra(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name])
-def test_the_printed_resume_command_survives_a_shell_and_hydra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_printed_resume_command_survives_a_shell_and_hydra(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["metarl-train"])
     command, word = shlex.split(run_folder.resume_command(Path(name)))
     value = OverridesParser.create().parse_override(word).value()
@@ -85,7 +88,9 @@ def test_commands_are_named_as_the_present_one_was_called(
 def progressed(capsys: pytest.CaptureFixture[str], iterations: int = 6) -> str:
     progress = Progress(iterations=iterations, first_iteration=0)
     for i in range(iterations):
-        progress.update({"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0)
+        progress.update(
+            {"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0
+        )
     progress.close()
     return capsys.readouterr().err
 
@@ -98,7 +103,9 @@ def test_a_log_file_gets_a_line_now_and_then(
     progress = Progress(iterations=6, first_iteration=0)
     for i in range(6):
         now += 10
-        progress.update({"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0)
+        progress.update(
+            {"env_steps": 1000 * (i + 1), "return_before": -1.0, "return_after": i}, 2000.0
+        )
     progress.close()
     assert capsys.readouterr().err == (
         "1/6 1k steps, 2k/s | return -1.0 -> 0.0 | 00:10 < 00:50\n"
@@ -107,9 +114,13 @@ def test_a_log_file_gets_a_line_now_and_then(
     )
 
 
-def test_no_episode_that_blew_up_is_lost_between_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_episode_that_blew_up_is_lost_between_two_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     progress = Progress(iterations=15, first_iteration=0)
-    for iteration, diverged in enumerate([0.0, 0.2, 0.4]):  # means over 5 iterations: 0, 1 and 2 episodes
+    for iteration, diverged in enumerate(
+        [0.0, 0.2, 0.4]
+    ):  # means over 5 iterations: 0, 1 and 2 episodes
         row = {"env_steps": 1000 * (iteration + 1), "return_before": -1.0, "return_after": 0.0}
         progress.update(row | {"diverged_episodes": diverged}, 2000.0, iterations=5)
     progress.close()
@@ -127,4 +138,6 @@ def test_a_terminal_gets_a_bar_with_the_text_behind_it(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     last: Any = progressed(capsys).rstrip("\n").split("\r")[-1]
-    assert re.fullmatch(r"6/6 \S{12} 6k steps, 2k/s \| return -1.0 -> 5.0 \| 00:00 < 00:00 *", last), last
+    assert re.fullmatch(
+        r"6/6 \S{12} 6k steps, 2k/s \| return -1.0 -> 5.0 \| 00:00 < 00:00 *", last
+    ), last

@@ -12,10 +12,22 @@ from metarl.rl.meta_gradient_estimators import ESTIMATORS as LAB
 def test_the_table_has_a_row_for_each_estimator_and_lies_in_the_folder_beside_its_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, estimators, "num_states=2", "horizon=2", "num_estimates=16", f"output={tmp_path}/lab") == 0
+    assert (
+        call(
+            monkeypatch,
+            estimators,
+            "num_states=2",
+            "horizon=2",
+            "num_estimates=16",
+            f"output={tmp_path}/lab",
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     rows = [line.split(" | ") for line in shown.splitlines()[2:]]
-    expected = {(of, str(k), f"`{name}`") for of, names in LAB.items() for k in (1, 2) for name in names}
+    expected = {
+        (of, str(k), f"`{name}`") for of, names in LAB.items() for k in (1, 2) for name in names
+    }
     assert {(of.removeprefix("| "), k, name) for of, k, name, *_ in rows} == expected
     assert (tmp_path / "lab/estimators.md").read_text() == shown
     assert (tmp_path / "lab/estimators.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,5 @@
-"""The command line: mistakes end with a short message and exit code 2, bugs keep their traceback, help is read from configs.
+"""The command line: mistakes end with a short message and exit code 2, bugs keep their traceback,
+help is read from configs.
 
 Examples:
   python scripts/fly.py seed=3
@@ -88,11 +89,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Runs a command of the config `fly` in an empty folder; returns the configurations that it ran with."""
+    """Runs a command of the config `fly` in an empty folder; returns the configurations that it ran
+    with."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
-    def call(*arguments: str, run: Any = lambda config: None, command: str = "fly") -> list[DictConfig]:
+    def call(
+        *arguments: str, run: Any = lambda config: None, command: str = "fly"
+    ) -> list[DictConfig]:
         seen: list[DictConfig] = []
 
         def recorded(config: DictConfig) -> None:
@@ -106,7 +110,9 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return call
 
 
-def message_of(call: Any, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2, **options: Any) -> str:
+def message_of(
+    call: Any, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2, **options: Any
+) -> str:
     """What a call that fails prints on stderr."""
     with pytest.raises(SystemExit) as stop:
         call(*arguments, **options)
@@ -115,7 +121,9 @@ def message_of(call: Any, capsys: pytest.CaptureFixture[str], *arguments: str, c
 
 
 def test_overrides_reach_the_command(call: Any) -> None:
-    (config,) = call("seed=3", "wing=short", "wing.feathers=7", "gust=1", "steps=[1]", "landing.site=Oslo")
+    (config,) = call(
+        "seed=3", "wing=short", "wing.feathers=7", "gust=1", "steps=[1]", "landing.site=Oslo"
+    )
     assert (config.seed, config.wing.span, config.wing.feathers, config.gust) == (3, 1.0, 7, 1)
     assert (list(config.steps), config.landing.site) == ([1], "Oslo")
 
@@ -127,7 +135,12 @@ def test_nothing_but_the_commands_own_files_is_written(call: Any, tmp_path: Path
 
 def test_sweep_runs_every_value_and_keeps_one_record(call: Any, tmp_path: Path) -> None:
     seen = call("-m", "seed=1,2", "wing=long,short")
-    assert [(config.seed, config.wing.span) for config in seen] == [(1, 2.0), (1, 1.0), (2, 2.0), (2, 1.0)]
+    assert [(config.seed, config.wing.span) for config in seen] == [
+        (1, 2.0),
+        (1, 1.0),
+        (2, 2.0),
+        (2, 1.0),
+    ]
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["multirun.yaml"]
 
 
@@ -140,15 +153,22 @@ def test_flags_may_stand_anywhere(call: Any) -> None:
     [
         (
             "wing=lnog",
-            "wing=lnog: there is no wing of that name. Did you mean long?\nwing is one of: long, short, soft",
+            "wing=lnog: there is no wing of that name. Did you mean long?\nwing is one of: long, "
+            "short, soft",
         ),
-        ("wing.spam=1", "wing.spam: there is no such key. Did you mean wing.span?\nwing has: feathers, span"),
+        (
+            "wing.spam=1",
+            "wing.spam: there is no such key. Did you mean wing.span?\nwing has: feathers, span",
+        ),
         ("span=1", "span: there is no such key. Did you mean wing.span?"),
         ("sede=1", "sede: there is no such key. Did you mean seed?\nthe keys are: calm,"),
         ("~sede", "sede: there is no such key"),
         ("seed.x=1", "seed.x: seed is a single value (0) and has no keys"),
         ("wing.span=abc", "wing.span=abc: expected a number; the default is 2.0"),
-        ("seed=1.5", "seed=1.5: expected an integer from 0 to 9223372036854775807; the default is 0"),
+        (
+            "seed=1.5",
+            "seed=1.5: expected an integer from 0 to 9223372036854775807; the default is 0",
+        ),
         ("seed=true", "seed=true: expected an integer"),
         ("calm=1", "calm=1: expected true or false"),
         ("device=1", "device=1: expected cpu, cuda, cuda:<number> or auto; the default is auto"),
@@ -156,7 +176,10 @@ def test_flags_may_stand_anywhere(call: Any) -> None:
         ("steps=[1,b]", "steps=[1,b]: expected a list"),
         ("seed=null", "seed=null: expected an integer"),
         ("limit=x", "limit=x: expected an integer or null"),
-        ("seed=1,2", "seed=1,2: several values need -m (a run for each); a list is written seed=[1,2]"),
+        (
+            "seed=1,2",
+            "seed=1,2: several values need -m (a run for each); a list is written seed=[1,2]",
+        ),
         ("landing=(", "landing=(: not of the form name=value"),
         ("--seed", "--seed: expected name=value, for instance seed=1"),
         ("fast", "fast: expected name=value, for instance fast=1"),
@@ -170,11 +193,16 @@ def test_mistake_is_named_with_what_is_allowed(
     assert "Traceback" not in error
 
 
-def test_experiments_setting_that_another_choice_lacks_is_named(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_experiments_setting_that_another_choice_lacks_is_named(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("experiment=hover")[0].wing == {"flaps": 3}
     message = "experiment=hover sets wing.flaps, which wing=long does not have: say '~wing.flaps' to leave it out"
     assert message in message_of(call, capsys, "experiment=hover", "wing=long")
-    assert call("experiment=hover", "wing=long", "~wing.flaps")[0].wing == {"span": 2.0, "feathers": 12}
+    assert call("experiment=hover", "wing=long", "~wing.flaps")[0].wing == {
+        "span": 2.0,
+        "feathers": 12,
+    }
 
 
 def test_every_value_of_a_sweep_is_checked(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,23 +217,39 @@ def test_glob_sweeps_over_the_choices_that_fit_and_these_are_checked(
     assert "wing=glob(x*): fits no wing\nwing is one of: long, short, soft" in message_of(
         call, capsys, "-m", "wing=glob(x*)"
     )
-    assert "seed=b: expected an integer" in message_of(call, capsys, "-m", "wing=glob(l*)", "seed=b")
+    assert "seed=b: expected an integer" in message_of(
+        call, capsys, "-m", "wing=glob(l*)", "seed=b"
+    )
 
 
 @pytest.mark.parametrize(
-    "argument", ["landing.site=null", "limit=null", "landing.site=3", "wing.span=1e-3", "+new=1", "~calm", "pilot=kim"]
+    "argument",
+    [
+        "landing.site=null",
+        "limit=null",
+        "landing.site=3",
+        "wing.span=1e-3",
+        "+new=1",
+        "~calm",
+        "pilot=kim",
+    ],
 )
 def test_what_is_allowed_passes(call: Any, argument: str) -> None:
     assert len(call(argument)) == 1
 
 
 def test_value_without_default_is_asked_for(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message_of(call, capsys, "seed=1", command="glide") == "error: checkpoint=... is missing: a run folder\n"
+    assert (
+        message_of(call, capsys, "seed=1", command="glide")
+        == "error: checkpoint=... is missing: a run folder\n"
+    )
     assert len(call("checkpoint=runs/a", command="glide")) == 1
 
 
 def test_group_of_another_command_is_refused(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "wing=long: glide has no wing" in message_of(call, capsys, "checkpoint=a", "wing=long", command="glide")
+    assert "wing=long: glide has no wing" in message_of(
+        call, capsys, "checkpoint=a", "wing=long", command="glide"
+    )
 
 
 def test_config_dir_adds_choices(call: Any, tmp_path: Path) -> None:
@@ -222,10 +266,18 @@ def test_config_dir_may_have_any_name(call: Any, tmp_path: Path, name: str) -> N
     assert call("--config-dir", f"{tmp_path}/{name}", "wing=bent", "wing.span=2")[0].wing.span == 2
 
 
-def test_config_dir_that_is_not_there_is_said(call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert message_of(call, capsys, "--config-dir", "mine") == "error: --config-dir mine: there is no such folder\n"
+def test_config_dir_that_is_not_there_is_said(
+    call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        message_of(call, capsys, "--config-dir", "mine")
+        == "error: --config-dir mine: there is no such folder\n"
+    )
     (tmp_path / "mine").write_text("")
-    assert message_of(call, capsys, "--config-dir", "mine") == "error: --config-dir mine: is no folder\n"
+    assert (
+        message_of(call, capsys, "--config-dir", "mine")
+        == "error: --config-dir mine: is no folder\n"
+    )
 
 
 BROKEN = {
@@ -272,7 +324,9 @@ def test_a_yaml_file_that_cannot_be_read_is_named_and_harms_no_other(
         ("algo: 3", "algo"),
     ],
 )
-def test_a_users_file_may_be_wrong_in_other_ways(tmp_path: Path, content: str, message: str) -> None:
+def test_a_users_file_may_be_wrong_in_other_ways(
+    tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
     with pytest.raises(UserError) as refused:
@@ -316,7 +370,10 @@ def interrupted(config: DictConfig) -> None:
 
 def test_user_errors_are_messages(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert message_of(call, capsys, run=user_error) == "error: no CUDA device\n"
-    assert message_of(call, capsys, run=missing_file) == "error: nowhere/x: No such file or directory\n"
+    assert (
+        message_of(call, capsys, run=missing_file)
+        == "error: nowhere/x: No such file or directory\n"
+    )
     assert message_of(call, capsys, run=interrupted, code=130) == "interrupted\n"
 
 
@@ -332,7 +389,9 @@ def test_wrong_setting_is_a_message_and_another_value_error_a_bug(
         assert run.__name__ in bug
 
 
-TARGETS = sorted({value for config in configs.contents(configs.CONFIGS).values() for value in _targets(config)})
+TARGETS = sorted(
+    {value for config in configs.contents(configs.CONFIGS).values() for value in _targets(config)}
+)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -342,12 +401,23 @@ def test_what_configs_name_refuses_settings_by_a_setting_error(target: str) -> N
     source = textwrap.dedent(inspect.getsource(made))
     (tree,) = ast.parse(source).body
     methods = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    makers = [methods[name] for name in ("__init__", "__post_init__", "sizes", tree.name) if name in methods]
-    raised = [ast.unparse(node) for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Raise)]
+    makers = [
+        methods[name]
+        for name in ("__init__", "__post_init__", "sizes", tree.name)
+        if name in methods
+    ]
+    raised = [
+        ast.unparse(node)
+        for maker in makers
+        for node in ast.walk(maker)
+        if isinstance(node, ast.Raise)
+    ]
     assert [text for text in raised if text.startswith("raise ValueError")] == []
 
 
-def test_value_error_inside_instantiate_is_a_message(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_value_error_inside_instantiate_is_a_message(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(config: DictConfig) -> None:
         instantiate({"_target_": "envs.make", "name": "half_cheetah_vle", "num_worlds": 1})
 
@@ -382,14 +452,20 @@ def test_a_sweep_goes_on_after_a_run_that_fails_and_tells_of_it_at_its_end(
     ]
     assert error.endswith(
         "error: 2 runs of the sweep failed:\n  run 2: seed=2 calm=True\n    training diverged\n"
-        "  run 3: seed=3 calm=True\n    ValueError: invalid literal for int() with base 10: 'three'\n"
+        "  run 3: seed=3 calm=True\n    ValueError: invalid literal for int() with base 10: "
+        "'three'\n"
     )
     assert "Traceback" in error  # Of the bug, where it happened.
-    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"multirun.yaml", "failed.jsonl"}
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {
+        "multirun.yaml",
+        "failed.jsonl",
+    }
 
 
 def test_ctrl_c_ends_a_sweep(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message_of(call, capsys, "-m", "seed=1,2", run=interrupted, code=130).count("--- run") == 1
+    assert (
+        message_of(call, capsys, "-m", "seed=1,2", run=interrupted, code=130).count("--- run") == 1
+    )
 
 
 def test_two_sweeps_of_one_second_have_folders_of_their_own(call: Any, tmp_path: Path) -> None:
@@ -426,22 +502,43 @@ def shell(line: str, **environment: str) -> tuple[str, str]:
     python = f"{shlex.quote(sys.executable)} -W ignore"
     paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = ["bash", "-c", line.replace("python", python)]
-    done = subprocess.run(command, capture_output=True, env=os.environ | paths | environment, check=False)
+    done = subprocess.run(
+        command, capture_output=True, env=os.environ | paths | environment, check=False
+    )
     notices = done.stderr.decode().splitlines(keepends=True)
-    return done.stdout.decode(), "".join(line for line in notices if not line.startswith("tuned the process"))
+    return done.stdout.decode(), "".join(
+        line for line in notices if not line.startswith("tuned the process")
+    )
 
 
-@pytest.mark.parametrize("words", ["seed=300", "--help", "--cfg job", "--info all", "-m seed=300,301"])
+@pytest.mark.parametrize(
+    "words", ["seed=300", "--help", "--cfg job", "--info all", "-m seed=300,301"]
+)
 def test_a_pipe_that_nobody_reads_to_its_end_is_no_error(fly: Path, words: str) -> None:
-    out, error = shell(f"set -o pipefail; cd {fly.parent}; python {fly} {words} | read -N 1; echo ${{PIPESTATUS[0]}}")
+    out, error = shell(
+        f"set -o pipefail; cd {fly.parent}; python {fly} {words} | read -N 1; echo "
+        f"${{PIPESTATUS[0]}}"
+    )
     assert out.strip() in ("0", "141")
-    assert [line for line in error.splitlines() if line and line != "notice" and not line.startswith("---")] == []
+    assert [
+        line
+        for line in error.splitlines()
+        if line and line != "notice" and not line.startswith("---")
+    ] == []
 
 
 def test_results_go_to_stdout_and_notices_to_stderr(fly: Path) -> None:
     out, error = shell(f"cd {fly.parent}; python {fly} -m seed=0,1")
     assert [line[:6] for line in out.splitlines()] == ["±" * 6, "±" * 6, "result"]
-    assert error.split("\n") == ["", "--- run 1: seed=0", "notice", "", "--- run 2: seed=1", "notice", ""]
+    assert error.split("\n") == [
+        "",
+        "--- run 1: seed=0",
+        "notice",
+        "",
+        "--- run 2: seed=1",
+        "notice",
+        "",
+    ]
 
 
 def test_a_console_that_cannot_show_every_sign_shows_the_others(fly: Path) -> None:
@@ -482,7 +579,9 @@ COMMANDS = sorted(file.stem for file in configs.CONFIGS.glob("*.yaml"))
 def test_help_of_every_command_explains_every_word(command: str) -> None:
     plain, chosen = configs.composed(command, [], [configs.CONFIGS])
     meaning = configs.comments(command, {}, [configs.CONFIGS])
-    words = [key for key, value in plain.items() if key not in chosen and not isinstance(value, dict)]
+    words = [
+        key for key, value in plain.items() if key not in chosen and not isinstance(value, dict)
+    ]
     assert [word for word in words if not meaning.get(word)] == []
 
 
@@ -491,7 +590,9 @@ def test_every_choice_composes(command: str) -> None:
     chosen = configs.composed(command, [], [configs.CONFIGS])[1]
     for group in chosen:
         for name in configs.choices(group, [configs.CONFIGS], command):
-            assert configs.composed(command, [f"{group}={name}"], [configs.CONFIGS])[1][group] == name
+            assert (
+                configs.composed(command, [f"{group}={name}"], [configs.CONFIGS])[1][group] == name
+            )
 
 
 def test_train_offers_the_algorithms_that_choose_their_own_model() -> None:

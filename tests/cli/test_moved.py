@@ -22,7 +22,9 @@ def test_what_moved_has_its_name_where_it_is_now(before: str) -> None:
 
 
 def test_other_names_and_values_stay_as_they_are() -> None:
-    assert [present_name(value) for value in ("os.system", 1, None, ["metarl.rl.policies.mlp_policy"])] == [
+    assert [
+        present_name(value) for value in ("os.system", 1, None, ["metarl.rl.policies.mlp_policy"])
+    ] == [
         "os.system",
         1,
         None,
@@ -48,7 +50,9 @@ def test_our_configs_call_everything_where_it_is_now() -> None:
     called = {
         (path.name, name)
         for path in configs.CONFIGS.rglob("*.yaml")
-        for name in re.findall(r"^ *_target_: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(
+            r"^ *_target_: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
     assert len(called) > 20
     for where, name in called:

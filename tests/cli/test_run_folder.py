@@ -1,4 +1,5 @@
-"""Where runs live: a folder belongs to who made it, one process at a time writes there, and whatever was begun can go on."""
+"""Where runs live: a folder belongs to who made it, one process at a time writes there, and
+whatever was begun can go on."""
 
 import json
 import os
@@ -22,12 +23,28 @@ from metarl.run.timing import without_timing
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    *("env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=2", "algo.episodes_per_task=2"),
-    *("model.hidden_sizes=[4]", "evaluation.num_tasks=2", "evaluation.num_updates=0", "evaluation.video=false"),
+    *(
+        "env=point_navigation_2d",
+        "env.horizon=5",
+        "algo.meta_batch_size=2",
+        "algo.episodes_per_task=2",
+    ),
+    *(
+        "model.hidden_sizes=[4]",
+        "evaluation.num_tasks=2",
+        "evaluation.num_updates=0",
+        "evaluation.video=false",
+    ),
     *("device=cpu", "checkpoint_every=1"),
 ]
 SHOTS = [
-    *("dataset=sinusoid", "learner=reptile", "backbone.sizes=[4]", "learner.meta_batch_size=2", "device=cpu"),
+    *(
+        "dataset=sinusoid",
+        "learner=reptile",
+        "backbone.sizes=[4]",
+        "learner.meta_batch_size=2",
+        "device=cpu",
+    ),
     *("evaluation.num_tasks=3", "evaluation.pictures=false", "checkpoint_every=1", "log_every=1"),
 ]
 
@@ -84,16 +101,25 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, m
     assert composed.choices.algo == "maml_ppo" and "hydra/launcher" not in composed.choices
 
 
-def test_a_run_that_goes_on_elsewhere_is_not_resumed_and_one_that_is_over_is(tmp_path, monkeypatch, capsys):
+def test_a_run_that_goes_on_elsewhere_is_not_resumed_and_one_that_is_over_is(
+    tmp_path, monkeypatch, capsys
+):
     folder = tmp_path / "run"
     assert train(monkeypatch, *TINY, "iterations=2", f"run_dir={folder}") == 0
     assert not (folder / NAME).exists()
     before = (folder / "metrics.jsonl").read_bytes()
     with FolderLock(folder):
-        for location in (folder, folder / "checkpoints", folder / "checkpoints" / "iteration_00000001.pt"):
+        for location in (
+            folder,
+            folder / "checkpoints",
+            folder / "checkpoints" / "iteration_00000001.pt",
+        ):
             assert train(monkeypatch, f"resume={location}", "iterations=4") == 2
             message = capsys.readouterr().err
-            assert f"{folder} is in use by process {os.getpid()} on" in message and "Traceback" not in message
+            assert (
+                f"{folder} is in use by process {os.getpid()} on" in message
+                and "Traceback" not in message
+            )
     assert (folder / "metrics.jsonl").read_bytes() == before
     assert train(monkeypatch, f"resume={folder}", "iterations=3") == 0
     assert len(numbers(folder)) == 3
@@ -109,14 +135,18 @@ def test_a_new_run_does_not_go_where_another_begins(tmp_path, monkeypatch, capsy
 
 def test_a_training_holds_its_folder_until_its_evaluation_is_written(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(train_command.evaluation, "report_run", lambda *_: seen.append((folder / NAME).exists()))
+    monkeypatch.setattr(
+        train_command.evaluation, "report_run", lambda *_: seen.append((folder / NAME).exists())
+    )
     folder = tmp_path / "run"
     assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
     assert seen == [True] and not (folder / NAME).exists()
 
 
 @pytest.mark.parametrize(("command", "sizes"), [(train_command, TINY), (fewshot_command, SHOTS)])
-def test_a_run_killed_before_its_first_checkpoint_is_begun_by_resume(tmp_path, monkeypatch, capsys, command, sizes):
+def test_a_run_killed_before_its_first_checkpoint_is_begun_by_resume(
+    tmp_path, monkeypatch, capsys, command, sizes
+):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     script = ROOT / "scripts" / f"{command.__name__.rpartition('.')[2]}.py"
     program = (
@@ -128,9 +158,13 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_by_resume(tmp_path, m
     )
     words = [*sizes, "seed=3", "iterations=3"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program, script, *words, f"run_dir={killed}"], env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", program, script, *words, f"run_dir={killed}"], env=environment
+    )
     assert done.returncode == -signal.SIGKILL
-    assert (killed / "config.yaml").exists() and not checkpoint.list_checkpoints(killed / "checkpoints")
+    assert (killed / "config.yaml").exists() and not checkpoint.list_checkpoints(
+        killed / "checkpoints"
+    )
     assert call(command, monkeypatch, *words, f"run_dir={killed}") == 2
     assert f"go on with resume={killed}" in capsys.readouterr().err
     assert call(command, monkeypatch, f"resume={killed}", "iterations=4") == 0
@@ -163,7 +197,9 @@ def test_a_folder_that_is_no_run_is_not_touched(tmp_path, monkeypatch, capsys):
     assert list((tmp_path / "letters").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["- 1\n", "seed: 1\n", "env: {\n", "\tseed: 1\n", "dataset: {}\nlearner: {}\n"])
+@pytest.mark.parametrize(
+    "text", ["- 1\n", "seed: 1\n", "env: {\n", "\tseed: 1\n", "dataset: {}\nlearner: {}\n"]
+)
 def test_a_config_that_cannot_begin_a_run_is_named(tmp_path, monkeypatch, capsys, text):
     (tmp_path / "config.yaml").write_text(text)
     assert train(monkeypatch, f"resume={tmp_path}") == 2
@@ -199,7 +235,8 @@ def test_a_schedule_of_ones_own_that_is_over_too_soon_is_refused(tmp_path, monke
     words = (*SHOTS, "learner.decay_iterations=3", f"run_dir={folder}")
     assert fewshot(monkeypatch, *words, "iterations=4") == 2
     assert (
-        "iterations=4: the learner's schedule ends after 3, and its rate is 0 from there on" in capsys.readouterr().err
+        "iterations=4: the learner's schedule ends after 3, and its rate is 0 from there on"
+        in capsys.readouterr().err
     )
     assert not folder.exists()
     assert (
@@ -209,15 +246,23 @@ def test_a_schedule_of_ones_own_that_is_over_too_soon_is_refused(tmp_path, monke
     assert fewshot(monkeypatch, *words, "iterations=2") == 0
     assert fewshot(monkeypatch, f"resume={folder}", "iterations=4") == 2
     assert "ends after 3" in capsys.readouterr().err
-    assert fewshot(monkeypatch, f"resume={folder}", "iterations=3") == 0  # what isn't tied stays as it was
+    assert (
+        fewshot(monkeypatch, f"resume={folder}", "iterations=3") == 0
+    )  # what isn't tied stays as it was
     rows = numbers(folder)
-    assert [row["outer_lr"] / rows[0]["outer_lr"] for row in rows] == pytest.approx([1, 2 / 3, 1 / 3])
+    assert [row["outer_lr"] / rows[0]["outer_lr"] for row in rows] == pytest.approx(
+        [1, 2 / 3, 1 / 3]
+    )
 
 
 def test_evaluating_an_older_checkpoint_again_leaves_the_run_as_it_is(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     assert train(monkeypatch, *TINY, "iterations=3", f"run_dir={folder}") == 0
-    kept = ("config.yaml", "metrics.jsonl", *(f"checkpoints/iteration_0000000{number}.pt" for number in (1, 2, 3)))
+    kept = (
+        "config.yaml",
+        "metrics.jsonl",
+        *(f"checkpoints/iteration_0000000{number}.pt" for number in (1, 2, 3)),
+    )
     before = [(folder / name).read_bytes() for name in kept]
     older = folder / "checkpoints" / "iteration_00000001.pt"
     assert train(monkeypatch, f"resume={older}", "iterations=1") == 0
@@ -226,7 +271,16 @@ def test_evaluating_an_older_checkpoint_again_leaves_the_run_as_it_is(tmp_path, 
 
 
 def git(folder: Path, *words: str) -> str:
-    command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(folder), *words]
+    command = [
+        "git",
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.org",
+        "-C",
+        str(folder),
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -260,9 +314,13 @@ def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("place", [".venv/lib/python3.11/site-packages", ".", "third_party"])
 @pytest.mark.parametrize("added", [False, True])
-def test_the_commit_of_a_project_that_only_uses_metarl_is_not_ours(tmp_path, monkeypatch, place, added):
+def test_the_commit_of_a_project_that_only_uses_metarl_is_not_ours(
+    tmp_path, monkeypatch, place, added
+):
     file = checkout(tmp_path, package=tmp_path / place)
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "thesis"\ndependencies = ["metarl"]\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "thesis"\ndependencies = ["metarl"]\n'
+    )
     if added:
         git(tmp_path, "add", "-f", ".")
         git(tmp_path, "commit", "-qm", "Add everything")

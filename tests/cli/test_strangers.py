@@ -1,4 +1,5 @@
-"""Checkpoints that somebody crafted, each with a right digest: none makes us call what it names, and each fault is told in a line."""
+"""Checkpoints that somebody crafted, each with a right digest: none makes us call what it names,
+and each fault is told in a line."""
 
 import copy
 import hashlib
@@ -21,11 +22,21 @@ from metarl.errors import UserError
 from metarl.run import checkpoint
 
 POINT = ["env=point_navigation_2d", "env.horizon=5", "iterations=1", "device=cpu"]
-POINT += ["algo.meta_batch_size=2", "evaluation.num_tasks=2", "evaluation.video=false", "evaluation.num_updates=0"]
+POINT += [
+    "algo.meta_batch_size=2",
+    "evaluation.num_tasks=2",
+    "evaluation.video=false",
+    "evaluation.num_updates=0",
+]
 RL = {
     "maml_ppo": ["algo=maml_ppo", "algo.episodes_per_task=2", "model.hidden_sizes=[4]"],
     "maml_trpo": ["algo=maml_trpo", "algo.episodes_per_task=2", "model.hidden_sizes=[4]"],
-    "rl2_ppo": ["algo=rl2_ppo", "model.memory.hidden_size=4", "algo.num_minibatches=1", "algo.episodes_per_trial=1"],
+    "rl2_ppo": [
+        "algo=rl2_ppo",
+        "model.memory.hidden_size=4",
+        "algo.num_minibatches=1",
+        "algo.episodes_per_trial=1",
+    ],
     "grbal": [
         "algo=grbal",
         "algo.num_gradient_steps=1",
@@ -36,10 +47,34 @@ RL = {
     "recurrent_mbrl": ["algo=recurrent_mbrl", "algo.num_sweeps=1", "model.hidden_sizes=[4]"],
 }
 SMALL_PLANS = ["algo.planner.num_candidates=4", "algo.planner.num_elites=2"]
-DIGITS = ["dataset=digits", "ways=2", "queries=2", "backbone.sizes=[4]", "adaptation.meta_batch_size=2", "iterations=1"]
-DIGITS += ["checkpoint_every=1", "evaluation.num_tasks=2", "evaluation.pictures=false", "device=cpu"]
+DIGITS = [
+    "dataset=digits",
+    "ways=2",
+    "queries=2",
+    "backbone.sizes=[4]",
+    "adaptation.meta_batch_size=2",
+    "iterations=1",
+]
+DIGITS += [
+    "checkpoint_every=1",
+    "evaluation.num_tasks=2",
+    "evaluation.pictures=false",
+    "device=cpu",
+]
 FEW_SHOT = [
-    *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm", "meta_lstm", "cnp"),
+    *(
+        "maml",
+        "fomaml",
+        "anil",
+        "meta_sgd",
+        "reptile",
+        "protonet",
+        "matching",
+        "mann",
+        "lstm",
+        "meta_lstm",
+        "cnp",
+    ),
     *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
 ]
 
@@ -71,7 +106,8 @@ def load(file: Path, learner: str) -> build.Loaded:
 
 @pytest.fixture
 def crafted(made: Any, tmp_path: Path) -> Any:
-    """A file like a learner's newest one, with one thing changed by its place: "config.model.memory._target_"."""
+    """A file like a learner's newest one, with one thing changed by its place:
+    "config.model.memory._target_"."""
 
     def crafted(learner: str, place: str, value: Any) -> Path:
         content = copy.deepcopy(checkpoint.load_newest(made(learner) / "checkpoints")[1])
@@ -149,7 +185,9 @@ FEW_SHOT_PLACES = [
     "learner.memory",
     "learner.outer_lr",
 ]
-PLACES = [("rl2_ppo", place) for place in RL_PLACES] + [("mann", place) for place in FEW_SHOT_PLACES]
+PLACES = [("rl2_ppo", place) for place in RL_PLACES] + [
+    ("mann", place) for place in FEW_SHOT_PLACES
+]
 
 
 @pytest.mark.parametrize(("learner", "place"), PLACES)
@@ -196,9 +234,15 @@ def test_what_isnt_ours_is_named(crafted: Any, learner: str, place: str, value: 
 )
 @pytest.mark.parametrize(
     ("learner", "place"),
-    [("rl2_ppo", "config.run_dir"), ("rl2_ppo", "config.model.activation"), ("mann", "config.dataset.x")],
+    [
+        ("rl2_ppo", "config.run_dir"),
+        ("rl2_ppo", "config.model.activation"),
+        ("mann", "config.dataset.x"),
+    ],
 )
-def test_interpolations_are_refused_unresolved(crafted: Any, learner: str, place: str, text: str) -> None:
+def test_interpolations_are_refused_unresolved(
+    crafted: Any, learner: str, place: str, text: str
+) -> None:
     said = message(lambda: load(crafted(learner, place, text), learner))
     assert "refers to nothing" in said and text in said.replace("\\\\", "\\")
 
@@ -215,7 +259,10 @@ def test_every_command_refuses_such_a_file_in_a_line(
     for main, word in commands.items():
         learner = "mann" if main is fewshot_command.main else "rl2_ppo"
         place = "learner" if learner == "mann" else "model"
-        for value in ({"_target_": "os.system", "_args_": [f"touch {tmp_path}/harm"]}, "${oc.env:HOME}"):
+        for value in (
+            {"_target_": "os.system", "_args_": [f"touch {tmp_path}/harm"]},
+            "${oc.env:HOME}",
+        ):
             file = crafted(learner, f"config.{place}.more", value)
             capsys.readouterr()
             assert command(main, monkeypatch, f"{word}={file.parent.parent}", "device=cpu") == 2
@@ -232,7 +279,10 @@ def test_a_config_beside_a_checkpoint_gives_nobody_leave(
     (tmp_path / "config.yaml").write_text("# @package _global_\nenv:\n  name: os:system\n")
     words = (f"checkpoint={tmp_path}", "--config-dir", tmp_path, "device=cpu")
     assert command(evaluate_command.main, monkeypatch, *words) == 2
-    assert f"{file} doesn't fit, its config: env.name is 'os:system', which isn't metarl's" in capsys.readouterr().err
+    assert (
+        f"{file} doesn't fit, its config: env.name is 'os:system', which isn't metarl's"
+        in capsys.readouterr().err
+    )
 
 
 OWN = """
@@ -249,11 +299,16 @@ def test_the_users_own_environment_is_called_where_the_user_names_it(
 ) -> None:
     (tmp_path / "their_envs.py").write_text(OWN)
     (tmp_path / "mine" / "env").mkdir(parents=True)
-    (tmp_path / "mine" / "env" / "my_point.yaml").write_text("name: their_envs:my_point\nhorizon: 5\n")
+    (tmp_path / "mine" / "env" / "my_point.yaml").write_text(
+        "name: their_envs:my_point\nhorizon: 5\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     folder, mine = tmp_path / "run", ("--config-dir", tmp_path / "mine")
     words = [word for word in POINT if not word.startswith("env")] + RL["maml_ppo"]
-    assert command(train_command.main, monkeypatch, *mine, "env=my_point", *words, f"run_dir={folder}") == 0
+    assert (
+        command(train_command.main, monkeypatch, *mine, "env=my_point", *words, f"run_dir={folder}")
+        == 0
+    )
     assert "env.name: calls their_envs:my_point, which isn't metarl's" in capsys.readouterr().err
 
     for main, word in ((train_command.main, "resume"), (evaluate_command.main, "checkpoint")):
@@ -261,17 +316,26 @@ def test_the_users_own_environment_is_called_where_the_user_names_it(
         assert "env.name is 'their_envs:my_point', which isn't metarl's" in capsys.readouterr().err
         assert command(main, monkeypatch, *mine, f"{word}={folder}", "device=cpu") == 0
         assert (
-            f"env.name: calls their_envs:my_point, which isn't metarl's but named by {tmp_path}/mine"
-            in capsys.readouterr().err
+            "env.name: calls their_envs:my_point, which isn't metarl's but named by "
+            f"{tmp_path}/mine" in capsys.readouterr().err
         )
     for main, words in (
         (train_command.main, ["resume", "env.name"]),
         (evaluate_command.main, ["checkpoint", "+env.name"]),
     ):
-        assert command(main, monkeypatch, f"{words[0]}={folder}", f"{words[1]}=their_envs:my_point", "device=cpu") == 0
         assert (
-            "env.name: calls their_envs:my_point, which isn't metarl's but named by the command line"
-            in capsys.readouterr().err
+            command(
+                main,
+                monkeypatch,
+                f"{words[0]}={folder}",
+                f"{words[1]}=their_envs:my_point",
+                "device=cpu",
+            )
+            == 0
+        )
+        assert (
+            "env.name: calls their_envs:my_point, which isn't metarl's but named by the command "
+            "line" in capsys.readouterr().err
         )
 
 
@@ -279,25 +343,53 @@ def test_the_users_own_environment_is_called_where_the_user_names_it(
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        ("LEARNER._target_", "os.system", "its config: LEARNER._target_ is 'os.system', which isn't metarl's"),
-        ("LEARNER.more", {"_target_": "os.system"}, "its config: LEARNER.more._target_ is 'os.system'"),
-        ("run_dir", "${oc.env:HOME}", "run_dir is '${oc.env:HOME}'; a saved configuration has values"),
+        (
+            "LEARNER._target_",
+            "os.system",
+            "its config: LEARNER._target_ is 'os.system', which isn't metarl's",
+        ),
+        (
+            "LEARNER.more",
+            {"_target_": "os.system"},
+            "its config: LEARNER.more._target_ is 'os.system'",
+        ),
+        (
+            "run_dir",
+            "${oc.env:HOME}",
+            "run_dir is '${oc.env:HOME}'; a saved configuration has values",
+        ),
         ("LEARNER.more", 3, "its config: "),
         ("composed.choices", 3, "its composed: "),
-        ("composed.follow_iterations", ["${now:%Y}"], "follow_iterations is '${now:%Y}'; expected a word"),
+        (
+            "composed.follow_iterations",
+            ["${now:%Y}"],
+            "follow_iterations is '${now:%Y}'; expected a word",
+        ),
     ],
 )
 def test_a_run_that_has_only_its_config_is_held_to_the_same(
-    made: Any, tmp_path: Path, monkeypatch: Any, capsys: Any, learner: str, place: str, value: Any, said: str
+    made: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+    capsys: Any,
+    learner: str,
+    place: str,
+    value: Any,
+    said: str,
 ) -> None:
-    group, main = ("algo", train_command.main) if learner in RL else ("learner", fewshot_command.main)
+    group, main = (
+        ("algo", train_command.main) if learner in RL else ("learner", fewshot_command.main)
+    )
     found = OmegaConf.load(made(learner) / "config.yaml")
     OmegaConf.update(found, place.replace("LEARNER", group), value)
     OmegaConf.save(found, tmp_path / "config.yaml")
     capsys.readouterr()
     assert command(main, monkeypatch, f"resume={tmp_path}") == 2
     shown = capsys.readouterr().err
-    assert shown.startswith(f"error: {tmp_path}/config.yaml doesn't fit, its ") and shown.count("\n") == 1
+    assert (
+        shown.startswith(f"error: {tmp_path}/config.yaml doesn't fit, its ")
+        and shown.count("\n") == 1
+    )
     assert said.replace("LEARNER", group) in shown
 
 
@@ -317,7 +409,12 @@ def test_a_run_that_has_only_its_config_is_held_to_the_same(
         ("rl2_ppo", "config.algo.unheard_of", 1, "unheard_of"),
         ("rl2_ppo", "config.algo.meta_batch_size", None, "meta_batch_size"),
         ("rl2_ppo", "config.model.memory", 3, "model.memory is 3; expected keys and values"),
-        ("rl2_ppo", "config.model.memory.hidden_size", 1.5, "model.memory.hidden_size is 1.5; expected an integer"),
+        (
+            "rl2_ppo",
+            "config.model.memory.hidden_size",
+            1.5,
+            "model.memory.hidden_size is 1.5; expected an integer",
+        ),
         ("rl2_ppo", "config.env.horizon", "long", "env.horizon is 'long'; expected an integer"),
         ("rl2_ppo", "config.env.num_worlds", 3, "num_worlds"),
         ("rl2_ppo", "config.sim", {}, "sim.backend is missing"),
@@ -329,28 +426,50 @@ def test_a_run_that_has_only_its_config_is_held_to_the_same(
         ("rl2_ppo", "iteration", "3", "iteration is '3'; expected a whole number"),
         ("rl2_ppo", "seconds", "long", "seconds is a str; expected a number"),
         ("rl2_ppo", "env_steps", -3, "env_steps is -3; expected a whole number"),
-        ("rl2_ppo", "generators", DELETED, "generators is missing; expected the states of random streams"),
+        (
+            "rl2_ppo",
+            "generators",
+            DELETED,
+            "generators is missing; expected the states of random streams",
+        ),
         (
             "rl2_ppo",
             "generators.reset",
             DELETED,
             "saved random streams are init, policy, tasks; used here: init, policy, reset",
         ),
-        ("rl2_ppo", "generators.reset", 3, "saved random stream reset isn't the state of a generator"),
-        ("rl2_ppo", "generators.reset", torch.zeros(7), "saved random stream reset isn't the state of a generator"),
+        (
+            "rl2_ppo",
+            "generators.reset",
+            3,
+            "saved random stream reset isn't the state of a generator",
+        ),
+        (
+            "rl2_ppo",
+            "generators.reset",
+            torch.zeros(7),
+            "saved random stream reset isn't the state of a generator",
+        ),
         ("rl2_ppo", "learner", DELETED, "learner is missing"),
         ("rl2_ppo", "learner", [1], "learner is a list; expected the learner's state"),
         ("rl2_ppo", "config.model.memory.hidden_size", 8, "model.memory."),
         ("mann", "config.learner.memory.hidden_size", 7, "module."),
         ("mann", "config.learner", DELETED, "learner is missing"),
         ("mann", "config.ways", DELETED, "ways is missing"),
-        ("mann", "config.learner.instances", "many", "learner.instances is 'many'; expected an integer"),
+        (
+            "mann",
+            "config.learner.instances",
+            "many",
+            "learner.instances is 'many'; expected an integer",
+        ),
         ("mann", "tasks", DELETED, "tasks is missing"),
         ("mann", "learner_name", "$\\frac", "learner_name is '$\\\\frac'; expected a word"),
         ("mann", "dataset", {}, "dataset is a dict; expected a name"),
     ],
 )
-def test_what_does_not_fit_is_named(crafted: Any, learner: str, place: str, value: Any, said: str) -> None:
+def test_what_does_not_fit_is_named(
+    crafted: Any, learner: str, place: str, value: Any, said: str
+) -> None:
     file = crafted(learner, place, value)
     text = message(lambda: load(file, learner))
     assert str(file) in text and said in text
@@ -358,16 +477,21 @@ def test_what_does_not_fit_is_named(crafted: Any, learner: str, place: str, valu
 
 @pytest.mark.parametrize("learner", [*RL, *FEW_SHOT])
 def test_every_learner_names_what_does_not_fit_its_state(made: Any, learner: str) -> None:
-    """Each part of a learner's state taken away, exchanged for a word, and, if it is a tensor, cut to another shape."""
+    """Each part of a learner's state taken away, exchanged for a word, and, if it is a tensor, cut
+    to another shape."""
     from metarl.run.seeding import Generators
 
     folder = made(learner)
     loaded = load(folder, learner)
     generators, on = Generators(0), torch.device("cpu")
     if learner in RL:
-        built = build.learner(loaded.config, build.training_environment(loaded.config), generators, on)
+        built = build.learner(
+            loaded.config, build.training_environment(loaded.config), generators, on
+        )
     else:
-        built = fewshot_build.learner(loaded.config, fewshot_build.source(loaded.config), generators, on)
+        built = fewshot_build.learner(
+            loaded.config, fewshot_build.source(loaded.config), generators, on
+        )
     whole = loaded.content["learner"]
     built.load_state_dict(whole)
     # Parameters have names with dots. Of an optimizer's groups, only what Adam can't do without.

@@ -1,4 +1,5 @@
-"""Every key of every command has a kind: a type and a range. Wrong values are generated for all of them and refused in a line."""
+"""Every key of every command has a kind: a type and a range. Wrong values are generated for all of
+them and refused in a line."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -39,17 +40,31 @@ def composed_once(command: str, words: tuple[str, ...]) -> Any:
 
 @cache
 def cases() -> dict[Case, Kind | None]:
-    """Each key of each command, and again under each choice that brings it or gives it another owner."""
+    """Each key of each command, and again under each choice that brings it or gives it another
+    owner."""
     found: dict[Case, Kind | None] = {}
     seen = set()
     for command in COMMANDS:
         groups = composed_once(command, ())[1]
         # Experiments bring no keys of their own, and all commands have the same environments.
-        asked = [group for group in groups if group != "experiment" and (group != "env" or command == "train")]
-        for choice in ["", *(f"{group}={name}" for group in asked for name in choices(group, FOLDERS, command))]:
-            config = composed_once(command, (choice,) if choice and not choice.startswith("env=") else ())[0]
-            if choice.startswith("env="):  # Without Hydra, which takes a tenth of a second for each.
-                config = config | {"env": read(CONFIGS / "env" / f"{choice.removeprefix('env=')}.yaml")}
+        asked = [
+            group
+            for group in groups
+            if group != "experiment" and (group != "env" or command == "train")
+        ]
+        for choice in [
+            "",
+            *(f"{group}={name}" for group in asked for name in choices(group, FOLDERS, command)),
+        ]:
+            config = composed_once(
+                command, (choice,) if choice and not choice.startswith("env=") else ()
+            )[0]
+            if choice.startswith(
+                "env="
+            ):  # Without Hydra, which takes a tenth of a second for each.
+                config = config | {
+                    "env": read(CONFIGS / "env" / f"{choice.removeprefix('env=')}.yaml")
+                }
             for key in leaves(config):
                 kind = allowed(key, config, command)
                 if (mark := (command, key, repr(kind))) not in seen:
@@ -126,12 +141,16 @@ def wrong(kind: Kind | None) -> Iterator[str]:
 def check(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """check_overrides with everything composed once only."""
     list_once = cache(lambda group, name: choices(group, FOLDERS, name))
-    monkeypatch.setattr(overrides, "composed", lambda command, words, _: composed_once(command, tuple(words)))
+    monkeypatch.setattr(
+        overrides, "composed", lambda command, words, _: composed_once(command, tuple(words))
+    )
     monkeypatch.setattr(overrides, "choices", lambda group, _, name=None: list_once(group, name))
     monkeypatch.setattr(overrides, "comments", lambda *_: {})
 
     def check(command: str, *words: str) -> list[str]:
-        return overrides.check_overrides(command, [word for word in words if word], FOLDERS, required=False)
+        return overrides.check_overrides(
+            command, [word for word in words if word], FOLDERS, required=False
+        )
 
     return check
 
@@ -146,7 +165,9 @@ def message_of(check: Callable[..., list[str]], *words: str) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_wrong_values_of_all_keys_are_refused_in_a_line(command: str, check: Callable[..., list[str]]) -> None:
+def test_wrong_values_of_all_keys_are_refused_in_a_line(
+    command: str, check: Callable[..., list[str]]
+) -> None:
     wrongly_answered = []
     for (whose, choice, key), kind in cases().items():
         if whose != command:
@@ -159,7 +180,9 @@ def test_wrong_values_of_all_keys_are_refused_in_a_line(command: str, check: Cal
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_keys_that_a_command_needs_cannot_be_left_out(command: str, check: Callable[..., list[str]]) -> None:
+def test_keys_that_a_command_needs_cannot_be_left_out(
+    command: str, check: Callable[..., list[str]]
+) -> None:
     accepted = []
     for whose, choice, key in cases():
         if whose == command:
@@ -168,29 +191,47 @@ def test_keys_that_a_command_needs_cannot_be_left_out(command: str, check: Calla
                 accepted.append(key)
             else:
                 assert key in message and "\n" not in message
-    assert all(key.startswith("env.") and key != "env.name" for key in accepted)  # They have defaults in Python, too.
+    assert all(
+        key.startswith("env.") and key != "env.name" for key in accepted
+    )  # They have defaults in Python, too.
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_groups_that_a_command_needs_cannot_be_left_out(command: str, check: Callable[..., list[str]]) -> None:
+def test_groups_that_a_command_needs_cannot_be_left_out(
+    command: str, check: Callable[..., list[str]]
+) -> None:
     for group, choice in composed_once(command, ())[1].items():
         for word in (f"~{group}", f"{group}=null"):
             if choice is not None:
-                assert message_of(check, command, word) == f"{word}: {command} needs one of its {group} configs"
+                assert (
+                    message_of(check, command, word)
+                    == f"{word}: {command} needs one of its {group} configs"
+                )
             else:
-                assert message_of(check, command, word) == f"{word}: leave it out to have no {group}"
+                assert (
+                    message_of(check, command, word) == f"{word}: leave it out to have no {group}"
+                )
 
 
-def test_a_word_where_a_list_is_expected_is_not_split_into_letters(check: Callable[..., list[str]]) -> None:
-    for command, key, word in (("train", "algo.adapt_only", "log_std"), ("benchmark", "rows", "trpo")):
-        with pytest.raises(UserError, match=rf"{key}={word}: expected a list .*; write {key}=\[{word}\]"):
+def test_a_word_where_a_list_is_expected_is_not_split_into_letters(
+    check: Callable[..., list[str]],
+) -> None:
+    for command, key, word in (
+        ("train", "algo.adapt_only", "log_std"),
+        ("benchmark", "rows", "trpo"),
+    ):
+        with pytest.raises(
+            UserError, match=rf"{key}={word}: expected a list .*; write {key}=\[{word}\]"
+        ):
             check(command, f"{key}={word}")
 
 
 def test_what_an_interpolation_becomes_is_checked_too(check: Callable[..., list[str]]) -> None:
     assert check("train", "iterations=${keep_checkpoints}")
     assert message_of(check, "train", "iterations=${nowhere}").startswith("iterations=${nowhere}: ")
-    assert message_of(check, "train", "iterations=${device}").startswith("iterations=auto: expected an integer")
+    assert message_of(check, "train", "iterations=${device}").startswith(
+        "iterations=auto: expected an integer"
+    )
 
 
 def test_kinds_of_unknown_keys_are_those_of_their_defaults() -> None:
@@ -201,7 +242,10 @@ def test_kinds_of_unknown_keys_are_those_of_their_defaults() -> None:
 
 
 def test_a_users_own_code_calls_things_as_it_likes() -> None:
-    config: dict[str, Any] = {"env": {"name": "mine:make", "horizon": -1}, "algo": {"_target_": "mine.A", "clip": {}}}
+    config: dict[str, Any] = {
+        "env": {"name": "mine:make", "horizon": -1},
+        "algo": {"_target_": "mine.A", "clip": {}},
+    }
     assert allowed("env.horizon", config, "train") is None
     assert allowed("algo.clip", config, "train") is None
     config["algo"]["_target_"] = "metarl.rl.algorithms.maml_ppo.MamlPPO"

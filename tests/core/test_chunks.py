@@ -1,4 +1,5 @@
-"""Chunks of tasks: what is summed becomes the mean, what belongs to a task stays in its place, whatever their size."""
+"""Chunks of tasks: what is summed becomes the mean, what belongs to a task stays in its place,
+whatever their size."""
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ def test_means_are_over_all_tasks_and_each_task_keeps_its_place(size):
     def of_chunk(tasks):
         part = take(DATA, tasks)
         return Found(
-            gradient={"w": torch.stack([part, -part]).sum(1)}, numbers={"loss": part.sum()}, each={"x": part + 1}
+            gradient={"w": torch.stack([part, -part]).sum(1)},
+            numbers={"loss": part.sum()},
+            each={"x": part + 1},
         )
 
     found = mean_over_chunks(of_chunk, 5, size)

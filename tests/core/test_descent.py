@@ -1,4 +1,5 @@
-"""Steps of descent: Adam, limited norms, rates and penalties that follow a KL, and what isn't finite is named."""
+"""Steps of descent: Adam, limited norms, rates and penalties that follow a KL, and what isn't
+finite is named."""
 
 import math
 
@@ -30,7 +31,9 @@ def test_a_gradient_is_scaled_down_to_the_largest_norm_and_never_up(clip):
     assert norm == 5.0
     torch.testing.assert_close(limited, map_tensors(lambda g: 0.4 * g, GRADIENT))
     for max_norm in (None, 7.0):
-        torch.testing.assert_close(clip(GRADIENT, max_norm), (GRADIENT, torch.tensor(5.0)), rtol=0, atol=0)
+        torch.testing.assert_close(
+            clip(GRADIENT, max_norm), (GRADIENT, torch.tensor(5.0)), rtol=0, atol=0
+        )
 
 
 def test_torchs_clipping_has_its_bits():
@@ -75,12 +78,16 @@ def test_what_isnt_finite_is_named_and_nothing_moves():
     with pytest.raises(FloatingPointError, match="norm is inf"):
         Descent(params, lr=0.1).against(huge)
     leaves = map_tensors(lambda leaf: leaf.requires_grad_(), parameters())
-    with pytest.raises(FloatingPointError, match="gradient of a holds NaN or infinity; the loss is nan"):
+    with pytest.raises(
+        FloatingPointError, match="gradient of a holds NaN or infinity; the loss is nan"
+    ):
         Descent(leaves, lr=0.1).down((leaves["a"] * math.nan).sum())
     torch.testing.assert_close(params, parameters(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("setting", [{"lr": 0.0}, {"lr": 1.0, "max_norm": -1.0}, {"lr": 1.0, "halve_every": 0}])
+@pytest.mark.parametrize(
+    "setting", [{"lr": 0.0}, {"lr": 1.0, "max_norm": -1.0}, {"lr": 1.0, "halve_every": 0}]
+)
 def test_settings_out_of_range_are_named(setting):
     with pytest.raises(ValueError, match="outer_lr 0.0|max_grad_norm -1.0|halve_every 0"):
         Descent(parameters(), **setting)
@@ -90,7 +97,9 @@ def test_rates_and_penalties_follow_their_targets_one_by_one():
     kl = torch.tensor([0.03, 0.02, 0.01, 0.005, 0.004, 0.004], dtype=torch.float64)
     lr = torch.tensor([0.3, 0.3, 0.3, 0.3, 0.3, 0.8], dtype=torch.float64)
     # Above twice 0.01 slower, below half of it faster, up to 1.
-    assert follow_kl(lr, kl, target=0.01, max_lr=1.0).tolist() == pytest.approx([0.2, 0.3, 0.3, 0.3, 0.45, 1.0])
+    assert follow_kl(lr, kl, target=0.01, max_lr=1.0).tolist() == pytest.approx(
+        [0.2, 0.3, 0.3, 0.3, 0.45, 1.0]
+    )
     kl = torch.tensor([0.016, 0.012, 0.006], dtype=torch.float64)
     coefficient = torch.full_like(kl, 0.7)
     assert follow_penalty(coefficient, kl, target=0.01).tolist() == pytest.approx([1.4, 0.7, 0.35])

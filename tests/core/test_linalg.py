@@ -18,7 +18,9 @@ def positive_matrix(seed, size=11):
 
 
 def vector(seed, *shape):
-    return torch.randn(*shape, 11, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        *shape, 11, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def product(matrix):
@@ -44,19 +46,29 @@ def test_stack_and_unstack_are_inverse():
 
 def test_conjugate_gradient_agrees_with_a_dense_solve():
     matrix, b = positive_matrix(0), vector(1)
-    solved = conjugate_gradient(product(matrix), P.unflatten(b, LIKE), num_iterations=30, tolerance=0.0)
+    solved = conjugate_gradient(
+        product(matrix), P.unflatten(b, LIKE), num_iterations=30, tolerance=0.0
+    )
     # Condition number some 1e2: rounding of 1e-16 grows to 1e-13 or so.
-    torch.testing.assert_close(P.flatten(solved.solution), torch.linalg.solve(matrix, b), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        P.flatten(solved.solution), torch.linalg.solve(matrix, b), rtol=1e-10, atol=1e-12
+    )
     assert solved.residual < 1e-10
 
 
 def test_conjugate_gradient_solves_stacked_systems_side_by_side():
-    matrices = torch.stack([positive_matrix(0), torch.eye(11, dtype=torch.float64), positive_matrix(2)])
+    matrices = torch.stack(
+        [positive_matrix(0), torch.eye(11, dtype=torch.float64), positive_matrix(2)]
+    )
     b = vector(1, 3)
     # The identity is solved after one step: it must then stand still while the others go on.
     matvec = lambda v: P.unflatten((matrices @ P.flatten(v, 1).unsqueeze(-1)).squeeze(-1), LIKE)
-    solved = conjugate_gradient(matvec, P.unflatten(b, LIKE), num_iterations=30, tolerance=1e-24, num_batch_dims=1)
-    torch.testing.assert_close(P.flatten(solved.solution, 1), torch.linalg.solve(matrices, b), rtol=1e-10, atol=1e-10)
+    solved = conjugate_gradient(
+        matvec, P.unflatten(b, LIKE), num_iterations=30, tolerance=1e-24, num_batch_dims=1
+    )
+    torch.testing.assert_close(
+        P.flatten(solved.solution, 1), torch.linalg.solve(matrices, b), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_conjugate_gradient_of_zero_is_zero():
@@ -65,9 +77,13 @@ def test_conjugate_gradient_of_zero_is_zero():
 
 
 def test_hessian_product_agrees_with_the_hessian():
-    quartic = lambda p, batch: (batch @ torch.tanh(P.flatten(p))) ** 2 + p["b"] * P.flatten(p).exp().sum()
+    quartic = lambda p, batch: (
+        (batch @ torch.tanh(P.flatten(p))) ** 2 + p["b"] * P.flatten(p).exp().sum()
+    )
     at, v, batch = P.unflatten(0.3 * vector(0), LIKE), vector(1), vector(2)
-    hessian = torch.autograd.functional.hessian(lambda x: quartic(P.unflatten(x, LIKE), batch), P.flatten(at))
+    hessian = torch.autograd.functional.hessian(
+        lambda x: quartic(P.unflatten(x, LIKE), batch), P.flatten(at)
+    )
     got = P.flatten(hvp(quartic, at, batch, P.unflatten(v, LIKE)))
     torch.testing.assert_close(got, hessian @ v, rtol=1e-12, atol=1e-12)
 
@@ -78,7 +94,10 @@ def quadratic_step(**changes):
     settings = {
         "gradient": P.unflatten(g, LIKE),
         "curvature_product": product(matrix),
-        "evaluate": lambda p: (float(g @ P.flatten(p)), float(0.5 * P.flatten(p) @ matrix @ P.flatten(p))),
+        "evaluate": lambda p: (
+            float(g @ P.flatten(p)),
+            float(0.5 * P.flatten(p) @ matrix @ P.flatten(p)),
+        ),
         "max_constraint": 0.02,
         "cg_iterations": 30,
         "damping": 0.0,
@@ -87,10 +106,13 @@ def quadratic_step(**changes):
 
 
 def test_trust_region_step_of_a_quadratic_is_the_constrained_minimum():
-    # Lagrange: θ = −√(2 δ / gᵀF⁻¹g) F⁻¹g. A tenth of a percent more room, as the boundary itself is a matter of rounding.
+    # Lagrange: θ = −√(2 δ / gᵀF⁻¹g) F⁻¹g. A tenth of a percent more room, as the boundary itself is
+    # a matter of rounding.
     matrix, g, (params, info) = quadratic_step(evaluate=quadratic_evaluate(slack=1e-3))
     x = torch.linalg.solve(matrix, g)
-    torch.testing.assert_close(P.flatten(params), -torch.sqrt(2 * 0.02 / (g @ x)) * x, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        P.flatten(params), -torch.sqrt(2 * 0.02 / (g @ x)) * x, rtol=1e-9, atol=1e-12
+    )
     assert info.accepted
     assert info.step_fraction == 1.0
     assert info.num_evaluations == 1
@@ -126,7 +148,9 @@ def test_line_search_goes_back_until_the_constraint_holds():
     assert info.constraint <= 0.02
 
 
-@pytest.mark.parametrize("value", [(1.0, 0.0), (-1.0, 1.0), (float("nan"), 0.0), (-1.0, float("nan"))])
+@pytest.mark.parametrize(
+    "value", [(1.0, 0.0), (-1.0, 1.0), (float("nan"), 0.0), (-1.0, float("nan"))]
+)
 def test_without_an_acceptable_step_the_parameters_stay(value):
     answers = iter([(0.0, 0.0)])
     _, _, (params, info) = quadratic_step(evaluate=lambda p: next(answers, value), max_backtracks=4)
@@ -167,8 +191,12 @@ def test_settings_out_of_range_are_refused(changes):
 
 
 def test_systems_side_by_side_take_the_steps_that_each_would_take_alone():
-    """Three quadratics, the second with a constraint four times the model's, the third without a gradient."""
-    matrices, g = torch.stack([positive_matrix(seed) for seed in range(3)]), torch.stack([vector(s) for s in range(3)])
+    """Three quadratics, the second with a constraint four times the model's, the third without a
+    gradient."""
+    matrices, g = (
+        torch.stack([positive_matrix(seed) for seed in range(3)]),
+        torch.stack([vector(s) for s in range(3)]),
+    )
     g[2] = 0.0
     slack = torch.tensor([1.001, 4.0, 1.0], dtype=torch.float64).reciprocal()
 
@@ -199,4 +227,6 @@ def test_systems_side_by_side_take_the_steps_that_each_would_take_alone():
         alone_params, alone = step(i)
         torch.testing.assert_close(P.task(params, i), alone_params, rtol=1e-9, atol=1e-12)
         for name in ("step_fraction", "objective_before", "objective", "constraint"):
-            torch.testing.assert_close(getattr(info, name)[i], getattr(alone, name), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(
+                getattr(info, name)[i], getattr(alone, name), rtol=1e-9, atol=1e-12
+            )

@@ -1,4 +1,5 @@
-"""The written-out derivatives and the linearised adaptation against autograd through everything, in float64."""
+"""The written-out derivatives and the linearised adaptation against autograd through everything, in
+float64."""
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from metarl.noise import Noise
 from metarl.struct import map_tensors, struct
 
 NUM_TASKS, ROWS, OBS, ACTIONS = 3, 7, 4, 2
-# Sums of a few hundred products in float64: two ways of adding them up differ by some 1e-15 of the result.
+# Sums of a few hundred products in float64: two ways of adding them up differ by some 1e-15 of the
+# result.
 TIGHT = {"rtol": 1e-12, "atol": 1e-14}
 
 RULES = {
@@ -38,7 +40,9 @@ class Data:
 
 def gaussian(activation="tanh"):
     generator = torch.Generator().manual_seed(3)
-    policy = GaussianPolicy(OBS, ACTIONS, (6, 5), activation=activation, init_std=0.7, generator=generator)
+    policy = GaussianPolicy(
+        OBS, ACTIONS, (6, 5), activation=activation, init_std=0.7, generator=generator
+    )
     return perturbed(policy.double(), generator)
 
 
@@ -52,7 +56,9 @@ def perturbed(policy, generator):
     """With biases and log-stds that aren't all alike."""
     with torch.no_grad():
         for parameter in policy.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return policy
 
 
@@ -62,12 +68,15 @@ def data_for(policy, seed, num_tasks=NUM_TASKS):
     stacked = P.expand(P.of(policy), num_tasks)
     action, _ = policy.act(policy.with_params(stacked, obs), Noise(generator))
     return Data(
-        obs=obs, action=action, advantage=torch.randn(num_tasks, ROWS, generator=generator, dtype=torch.float64)
+        obs=obs,
+        action=action,
+        advantage=torch.randn(num_tasks, ROWS, generator=generator, dtype=torch.float64),
     )
 
 
 def surrogate(policy):
-    """A loss that bends: ratio times advantage plus entropy, [n]. Small, so that λ = 2 keeps I + ∇²ℓ/λ positive."""
+    """A loss that bends: ratio times advantage plus entropy, [n]. Small, so that λ = 2 keeps I +
+    ∇²ℓ/λ positive."""
 
     def loss(outputs, batch):
         log_prob = policy.log_prob(outputs, batch.action)
@@ -88,12 +97,18 @@ def one_task(policy, loss):
 
 
 def policy_outputs(policy, params, obs):
-    return {k: v if v.dim() == 3 else v.reshape(1, 1, -1) for k, v in P.call(policy, params, obs).items()}
+    return {
+        k: v if v.dim() == 3 else v.reshape(1, 1, -1)
+        for k, v in P.call(policy, params, obs).items()
+    }
 
 
 def random_like(params, seed):
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for name, leaf in params.items()}
+    return {
+        name: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
+        for name, leaf in params.items()
+    }
 
 
 def assert_same(a, b, **tolerances):
@@ -109,7 +124,9 @@ def assert_same(a, b, **tolerances):
 def test_written_out_derivatives_equal_double_backward(make, activation):
     policy = make(activation)
     batch = data_for(policy, 1)
-    params = P.add(P.expand(P.of(policy), NUM_TASKS), random_like(P.expand(P.of(policy), NUM_TASKS), 5), 0.1)
+    params = P.add(
+        P.expand(P.of(policy), NUM_TASKS), random_like(P.expand(P.of(policy), NUM_TASKS), 5), 0.1
+    )
     loss = surrogate(policy)
     fast = differentiator(policy, loss)(params, batch)
     slow = differentiate_by_autograd(policy, loss, lambda batch: batch.obs)(params, batch)
@@ -120,10 +137,14 @@ def test_written_out_derivatives_equal_double_backward(make, activation):
     assert_same(fast.gauss_newton_product(v), slow.gauss_newton_product(v))
     pushed = slow.jvp(v)
     for name, leaf in fast.jvp(v).items():
-        torch.testing.assert_close(leaf.expand_as(fast.outputs[name]), pushed[name].reshape(leaf.shape), **TIGHT)
+        torch.testing.assert_close(
+            leaf.expand_as(fast.outputs[name]), pushed[name].reshape(leaf.shape), **TIGHT
+        )
 
 
-@pytest.mark.parametrize("mode", ["through", "first_order", Implicit(2.0, cg_iterations=25, cg_tolerance=0.0)], ids=str)
+@pytest.mark.parametrize(
+    "mode", ["through", "first_order", Implicit(2.0, cg_iterations=25, cg_tolerance=0.0)], ids=str
+)
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, mode):
@@ -133,12 +154,21 @@ def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, 
     params, loss = P.of(policy), surrogate(policy)
     rule_params = rule.init(params)
     support = tuple(data_for(policy, 10 + k) for k in range(num_steps))
-    linear = linearize_adaptation(differentiator(policy, loss), params, support, rule, rule_params, mode)
+    linear = linearize_adaptation(
+        differentiator(policy, loss), params, support, rule, rule_params, mode
+    )
     inner = one_task(policy, loss)
 
     def adapted_of(params, rule_params):
         each = [
-            adapt(inner, params, map_tensors(lambda leaf, i=i: leaf[i], support), rule, rule_params, mode)
+            adapt(
+                inner,
+                params,
+                map_tensors(lambda leaf, i=i: leaf[i], support),
+                rule,
+                rule_params,
+                mode,
+            )
             for i in range(NUM_TASKS)
         ]
         return P.stack(each)
@@ -147,14 +177,20 @@ def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, 
     rule_leaves = {name: leaf.clone().requires_grad_() for name, leaf in rule_params.items()}
     adapted = adapted_of(leaves, rule_leaves)
     assert_same(linear.adapted, P.detached(adapted))
-    assert_same(adapt_tasks(differentiator(policy, loss), params, support, rule, rule_params, mode), linear.adapted)
+    assert_same(
+        adapt_tasks(differentiator(policy, loss), params, support, rule, rule_params, mode),
+        linear.adapted,
+    )
 
     u, v, rule_v = random_like(adapted, 1), random_like(params, 2), random_like(rule_params, 3)
     inputs = [*leaves.values(), *rule_leaves.values()]
     expected = torch.autograd.grad(P.dot(adapted, u), inputs, allow_unused=True)
-    expected = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, expected, strict=True)]
+    expected = [
+        torch.zeros_like(x) if g is None else g for x, g in zip(inputs, expected, strict=True)
+    ]
     pulled, rule_pulled = linear.pullback(u)
-    # CG ends at a residual near 1e-15, twice (each way adds up in another order): 1e-10 is safely above it.
+    # CG ends at a residual near 1e-15, twice (each way adds up in another order): 1e-10 is safely
+    # above it.
     tolerances = {"rtol": 1e-10, "atol": 1e-12} if isinstance(mode, Implicit) else TIGHT
     assert_same(
         {**pulled, **{f"rule {k}": g for k, g in rule_pulled.items()}},
@@ -163,7 +199,9 @@ def test_pullback_and_pushforward_equal_autograd_through_adapt(rule, num_steps, 
     )
 
     pushed = linear.pushforward(v, rule_v)
-    torch.testing.assert_close(P.dot(u, pushed), P.dot(pulled, v) + dot_or_zero(rule_pulled, rule_v), **tolerances)
+    torch.testing.assert_close(
+        P.dot(u, pushed), P.dot(pulled, v) + dot_or_zero(rule_pulled, rule_v), **tolerances
+    )
 
 
 def dot_or_zero(a, b):
@@ -175,7 +213,9 @@ def test_a_bare_mlp_is_differentiated_as_by_double_backward():
     as_dict = nn.Module()
     as_dict.layers = net.layers
     as_dict.forward = lambda x: {"output": MLP.forward(net, x)}
-    params = P.add(P.expand(P.of(net), NUM_TASKS), random_like(P.expand(P.of(net), NUM_TASKS), 5), 0.1)
+    params = P.add(
+        P.expand(P.of(net), NUM_TASKS), random_like(P.expand(P.of(net), NUM_TASKS), 5), 0.1
+    )
     x, y = torch.randn(NUM_TASKS, ROWS, OBS).double(), torch.randn(NUM_TASKS, ROWS, 2).double()
     loss = lambda outputs, batch: ((outputs["output"] - batch[1]) ** 2).mean((1, 2))
     fast = differentiator(net, loss, lambda batch: batch[0])(params, (x, y))

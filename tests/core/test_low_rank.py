@@ -1,4 +1,5 @@
-"""Low-rank adaptation is the same function as adaptation with the weights formed: values and meta-gradients, float64."""
+"""Low-rank adaptation is the same function as adaptation with the weights formed: values and
+meta-gradients, float64."""
 
 import pytest
 import torch
@@ -58,7 +59,9 @@ def test_joint_backend_passes_on_what_tasks_return_besides():
         value = loss(adapt(loss, theta, (one,), Sgd(0.1)), judged_on)
         return value, 2 * value
 
-    values, _, doubled = grad_over_tasks(task, params, support, query, backend="joint", chunk=3, has_aux=True)
+    values, _, doubled = grad_over_tasks(
+        task, params, support, query, backend="joint", chunk=3, has_aux=True
+    )
     torch.testing.assert_close(doubled, 2 * values, rtol=0, atol=0)
 
 
@@ -73,7 +76,10 @@ def test_weight_of_two_layers_is_refused():
 
 
 def test_low_rank_pays_for_few_examples_of_wide_layers():
-    omniglot = {f"{i}.weight": torch.empty(o, i) for i, o in ((784, 256), (256, 128), (128, 64), (64, 64), (64, 5))}
+    omniglot = {
+        f"{i}.weight": torch.empty(o, i)
+        for i, o in ((784, 256), (256, 128), (128, 64), (64, 64), (64, 5))
+    }
     sinusoid = {f"{i}.{o}.weight": torch.empty(o, i) for i, o in ((1, 40), (40, 40), (40, 1))}
     assert low_rank_pays(omniglot, rank=5)
     assert not low_rank_pays(omniglot, rank=100)

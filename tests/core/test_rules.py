@@ -33,14 +33,18 @@ def test_sgd_subtracts_the_rate_times_the_gradient():
 def test_later_rate_holds_from_the_second_step():
     rule = Sgd(0.1, later_lr=0.05)
     # 3 − .1 · 30 = 0, then 3 − .05 · 30 = 1.5
-    assert [rule(PARAMS, GRADS, {}, k)["head.weight"].item() for k in range(3)] == pytest.approx([0.0, 1.5, 1.5])
+    assert [rule(PARAMS, GRADS, {}, k)["head.weight"].item() for k in range(3)] == pytest.approx(
+        [0.0, 1.5, 1.5]
+    )
 
 
 def test_learned_rates_act_entry_by_entry():
     rates = LearnedRates(0.1).init(PARAMS)
     rates["body.weight"] = torch.tensor([[0.1, 0.01]])
     # 1 − .1 · 10 = 0 and 2 − .01 · 20 = 1.8
-    assert LearnedRates(0.1)(PARAMS, GRADS, rates, 0)["body.weight"].tolist() == [[0.0, pytest.approx(1.8)]]
+    assert LearnedRates(0.1)(PARAMS, GRADS, rates, 0)["body.weight"].tolist() == [
+        [0.0, pytest.approx(1.8)]
+    ]
 
 
 def test_per_step_rates_keep_the_last_rate_past_the_trained_steps():
@@ -48,19 +52,28 @@ def test_per_step_rates_keep_the_last_rate_past_the_trained_steps():
     rates = rule.init(PARAMS)
     rates["head.weight"] = torch.tensor([0.1, 0.02])
     # 3 − .1 · 30 = 0, then 3 − .02 · 30 = 2.4
-    assert [rule(PARAMS, GRADS, rates, k)["head.weight"].item() for k in range(4)] == pytest.approx([0, 2.4, 2.4, 2.4])
+    assert [rule(PARAMS, GRADS, rates, k)["head.weight"].item() for k in range(4)] == pytest.approx(
+        [0, 2.4, 2.4, 2.4]
+    )
 
 
 def test_only_changes_what_lies_under_the_prefix():
     updated = Only(Sgd(0.1), ("head",))(PARAMS, GRADS, {}, 0)
     assert updated["head.weight"].item() == pytest.approx(0.0)
     assert updated["body.weight"] is PARAMS["body.weight"]
-    assert updated["head2.weight"] is PARAMS["head2.weight"]  # `head` isn't a path above `head2.weight`
-    assert list(Only(LearnedRates(0.1), ("head", "body.")).init(PARAMS)) == ["body.weight", "head.weight"]
+    assert (
+        updated["head2.weight"] is PARAMS["head2.weight"]
+    )  # `head` isn't a path above `head2.weight`
+    assert list(Only(LearnedRates(0.1), ("head", "body.")).init(PARAMS)) == [
+        "body.weight",
+        "head.weight",
+    ]
 
 
 @pytest.mark.parametrize(
-    "rule", [Sgd(0.1), LearnedRates(0.1), PerStepRates(0.1, 3), Only(LearnedRates(0.2), ("head",))], ids=str
+    "rule",
+    [Sgd(0.1), LearnedRates(0.1), PerStepRates(0.1, 3), Only(LearnedRates(0.2), ("head",))],
+    ids=str,
 )
 def test_stacked_parameters_update_as_each_task_alone(rule):
     params = P.stack([PARAMS, P.scaled(PARAMS, 2.0), P.scaled(PARAMS, -1.0)])
@@ -74,7 +87,9 @@ def test_stacked_parameters_update_as_each_task_alone(rule):
 
 
 @pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf])
-@pytest.mark.parametrize("make", [Sgd, LearnedRates, lambda lr: PerStepRates(lr, 2), lambda lr: Sgd(0.1, later_lr=lr)])
+@pytest.mark.parametrize(
+    "make", [Sgd, LearnedRates, lambda lr: PerStepRates(lr, 2), lambda lr: Sgd(0.1, later_lr=lr)]
+)
 def test_a_rate_out_of_range_is_refused(make, lr):
     with pytest.raises(ValueError, match=f"got {lr}"):
         make(lr)

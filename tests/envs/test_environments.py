@@ -34,10 +34,12 @@ CONSTANT = {  # y of a planar robot, kept as published
     "ant_dir_promp": {27 + 6 * body + i for body in (0, *_HIPS) for i in range(6)},
 }
 
-# Elements of the first observation that tell of the task what can be seen at once: where the object lies.
+# Elements of the first observation that tell of the task what can be seen at once: where the object
+# lies.
 SEEN = {"arm_grasp": range(24, 33), "arm_pick_place": range(24, 33)}
 
-# Steps of a random walk that come everywhere, where observations are one-hot, or touch the ground with all that does.
+# Steps of a random walk that come everywhere, where observations are one-hot, or touch the ground
+# with all that does.
 LONG = {"gridworld_5x5": 400, "tabular_mdp": 100, "ant_dir_promp": 150}
 
 
@@ -133,8 +135,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def started(name: str, num_worlds: int = 4, *, num_threads: int | None = None, **overrides: Any) -> tuple[Any, Tensor]:
-    """An environment after its first reset, with the first test tasks, and the first observation."""
+def started(
+    name: str, num_worlds: int = 4, *, num_threads: int | None = None, **overrides: Any
+) -> tuple[Any, Tensor]:
+    """An environment after its first reset, with the first test tasks, and the first
+    observation."""
     env = envs.make(name, num_worlds, num_threads=num_threads, **overrides)
     env.set_tasks(env.prior.test_tasks(num_worlds))
     return env, env.reset(Noise(generator()).starts(env))
@@ -166,7 +171,8 @@ def some_worlds(tree: Any, worlds: Any) -> Any:
 
 
 def two_tasks(name: str) -> list[Any]:
-    """The first test task and another one: the second, or one for training where all test tasks are alike."""
+    """The first test task and another one: the second, or one for training where all test tasks are
+    alike."""
     tasks = envs.make(name, 1).prior
     test = tasks.test_tasks(2)
     first, second = some_worlds(test, [0]), some_worlds(test, [1])
@@ -196,7 +202,10 @@ def test_every_field_of_a_step_has_its_shape_and_type(name: str) -> None:
         assert flag.shape == (env.num_worlds,)
         assert flag.dtype == torch.bool
     assert step.terms
-    assert all(term.shape == (env.num_worlds,) and term.dtype == torch.float32 for term in step.terms.values())
+    assert all(
+        term.shape == (env.num_worlds,) and term.dtype == torch.float32
+        for term in step.terms.values()
+    )
 
 
 @every_env
@@ -227,7 +236,9 @@ def test_trajectory_depends_on_neither_threads_nor_number_of_worlds(name: str) -
         other, other_first = started(name, num_worlds, num_threads=num_threads)
         other_steps = run(other, actions(other, HORIZON))
         shared = slice(0, min(5, num_worlds))
-        assert_equal(some_worlds((other_first, other_steps), shared), some_worlds((first, steps), shared))
+        assert_equal(
+            some_worlds((other_first, other_steps), shared), some_worlds((first, steps), shared)
+        )
 
 
 @every_env
@@ -240,7 +251,9 @@ def test_resetting_some_worlds_leaves_the_others_untouched(name: str) -> None:
     worlds = torch.tensor([False, True, False, True])
     obs = env.reset(Noise(generator(5)).starts(env), worlds)
     assert torch.equal(obs[~worlds], before.next_obs[~worlds])
-    assert_equal(some_worlds(run(env, action[3:]), ~worlds), some_worlds(run(untouched, action[3:]), ~worlds))
+    assert_equal(
+        some_worlds(run(env, action[3:]), ~worlds), some_worlds(run(untouched, action[3:]), ~worlds)
+    )
 
 
 @every_env
@@ -253,7 +266,9 @@ def test_reset_world_starts_as_in_a_reset_of_all(name: str) -> None:
     masked_first = env.reset(Noise(generator(5)).starts(env), worlds)
     whole_first = whole.reset(Noise(generator(5)).starts(whole))
     assert torch.equal(masked_first[worlds], whole_first[worlds])
-    assert_equal(some_worlds(run(env, action[3:]), worlds), some_worlds(run(whole, action[3:]), worlds))
+    assert_equal(
+        some_worlds(run(env, action[3:]), worlds), some_worlds(run(whole, action[3:]), worlds)
+    )
 
 
 @every_env
@@ -265,15 +280,23 @@ def test_worlds_that_are_seeded_one_by_one_start_as_each_would_alone(name: str) 
     assert torch.equal(alone.reset(Noise(generator(5)).starts(alone))[0], first[2])
 
 
-@pytest.mark.parametrize("name", ["half_cheetah_vel", "bandit", "tabular_mdp", "point_navigation_2d"])
+@pytest.mark.parametrize(
+    "name", ["half_cheetah_vel", "bandit", "tabular_mdp", "point_navigation_2d"]
+)
 def test_a_reset_from_anything_but_its_random_numbers_is_refused(name: str) -> None:
     env, _ = started(name)
     size = (4, env.num_uniforms)
     wrong = [torch.zeros(4, env.num_uniforms + 1, dtype=torch.float64), torch.zeros(size)]
     if env.num_uniforms:
-        wrong += [torch.ones(size, dtype=torch.float64), torch.full(size, torch.nan, dtype=torch.float64)]
+        wrong += [
+            torch.ones(size, dtype=torch.float64),
+            torch.full(size, torch.nan, dtype=torch.float64),
+        ]
     for uniform in wrong:
-        with pytest.raises(ValueError, match=rf"uniform .*; expected .*float64 \(4, {env.num_uniforms}\) in \[0, 1\)"):
+        with pytest.raises(
+            ValueError,
+            match=rf"uniform .*; expected .*float64 \(4, {env.num_uniforms}\) in \[0, 1\)",
+        ):
             env.reset(uniform)  # type: ignore[arg-type]
 
 
@@ -353,7 +376,9 @@ def test_the_training_tasks_are_those_that_sampling_draws(name: str) -> None:
     if tasks.split == "infinite":
         assert listed is None and tasks.num_train is None
         return
-    assert [len(leaf) for leaf in pytree.tree_leaves(listed)] == [tasks.num_train] * len(pytree.tree_leaves(listed))
+    assert [len(leaf) for leaf in pytree.tree_leaves(listed)] == [tasks.num_train] * len(
+        pytree.tree_leaves(listed)
+    )
     drawn = tasks.sample(tasks.num_train, generator(4))
     in_order = [
         sorted(
@@ -373,7 +398,11 @@ def test_the_training_tasks_are_those_that_sampling_draws(name: str) -> None:
 
 @every_env
 def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -> None:
-    drawn = {"num_train_tasks": None} if "num_train_tasks" in envs.overridable(name) and name not in LISTED else {}
+    drawn = (
+        {"num_train_tasks": None}
+        if "num_train_tasks" in envs.overridable(name) and name not in LISTED
+        else {}
+    )
     tasks = envs.make(name, 1, **drawn).prior
     if tasks.split != "infinite":
         pytest.skip("a fixed list of training tasks")
@@ -381,7 +410,9 @@ def test_where_training_tasks_are_drawn_anew_any_number_is_held_out(name: str) -
     assert not tasks.is_held_out(tasks.sample(3000, generator(4))).any()
     # The first and last cells, where rounding would leave the range; of each side of the split.
     uniform = torch.rand(6, tasks._num_uniforms, dtype=torch.float64, generator=generator(5))
-    uniform[:, tasks._split_number] = (torch.tensor([0, 1, 2, 2**22 - 1, 2**22 - 2, 2**22 - 3]) + 0.5) / 2**22
+    uniform[:, tasks._split_number] = (
+        torch.tensor([0, 1, 2, 2**22 - 1, 2**22 - 2, 2**22 - 3]) + 0.5
+    ) / 2**22
     even, odd = tasks._draw(uniform[[0, 2, 4]]), tasks._draw_test(uniform[[1, 3, 5]])
     assert tasks.is_held_out(odd).all()
     assert not tasks.is_held_out(even).any()
@@ -397,8 +428,12 @@ def test_tasks_and_their_distribution_pickle(name: str) -> None:
 
 
 @every_env
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
-def test_a_copy_goes_on_as_the_original_and_by_itself(name: str, again: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"]
+)
+def test_a_copy_goes_on_as_the_original_and_by_itself(
+    name: str, again: Callable[[Any], Any]
+) -> None:
     env, _ = started(name, num_threads=1)
     action = actions(env, 10)
     run(env, action[:4])
@@ -409,7 +444,8 @@ def test_a_copy_goes_on_as_the_original_and_by_itself(name: str, again: Callable
         assert_equal(env.step(action[at]), other.step(action[at]))
         if at == 6:
             assert_equal(
-                env.reset(Noise(generator(5)).starts(env), some), other.reset(Noise(generator(5)).starts(other), some)
+                env.reset(Noise(generator(5)).starts(env), some),
+                other.reset(Noise(generator(5)).starts(other), some),
             )
     if env.scripted_action() is not None:
         assert_equal(env.scripted_action(), other.scripted_action())
@@ -451,8 +487,14 @@ def test_each_world_has_its_own_time_limit() -> None:
         truncated.append(env.step(action).truncated.tolist())
         if t in (1, 4):
             env.reset(Noise(generator()).starts(env), torch.tensor([t == 1, False, t == 4]))
-    ends = [[t for t, now in enumerate(of_world) if now] for of_world in zip(*truncated, strict=True)]
-    assert ends == [[6, 7, 8], [4, 5, 6, 7, 8], [4]]  # a world that is stepped on stays at its limit
+    ends = [
+        [t for t, now in enumerate(of_world) if now] for of_world in zip(*truncated, strict=True)
+    ]
+    assert ends == [
+        [6, 7, 8],
+        [4, 5, 6, 7, 8],
+        [4],
+    ]  # a world that is stepped on stays at its limit
 
 
 @every_env
@@ -469,7 +511,9 @@ def test_wrong_actions_raise_with_value_and_expectation(name: str) -> None:
         env.step(bad)
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)])
+@pytest.mark.parametrize(
+    "name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)]
+)
 def test_continuous_actions_out_of_range_are_clipped(name: str) -> None:
     env, _ = started(name)
     other, _ = started(name)
@@ -477,7 +521,9 @@ def test_continuous_actions_out_of_range_are_clipped(name: str) -> None:
     assert_equal(env.step(3 * high), other.step(high))
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)])
+@pytest.mark.parametrize(
+    "name", [name for name in envs.ALL if "action_scale" in envs.overridable(name)]
+)
 def test_actions_in_half_precision_give_rewards_in_single_precision(name: str) -> None:
     env, _ = started(name)
     other, _ = started(name)
@@ -502,19 +548,27 @@ def test_tasks_of_another_kind_number_or_range_raise(name: str) -> None:
     env = envs.make(name, 4)
     other = envs.make("bandit" if name != "bandit" else "point_navigation_2d", 1)
     with pytest.raises(ValueError, match="this environment has"):
-        env.prior.check(other.prior.test_tasks(4), 4)  # As set_tasks does; there the tests' type checker comes first.
+        env.prior.check(
+            other.prior.test_tasks(4), 4
+        )  # As set_tasks does; there the tests' type checker comes first.
     with pytest.raises(ValueError, match="expected one task for each of 4 worlds"):
         env.set_tasks(env.prior.test_tasks(3))
     with pytest.raises(ValueError, match=r"is -?\d.*; expected a value in \["):
         env.set_tasks(map_tensors(lambda leaf: leaf - 1000, env.prior.test_tasks(4)))
     # NaN is out of every range; a field of whole numbers can't even hold it.
-    with pytest.raises(ValueError, match=r"is nan; expected a value in|is torch.float32 .*; expected torch.int64"):
+    with pytest.raises(
+        ValueError, match=r"is nan; expected a value in|is torch.float32 .*; expected torch.int64"
+    ):
         env.set_tasks(map_tensors(lambda leaf: leaf * float("nan"), env.prior.test_tasks(4)))
     with pytest.raises(ValueError, match=r"is torch\.\w+ \(4, .*; expected torch\.\w+ \(4,"):
-        env.set_tasks(map_tensors(lambda leaf: torch.stack([leaf, leaf], dim=-1), env.prior.test_tasks(4)))
+        env.set_tasks(
+            map_tensors(lambda leaf: torch.stack([leaf, leaf], dim=-1), env.prior.test_tasks(4))
+        )
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"])
+@pytest.mark.parametrize(
+    "name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"]
+)
 def test_only_the_listed_tasks_are_accepted_where_there_are_few(name: str) -> None:
     tasks = envs.make(name, 4).prior
     between = map_tensors(lambda leaf: (leaf * 0.5).to(leaf.dtype), tasks.test_tasks(4))
@@ -523,20 +577,29 @@ def test_only_the_listed_tasks_are_accepted_where_there_are_few(name: str) -> No
             tasks.check(between, 4)
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"])
+@pytest.mark.parametrize(
+    "name", [name for name in envs.ALL if envs.make(name, 1).prior.split == "none"]
+)
 def test_few_tasks_come_equally_often_and_all_of_them_come(name: str) -> None:
     tasks = envs.make(name, 1).prior
     one, *others = (tasks.sample(1, generator(seed)) for seed in range(40 * tasks.num_test))
     rows = {
-        bytes(torch.cat([leaf.double().flatten() for leaf in pytree.tree_leaves(t)]).numpy()) for t in [one, *others]
+        bytes(torch.cat([leaf.double().flatten() for leaf in pytree.tree_leaves(t)]).numpy())
+        for t in [one, *others]
     }
     assert len(rows) == tasks.num_test
-    assert_equal(tasks.sample(2 * tasks.num_test, generator()), tasks.test_tasks(2 * tasks.num_test))
+    assert_equal(
+        tasks.sample(2 * tasks.num_test, generator()), tasks.test_tasks(2 * tasks.num_test)
+    )
 
 
-@pytest.mark.parametrize("name", [name for name in envs.ALL if isinstance(envs.make(name, 1), MujocoEnv)])
+@pytest.mark.parametrize(
+    "name", [name for name in envs.ALL if isinstance(envs.make(name, 1), MujocoEnv)]
+)
 def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: str) -> None:
-    env, _ = started(name, horizon=4)  # Reached on the way: failure, not the limit, ends the diverged world.
+    env, _ = started(
+        name, horizon=4
+    )  # Reached on the way: failure, not the limit, ends the diverged world.
     healthy, _ = started(name, horizon=4)
     action = actions(env, HORIZON)
     assert_equal(run(env, action[:2]), run(healthy, action[:2]))
@@ -583,7 +646,9 @@ def test_references_are_by_task_and_need_no_reset(name: str) -> None:
 @every_env
 def test_picture_shows_one_world_in_the_size_asked_for(name: str) -> None:
     env, _ = started(name, 2)
-    pictures = [env.render(world, width=width, height=48) for world, width in ((0, 64), (1, 64), (1, 80))]
+    pictures = [
+        env.render(world, width=width, height=48) for world, width in ((0, 64), (1, 64), (1, 80))
+    ]
     assert [picture.shape for picture in pictures] == [(48, 64, 3), (48, 64, 3), (48, 80, 3)]
     assert all(picture.dtype == "uint8" and picture.std() > 1 for picture in pictures)
     run(env, actions(env, HORIZON))
@@ -605,18 +670,28 @@ def test_spec_hash_is_stable_and_changes_with_every_override(name: str) -> None:
 
 def test_unknown_names_and_settings_are_refused_with_what_there_is() -> None:
     with pytest.raises(
-        ValueError, match=r"'half_cheeta_vel' \(did you mean half_cheetah_vel.*there are: half_cheetah_vel, "
+        ValueError,
+        match=r"'half_cheeta_vel' \(did you mean half_cheetah_vel.*there are: half_cheetah_vel, ",
     ):
         envs.make("half_cheeta_vel", 4)
-    with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\); it has: horizon, "):
+    with pytest.raises(
+        ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\); it has: horizon, "
+    ):
         envs.make("half_cheetah_vel", 4, horizn=3)
 
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [(name, key, value) for key, value in OUT_OF_RANGE for name in envs.ALL if key in envs.overridable(name)],
+    [
+        (name, key, value)
+        for key, value in OUT_OF_RANGE
+        for name in envs.ALL
+        if key in envs.overridable(name)
+    ],
 )
-def test_settings_out_of_range_are_refused_with_their_value(name: str, key: str, value: Any) -> None:
+def test_settings_out_of_range_are_refused_with_their_value(
+    name: str, key: str, value: Any
+) -> None:
     with pytest.raises(ValueError, match=f"{key} is {value}; expected"):
         envs.make(name, 1, **{key: value})
 
@@ -627,7 +702,9 @@ def test_number_of_worlds_must_be_positive(name: str) -> None:
         envs.make(name, 0)
 
 
-@pytest.mark.parametrize("name", ["half_cheetah_vel", "point_navigation_2d", "bandit", "tabular_mdp", "gridworld_5x5"])
+@pytest.mark.parametrize(
+    "name", ["half_cheetah_vel", "point_navigation_2d", "bandit", "tabular_mdp", "gridworld_5x5"]
+)
 def test_tasks_is_the_older_name_of_prior(name: str) -> None:
     env = envs.make(name, 1, shows_task=True)
     assert env.tasks is env.prior

@@ -1,4 +1,5 @@
-"""The Gymnasium ids: one world as Env, W worlds as VectorEnv, held to Gymnasium's own checker and SyncVectorEnv."""
+"""The Gymnasium ids: one world as Env, W worlds as VectorEnv, held to Gymnasium's own checker and
+SyncVectorEnv."""
 
 import copy
 import itertools
@@ -21,10 +22,15 @@ from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 
 W, HORIZON = 3, 4
 VEL = "metarl/HalfCheetahVel-v0"
-END_IN_THEMSELVES = {"bandit", "tabular_mdp", "gridworld_5x5"}  # the last step is the problem's end, not a time limit
+END_IN_THEMSELVES = {
+    "bandit",
+    "tabular_mdp",
+    "gridworld_5x5",
+}  # the last step is the problem's end, not a time limit
 every_env = pytest.mark.parametrize("name", envs.ALL)
 FIRST_OF_FAMILIES = [
-    next(names) for _, names in itertools.groupby(envs.ALL, lambda name: envs.make(name, 1).spec.family)
+    next(names)
+    for _, names in itertools.groupby(envs.ALL, lambda name: envs.make(name, 1).spec.family)
 ]
 
 
@@ -32,10 +38,14 @@ def batched(name: str, num_envs: int = W, **settings: Any) -> Any:
     return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **settings)
 
 
-def one_by_one(name: str, num_envs: int = W, mode: Any = AutoresetMode.SAME_STEP, **settings: Any) -> Any:
+def one_by_one(
+    name: str, num_envs: int = W, mode: Any = AutoresetMode.SAME_STEP, **settings: Any
+) -> Any:
     """Gymnasium's own loop over single environments, in the same autoreset mode."""
     kwargs = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
-    return gymnasium.make_vec(gym_id(name), num_envs=num_envs, horizon=HORIZON, **kwargs, **settings)
+    return gymnasium.make_vec(
+        gym_id(name), num_envs=num_envs, horizon=HORIZON, **kwargs, **settings
+    )
 
 
 def assert_same(a: Any, b: Any, path: str = "") -> None:
@@ -63,7 +73,9 @@ def test_ids_follow_from_names_and_are_distinct() -> None:
 
 @every_env
 @pytest.mark.filterwarnings("ignore:.*infinity.*")  # positions and velocities have no bounds
-@pytest.mark.filterwarnings("ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*"
+)
 def test_gymnasium_accepts_the_single_environment(name: str) -> None:
     env = gymnasium.make(gym_id(name))
     with warnings.catch_warnings():
@@ -93,7 +105,9 @@ def test_worlds_that_end_at_different_times_are_reset_alone_and_from_their_own_s
     settings = {"task": {"goal": [0.0, 0.15]}}  # two steps up: only who goes there arrives
     action = np.array([[0.0, 0.75], [1.0, 0.0], [0.0, -1.0]], np.float32)
     ours = gymnasium.make_vec("metarl/PointNavigation2d-v0", num_envs=W, horizon=5, **settings)
-    theirs = [gymnasium.make("metarl/PointNavigation2d-v0", horizon=5, **settings) for _ in range(W)]
+    theirs = [
+        gymnasium.make("metarl/PointNavigation2d-v0", horizon=5, **settings) for _ in range(W)
+    ]
     ours.reset(seed=1)
     for world, env in enumerate(theirs):
         env.reset(seed=1 + world)
@@ -103,7 +117,9 @@ def test_worlds_that_end_at_different_times_are_reset_alone_and_from_their_own_s
         assert truncated.tolist() == [False, t == 5, t == 5]
         for world, env in enumerate(theirs):
             single = env.step(action[world])
-            last = infos["final_obs"][world] if terminated[world] or truncated[world] else obs[world]
+            last = (
+                infos["final_obs"][world] if terminated[world] or truncated[world] else obs[world]
+            )
             np.testing.assert_array_equal(last, single[0])
             if single[2] or single[3]:
                 np.testing.assert_array_equal(obs[world], env.reset()[0])
@@ -123,9 +139,13 @@ def test_random_starts_of_a_later_episode_are_those_of_the_single_environment() 
     assert np.array_equal(again[1], alone.reset()[0])
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"]
+)
 def test_copies_go_on_as_the_original_over_episodes(again: Any) -> None:
-    single = gymnasium.make("metarl/ArmGrasp-v0", horizon=HORIZON)  # with physics and a task drawn for each episode
+    single = gymnasium.make(
+        "metarl/ArmGrasp-v0", horizon=HORIZON
+    )  # with physics and a task drawn for each episode
     for env in (single, batched("arm_grasp")):
         env.reset(seed=3)
         env.action_space.seed(0)
@@ -141,7 +161,10 @@ def test_copies_go_on_as_the_original_over_episodes(again: Any) -> None:
 
 @pytest.mark.parametrize("name", ["bandit", "half_cheetah_vel", "arm_reach"])
 def test_a_reset_in_a_step_of_its_own_is_that_of_gymnasium(name: str) -> None:
-    ours, theirs = batched(name, autoreset_mode="NextStep"), one_by_one(name, mode=AutoresetMode.NEXT_STEP)
+    ours, theirs = (
+        batched(name, autoreset_mode="NextStep"),
+        one_by_one(name, mode=AutoresetMode.NEXT_STEP),
+    )
     assert ours.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     assert_same(ours.reset(seed=7), theirs.reset(seed=7), "reset")
     ours.action_space.seed(0)
@@ -156,7 +179,10 @@ def test_a_reset_in_a_step_of_its_own_is_that_of_gymnasium(name: str) -> None:
 
 def test_without_autoreset_the_worlds_that_ended_are_reset_by_hand() -> None:
     mode = AutoresetMode.DISABLED
-    ours, theirs = batched("half_cheetah_vel", autoreset_mode=mode), one_by_one("half_cheetah_vel", mode=mode)
+    ours, theirs = (
+        batched("half_cheetah_vel", autoreset_mode=mode),
+        one_by_one("half_cheetah_vel", mode=mode),
+    )
     both = (ours, theirs)
     assert_same(*(env.reset(seed=2) for env in both), "reset")
     action = np.full(ours.action_space.shape, 0.2, np.float32)
@@ -169,9 +195,13 @@ def test_without_autoreset_the_worlds_that_ended_are_reset_by_hand() -> None:
     assert_same(*(env.step(action) for env in both), "step of the second episode")
 
 
-@pytest.mark.parametrize("wrapper", ["NormalizeObservation", "NormalizeReward", "RecordEpisodeStatistics"])
+@pytest.mark.parametrize(
+    "wrapper", ["NormalizeObservation", "NormalizeReward", "RecordEpisodeStatistics"]
+)
 def test_gymnasiums_vector_wrappers_take_it(wrapper: str) -> None:
-    env = getattr(gymnasium.wrappers.vector, wrapper)(batched("half_cheetah_vel", autoreset_mode="NextStep"))
+    env = getattr(gymnasium.wrappers.vector, wrapper)(
+        batched("half_cheetah_vel", autoreset_mode="NextStep")
+    )
     env.reset(seed=0)
     for _ in range(HORIZON + 2):
         obs, reward, *_ = env.step(env.action_space.sample())
@@ -197,7 +227,9 @@ def test_autoreset_mode_is_declared_and_followed() -> None:
 
 def test_the_plugin_knows_every_environment_and_its_time_limit() -> None:
     horizons = {name: envs.overridable(name)["horizon"] for name in envs.ALL}
-    assert {name: None if name in END_IN_THEMSELVES else horizon for name, horizon in horizons.items()} == TIME_LIMITS
+    assert {
+        name: None if name in END_IN_THEMSELVES else horizon for name, horizon in horizons.items()
+    } == TIME_LIMITS
 
 
 def num_steps(env: Any) -> int:
@@ -224,7 +256,8 @@ def test_the_time_limit_is_in_the_spec_and_can_be_changed_as_in_gymnasium() -> N
     assert (batch.spec.max_episode_steps, num_steps(batch)) == (7, 7)
     assert num_steps(gymnasium.make(VEL, max_episode_steps=-1)) == 1000
     with pytest.raises(
-        ValueError, match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 instead"
+        ValueError,
+        match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 instead",
     ):
         gymnasium.make(VEL, horizon=300)
     assert gymnasium.spec("metarl/Bandit-v0").max_episode_steps is None
@@ -258,13 +291,20 @@ def test_task_given_at_make_set_task_and_reset_options_are_the_same() -> None:
     other = gymnasium.make(VEL, task={"target_velocity": 2.0})
     obs, _ = other.reset(seed=4)
     assert rewards[0] == rewards[1] == rewards[2] != other.step(action)[1]
-    assert np.array_equal(obs, at_make.reset(seed=4)[0])  # the start doesn't depend on how the task came
+    assert np.array_equal(
+        obs, at_make.reset(seed=4)[0]
+    )  # the start doesn't depend on how the task came
 
 
 def test_without_a_task_every_episode_draws_one_and_few_tasks_all_come() -> None:
     env = gymnasium.make("metarl/HalfCheetahDir-v0")
-    drawn = [env.reset(seed=0)[1]["task"]["direction"]] + [env.reset()[1]["task"]["direction"] for _ in range(15)]
-    assert set(drawn) == {1.0, -1.0}  # 16 fair draws are all the same with probability 3e-5; the seed is fixed
+    drawn = [env.reset(seed=0)[1]["task"]["direction"]] + [
+        env.reset()[1]["task"]["direction"] for _ in range(15)
+    ]
+    assert set(drawn) == {
+        1.0,
+        -1.0,
+    }  # 16 fair draws are all the same with probability 3e-5; the seed is fixed
 
 
 def test_drawn_tasks_are_training_tasks_and_test_tasks_are_the_held_out_ones() -> None:
@@ -272,7 +312,9 @@ def test_drawn_tasks_are_training_tasks_and_test_tasks_are_the_held_out_ones() -
     distribution = envs.make("half_cheetah_vel", 1).prior
     train = {round(v, 6) for v in distribution.train_tasks().target_velocity.tolist()}
     assert {round(env.reset()[1]["task"]["target_velocity"], 6) for _ in range(5)} <= train
-    assert [t["target_velocity"] for t in env.test_tasks(3)] == distribution.test_tasks(3).target_velocity.tolist()
+    assert [t["target_velocity"] for t in env.test_tasks(3)] == distribution.test_tasks(
+        3
+    ).target_velocity.tolist()
 
 
 def test_tasks_are_reproducible_and_survive_pickle_and_json() -> None:
@@ -290,14 +332,21 @@ def test_tasks_of_a_batch_are_given_together_to_some_or_one_by_one() -> None:
     assert env.reset(seed=0)[1]["task"]["target_velocity"].tolist() == [0.5, 1.0, 1.5]
     env.set_task({"target_velocity": 2.0}, worlds=[1])
     assert env.reset()[1]["task"]["target_velocity"].tolist() == [0.5, 2.0, 1.5]
-    assert env.reset(options={"tasks": tasks[::-1]})[1]["task"]["target_velocity"].tolist() == [1.5, 1.0, 0.5]
+    assert env.reset(options={"tasks": tasks[::-1]})[1]["task"]["target_velocity"].tolist() == [
+        1.5,
+        1.0,
+        0.5,
+    ]
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
         ({"target_velocity": 3.5}, r"target_velocity is 3.5; expected a value in \[0, 3\]"),
-        ({"target_velocity": [1.0, 2.0]}, r"target_velocity is \[1.0, 2.0\] of shape \(2,\); expected shape \(\)"),
+        (
+            {"target_velocity": [1.0, 2.0]},
+            r"target_velocity is \[1.0, 2.0\] of shape \(2,\); expected shape \(\)",
+        ),
         ({"target_velocity": "fast"}, "target_velocity is 'fast'; expected numbers"),
         ({"velocity": 1.0}, r"task is \{'velocity': 1.0\}; expected a dict with target_velocity"),
         (
@@ -338,12 +387,16 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
         gymnasium.make_vec(VEL, num_envs=1, render_mode="human")
     with pytest.raises(ValueError, match="has 2 worlds; expected 1"):
         SingleEnv(envs.make("bandit", 2))
-    with pytest.raises(ValueError, match="autoreset_mode is 'Never'; expected NextStep, SameStep, Disabled"):
+    with pytest.raises(
+        ValueError, match="autoreset_mode is 'Never'; expected NextStep, SameStep, Disabled"
+    ):
         batched("half_cheetah_vel", autoreset_mode="Never")
     env = batched("half_cheetah_vel")
     with pytest.raises(RuntimeError, match="the first reset.* must be of all worlds"):
         env.reset(options={"reset_mask": np.array([True, False, False])})
-    with pytest.raises(ValueError, match=r"reset_mask is .*; expected a bool array \(3,\) with a True in it"):
+    with pytest.raises(
+        ValueError, match=r"reset_mask is .*; expected a bool array \(3,\) with a True in it"
+    ):
         env.reset(options={"reset_mask": np.zeros(3, bool)})
     with pytest.raises(ValueError, match="2 tasks; expected one for each of 3 worlds"):
         env.set_tasks([None, None])
@@ -354,11 +407,15 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"action of world 2 is .*nan.*; expected finite numbers"):
         env.step(np.array([[0] * 6, [0] * 6, [np.nan] * 6], np.float32))
-    with pytest.raises(ValueError, match=re.escape("action is float32 (5,) for a world; expected numbers (6,)")):
+    with pytest.raises(
+        ValueError, match=re.escape("action is float32 (5,) for a world; expected numbers (6,)")
+    ):
         env.step(np.zeros((3, 5), np.float32))
 
 
-@pytest.mark.parametrize("make", [batched, lambda name: gymnasium.make(gym_id(name), horizon=HORIZON)])
+@pytest.mark.parametrize(
+    "make", [batched, lambda name: gymnasium.make(gym_id(name), horizon=HORIZON)]
+)
 def test_observations_do_not_share_memory(make: Any) -> None:
     env, undisturbed = make("point_navigation_2d"), make("point_navigation_2d")
     action = np.ones(env.action_space.shape, np.float32)
@@ -417,7 +474,9 @@ def test_pictures_follow_at_the_speed_of_the_world(name: str, fps: int) -> None:
 @pytest.mark.gl
 @pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
 @pytest.mark.filterwarnings("ignore:.*infinity.*")
-@pytest.mark.filterwarnings("ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*not recommended.*", "ignore:.*normalized.*", "ignore:.*symmetric.*"
+)
 def test_gymnasium_accepts_the_pictures(name: str) -> None:
     env = gymnasium.make(gym_id(name), render_mode="rgb_array", width=64, height=48)
     env.reset(seed=0)

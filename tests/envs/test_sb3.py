@@ -1,4 +1,5 @@
-"""The Stable-Baselines3 VecEnv: its conventions at the end of an episode, and that PPO and SAC train on it."""
+"""The Stable-Baselines3 VecEnv: its conventions at the end of an episode, and that PPO and SAC
+train on it."""
 
 import importlib
 import sys
@@ -29,7 +30,10 @@ def test_steps_are_those_of_stable_baselines_own_loop_over_single_environments()
     ours.action_space.seed(0)
     for _ in range(2 * HORIZON + 1):
         action = np.stack([ours.action_space.sample() for _ in range(W)])
-        (obs, reward, done, infos), (obs_1, reward_1, done_1, infos_1) = ours.step(action), theirs.step(action)
+        (obs, reward, done, infos), (obs_1, reward_1, done_1, infos_1) = (
+            ours.step(action),
+            theirs.step(action),
+        )
         np.testing.assert_array_equal(obs, obs_1)
         np.testing.assert_array_equal(reward, reward_1)
         assert reward.dtype == reward_1.dtype
@@ -44,7 +48,9 @@ def test_steps_are_those_of_stable_baselines_own_loop_over_single_environments()
 def test_only_a_time_limit_is_marked_truncated_and_the_last_observation_is_kept() -> None:
     env = sb3_env(POINT, 2, horizon=2, task={"goal": [0.0, 0.15]})
     env.reset()
-    action = np.array([[0.0, 0.75], [1.0, 0.0]], np.float32)  # by 0.075 m a step: there after two; and away
+    action = np.array(
+        [[0.0, 0.75], [1.0, 0.0]], np.float32
+    )  # by 0.075 m a step: there after two; and away
     _, _, done, infos = env.step(action)
     assert not done.any()
     assert [info["TimeLimit.truncated"] for info in infos] == [False, False]
@@ -80,11 +86,15 @@ def test_arrays_handed_out_are_not_written_to_again() -> None:
     for array, copy in zip(kept, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
     kept[0][:] = kept[1][:] = 7.0
-    np.testing.assert_allclose(env.step(action)[3][0]["terminal_observation"], [0.2, 0.2], atol=1e-6)  # float32
+    np.testing.assert_allclose(
+        env.step(action)[3][0]["terminal_observation"], [0.2, 0.2], atol=1e-6
+    )  # float32
 
 
 def test_wrong_input_is_refused_with_what_was_expected() -> None:
-    with pytest.raises(ValueError, match=r"task is \{'target_velocity': 1.0\}; expected a dict with goal"):
+    with pytest.raises(
+        ValueError, match=r"task is \{'target_velocity': 1.0\}; expected a dict with goal"
+    ):
         sb3_env(POINT, W, task={"target_velocity": 1.0})
     env = sb3_env(POINT, W)
     with pytest.raises(ValueError, match=r"goal is 0.7; expected a value in \[-0.5, 0.5\]"):
@@ -94,9 +104,13 @@ def test_wrong_input_is_refused_with_what_was_expected() -> None:
     with pytest.raises(RuntimeError, match=r"step_wait\(\) before step_async\(actions\)"):
         env.step_wait()
     env.reset()
-    with pytest.raises(ValueError, match=r"action is float32 \(3,\) for a world; expected numbers \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"action is float32 \(3,\) for a world; expected numbers \(2,\)"
+    ):
         env.step(np.zeros((W, 3), np.float32))
-    with pytest.raises(ValueError, match=r"action of world 1 is \[0.0, nan\]; expected finite numbers"):
+    with pytest.raises(
+        ValueError, match=r"action of world 1 is \[0.0, nan\]; expected finite numbers"
+    ):
         env.step(np.array([[0, 0], [0, np.nan], [0, 0]], np.float32))
 
 
@@ -119,15 +133,23 @@ def test_tasks_come_by_options_and_by_set_task_for_chosen_worlds() -> None:
 
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
-    [(PPO, {"n_steps": 20, "batch_size": 20, "n_epochs": 1}), (SAC, {"learning_starts": 60, "batch_size": 16})],
+    [
+        (PPO, {"n_steps": 20, "batch_size": 20, "n_epochs": 1}),
+        (SAC, {"learning_starts": 60, "batch_size": 16}),
+    ],
 )
 def test_stable_baselines_trains_on_it(algorithm: Any, settings: dict[str, Any]) -> None:
     env: Any = VecMonitor(sb3_env(POINT, W, horizon=10))
-    model = algorithm("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [8]}, **settings)
+    model = algorithm(
+        "MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [8]}, **settings
+    )
     before = [p.detach().clone() for p in model.policy.parameters()]
     model.learn(240)
     assert model.num_timesteps >= 240
-    assert any(not np.array_equal(p.detach(), q) for p, q in zip(model.policy.parameters(), before, strict=True))
+    assert any(
+        not np.array_equal(p.detach(), q)
+        for p, q in zip(model.policy.parameters(), before, strict=True)
+    )
     lengths = [episode["l"] for episode in model.ep_info_buffer]
     assert lengths
     assert max(lengths) <= 10
@@ -151,5 +173,7 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "stable_baselines3"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "envs.sb3")
-    with pytest.raises(ImportError, match=r"envs.sb3 needs Stable-Baselines3: pip install 'metarl\[sb3\]'"):
+    with pytest.raises(
+        ImportError, match=r"envs.sb3 needs Stable-Baselines3: pip install 'metarl\[sb3\]'"
+    ):
         importlib.import_module("envs.sb3")

@@ -1,4 +1,5 @@
-"""Environments that show the task: the same worlds, with the task of each behind its observation."""
+"""Environments that show the task: the same worlds, with the task of each behind its
+observation."""
 
 import copy
 import pickle
@@ -45,21 +46,30 @@ def velocities(*values: float) -> TargetVelocity:
 
 @pytest.mark.parametrize("name", envs.ALL)
 def test_every_environment_is_itself_with_the_task_behind_the_observation(name: str) -> None:
-    plain, shown = envs.make(name, 3, num_threads=1), envs.make(name, 3, num_threads=1, shows_task=True)
+    plain, shown = (
+        envs.make(name, 3, num_threads=1),
+        envs.make(name, 3, num_threads=1, shows_task=True),
+    )
     tasks = plain.prior.sample(3, generator(1))
     before, obs = started(plain, tasks), started(shown, tasks)
     size = before.shape[1]
     step, same = shown.step(actions(shown)), plain.step(actions(plain))
-    assert torch.equal(obs[:, :size], before) and torch.equal(step.next_obs[:, :size], same.next_obs)
+    assert torch.equal(obs[:, :size], before) and torch.equal(
+        step.next_obs[:, :size], same.next_obs
+    )
     assert torch.equal(step.reward, same.reward) and torch.equal(step.terminated, same.terminated)
     task = obs[:, size:]
     assert torch.equal(step.next_obs[:, size:], task)
     assert task.shape[1] >= 1 and (task.abs() <= 1).all()
     assert (task != task[0]).any(), "different tasks look alike"
     for seen in (obs, step.next_obs):
-        assert seen.dtype == torch.float32 and all(shown.observation_space.contains(row.numpy()) for row in seen)
+        assert seen.dtype == torch.float32 and all(
+            shown.observation_space.contains(row.numpy()) for row in seen
+        )
     assert shown.spec.spec_hash != plain.spec.spec_hash and shown.spec.name == name
-    assert shown.prior.describe(shown.prior.test_tasks(2)) == plain.prior.describe(plain.prior.test_tasks(2))
+    assert shown.prior.describe(shown.prior.test_tasks(2)) == plain.prior.describe(
+        plain.prior.test_tasks(2)
+    )
 
 
 def test_the_middle_of_the_prior_is_0_and_its_edges_are_1() -> None:
@@ -67,10 +77,14 @@ def test_the_middle_of_the_prior_is_0_and_its_edges_are_1() -> None:
     assert started(velocity, velocities(0.0, 1.5, 3.0))[:, 17:].tolist() == [[-1], [0], [1]]
     reach = envs.make("arm_reach", 2, num_threads=1, shows_task=True)
     lowest, highest = (torch.tensor(bound) for bound in REACH_GOAL)
-    corners = Reach(goal=torch.stack([lowest, torch.cat([highest[:1], (lowest + highest)[1:] / 2])]))
+    corners = Reach(
+        goal=torch.stack([lowest, torch.cat([highest[:1], (lowest + highest)[1:] / 2])])
+    )
     task = started(reach, corners)[:, 24:]
     assert task[0].tolist() == [-1, -1, -1]
-    torch.testing.assert_close(task[1], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)  # float32 of the middle
+    torch.testing.assert_close(
+        task[1], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0
+    )  # float32 of the middle
 
 
 def test_a_new_task_is_seen_from_its_worlds_next_reset_on() -> None:
@@ -89,7 +103,9 @@ def test_an_environment_of_ones_own_shows_its_task() -> None:
     assert env.stand_still_action().tolist() == [[0], [0]]
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"]
+)
 def test_a_copy_goes_on_in_the_middle_of_an_episode(again: Any) -> None:
     env = envs.make("point_navigation_2d", 2, shows_task=True)
     started(env)
@@ -101,8 +117,12 @@ def test_what_calculation_says_stays_and_who_must_find_out_the_task_goes() -> No
     plain, shown = envs.make("bandit", 2), envs.make("bandit", 2, shows_task=True)
     assert plain.reference_learners(3) and shown.reference_learners(3) == {}
     tasks = plain.prior.test_tasks(2)
-    assert torch.equal(shown.known_returns(tasks, 1)["oracle"], plain.known_returns(tasks, 1)["oracle"])
-    assert envs.make("half_cheetah_vel", 1, num_threads=1, shows_task=True).control_step == pytest.approx(0.05)
+    assert torch.equal(
+        shown.known_returns(tasks, 1)["oracle"], plain.known_returns(tasks, 1)["oracle"]
+    )
+    assert envs.make(
+        "half_cheetah_vel", 1, num_threads=1, shows_task=True
+    ).control_step == pytest.approx(0.05)
 
 
 def test_gymnasium_sees_the_task_too() -> None:
@@ -115,9 +135,13 @@ def test_gymnasium_sees_the_task_too() -> None:
     [
         (
             {"bounds": {}},
-            "half_cheetah_vel can't show its tasks: target_velocity is within None; expected finite bounds",
+            "half_cheetah_vel can't show its tasks: target_velocity is within None; expected "
+            "finite bounds",
         ),
-        ({"bounds": {"target_velocity": (0.0, float("inf"))}}, r"target_velocity is within \(0.0, inf\)"),
+        (
+            {"bounds": {"target_velocity": (0.0, float("inf"))}},
+            r"target_velocity is within \(0.0, inf\)",
+        ),
         (
             {"space": gymnasium.spaces.Box(0, 1, (4, 4), np.float32)},
             r"observations of shape \(4, 4\); expected one axis",
@@ -126,7 +150,9 @@ def test_gymnasium_sees_the_task_too() -> None:
 )
 def test_what_cant_be_shown_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     env = envs.make("half_cheetah_vel", 1, num_threads=1)
-    tasks = SimpleNamespace(test_tasks=env.prior.test_tasks, bounds=changes.get("bounds", env.prior.bounds))
+    tasks = SimpleNamespace(
+        test_tasks=env.prior.test_tasks, bounds=changes.get("bounds", env.prior.bounds)
+    )
     space = changes.get("space", env.observation_space)
     with pytest.raises(ValueError, match=message):
         ShowsTask(SimpleNamespace(spec=env.spec, observation_space=space, prior=tasks))  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Facts about rows: what docstrings say of them, what a user's own row is, and the machine on which one runs."""
+"""Facts about rows: what docstrings say of them, what a user's own row is, and the machine on which
+one runs."""
 
 import math
 import re
@@ -49,19 +50,28 @@ def cells(line: str) -> list[str]:
 
 
 def says_split(text: str, split: dict[str, Any]) -> bool:
-    """100, test 30; ∞, test 40; the published 100, test 30; 5 (j = 1–5), test 1 (j = 0); or the two."""
+    """100, test 30; ∞, test 40; the published 100, test 30; 5 (j = 1–5), test 1 (j = 0); or the
+    two."""
     if text in IN_WORDS:
         return split["kind"] == "none" and split["num_train"] == IN_WORDS[text]
     said = re.fullmatch(r"(the published )?(∞|\d+)(?: \(.*\))?, test (\d+)(?: \(.*\))?", text)
     assert said is not None, text
     train = None if said[2] == "∞" else int(said[2])
     is_listed = said[1] is not None or "(" in text
-    return (train, int(said[3]), is_listed) == (split["num_train"], split["num_test"], split["kind"] == "listed")
+    return (train, int(said[3]), is_listed) == (
+        split["num_train"],
+        split["num_test"],
+        split["kind"] == "listed",
+    )
 
 
 def says_bounds(text: str, bounds: dict[str, Any]) -> bool:
-    """U[0, 3], {1, −1}, ±2 and a disc of 3 m say numbers; where there are none the fields are named."""
-    said = [tuple(sorted(map(number, re.findall(NUMBER, part)))) for part in re.findall(r"[\[{]([^\])}]*)", text)]
+    """U[0, 3], {1, −1}, ±2 and a disc of 3 m say numbers; where there are none the fields are
+    named."""
+    said = [
+        tuple(sorted(map(number, re.findall(NUMBER, part))))
+        for part in re.findall(r"[\[{]([^\])}]*)", text)
+    ]
     said += [(-number(n), number(n)) for n in re.findall(rf"±({NUMBER})", text)[:1]]
     said += [(-number(n), number(n)) for n in re.findall(rf"disc of ({NUMBER}) m", text)]
     if not said:
@@ -80,11 +90,21 @@ def disagreements(said: dict[str, str], env: Any) -> list[str]:
         wrong.append(f"task prior {env.prior.bounds}")
     if number(said["T"]) != env.spec.horizon:
         wrong.append(f"T {env.spec.horizon}")
-    step = f"{given['frame_skip']} · {given['physics_step']:g} s".replace(" 0.", " .") if has_physics else None
+    step = (
+        f"{given['frame_skip']} · {given['physics_step']:g} s".replace(" 0.", " .")
+        if has_physics
+        else None
+    )
     if said.get("control step") != step:
         wrong.append(f"control step {step}")
-    if (number(said["action_scale"]) if "action_scale" in said else None) != given.get("action_scale"):
-        wrong.append(f"action_scale {given.get('action_scale')}" if has_scale else "action_scale, which there isn't")
+    if (number(said["action_scale"]) if "action_scale" in said else None) != given.get(
+        "action_scale"
+    ):
+        wrong.append(
+            f"action_scale {given.get('action_scale')}"
+            if has_scale
+            else "action_scale, which there isn't"
+        )
     if not says_split(said["training tasks"], given["split"]):
         wrong.append(f"training tasks {given['split']}")
     return wrong
@@ -118,7 +138,9 @@ def test_a_docstring_that_says_something_else_is_found() -> None:
 
 def test_factors_about_each_axis_are_said_where_they_are() -> None:
     for name, said in rows_of_table(hopper).items():
-        assert ("axis" in said["task prior"]) == (envs.make(name, 1).prior.test_tasks(1).inertia.ndim == 3)
+        assert ("axis" in said["task prior"]) == (
+            envs.make(name, 1).prior.test_tasks(1).inertia.ndim == 3
+        )
 
 
 def test_no_name_is_given_twice() -> None:
@@ -147,7 +169,9 @@ table = bandit.VARIANTS
 @pytest.fixture
 def my_envs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     page = (Path(__file__).parents[2] / "docs" / "own_environment.md").read_text()
-    (documented,) = re.findall(r"^```python\n([^`]*fast_cheetah = .*?)^```", page, re.MULTILINE | re.DOTALL)
+    (documented,) = re.findall(
+        r"^```python\n([^`]*fast_cheetah = .*?)^```", page, re.MULTILINE | re.DOTALL
+    )
     (tmp_path / "my_rows.py").write_text(documented + MY_ENVS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_rows", raising=False)
@@ -156,7 +180,11 @@ def my_envs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_users_variant_is_one_row(my_envs: str) -> None:
     env = envs.make(f"{my_envs}:fast_cheetah", 3, action_scale=2.0)
-    assert (env.spec.name, env.spec.family, env.spec.horizon) == ("fast_cheetah", "half_cheetah_vel", 400)
+    assert (env.spec.name, env.spec.family, env.spec.horizon) == (
+        "fast_cheetah",
+        "half_cheetah_vel",
+        400,
+    )
     assert env.prior.bounds == {"target_velocity": (0.0, 9.0)}
     assert env.spec.spec_hash != envs.make("half_cheetah_vel", 1).spec.spec_hash
     env.set_tasks(env.prior.test_tasks(3))
@@ -201,7 +229,9 @@ def test_setting_of_one_row_alone_changes_what_it_says() -> None:
     def heavier(row: Variant, times: float) -> Variant:
         return replace(row, definition={"times": times}, horizon=int(row.horizon * times))
 
-    row = replace(half_cheetah.VARIANTS["half_cheetah_dir"], own_settings={"times": Setting(2.0, heavier)})
+    row = replace(
+        half_cheetah.VARIANTS["half_cheetah_dir"], own_settings={"times": Setting(2.0, heavier)}
+    )
     assert row.settings == {"horizon": 200, "action_scale": 1.0, "times": 2.0}
     assert row.make("x", 1, envs.Machine()).spec.horizon == 400
     assert row.make("x", 1, envs.Machine(), times=3.0, horizon=5).spec.horizon == 15
@@ -211,7 +241,9 @@ def test_rows_that_cannot_be_are_refused() -> None:
     velocity, direction = (half_cheetah.VARIANTS[f"half_cheetah_{kind}"] for kind in ("vel", "dir"))
     with pytest.raises(ValueError, match="frame_skip is 0; expected at least one"):
         replace(velocity, frame_skip=0)
-    with pytest.raises(ValueError, match="num_train_tasks is 5 but num_test_tasks is None; expected two numbers"):
+    with pytest.raises(
+        ValueError, match="num_train_tasks is 5 but num_test_tasks is None; expected two numbers"
+    ):
         replace(direction, num_train_tasks=5)
     for name in ("half_cheetah_vel", "point_navigation_2d"):
         with pytest.raises(ValueError, match="num_test_tasks is None; expected at least 1"):
@@ -235,7 +267,9 @@ def test_gymnasium_takes_a_machine_too() -> None:
         ("my_cheetah", "half_cheetah_vel", "my_cheetah"),
     ],
 )
-def test_variant_is_what_the_name_says_beside_the_family(name: str, family: str, label: str) -> None:
+def test_variant_is_what_the_name_says_beside_the_family(
+    name: str, family: str, label: str
+) -> None:
     assert variant_label(name, family) == label
 
 
@@ -246,18 +280,24 @@ def test_machine_is_one_argument_or_its_parts() -> None:
     ):
         assert env.sim.num_threads == 2
         assert env.device == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"machine is Machine\(.* beside num_threads or device; expected either"):
+    with pytest.raises(
+        ValueError, match=r"machine is Machine\(.* beside num_threads or device; expected either"
+    ):
         envs.make("swimmer_vel", 4, machine=envs.Machine(), device="cpu")
 
 
-@pytest.mark.parametrize("name", ["bandit", "tabular_mdp", "gridworld_5x5", "point_navigation_2d", "swimmer_vel"])
+@pytest.mark.parametrize(
+    "name", ["bandit", "tabular_mdp", "gridworld_5x5", "point_navigation_2d", "swimmer_vel"]
+)
 def test_tensors_come_out_where_the_machine_says(name: str) -> None:
     env = envs.make(name, 2, machine=envs.Machine(device="meta"))
     assert env.device == torch.device("meta")
 
 
 def test_a_machine_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend is 'warp', which isn't there yet; expected 'cpu'"):
+    with pytest.raises(
+        ValueError, match="backend is 'warp', which isn't there yet; expected 'cpu'"
+    ):
         envs.Machine(backend="warp")
     with pytest.raises(ValueError, match="backend is 'gpu'; expected 'cpu'"):
         envs.Machine(backend="gpu")

@@ -1,4 +1,5 @@
-"""The baselines: nearest neighbours by hand, and pretraining against closed forms of what it can know at best."""
+"""The baselines: nearest neighbours by hand, and pretraining against closed forms of what it can
+know at best."""
 
 import math
 
@@ -19,16 +20,25 @@ FINE_TUNING = {"inner_lr": 0.5, "num_test_steps": 2, "adapt_only": None}
 
 
 def made(make, source=DIGITS, size=SIZE, sizes=(24, 16), batch_norm=True, **settings):
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
-    embed = PerceptronFeatures(source.spec.input_shape, sizes=sizes, batch_norm=batch_norm, generator=streams.init)
-    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")}
+    )
+    embed = PerceptronFeatures(
+        source.spec.input_shape, sizes=sizes, batch_norm=batch_norm, generator=streams.init
+    )
+    setting = Setting(
+        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu")
+    )
     return make(setting=setting, **settings)
 
 
 def test_nearest_example_of_a_class_decides():
-    support = Examples(x=torch.tensor([[[0.0, 0.0], [9.0, 9.0], [1.0, 3.0]]]), y=torch.tensor([[0, 0, 1]]))
+    support = Examples(
+        x=torch.tensor([[[0.0, 0.0], [9.0, 9.0], [1.0, 3.0]]]), y=torch.tensor([[0, 0, 1]])
+    )
     logits = NearestNeighbour(Flat((2,)))(support, torch.tensor([[[1.0, 1.0], [8.0, 9.0]]]))
-    # Squared distances 2, 128, 4 and 145, 1, 49 + 36: the least of class 0 (two examples) and of class 1.
+    # Squared distances 2, 128, 4 and 145, 1, 49 + 36: the least of class 0 (two examples) and of
+    # class 1.
     assert logits.tolist() == [[[-2.0, -4.0], [-1.0, -85.0]]]
 
 
@@ -36,7 +46,9 @@ def test_pixels_are_compared_by_whole_pictures():
     learner = made(NearestPixels, meta_batch_size=2)
     episodes = DIGITS.sample(4, SIZE, torch.Generator().manual_seed(1), "test")
     adapter = learner.adapter()
-    answer = adapter.predict(adapter.update(adapter.begin(4), episodes.support), episodes.query.x).argmax(-1)
+    answer = adapter.predict(
+        adapter.update(adapter.begin(4), episodes.support), episodes.query.x
+    ).argmax(-1)
     for i in range(4):
         for j in range(12):
             distances = (episodes.support.x[i] - episodes.query.x[i, j]).square().sum((1, 2, 3))
@@ -57,7 +69,9 @@ def test_pretraining_tells_all_training_classes_apart_and_sees_no_other():
 def test_pretraining_learns_the_classes_and_features_that_tell_new_ones_apart():
     learner = made(nearest_embedding, **TRAINING)
     accuracy = [learner.step()["accuracy"] for _ in range(120)]
-    assert accuracy[0] < 0.2 and sum(accuracy[-10:]) / 10 > 0.7  # chance is 1/20; some turned digits look alike
+    assert (
+        accuracy[0] < 0.2 and sum(accuracy[-10:]) / 10 > 0.7
+    )  # chance is 1/20; some turned digits look alike
 
 
 def test_pretraining_on_waves_learns_their_mean():
@@ -76,11 +90,14 @@ def test_pretraining_on_waves_learns_their_mean():
     error = (learner._network(x) + 2.55 * 2 / math.pi * torch.cos(x)).square().mean()
     assert error < 0.3  # against 1.3, the mean square of the curve itself
     adapter = learner.adapter()
-    torch.testing.assert_close(adapter.predict(adapter.begin(1), x[None])[0], learner._network(x).detach())
+    torch.testing.assert_close(
+        adapter.predict(adapter.begin(1), x[None])[0], learner._network(x).detach()
+    )
 
 
 def test_fine_tuning_starts_with_equal_answers_and_takes_plain_steps():
-    """A zero head gives 1/3 to each class; its first step is lr · mean of (one-hot − 1/3) f(x)ᵀ, that of f is zero."""
+    """A zero head gives 1/3 to each class; its first step is lr · mean of (one-hot − 1/3) f(x)ᵀ,
+    that of f is zero."""
     learner = made(pretrain, **TRAINING, **FINE_TUNING)
     learner.step()
     adapter, embed = learner.adapter(), learner._network.embed
@@ -102,7 +119,11 @@ def test_fine_tuning_of_the_head_keeps_the_features():
     adapter = learner.adapter()
     episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1), "test")
     state = adapter.update(adapter.update(adapter.begin(2), episodes.support), episodes.support)
-    moved = {name for name, leaf in state.params.items() if not torch.equal(leaf, adapter.begin(2).params[name])}
+    moved = {
+        name
+        for name, leaf in state.params.items()
+        if not torch.equal(leaf, adapter.begin(2).params[name])
+    }
     assert moved == {"head.weight", "head.bias"}
 
 

@@ -1,4 +1,5 @@
-"""Learners that answer from the support set: against hand arithmetic, and what no such learner may do."""
+"""Learners that answer from the support set: against hand arithmetic, and what no such learner may
+do."""
 
 import pytest
 import torch
@@ -20,18 +21,27 @@ MAKERS = {
     "matching": (matching, {"train_ways": None, "scale": 10.0, "full_context": 0}),
     "matching, full context": (matching, {"train_ways": None, "scale": 10.0, "full_context": 2}),
     "cnp": (cnp, {"train_ways": None, "code_size": 6, "hidden_sizes": [7], "joint_decoder": False}),
-    "cnp, joint decoder": (cnp, {"train_ways": None, "code_size": 6, "hidden_sizes": [7], "joint_decoder": True}),
+    "cnp, joint decoder": (
+        cnp,
+        {"train_ways": None, "code_size": 6, "hidden_sizes": [7], "joint_decoder": True},
+    ),
 }
 
 
 def learner(name: str, seed: int = 0, **changes) -> Episodic:
     make, settings = MAKERS[name]
     source = digits()
-    streams = Streams(**{key: torch.Generator().manual_seed(seed) for key in ("init", "tasks", "noise")})
+    streams = Streams(
+        **{key: torch.Generator().manual_seed(seed) for key in ("init", "tasks", "noise")}
+    )
     torch.manual_seed(seed)  # The LSTMs of full context take torch's own stream.
-    embed = PerceptronFeatures(source.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=streams.init)
+    embed = PerceptronFeatures(
+        source.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=streams.init
+    )
     size = TaskSize(ways=3, shots=2, queries=4)
-    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    setting = Setting(
+        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu")
+    )
     return make(setting=setting, **{**SETTINGS, **settings, **changes})
 
 
@@ -43,21 +53,31 @@ def examples(num_tasks=2, seed=0):
 
 
 def test_prototypes_are_means_and_distances_squares():
-    support = Examples(x=torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 5.0]]]), y=torch.tensor([[0, 0, 1]]))
+    support = Examples(
+        x=torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 5.0]]]), y=torch.tensor([[0, 0, 1]])
+    )
     logits = ProtoNet(Flat((2,)))(support, torch.tensor([[[1.0, 3.0], [5.0, 4.0]]]))
     # Prototypes (1, 0) and (5, 5): distances 0 + 9 and 16 + 4; 16 + 16 and 0 + 1.
     assert logits.tolist() == [[[-9.0, -20.0], [-32.0, -1.0]]]
 
 
 def test_attention_weighs_labels_by_cosines():
-    support = Examples(x=torch.tensor([[[3.0, 0.0], [0.0, 2.0], [0.0, 1.0]]]), y=torch.tensor([[0, 1, 1]]))
-    log_p = MatchingNet(Flat((2,)), 2, scale=2.0, full_context=0)(support, torch.tensor([[[5.0, 0.0]]]))
+    support = Examples(
+        x=torch.tensor([[[3.0, 0.0], [0.0, 2.0], [0.0, 1.0]]]), y=torch.tensor([[0, 1, 1]])
+    )
+    log_p = MatchingNet(Flat((2,)), 2, scale=2.0, full_context=0)(
+        support, torch.tensor([[[5.0, 0.0]]])
+    )
     # Cosines 1, 0, 0: weights e², 1, 1.
     e2 = torch.tensor(2.0).exp()
-    torch.testing.assert_close(log_p.exp(), torch.stack([e2, torch.tensor(2.0)])[None, None] / (e2 + 2))
+    torch.testing.assert_close(
+        log_p.exp(), torch.stack([e2, torch.tensor(2.0)])[None, None] / (e2 + 2)
+    )
 
 
-def conditional_process(num_features, *, ways=1, num_values=0, joint_decoder=False) -> ConditionalProcess:
+def conditional_process(
+    num_features, *, ways=1, num_values=0, joint_decoder=False
+) -> ConditionalProcess:
     return ConditionalProcess(
         Flat((num_features,)),
         num_features,
@@ -88,7 +108,9 @@ def test_codes_of_classes_are_means_over_their_examples(joint_decoder):
     expected = (
         process.decode(torch.cat([question, first, second]))
         if joint_decoder
-        else torch.cat([process.decode(torch.cat([question, code, middle])) for code in (first, second)])
+        else torch.cat(
+            [process.decode(torch.cat([question, code, middle])) for code in (first, second)]
+        )
     )
     support = Examples(x=x[None], y=torch.tensor([[1, 0, 1]]))
     torch.testing.assert_close(process(support, question[None, None])[0, 0], expected)
@@ -145,7 +167,9 @@ def test_every_parameter_learns(name):
     one = learner(name)
     before = {key: value.clone() for key, value in one._answer.named_parameters()}
     one.step()
-    still = [key for key, value in one._answer.named_parameters() if torch.equal(value, before[key])]
+    still = [
+        key for key, value in one._answer.named_parameters() if torch.equal(value, before[key])
+    ]
     assert still == []
 
 
@@ -191,11 +215,16 @@ def test_regression_is_refused(make):
 
 
 def test_neural_process_answers_for_more_classes_than_it_was_trained_with_unless_its_decoder_is_joint():
-    source, streams = digits(), Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")})
+    source, streams = (
+        digits(),
+        Streams(**{key: torch.Generator() for key in ("init", "tasks", "noise")}),
+    )
     size = TaskSize(ways=5, shots=1, queries=2)
     settings = {**MAKERS["cnp"][1], **SETTINGS, "train_ways": 3}
     embed = Flat(source.spec.input_shape)
-    settings["setting"] = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    settings["setting"] = Setting(
+        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu")
+    )
     one = cnp(**settings)
     one.step()
     x = torch.randn(1, 10, *source.spec.input_shape)

@@ -1,4 +1,5 @@
-"""What is measured on held-out tasks: accuracy, intervals, and that equal seeds give every learner the same tasks."""
+"""What is measured on held-out tasks: accuracy, intervals, and that equal seeds give every learner
+the same tasks."""
 
 import pytest
 import torch
@@ -32,7 +33,9 @@ class Remembering:
 
 def measures(adapter, num_tasks, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return adaptation_measures(adapter, digits(), SIZE, num_tasks=num_tasks, num_updates=2, generator=generator)
+    return adaptation_measures(
+        adapter, digits(), SIZE, num_tasks=num_tasks, num_updates=2, generator=generator
+    )
 
 
 def test_each_task_is_measured_after_every_update():
@@ -45,14 +48,19 @@ def test_each_task_is_measured_after_every_update():
 def test_every_adapter_gets_the_same_tasks_and_a_longer_list_starts_with_the_shorter():
     long, short, other = Remembering(), Remembering(), Remembering()
     measures(long, 47), measures(short, 25), measures(other, 25, seed=1)
-    asked = [torch.cat([x for state, x in adapter.questions if state == 0]) for adapter in (long, short, other)]
+    asked = [
+        torch.cat([x for state, x in adapter.questions if state == 0])
+        for adapter in (long, short, other)
+    ]
     assert torch.equal(asked[0][:25], asked[1]) and not torch.equal(asked[1], asked[2])
 
 
 def test_interval_is_the_normal_one():
     # Mean 3, standard deviation √(2.5), five values: 1.96 √(2.5 / 5) = 1.3859.
     found = interval(torch.tensor([1.0, 2, 3, 4, 5]))
-    assert (found.mean, found.num_tasks) == (3.0, 5) and found.half_width == pytest.approx(1.38593, abs=1e-5)
+    assert (found.mean, found.num_tasks) == (3.0, 5) and found.half_width == pytest.approx(
+        1.38593, abs=1e-5
+    )
     assert interval(torch.tensor([0.5])).half_width == 0
     for bad in (torch.tensor([]), torch.tensor([1.0, float("nan")])):
         with pytest.raises(ValueError):
@@ -62,18 +70,24 @@ def test_interval_is_the_normal_one():
 def test_tasks_that_several_seeds_meet_count_once():
     tasks = torch.rand(200, generator=torch.Generator().manual_seed(0))
     one, same = interval(tasks), interval_over_seeds(tasks.expand(4, -1))
-    assert (same.mean, same.half_width, same.num_tasks) == pytest.approx((one.mean, one.half_width, 200))
+    assert (same.mean, same.half_width, same.num_tasks) == pytest.approx(
+        (one.mean, one.half_width, 200)
+    )
 
 
 def test_seeds_are_clusters():
-    # Seeds' means .5 and .7: variance .02; t = 12.7062: 12.7062² · .02 / 2 = 1.61448. Tasks' means .55 and .65: variance .005;
-    # 1.96² · .005 / 2 = .00960. √1.62408 = 1.27439.
+    # Seeds' means .5 and .7: variance .02; t = 12.7062: 12.7062² · .02 / 2 = 1.61448. Tasks' means
+    # .55 and .65: variance .005; 1.96² · .005 / 2 = .00960. √1.62408 = 1.27439.
     found = interval_over_seeds(torch.tensor([[0.4, 0.6], [0.7, 0.7]]))
     assert (found.mean, found.half_width) == pytest.approx((0.6, 1.27439), abs=1e-5)
 
 
-@pytest.mark.parametrize(("of_seeds", "of_tasks", "of_both"), [(0.3, 1.0, 0.5), (0.05, 1.0, 0.0), (0.0, 0.0, 1.0)])
-def test_interval_over_seeds_holds_what_another_seed_and_other_tasks_have(of_seeds, of_tasks, of_both):
+@pytest.mark.parametrize(
+    ("of_seeds", "of_tasks", "of_both"), [(0.3, 1.0, 0.5), (0.05, 1.0, 0.0), (0.0, 0.0, 1.0)]
+)
+def test_interval_over_seeds_holds_what_another_seed_and_other_tasks_have(
+    of_seeds, of_tasks, of_both
+):
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=generator)
     held = 0
@@ -87,13 +101,20 @@ def test_interval_over_seeds_holds_what_another_seed_and_other_tasks_have(of_see
 def test_accuracy_shares_out_ties():
     logits = torch.tensor([[2.0, 1, 0], [0, 0, 0], [1, 1, 0], [1, 1, 0]])
     # Right; one of three; one of two; wrong.
-    assert accuracy(logits, torch.tensor([0, 1, 1, 2])).item() == pytest.approx((1 + 1 / 3 + 1 / 2) / 4)
+    assert accuracy(logits, torch.tensor([0, 1, 1, 2])).item() == pytest.approx(
+        (1 + 1 / 3 + 1 / 2) / 4
+    )
     assert accuracy(torch.full((2, 3), float("nan")), torch.tensor([0, 1])).item() == 0
 
 
 def test_losses_take_one_task_or_many(generator):
-    logits, y = torch.randn(4, 6, 3, generator=generator), torch.randint(3, (4, 6), generator=generator)
-    theirs = torch.stack([torch.nn.functional.cross_entropy(a, b) for a, b in zip(logits, y, strict=True)])
+    logits, y = (
+        torch.randn(4, 6, 3, generator=generator),
+        torch.randint(3, (4, 6), generator=generator),
+    )
+    theirs = torch.stack(
+        [torch.nn.functional.cross_entropy(a, b) for a, b in zip(logits, y, strict=True)]
+    )
     torch.testing.assert_close(cross_entropy(logits, y), theirs)
     torch.testing.assert_close(cross_entropy(logits[1], y[1]), theirs[1])
     values = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])

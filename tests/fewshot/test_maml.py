@@ -1,4 +1,5 @@
-"""Gradient learners: their meta-gradient against finite differences and a closed form, and mistakes that are easy to make.
+"""Gradient learners: their meta-gradient against finite differences and a closed form, and mistakes
+that are easy to make.
 
 Everything is float64, on learners that are small but have all parts of the real ones.
 """
@@ -25,8 +26,12 @@ DIGITS, WAVES = digits(), Sinusoid()
 SMALL = TaskSize(ways=3, shots=2, queries=2)
 BACKBONES = {
     "conv4": lambda g: Conv4((1, 16, 16), filters=2, strided=False, generator=g),
-    "conv4 strided": lambda g: Conv4((1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g),
-    "mlp with batch norm": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g),
+    "conv4 strided": lambda g: Conv4(
+        (1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g
+    ),
+    "mlp with batch norm": lambda g: PerceptronFeatures(
+        (1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g
+    ),
     "mlp": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=False, generator=g),
 }
 RULES = {
@@ -45,7 +50,8 @@ def double_precision():
 
 
 class Fixed:
-    """A source that always gives the same tasks, so that a learner's loss is a function of its parameters."""
+    """A source that always gives the same tasks, so that a learner's loss is a function of its
+    parameters."""
 
     def __init__(self, source, episodes):
         self.spec, self.episodes = source.spec, episodes
@@ -55,7 +61,9 @@ class Fixed:
 
 
 def streams(seed=0):
-    return Streams(**{name: torch.Generator().manual_seed(seed) for name in ("init", "tasks", "noise")})
+    return Streams(
+        **{name: torch.Generator().manual_seed(seed) for name in ("init", "tasks", "noise")}
+    )
 
 
 def learner(source, size, make, **settings):
@@ -74,10 +82,18 @@ def learner(source, size, make, **settings):
     }
     random = streams()
     made = Maml(
-        setting=Setting(source=source, size=size, embed=make(random.init), streams=random, device=torch.device("cpu")),
+        setting=Setting(
+            source=source,
+            size=size,
+            embed=make(random.init),
+            streams=random,
+            device=torch.device("cpu"),
+        ),
         **{**defaults, **settings},
     )
-    for leaf in P.joined(made.learned).values():  # Biases of 0 put dead units onto the kink of ReLU.
+    for leaf in P.joined(
+        made.learned
+    ).values():  # Biases of 0 put dead units onto the kink of ReLU.
         leaf += 0.05 * torch.randn(leaf.shape, generator=random.noise)
     return made
 
@@ -101,7 +117,10 @@ def mean_loss(made, groups, episodes):
     count = len(episodes.query.y)
     one = lambda examples, i: map_tensors(lambda leaf: leaf[i], examples)
     return torch.stack(
-        [made._task(groups, one(episodes.support, i), one(episodes.query, i))[0] for i in range(count)]
+        [
+            made._task(groups, one(episodes.support, i), one(episodes.query, i))[0]
+            for i in range(count)
+        ]
     ).mean()
 
 
@@ -109,10 +128,16 @@ def directional_difference(function, groups, seed, epsilon=1e-7):
     """(f(θ + εv) − f(θ − εv)) / 2ε and v: off by ε² f'''/6 and by rounding, 1e-16 / 1e-7."""
     generator = torch.Generator().manual_seed(seed)
     v = {
-        name: {key: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for key, leaf in group.items()}
+        name: {
+            key: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
+            for key, leaf in group.items()
+        }
         for name, group in groups.items()
     }
-    moved = [function({name: P.add(groups[name], v[name], sign * epsilon) for name in groups}) for sign in (1, -1)]
+    moved = [
+        function({name: P.add(groups[name], v[name], sign * epsilon) for name in groups})
+        for sign in (1, -1)
+    ]
     return (moved[0] - moved[1]) / (2 * epsilon), v
 
 
@@ -123,7 +148,9 @@ def test_meta_gradient_matches_finite_differences(make, settings, transductive):
     made, episodes = learner(DIGITS, SMALL, make, transductive=transductive, **settings), pictures()
     groups = made.learned
     _, gradient, _ = made.meta_gradient(groups, episodes.support, episodes.query)
-    expected, v = directional_difference(lambda moved: mean_loss(made, moved, episodes), groups, seed=2)
+    expected, v = directional_difference(
+        lambda moved: mean_loss(made, moved, episodes), groups, seed=2
+    )
     got = sum(P.dot(gradient[name], v[name]) for name in groups if groups[name])
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-8)  # rounding gives 1e-8
 
@@ -132,7 +159,10 @@ def test_meta_gradient_matches_finite_differences(make, settings, transductive):
 def test_tasks_at_once_give_the_loops_gradient(make):
     made, episodes = learner(DIGITS, SMALL, make), pictures()
     groups, data = made.learned, (episodes.support, episodes.query)
-    found = {name: grad_over_tasks(made._task, groups, *data, backend=name, has_aux=True) for name in ("loop", "vmap")}
+    found = {
+        name: grad_over_tasks(made._task, groups, *data, backend=name, has_aux=True)
+        for name in ("loop", "vmap")
+    }
     for name in groups["network"]:
         one, other = (found[backend][1]["network"][name] for backend in ("loop", "vmap"))
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
@@ -140,9 +170,16 @@ def test_tasks_at_once_give_the_loops_gradient(make):
 
 
 def test_first_order_is_the_plain_gradient_at_the_adapted_point():
-    made, episodes = learner(DIGITS, SMALL, BACKBONES["conv4"], gradient_mode="first_order"), pictures(num=1)
-    support, query = (map_tensors(lambda leaf: leaf[0], part) for part in (episodes.support, episodes.query))
-    network = {name: leaf.clone().requires_grad_() for name, leaf in made.learned["network"].items()}
+    made, episodes = (
+        learner(DIGITS, SMALL, BACKBONES["conv4"], gradient_mode="first_order"),
+        pictures(num=1),
+    )
+    support, query = (
+        map_tensors(lambda leaf: leaf[0], part) for part in (episodes.support, episodes.query)
+    )
+    network = {
+        name: leaf.clone().requires_grad_() for name, leaf in made.learned["network"].items()
+    }
     loss = torch.nn.CrossEntropyLoss()
     for _ in range(2):  # Two inner steps by hand, without a graph between them.
         inner = loss(P.call(made._network, network, support.x), support.y)
@@ -151,7 +188,9 @@ def test_first_order_is_the_plain_gradient_at_the_adapted_point():
             name: (leaf - 0.2 * g).detach().requires_grad_()
             for (name, leaf), g in zip(network.items(), found, strict=True)
         }
-    expected = torch.autograd.grad(loss(P.call(made._network, network, query.x), query.y), list(network.values()))
+    expected = torch.autograd.grad(
+        loss(P.call(made._network, network, query.x), query.y), list(network.values())
+    )
     _, gradient, _ = made.meta_gradient(made.learned, episodes.support, episodes.query)
     for got, wanted in zip(gradient["network"].values(), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-13)
@@ -170,15 +209,24 @@ def test_learned_rates_get_gradients_and_change():
 
 
 def test_logistic_regression_has_the_meta_gradient_of_the_closed_form():
-    # Two logits z₁ − z₀ = θᵀx: with W = (w₀, w₁), b and z = Wx + b, cross-entropy's gradient is (p − y) [x, 1]ᵀ, mean over
-    # rows, its Hessian (diag(p) − ppᵀ) ⊗ [x, 1][x, 1]ᵀ; one step's meta-gradient is (I − α H) times the query's at φ.
+    # Two logits z₁ − z₀ = θᵀx: with W = (w₀, w₁), b and z = Wx + b, cross-entropy's gradient is (p
+    # − y) [x, 1]ᵀ, mean over rows, its Hessian (diag(p) − ppᵀ) ⊗ [x, 1][x, 1]ᵀ; one step's
+    # meta-gradient is (I − α H) times the query's at φ.
     size, rate = TaskSize(ways=2, shots=3, queries=4), 0.7
     source = Logistic(num_dimensions=3)
     episodes = source.sample(3, size, torch.Generator().manual_seed(5))
     to_double = lambda leaf: leaf.double() if leaf.is_floating_point() else leaf
     episodes = map_tensors(to_double, episodes)
-    made = learner(Fixed(source, episodes), size, lambda g: Flat((3,), generator=g), num_inner_steps=1, inner_lr=rate)
-    theta = torch.cat([made.learned["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1)
+    made = learner(
+        Fixed(source, episodes),
+        size,
+        lambda g: Flat((3,), generator=g),
+        num_inner_steps=1,
+        inner_lr=rate,
+    )
+    theta = torch.cat(
+        [made.learned["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1
+    )
 
     def derivatives(matrix, examples):
         rows = torch.cat([examples.x, torch.ones(len(examples.x), 1, dtype=torch.float64)], 1)
@@ -191,17 +239,23 @@ def test_logistic_regression_has_the_meta_gradient_of_the_closed_form():
 
     expected = torch.zeros_like(theta)
     for i in range(3):
-        support, query = (map_tensors(lambda leaf, i=i: leaf[i], part) for part in (episodes.support, episodes.query))
+        support, query = (
+            map_tensors(lambda leaf, i=i: leaf[i], part)
+            for part in (episodes.support, episodes.query)
+        )
         gradient, hessian = derivatives(theta, support)
         outer, _ = derivatives(theta - rate * gradient, query)
         expected += (outer - rate * torch.einsum("cdef,ef->cd", hessian, outer)) / 3
     _, gradient, _ = made.meta_gradient(made.learned, episodes.support, episodes.query)
-    got = torch.cat([gradient["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1)
+    got = torch.cat(
+        [gradient["network"][f"head.{name}"].reshape(2, -1) for name in ("weight", "bias")], 1
+    )
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-15)
 
 
 def inner_loop_on_the_real_parameters(made, groups, support, query):
-    """Writes the inner steps into the parameters, so that each task starts where the one before ended."""
+    """Writes the inner steps into the parameters, so that each task starts where the one before
+    ended."""
     loss = support_loss(made._network, OBJECTIVES["classification"])
     network = {name: leaf.clone() for name, leaf in groups["network"].items()}
     losses = []
@@ -235,20 +289,28 @@ def last_task_only(made, groups, support, query):
     return made.meta_gradient(groups, *last)[1]["network"]
 
 
-@pytest.mark.parametrize("mistake", [inner_loop_on_the_real_parameters, detached_updates, last_task_only])
+@pytest.mark.parametrize(
+    "mistake", [inner_loop_on_the_real_parameters, detached_updates, last_task_only]
+)
 def test_mistakes_of_circulating_code_are_caught_by_finite_differences(mistake):
-    """The check that holds our meta-gradient rejects each of them by far more than its tolerance."""
+    """The check that holds our meta-gradient rejects each of them by far more than its
+    tolerance."""
     made, episodes = learner(DIGITS, SMALL, BACKBONES["mlp with batch norm"]), pictures()
     groups = made.learned
-    expected, v = directional_difference(lambda moved: mean_loss(made, moved, episodes), groups, seed=2)
-    right = P.dot(made.meta_gradient(groups, episodes.support, episodes.query)[1]["network"], v["network"])
+    expected, v = directional_difference(
+        lambda moved: mean_loss(made, moved, episodes), groups, seed=2
+    )
+    right = P.dot(
+        made.meta_gradient(groups, episodes.support, episodes.query)[1]["network"], v["network"]
+    )
     wrong = P.dot(mistake(made, groups, episodes.support, episodes.query), v["network"])
     assert abs(right - expected) < 1e-6 * abs(expected)
     assert abs(wrong - expected) > 1e-2 * abs(expected)
 
 
 def test_a_step_leaves_the_inner_loops_parameters_behind():
-    """After an iteration the network holds the outer step's parameters, not those adapted to a task."""
+    """After an iteration the network holds the outer step's parameters, not those adapted to a
+    task."""
     made = learner(Fixed(DIGITS, pictures()), SMALL, BACKBONES["mlp"], outer_lr=1e-9)
     before = {name: leaf.clone() for name, leaf in made.learned["network"].items()}
     made.step()
@@ -263,7 +325,9 @@ def test_questions_do_not_see_each_other_unless_transductive():
     for transductive in (False, True):
         adapter = learner(DIGITS, SMALL, BACKBONES["conv4"], transductive=transductive).adapter()
         assert adapter.transductive == transductive
-        for one, other in zip(*(predictions(adapter, e, 2) for e in (episodes, others)), strict=True):  # after 0, 1, 2
+        for one, other in zip(
+            *(predictions(adapter, e, 2) for e in (episodes, others)), strict=True
+        ):  # after 0, 1, 2
             if transductive:
                 assert (one - other)[:, 0].abs().max() > 1e-3
             else:
@@ -285,7 +349,10 @@ def test_an_answer_for_one_task_does_not_depend_on_the_other_tasks():
 
 
 def test_the_adapters_updates_are_the_inner_steps_of_training():
-    made, episodes = learner(DIGITS, SMALL, BACKBONES["conv4"], inner_rule="per_step_rates"), pictures()
+    made, episodes = (
+        learner(DIGITS, SMALL, BACKBONES["conv4"], inner_rule="per_step_rates"),
+        pictures(),
+    )
     rates = made.learned["rule"]
     for leaf in rates.values():
         leaf[1] *= 3  # So that the steps differ.
@@ -308,7 +375,9 @@ def test_saved_learner_goes_on_bit_for_bit():
         random = streams(3)
         embed = PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=random.init)
         made = Maml(
-            setting=Setting(source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")),
+            setting=Setting(
+                source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")
+            ),
             meta_batch_size=3,
             num_inner_steps=1,
             num_test_steps=1,
@@ -336,7 +405,9 @@ def test_learns_the_sinusoids():
     size = TaskSize(ways=1, shots=10, queries=10)
     embed = PerceptronFeatures((1,), sizes=[20, 20], batch_norm=False, generator=random.init)
     made = Maml(
-        setting=Setting(source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")),
+        setting=Setting(
+            source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")
+        ),
         meta_batch_size=10,
         num_inner_steps=1,
         num_test_steps=1,
@@ -360,7 +431,9 @@ def test_learns_the_sinusoids():
         generator=torch.Generator().manual_seed(1),
     )
     before, after = values.mean(0).tolist()
-    assert after < 0.75 * before  # 0.55 with this seed; without meta-training one step at this rate brings 3 %
+    assert (
+        after < 0.75 * before
+    )  # 0.55 with this seed; without meta-training one step at this rate brings 3 %
 
 
 @pytest.mark.parametrize(

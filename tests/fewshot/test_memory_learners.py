@@ -1,4 +1,5 @@
-"""Learners that read and learned optimizers: against hand arithmetic and finite differences, and what none of them may do."""
+"""Learners that read and learned optimizers: against hand arithmetic and finite differences, and
+what none of them may do."""
 
 import functools
 import math
@@ -24,7 +25,13 @@ from metarl.struct import map_tensors
 
 DIGITS, SIZE = digits(), TaskSize(ways=3, shots=2, queries=4)
 EXTERNAL = functools.partial(
-    ExternalRecall, hidden_size=8, num_slots=6, slot_size=5, num_heads=2, usage_decay=0.9, key_strength=5.0
+    ExternalRecall,
+    hidden_size=8,
+    num_slots=6,
+    slot_size=5,
+    num_heads=2,
+    usage_decay=0.9,
+    key_strength=5.0,
 )
 SEQUENCES = {"meta_batch_size": 3, "instances": 4, "outer_lr": 3e-3, "halve_every": None}
 GRADIENTS = {"meta_batch_size": 2, "outer_lr": 1e-3, "max_grad_norm": None}
@@ -39,7 +46,9 @@ OPTIMIZER = {
 }
 MAKERS = {
     "mann": functools.partial(SequenceLearner, memory=EXTERNAL, **SEQUENCES),
-    "lstm": functools.partial(SequenceLearner, memory=functools.partial(LSTM, hidden_size=16), **SEQUENCES),
+    "lstm": functools.partial(
+        SequenceLearner, memory=functools.partial(LSTM, hidden_size=16), **SEQUENCES
+    ),
     "maml_memory": functools.partial(MamlMemory, memory=EXTERNAL, **GRADIENTS, **STEPS, **INNER),
     "maml_memory, memory alone": functools.partial(
         MamlMemory, memory=EXTERNAL, **GRADIENTS, num_inner_steps=0, num_test_steps=0, **INNER
@@ -53,27 +62,39 @@ MAKERS = {
 
 BACKBONES = {
     "conv4": lambda g: Conv4((1, 16, 16), filters=2, strided=False, generator=g),
-    "conv4 strided": lambda g: Conv4((1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g),
-    "mlp with batch norm": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g),
+    "conv4 strided": lambda g: Conv4(
+        (1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g
+    ),
+    "mlp with batch norm": lambda g: PerceptronFeatures(
+        (1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g
+    ),
     "mlp": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=False, generator=g),
 }
 
 
 def perceptron(generator):
-    return PerceptronFeatures(DIGITS.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=generator)
+    return PerceptronFeatures(
+        DIGITS.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=generator
+    )
 
 
 def made(make, source=DIGITS, size=SIZE, backbone=perceptron, **settings):
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")}
+    )
     embed = backbone(streams.init)
     make = MAKERS[make] if isinstance(make, str) else make
-    setting = Setting(source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu"))
+    setting = Setting(
+        source=source, size=size, embed=embed, streams=streams, device=torch.device("cpu")
+    )
     return make(setting=setting, **settings)
 
 
 def after_support(learner, episodes):
     adapter = learner.adapter()
-    return adapter.predict(adapter.update(adapter.begin(len(episodes.query.y)), episodes.support), episodes.query.x)
+    return adapter.predict(
+        adapter.update(adapter.begin(len(episodes.query.y)), episodes.support), episodes.query.x
+    )
 
 
 def parameters(learner):
@@ -109,12 +130,15 @@ def test_every_parameter_learns(name):
     before = map_tensors(torch.clone, dict(parameters(learner)))
     for _ in range(2):
         learner.step()
-    assert [key for key, leaf in parameters(learner).items() if torch.equal(leaf, before[key])] == []
+    assert [
+        key for key, leaf in parameters(learner).items() if torch.equal(leaf, before[key])
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["mann", "lstm"])
 def test_question_is_the_next_step_of_the_sequence(name):
-    """What is answered to the last of T examples in sequence is the answer to it as a question after the T − 1 others."""
+    """What is answered to the last of T examples in sequence is the answer to it as a question
+    after the T − 1 others."""
     learner = made(name)
     learner._reader.eval()
     examples = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1)).support
@@ -133,18 +157,25 @@ def test_labels_are_told_one_step_late(name):
     examples = DIGITS.sample(1, SIZE, torch.Generator().manual_seed(1)).support
     other = Examples(x=examples.x, y=examples.y.clone())
     other.y[0, 2] = (other.y[0, 2] + 1) % 3
-    difference = (learner._reader.in_sequence(examples) - learner._reader.in_sequence(other)).abs().amax(-1)[0]
+    difference = (
+        (learner._reader.in_sequence(examples) - learner._reader.in_sequence(other))
+        .abs()
+        .amax(-1)[0]
+    )
     assert difference[:3].max() == 0 and difference[3:].min() > 1e-6
 
 
 def test_sequences_of_a_longer_evaluation_start_with_those_of_a_shorter():
     learner = made("lstm")
-    long, short = (learner.measures_in_sequence(n, "test", torch.Generator().manual_seed(2)) for n in (25, 22))
+    long, short = (
+        learner.measures_in_sequence(n, "test", torch.Generator().manual_seed(2)) for n in (25, 22)
+    )
     assert long.shape == (25, 4) and torch.equal(long[:22], short) and long.std() > 0
 
 
 def signs(num_classes=6, pictures=8):
-    """Classes that one pixel of its own tells apart, so that all there is to learn is which label belongs to which."""
+    """Classes that one pixel of its own tells apart, so that all there is to learn is which label
+    belongs to which."""
     pixels = (255 * torch.eye(num_classes)).to(torch.uint8).repeat_interleave(pictures, 0)
     counts, names = torch.full((num_classes,), pictures), tuple("abcdefgh"[:num_classes])
     train = ImageClasses(pictures=pixels[:, None, None], counts=counts, names=names)
@@ -155,7 +186,12 @@ class Noises:
     """Each class is a random vector, new in every task, and all its examples are that vector."""
 
     spec = DataSpec(
-        name="noises", kind="classification", input_shape=(20,), num_values=0, splits=("train",), definition={}
+        name="noises",
+        kind="classification",
+        input_shape=(20,),
+        num_values=0,
+        splits=("train",),
+        definition={},
     )
 
     def sample(self, num, size, generator, split="train"):
@@ -166,7 +202,9 @@ class Noises:
 
 
 def sequence_learner(source, ways, **settings):
-    streams = Streams(**{key: torch.Generator().manual_seed(0) for key in ("init", "tasks", "noise")})
+    streams = Streams(
+        **{key: torch.Generator().manual_seed(0) for key in ("init", "tasks", "noise")}
+    )
     setting = Setting(
         source=source,
         size=TaskSize(ways=ways, shots=1, queries=1),
@@ -178,7 +216,8 @@ def sequence_learner(source, ways, **settings):
 
 
 def test_lstm_learns_to_know_a_class_again():
-    """Whoever counts labels but doesn't look names the one met less often: right for 0.65 of the second examples in 2 classes of 3."""
+    """Whoever counts labels but doesn't look names the one met less often: right for 0.65 of the
+    second examples in 2 classes of 3."""
     memory = functools.partial(LSTM, hidden_size=24)
     learner = sequence_learner(signs(), 2, memory=memory, instances=3, outer_lr=0.02)
     known = [learner.step()["accuracy_2"] for _ in range(540)]
@@ -187,9 +226,16 @@ def test_lstm_learns_to_know_a_class_again():
 
 @pytest.mark.slow
 def test_mann_knows_a_class_again_by_what_it_reads():
-    """It knows 5 classes when it meets them for the second time, and no longer if what it reads is cut off."""
+    """It knows 5 classes when it meets them for the second time, and no longer if what it reads is
+    cut off."""
     memory = functools.partial(
-        ExternalRecall, hidden_size=100, num_slots=64, slot_size=40, num_heads=4, usage_decay=0.99, key_strength=10.0
+        ExternalRecall,
+        hidden_size=100,
+        num_slots=64,
+        slot_size=40,
+        num_heads=4,
+        usage_decay=0.99,
+        key_strength=10.0,
     )
     learner = sequence_learner(Noises(), 5, memory=memory, instances=4, outer_lr=2e-3)
     known = [learner.step()["accuracy_2"] for _ in range(1100)]
@@ -198,7 +244,10 @@ def test_mann_knows_a_class_again_by_what_it_reads():
     with torch.no_grad():
         cell.controller.weight_ih[:, -num_read:] = 0
         learner._reader.head.weight[:, -num_read:] = 0
-    assert learner.measures_in_sequence(100, "train", torch.Generator().manual_seed(1))[:, 1].mean() < 0.5
+    assert (
+        learner.measures_in_sequence(100, "train", torch.Generator().manual_seed(1))[:, 1].mean()
+        < 0.5
+    )
 
 
 def test_learned_optimizer_learns():
@@ -208,7 +257,13 @@ def test_learned_optimizer_learns():
 
 
 def test_inner_steps_on_a_memory_learner_learn():
-    settings = {"meta_batch_size": 4, "outer_lr": 1e-2, "num_inner_steps": 1, "num_test_steps": 1, "inner_lr": 0.5}
+    settings = {
+        "meta_batch_size": 4,
+        "outer_lr": 1e-2,
+        "num_inner_steps": 1,
+        "num_test_steps": 1,
+        "inner_lr": 0.5,
+    }
     learner = made(
         "maml_memory",
         size=TaskSize(ways=2, shots=2, queries=4),
@@ -224,13 +279,17 @@ def test_instances_are_counted_by_class():
     y = torch.tensor([[1, 0, 1, 0, 0, 1]])
     answer = torch.eye(2)[torch.tensor([[1, 1, 1, 0, 1, 1]])]
     # First time: 1 right, 0 wrong. Second: 1 right, 0 right. Third: 0 wrong, 1 right.
-    assert instance_measures(answer, y, TaskSize(ways=2, shots=3, queries=1)).tolist() == [[0.5, 1.0, 0.5]]
+    assert instance_measures(answer, y, TaskSize(ways=2, shots=3, queries=1)).tolist() == [
+        [0.5, 1.0, 0.5]
+    ]
 
 
 def test_preprocessing_has_the_published_values():
     x = torch.tensor([1.0, -(math.e**2), math.e**-10 / 2, 0.0], dtype=torch.float64)
     expected = [[0.0, 1.0], [0.2, -1.0], [-1.0, 0.5], [-1.0, 0.0]]
-    torch.testing.assert_close(preprocessed(x), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        preprocessed(x), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_gates_forget_and_step():
@@ -239,12 +298,19 @@ def test_gates_forget_and_step():
     with torch.no_grad():
         for leaf in (update.forget.weight, update.input.weight):
             leaf.zero_()
-    after = update(update.begin(torch.tensor([4.0, -8.0])), torch.tensor([2.0, 0.4]), torch.tensor(1.3))
+    after = update(
+        update.begin(torch.tensor([4.0, -8.0])), torch.tensor([2.0, 0.4]), torch.tensor(1.3)
+    )
     torch.testing.assert_close(after.theta, torch.tensor([3.0 - 0.5, -6.0 - 0.1]))
 
 
 def test_gates_remember_for_each_parameter_by_itself():
-    update = LstmUpdate(3, forget_bias=(1.0, 1.0), input_bias=(-1.0, -1.0), generator=torch.Generator().manual_seed(0))
+    update = LstmUpdate(
+        3,
+        forget_bias=(1.0, 1.0),
+        input_bias=(-1.0, -1.0),
+        generator=torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         for leaf in update.parameters():
             leaf.add_(torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1)))
@@ -256,7 +322,9 @@ def test_gates_remember_for_each_parameter_by_itself():
 
 @pytest.mark.parametrize("backend", ["loop", "vmap"])
 @pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES)
-def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixed(backbone, backend):
+def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixed(
+    backbone, backend
+):
     torch.set_default_dtype(torch.float64)
     try:
         learner = made("meta_lstm", backbone=backbone)
@@ -265,13 +333,18 @@ def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixe
         for leaf in groups["network"].values():  # Biases of 0 put dead units onto the kink of ReLU.
             leaf += 0.05 * torch.randn(leaf.shape, generator=generator)
         support, query = (
-            Examples(x=torch.randn(rows, 1, 16, 16, generator=generator), y=torch.arange(rows) % 3) for rows in (6, 12)
+            Examples(x=torch.randn(rows, 1, 16, 16, generator=generator), y=torch.arange(rows) % 3)
+            for rows in (6, 12)
         )
         start, seen = groups["network"], []
         state = learner._update.begin(P.flatten(start))
         for _ in range(2):
-            seen.append(torch.func.grad_and_value(learner._loss)(P.unflatten(state.theta, start), support))
-            state = P.call(learner._update, groups["update"], state, P.flatten(seen[-1][0]), seen[-1][1])
+            seen.append(
+                torch.func.grad_and_value(learner._loss)(P.unflatten(state.theta, start), support)
+            )
+            state = P.call(
+                learner._update, groups["update"], state, P.flatten(seen[-1][0]), seen[-1][1]
+            )
 
         def query_loss(moved):
             state = learner._update.begin(P.flatten(moved["network"]))
@@ -285,9 +358,13 @@ def test_meta_gradient_matches_finite_differences_with_inner_gradients_held_fixe
         torch.testing.assert_close(losses[0], query_loss(groups))
         for name, group in groups.items():
             v = {key: torch.randn(leaf.shape, generator=generator) for key, leaf in group.items()}
-            high, low = (query_loss({**groups, name: P.add(group, v, sign * 1e-6)}) for sign in (1, -1))
+            high, low = (
+                query_loss({**groups, name: P.add(group, v, sign * 1e-6)}) for sign in (1, -1)
+            )
             # Central differences are off by 1e-12 f'''/6 and by rounding, 1e-16 / 1e-6.
-            torch.testing.assert_close(P.dot(gradient[name], v), (high - low) / 2e-6, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(
+                P.dot(gradient[name], v), (high - low) / 2e-6, rtol=1e-6, atol=1e-9
+            )
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -301,15 +378,21 @@ def test_meta_gradient_of_maml_on_a_memory_matches_finite_differences():
             for name, leaf in learner.learned["network"].items()
         }
         episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1))
-        episodes = map_tensors(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episodes)
-        mean_loss = lambda moved: learner.meta_gradient({"network": moved}, episodes.support, episodes.query)[0].mean()
+        episodes = map_tensors(
+            lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episodes
+        )
+        mean_loss = lambda moved: learner.meta_gradient(
+            {"network": moved}, episodes.support, episodes.query
+        )[0].mean()
         _, gradient, _ = learner.meta_gradient({"network": theta}, episodes.support, episodes.query)
         v = {
             name: torch.randn(leaf.shape, generator=torch.Generator().manual_seed(len(name)))
             for name, leaf in theta.items()
         }
         expected = (mean_loss(P.add(theta, v, 1e-7)) - mean_loss(P.add(theta, v, -1e-7))) / 2e-7
-        torch.testing.assert_close(P.dot(gradient["network"], v), expected, rtol=1e-5, atol=1e-8)  # rounding: 1e-8
+        torch.testing.assert_close(
+            P.dot(gradient["network"], v), expected, rtol=1e-5, atol=1e-8
+        )  # rounding: 1e-8
     finally:
         torch.set_default_dtype(torch.float32)
 

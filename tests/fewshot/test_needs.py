@@ -14,7 +14,9 @@ KEPT = cases.kept()["cases"]
 
 
 @pytest.mark.parametrize("name", cases.FEW_SHOT)
-def test_a_learner_draws_training_tasks_of_the_size_that_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learner_draws_training_tasks_of_the_size_that_it_needs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = cases.Run(KEPT[name]["config"])
     drawn = []
     kind = type(run._source)
@@ -28,10 +30,15 @@ def test_a_learner_draws_training_tasks_of_the_size_that_it_needs(name: str, mon
     run.learner.step()
     expected = vars(run.learner.needs().training)
     assert all(size == expected and split == "train" for size, split in drawn)
-    assert drawn or name in ("pretrain", "nearest_embedding")  # which learn from all pictures of the training classes
+    assert drawn or name in (
+        "pretrain",
+        "nearest_embedding",
+    )  # which learn from all pictures of the training classes
 
 
-@pytest.mark.parametrize(("learner", "words"), [("protonet", {"train_ways": 7}), ("matching", {}), ("mann", {})])
+@pytest.mark.parametrize(
+    ("learner", "words"), [("protonet", {"train_ways": 7}), ("matching", {}), ("mann", {})]
+)
 def test_other_ways_are_answered_by_those_that_say_so(learner: str, words: dict[str, int]) -> None:
     config = cases.Run(KEPT[learner]["config"]).config
     config.learner.update(words)
@@ -39,7 +46,9 @@ def test_other_ways_are_answered_by_those_that_say_so(learner: str, words: dict[
     source = fewshot_build.source(config)
     arguments = (config, source, Generators(0), torch.device("cpu"))
     if learner == "mann":
-        with pytest.raises(UserError, match="evaluation.ways=2: this learner can only answer for the ways=3"):
+        with pytest.raises(
+            UserError, match="evaluation.ways=2: this learner can only answer for the ways=3"
+        ):
             fewshot_build.learner(*arguments)
         return
     needs = fewshot_build.learner(*arguments).needs()

@@ -1,5 +1,5 @@
-"""Omniglot: its splits, its compact file, and downloads that go wrong. On generated drawings; the real set is looked at if
-METARL_OMNIGLOT names its folder."""
+"""Omniglot: its splits, its compact file, and downloads that go wrong. On generated drawings; the
+real set is looked at if METARL_OMNIGLOT names its folder."""
 
 import hashlib
 import io
@@ -50,19 +50,24 @@ def archives(folder: Path, monkeypatch: pytest.MonkeyPatch, drawers: int = DRAWE
                     png = io.BytesIO()
                     Image.fromarray(~drawing(alphabet, k, d)).save(png, "PNG")
                     archive.writestr(
-                        f"images_{part}/Alphabet{alphabet}/character{k:02}/{k:04}_{d:02}.png", png.getvalue()
+                        f"images_{part}/Alphabet{alphabet}/character{k:02}/{k:04}_{d:02}.png",
+                        png.getvalue(),
                     )
         monkeypatch.setitem(SHA256, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
     return folder
 
 
 def test_background_split_is_the_authors(tmp_path):
-    source = omniglot(data_dir=compact(tmp_path / "d"), split="background", rotations=False, image_size=SIDE)
+    source = omniglot(
+        data_dir=compact(tmp_path / "d"), split="background", rotations=False, image_size=SIDE
+    )
     train, test = source.classes("train"), source.classes("test")
     assert train.names == tuple(f"Alphabet0/character{k:02}" for k in range(3))
     assert test.names == tuple(f"Alphabet1/character{k:02}" for k in range(2))
     expected = torch.from_numpy(drawing(1, 1, 7)) * 255
-    assert torch.equal(test.pictures[DRAWERS + 6, 0], expected.to(torch.uint8))  # character 1, drawer 7
+    assert torch.equal(
+        test.pictures[DRAWERS + 6, 0], expected.to(torch.uint8)
+    )  # character 1, drawer 7
 
 
 def test_training_characters_are_turned_and_test_characters_are_not(tmp_path):
@@ -74,7 +79,10 @@ def test_training_characters_are_turned_and_test_characters_are_not(tmp_path):
 def test_small_pictures_keep_the_ink(tmp_path):
     folder = compact(tmp_path / "d")
     large, small = (
-        omniglot(data_dir=folder, split="background", image_size=size).classes("test").pictures.float().mean()
+        omniglot(data_dir=folder, split="background", image_size=size)
+        .classes("test")
+        .pictures.float()
+        .mean()
         for size in (SIDE, 28)
     )
     assert small == pytest.approx(large.item(), rel=0.02)
@@ -93,9 +101,14 @@ def test_an_archive_cut_short_is_named_with_its_checksum_and_leaves_nothing(tmp_
     folder = archives(tmp_path / "a", monkeypatch)
     path = folder / "images_evaluation.zip"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=rf"images_evaluation\.zip is damaged.*expected {SHA256[path.name]}"):
+    with pytest.raises(
+        UserError, match=rf"images_evaluation\.zip is damaged.*expected {SHA256[path.name]}"
+    ):
         omniglot(data_dir=folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["images_background.zip", "images_evaluation.zip"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "images_background.zip",
+        "images_evaluation.zip",
+    ]
 
 
 def test_a_character_that_lacks_drawings_is_named(tmp_path, monkeypatch):
@@ -104,9 +117,14 @@ def test_a_character_that_lacks_drawings_is_named(tmp_path, monkeypatch):
         omniglot(data_dir=folder)
 
 
-def test_a_drawing_that_cannot_be_read_is_named_and_a_macs_own_files_are_not_looked_at(tmp_path, monkeypatch):
+def test_a_drawing_that_cannot_be_read_is_named_and_a_macs_own_files_are_not_looked_at(
+    tmp_path, monkeypatch
+):
     folder = archives(tmp_path / "a", monkeypatch)
-    for name, content in {"__MACOSX/a/b/._0000_01.png": b"notes", "a/b/0000_01.png": b"no picture"}.items():
+    for name, content in {
+        "__MACOSX/a/b/._0000_01.png": b"notes",
+        "a/b/0000_01.png": b"no picture",
+    }.items():
         path = folder / "images_evaluation.zip"
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(name, content)
@@ -115,7 +133,8 @@ def test_a_drawing_that_cannot_be_read_is_named_and_a_macs_own_files_are_not_loo
             assert omniglot(data_dir=folder, split="background").spec.name == "omniglot"
             (folder / FILE_NAME).unlink()
     with pytest.raises(
-        UserError, match=r"images_evaluation\.zip.*a/b/0000_01\.png: it is of no kind that Pillow reads"
+        UserError,
+        match=r"images_evaluation\.zip.*a/b/0000_01\.png: it is of no kind that Pillow reads",
     ):
         omniglot(data_dir=folder)
 
@@ -135,7 +154,9 @@ def test_a_folder_that_does_not_exist_is_not_made(tmp_path):
 def test_a_damaged_compact_file_is_named(tmp_path, damage):
     path = compact(tmp_path / "d") / FILE_NAME
     whole = path.read_bytes()
-    path.write_bytes(whole[:300] if damage == "cut short" else whole[:120] + b"\xff" * 64 + whole[184:])
+    path.write_bytes(
+        whole[:300] if damage == "cut short" else whole[:120] + b"\xff" * 64 + whole[184:]
+    )
     with pytest.raises(UserError, match=r"can't read .*omniglot\.npz"):
         omniglot(data_dir=path.parent)
 
@@ -171,7 +192,10 @@ def test_a_download_is_checked_converted_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("METARL_CACHE", str(tmp_path / "cache"))
     source = omniglot(split="background")
     monkeypatch.setattr(omniglot_archives, "_download", lambda *_: pytest.fail("downloaded again"))
-    assert source.classes("test").names == omniglot(split="background", image_size=20).classes("test").names
+    assert (
+        source.classes("test").names
+        == omniglot(split="background", image_size=20).classes("test").names
+    )
 
 
 def test_a_download_that_fails_its_checksum_is_named_and_not_kept(tmp_path, monkeypatch):
@@ -179,7 +203,9 @@ def test_a_download_that_fails_its_checksum_is_named_and_not_kept(tmp_path, monk
     Server(monkeypatch, lambda url: b"an error page")
     monkeypatch.setenv("METARL_CACHE", str(tmp_path / "cache"))
     digest = hashlib.sha256(b"an error page").hexdigest()
-    with pytest.raises(UserError, match=f"images_background.zip is damaged and wasn't kept.*{digest}"):
+    with pytest.raises(
+        UserError, match=f"images_background.zip is damaged and wasn't kept.*{digest}"
+    ):
         omniglot()
     assert list((tmp_path / "cache" / "omniglot").iterdir()) == []
 
@@ -205,13 +231,21 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         omniglot()
 
 
-@pytest.mark.skipif("METARL_OMNIGLOT" not in os.environ, reason="METARL_OMNIGLOT doesn't name a folder with Omniglot")
+@pytest.mark.skipif(
+    "METARL_OMNIGLOT" not in os.environ,
+    reason="METARL_OMNIGLOT doesn't name a folder with Omniglot",
+)
 def test_the_real_set_has_its_characters():
     folder = os.environ["METARL_OMNIGLOT"]
     for split, (train, test) in {"vinyals": (4 * 1200, 423), "background": (4 * 964, 659)}.items():
         source = omniglot(data_dir=folder, split=split)
-        assert (len(source.classes("train").names), len(source.classes("test").names)) == (train, test)
+        assert (len(source.classes("train").names), len(source.classes("test").names)) == (
+            train,
+            test,
+        )
         seen = {name.split(" turned")[0] for name in source.classes("train").names}
         assert not seen & set(source.classes("test").names) and len(seen) == train // 4
-    episodes = source.sample(2, TaskSize(ways=5, shots=1, queries=1), torch.Generator().manual_seed(0))
+    episodes = source.sample(
+        2, TaskSize(ways=5, shots=1, queries=1), torch.Generator().manual_seed(0)
+    )
     assert 0.03 < episodes.support.x.mean() < 0.2  # ink is 1, and there is little of it

@@ -18,7 +18,9 @@ from metarl.fewshot.types import TaskSize
 
 def picture(path: Path, value: int, size=(6, 4)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size[1], size[0], 3), (value, 255 - value, 7), dtype=np.uint8)).save(path)
+    Image.fromarray(np.full((size[1], size[0], 3), (value, 255 - value, 7), dtype=np.uint8)).save(
+        path
+    )
 
 
 def packed(root: Path, kind: str) -> Path:
@@ -56,16 +58,22 @@ def mini(tmp_path):
 def test_mini_imagenet_has_the_classes_of_its_lists(mini, kind):
     source = mini_imagenet(root=packed(mini, kind), image_size=8)
     assert source.spec.input_shape == (3, 8, 8)
-    for index, (split, name) in enumerate({"train": "train", "validation": "val", "test": "test"}.items()):
+    for index, (split, name) in enumerate(
+        {"train": "train", "validation": "val", "test": "test"}.items()
+    ):
         classes = source.classes(split)
         assert classes.names == (f"n{name}0", f"n{name}1") and classes.counts.tolist() == [3, 3]
         # JPEG keeps a constant colour to a few units.
         red = classes.pictures[:, 0].float().mean((1, 2))
-        torch.testing.assert_close(red, torch.tensor([80.0 * index] * 3 + [80.0 * index + 40] * 3), rtol=0, atol=4)
+        torch.testing.assert_close(
+            red, torch.tensor([80.0 * index] * 3 + [80.0 * index + 40] * 3), rtol=0, atol=4
+        )
 
 
 def test_mini_imagenet_without_data_says_where_to_get_it_and_what_is_expected():
-    with pytest.raises(UserError, match=r"(?s)image-net\.org.*train\.csv|train\.csv.*image-net\.org"):
+    with pytest.raises(
+        UserError, match=r"(?s)image-net\.org.*train\.csv|train\.csv.*image-net\.org"
+    ):
         mini_imagenet(root=None)
 
 
@@ -112,7 +120,9 @@ def test_folders_of_ones_own_are_classes_and_are_split_without_overlap(own, kind
         for name, pictures in zip(classes.names, rows, strict=True):
             k = int(name[-1])
             assert pictures.shape == (2 + k, 3, 5, 5)
-            assert pictures[:, 0].unique().tolist() == [30 * k] and pictures[:, 2].unique().tolist() == [7]
+            assert pictures[:, 0].unique().tolist() == [30 * k] and pictures[
+                :, 2
+            ].unique().tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -122,20 +132,29 @@ def test_a_split_in_the_folders_is_kept(tmp_path, kind):
         for name in classes:
             picture(tmp_path / split / name / "0.png", 9)
     source = folder(root=packed(tmp_path, kind), grey=True, image_size=4)
-    assert source.classes("train").names == ("a", "b") and source.classes("test").names == ("c", "d")
+    assert source.classes("train").names == ("a", "b") and source.classes("test").names == (
+        "c",
+        "d",
+    )
     assert source.spec.input_shape == (1, 4, 4)
     for split in ("validation", "test"):
         picture(tmp_path / split / "e" / "0.png", 9)
-    with pytest.raises(UserError, match="class e is in validation and in test; a class may be in one split only"):
+    with pytest.raises(
+        UserError, match="class e is in validation and in test; a class may be in one split only"
+    ):
         folder(root=tmp_path, grey=True, image_size=4)
     picture(tmp_path / "test" / "a" / "0.png", 9)
-    with pytest.raises(UserError, match="class a is in train and in test; a class may be in one split only"):
+    with pytest.raises(
+        UserError, match="class a is in train and in test; a class may be in one split only"
+    ):
         folder(root=tmp_path)
 
 
 def test_a_class_with_too_few_pictures_is_named(own):
     source = folder(root=own, image_size=5)
-    with pytest.raises(ValueError, match=r"need 40 pictures of a class: class\d of folder has only \d"):
+    with pytest.raises(
+        ValueError, match=r"need 40 pictures of a class: class\d of folder has only \d"
+    ):
         source.sample(1, TaskSize(ways=2, shots=20, queries=20), torch.Generator())
 
 
@@ -175,7 +194,8 @@ def test_bad_input_is_named(own, tmp_path):
         (tmp_path / "empty" / f"class{k}").mkdir()
         (tmp_path / "empty" / f"class{k}" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(
-        UserError, match=r"has 0 folders.*; files left out: 4 of no kind that Pillow reads \(class0/photo"
+        UserError,
+        match=r"has 0 folders.*; files left out: 4 of no kind that Pillow reads \(class0/photo",
     ):
         folder(root=tmp_path / "empty")
     with pytest.raises(ValueError, match="test_share=1"):
@@ -185,7 +205,11 @@ def test_bad_input_is_named(own, tmp_path):
 def counts_of(source) -> dict[str, int]:
     """Of each class how many pictures it has."""
     splits = [source.classes(split) for split in source.spec.splits]
-    return {name: count for one in splits for name, count in zip(one.names, one.counts.tolist(), strict=True)}
+    return {
+        name: count
+        for one in splits
+        for name, count in zip(one.names, one.counts.tolist(), strict=True)
+    }
 
 
 def omniglot_like(root: Path) -> dict[str, int]:
@@ -212,7 +236,12 @@ def test_classes_of_different_names_have_no_path(tmp_path):
     for name in ("a/x", "a/y", "b/z", "b/w"):
         picture(tmp_path / "own" / name / "0.png", 1)
     source = folder(root=tmp_path / "own")
-    assert sorted(source.classes("train").names + source.classes("test").names) == ["w", "x", "y", "z"]
+    assert sorted(source.classes("train").names + source.classes("test").names) == [
+        "w",
+        "x",
+        "y",
+        "z",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -239,11 +268,16 @@ def test_what_lies_beside_a_split_is_told_and_half_a_split_refused(tmp_path, cap
     root = tmp_path / "own"
     for name in ("train/a", "train/b", "more/c", "more/d"):
         picture(root / name / "0.png", 9)
-    with pytest.raises(UserError, match=r"has a folder for train, beside more/c/0\.png; expected train/<class>"):
+    with pytest.raises(
+        UserError, match=r"has a folder for train, beside more/c/0\.png; expected train/<class>"
+    ):
         folder(root=root)
     picture(root / "val" / "e" / "0.png", 9)
     assert folder(root=root).spec.splits == ("train", "validation")
-    assert "files left out: 2 outside of train, validation (more/c/0.png, ...)" in capsys.readouterr().err
+    assert (
+        "files left out: 2 outside of train, validation (more/c/0.png, ...)"
+        in capsys.readouterr().err
+    )
     shutil.rmtree(root / "train")
     picture(root / "test" / "f" / "0.png", 9)
     with pytest.raises(UserError, match="has a folder for validation and test"):
@@ -262,7 +296,8 @@ def test_a_split_within_the_classes_is_refused(tmp_path):
         for split in ("train", "test"):
             picture(tmp_path / "own" / name / split / "0.png", 9)
     with pytest.raises(
-        UserError, match="the folders test and train split the pictures of a class; expected them around"
+        UserError,
+        match="the folders test and train split the pictures of a class; expected them around",
     ):
         folder(root=tmp_path / "own")
 
@@ -320,7 +355,9 @@ def test_a_folder_that_cannot_be_read_is_named(own, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)  # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(
+        Path, "iterdir", iterdir
+    )  # Whoever runs the tests may be allowed everything.
     with pytest.raises(UserError, match=r"own/class3 can't be read: Permission denied"):
         folder(root=own)
 
@@ -339,13 +376,17 @@ def test_black_ink_on_transparent_is_read_and_pictures_that_show_nothing_are_tol
     for k in range(5):
         ink[k, k:] = True
         for mode, shade in (("LA", 0), ("RGBA", 0), ("white", 255)):
-            image = Image.merge("LA", (Image.new("L", (6, 6), shade), Image.fromarray(ink).convert("L")))
+            image = Image.merge(
+                "LA", (Image.new("L", (6, 6), shade), Image.fromarray(ink).convert("L"))
+            )
             path = tmp_path / "own" / f"{mode}{k}" / "0.png"
             path.parent.mkdir(parents=True)
             image.convert("RGBA" if mode == "RGBA" else "LA").save(path)
     source = folder(root=tmp_path / "own", image_size=6, grey=True)
     pictures = {
-        n: source.classes(s).pictures[i, 0] for s in ("train", "test") for i, n in enumerate(source.classes(s).names)
+        n: source.classes(s).pictures[i, 0]
+        for s in ("train", "test")
+        for i, n in enumerate(source.classes(s).names)
     }
     ink[:] = False
     for k in range(5):
@@ -374,7 +415,10 @@ def test_an_archive_with_a_password_or_of_another_method_names_the_file(own):
         first = next(entry for entry in archive.infolist() if entry.filename.endswith(".png"))
     content, name = bytearray(path.read_bytes()), first.filename.encode()
     entry = content.rindex(name) - 46  # in the directory at the end; flags at 8, method at 10
-    for offset, value, message in ((8, 1, "is encrypted; expected"), (10, 93, "is packed by method 93")):
+    for offset, value, message in (
+        (8, 1, "is encrypted; expected"),
+        (10, 93, "is packed by method 93"),
+    ):
         other = bytearray(content)
         other[entry + offset] = value
         path.write_bytes(other)
@@ -383,14 +427,18 @@ def test_an_archive_with_a_password_or_of_another_method_names_the_file(own):
         assert "\n" not in str(caught.value)
     content[entry + 6] = 90  # the version of the format that is needed to unpack it, 9.0
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"data\.zip is of a newer kind than Python can unpack: .*9\.0"):
+    with pytest.raises(
+        UserError, match=r"data\.zip is of a newer kind than Python can unpack: .*9\.0"
+    ):
         folder(root=path)
 
 
 def test_a_damaged_file_in_an_archive_is_named(own):
     path = packed(own, "zip")
     changed(path, b"IDAT", b"IDAX")
-    with pytest.raises(UserError, match=r"data\.zip: data/class0/\d\.png can't be read: Bad CRC-32"):
+    with pytest.raises(
+        UserError, match=r"data\.zip: data/class0/\d\.png can't be read: Bad CRC-32"
+    ):
         folder(root=path)
 
 
@@ -410,7 +458,9 @@ def test_mini_imagenet_does_not_look_at_hidden_copies(mini):
         shutil.copy(mini / file, mini / ".old")
     assert mini_imagenet(root=mini, image_size=8).classes("validation").names == ("nval0", "nval1")
     shutil.copy(mini / "val.csv", mini / "images")
-    with pytest.raises(UserError, match=r"val\.csv is there twice, as images/val\.csv and val\.csv"):
+    with pytest.raises(
+        UserError, match=r"val\.csv is there twice, as images/val\.csv and val\.csv"
+    ):
         mini_imagenet(root=mini, image_size=8)
 
 
@@ -422,5 +472,7 @@ def test_mini_imagenet_names_a_list_that_cannot_be_read(mini):
     with pytest.raises(UserError, match=r"line 8 of val\.csv has no label"):
         mini_imagenet(root=mini, image_size=8)
     (mini / "val.csv").write_text(text + "é.jpg,nval0\n", encoding="latin-1")
-    with pytest.raises(UserError, match=r"val\.csv isn't a list of comma-separated values in UTF-8"):
+    with pytest.raises(
+        UserError, match=r"val\.csv isn't a list of comma-separated values in UTF-8"
+    ):
         mini_imagenet(root=mini, image_size=8)

@@ -1,4 +1,5 @@
-"""What is read of a picture is what a viewer shows, in every mode and bit depth; what can't be read is said in a line."""
+"""What is read of a picture is what a viewer shows, in every mode and bit depth; what can't be read
+is said in a line."""
 
 import io
 import struct
@@ -11,9 +12,13 @@ from PIL import Image, ImageCms
 from metarl.fewshot.picture_pixels import is_picture, pixels, shown
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)  # every shade once
-INK = Image.merge("LA", (Image.new("L", (16, 16), 0), Image.fromarray(255 - GREY)))  # black, on white the same shades
+INK = Image.merge(
+    "LA", (Image.new("L", (16, 16), 0), Image.fromarray(255 - GREY))
+)  # black, on white the same shades
 DEEP = GREY.astype(np.uint16) * 257  # 65535 / 255 = 257
-LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+LAB = ImageCms.buildTransform(
+    ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+)
 
 
 def saved(picture, kind: str, **options) -> bytes:
@@ -74,7 +79,9 @@ def test_floats_that_overshoot_a_little_or_are_no_numbers_keep_their_scale():
 
 def test_one_bit_pictures_are_black_and_white():
     two = GREY > 100
-    assert np.array_equal(read(saved(two, "PNG")), 255 * two) and np.array_equal(read(saved(two, "TIFF")), 255 * two)
+    assert np.array_equal(read(saved(two, "PNG")), 255 * two) and np.array_equal(
+        read(saved(two, "TIFF")), 255 * two
+    )
 
 
 def test_transparent_entries_of_a_palette_are_white():
@@ -89,10 +96,17 @@ def png(depth: int, colour: int, row: bytes, transparent: bytes) -> bytes:
     """One row of four pixels, of which one value is transparent."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 4, 1, depth, colour, 0, 0, 0)
-    parts = {b"IHDR": header, b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
+    parts = {
+        b"IHDR": header,
+        b"tRNS": transparent,
+        b"IDAT": zlib.compress(b"\0" + row),
+        b"IEND": b"",
+    }
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts.items())
 
 
@@ -100,13 +114,27 @@ def png(depth: int, colour: int, row: bytes, transparent: bytes) -> bytes:
     ("content", "expected"),
     [
         (png(1, 0, bytes([0b0100_0000]), b"\0\0"), [255, 255, 255, 255]),
-        (png(2, 0, bytes([0b00_01_10_11]), b"\0\1"), [0, 255, 170, 255]),  # 0, 1, 2, 3 are 0, 85, 170, 255.
+        (
+            png(2, 0, bytes([0b00_01_10_11]), b"\0\1"),
+            [0, 255, 170, 255],
+        ),  # 0, 1, 2, 3 are 0, 85, 170, 255.
         (png(4, 0, bytes([0x0F, 0x2F]), b"\0\2"), [0, 255, 255, 255]),
         (png(8, 0, bytes([0, 7, 9, 10]), b"\0\7"), [0, 255, 9, 10]),
-        (png(16, 0, struct.pack(">4H", 0, 257, 514, 65535), struct.pack(">H", 257)), [0, 255, 2, 255]),
-        (png(8, 2, bytes([0] * 3 + [7] * 3 + [9] * 6), struct.pack(">3H", 7, 7, 7)), [0, 255, 9, 9]),
         (
-            png(16, 2, struct.pack(">12H", *[0] * 3, *[0x0703] * 3, *[2313] * 6), struct.pack(">3H", *[0x0703] * 3)),
+            png(16, 0, struct.pack(">4H", 0, 257, 514, 65535), struct.pack(">H", 257)),
+            [0, 255, 2, 255],
+        ),
+        (
+            png(8, 2, bytes([0] * 3 + [7] * 3 + [9] * 6), struct.pack(">3H", 7, 7, 7)),
+            [0, 255, 9, 9],
+        ),
+        (
+            png(
+                16,
+                2,
+                struct.pack(">12H", *[0] * 3, *[0x0703] * 3, *[2313] * 6),
+                struct.pack(">3H", *[0x0703] * 3),
+            ),
             [0, 255, 9, 9],
         ),
     ],
@@ -121,7 +149,8 @@ def test_a_transparent_value_is_white_in_every_bit_depth(content, expected):
 def test_pictures_stand_upright_as_the_file_says(kind, orientation):
     scene = np.zeros((32, 48), dtype=np.uint8)
     scene[:16, :16], scene[:16, 16:32] = 255, 128  # upper left, and right of it
-    # How the camera wrote the scene: the inverse of what turns it upright, by the rows and columns that EXIF 2.3 lists.
+    # How the camera wrote the scene: the inverse of what turns it upright, by the rows and columns
+    # that EXIF 2.3 lists.
     written = {
         1: scene,
         2: scene[:, ::-1],
@@ -142,7 +171,9 @@ def test_pictures_stand_upright_as_the_file_says(kind, orientation):
 def test_the_first_frame_is_taken_and_further_ones_are_noticed():
     frames = [Image.new("L", (4, 4), shade) for shade in (10, 200)]
     for kind in ("GIF", "TIFF", "PNG"):
-        picture, has_more = pixels(saved(frames[0], kind, save_all=True, append_images=frames[1:]), 4, grey=True)
+        picture, has_more = pixels(
+            saved(frames[0], kind, save_all=True, append_images=frames[1:]), 4, grey=True
+        )
         assert has_more and set(picture.flatten().tolist()) == {10}
         assert not pixels(saved(frames[0], kind), 4, grey=True)[1]
 
@@ -153,7 +184,9 @@ def huge() -> bytes:
     return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
 
-NOISE = np.random.default_rng(0).integers(256, size=(400, 400), dtype=np.uint8)  # more than a chunk of a PNG holds
+NOISE = np.random.default_rng(0).integers(
+    256, size=(400, 400), dtype=np.uint8
+)  # more than a chunk of a PNG holds
 
 
 def broken_chunk() -> bytes:

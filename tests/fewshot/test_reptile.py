@@ -1,4 +1,5 @@
-"""Reptile: its inner steps are torch's Adam without momentum, its outer step goes towards the mean of the adapted parameters."""
+"""Reptile: its inner steps are torch's Adam without momentum, its outer step goes towards the mean
+of the adapted parameters."""
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ SIZE = TaskSize(ways=3, shots=1, queries=5)
 
 
 def learner(**settings):
-    streams = Streams(**{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")})
+    streams = Streams(
+        **{name: torch.Generator().manual_seed(0) for name in ("init", "tasks", "noise")}
+    )
     defaults = {
         "meta_batch_size": 2,
         "train_shots": 4,
@@ -32,7 +35,9 @@ def learner(**settings):
         "transductive": False,
     }
     embed = PerceptronFeatures((1, 8, 8), sizes=[6], batch_norm=True, generator=streams.init)
-    setting = Setting(source=digits(), size=SIZE, embed=embed, streams=streams, device=torch.device("cpu"))
+    setting = Setting(
+        source=digits(), size=SIZE, embed=embed, streams=streams, device=torch.device("cpu")
+    )
     made = Reptile(setting=setting, **{**defaults, **settings})
     return made, streams
 
@@ -66,7 +71,9 @@ def test_outer_step_goes_the_share_of_the_way_that_is_left():
     ends = []
     for i in range(
         2
-    ):  # Each task by itself with torch's own optimizer; 12 examples, 3 batches of 5: rows 10, 11, 0, 1, 2 last.
+        # Each task by itself with torch's own optimizer; 12 examples, 3 batches of 5: rows 10, 11, 0,
+        # 1, 2 last.
+    ):
         params = {name: leaf.clone().requires_grad_() for name, leaf in before.items()}
         optimizer = torch.optim.Adam(list(params.values()), lr=0.01, betas=(0.0, 0.9))
         for name, leaf in params.items():
@@ -84,7 +91,8 @@ def test_outer_step_goes_the_share_of_the_way_that_is_left():
     share = 0.5 * (1 - 1 / 10)
     for name, leaf in made._params.items():
         expected = before[name] + share * ((ends[0][name] + ends[1][name]) / 2 - before[name])
-        # The bias before a batch norm has gradient 0 up to rounding, which Adam blows up to full steps.
+        # The bias before a batch norm has gradient 0 up to rounding, which Adam blows up to full
+        # steps.
         if name != "embed.layers.0.bias":
             torch.testing.assert_close(
                 leaf, expected, rtol=1e-4, atol=1e-5
@@ -117,7 +125,12 @@ def test_learns_digits():
         outer_lr=1.0, decay_iterations=60, transductive=True,
     )  # fmt: skip
     measure = lambda: adaptation_measures(
-        made.adapter(), digits(), SIZE, num_tasks=100, num_updates=1, generator=torch.Generator().manual_seed(1)
+        made.adapter(),
+        digits(),
+        SIZE,
+        num_tasks=100,
+        num_updates=1,
+        generator=torch.Generator().manual_seed(1),
     ).mean(0)[1]
     before = measure()
     for _ in range(60):

@@ -1,7 +1,9 @@
-"""Small runs of every learner, whose numbers are kept: what a change of the code may not move without saying so.
+"""Small runs of every learner, whose numbers are kept: what a change of the code may not move
+without saying so.
 
-A case is a whole configuration, as a checkpoint keeps it, so that a new default in a YAML file moves nothing here. It plays
-three iterations and an evaluation. `python tests/golden/record.py` writes what is kept.
+A case is a whole configuration, as a checkpoint keeps it, so that a new default in a YAML file
+moves nothing here. It plays three iterations and an evaluation. `python tests/golden/record.py`
+writes what is kept.
 """
 
 import json
@@ -27,64 +29,178 @@ VALUES = FOLDER / "values.json"
 ITERATIONS = 3
 NUM_TASKS = 3  # of an evaluation
 
-_TINY_PLANNER = ["algo.planner.horizon=4", "algo.planner.num_candidates=8", "algo.planner.num_elites=3"]
-_GRADIENT = ["model.hidden_sizes=[8,8]", "algo.meta_batch_size=5", "algo.episodes_per_task=3", "algo.num_inner_steps=2"]
-_MODEL_BASED = ["model.hidden_sizes=[16]", "algo.meta_batch_size=3", "algo.episodes_per_trial=2", *_TINY_PLANNER]
-_TRIALS = ["model.head_sizes=[8]", "algo.meta_batch_size=6", "algo.trials_per_task=2", "algo.num_minibatches=2"]
-_ADAPTATION = ["adaptation.meta_batch_size=4", "adaptation.num_inner_steps=2", "adaptation.num_test_steps=2"]
+_TINY_PLANNER = [
+    "algo.planner.horizon=4",
+    "algo.planner.num_candidates=8",
+    "algo.planner.num_elites=3",
+]
+_GRADIENT = [
+    "model.hidden_sizes=[8,8]",
+    "algo.meta_batch_size=5",
+    "algo.episodes_per_task=3",
+    "algo.num_inner_steps=2",
+]
+_MODEL_BASED = [
+    "model.hidden_sizes=[16]",
+    "algo.meta_batch_size=3",
+    "algo.episodes_per_trial=2",
+    *_TINY_PLANNER,
+]
+_TRIALS = [
+    "model.head_sizes=[8]",
+    "algo.meta_batch_size=6",
+    "algo.trials_per_task=2",
+    "algo.num_minibatches=2",
+]
+_ADAPTATION = [
+    "adaptation.meta_batch_size=4",
+    "adaptation.num_inner_steps=2",
+    "adaptation.num_test_steps=2",
+]
 _DIGITS = ["dataset=digits", "backbone.sizes=[8]", "ways=3", "queries=4", *_ADAPTATION]
-_CONV = ["dataset=digits", "backbone=conv4_strided", "backbone.filters=4", "ways=3", "queries=4", *_ADAPTATION]
+_CONV = [
+    "dataset=digits",
+    "backbone=conv4_strided",
+    "backbone.filters=4",
+    "ways=3",
+    "queries=4",
+    *_ADAPTATION,
+]
 _WAVES = ["dataset=sinusoid", "backbone.sizes=[8]", "evaluation.queries=10", *_ADAPTATION]
 
 RL = {
     "maml_ppo": [
-        *("env=reacher_goal", "env.horizon=15", *_GRADIENT, "algo.inner_lr=0.1", "algo.outer_lr=0.001"),
-        *("algo.episodes_per_task=12", "algo.meta_batch_size=3", "algo.inner_kl_target=0.001", "algo.num_epochs=4"),
+        *(
+            "env=reacher_goal",
+            "env.horizon=15",
+            *_GRADIENT,
+            "algo.inner_lr=0.1",
+            "algo.outer_lr=0.001",
+        ),
+        *(
+            "algo.episodes_per_task=12",
+            "algo.meta_batch_size=3",
+            "algo.inner_kl_target=0.001",
+            "algo.num_epochs=4",
+        ),
     ],
     "maml_ppo, learned rates": [
-        *("env=hopper_rand_params", "env.horizon=40", *_GRADIENT, "algo.inner_rule=per_step_rates", "algo.chunk=3"),
-        *("algo.kl_target=0.003", "algo.outer_lr=0.01", "algo.max_grad_norm=0.5", "algo.inner_loss=dice"),
+        *(
+            "env=hopper_rand_params",
+            "env.horizon=40",
+            *_GRADIENT,
+            "algo.inner_rule=per_step_rates",
+            "algo.chunk=3",
+        ),
+        *(
+            "algo.kl_target=0.003",
+            "algo.outer_lr=0.01",
+            "algo.max_grad_norm=0.5",
+            "algo.inner_loss=dice",
+        ),
     ],
     "maml_trpo": ["env=point_navigation_2d_raw", "env.horizon=20", "algo=maml_trpo", *_GRADIENT],
     "maml_trpo, learned rates": [
         *("env=swimmer_vel", "env.horizon=15", "algo=maml_trpo", *_GRADIENT, "algo.inner_lr=0.03"),
-        *("algo.inner_rule=learned_rates", "algo.adapt_only=[trunk.layers.1]", "algo.gradient_mode=first_order"),
+        *(
+            "algo.inner_rule=learned_rates",
+            "algo.adapt_only=[trunk.layers.1]",
+            "algo.gradient_mode=first_order",
+        ),
     ],
-    "rl2_ppo": ["env=tabular_mdp", "env.num_states=4", "algo=rl2_ppo", "model.memory.hidden_size=8", *_TRIALS],
+    "rl2_ppo": [
+        "env=tabular_mdp",
+        "env.num_states=4",
+        "algo=rl2_ppo",
+        "model.memory.hidden_size=8",
+        *_TRIALS,
+    ],
     "rl2_ppo, external memory": [
-        *("env=hopper_rand_params", "env.horizon=30", "algo=rl2_ppo", "model=external_memory", *_TRIALS),
-        *("model.memory.hidden_size=8", "model.memory.num_slots=4", "model.has_last_observation=true"),
+        *(
+            "env=hopper_rand_params",
+            "env.horizon=30",
+            "algo=rl2_ppo",
+            "model=external_memory",
+            *_TRIALS,
+        ),
+        *(
+            "model.memory.hidden_size=8",
+            "model.memory.num_slots=4",
+            "model.has_last_observation=true",
+        ),
         *("algo.entropy_coefficient=0.01", "algo.entropy_half_life=2"),
     ],
     "rl2_ppo, transformer": [
-        *("env=gridworld_5x5", "algo=rl2_ppo", "model=transformer", *_TRIALS, "model.memory.width=8"),
+        *(
+            "env=gridworld_5x5",
+            "algo=rl2_ppo",
+            "model=transformer",
+            *_TRIALS,
+            "model.memory.width=8",
+        ),
         *("model.memory.num_layers=2", "model.memory.num_heads=2", "model.memory.context=64"),
     ],
     "rl2_ppo, bandit": [
-        *("env=bandit", "env.horizon=10", "algo=rl2_ppo", "model=lstm", "model.memory.hidden_size=8", *_TRIALS),
+        *(
+            "env=bandit",
+            "env.horizon=10",
+            "algo=rl2_ppo",
+            "model=lstm",
+            "model.memory.hidden_size=8",
+            *_TRIALS,
+        ),
         "algo.episodes_per_trial=3",
     ],
     "memoryless_ppo": [
-        *("env=half_cheetah_dir", "env.horizon=15", "algo=memoryless_ppo", "model.memory.hidden_size=8"),
+        *(
+            "env=half_cheetah_dir",
+            "env.horizon=15",
+            "algo=memoryless_ppo",
+            "model.memory.hidden_size=8",
+        ),
         *("model.head_sizes=[8]", "algo.meta_batch_size=6", "algo.num_minibatches=2"),
     ],
     "recurrent_mbrl": [
-        *("env=half_cheetah_cripple", "env.horizon=12", "algo=recurrent_mbrl", *_MODEL_BASED, "model.memory_size=4"),
+        *(
+            "env=half_cheetah_cripple",
+            "env.horizon=12",
+            "algo=recurrent_mbrl",
+            *_MODEL_BASED,
+            "model.memory_size=4",
+        ),
         *("algo.segment=8", "algo.num_sweeps=2", "algo.batch_size=4", "algo.planner.method=cem"),
     ],
     "grbal": [
-        *("env=reacher_goal", "env.horizon=12", "algo=grbal", *_MODEL_BASED, "algo.num_past=4", "algo.num_future=4"),
+        *(
+            "env=reacher_goal",
+            "env.horizon=12",
+            "algo=grbal",
+            *_MODEL_BASED,
+            "algo.num_past=4",
+            "algo.num_future=4",
+        ),
         *("algo.num_gradient_steps=3", "algo.batch_size=6", "algo.chunk=4"),
     ],
     "grbal, not adapting": [
         *("env=half_cheetah_vel", "env.horizon=12", "algo=grbal", *_MODEL_BASED, "algo.num_past=4"),
-        *("algo.num_future=4", "algo.num_gradient_steps=3", "algo.batch_size=6", "algo.chunk=4", "algo.adapt=false"),
+        *(
+            "algo.num_future=4",
+            "algo.num_gradient_steps=3",
+            "algo.batch_size=6",
+            "algo.chunk=4",
+            "algo.adapt=false",
+        ),
     ],
 }
 
 FEW_SHOT = {
     "maml": [*_CONV, "learner=maml"],
-    "maml, sinusoid": [*_WAVES, "learner=maml", "learner.max_grad_norm=1.0", "learner.inner_rule=per_step_rates"],
+    "maml, sinusoid": [
+        *_WAVES,
+        "learner=maml",
+        "learner.max_grad_norm=1.0",
+        "learner.inner_rule=per_step_rates",
+    ],
     "fomaml": [*_DIGITS, "learner=fomaml"],
     "anil": [*_CONV, "learner=anil", "learner.transductive=false", "adaptation.meta_batch_size=2"],
     "meta_sgd": [*_DIGITS, "learner=meta_sgd"],
@@ -92,7 +208,12 @@ FEW_SHOT = {
     "protonet": [*_CONV, "learner=protonet", "learner.halve_every=2"],
     "matching": [*_DIGITS, "learner=matching", "learner.full_context=0"],
     "cnp": [*_DIGITS, "learner=cnp", "learner.code_size=8", "learner.hidden_sizes=[8]"],
-    "meta_lstm": [*_DIGITS, "learner=meta_lstm", "learner.num_inner_steps=3", "learner.hidden_size=4"],
+    "meta_lstm": [
+        *_DIGITS,
+        "learner=meta_lstm",
+        "learner.num_inner_steps=3",
+        "learner.hidden_size=4",
+    ],
     "mann": [
         *_DIGITS,
         "learner=mann",
@@ -102,7 +223,11 @@ FEW_SHOT = {
     ],
     "lstm": [*_DIGITS, "learner=lstm", "learner.instances=3", "learner.memory.hidden_size=8"],
     "maml_memory": [*_WAVES, "learner=maml_memory", "learner.memory.hidden_size=8"],
-    "maml_memory_without_maml": [*_DIGITS, "learner=maml_memory_without_maml", "learner.memory.hidden_size=8"],
+    "maml_memory_without_maml": [
+        *_DIGITS,
+        "learner=maml_memory_without_maml",
+        "learner.memory.hidden_size=8",
+    ],
     "maml_memory_without_memory": [*_DIGITS, "learner=maml_memory_without_memory"],
     "pretrain": [*_DIGITS, "learner=pretrain", "learner.num_test_steps=3", "learner.batch_size=20"],
     "nearest_embedding": [*_DIGITS, "learner=nearest_embedding", "learner.batch_size=20"],
@@ -117,7 +242,9 @@ def compose(name: str) -> dict[str, Any]:
     """A case's configuration out of configs/ as they are now."""
     command, words = ("train", RL[name]) if name in RL else ("fewshot", FEW_SHOT[name])
     more = [] if name in RL else ["evaluation.num_tasks=3"]
-    composed, _ = configs.composed(command, [*words, *more, "device=cpu", "seed=7"], [configs.CONFIGS])
+    composed, _ = configs.composed(
+        command, [*words, *more, "device=cpu", "seed=7"], [configs.CONFIGS]
+    )
     resolved: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(composed), resolve=True)  # type: ignore[assignment]
     return resolved
 
@@ -132,26 +259,42 @@ class Run:
         self.learner: MetaLearner
         if "dataset" in self.config:
             self._source: TaskSource = fewshot_build.source(self.config)
-            self.learner = fewshot_build.learner(self.config, self._source, self.generators, self._cpu)
+            self.learner = fewshot_build.learner(
+                self.config, self._source, self.generators, self._cpu
+            )
         else:
             env = build.training_environment(self.config)
             self.learner = build.learner(self.config, env, self.generators, self._cpu)
 
     def numbers(self, iterations: int = ITERATIONS) -> dict[str, float]:
-        """Every metric of so many further iterations, then the size of the parameters and an evaluation."""
+        """Every metric of so many further iterations, then the size of the parameters and an
+        evaluation."""
         found = {}
         for iteration in range(iterations):
-            found.update({f"iteration {iteration}: {name}": float(x) for name, x in self.learner.step().items()})
+            found.update(
+                {
+                    f"iteration {iteration}: {name}": float(x)
+                    for name, x in self.learner.step().items()
+                }
+            )
         state = self.learner.state_dict()
         for name in {"params", "module", "model"} & set(state):
-            found[f"{name}: sum of squares"] = sum(x.double().square().sum().item() for x in _floats(state[name]))
-        return found | (self._few_shot_evaluation() if "dataset" in self.config else self._evaluation())
+            found[f"{name}: sum of squares"] = sum(
+                x.double().square().sum().item() for x in _floats(state[name])
+            )
+        return found | (
+            self._few_shot_evaluation() if "dataset" in self.config else self._evaluation()
+        )
 
     def _evaluation(self) -> dict[str, float]:
         seed, updates = self.config.seed, 2
         sizes = {"num_tasks": NUM_TASKS, "num_updates": updates, "episodes_per_task": 2}
-        report = evaluation.evaluate(self.config, self.learner, self._cpu, seed=seed, **sizes).report
-        return dict(_leaves({"evaluation": {name: x for name, x in report.items() if name != "tasks"}}))
+        report = evaluation.evaluate(
+            self.config, self.learner, self._cpu, seed=seed, **sizes
+        ).report
+        return dict(
+            _leaves({"evaluation": {name: x for name, x in report.items() if name != "tasks"}})
+        )
 
     def _few_shot_evaluation(self) -> dict[str, float]:
         adapter = self.learner.adapter()
@@ -173,7 +316,9 @@ def made_with() -> dict[str, str]:
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     known = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
     keys = ("vendor_id", "cpu family", "model", "model name")
-    found["processor"] = " ".join(known.get(key, "?").strip() for key in keys) if lines else platform.processor()
+    found["processor"] = (
+        " ".join(known.get(key, "?").strip() for key in keys) if lines else platform.processor()
+    )
     found["kernels"] = torch.backends.cpu.get_cpu_capability()
     return found
 
@@ -184,7 +329,8 @@ def kept() -> dict[str, Any]:
 
 
 def write(content: Mapping[str, Any]) -> None:
-    """Writes what is kept, a number a line, so that a diff shows which of them moved; a configuration is one line."""
+    """Writes what is kept, a number a line, so that a diff shows which of them moved; a
+    configuration is one line."""
     text = json.dumps(content, indent=0)
     configurations = re.compile(r'(?<="config": )\{.*?\n\}(?=,\n"numbers")', re.DOTALL)
     VALUES.write_text(configurations.sub(lambda found: found[0].replace("\n", " "), text) + "\n")

@@ -1,4 +1,5 @@
-"""Writes the numbers that test_golden.py holds the code to, of all cases or those named. A kept case keeps its configuration.
+"""Writes the numbers that test_golden.py holds the code to, of all cases or those named. A kept
+case keeps its configuration.
 
     python tests/golden/record.py                 # the numbers of all cases
     python tests/golden/record.py maml_ppo grbal  # of these alone
@@ -22,7 +23,8 @@ from metarl.run import checkpoint  # noqa: E402
 
 
 def record(name: str, present: dict[str, Any]) -> None:
-    """Puts a case's configuration and numbers into `present`; one that is there already keeps its configuration."""
+    """Puts a case's configuration and numbers into `present`; one that is there already keeps its
+    configuration."""
     config = present["cases"].get(name, {}).get("config") or cases.compose(name)
     present["cases"][name] = {"config": config, "numbers": cases.Run(config).numbers()}
 
@@ -53,7 +55,9 @@ def main(words: list[str]) -> None:
     if "--checkpoints" in words:
         for kind in cases.CHECKPOINTS:
             record_checkpoint(kind, present)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout
     if not names:
         present |= {"commit": commit.strip(), "made_with": cases.made_with()}
     cases.write(present)

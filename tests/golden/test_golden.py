@@ -1,7 +1,9 @@
-"""Facts about numbers that were kept: every learner's metrics and evaluations are what they were, and old checkpoints go on.
+"""Facts about numbers that were kept: every learner's metrics and evaluations are what they were,
+and old checkpoints go on.
 
-Last bits depend on the libraries and on the kernels that fit the processor. Where both are those of the record, numbers are
-compared bit for bit; elsewhere within a tolerance, and a skipped test says so.
+Last bits depend on the libraries and on the kernels that fit the processor. Where both are those of
+the record, numbers are compared bit for bit; elsewhere within a tolerance, and a skipped test says
+so.
 """
 
 import math
@@ -18,8 +20,9 @@ HERE = cases.made_with()
 IS_EXACT = KEPT["made_with"] == HERE
 
 RELATIVE, ABSOLUTE = 5e-2, 5e-3
-"""Elsewhere. Torch's plainest kernels (ATEN_CPU_CAPABILITY=default) in place of AVX-512 ones move a number by up to 4.8 %: rounding grows
-while an episode goes on, above all in differences of returns. What a wrong formula moves is usually larger, but not always."""
+"""Elsewhere. Torch's plainest kernels (ATEN_CPU_CAPABILITY=default) in place of AVX-512 ones move a
+number by up to 4.8 %: rounding grows while an episode goes on, above all in differences of returns.
+What a wrong formula moves is usually larger, but not always."""
 
 
 def moved(kept: Mapping[str, float], found: Mapping[str, float], *, exact: bool) -> list[str]:
@@ -28,7 +31,9 @@ def moved(kept: Mapping[str, float], found: Mapping[str, float], *, exact: bool)
     for name in kept.keys() & found.keys():
         before, now = kept[name], found[name]
         same = before == now or (math.isnan(before) and math.isnan(now))
-        if not same and (exact or not math.isclose(before, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)):
+        if not same and (
+            exact or not math.isclose(before, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+        ):
             lines.append(f"{name}: {before!r} -> {now!r}")
     return sorted(lines)
 
@@ -37,20 +42,31 @@ def check(kept: Mapping[str, float], found: Mapping[str, float]) -> None:
     lines = moved(kept, found, exact=IS_EXACT)
     how = "bit for bit" if IS_EXACT else f"within {RELATIVE:.0%} + {ABSOLUTE}"
     more = "; see tests/golden/record.py if that is meant"
-    assert not lines, "\n".join([f"{len(lines)} of {len(kept)} numbers moved (compared {how}){more}:", *lines[:12]])
+    assert not lines, "\n".join(
+        [f"{len(lines)} of {len(kept)} numbers moved (compared {how}){more}:", *lines[:12]]
+    )
 
 
 def test_numbers_are_compared_bit_for_bit_here() -> None:
-    other = [f"{key} {KEPT['made_with'][key]}, here {HERE[key]}" for key in HERE if KEPT["made_with"][key] != HERE[key]]
+    other = [
+        f"{key} {KEPT['made_with'][key]}, here {HERE[key]}"
+        for key in HERE
+        if KEPT["made_with"][key] != HERE[key]
+    ]
     if other:
-        pytest.skip(f"goldens are compared within {RELATIVE:.0%} only: they were made with {'; '.join(other)}")
+        pytest.skip(
+            f"goldens are compared within {RELATIVE:.0%} only: they were made with "
+            f"{'; '.join(other)}"
+        )
 
 
 @pytest.mark.parametrize("name", [*cases.RL, *cases.FEW_SHOT])
 def test_three_iterations_and_an_evaluation_give_the_numbers_that_were_kept(name: str) -> None:
     case = KEPT["cases"][name]
     run = cases.Run(case["config"])
-    train.check(run.learner, iterations=cases.ITERATIONS, checkpoint_every=1)  # what a training asks of it first
+    train.check(
+        run.learner, iterations=cases.ITERATIONS, checkpoint_every=1
+    )  # what a training asks of it first
     check(case["numbers"], run.numbers())
 
 
@@ -64,10 +80,15 @@ def test_a_checkpoint_from_before_loads_and_goes_on_with_the_same_numbers(kind: 
 
 
 def test_every_algorithm_and_learner_of_the_configs_has_a_case() -> None:
-    targets = [case["config"].get("algo", case["config"].get("learner"))["_target_"] for case in KEPT["cases"].values()]
+    targets = [
+        case["config"].get("algo", case["config"].get("learner"))["_target_"]
+        for case in KEPT["cases"].values()
+    ]
     learners = configs.choices("learner", [configs.CONFIGS])
     assert set(learners) <= set(cases.FEW_SHOT)
-    assert {target.rsplit(".", 2)[1] for target in targets} >= set(configs.choices("algo", [configs.CONFIGS]))
+    assert {target.rsplit(".", 2)[1] for target in targets} >= set(
+        configs.choices("algo", [configs.CONFIGS])
+    )
 
 
 def test_a_number_that_moved_is_named_with_both_values() -> None:

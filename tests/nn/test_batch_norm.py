@@ -1,4 +1,5 @@
-"""Batch norm's two ways of computing the same: torch's fused one, and the one written out for torch.func's transforms."""
+"""Batch norm's two ways of computing the same: torch's fused one, and the one written out for
+torch.func's transforms."""
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ def test_the_meta_gradient_is_the_same_fused_and_written_out(name):
         return P.call(network, phi, x).square().mean() + P.call(network, phi, x[:2]).sum()
 
     task = lambda theta, s, q: loss(adapt(loss, theta, (s, s), Sgd(0.1)), q)
-    fused, written = (grad_over_tasks(task, params, support, query, backend=name)[1] for name in ("loop", "vmap"))
+    fused, written = (
+        grad_over_tasks(task, params, support, query, backend=name)[1] for name in ("loop", "vmap")
+    )
     # Rounding in float64 of statistics over 12 to 108 values.
     torch.testing.assert_close(fused, written, rtol=1e-11, atol=1e-12)
 
@@ -35,7 +38,9 @@ def test_the_meta_gradient_is_the_same_fused_and_written_out(name):
 def test_a_single_value_a_feature_is_its_own_mean():
     norm = BatchNorm(3)
     torch.nn.init.constant_(norm.bias, 0.5)
-    assert norm(torch.randn(1, 3, generator=torch.Generator().manual_seed(0))).tolist() == [[0.5, 0.5, 0.5]]
+    assert norm(torch.randn(1, 3, generator=torch.Generator().manual_seed(0))).tolist() == [
+        [0.5, 0.5, 0.5]
+    ]
 
 
 def test_the_whole_batch_as_reference_is_no_reference():
@@ -50,15 +55,20 @@ def test_the_whole_batch_as_reference_is_no_reference():
 def test_both_derivatives_of_the_fused_norm_match_finite_differences(shape):
     generator = torch.Generator().manual_seed(0)
     norm = BatchNorm(3).double()
-    inputs = [torch.randn(*size, generator=generator, dtype=torch.float64) for size in (shape, (3,), (3,))]
+    inputs = [
+        torch.randn(*size, generator=generator, dtype=torch.float64) for size in (shape, (3,), (3,))
+    ]
     inputs[0] = 3 * inputs[0] + 1
     function = lambda x, weight, bias: P.call(norm, {"weight": weight, "bias": bias}, x)
     inputs = tuple(leaf.requires_grad_() for leaf in inputs)
-    assert torch.autograd.gradcheck(function, inputs) and torch.autograd.gradgradcheck(function, inputs)
+    assert torch.autograd.gradcheck(function, inputs) and torch.autograd.gradgradcheck(
+        function, inputs
+    )
 
 
 def test_a_third_derivative_of_the_fused_norm_is_refused():
-    # Its second derivative takes mean and deviation for constants, so that a third one would be silently wrong.
+    # Its second derivative takes mean and deviation for constants, so that a third one would be
+    # silently wrong.
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     first = torch.autograd.grad(BatchNorm(3)(x).square().mul(x).sum(), x, create_graph=True)[0]
     second = torch.autograd.grad(first.square().sum(), x, create_graph=True)[0]

@@ -14,7 +14,11 @@ from metarl.nn.conv import Conv4
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_conv4_is_convolution_norm_relu_and_pooling_four_times(layout, channels, strided):
     generator = torch.Generator().manual_seed(0)
-    ours = Conv4((channels, 19, 16), filters=3, strided=strided, generator=generator).double().to(memory_format=layout)
+    ours = (
+        Conv4((channels, 19, 16), filters=3, strided=strided, generator=generator)
+        .double()
+        .to(memory_format=layout)
+    )
     for convolution in ours.convolutions:
         nn.init.normal_(convolution.bias, generator=generator)
     blocks = []
@@ -26,7 +30,9 @@ def test_conv4_is_convolution_norm_relu_and_pooling_four_times(layout, channels,
     expected = theirs(x)
     torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-12)
     weights = [convolution.weight for convolution in ours.convolutions]
-    gradients = [torch.autograd.grad(outputs.square().sum(), weights) for outputs in (ours(x), expected)]
+    gradients = [
+        torch.autograd.grad(outputs.square().sum(), weights) for outputs in (ours(x), expected)
+    ]
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-11)  # rounding, through four norms
 
 
@@ -37,21 +43,35 @@ def test_single_channel_convolution_is_torchs_with_its_bias():
 
 
 def test_pooling_sends_gradients_of_equal_values_where_torch_does():
-    # The blank background of a picture is all ties; back-ends that broke them differently would give other gradients.
-    x = torch.randint(0, 2, (2, 3, 9, 8), generator=torch.Generator().manual_seed(0)).double().requires_grad_()
-    weights = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    # The blank background of a picture is all ties; back-ends that broke them differently would
+    # give other gradients.
+    x = (
+        torch.randint(0, 2, (2, 3, 9, 8), generator=torch.Generator().manual_seed(0))
+        .double()
+        .requires_grad_()
+    )
+    weights = torch.randn(
+        2, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     pooled = (conv._halved(x), functional.max_pool2d(x, 2))
     torch.testing.assert_close(*pooled, rtol=0, atol=0)
-    torch.testing.assert_close(*(torch.autograd.grad((weights * y).sum(), x) for y in pooled), rtol=0, atol=0)
+    torch.testing.assert_close(
+        *(torch.autograd.grad((weights * y).sum(), x) for y in pooled), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("strided", [False, True])
 def test_networks_computed_together_give_what_each_gives_alone(strided):
     generator = torch.Generator().manual_seed(0)
-    networks = [Conv4((1, 16, 16), filters=3, strided=strided, generator=generator).double() for _ in range(2)]
+    networks = [
+        Conv4((1, 16, 16), filters=3, strided=strided, generator=generator).double()
+        for _ in range(2)
+    ]
     params = [dict(network.named_parameters()) for network in networks]
     stacked = {name: torch.stack([each[name] for each in params]) for name in params[0]}
     x = torch.randn(2, 5, 1, 16, 16, generator=generator, dtype=torch.float64)
-    together = torch.func.vmap(lambda one, rows: torch.func.functional_call(networks[0], one, (rows,)))(stacked, x)
+    together = torch.func.vmap(
+        lambda one, rows: torch.func.functional_call(networks[0], one, (rows,))
+    )(stacked, x)
     alone = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)

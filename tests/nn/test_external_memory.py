@@ -1,4 +1,5 @@
-"""The external memory cell: one step by hand, its gradients by finite differences, and that it recalls by content."""
+"""The external memory cell: one step by hand, its gradients by finite differences, and that it
+recalls by content."""
 
 import math
 
@@ -12,7 +13,13 @@ BATCH, INPUT = 3, 4
 
 
 def cell(**changes):
-    sizes = {"num_slots": 5, "slot_size": 3, "num_heads": 2, "usage_decay": 0.9, "key_strength": 4.0} | changes
+    sizes = {
+        "num_slots": 5,
+        "slot_size": 3,
+        "num_heads": 2,
+        "usage_decay": 0.9,
+        "key_strength": 4.0,
+    } | changes
     return ExternalMemory(INPUT, 6, **sizes, generator=torch.Generator().manual_seed(0)).double()
 
 
@@ -25,7 +32,9 @@ def run(memory, inputs):
 
 
 def inputs(num_steps=4):
-    return torch.randn(num_steps, BATCH, INPUT, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        num_steps, BATCH, INPUT, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def test_the_first_write_fills_the_first_slots_and_is_read_back():
@@ -36,16 +45,23 @@ def test_the_first_write_fills_the_first_slots_and_is_read_back():
     raw = memory.heads(state.hidden).detach().reshape(BATCH, 2, 8)
     key, written, gate = raw[..., :3].tanh(), raw[..., 3:6].tanh(), raw[..., 6].sigmoid()
     strength = 4 * torch.log1p(raw[..., 7].exp()) / math.log(2)
-    # Nothing has been read: head i writes (1 − gate) a to slot i, the i-th of equally unused ones; the rest is empty.
+    # Nothing has been read: head i writes (1 − gate) a to slot i, the i-th of equally unused ones;
+    # the rest is empty.
     expected = torch.zeros(BATCH, 5, 3, dtype=torch.float64)
     expected[:, :2] = (1 - gate)[..., None] * written
     torch.testing.assert_close(state.slots, expected, rtol=1e-12, atol=1e-12)
     for b in range(BATCH):
         for head in range(2):
-            cosine = [torch.cosine_similarity(key[b, head], slot, dim=0) for slot in expected[b, :2]] + [0.0] * 3
-            weights = torch.tensor([math.exp(float(strength[b, head]) * float(c)) for c in cosine]).double()
+            cosine = [
+                torch.cosine_similarity(key[b, head], slot, dim=0) for slot in expected[b, :2]
+            ] + [0.0] * 3
+            weights = torch.tensor(
+                [math.exp(float(strength[b, head]) * float(c)) for c in cosine]
+            ).double()
             # The norms' epsilon of 1e-8 shows in the 6th digit of short slots.
-            torch.testing.assert_close(state.read_weights[b, head], weights / weights.sum(), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                state.read_weights[b, head], weights / weights.sum(), rtol=1e-4, atol=1e-6
+            )
 
 
 def test_slots_are_taken_in_turn_before_any_is_written_over():
@@ -67,7 +83,9 @@ def test_gradients_match_finite_differences():
 
     def outputs(x, *leaves):
         def step(x, state):
-            return torch.func.functional_call(memory, dict(zip(names, leaves, strict=True)), (x, state))
+            return torch.func.functional_call(
+                memory, dict(zip(names, leaves, strict=True)), (x, state)
+            )
 
         state, found = memory.initial(BATCH), []
         for row in x:

@@ -1,4 +1,5 @@
-"""Policies' distributions against torch.distributions, and parameters stacked over tasks against each task alone."""
+"""Policies' distributions against torch.distributions, and parameters stacked over tasks against
+each task alone."""
 
 import math
 
@@ -17,13 +18,17 @@ NUM_TASKS, ROWS, OBS, ACTIONS = 3, 5, 4, 2
 
 def policy(kind, **changes):
     make = GaussianPolicy if kind == "gaussian" else CategoricalPolicy
-    return make(OBS, ACTIONS, (8, 6), generator=torch.Generator().manual_seed(0), **changes).double()
+    return make(
+        OBS, ACTIONS, (8, 6), generator=torch.Generator().manual_seed(0), **changes
+    ).double()
 
 
 def stacked_params(module, seed):
     generator = torch.Generator().manual_seed(seed)
     params = P.expand(P.of(module), NUM_TASKS)
-    noise = {k: 0.3 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in params.items()}
+    noise = {
+        k: 0.3 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in params.items()
+    }
     return P.add(params, noise)
 
 
@@ -34,7 +39,9 @@ def observations(*lead):
 def reference(outputs):
     if "logits" in outputs:
         return Categorical(logits=outputs["logits"])
-    return Independent(Normal(outputs["mean"], outputs["log_std"].exp().expand_as(outputs["mean"])), 1)
+    return Independent(
+        Normal(outputs["mean"], outputs["log_std"].exp().expand_as(outputs["mean"])), 1
+    )
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "categorical"])
@@ -43,9 +50,13 @@ def test_distributions_agree_with_torchs(kind):
     p, q = (module.with_params(stacked_params(module, seed), obs) for seed in (1, 2))
     action, log_prob = module.act(p, Noise(torch.Generator().manual_seed(3)))
     torch.testing.assert_close(log_prob, reference(p).log_prob(action), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(module.log_prob(q, action), reference(q).log_prob(action), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        module.log_prob(q, action), reference(q).log_prob(action), rtol=1e-12, atol=1e-12
+    )
     torch.testing.assert_close(module.entropy(p), reference(p).entropy(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(module.kl(p, q), kl_divergence(reference(p), reference(q)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        module.kl(p, q), kl_divergence(reference(p), reference(q)), rtol=1e-12, atol=1e-12
+    )
     assert module.kl(p, p).abs().max() < 1e-14
     assert action.shape == ((NUM_TASKS, ROWS, ACTIONS) if kind == "gaussian" else (NUM_TASKS, ROWS))
 
@@ -61,7 +72,9 @@ def test_stacked_parameters_act_as_each_task_alone(kind, lead):
     for i in range(NUM_TASKS):
         alone = P.call(module, P.task(params, i), obs[i])
         # Batched and single matrix products add up in another order.
-        torch.testing.assert_close(module.log_prob(alone, action[i]), log_prob[i], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            module.log_prob(alone, action[i]), log_prob[i], rtol=1e-12, atol=1e-12
+        )
         torch.testing.assert_close(module.entropy(alone), entropy[i], rtol=1e-12, atol=1e-12)
     through_call = P.call(module, params, obs)
     for name in outputs:
@@ -69,9 +82,13 @@ def test_stacked_parameters_act_as_each_task_alone(kind, lead):
 
 
 def test_gaussian_samples_have_the_stated_mean_and_std():
-    outputs = {"mean": torch.tensor([1.0, -2.0]).expand(200_000, 2), "log_std": torch.tensor([0.5, 2.0]).log()}
+    outputs = {
+        "mean": torch.tensor([1.0, -2.0]).expand(200_000, 2),
+        "log_std": torch.tensor([0.5, 2.0]).log(),
+    }
     samples, _ = GaussianPolicy.act(outputs, Noise(torch.Generator().manual_seed(0)))
-    # Standard errors: σ/√n = .0011 and .0045 of the mean, σ/√(2n) = .0008 and .0032 of σ; five of them.
+    # Standard errors: σ/√n = .0011 and .0045 of the mean, σ/√(2n) = .0008 and .0032 of σ; five of
+    # them.
     torch.testing.assert_close(samples.mean(0), torch.tensor([1.0, -2.0]), rtol=0, atol=0.022)
     torch.testing.assert_close(samples.std(0), torch.tensor([0.5, 2.0]), rtol=0, atol=0.016)
 
@@ -87,7 +104,9 @@ def test_categorical_samples_have_the_stated_probabilities():
 
 def test_sampling_depends_on_the_noise_alone():
     module, obs = policy("gaussian"), observations(ROWS)
-    draws = [module.act(module(obs), Noise(torch.Generator().manual_seed(seed)))[0] for seed in (1, 1, 2)]
+    draws = [
+        module.act(module(obs), Noise(torch.Generator().manual_seed(seed)))[0] for seed in (1, 1, 2)
+    ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -106,7 +125,9 @@ def test_std_never_falls_below_its_minimum():
     module = policy("gaussian", init_std=0.5, min_std=0.1)
     with torch.no_grad():
         module.log_std.copy_(torch.tensor([math.log(0.01), math.log(0.3)]))
-    torch.testing.assert_close(module(observations(ROWS))["log_std"].exp(), torch.tensor([0.1, 0.3]).double())
+    torch.testing.assert_close(
+        module(observations(ROWS))["log_std"].exp(), torch.tensor([0.1, 0.3]).double()
+    )
 
 
 def test_a_unit_scales_actions_and_leaves_the_inner_gradient():
@@ -116,7 +137,9 @@ def test_a_unit_scales_actions_and_leaves_the_inner_gradient():
     action, log_prob = plain.act(plain(obs), Noise(torch.Generator().manual_seed(3)))
     acted, density = scaled.act(scaled(obs), Noise(torch.Generator().manual_seed(3)))
     torch.testing.assert_close(acted, unit * action, rtol=1e-14, atol=0)
-    torch.testing.assert_close(density, log_prob - unit.log().sum(), rtol=1e-13, atol=0)  # Change of variables.
+    torch.testing.assert_close(
+        density, log_prob - unit.log().sum(), rtol=1e-13, atol=0
+    )  # Change of variables.
     slopes = [
         torch.autograd.grad(module.log_prob(module(obs), a).sum(), list(module.parameters()))
         for module, a in ((plain, action), (scaled, acted))
@@ -135,7 +158,9 @@ def test_tanh_in_place_is_tanh():
 def test_mlp_with_one_layer_is_affine():
     net = MLP((2, 1), output_scale=0.5, generator=torch.Generator().manual_seed(0))
     weight = net.layers[0].weight
-    torch.testing.assert_close(net(torch.tensor([[2.0, 3.0]])).item(), (2 * weight[0, 0] + 3 * weight[0, 1]).item())
+    torch.testing.assert_close(
+        net(torch.tensor([[2.0, 3.0]])).item(), (2 * weight[0, 0] + 3 * weight[0, 1]).item()
+    )
     # Xavier: |w| ≤ √(6 / (2 + 1)) = 1.41, halved.
     assert weight.abs().max() <= 0.5 * math.sqrt(2)
 
@@ -146,9 +171,18 @@ def test_mlp_with_one_layer_is_affine():
         (lambda: MLP((2, 3), "gelu"), "gelu"),
         (lambda: MLP((2,)), r"\(2,\)"),
         (lambda: MLP((2, 0, 1)), r"\(2, 0, 1\)"),
-        (lambda: GaussianPolicy(2, 1, (4,), init_std=0.1, min_std=0.2), "min_std 0.2 and init_std 0.1"),
-        (lambda: GaussianPolicy(2, 2, (4,), unit=torch.tensor([0.1, 0.0])), "unit is .*: expected positive numbers"),
-        (lambda: affine(torch.zeros(2, 7, 3), torch.zeros(4, 5, 3), torch.zeros(4, 5)), r"4 tasks .* got \(2, 7, 3\)"),
+        (
+            lambda: GaussianPolicy(2, 1, (4,), init_std=0.1, min_std=0.2),
+            "min_std 0.2 and init_std 0.1",
+        ),
+        (
+            lambda: GaussianPolicy(2, 2, (4,), unit=torch.tensor([0.1, 0.0])),
+            "unit is .*: expected positive numbers",
+        ),
+        (
+            lambda: affine(torch.zeros(2, 7, 3), torch.zeros(4, 5, 3), torch.zeros(4, 5)),
+            r"4 tasks .* got \(2, 7, 3\)",
+        ),
     ],
 )
 def test_mistakes_are_named(call, message):

@@ -1,4 +1,5 @@
-"""Latents of episodes: their distribution, how evenly they lie, and their density, against torch.distributions."""
+"""Latents of episodes: their distribution, how evenly they lie, and their density, against
+torch.distributions."""
 
 import pytest
 import torch
@@ -22,12 +23,15 @@ def drawn(mean=1.0, std=2.0, num_tasks=N):
 
 def test_each_interval_of_equal_probability_holds_one_latent_of_a_task():
     share = Normal(1.0, 2.0).cdf(drawn())
-    assert torch.equal((share * E).long().sort(dim=1).values, torch.arange(E)[None, :, None].expand(N, E, L))
+    assert torch.equal(
+        (share * E).long().sort(dim=1).values, torch.arange(E)[None, :, None].expand(N, E, L)
+    )
 
 
 def test_each_episode_alone_has_the_stated_mean_and_std():
     z = drawn()
-    # Standard errors over 4000 tasks: 2/√4000 = .032 of the mean, 2/√8000 = .022 of the deviation; five of them.
+    # Standard errors over 4000 tasks: 2/√4000 = .032 of the mean, 2/√8000 = .022 of the deviation;
+    # five of them.
     torch.testing.assert_close(z.mean(0), torch.full((E, L), 1.0), rtol=0, atol=0.16)
     torch.testing.assert_close(z.std(0), torch.full((E, L), 2.0), rtol=0, atol=0.11)
 
@@ -40,19 +44,27 @@ def test_elements_are_spread_in_orders_of_their_own():
 
 def test_without_noise_the_latent_is_the_mean():
     mean = torch.randn(3, L, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(draw_latents(mean, torch.zeros(3, L), E, None), mean[:, None].expand(3, E, L))
+    assert torch.equal(
+        draw_latents(mean, torch.zeros(3, L), E, None), mean[:, None].expand(3, E, L)
+    )
 
 
 def test_density_is_that_of_independent_gaussians():
     generator = torch.Generator().manual_seed(2)
-    mean, log_std, z = (torch.randn(3, rows, L, generator=generator, dtype=torch.float64) for rows in (1, 1, E))
+    mean, log_std, z = (
+        torch.randn(3, rows, L, generator=generator, dtype=torch.float64) for rows in (1, 1, E)
+    )
     expected = Normal(mean, log_std.exp()).log_prob(z).sum(-1)
-    torch.testing.assert_close(latent_log_prob({MEAN: mean, LOG_STD: log_std}, z), expected, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        latent_log_prob({MEAN: mean, LOG_STD: log_std}, z), expected, rtol=1e-13, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("make", [GaussianPolicy, CategoricalPolicy])
 def test_a_policy_with_a_latent_acts_on_it(make):
-    policy = make(3, 2, (8,), latent_size=L, latent_gain=4.0, generator=torch.Generator().manual_seed(0))
+    policy = make(
+        3, 2, (8,), latent_size=L, latent_gain=4.0, generator=torch.Generator().manual_seed(0)
+    )
     plain = make(3 + L, 2, (8,), generator=torch.Generator().manual_seed(0))
     weight, own = policy.trunk.layers[0].weight, plain.trunk.layers[0].weight
     assert torch.equal(weight[:, :3], own[:, :3])

@@ -6,13 +6,19 @@ from metarl.nn.normaliser import Normaliser
 
 
 def test_batches_of_any_size_add_up_to_the_statistics_of_all():
-    data = 5 + 3 * torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    data = 5 + 3 * torch.randn(
+        100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     normaliser = Normaliser(2).double()
-    torch.testing.assert_close(normaliser(data[:3]), data[:3], rtol=1e-8, atol=0)  # the identity before any data
+    torch.testing.assert_close(
+        normaliser(data[:3]), data[:3], rtol=1e-8, atol=0
+    )  # the identity before any data
     for part in data.split([1, 9, 60, 30]):
         normaliser.update(part)
     torch.testing.assert_close(normaliser.mean, data.mean(0), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(normaliser.variance, data.var(0, correction=0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        normaliser.variance, data.var(0, correction=0), rtol=1e-12, atol=1e-12
+    )
     # The epsilon of the variance, 1e-8 beside 9, is seen in the 10th digit.
     expected = (data - data.mean(0)) / data.std(0, correction=0)
     torch.testing.assert_close(normaliser(data), expected, rtol=1e-8, atol=1e-8)

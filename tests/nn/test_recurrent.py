@@ -1,4 +1,5 @@
-"""Memories step by step against whole sequences, and against torch's own layers; what a row sits out leaves no trace."""
+"""Memories step by step against whole sequences, and against torch's own layers; what a row sits
+out leaves no trace."""
 
 import pytest
 import torch
@@ -15,7 +16,14 @@ MEMORIES = {
         INPUT, width=8, num_layers=2, num_heads=2, context=STEPS, generator=generator
     ),
     "external_memory": lambda generator: ExternalRecall(
-        INPUT, 6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, key_strength=5.0, generator=generator
+        INPUT,
+        6,
+        num_slots=4,
+        slot_size=3,
+        num_heads=2,
+        usage_decay=0.9,
+        key_strength=5.0,
+        generator=generator,
     ),
     "none": lambda generator: NoMemory(INPUT, 6, generator=generator),
 }
@@ -26,7 +34,9 @@ def make(name, seed=0):
 
 
 def inputs(num_steps=STEPS):
-    return torch.randn(num_steps, BATCH, INPUT, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        num_steps, BATCH, INPUT, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 @torch.no_grad()
@@ -50,7 +60,9 @@ def test_the_present_does_not_depend_on_the_future(name):
     memory, xs = make(name), inputs()
     other = xs.clone()
     other[5:] += 1
-    torch.testing.assert_close(memory.sequence(other)[:5], memory.sequence(xs)[:5], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        memory.sequence(other)[:5], memory.sequence(xs)[:5], rtol=1e-12, atol=1e-12
+    )
     assert (memory.sequence(other)[5:] - memory.sequence(xs)[5:]).abs().max() > 1e-3
 
 
@@ -118,8 +130,14 @@ def test_a_sequence_beyond_the_context_is_refused():
     ("make", "message"),
     [
         (lambda: GRU(2, 0), "hidden_size 0: expected 1 or more"),
-        (lambda: Transformer(2, width=9, num_layers=1, num_heads=3, context=4), "width 9: expected an even multiple"),
-        (lambda: Transformer(2, width=8, num_layers=0, num_heads=2, context=4), "num_layers 0: expected 1 or more"),
+        (
+            lambda: Transformer(2, width=9, num_layers=1, num_heads=3, context=4),
+            "width 9: expected an even multiple",
+        ),
+        (
+            lambda: Transformer(2, width=8, num_layers=0, num_heads=2, context=4),
+            "num_layers 0: expected 1 or more",
+        ),
     ],
 )
 def test_mistakes_are_named(make, message):

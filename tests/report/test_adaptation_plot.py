@@ -1,4 +1,5 @@
-"""The picture of an evaluation: the numbers are there, agents keep their colours, and one episode is readable."""
+"""The picture of an evaluation: the numbers are there, agents keep their colours, and one episode
+is readable."""
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def lines(axes):
 def words(figure):
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     texts += [
-        label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left"))
+        label
+        for axes in figure.axes
+        for label in (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left"))
     ]
     texts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     return " | ".join([*texts, figure.get_suptitle()])
@@ -54,7 +57,10 @@ def test_it_shows_the_numbers_and_the_references(tmp_path):
     assert list(found["random initialisation"].get_ydata()) == [-310, -320]
     assert list(found["standing still"].get_ydata()) == [-300, -300]
     (bars,) = figure.axes[0].containers[0].lines[2]
-    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[-179, -162], [-101, -84]]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
+        [-179, -162],
+        [-101, -84],
+    ]
     adaptation_curve_png(tmp_path / "curve.png", report())
     assert np.asarray(Image.open(tmp_path / "curve.png").convert("L")).std() > 10
     assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
@@ -62,7 +68,10 @@ def test_it_shows_the_numbers_and_the_references(tmp_path):
 
 def test_title_names_environment_and_algorithm_and_words_fit_the_learner():
     updates = words(adaptation_figure(report()))
-    assert "half_cheetah_vel, maml_ppo: 30 held-out tasks" in updates and "updates on the task" in updates
+    assert (
+        "half_cheetah_vel, maml_ppo: 30 held-out tasks" in updates
+        and "updates on the task" in updates
+    )
     episodes = words(adaptation_figure(report(unit="episode", algo="rl2_ppo")))
     assert "episode of the trial" in episodes and "update" not in episodes
     assert "1 held-out task" in words(adaptation_figure(report(num_tasks=1)))
@@ -76,9 +85,13 @@ def test_points_of_agents_stand_beside_each_other():
     assert list(np.round(x[0])) == [0, 1]
 
 
-@pytest.mark.parametrize("order", [["oracle", "gittins", "ucb1"], ["ucb1", "thompson_sampling", "gittins"]])
+@pytest.mark.parametrize(
+    "order", [["oracle", "gittins", "ucb1"], ["ucb1", "thompson_sampling", "gittins"]]
+)
 def test_a_colour_is_always_the_same_agents(order):
-    figure = adaptation_figure(report(references={name: [row(0, -1), row(1, -2)] for name in order}))
+    figure = adaptation_figure(
+        report(references={name: [row(0, -1), row(1, -2)] for name in order})
+    )
     found = lines(figure.axes[0])
     for name in order:
         assert to_rgb(found[name.replace("_", " ")].get_color()) == to_rgb(LOOKS[name].color)
@@ -98,7 +111,10 @@ def one_episode(**more):
 
 def test_one_episode_has_a_row_for_each_agent():
     axes = adaptation_figure(one_episode()).axes[0]
-    rows = {tick.get_text(): y for tick, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    rows = {
+        tick.get_text(): y
+        for tick, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+    }
     assert sorted(rows, key=rows.get) == [
         "standing still",
         "random initialisation",
@@ -108,11 +124,20 @@ def test_one_episode_has_a_row_for_each_agent():
         "oracle",
     ]
     found = lines(axes)
-    assert (list(found["gittins"].get_xdata()), list(found["gittins"].get_ydata())) == ([82], [rows["gittins"]])
+    assert (list(found["gittins"].get_xdata()), list(found["gittins"].get_ydata())) == (
+        [82],
+        [rows["gittins"]],
+    )
 
 
 def test_one_episode_shows_what_happens_within_it():
-    curve = {"mean": [1.0, 2.0], "ci_low": [0.5, 1.5], "ci_high": [1.5, 2.5], "first_tenth": 1.0, "last_tenth": 2.0}
+    curve = {
+        "mean": [1.0, 2.0],
+        "ci_low": [0.5, 1.5],
+        "ci_high": [1.5, 2.5],
+        "first_tenth": 1.0,
+        "last_tenth": 2.0,
+    }
     error = curve | {"mean": [0.9, 0.1]}
     within = {
         "learner": {"step": [10, 20], "reward": curve, "prediction error": error},
@@ -128,14 +153,18 @@ def test_success_is_drawn_where_it_is_told():
     def solved(rate):
         return {"success_rate": rate, "success_ci_low": rate - 0.1, "success_ci_high": rate + 0.1}
 
-    figure = adaptation_figure(report(returns=[row(0, -9, **solved(0.2)), row(1, -1, **solved(0.8))]))
+    figure = adaptation_figure(
+        report(returns=[row(0, -9, **solved(0.2)), row(1, -1, **solved(0.8))])
+    )
     found = lines(figure.axes[1])
     assert list(found["maml_ppo"].get_ydata()) == [0.2, 0.8]
     assert "random initialisation" not in found  # which says nothing of success here
 
 
 def test_fixed_speeds_are_marked_with_what_they_earn():
-    bounds = [{"num_speeds": k, "mean": -100 / k, "mean_with_allowance": -100 / k - 30} for k in (1, 2)]
+    bounds = [
+        {"num_speeds": k, "mean": -100 / k, "mean_with_allowance": -100 / k - 30} for k in (1, 2)
+    ]
     figure = adaptation_figure(report(fixed_speeds={"bounds": bounds}))
     marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
     assert marked == {"1 fixed speed": -130, "2 fixed speeds": -80}

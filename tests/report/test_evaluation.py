@@ -1,4 +1,5 @@
-"""What an evaluation says of success: how many episodes solved the task after each update, where the environment can tell."""
+"""What an evaluation says of success: how many episodes solved the task after each update, where
+the environment can tell."""
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from metarl.rl.types import Act, RLAdapter
 
 
 class Learner(RLAdapter[int]):
-    """Stands still until its first update, then does as the environment's scripted controller; its state counts updates."""
+    """Stands still until its first update, then does as the environment's scripted controller; its
+    state counts updates."""
 
     def __init__(self, env, *, learns: bool) -> None:
         self.env, self.learns = env, learns
@@ -65,7 +67,14 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     told = [line.split("success ")[1] for line in lines if "success" in line]
     # Four tasks of one episode: 1 − .025^¼ = .60, see test_proportions.py.
     solved, not_yet = "100 % [40, 100]", "0 % [0, 60]"
-    assert told == [not_yet, solved, not_yet, not_yet, not_yet, solved]  # learner, random, standing still, scripted
+    assert told == [
+        not_yet,
+        solved,
+        not_yet,
+        not_yet,
+        not_yet,
+        solved,
+    ]  # learner, random, standing still, scripted
 
 
 def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
@@ -83,12 +92,21 @@ def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
     assert [evaluation.stage("episode", k) for k in range(2)] == ["episode 1", "episode 2"]
     found = evaluated("point_navigation_2d", num_updates=1, learns=False)
     updates, episodes = (evaluation.table(found | {"unit": unit}) for unit in ("update", "episode"))
-    assert "before adaptation" in updates and "random init, 1 upd." in updates and "gain of 1 update" in updates
-    assert "update" not in episodes and "random init, ep. 2" in episodes and "episode 2 - episode 1" in episodes
+    assert (
+        "before adaptation" in updates
+        and "random init, 1 upd." in updates
+        and "gain of 1 update" in updates
+    )
+    assert (
+        "update" not in episodes
+        and "random init, ep. 2" in episodes
+        and "episode 2 - episode 1" in episodes
+    )
 
 
 def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
-    """Two targets g, of which one speed meets one or comes between: |g₁ − g₂| / 2 on average, two speeds miss nothing."""
+    """Two targets g, of which one speed meets one or comes between: |g₁ − g₂| / 2 on average, two
+    speeds miss nothing."""
     env = envs.make("half_cheetah_vel", 2, horizon=20)
     first, second = env.prior.test_tasks(2).target_velocity.tolist()
     found = evaluated("half_cheetah_vel", num_updates=0, num_tasks=2, learns=False, horizon=20)
@@ -96,18 +114,26 @@ def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
     assert [row["mean"] for row in bounds] == pytest.approx([-20 * abs(first - second) / 2, 0.0])
     assert found["fixed_speeds"]["allowance"] == 0  # it is known for whole episodes
     assert "a bound: no run-up, no control" in evaluation.table(found)
-    assert found["normalised_score"][0]["mean"] == pytest.approx(0, abs=0.1)  # it stands still, from other starts
+    assert found["normalised_score"][0]["mean"] == pytest.approx(
+        0, abs=0.1
+    )  # it stands still, from other starts
 
 
 def test_one_episode_shows_what_happens_within_it_and_the_regret() -> None:
-    found = evaluated("bandit", num_updates=0, num_tasks=8, unit="episode", horizon=20, adapter=UniformActions)
+    found = evaluated(
+        "bandit", num_updates=0, num_tasks=8, unit="episode", horizon=20, adapter=UniformActions
+    )
     within = found["within_episode"]
-    assert {"learner", "random_initialisation", "gittins", "thompson_sampling", "ucb1"} <= set(within)
+    assert {"learner", "random_initialisation", "gittins", "thompson_sampling", "ucb1"} <= set(
+        within
+    )
     of_learner = within["learner"]["reward"]
     returns = [task["returns"][0] for task in found["tasks"]]
     assert sum(of_learner["mean"]) / 20 == pytest.approx(sum(returns) / len(returns) / 20)
     oracle = found["references"]["oracle"]["mean"]
-    assert found["regret"][0]["mean"] == pytest.approx(oracle - found["returns"][0]["mean"], abs=1e-5)
+    assert found["regret"][0]["mean"] == pytest.approx(
+        oracle - found["returns"][0]["mean"], abs=1e-5
+    )
     lines = evaluation.table(found)
     assert "first 10th" in lines and "mean regret" in lines and "update" not in lines
     assert "adaptation_gain" not in found

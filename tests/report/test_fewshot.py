@@ -1,4 +1,5 @@
-"""What a few-shot evaluation reports: references on the same tasks, tasks that diverged, and where a class is met again."""
+"""What a few-shot evaluation reports: references on the same tasks, tasks that diverged, and where
+a class is met again."""
 
 import json
 
@@ -11,7 +12,8 @@ from metarl.report import fewshot
 
 
 class Constant:
-    """Answers a number everywhere after its update, and zero before; notes the largest input it was asked about."""
+    """Answers a number everywhere after its update, and zero before; notes the largest input it was
+    asked about."""
 
     num_updates, transductive = 1, False
 
@@ -68,10 +70,16 @@ def test_seeds_of_a_sweep_are_pooled_before_and_after_and_keep_the_tasks_they_sh
     run = {**evaluated(Constant(0.5), {}), "learner": "maml", "seed": 0, "overrides": []}
     again = json.loads(json.dumps(run)) | {"seed": 1}
     cells = [line.split("|")[5:8] for line in fewshot.comparison([run, again]).splitlines()[2:]]
-    assert cells[0] == cells[1] == cells[2]  # Two seeds with equal numbers are no more tasks than one.
+    assert (
+        cells[0] == cells[1] == cells[2]
+    )  # Two seeds with equal numbers are no more tasks than one.
     again["updates"][0]["mean"] += 1.0
-    before = [float(line.split("|")[5]) for line in fewshot.comparison([run, again]).splitlines()[2:]]
-    assert before[2] == pytest.approx((before[0] + before[1]) / 2, abs=1e-4)  # shown with four digits
+    before = [
+        float(line.split("|")[5]) for line in fewshot.comparison([run, again]).splitlines()[2:]
+    ]
+    assert before[2] == pytest.approx(
+        (before[0] + before[1]) / 2, abs=1e-4
+    )  # shown with four digits
 
 
 def test_instances_are_numbered_from_one():

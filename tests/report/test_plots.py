@@ -8,7 +8,9 @@ from metarl.report.plots import learning_curve_png, return_curves
 def drawn(monkeypatch):
     """The figures that were written, to be looked into."""
     figures, savefig = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1])
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1]
+    )
     return figures
 
 
@@ -18,11 +20,17 @@ def lines(figure):
 
 def test_learning_curve_of_several_seeds_is_their_mean_where_all_have_been(tmp_path, drawn):
     def run(shift, steps):
-        return [{"env_steps": s, "return_before": -100 + shift, "return_after": s / 10 + shift} for s in steps]
+        return [
+            {"env_steps": s, "return_before": -100 + shift, "return_after": s / 10 + shift}
+            for s in steps
+        ]
 
-    # At 100 and 200 both are there; the second seed has no row at 200: between 150 and 250 it is 20 + 6.
+    # At 100 and 200 both are there; the second seed has no row at 200: between 150 and 250 it is 20
+    # + 6.
     learning_curve_png(
-        tmp_path / "curve.png", [run(0, [100, 200]), run(6, [50, 150, 250])], title="half_cheetah_vel, maml_ppo"
+        tmp_path / "curve.png",
+        [run(0, [100, 200]), run(6, [50, 150, 250])],
+        title="half_cheetah_vel, maml_ppo",
     )
     found = lines(drawn[0])
     assert list(found["after adaptation"].get_xdata()) == [100, 200]
@@ -31,26 +39,38 @@ def test_learning_curve_of_several_seeds_is_their_mean_where_all_have_been(tmp_p
 
 
 def test_learning_curve_is_smoothed_without_looking_ahead(tmp_path, drawn):
-    rows = [{"env_steps": 10 * i, "return_before": 0.0, "return_after": float(i == 60)} for i in range(100)]
-    learning_curve_png(tmp_path / "curve.png", [rows], title="x")  # 100 rows: the mean of 100 // 50 = 2
+    rows = [
+        {"env_steps": 10 * i, "return_before": 0.0, "return_after": float(i == 60)}
+        for i in range(100)
+    ]
+    learning_curve_png(
+        tmp_path / "curve.png", [rows], title="x"
+    )  # 100 rows: the mean of 100 // 50 = 2
     after = lines(drawn[0])["after adaptation"].get_ydata()
     assert {i: y for i, y in enumerate(after) if y} == {60: 0.5, 61: 0.5}
 
 
 def test_one_row_can_be_drawn(tmp_path):
-    learning_curve_png(tmp_path / "b.png", [[{"env_steps": 9, "return_before": 1, "return_after": 2}]], title="x")
+    learning_curve_png(
+        tmp_path / "b.png", [[{"env_steps": 9, "return_before": 1, "return_after": 2}]], title="x"
+    )
 
 
 def test_a_run_without_rows_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"2 runs with \[1, 0\] rows"):
         learning_curve_png(
-            tmp_path / "a.png", [[{"env_steps": 1, "return_before": 1, "return_after": 2}], []], title="x"
+            tmp_path / "a.png",
+            [[{"env_steps": 1, "return_before": 1, "return_after": 2}], []],
+            title="x",
         )
 
 
 def test_returns_are_called_what_they_are():
     rows = [{"return_before": 1.0, "return_after": 2.0}]
-    assert return_curves(rows, "update") == {"return_after": "after adaptation", "return_before": "before"}
+    assert return_curves(rows, "update") == {
+        "return_after": "after adaptation",
+        "return_before": "before",
+    }
     assert return_curves(rows, "episode") == {
         "return_after": "last episode of the trial",
         "return_before": "first episode",
@@ -64,7 +84,13 @@ def test_returns_are_called_what_they_are():
 
 def test_success_stands_beside_the_returns(tmp_path, drawn):
     rows = [
-        {"env_steps": s, "return_before": 0.0, "return_after": 1.0, "success_before": 0.1, "success_after": s / 9}
+        {
+            "env_steps": s,
+            "return_before": 0.0,
+            "return_after": 1.0,
+            "success_before": 0.1,
+            "success_after": s / 9,
+        }
         for s in (3, 6)
     ]
     learning_curve_png(tmp_path / "curve.png", [rows], title="x")

@@ -24,7 +24,8 @@ class Speed:
 
 
 class CountingEnv:
-    """Its picture is as bright as it has made steps; world w pays w + 1 a step and ends after `ends[w]` steps."""
+    """Its picture is as bright as it has made steps; world w pays w + 1 a step and ends after
+    `ends[w]` steps."""
 
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     control_step = 0.1
@@ -62,10 +63,14 @@ class CountingEnv:
 
 
 def played(env, worlds, **settings):
-    streams = Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
+    streams = Streams(
+        tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator())
+    )
     tasks = Speed(target_velocity=torch.arange(1.0, env.num_worlds + 1))
     adapter = UniformActions(env.action_space)
-    return list(play(env, adapter, None, tasks, streams, worlds=worlds, width=32, height=24, **settings))
+    return list(
+        play(env, adapter, None, tasks, streams, worlds=worlds, width=32, height=24, **settings)
+    )
 
 
 def frames(path: Path) -> tuple[dict, list[np.ndarray]]:
@@ -77,7 +82,16 @@ def frames(path: Path) -> tuple[dict, list[np.ndarray]]:
 
 def shot(brightness=0, size=(60, 80), **changes):
     picture = np.full((*size, 3), brightness, np.uint8)
-    return Shot(**{"picture": picture, "moment": "0.05 s", "reward_so_far": 0.0, "terms": {}, "over": False, **changes})
+    return Shot(
+        **{
+            "picture": picture,
+            "moment": "0.05 s",
+            "reward_so_far": 0.0,
+            "terms": {},
+            "over": False,
+            **changes,
+        }
+    )
 
 
 def test_play_shows_every_step_and_stays_at_an_episodes_end():
@@ -90,7 +104,12 @@ def test_play_shows_every_step_and_stays_at_an_episodes_end():
     ]
     assert [(a.over, b.over) for a, b in moments] == [(False, False)] * 2 + [(True, False)] * 2
     # World 2 pays 3 a step, twice; world 1 pays 2, four times until the time limit.
-    assert [(a.reward_so_far, b.reward_so_far) for a, b in moments] == [(3, 2), (6, 4), (6, 6), (6, 8)]
+    assert [(a.reward_so_far, b.reward_so_far) for a, b in moments] == [
+        (3, 2),
+        (6, 4),
+        (6, 6),
+        (6, 8),
+    ]
     assert moments[2][1].terms == {"velocity": 2.5}
     assert [int(b.picture[0, 0, 0]) for _, b in moments] == [41, 81, 121, 161]
 
@@ -99,7 +118,9 @@ def test_play_ends_with_the_last_of_the_worlds_that_are_shown():
     assert len(played(CountingEnv([9, 9, 2]), worlds=[2])) == 2
 
 
-def test_adaptation_video_starts_all_states_alike_and_writes_h264_that_plays_everywhere(tmp_path, capsys):
+def test_adaptation_video_starts_all_states_alike_and_writes_h264_that_plays_everywhere(
+    tmp_path, capsys
+):
     envs = [CountingEnv([9, 9]), CountingEnv([9, 3])]
     paths = [tmp_path / "videos" / f"task_{i}.mp4" for i in range(2)]
     grid_path = tmp_path / "videos" / "grid.mp4"
@@ -120,22 +141,40 @@ def test_adaptation_video_starts_all_states_alike_and_writes_h264_that_plays_eve
     assert envs[0].actions == envs[1].actions
     for path in (*paths, grid_path):
         meta, pictures = frames(path)
-        assert (meta["codec"], meta["pix_fmt"].split("(")[0], meta["fps"]) == ("h264", "yuv420p", 10.0)
+        assert (meta["codec"], meta["pix_fmt"].split("(")[0], meta["fps"]) == (
+            "h264",
+            "yuv420p",
+            10.0,
+        )
         assert len(pictures) == 4
     _, pictures = frames(paths[1])
     height, width, _ = pictures[0].shape
-    left, right = ([int(p[height // 2, x, 0]) for p in pictures] for x in (width // 4, 3 * width // 4))
+    left, right = (
+        [int(p[height // 2, x, 0]) for p in pictures] for x in (width // 4, 3 * width // 4)
+    )
     # H.264 rounds colours by a few of 255.
     assert left == pytest.approx([41, 81, 121, 161], abs=6)
     assert right[:3] == pytest.approx([41, 81, 121], abs=6)
     assert right[3] < 110  # over since step 3: it stays, and is darker
-    assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == ["grid.mp4", "task_0.mp4", "task_1.mp4"]
+    assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == [
+        "grid.mp4",
+        "task_0.mp4",
+        "task_1.mp4",
+    ]
     assert "filming" in capsys.readouterr().err
 
 
 def test_a_scene_that_ends_first_stays_darker_at_its_end(tmp_path):
     scenes = {"a": iter([[shot(200)]]), "b": iter([[shot(100)], [shot(140)], [shot(180)]])}
-    film(scenes, [tmp_path / "x.mp4"], None, labels=["x"], gauges=[{}], frames_per_second=20, num_steps=3)
+    film(
+        scenes,
+        [tmp_path / "x.mp4"],
+        None,
+        labels=["x"],
+        gauges=[{}],
+        frames_per_second=20,
+        num_steps=3,
+    )
     _, pictures = frames(tmp_path / "x.mp4")
     left, right = ([int(p[p.shape[0] // 2, x, 0]) for p in pictures] for x in (40, 120))
     # 60 % of 200, and 40 % of the paper's 24; H.264 rounds colours by a few of 255.
@@ -151,7 +190,15 @@ def test_a_film_that_breaks_off_leaves_no_file_and_keeps_the_old_one(tmp_path):
     old = tmp_path / "old.mp4"
     old.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
-        film({"a": broken()}, [old], tmp_path / "new.mp4", labels=["x"], gauges=[{}], frames_per_second=20, num_steps=9)
+        film(
+            {"a": broken()},
+            [old],
+            tmp_path / "new.mp4",
+            labels=["x"],
+            gauges=[{}],
+            frames_per_second=20,
+            num_steps=9,
+        )
     assert [file.name for file in tmp_path.iterdir()] == ["old.mp4"]
     assert old.read_bytes() == b"old"
 
@@ -160,7 +207,15 @@ def test_a_folder_that_cannot_be_written_to_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     scene = {"a": iter([[shot()]])}
     with pytest.raises(OSError):
-        film(scene, [tmp_path / "file" / "a.mp4"], None, labels=["x"], gauges=[{}], frames_per_second=20, num_steps=1)
+        film(
+            scene,
+            [tmp_path / "file" / "a.mp4"],
+            None,
+            labels=["x"],
+            gauges=[{}],
+            frames_per_second=20,
+            num_steps=1,
+        )
 
 
 def test_where_nothing_can_be_drawn_the_user_reads_which_package_is_missing():
@@ -176,7 +231,9 @@ def test_where_nothing_can_be_drawn_the_user_reads_which_package_is_missing():
 
 def test_one_environment_cannot_play_two_scenes():
     env = CountingEnv([9])
-    with pytest.raises(ValueError, match="got 1 environments; expected one of its own for each of 2 states"):
+    with pytest.raises(
+        ValueError, match="got 1 environments; expected one of its own for each of 2 states"
+    ):
         adaptation_video([], None, {"a": 0, "b": 1}, [env, env], None, worlds=[], labels=[], seed=0)
 
 
@@ -192,7 +249,9 @@ def test_gauges_have_one_range_for_all_worlds_that_holds_every_target():
 
 def test_the_gauge_shows_value_and_target_where_they_are():
     gauge = Gauge(target=3.0, low=-1.0, high=4.0)
-    picture = frame({"x": shot(size=(300, 400), terms={"velocity": 2.0})}, task="", gauges={"velocity": gauge})
+    picture = frame(
+        {"x": shot(size=(300, 400), terms={"velocity": 2.0})}, task="", gauges={"velocity": gauge}
+    )
     margin, span = 10, 380  # px: 400 / 40, and what is left
 
     def columns(colour):
@@ -200,20 +259,28 @@ def test_the_gauge_shows_value_and_target_where_they_are():
 
     value, target = columns((86, 180, 233)), columns((240, 160, 30))
     # One pixel for rounding at each end: 0 is 1/5 of the way, 2 is 3/5, 3 is 4/5.
-    assert (value.min(), value.max()) == pytest.approx((margin + span / 5, margin + span * 3 / 5), abs=1)
+    assert (value.min(), value.max()) == pytest.approx(
+        (margin + span / 5, margin + span * 3 / 5), abs=1
+    )
     assert target.mean() == pytest.approx(margin + span * 4 / 5, abs=1)
 
 
 def test_numbers_that_have_no_room_are_left_out():
     few, many = {"velocity": 2.0}, {"velocity": 2.0, "distance_from_the_origin_of_the_world": 3.0}
-    pictures = [frame({"x": shot(size=(300, 400), terms=terms)}, task="", gauges={}) for terms in (few, many, {})]
+    pictures = [
+        frame({"x": shot(size=(300, 400), terms=terms)}, task="", gauges={})
+        for terms in (few, many, {})
+    ]
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
 
 
 @pytest.mark.parametrize(
     ("task", "num_lines"),
-    [("goal (0.42, +0.03, 0.28) m", 1), ("capsule 36 mm, 221 g, friction 0.98, goal (0.42, +0.03, 0.28) m", 2)],
+    [
+        ("goal (0.42, +0.03, 0.28) m", 1),
+        ("capsule 36 mm, 221 g, friction 0.98, goal (0.42, +0.03, 0.28) m", 2),
+    ],
 )
 def test_a_task_that_takes_many_words_stands_on_two_lines(task, num_lines):
     picture = frame({"x": shot(size=(240, 320))}, task=task, gauges={})
@@ -234,7 +301,9 @@ def test_no_task_is_cut_off_at_the_sides(size, num_panels):
 @pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
 def test_frames_have_even_sides(size):
     picture = frame(
-        {"a": shot(size=size), "b": shot(size=size)}, task="t", gauges={"v": Gauge(target=1, low=0, high=2)}
+        {"a": shot(size=size), "b": shot(size=size)},
+        task="t",
+        gauges={"v": Gauge(target=1, low=0, high=2)},
     )
     whole = grid([picture] * 5, max_width=301)
     assert [side % 2 for side in (*picture.shape[:2], *whole.shape[:2])] == [0, 0, 0, 0]
@@ -242,7 +311,8 @@ def test_frames_have_even_sides(size):
 
 
 @pytest.mark.parametrize(
-    ("count", "shape"), [(1, (1, 1)), (2, (2, 1)), (4, (2, 2)), (6, (3, 2)), (12, (4, 3)), (40, (8, 5))]
+    ("count", "shape"),
+    [(1, (1, 1)), (2, (2, 1)), (4, (2, 2)), (6, (3, 2)), (12, (4, 3)), (40, (8, 5))],
 )
 def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
     rows, columns = shape[1], shape[0]
@@ -255,7 +325,9 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
 
 
 @pytest.mark.parametrize(("horizon", "rate"), [(15, 3), (10, 2), (100, 20), (500, 20), (3, 2)])
-def test_without_physical_time_an_episode_takes_five_seconds_or_as_long_as_its_steps_can_be_followed(horizon, rate):
+def test_without_physical_time_an_episode_takes_five_seconds_or_as_long_as_its_steps_can_be_followed(
+    horizon, rate
+):
     env = SimpleNamespace(spec=SimpleNamespace(horizon=horizon))
     assert video.frames_per_second(env) == rate
     env.render_fps = None
@@ -271,7 +343,9 @@ def test_what_was_found_stays_found():
         def step(self, action):
             step = super().step(action)
             now = torch.full((self.num_worlds,), self.num_steps == 2)
-            return replace(step, terms={"found": now.float(), "success": now.float(), "height": now.float()})
+            return replace(
+                step, terms={"found": now.float(), "success": now.float(), "height": now.float()}
+            )
 
     shown = [shots[0].terms for shots in played(Searching([9]), worlds=[0])]
     assert [terms["found"] for terms in shown] == [False, True, True, True]
@@ -296,12 +370,20 @@ class Measuring(UniformActions):
 
 def test_what_an_adapter_measures_of_its_steps_becomes_a_curve():
     env = CountingEnv([9, 2], horizon=3)
-    streams = Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
+    streams = Streams(
+        tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator())
+    )
     tasks = Speed(target_velocity=torch.arange(1.0, 3.0))
     adapter = Measuring(env.action_space)
     shots = list(play(env, adapter, 0, tasks, streams, worlds=[0, 1], width=32, height=24))
-    assert [row[0].curves["surprise"].values for row in shots] == [(0.0,), (0.0, 1.0), (0.0, 1.0, 2.0)]
-    assert shots[-1][1].curves["surprise"].values == pytest.approx((0.1, 1.1))  # its episode ended after two steps
+    assert [row[0].curves["surprise"].values for row in shots] == [
+        (0.0,),
+        (0.0, 1.0),
+        (0.0, 1.0, 2.0),
+    ]
+    assert shots[-1][1].curves["surprise"].values == pytest.approx(
+        (0.1, 1.1)
+    )  # its episode ended after two steps
     assert shots[0][0].curves["surprise"].num_steps == 3
 
 
@@ -310,7 +392,9 @@ def test_a_curve_is_drawn_to_its_height_below_the_numbers():
         size = (240, 320)
         plain = frame({"before": shot(size=size)}, task="", gauges={})
         with_curve = frame(
-            {"before": shot(size=size, curves={"error": Curve(values=values, num_steps=10)})}, task="", gauges={}
+            {"before": shot(size=size, curves={"error": Curve(values=values, num_steps=10)})},
+            task="",
+            gauges={},
         )
         extra = with_curve[len(plain) - 8 :, 8:-8]
         return (extra == (86, 180, 233)).all(-1)

@@ -5,16 +5,22 @@ from metarl.rl.baselines import RIDGE, linear_feature_baseline, linear_features
 
 
 def test_features_by_hand():
-    features = linear_features(torch.tensor([[[2.0, -30.0]], [[0.5, 3.0]]]))  # [2 episodes, 1 step, 2]
+    features = linear_features(
+        torch.tensor([[[2.0, -30.0]], [[0.5, 3.0]]])
+    )  # [2 episodes, 1 step, 2]
     assert features[0, 0].tolist() == [2.0, -10.0, 4.0, 100.0, 0.0, 0.0, 0.0, 1.0]
     later = linear_features(torch.zeros(51, 1))[50]  # τ = 0.5
-    torch.testing.assert_close(later, torch.tensor([0, 0, 0.5, 0.25, 0.125, 1], dtype=torch.float64))
+    torch.testing.assert_close(
+        later, torch.tensor([0, 0, 0.5, 0.25, 0.125, 1], dtype=torch.float64)
+    )
 
 
 def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
     generator = torch.Generator().manual_seed(0)
     obs = torch.randn(3, 5, 40, 4, generator=generator)
-    weights = torch.randn(3, 1, 12, 1, generator=generator, dtype=torch.float64)  # another function in each task
+    weights = torch.randn(
+        3, 1, 12, 1, generator=generator, dtype=torch.float64
+    )  # another function in each task
     returns = (linear_features(obs) @ weights).squeeze(-1).float()
     fitted = linear_feature_baseline(obs, returns, torch.ones(3, 5, 40, dtype=torch.bool))
     # The ridge of 1e-5 beside a Gram matrix of 200 steps shrinks the weights by about 1e-6.
@@ -23,7 +29,10 @@ def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
 
 def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding():
     generator = torch.Generator().manual_seed(1)
-    obs, returns = torch.randn(2, 3, 30, 2, generator=generator), torch.randn(2, 3, 30, generator=generator)
+    obs, returns = (
+        torch.randn(2, 3, 30, 2, generator=generator),
+        torch.randn(2, 3, 30, generator=generator),
+    )
     mask = torch.ones(2, 3, 30, dtype=torch.bool)
     mask[:, 1, 20:] = False
     fitted = linear_feature_baseline(obs, returns.masked_fill(~mask, 1e6), mask)
@@ -32,19 +41,27 @@ def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding():
         # Ridge regression is least squares with one more row √ρ e_i -> 0 for every weight.
         penalty = RIDGE**0.5 * torch.eye(rows.shape[1], dtype=torch.float64)
         target_and_zeros = torch.cat([target, torch.zeros(rows.shape[1], dtype=torch.float64)])
-        weights = torch.linalg.lstsq(torch.cat([rows, penalty]), target_and_zeros[:, None]).solution[:, 0]
-        torch.testing.assert_close(fitted[task][mask[task]].double(), rows @ weights, rtol=0, atol=1e-6)
+        weights = torch.linalg.lstsq(
+            torch.cat([rows, penalty]), target_and_zeros[:, None]
+        ).solution[:, 0]
+        torch.testing.assert_close(
+            fitted[task][mask[task]].double(), rows @ weights, rtol=0, atol=1e-6
+        )
     assert (fitted[~mask] == 0).all()
 
 
 def test_constant_observations_are_no_problem():
     obs = torch.ones(1, 4, 10, 3)  # features that are all collinear
-    fitted = linear_feature_baseline(obs, torch.full((1, 4, 10), 5.0), torch.ones(1, 4, 10, dtype=torch.bool))
+    fitted = linear_feature_baseline(
+        obs, torch.full((1, 4, 10), 5.0), torch.ones(1, 4, 10, dtype=torch.bool)
+    )
     torch.testing.assert_close(fitted, torch.full((1, 4, 10), 5.0), rtol=1e-4, atol=1e-4)
 
 
 def test_nan_returns_are_named():
     with pytest.raises(FloatingPointError, match="returns"):
         linear_feature_baseline(
-            torch.zeros(1, 1, 2, 1), torch.tensor([[[1.0, float("nan")]]]), torch.ones(1, 1, 2, dtype=torch.bool)
+            torch.zeros(1, 1, 2, 1),
+            torch.tensor([[[1.0, float("nan")]]]),
+            torch.ones(1, 1, 2, dtype=torch.bool),
         )

@@ -1,4 +1,5 @@
-"""Estimators against exhaustive enumeration: expectations over all trajectories of a tiny MDP, no sampling."""
+"""Estimators against exhaustive enumeration: expectations over all trajectories of a tiny MDP, no
+sampling."""
 
 import itertools
 
@@ -9,7 +10,9 @@ from torch import Tensor
 from metarl.rl.losses import dice, lvc, ppo_clip, reinforce
 
 HORIZON = 2
-REWARD = torch.tensor([[1.0, -2.0], [3.0, 0.5]], dtype=torch.float64)  # of action a at step t: [t][a]
+REWARD = torch.tensor(
+    [[1.0, -2.0], [3.0, 0.5]], dtype=torch.float64
+)  # of action a at step t: [t][a]
 BONUS = 4.0  # for taking action 1 twice: makes the steps depend on each other
 
 
@@ -27,15 +30,20 @@ def step_log_probs(theta: Tensor, action: Tensor) -> Tensor:
 
 
 def expected_derivatives(estimator, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """E_τ[∇ L(τ)] and E_τ[∇² L(τ)] with the trajectories' probabilities held constant, as sampling holds them."""
+    """E_τ[∇ L(τ)] and E_τ[∇² L(τ)] with the trajectories' probabilities held constant, as sampling
+    holds them."""
     action, reward = all_trajectories()
     probability = step_log_probs(theta, action).sum(1).exp().detach()
 
     def mean_loss(theta: Tensor) -> Tensor:
-        losses = estimator(step_log_probs(theta, action), step_log_probs(theta, action).detach(), reward)
+        losses = estimator(
+            step_log_probs(theta, action), step_log_probs(theta, action).detach(), reward
+        )
         return (probability * losses).sum()
 
-    return torch.autograd.functional.jacobian(mean_loss, theta), torch.autograd.functional.hessian(mean_loss, theta)
+    return torch.autograd.functional.jacobian(mean_loss, theta), torch.autograd.functional.hessian(
+        mean_loss, theta
+    )
 
 
 def true_derivatives(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +96,9 @@ def test_dice_has_the_exact_expected_hessian():
 
 
 def test_an_advantage_counts_for_its_own_step_and_not_for_those_before():
-    log_prob = torch.tensor([[-0.3, -0.9, -0.1], [-0.5, -0.2, -7.0]], dtype=torch.float64, requires_grad=True)
+    log_prob = torch.tensor(
+        [[-0.3, -0.9, -0.1], [-0.5, -0.2, -7.0]], dtype=torch.float64, requires_grad=True
+    )
     advantage = torch.tensor([[1.0, -2.0, 0.7], [0.5, 3.0, -9.0]], dtype=torch.float64)
     mask = torch.tensor([[True, True, True], [True, True, False]])
     (gradient,) = torch.autograd.grad(dice(log_prob, advantage, mask), log_prob)
@@ -102,7 +112,9 @@ def test_lvc_has_the_exact_hessian_within_a_step_and_reinforce_has_not():
     _, of_lvc = expected_derivatives(lvc_on_returns, THETA)
     _, of_reinforce = expected_derivatives(reinforce_on_returns, THETA)
     torch.testing.assert_close(SCALE * of_lvc.diagonal(), truth, rtol=1e-12, atol=1e-12)
-    assert (SCALE * of_reinforce.diagonal() - truth).abs().max() > 0.1  # the bias that algorithms must know of
+    assert (
+        SCALE * of_reinforce.diagonal() - truth
+    ).abs().max() > 0.1  # the bias that algorithms must know of
 
 
 def test_losses_ignore_padding():
@@ -122,7 +134,8 @@ def test_losses_ignore_padding():
 
 
 def test_ppo_clip_by_hand():
-    # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 1, 1, −1, −1: min(2, 1.2), min(.5, .8), min(−2, −1.2), min(−.5, −.8)
+    # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 1, 1, −1, −1: min(2, 1.2), min(.5, .8),
+    # min(−2, −1.2), min(−.5, −.8)
     ratio = torch.tensor([2.0, 0.5, 2.0, 0.5])
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
     loss = ppo_clip(ratio.log(), torch.zeros(4), advantage, everything(ratio), clip=0.2)

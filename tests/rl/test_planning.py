@@ -43,7 +43,9 @@ def best_first_actions(start):
     cost_to_go = torch.zeros(2, 2).double()
     for _ in range(H):
         ahead = cost_to_go + torch.eye(2).double()  # the state is paid for after the step
-        gain = torch.linalg.solve(0.5 * torch.eye(2).double() + inputs.T @ ahead @ inputs, inputs.T @ ahead @ dynamics)
+        gain = torch.linalg.solve(
+            0.5 * torch.eye(2).double() + inputs.T @ ahead @ inputs, inputs.T @ ahead @ dynamics
+        )
         cost_to_go = dynamics.T @ ahead @ (dynamics - inputs @ gain)
     return (-start.double() @ gain.T).float()
 
@@ -52,7 +54,9 @@ def best_first_actions(start):
 def test_planner_finds_the_linear_quadratic_optimum(method, generator):
     start = torch.tensor([[1.0, -0.5], [-0.7, 1.2], [0.2, 0.1]])
     # MPPI's candidates keep their width, so that its mean needs a narrow one and many of them.
-    settings = SETTINGS | ({} if method == "cem" else {"noise_std": 0.1, "num_candidates": 2000, "temperature": 0.5})
+    settings = SETTINGS | (
+        {} if method == "cem" else {"noise_std": 0.1, "num_candidates": 2000, "temperature": 0.5}
+    )
     planner = Planner(method=method, **settings)
     plan = planner(quadratic_score(start), BOX.middle(H, 3), BOX, Noise(generator))
     # 300 draws in 10 dimensions settle within a few hundredths; the actions are up to 0.9.
@@ -80,7 +84,9 @@ def test_actions_are_clipped_before_they_are_scored(method, generator):
 
     def score(actions):
         seen.append(actions)
-        return actions.sum((0, -1))  # the more the better: the planner pushes against the upper bounds
+        return actions.sum(
+            (0, -1)
+        )  # the more the better: the planner pushes against the upper bounds
 
     plan = Planner(method=method, **SETTINGS)(score, bounds.middle(H, 2), bounds, Noise(generator))
     for actions in seen:
@@ -95,12 +101,19 @@ def test_a_return_that_is_not_finite_never_wins(method, generator):
     def score(actions):
         returns = -(actions - 1.0).square().sum((0, -1))
         blown_up = actions[0, ..., 0] > 1.5
-        return torch.where(blown_up, torch.where(actions[1, ..., 0] > 0, torch.inf, torch.nan), returns)
+        return torch.where(
+            blown_up, torch.where(actions[1, ..., 0] > 0, torch.inf, torch.nan), returns
+        )
 
-    plan = Planner(method=method, **SETTINGS | {"noise_std": 0.3})(score, BOX.middle(H, 2), BOX, Noise(generator))
+    plan = Planner(method=method, **SETTINGS | {"noise_std": 0.3})(
+        score, BOX.middle(H, 2), BOX, Noise(generator)
+    )
     torch.testing.assert_close(plan, torch.ones(H, 2, 2), atol=0.35, rtol=0)
     nowhere = Planner(method=method, **SETTINGS)(
-        lambda actions: torch.full(actions.shape[1:3], torch.nan), BOX.middle(H, 2), BOX, Noise(generator)
+        lambda actions: torch.full(actions.shape[1:3], torch.nan),
+        BOX.middle(H, 2),
+        BOX,
+        Noise(generator),
     )
     assert nowhere.isfinite().all()
 
@@ -117,9 +130,17 @@ def test_the_plan_itself_is_a_candidate(generator):
 def test_correlated_noise_has_its_variance_at_every_step(generator):
     seen = []
     wide = Bounds(torch.full((1,), -1000.0), torch.full((1,), 1000.0))
-    settings = SETTINGS | {"num_iterations": 1, "num_candidates": 50_000, "noise_correlation": 0.8, "noise_std": 0.001}
+    settings = SETTINGS | {
+        "num_iterations": 1,
+        "num_candidates": 50_000,
+        "noise_correlation": 0.8,
+        "noise_std": 0.001,
+    }
     Planner(method="mppi", **settings)(
-        lambda actions: seen.append(actions) or actions.sum((0, -1)), wide.middle(H, 1), wide, Noise(generator)
+        lambda actions: seen.append(actions) or actions.sum((0, -1)),
+        wide.middle(H, 1),
+        wide,
+        Noise(generator),
     )
     noise = seen[0][:, 0, 1:, 0]
     # Standard errors at 50 000 draws: 0.3 % of a deviation, 0.002 of a correlation.
@@ -140,7 +161,9 @@ def test_shifted_plan_begins_with_what_came_second():
     [
         gymnasium.spaces.Discrete(3),
         gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32),
-        gymnasium.spaces.Box(np.array([-1.0, -1.0], np.float32), np.array([1.0, np.inf], np.float32)),
+        gymnasium.spaces.Box(
+            np.array([-1.0, -1.0], np.float32), np.array([1.0, np.inf], np.float32)
+        ),
         gymnasium.spaces.Box(-1.0, 1.0, (2, 2), np.float32),
     ],
 )

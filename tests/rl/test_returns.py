@@ -25,13 +25,17 @@ def test_truncated_step_still_bootstraps_and_terminated_does_not():
     terminated = torch.tensor([[False, False], [True, False]])
     done = torch.tensor([[True, False], [True, False]])
     advantage = gae(reward, value, next_value, terminated, done, discount=0.9, gae_lambda=1.0)
-    # Both rows end at their first step, so the second step (1 + 9) doesn't flow back; only a time limit keeps 0.9 · 10.
+    # Both rows end at their first step, so the second step (1 + 9) doesn't flow back; only a time
+    # limit keeps 0.9 · 10.
     torch.testing.assert_close(advantage, torch.tensor([[10.0, 10.0], [1.0, 10.0]]))
 
 
 def test_gae_with_lambda_one_is_return_minus_value():
     generator = torch.Generator().manual_seed(3)
-    reward, value = torch.randn(4, 9, generator=generator, dtype=torch.float64), torch.randn(4, 9, dtype=torch.float64)
+    reward, value = (
+        torch.randn(4, 9, generator=generator, dtype=torch.float64),
+        torch.randn(4, 9, dtype=torch.float64),
+    )
     next_value = torch.cat([value[:, 1:], torch.zeros(4, 1, dtype=torch.float64)], dim=1)
     none = torch.zeros(4, 9, dtype=torch.bool)
     advantage = gae(reward, value, next_value, none, none, discount=0.97, gae_lambda=1.0)

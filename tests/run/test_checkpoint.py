@@ -18,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def content(iteration: int) -> dict:
     generator = torch.Generator().manual_seed(iteration)
-    return {"iteration": iteration, "learner": {"w": torch.randn(50, generator=generator)}, "config": {"seed": 1}}
+    return {
+        "iteration": iteration,
+        "learner": {"w": torch.randn(50, generator=generator)},
+        "config": {"seed": 1},
+    }
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
@@ -82,7 +86,9 @@ def test_loading_executes_no_code(tmp_path):
     memory = io.BytesIO()
     torch.save({"version": archive.VERSION, "learner": Evil()}, memory)
     for payload in (pickle.dumps(Evil(), protocol=2), memory.getvalue()):
-        path.write_bytes(b"metarl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        path.write_bytes(
+            b"metarl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+        )
         with pytest.raises(UserError, match="holds more than tensors"):
             checkpoint.load(path)
     assert not (tmp_path / "pwned").exists()
@@ -97,24 +103,35 @@ def test_another_format_version_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
-def test_a_failure_at_any_moment_of_a_write_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch, step):
+def test_a_failure_at_any_moment_of_a_write_leaves_the_older_checkpoint_whole(
+    tmp_path, monkeypatch, step
+):
     checkpoint.save(tmp_path, content(1), keep=1)
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    target = {"fsync": (os, "fsync"), "replace": (checkpoint.Path, "replace"), "open": (checkpoint.Path, "open")}[step]
+    target = {
+        "fsync": (os, "fsync"),
+        "replace": (checkpoint.Path, "replace"),
+        "open": (checkpoint.Path, "open"),
+    }[step]
     monkeypatch.setattr(*target, fail)
     with pytest.raises(UserError, match="iteration_00000002.pt: No space left"):
         checkpoint.save(tmp_path, content(2), keep=1)
     monkeypatch.undo()
     assert checkpoint.load_newest(tmp_path)[1]["iteration"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["iteration_00000001.pt"]  # nothing half-written lies about
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "iteration_00000001.pt"
+    ]  # nothing half-written lies about
 
 
 @pytest.mark.parametrize("step", ["fsync", "rename"])
-def test_a_process_killed_in_the_middle_of_a_write_leaves_the_older_checkpoint_to_go_on_from(tmp_path, step):
-    """By SIGKILL, after which nothing can tidy up: before the new file has reached the disk, and before it has its name."""
+def test_a_process_killed_in_the_middle_of_a_write_leaves_the_older_checkpoint_to_go_on_from(
+    tmp_path, step
+):
+    """By SIGKILL, after which nothing can tidy up: before the new file has reached the disk, and
+    before it has its name."""
     program = f"""
 import os, pathlib, signal, sys
 from metarl.run import checkpoint
@@ -125,13 +142,17 @@ def die(*args):
 {"os.fsync = die" if step == "fsync" else "pathlib.Path.replace = die"}
 checkpoint.save(folder, {{"iteration": 2}}, keep=1)
 """
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2  # the whole one and what was being written
     used, saved, problems = checkpoint.load_newest(tmp_path)
     assert (used.name, saved["iteration"], problems) == ("iteration_00000001.pt", 1, [])
     checkpoint.save(tmp_path, content(2), keep=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["iteration_00000002.pt"]  # nothing half-written stays
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "iteration_00000002.pt"
+    ]  # nothing half-written stays
 
 
 def test_a_missing_checkpoint_says_what_was_expected(tmp_path):

@@ -1,4 +1,5 @@
-"""One writer per folder: of several processes one gets it, the others are told who has it, and the dead keep nobody out."""
+"""One writer per folder: of several processes one gets it, the others are told who has it, and the
+dead keep nobody out."""
 
 import json
 import os
@@ -54,7 +55,9 @@ def test_the_second_is_told_who_has_the_folder_and_since_when(tmp_path):
     first = start(tmp_path, 60)
     assert first.stdout.readline() == "held\n"
     since = re.escape(time.strftime("%Y-%m-%d "))
-    with pytest.raises(UserError, match=rf"process {first.pid} on {socket.gethostname()}, since {since}"):
+    with pytest.raises(
+        UserError, match=rf"process {first.pid} on {socket.gethostname()}, since {since}"
+    ):
         FolderLock(tmp_path)
     first.kill()  # It has no time to tidy up, and nobody waits for it yet: it stays a zombie.
     while lock._is_alive(first.pid, None):
@@ -111,12 +114,16 @@ def test_another_users_process_is_alive(monkeypatch):
 def test_a_lock_whose_writer_died_over_it_does_not_block(tmp_path, monkeypatch, content):
     monkeypatch.setattr(lock, "_HALF_WRITTEN", 0.1)
     (tmp_path / lock.NAME).write_bytes(content)
-    (tmp_path / f"{lock.NAME}.removal").write_bytes(content)  # nor does one that died while it removed another's
+    (tmp_path / f"{lock.NAME}.removal").write_bytes(
+        content
+    )  # nor does one that died while it removed another's
     FolderLock(tmp_path).release()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_of_another_machine_that_shows_no_sign_of_life_does_not_block(tmp_path, monkeypatch):
+def test_a_process_of_another_machine_that_shows_no_sign_of_life_does_not_block(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(lock, "PATIENCE", 0.3)
     leave(tmp_path, machine="elsewhere", host="node17", pid=4711)
     said = []
@@ -125,7 +132,8 @@ def test_a_process_of_another_machine_that_shows_no_sign_of_life_does_not_block(
 
 
 def test_a_process_of_another_machine_that_lives_keeps_its_folder(tmp_path, monkeypatch):
-    """It is played by a lock of this process, of which we are made to believe that it is elsewhere."""
+    """It is played by a lock of this process, of which we are made to believe that it is
+    elsewhere."""
     monkeypatch.setattr(lock, "TOUCHED_EVERY", 0.05)
     monkeypatch.setattr(lock, "PATIENCE", 5.0)
     monkeypatch.setattr(lock, "_machine", lambda: "elsewhere")

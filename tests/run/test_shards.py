@@ -1,4 +1,5 @@
-"""The files of an experience beside the checkpoints: written once, kept as long as needed, whole after a kill at any moment."""
+"""The files of an experience beside the checkpoints: written once, kept as long as needed, whole
+after a kill at any moment."""
 
 import json
 import os
@@ -32,20 +33,30 @@ class Collector(MetaLearner):
     def __init__(self, generators, *, capacity=25, special=-1, action=None):
         self._generator = generators("policy")
         space = gymnasium.spaces.Box(-1, 1, (2,))
-        self.experience = Replay(num_tasks=3, capacity=capacity, obs_size=2, action_space=space, device=CPU)
+        self.experience = Replay(
+            num_tasks=3, capacity=capacity, obs_size=2, action_space=space, device=CPU
+        )
         self.x, self.done = torch.zeros(2), 0
         self.special, self.action = special, action
 
     def step(self):
         lengths = torch.randint(1, 7, (2, 1), generator=self._generator)
         ids = torch.randint(3, (2,), generator=self._generator)
-        self.experience.add(ids, trajectories(self._generator, 2, 1, 6, lengths=lengths.tolist()), context="begins")
+        self.experience.add(
+            ids, trajectories(self._generator, 2, 1, 6, lengths=lengths.tolist()), context="begins"
+        )
         drawn = self.experience.transitions(ids, 5, Noise(self._generator))
-        self.x += drawn.obs.mean((0, 1)) + self.experience.context(ids, 5, Noise(self._generator)).obs.mean((0, 1))
+        self.x += drawn.obs.mean((0, 1)) + self.experience.context(
+            ids, 5, Noise(self._generator)
+        ).obs.mean((0, 1))
         self.done += 1
         if self.done - 1 == self.special:
             self.action(self)
-        return {"env_steps": int(lengths.sum()), "return_before": self.x[0].item(), "return_after": self.x[1].item()}
+        return {
+            "env_steps": int(lengths.sum()),
+            "return_before": self.x[0].item(),
+            "return_after": self.x[1].item(),
+        }
 
     def state_dict(self):
         return {"x": self.x, "done": self.done}
@@ -74,7 +85,10 @@ def run(folder, *, iterations=ITERATIONS, every=2, keep=2, resume=False, **setti
 
 
 def numbers(folder):
-    return [without_timing(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        without_timing(json.loads(line))
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def files(folder):
@@ -112,7 +126,10 @@ def test_each_entry_is_written_once_and_checkpoints_hold_none(tmp_path):
     entries = [name.split("-")[:2] for name in files(tmp_path / "run")]
     covered = [number for first, stop in entries for number in range(int(first), int(stop))]
     assert covered == list(range(40))  # two trials an iteration, each in one file
-    sizes = [path.stat().st_size for path in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")]
+    sizes = [
+        path.stat().st_size
+        for path in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
+    ]
     assert max(sizes) - min(sizes) < 1000  # names of files, some 40 bytes each
 
 
@@ -125,7 +142,9 @@ def test_files_that_no_kept_checkpoint_needs_are_removed(tmp_path, keep):
     spans = [range(*map(int, name.split("-")[:2])) for name in newest]
     assert all(set(span) & set(learner.experience.held()) for span in spans)
     assert int(files(folder)[0].split("-")[0]) > 0  # the first ones made room
-    for path in checkpoint.list_checkpoints(folder / "checkpoints"):  # every one that is kept can be gone on from
+    for path in checkpoint.list_checkpoints(
+        folder / "checkpoints"
+    ):  # every one that is kept can be gone on from
         learner = Collector(Generators(0), capacity=12)
         Shards(folder / "checkpoints").load(learner.experience, checkpoint.load(path))
     assert (
@@ -139,7 +158,12 @@ def test_going_on_from_an_older_checkpoint_replaces_the_files_of_the_newer_ones(
     older = checkpoint.load(tmp_path / "run" / "checkpoints" / "iteration_00000004.pt")
     generators = Generators(4)
     learner = Collector(generators)
-    settings = {"run_folder": tmp_path / "run", "provenance": {}, "checkpoint_every": 3, "keep_checkpoints": 5}
+    settings = {
+        "run_folder": tmp_path / "run",
+        "provenance": {},
+        "checkpoint_every": 3,
+        "keep_checkpoints": 5,
+    }
     train(learner, generators, iterations=ITERATIONS, resume_from=older, **settings)
     same(learner, whole)
     assert files(tmp_path / "run") == needed(tmp_path / "run")
@@ -164,7 +188,9 @@ def test_an_experience_that_is_not_finite_is_a_divergence(tmp_path):
         bad.reward[0, 0, 3] = float("nan")
         learner.experience.add(torch.tensor([0]), bad)
 
-    with pytest.raises(Diverged, match="iteration 3: tensor experience.replay.reward holds NaN or infinity"):
+    with pytest.raises(
+        Diverged, match="iteration 3: tensor experience.replay.reward holds NaN or infinity"
+    ):
         run(tmp_path / "run", special=3, action=gather_nan)
     same(run(tmp_path / "run", resume=True), run(tmp_path / "whole"))
 
@@ -179,7 +205,9 @@ def test_an_iteration_looks_through_and_copies_nothing_of_the_experience(tmp_pat
     monkeypatch.setattr(Replay, "shards", lambda *_: touched.append("shards"))
     whole, cloned = torch.Tensor.isfinite, torch.Tensor.clone
     for name, method in (("isfinite", whole), ("clone", cloned)):
-        monkeypatch.setattr(torch.Tensor, name, lambda self, m=method: (touched.append(self.numel()), m(self))[1])
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda self, m=method: (touched.append(self.numel()), m(self))[1]
+        )
     progress.iterate()
     # 2 trials of up to 6 steps of 2 observations; the replay has 3000 rows.
     assert "shards" not in touched and max(touched) <= 2 * 6 * 2
@@ -204,8 +232,11 @@ def fork(program) -> int:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that copies processes")
 @pytest.mark.parametrize(("done", "until"), [(0, 2), (6, 7)])
-def test_a_run_killed_before_any_of_its_operations_on_files_goes_on_bit_for_bit(tmp_path, done, until):
-    """By SIGKILL, before the n-th flush, renaming or removal of a file, for every n, of a new run and of one that goes on."""
+def test_a_run_killed_before_any_of_its_operations_on_files_goes_on_bit_for_bit(
+    tmp_path, done, until
+):
+    """By SIGKILL, before the n-th flush, renaming or removal of a file, for every n, of a new run
+    and of one that goes on."""
     settings = {"every": 1, "keep": 1, "capacity": 12}
     whole = run(tmp_path / "whole", iterations=8, **settings)
 
@@ -238,7 +269,9 @@ def test_a_run_killed_before_any_of_its_operations_on_files_goes_on_bit_for_bit(
             run(folder, iterations=until, resume=done > 0, **settings)
 
         killed = fork(program) == signal.SIGKILL
-        if not checkpoint.list_checkpoints(folder / "checkpoints"):  # Nothing to go on from: the run begins again.
+        if not checkpoint.list_checkpoints(
+            folder / "checkpoints"
+        ):  # Nothing to go on from: the run begins again.
             continue
         same(run(folder, iterations=8, resume=True, **settings), whole)
         assert numbers(folder) == numbers(tmp_path / "whole")
@@ -259,7 +292,13 @@ def test_a_file_that_is_missing_or_damaged_is_named_before_anything_is_touched(t
         path.write_bytes(path.read_bytes()[:200])
     elif damage == "another run's":
         generators = Generators(5)
-        other = Replay(num_tasks=3, capacity=25, obs_size=2, action_space=gymnasium.spaces.Box(-1, 1, (2,)), device=CPU)
+        other = Replay(
+            num_tasks=3,
+            capacity=25,
+            obs_size=2,
+            action_space=gymnasium.spaces.Box(-1, 1, (2,)),
+            device=CPU,
+        )
         for _ in range(int(name.split("-")[1])):
             other.add(torch.tensor([0]), trajectories(generators("policy"), 1, 1, 6))
         (found,) = Shards(tmp_path / "other").write(other)
@@ -279,13 +318,17 @@ def test_names_that_are_none_of_ours_are_refused(tmp_path, names):
     run(tmp_path / "run")
     path, content, _ = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
     checkpoint.save(path.parent, content | {"experience": names}, keep=3)
-    with pytest.raises(UserError, match="the checkpoint's experience is .*; expected names of files of experience/"):
+    with pytest.raises(
+        UserError, match="the checkpoint's experience is .*; expected names of files of experience/"
+    ):
         run(tmp_path / "run", iterations=12, resume=True)
 
 
 def test_an_experience_of_another_size_is_refused(tmp_path):
     run(tmp_path / "run", capacity=12)
-    with pytest.raises(UserError, match="experience in .*/experience doesn't fit: .* 3 tasks that keep 5 steps"):
+    with pytest.raises(
+        UserError, match="experience in .*/experience doesn't fit: .* 3 tasks that keep 5 steps"
+    ):
         run(tmp_path / "run", capacity=5, iterations=12, resume=True)
 
 
@@ -309,7 +352,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_its_files(tmp_path, monkeypat
     run(tmp_path / "run", iterations=4)
     before = checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["experience"]
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(
+            os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         with pytest.raises(UserError, match="No space left on device"):
             Shards(tmp_path / "run" / "checkpoints").write(run(tmp_path / "other").experience)
     assert set(before) <= set(files(tmp_path / "run"))
@@ -318,12 +363,17 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_its_files(tmp_path, monkeypat
 
 def test_memory_that_is_not_there_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "available", lambda device: 1000)
-    with pytest.raises(UserError, match="3 tasks × 25 transitions of 30 bytes: 2.2 KiB .* 1000 bytes are free"):
+    with pytest.raises(
+        UserError, match="3 tasks × 25 transitions of 30 bytes: 2.2 KiB .* 1000 bytes are free"
+    ):
         run(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
     monkeypatch.setattr(memory, "available", lambda device: 10_000)
     run(tmp_path / "run")
-    assert "3 tasks × 25 transitions of 30 bytes: 2.2 KiB of memory on cpu, of 9.8 KiB free" in capsys.readouterr().err
+    assert (
+        "3 tasks × 25 transitions of 30 bytes: 2.2 KiB of memory on cpu, of 9.8 KiB free"
+        in capsys.readouterr().err
+    )
 
 
 def test_free_memory_is_what_the_system_says():

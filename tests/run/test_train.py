@@ -1,4 +1,5 @@
-"""The training loop with a learner that is nothing but a random walk: what it writes, how it stops, how it goes on."""
+"""The training loop with a learner that is nothing but a random walk: what it writes, how it stops,
+how it goes on."""
 
 import json
 import os
@@ -84,7 +85,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, every):
     whole.mkdir()
     stopped.mkdir()
     run(whole)
-    outcome = run(stopped, special=4, action=lambda _: os.kill(os.getpid(), signal.SIGINT), every=every)
+    outcome = run(
+        stopped, special=4, action=lambda _: os.kill(os.getpid(), signal.SIGINT), every=every
+    )
     assert outcome.interrupted and outcome.iteration == 5
     assert run(stopped, resume=True).iteration == 10
     assert numbers(stopped) == numbers(whole)
@@ -109,12 +112,19 @@ def test_each_line_tells_time_and_memory(tmp_path):
     rows = [json.loads(line) for line in lines(tmp_path).splitlines()]
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds) and seconds[4] - seconds[3] >= 0.05
-    assert rows[4]["env_steps_per_second"] <= 10 / 0.05  # its 10 steps took the sleep and a little more
+    assert (
+        rows[4]["env_steps_per_second"] <= 10 / 0.05
+    )  # its 10 steps took the sleep and a little more
     assert all(row["env_steps_per_second"] > 0 for row in rows)
-    # torch alone takes more than 50 MiB; a mistaken unit would give a thousandth or a thousand times as much.
+    # torch alone takes more than 50 MiB; a mistaken unit would give a thousandth or a thousand
+    # times as much.
     assert all(50 < row["peak_memory_mib"] < 50_000 for row in rows)
-    assert {name for name in rows[0] if name not in without_timing(rows[0])} == set(rows[0]) & TIMING
-    assert {"iteration", "env_steps", "return_before", "return_after"} == set(without_timing(rows[0]))
+    assert {name for name in rows[0] if name not in without_timing(rows[0])} == set(
+        rows[0]
+    ) & TIMING
+    assert {"iteration", "env_steps", "return_before", "return_after"} == set(
+        without_timing(rows[0])
+    )
 
 
 def test_the_seconds_of_a_resumed_run_go_on_where_it_stopped(tmp_path):
@@ -151,7 +161,12 @@ def test_going_on_from_an_older_checkpoint_replaces_what_came_after_it(tmp_path,
     older = checkpoint.load(tmp_path / "checkpoints" / "iteration_00000006.pt")
     generators = Generators(4)
     learner = Walker(generators)
-    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5, "keep_checkpoints": keep}
+    settings = {
+        "run_folder": tmp_path,
+        "provenance": {},
+        "checkpoint_every": 5,
+        "keep_checkpoints": keep,
+    }
     outcome = train(learner, generators, iterations=7, resume_from=older, **settings)
     assert outcome.iteration == 7
     assert "iteration_00000008.pt, iteration_00000010.pt removed" in capsys.readouterr().err
@@ -160,7 +175,9 @@ def test_going_on_from_an_older_checkpoint_replaces_what_came_after_it(tmp_path,
     assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(7))
 
 
-def test_a_run_killed_while_it_goes_back_to_an_older_checkpoint_is_of_one_piece(tmp_path, monkeypatch):
+def test_a_run_killed_while_it_goes_back_to_an_older_checkpoint_is_of_one_piece(
+    tmp_path, monkeypatch
+):
     """It dies before its first own checkpoint."""
     whole, back = tmp_path / "whole", tmp_path / "back"
     whole.mkdir()
@@ -189,11 +206,18 @@ def test_a_run_that_is_done_is_left_as_it_is(tmp_path):
     older = checkpoint.load(tmp_path / "checkpoints" / "iteration_00000006.pt")
     generators = Generators(4)
     learner = Walker(generators)
-    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 1, "keep_checkpoints": 1}
+    settings = {
+        "run_folder": tmp_path,
+        "provenance": {},
+        "checkpoint_every": 1,
+        "keep_checkpoints": 1,
+    }
     outcome = train(learner, generators, iterations=6, resume_from=older, **settings)
     assert (outcome.iteration, outcome.count, outcome.interrupted) == (6, 60, False)
     assert torch.equal(learner.x, older["learner"]["x"])
-    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {
+        path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    } == before
 
 
 DAMAGED = [
@@ -227,7 +251,9 @@ def test_a_damaged_line_of_metrics_costs_that_line_alone(tmp_path, damaged, caps
 def test_a_disk_that_fills_up_while_a_resume_tidies_metrics_loses_no_row(tmp_path, monkeypatch):
     run(tmp_path)
     before = lines(tmp_path)
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(UserError, match="metrics.jsonl: No space left on device"):
         MetricsLog(tmp_path, first_iteration=8)
     assert lines(tmp_path) == before
@@ -247,7 +273,9 @@ def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path
     def poison(learner):
         learner.x[1] = float("nan")
 
-    with pytest.raises(Diverged, match=r"iteration 4: metric return_before is nan.*iteration_00000004.pt"):
+    with pytest.raises(
+        Diverged, match=r"iteration 4: metric return_before is nan.*iteration_00000004.pt"
+    ):
         run(tmp_path, special=4, action=poison)
     saved = checkpoint.load_newest(tmp_path / "checkpoints")[1]
     assert saved["iteration"] == 4 and saved["learner"]["x"].isfinite().all()
@@ -264,7 +292,14 @@ def test_a_tensor_that_diverges_while_the_metrics_look_well_is_named(tmp_path):
     generators = Generators(0)
     learner = Hidden(generators, 2, lambda one: one.x.fill_(float("inf")))
     with pytest.raises(Diverged, match="tensor x holds NaN or infinity"):
-        train(learner, generators, iterations=5, run_folder=tmp_path, provenance={}, checkpoint_every=1)
+        train(
+            learner,
+            generators,
+            iterations=5,
+            run_folder=tmp_path,
+            provenance={},
+            checkpoint_every=1,
+        )
 
 
 def test_streams_depend_on_seed_and_name_only():

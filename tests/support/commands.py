@@ -11,7 +11,9 @@ def call(monkeypatch: pytest.MonkeyPatch, module: Any, *words: Any) -> int:
     return command(module.main, monkeypatch, *words, program=f"{module.__name__}.py")
 
 
-def command(main: Any, monkeypatch: pytest.MonkeyPatch, *words: Any, program: str = "metarl") -> int:
+def command(
+    main: Any, monkeypatch: pytest.MonkeyPatch, *words: Any, program: str = "metarl"
+) -> int:
     """The exit code of a command's `main`, called as `program` with these words."""
     monkeypatch.setattr(sys, "argv", [program, *map(str, words)])
     try:

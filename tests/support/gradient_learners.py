@@ -33,7 +33,13 @@ PPO = {
     "inner_kl_target": None,
     "max_grad_norm": None,
 }
-TRPO = {"max_kl": 0.01, "cg_iterations": 10, "cg_damping": 1e-5, "line_search_ratio": 0.8, "line_search_steps": 15}
+TRPO = {
+    "max_kl": 0.01,
+    "cg_iterations": 10,
+    "cg_damping": 1e-5,
+    "line_search_ratio": 0.8,
+    "line_search_steps": 15,
+}
 
 
 def make(
@@ -51,9 +57,13 @@ def make(
     generators = Generators(seed)
     world = envs.make(env, num_worlds=num_tasks * episodes)
     obs_size, actions = world.observation_space.shape[0], world.action_space.shape[0]
-    policy = GaussianPolicy(obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")).to(device, dtype)
+    policy = GaussianPolicy(
+        obs_size, actions, (5, 4), init_std=0.8, generator=generators("init")
+    ).to(device, dtype)
     streams = Streams(
-        tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy", device))
+        tasks=generators("tasks"),
+        reset=Noise(generators("reset")),
+        policy=Noise(generators("policy", device)),
     )
     defaults = INNER | of_outer(cls) | settings
     return cls(

@@ -28,7 +28,9 @@ class Recording:
 
     def first(self, num_steps: int) -> "Recording":
         steps = (values[:num_steps] for values in (self.control, self.qpos, self.qvel, self.obs))
-        return Recording(self.start, *steps, {key: values[:num_steps] for key, values in self.info.items()})
+        return Recording(
+            self.start, *steps, {key: values[:num_steps] for key, values in self.info.items()}
+        )
 
 
 def record(
@@ -41,11 +43,14 @@ def record(
     forces_lag: int | None = None,
     **options: Any,
 ) -> Recording:
-    """Random controls, a third of them at the limits, from the starts of our environment `name` after `reset` with seed 4.
+    """Random controls, a third of them at the limits, from the starts of our environment `name`
+    after `reset` with seed 4.
 
     Args:
-      change_model: (Gymnasium's model, world) writes the fields of that world; what MuJoCo derives from them follows.
-      forces_lag: records contact `forces` too, of the state so many physics steps before the end of each control step.
+      change_model: (Gymnasium's model, world) writes the fields of that world; what MuJoCo derives
+        from them follows.
+      forces_lag: records contact `forces` too, of the state so many physics steps before the end of
+        each control step.
       options: of `gymnasium.make`.
     """
     env = envs.make(name, num_worlds, action_scale=1.0)
@@ -58,7 +63,9 @@ def record(
         (64 * control).round() / 64
     ).numpy()  # so that multiplying by an action scale of 10 and dividing rounds nothing
     theirs = gymnasium.make(gymnasium_id, max_episode_steps=num_steps + 1, **options)
-    highest = theirs.unwrapped.model.actuator_ctrlrange[:, 1]  # the action space has it rounded to float32
+    highest = theirs.unwrapped.model.actuator_ctrlrange[
+        :, 1
+    ]  # the action space has it rounded to float32
     worlds = []
     for world in range(num_worlds):
         theirs.reset(seed=0)
@@ -83,7 +90,8 @@ def record(
 
 
 def contact_forces(model: mujoco.MjModel, data: mujoco.MjData, num_substeps: int) -> np.ndarray:
-    """[6 nbody] cfrc_ext in the state that `num_substeps` more physics steps lead to; leaves data alone."""
+    """[6 nbody] cfrc_ext in the state that `num_substeps` more physics steps lead to; leaves data
+    alone."""
     later = copy.copy(data)
     for _ in range(num_substeps):
         mujoco.mj_step(model, later)
@@ -105,7 +113,8 @@ class Replay:
 
 
 def replay(name: str, recording: Recording, tasks: Any = None) -> Replay:
-    """Our environment `name` from the same starts, stepped on past the ends of its episodes; the first test tasks by default."""
+    """Our environment `name` from the same starts, stepped on past the ends of its episodes; the
+    first test tasks by default."""
     num_worlds = recording.start.shape[0]
     env = envs.make(name, num_worlds)
     env.set_tasks(env.prior.test_tasks(num_worlds) if tasks is None else tasks)

@@ -1,6 +1,8 @@
-"""Learners train, are saved and evaluated on another device than the CPU, with its numbers, and no tensor of theirs stays behind.
+"""Learners train, are saved and evaluated on another device than the CPU, with its numbers, and no
+tensor of theirs stays behind.
 
-test_devices.py runs this file in a process of its own: torch's autograd learns of devices at its first gradient.
+test_devices.py runs this file in a process of its own: torch's autograd learns of devices at its
+first gradient.
 """
 
 import json
@@ -25,11 +27,22 @@ from metarl.struct import map_tensors, replace
 
 POINT = [
     *("env=point_navigation_2d", "env.horizon=4", "algo.meta_batch_size=2", "iterations=2"),
-    *("evaluation.num_tasks=2", "evaluation.num_updates=1", "evaluation.episodes_per_task=1", "evaluation.video=false"),
+    *(
+        "evaluation.num_tasks=2",
+        "evaluation.num_updates=1",
+        "evaluation.episodes_per_task=1",
+        "evaluation.video=false",
+    ),
 ]
 POLICY = ["algo.episodes_per_task=2", "model.hidden_sizes=[4]"]
 CHEETAH = [
-    *("env=half_cheetah_cripple", "env.horizon=4", "iterations=2", "sim.num_threads=1", "evaluation.video=false"),
+    *(
+        "env=half_cheetah_cripple",
+        "env.horizon=4",
+        "iterations=2",
+        "sim.num_threads=1",
+        "evaluation.video=false",
+    ),
     *("evaluation.num_tasks=1", "evaluation.num_updates=0", "evaluation.episodes_per_task=1"),
 ]
 RL = {
@@ -40,28 +53,55 @@ RL = {
         for model in ("gru", "lstm", "transformer", "external_memory")
     },
     "memoryless_ppo": ["algo=memoryless_ppo", *POINT, "algo.num_minibatches=1"],
-    "grbal": ["algo=grbal", *CHEETAH, "algo.num_past=2", "algo.num_future=2", "algo.num_gradient_steps=2"],
+    "grbal": [
+        "algo=grbal",
+        *CHEETAH,
+        "algo.num_past=2",
+        "algo.num_future=2",
+        "algo.num_gradient_steps=2",
+    ],
     # Not recurrent_mbrl: torch's autograd aborts on its ensemble where the device is one's own.
 }
 FEW_SHOT = [
-    *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm", "meta_lstm", "cnp"),
+    *(
+        "maml",
+        "fomaml",
+        "anil",
+        "meta_sgd",
+        "reptile",
+        "protonet",
+        "matching",
+        "mann",
+        "lstm",
+        "meta_lstm",
+        "cnp",
+    ),
     *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
 ]
 FEW_STEPS = {
     "reptile": ["learner.num_test_steps=2"],
     "pretrain": ["learner.num_test_steps=2"],
-    "meta_lstm": ["learner.num_inner_steps=2", "learner.num_test_steps=2", "learner.fine_tuning_lrs=[0.01,0.1]"],
+    "meta_lstm": [
+        "learner.num_inner_steps=2",
+        "learner.num_test_steps=2",
+        "learner.fine_tuning_lrs=[0.01,0.1]",
+    ],
 }
 DIGITS = [
     *("dataset=digits", "ways=2", "queries=2", "iterations=1", "checkpoint_every=1", "log_every=1"),
-    *("adaptation.meta_batch_size=2", "adaptation.num_inner_steps=2", "adaptation.num_test_steps=2"),
+    *(
+        "adaptation.meta_batch_size=2",
+        "adaptation.num_inner_steps=2",
+        "adaptation.num_test_steps=2",
+    ),
     *("evaluation.num_tasks=2", "evaluation.pictures=false"),
 ]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a command with these words, on the device or on the CPU. Returns its metrics and its evaluation."""
+    """Runs a command with these words, on the device or on the CPU. Returns its metrics and its
+    evaluation."""
     drawn = Generators.__call__
     # The device has no random numbers of its own, and no inference mode.
     monkeypatch.setattr(Generators, "__call__", lambda self, name, device="cpu": drawn(self, name))
@@ -107,18 +147,31 @@ def test_a_replay_draws_what_it_draws_on_the_cpu():
     def drawn(device):
         stream = torch.Generator().manual_seed(0)
         sizes = {"num_tasks": 2, "capacity": 12, "obs_size": 2, "device": device}
-        kept, again = (Replay(action_space=gymnasium.spaces.Box(-1, 1, (2,)), **sizes) for _ in range(2))
+        kept, again = (
+            Replay(action_space=gymnasium.spaces.Box(-1, 1, (2,)), **sizes) for _ in range(2)
+        )
         for _ in range(4):  # the last one is forgotten
             mark = kept.mark()
             played = map_tensors(lambda leaf: leaf.to(device), trajectories(stream, 2, 1, 6))
             kept.add(torch.tensor([0, 1]), played)
         kept.forget_since(mark)
-        shards = [replace(s, content=map_tensors(lambda leaf: leaf.to("cpu"), s.content)) for s in kept.shards(0)]
+        shards = [
+            replace(s, content=map_tensors(lambda leaf: leaf.to("cpu"), s.content))
+            for s in kept.shards(0)
+        ]
         again.load(shards)
         ids, noise = torch.tensor([0, 1]), Noise(stream)
-        found = [kept.transitions(ids, 5, noise), again.context(ids, 5, noise), again.sequences(ids, 4, noise)]
-        assert all(leaf.device.type == device.type for steps in found for leaf in vars(steps).values())
-        return [{name: leaf.to("cpu").tolist() for name, leaf in vars(steps).items()} for steps in found]
+        found = [
+            kept.transitions(ids, 5, noise),
+            again.context(ids, 5, noise),
+            again.sequences(ids, 4, noise),
+        ]
+        assert all(
+            leaf.device.type == device.type for steps in found for leaf in vars(steps).values()
+        )
+        return [
+            {name: leaf.to("cpu").tolist() for name, leaf in vars(steps).items()} for steps in found
+        ]
 
     with pretended_device() as device:
         there = drawn(device)

@@ -1,4 +1,5 @@
-"""Small environments for the tests of envs/own, in a module that another Python can import: numpy and gymnasium only."""
+"""Small environments for the tests of envs/own, in a module that another Python can import: numpy
+and gymnasium only."""
 
 import os
 from typing import Any
@@ -9,7 +10,8 @@ from gymnasium import spaces
 
 
 class Point(gymnasium.Env[Any, Any]):
-    """Moves by `speed` times the action and by noise; obs is where it is, reward is −|place − goal|, and the episode ends beyond
+    """Moves by `speed` times the action and by noise; obs is where it is, reward is −|place −
+    goal|, and the episode ends beyond
     5. Keeps what it was given in `seen`."""
 
     observation_space: Any = spaces.Box(-np.inf, np.inf, (1,), np.float64)
@@ -28,7 +30,13 @@ class Point(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         self.seen.append(action)
         self.place += self.speed * self.moved(action) + self.noise * self.np_random.normal()
-        return self.observed(), -abs(self.place - self.goal), abs(self.place) > 5, False, self.told()
+        return (
+            self.observed(),
+            -abs(self.place - self.goal),
+            abs(self.place) > 5,
+            False,
+            self.told(),
+        )
 
     def observed(self) -> Any:
         return np.array([self.place])
@@ -41,7 +49,8 @@ class Point(gymnasium.Env[Any, Any]):
 
 
 class Grid(gymnasium.Env[Any, Any]):
-    """Nothing but Python: a walker on 5 × 5 cells with a Dict as observation and two numbers as action."""
+    """Nothing but Python: a walker on 5 × 5 cells with a Dict as observation and two numbers as
+    action."""
 
     observation_space: Any = spaces.Dict(
         {"cell": spaces.MultiDiscrete([5, 5]), "wind": spaces.Box(-1, 1, (1,), np.float32)}
@@ -60,9 +69,18 @@ class Grid(gymnasium.Env[Any, Any]):
         steps = {"grass": 1, "ice": 2}[self.surface]
         if self.slippery is True:
             steps = -steps
-        self.cell = [min(4, max(0, at + steps * (int(by) - 1))) for at, by in zip(self.cell, action, strict=True)]
+        self.cell = [
+            min(4, max(0, at + steps * (int(by) - 1)))
+            for at, by in zip(self.cell, action, strict=True)
+        ]
         found = self.cell == [self.goal, self.goal]
-        return self.observed(), float(found), found, False, {"success": np.bool_(found)} if found else {}
+        return (
+            self.observed(),
+            float(found),
+            found,
+            False,
+            {"success": np.bool_(found)} if found else {},
+        )
 
     def observed(self) -> Any:
         return {"wind": np.zeros(1, np.float32), "cell": np.array(self.cell)}

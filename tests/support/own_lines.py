@@ -20,8 +20,8 @@ hopper_load = partial(
 
 
 class Line(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A point on a line without physics: obs is where it is, the start is the reset option; ends beyond 1, is truncated at
-    −1, breaks at action 0.5."""
+    """A point on a line without physics: obs is where it is, the start is the reset option; ends
+    beyond 1, is truncated at −1, breaks at action 0.5."""
 
     observation_space = gymnasium.spaces.Box(-9.0, 9.0, (1,), np.float64)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -39,8 +39,18 @@ class Line(gymnasium.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> Any:
         self.x += self.slope * float(action[0])
         reward = float("nan") if action[0] == 0.5 else 10.0 * self.x
-        return np.array([self.x]), reward, self.x > 1, self.x < -1, {"double": 2 * self.x, "name": "line"}
+        return (
+            np.array([self.x]),
+            reward,
+            self.x > 1,
+            self.x < -1,
+            {"double": 2 * self.x, "name": "line"},
+        )
 
 
-line = partial(own_environment, Line, tasks={"start": reset_option("start", between=(0.0, 0.5))}, horizon=9)
-sloped_line = partial(own_environment, Line, tasks={"slope": attribute("slope", one_of=(1, 3))}, horizon=9)
+line = partial(
+    own_environment, Line, tasks={"start": reset_option("start", between=(0.0, 0.5))}, horizon=9
+)
+sloped_line = partial(
+    own_environment, Line, tasks={"slope": attribute("slope", one_of=(1, 3))}, horizon=9
+)

@@ -17,7 +17,8 @@ def trajectories(
     obs_size: int = 2,
     action_size: int = 2,
 ) -> Trajectories:
-    """[N, E, T]; each number is another one. Args: lengths: [N, E] steps of each episode, after which all is zero; None: all T."""
+    """[N, E, T]; each number is another one. Args: lengths: [N, E] steps of each episode, after
+    which all is zero; None: all T."""
     shape = (num_tasks, episodes, horizon)
     until = torch.full(shape[:2], horizon) if lengths is None else torch.tensor(lengths)
     mask = torch.arange(horizon) < until.unsqueeze(-1)

@@ -1,6 +1,8 @@
-"""A device that isn't there: its tensors lie in the CPU's memory, say that they are elsewhere, and refuse to meet the CPU's own.
+"""A device that isn't there: its tensors lie in the CPU's memory, say that they are elsewhere, and
+refuse to meet the CPU's own.
 
-With it a machine without a GPU finds the tensors that a learner forgot to move. What is computed are the CPU's numbers.
+With it a machine without a GPU finds the tensors that a learner forgot to move. What is computed
+are the CPU's numbers.
 """
 
 from collections.abc import Iterator
@@ -48,7 +50,9 @@ class _Elsewhere(Tensor):
     @staticmethod
     def __new__(cls, here: Tensor) -> "_Elsewhere":
         places = {"strides": here.stride(), "storage_offset": here.storage_offset()}
-        made = Tensor._make_wrapper_subclass(cls, here.size(), dtype=here.dtype, device=_registered(), **places)
+        made = Tensor._make_wrapper_subclass(
+            cls, here.size(), dtype=here.dtype, device=_registered(), **places
+        )
         made.here = here
         return made
 
@@ -63,8 +67,8 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    """What torch can't do for a device of one's own: recurrent cells, whose fused kernels belong to the CPU and to CUDA, and
-    reading a list."""
+    """What torch can't do for a device of one's own: recurrent cells, whose fused kernels belong to
+    the CPU and to CUDA, and reading a list."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         replaced = _REPLACED.get(function)
@@ -74,11 +78,15 @@ class _Functions(TorchFunctionMode):
 def _run(function: Any, args: Any, kwargs: Any) -> Any:
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     elsewhere = [tensor for tensor in tensors if isinstance(tensor, _Elsewhere)]
-    strangers = [tensor for tensor in tensors if not isinstance(tensor, _Elsewhere) and tensor.dim() > 0]
+    strangers = [
+        tensor for tensor in tensors if not isinstance(tensor, _Elsewhere) and tensor.dim() > 0
+    ]
     if elsewhere and strangers and function not in _MAY_MIX:
         shapes = [tuple(tensor.shape) for tensor in strangers]
         raise RuntimeError(f"{function}: tensors {shapes} on the cpu meet others on the device")
-    args, kwargs = pytree.tree_map(lambda leaf: leaf.here if isinstance(leaf, _Elsewhere) else leaf, (args, kwargs))
+    args, kwargs = pytree.tree_map(
+        lambda leaf: leaf.here if isinstance(leaf, _Elsewhere) else leaf, (args, kwargs)
+    )
     given = kwargs.get("device")
     on_device = bool(elsewhere) if given is None else torch.device(given).type == "pretended"
     found = function(*args, **({**kwargs, "device": "cpu"} if given is not None else kwargs))
@@ -88,7 +96,10 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
     known = {id(tensor.here): tensor for tensor in elsewhere}
     known |= {id(tensor): tensor for tensor in strangers}
     return pytree.tree_map(
-        lambda x: x if not isinstance(x, Tensor) else known[id(x)] if id(x) in known else _Elsewhere(x), found
+        lambda x: (
+            x if not isinstance(x, Tensor) else known[id(x)] if id(x) in known else _Elsewhere(x)
+        ),
+        found,
     )
 
 
@@ -105,7 +116,9 @@ def _gru_cell(x: Tensor, hidden: Tensor, *weights: Tensor) -> Tensor:
 
 def _lstm_cell(x: Tensor, state: tuple[Tensor, Tensor], *weights: Tensor) -> tuple[Tensor, Tensor]:
     of_input, of_state, bias_input, bias_state = weights
-    gates = functional.linear(x, of_input, bias_input) + functional.linear(state[0], of_state, bias_state)
+    gates = functional.linear(x, of_input, bias_input) + functional.linear(
+        state[0], of_state, bias_state
+    )
     entered, kept, new, shown = gates.chunk(4, -1)
     cell = kept.sigmoid() * state[1] + entered.sigmoid() * new.tanh()
     return shown.sigmoid() * cell.tanh(), cell
@@ -119,7 +132,9 @@ def _gru(x: Tensor, hidden: Tensor, weights: list[Tensor], *_: Any) -> tuple[Ten
     return torch.stack(outputs), state[None]
 
 
-def _lstm(x: Tensor, hidden: tuple[Tensor, Tensor], weights: list[Tensor], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _lstm(
+    x: Tensor, hidden: tuple[Tensor, Tensor], weights: list[Tensor], *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     state, outputs = (hidden[0][0], hidden[1][0]), []
     for row in x.unbind(0):
         state = _lstm_cell(row, state, *weights)

@@ -1,8 +1,10 @@
-"""The run-time type checker of the tests: beartype on every function of metarl and envs, blind to protocols.
+"""The run-time type checker of the tests: beartype on every function of metarl and envs, blind to
+protocols.
 
-jaxtyping's import hook applies `checked` to each annotated function and struct, so that every call in every test also
-checks the shapes and types in the signatures. A protocol says what a function needs of its arguments, which mypy checks;
-a stand-in in a test may have less, so here it passes as any object.
+jaxtyping's import hook applies `checked` to each annotated function and struct, so that every call
+in every test also checks the shapes and types in the signatures. A protocol says what a function
+needs of its arguments, which mypy checks; a stand-in in a test may have less, so here it passes as
+any object.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,9 @@ _CONF = BeartypeConf(is_pep484_tower=True)  # An int where a float is meant.
 
 def checked(function: F) -> F:
     hints = function.__annotations__
-    function.__annotations__ = {name: object if _mentions_protocol(hint) else hint for name, hint in hints.items()}
+    function.__annotations__ = {
+        name: object if _mentions_protocol(hint) else hint for name, hint in hints.items()
+    }
     return beartype(conf=_CONF)(function)
 
 

@@ -1,5 +1,6 @@
-"""Moves the arm by small steps of its hand: control is a displacement of the grip and of the fingers, and the joints' servos
-follow. Damped least squares on the present Jacobian turns one into the other; nothing but the actuators acts on the physics.
+"""Moves the arm by small steps of its hand: control is a displacement of the grip and of the
+fingers, and the joints' servos follow. Damped least squares on the present Jacobian turns one into
+the other; nothing but the actuators acts on the physics.
 """
 
 import math
@@ -10,7 +11,13 @@ from torch import Tensor
 
 from envs.sim.types import Simulator
 
-FIELDS = ("xanchor", "xaxis", "site_xpos", "site_xmat", "sensordata")  # what the arm's files read of the simulation
+FIELDS = (
+    "xanchor",
+    "xaxis",
+    "site_xpos",
+    "site_xmat",
+    "sensordata",
+)  # what the arm's files read of the simulation
 NUM_JOINTS = 7
 HOME = (
     0.0,
@@ -25,7 +32,10 @@ STEP = 0.02  # m, of the grip along each axis at control 1
 FINGER_STEP = 0.004  # m, of each finger at control 1
 LEAD = 0.04  # m, how far along each axis the servos' target may be from the grip
 FINGER_LEAD = 0.01  # m; × 6000 N/m it is the strongest grip, 60 N or 30 N on each side
-WORKSPACE = ((0.3, -0.35, 0.015), (0.7, 0.35, 0.45))  # m, of the servos' target; so the fingers stay off the table
+WORKSPACE = (
+    (0.3, -0.35, 0.015),
+    (0.7, 0.35, 0.45),
+)  # m, of the servos' target; so the fingers stay off the table
 DAMPING = 0.01  # m/rad, of the least squares
 POSTURE = 0.1  # how much of the way home the joints go where the hand doesn't care
 
@@ -40,16 +50,17 @@ CONTROL = {
 
 
 class HandSteps:
-    """Control [W, 4] → the servos' targets: displacements of the grip along x, y and z, and +1 to close, −1 to open.
+    """Control [W, 4] → the servos' targets: displacements of the grip along x, y and z, and +1 to
+    close, −1 to open.
 
-    With p and q the grip's position and the joints' angles, q' the servos' present targets, J the Jacobian of the grip's
-    position and orientation, and J⁺ = Jᵀ (J Jᵀ + λ² I)⁻¹:
+    With p and q the grip's position and the joints' angles, q' the servos' present targets, J the
+    Jacobian of the grip's position and orientation, and J⁺ = Jᵀ (J Jᵀ + λ² I)⁻¹:
 
         p' = clip(p + J_p (q' − q) + STEP · control, WORKSPACE),  at most LEAD away from p
         q' ← q + h + J⁺ ([p' − p, turn that looks straight down] − J h),     h = POSTURE (HOME − q)
 
-    Displacements add to the target, not to where the arm is, so at control 0 it holds its place under a load. Right after a
-    reset the targets are where the joints are.
+    Displacements add to the target, not to where the arm is, so at control 0 it holds its place
+    under a load. Right after a reset the targets are where the joints are.
     """
 
     num_controls = 4
@@ -83,20 +94,27 @@ class HandSteps:
         jacobian = self._jacobian(sim, position)
         homewards = POSTURE * (self._home.to(joints) - joints)
         lead, drift = (jacobian @ torch.stack([target - joints, homewards], dim=2)).unbind(2)
-        shift = ((position + lead[:, :3] + STEP * control).clamp(low, high) - position).clamp(-LEAD, LEAD)
+        shift = ((position + lead[:, :3] + STEP * control).clamp(low, high) - position).clamp(
+            -LEAD, LEAD
+        )
         motion = torch.cat([shift, _turn_down(rotation)], dim=1) - drift
         gram = torch.baddbmm(self._damping.to(position), jacobian, jacobian.mT)
         return joints + homewards + _times(jacobian.mT, torch.linalg.solve(gram, motion))
 
     def _pose(self, sim: Simulator) -> tuple[Tensor, Tensor]:
         """Position [W, 3] in m and rotation matrix [W, 3, 3] of the grip."""
-        return sim.field("site_xpos")[:, self._grip], sim.field("site_xmat")[:, self._grip].reshape(-1, 3, 3)
+        return sim.field("site_xpos")[:, self._grip], sim.field("site_xmat")[:, self._grip].reshape(
+            -1, 3, 3
+        )
 
     def _jacobian(self, sim: Simulator, position: Tensor) -> Tensor:
-        """[W, 6, 7]: m/rad and rad/rad. A hinge moves a point by axis × (point − anchor) and turns it by its axis."""
+        """[W, 6, 7]: m/rad and rad/rad. A hinge moves a point by axis × (point − anchor) and turns
+        it by its axis."""
         axis, anchor = (sim.field(name)[:, self._joints] for name in ("xaxis", "xanchor"))
         moved = torch.linalg.cross(axis, position[:, None] - anchor)
-        return torch.cat([moved, axis], dim=2).mT.contiguous()  # half the time of all products with it
+        return torch.cat(
+            [moved, axis], dim=2
+        ).mT.contiguous()  # half the time of all products with it
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -104,9 +122,11 @@ def _times(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def _turn_down(rotation: Tensor) -> Tensor:
-    """[W, 3] rad: the small turn after which a hand with this rotation looks straight down, its fingers along y.
+    """[W, 3] rad: the small turn after which a hand with this rotation looks straight down, its
+    fingers along y.
 
-    Half the sum of the cross products of its axes with where they should be, −x, y and −z: the rotation vector, to third order.
+    Half the sum of the cross products of its axes with where they should be, −x, y and −z: the
+    rotation vector, to third order.
     """
     (_, xy, xz), (yx, _, yz), (zx, zy, _) = (row.unbind(1) for row in rotation.unbind(1))
     return torch.stack([-yz - zy, xz - zx, xy + yx], dim=1) / 2

@@ -1,5 +1,6 @@
-"""A 7-joint arm with a parallel gripper: reach a place, grasp an object, carry it. Goals are hidden, so are mass, friction and shape;
-how high an object's centre lies (observation 26) tells how high it stands, as a look at it would.
+"""A 7-joint arm with a parallel gripper: reach a place, grasp an object, carry it. Goals are
+hidden, so are mass, friction and shape; how high an object's centre lies (observation 26) tells how
+high it stands, as a look at it would.
 
 | obs | meaning | unit |
 |---|---|---|
@@ -18,17 +19,19 @@ how high an object's centre lies (observation 26) tells how high it stands, as a
 | 0–2 | displacement of the grip along x, y, z in a step of 0.04 s | 0.02 m |
 | 3 | displacement of both fingers, + to close | 0.004 m |
 
-Displacements move the targets of the joints' servos (envs/mujoco/arm/control.py); at 0 the arm holds still. The hand looks down,
-its fingers along y. Tasks and splits: envs/mujoco/arm/tasks.py. With p the grip, b the object's centre, h its height above its
-start, g the hidden goal, held = 1 where both pads press on opposite sides of the object, else 0, and near(d, s) = 1 / (1 + (d/s)²),
+Displacements move the targets of the joints' servos (envs/mujoco/arm/control.py); at 0 the arm
+holds still. The hand looks down, its fingers along y. Tasks and splits: envs/mujoco/arm/tasks.py.
+With p the grip, b the object's centre, h its height above its start, g the hidden goal, held = 1
+where both pads press on opposite sides of the object, else 0, and near(d, s) = 1 / (1 + (d/s)²),
 
     arm_reach       r = −‖p − g‖₂                                                      success: ‖p − g‖₂ < 0.05 m
     arm_grasp       r = 2 near(‖b − p‖₂, 0.05) + held (2 + 6 clip(h / 0.1, 0, 1))        success: held, h ≥ 0.1 m
     arm_pick_place  r = 2 near(‖b − p‖₂, 0.05) + held (2 + 2 clip(h / 0.1, 0, 1)
                         + 4 near(‖b − g‖₂, 0.1))                                        success: held, ‖b − g‖₂ < 0.05 m
 
-so that without a grasp a step pays at most 2, with one at least 2, and 10 is the most. `success` is among each step's terms.
-Nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035, 0.04) m, at rest.
+so that without a grasp a step pays at most 2, with one at least 2, and 10 is the most. `success` is
+among each step's terms. Nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035,
+0.04) m, at rest.
 
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
@@ -36,9 +39,11 @@ Nothing terminates. Starts: joints HOME + U(±0.03) rad, opening U(0.035, 0.04) 
 | arm_grasp | shape, half_width, half_length, mass, friction, start | 150 | 16 · .0025 s | 1 | ∞, test 40 |
 | arm_pick_place | shape, half_width, half_length, mass, friction, start, goal | 150 | 16 · .0025 s | 1 | ∞, test 40 |
 
-Source: our own, in the manner of Meta-World's reach-v3 and pick-place-v3 (Farama-Foundation/Metaworld, metaworld/envs). How we
-differ: an arm moved by torque-limited servos where theirs is dragged by a mocap body; 150 steps of 0.04 s, not 500 of 0.0125 s;
-objects of 4 shapes, and held-out kinds of them; goals in the air only; a grasp is seen by its contacts. Not comparable with it.
+Source: our own, in the manner of Meta-World's reach-v3 and pick-place-v3
+(Farama-Foundation/Metaworld, metaworld/envs). How we differ: an arm moved by torque-limited servos
+where theirs is dragged by a mocap body; 150 steps of 0.04 s, not 500 of 0.0125 s; objects of 4
+shapes, and held-out kinds of them; goals in the air only; a grasp is seen by its contacts. Not
+comparable with it.
 """
 
 from collections.abc import Callable
@@ -54,7 +59,15 @@ from envs.mujoco.arm.control import CONTROL, FIELDS, HOME, NUM_JOINTS, HandSteps
 from envs.mujoco.arm.objects import LIFTED, PER_WORLD, GoalMark, ObjectPhysics, place_object
 from envs.mujoco.arm.script import GraspScript, ReachScript
 from envs.mujoco.arm.state import HELD_FORCE, ArmState
-from envs.mujoco.arm.tasks import Grasp, PickPlace, Reach, grasp_tasks, pick_place_tasks, reach_tasks, resting_height
+from envs.mujoco.arm.tasks import (
+    Grasp,
+    PickPlace,
+    Reach,
+    grasp_tasks,
+    pick_place_tasks,
+    reach_tasks,
+    resting_height,
+)
 from envs.mujoco.env import Effects
 from envs.mujoco.models import ASSETS, XmlModel
 from envs.mujoco.variant import Variant
@@ -107,7 +120,8 @@ class ArmGrasp(Generic[Tasks]):
     """Grasps an object with the arm.
 
     Args:
-      after_grasp: (lift [W], object's place [W, 3], tasks) -> what a held object is worth [W], success if held [W] bool, and terms.
+      after_grasp: (lift [W], object's place [W, 3], tasks) -> what a held object is worth [W],
+        success if held [W] bool, and terms.
       formula: how that worth reads in a definition.
     """
 
@@ -124,7 +138,9 @@ class ArmGrasp(Generic[Tasks]):
         formula: str,
     ) -> None:
         self.state = ArmState(model)
-        self._after_grasp: Callable[[Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]] = after_grasp
+        self._after_grasp: Callable[
+            [Tensor, Tensor, Tasks], tuple[Tensor, Tensor, dict[str, Tensor]]
+        ] = after_grasp
         self.definition = {"reward": f"2 near + held (2 + {formula})", **_COMMON_DEFINITION}
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +157,9 @@ class ArmGrasp(Generic[Tasks]):
         axes = hand.mT @ self.state.object_rotation(sim)[:, :, [0, 2]]
         offset = self.state.object(sim) - self.state.grip(sim)
         velocity = self.state.object_velocity(sim)
-        return torch.cat([_observe_hand(self.state, sim), offset, axes.mT.flatten(1), velocity], dim=1)
+        return torch.cat(
+            [_observe_hand(self.state, sim), offset, axes.mT.flatten(1), velocity], dim=1
+        )
 
     def reward(
         self, before: None, now: None, sim: Simulator, control: Tensor, tasks: Tasks
@@ -151,7 +169,13 @@ class ArmGrasp(Generic[Tasks]):
         lift = ((place[:, 2] - resting_height(tasks)) / LIFTED).clamp(0.0, 1.0)
         worth, success, terms = self._after_grasp(lift, place, tasks)
         reward = 2 * reach + held * (2 + worth)
-        return reward, {"success": held & success, "held": held, "reach": reach, "lift": lift, **terms}
+        return reward, {
+            "success": held & success,
+            "held": held,
+            "reach": reach,
+            "lift": lift,
+            **terms,
+        }
 
     def terminated(self, sim: Simulator) -> None:
         return None
@@ -166,7 +190,9 @@ def lifted(lift: Tensor, place: Tensor, tasks: Grasp) -> tuple[Tensor, Tensor, d
     return 6 * lift, lift >= 1, {}
 
 
-def carried(lift: Tensor, place: Tensor, tasks: PickPlace) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def carried(
+    lift: Tensor, place: Tensor, tasks: PickPlace
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     distance = (place - tasks.goal).norm(dim=1)
     return 2 * lift + 4 * near(distance, 0.1), distance < REACHED, {"distance": distance}
 
@@ -187,7 +213,9 @@ def _observe_hand(state: ArmState, sim: Simulator) -> Tensor:
 
 
 def _shows_goal(model: mujoco.MjModel) -> Effects[Reach]:
-    return Effects(per_world=("site_pos",), set_physics=GoalMark(model), scripted=ReachScript(ArmState(model)))
+    return Effects(
+        per_world=("site_pos",), set_physics=GoalMark(model), scripted=ReachScript(ArmState(model))
+    )
 
 
 def _has_object(model: mujoco.MjModel) -> Effects[Any]:

@@ -1,4 +1,5 @@
-"""Controllers that see the hidden task and the true state: proof that the arm's tasks can be solved, and the oracle's row."""
+"""Controllers that see the hidden task and the true state: proof that the arm's tasks can be
+solved, and the oracle's row."""
 
 import torch
 from torch import Tensor
@@ -28,14 +29,18 @@ class ReachScript:
 
 
 class GraspScript:
-    """Moves the hand over the object, down around it, closes it, and carries the object to the goal. Each step is chosen from
-    the present state alone, so a lost object is picked up again."""
+    """Moves the hand over the object, down around it, closes it, and carries the object to the
+    goal. Each step is chosen from the present state alone, so a lost object is picked up again."""
 
     def __init__(self, state: ArmState) -> None:
         self._state = state
 
     def __call__(self, sim: Simulator, tasks: Grasp | PickPlace) -> Tensor:
-        grip, place, held = self._state.grip(sim), self._state.object(sim), self._state.squeeze(sim) > FIRM
+        grip, place, held = (
+            self._state.grip(sim),
+            self._state.object(sim),
+            self._state.squeeze(sim) > FIRM,
+        )
         way = place - grip
         aside, below = way[:, :2].norm(dim=1), way[:, 2]
         over = aside < OVER
@@ -50,7 +55,9 @@ class GraspScript:
     def _goal(self, tasks: Grasp | PickPlace) -> Tensor:
         if isinstance(tasks, PickPlace):
             return tasks.goal
-        return torch.cat([tasks.start[:, :2], (resting_height(tasks) + 1.2 * LIFTED)[:, None]], dim=1)
+        return torch.cat(
+            [tasks.start[:, :2], (resting_height(tasks) + 1.2 * LIFTED)[:, None]], dim=1
+        )
 
 
 def _towards(way: Tensor) -> Tensor:

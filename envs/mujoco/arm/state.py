@@ -7,14 +7,15 @@ from torch import Tensor
 from envs.sim.types import Simulator
 
 HELD_FORCE = 0.5  # N
-SIDEWAYS = (
-    0.7  # cosine between a contact's normal and the way the finger closes, from which on it is a side of the object
-)
+# cosine between a contact's normal and the way the finger closes, from which on it is a side of the
+# object
+SIDEWAYS = 0.7
 
 
 class ArmState:
-    """Views of a Simulator of arm.xml or arm_object.xml, which keeps FIELDS. What comes from qpos and qvel is of now; the rest,
-    the grip's pose and the contacts, is one physics substep old (0.0025 s)."""
+    """Views of a Simulator of arm.xml or arm_object.xml, which keeps FIELDS. What comes from qpos
+    and qvel is of now; the rest, the grip's pose and the contacts, is one physics substep old
+    (0.0025 s)."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._grip = model.site("grip").id
@@ -27,7 +28,8 @@ class ArmState:
         return sim.field("site_xpos")[:, self._grip]
 
     def rotation(self, sim: Simulator) -> Tensor:
-        """[W, 3, 3]: columns are the hand's axes, of which y is where the left finger opens to and z where the hand points."""
+        """[W, 3, 3]: columns are the hand's axes, of which y is where the left finger opens to and
+        z where the hand points."""
         return sim.field("site_xmat")[:, self._grip].reshape(-1, 3, 3)
 
     def object(self, sim: Simulator) -> Tensor:
@@ -47,9 +49,11 @@ class ArmState:
         return self.squeeze(sim) >= HELD_FORCE
 
     def squeeze(self, sim: Simulator) -> Tensor:
-        """[W] N, the lesser of the two fingers' strongest contacts with the object; 0 unless they press from opposite sides.
+        """[W] N, the lesser of the two fingers' strongest contacts with the object; 0 unless they
+        press from opposite sides.
 
-        A finger presses where the contact's normal, which points from it into the object, is the way it closes, or nearly.
+        A finger presses where the contact's normal, which points from it into the object, is the
+        way it closes, or nearly.
         """
         inwards = -self.rotation(sim)[:, :, 1]  # as the left finger closes
         left, right = (sim.field("sensordata")[:, touch] for touch in self._touches)
@@ -68,7 +72,8 @@ def rotation_matrix(quaternion: Tensor) -> Tensor:
 
 
 def _pressure(touch: Tensor, closing: Tensor) -> Tensor:
-    """[W] N from a contact sensor's force along the normal, two tangential ones, and the normal [W, 6]."""
+    """[W] N from a contact sensor's force along the normal, two tangential ones, and the normal [W,
+    6]."""
     force, normal = touch[:, 0], touch[:, 3:]
     return torch.where((normal * closing).sum(1) >= SIDEWAYS, force, 0.0)
 

@@ -1,7 +1,9 @@
-"""What an arm is asked to do: reach a place in the air, or grasp an object and perhaps carry it to one.
+"""What an arm is asked to do: reach a place in the air, or grasp an object and perhaps carry it to
+one.
 
-Objects for training and for test differ in kind: of 4 shapes × 4 bands of width, each shape is held out in one band and each
-band for one shape, so a held-out object has a known shape and a known width that never came together.
+Objects for training and for test differ in kind: of 4 shapes × 4 bands of width, each shape is held
+out in one band and each band for one shape, so a held-out object has a known shape and a known
+width that never came together.
 """
 
 from functools import partial
@@ -32,9 +34,9 @@ class Reach:
 class Grasp:
     shape: Tensor  # [N] int64, of SHAPES
     half_width: Tensor  # [N] m, across the fingers' way: half a box's side, or the radius
-    half_length: (
-        Tensor  # [N] m, half the height of a box or cylinder, or of a capsule's straight part; a sphere has none
-    )
+    # [N] m, half the height of a box or cylinder, or of a capsule's straight part; a sphere has
+    # none
+    half_length: Tensor
     mass: Tensor  # [N] kg
     friction: Tensor  # [N] sliding friction of the object with everything
     start: Tensor  # [N, 3] x, y in m and yaw in rad
@@ -100,7 +102,8 @@ def is_held_out_kind(shape: Tensor, half_width: Tensor) -> Tensor:
 
 
 def resting_height(tasks: Grasp | PickPlace) -> Tensor:
-    """[N] m, of the object's centre above the table at the start: boxes and cylinders stand, capsules lie."""
+    """[N] m, of the object's centre above the table at the start: boxes and cylinders stand,
+    capsules lie."""
     stands = tasks.shape < SHAPES.index("sphere")
     return torch.where(stands, tasks.half_length, tasks.half_width)
 
@@ -130,11 +133,15 @@ def _draw_test_grasp(uniform: Tensor) -> Grasp:
 
 
 def _draw_training_pick_place(uniform: Tensor) -> PickPlace:
-    return PickPlace(**_object(uniform, _KINDS[~_HELD_OUT]), goal=_between(CARRY_GOAL, uniform[:, 8:]))
+    return PickPlace(
+        **_object(uniform, _KINDS[~_HELD_OUT]), goal=_between(CARRY_GOAL, uniform[:, 8:])
+    )
 
 
 def _draw_test_pick_place(uniform: Tensor) -> PickPlace:
-    return PickPlace(**_object(uniform, _KINDS[_HELD_OUT]), goal=_between(CARRY_GOAL, uniform[:, 8:]))
+    return PickPlace(
+        **_object(uniform, _KINDS[_HELD_OUT]), goal=_between(CARRY_GOAL, uniform[:, 8:])
+    )
 
 
 def _is_of_held_out_kind(tasks: Grasp | PickPlace) -> Tensor:
@@ -142,7 +149,8 @@ def _is_of_held_out_kind(tasks: Grasp | PickPlace) -> Tensor:
 
 
 def _object(uniform: Tensor, kinds: Tensor) -> dict[str, Tensor]:
-    """The fields of an object of one of `kinds` [K, 2], each as likely, from uniform numbers [N, 8 or more]."""
+    """The fields of an object of one of `kinds` [K, 2], each as likely, from uniform numbers [N, 8
+    or more]."""
     shape, band = kinds[(uniform[:, 1] * len(kinds)).long()].unbind(1)
     within = uniform[:, 0].clamp(1e-6, 1 - 1e-6)  # float32 rounds no width into the next band
     return {
@@ -166,7 +174,11 @@ def _describe_goal(tasks: Reach | PickPlace) -> list[str]:
 
 def _describe_object(tasks: Grasp | PickPlace) -> list[str]:
     rows = zip(
-        tasks.shape.tolist(), tasks.half_width.tolist(), tasks.mass.tolist(), tasks.friction.tolist(), strict=True
+        tasks.shape.tolist(),
+        tasks.half_width.tolist(),
+        tasks.mass.tolist(),
+        tasks.friction.tolist(),
+        strict=True,
     )
     return [
         f"{SHAPES[shape]} {2000 * half_width:.0f} mm, {1000 * mass:.0f} g, friction {friction:.2f}"

@@ -1,4 +1,5 @@
-"""From rewards to advantages for a meta-batch of 40 × 20 × 200 steps: ours, and the plain way, a loop over tasks and time."""
+"""From rewards to advantages for a meta-batch of 40 × 20 × 200 steps: ours, and the plain way, a
+loop over tasks and time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,9 @@ def ours() -> Callable[[], Any]:
 
 
 def plain() -> Callable[[], Any]:
-    """As pytorch-maml-rl (tristandeleu) goes about it: task by task, backwards over the steps of its episodes, with the features
-    made once for the fit and once for the values. In double precision where ours is."""
+    """As pytorch-maml-rl (tristandeleu) goes about it: task by task, backwards over the steps of
+    its episodes, with the features made once for the fit and once for the values. In double
+    precision where ours is."""
     t = noise()
 
     def step() -> list[Tensor]:

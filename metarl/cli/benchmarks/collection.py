@@ -1,4 +1,5 @@
-"""The speed of collection: environment, per-task policies, storage, all that lies between physics and a learner."""
+"""The speed of collection: environment, per-task policies, storage, all that lies between physics
+and a learner."""
 
 import time
 
@@ -17,7 +18,8 @@ NUM_TASKS, EPISODES_PER_TASK = 40, 20
 
 
 def collect_row(env_name: str, *, num_threads: int | None) -> Row:
-    """`collect` of 40 tasks x 20 episodes with another 64-64 policy for each task, as after an inner step."""
+    """`collect` of 40 tasks x 20 episodes with another 64-64 policy for each task, as after an
+    inner step."""
     generators = Generators(0)
     env = envs.make(env_name, NUM_TASKS * EPISODES_PER_TASK, num_threads=num_threads)
     policy = mlp_policy(
@@ -49,12 +51,18 @@ def collect_row(env_name: str, *, num_threads: int | None) -> Row:
     )
     adapter = GradientAdapter(policy, P.of(policy), {}, update)
     state = Adapted(params=adapted, num_updates=1)
-    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
+    streams = Streams(
+        tasks=generators("tasks"),
+        reset=Noise(generators("reset")),
+        policy=Noise(generators("policy")),
+    )
     tasks = env.prior.sample(NUM_TASKS, streams.tasks)
 
     def once() -> float:
         start = time.perf_counter()
-        trajectories, _ = collect(env, adapter, state, tasks, streams, episodes_per_task=EPISODES_PER_TASK)
+        trajectories, _ = collect(
+            env, adapter, state, tasks, streams, episodes_per_task=EPISODES_PER_TASK
+        )
         return trajectories.num_steps / (time.perf_counter() - start)
 
     return f"collect {NUM_TASKS} x {EPISODES_PER_TASK} x {env.spec.horizon}", once

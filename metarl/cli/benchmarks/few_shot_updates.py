@@ -1,4 +1,5 @@
-"""Outer steps of second-order MAML on supervised tasks: our back-ends, and the plain loop over tasks to compare them with."""
+"""Outer steps of second-order MAML on supervised tasks: our back-ends, and the plain loop over
+tasks to compare them with."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,19 +29,28 @@ Problem = tuple[nn.Module, Callable[[Tensor, Tensor], Tensor], Batch, Batch, int
 
 
 def sinusoid(num_steps: int) -> Problem:
-    """y = a sin(x − b): 25 tasks of 10 + 10 points, a 40-40 network (Finn et al. 2017, section 5.1)."""
+    """y = a sin(x − b): 25 tasks of 10 + 10 points, a 40-40 network (Finn et al. 2017, section
+    5.1)."""
     generator = torch.Generator().manual_seed(0)
     a = torch.empty(TASKS_SINUSOID, 1, 1).uniform_(0.1, 5.0, generator=generator)
     b = torch.empty(TASKS_SINUSOID, 1, 1).uniform_(0.0, 3.14, generator=generator)
     x = torch.empty(2, TASKS_SINUSOID, SHOTS_SINUSOID, 1).uniform_(-5, 5, generator=generator)
     y = a * torch.sin(x - b)
-    return MLP((1, 40, 40, 1), "relu", generator=generator), functional.mse_loss, (x[0], y[0]), (x[1], y[1]), num_steps
+    return (
+        MLP((1, 40, 40, 1), "relu", generator=generator),
+        functional.mse_loss,
+        (x[0], y[0]),
+        (x[1], y[1]),
+        num_steps,
+    )
 
 
 def omniglot_mlp(batched: bool) -> Problem:
-    """5-way 1-shot, 32 tasks, 15 query pictures a way: 784-256-128-64-64-5 with batch norm (Finn et al. 2017, section 5.2).
+    """5-way 1-shot, 32 tasks, 15 query pictures a way: 784-256-128-64-64-5 with batch norm (Finn et
+    al. 2017, section 5.2).
 
-    `batched`: with the batch norm that several tasks at once need, else torch's own, which is faster for one task.
+    `batched`: with the batch norm that several tasks at once need, else torch's own, which is
+    faster for one task.
     """
     torch.manual_seed(0)
     sizes = (256, 128, 64, 64)
@@ -56,9 +66,11 @@ def omniglot_mlp(batched: bool) -> Problem:
 
 
 def conv4(ours: bool, strided: bool, ways: int, num_tasks: int, num_steps: int) -> Problem:
-    """28 × 28 pictures through four blocks of 64 filters, 1 shot, 15 query pictures a way; pooled or with stride 2.
+    """28 × 28 pictures through four blocks of 64 filters, 1 shot, 15 query pictures a way; pooled
+    or with stride 2.
 
-    `ours`: `metarl.nn.conv`, else torch's own layers one after the other. Parameters have the same names and numbers."""
+    `ours`: `metarl.nn.conv`, else torch's own layers one after the other. Parameters have the same
+    names and numbers."""
     torch.manual_seed(0)
     embed = Conv4((1, 28, 28), filters=64, strided=strided)
     network = WithHead(embed, ways)
@@ -77,7 +89,9 @@ class _TorchConv4(nn.Module):
         super().__init__()
         self.strided, self.num_features = strided, num_features
         stride = 2 if strided else 1
-        self.convolutions = nn.ModuleList(nn.Conv2d(i, 64, 3, stride=stride, padding=1) for i in (1, 64, 64, 64))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(i, 64, 3, stride=stride, padding=1) for i in (1, 64, 64, 64)
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(64, track_running_stats=False) for _ in range(4))
 
     def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
@@ -88,7 +102,8 @@ class _TorchConv4(nn.Module):
 
 
 def plain(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
-    """What one writes first: a loop over tasks, autograd through the inner steps, one backward at the end."""
+    """What one writes first: a loop over tasks, autograd through the inner steps, one backward at
+    the end."""
     tune_process()
     network, loss, support, query, num_steps = make(*args)
     params = P.of(network)
@@ -101,14 +116,19 @@ def plain(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
             for _ in range(num_steps):
                 value = loss(P.call(network, phi, support[0][i]), support[1][i])
                 grads = torch.autograd.grad(value, list(phi.values()), create_graph=True)
-                phi = {name: leaf - INNER_LR * g for (name, leaf), g in zip(phi.items(), grads, strict=True)}
+                phi = {
+                    name: leaf - INNER_LR * g
+                    for (name, leaf), g in zip(phi.items(), grads, strict=True)
+                }
             (loss(P.call(network, phi, query[0][i]), query[1][i]) / num_tasks).backward()
         return {name: leaf.grad for name, leaf in theta.items() if leaf.grad is not None}
 
     return step
 
 
-def over_tasks(backend: Backend, compiled: bool, make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
+def over_tasks(
+    backend: Backend, compiled: bool, make: Callable[..., Problem], *args: Any
+) -> Callable[[], Any]:
     """`grad_over_tasks` on one of its back-ends."""
     tune_process()
     network, loss, support, query, num_steps = make(*args)
@@ -127,7 +147,8 @@ def over_tasks(backend: Backend, compiled: bool, make: Callable[..., Problem], *
 
 
 def low_rank(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
-    """Linear layers adapted without forming the adapted weights, and one gradient through all tasks."""
+    """Linear layers adapted without forming the adapted weights, and one gradient through all
+    tasks."""
     tune_process()
     network, loss, support, query, num_steps = make(*args)
     params, rule = P.of(network), Sgd(INNER_LR)

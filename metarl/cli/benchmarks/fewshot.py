@@ -1,4 +1,5 @@
-"""How fast supervised meta-updates are beside the plain loop over tasks, how much memory they take, and whether the numbers agree."""
+"""How fast supervised meta-updates are beside the plain loop over tasks, how much memory they take,
+and whether the numbers agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,11 @@ ROWS: dict[str, Row] = {}
 for _steps in (1, 5):
     _args = (few_shot.sinusoid, _steps)
     ROWS[f"sinusoid{_steps}"] = Row(
-        f"sinusoid MAML, {_steps} steps", (few_shot.plain, _args), (few_shot.written_out, _args), 8.0, num_threads=1
+        f"sinusoid MAML, {_steps} steps",
+        (few_shot.plain, _args),
+        (few_shot.written_out, _args),
+        8.0,
+        num_threads=1,
     )
     ROWS[f"sinusoid{_steps}_compiled"] = Row(
         f"sinusoid MAML, {_steps} steps, compiled",
@@ -51,14 +56,23 @@ _POOLED, _STRIDED = (False, 5, 4, 1), (True, 5, 4, 1)
 
 
 def _conv4(backend: Backend, problem: tuple[Any, ...]) -> tuple[tuple[Any, ...], Variant]:
-    return (few_shot.conv4, False, *problem), (few_shot.over_tasks, (backend, False, few_shot.conv4, True, *problem))
+    return (few_shot.conv4, False, *problem), (
+        few_shot.over_tasks,
+        (backend, False, few_shot.conv4, True, *problem),
+    )
 
 
 AGREEMENT: dict[str, tuple[tuple[Any, ...], Variant]] = {
     "sinusoid, 5 steps: loop": (_SINUSOID, (few_shot.over_tasks, ("loop", False, *_SINUSOID))),
-    "sinusoid, 5 steps: threads": (_SINUSOID, (few_shot.over_tasks, ("threads", False, *_SINUSOID))),
+    "sinusoid, 5 steps: threads": (
+        _SINUSOID,
+        (few_shot.over_tasks, ("threads", False, *_SINUSOID)),
+    ),
     "sinusoid, 5 steps: vmap": (_SINUSOID, (few_shot.over_tasks, ("vmap", False, *_SINUSOID))),
-    "sinusoid, 5 steps: vmap compiled": (_SINUSOID, (few_shot.over_tasks, ("vmap", True, *_SINUSOID))),
+    "sinusoid, 5 steps: vmap compiled": (
+        _SINUSOID,
+        (few_shot.over_tasks, ("vmap", True, *_SINUSOID)),
+    ),
     "sinusoid, 5 steps: written-out derivatives": (_SINUSOID, (few_shot.written_out, _SINUSOID)),
     "Omniglot MLP: vmap": (_PERCEPTRON, (few_shot.over_tasks, ("vmap", False, *_PERCEPTRON))),
     "Omniglot MLP: low-rank layers": (_PERCEPTRON, (few_shot.low_rank, _PERCEPTRON)),
@@ -67,15 +81,20 @@ AGREEMENT: dict[str, tuple[tuple[Any, ...], Variant]] = {
     "Conv4 strided: threads": _conv4("threads", _STRIDED),
     "Conv4 strided: vmap": _conv4("vmap", _STRIDED),
 }
-"""Name -> the plain loop's problem, and the back-end that is held to it: on the same one, Conv-4 by `metarl.nn`'s layers."""
+"""Name -> the plain loop's problem, and the back-end that is held to it: on the same one, Conv-4 by
+`metarl.nn`'s layers."""
 
 KEYS = (*ROWS, "agreement")
 
 
-def run_fewshot(keys: Sequence[str] = KEYS, rounds: int = 5, *, num_threads: int | None = None) -> list[dict[str, Any]]:
-    """Rows as `run_rows` measures them, and with the key `agreement` one for each back-end's relative error in float64.
+def run_fewshot(
+    keys: Sequence[str] = KEYS, rounds: int = 5, *, num_threads: int | None = None
+) -> list[dict[str, Any]]:
+    """Rows as `run_rows` measures them, and with the key `agreement` one for each back-end's
+    relative error in float64.
 
-    All of them take about five minutes: the compiled ones compile for half a minute each, pooled Conv4 is slow.
+    All of them take about five minutes: the compiled ones compile for half a minute each, pooled
+    Conv4 is slow.
 
     Raises: UserError for keys that aren't in KEYS.
     """
@@ -86,7 +105,8 @@ def run_fewshot(keys: Sequence[str] = KEYS, rounds: int = 5, *, num_threads: int
 
 
 def agreement(names: Sequence[str] = tuple(AGREEMENT)) -> list[dict[str, Any]]:
-    """‖g − g'‖ / ‖g'‖ of meta-gradients: g of each back-end, g' of the plain loop, both in float64."""
+    """‖g − g'‖ / ‖g'‖ of meta-gradients: g of each back-end, g' of the plain loop, both in
+    float64."""
     print(f"{'meta-gradient against the plain loop, float64':56}{'error':>9}{'bar':>8}")
     results = []
     with _float64():
@@ -95,9 +115,18 @@ def agreement(names: Sequence[str] = tuple(AGREEMENT)) -> list[dict[str, Any]]:
             error = relative_error(make(*args)(), few_shot.plain(*problem)())
             reached = error <= ERROR_BAR
             results.append(
-                {"row": "agreement", "name": name, "error": error, "error_bar": ERROR_BAR, "reached": reached}
+                {
+                    "row": "agreement",
+                    "name": name,
+                    "error": error,
+                    "error_bar": ERROR_BAR,
+                    "reached": reached,
+                }
             )
-            print(f"{name:56}{error:9.1e}{ERROR_BAR:8.0e}  {'met' if reached else 'not met'}", flush=True)
+            print(
+                f"{name:56}{error:9.1e}{ERROR_BAR:8.0e}  {'met' if reached else 'not met'}",
+                flush=True,
+            )
     return results
 
 
@@ -106,7 +135,9 @@ def relative_error(found: Mapping[str, torch.Tensor], expected: Params) -> float
     if found.keys() != expected.keys():
         raise ValueError(f"parameters {sorted(found)} against {sorted(expected)}")
     norm = lambda leaves: sum(leaf.detach().square().sum() for leaf in leaves).sqrt()
-    return (norm(found[name] - leaf for name, leaf in expected.items()) / norm(expected.values())).item()
+    return (
+        norm(found[name] - leaf for name, leaf in expected.items()) / norm(expected.values())
+    ).item()
 
 
 @contextmanager

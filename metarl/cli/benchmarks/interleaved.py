@@ -1,4 +1,5 @@
-"""Fair timing on a noisy machine: every variant in a process of its own, rounds taken in turn, ratios within a round."""
+"""Fair timing on a noisy machine: every variant in a process of its own, rounds taken in turn,
+ratios within a round."""
 
 import multiprocessing
 import resource
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 
 Factory = Callable[..., Callable[[], Any]]
-"""Makes the data and returns the step to time. Must be importable by name: each runs in a fresh process."""
+"""Makes the data and returns the step to time. Must be importable by name: each runs in a fresh
+process."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,20 @@ class Measurement:
 
 
 def measure(
-    variants: Mapping[str, tuple[Factory, Sequence[Any]]], *, num_rounds: int, num_threads: int, num_warmups: int = 1
+    variants: Mapping[str, tuple[Factory, Sequence[Any]]],
+    *,
+    num_rounds: int,
+    num_threads: int,
+    num_warmups: int = 1,
 ) -> dict[str, Measurement]:
     """Times `factory(*args)()` of every variant, one after the other in each round."""
     context = multiprocessing.get_context("spawn")
     workers = {}
     for name, (factory, args) in variants.items():
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, factory, args, num_threads, num_warmups), daemon=True)
+        process = context.Process(
+            target=_work, args=(theirs, factory, args, num_threads, num_warmups), daemon=True
+        )
         process.start()
         theirs.close()
         workers[name] = (process, ours)
@@ -56,10 +64,14 @@ def measure(
 
 def speedup(of: Measurement, over: Measurement) -> float:
     """How many times faster, the median over rounds of the ratio within a round."""
-    return statistics.median(slow / fast for slow, fast in zip(over.seconds, of.seconds, strict=True))
+    return statistics.median(
+        slow / fast for slow, fast in zip(over.seconds, of.seconds, strict=True)
+    )
 
 
-def _work(pipe: Connection, factory: Factory, args: Sequence[Any], num_threads: int, num_warmups: int) -> None:
+def _work(
+    pipe: Connection, factory: Factory, args: Sequence[Any], num_threads: int, num_warmups: int
+) -> None:
     try:
         torch.set_num_threads(num_threads)
         step = factory(*args)

@@ -21,7 +21,8 @@ BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}
 
 
 def run_iteration(rounds: int, *, num_threads: int | None) -> list[dict[str, Any]]:
-    """Whole iterations of 40 tasks x 20 episodes x 200 steps, before and after one inner step, with each outer update."""
+    """Whole iterations of 40 tasks x 20 episodes x 200 steps, before and after one inner step, with
+    each outer update."""
     rows = []
     for algo, bar in BARS.items():
         physics, collection, total = _measure(algo, rounds, num_threads)
@@ -37,13 +38,17 @@ def run_iteration(rounds: int, *, num_threads: int | None) -> list[dict[str, Any
             }
         )
         print(
-            f"{algo:10} {rows[-1]['seconds']:6.2f} s an iteration, {rows[-1]['physics_s']:.2f} s of it physics, "
-            f"{rows[-1]['collect_s']:.2f} s collection in all; outside physics {outside:.1%} (bar {bar:.0%})"
+            f"{algo:10} {rows[-1]['seconds']:6.2f} s an iteration, {rows[-1]['physics_s']:.2f} s "
+            "of it physics, "
+            f"{rows[-1]['collect_s']:.2f} s collection in all; outside physics {outside:.1%} (bar "
+            f"{bar:.0%})"
         )
     return rows
 
 
-def _measure(algo: str, rounds: int, num_threads: int | None) -> tuple[list[float], list[float], list[float]]:
+def _measure(
+    algo: str, rounds: int, num_threads: int | None
+) -> tuple[list[float], list[float], list[float]]:
     """Seconds of each round in physics, in collection with physics, and in all."""
     GlobalHydra.instance().clear()  # the benchmark command's own, which is done composing
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

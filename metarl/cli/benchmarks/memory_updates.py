@@ -1,7 +1,7 @@
 """RL²'s update and acting on made-up data: ours, and the plain way to compare it with.
 
-The plain way to train is a loop of GRU cells over time; the plain way to act with a transformer is to run the whole trial so
-far through it at every step.
+The plain way to train is a loop of GRU cells over time; the plain way to act with a transformer is
+to run the whole trial so far through it at every step.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,9 @@ class CellLoop(nn.Module):
 
     max_steps = None
 
-    def __init__(self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.output_size, self.cell = hidden_size, nn.GRUCell(input_size, hidden_size)
 
@@ -136,7 +138,8 @@ def _trials(num_steps: int) -> Trials:
 
 
 def transformer_plain(num_steps: int) -> Callable[[], Any]:
-    """20 steps of 64 worlds in a trial that is `num_steps` long already, by running all of it each time."""
+    """20 steps of 64 worlds in a trial that is `num_steps` long already, by running all of it each
+    time."""
     memory, past = _transformer(num_steps)
 
     @torch.no_grad()
@@ -175,7 +178,8 @@ def twice(factory: Callable[..., Callable[[], Any]], *args: Any) -> Callable[[],
 
 
 def acting_with_env() -> Callable[[], Any]:
-    """20 control steps of 64 worlds of half_cheetah_vel, policy and environment, as `collect` takes them."""
+    """20 control steps of 64 worlds of half_cheetah_vel, policy and environment, as `collect` takes
+    them."""
     env, adapter, state, obs, generator = _acting()
 
     @on_one_thread
@@ -190,7 +194,8 @@ def acting_with_env() -> Callable[[], Any]:
 
 
 def acting_alone() -> Callable[[], Any]:
-    """The policy's part of the same: GRU-128, heads, sampling, log-probabilities, and taking in what happened."""
+    """The policy's part of the same: GRU-128, heads, sampling, log-probabilities, and taking in
+    what happened."""
     env, adapter, state, obs, generator = _acting()
     step = env.step(adapter.act(state, obs, Noise(generator)).action)
 
@@ -210,7 +215,13 @@ def _acting() -> tuple[Any, MemoryAdapter, Any, torch.Tensor, torch.Generator]:
     model = _model(GRU, env.observation_space, env.action_space, generator)
     adapter = MemoryAdapter(model)
     env.set_tasks(env.prior.sample(NUM_WORLDS, generator))
-    return env, adapter, adapter.begin(NUM_WORLDS), env.reset(Noise(generator).starts(env)), generator
+    return (
+        env,
+        adapter,
+        adapter.begin(NUM_WORLDS),
+        env.reset(Noise(generator).starts(env)),
+        generator,
+    )
 
 
 def _transformer(num_steps: int) -> tuple[Transformer, torch.Tensor]:

@@ -1,7 +1,9 @@
-"""How fast planning with models is beside the bare matrix products that it needs: control steps a second.
+"""How fast planning with models is beside the bare matrix products that it needs: control steps a
+second.
 
-32 worlds, 500 candidates, 10 steps ahead, one search iteration; the recurrent ensemble of 5 models, and GrBAL's network for
-each world, adapted on the last 16 transitions. The bare products are those of the same layers on the same number of rows.
+32 worlds, 500 candidates, 10 steps ahead, one search iteration; the recurrent ensemble of 5 models,
+and GrBAL's network for each world, adapted on the last 16 transitions. The bare products are those
+of the same layers on the same number of rows.
 """
 
 import json
@@ -93,10 +95,18 @@ def products(name: str) -> Callable[[], Any]:
 def _model(name: str, generator: torch.Generator) -> tuple[WorldModel[Any], Any, Layers]:
     """The model, a memory of all worlds, and its layers in that memory."""
     if name == "recurrent_mbrl":
-        sizes: dict[str, Any] = {"num_models": MODELS, "memory_size": MEMORY, "hidden_sizes": HIDDEN}
+        sizes: dict[str, Any] = {
+            "num_models": MODELS,
+            "memory_size": MEMORY,
+            "hidden_sizes": HIDDEN,
+        }
         recurrent = RecurrentDynamics(OBS, ACTION, activation="relu", generator=generator, **sizes)
         hidden = torch.randn(MODELS, WORLDS, MEMORY, generator=generator)
-        return RememberingModel(recurrent), hidden, [(w.detach(), b.detach()) for w, b in recurrent.layers(hidden)]
+        return (
+            RememberingModel(recurrent),
+            hidden,
+            [(w.detach(), b.detach()) for w, b in recurrent.layers(hidden)],
+        )
     network = FeedForwardDynamics(OBS, ACTION, HIDDEN, activation="relu", generator=generator)
     theta, rule = P.of(network.trunk), LearnedRates(0.01)
     params = MetaParams(theta=theta, rule=rule.init(theta))

@@ -1,7 +1,8 @@
-"""The outer steps of MAML-TRPO and MAML-PPO on made-up data: ours, and the plain way to compare it with.
+"""The outer steps of MAML-TRPO and MAML-PPO on made-up data: ours, and the plain way to compare it
+with.
 
-The plain way is what one writes first: task by task, autograd through the inner step, Hessian products by double backward
-through the graph of all tasks.
+The plain way is what one writes first: task by task, autograd through the inner step, Hessian
+products by double backward through the graph of all tasks.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,9 @@ INNER_LR, OUTER_LR, CLIP = 0.1, 1e-3, 0.3
 CG_ITERATIONS, NUM_EPOCHS = 10, 5
 CHUNK = 2
 
-POLICY = GaussianPolicy(OBS_SIZE, ACTION_SIZE, HIDDEN_SIZES, generator=torch.Generator().manual_seed(0))
+POLICY = GaussianPolicy(
+    OBS_SIZE, ACTION_SIZE, HIDDEN_SIZES, generator=torch.Generator().manual_seed(0)
+)
 RULE = Sgd(INNER_LR)
 
 
@@ -61,12 +64,16 @@ def problem() -> tuple[Params, Data, Data]:
 
 
 def inner_loss(outputs: dict[str, Tensor], batch: Data) -> Tensor:
-    return -(torch.exp(POLICY.log_prob(outputs, batch.action) - batch.log_prob) * batch.advantage).mean(-1)
+    return -(
+        torch.exp(POLICY.log_prob(outputs, batch.action) - batch.log_prob) * batch.advantage
+    ).mean(-1)
 
 
 def clipped_loss(outputs: dict[str, Tensor], batch: Data) -> Tensor:
     ratio = torch.exp(POLICY.log_prob(outputs, batch.action) - batch.log_prob)
-    return -torch.minimum(ratio * batch.advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * batch.advantage).mean(-1)
+    return -torch.minimum(
+        ratio * batch.advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * batch.advantage
+    ).mean(-1)
 
 
 def kl_to_old(outputs: dict[str, Tensor], batch: Data) -> Tensor:
@@ -97,10 +104,15 @@ def trpo_plain() -> Callable[[], Any]:
             products = torch.autograd.grad(kl_gradient, leaves, v, retain_graph=True)
             v = [x / max(1e-8, float(_norm(products))) for x in products]
         trial = {
-            name: (leaf.detach() - 1e-3 * x).requires_grad_() for (name, leaf), x in zip(theta.items(), v, strict=True)
+            name: (leaf.detach() - 1e-3 * x).requires_grad_()
+            for (name, leaf), x in zip(theta.items(), v, strict=True)
         }
         after, _ = evaluate(trial, False)
-        return dict(zip(theta, gradient, strict=True)), dict(zip(theta, v, strict=True)), float(after.detach())
+        return (
+            dict(zip(theta, gradient, strict=True)),
+            dict(zip(theta, v, strict=True)),
+            float(after.detach()),
+        )
 
     return step
 
@@ -183,7 +195,9 @@ def ppo_ours(chunk: int = CHUNK) -> Callable[[], Any]:
 def _adapted(theta: Params, batch: Data, create_graph: bool) -> Params:
     loss = inner_loss(P.call(POLICY, theta, batch.obs), batch)
     gradient = torch.autograd.grad(loss, list(theta.values()), create_graph=create_graph)
-    return {name: leaf - INNER_LR * g for (name, leaf), g in zip(theta.items(), gradient, strict=True)}
+    return {
+        name: leaf - INNER_LR * g for (name, leaf), g in zip(theta.items(), gradient, strict=True)
+    }
 
 
 def _task(batch: Data, index: int | slice) -> Data:

@@ -1,4 +1,5 @@
-"""A row of a benchmark: one step of ours beside a reference, each in a process of its own, held to bars for time and memory."""
+"""A row of a benchmark: one step of ours beside a reference, each in a process of its own, held to
+bars for time and memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ def run_rows(
 ) -> list[dict[str, Any]]:
     """Measures some rows of a table, prints a line each, and returns them as JSON-able dicts.
 
-    Args: num_threads: torch threads of both variants, the row's own number if None. On a machine that is busy with other
-      things 1 gives steadier ratios: threads that wait for each other lose most of their time there.
+    Args: num_threads: torch threads of both variants, the row's own number if None. On a machine
+      that is busy with other things 1 gives steadier ratios: threads that wait for each other lose
+        most of their time there.
     """
     print(f"{'':56}{'faster':>9}{'bar':>8}{'memory':>9}{'bar':>8}")
     results = []
@@ -46,7 +48,9 @@ def check_keys(keys: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _measured(key: str, row: Row, rounds: int, num_threads: int) -> dict[str, Any]:
-    both = measure({"plain": row.plain, "ours": row.ours}, num_rounds=rounds, num_threads=num_threads)
+    both = measure(
+        {"plain": row.plain, "ours": row.ours}, num_rounds=rounds, num_threads=num_threads
+    )
     plain, ours = both["plain"], both["ours"]
     result: dict[str, Any] = {
         "row": key,
@@ -69,5 +73,7 @@ def _measured(key: str, row: Row, rounds: int, num_threads: int) -> dict[str, An
 def _line(result: Mapping[str, Any]) -> str:
     bar = "" if result["memory_bar"] is None else f"{result['memory_bar']:.2f}"
     met = "met" if result["reached"] else "not met"
-    numbers = f"{result['speedup']:9.2f}{result['speedup_bar']:8.2f}{result['memory_share']:9.2f}{bar:>8}"
+    numbers = (
+        f"{result['speedup']:9.2f}{result['speedup_bar']:8.2f}{result['memory_share']:9.2f}{bar:>8}"
+    )
     return f"{result['name']:56}{numbers}  {met}"

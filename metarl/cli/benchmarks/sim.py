@@ -1,7 +1,9 @@
-"""How fast a batched environment steps, beside the raw C loop and the vector environments that others use.
+"""How fast a batched environment steps, beside the raw C loop and the vector environments that
+others use.
 
-Every row is a name and a function that does one measurement and returns control steps per second. Measurements are interleaved,
-one of each row a round, and a ratio is the median of the rounds' ratios: it holds on a machine that is busy with other things.
+Every row is a name and a function that does one measurement and returns control steps per second.
+Measurements are interleaved, one of each row a round, and a ratio is the median of the rounds'
+ratios: it holds on a machine that is busy with other things.
 """
 
 import ctypes
@@ -30,7 +32,12 @@ from metarl.threads import on_one_thread
 
 Row = tuple[str, Callable[[], float]]
 
-RAW_LOOP, RAW_STEPS, PHYSICS, ENV = "raw C loop", "raw C loop, waiting", "CpuSimulator.step", "env.step"
+RAW_LOOP, RAW_STEPS, PHYSICS, ENV = (
+    "raw C loop",
+    "raw C loop, waiting",
+    "CpuSimulator.step",
+    "env.step",
+)
 SHARES = {RAW_LOOP: "share_of_raw_loop", RAW_STEPS: "share_of_waiting_loop"}
 GYMNASIUM_IDS = {  # by the start of our names
     "half_cheetah": "HalfCheetah-v5",
@@ -42,7 +49,9 @@ GYMNASIUM_IDS = {  # by the start of our names
     "reacher": "Reacher-v5",
 }
 ASYNC_SIZES = (2, 8, 16)
-_STEPS_A_MEASUREMENT = 20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
+_STEPS_A_MEASUREMENT = (
+    20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
+)
 _ROOT = Path(__file__).parents[3]
 
 
@@ -56,17 +65,20 @@ def run_sim(
     vector_envs: bool = True,
     extra_rows: Sequence[Row] = (),
 ) -> list[dict[str, Any]]:
-    """Measures all rows that exist for the environment, prints a table, and returns it as JSON-able rows.
+    """Measures all rows that exist for the environment, prints a table, and returns it as JSON-able
+    rows.
 
-    Each has `name` and `steps_per_second` (median), and its shares of two raw C loops: `share_of_raw_loop`, of one that plays
-    each world to its end, and `share_of_waiting_loop`, of one that waits after every control step until all worlds have taken
-    it, as whoever chooses actions must. env.step also has `share_outside_physics`: observation, reward and bookkeeping.
+    Each has `name` and `steps_per_second` (median), and its shares of two raw C loops:
+    `share_of_raw_loop`, of one that plays each world to its end, and `share_of_waiting_loop`, of
+    one that waits after every control step until all worlds have taken it, as whoever chooses
+    actions must. env.step also has `share_outside_physics`: observation, reward and bookkeeping.
 
     Args:
       envpool_python: a Python that has EnvPool (it needs a venv of its own).
       vector_envs: compare with Gymnasium's AsyncVectorEnv and EnvPool.
-      extra_rows: of the caller, measured in the same rounds. They play whole episodes, and so do all rows then: the first
-        steps of an episode, before the robot has fallen, are cheaper physics than the rest.
+      extra_rows: of the caller, measured in the same rounds. They play whole episodes, and so do
+        all rows then: the first steps of an episode, before the robot has fallen, are cheaper
+        physics than the rest.
     """
     env = envs.make(env_name, num_worlds, num_threads=num_threads)
     num_steps = env.spec.horizon if extra_rows else max(20, _STEPS_A_MEASUREMENT // num_worlds)
@@ -82,14 +94,20 @@ def run_sim(
                 (PHYSICS, work.simulator),
             ]
         rows += [(ENV, stepping.measure), *extra_rows]
-        gymnasium_id = next((theirs for ours, theirs in GYMNASIUM_IDS.items() if env_name.startswith(ours)), None)
+        gymnasium_id = next(
+            (theirs for ours, theirs in GYMNASIUM_IDS.items() if env_name.startswith(ours)), None
+        )
         if gymnasium_id is not None and vector_envs:
             for num_envs in ASYNC_SIZES:
-                vector = stack.enter_context(async_vector_env(gymnasium_id, num_envs, env.frame_skip))
+                vector = stack.enter_context(
+                    async_vector_env(gymnasium_id, num_envs, env.frame_skip)
+                )
                 rows.append((f"gymnasium AsyncVectorEnv n={num_envs}", vector))
             if envpool_python is not None:
                 for num_envs, batch in ((64, 64), (64, 32)):
-                    pool = stack.enter_context(envpool(envpool_python, gymnasium_id, num_envs, batch, env.frame_skip))
+                    pool = stack.enter_context(
+                        envpool(envpool_python, gymnasium_id, num_envs, batch, env.frame_skip)
+                    )
                     rows.append((f"EnvPool n={num_envs} batch={batch}", pool))
         table = measure(rows, rounds)
     for row in table:
@@ -106,14 +124,18 @@ def run_sim(
 
 
 def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
-    """One measurement of every row a round, after one that doesn't count. Shares are medians of the rounds' shares."""
+    """One measurement of every row a round, after one that doesn't count. Shares are medians of the
+    rounds' shares."""
     for _, once in rows:
         once()
     rates = [[once() for _, once in rows] for _ in range(rounds)]
     names = [name for name, _ in rows]
     table = []
     for i, name in enumerate(names):
-        row: dict[str, Any] = {"name": name, "steps_per_second": statistics.median(rate[i] for rate in rates)}
+        row: dict[str, Any] = {
+            "name": name,
+            "steps_per_second": statistics.median(rate[i] for rate in rates),
+        }
         for of, share in SHARES.items():
             if of in names:
                 row[share] = statistics.median(rate[i] / rate[names.index(of)] for rate in rates)
@@ -122,25 +144,44 @@ def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
 
 
 def print_table(table: Sequence[dict[str, Any]]) -> None:
-    print(f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'of the waiting':>16}{'outside physics':>17}")
+    print(
+        f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'of the waiting':>16}{'outside physics':>17}"
+    )
     for row in table:
         keys = (*SHARES.values(), "share_outside_physics")
         loop, waiting, outside = (f"{row[key]:.3f}" if key in row else "" for key in keys)
-        print(f"{row['name']:32}{row['steps_per_second']:16,.0f}{loop:>15}{waiting:>16}{outside:>17}")
+        print(
+            f"{row['name']:32}{row['steps_per_second']:16,.0f}{loop:>15}{waiting:>16}{outside:>17}"
+        )
 
 
 class PhysicsWork:
-    """The same starts and controls for the raw loops and for the simulator, which must end in the same states, bit for bit."""
+    """The same starts and controls for the raw loops and for the simulator, which must end in the
+    same states, bit for bit."""
 
     def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
-        self._sim, self._frame_skip, self._num_steps = _cpu_simulator(env), env.frame_skip, num_steps
+        self._sim, self._frame_skip, self._num_steps = (
+            _cpu_simulator(env),
+            env.frame_skip,
+            num_steps,
+        )
         generator = torch.Generator().manual_seed(0)
-        uniform = torch.rand(env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator)
+        uniform = torch.rand(
+            env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator
+        )
         self._qpos, self._qvel = env.mdp.initial_state(uniform)
-        control = 2 * torch.rand(self._num_steps, *self._sim.ctrl.shape, dtype=torch.float64, generator=generator) - 1
+        control = (
+            2
+            * torch.rand(
+                self._num_steps, *self._sim.ctrl.shape, dtype=torch.float64, generator=generator
+            )
+            - 1
+        )
         low, high = torch.tensor(self._sim.model.actuator_ctrlrange).unbind(-1)
         self._ctrl = low + (control + 1) / 2 * (high - low)
-        self._raw_end = torch.zeros(env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64)
+        self._raw_end = torch.zeros(
+            env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64
+        )
         self._raw = _build_raw_loop()
 
     @on_one_thread
@@ -172,11 +213,14 @@ class PhysicsWork:
         for waits in (False, True):
             self.raw_loop(waits)
             if not torch.equal(self._raw_end, torch.cat([self._sim.qpos, self._sim.qvel], dim=1)):
-                raise AssertionError("a raw loop and the simulator end in different states: not the same work")
+                raise AssertionError(
+                    "a raw loop and the simulator end in different states: not the same work"
+                )
 
 
 class SteppedEnv:
-    """Whole control steps of an environment under random actions, and how much of the time isn't physics."""
+    """Whole control steps of an environment under random actions, and how much of the time isn't
+    physics."""
 
     def __init__(self, env: Any, num_steps: int) -> None:
         self._env, self._num_steps = env, num_steps
@@ -209,7 +253,8 @@ class SteppedEnv:
 
 @contextmanager
 def physics_clock(env: Any) -> Iterator[list[float]]:
-    """The seconds of each call of the simulator's `step` inside the block; an empty list where there is no simulator."""
+    """The seconds of each call of the simulator's `step` inside the block; an empty list where
+    there is no simulator."""
     seconds: list[float] = []
     if not isinstance(env, MujocoEnv):
         yield seconds
@@ -232,7 +277,8 @@ def physics_clock(env: Any) -> Iterator[list[float]]:
 def async_vector_env(
     gymnasium_id: str, num_envs: int, frame_skip: int, num_steps: int = 200
 ) -> Iterator[Callable[[], float]]:
-    """Gymnasium's worker processes with shared memory. They are forked, so their timer callback is cleared as ours is."""
+    """Gymnasium's worker processes with shared memory. They are forked, so their timer callback is
+    cleared as ours is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         vector = gymnasium.make_vec(
@@ -243,7 +289,11 @@ def async_vector_env(
             frame_skip=frame_skip,
         )
     assert vector.action_space.shape is not None  # It is a Box.
-    actions = np.random.default_rng(0).uniform(-1, 1, (num_steps, *vector.action_space.shape)).astype(np.float32)
+    actions = (
+        np.random.default_rng(0)
+        .uniform(-1, 1, (num_steps, *vector.action_space.shape))
+        .astype(np.float32)
+    )
 
     def once() -> float:
         vector.reset(seed=0)
@@ -279,7 +329,8 @@ for line in sys.stdin:
 def envpool(
     python: str, gymnasium_id: str, num_envs: int, batch: int, frame_skip: int
 ) -> Iterator[Callable[[], float]]:
-    """EnvPool in another Python, asked line by line. Its HalfCheetah is the v4, with the same physics."""
+    """EnvPool in another Python, asked line by line. Its HalfCheetah is the v4, with the same
+    physics."""
     name = gymnasium_id.replace("-v5", "-v4")
     arguments = [python, "-c", _ENVPOOL, name, *map(str, (num_envs, batch, frame_skip))]
     process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -309,7 +360,8 @@ def _cpu_simulator(env: MujocoEnv[Any]) -> CpuSimulator:
 
 
 def _build_raw_loop() -> Callable[..., float]:
-    """raw_loop.c compiled against the MuJoCo that Python has, into build/, once for each source and version."""
+    """raw_loop.c compiled against the MuJoCo that Python has, into build/, once for each source and
+    version."""
     source = Path(__file__).with_name("raw_loop.c")
     folder = Path(mujoco.__file__).parent
     mark = hashlib.sha256(source.read_bytes() + mujoco.__version__.encode()).hexdigest()[:12]

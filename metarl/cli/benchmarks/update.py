@@ -1,6 +1,8 @@
-"""How fast meta-updates of policies are beside the plain loop over tasks, and how much memory they take.
+"""How fast meta-updates of policies are beside the plain loop over tasks, and how much memory they
+take.
 
-Every variant runs in a process of its own, in turn with the others; a ratio is the median of the rounds' ratios.
+Every variant runs in a process of its own, in turn with the others; a ratio is the median of the
+rounds' ratios.
 """
 
 from collections.abc import Sequence
@@ -15,9 +17,16 @@ ROWS = {
     "trpo": Row("TRPO outer step", (policy.trpo_plain, ()), (policy.trpo_ours, ()), 1.7, 0.35),
     "ppo": Row("PPO outer step, 5 epochs", (policy.ppo_plain, ()), (policy.ppo_ours, ()), 1.4, 0.5),
 }
-ROWS["advantages"] = Row("returns, baseline fit and GAE, 40 tasks", (advantages.plain, ()), (advantages.ours, ()), 7.0)
+ROWS["advantages"] = Row(
+    "returns, baseline fit and GAE, 40 tasks", (advantages.plain, ()), (advantages.ours, ()), 7.0
+)
 ROWS |= {
-    "rl2": Row("RL² epoch, 40 trials of 400 steps", (memory.epoch_plain, (400,)), (memory.epoch_ours, (400,)), 1.0),
+    "rl2": Row(
+        "RL² epoch, 40 trials of 400 steps",
+        (memory.epoch_plain, (400,)),
+        (memory.epoch_ours, (400,)),
+        1.0,
+    ),
     "rl2_linear": Row(
         "RL² epoch of 800 steps beside two of 400",
         (memory.twice, (memory.epoch_ours, 400)),
@@ -48,7 +57,9 @@ QUICK = ("trpo", "ppo", "advantages", "rl2", "rl2_linear")
 """Those that take a minute or so in all."""
 
 
-def run_update(keys: Sequence[str] = QUICK, rounds: int = 5, *, num_threads: int | None = None) -> list[dict[str, Any]]:
+def run_update(
+    keys: Sequence[str] = QUICK, rounds: int = 5, *, num_threads: int | None = None
+) -> list[dict[str, Any]]:
     """Rows as `run_rows` measures them. Raises: UserError for keys that aren't in ROWS."""
     check_keys(keys, list(ROWS))
     return run_rows(ROWS, keys, rounds, num_threads=num_threads)

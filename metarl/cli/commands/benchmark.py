@@ -1,4 +1,5 @@
-"""Measures speed on this machine, each thing beside its reference in one interleaved run; prints a table and JSON lines.
+"""Measures speed on this machine, each thing beside its reference in one interleaved run; prints a
+table and JSON lines.
 
   sim        batched physics and whole collection beside the raw C loop, Gymnasium's AsyncVectorEnv, EnvPool
   update     meta-updates of policies beside a plain per-task autograd loop: time and memory
@@ -8,9 +9,10 @@
 
 Examples:
   python scripts/benchmark.py sim
-  python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256 envpool_python=/path/to/venv/bin/python
-  python scripts/benchmark.py sim -m 'env=glob(ant_*)' num_worlds=256 collect=false vector_envs=false output=speeds.jsonl
-  python scripts/benchmark.py update rows=[trpo,ppo]
+  python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256
+  envpool_python=/path/to/venv/bin/python python scripts/benchmark.py sim -m 'env=glob(ant_*)'
+  num_worlds=256 collect=false vector_envs=false output=speeds.jsonl python scripts/benchmark.py
+  update rows=[trpo,ppo]
   python scripts/benchmark.py fewshot rows=[sinusoid1,agreement]
 """
 
@@ -45,7 +47,9 @@ def run(config: DictConfig) -> None:
             num_threads=config.num_threads,
             envpool_python=config.envpool_python,
             vector_envs=config.vector_envs,
-            extra_rows=[collect_row(name, num_threads=config.num_threads)] if config.collect else [],
+            extra_rows=[collect_row(name, num_threads=config.num_threads)]
+            if config.collect
+            else [],
         )
     elif config.what == "update":
         rows = run_update(config.rows or QUICK, config.rounds, num_threads=config.num_threads)

@@ -1,7 +1,8 @@
-"""Measures what estimators of the meta-gradient are worth: bias, variance and cosine beside the exact one of a small MDP.
+"""Measures what estimators of the meta-gradient are worth: bias, variance and cosine beside the
+exact one of a small MDP.
 
-All trajectories of a random tabular MDP are listed, so the exact meta-gradient of one and two updates is a sum, and no opinion.
-docs/estimators.md says what is measured, and what comes out.
+All trajectories of a random tabular MDP are listed, so the exact meta-gradient of one and two
+updates is a sum, and no opinion. docs/estimators.md says what is measured, and what comes out.
 
 Examples:
   python scripts/estimators.py
@@ -33,7 +34,9 @@ SIZES = [4**k for k in range(8)]
 def run(config: DictConfig) -> None:
     generator = torch.Generator().manual_seed(config.seed)
     mdp = random_mdp(config.num_states, config.num_actions, config.horizon, generator)
-    logits = torch.randn(config.num_states, config.num_actions, dtype=torch.float64, generator=generator)
+    logits = torch.randn(
+        config.num_states, config.num_actions, dtype=torch.float64, generator=generator
+    )
     sizes = [size for size in SIZES if 4 * size <= config.num_estimates] or [1]
     lines, panels = [HEAD], {}
     for objective, names in ESTIMATORS.items():

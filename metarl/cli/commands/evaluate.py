@@ -1,12 +1,15 @@
-"""Measures how a trained learner adapts to held-out tasks: returns after 0, 1, ..., K updates, with intervals.
+"""Measures how a trained learner adapts to held-out tasks: returns after 0, 1, ..., K updates, with
+intervals.
 
-Beside it stand a random initialisation that adapts in the same way, and standing still. Every episode counts, once. With env=... it
-is another variant or horizon than it was trained on, as far as the learner can see and act there; the result says so.
+Beside it stand a random initialisation that adapts in the same way, and standing still. Every
+episode counts, once. With env=... it is another variant or horizon than it was trained on, as far
+as the learner can see and act there; the result says so.
 
 Examples:
-  python scripts/evaluate.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 num_tasks=40 num_updates=3
-  python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt episodes_per_task=5 output=at_300.json
-  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
+  python scripts/evaluate.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
+  num_tasks=40 num_updates=3 python scripts/evaluate.py checkpoint=<run
+  folder>/checkpoints/iteration_00000300.pt episodes_per_task=5 output=at_300.json python
+  scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
 """
 
 import sys
@@ -28,7 +31,14 @@ def run(config: DictConfig) -> None:
     device = build.device(config.device)
     tested = build.elsewhere(loaded, config.env)
     learner = build.trained_learner(loaded, Generators(config.seed), device)
-    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay", "seed", "deterministic")
+    names = (
+        "num_tasks",
+        "num_updates",
+        "episodes_per_task",
+        "inner_lr_decay",
+        "seed",
+        "deterministic",
+    )
     settings = {key: config[key] for key in names}
     found = evaluation.evaluate(tested, learner, device, **settings)
     origin = {
@@ -38,7 +48,12 @@ def run(config: DictConfig) -> None:
         "training_seed": loaded.config.seed,
         "seed": config.seed,
     }
-    result = found.report | evaluation.trained_elsewhere(loaded, tested, found) | origin | evaluation.provenance()
+    result = (
+        found.report
+        | evaluation.trained_elsewhere(loaded, tested, found)
+        | origin
+        | evaluation.provenance()
+    )
     place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
     with console.shown_after(table(result)):
         written = write_beside(place, result, spare=config.output is None)

@@ -1,7 +1,9 @@
-"""Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that training never saw.
+"""Meta-trains a few-shot learner on supervised tasks, then measures it on tasks of classes that
+training never saw.
 
-A run writes the same files as train.py while it goes, and at its end evaluation.json, learning_curve.png and tasks.png or
-curves.png: a few tasks with its answers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
+A run writes the same files as train.py while it goes, and at its end evaluation.json,
+learning_curve.png and tasks.png or curves.png: a few tasks with its answers. Ctrl-C saves;
+resume=<run folder> goes on with the same numbers. A sweep (-m) ends in a table of its runs.
 
 Examples:
   python scripts/fewshot.py dataset=digits learner=maml
@@ -22,7 +24,10 @@ from metarl.run.train import check, train
 
 def run(config: DictConfig) -> None:
     with run_folder.choose(
-        config, groups=("dataset", "learner"), load=fewshot_build.load, untrained=fewshot_build.untrained
+        config,
+        groups=("dataset", "learner"),
+        load=fewshot_build.load,
+        untrained=fewshot_build.untrained,
     ) as asked:
         config = asked.config
         if asked.resume_from is None:
@@ -54,7 +59,9 @@ def run(config: DictConfig) -> None:
         )
         if outcome.interrupted:
             command = run_folder.resume_command(folder, "fewshot")
-            print(f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr)
+            print(
+                f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr
+            )
             raise SystemExit(130)
         fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
 

@@ -1,11 +1,14 @@
-"""Films held-out tasks, before and after adaptation side by side: a video of each task, and a grid of all.
+"""Films held-out tasks, before and after adaptation side by side: a video of each task, and a grid
+of all.
 
-The task, the present velocity and the return so far are written in the picture. Videos are H.264 at the speed of the world.
+The task, the present velocity and the return so far are written in the picture. Videos are H.264 at
+the speed of the world.
 
 Examples:
-  python scripts/render.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 num_tasks=3
-  python scripts/render.py env=half_cheetah_vel num_tasks=2
-  python scripts/render.py checkpoint=<run folder> env=half_cheetah_cripple env.fails_at_step=100 num_tasks=1
+  python scripts/render.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
+  num_tasks=3 python scripts/render.py env=half_cheetah_vel num_tasks=2
+  python scripts/render.py checkpoint=<run folder> env=half_cheetah_cripple env.fails_at_step=100
+  num_tasks=1
 """
 
 import sys
@@ -23,14 +26,20 @@ def run(config: DictConfig) -> None:
     strangers.say_what_is_called(config)
     device = build.device(config.device)
     if config.checkpoint is None:
-        subject, folder = filming.random_actions(config), Path("videos") / config.env.name.split(":")[-1]
+        subject, folder = (
+            filming.random_actions(config),
+            Path("videos") / config.env.name.split(":")[-1],
+        )
     else:
         loaded = build.load(config.checkpoint)
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
         settings["env"] = config.env
-        subject, folder = filming.trained(loaded, device=device, **settings), loaded.run_folder / "videos"
+        subject, folder = (
+            filming.trained(loaded, device=device, **settings),
+            loaded.run_folder / "videos",
+        )
     if config.output is not None:
         folder = Path(config.output).expanduser()
     paths = {task: folder / f"task_{task}.mp4" for task in range(config.num_tasks)}
@@ -42,11 +51,19 @@ def run(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     """Raises: UserError for a number out of range, or neither checkpoint nor env."""
-    for key, least in (("num_tasks", 1), ("num_updates", 0), ("seed", 0), ("width", 64), ("height", 48)):
+    for key, least in (
+        ("num_tasks", 1),
+        ("num_updates", 0),
+        ("seed", 0),
+        ("width", 64),
+        ("height", 48),
+    ):
         if config[key] is not None and config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
     if config.checkpoint is None and "name" not in config.env:
-        raise UserError("give checkpoint=<run folder or file>, or env=<name> to look at an environment")
+        raise UserError(
+            "give checkpoint=<run folder or file>, or env=<name> to look at an environment"
+        )
 
 
 def main() -> None:

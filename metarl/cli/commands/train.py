@@ -1,13 +1,15 @@
 """Meta-trains a learner, then evaluates how it adapts to held-out tasks.
 
-A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at its end evaluation.json,
-adaptation_curve.png and a video before and after adaptation. Ctrl-C saves; resume=<run folder> goes on with the same numbers.
+A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at
+its end evaluation.json, adaptation_curve.png and a video before and after adaptation. Ctrl-C saves;
+resume=<run folder> goes on with the same numbers.
 
 Examples:
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo
   python scripts/train.py env=point_navigation_2d algo=maml_trpo algo.inner_lr=0.5 iterations=100
   python scripts/train.py experiment=point_navigation_2d_maml seed=1
-  python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0 iterations=1000
+  python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
+  iterations=1000
 """
 
 import sys
@@ -47,7 +49,8 @@ def run(config: DictConfig) -> None:
         )
         if outcome.interrupted:
             print(
-                f"stopped after iteration {outcome.iteration}; to go on: {run_folder.resume_command(folder)}",
+                f"stopped after iteration {outcome.iteration}; to go on: "
+                f"{run_folder.resume_command(folder)}",
                 file=sys.stderr,
             )
             raise SystemExit(130)

@@ -1,4 +1,5 @@
-"""Conditional neural processes: examples are encoded one by one, their codes averaged, and a decoder answers from the mean.
+"""Conditional neural processes: examples are encoded one by one, their codes averaged, and a
+decoder answers from the mean.
 
 Source: Garnelo et al. 2018 (arXiv:1807.01613).
 """
@@ -17,12 +18,14 @@ from metarl.nn.mlp import MLP
 
 
 class ConditionalProcess(nn.Module):
-    """r = mean over the support of h(f(xᵢ), yᵢ), then g(f(x), r) (their eq. 2-4), f the feature network of the inputs.
+    """r = mean over the support of h(f(xᵢ), yᵢ), then g(f(x), r) (their eq. 2-4), f the feature
+    network of the inputs.
 
-    For classes there is one r for each, from its own examples. A joint decoder gives all logits from f(x) and the codes in
-    the order of the labels (their section 4.3), and has to learn what to do with each place. Ours gives the logit of class w
-    as g(f(x), r_w, mean r), the same g for all, which learns much faster and can't tell one label from another. A value is
-    answered by its mean; the variance isn't modelled, as the suite's objective for values is the squared error.
+    For classes there is one r for each, from its own examples. A joint decoder gives all logits
+    from f(x) and the codes in the order of the labels (their section 4.3), and has to learn what to
+    do with each place. Ours gives the logit of class w as g(f(x), r_w, mean r), the same g for all,
+    which learns much faster and can't tell one label from another. A value is answered by its mean;
+    the variance isn't modelled, as the suite's objective for values is the squared error.
     """
 
     def __init__(
@@ -39,12 +42,16 @@ class ConditionalProcess(nn.Module):
     ) -> None:
         super().__init__()
         self.embed, self.num_values, self.joint_decoder = embed, num_values, joint_decoder
-        self.encode = MLP((num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator)
+        self.encode = MLP(
+            (num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator
+        )
         if num_values:
             codes, outputs = code_size, num_values
         else:
             codes, outputs = (ways * code_size, ways) if joint_decoder else (2 * code_size, 1)
-        self.decode = MLP((num_features + codes, *hidden_sizes, outputs), "relu", generator=generator)
+        self.decode = MLP(
+            (num_features + codes, *hidden_sizes, outputs), "relu", generator=generator
+        )
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
         """[N, B, W] or [N, B, O]."""
@@ -59,9 +66,12 @@ class ConditionalProcess(nn.Module):
         return self._decoded(asked.unsqueeze(2), beside_all.unsqueeze(1)).squeeze(-1)
 
     def _decoded(self, asked: Tensor, code: Tensor) -> Tensor:
-        """For all pairs of features [..., F] and codes [..., C], whose other dimensions are broadcast."""
+        """For all pairs of features [..., F] and codes [..., C], whose other dimensions are
+        broadcast."""
         leading = torch.broadcast_shapes(asked.shape[:-1], code.shape[:-1])
-        return self.decode(torch.cat([asked.expand(*leading, -1), code.expand(*leading, -1)], dim=-1))
+        return self.decode(
+            torch.cat([asked.expand(*leading, -1), code.expand(*leading, -1)], dim=-1)
+        )
 
 
 def cnp(
@@ -73,13 +83,14 @@ def cnp(
     joint_decoder: bool,
     **settings: Any,
 ) -> Episodic:
-    """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of range, and for other ways in
-    training than in the evaluation with a joint decoder."""
+    """The learner. Args: see configs/learner/cnp.yaml. Raises: ValueError for a number out of
+    range, and for other ways in training than in the evaluation with a joint decoder."""
     size, spec = setting.size, setting.source.spec
     trained_for = setting.training_size(train_ways).ways
     if joint_decoder and trained_for != size.ways:
         raise SettingError(
-            f"joint_decoder=true: it can only answer for the ways of its training, {trained_for}, and not for {size.ways}; "
+            f"joint_decoder=true: it can only answer for the ways of its training, {trained_for}, "
+            f"and not for {size.ways}; "
             "expected joint_decoder=false"
         )
     answer = ConditionalProcess(

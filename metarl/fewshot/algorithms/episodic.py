@@ -1,5 +1,6 @@
-"""Learners whose answer is one function of the support set and the question, trained episode by episode: nothing adapts at
-test time but what the support set says. Prototypical networks, matching networks and neural processes are such functions.
+"""Learners whose answer is one function of the support set and the question, trained episode by
+episode: nothing adapts at test time but what the support set says. Prototypical networks, matching
+networks and neural processes are such functions.
 """
 
 from collections.abc import Mapping
@@ -19,13 +20,15 @@ from metarl.types import Metrics
 
 
 class Answer(Protocol):
-    """A module that answers: logits [N, B, W] or values [N, B, O] for x [N, B, ...] after the support Examples [N, S, ...]."""
+    """A module that answers: logits [N, B, W] or values [N, B, O] for x [N, B, ...] after the
+    support Examples [N, S, ...]."""
 
     def __call__(self, support: Examples, x: Tensor) -> Tensor: ...
 
 
 class EpisodicAdapter:
-    """Meets FewShotAdapter. Its state is the support set; before any it answers that all is equally likely, or zero."""
+    """Meets FewShotAdapter. Its state is the support set; before any it answers that all is equally
+    likely, or zero."""
 
     num_updates = 1
     transductive = False
@@ -48,11 +51,14 @@ class EpisodicAdapter:
 
 
 class Episodic(FewShotLearner):
-    """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their queries.
+    """One iteration: draw N tasks and take an Adam step on the mean loss of the answers to their
+    queries.
 
     Args:
-      answer: meets Answer; moved to the device, its batch norms made such that keep running statistics.
-      train_ways: of the training tasks; None: as many. Metric learners profit from more ways than they are tested with.
+      answer: meets Answer; moved to the device, its batch norms made such that keep running
+        statistics.
+      train_ways: of the training tasks; None: as many. Metric learners profit from more ways than
+        they are tested with.
       halve_every: iterations after which Adam's rate is halved, again and again; None: never.
     Raises: ValueError, naming it, for a number out of range.
     """
@@ -74,7 +80,8 @@ class Episodic(FewShotLearner):
         self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
         self._objective = OBJECTIVES[setting.source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
-        self._answer = use_running_statistics(answer).to(setting.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        placed = use_running_statistics(answer).to(setting.device)
+        self._answer = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._descent = TrainedModule(answer, lr=outer_lr, halve_every=halve_every)
 
     def adapter(self) -> EpisodicAdapter:
@@ -92,7 +99,11 @@ class Episodic(FewShotLearner):
         return {
             "tasks": self._num_tasks,
             "loss": loss.item(),
-            self._objective.measure_name: self._objective.measure(prediction.detach(), episodes.query.y).mean().item(),
+            self._objective.measure_name: self._objective.measure(
+                prediction.detach(), episodes.query.y
+            )
+            .mean()
+            .item(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,12 +116,14 @@ class Episodic(FewShotLearner):
 def need_classes(source: TaskSource, learner: str) -> None:
     """Raises: ValueError unless the tasks are classifications."""
     if source.spec.kind != "classification":
-        raise SettingError(f"{learner} tells classes apart; dataset {source.spec.name} is a {source.spec.kind}")
+        raise SettingError(
+            f"{learner} tells classes apart; dataset {source.spec.name} is a {source.spec.kind}"
+        )
 
 
 def embedded(embed: nn.Module, support: Examples, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The features [N, S, F] of the support set and [N, B, F] of the questions, from one batch: in training a batch norm must
-    see both alike."""
+    """The features [N, S, F] of the support set and [N, B, F] of the questions, from one batch: in
+    training a batch norm must see both alike."""
     together = torch.cat([support.x, x], dim=1)
     features = embed(together.flatten(0, 1)).unflatten(0, together.shape[:2])
     own, asked = features.split([support.x.shape[1], x.shape[1]], dim=1)

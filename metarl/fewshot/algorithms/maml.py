@@ -1,7 +1,8 @@
-"""Gradient-based few-shot learners: MAML, FOMAML, ANIL and Meta-SGD are one algorithm with another rule or gradient mode.
+"""Gradient-based few-shot learners: MAML, FOMAML, ANIL and Meta-SGD are one algorithm with another
+rule or gradient mode.
 
-Sources: Finn et al. 2017 (arXiv:1703.03400); Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Li et al. 2017
-(arXiv:1707.09835) for Meta-SGD.
+Sources: Finn et al. 2017 (arXiv:1703.03400); Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Li et
+al. 2017 (arXiv:1707.09835) for Meta-SGD.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,13 @@ from metarl.core.gradients import Mode, check_mode
 from metarl.core.low_rank import adapt_low_rank, low_rank_pays
 from metarl.core.rules import Sgd, named_rule
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
-from metarl.fewshot.gradient_adapter import GradientAdapter, answers, best_backend, has_batch_norm, support_loss
+from metarl.fewshot.gradient_adapter import (
+    GradientAdapter,
+    answers,
+    best_backend,
+    has_batch_norm,
+    support_loss,
+)
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.nn.features import WithHead
@@ -25,7 +32,8 @@ from metarl.types import InnerRule, Metrics, Params
 
 
 class Maml(FewShotLearner):
-    """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on
+    """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step
+    on
 
         1/N Σᵢ ℓ(φᵢ(θ); queryᵢ),    φᵢ = K times φ ← rule(φ, ∇ℓ(φ; supportᵢ)) from θ
 
@@ -60,20 +68,32 @@ class Maml(FewShotLearner):
         source, size = setting.source, setting.size
         self._setting, self._num_tasks = setting, meta_batch_size
         num_outputs = source.spec.num_outputs(size.ways)
-        self._network = network = WithHead(setting.embed, num_outputs, setting.streams.init).to(setting.device)
+        self._network = network = WithHead(setting.embed, num_outputs, setting.streams.init).to(
+            setting.device
+        )
         self._num_inner_steps, self._num_test_steps = num_inner_steps, num_test_steps
-        self._rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps, adapt_only=adapt_only)
+        self._rule = named_rule(
+            inner_rule, inner_lr, num_steps=num_inner_steps, adapt_only=adapt_only
+        )
         check_mode(gradient_mode, self._rule)
         self._mode, self._transductive = gradient_mode, transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
         self._inner_loss = support_loss(network, self._objective)
         params = P.of(network)
         backend = best_backend(network)
-        pays = backend == "vmap" and not compile and low_rank_pays(params, size.ways * size.shots * num_inner_steps)
+        pays = (
+            backend == "vmap"
+            and not compile
+            and low_rank_pays(params, size.ways * size.shots * num_inner_steps)
+        )
         self._low_rank_rule = _plain(self._rule, gradient_mode) if pays else None
         self._backend = backend if self._low_rank_rule is None else "joint"
         self._differentiated = torch.compile(self.meta_gradient) if compile else self.meta_gradient
-        self._meta = Meta({"network": params, "rule": self._rule.init(params)}, lr=outer_lr, max_norm=max_grad_norm)
+        self._meta = Meta(
+            {"network": params, "rule": self._rule.init(params)},
+            lr=outer_lr,
+            max_norm=max_grad_norm,
+        )
 
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(
@@ -88,7 +108,8 @@ class Maml(FewShotLearner):
 
     @property
     def learned(self) -> dict[str, Params]:
-        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written
+        in place."""
         return self._meta.groups
 
     def needs(self) -> Needs:
@@ -96,14 +117,21 @@ class Maml(FewShotLearner):
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)
-        losses, gradient, measures = self._differentiated(self.learned, episodes.support, episodes.query)
+        losses, gradient, measures = self._differentiated(
+            self.learned, episodes.support, episodes.query
+        )
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
-        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
-        return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
+        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy
+        (or squared error) [N]."""
+        return grad_over_tasks(
+            self._task, learned, support, query, backend=self._backend, has_aux=True
+        )
 
-    def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def _task(
+        self, learned: Mapping[str, Params], support: Examples, query: Examples
+    ) -> tuple[Tensor, Tensor]:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
         theta, steps = learned["network"], (support,) * self._num_inner_steps
         reference = None if self._transductive else support.x
@@ -114,7 +142,9 @@ class Maml(FewShotLearner):
         else:
             adapted = adapt(self._inner_loss, theta, steps, self._rule, learned["rule"], self._mode)
             answer = answers(self._network, adapted, query.x, reference)
-        return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
+        return self._objective.loss(answer, query.y), self._objective.measure(
+            answer.detach(), query.y
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return self._meta.state_dict()
@@ -124,5 +154,6 @@ class Maml(FewShotLearner):
 
 
 def _plain(rule: InnerRule, mode: Mode) -> Sgd | None:
-    """The rule, if it takes plain gradient steps on all parameters and they may be adapted in low rank."""
+    """The rule, if it takes plain gradient steps on all parameters and they may be adapted in low
+    rank."""
     return rule if isinstance(rule, Sgd) and mode in ("through", "first_order") else None

@@ -1,8 +1,9 @@
-"""A memory learner whose initialisation comes from MAML: it reads the support set into its memory, and inner gradient steps on its
-own parameters make it answer the support set from there.
+"""A memory learner whose initialisation comes from MAML: it reads the support set into its memory,
+and inner gradient steps on its own parameters make it answer the support set from there.
 
-The reader is that of `metarl.fewshot.algorithms.mann`, the inner and outer gradients those of Finn et al. 2017
-(arXiv:1703.03400). Without inner steps it is a memory learner alone, with `NoMemory` MAML alone.
+The reader is that of `metarl.fewshot.algorithms.mann`, the inner and outer gradients those of Finn
+et al. 2017 (arXiv:1703.03400). Without inner steps it is a memory learner alone, with `NoMemory`
+MAML alone.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ BACKEND: Backend = "loop"  # torch's fused LSTM cells know no vmap.
 
 
 class OneTask(nn.Module):
-    """A reader for one task: x [B, ...] after the support Examples [S, ...] -> [B, W]. Batch norm takes the support set's statistics."""
+    """A reader for one task: x [B, ...] after the support Examples [S, ...] -> [B, W]. Batch norm
+    takes the support set's statistics."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__()
@@ -41,12 +43,13 @@ class OneTask(nn.Module):
 
 
 class MamlMemory(FewShotLearner):
-    """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step on the mean loss of the queries,
+    """One iteration: draw N tasks, take K inner steps on each one's support set, and an Adam step
+    on the mean loss of the queries,
 
         φ ← rule(φ, ∇ℓ(answers(S, x_S; φ); y_S)) from θ,     outer loss ℓ(answers(S, x_Q; φ); y_Q)
 
-    where answers(S, x; φ) are those of the reader with parameters φ to x after reading the support set S. Each support example is
-    thus asked again when all of them have been read.
+    where answers(S, x; φ) are those of the reader with parameters φ to x after reading the support
+    set S. Each support example is thus asked again when all of them have been read.
 
     Args: see configs/learner/maml_memory.yaml.
     Raises: ValueError, naming it, for a number out of range.
@@ -66,14 +69,24 @@ class MamlMemory(FewShotLearner):
         max_grad_norm: float | None,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size, "inner_lr": inner_lr})
-        for name, steps in {"num_inner_steps": num_inner_steps, "num_test_steps": num_test_steps}.items():
+        for name, steps in {
+            "num_inner_steps": num_inner_steps,
+            "num_test_steps": num_test_steps,
+        }.items():
             if steps < 0:
                 raise SettingError(f"{name} {steps}: expected 0 steps or more")
         source, size = setting.source, setting.size
         self._setting = setting
-        self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps
+        self._num_tasks, self._num_inner_steps, self._num_test_steps = (
+            meta_batch_size,
+            num_inner_steps,
+            num_test_steps,
+        )
         self._network = OneTask(reader(setting, setting.embed, memory)).to(setting.device)
-        self._objective, self._num_outputs = OBJECTIVES[source.spec.kind], source.spec.num_outputs(size.ways)
+        self._objective, self._num_outputs = (
+            OBJECTIVES[source.spec.kind],
+            source.spec.num_outputs(size.ways),
+        )
         self._rule, self._mode = named_rule("sgd", inner_lr), gradient_mode
         check_mode(gradient_mode, self._rule)
         self._meta = Meta({"network": P.of(self._network)}, lr=outer_lr, max_norm=max_grad_norm)
@@ -90,7 +103,8 @@ class MamlMemory(FewShotLearner):
 
     @property
     def learned(self) -> dict[str, Params]:
-        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written
+        in place."""
         return self._meta.groups
 
     def needs(self) -> Needs:
@@ -98,23 +112,33 @@ class MamlMemory(FewShotLearner):
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)
-        losses, gradient, measures = self.meta_gradient(self.learned, episodes.support, episodes.query)
+        losses, gradient, measures = self.meta_gradient(
+            self.learned, episodes.support, episodes.query
+        )
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
-        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
+        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy
+        (or squared error) [N]."""
         return grad_over_tasks(self._task, learned, support, query, backend=BACKEND, has_aux=True)
 
-    def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def _task(
+        self, learned: Mapping[str, Params], support: Examples, query: Examples
+    ) -> tuple[Tensor, Tensor]:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
         steps = (support,) * self._num_inner_steps
         adapted = adapt(self._loss, learned["network"], steps, self._rule, mode=self._mode)
         answer = P.call(self._network, adapted, support, query.x)
-        return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
+        return self._objective.loss(answer, query.y), self._objective.measure(
+            answer.detach(), query.y
+        )
 
     def _loss(self, params: Params, support: Examples) -> Tensor:
-        """What an inner step lowers: the loss of the answers to the support set, after reading it."""
-        return self._objective.loss(cast(Tensor, P.call(self._network, params, support, support.x)), support.y)
+        """What an inner step lowers: the loss of the answers to the support set, after reading
+        it."""
+        return self._objective.loss(
+            cast(Tensor, P.call(self._network, params, support, support.x)), support.y
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return self._meta.state_dict()
@@ -130,14 +154,22 @@ class Read:
 
 
 class MamlMemoryAdapter:
-    """Meets FewShotAdapter: an update reads the support set and takes all inner steps, from θ each time. Before any it answers that
-    all is equally likely, or zero. Shares memory with the parameters it was given."""
+    """Meets FewShotAdapter: an update reads the support set and takes all inner steps, from θ each
+    time. Before any it answers that all is equally likely, or zero. Shares memory with the
+    parameters it was given."""
 
     num_updates = 1
     transductive = False
 
     def __init__(
-        self, network: OneTask, params: Params, rule: InnerRule, loss: LossFn, *, num_outputs: int, num_steps: int
+        self,
+        network: OneTask,
+        params: Params,
+        rule: InnerRule,
+        loss: LossFn,
+        *,
+        num_outputs: int,
+        num_steps: int,
     ) -> None:
         self._network, self._params, self._rule, self._loss = network, params, rule, loss
         self._num_outputs, self._num_steps = num_outputs, num_steps

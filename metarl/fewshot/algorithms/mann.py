@@ -1,7 +1,9 @@
-"""Learners that read their examples one by one: a memory takes in each picture, and its label one step later.
+"""Learners that read their examples one by one: a memory takes in each picture, and its label one
+step later.
 
-Meta-learning is then plain sequence learning: with an external memory it is the memory-augmented network of Santoro et al.
-2016 (Meta-learning with memory-augmented neural networks, ICML), with an LSTM their baseline.
+Meta-learning is then plain sequence learning: with an external memory it is the memory-augmented
+network of Santoro et al. 2016 (Meta-learning with memory-augmented neural networks, ICML), with an
+LSTM their baseline.
 """
 
 from collections.abc import Mapping
@@ -60,7 +62,8 @@ class Reader(nn.Module):
         return self.head(self.memory.sequence(steps)).transpose(0, 1)
 
     def answers(self, own: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-        """Features of the support set [N, S, F] with its answers, of the questions [N, B, F] -> [N, B, W]."""
+        """Features of the support set [N, S, F] with its answers, of the questions [N, B, F] -> [N,
+        B, W]."""
         told = self._told(y, own.dtype)
         state = self.memory.initial(len(own))
         for t in range(own.shape[1]):
@@ -80,10 +83,11 @@ class Reader(nn.Module):
 
 
 class SequenceLearner(FewShotLearner):
-    """One iteration: draw N tasks as sequences, `instances` examples of each class in random order, and take an Adam step on the
-    mean loss over all steps.
+    """One iteration: draw N tasks as sequences, `instances` examples of each class in random order,
+    and take an Adam step on the mean loss over all steps.
 
-    `accuracy_1`, `accuracy_2`, ... are those where a class is met for the first, second, ... time (for values: `mse_1`, ...).
+    `accuracy_1`, `accuracy_2`, ... are those where a class is met for the first, second, ... time
+    (for values: `mse_1`, ...).
 
     Args: see configs/learner/mann.yaml.
     Raises: ValueError, naming it, for a number out of range.
@@ -104,7 +108,9 @@ class SequenceLearner(FewShotLearner):
         self._setting, self._num_tasks = setting, meta_batch_size
         self._size = TaskSize(ways=size.ways, shots=instances, queries=1)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._reader = reader(setting, use_running_statistics(setting.embed), memory).to(setting.device)
+        self._reader = reader(setting, use_running_statistics(setting.embed), memory).to(
+            setting.device
+        )
         self._num_outputs = source.spec.num_outputs(size.ways)
         self._descent = TrainedModule(self._reader, lr=outer_lr, halve_every=halve_every)
 
@@ -131,13 +137,20 @@ class SequenceLearner(FewShotLearner):
         }
 
     @torch.no_grad()
-    def measures_in_sequence(self, num_tasks: int, split: Split, generator: torch.Generator) -> Tensor:
-        """[N, instances]: of each task of the split the accuracy (or squared error) where a class is met for the k-th time."""
+    def measures_in_sequence(
+        self, num_tasks: int, split: Split, generator: torch.Generator
+    ) -> Tensor:
+        """[N, instances]: of each task of the split the accuracy (or squared error) where a class
+        is met for the k-th time."""
         self._reader.eval()
         rows = []
         for count in at_a_time(num_tasks):
-            sequence = draw(self._setting.source, count, self._size, generator, split, self._setting.device).support
-            rows.append(instance_measures(self._reader.in_sequence(sequence), sequence.y, self._size))
+            sequence = draw(
+                self._setting.source, count, self._size, generator, split, self._setting.device
+            ).support
+            rows.append(
+                instance_measures(self._reader.in_sequence(sequence), sequence.y, self._size)
+            )
         return torch.cat(rows).cpu()
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,14 +161,17 @@ class SequenceLearner(FewShotLearner):
 
 
 def instance_measures(answer: Tensor, y: Tensor, size: TaskSize) -> Tensor:
-    """What is right where a class is met for the k-th time: answers [N, T, W], y [N, T] with size.shots of each class ->
-    [N, shots]. For values, [N, T, O] twice, it is the squared error of the k-th point."""
+    """What is right where a class is met for the k-th time: answers [N, T, W], y [N, T] with
+    size.shots of each class -> [N, shots]. For values, [N, T, O] twice, it is the squared error of
+    the k-th point."""
     right = OBJECTIVES["classification" if size.ways > 1 else "regression"].measure(
         answer.unsqueeze(-2), y.unsqueeze(2)
     )  # [N, T]
     if size.ways == 1:
         return right
-    by_class = y.argsort(dim=1, stable=True)  # all of class 0 in the order met, then those of class 1, ...
+    by_class = y.argsort(
+        dim=1, stable=True
+    )  # all of class 0 in the order met, then those of class 1, ...
     return right.gather(1, by_class).unflatten(1, (size.ways, size.shots)).mean(1)
 
 
@@ -164,4 +180,11 @@ def reader(setting: Setting, embed: Any, memory: Any) -> Reader:
     spec = setting.source.spec
     ways = setting.size.ways if spec.kind == "classification" else 0
     generator = setting.streams.init
-    return Reader(embed, embed.num_features, memory, ways=ways, num_values=spec.num_values, generator=generator)
+    return Reader(
+        embed,
+        embed.num_features,
+        memory,
+        ways=ways,
+        num_values=spec.num_values,
+        generator=generator,
+    )

@@ -1,4 +1,5 @@
-"""Matching networks: an answer is the labels of the support set, weighted by the attention that the question pays to each.
+"""Matching networks: an answer is the labels of the support set, weighted by the attention that the
+question pays to each.
 
 Source: Vinyals et al. 2016 (arXiv:1606.04080).
 """
@@ -17,23 +18,30 @@ from metarl.fewshot.types import Examples
 
 
 class MatchingNet(nn.Module):
-    """P(y = w | x) = Σᵢ a(x, xᵢ) [yᵢ = w],  a the softmax over the support set of cosines between g(xᵢ) and f(x) (their eq. 1).
+    """P(y = w | x) = Σᵢ a(x, xᵢ) [yᵢ = w],  a the softmax over the support set of cosines between
+    g(xᵢ) and f(x) (their eq. 1).
 
-    With `full_context`, g reads the support set by a bidirectional LSTM and f rereads it with attention (their section
-    2.1.2): what an example means depends on the others. The answer is the logarithm of P, so that its softmax is P.
+    With `full_context`, g reads the support set by a bidirectional LSTM and f rereads it with
+    attention (their section 2.1.2): what an example means depends on the others. The answer is the
+    logarithm of P, so that its softmax is P.
 
     Args:
       scale: the cosines are multiplied by it; cosines alone, in ±1, can't make a sharp softmax.
-      full_context: processing steps of the question's LSTM; 0: none, embeddings of the examples alone.
+      full_context: processing steps of the question's LSTM; 0: none, embeddings of the examples
+        alone.
     """
 
-    def __init__(self, embed: nn.Module, num_features: int, *, scale: float, full_context: int) -> None:
+    def __init__(
+        self, embed: nn.Module, num_features: int, *, scale: float, full_context: int
+    ) -> None:
         super().__init__()
         check_positive({"scale": scale})
         if full_context < 0:
             raise SettingError(f"full_context {full_context}: expected 0 processing steps or more")
         self.embed, self.scale, self.steps = embed, scale, full_context
-        self.support_lstm = nn.LSTM(num_features, num_features, bidirectional=True, batch_first=True)
+        self.support_lstm = nn.LSTM(
+            num_features, num_features, bidirectional=True, batch_first=True
+        )
         self.question_cell = nn.LSTMCell(num_features, num_features)
         if not full_context:
             del self.support_lstm, self.question_cell
@@ -44,7 +52,9 @@ class MatchingNet(nn.Module):
         if self.steps:
             own = self._in_context(own)
             asked = self._reread(asked, own)
-        cosine = functional.normalize(asked, dim=-1) @ functional.normalize(own, dim=-1).mT  # [N, B, S]
+        cosine = (
+            functional.normalize(asked, dim=-1) @ functional.normalize(own, dim=-1).mT
+        )  # [N, B, S]
         log_attention = (self.scale * cosine).log_softmax(-1)
         others = functional.one_hot(support.y).mT.unsqueeze(1) == 0  # [N, 1, W, S]
         return log_attention.unsqueeze(2).masked_fill(others, -torch.inf).logsumexp(-1)
@@ -55,12 +65,15 @@ class MatchingNet(nn.Module):
         return own + forward + backward
 
     def _reread(self, asked: Tensor, own: Tensor) -> Tensor:
-        """f: an LSTM that attends to the support set at each of its steps, every question by itself (appendix A.1, eq. 3-6)."""
+        """f: an LSTM that attends to the support set at each of its steps, every question by itself
+        (appendix A.1, eq. 3-6)."""
         question = asked.flatten(0, 1)
         hidden, cell = question, torch.zeros_like(question)
         for _ in range(self.steps):
             attention = (hidden.unflatten(0, asked.shape[:2]) @ own.mT).softmax(-1)
-            hidden, cell = self.question_cell(question, (hidden + (attention @ own).flatten(0, 1), cell))
+            hidden, cell = self.question_cell(
+                question, (hidden + (attention @ own).flatten(0, 1), cell)
+            )
             hidden = hidden + question
         return hidden.unflatten(0, asked.shape[:2])
 
@@ -72,7 +85,10 @@ def matching(
     full_context: int,
     **settings: Any,
 ) -> Episodic:
-    """The learner. Args: see configs/learner/matching.yaml. Raises: ValueError for a regression or a number out of range."""
+    """The learner. Args: see configs/learner/matching.yaml. Raises: ValueError for a regression or
+    a number out of range."""
     need_classes(setting.source, "matching")
-    answer = MatchingNet(setting.embed, setting.embed.num_features, scale=scale, full_context=full_context)
+    answer = MatchingNet(
+        setting.embed, setting.embed.num_features, scale=scale, full_context=full_context
+    )
     return Episodic(answer=answer, setting=setting, num_outputs=setting.size.ways, **settings)

@@ -1,7 +1,8 @@
-"""Meta-LSTM: an LSTM is the optimizer, and its cell state the learner's parameters; where they start is learned with it.
+"""Meta-LSTM: an LSTM is the optimizer, and its cell state the learner's parameters; where they
+start is learned with it.
 
-Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR). The optimizer itself is in
-`metarl.core.lstm_update`.
+Source: Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR). The optimizer
+itself is in `metarl.core.lstm_update`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,9 @@ from metarl.types import LossFn, Metrics, Params
 
 
 class MetaLstm(FewShotLearner):
-    """One iteration: draw N tasks, let the LSTM take K steps on each one's support set, and take an Adam step on the mean loss
-    of the queries, in the LSTM's weights and the parameters θ₀ that it starts from.
+    """One iteration: draw N tasks, let the LSTM take K steps on each one's support set, and take an
+    Adam step on the mean loss of the queries, in the LSTM's weights and the parameters θ₀ that it
+    starts from.
 
     No derivative goes through the inner gradients (their section 3.2).
 
@@ -62,13 +64,17 @@ class MetaLstm(FewShotLearner):
         check_positive({"num_test_steps": num_test_steps})
         source, device, generator = setting.source, setting.device, setting.streams.init
         self._setting = setting
-        self._num_tasks, self._num_inner_steps, self._num_test_steps = meta_batch_size, num_inner_steps, num_test_steps
-        self._network = network = WithHead(setting.embed, source.spec.num_outputs(setting.size.ways), generator).to(
-            device
+        self._num_tasks, self._num_inner_steps, self._num_test_steps = (
+            meta_batch_size,
+            num_inner_steps,
+            num_test_steps,
         )
-        self._update = LstmUpdate(hidden_size, forget_bias=forget_bias, input_bias=input_bias, generator=generator).to(
-            device
-        )
+        self._network = network = WithHead(
+            setting.embed, source.spec.num_outputs(setting.size.ways), generator
+        ).to(device)
+        self._update = LstmUpdate(
+            hidden_size, forget_bias=forget_bias, input_bias=input_bias, generator=generator
+        ).to(device)
         self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
         self._loss, self._backend = support_loss(network, self._objective), best_backend(network)
@@ -97,7 +103,8 @@ class MetaLstm(FewShotLearner):
 
     @property
     def learned(self) -> dict[str, Params]:
-        """The meta-learned parameters by group. The tensors stay the same objects; they are written in place."""
+        """The meta-learned parameters by group. The tensors stay the same objects; they are written
+        in place."""
         return self._meta.groups
 
     def needs(self) -> Needs:
@@ -105,22 +112,33 @@ class MetaLstm(FewShotLearner):
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)
-        losses, gradient, measures = self.meta_gradient(self.learned, episodes.support, episodes.query)
+        losses, gradient, measures = self.meta_gradient(
+            self.learned, episodes.support, episodes.query
+        )
         return meta_descend(self._meta, self._objective, losses, gradient, measures)
 
     def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
-        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy (or squared error) [N]."""
-        return grad_over_tasks(self._task, learned, support, query, backend=self._backend, has_aux=True)
+        """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy
+        (or squared error) [N]."""
+        return grad_over_tasks(
+            self._task, learned, support, query, backend=self._backend, has_aux=True
+        )
 
-    def _task(self, learned: Mapping[str, Params], support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def _task(
+        self, learned: Mapping[str, Params], support: Examples, query: Examples
+    ) -> tuple[Tensor, Tensor]:
         """One task's query loss after adaptation, and its accuracy (or squared error) beside it."""
         start = learned["network"]
         state = self._update.begin(P.flatten(start))
         for _ in range(self._num_inner_steps):
-            state = lstm_step(self._loss, self._update, learned["update"], state, support, like=start)
+            state = lstm_step(
+                self._loss, self._update, learned["update"], state, support, like=start
+            )
         reference = None if self._transductive else support.x
         answer = answers(self._network, P.unflatten(state.theta, start), query.x, reference)
-        return self._objective.loss(answer, query.y), self._objective.measure(answer.detach(), query.y)
+        return self._objective.loss(answer, query.y), self._objective.measure(
+            answer.detach(), query.y
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return self._meta.state_dict()
@@ -132,11 +150,14 @@ class MetaLstm(FewShotLearner):
 @struct
 class Optimized:
     update: UpdateState  # leaves [N, ...]
-    reference: Tensor | None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    reference: (
+        Tensor | None
+    )  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
 
 
 class MetaLstmAdapter:
-    """Meets FewShotAdapter: an update is a step of the LSTM. Shares memory with the parameters it was given."""
+    """Meets FewShotAdapter: an update is a step of the LSTM. Shares memory with the parameters it
+    was given."""
 
     def __init__(
         self,
@@ -155,12 +176,17 @@ class MetaLstmAdapter:
         self.transductive = transductive and has_batch_norm(network)
 
     def begin(self, num_tasks: int) -> Optimized:
-        return Optimized(update=self._update.begin(P.flatten(P.expand(self._start, num_tasks), 1)), reference=None)
+        return Optimized(
+            update=self._update.begin(P.flatten(P.expand(self._start, num_tasks), 1)),
+            reference=None,
+        )
 
     @torch.no_grad()
     def update(self, state: Optimized, data: Examples) -> Optimized:
         def one(before: UpdateState, batch: Examples) -> UpdateState:
-            return lstm_step(self._loss, self._update, self._update_params, before, batch, like=self._start)
+            return lstm_step(
+                self._loss, self._update, self._update_params, before, batch, like=self._start
+            )
 
         after = over_tasks(one, state.update, data, backend=best_backend(self._network))
         return Optimized(update=after, reference=data.x)

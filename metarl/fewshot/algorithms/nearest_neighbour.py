@@ -1,4 +1,5 @@
-"""The nearest neighbour, the least that a few-shot learner must beat: an answer is the class of the closest support example."""
+"""The nearest neighbour, the least that a few-shot learner must beat: an answer is the class of the
+closest support example."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +36,8 @@ class NearestNeighbour(nn.Module):
 
 
 class NearestPixels(FewShotLearner):
-    """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only measures N training tasks.
+    """The nearest neighbour on the inputs themselves. Nothing is learned: an iteration only
+    measures N training tasks.
 
     The setting's feature network isn't used.
     Raises: ValueError for a regression or a number out of range.
@@ -50,7 +52,11 @@ class NearestPixels(FewShotLearner):
         need_classes(setting.source, "nearest_neighbour")
         check_positive({"meta_batch_size": meta_batch_size})
         spec = setting.source.spec
-        self._setting, self._num_tasks, self._objective = setting, meta_batch_size, OBJECTIVES[spec.kind]
+        self._setting, self._num_tasks, self._objective = (
+            setting,
+            meta_batch_size,
+            OBJECTIVES[spec.kind],
+        )
         self._answer = NearestNeighbour(Flat(spec.input_shape))
 
     def adapter(self) -> EpisodicAdapter:
@@ -61,14 +67,22 @@ class NearestPixels(FewShotLearner):
 
     def step(self) -> Metrics:
         episodes = draw(
-            *(self._setting.source, self._num_tasks, self._setting.size, self._setting.streams.tasks, "train"),
+            *(
+                self._setting.source,
+                self._num_tasks,
+                self._setting.size,
+                self._setting.streams.tasks,
+                "train",
+            ),
             device=self._setting.device,
         )
         answer = self._answer(episodes.support, episodes.query.x)
         return {
             "tasks": self._num_tasks,
             "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
-            self._objective.measure_name: self._objective.measure(answer, episodes.query.y).mean().item(),
+            self._objective.measure_name: self._objective.measure(answer, episodes.query.y)
+            .mean()
+            .item(),
         }
 
     def state_dict(self) -> dict[str, Any]:

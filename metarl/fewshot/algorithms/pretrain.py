@@ -1,8 +1,8 @@
-"""The baselines that know no tasks: a network is trained on all training data together, then a test task is answered by
-fine-tuning it on the support set, or by the nearest neighbour in its features.
+"""The baselines that know no tasks: a network is trained on all training data together, then a test
+task is answered by fine-tuning it on the support set, or by the nearest neighbour in its features.
 
-Sources: the baselines of Ravi & Larochelle 2017 (Optimization as a model for few-shot learning, ICLR), section 5.1, and of Finn
-et al. 2017 (arXiv:1703.03400), section 5.1.
+Sources: the baselines of Ravi & Larochelle 2017 (Optimization as a model for few-shot learning,
+ICLR), section 5.1, and of Finn et al. 2017 (arXiv:1703.03400), section 5.1.
 """
 
 import math
@@ -21,7 +21,14 @@ from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner, Needs, TaskSize, TaskSource
+from metarl.fewshot.types import (
+    Examples,
+    FewShotAdapter,
+    FewShotLearner,
+    Needs,
+    TaskSize,
+    TaskSource,
+)
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
@@ -29,15 +36,18 @@ from metarl.types import Metrics
 
 
 class Pretrain(FewShotLearner):
-    """One iteration: an Adam step on the mean loss of a batch of training examples, whichever tasks they come from.
+    """One iteration: an Adam step on the mean loss of a batch of training examples, whichever tasks
+    they come from.
 
-    Pictures are told apart into all classes of the training split. Where classes mean something in a task only, and for
-    values, the examples of several tasks are taken as if they came from one; for sinusoids the best answer is then the
-    mean over waves.
+    Pictures are told apart into all classes of the training split. Where classes mean something in
+    a task only, and for values, the examples of several tasks are taken as if they came from one;
+    for sinusoids the best answer is then the mean over waves.
 
     Args:
-      batch_size: examples of an iteration; rounded up to whole tasks where it is tasks that are drawn.
-      answers_by: makes the adapter from the trained features and the head that was trained with them.
+      batch_size: examples of an iteration; rounded up to whole tasks where it is tasks that are
+        drawn.
+      answers_by: makes the adapter from the trained features and the head that was trained with
+        them.
       See also configs/learner/pretrain.yaml.
     Raises: ValueError, naming it, for a number out of range.
     """
@@ -66,7 +76,9 @@ class Pretrain(FewShotLearner):
         return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
-        batch = map_tensors(lambda leaf: leaf.to(self._setting.device), self._batch(self._setting.streams.tasks))
+        batch = map_tensors(
+            lambda leaf: leaf.to(self._setting.device), self._batch(self._setting.streams.tasks)
+        )
         self._network.train()
         answer = self._network(batch.x)
         self._network.eval()  # Adapters share the network.
@@ -86,8 +98,11 @@ class Pretrain(FewShotLearner):
         self._descent.load_state_dict(state)
 
 
-def _pool(source: TaskSource, size: TaskSize, count: int) -> tuple[int, Callable[[torch.Generator], Examples]]:
-    """How many outputs tell the training examples apart, and what draws `count` of them or more, [B, ...]."""
+def _pool(
+    source: TaskSource, size: TaskSize, count: int
+) -> tuple[int, Callable[[torch.Generator], Examples]]:
+    """How many outputs tell the training examples apart, and what draws `count` of them or more,
+    [B, ...]."""
     if isinstance(source, ImageTasks):
         classes = source.classes("train")
         label = torch.arange(len(classes.counts)).repeat_interleave(classes.counts)
@@ -105,7 +120,8 @@ def _pool(source: TaskSource, size: TaskSize, count: int) -> tuple[int, Callable
         episodes = source.sample(num_tasks, size, generator)
         both = (episodes.support, episodes.query)
         return Examples(
-            x=torch.cat([part.x.flatten(0, 1) for part in both]), y=torch.cat([part.y.flatten(0, 1) for part in both])
+            x=torch.cat([part.x.flatten(0, 1) for part in both]),
+            y=torch.cat([part.y.flatten(0, 1) for part in both]),
         )
 
     return source.spec.num_outputs(size.ways), tasks
@@ -121,15 +137,19 @@ def pretrain(
 ) -> Pretrain:
     """Fine-tunes by gradient steps on the support set. Args: see configs/learner/pretrain.yaml.
 
-    A task's classes are new, so that they get a new head, zero at first; values keep the one that was trained.
+    A task's classes are new, so that they get a new head, zero at first; values keep the one that
+    was trained.
 
-    Raises: ValueError, naming it, for a number out of range or an `adapt_only` that names no parameter.
+    Raises: ValueError, naming it, for a number out of range or an `adapt_only` that names no
+    parameter.
     """
     check_positive({"inner_lr": inner_lr, "num_test_steps": num_test_steps})
     rule, spec = named_rule("sgd", inner_lr, adapt_only=adapt_only), setting.source.spec
 
     def fine_tuning(trained: WithHead) -> GradientAdapter:
-        network = _with_new_head(trained, setting.size.ways) if spec.kind == "classification" else trained
+        network = (
+            _with_new_head(trained, setting.size.ways) if spec.kind == "classification" else trained
+        )
         return GradientAdapter(
             network,
             P.of(network),
@@ -146,7 +166,8 @@ def pretrain(
 
 
 def nearest_embedding(*, setting: Setting, **settings: Any) -> Pretrain:
-    """Answers by the nearest neighbour in the trained features. Args: see configs/learner/nearest_embedding.yaml.
+    """Answers by the nearest neighbour in the trained features. Args: see
+    configs/learner/nearest_embedding.yaml.
 
     Raises: ValueError for a regression.
     """

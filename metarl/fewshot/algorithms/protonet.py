@@ -1,4 +1,5 @@
-"""Prototypical networks: a class is the mean of its examples' embeddings, an answer the softmax of negative distances to it.
+"""Prototypical networks: a class is the mean of its examples' embeddings, an answer the softmax of
+negative distances to it.
 
 Source: Snell et al. 2017 (arXiv:1703.05175).
 """
@@ -13,7 +14,8 @@ from metarl.fewshot.types import Examples
 
 
 class ProtoNet(nn.Module):
-    """logits_w(x) = −‖f(x) − c_w‖²,  c_w the mean of f over the support examples of class w (their eq. 1 and 2).
+    """logits_w(x) = −‖f(x) − c_w‖²,  c_w the mean of f over the support examples of class w (their
+    eq. 1 and 2).
 
     The squared distance is the plain sum over features, as there.
     """
@@ -36,4 +38,6 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def protonet(*, setting: Setting, **settings: Any) -> Episodic:
     """The learner. Args: see configs/learner/protonet.yaml. Raises: ValueError for a regression."""
     need_classes(setting.source, "protonet")
-    return Episodic(answer=ProtoNet(setting.embed), setting=setting, num_outputs=setting.size.ways, **settings)
+    return Episodic(
+        answer=ProtoNet(setting.embed), setting=setting, num_outputs=setting.size.ways, **settings
+    )

@@ -1,4 +1,5 @@
-"""Reptile (Nichol et al. 2018, arXiv:1803.02999): train on a task for some steps, then move towards where that led.
+"""Reptile (Nichol et al. 2018, arXiv:1803.02999): train on a task for some steps, then move towards
+where that led.
 
 No derivative goes through the inner steps, so they may be many, and of any optimizer.
 """
@@ -31,15 +32,18 @@ class RmsState:
     params: Params  # [N, ...]
     moments: Params  # [N, ...] running mean of squared gradients
     num_steps: int  # that went into the moments
-    reference: Tensor | None = None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    reference: Tensor | None = (
+        None  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    )
 
 
 @struct
 class RmsStep:
-    """φ ← φ − lr · g / (√v̂ + ε), v ← β v + (1 − β) g²: Adam without momentum (β₁ = 0), as the authors' inner loop.
+    """φ ← φ − lr · g / (√v̂ + ε), v ← β v + (1 − β) g²: Adam without momentum (β₁ = 0), as the
+    authors' inner loop.
 
-    v̂ = v / (1 − βⁿ) makes up for v's start at zero. Moments are kept from task to task: what one learns about the size of
-    gradients holds for the next.
+    v̂ = v / (1 − βⁿ) makes up for v's start at zero. Moments are kept from task to task: what one
+    learns about the size of gradients holds for the next.
     """
 
     lr: float
@@ -48,7 +52,10 @@ class RmsStep:
 
     def __call__(self, state: RmsState, grads: Params) -> RmsState:
         num_steps = state.num_steps + 1
-        moments = {name: self.beta * state.moments[name] + (1 - self.beta) * g.square() for name, g in grads.items()}
+        moments = {
+            name: self.beta * state.moments[name] + (1 - self.beta) * g.square()
+            for name, g in grads.items()
+        }
         scale = 1 / (1 - self.beta**num_steps)
         params = {
             name: leaf - self.lr * grads[name] / ((moments[name] * scale).sqrt() + self.epsilon)
@@ -82,7 +89,9 @@ class Reptile(FewShotLearner):
         decay_iterations: int,
         transductive: bool,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "train_shots": train_shots, "inner_lr": inner_lr})
+        check_positive(
+            {"meta_batch_size": meta_batch_size, "train_shots": train_shots, "inner_lr": inner_lr}
+        )
         check_positive({"num_inner_steps": num_inner_steps, "inner_batch_size": inner_batch_size})
         check_positive({"num_test_steps": num_test_steps, "test_batch_size": test_batch_size})
         check_positive({"outer_lr": outer_lr, "decay_iterations": decay_iterations})
@@ -91,7 +100,9 @@ class Reptile(FewShotLearner):
         source, ways = setting.source, setting.size.ways
         self._setting, self._num_tasks = setting, meta_batch_size
         self._size = TaskSize(ways=ways, shots=train_shots, queries=1)
-        self._network = WithHead(setting.embed, source.spec.num_outputs(ways), setting.streams.init).to(setting.device)
+        self._network = WithHead(
+            setting.embed, source.spec.num_outputs(ways), setting.streams.init
+        ).to(setting.device)
         self._objective = OBJECTIVES[source.spec.kind]
         self._num_inner_steps, self._inner_batch_size = num_inner_steps, inner_batch_size
         self._num_test_steps, self._test_batch_size = num_test_steps, test_batch_size
@@ -137,7 +148,9 @@ class Reptile(FewShotLearner):
         return {
             "tasks": self._num_tasks,
             "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
-            self._objective.measure_name: self._objective.measure(answer, episodes.query.y).mean().item(),
+            self._objective.measure_name: self._objective.measure(answer, episodes.query.y)
+            .mean()
+            .item(),
             "meta_gradient_norm": P.norm(direction).item(),
             "outer_lr": rate,
         }
@@ -158,7 +171,8 @@ class Reptile(FewShotLearner):
 
 
 class ReptileAdapter:
-    """Meets FewShotAdapter: an update is `num_steps` steps on minibatches of the support set. Shares memory with `start`."""
+    """Meets FewShotAdapter: an update is `num_steps` steps on minibatches of the support set.
+    Shares memory with `start`."""
 
     num_updates = 1
 
@@ -189,10 +203,16 @@ class ReptileAdapter:
         count = data.y.shape[1]
         for k in range(self._num_steps):
             first = k * self._batch_size
-            rows = torch.arange(first, first + min(self._batch_size, count)) % count  # They come in random order.
+            rows = (
+                torch.arange(first, first + min(self._batch_size, count)) % count
+            )  # They come in random order.
             batch = Examples(x=data.x[:, rows], y=data.y[:, rows])
-            state = self._step(state, P.detached(over_tasks(gradient, state.params, batch, backend=backend)))
+            state = self._step(
+                state, P.detached(over_tasks(gradient, state.params, batch, backend=backend))
+            )
         return replace(state, reference=data.x)
 
     def predict(self, state: RmsState, x: Tensor) -> Tensor:
-        return predicted(self._network, state.params, x, state.reference, transductive=self.transductive)
+        return predicted(
+            self._network, state.params, x, state.reference, transductive=self.transductive
+        )

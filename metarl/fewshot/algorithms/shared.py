@@ -1,4 +1,5 @@
-"""What the few-shot learners share: their training tasks, and parameters, or a module, under an outer optimizer."""
+"""What the few-shot learners share: their training tasks, and parameters, or a module, under an
+outer optimizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,27 +37,33 @@ class Setting:
         return replace(self.size, ways=ways or self.train_ways or self.size.ways)
 
     def draw(self, num: int, size: TaskSize | None = None) -> Episodes:
-        """`num` training tasks of the learner's own stream, on its device; of another size if one is given."""
+        """`num` training tasks of the learner's own stream, on its device; of another size if one
+        is given."""
         episodes = self.source.sample(num, size or self.size, self.streams.tasks)
         return map_tensors(lambda leaf: leaf.to(self.device), episodes)
 
 
 class Meta:
-    """Groups of meta-learned parameters and the Adam that changes them, in place: the tensors stay the same objects.
+    """Groups of meta-learned parameters and the Adam that changes them, in place: the tensors stay
+    the same objects.
 
     Args:
-      groups: for instance {"network": θ, "rule": α}; their tensors are the ones that are written to.
+      groups: for instance {"network": θ, "rule": α}; their tensors are the ones that are written
+        to.
       lr: of Adam (Kingma & Ba 2015, arXiv:1412.6980).
       max_norm: gradients are scaled down to this norm; None: never.
     """
 
-    def __init__(self, groups: Mapping[str, Params], *, lr: float, max_norm: float | None = None) -> None:
+    def __init__(
+        self, groups: Mapping[str, Params], *, lr: float, max_norm: float | None = None
+    ) -> None:
         self.groups = {name: P.detached(group) for name, group in groups.items()}
         self._joined = P.joined(self.groups)
         self._descent = Descent(self._joined, lr=lr, max_norm=max_norm)
 
     def descend(self, gradient: Mapping[str, Params]) -> Tensor:
-        """Takes an Adam step against `gradient`, which has the names of `groups`. Returns its norm [].
+        """Takes an Adam step against `gradient`, which has the names of `groups`. Returns its norm
+        [].
 
         Raises: FloatingPointError, naming the parameter, if the gradient isn't finite.
         """
@@ -75,14 +82,23 @@ class Meta:
 
 
 def meta_descend(
-    meta: Meta, objective: Objective, losses: Tensor, gradient: Mapping[str, Params], measures: Tensor
+    meta: Meta,
+    objective: Objective,
+    losses: Tensor,
+    gradient: Mapping[str, Params],
+    measures: Tensor,
 ) -> Metrics:
-    """One step of `meta` against the gradient of the mean of losses [N], and what a gradient learner reports of it.
+    """One step of `meta` against the gradient of the mean of losses [N], and what a gradient
+    learner reports of it.
 
     Raises: FloatingPointError as `Meta.descend` does.
     """
     norm = meta.descend(gradient)
-    found = {"loss": losses.mean(), objective.measure_name: measures.mean(), "meta_gradient_norm": norm}
+    found = {
+        "loss": losses.mean(),
+        objective.measure_name: measures.mean(),
+        "meta_gradient_norm": norm,
+    }
     return {"tasks": len(losses), **as_metrics(found)}
 
 

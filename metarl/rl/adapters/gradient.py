@@ -1,4 +1,5 @@
-"""How a gradient learner meets new tasks: stacked policy parameters, one inner step on the trajectories of each update."""
+"""How a gradient learner meets new tasks: stacked policy parameters, one inner step on the
+trajectories of each update."""
 
 from collections.abc import Callable, Sequence
 
@@ -44,27 +45,45 @@ class InnerUpdate:
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
         return policy_batch(trajectories, discount=self.discount, gae_lambda=self.gae_lambda)
 
-    def __call__(self, params: Params, rule_params: Params, batch: PolicyBatch, step: int) -> Params:
-        """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task sees another's data."""
+    def __call__(
+        self, params: Params, rule_params: Params, batch: PolicyBatch, step: int
+    ) -> Params:
+        """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task
+        sees another's data."""
 
         def updated(tasks: slice) -> Found:
             before = P.task(params, tasks)
-            after = inner_step(self.differentiate, before, take(batch, tasks), self.rule, rule_params, step)
+            after = inner_step(
+                self.differentiate, before, take(batch, tasks), self.rule, rule_params, step
+            )
             return Found(each=after)
 
-        adapted: Params = mean_over_chunks(updated, P.num_tasks(params), self.chunk, batch.obs.device).each
+        adapted: Params = mean_over_chunks(
+            updated, P.num_tasks(params), self.chunk, batch.obs.device
+        ).each
         return adapted
 
 
 class GradientAdapter(RLAdapter[Adapted]):
     """Shares memory with the parameters it was given: it adapts from where they are now."""
 
-    def __init__(self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate) -> None:
-        self._policy, self._params, self._rule_params, self._inner_update = policy, params, rule_params, inner_update
+    def __init__(
+        self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate
+    ) -> None:
+        self._policy, self._params, self._rule_params, self._inner_update = (
+            policy,
+            params,
+            rule_params,
+            inner_update,
+        )
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Adapted:
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> Adapted:
         params = P.expand(self._params, num_tasks)
-        return Adapted(params=params, num_updates=0, held=self._hold(params, episodes_per_task, noise))
+        return Adapted(
+            params=params, num_updates=0, held=self._hold(params, episodes_per_task, noise)
+        )
 
     @torch.no_grad()
     def act(self, state: Adapted, obs: Tensor, noise: Noise | None) -> Act:
@@ -107,7 +126,8 @@ def inner_update(
     latent_lr: float | None = None,
     latent_shrink: float | None = None,
 ) -> InnerUpdate:
-    """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a number out of range."""
+    """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a
+    number out of range."""
     if num_inner_steps < 1:
         raise SettingError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
     if chunk < 1:
@@ -119,11 +139,15 @@ def inner_update(
     for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
         if not 0 <= value <= 1:
             raise SettingError(f"{name} {value}: expected a number from 0 to 1")
-    rule = named_rule(inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only)
+    rule = named_rule(
+        inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only
+    )
     loss = policy_loss(inner_loss, policy, horizon)
     if policy.latent_size:
         if latent_lr is None or latent_shrink is None:
-            raise SettingError(f"latent_size {policy.latent_size}: this algorithm can't adapt a latent; expected 0")
+            raise SettingError(
+                f"latent_size {policy.latent_size}: this algorithm can't adapt a latent; expected 0"
+            )
         rule = LatentRule(rule, lr=latent_lr, decay=inner_lr_decay, shrink=latent_shrink)
         loss = plus(loss, latent_reinforce)
     return InnerUpdate(
@@ -145,7 +169,9 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
         return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
 
     def lvc_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        return lvc(policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask)
+        return lvc(
+            policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask
+        )
 
     def dice_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
         per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
@@ -162,8 +188,8 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
 def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
     """−1/E Σ log N(z; μ, σ²) Â over the episodes: [n], with Â their normalised returns.
 
-    Without the ratio to the density that z was drawn from: the natural step of `LatentRule` is then the same from wherever θ has
-    moved to, where a ratio of narrow densities would explode.
+    Without the ratio to the density that z was drawn from: the natural step of `LatentRule` is then
+    the same from wherever θ has moved to, where a ratio of narrow densities would explode.
     """
     assert batch.held is not None and batch.episode_advantage is not None
     return -(latent_log_prob(outputs, batch.held.latent) * batch.episode_advantage).mean(-1)

@@ -1,4 +1,5 @@
-"""How an inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the policy's other parameters."""
+"""How an inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the
+policy's other parameters."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ class LatentRule:
 
         μ ← μ − αₖ σ² g_μ,     σ ← ω σ,     αₖ = α for the first step, then times `decay` from step to step
 
-    σ² makes it the natural gradient: with the score (z − μ) / σ² in g_μ, the step is αₖ times the mean of (z − μ) A, hence in
-    the units of z and of the same share of σ however small σ has become. Since σ shrinks by a fixed factor, K steps are a
-    search that halves its range again and again; its own gradient says little from a handful of episodes.
+    σ² makes it the natural gradient: with the score (z − μ) / σ² in g_μ, the step is αₖ times the
+    mean of (z − μ) A, hence in the units of z and of the same share of σ however small σ has
+    become. Since σ shrinks by a fixed factor, K steps are a search that halves its range again and
+    again; its own gradient says little from a handful of episodes.
     """
 
     rule: InnerRule
@@ -39,7 +41,10 @@ class LatentRule:
         natural = (2 * params[LOG_STD]).exp() * grads[MEAN]
         mean = params[MEAN] - self.lr * self.decay**step * natural
         log_std = params[LOG_STD] + math.log(self.shrink)
-        return {name: own.get(name, leaf) for name, leaf in params.items()} | {MEAN: mean, LOG_STD: log_std}
+        return {name: own.get(name, leaf) for name, leaf in params.items()} | {
+            MEAN: mean,
+            LOG_STD: log_std,
+        }
 
 
 def _own(params: Params) -> Params:

@@ -1,4 +1,5 @@
-"""How an agent with a memory meets new tasks: its hidden state goes on through the episodes of a trial, and is all that adapts."""
+"""How an agent with a memory meets new tasks: its hidden state goes on through the episodes of a
+trial, and is all that adapts."""
 
 from typing import Any
 
@@ -17,22 +18,28 @@ class TrialState:
     """Where each of W trials stands."""
 
     memory: Any  # leaves [W, ...]
-    feedback: Tensor  # [W, F] of the trial's last step, over the ends of episodes; zeros before the first
+    feedback: (
+        Tensor  # [W, F] of the trial's last step, over the ends of episodes; zeros before the first
+    )
     running: Tensor | None
-    """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one. None: it does everywhere."""
+    """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one.
+    None: it does everywhere."""
 
 
 class MemoryAdapter(RLAdapter[TrialState]):
     """Shares memory with the model it was given: it acts with the parameters of now.
 
-    An act carries the memory after its observation, so that a step costs one forward pass. `act` and `observe` run in inference
-    mode, where the many small operations cost a fifth less than without gradients alone; what they return can't enter a graph.
+    An act carries the memory after its observation, so that a step costs one forward pass. `act`
+    and `observe` run in inference mode, where the many small operations cost a fifth less than
+    without gradients alone; what they return can't enter a graph.
     """
 
     def __init__(self, model: MemoryModel) -> None:
         self._model, self._policy_params = model, P.of(model.policy)
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> TrialState:
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> TrialState:
         num_worlds = num_tasks * episodes_per_task
         return TrialState(
             memory=self._model.memory.initial(num_worlds),
@@ -50,19 +57,27 @@ class MemoryAdapter(RLAdapter[TrialState]):
     @torch.inference_mode()
     def observe(self, state: TrialState, obs: Tensor, act: Act, step: Step) -> TrialState:
         memory = self._remember(state, obs)[1] if act.carry is None else act.carry
-        feedback = self._model.feedback(obs, act.action, step.reward, step.terminated, step.truncated)
+        feedback = self._model.feedback(
+            obs, act.action, step.reward, step.terminated, step.truncated
+        )
         return TrialState(
             memory=memory,
-            feedback=feedback if state.running is None else choose_rows(state.running, feedback, state.feedback),
+            feedback=feedback
+            if state.running is None
+            else choose_rows(state.running, feedback, state.feedback),
             running=_still_running(state.running, step.terminated | step.truncated),
         )
 
-    def update(self, state: TrialState, data: Trajectories, noise: Noise | None = None) -> TrialState:
+    def update(
+        self, state: TrialState, data: Trajectories, noise: Noise | None = None
+    ) -> TrialState:
         """The next episode begins in every world; all that was learned is in the memory already."""
         return replace(state, running=None)
 
     def _remember(self, state: TrialState, obs: Tensor) -> tuple[Tensor, Any]:
-        return self._model.memory.step(self._model.inputs(obs, state.feedback), state.memory, state.running)
+        return self._model.memory.step(
+            self._model.inputs(obs, state.feedback), state.memory, state.running
+        )
 
 
 def _still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:

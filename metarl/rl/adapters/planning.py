@@ -1,4 +1,5 @@
-"""How a model-based learner meets new tasks: it plans with a model whose memory holds what the task has shown so far."""
+"""How a model-based learner meets new tasks: it plans with a model whose memory holds what the task
+has shown so far."""
 
 from typing import Generic, Protocol, TypeVar
 
@@ -16,20 +17,24 @@ Memory = TypeVar("Memory")
 
 
 class WorldModel(Protocol[Memory]):
-    """What the planner asks of a model. Its memory is a hidden state, or the last transitions to adapt on."""
+    """What the planner asks of a model. Its memory is a hidden state, or the last transitions to
+    adapt on."""
 
     def empty_memory(self, num_worlds: int) -> Memory: ...
 
     def score(self, memory: Memory, obs: Tensor) -> Score:
-        """The imagined returns of action sequences from obs [W, O], as each world's memory has it."""
+        """The imagined returns of action sequences from obs [W, O], as each world's memory has
+        it."""
         ...
 
     def remember(self, memory: Memory, seen: Transitions) -> Memory:
-        """The memory after a transition of each world, leaves [W, ...]; unchanged where `mask` is False."""
+        """The memory after a transition of each world, leaves [W, ...]; unchanged where `mask` is
+        False."""
         ...
 
     def error(self, memory: Memory, seen: Transitions) -> Tensor:
-        """[W] mean squared error of the prediction of the transitions, in normalised units, before they are remembered."""
+        """[W] mean squared error of the prediction of the transitions, in normalised units, before
+        they are remembered."""
         ...
 
 
@@ -47,12 +52,18 @@ class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
     """
 
     def __init__(
-        self, model: WorldModel[Memory], planner: Planner, action_space: gymnasium.Space, device: torch.device
+        self,
+        model: WorldModel[Memory],
+        planner: Planner,
+        action_space: gymnasium.Space,
+        device: torch.device,
     ) -> None:
         self._model, self._planner = model, planner
         self._bounds = bounds_of(action_space, device)
 
-    def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> Planning[Memory]:
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> Planning[Memory]:
         num_worlds = num_tasks * episodes_per_task
         plan = self._bounds.middle(self._planner.horizon, num_worlds)
         return Planning(
@@ -72,21 +83,35 @@ class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
         return Act(action=plan[0], carry=plan)
 
     @torch.no_grad()
-    def observe(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> Planning[Memory]:
+    def observe(
+        self, state: Planning[Memory], obs: Tensor, act: Act, step: Step
+    ) -> Planning[Memory]:
         return Planning(
             memory=self._model.remember(state.memory, self._seen(state, obs, act, step)),
             plan=shifted(state.plan if act.carry is None else act.carry, self._bounds),
             over=state.over | step.terminated | step.truncated,
         )
 
-    def update(self, state: Planning[Memory], data: Trajectories, noise: Noise | None = None) -> Planning[Memory]:
+    def update(
+        self, state: Planning[Memory], data: Trajectories, noise: Noise | None = None
+    ) -> Planning[Memory]:
         """A new episode of the trial: the memory has taken in every step already."""
-        return replace(state, plan=self._bounds.middle(*state.plan.shape[:2]), over=torch.zeros_like(state.over))
+        return replace(
+            state,
+            plan=self._bounds.middle(*state.plan.shape[:2]),
+            over=torch.zeros_like(state.over),
+        )
 
     @torch.no_grad()
-    def measure(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
+    def measure(
+        self, state: Planning[Memory], obs: Tensor, act: Act, step: Step
+    ) -> dict[str, Tensor]:
         """How far the model's prediction was off."""
-        return {"prediction error": self._model.error(state.memory, self._seen(state, obs, act, step)).sqrt()}
+        return {
+            "prediction error": self._model.error(
+                state.memory, self._seen(state, obs, act, step)
+            ).sqrt()
+        }
 
     def _seen(self, state: Planning[Memory], obs: Tensor, act: Act, step: Step) -> Transitions:
         return Transitions(

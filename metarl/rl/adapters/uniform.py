@@ -1,4 +1,5 @@
-"""A policy that knows nothing: uniform actions. To look at an environment before anything is trained."""
+"""A policy that knows nothing: uniform actions. To look at an environment before anything is
+trained."""
 
 import math
 
@@ -18,7 +19,9 @@ class UniformActions(RLAdapter[None]):
         """Raises: ValueError unless the actions are Discrete or a bounded Box."""
         is_box = isinstance(action_space, gymnasium.spaces.Box) and action_space.is_bounded()
         if not is_box and not isinstance(action_space, gymnasium.spaces.Discrete):
-            raise SettingError(f"action space is {action_space}; expected Discrete or a Box with finite bounds")
+            raise SettingError(
+                f"action space is {action_space}; expected Discrete or a Box with finite bounds"
+            )
         self._space = action_space
 
     def begin(self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None) -> None:
@@ -35,8 +38,13 @@ class UniformActions(RLAdapter[None]):
             log_prob = torch.full((num_worlds,), -math.log(count), device=obs.device)
             return Act(action=action + int(self._space.start), log_prob=log_prob)
         assert isinstance(self._space, gymnasium.spaces.Box)
-        low, high = (torch.as_tensor(bound, device=obs.device) for bound in (self._space.low, self._space.high))
+        low, high = (
+            torch.as_tensor(bound, device=obs.device)
+            for bound in (self._space.low, self._space.high)
+        )
         share = torch.full((num_worlds, *self._space.shape), 0.5, device=obs.device)
         if noise is not None:
             share = noise.uniform(*share.shape)
-        return Act(action=low + share * (high - low), log_prob=-(high - low).log().sum().expand(num_worlds))
+        return Act(
+            action=low + share * (high - low), log_prob=-(high - low).log().sum().expand(num_worlds)
+        )

@@ -1,7 +1,8 @@
-"""GrBAL: a feed-forward model that takes a gradient step on the last M transitions before every control step, and a planner.
+"""GrBAL: a feed-forward model that takes a gradient step on the last M transitions before every
+control step, and a planner.
 
-Source: Nagabandi et al. 2019 (arXiv:1803.11347). With `adapt: false` it is the same model and planner without that step, the
-baseline that adaptation must beat.
+Source: Nagabandi et al. 2019 (arXiv:1803.11347). With `adapt: false` it is the same model and
+planner without that step, the baseline that adaptation must beat.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,15 @@ from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.planning import PlanningAdapter
 from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
-from metarl.rl.algorithms.shared import MetaParams, Setting, Source, as_state, checked_mode, join, trial_sizes
+from metarl.rl.algorithms.shared import (
+    MetaParams,
+    Setting,
+    Source,
+    as_state,
+    checked_mode,
+    join,
+    trial_sizes,
+)
 from metarl.rl.planning import Planner, Score
 from metarl.struct import map_tensors, struct
 from metarl.types import InnerRule, MetaLearner, Metrics, Params
@@ -45,19 +54,29 @@ def regression_loss(outputs: Outputs, batch: Regression) -> Tensor:
 
 
 class AdaptiveModel:
-    """Meets metarl.rl.adapters.planning.WorldModel. Its memory is the last M transitions of each world [W, M, ...].
+    """Meets metarl.rl.adapters.planning.WorldModel. Its memory is the last M transitions of each
+    world [W, M, ...].
 
-    Every adaptation starts at the meta-parameters, so that errors don't add up over an episode; with none of the M
-    transitions there yet, it ends there, too.
+    Every adaptation starts at the meta-parameters, so that errors don't add up over an episode;
+    with none of the M transitions there yet, it ends there, too.
     """
 
     def __init__(
-        self, model: FeedForwardDynamics, params: MetaParams, rule: InnerRule, *, num_past: int, num_inner_steps: int
+        self,
+        model: FeedForwardDynamics,
+        params: MetaParams,
+        rule: InnerRule,
+        *,
+        num_past: int,
+        num_inner_steps: int,
     ) -> None:
-        """Args: num_inner_steps: 0 leaves the model as it is. Shares memory with the parameters it is given."""
+        """Args: num_inner_steps: 0 leaves the model as it is. Shares memory with the parameters it
+        is given."""
         self._model, self._params, self._rule = model, params, rule
         self._num_past, self._num_inner_steps = num_past, num_inner_steps
-        self.differentiate: Differentiate = differentiator(model.trunk, regression_loss, lambda batch: batch.inputs)
+        self.differentiate: Differentiate = differentiator(
+            model.trunk, regression_loss, lambda batch: batch.inputs
+        )
 
     def empty_memory(self, num_worlds: int) -> Transitions:
         normaliser, rows = self._model.normaliser, (num_worlds, self._num_past)
@@ -84,7 +103,10 @@ class AdaptiveModel:
         layers = self._model.layers(self.adapted(memory))
 
         def score(actions: Tensor) -> Tensor:  # [H, W, C, A] -> [W, C]
-            shape, groups = actions.shape[1:3], layers[0][0].shape[0]  # a network for each world, or one for all
+            shape, groups = (
+                actions.shape[1:3],
+                layers[0][0].shape[0],
+            )  # a network for each world, or one for all
             start = obs.unsqueeze(1).expand(*shape, -1).reshape(groups, -1, obs.shape[-1])
             rows = actions.reshape(len(actions), groups, -1, actions.shape[-1])
             return imagined_returns(layers, start, rows, self._model.activation).reshape(shape)
@@ -101,29 +123,37 @@ class AdaptiveModel:
         return squared_error(outputs, batch.targets, batch.mask)
 
     def adapted(self, memory: Transitions) -> Params:
-        """Parameters after the inner steps on each world's memory, leaves [W, ...]; [1, ...] without adaptation."""
+        """Parameters after the inner steps on each world's memory, leaves [W, ...]; [1, ...]
+        without adaptation."""
         if self._num_inner_steps == 0:
             return P.expand(self._params.theta, 1)
         support = (self.batch(memory),) * self._num_inner_steps
-        return adapt_tasks(self.differentiate, self._params.theta, support, self._rule, self._params.rule)
+        return adapt_tasks(
+            self.differentiate, self._params.theta, support, self._rule, self._params.rule
+        )
 
     def batch(self, data: Transitions) -> Regression:
         normaliser = self._model.normaliser
         return Regression(
-            inputs=normaliser.inputs(data.obs, data.action), targets=normaliser.targets(data), mask=data.mask
+            inputs=normaliser.inputs(data.obs, data.action),
+            targets=normaliser.targets(data),
+            mask=data.mask,
         )
 
 
 class GrBAL(MetaLearner):
-    """One iteration: play trials on N tasks, planning with the model as it adapts; then take Adam steps on
+    """One iteration: play trials on N tasks, planning with the model as it adapts; then take Adam
+    steps on
 
         1/B Σ_b ℓ(φ_b; the K transitions after),     φ_b = rule(θ, ∇ℓ(θ; the M transitions before))
 
-    over windows of M + K consecutive transitions of one trial, with ℓ the squared error of the normalised changes of the
-    observation and rewards. The task is taken to stay the same within a window, and no longer.
+    over windows of M + K consecutive transitions of one trial, with ℓ the squared error of the
+    normalised changes of the observation and rewards. The task is taken to stay the same within a
+    window, and no longer.
 
     Args: see configs/algo/grbal.yaml, which also says where each number comes from.
-    Raises: ValueError, naming it, for a number out of range, a model or an action space that doesn't fit.
+    Raises: ValueError, naming it, for a number out of range, a model or an action space that
+    doesn't fit.
     """
 
     sizes = staticmethod(trial_sizes)
@@ -149,7 +179,9 @@ class GrBAL(MetaLearner):
         planner: Mapping[str, Any],
         **sizes: int,
     ) -> None:
-        check_positive({"num_past": num_past, "num_future": num_future, "num_inner_steps": num_inner_steps})
+        check_positive(
+            {"num_past": num_past, "num_future": num_future, "num_inner_steps": num_inner_steps}
+        )
         check_positive({"inner_lr": inner_lr, "lr": lr, "num_gradient_steps": num_gradient_steps})
         check_positive({"batch_size": batch_size, "chunk": chunk, "max_grad_norm": max_grad_norm})
         env, model = setting.env, setting.model
@@ -158,19 +190,26 @@ class GrBAL(MetaLearner):
         num_steps = env.spec.horizon * sizes["episodes_per_trial"]
         if num_past + num_future > num_steps:
             raise SettingError(
-                f"num_past {num_past} and num_future {num_future}: a window of {num_past + num_future} steps doesn't fit "
+                f"num_past {num_past} and num_future {num_future}: a window of "
+                f"{num_past + num_future} steps doesn't fit "
                 f"into a trial of {num_steps}"
             )
         rule = named_rule(inner_rule, inner_lr, num_steps=num_inner_steps)
         theta = P.of(model.trunk)
-        self.params = MetaParams(theta=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()})
+        self.params = MetaParams(
+            theta=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()}
+        )
         self._rule, self._mode, self._num_inner_steps = (
             rule,
             checked_mode(gradient_mode),
             num_inner_steps if adapt else 0,
         )
-        self._model = AdaptiveModel(model, self.params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps)
-        self._adapter = PlanningAdapter(self._model, Planner(**planner), env.action_space, setting.device)
+        self._model = AdaptiveModel(
+            model, self.params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps
+        )
+        self._adapter = PlanningAdapter(
+            self._model, Planner(**planner), env.action_space, setting.device
+        )
         self._practice = Practice(
             source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
@@ -180,8 +219,14 @@ class GrBAL(MetaLearner):
         self.experience = self._practice.trials
         self._normaliser, self._generator = model.normaliser, setting.streams.policy.alone
         self._num_past, self._num_future = num_past, num_future
-        self._num_gradient_steps, self._batch_size, self._chunk = num_gradient_steps, batch_size, chunk
-        self._descent = Descent(self.params.joined, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
+        self._num_gradient_steps, self._batch_size, self._chunk = (
+            num_gradient_steps,
+            batch_size,
+            chunk,
+        )
+        self._descent = Descent(
+            self.params.joined, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch
+        )
 
     def adapter(self) -> PlanningAdapter[Transitions]:
         return self._adapter
@@ -198,7 +243,8 @@ class GrBAL(MetaLearner):
         return {**metrics, "model_loss": mean(losses), "meta_gradient_norm": mean(norms)}
 
     def meta_gradient(self, windows: Transitions) -> tuple[Tensor, Params]:
-        """The mean loss [] over windows [B, M + K, ...], and its gradient by the names of `MetaParams.joined`."""
+        """The mean loss [] over windows [B, M + K, ...], and its gradient by the names of
+        `MetaParams.joined`."""
         past = self._model.batch(windows.steps(slice(None, self._num_past)))
         future = self._model.batch(windows.steps(slice(self._num_past, None)))
 
@@ -210,7 +256,12 @@ class GrBAL(MetaLearner):
                 gradient = join(P.sum_tasks(point.gradient), P.zeros_like(self.params.rule))
                 return Found(gradient=gradient, numbers={"loss": point.value.sum()})
             adaptation = linearize_adaptation(
-                self._model.differentiate, self.params.theta, support, self._rule, self.params.rule, self._mode
+                self._model.differentiate,
+                self.params.theta,
+                support,
+                self._rule,
+                self.params.rule,
+                self._mode,
             )
             point = self._model.differentiate(adaptation.adapted, take(future, chosen))
             gradient = join(*adaptation.pullback(point.gradient))

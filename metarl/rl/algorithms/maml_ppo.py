@@ -1,6 +1,8 @@
-"""MAML with PPO as its outer update; with the likelihood-ratio inner loss and the inner KL penalty it is ProMP.
+"""MAML with PPO as its outer update; with the likelihood-ratio inner loss and the inner KL penalty
+it is ProMP.
 
-Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.06347); Rothfuss et al. 2019 (arXiv:1810.06784).
+Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.06347); Rothfuss et
+al. 2019 (arXiv:1810.06784).
 """
 
 from collections.abc import Mapping
@@ -57,22 +59,25 @@ class Epoch:
 
 
 class MamlPPO(MetaLearner):
-    """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each, then take
-    `num_epochs` Adam steps on
+    """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each,
+    then take `num_epochs` Adam steps on
 
         1/N Σᵢ  L_clip(φᵢ(θ); query)  +  c · KL(π_old ‖ π_θ; first support batch)
 
-    (or with `judged_updates` all: the mean of L_clip after 1, ..., K inner steps, each on the batch that the policy gathered then),
-    where φᵢ(θ) are K inner steps, taken anew from the present θ in every epoch on the stored support data. The ratio's
-    denominator is the log-probability stored when the *adapted* policy acted; the penalty holds the unadapted policy near
-    the one that gathered the support, for which its inner gradient is valid. Clipping bounds what a step can gain but not how
-    far it leads, and adaptation amplifies it: with a `kl_target` the rate follows the KL of the adapted policies, and a step
-    that leads beyond three times the target is taken back. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is
-    then also that of the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`.
+    (or with `judged_updates` all: the mean of L_clip after 1, ..., K inner steps, each on the batch
+    that the policy gathered then), where φᵢ(θ) are K inner steps, taken anew from the present θ in
+    every epoch on the stored support data. The ratio's denominator is the log-probability stored
+    when the *adapted* policy acted; the penalty holds the unadapted policy near the one that
+    gathered the support, for which its inner gradient is valid. Clipping bounds what a step can
+    gain but not how far it leads, and adaptation amplifies it: with a `kl_target` the rate follows
+    the KL of the adapted policies, and a step that leads beyond three times the target is taken
+    back. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then also that of
+    the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`.
 
-    Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are those of
-      `inner_update`: num_inner_steps, inner_lr, ....
-    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
+    Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are
+      those of `inner_update`: num_inner_steps, inner_lr, ....
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without
+    memory.
     """
 
     sizes = staticmethod(gradient_sizes)
@@ -97,20 +102,36 @@ class MamlPPO(MetaLearner):
         **inner: Any,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
-        check_positive({"kl_target": kl_target, "inner_kl_target": inner_kl_target, "max_grad_norm": max_grad_norm})
+        check_positive(
+            {
+                "kl_target": kl_target,
+                "inner_kl_target": inner_kl_target,
+                "max_grad_norm": max_grad_norm,
+            }
+        )
         if inner_kl_coefficient < 0:
             raise SettingError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
         if judged_updates not in JUDGED_UPDATES:
-            raise SettingError(f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}")
+            raise SettingError(
+                f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}"
+            )
         if latent_coefficient < 0:
             raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
-            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
+            meta_batch_size=meta_batch_size,
+            episodes_per_task=episodes_per_task,
+            num_inner_steps=num_inner_steps,
         )
         self._source = Source.of(setting, sizes)
-        self._policy, self._mode, self._judges_all = policy, checked_mode(gradient_mode), judged_updates == "all"
-        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner)
+        self._policy, self._mode, self._judges_all = (
+            policy,
+            checked_mode(gradient_mode),
+            judged_updates == "all",
+        )
+        self._inner = inner_update(
+            policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
+        )
         self.params = meta_params(policy, self._inner.rule)
         self._num_epochs = num_epochs
         self._kl_target, self._max_lr, self._inner_kl_target = kl_target, outer_lr, inner_kl_target
@@ -126,10 +147,17 @@ class MamlPPO(MetaLearner):
 
         def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             assert batch.held is not None and batch.episode_advantage is not None
-            log_prob, all_count = latent_log_prob(outputs, batch.held.latent), torch.ones_like(batch.held.log_prob)
-            return ppo_clip(log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip)
+            log_prob, all_count = (
+                latent_log_prob(outputs, batch.held.latent),
+                torch.ones_like(batch.held.log_prob),
+            )
+            return ppo_clip(
+                log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip
+            )
 
-        loss = plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
+        loss = (
+            plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
+        )
         self._differentiate_query = differentiator(policy, loss)
         self._kl_to_old = kl_to_old
 
@@ -143,7 +171,9 @@ class MamlPPO(MetaLearner):
         query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
         with torch.no_grad():
-            old = self._policy.with_params(P.expand(self.params.theta, self._source.sizes.num_tasks), support[0].obs)
+            old = self._policy.with_params(
+                P.expand(self.params.theta, self._source.sizes.num_tasks), support[0].obs
+            )
         epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
         self._follow(epochs[-1])
         found: dict[str, Tensor | float] = {
@@ -157,8 +187,11 @@ class MamlPPO(MetaLearner):
         }
         return {**metrics, **as_metrics(found)}
 
-    def descend(self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld) -> list[Epoch]:
-        """Takes Adam steps on the same data until there were enough, or one has led too far: that one is taken back."""
+    def descend(
+        self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld
+    ) -> list[Epoch]:
+        """Takes Adam steps on the same data until there were enough, or one has led too far: that
+        one is taken back."""
         epochs = [self.meta_gradient(support, query, unadapted)]
         left = epochs[0].outputs
         while True:
@@ -183,7 +216,8 @@ class MamlPPO(MetaLearner):
         Args:
           support: K batches, one for each inner step.
           unadapted: the first of them, with the outputs of the policy that gathered it.
-          left: outputs [N, ...] on the query of the adapted policies that gathered it; None: the present ones did.
+          left: outputs [N, ...] on the query of the adapted policies that gathered it; None: the
+            present ones did.
         """
 
         def of_chunk(tasks: slice) -> Found:
@@ -201,10 +235,13 @@ class MamlPPO(MetaLearner):
             if self._judges_all and len(batches) > 1:
                 share = 1 / len(batches)
                 on_the_way = {
-                    k: self._differentiate_query(adaptation.visited[k], batches[k]) for k in range(1, len(batches))
+                    k: self._differentiate_query(adaptation.visited[k], batches[k])
+                    for k in range(1, len(batches))
                 }
                 earlier = {k: P.scaled(there.gradient, share) for k, there in on_the_way.items()}
-                value = share * torch.stack([value, *(there.value for there in on_the_way.values())]).sum(0)
+                value = share * torch.stack(
+                    [value, *(there.value for there in on_the_way.values())]
+                ).sum(0)
                 gradient = P.scaled(gradient, share)
             of_theta, of_rates = adaptation.pullback(gradient, earlier)
             # At coefficient 0 the penalty is still evaluated: it is worth watching.
@@ -219,14 +256,21 @@ class MamlPPO(MetaLearner):
         return Epoch(gradient=found.gradient, outputs=found.each, **found.numbers)
 
     def _follow(self, last: Epoch) -> None:
-        """Moves the rate and the penalty's coefficient where the KLs of the last epoch ask for it."""
+        """Moves the rate and the penalty's coefficient where the KLs of the last epoch ask for
+        it."""
         if self._kl_target is not None:
-            self._descent.lr = follow_kl(self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr)
+            self._descent.lr = follow_kl(
+                self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr
+            )
         if self._inner_kl_target is not None:
-            self._kl_coefficient = follow_penalty(self._kl_coefficient, last.inner_kl, target=self._inner_kl_target)
+            self._kl_coefficient = follow_penalty(
+                self._kl_coefficient, last.inner_kl, target=self._inner_kl_target
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(self.params, kl_coefficient=self._kl_coefficient.item(), **self._descent.state_dict())
+        return as_state(
+            self.params, kl_coefficient=self._kl_coefficient.item(), **self._descent.state_dict()
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict(), apart=APART)

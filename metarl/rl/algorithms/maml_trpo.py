@@ -12,7 +12,12 @@ from torch import Tensor
 
 from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
-from metarl.core.linearize import DifferentiatedLoss, LinearizedAdaptation, adapt_tasks, linearize_adaptation
+from metarl.core.linearize import (
+    DifferentiatedLoss,
+    LinearizedAdaptation,
+    adapt_tasks,
+    linearize_adaptation,
+)
 from metarl.core.trust_region import trust_region_step
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
@@ -44,7 +49,8 @@ class _Chunk:
     support: tuple[PolicyBatch, ...]
     adaptation: LinearizedAdaptation
     surrogate: DifferentiatedLoss  # at the adapted parameters, on the query data
-    kl: DifferentiatedLoss  # there too: KL to the policy that is being left, zero with zero gradient
+    # there too: KL to the policy that is being left, zero with zero gradient
+    kl: DifferentiatedLoss
     query: WithOld
 
 
@@ -64,17 +70,20 @@ class Linearized:
 
 
 class MamlTRPO(MetaLearner):
-    """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each, then take the step
+    """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each,
+    then take the step
 
         min over θ of 1/N Σᵢ −E[π_φᵢ(θ) / π_old Aᵢ; query]   subject to   1/N Σᵢ E[KL(π_φᵢ(θ_old) ‖ π_φᵢ(θ)); query] ≤ max_kl
 
-    by conjugate gradient and a line search that adapts anew, from the trial's θ, at every trial. Both the gradient and the
-    curvature go through the inner steps; as the KL's gradient is zero where it starts, its curvature is exactly
-    Jᵀ F J, F the Fisher information of the adapted policies' outputs and J their Jacobian in θ.
+    by conjugate gradient and a line search that adapts anew, from the trial's θ, at every trial.
+    Both the gradient and the curvature go through the inner steps; as the KL's gradient is zero
+    where it starts, its curvature is exactly Jᵀ F J, F the Fisher information of the adapted
+    policies' outputs and J their Jacobian in θ.
 
-    Args: see configs/algo/maml_trpo.yaml, which also says where each number comes from; `inner` are those of
-      `inner_update`: num_inner_steps, inner_lr, ....
-    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
+    Args: see configs/algo/maml_trpo.yaml, which also says where each number comes from; `inner` are
+      those of `inner_update`: num_inner_steps, inner_lr, ....
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without
+    memory.
     """
 
     sizes = staticmethod(gradient_sizes)
@@ -94,18 +103,30 @@ class MamlTRPO(MetaLearner):
         line_search_steps: int,
         **inner: Any,
     ) -> None:
-        check_positive({"max_kl": max_kl, "cg_iterations": cg_iterations, "line_search_steps": line_search_steps})
+        check_positive(
+            {
+                "max_kl": max_kl,
+                "cg_iterations": cg_iterations,
+                "line_search_steps": line_search_steps,
+            }
+        )
         if cg_damping < 0:
             raise SettingError(f"cg_damping {cg_damping}: expected 0 or more")
         if not 0 < line_search_ratio < 1:
-            raise SettingError(f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1")
+            raise SettingError(
+                f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1"
+            )
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
-            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task, num_inner_steps=num_inner_steps
+            meta_batch_size=meta_batch_size,
+            episodes_per_task=episodes_per_task,
+            num_inner_steps=num_inner_steps,
         )
         self._source = Source.of(setting, sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
-        self._inner = inner_update(policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner)
+        self._inner = inner_update(
+            policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
+        )
         self.params = meta_params(policy, self._inner.rule)
         self._trust_region: dict[str, Any] = {
             "max_constraint": max_kl,
@@ -143,7 +164,12 @@ class MamlTRPO(MetaLearner):
         return {**metrics, **as_metrics(found)}
 
     def _surrogate(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        return lvc(self._policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask)
+        return lvc(
+            self._policy.log_prob(outputs, batch.action),
+            batch.log_prob,
+            batch.advantage,
+            batch.mask,
+        )
 
     def _kl(self, outputs: Outputs, data: WithOld) -> Tensor:
         return masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
@@ -160,13 +186,21 @@ class MamlTRPO(MetaLearner):
             surrogate = self._differentiate_query(adaptation.adapted, take(query, tasks))
             leaving = WithOld(batch=take(query, tasks), old=surrogate.outputs)
             kl = surrogate.of(self._kl, leaving)
-            return _Chunk(support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving)
+            return _Chunk(
+                support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving
+            )
 
         parts = over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
-        return Linearized(parts=parts, num_tasks=len(query.mask), chunk=self._inner.chunk, device=query.mask.device)
+        return Linearized(
+            parts=parts,
+            num_tasks=len(query.mask),
+            chunk=self._inner.chunk,
+            device=query.mask.device,
+        )
 
     def meta_gradient(self, around: Linearized) -> Params:
-        """The gradient of the surrogate by the meta-parameters, by the names of `MetaParams.joined`."""
+        """The gradient of the surrogate by the meta-parameters, by the names of
+        `MetaParams.joined`."""
 
         def of_chunk(part: _Chunk) -> Found:
             return Found(gradient=join(*part.adaptation.pullback(part.surrogate.gradient)))
@@ -178,17 +212,22 @@ class MamlTRPO(MetaLearner):
 
         def of_chunk(part: _Chunk) -> Found:
             moved = part.adaptation.pushforward(*split(v))
-            return Found(gradient=join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved))))
+            return Found(
+                gradient=join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
+            )
 
         return around.mean(of_chunk).gradient
 
     @torch.no_grad()
     def _evaluate(self, around: Linearized, trial: Params) -> tuple[Tensor, Tensor]:
-        """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on the query data."""
+        """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on the
+        query data."""
         theta, rates = split(trial)
 
         def of_chunk(part: _Chunk) -> Found:
-            adapted = adapt_tasks(self._inner.differentiate, theta, part.support, self._inner.rule, rates)
+            adapted = adapt_tasks(
+                self._inner.differentiate, theta, part.support, self._inner.rule, rates
+            )
             outputs = self._policy.with_params(adapted, part.query.obs)
             loss, kl = self._surrogate(outputs, part.query.batch), self._kl(outputs, part.query)
             return Found(numbers={"loss": loss.sum(), "kl": kl.sum()})

@@ -1,7 +1,9 @@
-"""PPO without adaptation: a policy that sees the present observation alone, trained on the same prior as a meta-learner.
+"""PPO without adaptation: a policy that sees the present observation alone, trained on the same
+prior as a meta-learner.
 
-What it earns is what can be had without knowing the task, the row that every meta-learner must beat. An episode stands for
-itself: nothing goes on from one to the next, and an end by failure is worth nothing afterwards, not the next episode's start.
+What it earns is what can be had without knowing the task, the row that every meta-learner must
+beat. An episode stands for itself: nothing goes on from one to the next, and an end by failure is
+worth nothing afterwards, not the next episode's start.
 
 Source: Schulman et al. 2017 (arXiv:1707.06347).
 """
@@ -26,18 +28,25 @@ class MemorylessPPO(MetaLearner):
     """The updates of `RL2PPO` on trials of a single episode.
 
     Args: see configs/algo/memoryless_ppo.yaml.
-    Raises: ValueError, naming it, for a number out of range, or a model that could come to know its task.
+    Raises: ValueError, naming it, for a number out of range, or a model that could come to know its
+    task.
     """
 
     @staticmethod
     def sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
         """Raises: ValueError unless there are tasks and episodes."""
         check_positive({"episodes_per_task": episodes_per_task})
-        return trial_sizes(meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1)
+        return trial_sizes(
+            meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
+        )
 
-    def __init__(self, *, setting: Setting, meta_batch_size: int, episodes_per_task: int, **numbers: Any) -> None:
+    def __init__(
+        self, *, setting: Setting, meta_batch_size: int, episodes_per_task: int, **numbers: Any
+    ) -> None:
         """Args: numbers: those of PPO, as `RL2PPO` takes them."""
-        self.sizes(meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task)  # named as they are here
+        self.sizes(
+            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task
+        )  # named as they are here
         _check_memoryless(setting.model)
         self._ppo = RL2PPO(
             setting=setting,
@@ -65,9 +74,11 @@ def _check_memoryless(model: nn.Module) -> None:
         raise SettingError(f"model is a {type(model).__name__}; expected model=memoryless")
     if not isinstance(model.memory, NoMemory):
         raise SettingError(
-            f"model has a {type(model.memory).__name__}, which can know its task; expected model=memoryless"
+            f"model has a {type(model.memory).__name__}, which can know its task; expected "
+            "model=memoryless"
         )
     if model.has_feedback:
         raise SettingError(
-            "model.has_feedback is True, so it is told its last reward; expected False, as model=memoryless"
+            "model.has_feedback is True, so it is told its last reward; expected False, as "
+            "model=memoryless"
         )

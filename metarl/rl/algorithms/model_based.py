@@ -1,4 +1,5 @@
-"""What the model-based learners share: where their data comes from, how it is kept, and what an iteration reports."""
+"""What the model-based learners share: where their data comes from, how it is kept, and what an
+iteration reports."""
 
 from typing import Any
 
@@ -15,7 +16,8 @@ from metarl.types import Metrics
 
 
 class Practice:
-    """Plays trials, keeps them, and holds the model's normaliser to them. The first iterations act at random.
+    """Plays trials, keeps them, and holds the model's normaliser to them. The first iterations act
+    at random.
 
     Args: normaliser: of the model that learns from it; refitted to all trials after each gathering.
     """
@@ -30,10 +32,15 @@ class Practice:
     ) -> None:
         if random_iterations < 1:
             raise SettingError(
-                f"random_iterations {random_iterations}: expected 1 or more, for a model needs data to plan"
+                f"random_iterations {random_iterations}: expected 1 or more, for a model needs "
+                "data to plan"
             )
         self._source, env = source, source.env
-        self._normaliser, self._random_iterations, self._iteration = normaliser, random_iterations, 0
+        self._normaliser, self._random_iterations, self._iteration = (
+            normaliser,
+            random_iterations,
+            0,
+        )
         self.trials = TrialBuffer(
             capacity=buffer_trials,
             num_episodes=source.sizes.num_updates + 1,
@@ -44,7 +51,8 @@ class Practice:
         )
 
     def gather(self, adapter: RLAdapter[Any]) -> Metrics:
-        """One trial in each world, on newly sampled training tasks; returns of its first and last episode, and counts."""
+        """One trial in each world, on newly sampled training tasks; returns of its first and last
+        episode, and counts."""
         if self._iteration < self._random_iterations:
             adapter = UniformActions(self._source.env.action_space)
         self._iteration += 1
@@ -66,12 +74,15 @@ class Practice:
 
 
 def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean over predicted numbers and unmasked rows: [..., B, O + 1], mask [..., B] -> [...]; 0 where all is masked."""
+    """Mean over predicted numbers and unmasked rows: [..., B, O + 1], mask [..., B] -> [...]; 0
+    where all is masked."""
     return ((prediction - target).square().mean(-1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> SettingError:
-    """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that makes a fitting one."""
+    """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that
+    makes a fitting one."""
     return SettingError(
-        f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} makes it"
+        f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} "
+        "makes it"
     )

@@ -1,7 +1,9 @@
-"""Recurrent model-based control: an ensemble of models whose memory carries what the trial has shown, and a planner.
+"""Recurrent model-based control: an ensemble of models whose memory carries what the trial has
+shown, and a planner.
 
-Chua et al. 2018 (arXiv:1805.12114) for planning with an ensemble, Nagabandi et al. 2019 (arXiv:1803.11347, ReBAL) for models
-with a memory; see `metarl.nn.dynamics.RecurrentDynamics` for how the two meet.
+Chua et al. 2018 (arXiv:1805.12114) for planning with an ensemble, Nagabandi et al. 2019
+(arXiv:1803.11347, ReBAL) for models with a memory; see `metarl.nn.dynamics.RecurrentDynamics` for
+how the two meet.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,8 +27,9 @@ from metarl.types import MetaLearner, Metrics
 class RememberingModel:
     """Meets metarl.rl.adapters.planning.WorldModel. Its memory is that of the M models [M, W, K].
 
-    Each candidate is scored by all M models, and their mean is what counts: a plan that only one of them likes is no good,
-    and candidates compete on equal terms, which they don't if each is scored by one model.
+    Each candidate is scored by all M models, and their mean is what counts: a plan that only one of
+    them likes is no good, and candidates compete on equal terms, which they don't if each is scored
+    by one model.
     """
 
     def __init__(self, model: RecurrentDynamics) -> None:
@@ -46,7 +49,9 @@ class RememberingModel:
             models, shape = self._model.num_models, actions.shape[1:3]
             start = obs.unsqueeze(1).expand(*shape, -1).flatten(0, 1).expand(models, -1, -1)
             rows = actions.flatten(1, 2).unsqueeze(1).expand(-1, models, -1, -1)
-            return imagined_returns(layers, start, rows, self._model.activation).mean(0).reshape(shape)
+            return (
+                imagined_returns(layers, start, rows, self._model.activation).mean(0).reshape(shape)
+            )
 
         return score
 
@@ -58,15 +63,18 @@ class RememberingModel:
 
 
 class RecurrentMBRL(MetaLearner):
-    """One iteration: play trials on N tasks, planning with the models' memories; then go through kept trials, and every
-    `segment` steps take an Adam step on the squared error of the normalised changes of the observation and rewards.
+    """One iteration: play trials on N tasks, planning with the models' memories; then go through
+    kept trials, and every `segment` steps take an Adam step on the squared error of the normalised
+    changes of the observation and rewards.
 
-    The memory goes on from segment to segment, the gradient doesn't: so that it is trained at the lengths at which it acts.
-    A step is predicted from the memory of up to H − 1 steps before it, drawn for each step, with H the planning horizon: a
-    plan holds its memory, which must therefore know the task and not the moment.
+    The memory goes on from segment to segment, the gradient doesn't: so that it is trained at the
+    lengths at which it acts. A step is predicted from the memory of up to H − 1 steps before it,
+    drawn for each step, with H the planning horizon: a plan holds its memory, which must therefore
+    know the task and not the moment.
 
     Args: see configs/algo/recurrent_mbrl.yaml, which also says where each number comes from.
-    Raises: ValueError, naming it, for a number out of range, a model or an action space that doesn't fit.
+    Raises: ValueError, naming it, for a number out of range, a model or an action space that
+    doesn't fit.
     """
 
     sizes = staticmethod(trial_sizes)
@@ -85,14 +93,18 @@ class RecurrentMBRL(MetaLearner):
         planner: Mapping[str, Any],
         **sizes: int,
     ) -> None:
-        check_positive({"lr": lr, "num_sweeps": num_sweeps, "batch_size": batch_size, "segment": segment})
+        check_positive(
+            {"lr": lr, "num_sweeps": num_sweeps, "batch_size": batch_size, "segment": segment}
+        )
         check_positive({"max_grad_norm": max_grad_norm})
         model = setting.model
         if not isinstance(model, RecurrentDynamics):
             raise misfit(model, RecurrentDynamics, "recurrent_dynamics")
         self._model = model
         actions = setting.env.action_space
-        self._adapter = PlanningAdapter(RememberingModel(model), Planner(**planner), actions, setting.device)
+        self._adapter = PlanningAdapter(
+            RememberingModel(model), Planner(**planner), actions, setting.device
+        )
         self._practice = Practice(
             source=Source.of(setting, trial_sizes(**sizes)),
             normaliser=model.normaliser,
@@ -121,22 +133,29 @@ class RecurrentMBRL(MetaLearner):
         return {**metrics, "model_loss": mean(losses), "gradient_norm": mean(norms)}
 
     def _sweep(self) -> Iterator[Transitions]:
-        """A batch of trials from their start to their end, segment by segment; leaves [B, segment, ...]."""
+        """A batch of trials from their start to their end, segment by segment; leaves [B, segment,
+        ...]."""
         trials = self._practice.trials
         generator = self._generator
-        chosen = torch.randint(len(trials), (self._batch_size,), generator=generator, device=generator.device)
+        chosen = torch.randint(
+            len(trials), (self._batch_size,), generator=generator, device=generator.device
+        )
         data = trials.transitions(chosen)
         for start in range(0, data.mask.shape[1], self._segment):
             yield data.steps(slice(start, start + self._segment))
 
     def _sources(self, data: Transitions) -> Tensor:
-        """[B, T] the step whose memory predicts each step: at most H − 1 before it, and none before the segment."""
+        """[B, T] the step whose memory predicts each step: at most H − 1 before it, and none before
+        the segment."""
         generator = self._generator
-        back = torch.randint(self._planning_horizon, data.mask.shape, generator=generator, device=generator.device)
+        back = torch.randint(
+            self._planning_horizon, data.mask.shape, generator=generator, device=generator.device
+        )
         return (torch.arange(data.mask.shape[1], device=generator.device) - back).clamp(min=0)
 
     def loss(self, memory: Tensor, data: Transitions, sources: Tensor) -> tuple[Tensor, Tensor]:
-        """The squared error of B stretches of T steps, summed over models, and the memory [M, B, K] after them.
+        """The squared error of B stretches of T steps, summed over models, and the memory [M, B, K]
+        after them.
 
         Steps that are masked leave the memory as it is and count for nothing.
         Args: sources: [B, T] the step before which the memory is taken that predicts each step.
@@ -146,7 +165,9 @@ class RecurrentMBRL(MetaLearner):
         rows = torch.arange(len(sources), device=sources.device).unsqueeze(1)
         inputs = model.normaliser.inputs(data.obs, data.action).flatten(0, 1)
         predicted = model.predict(inputs, along[:, rows, sources].flatten(1, 2))
-        errors = squared_error(predicted, model.normaliser.targets(data).flatten(0, 1), data.mask.flatten())
+        errors = squared_error(
+            predicted, model.normaliser.targets(data).flatten(0, 1), data.mask.flatten()
+        )
         return errors.sum(), along[:, :, -1]
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""RL² with PPO: an agent whose memory is carried through several episodes on one task learns to learn within them.
+"""RL² with PPO: an agent whose memory is carried through several episodes on one task learns to
+learn within them.
 
-Sources: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763); Schulman et al. 2017 (arXiv:1707.06347).
+Sources: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763); Schulman et al.
+2017 (arXiv:1707.06347).
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,18 +45,19 @@ class _Losses:
 
 
 class RL2PPO(MetaLearner):
-    """One iteration: sample N tasks, play M trials of K episodes on each, the memory reset between trials only, then take
-    PPO's steps over `num_epochs` x `num_minibatches` of whole trials on
+    """One iteration: sample N tasks, play M trials of K episodes on each, the memory reset between
+    trials only, then take PPO's steps over `num_epochs` x `num_minibatches` of whole trials on
 
         L_clip  +  c_v ½ E[(V − V_target)²]  −  c_e E[entropy]
 
-    The memory's states are recomputed from each trial's first step with the present parameters, and gradients go back
-    through the whole trial. Advantages run over the trial, across the ends of its episodes: what an early episode finds
-    out is paid for by later ones. A trial's end by the time limit is bootstrapped with the value of the true successor.
+    The memory's states are recomputed from each trial's first step with the present parameters, and
+    gradients go back through the whole trial. Advantages run over the trial, across the ends of its
+    episodes: what an early episode finds out is paid for by later ones. A trial's end by the time
+    limit is bootstrapped with the value of the true successor.
 
     Args: see configs/algo/rl2_ppo.yaml, which also says where each number comes from.
-    Raises: ValueError, naming it, for a number out of range, a model without memory, or a trial that is longer than the
-      model's memory can take.
+    Raises: ValueError, naming it, for a number out of range, a model without memory, or a trial
+      that is longer than the model's memory can take.
     """
 
     sizes = staticmethod(trial_sizes)
@@ -79,19 +82,33 @@ class RL2PPO(MetaLearner):
         gae_lambda: float,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
-        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm, "entropy_half_life": entropy_half_life})
+        check_positive(
+            {
+                "kl_target": kl_target,
+                "max_grad_norm": max_grad_norm,
+                "entropy_half_life": entropy_half_life,
+            }
+        )
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
-        for name, value in {"value_coefficient": value_coefficient, "entropy_coefficient": entropy_coefficient}.items():
+        for name, value in {
+            "value_coefficient": value_coefficient,
+            "entropy_coefficient": entropy_coefficient,
+        }.items():
             if not value >= 0:
                 raise SettingError(f"{name} {value}: expected 0 or more")
         sizes = self.sizes(
-            meta_batch_size=meta_batch_size, trials_per_task=trials_per_task, episodes_per_trial=episodes_per_trial
+            meta_batch_size=meta_batch_size,
+            trials_per_task=trials_per_task,
+            episodes_per_trial=episodes_per_trial,
         )
         if not 1 <= num_minibatches <= sizes.num_worlds:
             raise SettingError(
-                f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials in all"
+                f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials "
+                "in all"
             )
-        self._model = with_memory(setting.model, steps=episodes_per_trial * setting.env.spec.horizon)
+        self._model = with_memory(
+            setting.model, steps=episodes_per_trial * setting.env.spec.horizon
+        )
         self._source = Source.of(setting, sizes)
         self._streams, self._device = setting.streams, setting.device
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
@@ -114,12 +131,17 @@ class RL2PPO(MetaLearner):
         rollouts = self._source.gather(self.adapter())
         trials = join_episodes((*rollouts.support, rollouts.query))
         batch = self._batch(trials)
-        losses = [self._descend(take_trials(batch, columns)) for columns in self._minibatches(trials.mask.shape[1])]
+        losses = [
+            self._descend(take_trials(batch, columns))
+            for columns in self._minibatches(trials.mask.shape[1])
+        ]
         self._observe(trials)
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
         if self._kl_target is not None:
-            self._descent.lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
+            self._descent.lr = follow_kl(
+                self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr
+            )
         self._entropy_coefficient *= self._entropy_decay
         found = {
             "loss": _mean(x.policy for x in last),
@@ -136,7 +158,9 @@ class RL2PPO(MetaLearner):
         inputs = trial_inputs(model, trials)
         normalised_value = model.heads(model.memory.sequence(inputs))[1]
         value = model.returns.inverse(normalised_value)
-        advantage = trial_advantages(trials, value, discount=self._discount, gae_lambda=self._gae_lambda)
+        advantage = trial_advantages(
+            trials, value, discount=self._discount, gae_lambda=self._gae_lambda
+        )
         returns = advantage + value[:-1]
         model.rescale_returns(returns[trials.mask][:, None])
         flat, mask = advantage.flatten(), trials.mask.flatten()
@@ -152,15 +176,19 @@ class RL2PPO(MetaLearner):
         return [
             part
             for _ in range(self._num_epochs)
-            for part in torch.randperm(num_trials, generator=self._streams.policy.alone, device=self._device).chunk(
-                self._num_minibatches
-            )
+            for part in torch.randperm(
+                num_trials, generator=self._streams.policy.alone, device=self._device
+            ).chunk(self._num_minibatches)
         ]
 
     def _losses(self, batch: _Batch) -> _Losses:
         outputs, value = self._model.heads(self._model.memory.sequence(batch.inputs))
         trials, policy = batch.trials, self._model.policy
-        mask, advantage, old = trials.mask.flatten(), batch.advantage.flatten(), trials.log_prob.flatten()
+        mask, advantage, old = (
+            trials.mask.flatten(),
+            batch.advantage.flatten(),
+            trials.log_prob.flatten(),
+        )
         log_prob = policy.log_prob(outputs, trials.action).flatten()
         log_ratio = log_prob - old
         return _Losses(
@@ -174,13 +202,17 @@ class RL2PPO(MetaLearner):
     def _descend(self, batch: _Batch) -> _Losses:
         """One Adam step on some of the trials."""
         losses = self._losses(batch)
-        loss = losses.policy + self._value_coefficient * losses.value - self._entropy_coefficient * losses.entropy
+        loss = (
+            losses.policy
+            + self._value_coefficient * losses.value
+            - self._entropy_coefficient * losses.entropy
+        )
         self._descent.down(loss)
         return losses
 
     def _observe(self, trials: Trials) -> None:
-        """Takes the iteration's observations and rewards into the running statistics: after the update, for its
-        log-probabilities belong to inputs normalised as they were while acting."""
+        """Takes the iteration's observations and rewards into the running statistics: after the
+        update, for its log-probabilities belong to inputs normalised as they were while acting."""
         self._model.observations.update(trials.obs[:-1][trials.mask])
         self._model.rewards.update(trials.reward[trials.mask][:, None])
 
@@ -202,10 +234,13 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
     """`model` itself, if it can remember a trial of so many steps. Raises: ValueError."""
     if not isinstance(model, MemoryModel):
         raise SettingError(
-            f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, transformer or external_memory"
+            f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, "
+            "transformer or external_memory"
         )
     longest = model.memory.max_steps
-    if longest is not None and steps + 1 > longest:  # 1: the observation after the last step has a value, too
+    if (
+        longest is not None and steps + 1 > longest
+    ):  # 1: the observation after the last step has a value, too
         raise SettingError(
             f"a trial has {steps} steps (horizon x episodes_per_trial); "
             f"the model's context of {longest} takes at most {longest - 1}"
@@ -214,8 +249,11 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
 
 
 def trial_inputs(model: MemoryModel, trials: Trials) -> Tensor:
-    """What the memory took in at each step of the trials, and would take in after the last: [T + 1, B, I]."""
-    feedback = model.feedback(trials.obs[:-1], trials.action, trials.reward, trials.terminated, trials.truncated)
+    """What the memory took in at each step of the trials, and would take in after the last: [T + 1,
+    B, I]."""
+    feedback = model.feedback(
+        trials.obs[:-1], trials.action, trials.reward, trials.terminated, trials.truncated
+    )
     return model.inputs(trials.obs, torch.cat([torch.zeros_like(feedback[:1]), feedback]))
 
 

@@ -1,4 +1,5 @@
-"""What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and checks of their settings."""
+"""What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and
+checks of their settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from metarl.struct import replace, struct
 from metarl.types import InnerRule, Metrics, Params
 
 EVALUATED_UPDATES = 3
-"""Inner steps that an evaluation takes by default: beyond those trained for, to see whether it goes on improving."""
+"""Inner steps that an evaluation takes by default: beyond those trained for, to see whether it goes
+on improving."""
 
 
-def gradient_sizes(*, meta_batch_size: int, episodes_per_task: int, num_inner_steps: int, **others: Any) -> Sizes:
+def gradient_sizes(
+    *, meta_batch_size: int, episodes_per_task: int, num_inner_steps: int, **others: Any
+) -> Sizes:
     """The `sizes` of a gradient learner. Raises: ValueError unless there are tasks and episodes."""
     check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
     return Sizes(
@@ -35,8 +39,11 @@ def gradient_sizes(*, meta_batch_size: int, episodes_per_task: int, num_inner_st
     )
 
 
-def trial_sizes(*, meta_batch_size: int, trials_per_task: int, episodes_per_trial: int, **others: Any) -> Sizes:
-    """The `sizes` of a learner with memory: update k is episode k of the trial. Raises: ValueError for zero of anything."""
+def trial_sizes(
+    *, meta_batch_size: int, trials_per_task: int, episodes_per_trial: int, **others: Any
+) -> Sizes:
+    """The `sizes` of a learner with memory: update k is episode k of the trial. Raises: ValueError
+    for zero of anything."""
     check_positive({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
     check_positive({"episodes_per_trial": episodes_per_trial})
     num_updates = episodes_per_trial - 1
@@ -53,14 +60,16 @@ def memoryless_policy(model: nn.Module) -> PolicyModule:
     """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):
         raise SettingError(
-            f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp makes it"
+            f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp "
+            "makes it"
         )
     return model
 
 
 @struct
 class MetaParams:
-    """What the outer update changes. The tensors stay the same objects for a learner's whole life; they are written in place."""
+    """What the outer update changes. The tensors stay the same objects for a learner's whole life;
+    they are written in place."""
 
     theta: Params
     """θ, sharing memory with what is adapted: a policy, or a model."""
@@ -73,7 +82,8 @@ class MetaParams:
         return join(self.theta, self.rule)
 
     def assign(self, joined: Mapping[str, Tensor]) -> None:
-        """Writes values of the names of `joined` in place. Raises: ValueError if names or shapes differ."""
+        """Writes values of the names of `joined` in place. Raises: ValueError if names or shapes
+        differ."""
         P.assign(self.joined, joined)
 
 
@@ -82,7 +92,8 @@ class Setting:
     """What a run gives every learner besides the numbers of its YAML."""
 
     env: BatchedEnv[Any]
-    """With as many worlds as the algorithm's `sizes` ask for; for a learner that won't train, any number."""
+    """With as many worlds as the algorithm's `sizes` ask for; for a learner that won't train, any
+    number."""
     model: nn.Module
     """Untrained, on `device`."""
     streams: Streams
@@ -103,7 +114,8 @@ class Source:
         return cls(env=setting.env, streams=setting.streams, device=setting.device, sizes=sizes)
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
-        """The rollouts of newly sampled training tasks, before and after each update of the adapter."""
+        """The rollouts of newly sampled training tasks, before and after each update of the
+        adapter."""
         tasks = self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
         rollouts = gather(
             self.env,
@@ -133,11 +145,14 @@ class WithOld:
 
 def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
     of_policy = P.of(policy)
-    return MetaParams(theta=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()})
+    return MetaParams(
+        theta=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()}
+    )
 
 
 def join(theta: Params, rule: Params) -> Params:
-    """Both in one dict. θ is called `policy` in it, as in every checkpoint, also where it is a model's."""
+    """Both in one dict. θ is called `policy` in it, as in every checkpoint, also where it is a
+    model's."""
     return P.joined({"policy": theta, "rule": rule})
 
 
@@ -147,13 +162,17 @@ def split(joined: Params) -> tuple[Params, Params]:
 
 
 def rollout_metrics(rollouts: Rollouts) -> Metrics:
-    """Mean returns over all episodes of the meta-batch before the first and after the last update, and counts; the parts of
-    them that solved their task, where the environment says. Of trials of a single episode see `episode_metrics`."""
+    """Mean returns over all episodes of the meta-batch before the first and after the last update,
+    and counts; the parts of them that solved their task, where the environment says. Of trials of a
+    single episode see `episode_metrics`."""
     if not rollouts.support:
         return episode_metrics(rollouts)
     batches = (*rollouts.support, rollouts.query)
     before, after = batches[0].returns.mean().item(), batches[-1].returns.mean().item()
-    success = [None if t.success is None else t.success.double().mean().item() for t in (batches[0], batches[-1])]
+    success = [
+        None if t.success is None else t.success.double().mean().item()
+        for t in (batches[0], batches[-1])
+    ]
     diverged = sum(int(t.diverged.any(-1).sum()) for t in batches)
     return {
         "env_steps": rollouts.num_steps,
@@ -162,18 +181,22 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
         "adaptation_gain": after - before,
         "diverged_episodes": diverged,
         **{
-            f"success_{when}": rate for when, rate in zip(("before", "after"), success, strict=True) if rate is not None
+            f"success_{when}": rate
+            for when, rate in zip(("before", "after"), success, strict=True)
+            if rate is not None
         },
     }
 
 
 def episode_metrics(rollouts: Rollouts) -> Metrics:
-    """Of trials of a single episode, which have no before and after: the mean return, and what becomes of it and of what the
-    adapter measures (a model's error) within the episode, from the first to the last tenth; the regret, where the environment
-    knows what could be earned."""
+    """Of trials of a single episode, which have no before and after: the mean return, and what
+    becomes of it and of what the adapter measures (a model's error) within the episode, from the
+    first to the last tenth; the regret, where the environment knows what could be earned."""
     episodes = rollouts.query
     returns = episodes.returns
-    first, last = (tenth.mean().item() for tenth in first_and_last_tenth(episodes.reward, episodes.mask))
+    first, last = (
+        tenth.mean().item() for tenth in first_and_last_tenth(episodes.reward, episodes.mask)
+    )
     metrics = {
         "env_steps": rollouts.num_steps,
         "return": returns.mean().item(),
@@ -187,13 +210,18 @@ def episode_metrics(rollouts: Rollouts) -> Metrics:
         metrics["success"] = episodes.success.double().mean().item()
     for name, values in episodes.measured.items():
         key = name.replace(" ", "_")
-        metrics[f"{key}_first_tenth"], metrics[f"{key}_last_tenth"] = mean_in_tenths(values, episodes.mask)
+        metrics[f"{key}_first_tenth"], metrics[f"{key}_last_tenth"] = mean_in_tenths(
+            values, episodes.mask
+        )
     return metrics
 
 
 def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
     """Raises: ValueError for an unknown mode."""
-    modes: dict[str, Literal["through", "first_order"]] = {"through": "through", "first_order": "first_order"}
+    modes: dict[str, Literal["through", "first_order"]] = {
+        "through": "through",
+        "first_order": "first_order",
+    }
     if gradient_mode not in modes:
         raise SettingError(f"gradient_mode {gradient_mode!r}: expected one of {', '.join(modes)}")
     return modes[gradient_mode]

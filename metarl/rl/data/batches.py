@@ -19,15 +19,19 @@ class PolicyBatch:
     advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
     mask: Tensor  # [N, B] bool
     held: Held | None = None
-    """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O + L]."""
+    """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O
+    + L]."""
     episode_advantage: Tensor | None = None
-    """[N, E] the episodes' returns with zero mean and unit deviation within each task: what their latents are judged by."""
+    """[N, E] the episodes' returns with zero mean and unit deviation within each task: what their
+    latents are judged by."""
 
 
 def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: float) -> PolicyBatch:
-    """Fits the linear feature baseline to each task, estimates advantages, and normalises them within each task.
+    """Fits the linear feature baseline to each task, estimates advantages, and normalises them
+    within each task.
 
-    The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it (peers: the same).
+    The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it
+    (peers: the same).
 
     Raises: FloatingPointError, naming the tensor, if the data isn't finite.
     """
@@ -39,9 +43,12 @@ def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: flo
         of_episodes = normalise(t.returns, torch.ones_like(t.returns, dtype=torch.bool))
     value = linear_feature_baseline(obs, returns, t.mask)
     next_value = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], dim=-1)
-    # The last step of an episode, by failure or by the time limit: the finite-horizon value after both is 0.
+    # The last step of an episode, by failure or by the time limit: the finite-horizon value after
+    # both is 0.
     done = (t.terminated | t.truncated) & t.mask
-    advantage = gae(t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda)
+    advantage = gae(
+        t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda
+    )
     return PolicyBatch(
         obs=obs.flatten(1, 2),
         action=t.action.flatten(1, 2),

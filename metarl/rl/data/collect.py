@@ -1,4 +1,5 @@
-"""The only place that steps an environment for training: one episode in each of W = N * E worlds."""
+"""The only place that steps an environment for training: one episode in each of W = N * E
+worlds."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -17,7 +18,8 @@ TasksT = TypeVar("TasksT")
 
 @struct
 class Streams:
-    """The random streams of gathering. Apart, so that a change of the policy's noise leaves tasks and starts alone."""
+    """The random streams of gathering. Apart, so that a change of the policy's noise leaves tasks
+    and starts alone."""
 
     tasks: torch.Generator  # on the CPU
     reset: Noise  # on the CPU
@@ -47,12 +49,15 @@ def collect(
       device: where the policy runs and the trajectories lie; the environment may be elsewhere.
       deterministic: act by the policy's mode instead of sampling.
     Returns: the trajectories [N, E, T, ...] and the adapter's state after the last step.
-    Raises: ValueError if the number of worlds doesn't fit, or from the environment if an action is NaN.
+    Raises: ValueError if the number of worlds doesn't fit, or from the environment if an action is
+    NaN.
     """
     num_worlds, horizon = env.num_worlds, env.spec.horizon
     num_tasks, remainder = divmod(num_worlds, episodes_per_task)
     if remainder:
-        raise ValueError(f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task")
+        raise ValueError(
+            f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task"
+        )
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     obs = env.reset(streams.reset.starts(env)).to(device)
     record, held = _Record(horizon, obs), adapter.held(state)
@@ -72,26 +77,35 @@ def collect(
 
 
 class _Record:
-    """Preallocated [T, W, ...] buffers. obs has T + 1 rows: within an episode the successor of a step is the next row."""
+    """Preallocated [T, W, ...] buffers. obs has T + 1 rows: within an episode the successor of a
+    step is the next row."""
 
     def __init__(self, horizon: int, obs: Tensor) -> None:
         self.obs = obs.new_zeros(horizon + 1, *obs.shape)
         self.obs[0] = obs
         flags = torch.zeros(horizon, len(obs), dtype=torch.bool, device=obs.device)
-        self.terminated, self.truncated, self.diverged, self.mask = (flags.clone() for _ in range(4))
+        self.terminated, self.truncated, self.diverged, self.mask = (
+            flags.clone() for _ in range(4)
+        )
         self.success: Tensor | None = None
         self.reward = obs.new_zeros(horizon, len(obs))
         self.log_prob = obs.new_zeros(horizon, len(obs))
         self.action: Tensor | None = None
         self.measured: dict[str, Tensor] = {}
 
-    def add(self, t: int, act: Act, step: Step, running: Tensor, measured: dict[str, Tensor]) -> None:
+    def add(
+        self, t: int, act: Act, step: Step, running: Tensor, measured: dict[str, Tensor]
+    ) -> None:
         if self.action is None:
             self.action = act.action.new_zeros(len(self.reward), *act.action.shape)
         self.obs[t + 1], self.reward[t], self.action[t] = step.next_obs, step.reward, act.action
         if act.log_prob is not None:
             self.log_prob[t] = act.log_prob
-        self.terminated[t], self.truncated[t], self.diverged[t] = step.terminated, step.truncated, step.diverged
+        self.terminated[t], self.truncated[t], self.diverged[t] = (
+            step.terminated,
+            step.truncated,
+            step.diverged,
+        )
         self.mask[t] = running
         if "success" in step.terms:
             self.success = torch.zeros_like(self.mask) if self.success is None else self.success
@@ -102,11 +116,15 @@ class _Record:
     def trajectories(self, num_tasks: int, episodes_per_task: int) -> Trajectories:
         assert self.action is not None
 
-        def arrange(x: Tensor) -> Tensor:  # [T, W, ...] -> [N, E, T, ...], zero where the episode had ended
+        def arrange(
+            x: Tensor,
+        ) -> Tensor:  # [T, W, ...] -> [N, E, T, ...], zero where the episode had ended
             x = x.movedim(0, 1).unflatten(0, (num_tasks, episodes_per_task)).contiguous()
             if some_ended:
                 # Of observations the first row precedes all steps.
-                x[:, :, x.shape[2] - ended.shape[2] :].masked_fill_(ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0)
+                x[:, :, x.shape[2] - ended.shape[2] :].masked_fill_(
+                    ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0
+                )
             return x
 
         mask = self.mask.T.unflatten(0, (num_tasks, episodes_per_task)).contiguous()

@@ -1,6 +1,8 @@
-"""Replay: what off-policy learners have lived through, a preallocated ring of transitions for each task.
+"""Replay: what off-policy learners have lived through, a preallocated ring of transitions for each
+task.
 
-A drawn batch has B rows, each of one task; its random numbers come from `Noise`, so that several seeds may share a replay.
+A drawn batch has B rows, each of one task; its random numbers come from `Noise`, so that several
+seeds may share a replay.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +22,8 @@ from metarl.struct import struct
 from metarl.types import Reserve, Shard
 
 Use = Literal["begins", "grows", "stays"]
-"""What added steps do to the context of their task: it begins anew with them, grows by them, or stays what it was."""
+"""What added steps do to the context of their task: it begins anew with them, grows by them, or
+stays what it was."""
 _USES: tuple[Use, ...] = ("stays", "grows", "begins")
 
 
@@ -43,22 +46,27 @@ class _Trial(NamedTuple):
     number: int
     task: int
     start: int
-    """The position of its first step; a task's steps have the positions 0, 1, 2, ... in the order they came."""
+    """The position of its first step; a task's steps have the positions 0, 1, 2, ... in the order
+    they came."""
     stop: int
     use: int
     """An index of `_USES`."""
     kept_from: int
-    """The first position that was still there when it was saved; `start` of one that wasn't loaded from a file."""
+    """The first position that was still there when it was saved; `start` of one that wasn't loaded
+    from a file."""
 
 
 class Replay:
-    """Meets metarl.types.Experience; an entry is a trial. Each task keeps its last `capacity` steps.
+    """Meets metarl.types.Experience; an entry is a trial. Each task keeps its last `capacity`
+    steps.
 
-    Successors are kept beside observations, so that a transition is one row wherever it lies. Memory is taken at once, when
-    the first steps come. Steps that diverged aren't kept: nothing is to be learned from them.
+    Successors are kept beside observations, so that a transition is one row wherever it lies.
+    Memory is taken at once, when the first steps come. Steps that diverged aren't kept: nothing is
+    to be learned from them.
 
     Args:
-      num_tasks: rings, for instance one for each training task; a learner without a fixed training set has one ring.
+      num_tasks: rings, for instance one for each training task; a learner without a fixed training
+        set has one ring.
       capacity: steps in each ring.
     Raises: ValueError, naming it, for a size below 1.
     """
@@ -100,18 +108,23 @@ class Replay:
         self._tables: dict[str | int, Stretches] = {}
 
     def add(self, task_ids: Tensor, *episodes: Trajectories, context: Use = "grows") -> None:
-        """Adds one trial for each world: the k-th of `episodes`, [N, E, T_k, ...], holds the k-th episode of all trials.
+        """Adds one trial for each world: the k-th of `episodes`, [N, E, T_k, ...], holds the k-th
+        episode of all trials.
 
         Args:
           task_ids: [N] int64 which ring each task's steps go into; several may go into the same.
-          context: what becomes of the context of these tasks. Of several trials of a task "begins" means the first.
-        Raises: ValueError if a task isn't known; SettingError if one gets more steps than it can keep; FloatingPointError if a
-          number is NaN or infinite. Nothing is added then.
+          context: what becomes of the context of these tasks. Of several trials of a task "begins"
+            means the first.
+        Raises: ValueError if a task isn't known; SettingError if one gets more steps than it can
+          keep; FloatingPointError if a number is NaN or infinite. Nothing is added then.
         """
         num_tasks, num_trials = episodes[0].mask.shape[:2]
         self._check_ids(task_ids, num_tasks)
         keeps = torch.cat([t.mask & ~t.diverged for t in episodes], dim=2)
-        starts = [(torch.arange(t.mask.shape[2], device=t.mask.device) == 0).expand_as(t.mask) for t in episodes]
+        starts = [
+            (torch.arange(t.mask.shape[2], device=t.mask.device) == 0).expand_as(t.mask)
+            for t in episodes
+        ]
         joined = {
             "obs": [t.step_obs for t in episodes],
             "action": [t.action for t in episodes],
@@ -120,9 +133,15 @@ class Replay:
             "terminated": [t.terminated for t in episodes],
             "first": starts,
         }
-        rows = {name: torch.cat(leaves, dim=2)[keeps].to(self._rows[name]) for name, leaves in joined.items()}
+        rows = {
+            name: torch.cat(leaves, dim=2)[keeps].to(self._rows[name])
+            for name, leaves in joined.items()
+        }
         self._rows.check(rows, len(rows["reward"]), "experience.replay")
-        tasks, lengths = task_ids.repeat_interleave(num_trials).tolist(), keeps.sum(-1).flatten().tolist()
+        tasks, lengths = (
+            task_ids.repeat_interleave(num_trials).tolist(),
+            keeps.sum(-1).flatten().tolist(),
+        )
         self._check_room(tasks, lengths)
         begun, trials, totals = set(), list[_Trial](), list(self._totals)
         for task, length in zip(tasks, lengths, strict=True):
@@ -136,21 +155,24 @@ class Replay:
         self._append(trials, rows)
 
     def transitions(self, ids: Tensor, num: int, noise: Noise) -> Steps:
-        """Draws `num` steps of each of these tasks, ids [B] on the CPU, uniformly from all that are kept; with replacement.
+        """Draws `num` steps of each of these tasks, ids [B] on the CPU, uniformly from all that are
+        kept; with replacement.
 
         Raises: ValueError naming a task that has none; so do `context` and `sequences`.
         """
         return self._take(ids, self._draw("all", ids, num, noise, "steps yet")[0])
 
     def context(self, ids: Tensor, num: int, noise: Noise) -> Steps:
-        """Draws `num` steps of the present context of each of these tasks, uniformly and with replacement."""
+        """Draws `num` steps of the present context of each of these tasks, uniformly and with
+        replacement."""
         return self._take(ids, self._draw("context", ids, num, noise, "context yet")[0])
 
     def sequences(self, ids: Tensor, length: int, noise: Noise) -> Steps:
-        """Draws `length` consecutive steps of a trial of each of these tasks, [B, length], padded at its end if it is shorter.
+        """Draws `length` consecutive steps of a trial of each of these tasks, [B, length], padded
+        at its end if it is shorter.
 
-        All stretches that lie in a trial as a whole have the same chance, and so has a shorter trial. Of a trial whose
-        beginning had to make room nothing is drawn.
+        All stretches that lie in a trial as a whole have the same chance, and so has a shorter
+        trial. Of a trial whose beginning had to make room nothing is drawn.
         """
         first, stop = self._draw(length, ids, 1, noise, "whole trial")
         positions = first + torch.arange(length, device=first.device)
@@ -164,21 +186,24 @@ class Replay:
 
     def counts(self) -> Tensor:
         """[tasks] how many steps of each task are kept."""
-        return torch.tensor([self._totals[task] - self._oldest(task) for task in range(self._num_tasks)])
+        return torch.tensor(
+            [self._totals[task] - self._oldest(task) for task in range(self._num_tasks)]
+        )
 
     def reserve(self) -> Reserve | None:
         if len(self._rows):
             return None
         num_rows, size = self._num_tasks * self._capacity, self._rows.row_bytes
-        what = (
-            f"replay_capacity {self._capacity}: {self._num_tasks} tasks × {self._capacity} transitions of {size} bytes"
-        )
+        what = f"replay_capacity {self._capacity}: {self._num_tasks} tasks × {self._capacity} transitions of {size} bytes"
         return Reserve(num_bytes=num_rows * size, device=self._rows.device, what=what)
 
     def mark(self) -> int:
         self._rows.mark()
         for task, trials in enumerate(self._trials):
-            gone = next((i for i, trial in enumerate(trials) if trial.stop > self._oldest(task)), len(trials))
+            gone = next(
+                (i for i, trial in enumerate(trials) if trial.stop > self._oldest(task)),
+                len(trials),
+            )
             del trials[:gone]
         self._marked = (self._next, list(self._totals))
         return self._next
@@ -233,10 +258,15 @@ class Replay:
     def _oldest(self, task: int) -> int:
         """The position of a task's oldest step that is there."""
         trials = self._trials[task]
-        return max(trials[0].kept_from, self._totals[task] - self._capacity) if trials else self._totals[task]
+        return (
+            max(trials[0].kept_from, self._totals[task] - self._capacity)
+            if trials
+            else self._totals[task]
+        )
 
     def _append(self, trials: Sequence[_Trial], rows: dict[str, Tensor]) -> None:
-        """Takes in trials that follow those that are there, with the rows of their steps one after the other."""
+        """Takes in trials that follow those that are there, with the rows of their steps one after
+        the other."""
         if not len(self._rows):
             self._rows.grow(self._num_tasks * self._capacity)
         oldest = [self._oldest(task) for task in range(self._num_tasks)]
@@ -260,8 +290,11 @@ class Replay:
         taken = self._rows.take(first + positions % self._capacity)
         return Steps(**taken, mask=torch.ones_like(taken["first"]))
 
-    def _draw(self, of: str | int, ids: Tensor, num: int, noise: Noise, lacking: str) -> tuple[Tensor, Tensor]:
-        """Draws positions [B, num], and where the stretch of each ends. Args: of: see `_stretches`."""
+    def _draw(
+        self, of: str | int, ids: Tensor, num: int, noise: Noise, lacking: str
+    ) -> tuple[Tensor, Tensor]:
+        """Draws positions [B, num], and where the stretch of each ends. Args: of: see
+        `_stretches`."""
         self._check_ids(ids, len(ids))
         if of not in self._tables:
             stretches = [self._stretches(of, task) for task in range(self._num_tasks)]
@@ -279,14 +312,25 @@ class Replay:
             return [Stretch(oldest, self._totals[task] - oldest, self._totals[task])]
         if isinstance(of, int):
             whole = [trial for trial in trials if trial.start >= oldest]
-            return [Stretch(trial.start, max(1, trial.stop - trial.start - of + 1), trial.stop) for trial in whole]
-        begun = max((i for i, trial in enumerate(trials) if _USES[trial.use] == "begins"), default=0)
-        used = [trial for trial in trials[begun:] if _USES[trial.use] != "stays" and trial.stop > oldest]
+            return [
+                Stretch(trial.start, max(1, trial.stop - trial.start - of + 1), trial.stop)
+                for trial in whole
+            ]
+        begun = max(
+            (i for i, trial in enumerate(trials) if _USES[trial.use] == "begins"), default=0
+        )
+        used = [
+            trial for trial in trials[begun:] if _USES[trial.use] != "stays" and trial.stop > oldest
+        ]
         starts = [max(oldest, trial.start) for trial in used]
-        return [Stretch(start, trial.stop - start, trial.stop) for start, trial in zip(starts, used, strict=True)]
+        return [
+            Stretch(start, trial.stop - start, trial.stop)
+            for start, trial in zip(starts, used, strict=True)
+        ]
 
     def _held(self, since: int) -> list[_Trial]:
-        """The trials from a number on of which steps are there, in the order of their numbers, each with what is there of it."""
+        """The trials from a number on of which steps are there, in the order of their numbers, each
+        with what is there of it."""
         found = list[_Trial]()
         for task, trials in enumerate(self._trials):
             oldest = self._oldest(task)
@@ -298,14 +342,16 @@ class Replay:
 
     def _shard(self, trials: Sequence[_Trial]) -> Shard:
         positions = [
-            trial.task * self._capacity + torch.arange(trial.kept_from, trial.stop) % self._capacity for trial in trials
+            trial.task * self._capacity + torch.arange(trial.kept_from, trial.stop) % self._capacity
+            for trial in trials
         ]
         rows = self._rows.take(torch.cat(positions).to(self._rows.device))
         content = {"trials": torch.tensor(trials), "rows": rows}
         return Shard(first=trials[0].number, stop=trials[-1].number + 1, content=content)
 
     def _checked(self, shard: Shard) -> list[_Trial]:
-        """The trials of a shard. Raises: ValueError naming one that can't follow those before it."""
+        """The trials of a shard. Raises: ValueError naming one that can't follow those before
+        it."""
         found = shard.content["trials"]
         num = len(found) if isinstance(found, Tensor) and found.ndim else 0
         saved.check_tensor(found, (num, len(_Trial._fields)), torch.int64, "replay.trials")
@@ -313,10 +359,14 @@ class Replay:
         totals, number = dict[int, int](), shard.first - 1
         for trial in trials:
             known = 0 <= trial.task < self._num_tasks and 0 <= trial.use < len(_USES)
-            fits = 0 <= trial.start <= trial.kept_from < trial.stop and trial.stop - trial.kept_from <= self._capacity
+            fits = (
+                0 <= trial.start <= trial.kept_from < trial.stop
+                and trial.stop - trial.kept_from <= self._capacity
+            )
             if not (known and fits and number < trial.number < shard.stop):
                 raise ValueError(
-                    f"{trial} can't be a trial of {self._num_tasks} tasks that keep {self._capacity} steps"
+                    f"{trial} can't be a trial of {self._num_tasks} tasks that keep "
+                    f"{self._capacity} steps"
                 )
             before = totals.get(trial.task, self._totals[trial.task])
             if trial.start < before:
@@ -326,7 +376,9 @@ class Replay:
 
     def _check_ids(self, ids: Tensor, num: int) -> None:
         if ids.shape != (num,) or ids.dtype != torch.int64:
-            raise ValueError(f"task ids are {ids.dtype} {tuple(ids.shape)}; expected torch.int64 {(num,)}")
+            raise ValueError(
+                f"task ids are {ids.dtype} {tuple(ids.shape)}; expected torch.int64 {(num,)}"
+            )
         wrong = next((task for task in ids.tolist() if not 0 <= task < self._num_tasks), None)
         if wrong is not None:
             raise ValueError(f"task {wrong}: expected 0 to {self._num_tasks - 1}")
@@ -338,5 +390,6 @@ class Replay:
         for task, num in coming.items():
             if num > self._capacity:
                 raise SettingError(
-                    f"replay_capacity {self._capacity}: task {task} gets {num} steps at once; expected a capacity of as many or more"
+                    f"replay_capacity {self._capacity}: task {task} gets {num} steps at once; "
+                    "expected a capacity of as many or more"
                 )

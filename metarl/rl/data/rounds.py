@@ -1,4 +1,5 @@
-"""Gathers what one meta-update of a gradient learner consumes: K support batches, each by the policy adapted so far, and a query."""
+"""Gathers what one meta-update of a gradient learner consumes: K support batches, each by the
+policy adapted so far, and a query."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -18,7 +19,9 @@ class Rollouts:
     support: tuple[Trajectories, ...]  # K, the k-th by the policy after k updates
     query: Trajectories  # by the policy after K updates
     oracle: Tensor | None = (
-        None  # [N] the expected return of who knows the task, for trials of one episode, where it is known
+        # [N] the expected return of who knows the task, for trials of one episode, where it is
+        # known
+        None
     )
 
     @property
@@ -37,7 +40,8 @@ def rounds(
     device: torch.device | str = "cpu",
     deterministic: bool = False,
 ) -> Iterator[tuple[State, Trajectories]]:
-    """Alternates collecting and updating: E episodes of each task before every one of the K updates and after the last.
+    """Alternates collecting and updating: E episodes of each task before every one of the K updates
+    and after the last.
 
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
@@ -70,6 +74,8 @@ def gather(
     device: torch.device | str,
 ) -> Rollouts:
     """The episodes of `rounds` as one meta-update takes them."""
-    of = rounds(env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device)
+    of = rounds(
+        env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
+    )
     *support, query = (trajectories for _, trajectories in of)
     return Rollouts(support=tuple(support), query=query)

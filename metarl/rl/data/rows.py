@@ -1,4 +1,5 @@
-"""Preallocated rows of several tensors, written in place, that can be put back as they were at a mark: the ground of buffers."""
+"""Preallocated rows of several tensors, written in place, that can be put back as they were at a
+mark: the ground of buffers."""
 
 import math
 from collections.abc import Mapping
@@ -9,19 +10,23 @@ from torch import Tensor
 from metarl.core import saved
 
 SHARD_BYTES = 2**26
-"""How much of an experience goes into one file. Files are removed whole, so that smaller ones free the disk sooner."""
+"""How much of an experience goes into one file. Files are removed whole, so that smaller ones free
+the disk sooner."""
 
 
 class Rows:
-    """Rows of named tensors; the r-th row of all of them belongs together. There are none until `grow` makes room for some.
+    """Rows of named tensors; the r-th row of all of them belongs together. There are none until
+    `grow` makes room for some.
 
-    Args: like: tensors [0, ...] that say which names, shapes and types of numbers a row has, and on which device they lie.
+    Args: like: tensors [0, ...] that say which names, shapes and types of numbers a row has, and on
+    which device they lie.
     """
 
     def __init__(self, like: Mapping[str, Tensor]) -> None:
         self._leaves = dict(like)
         self._overwritten: list[tuple[Tensor, dict[str, Tensor]]] | None = None
-        """What was in the rows that were overwritten since the mark; None until the first mark, as nobody will ask for it."""
+        """What was in the rows that were overwritten since the mark; None until the first mark, as
+        nobody will ask for it."""
 
     def __len__(self) -> int:
         return min(len(leaf) for leaf in self._leaves.values())
@@ -41,7 +46,9 @@ class Rows:
     @property
     def row_bytes(self) -> int:
         """How many bytes a row takes."""
-        return sum(math.prod(leaf.shape[1:]) * leaf.element_size() for leaf in self._leaves.values())
+        return sum(
+            math.prod(leaf.shape[1:]) * leaf.element_size() for leaf in self._leaves.values()
+        )
 
     def grow(self, num: int) -> None:
         """Makes room for `num` rows in all. What is in the new ones means nothing."""
@@ -54,7 +61,8 @@ class Rows:
     def check(self, rows: Mapping[str, Tensor], num: int, name: str) -> None:
         """To be called for rows from outside, before they are written.
 
-        Raises: ValueError unless they are `num` rows as these are; FloatingPointError if they hold NaN or infinity.
+        Raises: ValueError unless they are `num` rows as these are; FloatingPointError if they hold
+        NaN or infinity.
         """
         saved.check_names(rows, self._leaves, name)
         for key, mine in self._leaves.items():

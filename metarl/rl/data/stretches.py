@@ -1,4 +1,5 @@
-"""Drawing positions from stretches of consecutive ones: how a replay draws from trials of unequal length, all tasks at once."""
+"""Drawing positions from stretches of consecutive ones: how a replay draws from trials of unequal
+length, all tasks at once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +16,8 @@ class Stretch(NamedTuple):
     num: int
     """How many positions from `start` on may be drawn."""
     stop: int
-    """Where it ends, which is further on where what is drawn is the beginning of something longer."""
+    """Where it ends, which is further on where what is drawn is the beginning of something
+    longer."""
 
 
 @struct
@@ -31,13 +33,18 @@ class Stretches:
     @classmethod
     def of(cls, tasks: Sequence[Sequence[Stretch]], device: torch.device) -> "Stretches":
         most = max(1, *map(len, tasks))
-        padded = [[*stretches, *[Stretch(0, 0, 0)] * (most - len(stretches))] for stretches in tasks]
-        start, count, stop = (leaf.contiguous() for leaf in torch.tensor(padded).to(device).unbind(-1))
+        padded = [
+            [*stretches, *[Stretch(0, 0, 0)] * (most - len(stretches))] for stretches in tasks
+        ]
+        start, count, stop = (
+            leaf.contiguous() for leaf in torch.tensor(padded).to(device).unbind(-1)
+        )
         until = count.cumsum(-1)
         return cls(start=start, count=count, until=until, stop=stop, totals=until[:, -1].tolist())
 
     def draw(self, tasks: Tensor, num: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Draws `num` positions of each of B tasks, uniformly and with replacement. None may be without any.
+        """Draws `num` positions of each of B tasks, uniformly and with replacement. None may be
+        without any.
 
         Args: tasks: [B] int64.
         Returns: the positions [B, num], and where the stretch of each ends.
@@ -46,7 +53,11 @@ class Stretches:
         until = self.until[tasks]
         total = until[:, -1:]
         uniform = noise.uniform(len(tasks), num, dtype=torch.float64).to(self.start.device)
-        drawn = (uniform * total).long().minimum(total - 1)  # A product with a number just below 1 may be rounded up.
+        drawn = (
+            (uniform * total).long().minimum(total - 1)
+        )  # A product with a number just below 1 may be rounded up.
         index = torch.searchsorted(until, drawn, right=True)
-        start, count, stop = (leaf[tasks].gather(1, index) for leaf in (self.start, self.count, self.stop))
+        start, count, stop = (
+            leaf[tasks].gather(1, index) for leaf in (self.start, self.count, self.stop)
+        )
         return start + drawn - (until.gather(1, index) - count), stop

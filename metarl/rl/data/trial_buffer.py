@@ -1,4 +1,5 @@
-"""What a model-based learner has lived through: trials of several episodes on one task each, on tensors, oldest dropped first."""
+"""What a model-based learner has lived through: trials of several episodes on one task each, on
+tensors, oldest dropped first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,14 +17,22 @@ from metarl.types import Reserve, Shard
 
 
 class TrialBuffer:
-    """Meets metarl.types.Experience; an entry is a trial. At most `capacity` trials of E episodes of T steps are kept.
+    """Meets metarl.types.Experience; an entry is a trial. At most `capacity` trials of E episodes
+    of T steps are kept.
 
-    Observations are kept once: [E, T + 1], the successor of a step is the next row. It grows with what it holds. A step that
-    diverged isn't kept: nothing is to be learned from it.
+    Observations are kept once: [E, T + 1], the successor of a step is the next row. It grows with
+    what it holds. A step that diverged isn't kept: nothing is to be learned from it.
     """
 
     def __init__(
-        self, *, capacity: int, num_episodes: int, horizon: int, obs_size: int, action_size: int, device: torch.device
+        self,
+        *,
+        capacity: int,
+        num_episodes: int,
+        horizon: int,
+        obs_size: int,
+        action_size: int,
+        device: torch.device,
     ) -> None:
         """Raises: ValueError for a capacity below 1."""
         if capacity < 1:
@@ -42,14 +51,16 @@ class TrialBuffer:
             }
         )
         self._first, self._next = 0, 0
-        """The numbers of the oldest trial and of the next one. Trial i lies in row i modulo the capacity."""
+        """The numbers of the oldest trial and of the next one. Trial i lies in row i modulo the
+        capacity."""
         self._marked = (0, 0)
 
     def __len__(self) -> int:
         return self._next - self._first
 
     def add(self, episodes: Sequence[Trajectories]) -> None:
-        """One trial for each world, from its episodes one after the other, [N, E, T] each: N * E trials.
+        """One trial for each world, from its episodes one after the other, [N, E, T] each: N * E
+        trials.
 
         Raises: FloatingPointError if they hold NaN or infinity.
         """
@@ -57,12 +68,17 @@ class TrialBuffer:
             "obs": torch.stack([t.obs for t in episodes], dim=2),
             "action": torch.stack([t.action for t in episodes], dim=2),
             "reward": torch.stack([t.reward for t in episodes], dim=2),
-            "length": torch.stack([(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2),
+            "length": torch.stack(
+                [(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2
+            ),
         }
-        self._append({name: leaf.flatten(0, 1).to(self._rows[name]) for name, leaf in joined.items()})
+        self._append(
+            {name: leaf.flatten(0, 1).to(self._rows[name]) for name, leaf in joined.items()}
+        )
 
     def transitions(self, trials: Tensor | None = None) -> Transitions:
-        """Of all trials or of those with these numbers [B], 0 for the oldest; leaves [B, E * T, ...] in the order they happened."""
+        """Of all trials or of those with these numbers [B], 0 for the oldest; leaves [B, E * T,
+        ...] in the order they happened."""
         data = self._all() if trials is None else self._rows.take(self._places(trials))
         obs, length = data["obs"], data["length"]
         step = torch.arange(self._horizon, device=obs.device)
@@ -76,7 +92,8 @@ class TrialBuffer:
         return map_tensors(lambda leaf: leaf.flatten(1, 2), separate)
 
     def windows(self, num: int, length: int, generator: torch.Generator) -> Transitions:
-        """Draws `num` stretches of `length` consecutive steps, each from a trial chosen at random; leaves [num, length, ...].
+        """Draws `num` stretches of `length` consecutive steps, each from a trial chosen at random;
+        leaves [num, length, ...].
 
         A stretch may go across the boundary of two episodes of a trial: the task stays the same.
         """
@@ -130,13 +147,16 @@ class TrialBuffer:
             self._append_saved(shard.content, shard.stop - shard.first, "trials")
 
     def load_rows(self, rows: Any, name: str) -> None:
-        """Takes the trials from a learner's state, in which checkpoints had them before they had files of their own.
+        """Takes the trials from a learner's state, in which checkpoints had them before they had
+        files of their own.
 
         Raises: ValueError naming what doesn't fit.
         """
         found = rows.get("obs") if isinstance(rows, Mapping) else None
         self._clear()
-        self._append_saved(rows, len(found) if isinstance(found, Tensor) and found.ndim else 0, name)
+        self._append_saved(
+            rows, len(found) if isinstance(found, Tensor) and found.ndim else 0, name
+        )
 
     def _clear(self) -> None:
         self._first, self._next = 0, 0

@@ -1,4 +1,5 @@
-"""Trials: the episodes an agent with a memory plays on one task, joined into one sequence, and what learners make of them."""
+"""Trials: the episodes an agent with a memory plays on one task, joined into one sequence, and what
+learners make of them."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -15,10 +16,11 @@ T = TypeVar("T")
 
 @struct
 class Trials:
-    """B trials, time first as recurrent networks take them, each from its first step on and padded at its end only.
+    """B trials, time first as recurrent networks take them, each from its first step on and padded
+    at its end only.
 
-    An episode's first step follows the last one of the episode before without a gap. obs has T + 1 rows: after a trial's
-    last step comes the true successor of that step, for its value.
+    An episode's first step follows the last one of the episode before without a gap. obs has T + 1
+    rows: after a trial's last step comes the true successor of that step, for its value.
     """
 
     obs: Tensor  # [T + 1, B, O]
@@ -37,10 +39,13 @@ class Trials:
 
 
 def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
-    """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e becomes number n E + e."""
+    """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e
+    becomes number n E + e."""
     fields = ("step_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
     joined = {
-        name: torch.cat([getattr(episode, name) for episode in episodes], dim=2).flatten(0, 1).transpose(0, 1)
+        name: torch.cat([getattr(episode, name) for episode in episodes], dim=2)
+        .flatten(0, 1)
+        .transpose(0, 1)
         for name in fields
     }
     length = joined["mask"].sum(0)
@@ -58,12 +63,15 @@ def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
     return Trials(obs=obs, **joined)
 
 
-def trial_advantages(trials: Trials, value: Tensor, *, discount: float, gae_lambda: float) -> Tensor:
+def trial_advantages(
+    trials: Trials, value: Tensor, *, discount: float, gae_lambda: float
+) -> Tensor:
     """Generalised advantages [T, B] over whole trials, 0 on padding.
 
-    Inside a trial the end of an episode is a step as any other: what follows it is the first step of the next episode, so
-    that exploration in one episode earns credit in the next. After the last step of the trial comes nothing if it
-    terminated, and the value of its true successor if the time was up.
+    Inside a trial the end of an episode is a step as any other: what follows it is the first step
+    of the next episode, so that exploration in one episode earns credit in the next. After the last
+    step of the trial comes nothing if it terminated, and the value of its true successor if the
+    time was up.
 
     Args: value: [T + 1, B] of trials.obs, detached.
     """

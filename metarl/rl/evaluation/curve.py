@@ -1,4 +1,5 @@
-"""How well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every episode counts, and counts once."""
+"""How well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every episode
+counts, and counts once."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -21,17 +22,22 @@ Acting = Literal["sampled", "mode", "mode_beside"]
 
 @struct
 class Outcomes:
-    """Of E episodes of N tasks, [N, E]; [N, K + 1, E] where they differ after 0, 1, ..., K updates."""
+    """Of E episodes of N tasks, [N, E]; [N, K + 1, E] where they differ after 0, 1, ..., K
+    updates."""
 
     returns: Tensor
-    success: Tensor | None = None  # bool: solved at some step; None where the environment doesn't say
+    success: Tensor | None = (
+        None  # bool: solved at some step; None where the environment doesn't say
+    )
     steps: Steps | None = None  # [..., T]; None where only returns are known
 
 
 @struct
 class AdaptationCurve:
     returns: Tensor  # [N, K + 1, E] return of each episode after k updates
-    success: Tensor | None  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
+    success: (
+        Tensor | None
+    )  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
     steps: Steps  # [N, K + 1, E, T]
     states: list[Any]  # the adapter's state before and after each update, K + 1 of them
     diverged: int  # how many episodes ended because the physics blew up
@@ -54,16 +60,17 @@ def adaptation_curve(
     on_update: Callable[[int], None] = lambda update: None,
     acting: Acting = "sampled",
 ) -> AdaptationCurve:
-    """Plays E episodes of each task, updates, plays again, ..., K updates and K + 1 times E episodes in all.
+    """Plays E episodes of each task, updates, plays again, ..., K updates and K + 1 times E
+    episodes in all.
 
-    The episodes that are counted after k updates are also those that update k + 1 learns from. For a memory learner,
-    update k is episode k of the trial.
+    The episodes that are counted after k updates are also those that update k + 1 learns from. For
+    a memory learner, update k is episode k of the trial.
 
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       on_update: called with k after the episodes that follow update k, for a progress bar.
-      acting: by sampled actions, by the policy's mode, or by the mode in episodes of their own beside the sampled ones, from
-        which alone it learns.
+      acting: by sampled actions, by the policy's mode, or by the mode in episodes of their own
+        beside the sampled ones, from which alone it learns.
     """
     returns, success, steps, states, diverged, env_steps = [], [], [], [], 0, 0
     of = rounds(
@@ -108,7 +115,8 @@ def adaptation_curve(
 def controller_outcomes(
     env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], noise: Noise, *, num_tasks: int
 ) -> Outcomes:
-    """What becomes of a controller without a policy: `act()` is the action now; tasks have leaves [N, ...]."""
+    """What becomes of a controller without a policy: `act()` is the action now; tasks have leaves
+    [N, ...]."""
     episodes_per_task = env.num_worlds // num_tasks
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     env.reset(noise.starts(env))
@@ -129,17 +137,21 @@ def controller_outcomes(
     return Outcomes(
         returns=returns.reshape(shape),
         success=None if success is None else success.reshape(shape),
-        steps=Steps(reward=rewards.T.reshape(*shape, -1), running=taken.T.reshape(*shape, -1), measured={}),
+        steps=Steps(
+            reward=rewards.T.reshape(*shape, -1), running=taken.T.reshape(*shape, -1), measured={}
+        ),
     )
 
 
 def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:
-    """Raises: ValueError if training could have seen any of the tasks. Distributions with split `none` declare that
-    training and test tasks are the same; they pass, and every report says so."""
+    """Raises: ValueError if training could have seen any of the tasks. Distributions with split
+    `none` declare that training and test tasks are the same; they pass, and every report says
+    so."""
     if distribution.split == "none":
         return
     seen = ~distribution.is_held_out(tasks)
     if seen.any():
         raise SettingError(
-            f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out evaluation"
+            f"test tasks {seen.nonzero().flatten().tolist()} are training tasks: not a held-out "
+            "evaluation"
         )

@@ -1,4 +1,5 @@
-"""What a learner's returns are set beside: standing still, a scripted controller, exact optima, agents that learn by calculation.
+"""What a learner's returns are set beside: standing still, a scripted controller, exact optima,
+agents that learn by calculation.
 
 All of them come from the environment; a learner between standing still and the oracle has a scale.
 """
@@ -15,19 +16,27 @@ from metarl.rl.types import BatchedEnv
 from metarl.struct import replace
 
 
-def stand_still_outcomes(env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int) -> Outcomes | None:
+def stand_still_outcomes(
+    env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int
+) -> Outcomes | None:
     """[N, E] of doing nothing; None where there is no such thing."""
     still = env.stand_still_action()
-    return None if still is None else controller_outcomes(env, tasks, lambda: still, noise, num_tasks=num_tasks)
+    return (
+        None
+        if still is None
+        else controller_outcomes(env, tasks, lambda: still, noise, num_tasks=num_tasks)
+    )
 
 
 def reference_outcomes(
     env: BatchedEnv, tasks: Any, streams: Streams, *, num_tasks: int, num_updates: int
 ) -> dict[str, Outcomes]:
-    """By name, returns [N] or [N, E] where they are the same after every update, [N, K + 1, E] after 0, 1, ..., K updates.
+    """By name, returns [N] or [N, E] where they are the same after every update, [N, K + 1, E]
+    after 0, 1, ..., K updates.
 
-    Known returns are expectations, E = 1; the scripted controller and the reference learners are played. For those that
-    learn an update is one more episode of experience, whatever it is for the learner beside them.
+    Known returns are expectations, E = 1; the scripted controller and the reference learners are
+    played. For those that learn an update is one more episode of experience, whatever it is for the
+    learner beside them.
 
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
@@ -39,7 +48,8 @@ def reference_outcomes(
     for name, value in env.known_returns(tasks, num_episodes).items():
         if value.shape not in ((num_tasks,), (num_tasks, num_episodes)):
             raise ValueError(
-                f"{name} has shape {tuple(value.shape)}; expected ({num_tasks},) or ({num_tasks}, {num_episodes})"
+                f"{name} has shape {tuple(value.shape)}; expected ({num_tasks},) or ({num_tasks}, "
+                f"{num_episodes})"
             )
         found[name] = Outcomes(returns=value.cpu() if value.ndim == 1 else value.cpu()[:, :, None])
     scripted = _scripted_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
@@ -49,12 +59,16 @@ def reference_outcomes(
     seed = int(torch.randint(2**62, (1,), generator=streams.reset.alone))
     own = replace(streams, policy=Noise(torch.Generator().manual_seed(seed)))
     for name, adapter in env.reference_learners(num_episodes).items():
-        curve = adaptation_curve(adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates)
+        curve = adaptation_curve(
+            adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates
+        )
         found[name] = curve.outcomes
     return found
 
 
-def _scripted_outcomes(env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int) -> Outcomes | None:
+def _scripted_outcomes(
+    env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int
+) -> Outcomes | None:
     def act() -> Tensor:
         action = env.scripted_action()
         assert action is not None, "a scripted controller acts at every step"
@@ -62,4 +76,8 @@ def _scripted_outcomes(env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: 
 
     env.set_tasks(repeat_tasks(tasks, env.num_worlds // num_tasks))
     env.reset(noise.starts(env))  # only then can it be asked
-    return None if env.scripted_action() is None else controller_outcomes(env, tasks, act, noise, num_tasks=num_tasks)
+    return (
+        None
+        if env.scripted_action() is None
+        else controller_outcomes(env, tasks, act, noise, num_tasks=num_tasks)
+    )

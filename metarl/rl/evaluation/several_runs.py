@@ -1,15 +1,19 @@
-"""What several runs say together: of one learner over training seeds, and of two learners on the same tasks and seeds.
+"""What several runs say together: of one learner over training seeds, and of two learners on the
+same tasks and seeds.
 
-Scores are [S, N, E], E episodes of each of N tasks by each of S seeds, or [S, N]; all seeds are scored on the same tasks. A
-training seed makes all tasks' scores, so seeds are clusters: S × N scores say far less than S · N independent ones.
+Scores are [S, N, E], E episodes of each of N tasks by each of S seeds, or [S, N]; all seeds are
+scored on the same tasks. A training seed makes all tasks' scores, so seeds are clusters: S × N
+scores say far less than S · N independent ones.
 
-Intervals are value ± t · se. The standard error is a two-level bootstrap's: a resample draws S seeds with replacement and N
-tasks, the same ones for all of them, because a task that is hard for one seed is hard for the next (the pigeonhole bootstrap,
-Owen 2007; tasks drawn apart for each seed would count as S · N). Student's t, and a factor for the variance that resampling
-few seeds loses, follow how much of the variance is the seeds' and how much the tasks'. A percentile interval can't leave the range
-of the seeds seen: by simulation it holds the truth in 75 % of the time with 3 seeds that differ much and in 86 % with 5, where it says
-95; these in 94 to 97 % with 3 or more, 89 to 98 % with 2. Shares have intervals made for proportions, which hold it in 91 to
-100 % (tests/rl/evaluation/test_several_runs.py).
+Intervals are value ± t · se. The standard error is a two-level bootstrap's: a resample draws S
+seeds with replacement and N tasks, the same ones for all of them, because a task that is hard for
+one seed is hard for the next (the pigeonhole bootstrap, Owen 2007; tasks drawn apart for each seed
+would count as S · N). Student's t, and a factor for the variance that resampling few seeds loses,
+follow how much of the variance is the seeds' and how much the tasks'. A percentile interval can't
+leave the range of the seeds seen: by simulation it holds the truth in 75 % of the time with 3 seeds
+that differ much and in 86 % with 5, where it says 95; these in 94 to 97 % with 3 or more, 89 to 98
+% with 2. Shares have intervals made for proportions, which hold it in 91 to 100 %
+(tests/rl/evaluation/test_several_runs.py).
 """
 
 import math
@@ -37,7 +41,8 @@ def across_runs(
     confidence: float = 0.95,
     num_resamples: int = 2000,
 ) -> dict[str, Estimate | str]:
-    """`mean`, `iqm` and `median` of a learner's scores, and `over`, in words what the intervals are over.
+    """`mean`, `iqm` and `median` of a learner's scores, and `over`, in words what the intervals are
+    over.
 
     Args: optimum: where known, the best score; adds `optimality_gap`, see `optimality_gap`.
     """
@@ -55,42 +60,54 @@ def across_runs(
 def paired_differences(
     first: Tensor, second: Tensor, generator: torch.Generator, *, confidence: float = 0.95
 ) -> dict[str, Estimate | str]:
-    """`mean`, `iqm` and `median` of first − second on the same task with the same seed, and `first_better`, the share above 0.
+    """`mean`, `iqm` and `median` of first − second on the same task with the same seed, and
+    `first_better`, the share above 0.
 
-    Episodes of a task are averaged first; ties count half. Seeds are drawn together: right where runs of a seed share something
-    (the start, the random data), and no harm where they don't.
+    Episodes of a task are averaged first; ties count half. Seeds are drawn together: right where
+    runs of a seed share something (the start, the random data), and no harm where they don't.
     """
     first, second = _same_tasks(first, second)
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} seeds beside {len(second)}; expected as many: differences are paired by seed")
+        raise ValueError(
+            f"{len(first)} seeds beside {len(second)}; expected as many: differences are paired by "
+            "seed"
+        )
     difference = first.mean(2) - second.mean(2)
     better = _share(_better(difference), confidence)
     return across_runs(difference, generator, confidence=confidence) | {"first_better": better}
 
 
-def probability_of_improvement(first: Tensor, second: Tensor, *, confidence: float = 0.95) -> Estimate:
-    """How probably a new run of the first learner beats a new run of the second on a new task (Agarwal et al. 2021).
+def probability_of_improvement(
+    first: Tensor, second: Tensor, *, confidence: float = 0.95
+) -> Estimate:
+    """How probably a new run of the first learner beats a new run of the second on a new task
+    (Agarwal et al. 2021).
 
         1/N Σₙ 1/(S S') Σ_{s, s'} [x_sn > y_s'n] + ½ [x_sn = y_s'n]
 
-    Over all pairs of seeds, whose numbers may differ: seed 3 of one learner has nothing to do with seed 3 of another. Episodes of
-    a task are averaged first.
+    Over all pairs of seeds, whose numbers may differ: seed 3 of one learner has nothing to do with
+    seed 3 of another. Episodes of a task are averaged first.
     """
     first, second = _same_tasks(first, second)
     return _share(_better(first.mean(2).unsqueeze(1) - second.mean(2).unsqueeze(0)), confidence)
 
 
-def performance_profile(scores: Tensor, thresholds: Sequence[float], *, confidence: float = 0.95) -> list[Estimate]:
-    """For each threshold τ the share of runs on tasks that score above it (Dolan & Moré 2002): all of the distribution at a glance.
+def performance_profile(
+    scores: Tensor, thresholds: Sequence[float], *, confidence: float = 0.95
+) -> list[Estimate]:
+    """For each threshold τ the share of runs on tasks that score above it (Dolan & Moré 2002): all
+    of the distribution at a glance.
 
-    Episodes of a task are averaged first. Where a learner's profile is above another's for every τ, it is the better one.
+    Episodes of a task are averaged first. Where a learner's profile is above another's for every τ,
+    it is the better one.
     """
     of_tasks = _by_seed(scores).mean(2)
     return [_share((of_tasks > threshold).double(), confidence) for threshold in thresholds]
 
 
 def optimality_gap(values: Tensor, optimum: float, dim: int) -> Tensor:
-    """How much is missing to the optimum on average, where more than the optimum counts as it: mean of max(optimum − value, 0)."""
+    """How much is missing to the optimum on average, where more than the optimum counts as it: mean
+    of max(optimum − value, 0)."""
     return (optimum - values).clamp(min=0).mean(dim)
 
 
@@ -103,7 +120,11 @@ def over(num_seeds: int, num_tasks: int) -> str:
 
 
 def _estimate(
-    statistic: Statistic, scores: Tensor, generator: torch.Generator, confidence: float, num_resamples: int
+    statistic: Statistic,
+    scores: Tensor,
+    generator: torch.Generator,
+    confidence: float,
+    num_resamples: int,
 ) -> Estimate:
     """A statistic of all S · N · E scores, and its interval."""
     if not 0 < confidence < 1:
@@ -112,28 +133,42 @@ def _estimate(
     parts = _Parts(scores.mean(2))
     if parts.variance == 0:
         return {"value": value, "ci_low": value, "ci_high": value}
-    error = _resampled(statistic, scores, generator, num_resamples).std().item() / math.sqrt(parts.kept)
+    error = _resampled(statistic, scores, generator, num_resamples).std().item() / math.sqrt(
+        parts.kept
+    )
     reach = t_quantile(confidence, parts.degrees) * error
     return {"value": value, "ci_low": value - reach, "ci_high": value + reach}
 
 
 class _Parts:
-    """Where the variance of the mean of `values` comes from: they are crossed by seeds and tasks, [S, N] or [S, S', N].
+    """Where the variance of the mean of `values` comes from: they are crossed by seeds and tasks,
+    [S, N] or [S, S', N].
 
-    What is neither the seeds' nor the tasks' own is in each of the parts, which makes intervals a little wider than they need be.
+    What is neither the seeds' nor the tasks' own is in each of the parts, which makes intervals a
+    little wider than they need be.
     """
 
     def __init__(self, values: Tensor) -> None:
-        means = [values.movedim(dim, 0).flatten(1).mean(1) for dim in range(values.ndim) if values.shape[dim] > 1]
+        means = [
+            values.movedim(dim, 0).flatten(1).mean(1)
+            for dim in range(values.ndim)
+            if values.shape[dim] > 1
+        ]
         parts = [(of.var().item() / len(of), len(of)) for of in means]
         self.counts = [count for _, count in parts]
         self.variance = sum(part for part, _ in parts)
         if self.variance > 0:
-            self.degrees = self.variance**2 / sum(part**2 / (count - 1) for part, count in parts)  # Satterthwaite
-            self.kept = sum(part * (count - 1) / count for part, count in parts) / self.variance  # by resampling
+            self.degrees = self.variance**2 / sum(
+                part**2 / (count - 1) for part, count in parts
+            )  # Satterthwaite
+            self.kept = (
+                sum(part * (count - 1) / count for part, count in parts) / self.variance
+            )  # by resampling
 
 
-def _resampled(statistic: Statistic, scores: Tensor, generator: torch.Generator, num_resamples: int) -> Tensor:
+def _resampled(
+    statistic: Statistic, scores: Tensor, generator: torch.Generator, num_resamples: int
+) -> Tensor:
     """[R]: the statistic of R resamples of seeds and tasks, some at a time."""
     num_seeds, num_tasks = scores.shape[:2]
     block, found = max(1, _BLOCK // scores.numel()), []
@@ -146,16 +181,20 @@ def _resampled(statistic: Statistic, scores: Tensor, generator: torch.Generator,
 
 
 def _share(values: Tensor, confidence: float) -> Estimate:
-    """The mean of values within 0 and 1 that are crossed by seeds (of one or two learners) and tasks, [S, N] or [S, S', N].
+    """The mean of values within 0 and 1 that are crossed by seeds (of one or two learners) and
+    tasks, [S, N] or [S, S', N].
 
-    Its interval is Clopper and Pearson's from as many independent trials as would vary as much, corrected for how little few
-    seeds say of how much they vary (Korn & Graubard 1998). Where all values are 0 or all 1, seeds and tasks count once each.
+    Its interval is Clopper and Pearson's from as many independent trials as would vary as much,
+    corrected for how little few seeds say of how much they vary (Korn & Graubard 1998). Where all
+    values are 0 or all 1, seeds and tasks count once each.
     """
     value, parts = values.mean().item(), _Parts(values)
     trials = 1 / sum(1 / count for count in parts.counts) if parts.counts else 1.0
     if parts.variance > 0:
         trials = min(max(trials, value * (1 - value) / parts.variance), values.numel())
-        trials *= (NormalDist().inv_cdf((1 + confidence) / 2) / t_quantile(confidence, parts.degrees)) ** 2
+        trials *= (
+            NormalDist().inv_cdf((1 + confidence) / 2) / t_quantile(confidence, parts.degrees)
+        ) ** 2
     low, high = exact_interval(value * trials, trials, confidence=confidence)
     return {"value": value, "ci_low": low, "ci_high": high}
 
@@ -163,7 +202,9 @@ def _share(values: Tensor, confidence: float) -> Estimate:
 def _by_seed(scores: Tensor) -> Tensor:
     """[S, N, E] float64 from [S, N, E] or [S, N]."""
     if scores.ndim not in (2, 3):
-        raise ValueError(f"scores have the shape {tuple(scores.shape)}; expected [S, N, E] or [S, N]")
+        raise ValueError(
+            f"scores have the shape {tuple(scores.shape)}; expected [S, N, E] or [S, N]"
+        )
     scores = checked(scores).reshape(*scores.shape[:2], -1)
     # With one seed and one task the episodes are all that differs.
     return scores.transpose(1, 2) if scores.shape[:2] == (1, 1) else scores
@@ -172,7 +213,9 @@ def _by_seed(scores: Tensor) -> Tensor:
 def _same_tasks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     first, second = _by_seed(first), _by_seed(second)
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"{first.shape[1]} tasks beside {second.shape[1]}; expected scores on the same tasks")
+        raise ValueError(
+            f"{first.shape[1]} tasks beside {second.shape[1]}; expected scores on the same tasks"
+        )
     return first, second
 
 

@@ -1,6 +1,8 @@
-"""What a table of returns says about *new* tasks: mean, interquartile mean, what adapting gains and how often it harms, with intervals.
+"""What a table of returns says about *new* tasks: mean, interquartile mean, what adapting gains and
+how often it harms, with intervals.
 
-Returns are [N, E]: E episodes of each of N tasks that were drawn from the prior. Everything is float64 on the CPU.
+Returns are [N, E]: E episodes of each of N tasks that were drawn from the prior. Everything is
+float64 on the CPU.
 """
 
 from typing import Protocol
@@ -18,12 +20,14 @@ class Statistic(Protocol):
 
 
 def iqm(values: Tensor, dim: int | None = None) -> Tensor:
-    """The interquartile mean: the mean of what remains without the lowest and the highest ⌊M/4⌋ of M values.
+    """The interquartile mean: the mean of what remains without the lowest and the highest ⌊M/4⌋ of
+    M values.
 
-    Unlike the median it uses half of the data, unlike the mean no outlier moves it. With [N, E] and no `dim`, all N·E
-    episodes are pooled, as in Agarwal et al. 2021 (arXiv:2108.13264).
+    Unlike the median it uses half of the data, unlike the mean no outlier moves it. With [N, E] and
+    no `dim`, all N·E episodes are pooled, as in Agarwal et al. 2021 (arXiv:2108.13264).
 
-    Raises: ValueError for NaN or infinite values, which sorting would otherwise put among the trimmed ones unseen.
+    Raises: ValueError for NaN or infinite values, which sorting would otherwise put among the
+    trimmed ones unseen.
     """
     values = checked(values)
     if dim is None:
@@ -41,14 +45,16 @@ def stratified_bootstrap_interval(
     confidence: float = 0.95,
     num_resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of all episodes, over tasks and over the episodes within each.
+    """Percentile bootstrap interval of a statistic of all episodes, over tasks and over the
+    episodes within each.
 
-    A resample draws N tasks with replacement, then E episodes with replacement within each drawn task: each task is a
-    stratum, its episodes are never mixed with another's. Agarwal et al. 2021 redraw only within the strata, because a
-    benchmark's tasks are fixed; ours are a sample from a prior, and the question is what happens on the next one, so the
-    tasks are drawn anew, too. Drawing at both levels counts the noise of episodes twice (Davison & Hinkley 1997, §3.8),
-    that is an interval wider by at most √2, by little if tasks differ more than episodes do; with few tasks it makes up
-    for the percentile interval's being too short.
+    A resample draws N tasks with replacement, then E episodes with replacement within each drawn
+    task: each task is a stratum, its episodes are never mixed with another's. Agarwal et al. 2021
+    redraw only within the strata, because a benchmark's tasks are fixed; ours are a sample from a
+    prior, and the question is what happens on the next one, so the tasks are drawn anew, too.
+    Drawing at both levels counts the noise of episodes twice (Davison & Hinkley 1997, §3.8), that
+    is an interval wider by at most √2, by little if tasks differ more than episodes do; with few
+    tasks it makes up for the percentile interval's being too short.
 
     Args:
       returns: [N, E], or [N] for one episode of each task.
@@ -64,7 +70,11 @@ def stratified_bootstrap_interval(
 
 
 def summary(
-    returns: Tensor, generator: torch.Generator, *, confidence: float = 0.95, num_resamples: int = 2000
+    returns: Tensor,
+    generator: torch.Generator,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
 ) -> dict[str, float]:
     """`mean` and `iqm` of all episodes; `ci_low` and `ci_high` bound the IQM, not the mean.
 
@@ -74,28 +84,44 @@ def summary(
     low, high = stratified_bootstrap_interval(
         returns, iqm, generator, confidence=confidence, num_resamples=num_resamples
     )
-    return {"mean": returns.mean().item(), "iqm": iqm(returns).item(), "ci_low": low, "ci_high": high}
+    return {
+        "mean": returns.mean().item(),
+        "iqm": iqm(returns).item(),
+        "ci_low": low,
+        "ci_high": high,
+    }
 
 
 def adaptation_gain(
-    returns: Tensor, generator: torch.Generator, *, confidence: float = 0.95, num_resamples: int = 2000
+    returns: Tensor,
+    generator: torch.Generator,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
 ) -> dict[str, float]:
-    """What the first update brings: the paired difference on each task, and its statistics over tasks.
+    """What the first update brings: the paired difference on each task, and its statistics over
+    tasks.
 
         gainₙ = mean over episodes of returns[n, 1] − mean over episodes of returns[n, 0]
 
-    Tasks differ far more in what can be earned than in what is gained, so pairing gives the narrower interval. Episodes
-    before and after are independent and are resampled apart, within the same drawn tasks.
+    Tasks differ far more in what can be earned than in what is gained, so pairing gives the
+    narrower interval. Episodes before and after are independent and are resampled apart, within the
+    same drawn tasks.
 
     Args: returns: [N, K + 1, E] after 0, 1, ..., K updates, K ≥ 1.
     Returns: `mean` and `iqm` over the N gains, and the interval `ci_low`, `ci_high` of that IQM.
     """
     if returns.ndim != 3 or returns.shape[1] < 2:
-        raise ValueError(f"returns have the shape {tuple(returns.shape)}; expected [N, K + 1, E] with K of 1 or more")
+        raise ValueError(
+            f"returns have the shape {tuple(returns.shape)}; expected [N, K + 1, E] with K of 1 or "
+            "more"
+        )
     before, after = _per_task(returns[:, 0]), _per_task(returns[:, 1])
     gain = after.mean(-1) - before.mean(-1)
     tasks = _resampled_tasks(len(gain), num_resamples, generator)
-    resampled_before, resampled_after = (_resampled_episodes(x, tasks, generator).mean(-1) for x in (before, after))
+    resampled_before, resampled_after = (
+        _resampled_episodes(x, tasks, generator).mean(-1) for x in (before, after)
+    )
     low, high = _quantiles(iqm(resampled_after - resampled_before, dim=1), confidence)
     return {"mean": gain.mean().item(), "iqm": iqm(gain).item(), "ci_low": low, "ci_high": high}
 
@@ -109,12 +135,14 @@ def normalised_score(
     confidence: float = 0.95,
     num_resamples: int = 2000,
 ) -> dict[str, float]:
-    """`mean`, 0 for standing still and 1 for the oracle, with the interval `ci_low`, `ci_high` over tasks.
+    """`mean`, 0 for standing still and 1 for the oracle, with the interval `ci_low`, `ci_high` over
+    tasks.
 
         (mean return − mean of standing still) / (mean of the oracle − mean of standing still)
 
-    The ratio of means, not the mean of ratios: where a task asks for little, standing still is nearly as good as the oracle, and a
-    ratio of that task alone is anything. A resample draws the same tasks for all three.
+    The ratio of means, not the mean of ratios: where a task asks for little, standing still is
+    nearly as good as the oracle, and a ratio of that task alone is anything. A resample draws the
+    same tasks for all three.
 
     Args: returns, stand_still, oracle: [N, E], E may differ, or [N].
     Raises: ValueError unless the oracle is better than standing still.
@@ -122,7 +150,8 @@ def normalised_score(
     returns, stand_still, oracle = (_per_task(x).mean(1) for x in (returns, stand_still, oracle))
     if not oracle.mean() > stand_still.mean():
         raise ValueError(
-            f"the oracle has {oracle.mean().item():g}, standing still {stand_still.mean().item():g}; expected more of the oracle"
+            f"the oracle has {oracle.mean().item():g}, standing still "
+            f"{stand_still.mean().item():g}; expected more of the oracle"
         )
     gained, scale = returns - stand_still, oracle - stand_still
     tasks = _resampled_tasks(len(returns), num_resamples, generator)
@@ -131,8 +160,8 @@ def normalised_score(
 
 
 def made_worse(returns: Tensor) -> list[dict[str, float]]:
-    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for proportions, and the share of
-    tasks that have less than before any update.
+    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for
+    proportions, and the share of tasks that have less than before any update.
 
     Noise counts, too: an update that changes nothing makes half of the tasks worse.
 
@@ -146,7 +175,15 @@ def made_worse(returns: Tensor) -> list[dict[str, float]]:
         low, high = proportion_interval(worse)
         below = (means[:, update] < means[:, 0]).double().mean().item()
         share = worse.double().mean().item()
-        rows.append({"update": update, "share": share, "ci_low": low, "ci_high": high, "share_below_unadapted": below})
+        rows.append(
+            {
+                "update": update,
+                "share": share,
+                "ci_low": low,
+                "ci_high": high,
+                "share_below_unadapted": below,
+            }
+        )
     return rows
 
 
@@ -157,14 +194,19 @@ def checked(values: Tensor) -> Tensor:
         raise ValueError("no values at all; statistics need at least one")
     bad = values[~values.isfinite()]
     if len(bad):
-        raise ValueError(f"{bad[0].item()} among {values.numel()} values; statistics need finite numbers")
+        raise ValueError(
+            f"{bad[0].item()} among {values.numel()} values; statistics need finite numbers"
+        )
     return values
 
 
 def _per_task(returns: Tensor) -> Tensor:
     """[N, E] float64 from [N, E] or [N]."""
     if returns.ndim not in (1, 2):
-        raise ValueError(f"returns have the shape {tuple(returns.shape)}; expected [N, E], or [N] for one episode each")
+        raise ValueError(
+            f"returns have the shape {tuple(returns.shape)}; expected [N, E], or [N] for one "
+            "episode each"
+        )
     return checked(returns).reshape(len(returns), -1)
 
 
@@ -174,7 +216,8 @@ def _resampled_tasks(num_tasks: int, num_resamples: int, generator: torch.Genera
 
 
 def _resampled_episodes(returns: Tensor, tasks: Tensor, generator: torch.Generator) -> Tensor:
-    """returns [N, E], tasks [R, N] -> [R, N, E]: of each drawn task, E of its episodes drawn with replacement."""
+    """returns [N, E], tasks [R, N] -> [R, N, E]: of each drawn task, E of its episodes drawn with
+    replacement."""
     num_episodes = returns.shape[1]
     episodes = torch.randint(num_episodes, (*tasks.shape, num_episodes), generator=generator)
     return returns.flatten()[tasks[..., None] * num_episodes + episodes]

@@ -1,4 +1,5 @@
-"""What changes within an episode: for learners that adapt at every step, and whose trial may be a single episode, that is all there is.
+"""What changes within an episode: for learners that adapt at every step, and whose trial may be a
+single episode, that is all there is.
 
 Values are [N, E, T], `running` [N, E, T] says which steps were taken.
 """
@@ -20,21 +21,27 @@ class Steps:
 
     reward: Tensor
     running: Tensor  # bool
-    measured: dict[str, Tensor]  # by name, what the learner measures of its steps, for instance its model's error
+    measured: dict[
+        str, Tensor
+    ]  # by name, what the learner measures of its steps, for instance its model's error
 
 
 def stacked(steps: Sequence[Steps]) -> Steps:
-    """K + 1 times leaves [N, E, T] -> leaves [N, K + 1, E, T]; of what is measured, what is measured every time."""
+    """K + 1 times leaves [N, E, T] -> leaves [N, K + 1, E, T]; of what is measured, what is
+    measured every time."""
     names = [name for name in steps[0].measured if all(name in part.measured for part in steps)]
     return Steps(
         reward=torch.stack([part.reward for part in steps], dim=1),
         running=torch.stack([part.running for part in steps], dim=1),
-        measured={name: torch.stack([part.measured[name] for part in steps], dim=1) for name in names},
+        measured={
+            name: torch.stack([part.measured[name] for part in steps], dim=1) for name in names
+        },
     )
 
 
 def first_and_last_tenth(values: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, E] each: the sums over the first and the last ⌈L / 10⌉ steps of every episode, L its own length.
+    """[N, E] each: the sums over the first and the last ⌈L / 10⌉ steps of every episode, L its own
+    length.
 
     As many steps of both, so that the two can be compared even where episodes end early.
     """
@@ -47,7 +54,8 @@ def first_and_last_tenth(values: Tensor, running: Tensor) -> tuple[Tensor, Tenso
 
 
 def mean_in_tenths(values: Tensor, running: Tensor) -> tuple[float, float]:
-    """Means per step in the first and the last tenth, over all episodes; 0 where there is no step."""
+    """Means per step in the first and the last tenth, over all episodes; 0 where there is no
+    step."""
     steps, _ = first_and_last_tenth(running.to(values), running)
     first, last = first_and_last_tenth(values, running)
     count = steps.sum().clamp(min=1)
@@ -55,14 +63,19 @@ def mean_in_tenths(values: Tensor, running: Tensor) -> tuple[float, float]:
 
 
 def profile(values: Tensor, running: Tensor) -> tuple[list[int], Tensor]:
-    """The mean per step in up to 20 stretches of the horizon, and the number of the step that each of them ends with.
+    """The mean per step in up to 20 stretches of the horizon, and the number of the step that each
+    of them ends with.
 
     Returns: the ends, and [N, stretches], NaN for a task none of whose episodes came so far.
     """
     horizon = values.shape[-1]
-    ends = [horizon * (i + 1) // min(horizon, MOST_STRETCHES) for i in range(min(horizon, MOST_STRETCHES))]
+    ends = [
+        horizon * (i + 1) // min(horizon, MOST_STRETCHES)
+        for i in range(min(horizon, MOST_STRETCHES))
+    ]
     sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     sums, counts = (
-        torch.stack([part.sum((1, 2)) for part in x.double().split(sizes, dim=-1)], dim=1) for x in (values, running)
+        torch.stack([part.sum((1, 2)) for part in x.double().split(sizes, dim=-1)], dim=1)
+        for x in (values, running)
     )
     return ends, sums / counts

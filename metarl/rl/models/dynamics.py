@@ -44,10 +44,16 @@ def recurrent_dynamics(
     )
 
 
-def _sizes(observation_space: gymnasium.spaces.Box, action_space: gymnasium.Space) -> tuple[int, int]:
+def _sizes(
+    observation_space: gymnasium.spaces.Box, action_space: gymnasium.Space
+) -> tuple[int, int]:
     """O and A."""
     if len(observation_space.shape) != 1:
-        raise SettingError(f"dynamics models take flat observations [O], got the shape {observation_space.shape}")
+        raise SettingError(
+            f"dynamics models take flat observations [O], got the shape {observation_space.shape}"
+        )
     if not isinstance(action_space, gymnasium.spaces.Box) or len(action_space.shape) != 1:
-        raise SettingError(f"action space {action_space}: dynamics models and planners take flat Boxes only")
+        raise SettingError(
+            f"action space {action_space}: dynamics models and planners take flat Boxes only"
+        )
     return observation_space.shape[0], action_space.shape[0]

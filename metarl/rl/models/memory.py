@@ -1,7 +1,8 @@
-"""Agents with a memory: what reaches the memory, and the heads that turn its output into actions and values.
+"""Agents with a memory: what reaches the memory, and the heads that turn its output into actions
+and values.
 
-One memory serves policy and value: both need the same belief about the task, the value's loss is a second teacher for it,
-and acting costs one recurrent step instead of two.
+One memory serves policy and value: both need the same belief about the task, the value's loss is a
+second teacher for it, and acting costs one recurrent step instead of two.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +24,13 @@ NUM_SCALARS = 3  # reward, terminated, truncated
 
 
 class MemoryModel(nn.Module):
-    """A memory over inputs [observation, feedback of the step before], a policy head and a value head on its output.
+    """A memory over inputs [observation, feedback of the step before], a policy head and a value
+    head on its output.
 
-    Feedback is (action, reward, terminated, truncated) and, if asked for, the observation that the action answered; all
-    zero before a trial's first step and never else. Observations and rewards are normalised by running statistics, which
-    are part of the model's state and stay as they are while it acts; so are returns, whose scale the value head needn't
-    learn.
+    Feedback is (action, reward, terminated, truncated) and, if asked for, the observation that the
+    action answered; all zero before a trial's first step and never else. Observations and rewards
+    are normalised by running statistics, which are part of the model's state and stay as they are
+    while it acts; so are returns, whose scale the value head needn't learn.
     """
 
     def __init__(
@@ -43,23 +45,29 @@ class MemoryModel(nn.Module):
         init_std: float,
         min_std: float,
         generator: torch.Generator,
-        has_last_observation: bool = False,  # a default: run folders of older versions don't name it
+        # a default: run folders of older versions don't name it
+        has_last_observation: bool = False,
     ) -> None:
         """
         Args:
           memory: makes the memory from the keywords input_size and generator.
           has_feedback: False takes the feedback away, for a baseline that can't know its task.
-          has_last_observation: puts the observation of the step before into the feedback. An input is then a whole transition
-            (o, a, r, o'), which a memory that looks up by content finds again by its o; without, o lies in the input before.
+          has_last_observation: puts the observation of the step before into the feedback. An input
+            is then a whole transition (o, a, r, o'), which a memory that looks up by content finds
+            again by its o; without, o lies in the input before.
           head_sizes: hidden layers of either head; init_std, min_std: of a Gaussian policy.
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
         super().__init__()
         obs_size = flat_size(observation_space)
-        self.num_actions = int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
+        self.num_actions = (
+            int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
+        )
         self.action_size = self.num_actions or int(np.prod(action_space.shape or ()))
         self.has_feedback, self._has_last_observation = has_feedback, has_last_observation
-        self.feedback_size = self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
+        self.feedback_size = (
+            self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
+        )
         input_size = obs_size + self.feedback_size
         self.memory: Memory = memory(input_size=input_size, generator=generator)  # type: ignore[assignment]
         self.policy = policy_for(
@@ -72,14 +80,18 @@ class MemoryModel(nn.Module):
             output_scale=0.01,  # starts near the uniform policy, or near action 0
             generator=generator,
         )
-        self.value_head = MLP((self.memory.output_size, *head_sizes, 1), activation, generator=generator)
+        self.value_head = MLP(
+            (self.memory.output_size, *head_sizes, 1), activation, generator=generator
+        )
         self.observations = Normaliser(obs_size)
         self.rewards = Normaliser(1)
         self.returns = Normaliser(1)
 
-    def feedback(self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
-        """What the next step gets to know of this one: [..., F], F = A + 3, and O more with the observation; discrete
-        actions as one-hot."""
+    def feedback(
+        self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor
+    ) -> Tensor:
+        """What the next step gets to know of this one: [..., F], F = A + 3, and O more with the
+        observation; discrete actions as one-hot."""
         if self.num_actions is not None:
             action = functional.one_hot(action, self.num_actions)
         if not self.has_feedback:
@@ -93,13 +105,14 @@ class MemoryModel(nn.Module):
         return self.rewards.mean.new_zeros(*shape, self.feedback_size)
 
     def inputs(self, obs: Tensor, feedback: Tensor) -> Tensor:
-        """obs [..., O], feedback [..., F] of the step before -> what the memory takes [..., O + F]."""
+        """obs [..., O], feedback [..., F] of the step before -> what the memory takes [..., O +
+        F]."""
         return torch.cat([self.observations(obs), feedback], dim=-1)
 
     @torch.no_grad()
     def rescale_returns(self, returns: Tensor) -> None:
-        """Takes returns [n, 1] into the statistics, and changes the value head so that its values, in units of reward, stay
-        what they were (van Hasselt et al. 2016, arXiv:1602.07714)."""
+        """Takes returns [n, 1] into the statistics, and changes the value head so that its values,
+        in units of reward, stay what they were (van Hasselt et al. 2016, arXiv:1602.07714)."""
         mean, deviation = self.returns.mean.clone(), self.returns.deviation
         self.returns.update(returns)
         layer = cast(nn.Linear, self.value_head.layers[-1])
@@ -108,6 +121,6 @@ class MemoryModel(nn.Module):
         layer.bias.mul_(scale).add_((mean - self.returns.mean) / self.returns.deviation)
 
     def heads(self, memory_output: Tensor) -> tuple[Outputs, Tensor]:
-        """[..., H] -> the policy's outputs, and the values [...] as deviations of `returns`: self.returns.inverse
-        gives them in units of reward."""
+        """[..., H] -> the policy's outputs, and the values [...] as deviations of `returns`:
+        self.returns.inverse gives them in units of reward."""
         return self.policy(memory_output), self.value_head(memory_output).squeeze(-1)

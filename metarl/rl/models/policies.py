@@ -23,7 +23,8 @@ def mlp_policy(
     latent_gain: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy of the observation and, with a latent_size, of the episode's latent; see `policy_for`.
+    """A perceptron policy of the observation and, with a latent_size, of the episode's latent; see
+    `policy_for`.
 
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
@@ -57,17 +58,19 @@ def policy_for(
     output_scale: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then init_std, min_std and
-    action_unit don't act).
+    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then
+    init_std, min_std and action_unit don't act).
 
     Args:
-      action_unit: the action for an output of 1, as a share of half the action's range; of 1 where the range has no bounds.
-        None: outputs are actions.
+      action_unit: the action for an output of 1, as a share of half the action's range; of 1 where
+        the range has no bounds. None: outputs are actions.
       latent_size, latent_gain: see `metarl.nn.heads`.
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     if any(size < 1 for size in hidden_sizes):
-        raise SettingError(f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each")
+        raise SettingError(
+            f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each"
+        )
     if isinstance(action_space, gymnasium.spaces.Discrete):
         return CategoricalPolicy(
             input_size,
@@ -98,12 +101,16 @@ def policy_for(
 
 def _half_range(action_space: gymnasium.spaces.Box) -> torch.Tensor:
     """[A] float32; 1 where there are no bounds."""
-    half = (torch.from_numpy(action_space.high).double() - torch.from_numpy(action_space.low).double()) / 2
+    half = (
+        torch.from_numpy(action_space.high).double() - torch.from_numpy(action_space.low).double()
+    ) / 2
     return half.masked_fill(~half.isfinite(), 1.0).float()
 
 
 def flat_size(observation_space: gymnasium.spaces.Box) -> int:
     """O of flat observations [O]. Raises: ValueError for others."""
     if len(observation_space.shape) != 1:
-        raise SettingError(f"policies take flat observations [O], got the shape {observation_space.shape}")
+        raise SettingError(
+            f"policies take flat observations [O], got the shape {observation_space.shape}"
+        )
     return observation_space.shape[0]

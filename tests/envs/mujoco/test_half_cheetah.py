@@ -21,8 +21,13 @@ NUM_WORLDS = 3
 
 def gymnasium_cheetahs(env: Any, **options: Any) -> list[Any]:
     """Gymnasium's environment for each world, in that world's state."""
-    cheetahs = [gymnasium.make("HalfCheetah-v5", max_episode_steps=1000, **options) for _ in range(NUM_WORLDS)]
-    for cheetah, qpos, qvel in zip(cheetahs, env.sim.qpos.numpy(), env.sim.qvel.numpy(), strict=True):
+    cheetahs = [
+        gymnasium.make("HalfCheetah-v5", max_episode_steps=1000, **options)
+        for _ in range(NUM_WORLDS)
+    ]
+    for cheetah, qpos, qvel in zip(
+        cheetahs, env.sim.qpos.numpy(), env.sim.qvel.numpy(), strict=True
+    ):
         cheetah.reset(seed=0)
         mujoco.mj_resetData(cheetah.unwrapped.model, cheetah.unwrapped.data)
         cheetah.unwrapped.set_state(qpos, qvel)
@@ -48,7 +53,9 @@ def random_actions(num_steps: int) -> Tensor:
 def test_physics_and_reward_are_those_of_half_cheetah_v5_for_500_steps(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
     crippled = name == "half_cheetah_cripple"
-    goal = DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.prior.test_tasks(NUM_WORLDS)
+    goal = (
+        DeadMotor(joint=torch.tensor([0, 3, 5])) if crippled else env.prior.test_tasks(NUM_WORLDS)
+    )
     env.set_tasks(goal)
     env.reset(Noise(torch.Generator().manual_seed(4)).starts(env))
     frame_skip = 1 if name.endswith("_maml") else 5
@@ -115,7 +122,9 @@ def test_maml_variant_observes_the_mass_centre() -> None:
     # A uniform number in ±0.1 has standard deviation 0.1 / √3.
     [("half_cheetah_vel", 0.1 / 3**0.5, 0.1, 0.1), ("half_cheetah_vel_maml", 0.01, 0.1, 0.06)],
 )
-def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: float, qpos_max: float) -> None:
+def test_start_noise_has_its_distribution(
+    name: str, qpos_std: float, qvel_std: float, qpos_max: float
+) -> None:
     env = envs.make(name, 4000)
     env.set_tasks(env.prior.test_tasks(4000))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
@@ -124,7 +133,9 @@ def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: 
     assert float(env.sim.qvel.std()) == pytest.approx(qvel_std, rel=0.02)
     assert float(env.sim.qpos.abs().max()) <= qpos_max
     assert abs(float(env.sim.qpos.mean())) < 0.02 * qpos_std * 5
-    assert float(torch.corrcoef(env.sim.qvel.T).fill_diagonal_(0).abs().max()) < 0.08  # five times 1/√4000
+    assert (
+        float(torch.corrcoef(env.sim.qvel.T).fill_diagonal_(0).abs().max()) < 0.08
+    )  # five times 1/√4000
 
 
 @pytest.mark.parametrize(
@@ -140,7 +151,8 @@ def test_start_noise_has_its_distribution(name: str, qpos_std: float, qvel_std: 
 def test_target_velocities_are_uniform_up_to_the_highest(name: str, highest: float) -> None:
     tasks = envs.make(name, 1, num_train_tasks=None).prior
     velocity = tasks.sample(10_000, torch.Generator().manual_seed(0)).target_velocity / highest
-    # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
+    # The distance between the distribution functions exceeds 1.95/√n once in a thousand
+    # (Kolmogorov).
     gap = (velocity.sort().values - torch.linspace(0, 1, 10_000)).abs().max()
     assert float(gap) < 0.0195
 
@@ -154,11 +166,14 @@ def test_default_has_100_training_tasks_and_infinite_mode_has_any_number() -> No
     assert set(again.tolist()) == set(velocity.tolist())
     infinite = envs.make("half_cheetah_vel", 1, num_train_tasks=None).prior
     assert infinite.split == "infinite"
-    assert len(infinite.sample(1000, torch.Generator().manual_seed(0)).target_velocity.unique()) > 990
+    assert (
+        len(infinite.sample(1000, torch.Generator().manual_seed(0)).target_velocity.unique()) > 990
+    )
 
 
 def test_training_never_meets_a_held_out_velocity_however_long_it_draws() -> None:
-    """Without the split by cells, 300,000 draws would meet one of 1000 test velocities some twenty times in float32."""
+    """Without the split by cells, 300,000 draws would meet one of 1000 test velocities some twenty
+    times in float32."""
     tasks = envs.make("half_cheetah_vel_promp", 1).prior
     drawn = tasks.sample(300_000, torch.Generator().manual_seed(0)).target_velocity
     held_out = tasks.test_tasks(1000).target_velocity
@@ -189,13 +204,18 @@ def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
     env.step(torch.zeros(4, 6))  # in which the worlds jump there
     env.sim.qvel[:, 0] = 2.0
     step = env.step(torch.full((4, 6), 0.5))
-    # The cost is 0.05 · 6 · 0.5² = 0.075; forward speed, some 2 m/s, is what the third is asked not to have.
+    # The cost is 0.05 · 6 · 0.5² = 0.075; forward speed, some 2 m/s, is what the third is asked not
+    # to have.
     assert step.terms["velocity"].min() > 1
     paid = [0.0, float(step.terms["velocity"][1]), -float(step.terms["velocity"][2]), 0.0]
-    assert step.reward.tolist() == pytest.approx([value - 0.075 for value in paid], abs=1e-6)  # float32
+    assert step.reward.tolist() == pytest.approx(
+        [value - 0.075 for value in paid], abs=1e-6
+    )  # float32
 
 
-@pytest.mark.parametrize("name", ["half_cheetah_vel_pearl", "half_cheetah_vel_varibad", "half_cheetah_dir_sparse"])
+@pytest.mark.parametrize(
+    "name", ["half_cheetah_vel_pearl", "half_cheetah_vel_varibad", "half_cheetah_dir_sparse"]
+)
 def test_these_variants_observe_the_torsos_origin(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
     env.set_tasks(env.prior.test_tasks(NUM_WORLDS))
@@ -218,7 +238,18 @@ def test_pearl_variant_has_the_published_velocities() -> None:
 
 def test_dead_motors_of_training_and_test_differ() -> None:
     tasks = envs.make("half_cheetah_cripple", 1).prior
-    assert sorted(tasks.sample(10, torch.Generator()).joint.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert sorted(tasks.sample(10, torch.Generator()).joint.tolist()) == [
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
     assert tasks.test_tasks(3).joint.tolist() == [0, 0, 0]
     assert tasks.describe(tasks.test_tasks()) == ["dead motor of the back thigh"]
 
@@ -230,24 +261,33 @@ def test_motor_that_fails_on_the_way_works_until_then_in_each_episode() -> None:
     actions = random_actions(8).clamp(-1, 1)
     for action in actions[:2]:
         env.step(action)
-    env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), torch.tensor([False, True, False]))
+    env.reset(
+        Noise(torch.Generator().manual_seed(5)).starts(env), torch.tensor([False, True, False])
+    )
     for t, action in enumerate(actions[2:]):
         control = action.clone()
         if t >= 2:
             control[0, 0] = control[2, 5] = 0.0
         if t >= 4:
             control[1, 3] = 0.0
-        # Both start anew from the present state, for Gymnasium's environment can't take over the solver's warm start.
+        # Both start anew from the present state, for Gymnasium's environment can't take over the
+        # solver's warm start.
         cheetahs = gymnasium_cheetahs(env)
-        env.sim.reset(torch.ones(NUM_WORLDS, dtype=torch.bool), env.sim.qpos.clone(), env.sim.qvel.clone())
+        env.sim.reset(
+            torch.ones(NUM_WORLDS, dtype=torch.bool), env.sim.qpos.clone(), env.sim.qvel.clone()
+        )
         env.step(action)
         for w, cheetah in enumerate(cheetahs):
             cheetah.step(control[w].numpy())
             assert np.array_equal(env.sim.qpos[w].numpy(), cheetah.unwrapped.data.qpos)
-    assert env.prior.describe(env.prior.test_tasks()) == ["dead motor of the back thigh from step 4"]
+    assert env.prior.describe(env.prior.test_tasks()) == [
+        "dead motor of the back thigh from step 4"
+    ]
 
 
 @pytest.mark.parametrize("value", [0, 1000, -1, True])
 def test_motor_can_only_fail_within_the_episode(value: Any) -> None:
-    with pytest.raises(ValueError, match=f"fails_at_step is {value}; expected a control step 1, ..., 999"):
+    with pytest.raises(
+        ValueError, match=f"fails_at_step is {value}; expected a control step 1, ..., 999"
+    ):
         envs.make("half_cheetah_cripple", 1, fails_at_step=value)

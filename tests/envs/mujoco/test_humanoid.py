@@ -11,19 +11,24 @@ import envs
 from envs.mujoco.targets import Heading
 from metarl.noise import Noise
 
-MASSES = [45 + 10 * body + 9 for body in range(13)]  # in Humanoid-v5's observation; they never change
+MASSES = [
+    45 + 10 * body + 9 for body in range(13)
+]  # in Humanoid-v5's observation; they never change
 
 
 def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps() -> None:
     options = {"include_cfrc_ext_in_observation": False, "terminate_when_unhealthy": False}
-    recording = record("Humanoid-v5", "humanoid_dir", num_worlds=2, num_steps=500, forces_lag=1, **options)
+    recording = record(
+        "Humanoid-v5", "humanoid_dir", num_worlds=2, num_steps=500, forces_lag=1, **options
+    )
     ours = replay("humanoid_dir", recording, Heading(heading=torch.tensor([0.5, 4.0])))
     assert np.array_equal(ours.qpos, recording.qpos)
     assert np.array_equal(ours.qvel, recording.qvel)
     assert np.array_equal(ours.obs, np.delete(recording.obs, MASSES, axis=-1).astype(np.float32))
     info = recording.info
     velocity = sum(
-        info[f"{axis}_velocity"] * [turn(0.5), turn(4.0)] for axis, turn in (("x", math.cos), ("y", math.sin))
+        info[f"{axis}_velocity"] * [turn(0.5), turn(4.0)]
+        for axis, turn in (("x", math.cos), ("y", math.sin))
     )
     # Twice float32's rounding of values up to some ten.
     assert ours.terms["velocity"] == pytest.approx(velocity, abs=2e-6)
@@ -37,7 +42,9 @@ def test_physics_observation_and_reward_are_those_of_humanoid_v5_for_500_steps()
     assert np.array_equal(ours.terminated, fallen)
 
 
-@pytest.mark.parametrize(("height", "terminates"), [(0.99, True), (1.01, False), (1.99, False), (2.01, True)])
+@pytest.mark.parametrize(
+    ("height", "terminates"), [(0.99, True), (1.01, False), (1.99, False), (2.01, True)]
+)
 def test_episode_ends_when_the_torso_is_outside_1_to_2_m(height: float, terminates: bool) -> None:
     env = envs.make("humanoid_dir", 1)
     env.set_tasks(env.prior.test_tasks(1))
@@ -50,9 +57,12 @@ def test_starts_have_the_noise_of_humanoid_v5() -> None:
     env = envs.make("humanoid_dir", 1)
     uniform = torch.rand(20_000, 47, dtype=torch.float64, generator=torch.Generator())
     qpos, qvel = env.mdp.initial_state(uniform)
-    noise = torch.cat([qpos - torch.tensor([0, 0, 1.4, 1, *20 * [0]]), qvel], dim=1)  # upright, 1.4 m high
+    noise = torch.cat(
+        [qpos - torch.tensor([0, 0, 1.4, 1, *20 * [0]]), qvel], dim=1
+    )  # upright, 1.4 m high
     assert noise.abs().amax(0).tolist() == pytest.approx([0.01] * 47, rel=1e-2)
-    # A uniform number in ±0.01 has standard deviation 0.01 / √3; of 20,000 draws the estimate's own error is 0.3 %.
+    # A uniform number in ±0.01 has standard deviation 0.01 / √3; of 20,000 draws the estimate's own
+    # error is 0.3 %.
     assert noise.std(0).tolist() == pytest.approx([0.01 / 3**0.5] * 47, rel=0.02)
 
 

@@ -20,9 +20,13 @@ def test_physics_observation_and_reward_are_those_of_reacher_v5_for_500_steps() 
     shown = [0, 1, 2, 3, 6, 7]  # not the target, nor the vector to it
     assert np.array_equal(ours.obs, theirs.obs[..., shown].astype(np.float32))
     goals = envs.make("reacher_goal", 1).prior.test_tasks(2).place.numpy()
-    assert np.array_equal(theirs.obs[..., 4:6].astype(np.float32), np.broadcast_to(goals, (500, 2, 2)))
+    assert np.array_equal(
+        theirs.obs[..., 4:6].astype(np.float32), np.broadcast_to(goals, (500, 2, 2))
+    )
     # The tolerance is float32's: rewards are some two.
-    assert ours.reward == pytest.approx(theirs.info["reward_dist"] + theirs.info["reward_ctrl"], abs=3e-7)
+    assert ours.reward == pytest.approx(
+        theirs.info["reward_dist"] + theirs.info["reward_ctrl"], abs=3e-7
+    )
     assert ours.terms["distance"] == pytest.approx(-theirs.info["reward_dist"], abs=3e-8)
     assert not ours.terminated.any()
 
@@ -30,10 +34,13 @@ def test_physics_observation_and_reward_are_those_of_reacher_v5_for_500_steps() 
 def test_goals_are_uniform_on_the_disc() -> None:
     tasks = envs.make("reacher_goal", 1).prior
     assert (tasks.num_train, tasks.num_test) == (100, 30)
-    drawn = envs.make("reacher_goal", 1, num_train_tasks=None).prior.sample(10_000, torch.Generator().manual_seed(0))
+    drawn = envs.make("reacher_goal", 1, num_train_tasks=None).prior.sample(
+        10_000, torch.Generator().manual_seed(0)
+    )
     x, y = drawn.place.unbind(-1)
     for share in ((x**2 + y**2) / 0.2**2, torch.atan2(y, x) / (2 * math.pi) + 0.5):
-        # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
+        # The distance between the distribution functions exceeds 1.95/√n once in a thousand
+        # (Kolmogorov).
         assert float((share.sort().values - torch.linspace(0, 1, 10_000)).abs().max()) < 0.0195
 
 
@@ -46,7 +53,8 @@ def test_starts_have_the_noise_of_reacher_v5_and_the_target_rests_at_the_goal() 
     assert not env.sim.qvel[:, 2:].any()
     for noise, most in ((env.sim.qpos[:, :2], 0.1), (env.sim.qvel[:, :2], 0.005)):
         assert float(noise.abs().max()) <= most
-        # A uniform number has standard deviation most / √3; of 8,000 draws the estimate's own error is 0.5 %.
+        # A uniform number has standard deviation most / √3; of 8,000 draws the estimate's own error
+        # is 0.5 %.
         assert float(noise.std()) == pytest.approx(most / 3**0.5, rel=0.025)
 
 
@@ -76,7 +84,8 @@ def test_picture_shows_the_goal_and_the_arm() -> None:
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     red, green, blue = (env.render(0, width=160, height=160)[..., i].astype(int) for i in range(3))
     rows, columns = np.nonzero((red > 120) & (green < 0.45 * red) & (blue < 0.45 * red))
-    # The camera is 0.9 m above the middle and sees 45°: 160 pixels are 2 · 0.9 m · tan 22.5° = 0.746 m.
+    # The camera is 0.9 m above the middle and sees 45°: 160 pixels are 2 · 0.9 m · tan 22.5° =
+    # 0.746 m.
     pixel = 2 * 0.9 * math.tan(math.pi / 8) / 160
     assert (columns.mean() - 79.5) * pixel == pytest.approx(-0.1, abs=0.01)
     assert -(rows.mean() - 79.5) * pixel == pytest.approx(0.15, abs=0.01)

@@ -1,4 +1,5 @@
-"""Facts about drawing where it can't work, and about a machine's settings that must not stop physics."""
+"""Facts about drawing where it can't work, and about a machine's settings that must not stop
+physics."""
 
 import os
 import subprocess
@@ -37,14 +38,17 @@ except RuntimeError as error:
 
 
 def said(missing: str, **variables: str) -> list[str]:
-    """What a new process prints that steps and draws, with these variables set and without these libraries."""
+    """What a new process prints that steps and draws, with these variables set and without these
+    libraries."""
     machine = {
         name: value
         for name, value in os.environ.items()
         if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY")
     }
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, missing]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=machine | variables)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=machine | variables
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     stepped, *drawn = done.stdout.splitlines()
@@ -62,7 +66,9 @@ def test_missing_library_names_the_package_to_install(monkeypatch: pytest.Monkey
     env = envs.make("half_cheetah_vel", 1)
     env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
-    with pytest.raises(RuntimeError, match=r"no attribute 'eglQueryString'.*apt-get install .*libegl1"):
+    with pytest.raises(
+        RuntimeError, match=r"no attribute 'eglQueryString'.*apt-get install .*libegl1"
+    ):
         env.render(0)
     with pytest.raises(ValueError, match=r"world is 1; expected 0, \.\.\., 0"):
         env.render(1)
@@ -70,9 +76,14 @@ def test_missing_library_names_the_package_to_install(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("missing", ["EGL OSMesa libGL OpenGL", "OSMesa OpenGL"])
 def test_physics_needs_no_library(missing: str) -> None:
-    """As on a machine without any of them, and on one that has EGL, but not the OpenGL that MuJoCo's import asks for with it."""
+    """As on a machine without any of them, and on one that has EGL, but not the OpenGL that
+    MuJoCo's import asks for with it."""
     (line,) = said(missing)
-    assert "egl: lib" in line and "osmesa: libOSMesa can't be loaded" in line and "apt-get install" in line
+    assert (
+        "egl: lib" in line
+        and "osmesa: libOSMesa can't be loaded" in line
+        and "apt-get install" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +94,9 @@ def test_physics_needs_no_library(missing: str) -> None:
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="the names and libraries of Linux")
-def test_a_wrong_mujoco_gl_stops_drawing_alone_and_is_named(missing: str, value: str, reason: str) -> None:
+def test_a_wrong_mujoco_gl_stops_drawing_alone_and_is_named(
+    missing: str, value: str, reason: str
+) -> None:
     (line,) = said(missing, MUJOCO_GL=value)
     assert line.startswith(f"MuJoCo can't draw here (MUJOCO_GL='{value}': {reason})")
 

@@ -1,4 +1,5 @@
-"""Facts about physics that differs from world to world, against Gymnasium's environments with the same fields of their models."""
+"""Facts about physics that differs from world to world, against Gymnasium's environments with the
+same fields of their models."""
 
 from typing import Any
 
@@ -26,7 +27,8 @@ every_name = pytest.mark.parametrize("name", MODELS)
 def scale(model: mujoco.MjModel, own: mujoco.MjModel, tasks: PhysicsFactors, world: int) -> None:
     """Writes `own` times the world's factors into `model`."""
     mass, inertia, damping, friction = (
-        getattr(tasks, field)[world].double().numpy() for field in ("mass", "inertia", "damping", "friction")
+        getattr(tasks, field)[world].double().numpy()
+        for field in ("mass", "inertia", "damping", "friction")
     )
     for body in range(1, own.nbody):
         model.body_mass[body] = own.body_mass[body] * mass[body - 1]
@@ -87,7 +89,10 @@ def fields_of(model: mujoco.MjModel) -> list[np.ndarray]:
 @every_name
 def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str) -> None:
     distribution = envs.make(name, 1).prior
-    tasks, others = distribution.test_tasks(3), distribution.sample(3, torch.Generator().manual_seed(0))
+    tasks, others = (
+        distribution.test_tasks(3),
+        distribution.sample(3, torch.Generator().manual_seed(0)),
+    )
     env = started(name, tasks)
     undisturbed = started(name, tasks)
     assert torch.equal(run(env, 3), run(undisturbed, 3))
@@ -99,7 +104,9 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
         own = GymnasiumModel(file=MODELS[name][0]).load()
         scale(own, GymnasiumModel(file=MODELS[name][0]).load(), given, world)
         mujoco.mj_setConst(own, mujoco.MjData(own))
-        for found, expected in zip(fields_of(env.sim.host_data(world)[0]), fields_of(own), strict=True):
+        for found, expected in zip(
+            fields_of(env.sim.host_data(world)[0]), fields_of(own), strict=True
+        ):
             assert np.array_equal(found, expected)
     assert torch.equal(run(env, 20)[:, ~worlds], run(undisturbed, 20)[:, ~worlds])
 
@@ -111,28 +118,52 @@ def test_fields_never_compound_and_change_only_where_a_world_is_reset(name: str)
 
 @every_name
 def test_factors_are_log_uniform_and_independent(name: str) -> None:
-    tasks = envs.make(name, 1, num_train_tasks=None).prior.sample(10_000, torch.Generator().manual_seed(0))
+    tasks = envs.make(name, 1, num_train_tasks=None).prior.sample(
+        10_000, torch.Generator().manual_seed(0)
+    )
     exponents = torch.cat(
         [
             getattr(tasks, field).flatten(1).double().log() / np.log(base)
-            for field, base in {"mass": 1.5, "inertia": 1.5, "damping": 1.3, "friction": 1.5}.items()
+            for field, base in {
+                "mass": 1.5,
+                "inertia": 1.5,
+                "damping": 1.3,
+                "friction": 1.5,
+            }.items()
         ],
         dim=1,
     )
-    gap = (exponents.sort(dim=0).values / 6 + 0.5 - torch.linspace(0, 1, 10_000)[:, None]).abs().amax(0)
-    # The distance between the distribution functions exceeds 2.4/√n once in a hundred thousand (Kolmogorov).
+    gap = (
+        (exponents.sort(dim=0).values / 6 + 0.5 - torch.linspace(0, 1, 10_000)[:, None])
+        .abs()
+        .amax(0)
+    )
+    # The distance between the distribution functions exceeds 2.4/√n once in a hundred thousand
+    # (Kolmogorov).
     assert float(gap.max()) < 0.024
     assert 2.999 < float(exponents.abs().max()) < 3.00001  # float32
     # Five times 1/√10,000.
     assert float(torch.corrcoef(exponents.T).fill_diagonal_(0).abs().max()) < 0.05
 
 
-@pytest.mark.parametrize(("name", "bodies", "geoms"), [("walker2d_rand_params", 7, 8), ("hopper_rand_params", 4, 5)])
-def test_tasks_have_a_factor_for_each_part_and_pearls_for_each_axis(name: str, bodies: int, geoms: int) -> None:
-    shapes = {"mass": (bodies,), "inertia": (bodies,), "damping": (bodies - 1,), "friction": (geoms, 3)}
+@pytest.mark.parametrize(
+    ("name", "bodies", "geoms"), [("walker2d_rand_params", 7, 8), ("hopper_rand_params", 4, 5)]
+)
+def test_tasks_have_a_factor_for_each_part_and_pearls_for_each_axis(
+    name: str, bodies: int, geoms: int
+) -> None:
+    shapes = {
+        "mass": (bodies,),
+        "inertia": (bodies,),
+        "damping": (bodies - 1,),
+        "friction": (geoms, 3),
+    }
     for variant, inertia in (("", (bodies,)), ("_pearl", (bodies, 3))):
         distribution = envs.make(name + variant, 1).prior
-        found = {field: tuple(value.shape[1:]) for field, value in vars(distribution.test_tasks(1)).items()}
+        found = {
+            field: tuple(value.shape[1:])
+            for field, value in vars(distribution.test_tasks(1)).items()
+        }
         assert found == {**shapes, "inertia": inertia}
         assert (distribution.num_train, distribution.num_test) == (40, 10)
 
@@ -140,7 +171,9 @@ def test_tasks_have_a_factor_for_each_part_and_pearls_for_each_axis(name: str, b
 @every_name
 def test_bodies_could_exist_but_those_of_pearl(name: str) -> None:
     """No principal inertia of a body exceeds the sum of the other two."""
-    inertia = started(name, envs.make(name, 1).prior.test_tasks(10)).sim.param("body_inertia")[:, 1:]
+    inertia = started(name, envs.make(name, 1).prior.test_tasks(10)).sim.param("body_inertia")[
+        :, 1:
+    ]
     exists = (2 * inertia.amax(-1) <= inertia.sum(-1) * (1 + 1e-12)).all()
     assert bool(exists) == (not name.endswith("_pearl"))
 

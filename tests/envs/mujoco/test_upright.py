@@ -85,7 +85,8 @@ def test_starts_have_the_noise_of_gymnasium(name: str) -> None:
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for noise in (env.sim.qpos - torch.tensor(REST[name]), env.sim.qvel):
         assert float(noise.abs().max()) <= 0.005
-        # A uniform number in ±0.005 has standard deviation 0.005 / √3; of 12,000 draws the estimate's own error is 0.4 %.
+        # A uniform number in ±0.005 has standard deviation 0.005 / √3; of 12,000 draws the
+        # estimate's own error is 0.4 %.
         assert float(noise.std()) == pytest.approx(0.005 / 3**0.5, rel=0.02)
         # Five times 1/√2000.
         assert float(torch.corrcoef(noise.T).fill_diagonal_(0).abs().max()) < 0.11
@@ -107,20 +108,37 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("name", "element", "standing", "fallen"), BOUNDS)
-def test_robot_has_fallen_at_the_bound_itself(name: str, element: int, standing: float, fallen: float) -> None:
+def test_robot_has_fallen_at_the_bound_itself(
+    name: str, element: int, standing: float, fallen: float
+) -> None:
     env = envs.make(name, 2)
     env.sim.qpos.copy_(torch.tensor(REST[name]))
     env.sim.qpos[:, 0] = 200.0  # m; however far it went
-    state, index = (env.sim.qpos, element) if element < env.sim.qpos.shape[1] else (env.sim.qvel, element % 6)
+    state, index = (
+        (env.sim.qpos, element) if element < env.sim.qpos.shape[1] else (env.sim.qvel, element % 6)
+    )
     state[:, index] = torch.tensor([standing, fallen], dtype=torch.float64)
     assert env.mdp.terminated(env.sim).tolist() == [False, True]
 
 
 def test_targets_and_their_splits_are_those_of_the_definition() -> None:
     velocity = envs.make("walker2d_vel", 1).prior
-    assert (velocity.num_train, velocity.num_test, velocity.bounds["target_velocity"]) == (100, 30, (0.0, 10.0))
-    drawn = envs.make("walker2d_vel_promp", 1).prior.sample(10_000, torch.Generator().manual_seed(0)).target_velocity
-    # The distance between the distribution functions exceeds 1.95/√n once in a thousand (Kolmogorov).
+    assert (velocity.num_train, velocity.num_test, velocity.bounds["target_velocity"]) == (
+        100,
+        30,
+        (0.0, 10.0),
+    )
+    drawn = (
+        envs.make("walker2d_vel_promp", 1)
+        .prior.sample(10_000, torch.Generator().manual_seed(0))
+        .target_velocity
+    )
+    # The distance between the distribution functions exceeds 1.95/√n once in a thousand
+    # (Kolmogorov).
     assert float((drawn.sort().values / 10 - torch.linspace(0, 1, 10_000)).abs().max()) < 0.0195
     for name in ("walker2d_dir", "walker2d_dir_promp"):
-        assert envs.make(name, 1).prior.sample(3, torch.Generator()).direction.tolist() == [1, -1, 1]
+        assert envs.make(name, 1).prior.sample(3, torch.Generator()).direction.tolist() == [
+            1,
+            -1,
+            1,
+        ]

@@ -1,4 +1,5 @@
-"""A user's own environment: it is what Gymnasium's is under the task, keeps the facts of every environment, and trains."""
+"""A user's own environment: it is what Gymnasium's is under the task, keeps the facts of every
+environment, and trains."""
 
 import copy
 import json
@@ -52,7 +53,9 @@ def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
     tasks = env.prior.test_tasks(env.num_worlds)
     if task:
         values = {name: torch.tensor(value, dtype=torch.float64) for name, value in task.items()}
-        tasks = type(tasks)(**{name: value.expand(env.num_worlds, *value.shape) for name, value in values.items()})
+        tasks = type(tasks)(
+            **{name: value.expand(env.num_worlds, *value.shape) for name, value in values.items()}
+        )
     env.set_tasks(tasks)
     return env.reset(Noise(torch.Generator().manual_seed(seed)).starts(env))
 
@@ -77,7 +80,10 @@ def test_task_that_changes_nothing_leaves_gymnasiums_environment_bit_for_bit() -
         np.testing.assert_array_equal(obs[1], expected.astype(np.float32))
         action = rng.uniform(-1, 1, (2, 3)).astype(np.float32)
         step = env.step(torch.from_numpy(3 * action).clamp(-1.5, 1.5))  # clipped to [-1, 1]
-        obs, (expected, reward, terminated, _, info) = step.next_obs, theirs.step((3 * action[1]).clip(-1, 1))
+        obs, (expected, reward, terminated, _, info) = (
+            step.next_obs,
+            theirs.step((3 * action[1]).clip(-1, 1)),
+        )
         assert step.reward[1] == np.float32(reward)
         assert step.terms["x_velocity"][1] == np.float32(info["x_velocity"])
         assert bool(step.terminated[1]) == terminated
@@ -92,9 +98,17 @@ def test_model_fields_are_set_with_what_follows_from_them_and_nothing_compounds(
         started(env, load=load, gravity=gravity)
         model, expected = inside(env).model, compiled_hopper(load)
         np.testing.assert_array_equal(model.opt.gravity, [0, 0, gravity])
-        for field in ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0", "dof_invweight0"):
+        for field in (
+            "body_mass",
+            "body_inertia",
+            "body_subtreemass",
+            "body_invweight0",
+            "dof_invweight0",
+        ):
             # Only rounding: MuJoCo's compiler gets there by another way.
-            np.testing.assert_allclose(getattr(model, field), getattr(expected, field), rtol=1e-9, err_msg=field)
+            np.testing.assert_allclose(
+                getattr(model, field), getattr(expected, field), rtol=1e-9, err_msg=field
+            )
 
 
 def compiled_hopper(load: float) -> mujoco.MjModel:
@@ -127,7 +141,9 @@ def test_attributes_keep_their_kind_and_worlds_do_not_share_them() -> None:
     env = own_environment(Line, 2, tasks=tasks, horizon=5, settings={"colour": "red"})
     struct = type(env.prior.test_tasks(1))
     values = {"slope": [3.0, 1.0], "last": [0.25, 0.75], "goal": [[0.5, 1.5], [0.0, 2.0]]}
-    env.set_tasks(struct(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}))
+    env.set_tasks(
+        struct(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+    )
     env.reset(Noise(torch.Generator()).starts(env))
     first, second = inside(env, 0), inside(env, 1)
     assert (first.slope, second.slope, type(first.slope)) == (3, 1, int)
@@ -138,9 +154,13 @@ def test_attributes_keep_their_kind_and_worlds_do_not_share_them() -> None:
 
 
 def test_reset_options_arrive_and_the_episode_ends_as_the_environment_says() -> None:
-    env = own_environment(Line, 4, tasks={"start": reset_option("start", between=(0.0, 0.5))}, horizon=3)
+    env = own_environment(
+        Line, 4, tasks={"start": reset_option("start", between=(0.0, 0.5))}, horizon=3
+    )
     assert started(env, start=0.25).flatten().tolist() == [0.25] * 4
-    action = torch.tensor([[0.1], [1.0], [-1.0], [0.5]])  # moves on; beyond 1; below −1; a reward that is NaN
+    action = torch.tensor(
+        [[0.1], [1.0], [-1.0], [0.5]]
+    )  # moves on; beyond 1; below −1; a reward that is NaN
     step = env.step(action)
     np.testing.assert_allclose(step.next_obs[:, 0], [0.45, 2.25, -1.75, 0.0], atol=1e-7)  # float32
     np.testing.assert_allclose(step.reward, [4.5, 22.5, -17.5, 0.0], atol=1e-6)
@@ -181,7 +201,10 @@ def test_processes_do_not_change_a_number() -> None:
         for _ in range(3):
             facts.assert_equal(here.step(action), there.step(action))
         assert torch.equal(
-            *(env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), worlds) for env in (here, there))
+            *(
+                env.reset(Noise(torch.Generator().manual_seed(5)).starts(env), worlds)
+                for env in (here, there)
+            )
         )
         facts.assert_equal(here.step(action), there.step(action))
         with pytest.raises(RuntimeError, match="other processes; expected processes=False"):
@@ -194,14 +217,20 @@ def test_split_follows_its_seed_and_choices_are_all_combinations() -> None:
     same, other = (hopper_load(1, split_seed=seed).prior.test_tasks(3).load for seed in (0, 1))
     assert torch.equal(same, hopper_load(1).prior.test_tasks(3).load)
     assert not torch.equal(same, other)
-    tasks = {"slope": attribute("slope", one_of=(1, 3)), "goal": attribute("goal", one_of=([0, 1], [1, 0]))}
+    tasks = {
+        "slope": attribute("slope", one_of=(1, 3)),
+        "goal": attribute("goal", one_of=([0, 1], [1, 0])),
+    }
     few = own_environment(Line, 1, tasks=tasks, horizon=5).prior
     assert few.split == "none"
     assert few.describe(few.test_tasks())[:2] == ["slope 1, goal (0, 1)", "slope 1, goal (1, 0)"]
-    mixed = own_environment(Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5).prior
+    mixed = own_environment(
+        Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5
+    ).prior
     facts.assert_equal(pickle.loads(pickle.dumps(mixed)).test_tasks(), mixed.test_tasks())
     assert set(mixed.test_tasks().slope.tolist()) == {1.0, 3.0}
-    # Training has the even cells of 2^22 in the first number, test the odd ones: it must be one that isn't rounded.
+    # Training has the even cells of 2^22 in the first number, test the odd ones: it must be one
+    # that isn't rounded.
     for drawn, parity in ((mixed.test_tasks(50), 1), (mixed.sample(50, torch.Generator()), 0)):
         assert (((drawn.table - 0.9) / 0.2 * 2**22).floor() % 2 == parity).all()
 
@@ -218,7 +247,9 @@ def test_definition_tells_environments_apart() -> None:
     ]
     assert len({spec.spec_hash for spec in specs}) == len(specs)
     assert hopper_load(1).spec.spec_hash == specs[0].spec_hash
-    assert own_environment("Hopper-v5", 1, tasks=hopper_load.keywords["tasks"]).spec.horizon == 1000  # Gymnasium's
+    assert (
+        own_environment("Hopper-v5", 1, tasks=hopper_load.keywords["tasks"]).spec.horizon == 1000
+    )  # Gymnasium's
 
 
 def test_gymnasium_and_its_batches_take_it() -> None:
@@ -226,15 +257,21 @@ def test_gymnasium_and_its_batches_take_it() -> None:
     batch.set_task({"start": 0.5}, worlds=[1])
     obs, _ = batch.reset(seed=4)
     assert obs[1] == single.reset(seed=5)[0] == 0.5
-    np.testing.assert_array_equal(batch.step(np.full((2, 1), 0.1))[0][1], single.step(np.full(1, 0.1))[0])
+    np.testing.assert_array_equal(
+        batch.step(np.full((2, 1), 0.1))[0][1], single.step(np.full(1, 0.1))[0]
+    )
 
 
 def test_a_copy_goes_on_or_is_refused_but_never_starts_anew() -> None:
     env = line(2)
     started(env)
     env.step(torch.zeros(2, 1))
-    assert torch.equal(copy.deepcopy(env).step(torch.ones(2, 1)).next_obs, env.step(torch.ones(2, 1)).next_obs)
-    with pytest.raises(TypeError, match=r"Hopper-v5 can't be copied .*HopperEnv is a gymnasium\.utils\.EzPickle"):
+    assert torch.equal(
+        copy.deepcopy(env).step(torch.ones(2, 1)).next_obs, env.step(torch.ones(2, 1)).next_obs
+    )
+    with pytest.raises(
+        TypeError, match=r"Hopper-v5 can't be copied .*HopperEnv is a gymnasium\.utils\.EzPickle"
+    ):
         copy.deepcopy(hopper_load(1))
 
 
@@ -261,9 +298,15 @@ def test_picture_is_of_the_world_asked_for() -> None:
             lambda: attribute("a", between=(1, 1)),
             r"between=\(1, 1\); expected \(lowest, highest\) with lowest < highest",
         ),
-        (lambda: attribute("a", between=([1, 2], [1, 2, 3])), "expected numbers, or lists of the same length"),
+        (
+            lambda: attribute("a", between=([1, 2], [1, 2, 3])),
+            "expected numbers, or lists of the same length",
+        ),
         (lambda: attribute("a", scale=(0, np.inf)), "expected finite numbers"),
-        (lambda: attribute("a", scale=(0, 1), one_of=[1]), "has scale, one_of; expected a path and one of"),
+        (
+            lambda: attribute("a", scale=(0, 1), one_of=[1]),
+            "has scale, one_of; expected a path and one of",
+        ),
     ],
 )
 def test_wrong_variables_are_refused(make: Any, message: str) -> None:
@@ -276,13 +319,19 @@ def test_wrong_variables_are_refused(make: Any, message: str) -> None:
     [
         ({}, "tasks is empty"),
         ({"a b": attribute("slope", scale=(1, 2))}, "'a b' isn't a name"),
-        ({"m": model_field("body_mas", scale=(1, 2))}, r"has no 'body_mas' \(did you mean body_mass\?\)"),
+        (
+            {"m": model_field("body_mas", scale=(1, 2))},
+            r"has no 'body_mas' \(did you mean body_mass\?\)",
+        ),
         (
             {"m": model_field("body_mass", between=([1, 2], [3, 4]))},
             r"shape \(5,\); a value of shape \(2,\) doesn't fit",
         ),
         ({"m": model_field("opt.gravity", index=3, between=(1, 2))}, r"shape \(3,\) at index 3"),
-        ({"m": model_field("geom_condim", between=(1.0, 1.5))}, "holds int32; expected whole numbers"),
+        (
+            {"m": model_field("geom_condim", between=(1.0, 1.5))},
+            "holds int32; expected whole numbers",
+        ),
         ({"m": attribute("metadata", between=(1, 2))}, "metadata is a dict; expected a number"),
         (
             {"m": attribute("frame_skip", between=([1, 1], [2, 2]))},
@@ -297,18 +346,26 @@ def test_variables_that_do_not_fit_the_environment_are_refused(tasks: Any, messa
 
 def test_environments_that_do_not_fit_are_refused() -> None:
     def fitting(**changed: Any) -> Any:
-        return own_environment(type("Other", (Line,), changed), 1, tasks=line.keywords["tasks"], horizon=5)
+        return own_environment(
+            type("Other", (Line,), changed), 1, tasks=line.keywords["tasks"], horizon=5
+        )
 
     fitting()
-    with pytest.raises(ValueError, match=r"the observation space is .*; expected a Box with one axis"):
+    with pytest.raises(
+        ValueError, match=r"the observation space is .*; expected a Box with one axis"
+    ):
         fitting(observation_space=gymnasium.spaces.Discrete(3))
-    with pytest.raises(ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"):
+    with pytest.raises(
+        ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"
+    ):
         fitting(action_space=gymnasium.spaces.Discrete(3, start=1))
     with pytest.raises(ValueError, match=r"horizon is None and .*Line.* has no limit of its own"):
         line(1, horizon=None)
     with pytest.raises(ValueError, match=r"drifting was set to 0.* and is 1.* after reset\(\)"):
         own_environment(Line, 1, tasks={"d": attribute("drifting", between=(0, 1))}, horizon=5)
-    with pytest.raises(ValueError, match=r"unknown environment 'no_such:env' .*; expected module:function"):
+    with pytest.raises(
+        ValueError, match=r"unknown environment 'no_such:env' .*; expected module:function"
+    ):
         envs.make("no_such:env", 1)
     with pytest.raises(ValueError, match=r"no setting 'horizn' \(did you mean horizon\?\)"):
         envs.make(HOPPER, 1, horizn=3)
@@ -337,7 +394,9 @@ def blocks(language: str) -> list[str]:
 def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition, use, with_hook, with_class, _ = blocks("python")  # The last is tested in test_variants.py.
+    definition, use, with_hook, with_class, _ = blocks(
+        "python"
+    )  # The last is tested in test_variants.py.
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
@@ -362,10 +421,18 @@ def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> 
     (tmp_path / "my_envs.py").write_text(blocks("python")[0])
     (tmp_path / "my_configs/env").mkdir(parents=True)
     (tmp_path / "my_configs/env/hopper_load.yaml").write_text(blocks("yaml")[0])
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-    command = "--config-dir my_configs env=hopper_load env.horizon=10 iterations=1 run_dir=run device=cpu"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = (
+        "--config-dir my_configs env=hopper_load env.horizon=10 iterations=1 run_dir=run device=cpu"
+    )
     small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.num_updates=1 evaluation.video=false"
     words = [sys.executable, str(ROOT / "scripts/train.py"), *command.split(), *small.split()]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["env"] == "hopper_load"

@@ -73,7 +73,10 @@ PAIRS = [
     (local_class(1.0), local_class(2.0)),
     (functools.partial(Point, 1.0), functools.partial(Point, 2.0)),
     (functools.partial(Point, speed=1.0), functools.partial(Point, speed=2.0)),
-    (functools.partial(Point, speed=np.float32(1.0)), functools.partial(Point, speed=np.float32(2.0))),
+    (
+        functools.partial(Point, speed=np.float32(1.0)),
+        functools.partial(Point, speed=np.float32(2.0)),
+    ),
     (Maker(1.0), Maker(2.0)),
     (Maker(1.0).make, Maker(2.0).make),
     (SlottedMaker(1.0), SlottedMaker(2.0)),
@@ -141,8 +144,11 @@ def test_identity_is_the_same_in_another_process() -> None:
     told = [identity(source) for pair in PAIRS for source in pair] + [identity({"b", "a", "c"})]
     program = (
         "from tests.envs.own import test_identity as t; import json; "
-        "print(json.dumps([t.identity(source) for pair in t.PAIRS for source in pair] + [t.identity({'b', 'a', 'c'})]))"
+        "print(json.dumps([t.identity(source) for pair in t.PAIRS for source in pair] + "
+        "[t.identity({'b', 'a', 'c'})]))"
     )
     words = [sys.executable, "-c", program]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+    )
     assert json.loads(done.stdout) == told

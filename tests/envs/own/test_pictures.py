@@ -1,4 +1,5 @@
-"""Pictures and videos of a user's own environment: with and without a camera, and without MuJoCo."""
+"""Pictures and videos of a user's own environment: with and without a camera, and without
+MuJoCo."""
 
 import sys
 from functools import partial
@@ -34,10 +35,20 @@ class Lamp(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> Any:
         self.num_steps += 1
-        return np.full(1, 0.1 * self.num_steps * self.power), self.power * float(action[0]), False, False, {}
+        return (
+            np.full(1, 0.1 * self.num_steps * self.power),
+            self.power * float(action[0]),
+            False,
+            False,
+            {},
+        )
 
     def render(self) -> Any:
-        return np.full((20, 40, 3), 50 * self.num_steps, np.uint8) if self.render_mode == "rgb_array" else None
+        return (
+            np.full((20, 40, 3), 50 * self.num_steps, np.uint8)
+            if self.render_mode == "rgb_array"
+            else None
+        )
 
 
 class Broken(Lamp):
@@ -54,8 +65,14 @@ class Unseen(Lamp):
     metadata = {"render_modes": []}
 
 
-lamp = partial(own_environment, Lamp, tasks={"power": attribute("power", between=(0.5, 2.0))}, horizon=4)
-robot = partial(own_environment, tasks={"load": attribute("model.opt.wind", between=(0.0, 1.0), index=0)}, horizon=4)
+lamp = partial(
+    own_environment, Lamp, tasks={"power": attribute("power", between=(0.5, 2.0))}, horizon=4
+)
+robot = partial(
+    own_environment,
+    tasks={"load": attribute("model.opt.wind", between=(0.0, 1.0), index=0)},
+    horizon=4,
+)
 
 
 def started(env: Any) -> Any:
@@ -65,7 +82,9 @@ def started(env: Any) -> Any:
 
 
 @pytest.mark.gl
-@pytest.mark.parametrize("name", ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5", "Pusher-v5"])
+@pytest.mark.parametrize(
+    "name", ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5", "Pusher-v5"]
+)
 def test_a_model_without_a_camera_is_seen_as_gymnasium_shows_it(name: str) -> None:
     env = started(robot(name, num_worlds=1))
     picture = env.render(0, width=64, height=48)
@@ -76,10 +95,13 @@ def test_a_model_without_a_camera_is_seen_as_gymnasium_shows_it(name: str) -> No
 @pytest.mark.gl
 def test_the_camera_that_the_environment_was_made_with_is_taken() -> None:
     default, chosen = (
-        started(robot("Hopper-v5", num_worlds=1, settings=settings)) for settings in ({}, {"camera_name": "track"})
+        started(robot("Hopper-v5", num_worlds=1, settings=settings))
+        for settings in ({}, {"camera_name": "track"})
     )
     assert (default.render(0) == chosen.render(0)).all()
-    ant = started(robot("Reacher-v5", num_worlds=1, settings={"default_camera_config": {"distance": 0.4}}))
+    ant = started(
+        robot("Reacher-v5", num_worlds=1, settings={"default_camera_config": {"distance": 0.4}})
+    )
     assert (ant.render(0) != started(robot("Reacher-v5", num_worlds=1)).render(0)).any()
 
 
@@ -115,7 +137,11 @@ def test_what_is_not_mujoco_draws_itself_into_the_size_asked_for() -> None:
     ],
 )
 def test_what_cannot_be_drawn_says_why(source: Any, message: str) -> None:
-    env = started(own_environment(source, 1, tasks={"power": attribute("power", between=(0.5, 2.0))}, horizon=4))
+    env = started(
+        own_environment(
+            source, 1, tasks={"power": attribute("power", between=(0.5, 2.0))}, horizon=4
+        )
+    )
     with pytest.raises(RuntimeError, match=message):
         env.render(0)
 
@@ -125,7 +151,9 @@ def test_a_training_ends_with_a_video_of_it_also_from_processes(
     settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "env").mkdir()
-    (tmp_path / "env/lamp.yaml").write_text(f"# Lamps.\nname: tests.envs.own.test_pictures:lamp\n{settings}")
+    (tmp_path / "env/lamp.yaml").write_text(
+        f"# Lamps.\nname: tests.envs.own.test_pictures:lamp\n{settings}"
+    )
     small = "algo.meta_batch_size=2 algo.episodes_per_task=2 evaluation.num_tasks=2 evaluation.num_updates=1"
     words = f"--config-dir {tmp_path} env=lamp iterations=1 run_dir={tmp_path / 'run'} device=cpu {small}"
     monkeypatch.setattr(sys, "argv", ["train.py", *words.split()])

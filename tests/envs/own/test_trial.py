@@ -59,7 +59,8 @@ def global_noise(self: Any, action: Any) -> float:
 )
 def test_what_does_not_follow_its_seed_is_found(source: Any, where: str) -> None:
     with pytest.raises(
-        ValueError, match=f"doesn't follow its seed: with the same seed and the same actions {where}.* gave"
+        ValueError,
+        match=f"doesn't follow its seed: with the same seed and the same actions {where}.* gave",
     ) as e:
         made(source)
     assert "\n" not in str(e.value)
@@ -84,7 +85,9 @@ def test_variable_that_shows_late_or_only_beside_another_is_not_warned_of() -> N
     assert warned(source=late, horizon=100) == []
     # At its lowest the other one hides it.
     hidden = point(moved=lambda self, action: self.goal * float(action[0]), speed=1.0)
-    assert warned(source=hidden, tasks={"goal": attribute("goal", between=(0.0, 1.0)), **SPEED}) == []
+    assert (
+        warned(source=hidden, tasks={"goal": attribute("goal", between=(0.0, 1.0)), **SPEED}) == []
+    )
 
 
 def test_hook_sets_what_derives_from_an_attribute() -> None:
@@ -142,8 +145,12 @@ def test_count_between_two_numbers_is_refused_where_a_fraction_fails() -> None:
         ValueError,
         match=r"Hopper-v5 fails where skip is 2.48 \(frame_skip is a whole number\): mj_step.*; expected one_of=\[...\] with whole numbers",
     ):
-        own_environment("Hopper-v5", 1, tasks={"skip": attribute("frame_skip", between=(1, 5))}, horizon=5)
-    env = own_environment("Hopper-v5", 5, tasks={"skip": attribute("frame_skip", one_of=range(1, 6))}, horizon=5)
+        own_environment(
+            "Hopper-v5", 1, tasks={"skip": attribute("frame_skip", between=(1, 5))}, horizon=5
+        )
+    env = own_environment(
+        "Hopper-v5", 5, tasks={"skip": attribute("frame_skip", one_of=range(1, 6))}, horizon=5
+    )
     env.set_tasks(env.prior.test_tasks(5))
     env.reset(Noise(torch.Generator()).starts(env))
     env.step(torch.zeros(5, 3))
@@ -157,7 +164,10 @@ def test_cart_pole_and_plain_python_are_task_distributions() -> None:
         env.polemass_length = env.masspole * env.length
         env.total_mass = env.masspole + env.masscart
 
-    tasks = {"length": attribute("length", between=(0.3, 0.9)), "push": attribute("force_mag", scale=(0.5, 2.0))}
+    tasks = {
+        "length": attribute("length", between=(0.3, 0.9)),
+        "push": attribute("force_mag", scale=(0.5, 2.0)),
+    }
     env = own_environment("CartPole-v1", 3, tasks=tasks, after_task=derive)
     assert env.spec.horizon == 500
     assert env.action_space == gymnasium.spaces.Discrete(2)
@@ -175,7 +185,9 @@ def test_cart_pole_and_plain_python_are_task_distributions() -> None:
     np.testing.assert_array_equal(first[1], theirs.reset(seed=seed)[0])
     np.testing.assert_array_equal(step.next_obs[1], theirs.step(1)[0])
 
-    grid = own_environment(Grid, 2, tasks={"surface": attribute("surface", one_of=("grass", "ice"))}, horizon=10)
+    grid = own_environment(
+        Grid, 2, tasks={"surface": attribute("surface", one_of=("grass", "ice"))}, horizon=10
+    )
     grid.set_tasks(grid.prior.test_tasks(2))
     grid.reset(Noise(torch.Generator()).starts(grid))
     cells = grid.step(torch.tensor([2, 2])).next_obs[:, :10].reshape(2, 2, 5).argmax(-1)

@@ -1,4 +1,5 @@
-"""One world: what the environment is given and what is taken from it, and how old habits are answered."""
+"""One world: what the environment is given and what is taken from it, and how old habits are
+answered."""
 
 import warnings
 from typing import Any
@@ -16,7 +17,14 @@ from tests.support.own_examples import Grid, Point
 SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 
 
-def made(source: Any = Point, num_worlds: int = 1, *, horizon: int = 5, tasks: Any = SPEED, **arguments: Any) -> Any:
+def made(
+    source: Any = Point,
+    num_worlds: int = 1,
+    *,
+    horizon: int = 5,
+    tasks: Any = SPEED,
+    **arguments: Any,
+) -> Any:
     env = own_environment(source, num_worlds, tasks=tasks, horizon=horizon, **arguments)
     env.set_tasks(env.prior.test_tasks(num_worlds))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
@@ -34,7 +42,8 @@ def point(**changed: Any) -> Any:
 def given(space: gymnasium.Space[Any], action: Any) -> Any:
     """What an environment with this action space gets for a learner's action."""
     env = made(
-        point(action_space=space, moved=lambda self, action: 0.0), tasks={"goal": attribute("goal", between=(0, 1))}
+        point(action_space=space, moved=lambda self, action: 0.0),
+        tasks={"goal": attribute("goal", between=(0, 1))},
     )
     env.step(torch.tensor([action]))
     (got,) = inside(env).seen
@@ -46,7 +55,12 @@ def given(space: gymnasium.Space[Any], action: Any) -> Any:
     ("low", "high", "dtype", "pairs"),
     [
         # The middle is 150, half the width 50.
-        (100.0, 200.0, np.float32, {-1.0: 100.0, 1.0: 200.0, 0.0: 150.0, 0.5: 175.0, 3.0: 200.0, -7.0: 100.0}),
+        (
+            100.0,
+            200.0,
+            np.float32,
+            {-1.0: 100.0, 1.0: 200.0, 0.0: 150.0, 0.5: 175.0, 3.0: 200.0, -7.0: 100.0},
+        ),
         (-0.1, 0.1, np.float64, {-1.0: -0.1, 1.0: 0.1, 0.25: 0.025, 2.0: 0.1}),
         (-0.4, 0.4, np.float32, {1.0: np.float32(0.4), -0.5: np.float32(-0.2)}),
         (-1.0, 1.0, np.float32, {np.float32(0.3): np.float32(0.3), 1.5: 1.0}),
@@ -59,16 +73,22 @@ def given(space: gymnasium.Space[Any], action: Any) -> Any:
         (0.0, np.inf, np.float32, {7.5: 7.5, -0.25: 0.0}),
     ],
 )
-def test_box_is_what_minus_one_to_one_stands_for(low: float, high: float, dtype: Any, pairs: Any) -> None:
+def test_box_is_what_minus_one_to_one_stands_for(
+    low: float, high: float, dtype: Any, pairs: Any
+) -> None:
     for action, expected in pairs.items():
         got = given(spaces.Box(low, high, (1,), dtype), [float(action)])
         assert got.dtype == dtype
         # The bounds are exact; between them the sum is rounded once more than the expected number.
-        assert got[0] == (expected if abs(action) >= 1 else pytest.approx(expected, rel=1e-15, abs=0))
+        assert got[0] == (
+            expected if abs(action) >= 1 else pytest.approx(expected, rel=1e-15, abs=0)
+        )
 
 
 def test_learners_see_the_unit_box_and_stand_still_nearest_to_zero() -> None:
-    space = spaces.Box(np.array([100, -0.5, -np.inf, -3]), np.array([200, 1.5, np.inf, 3]), dtype=np.float64)
+    space = spaces.Box(
+        np.array([100, -0.5, -np.inf, -3]), np.array([200, 1.5, np.inf, 3]), dtype=np.float64
+    )
     env = made(point(action_space=space))
     assert env.action_space.low.tolist() == [-1, -1, -np.inf, -1]
     assert env.action_space.high.tolist() == [1, 1, np.inf, 1]
@@ -84,7 +104,9 @@ def test_meaning_of_actions_is_part_of_the_spec_only_where_it_is_not_the_number_
     assert len(same | {hash_of(spaces.Box(-np.inf, np.inf, (1,), np.float32))}) == 1
     assert hash_of(spaces.Box(-2, 2, (1,), np.float32)) not in same
     assert "actions" not in made().spec.definition
-    assert made(point(action_space=spaces.Box(-2, 2, (1,), np.float64))).spec.definition["actions"] == {
+    assert made(point(action_space=spaces.Box(-2, 2, (1,), np.float64))).spec.definition[
+        "actions"
+    ] == {
         "from": [-1.0, 1.0],
         "low": [-2.0],
         "high": [2.0],
@@ -107,7 +129,9 @@ def test_choices_are_numbers_of_combinations() -> None:
 def test_dict_is_flattened_in_the_order_of_its_keys() -> None:
     env = made(Grid, tasks={"goal": attribute("goal", one_of=(0, 4))})
     assert env.observation_space.shape == (11,)
-    assert env.reset(Noise(torch.Generator()).starts(env)).tolist() == [[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]]
+    assert env.reset(Noise(torch.Generator()).starts(env)).tolist() == [
+        [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +145,9 @@ def test_dict_is_flattened_in_the_order_of_its_keys() -> None:
     ],
 )
 def test_other_action_spaces_are_refused(space: Any) -> None:
-    with pytest.raises(ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"):
+    with pytest.raises(
+        ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"
+    ):
         made(point(action_space=space))
 
 
@@ -132,7 +158,14 @@ def test_too_many_combinations_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "wrapped",
-    [np.bool_, bool, float, np.array, lambda value: np.array([value]), lambda value: np.array([[float(value)]])],
+    [
+        np.bool_,
+        bool,
+        float,
+        np.array,
+        lambda value: np.array([value]),
+        lambda value: np.array([[float(value)]]),
+    ],
 )
 @pytest.mark.parametrize("name", ["success", "is_success"])
 def test_success_arrives_in_every_form(wrapped: Any, name: str) -> None:
@@ -147,7 +180,11 @@ def test_success_that_only_the_last_step_tells_is_found() -> None:
         return {"success": np.bool_(True)} if len(self.seen) % 3 == 0 else {}
 
     env = made(
-        point(told=told, reset=lambda self, **given: (self.seen.clear(), Point.reset(self, **given))[1]), horizon=3
+        point(
+            told=told,
+            reset=lambda self, **given: (self.seen.clear(), Point.reset(self, **given))[1],
+        ),
+        horizon=3,
     )
     env.reset(Noise(torch.Generator()).starts(env))
     flags = [env.step(torch.zeros(1, 1)).terms["success"].item() for _ in range(3)]
@@ -157,7 +194,9 @@ def test_success_that_only_the_last_step_tells_is_found() -> None:
 def test_world_that_starts_beyond_all_numbers_is_diverged_from_its_first_step() -> None:
     env = made(point(), 2)
     inside(env, 1).breaks = None
-    type(inside(env, 1)).observed = lambda self: np.array([1e39 if hasattr(self, "breaks") else self.place])
+    type(inside(env, 1)).observed = lambda self: np.array(
+        [1e39 if hasattr(self, "breaks") else self.place]
+    )
     first = env.reset(Noise(torch.Generator()).starts(env))  # 1e39 isn't a float32
     step = env.step(torch.zeros(2, 1))
     assert first[1] == step.next_obs[1] == 0
@@ -182,7 +221,14 @@ def test_success_that_comes_late_is_said_or_declared() -> None:
 
 
 def test_info_that_holds_no_single_number_is_left_out() -> None:
-    told = {"list": [1.0], "word": "1", "two": np.zeros(2), "none": None, "words": np.array(["1"]), "flag": np.True_}
+    told = {
+        "list": [1.0],
+        "word": "1",
+        "two": np.zeros(2),
+        "none": None,
+        "words": np.array(["1"]),
+        "flag": np.True_,
+    }
     assert list(made(point(told=lambda self: told)).step(torch.zeros(1, 1)).terms) == ["flag"]
 
 
@@ -208,7 +254,9 @@ def test_seeds_and_sizes_of_numpy_are_taken() -> None:
         num_test_tasks=whole(4),
         split_seed=whole(1),
     )
-    plain = own_environment(Point, 2, tasks=SPEED, horizon=5, num_train_tasks=3, num_test_tasks=4, split_seed=1)
+    plain = own_environment(
+        Point, 2, tasks=SPEED, horizon=5, num_train_tasks=3, num_test_tasks=4, split_seed=1
+    )
     assert env.spec.spec_hash == plain.spec.spec_hash
 
 
@@ -217,7 +265,8 @@ def test_seeds_and_sizes_of_numpy_are_taken() -> None:
     [
         (
             {"step": lambda self, action: Point.step(self, action)[:4]},
-            "Changed.step returned 4 values; Gymnasium expects observation, reward, terminated, truncated and info",
+            "Changed.step returned 4 values; Gymnasium expects observation, reward, terminated, "
+            "truncated and info",
         ),
         (
             {"reset": lambda self, **given: Point.reset(self, **given)[0]},
@@ -236,9 +285,18 @@ def test_seeds_and_sizes_of_numpy_are_taken() -> None:
             {"step": lambda self, action: (np.zeros(1), 0.0, None, False, {})},
             "Changed.step returned terminated None; Gymnasium expects one number or truth value",
         ),
-        ({"observed": lambda self: np.zeros(2)}, r"Changed has an observation of shape \(2,\); its space says \(1,\)"),
-        ({"observation_space": None}, "Changed has no observation_space; Gymnasium expects a gymnasium.Space"),
-        ({"speed": property(lambda self: 1.0)}, "speed of Changed can't be set .*property without setter"),
+        (
+            {"observed": lambda self: np.zeros(2)},
+            r"Changed has an observation of shape \(2,\); its space says \(1,\)",
+        ),
+        (
+            {"observation_space": None},
+            "Changed has no observation_space; Gymnasium expects a gymnasium.Space",
+        ),
+        (
+            {"speed": property(lambda self: 1.0)},
+            "speed of Changed can't be set .*property without setter",
+        ),
     ],
 )
 def test_old_habits_are_answered_in_a_line(changed: dict[str, Any], message: str) -> None:
@@ -253,7 +311,9 @@ def test_old_habits_are_answered_in_a_line(changed: dict[str, Any], message: str
 
 
 def test_what_is_no_environment_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"dict is made as a dict \(builtins\); expected a gymnasium.Env"):
+    with pytest.raises(
+        ValueError, match=r"dict is made as a dict \(builtins\); expected a gymnasium.Env"
+    ):
         made(dict)
 
 
@@ -261,7 +321,10 @@ def test_what_is_no_environment_is_refused() -> None:
     ("source", "message"),
     [
         ("Hoper-v5", "Hoper-v5 can't be made: Environment `Hoper` doesn't exist"),
-        ("no_such_module:Env", "there is no module 'no_such_module' on Python's path; expected module:function"),
+        (
+            "no_such_module:Env",
+            "there is no module 'no_such_module' on Python's path; expected module:function",
+        ),
         ("tests.support.own_examples:NoSuch-v0", "NoSuch-v0 can't be made"),
     ],
 )
@@ -273,7 +336,9 @@ def test_names_of_nothing_are_answered_in_a_line(source: str, message: str) -> N
 def test_names_of_classes_and_ids_of_modules_are_taken() -> None:
     assert inside(made("tests.support.own_examples:Point")).__class__ is Point
     gymnasium.register("OwnPoint-v0", Point, max_episode_steps=7)
-    assert own_environment("tests.support.own_examples:OwnPoint-v0", 1, tasks=SPEED).spec.horizon == 7
+    assert (
+        own_environment("tests.support.own_examples:OwnPoint-v0", 1, tasks=SPEED).spec.horizon == 7
+    )
 
 
 def test_truth_values_and_words_arrive_as_they_are() -> None:
@@ -336,7 +401,9 @@ def test_other_choices_are_refused(one_of: Any, message: str) -> None:
 
 
 def test_ranges_are_of_numbers() -> None:
-    with pytest.raises(ValueError, match=r"attribute\('x'\) has between=\(False, True\); expected numbers"):
+    with pytest.raises(
+        ValueError, match=r"attribute\('x'\) has between=\(False, True\); expected numbers"
+    ):
         attribute("x", between=(False, True))
 
 
@@ -344,7 +411,10 @@ def test_ranges_are_of_numbers() -> None:
     ("tasks", "message"),
     [
         ({"s": attribute("surface", one_of=(1, 2))}, "surface is a str; expected a number"),
-        ({"g": attribute("goal", one_of=("a", "b"))}, "goal is the number 0; expected numbers, not 'a'"),
+        (
+            {"g": attribute("goal", one_of=("a", "b"))},
+            "goal is the number 0; expected numbers, not 'a'",
+        ),
     ],
 )
 def test_words_go_to_words_and_numbers_to_numbers(tasks: Any, message: str) -> None:

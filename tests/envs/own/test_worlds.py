@@ -32,9 +32,18 @@ make_point = partial(own_environment, Point, tasks=TASKS, horizon=6)
 def other_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with numpy and gymnasium and nothing else of what is installed here."""
     folder = tmp_path_factory.mktemp("other_python")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
+    )
     (folder / "packages").mkdir()
-    names = ("numpy", "numpy.libs", "gymnasium", "cloudpickle", "farama_notifications", "typing_extensions.py")
+    names = (
+        "numpy",
+        "numpy.libs",
+        "gymnasium",
+        "cloudpickle",
+        "farama_notifications",
+        "typing_extensions.py",
+    )
     for name in names:
         found = [path / name for path in map(Path, sys.path) if (path / name).exists()]
         if found:
@@ -59,7 +68,11 @@ def episodes(env: Any) -> list[Any]:
             shape = (env.num_worlds, *(env.action_space.shape or ()))
             is_choice = hasattr(env.action_space, "n")
             told.append(
-                env.step(torch.randint(9, shape, generator=rng) if is_choice else torch.randn(shape, generator=rng))
+                env.step(
+                    torch.randint(9, shape, generator=rng)
+                    if is_choice
+                    else torch.randn(shape, generator=rng)
+                )
             )
     return told
 
@@ -93,15 +106,22 @@ def test_plain_python_with_words_and_a_dict_runs_in_another_python(other_python:
         "surface": attribute("surface", one_of=("grass", "ice")),
         "flip": attribute("slippery", one_of=(False, True)),
     }
-    here, there = (own_environment(Grid, 4, tasks=tasks, horizon=6, python=python) for python in (None, other_python))
+    here, there = (
+        own_environment(Grid, 4, tasks=tasks, horizon=6, python=python)
+        for python in (None, other_python)
+    )
     try:
         assert_equal(episodes(here), episodes(there))
     finally:
         there.close()
 
 
-def test_source_may_be_a_name_that_only_the_other_python_knows(other_python: Path, tmp_path: Path) -> None:
-    (tmp_path / "only_there.py").write_text("from tests.support.own_examples import Point\nSPEED = 3.0\n")
+def test_source_may_be_a_name_that_only_the_other_python_knows(
+    other_python: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "only_there.py").write_text(
+        "from tests.support.own_examples import Point\nSPEED = 3.0\n"
+    )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
@@ -110,7 +130,10 @@ def test_source_may_be_a_name_that_only_the_other_python_knows(other_python: Pat
     try:
         assert_equal(episodes(make_point(2)), episodes(env))
         cart_pole = own_environment(
-            "CartPole-v1", 1, tasks={"push": attribute("force_mag", between=(5.0, 15.0))}, python=other_python
+            "CartPole-v1",
+            1,
+            tasks={"push": attribute("force_mag", between=(5.0, 15.0))},
+            python=other_python,
         )
         assert cart_pole.spec.horizon == 500
         cart_pole.close()
@@ -120,13 +143,21 @@ def test_source_may_be_a_name_that_only_the_other_python_knows(other_python: Pat
 
 def test_mistakes_elsewhere_are_said_in_a_line(other_python: Path) -> None:
     with pytest.raises(ValueError, match=r"Point has no 'sped' \(did you mean speed\?\)"):
-        own_environment(Point, 1, tasks={"s": attribute("sped", between=(0, 1))}, horizon=5, python=other_python)
+        own_environment(
+            Point, 1, tasks={"s": attribute("sped", between=(0, 1))}, horizon=5, python=other_python
+        )
     with pytest.raises(RuntimeError, match="ArithmeticError: it broke down") as raised:
-        own_environment("tests.support.own_examples:breaks_down", 1, tasks=TASKS, horizon=5, python=other_python)
+        own_environment(
+            "tests.support.own_examples:breaks_down", 1, tasks=TASKS, horizon=5, python=other_python
+        )
     assert "in breaks_down" in raised.value.__notes__[0]
-    with pytest.raises(ValueError, match=r"can't be imported by another Python; expected an id, 'module:function'"):
+    with pytest.raises(
+        ValueError, match=r"can't be imported by another Python; expected an id, 'module:function'"
+    ):
         own_environment(lambda: Point(), 1, tasks=TASKS, horizon=5, python=other_python)
-    with pytest.raises(ValueError, match="python is '/no/such'; expected the path of a Python interpreter"):
+    with pytest.raises(
+        ValueError, match="python is '/no/such'; expected the path of a Python interpreter"
+    ):
         own_environment(Point, 1, tasks=TASKS, horizon=5, python="/no/such")
     with pytest.raises(ValueError, match="ModuleNotFoundError: No module named 'torch'"):
         own_environment("envs.own:own_environment", 1, tasks=TASKS, horizon=5, python=other_python)
@@ -135,7 +166,8 @@ def test_mistakes_elsewhere_are_said_in_a_line(other_python: Path) -> None:
 def test_python_without_gymnasium_is_refused(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
     with pytest.raises(
-        ValueError, match=r"which ended at once.*; expected Python 3.10 or newer with numpy and gymnasium"
+        ValueError,
+        match=r"which ended at once.*; expected Python 3.10 or newer with numpy and gymnasium",
     ):
         own_environment(Point, 1, tasks=TASKS, horizon=5, python=tmp_path / "bin/python")
 
@@ -159,7 +191,10 @@ def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
 
 @pytest.mark.parametrize("processes", [0, 4, -1])
 def test_number_of_processes_is_checked(processes: Any) -> None:
-    with pytest.raises(ValueError, match=r"processes is .*; expected True, False, or at most one for each of 3 worlds"):
+    with pytest.raises(
+        ValueError,
+        match=r"processes is .*; expected True, False, or at most one for each of 3 worlds",
+    ):
         make_point.func(Point, 3, **make_point.keywords, processes=processes)
 
 
@@ -192,7 +227,12 @@ def test_messages_name_nothing_that_differs_between_versions_of_numpy() -> None:
     got = pickle.loads(sent)
     np.testing.assert_array_equal(got["a"], [[0, 2], [3, 5]])
     got["a"][0] = 7.0
-    assert (got["b"], type(got["b"]), got["c"], got["d"].tolist()) == (2.5, np.float32, [True], ["x"])
+    assert (got["b"], type(got["b"]), got["c"], got["d"].tolist()) == (
+        2.5,
+        np.float32,
+        [True],
+        ["x"],
+    )
 
 
 @pytest.mark.parametrize("name", ["Hopper-v5", "CartPole-v1"])
@@ -230,7 +270,9 @@ def played(env: Any) -> list[Any]:
     told: list[Any] = [env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))]
     for k in range(4):
         is_choice = hasattr(env.action_space, "n")
-        told.append(env.step(torch.tensor([0, k % 2]) if is_choice else torch.full((2, 3), 0.3 * k - 0.5)))
+        told.append(
+            env.step(torch.tensor([0, k % 2]) if is_choice else torch.full((2, 3), 0.3 * k - 0.5))
+        )
     return told
 
 

@@ -30,7 +30,10 @@ def start(sim: CpuSimulator) -> tuple[Tensor, Tensor]:
 
 def controls(num_steps: int, num_worlds: int = NUM_WORLDS) -> Tensor:
     generator = torch.Generator().manual_seed(2)
-    return 2 * torch.rand(num_steps, 64, 6, dtype=torch.float64, generator=generator)[:, :num_worlds] - 1
+    return (
+        2 * torch.rand(num_steps, 64, 6, dtype=torch.float64, generator=generator)[:, :num_worlds]
+        - 1
+    )
 
 
 def run(sim: CpuSimulator, ctrl: Tensor) -> Tensor:
@@ -64,7 +67,9 @@ def test_every_world_steps_as_if_alone(model: mujoco.MjModel, num_threads: int |
     states = run(sim, ctrl)
     for w in range(NUM_WORLDS):
         assert torch.equal(states[:, w], alone(model, qpos[w], qvel[w], ctrl[:, w]))
-    assert sim.time.tolist() == pytest.approx([60 * 5 * 0.01] * NUM_WORLDS, abs=1e-9)  # sums of 300 rounded numbers
+    assert sim.time.tolist() == pytest.approx(
+        [60 * 5 * 0.01] * NUM_WORLDS, abs=1e-9
+    )  # sums of 300 rounded numbers
 
 
 def test_tensors_are_live(model: mujoco.MjModel) -> None:
@@ -85,7 +90,9 @@ def test_reset_world_forgets_its_past(model: mujoco.MjModel) -> None:
     assert torch.equal(sim.time, torch.zeros(NUM_WORLDS, dtype=torch.float64))
     assert torch.equal(sim.ctrl, torch.zeros(NUM_WORLDS, 6, dtype=torch.float64))
     start(fresh)
-    assert torch.equal(run(sim, controls(20)), run(fresh, controls(20)))  # So the solver's warm start went as well.
+    assert torch.equal(
+        run(sim, controls(20)), run(fresh, controls(20))
+    )  # So the solver's warm start went as well.
 
 
 def test_masked_reset_leaves_other_worlds_as_they_were(model: mujoco.MjModel) -> None:
@@ -123,8 +130,8 @@ def test_blown_up_world_stays_diverged_until_its_reset(model: mujoco.MjModel, ki
 def test_world_that_blows_up_in_the_last_substep_is_already_flagged(model: mujoco.MjModel) -> None:
     sim = CpuSimulator(model, NUM_WORLDS)
     start(sim)
-    # MuJoCo takes 1e10 for a blow-up and looks at the start of a substep: 9.99e9 m + 0.01 s · 2e9 m/s passes it after. In the
-    # air (z = 5 m), where speed along x does nothing else.
+    # MuJoCo takes 1e10 for a blow-up and looks at the start of a substep: 9.99e9 m + 0.01 s · 2e9
+    # m/s passes it after. In the air (z = 5 m), where speed along x does nothing else.
     sim.qpos[3, 0], sim.qpos[3, 1], sim.qvel[3, 0] = 9.99e9, 5.0, 2e9
     sim.step(1)
     assert int(sim._num_warnings[3].sum()) == 0
@@ -149,7 +156,9 @@ def test_per_world_mass_equals_a_model_with_that_mass(model: mujoco.MjModel) -> 
         assert torch.equal(states[:, w], alone(own, qpos[w], qvel[w], ctrl[:, w]))
 
 
-def test_a_copy_has_what_was_derived_from_its_own_masses_and_which_worlds_blew_up(model: mujoco.MjModel) -> None:
+def test_a_copy_has_what_was_derived_from_its_own_masses_and_which_worlds_blew_up(
+    model: mujoco.MjModel,
+) -> None:
     sim = CpuSimulator(model, 3, per_world=["body_mass"], fields=["subtree_com"], num_threads=1)
     start(sim)
     sim.param("body_mass")[1] *= 2.0
@@ -161,13 +170,17 @@ def test_a_copy_has_what_was_derived_from_its_own_masses_and_which_worlds_blew_u
     for _ in range(3):
         for each in (sim, other):
             each.step(2)
-        assert torch.equal(sim.qpos, other.qpos) and torch.equal(sim.field("subtree_com"), other.field("subtree_com"))
+        assert torch.equal(sim.qpos, other.qpos) and torch.equal(
+            sim.field("subtree_com"), other.field("subtree_com")
+        )
     assert other.diverged.tolist() == [False, False, True]
     sim.qpos[0] = 0.0
     assert not torch.equal(sim.qpos, other.qpos)
 
 
-def test_derived_field_is_live_and_silent(model: mujoco.MjModel, recwarn: pytest.WarningsRecorder) -> None:
+def test_derived_field_is_live_and_silent(
+    model: mujoco.MjModel, recwarn: pytest.WarningsRecorder
+) -> None:
     sim = CpuSimulator(model, NUM_WORLDS, fields=("subtree_com",))
     com = sim.field("subtree_com")
     start(sim)
@@ -179,9 +192,13 @@ def test_derived_field_is_live_and_silent(model: mujoco.MjModel, recwarn: pytest
     assert not recwarn.list
 
 
-def test_nothing_is_written_for_the_user_to_clean_up(capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch) -> None:
+def test_nothing_is_written_for_the_user_to_clean_up(
+    capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    sim = CpuSimulator(GymnasiumModel(file="half_cheetah.xml").load(), 2)  # This model has a deprecated attribute.
+    sim = CpuSimulator(
+        GymnasiumModel(file="half_cheetah.xml").load(), 2
+    )  # This model has a deprecated attribute.
     sim.qvel[1] = float("nan")
     sim.step(3)
     assert bool(sim.diverged[1])
@@ -195,11 +212,17 @@ def test_bad_arguments_are_refused_with_their_values(model: mujoco.MjModel) -> N
     with pytest.raises(ValueError, match="num_threads is 0; expected at least 1"):
         CpuSimulator(model, 1, num_threads=0)
     sim = CpuSimulator(model, NUM_WORLDS, per_world=("body_mass",))
-    with pytest.raises(ValueError, match=r"'dof_damping' isn't per world; per_world named \['body_mass'\]"):
+    with pytest.raises(
+        ValueError, match=r"'dof_damping' isn't per world; per_world named \['body_mass'\]"
+    ):
         sim.param("dof_damping")
     with pytest.raises(ValueError, match="data field 'xpos' isn't kept; fields named none"):
         sim.field("xpos")
-    everywhere, qpos, qvel = torch.ones(NUM_WORLDS, dtype=torch.bool), sim.qpos.clone(), sim.qvel.clone()
+    everywhere, qpos, qvel = (
+        torch.ones(NUM_WORLDS, dtype=torch.bool),
+        sim.qpos.clone(),
+        sim.qvel.clone(),
+    )
     with pytest.raises(ValueError, match=r"worlds is torch.bool \(3,\); expected bool \(5,\)"):
         sim.reset(everywhere[:3], qpos, qvel)
     with pytest.raises(ValueError, match=r"qpos has shape \(5, 8\); expected \(5, 9\)"):

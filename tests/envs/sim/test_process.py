@@ -1,4 +1,5 @@
-"""Facts about what is set in the process: in a process of its own where the setting lasts as long as it does."""
+"""Facts about what is set in the process: in a process of its own where the setting lasts as long
+as it does."""
 
 import os
 import subprocess
@@ -37,7 +38,9 @@ print("same trajectory:", np.array_equal(before, trajectory()))
 
 def output(folder: Path, **environment: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert list(folder.iterdir()) == []  # no MUJOCO_LOG.TXT

@@ -59,7 +59,8 @@ def test_picture_shows_probabilities_and_shares_of_the_pulls() -> None:
     for arm in (0, 0, 1, 1):
         env.step(torch.tensor([arm]))
     picture = env.render(0, width=200, height=101)
-    # Arms are 100 wide; both dark bars are 50 high, the light ones 75 and 25. The second arm was pulled last.
+    # Arms are 100 wide; both dark bars are 50 high, the light ones 75 and 25. The second arm was
+    # pulled last.
     assert picture[30, 50].tolist() == picture[60, 20].tolist() == [185, 205, 240]
     assert picture[60, 50].tolist() == [40, 80, 200]
     assert picture[60, 150].tolist() == [230, 140, 30]

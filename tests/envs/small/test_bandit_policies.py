@@ -1,4 +1,5 @@
-"""Facts about the agents that know how to learn about arms: their indices by hand, their worth by enumerating every outcome."""
+"""Facts about the agents that know how to learn about arms: their indices by hand, their worth by
+enumerating every outcome."""
 
 from functools import cache
 
@@ -6,7 +7,13 @@ import pytest
 import torch
 
 import envs
-from envs.small.bandit_policies import Record, gittins_index, gittins_indices, thompson_index, ucb1_index
+from envs.small.bandit_policies import (
+    Record,
+    gittins_index,
+    gittins_indices,
+    thompson_index,
+    ucb1_index,
+)
 from metarl.noise import Noise
 from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import adaptation_curve
@@ -19,11 +26,16 @@ def record(*arms: tuple[int, int]) -> Record:
 
 
 def bayes_optimal_value(num_arms: int, num_pulls: int) -> float:
-    """The best expected return on arms U[0, 1], by dynamic programming over everything that can be seen."""
+    """The best expected return on arms U[0, 1], by dynamic programming over everything that can be
+    seen."""
 
     @cache
     def value(arms: tuple[tuple[int, int], ...], pulls: int) -> float:
-        return 0.0 if pulls == 0 else max(after_pulling(arms, i, pulls, value) for i in range(num_arms))
+        return (
+            0.0
+            if pulls == 0
+            else max(after_pulling(arms, i, pulls, value) for i in range(num_arms))
+        )
 
     return value(((0, 0),) * num_arms, num_pulls)
 
@@ -35,7 +47,9 @@ def gittins_value(num_arms: int, num_pulls: int) -> float:
     def value(arms: tuple[tuple[int, int], ...], pulls: int) -> float:
         if pulls == 0:
             return 0.0
-        return after_pulling(arms, int(gittins_index(record(*arms), num_pulls).argmax()), pulls, value)
+        return after_pulling(
+            arms, int(gittins_index(record(*arms), num_pulls).argmax()), pulls, value
+        )
 
     return value(((0, 0),) * num_arms, num_pulls)
 
@@ -55,11 +69,13 @@ def test_indices_are_those_of_hand_arithmetic() -> None:
     # The last pull: the mean, (1 + s) / (2 + n).
     last = [tables[0][0, 0], tables[0][2, 0], tables[0][2, 1], tables[0][2, 2]]
     assert [x.item() for x in last] == pytest.approx([1 / 2, 1 / 4, 1 / 2, 3 / 4], abs=1e-5)
-    # Two to go: λ = (½ + ½ · ⅔) / (1 + ½) = 5/9: after a success the arm pays ⅔ > λ, after a failure one stops.
+    # Two to go: λ = (½ + ½ · ⅔) / (1 + ½) = 5/9: after a success the arm pays ⅔ > λ, after a
+    # failure one stops.
     assert tables[1][0, 0].item() == pytest.approx(5 / 9, abs=1e-5)
     # After one success, two to go: λ = (⅔ + ⅔ · ¾) / (1 + ⅔) = 7/10.
     assert tables[1][1, 1].item() == pytest.approx(0.7, abs=1e-5)
-    # Three to go: go on after a success only, to (⅔ and 2 to go, which after a failure pays ½ < λ: stop).
+    # Three to go: go on after a success only, to (⅔ and 2 to go, which after a failure pays ½ < λ:
+    # stop).
     # λ = (½ + ½ · ⅔ + ½ · ⅔ · ¾) / (1 + ½ + ½ · ⅔) = (13/12) / (11/6) = 13/22, and ½ < 13/22 < ⅔.
     assert tables[2][0, 0].item() == pytest.approx(13 / 22, abs=1e-5)
     assert [len(table) for table in tables] == [3, 2, 1]
@@ -80,7 +96,8 @@ PUBLISHED = {  # (successes, failures): index at discount 0.9, to four digits
 
 
 def test_discounted_indices_are_those_of_the_published_table() -> None:
-    """Gittins, Glazebrook & Weber 2011, Multi-armed Bandit Allocation Indices, table of the Bernoulli reward process."""
+    """Gittins, Glazebrook & Weber 2011, Multi-armed Bandit Allocation Indices, table of the
+    Bernoulli reward process."""
     endless = gittins_indices(100, num_levels=256, discount=0.9)[89]
     for (successes, failures), index in PUBLISHED.items():
         # Half a unit of the fourth digit, and what 89 more pulls and 256 levels leave out.
@@ -88,17 +105,23 @@ def test_discounted_indices_are_those_of_the_published_table() -> None:
 
 
 def exact_index(remaining: int, n: int, s: int) -> float:
-    """By Dinkelbach's method: the best rule's ratio for a payment is the next payment, until it stays. In float64."""
+    """By Dinkelbach's method: the best rule's ratio for a payment is the next payment, until it
+    stays. In float64."""
     payment = 0.0
     while True:
         ahead = [(0.0, 0.0)] * (remaining + 1)  # (reward, pulls) by further successes
         for k in reversed(range(remaining)):
-            go_on = [(reward, count) if reward > payment * count else (0.0, 0.0) for reward, count in ahead]
+            go_on = [
+                (reward, count) if reward > payment * count else (0.0, 0.0)
+                for reward, count in ahead
+            ]
             ahead = []
             for j in range(k + 1):
                 p = (1 + s + j) / (2 + n + k)
                 lost, won = go_on[j], go_on[j + 1]
-                ahead.append((p + p * won[0] + (1 - p) * lost[0], 1 + p * won[1] + (1 - p) * lost[1]))
+                ahead.append(
+                    (p + p * won[0] + (1 - p) * lost[0], 1 + p * won[1] + (1 - p) * lost[1])
+                )
         better = ahead[0][0] / ahead[0][1]
         if better - payment < 1e-12:
             return better
@@ -121,7 +144,9 @@ def test_indices_fall_to_the_mean_as_the_end_comes_near() -> None:
 
 
 @pytest.mark.parametrize(("num_arms", "num_pulls"), [(2, 1), (2, 2), (2, 5), (2, 10), (3, 5)])
-def test_gittins_policy_is_within_a_thousandth_of_the_best_there_is(num_arms: int, num_pulls: int) -> None:
+def test_gittins_policy_is_within_a_thousandth_of_the_best_there_is(
+    num_arms: int, num_pulls: int
+) -> None:
     best = bayes_optimal_value(num_arms, num_pulls)
     worth = gittins_value(num_arms, num_pulls)
     assert worth <= best + 1e-12
@@ -143,7 +168,8 @@ def test_ucb1_adds_what_the_formula_adds_and_tries_every_arm_first() -> None:
 def test_thompson_sampling_draws_from_the_posterior() -> None:
     many = Record(successes=torch.full((20_000, 1), 2.0), failures=torch.full((20_000, 1), 1.0))
     draws = thompson_index(many, Noise(torch.Generator().manual_seed(0)))[:, 0]
-    # Beta(3, 2): mean 0.6, variance 6 / (25 · 6) = 0.04; the mean of 20,000 has the standard deviation 0.0014.
+    # Beta(3, 2): mean 0.6, variance 6 / (25 · 6) = 0.04; the mean of 20,000 has the standard
+    # deviation 0.0014.
     assert draws.mean().item() == pytest.approx(0.6, abs=0.006)
     assert draws.var().item() == pytest.approx(0.04, abs=0.002)
     assert thompson_index(many, None)[0, 0].item() == pytest.approx(0.6)
@@ -164,5 +190,6 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
         curve = adaptation_curve(learner, env, tasks, streams, num_tasks=200, num_updates=2)
         assert int(curve.states[2].pulls[0].sum()) == 40
         first, _, third = curve.returns.mean((0, 2)).tolist()
-        # A random arm earns 10 of 20 pulls, the best 16.7; 200 episodes have a standard error of 0.3.
+        # A random arm earns 10 of 20 pulls, the best 16.7; 200 episodes have a standard error of
+        # 0.3.
         assert 10.9 < first < third < best, name

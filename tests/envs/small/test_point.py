@@ -20,8 +20,11 @@ def test_step_reward_and_end_are_those_of_the_publication() -> None:
     # 0.1 a, clipped to ±0.1 along each axis.
     moved = [[0.0, 0.0], [0.05, 0.0], [0.1, -0.1], [0.02, 0.04]]
     assert step.next_obs == pytest.approx(torch.tensor(moved), abs=1e-7)
-    # √(.03² + .04²) = .05; √(.005² + .005²) = .0070711; √(.4² + .6²) = .7211103; √(.22² + .06²) = .2280351
-    assert step.reward.tolist() == pytest.approx([-0.05, -0.0070711, -0.7211103, -0.2280351], abs=1e-6)
+    # √(.03² + .04²) = .05; √(.005² + .005²) = .0070711; √(.4² + .6²) = .7211103; √(.22² + .06²) =
+    # .2280351
+    assert step.reward.tolist() == pytest.approx(
+        [-0.05, -0.0070711, -0.7211103, -0.2280351], abs=1e-6
+    )
     # Only the second is within 0.01 along both axes; the first is 0.03 and 0.04 away.
     assert step.terminated.tolist() == [False, True, False, False]
 
@@ -39,11 +42,17 @@ def test_action_scale_divides_the_action() -> None:
     env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
     # 5 / 10 · 0.1 = 0.05;  −20 / 10 is clipped to −1.
-    assert env.step(torch.tensor([[5.0, -20.0]])).next_obs[0].tolist() == pytest.approx([0.05, -0.1], abs=1e-7)
+    assert env.step(torch.tensor([[5.0, -20.0]])).next_obs[0].tolist() == pytest.approx(
+        [0.05, -0.1], abs=1e-7
+    )
 
 
 def test_goals_fill_the_square() -> None:
-    goal = envs.make("point_navigation_2d", 1).prior.sample(10_000, torch.Generator().manual_seed(0)).goal
+    goal = (
+        envs.make("point_navigation_2d", 1)
+        .prior.sample(10_000, torch.Generator().manual_seed(0))
+        .goal
+    )
     assert float(goal.min()) >= -0.5
     assert float(goal.max()) <= 0.5
     # Variance 1/12; the mean of 10,000 has standard deviation 0.0029; five times that.
@@ -62,13 +71,19 @@ def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
     )
     for _ in range(6):
         step = env.step(10 * (tasks.goal - obs))
-        obs, returns, running = step.next_obs, returns + step.reward * running, running & ~step.terminated
+        obs, returns, running = (
+            step.next_obs,
+            returns + step.reward * running,
+            running & ~step.terminated,
+        )
     assert not running.any()
-    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)  # float32 sums of six
+    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(
+        returns, abs=1e-5
+    )  # float32 sums of six
     # (0.25, 0): 0.15 and 0.05 are left after two steps.
-    assert env.known_returns(Goal(goal=torch.tensor([[0.25, 0.0]])), 1)["oracle"].item() == pytest.approx(
-        -0.2, abs=1e-6
-    )
+    assert env.known_returns(Goal(goal=torch.tensor([[0.25, 0.0]])), 1)[
+        "oracle"
+    ].item() == pytest.approx(-0.2, abs=1e-6)
 
 
 def test_picture_has_goal_and_point_where_they_are() -> None:
@@ -95,7 +110,9 @@ def test_raw_variant_clips_the_action_itself() -> None:
     env = envs.make("point_navigation_2d_raw", 1)
     env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
-    assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx([0.03, -0.1], abs=1e-7)
+    assert env.step(torch.tensor([[0.03, -0.8]])).next_obs[0].tolist() == pytest.approx(
+        [0.03, -0.1], abs=1e-7
+    )
 
 
 def corner_worlds(*positions: tuple[float, float]) -> envs.small.point.PointWorld[Goal]:
@@ -110,7 +127,8 @@ def corner_worlds(*positions: tuple[float, float]) -> envs.small.point.PointWorl
 def test_corner_pays_progress_outside_the_start_and_in_the_quadrant_of_the_goal() -> None:
     env = corner_worlds((1.0, -2.0), (2.0, -1.9), (0.1, -0.1), (-0.5, -0.5), (-0.1, -2.0))
     step = env.step(torch.tensor([[0.2, 0.0], [0.0, 0.1], [0.1, -0.2], [0.1, -0.2], [0.2, 0.0]]))
-    # 1 − 0.8; 0.1 − 0.2; |0.2| + |0.3| is .5: √(1.9² + 1.9²) − √(1.8² + 1.7²) = 2.6870058 − 2.4758837;
+    # 1 − 0.8; 0.1 − 0.2; |0.2| + |0.3| is .5: √(1.9² + 1.9²) − √(1.8² + 1.7²) = 2.6870058 −
+    # 2.4758837;
     # another quadrant: nothing; into the quadrant: 2.1 − 1.9.
     assert step.reward.tolist() == pytest.approx([0.2, -0.1, 0.2111220, 0.0, 0.2], abs=1e-6)
     assert not step.terminated.any()
@@ -121,13 +139,19 @@ def test_corner_pays_progress_outside_the_start_and_in_the_quadrant_of_the_goal(
 
 def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_arriving() -> None:
     env = corner_worlds((-0.1, -2.0))
-    returns = sum(env.step(torch.tensor([[0.2 if t % 2 == 0 else -0.2, 0.0]])).reward.item() for t in range(100))
+    returns = sum(
+        env.step(torch.tensor([[0.2 if t % 2 == 0 else -0.2, 0.0]])).reward.item()
+        for t in range(100)
+    )
     assert returns == pytest.approx(50 * 0.2, abs=1e-3)  # float32
     straight = envs.make("point_navigation_2d_corner", 4)
     straight.set_tasks(straight.prior.test_tasks(4))
     straight.reset(Noise(torch.Generator().manual_seed(0)).starts(straight))
-    paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(0)
-    # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 − a step's 0.28.
+    paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(
+        0
+    )
+    # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 −
+    # a step's 0.28.
     assert ((paid > 2.0) & (paid < 2.83)).all()
     assert straight.step(straight.scripted_action()).terms["distance"].max() < 1e-6
 
@@ -135,9 +159,15 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
 def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
     env = envs.make("point_navigation_2d_corner", 500)
     assert env.known_returns(env.prior.test_tasks(4), 1).keys() == {"upper_bound"}
-    # A step is 0.2 √2 = 0.2828427 m, the furthest start 2.2 √2 = 3.1112698 m away: (3.1112698 + 28.28427) / 2.
-    assert env.known_returns(env.prior.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx([15.69777] * 4)
-    bounds = {horizon: corner_bound(torch.tensor([[2.0, -2.0]]), horizon).item() for horizon in (1, 2, 3, 20)}
+    # A step is 0.2 √2 = 0.2828427 m, the furthest start 2.2 √2 = 3.1112698 m away: (3.1112698 +
+    # 28.28427) / 2.
+    assert env.known_returns(env.prior.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx(
+        [15.69777] * 4
+    )
+    bounds = {
+        horizon: corner_bound(torch.tensor([[2.0, -2.0]]), horizon).item()
+        for horizon in (1, 2, 3, 20)
+    }
     assert bounds[3] == pytest.approx(3 * 0.2828427)
     # From where the first step is paid in full, straight to the goal: the bound is reached.
     straight = corner_worlds((0.2, -0.2), (0.2, -0.2))
@@ -158,7 +188,9 @@ def test_corner_starts_fill_their_square_and_all_four_corners_come() -> None:
     assert start.abs().max() <= 0.2
     # Variance 0.04 / 3 = 0.01333; its estimate from 2000 has the standard deviation 0.0003.
     assert torch.cov(start.T) == pytest.approx(torch.eye(2) * 0.04 / 3, abs=0.0013)
-    assert {tuple(goal) for goal in env.prior.test_tasks().goal.tolist()} == {(a, b) for a in (2, -2) for b in (2, -2)}
+    assert {tuple(goal) for goal in env.prior.test_tasks().goal.tolist()} == {
+        (a, b) for a in (2, -2) for b in (2, -2)
+    }
 
 
 def test_sparse_reward_is_one_minus_the_distance_near_the_goal_and_nothing_elsewhere() -> None:
@@ -182,7 +214,8 @@ def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
         step = env.step(10 * (goal - position))
         position, returns = step.next_obs, returns + step.reward
     assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)
-    # Angle 0: nothing for seven steps, .8, .9 and 1 six times. The eighth step's 0.2 is within the radius or not by rounding.
+    # Angle 0: nothing for seven steps, .8, .9 and 1 six times. The eighth step's 0.2 is within the
+    # radius or not by rounding.
     assert env.known_returns(GoalAngle(angle=torch.zeros(1)), 1)["oracle"].item() in (
         pytest.approx(7.7, abs=1e-5),
         pytest.approx(6.9, abs=1e-5),
@@ -195,4 +228,6 @@ def test_published_goals_are_those_of_pearl() -> None:
     goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     np.random.RandomState(1337).shuffle(goals)  # As published: the rows, after seed(1337).
     ours = np.concatenate([tasks.train_tasks().angle, tasks.test_tasks().angle])
-    np.testing.assert_allclose(np.stack([np.cos(ours), np.sin(ours)], 1), goals, atol=1e-6)  # float32
+    np.testing.assert_allclose(
+        np.stack([np.cos(ours), np.sin(ours)], 1), goals, atol=1e-6
+    )  # float32

@@ -1,4 +1,5 @@
-"""Facts about tabular MDPs: what steps do by counting, the best policy by trying all, what agents believe by hand."""
+"""Facts about tabular MDPs: what steps do by counting, the best policy by trying all, what agents
+believe by hand."""
 
 import itertools
 
@@ -14,7 +15,8 @@ from metarl.rl.evaluation.curve import adaptation_curve
 from metarl.rl.types import Step
 from metarl.struct import replace
 
-# Two states, two actions. From state 0, action 0 stays and action 1 goes to state 1 with probability 0.7.
+# Two states, two actions. From state 0, action 0 stays and action 1 goes to state 1 with
+# probability 0.7.
 TRANSITION = [[[1.0, 0.0], [0.3, 0.7]], [[0.5, 0.5], [0.0, 1.0]]]
 REWARD = [[1.0, -0.5], [2.0, 0.25]]
 
@@ -31,9 +33,13 @@ def small(num_worlds: int, horizon: int) -> tuple[envs.small.tabular_mdp.Tabular
 
 def test_steps_follow_the_tables() -> None:
     env, _ = small(20_000, 3)
-    assert env.reset(Noise(torch.Generator().manual_seed(0)).starts(env)).tolist() == [[1.0, 0.0]] * 20_000
+    assert (
+        env.reset(Noise(torch.Generator().manual_seed(0)).starts(env)).tolist()
+        == [[1.0, 0.0]] * 20_000
+    )
     step = env.step(torch.ones(20_000, dtype=torch.int64))
-    # 20,000 draws: √(.7 · .3 / 20,000) = .0032; rewards have the standard deviation 1 / √20,000 = .007; five times those.
+    # 20,000 draws: √(.7 · .3 / 20,000) = .0032; rewards have the standard deviation 1 / √20,000 =
+    # .007; five times those.
     assert step.next_obs.mean(0).tolist() == pytest.approx([0.3, 0.7], abs=0.016)
     assert step.reward.mean().item() == pytest.approx(-0.5, abs=0.035)
     assert step.reward.var().item() == pytest.approx(1.0, abs=0.05)
@@ -42,7 +48,8 @@ def test_steps_follow_the_tables() -> None:
     assert second.next_obs[before, 1].mean().item() == pytest.approx(0.5, abs=0.021)
     assert (second.next_obs[~before, 1] == 0).all()
     assert second.reward[before].mean().item() == pytest.approx(2.0, abs=0.043)
-    # The next state tells nothing of the noise: with r − 1 of those who stayed and those who didn't.
+    # The next state tells nothing of the noise: with r − 1 of those who stayed and those who
+    # didn't.
     noise = second.reward[before] - 2
     assert (noise * (second.next_obs[before, 1] - 0.5)).mean().abs() < 0.022
     assert env.step(torch.zeros(20_000, dtype=torch.int64)).terminated.all()
@@ -50,7 +57,10 @@ def test_steps_follow_the_tables() -> None:
 
 def test_oracle_is_the_best_of_all_policies() -> None:
     env, tasks = small(1, 3)
-    transition, reward = torch.tensor(TRANSITION, dtype=torch.float64), torch.tensor(REWARD, dtype=torch.float64)
+    transition, reward = (
+        torch.tensor(TRANSITION, dtype=torch.float64),
+        torch.tensor(REWARD, dtype=torch.float64),
+    )
     best = -float("inf")
     for policy in itertools.product((0, 1), repeat=6):  # an action for each of 3 steps and 2 states
         where, total = torch.tensor([1.0, 0.0], dtype=torch.float64), 0.0
@@ -75,7 +85,8 @@ def test_prior_is_dirichlet_and_normal() -> None:
     p, reward = tasks.transition, tasks.mean_reward
     assert p.shape == (300, 10, 5, 10)
     assert p.sum(-1).numpy() == pytest.approx(1.0, abs=1e-5)
-    # Each share of Dirichlet(1) in 10 dimensions is Beta(1, 9): mean .1, variance 9 / (100 · 11) = .00818.
+    # Each share of Dirichlet(1) in 10 dimensions is Beta(1, 9): mean .1, variance 9 / (100 · 11) =
+    # .00818.
     assert p[..., 3].mean().item() == pytest.approx(0.1, abs=0.004)
     assert p[..., 3].var().item() == pytest.approx(0.00818, abs=0.0007)
     # 15,000 numbers of standard deviation 1: .008; five times that.
@@ -88,7 +99,9 @@ def test_beliefs_are_the_posterior() -> None:
     arrivals[:, 0, 1] = torch.tensor([1.0, 3.0])
     reward_sum = torch.zeros(5000, 2, 2)
     reward_sum[:, 0, 1] = 6.0
-    seen = History(arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0)
+    seen = History(
+        arrivals=arrivals, reward_sum=reward_sum, plan=arrivals[..., 0].long(), num_steps=0
+    )
     transition, reward = posterior_mean(seen)
     assert transition[0, 0, 1].tolist() == pytest.approx([2 / 6, 4 / 6])  # (1 + 1) / (2 + 4)
     assert transition[0, 1, 0].tolist() == [0.5, 0.5]
@@ -104,8 +117,12 @@ def test_beliefs_are_the_posterior() -> None:
 
 
 def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
-    agent = envs.make("tabular_mdp", 1, horizon=3, num_states=2, num_actions=4).reference_learners(1)["posterior_mean"]
-    state = replace(agent.begin(1), plan=torch.tensor([[[0, 1], [2, 3], [1, 2]]]))  # with 1, 2, 3 steps to go
+    agent = envs.make("tabular_mdp", 1, horizon=3, num_states=2, num_actions=4).reference_learners(
+        1
+    )["posterior_mean"]
+    state = replace(
+        agent.begin(1), plan=torch.tensor([[[0, 1], [2, 3], [1, 2]]])
+    )  # with 1, 2, 3 steps to go
     acted, no = [], torch.zeros(1, dtype=torch.bool)
     for obs in ([[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]):
         act = agent.act(state, torch.tensor(obs), None)
@@ -146,7 +163,13 @@ def test_agents_that_plan_come_near_the_oracle() -> None:
 
 def test_tables_that_are_no_distribution_are_refused() -> None:
     env, tasks = small(1, 3)
-    with pytest.raises(ValueError, match=r"transition sums to 1\.2 over the next states; expected 1"):
-        env.set_tasks(Tables(transition=torch.full((1, 2, 2, 2), 0.6), mean_reward=tasks.mean_reward))
+    with pytest.raises(
+        ValueError, match=r"transition sums to 1\.2 over the next states; expected 1"
+    ):
+        env.set_tasks(
+            Tables(transition=torch.full((1, 2, 2, 2), 0.6), mean_reward=tasks.mean_reward)
+        )
     with pytest.raises(ValueError, match=r"mean_reward is nan; expected a value in \[-6.1, 8.1\]"):
-        env.set_tasks(Tables(transition=tasks.transition, mean_reward=tasks.mean_reward * float("nan")))
+        env.set_tasks(
+            Tables(transition=tasks.transition, mean_reward=tasks.mean_reward * float("nan"))
+        )

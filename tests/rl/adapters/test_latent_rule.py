@@ -1,4 +1,5 @@
-"""Adapting an episode's latent: the step of its distribution by hand, the meta-gradient against finite differences, what is refused."""
+"""Adapting an episode's latent: the step of its distribution by hand, the meta-gradient against
+finite differences, what is refused."""
 
 import math
 
@@ -20,19 +21,32 @@ from metarl.rl.data.batches import PolicyBatch, normalise
 from metarl.rl.types import Held
 
 N, E, T, L = 3, 4, 3, 2
-LATENT = {"latent_lr": 0.8, "latent_shrink": 0.5, "latent_coefficient": 0.4, "inner_rule": "sgd", "inner_lr_decay": 0.7}
+LATENT = {
+    "latent_lr": 0.8,
+    "latent_shrink": 0.5,
+    "latent_coefficient": 0.4,
+    "inner_rule": "sgd",
+    "inner_lr_decay": 0.7,
+}
 
 
 def learner_with_latent(**changes):
     model = GaussianPolicy(
-        2, 2, (5, 4), init_std=0.8, latent_size=L, latent_gain=3.0, generator=torch.Generator().manual_seed(0)
+        2,
+        2,
+        (5, 4),
+        init_std=0.8,
+        latent_size=L,
+        latent_gain=3.0,
+        generator=torch.Generator().manual_seed(0),
     )
     settings = LATENT | {"inner_kl_coefficient": 0.0, "judged_updates": "all"} | changes
     return make(MamlPPO, model=model.double(), dtype=torch.float64, **settings)
 
 
 def random_batch(params, policy, generator) -> PolicyBatch:
-    """Latents and actions of the policy under `params` [N, ...], with advantages that have nothing to do with them."""
+    """Latents and actions of the policy under `params` [N, ...], with advantages that have nothing
+    to do with them."""
     z = draw_latents(params[MEAN], params[LOG_STD], E, Noise(generator))
     obs = torch.randn(N, E, T, 2, generator=generator, dtype=torch.float64)
     obs = torch.cat([obs, z[:, :, None].expand(-1, -1, T, -1)], dim=-1).flatten(1, 2)
@@ -99,8 +113,17 @@ def straight_objective(policy, theta, support, query):
             actions, latents = log_probs(params, data)
             loss = -((actions - data["old"]).exp() * data["advantage"])[data["keep"]].mean()
             loss = loss - (latents * data["worth"]).mean()
-            grads = dict(zip(params, torch.autograd.grad(loss, list(params.values()), create_graph=True), strict=True))
-            moved = {name: leaf - (0.3 if k == 0 else 0.3 * 0.7) * grads[name] for name, leaf in params.items()}
+            grads = dict(
+                zip(
+                    params,
+                    torch.autograd.grad(loss, list(params.values()), create_graph=True),
+                    strict=True,
+                )
+            )
+            moved = {
+                name: leaf - (0.3 if k == 0 else 0.3 * 0.7) * grads[name]
+                for name, leaf in params.items()
+            }
             moved[MEAN] = params[MEAN] - 0.8 * 0.7**k * (2 * params[LOG_STD]).exp() * grads[MEAN]
             moved[LOG_STD] = params[LOG_STD] + math.log(0.5)
             params = moved
@@ -108,7 +131,9 @@ def straight_objective(policy, theta, support, query):
             actions, latents = log_probs(params, data)
             keep = data["keep"]
             of_actions = clipped((actions - data["old"]).exp()[keep], data["advantage"][keep])
-            judged.append(of_actions + 0.4 * clipped((latents - data["old_z"]).exp(), data["worth"]))
+            judged.append(
+                of_actions + 0.4 * clipped((latents - data["old_z"]).exp(), data["worth"])
+            )
         total = total + sum(judged) / len(judged)
     return total / N
 
@@ -128,15 +153,23 @@ def test_meta_gradient_through_latents_and_all_updates_matches_finite_difference
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         direction, step = torch.randn(vector.shape, generator=generator, dtype=torch.float64), 2e-6
-        slope = (objective(vector + step * direction) - objective(vector - step * direction)) / (2 * step)
-        # The densities of narrow latents bend: central differences with a step of 1e-5 are off by 2e-6, with this one by 1e-7.
+        slope = (objective(vector + step * direction) - objective(vector - step * direction)) / (
+            2 * step
+        )
+        # The densities of narrow latents bend: central differences with a step of 1e-5 are off by
+        # 2e-6, with this one by 1e-7.
         assert P.flatten(found.gradient) @ direction == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
 
 def test_a_step_moves_the_mean_towards_better_latents_in_units_of_the_latent():
-    # Two episodes at μ ± 2 with σ = 2, the upper one better by two deviations of their returns: A = (−1, 1).
+    # Two episodes at μ ± 2 with σ = 2, the upper one better by two deviations of their returns: A =
+    # (−1, 1).
     rule = LatentRule(Sgd(0.1), lr=0.5, decay=0.5, shrink=0.25)
-    params = {MEAN: torch.tensor([1.0]), LOG_STD: torch.tensor([math.log(2.0)]), "weight": torch.tensor([3.0])}
+    params = {
+        MEAN: torch.tensor([1.0]),
+        LOG_STD: torch.tensor([math.log(2.0)]),
+        "weight": torch.tensor([3.0]),
+    }
     score = torch.tensor([-1.0, 1.0]) * 2 / 2**2  # (z − μ) A / σ² of either
     grads = {MEAN: -(score * torch.tensor([-1.0, 1.0])).mean()[None], LOG_STD: torch.tensor([9.0])}
     after = rule(params, grads | {"weight": torch.tensor([1.0])}, {}, 0)
@@ -144,7 +177,9 @@ def test_a_step_moves_the_mean_towards_better_latents_in_units_of_the_latent():
     assert after[MEAN].item() == pytest.approx(1.0 + 0.5 * 2)
     assert after[LOG_STD].exp().item() == pytest.approx(0.5)
     assert after["weight"].item() == pytest.approx(2.9)
-    assert rule(params, grads | {"weight": torch.tensor([1.0])}, {}, 1)[MEAN].item() == pytest.approx(1.0 + 0.25 * 2)
+    assert rule(params, grads | {"weight": torch.tensor([1.0])}, {}, 1)[
+        MEAN
+    ].item() == pytest.approx(1.0 + 0.25 * 2)
 
 
 def test_three_updates_find_the_best_latent_of_a_world_that_is_nothing_else():
@@ -186,9 +221,18 @@ def test_latents_last_for_an_episode_and_change_with_the_update():
     ("call", "message"),
     [
         (lambda: learner_with_latent(latent_lr=0.0), "latent_lr 0.0: expected a positive number"),
-        (lambda: learner_with_latent(latent_shrink=1.5), "latent_shrink 1.5: expected a number above 0, at most 1"),
-        (lambda: learner_with_latent(latent_coefficient=-1.0), "latent_coefficient -1.0: expected 0 or more"),
-        (lambda: learner_with_latent(judged_updates="some"), "judged_updates 'some': expected one of last, all"),
+        (
+            lambda: learner_with_latent(latent_shrink=1.5),
+            "latent_shrink 1.5: expected a number above 0, at most 1",
+        ),
+        (
+            lambda: learner_with_latent(latent_coefficient=-1.0),
+            "latent_coefficient -1.0: expected 0 or more",
+        ),
+        (
+            lambda: learner_with_latent(judged_updates="some"),
+            "judged_updates 'some': expected one of last, all",
+        ),
         (
             lambda: make(MamlTRPO, model=GaussianPolicy(2, 2, (4,), latent_size=1)),
             "latent_size 1: this algorithm can't adapt a latent; expected 0",

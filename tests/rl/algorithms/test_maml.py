@@ -1,4 +1,5 @@
-"""MAML-PPO and MAML-TRPO: their gradients against plain autograd and finite differences in float64, and that they learn."""
+"""MAML-PPO and MAML-TRPO: their gradients against plain autograd and finite differences in float64,
+and that they learn."""
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ def generators_of(learner):
 
 
 def random_batch(learner, params, generator) -> PolicyBatch:
-    """Actions of the policy under `params` [N, ...], with advantages that have nothing to do with them."""
+    """Actions of the policy under `params` [N, ...], with advantages that have nothing to do with
+    them."""
     obs = torch.randn(N, B, 2, generator=generator, dtype=torch.float64)
     outputs = learner._policy.with_params(params, obs)
     action, _ = learner._policy.act(outputs, Noise(generator))
@@ -34,10 +36,12 @@ def random_batch(learner, params, generator) -> PolicyBatch:
 
 
 def random_data(learner):
-    """Two support batches and a query batch by a policy a little elsewhere, so that no ratio is exactly 1."""
+    """Two support batches and a query batch by a policy a little elsewhere, so that no ratio is
+    exactly 1."""
     generator = torch.Generator().manual_seed(5)
     theta = {
-        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in learner.params.theta.items()
+        k: v + 0.05 * torch.randn(v.shape, generator=generator, dtype=v.dtype)
+        for k, v in learner.params.theta.items()
     }
     stacked = P.expand(theta, N)
     support = (random_batch(learner, stacked, generator), random_batch(learner, stacked, generator))
@@ -47,7 +51,11 @@ def random_data(learner):
 
 def log_prob(policy, params, batch, task):
     mean = P.call(policy, params, batch.obs[task])["mean"]
-    return torch.distributions.Normal(mean, params["log_std"].exp()).log_prob(batch.action[task]).sum(-1)
+    return (
+        torch.distributions.Normal(mean, params["log_std"].exp())
+        .log_prob(batch.action[task])
+        .sum(-1)
+    )
 
 
 def adapted(policy, joined, support, task):
@@ -68,7 +76,10 @@ def ppo_objective(policy, joined, support, query, old, clip, coefficient):
         keep = query.mask[task]
         ratio = torch.exp(log_prob(policy, params, query, task) - query.log_prob[task])[keep]
         advantage = query.advantage[task][keep]
-        total = total - torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+        total = (
+            total
+            - torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+        )
         theta = split(joined)[0]
         mean = P.call(policy, theta, support[0].obs[task])["mean"]
         kl = torch.distributions.kl_divergence(
@@ -94,7 +105,9 @@ def test_ppo_meta_gradient_matches_finite_differences():
     for _ in range(5):
         direction = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
         step = 1e-5
-        slope = (objective(vector + step * direction) - objective(vector - step * direction)) / (2 * step)
+        slope = (objective(vector + step * direction) - objective(vector - step * direction)) / (
+            2 * step
+        )
         # Central differences with this step are good to about 1e-9 of the function's scale of 1.
         assert P.flatten(gradient) @ direction == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
@@ -112,16 +125,30 @@ def test_trpo_gradient_and_curvature_match_double_backward():
         surrogate = surrogate - (ratio * query.advantage[task])[keep].mean() / N
         outputs = P.call(learner._policy, params, query.obs[task])
         here = torch.distributions.Normal(outputs["mean"], params["log_std"].exp())
-        there = torch.distributions.Normal(outputs["mean"].detach(), params["log_std"].exp().detach())
+        there = torch.distributions.Normal(
+            outputs["mean"].detach(), params["log_std"].exp().detach()
+        )
         kl = kl + torch.distributions.kl_divergence(there, here).sum(-1)[keep].mean() / N
     expected = torch.autograd.grad(surrogate, list(leaves.values()), retain_graph=True)
-    torch.testing.assert_close(P.flatten(learner.meta_gradient(around)), torch.cat([g.flatten() for g in expected]))
+    torch.testing.assert_close(
+        P.flatten(learner.meta_gradient(around)), torch.cat([g.flatten() for g in expected])
+    )
 
     slope = torch.autograd.grad(kl, list(leaves.values()), create_graph=True)
-    vector = torch.randn(sum(g.numel() for g in slope), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    product = torch.autograd.grad(torch.cat([g.flatten() for g in slope]) @ vector, list(leaves.values()))
-    mine = learner.curvature_product(around, P.unflatten(vector, {k: v.detach() for k, v in leaves.items()}))
-    torch.testing.assert_close(P.flatten(mine), torch.cat([g.flatten() for g in product]), rtol=1e-9, atol=1e-10)
+    vector = torch.randn(
+        sum(g.numel() for g in slope),
+        generator=torch.Generator().manual_seed(1),
+        dtype=torch.float64,
+    )
+    product = torch.autograd.grad(
+        torch.cat([g.flatten() for g in slope]) @ vector, list(leaves.values())
+    )
+    mine = learner.curvature_product(
+        around, P.unflatten(vector, {k: v.detach() for k, v in leaves.items()})
+    )
+    torch.testing.assert_close(
+        P.flatten(mine), torch.cat([g.flatten() for g in product]), rtol=1e-9, atol=1e-10
+    )
 
 
 def test_trpo_step_lowers_the_surrogate_within_the_trust_region():
@@ -137,7 +164,11 @@ def test_chunk_size_changes_rounding_only():
     for chunk in (1, 2, 3):
         learner = make(MamlPPO, dtype=torch.float64, chunk=chunk)
         support, query, old = random_data(learner)
-        after.append(P.flatten(learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient))
+        after.append(
+            P.flatten(
+                learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
+            )
+        )
     torch.testing.assert_close(after[0], after[1], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(after[0], after[2], rtol=1e-12, atol=1e-14)
 
@@ -147,7 +178,9 @@ def test_first_order_ignores_the_curvature():
     for mode in ("through", "first_order"):
         learner = make(MamlPPO, dtype=torch.float64, gradient_mode=mode)
         support, query, old = random_data(learner)
-        gradient = learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
+        gradient = learner.meta_gradient(
+            support, query, WithOld(batch=support[0], old=old)
+        ).gradient
         both.append(P.flatten({k: v for k, v in gradient.items() if k.startswith("policy.")}))
     assert (both[0] - both[1]).abs().max() > 1e-3
 
@@ -164,7 +197,10 @@ def test_anil_adapts_the_last_layer_only():
 
 def test_every_inner_loss_takes_the_same_first_step():
     """They differ in their second derivatives alone."""
-    learners = {name: make(MamlPPO, inner_loss=name, inner_rule="sgd", inner_lr=0.5) for name in INNER_LOSSES}
+    learners = {
+        name: make(MamlPPO, inner_loss=name, inner_rule="sgd", inner_lr=0.5)
+        for name in INNER_LOSSES
+    }
     data = learners["lvc"]._source.gather(learners["lvc"].adapter()).support[0]
     found = {}
     for name, learner in learners.items():
@@ -173,12 +209,16 @@ def test_every_inner_loss_takes_the_same_first_step():
     for name, params in found.items():
         for key, leaf in params.items():
             # float32 sums over 200 steps, in other orders
-            torch.testing.assert_close(leaf, found["reinforce"][key], rtol=1e-4, atol=1e-5, msg=f"{name}, {key}")
+            torch.testing.assert_close(
+                leaf, found["reinforce"][key], rtol=1e-4, atol=1e-5, msg=f"{name}, {key}"
+            )
 
 
 def test_the_penalty_follows_its_target():
     learner = make(MamlPPO, inner_kl_target=1e-9)
-    assert learner.step()["inner_kl_coefficient"] == 0.35  # one epoch: the policy is still the one that gathered
+    assert (
+        learner.step()["inner_kl_coefficient"] == 0.35
+    )  # one epoch: the policy is still the one that gathered
     learner = make(MamlPPO, inner_kl_target=1e-9, num_epochs=2)
     assert learner.step()["inner_kl_coefficient"] == pytest.approx(1.4)
 
@@ -219,7 +259,11 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
         (MamlPPO, {"gradient_mode": "third_order"}, "through, first_order"),
         (MamlPPO, {"discount": 1.5}, "discount 1.5"),
         (MamlPPO, {"num_inner_steps": 0}, "num_inner_steps 0"),
-        (MamlTRPO, {"inner_lr_decay": 0.0}, "inner_lr_decay 0.0: expected a number above 0, at most 1"),
+        (
+            MamlTRPO,
+            {"inner_lr_decay": 0.0},
+            "inner_lr_decay 0.0: expected a number above 0, at most 1",
+        ),
         (MamlPPO, {"inner_lr_decay": 1.5}, "inner_lr_decay 1.5"),
         (MamlTRPO, {"max_kl": 0.0}, "max_kl 0.0"),
         (MamlTRPO, {"line_search_ratio": 1.0}, "line_search_ratio 1.0"),
@@ -239,11 +283,15 @@ def test_a_model_that_is_no_memoryless_policy_is_refused(cls):
 def test_an_evaluation_goes_beyond_the_updates_trained_for():
     settings = {"meta_batch_size": 4, "episodes_per_task": 5, "outer_lr": 0.1}
     sizes = [MamlPPO.sizes(**settings, num_inner_steps=steps) for steps in (1, 5)]
-    assert [(s.num_worlds, s.num_updates, s.evaluated_updates) for s in sizes] == [(20, 1, 3), (20, 5, 5)]
+    assert [(s.num_worlds, s.num_updates, s.evaluated_updates) for s in sizes] == [
+        (20, 1, 3),
+        (20, 5, 5),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("cls", "settings"), [(MamlPPO, {"outer_lr": 5e-3, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.02})]
+    ("cls", "settings"),
+    [(MamlPPO, {"outer_lr": 5e-3, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.02})],
 )
 def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     inner = {"num_inner_steps": 1, "inner_rule": "sgd", "inner_lr": 0.5}
@@ -251,7 +299,8 @@ def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     rows = [learner.step() for _ in range(25)]
     start, end = (sum(row["return_after"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
     gain = sum(row["adaptation_gain"] for row in rows[-5:]) / 5
-    # Standing still earns about -38; a run starts near -60 and reaches about -25 here, most of it by adaptation.
+    # Standing still earns about -38; a run starts near -60 and reaches about -25 here, most of it
+    # by adaptation.
     assert end > start + 15
     assert gain > 4
 
@@ -259,14 +308,20 @@ def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
 @pytest.mark.gpu
 @pytest.mark.parametrize("cls", [MamlPPO, MamlTRPO])
 def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
-    """The same data on both: the policy's noise differs between devices, so one device gathers for the two of them."""
-    gpu, cpu = make(cls, device=torch.device("cuda"), dtype=torch.float64), make(cls, dtype=torch.float64)
+    """The same data on both: the policy's noise differs between devices, so one device gathers for
+    the two of them."""
+    gpu, cpu = (
+        make(cls, device=torch.device("cuda"), dtype=torch.float64),
+        make(cls, dtype=torch.float64),
+    )
     support, query, old = random_data(cpu)
     moved = map_tensors(lambda x: x.cuda(), (support, query, old))
     gradients = []
     for learner, (s, q, o) in ((cpu, (support, query, old)), (gpu, moved)):
         if cls is MamlPPO:
-            gradients.append(P.flatten(learner.meta_gradient(s, q, WithOld(batch=s[0], old=o)).gradient).cpu())
+            gradients.append(
+                P.flatten(learner.meta_gradient(s, q, WithOld(batch=s[0], old=o)).gradient).cpu()
+            )
         else:
             gradients.append(P.flatten(learner.meta_gradient(learner.linearize(s, q))).cpu())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)

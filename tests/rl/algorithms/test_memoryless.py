@@ -1,4 +1,5 @@
-"""The policy that can't adapt: it finds the best that can be had without knowing the task, episode by episode."""
+"""The policy that can't adapt: it finds the best that can be had without knowing the task, episode
+by episode."""
 
 import gymnasium
 import numpy as np
@@ -40,11 +41,13 @@ class Door:
 
 
 class Doors:
-    """Door 0 pays 1 in three tasks of four, door 1 in the others; choice 2 waits. A door ends the episode, waiting pays 0.3 a step.
+    """Door 0 pays 1 in three tasks of four, door 1 in the others; choice 2 waits. A door ends the
+    episode, waiting pays 0.3 a step.
 
-    Who doesn't know the task earns most by waiting for two steps and then taking door 0: 0.6 + 0.75 = 1.35. Discounted by 0.7 it is
-    0.3 + 0.7 (0.3 + 0.7 · 0.75) = 0.88, more than the 0.75 of door 0 at once. If an episode's end led on to the next episode, that
-    would be worth more: 0.75 + 0.7 · 0.88 = 1.36, and waiting for a step first 0.3 + 0.7 · 1.36 = 1.25.
+    Who doesn't know the task earns most by waiting for two steps and then taking door 0: 0.6 + 0.75
+    = 1.35. Discounted by 0.7 it is 0.3 + 0.7 (0.3 + 0.7 · 0.75) = 0.88, more than the 0.75 of door
+    0 at once. If an episode's end led on to the next episode, that would be worth more: 0.75 + 0.7
+    · 0.88 = 1.36, and waiting for a step first 0.3 + 0.7 · 1.36 = 1.25.
     """
 
     observation_space = gymnasium.spaces.Box(0, 1, (3,), np.float32)
@@ -65,7 +68,9 @@ class Doors:
         return self.observe()
 
     def known_returns(self, tasks, num_episodes) -> dict[str, Tensor]:
-        return {"oracle": torch.full((len(tasks.right),), 1.6)}  # two steps of waiting, then the right door
+        return {
+            "oracle": torch.full((len(tasks.right),), 1.6)
+        }  # two steps of waiting, then the right door
 
     def observe(self) -> Tensor:
         return torch.eye(3)[self.count % 3].expand(self.num_worlds, 3)
@@ -97,22 +102,35 @@ def make(*, memory=NoMemory, has_feedback=False, **changes) -> MemorylessPPO:
         min_std=1e-3,
         generator=generators("init"),
     )
-    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
-    return MemorylessPPO(setting=Setting(env=env, model=model, streams=streams, device=torch.device("cpu")), **settings)
+    streams = Streams(
+        tasks=generators("tasks"),
+        reset=Noise(generators("reset")),
+        policy=Noise(generators("policy")),
+    )
+    return MemorylessPPO(
+        setting=Setting(env=env, model=model, streams=streams, device=torch.device("cpu")),
+        **settings,
+    )
 
 
 def test_it_learns_the_best_that_can_be_had_without_knowing_the_task():
     learner = make()
     metrics = [learner.step() for _ in range(60)]
     returns = [row["return"] for row in metrics]
-    # A return has a deviation below 0.5; the mean of 10 x 100 of them one of 0.02. What is left is exploration.
+    # A return has a deviation below 0.5; the mean of 10 x 100 of them one of 0.02. What is left is
+    # exploration.
     assert sum(returns[-10:]) / 10 == pytest.approx(1.35, abs=0.07)
     assert metrics[-1]["regret"] == pytest.approx(1.6 - returns[-1])
 
 
 def test_there_is_no_update_between_its_episodes():
     sizes = MemorylessPPO.sizes(**SETTINGS)
-    assert (sizes.num_tasks, sizes.episodes_per_task, sizes.num_updates, sizes.evaluated_updates) == (20, 5, 0, 0)
+    assert (
+        sizes.num_tasks,
+        sizes.episodes_per_task,
+        sizes.num_updates,
+        sizes.evaluated_updates,
+    ) == (20, 5, 0, 0)
 
 
 def test_a_saved_learner_goes_on_bit_for_bit():
@@ -120,7 +138,8 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     learner.step()
     other.load_state_dict(learner.state_dict())
     assert torch.equal(
-        other.state_dict()["model"]["memory.layer.weight"], learner.state_dict()["model"]["memory.layer.weight"]
+        other.state_dict()["model"]["memory.layer.weight"],
+        learner.state_dict()["model"]["memory.layer.weight"],
     )
 
 

@@ -1,4 +1,5 @@
-"""GrBAL and recurrent model-based control: gradients, memories, trials kept and resumed, and that they learn to plan."""
+"""GrBAL and recurrent model-based control: gradients, memories, trials kept and resumed, and that
+they learn to plan."""
 
 import json
 
@@ -70,12 +71,26 @@ def model_of(cls, generator):
     return RecurrentDynamics(O, A, activation="tanh", generator=generator, **sizes)
 
 
-def make(cls, *, dtype=torch.float32, model=None, env="point_navigation_2d", horizon=6, seed=0, planner=(), **settings):
+def make(
+    cls,
+    *,
+    dtype=torch.float32,
+    model=None,
+    env="point_navigation_2d",
+    horizon=6,
+    seed=0,
+    planner=(),
+    **settings,
+):
     generators = Generators(seed)
     merged = SHARED | OWN[cls] | settings
     world = envs.make(env, num_worlds=cls.sizes(**merged).num_worlds, horizon=horizon)
     model = model_of(cls, generators("init")).to(dtype) if model is None else model
-    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
+    streams = Streams(
+        tasks=generators("tasks"),
+        reset=Noise(generators("reset")),
+        policy=Noise(generators("policy")),
+    )
     setting = Setting(env=world, model=model, streams=streams, device=CPU)
     learner = cls(setting=setting, planner=PLANNER | dict(planner), **merged)
     return learner, generators
@@ -87,7 +102,11 @@ def random_windows(generator, *shape, dtype=torch.float64) -> Transitions:
 
     mask = torch.ones(*shape, dtype=torch.bool)
     return Transitions(
-        obs=draw(*shape, O), action=draw(*shape, A), next_obs=draw(*shape, O), reward=draw(*shape), mask=mask
+        obs=draw(*shape, O),
+        action=draw(*shape, A),
+        next_obs=draw(*shape, O),
+        reward=draw(*shape),
+        mask=mask,
     )
 
 
@@ -110,8 +129,12 @@ def test_grbal_meta_gradient_matches_finite_differences(adapt, generator):
     windows.mask[3, :3] = False  # nothing to adapt on
     parameters = learner.params.joined
     gradient = learner.meta_gradient(windows)[1]
-    direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
-    expected = finite_difference(lambda: learner.meta_gradient(windows)[0].item(), parameters, direction)
+    direction = {
+        k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()
+    }
+    expected = finite_difference(
+        lambda: learner.meta_gradient(windows)[0].item(), parameters, direction
+    )
     # Differences with a step of 1e-5 are off by a few 1e-10 of the third derivative.
     assert P.dot(gradient, direction).item() == pytest.approx(expected, rel=1e-6, abs=1e-8)
     of_rule = P.norm(split(gradient)[1]).item()
@@ -138,7 +161,8 @@ def test_grbal_loss_is_that_of_a_plain_loop_with_autograd(generator):
         for _ in range(2):
             grads = torch.autograd.grad(error(params, range(3)), list(params.values()))
             params = {
-                k: (v - rates[k] * g).detach().requires_grad_() for (k, v), g in zip(params.items(), grads, strict=True)
+                k: (v - rates[k] * g).detach().requires_grad_()
+                for (k, v), g in zip(params.items(), grads, strict=True)
             }
         total += error(params, range(3, 7)).item()
     assert learner.meta_gradient(windows)[0] == pytest.approx(total / 4, rel=1e-12)
@@ -153,8 +177,12 @@ def test_recurrent_gradient_matches_finite_differences(generator):
     sources = torch.tensor([[0, 0, 1, 3, 2]] * 3)
     loss = learner.loss(memory, data, sources)[0]
     grads = torch.autograd.grad(loss, list(parameters.values()))
-    direction = {k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()}
-    expected = finite_difference(lambda: learner.loss(memory, data, sources)[0].item(), parameters, direction)
+    direction = {
+        k: torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in parameters.items()
+    }
+    expected = finite_difference(
+        lambda: learner.loss(memory, data, sources)[0].item(), parameters, direction
+    )
     found = sum((g * direction[k]).sum() for k, g in zip(parameters, grads, strict=True)).item()
     assert found == pytest.approx(expected, rel=1e-7)
 
@@ -176,16 +204,24 @@ def test_a_step_is_predicted_from_a_memory_that_a_plan_could_hold(generator):
     data = random_windows(generator, 50, 6)
     sources = learner._sources(data)
     back = torch.arange(6) - sources
-    assert set(back[:, 3:].unique().tolist()) == {0, 1, 2} and (sources[:, 0] == 0).all() and (back <= 2).all()
+    assert (
+        set(back[:, 3:].unique().tolist()) == {0, 1, 2}
+        and (sources[:, 0] == 0).all()
+        and (back <= 2).all()
+    )
     # By hand: the loss is that of predictions from the memory fed step by step up to the source.
     data, sources = map_tensors(lambda leaf: leaf[:1], data), torch.tensor([[0, 0, 1, 1, 4, 3]])
     model, memory, memories = learner._model, learner._model.empty_memory(1), []
     for t in range(6):
         memories.append(memory)
-        memory = model.remember(memory, model.evidence(map_tensors(lambda leaf, t=t: leaf[:, t], data)))
+        memory = model.remember(
+            memory, model.evidence(map_tensors(lambda leaf, t=t: leaf[:, t], data))
+        )
     errors = [
         (
-            model.predict(model.normaliser.inputs(data.obs[:, t], data.action[:, t]), memories[source])[:, 0]
+            model.predict(
+                model.normaliser.inputs(data.obs[:, t], data.action[:, t]), memories[source]
+            )[:, 0]
             - model.normaliser.targets(data)[0, t]
         ).square()
         for t, source in enumerate(sources[0].tolist())
@@ -198,13 +234,17 @@ def test_a_step_is_predicted_from_a_memory_that_a_plan_could_hold(generator):
 def step_of(next_obs, reward, *, over=False) -> Step:
     flags = torch.full((len(next_obs),), over)
     no = torch.zeros_like(flags)
-    return Step(next_obs=next_obs, reward=reward, terminated=no, truncated=flags, diverged=no, terms={})
+    return Step(
+        next_obs=next_obs, reward=reward, terminated=no, truncated=flags, diverged=no, terms={}
+    )
 
 
 def play(adapter, state, generator, num_steps):
     for _ in range(num_steps):
         obs, action = torch.randn(2, O, generator=generator), torch.rand(2, A, generator=generator)
-        state = adapter.observe(state, obs, Act(action=action), step_of(obs + 0.1 * action, obs.sum(-1)))
+        state = adapter.observe(
+            state, obs, Act(action=action), step_of(obs + 0.1 * action, obs.sum(-1))
+        )
     return state
 
 
@@ -223,10 +263,13 @@ def test_grbal_always_adapts_from_the_meta_parameters(generator):
     torch.testing.assert_close(again, once, atol=0, rtol=0)
     torch.testing.assert_close(learner.params.joined, theta, atol=0, rtol=0)
     assert (once["layers.0.weight"] - before["layers.0.weight"]).abs().max() > 1e-4
-    # By hand: one world's adaptation is a plain gradient descent from θ on its own last three transitions.
+    # By hand: one world's adaptation is a plain gradient descent from θ on its own last three
+    # transitions.
     fresh = play(adapter, adapter.begin(2), torch.Generator().manual_seed(9), 3)
     later = play(adapter, state, torch.Generator().manual_seed(9), 3)
-    torch.testing.assert_close(learner._model.adapted(later.memory), learner._model.adapted(fresh.memory))
+    torch.testing.assert_close(
+        learner._model.adapted(later.memory), learner._model.adapted(fresh.memory)
+    )
 
 
 def test_grbal_remembers_the_last_transitions_of_each_world():
@@ -236,7 +279,11 @@ def test_grbal_remembers_the_last_transitions_of_each_world():
         now = torch.tensor([[t], [10 + t]]).float()
         taken = torch.tensor([True, t < 3])
         seen = Transitions(
-            obs=now.expand(2, O), action=now.expand(2, A), next_obs=now + 1, reward=now[:, 0], mask=taken
+            obs=now.expand(2, O),
+            action=now.expand(2, A),
+            next_obs=now + 1,
+            reward=now[:, 0],
+            mask=taken,
         )
         memory = model.remember(memory, replace(seen, next_obs=(now + 1).expand(2, O)))
     assert memory.reward.tolist() == [[2, 3, 4], [10, 11, 12]] and memory.mask.all()
@@ -270,11 +317,15 @@ def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
     changed += 1.0
     actions = [
         adapter.act(
-            replace(state, memory=memory), torch.stack([obs[0], last]), Noise(torch.Generator().manual_seed(3))
+            replace(state, memory=memory),
+            torch.stack([obs[0], last]),
+            Noise(torch.Generator().manual_seed(3)),
         ).action
         for memory, last in ((state.memory, obs[1]), (other_memory, -obs[1]))
     ]
-    torch.testing.assert_close(actions[0][0], actions[1][0])  # to rounding: batched products differ by their size
+    torch.testing.assert_close(
+        actions[0][0], actions[1][0]
+    )  # to rounding: batched products differ by their size
     assert (actions[0][1] - actions[1][1]).abs().max() > 1e-3
 
 
@@ -309,7 +360,13 @@ def test_a_state_that_holds_the_trials_goes_on_bit_for_bit(cls):
     assert [second.step() for _ in range(2)] == expected[1:]
     with pytest.raises(ValueError, match=r"experience.trials.reward is a tensor \(2, 3\)"):
         second.load_state_dict(
-            saved | {"experience": {"iteration": 1, "trials": shard.content | {"reward": torch.zeros(2, 3)}}}
+            saved
+            | {
+                "experience": {
+                    "iteration": 1,
+                    "trials": shard.content | {"reward": torch.zeros(2, 3)},
+                }
+            }
         )
 
 
@@ -317,7 +374,12 @@ def test_a_state_that_holds_the_trials_goes_on_bit_for_bit(cls):
 def test_a_checkpoint_of_an_older_version_goes_on_bit_for_bit(cls, tmp_path):
     def trained(folder, iterations, resume_from=None):
         learner, generators = make(cls, buffer_trials=5)
-        settings = {"run_folder": folder, "provenance": {}, "checkpoint_every": 1, "keep_checkpoints": 1}
+        settings = {
+            "run_folder": folder,
+            "provenance": {},
+            "checkpoint_every": 1,
+            "keep_checkpoints": 1,
+        }
         train(learner, generators, iterations=iterations, resume_from=resume_from, **settings)
         return learner
 
@@ -337,7 +399,9 @@ def test_a_checkpoint_of_an_older_version_goes_on_bit_for_bit(cls, tmp_path):
     learner = trained(tmp_path / "older", 4, checkpoint.load_newest(folder)[1])
     kept = [vars(one.experience.transitions()) for one in (learner, whole)]
     torch.testing.assert_close(*kept, atol=0, rtol=0)
-    rows = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("older", "whole")]
+    rows = [
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("older", "whole")
+    ]
     assert [without_timing(json.loads(line)) for line in rows[0]] == [
         without_timing(json.loads(line)) for line in rows[1]
     ]
@@ -365,7 +429,11 @@ def test_a_model_that_does_not_fit_is_named(cls):
         min_std=1e-6,
         generator=torch.Generator(),
     )
-    expected = "FeedForwardDynamics, as model=feed_forward_dynamics" if cls is GrBAL else "RecurrentDynamics, as model="
+    expected = (
+        "FeedForwardDynamics, as model=feed_forward_dynamics"
+        if cls is GrBAL
+        else "RecurrentDynamics, as model="
+    )
     with pytest.raises(ValueError, match=f"model is a GaussianPolicy; expected a {expected}"):
         make(cls, model=policy)
 
@@ -389,18 +457,32 @@ def test_settings_out_of_range_are_named(cls, setting, message):
 
 def test_a_window_longer_than_a_trial_is_refused_at_the_start():
     with pytest.raises(
-        ValueError, match="num_past 10 and num_future 4: a window of 14 steps doesn't fit into a trial of 12"
+        ValueError,
+        match="num_past 10 and num_future 4: a window of 14 steps doesn't fit into a trial of 12",
     ):
         make(GrBAL, num_past=10)
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
 def test_it_learns_to_walk_to_where_the_reward_is(cls):
-    """One goal for all, so that a model learns where it is, and a plan of three steps sees the way."""
-    settings = {"episodes_per_trial": 1, "meta_batch_size": 8, "lr": 1e-2, "batch_size": 32, "max_grad_norm": None}
-    more = {"num_gradient_steps": 40, "chunk": 32} if cls is GrBAL else {"num_sweeps": 20, "segment": 10}
+    """One goal for all, so that a model learns where it is, and a plan of three steps sees the
+    way."""
+    settings = {
+        "episodes_per_trial": 1,
+        "meta_batch_size": 8,
+        "lr": 1e-2,
+        "batch_size": 32,
+        "max_grad_norm": None,
+    }
+    more = (
+        {"num_gradient_steps": 40, "chunk": 32}
+        if cls is GrBAL
+        else {"num_sweeps": 20, "segment": 10}
+    )
     learner, _ = make(cls, horizon=10, **settings, **more)
-    learner._practice._source.env.prior.sample = lambda num, generator: Goal(goal=torch.tensor([[0.45, -0.4]] * num))
+    learner._practice._source.env.prior.sample = lambda num, generator: Goal(
+        goal=torch.tensor([[0.45, -0.4]] * num)
+    )
     random_walk = learner.step()["return"]
     learner.step()
     # Standing still earns −6.0; going there at full speed, 0.1 m a step along each axis, −1.2.

@@ -1,4 +1,5 @@
-"""RL²: that acting and training see the same trial, its gradient, and that what an episode ends with reaches the next one."""
+"""RL²: that acting and training see the same trial, its gradient, and that what an episode ends
+with reaches the next one."""
 
 import gymnasium
 import numpy as np
@@ -32,7 +33,8 @@ class Lengths:
 
 
 class Drifting:
-    """Observations drift by the action and noise, each episode terminates after its task's length or is truncated at 5."""
+    """Observations drift by the action and noise, each episode terminates after its task's length
+    or is truncated at 5."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     num_uniforms = 1
@@ -40,7 +42,10 @@ class Drifting:
 
     def __init__(self, num_worlds: int, *, discrete: bool = False) -> None:
         box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-        self.num_worlds, self.action_space = num_worlds, gymnasium.spaces.Discrete(3) if discrete else box
+        self.num_worlds, self.action_space = (
+            num_worlds,
+            gymnasium.spaces.Discrete(3) if discrete else box,
+        )
         self.prior = self
         self.episode = 0
 
@@ -73,8 +78,9 @@ class Drifting:
 
 
 class Recall(Drifting):
-    """Reward 1 for the first action of an episode if it names how the last episode ended: its last reward, ±0.5, and
-    whether it terminated, both by chance. Four answers, of which an agent that can't know finds a quarter."""
+    """Reward 1 for the first action of an episode if it names how the last episode ended: its last
+    reward, ±0.5, and whether it terminated, both by chance. Four answers, of which an agent that
+    can't know finds a quarter."""
 
     spec = EnvSpec(name="recall", family="recall", variant="default", horizon=2, definition={})
 
@@ -105,9 +111,17 @@ class Recall(Drifting):
 MEMORIES = {
     "gru": lambda **sizes: GRU(hidden_size=7, **sizes),
     "lstm": lambda **sizes: LSTM(hidden_size=7, **sizes),
-    "transformer": lambda **sizes: Transformer(width=8, num_layers=2, num_heads=2, context=16, **sizes),
+    "transformer": lambda **sizes: Transformer(
+        width=8, num_layers=2, num_heads=2, context=16, **sizes
+    ),
     "external_memory": lambda **sizes: ExternalRecall(
-        hidden_size=6, num_slots=4, slot_size=3, num_heads=2, usage_decay=0.9, key_strength=5.0, **sizes
+        hidden_size=6,
+        num_slots=4,
+        slot_size=3,
+        num_heads=2,
+        usage_decay=0.9,
+        key_strength=5.0,
+        **sizes,
     ),
 }
 
@@ -133,7 +147,9 @@ def generators_of(learner):
     return {"tasks": streams.tasks, "reset": streams.reset.alone, "policy": streams.policy.alone}
 
 
-def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_observation=False, seed=0) -> MemoryModel:
+def model_for(
+    env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_observation=False, seed=0
+) -> MemoryModel:
     return MemoryModel(
         env.observation_space,
         env.action_space,
@@ -148,11 +164,17 @@ def model_for(env, memory="gru", *, hidden=(5,), has_feedback=True, has_last_obs
     )
 
 
-def make(memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, model=None, **settings) -> RL2PPO:
+def make(
+    memory="gru", *, env=None, num_tasks=4, dtype=torch.float32, seed=0, model=None, **settings
+) -> RL2PPO:
     settings = SETTINGS | {"meta_batch_size": num_tasks} | settings
     env = env or Drifting(num_tasks * settings["trials_per_task"])
     generators = Generators(seed)
-    streams = Streams(tasks=generators("tasks"), reset=Noise(generators("reset")), policy=Noise(generators("policy")))
+    streams = Streams(
+        tasks=generators("tasks"),
+        reset=Noise(generators("reset")),
+        policy=Noise(generators("policy")),
+    )
     model = model or model_for(env, memory, seed=seed).to(dtype)
     return RL2PPO(setting=Setting(env=env, model=model, streams=streams, device=CPU), **settings)
 
@@ -164,8 +186,13 @@ def played(learner):
     for statistics in (model.observations, model.rewards, model.returns):
         statistics.update(2 + torch.randn(50, len(statistics.mean), generator=generator))
     tasks = learner._source.env.sample(learner._source.sizes.num_tasks, learner._streams.tasks)
-    sizes = {"num_tasks": learner._source.sizes.num_tasks, "num_updates": learner._source.sizes.num_updates}
-    rollouts = gather(learner._source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes)
+    sizes = {
+        "num_tasks": learner._source.sizes.num_tasks,
+        "num_updates": learner._source.sizes.num_updates,
+    }
+    rollouts = gather(
+        learner._source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes
+    )
     return (*rollouts.support, rollouts.query)
 
 
@@ -180,18 +207,25 @@ def test_training_recomputes_what_was_computed_while_acting(memory, discrete, ha
     model = learner._model
     outputs, _ = model.heads(model.memory.sequence(trial_inputs(model, trials)[:-1]))
     again = model.policy.log_prob(outputs, trials.action)
-    # One matrix product for all steps or one a step: float32 rounding of numbers of size 1, over 15 steps.
-    torch.testing.assert_close(again[trials.mask], trials.log_prob[trials.mask], rtol=1e-4, atol=1e-5)
+    # One matrix product for all steps or one a step: float32 rounding of numbers of size 1, over 15
+    # steps.
+    torch.testing.assert_close(
+        again[trials.mask], trials.log_prob[trials.mask], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_padding_and_other_trials_change_no_number_of_a_trial(memory):
     learner = make(memory, dtype=torch.float64)
-    trials = map_tensors(lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner)))
+    trials = map_tensors(
+        lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner))
+    )
     model = learner._model
     lengths = trials.mask.sum(0)
     shortest = int(lengths.argmin())
-    alone = map_tensors(lambda x: x[: lengths[shortest]], take_trials(trials, torch.tensor([shortest])))
+    alone = map_tensors(
+        lambda x: x[: lengths[shortest]], take_trials(trials, torch.tensor([shortest]))
+    )
     obs = trials.obs[: lengths[shortest] + 1, shortest : shortest + 1]
     alone = type(trials)(**{**vars(alone), "obs": obs})
     found = []
@@ -241,7 +275,9 @@ def test_the_observation_before_an_action_is_remembered_over_the_end_of_an_episo
     assert (inputs[0, :, -size:] == 0).all()
     before = learner._model.observations(trials.obs[:-1])
     assert torch.equal(inputs[1:, :, -size:][real[1:]], before[trials.mask])
-    assert not torch.equal(inputs[1:-1, :, -size:][ends], inputs[1:-1, :, :size][ends])  # the new episode's first one
+    assert not torch.equal(
+        inputs[1:-1, :, -size:][ends], inputs[1:-1, :, :size][ends]
+    )  # the new episode's first one
 
 
 def test_the_state_from_before_an_episode_can_be_acted_from_again():
@@ -257,7 +293,9 @@ def test_the_state_from_before_an_episode_can_be_acted_from_again():
     assert torch.equal(again, act.action) and not torch.equal(between, act.action)
     observed_late = adapter.observe(start, obs, act, step)
     torch.testing.assert_close(adapter.act(observed_late, obs, None).action, between)
-    from_elsewhere = adapter.observe(start, obs, Act(action=act.action), step)  # an action that carries no memory
+    from_elsewhere = adapter.observe(
+        start, obs, Act(action=act.action), step
+    )  # an action that carries no memory
     torch.testing.assert_close(adapter.act(from_elsewhere, obs, None).action, between)
 
 
@@ -265,7 +303,12 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
     def episode(rewards, masks, start):
         reward, mask = torch.tensor(rewards).float(), torch.tensor(masks)
         time = start + torch.arange(reward.shape[-1]).float().expand_as(reward)
-        fields = {"reward": reward, "log_prob": -reward, "mask": mask, "diverged": torch.zeros_like(mask)}
+        fields = {
+            "reward": reward,
+            "log_prob": -reward,
+            "mask": mask,
+            "diverged": torch.zeros_like(mask),
+        }
         ended = mask & ~torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
         obs = torch.cat([time * mask, torch.zeros_like(time[..., :1])], -1)
         obs[..., 1:] += (time + 0.5) * ended  # after its last step comes that step's successor
@@ -275,7 +318,9 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
         )  # fmt: skip
 
     first = episode([[[1, 2, 0]], [[3, 4, 5]]], [[[True, True, False]], [[True, True, True]]], 10)
-    second = episode([[[6, 7, 0]], [[8, 0, 0]]], [[[True, True, False]], [[True, False, False]]], 20)
+    second = episode(
+        [[[6, 7, 0]], [[8, 0, 0]]], [[[True, True, False]], [[True, False, False]]], 20
+    )
     trials = join_episodes([first, second])
     assert trials.reward.T.tolist() == [[1, 2, 6, 7], [3, 4, 5, 8]]
     assert trials.obs[..., 0].T.tolist() == [[10, 11, 20, 21, 21.5], [10, 11, 12, 20, 20.5]]
@@ -287,29 +332,37 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
 
 
 def test_advantages_cross_the_ends_of_episodes_and_stop_at_the_trials():
-    """By hand, γ = λ = ½: one trial of an episode that terminates after step 0, then one cut off by the time limit after step
-    1, and one that terminates at its end."""
+    """By hand, γ = λ = ½: one trial of an episode that terminates after step 0, then one cut off by
+    the time limit after step 1, and one that terminates at its end."""
     flags = torch.tensor([[True, False], [False, True]])
-    episode = {"mask": torch.ones(2, 2, dtype=torch.bool), "log_prob": torch.zeros(2, 2), "action": torch.zeros(2, 2)}
+    episode = {
+        "mask": torch.ones(2, 2, dtype=torch.bool),
+        "log_prob": torch.zeros(2, 2),
+        "action": torch.zeros(2, 2),
+    }
     trials = type(join_episodes(played(make())))(
         obs=torch.zeros(3, 2, 1), reward=torch.tensor([[1.0, 1.0], [2.0, 2.0]]), terminated=flags, truncated=~flags,
         **episode,
     )  # fmt: skip
     value = torch.tensor([[4.0, 4.0], [6.0, 6.0], [8.0, 8.0]])
-    # Trial 0: δ₁ = 2 + ½ 8 − 6 = 0 (bootstrapped); δ₀ = 1 + ½ 6 − 4 = 0 although the episode terminated: A = [0, 0].
-    # Trial 1: δ₁ = 2 − 6 = −4 (terminated); δ₀ = 0, A₀ = 0 + ¼ (−4) = −1.
+    # Trial 0: δ₁ = 2 + ½ 8 − 6 = 0 (bootstrapped); δ₀ = 1 + ½ 6 − 4 = 0 although the episode
+    # terminated: A = [0, 0]. Trial 1: δ₁ = 2 − 6 = −4 (terminated); δ₀ = 0, A₀ = 0 + ¼ (−4) = −1.
     found = trial_advantages(trials, value, discount=0.5, gae_lambda=0.5)
     assert found.T.tolist() == [[0, 0], [-1, -4]]
 
 
 def test_gradient_through_the_trial_matches_finite_differences():
     learner = make(dtype=torch.float64)
-    trials = map_tensors(lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner)))
+    trials = map_tensors(
+        lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner))
+    )
     batch = learner._batch(trials)
     model = learner._model
     start = {k: v.detach().clone() for k, v in model.named_parameters()}
     generator = torch.Generator().manual_seed(1)
-    nudge = {k: 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in start.items()}
+    nudge = {
+        k: 0.02 * torch.randn(v.shape, generator=generator, dtype=v.dtype) for k, v in start.items()
+    }
     here = P.add(start, nudge)  # so that no ratio is exactly 1, where clipping has a kink
 
     def objective(params):
@@ -326,7 +379,9 @@ def test_gradient_through_the_trial_matches_finite_differences():
     for _ in range(4):
         direction = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
         direction /= direction.norm()
-        up, down = (objective(P.unflatten(vector + h * direction, start)).item() for h in (1e-5, -1e-5))
+        up, down = (
+            objective(P.unflatten(vector + h * direction, start)).item() for h in (1e-5, -1e-5)
+        )
         # Central differences with this step are good to about 1e-9 of the function's scale of 1.
         assert gradient @ direction == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-8)
     names = [name for name, parameter in model.named_parameters() if name.startswith("memory")]
@@ -359,7 +414,9 @@ def test_values_stay_what_they_were_when_the_scale_of_returns_changes():
     features = torch.randn(6, 7, dtype=torch.float64)
     before = model.returns.inverse(model.heads(features)[1])
     model.rescale_returns(5 + 3 * torch.randn(40, 1, dtype=torch.float64))
-    torch.testing.assert_close(model.returns.inverse(model.heads(features)[1]), before, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        model.returns.inverse(model.heads(features)[1]), before, rtol=1e-12, atol=1e-12
+    )
     assert model.returns.mean.item() == pytest.approx(5, abs=2)
 
 
@@ -368,7 +425,10 @@ def trained_on_recall(*, num_iterations=60, **model) -> float:
     env = Recall(128)
     sizes = {"trials_per_task": 1, "num_epochs": 4, "entropy_coefficient": 0.0, "outer_lr": 1e-2}
     learner = make(
-        env=env, num_tasks=128, model=model_for(env, lambda **s: GRU(hidden_size=16, **s), hidden=(), **model), **sizes
+        env=env,
+        num_tasks=128,
+        model=model_for(env, lambda **s: GRU(hidden_size=16, **s), hidden=(), **model),
+        **sizes,
     )
     returns = [learner.step()["return_after"] for _ in range(num_iterations)]
     return sum(returns[-5:]) / 5
@@ -424,7 +484,9 @@ def test_mistakes_are_named(settings, message):
 def test_a_model_without_memory_is_refused():
     env = Drifting(8)
     sizes = {"hidden_sizes": (4,), "activation": "tanh", "init_std": 1.0, "min_std": 0.1}
-    policy = mlp_policy(env.observation_space, env.action_space, generator=torch.Generator(), **sizes)
+    policy = mlp_policy(
+        env.observation_space, env.action_space, generator=torch.Generator(), **sizes
+    )
     with pytest.raises(ValueError, match="model is a GaussianPolicy; expected one with a memory"):
         make(env=env, model=policy)
 

@@ -23,12 +23,15 @@ class Lengths:
 
 
 class Counter:
-    """obs = [world, steps so far]; reward = 10 * world + step; terminates after the task's length, truncates at HORIZON."""
+    """obs = [world, steps so far]; reward = 10 * world + step; terminates after the task's length,
+    truncates at HORIZON."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     num_uniforms = 0
-    spec = EnvSpec(name="counter", family="counter", variant="default", horizon=HORIZON, definition={})
+    spec = EnvSpec(
+        name="counter", family="counter", variant="default", horizon=HORIZON, definition={}
+    )
 
     def __init__(self, num_worlds: int, solved_at: list[int] | None = None):
         """solved_at: the step of each world at which it has success; None: it doesn't say."""
@@ -51,7 +54,9 @@ class Counter:
             terminated=terminated,
             truncated=(self.count >= HORIZON) & ~terminated,
             diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
-            terms={} if self.solved_at is None else {"success": (self.count == torch.tensor(self.solved_at)).float()},
+            terms={}
+            if self.solved_at is None
+            else {"success": (self.count == torch.tensor(self.solved_at)).float()},
         )
 
     def _obs(self) -> Tensor:
@@ -76,19 +81,29 @@ class Memory(RLAdapter[dict[str, int]]):
 
 @pytest.fixture
 def streams():
-    return Streams(tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator()))
+    return Streams(
+        tasks=torch.Generator(), reset=Noise(torch.Generator()), policy=Noise(torch.Generator())
+    )
 
 
 def test_steps_land_at_their_task_episode_and_time(streams):
     tasks = Lengths(length=torch.tensor([99, 99, 3]))
-    trajectories, state = collect(Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2)
+    trajectories, state = collect(
+        Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2
+    )
     assert trajectories.obs.shape == (3, 2, HORIZON + 1, 2)
     assert trajectories.step_obs.data_ptr() == trajectories.obs.data_ptr()  # views, not copies
     assert trajectories.next_obs.data_ptr() == trajectories.obs[:, :, 1:].data_ptr()
     world = torch.tensor([[0, 1], [2, 3], [4, 5]])
     assert (trajectories.obs[:2, ..., 0] == world[:2, :, None]).all()
     assert trajectories.step_obs[0, 1, :, 1].tolist() == [0, 1, 2, 3, 4]
-    assert trajectories.next_obs[0, 1, :, 1].tolist() == [1, 2, 3, 4, 5]  # the successor, also at the time limit
+    assert trajectories.next_obs[0, 1, :, 1].tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # the successor, also at the time limit
     assert trajectories.reward[1, 1].tolist() == [31, 32, 33, 34, 35]
     assert trajectories.log_prob[0, 0].tolist() == [0, -1, -2, -3, -4]
     assert state["steps"] == HORIZON
@@ -96,7 +111,9 @@ def test_steps_land_at_their_task_episode_and_time(streams):
 
 def test_nothing_after_an_episodes_end_counts(streams):
     tasks = Lengths(length=torch.tensor([99, 99, 3]))
-    trajectories, _ = collect(Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2)
+    trajectories, _ = collect(
+        Counter(6), Memory(), Memory().begin(3), tasks, streams, episodes_per_task=2
+    )
     assert trajectories.mask[2].tolist() == [[True, True, True, False, False]] * 2
     assert trajectories.terminated[2, 0].tolist() == [False, False, True, False, False]
     assert trajectories.truncated[0, 0].tolist() == [False, False, False, False, True]
@@ -109,7 +126,9 @@ def test_nothing_after_an_episodes_end_counts(streams):
 
 def test_collection_ends_when_every_episode_has_ended(streams):
     tasks = Lengths(length=torch.tensor([2, 1]))
-    trajectories, state = collect(Counter(2), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1)
+    trajectories, state = collect(
+        Counter(2), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1
+    )
     assert state["steps"] == 2
     assert trajectories.mask.shape == (2, 1, HORIZON)
 
@@ -119,26 +138,43 @@ def test_success_at_any_step_counts_but_not_after_the_episodes_end(streams):
     env = Counter(4, solved_at=[2, HORIZON + 1, 3, 4])
     trajectories, _ = collect(env, Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2)
     assert trajectories.success.tolist() == [[True, False], [True, False]]
-    silent, _ = collect(Counter(4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2)
+    silent, _ = collect(
+        Counter(4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2
+    )
     assert silent.success is None
     none_solved, _ = collect(
-        Counter(4, solved_at=[99] * 4), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=2
+        Counter(4, solved_at=[99] * 4),
+        Memory(),
+        Memory().begin(2),
+        tasks,
+        streams,
+        episodes_per_task=2,
     )
     metrics = rollout_metrics(Rollouts(support=(none_solved,), query=trajectories))
     assert (metrics["success_before"], metrics["success_after"]) == (0.0, 0.5)
-    assert not any("success" in name for name in rollout_metrics(Rollouts(support=(silent,), query=silent)))
+    assert not any(
+        "success" in name for name in rollout_metrics(Rollouts(support=(silent,), query=silent))
+    )
 
 
 def test_gather_collects_before_each_update_and_after_the_last(streams):
     tasks = Lengths(length=torch.tensor([99, 99]))
-    rollouts = gather(Counter(4), Memory(), tasks, streams, num_tasks=2, num_updates=2, device="cpu")
-    assert [t.action.unique().tolist() for t in (*rollouts.support, rollouts.query)] == [[0.0], [1.0], [2.0]]
+    rollouts = gather(
+        Counter(4), Memory(), tasks, streams, num_tasks=2, num_updates=2, device="cpu"
+    )
+    assert [t.action.unique().tolist() for t in (*rollouts.support, rollouts.query)] == [
+        [0.0],
+        [1.0],
+        [2.0],
+    ]
     assert rollouts.num_steps == 3 * 4 * HORIZON
 
 
 def test_worlds_that_do_not_fit_the_episodes_are_refused(streams):
     with pytest.raises(ValueError, match="5 worlds.*2 episodes per task"):
-        collect(Counter(5), Memory(), {}, Lengths(length=torch.ones(2)), streams, episodes_per_task=2)
+        collect(
+            Counter(5), Memory(), {}, Lengths(length=torch.ones(2)), streams, episodes_per_task=2
+        )
 
 
 class Holding(RLAdapter[Tensor]):
@@ -159,7 +195,9 @@ class Holding(RLAdapter[Tensor]):
 
 def test_what_a_policy_draws_for_an_episode_is_held_until_the_next(streams):
     sizes = {"num_tasks": 2, "num_updates": 1, "device": "cpu"}
-    rollouts = gather(Counter(4), Holding(), Lengths(length=torch.tensor([99, 99])), streams, **sizes)
+    rollouts = gather(
+        Counter(4), Holding(), Lengths(length=torch.tensor([99, 99])), streams, **sizes
+    )
     first, second = rollouts.support[0].action[..., 0], rollouts.query.action[..., 0]
     assert (first == first[..., :1]).all() and (second == second[..., :1]).all()
     drawn = torch.cat([first[..., 0].flatten(), second[..., 0].flatten()])

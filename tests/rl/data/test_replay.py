@@ -1,4 +1,5 @@
-"""The replay beside plain lists: unequal episodes, rings that wrap around, contexts, sequences, forgetting, saving, loading."""
+"""The replay beside plain lists: unequal episodes, rings that wrap around, contexts, sequences,
+forgetting, saving, loading."""
 
 from collections import Counter
 
@@ -21,7 +22,9 @@ FIELDS = ("obs", "action", "reward", "next_obs", "terminated", "first")
 
 def make(capacity=20, num_tasks=NUM_TASKS, action_space=None):
     space = action_space or gymnasium.spaces.Box(-1, 1, (2,))
-    return Replay(num_tasks=num_tasks, capacity=capacity, obs_size=2, action_space=space, device=CPU)
+    return Replay(
+        num_tasks=num_tasks, capacity=capacity, obs_size=2, action_space=space, device=CPU
+    )
 
 
 def noise(seed=0):
@@ -45,14 +48,22 @@ class PlainReplay:
                     for t in range(episode.mask.shape[2]):
                         if episode.mask[n, e, t] and not episode.diverged[n, e, t]:
                             step = {name: getattr(episode, name)[n, e, t] for name in FIELDS[1:-1]}
-                            trial.append(step | {"obs": episode.obs[n, e, t], "first": torch.tensor(t == 0)})
+                            trial.append(
+                                step | {"obs": episode.obs[n, e, t], "first": torch.tensor(t == 0)}
+                            )
                 if trial:
-                    self.trials[task].append((trial, "grows" if context == "begins" and task in begun else context))
+                    self.trials[task].append(
+                        (trial, "grows" if context == "begins" and task in begun else context)
+                    )
                     begun.add(task)
 
     def kept(self, task):
         """(step, number of its trial, its number in the trial) of the last `capacity` ones."""
-        steps = [(step, i, t) for i, (trial, _) in enumerate(self.trials[task]) for t, step in enumerate(trial)]
+        steps = [
+            (step, i, t)
+            for i, (trial, _) in enumerate(self.trials[task])
+            for t, step in enumerate(trial)
+        ]
         return steps[-self.capacity :]
 
     def context(self, task):
@@ -72,7 +83,10 @@ class PlainReplay:
 
 
 def same(found, b, i, step):
-    return all(torch.equal(getattr(found, name)[b, i], step[name].to(getattr(found, name))) for name in FIELDS)
+    return all(
+        torch.equal(getattr(found, name)[b, i], step[name].to(getattr(found, name)))
+        for name in FIELDS
+    )
 
 
 def agree(kept, plain, *, length=4):
@@ -89,11 +103,15 @@ def agree(kept, plain, *, length=4):
                     draw(ids, 1, noise())
                 continue
             known = {step["reward"].item(): step for step in expected}
-            found = draw(ids, 30 * len(expected), noise(task))  # Each is left out with a probability of e⁻³⁰.
+            found = draw(
+                ids, 30 * len(expected), noise(task)
+            )  # Each is left out with a probability of e⁻³⁰.
             assert set(found.reward[0].tolist()) == set(known) and found.mask.all()
             places = {reward: i for i, reward in enumerate(found.reward[0].tolist())}
             assert all(same(found, 0, places[reward], step) for reward, step in known.items())
-        stretches = {stretch[0]["reward"].item(): stretch for stretch in plain.sequences(task, length)}
+        stretches = {
+            stretch[0]["reward"].item(): stretch for stretch in plain.sequences(task, length)
+        }
         if stretches:
             found = kept.sequences(ids.repeat(30 * len(stretches)), length, noise(task))
             assert set(found.reward[:, 0].tolist()) == set(stretches)
@@ -107,9 +125,12 @@ def agree(kept, plain, *, length=4):
 
 
 def additions(generator, num=12, max_tasks=3):
-    """(ids, episodes, context) of as many additions: one or two episodes of one or two trials of several tasks."""
+    """(ids, episodes, context) of as many additions: one or two episodes of one or two trials of
+    several tasks."""
     for i in range(num):
-        num_tasks, num_trials = (int(torch.randint(1, most + 1, (), generator=generator)) for most in (max_tasks, 2))
+        num_tasks, num_trials = (
+            int(torch.randint(1, most + 1, (), generator=generator)) for most in (max_tasks, 2)
+        )
         ids = torch.randint(NUM_TASKS, (num_tasks,), generator=generator)
         if num_trials * len(ids) > 3:
             ids = ids.unique()
@@ -151,24 +172,36 @@ def test_forgetting_brings_back_what_made_room(capacity, generator):
 
 def draws(kept, ids):
     stream = noise(5)
-    steps = [kept.transitions(ids, 50, stream), kept.context(ids, 50, stream), kept.sequences(ids, 4, stream)]
+    steps = [
+        kept.transitions(ids, 50, stream),
+        kept.context(ids, 50, stream),
+        kept.sequences(ids, 4, stream),
+    ]
     return [vars(drawn) for drawn in steps]
 
 
 @pytest.mark.parametrize("capacity", [18, 25, 1000])
 @pytest.mark.parametrize("shard_bytes", [1, 500, 2**20])
 @pytest.mark.parametrize("seed", range(2))
-def test_the_shards_that_are_still_held_make_the_same_again(capacity, shard_bytes, seed, monkeypatch):
+def test_the_shards_that_are_still_held_make_the_same_again(
+    capacity, shard_bytes, seed, monkeypatch
+):
     """Files without a trial that is still there are left out, as a run removes them."""
     monkeypatch.setattr(replay_module, "SHARD_BYTES", shard_bytes)
     kept, saved, left_out = make(capacity), [], 0
-    for i, (ids, episodes, context) in enumerate(additions(torch.Generator().manual_seed(seed), num=24)):
+    for i, (ids, episodes, context) in enumerate(
+        additions(torch.Generator().manual_seed(seed), num=24)
+    ):
         kept.mark()
         kept.add(ids, *episodes, context=context)
         if i % 3 < 2:  # Several additions between two checkpoints.
             continue
         saved += kept.shards(saved[-1].stop if saved else 0)
-        held = [shard for shard in saved if any(shard.first <= number < shard.stop for number in kept.held())]
+        held = [
+            shard
+            for shard in saved
+            if any(shard.first <= number < shard.stop for number in kept.held())
+        ]
         left_out += len(saved) - len(held)
         again = make(capacity)
         again.load(held)
@@ -185,7 +218,8 @@ def test_the_shards_that_are_still_held_make_the_same_again(capacity, shard_byte
 
 
 def test_a_task_that_is_drawn_often_leaves_a_gap_in_the_files(generator):
-    """Of three files the middle one, all of whose steps have made room, is gone; the first holds steps of a rare task."""
+    """Of three files the middle one, all of whose steps have made room, is gone; the first holds
+    steps of a rare task."""
     kept, saved = make(T), []
     for ids in ([0, 1], [0], [0]):
         kept.add(torch.tensor(ids), trajectories(generator, len(ids), 1, T))
@@ -207,8 +241,11 @@ def test_every_step_has_the_same_chance(generator):
     kept = make(20, num_tasks=1)
     for length in (2, 6, 6, 5, 6):  # 25 steps, of which 20 are kept
         kept.add(torch.tensor([0]), trajectories(generator, 1, 1, T, lengths=[[length]]))
-    found = Counter(kept.transitions(torch.tensor([0, 0]), 10_000, noise()).reward.flatten().tolist())
-    # Of 20 000 draws 1000 ± 31 (standard deviation) are of each; 5 deviations miss in one of 10⁵ tests.
+    found = Counter(
+        kept.transitions(torch.tensor([0, 0]), 10_000, noise()).reward.flatten().tolist()
+    )
+    # Of 20 000 draws 1000 ± 31 (standard deviation) are of each; 5 deviations miss in one of 10⁵
+    # tests.
     assert len(found) == 20 and max(abs(count - 1000) for count in found.values()) < 5 * 31
 
 
@@ -216,7 +253,9 @@ def test_streams_side_by_side_draw_what_each_would_alone(generator):
     kept = make()
     kept.add(torch.tensor([0, 1, 2, 0]), trajectories(generator, 4, 1, T))
     ids = torch.tensor([0, 1, 2, 2])
-    both = kept.transitions(ids, 5, Noise(*(torch.Generator().manual_seed(seed) for seed in (1, 2))))
+    both = kept.transitions(
+        ids, 5, Noise(*(torch.Generator().manual_seed(seed) for seed in (1, 2)))
+    )
     alone = [kept.transitions(part, 5, noise(seed)) for part, seed in ((ids[:2], 1), (ids[2:], 2))]
     assert torch.equal(both.reward, torch.cat([one.reward for one in alone]))
 
@@ -251,7 +290,9 @@ def test_what_is_not_finite_or_does_not_fit_is_refused_as_a_whole(generator):
     kept.add(torch.tensor([2, 2]), unmasked)
 
 
-@pytest.mark.parametrize(("num_tasks", "capacity", "name"), [(0, 5, "num_tasks 0"), (5, 0, "replay_capacity 0")])
+@pytest.mark.parametrize(
+    ("num_tasks", "capacity", "name"), [(0, 5, "num_tasks 0"), (5, 0, "replay_capacity 0")]
+)
 def test_sizes_below_one_are_named(num_tasks, capacity, name):
     with pytest.raises(ValueError, match=f"{name}: expected 1 or more"):
         make(num_tasks=num_tasks, capacity=capacity)
@@ -259,29 +300,44 @@ def test_sizes_below_one_are_named(num_tasks, capacity, name):
 
 def test_memory_is_told_before_it_is_taken_and_refused_when_it_is_not_there(generator, monkeypatch):
     kept = make(capacity=1000)
-    # 2 observations of 2 numbers, 2 actions, a reward of 4 bytes each, 2 flags: 7 · 4 + 2 = 30 bytes
+    # 2 observations of 2 numbers, 2 actions, a reward of 4 bytes each, 2 flags: 7 · 4 + 2 = 30
+    # bytes
     assert kept.reserve().num_bytes == 3 * 1000 * 30
     monkeypatch.setattr(memory, "available", lambda device: 2**20)
     line = "replay_capacity 1000: 3 tasks × 1000 transitions of 30 bytes: 87.9 KiB of memory on cpu, of 1.0 MiB free"
     assert memory.check_fits(kept) == line
     monkeypatch.setattr(memory, "available", lambda device: 80_000)
     with pytest.raises(
-        memory.UserError, match=r"87.9 KiB of memory on cpu, but 78.1 KiB are free there; expected a sma"
+        memory.UserError,
+        match=r"87.9 KiB of memory on cpu, but 78.1 KiB are free there; expected a sma",
     ):
         memory.check_fits(kept)
     kept.add(torch.tensor([0]), trajectories(generator, 1, 1, T))
-    assert kept.reserve() is None and memory.check_fits(kept) is None and memory.check_fits(None) is None
+    assert (
+        kept.reserve() is None
+        and memory.check_fits(kept) is None
+        and memory.check_fits(None) is None
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c | {"rows": c["rows"] | {"reward": c["rows"]["reward"][:-1]}}, "replay.rows.reward is a tensor"),
+        (
+            lambda c: c | {"rows": c["rows"] | {"reward": c["rows"]["reward"][:-1]}},
+            "replay.rows.reward is a tensor",
+        ),
         (lambda c: c | {"rows": {}}, "replay.rows.obs is missing"),
         (lambda c: {"rows": c["rows"]}, "replay.trials is missing"),
-        (lambda c: c | {"trials": c["trials"] + torch.tensor([0, 7, 0, 0, 0, 0])}, "task=7.*3 tasks that keep 20"),
+        (
+            lambda c: c | {"trials": c["trials"] + torch.tensor([0, 7, 0, 0, 0, 0])},
+            "task=7.*3 tasks that keep 20",
+        ),
         (lambda c: c | {"trials": c["trials"][:, :4]}, "replay.trials is a tensor"),
-        (lambda c: c | {"rows": c["rows"] | {"reward": c["rows"]["reward"] / 0}}, "replay.rows.reward holds NaN"),
+        (
+            lambda c: c | {"rows": c["rows"] | {"reward": c["rows"]["reward"] / 0}},
+            "replay.rows.reward holds NaN",
+        ),
     ],
 )
 def test_shards_that_do_not_fit_are_named(change, message, generator):
@@ -298,7 +354,8 @@ def test_shards_that_do_not_fit_are_named(change, message, generator):
                     shard,
                     first=2,
                     stop=4,
-                    content=shard.content | {"trials": shard.content["trials"] + torch.tensor([2, 0, 0, 0, 0, 0])},
+                    content=shard.content
+                    | {"trials": shard.content["trials"] + torch.tensor([2, 0, 0, 0, 0, 0])},
                 ),
             ]
         )

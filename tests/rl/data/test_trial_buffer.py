@@ -1,4 +1,5 @@
-"""The trials of model-based learners: how they come back, make room, are forgotten, saved and loaded."""
+"""The trials of model-based learners: how they come back, make room, are forgotten, saved and
+loaded."""
 
 import pytest
 import torch
@@ -12,7 +13,13 @@ O, A = 2, 2
 
 
 def buffer(capacity=100, num_episodes=2, horizon=5) -> TrialBuffer:
-    sizes = {"num_episodes": num_episodes, "horizon": horizon, "obs_size": O, "action_size": A, "device": CPU}
+    sizes = {
+        "num_episodes": num_episodes,
+        "horizon": horizon,
+        "obs_size": O,
+        "action_size": A,
+        "device": CPU,
+    }
     return TrialBuffer(capacity=capacity, **sizes)
 
 
@@ -30,8 +37,13 @@ def test_trials_come_back_as_they_were_played(generator):
                 world = (trial // 2, trial % 2, t)
                 assert found.mask[row] == played.mask[world]
                 if played.mask[world]:
-                    for name, theirs in (("obs", "step_obs"), *((x, x) for x in ("action", "next_obs", "reward"))):
-                        torch.testing.assert_close(getattr(found, name)[row], getattr(played, theirs)[world])
+                    for name, theirs in (
+                        ("obs", "step_obs"),
+                        *((x, x) for x in ("action", "next_obs", "reward")),
+                    ):
+                        torch.testing.assert_close(
+                            getattr(found, name)[row], getattr(played, theirs)[world]
+                        )
 
 
 def test_windows_are_stretches_of_one_trial(generator):
@@ -45,7 +57,9 @@ def test_windows_are_stretches_of_one_trial(generator):
         trial, start = match[0].tolist()
         starts.add((trial, start))
         for name in ("obs", "action", "next_obs", "reward", "mask"):
-            torch.testing.assert_close(getattr(windows, name)[window], getattr(whole, name)[trial, start : start + 7])
+            torch.testing.assert_close(
+                getattr(windows, name)[window], getattr(whole, name)[trial, start : start + 7]
+            )
     assert len(starts) == 12
 
 
@@ -71,7 +85,9 @@ def test_numbers_that_are_not_finite_are_not_let_in(generator):
     kept.add([played, played])
     bad = trajectories(generator, 2, 1, 5)
     bad.reward[1, 0, 2] = float("nan")
-    with pytest.raises(FloatingPointError, match="tensor experience.trials.reward holds NaN or infinity"):
+    with pytest.raises(
+        FloatingPointError, match="tensor experience.trials.reward holds NaN or infinity"
+    ):
         kept.add([played, bad])
     assert len(kept) == 2 and kept.transitions().reward.isfinite().all()
 

@@ -1,4 +1,5 @@
-"""What learners are compared with: known returns are passed on, a scripted controller is played, reference learners learn."""
+"""What learners are compared with: known returns are passed on, a scripted controller is played,
+reference learners learn."""
 
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ class Prize:
 
 
 class Counter:
-    """Two steps; action 1 pays the world's prize, action 0 nothing. The observation is the number of steps made."""
+    """Two steps; action 1 pays the world's prize, action 0 nothing. The observation is the number
+    of steps made."""
 
     spec = SimpleNamespace(horizon=2)
     num_uniforms = 0
@@ -27,7 +29,12 @@ class Counter:
     def __init__(self, num_worlds, *, known=None, scripted=True, learners=None, tells=False):
         """tells: it has `success` at the second step where the prize is worth taking."""
         self.tells = tells
-        self.num_worlds, self.known, self.scripted, self.learners = num_worlds, known or {}, scripted, learners or {}
+        self.num_worlds, self.known, self.scripted, self.learners = (
+            num_worlds,
+            known or {},
+            scripted,
+            learners or {},
+        )
 
     def set_tasks(self, tasks):
         self.tasks = tasks
@@ -46,7 +53,9 @@ class Counter:
             terminated=none,
             truncated=ended,
             diverged=none,
-            terms={"success": (self.num_steps - 1) * (self.tasks.prize > 0).float()} if self.tells else {},
+            terms={"success": (self.num_steps - 1) * (self.tasks.prize > 0).float()}
+            if self.tells
+            else {},
         )
 
     def stand_still_action(self):
@@ -99,14 +108,22 @@ def test_known_returns_are_passed_on_and_may_differ_by_episode():
     def better_and_better(tasks, num_episodes):
         return tasks.prize[:, None] * torch.arange(num_episodes)
 
-    env = Counter(4, known={"oracle": lambda tasks, _: 2 * tasks.prize, "bayes_optimal": better_and_better})
+    env = Counter(
+        4, known={"oracle": lambda tasks, _: 2 * tasks.prize, "bayes_optimal": better_and_better}
+    )
     returns = found(env)
     assert returns["oracle"].returns.tolist() == [6.0, -2.0]
-    assert returns["bayes_optimal"].returns.tolist() == [[[0.0], [3.0], [6.0]], [[0.0], [-1.0], [-2.0]]]
+    assert returns["bayes_optimal"].returns.tolist() == [
+        [[0.0], [3.0], [6.0]],
+        [[0.0], [-1.0], [-2.0]],
+    ]
 
 
 def test_scripted_controller_is_asked_at_every_step_of_every_world():
-    assert found(Counter(4))["scripted"].returns.tolist() == [[3.0, 3.0], [-1.0, -1.0]]  # the second step's prize
+    assert found(Counter(4))["scripted"].returns.tolist() == [
+        [3.0, 3.0],
+        [-1.0, -1.0],
+    ]  # the second step's prize
 
 
 def test_success_is_counted_of_all_who_play_where_the_environment_tells_it():
@@ -119,7 +136,9 @@ def test_success_is_counted_of_all_who_play_where_the_environment_tells_it():
 
 def test_success_after_the_end_of_an_episode_does_not_count():
     env = Counter(4, tells=True)
-    env.spec = SimpleNamespace(horizon=3)  # one step more than it ends after; at the third all are past their end
+    env.spec = SimpleNamespace(
+        horizon=3
+    )  # one step more than it ends after; at the third all are past their end
     still = torch.zeros(4, dtype=torch.int64)
     late = Prize(prize=torch.tensor([-1.0, -1.0]))
 
@@ -134,7 +153,10 @@ def test_success_after_the_end_of_an_episode_does_not_count():
 
 def test_reference_learners_play_the_trial_as_any_learner_does():
     returns = found(Counter(4, learners={"tries_once": TriesOnce()}))["tries_once"].returns
-    assert returns.tolist() == [[[0.0] * 2, [6.0] * 2, [6.0] * 2], [[0.0] * 2, [-2.0] * 2, [-2.0] * 2]]
+    assert returns.tolist() == [
+        [[0.0] * 2, [6.0] * 2, [6.0] * 2],
+        [[0.0] * 2, [-2.0] * 2, [-2.0] * 2],
+    ]
 
 
 def test_an_environment_without_references_has_no_rows():

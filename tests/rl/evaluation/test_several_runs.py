@@ -1,4 +1,5 @@
-"""Several runs together, held to hand arithmetic and to simulation: seeds are clusters, and tasks are the same for all of them."""
+"""Several runs together, held to hand arithmetic and to simulation: seeds are clusters, and tasks
+are the same for all of them."""
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_statistics_of_two_seeds_by_hand():
-    """Scores 0 2 | 4 10: mean 4, median (2 + 4) / 2 = 3, the middle half (2 + 4) / 2 = 3, missing to 5: (5 + 3 + 1 + 0) / 4."""
+    """Scores 0 2 | 4 10: mean 4, median (2 + 4) / 2 = 3, the middle half (2 + 4) / 2 = 3, missing
+    to 5: (5 + 3 + 1 + 0) / 4."""
     found = across_runs(torch.tensor([[0.0, 2.0], [4.0, 10.0]]), seeded(), optimum=5)
     assert {name: row["value"] for name, row in found.items() if name != "over"} == {
         "mean": 4.0,
@@ -36,7 +38,8 @@ def test_what_an_interval_is_over_is_said():
 
 
 def test_an_interval_of_seeds_alone_is_students():
-    """Seeds 1, 2, 6 on two equal tasks: mean 3, standard deviation √7, t = 4.303 with two degrees of freedom: ± 6.572."""
+    """Seeds 1, 2, 6 on two equal tasks: mean 3, standard deviation √7, t = 4.303 with two degrees
+    of freedom: ± 6.572."""
     found = across_runs(torch.tensor([[1.0, 1.0], [2.0, 2.0], [6.0, 6.0]]), seeded())["mean"]
     assert found["value"] == 3.0
     # 2000 resamples know a standard error within 1/√4000 = 1.6 %.
@@ -53,9 +56,12 @@ def test_seeds_that_agree_on_hard_tasks_are_no_more_tasks():
         assert found["ci_high"] - found["value"] == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize(("num_seeds", "seeds", "tasks"), [(1, 0.0, 2.0), (3, 2.0, 0.5), (3, 0.1, 2.0), (5, 1.0, 3.0)])
+@pytest.mark.parametrize(
+    ("num_seeds", "seeds", "tasks"), [(1, 0.0, 2.0), (3, 2.0, 0.5), (3, 0.1, 2.0), (5, 1.0, 3.0)]
+)
 def test_interval_holds_the_truth_as_often_as_it_says(num_seeds, seeds, tasks):
-    """Normal effects of seeds, tasks and both together, and noise of episodes; the mean of the population is 0. Nominal 95 %."""
+    """Normal effects of seeds, tasks and both together, and noise of episodes; the mean of the
+    population is 0. Nominal 95 %."""
     generator, trials, held = seeded(num_seeds), 100, {"mean": 0, "iqm": 0, "median": 0}
 
     def normal(*shape):
@@ -67,12 +73,14 @@ def test_interval_holds_the_truth_as_often_as_it_says(num_seeds, seeds, tasks):
         found = across_runs(scores, generator, num_resamples=100)
         for name in held:
             held[name] += found[name]["ci_low"] <= 0 <= found[name]["ci_high"]
-    # Three standard errors √(.95 · .05 / 100) = .022. Seeds and tasks as 60 independent scores would hold it in about .5.
+    # Three standard errors √(.95 · .05 / 100) = .022. Seeds and tasks as 60 independent scores
+    # would hold it in about .5.
     assert all(count / trials >= 0.95 - 3 * 0.022 for count in held.values()), held
 
 
 def test_paired_differences_by_hand():
-    """Differences 1, −1 | 3, 0 where the tasks themselves are worth hundreds: better in 1, 3 and half of the tie."""
+    """Differences 1, −1 | 3, 0 where the tasks themselves are worth hundreds: better in 1, 3 and
+    half of the tie."""
     second = torch.tensor([[100.0, 900.0], [200.0, 800.0]])
     first = second + torch.tensor([[1.0, -1.0], [3.0, 0.0]])
     found = paired_differences(first, second, seeded())
@@ -84,7 +92,8 @@ def test_paired_differences_by_hand():
 
 
 def test_probability_of_improvement_by_hand():
-    """Task 1: 3 and 1 against 2 and 2, two wins of four. Task 2: 5 and 4 against 4 and 0, 3 wins and a tie, 3.5 of four."""
+    """Task 1: 3 and 1 against 2 and 2, two wins of four. Task 2: 5 and 4 against 4 and 0, 3 wins
+    and a tie, 3.5 of four."""
     first, second = torch.tensor([[3.0, 5.0], [1.0, 4.0]]), torch.tensor([[2.0, 4.0], [2.0, 0.0]])
     assert probability_of_improvement(first, second)["value"] == (0.5 + 3.5 / 4) / 2
     reverse = probability_of_improvement(second, first)
@@ -94,28 +103,41 @@ def test_probability_of_improvement_by_hand():
 
 
 def test_a_learner_that_always_wins_might_not_next_time():
-    """Three seeds of each on 30 tasks: as from 1 / (1/3 + 1/3 + 1/30) = 1.43 trials; .025^(1/1.43) = .076."""
+    """Three seeds of each on 30 tasks: as from 1 / (1/3 + 1/3 + 1/30) = 1.43 trials; .025^(1/1.43)
+    = .076."""
     found = probability_of_improvement(torch.ones(3, 30), torch.zeros(3, 30))
-    assert found == {"value": 1.0, "ci_low": pytest.approx(0.025 ** (1 / 3 + 1 / 3 + 1 / 30), abs=1e-9), "ci_high": 1.0}
+    assert found == {
+        "value": 1.0,
+        "ci_low": pytest.approx(0.025 ** (1 / 3 + 1 / 3 + 1 / 30), abs=1e-9),
+        "ci_high": 1.0,
+    }
 
 
-@pytest.mark.parametrize(("num_seeds", "seeds", "shift"), [(3, 2.0, 0.0), (3, 0.5, 3.0), (5, 1.0, 3.0), (10, 0.3, 1.5)])
+@pytest.mark.parametrize(
+    ("num_seeds", "seeds", "shift"), [(3, 2.0, 0.0), (3, 0.5, 3.0), (5, 1.0, 3.0), (10, 0.3, 1.5)]
+)
 def test_interval_of_the_probability_of_improvement_holds_it(num_seeds, seeds, shift):
-    """x − y is normal with variance 2 s² (seeds) + .09 (tasks) + 2 (noise): P(x > y) = Φ(shift / √(2 s² + 2.09))."""
+    """x − y is normal with variance 2 s² (seeds) + .09 (tasks) + 2 (noise): P(x > y) = Φ(shift /
+    √(2 s² + 2.09))."""
     generator, trials, held = seeded(num_seeds), 60, 0
     truth = torch.special.ndtr(torch.tensor(shift / (2 * seeds**2 + 2.09) ** 0.5)).item()
     for _ in range(trials):
         first, second = (
-            seeds * torch.randn(num_seeds, 1, generator=generator) + torch.randn(num_seeds, 30, generator=generator)
+            seeds * torch.randn(num_seeds, 1, generator=generator)
+            + torch.randn(num_seeds, 30, generator=generator)
             for _ in range(2)
         )
-        found = probability_of_improvement(first + 0.3 * torch.randn(30, generator=generator) + shift, second)
+        found = probability_of_improvement(
+            first + 0.3 * torch.randn(30, generator=generator) + shift, second
+        )
         held += found["ci_low"] <= truth <= found["ci_high"]
     assert held / trials >= 0.95 - 3 * 0.028  # √(.95 · .05 / 60)
 
 
 def test_performance_profile_by_hand():
-    scores = torch.tensor([[[1.0, 3.0], [4.0, 4.0]], [[0.0, 0.0], [8.0, 8.0]]])  # episodes' means 2, 4 | 0, 8
+    scores = torch.tensor(
+        [[[1.0, 3.0], [4.0, 4.0]], [[0.0, 0.0], [8.0, 8.0]]]
+    )  # episodes' means 2, 4 | 0, 8
     found = performance_profile(scores, [-1.0, 2.0, 5.0, 9.0])
     assert [row["value"] for row in found] == [1.0, 0.5, 0.25, 0.0]
     assert found[0]["ci_low"] < 1 and found[-1]["ci_high"] > 0

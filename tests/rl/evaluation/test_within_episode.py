@@ -16,7 +16,8 @@ def of_lengths(*lengths: int, horizon: int) -> torch.Tensor:
 
 
 def test_tenths_are_of_an_episodes_own_length():
-    """Rewards 1, 2, 3, ...: of 20 steps the first two and the last two; of 11 also two; of 1 its only step twice."""
+    """Rewards 1, 2, 3, ...: of 20 steps the first two and the last two; of 11 also two; of 1 its
+    only step twice."""
     running = of_lengths(20, 11, 1, horizon=20)
     rewards = torch.arange(1.0, 21).expand(1, 3, 20) * running
     first, last = first_and_last_tenth(rewards, running)
@@ -32,7 +33,8 @@ def test_what_lies_behind_the_end_does_not_count():
 
 
 def test_profile_is_the_mean_of_the_steps_taken():
-    """40 steps in 20 stretches of two. Both run in the first two; in the last only one does, and later none."""
+    """40 steps in 20 stretches of two. Both run in the first two; in the last only one does, and
+    later none."""
     running = of_lengths(4, 38, horizon=40)
     rewards = torch.stack([torch.full((40,), 1.0), torch.full((40,), 3.0)]).unsqueeze(0) * running
     ends, values = profile(rewards, running)
@@ -43,15 +45,23 @@ def test_profile_is_the_mean_of_the_steps_taken():
 
 
 def test_trials_of_one_episode_are_measured_within_it():
-    """Two tasks of one episode of 10 steps with rewards 0, ..., 9 and twice that: 45 and 90, tenths 0 and 9, 0 and 18."""
+    """Two tasks of one episode of 10 steps with rewards 0, ..., 9 and twice that: 45 and 90, tenths
+    0 and 9, 0 and 18."""
     rewards = torch.arange(10.0).expand(2, 1, 10) * torch.tensor([1.0, 2.0])[:, None, None]
     none = torch.zeros(2, 1, 10, dtype=torch.bool)
     rest = dict.fromkeys(("terminated", "truncated", "diverged"), none)
     zeros = {"obs": torch.zeros(2, 1, 11, 1), "action": torch.zeros(2, 1, 10, 1)}
     episodes = Trajectories(
-        reward=rewards, log_prob=none.float(), mask=~none, measured={"prediction error": rewards / 3}, **zeros, **rest
+        reward=rewards,
+        log_prob=none.float(),
+        mask=~none,
+        measured={"prediction error": rewards / 3},
+        **zeros,
+        **rest,
     )
-    found = rollout_metrics(Rollouts(support=(), query=episodes, oracle=torch.tensor([50.0, 100.0])))
+    found = rollout_metrics(
+        Rollouts(support=(), query=episodes, oracle=torch.tensor([50.0, 100.0]))
+    )
     assert found == {
         "env_steps": 20,
         "return": 67.5,

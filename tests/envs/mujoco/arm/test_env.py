@@ -1,4 +1,5 @@
-"""Facts about the arm: its control and objects against MuJoCo's own, its rewards, and that its tasks can be solved."""
+"""Facts about the arm: its control and objects against MuJoCo's own, its rewards, and that its
+tasks can be solved."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def play(env: Any, *actions: tuple[list[float], int]) -> list[Step]:
 def solved(name: str, num_worlds: int, num_steps: int) -> Tensor:
     """[W] bool: the scripted controller succeeds at some step on the held-out task."""
     env = started(name, num_worlds=num_worlds)
-    return torch.stack([env.step(env.scripted_action()).terms["success"] for _ in range(num_steps)]).any(0)
+    return torch.stack(
+        [env.step(env.scripted_action()).terms["success"] for _ in range(num_steps)]
+    ).any(0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,12 +76,25 @@ def test_hand_moves_as_told_looks_down_all_the_while_and_stops_at_0() -> None:
     assert float((righted - start).abs().max()) < 0.02
     play(env, ([0.5, -0.5, 0.25, 0], 8), ([0, 0, 0, 0], 10))
     moved = env.mdp.state.grip(env.sim) - righted
-    wanted = torch.tensor([0.08, -0.08, 0.04]).double()  # 8 steps of half, half and a quarter of 0.02 m
-    assert float((moved - wanted).abs().max()) < 0.008  # the servos' target follows a straight line to first order
-    assert float((env.mdp.state.rotation(env.sim) - torch.diag(torch.tensor([-1.0, 1.0, -1.0]))).abs().max()) < 0.03
+    wanted = torch.tensor(
+        [0.08, -0.08, 0.04]
+    ).double()  # 8 steps of half, half and a quarter of 0.02 m
+    assert (
+        float((moved - wanted).abs().max()) < 0.008
+    )  # the servos' target follows a straight line to first order
+    assert (
+        float(
+            (env.mdp.state.rotation(env.sim) - torch.diag(torch.tensor([-1.0, 1.0, -1.0])))
+            .abs()
+            .max()
+        )
+        < 0.03
+    )
     still = env.mdp.state.grip(env.sim).clone()
     play(env, ([0, 0, 0, 0], 50))
-    assert float((env.mdp.state.grip(env.sim) - still).abs().max()) < 2e-3  # in two seconds, while the elbow sinks home
+    assert (
+        float((env.mdp.state.grip(env.sim) - still).abs().max()) < 2e-3
+    )  # in two seconds, while the elbow sinks home
 
 
 def test_jacobian_is_mujocos() -> None:
@@ -89,7 +105,9 @@ def test_jacobian_is_mujocos() -> None:
         model, data = env.sim.host_data(world)
         position, rotation = np.zeros((3, model.nv)), np.zeros((3, model.nv))
         mujoco.mj_jacSite(model, data, position, rotation, model.site("grip").id)
-        assert ours[world].numpy() == pytest.approx(np.concatenate([position, rotation])[:, :7], abs=1e-12)
+        assert ours[world].numpy() == pytest.approx(
+            np.concatenate([position, rotation])[:, :7], abs=1e-12
+        )
 
 
 def test_hand_stays_in_its_workspace_and_off_the_table() -> None:
@@ -123,7 +141,9 @@ def four_objects() -> Grasp:
         half_length=torch.tensor([0.03, 0.025, 0.02, 0.035]),
         mass=torch.tensor([0.1, 0.3, 0.2, 0.15]),
         friction=torch.tensor([0.7, 0.9, 1.1, 0.8]),
-        start=torch.tensor([[0.45, 0.1, 0.3], [0.5, -0.1, 0.0], [0.55, 0.05, -0.2], [0.5, 0.0, 0.25]]),
+        start=torch.tensor(
+            [[0.45, 0.1, 0.3], [0.5, -0.1, 0.0], [0.55, 0.05, -0.2], [0.5, 0.0, 0.25]]
+        ),
     )
 
 
@@ -172,7 +192,8 @@ def test_world_steps_as_a_model_with_its_object_alone() -> None:
     lift = env.sim.qpos[:, 11] - resting_height(tasks)
     assert bool((lift > 0.05).all())
     for world, data in enumerate(datas):
-        # Contacts amplify the last digits, in which inertias and solver differ: 1e-16 becomes some 1e-9 in half a second.
+        # Contacts amplify the last digits, in which inertias and solver differ: 1e-16 becomes some
+        # 1e-9 in half a second.
         assert data.qpos == pytest.approx(env.sim.qpos[world].numpy(), abs=1e-6)
 
 
@@ -183,7 +204,12 @@ def test_kinds_of_objects_for_training_and_test_are_disjoint_and_cover_shapes_an
         assert not is_held_out_kind(train.shape, train.half_width).any()
         assert is_held_out_kind(test.shape, test.half_width).all()
         band = ((test.half_width - 0.016) / 0.003).long().clamp(max=3)
-        assert sorted(set(zip(test.shape.tolist(), band.tolist(), strict=True))) == [(0, 3), (1, 2), (2, 1), (3, 0)]
+        assert sorted(set(zip(test.shape.tolist(), band.tolist(), strict=True))) == [
+            (0, 3),
+            (1, 2),
+            (2, 1),
+            (3, 0),
+        ]
         band = ((train.half_width - 0.016) / 0.003).long().clamp(max=3)
         assert len(set(zip(train.shape.tolist(), band.tolist(), strict=True))) == 12
 
@@ -198,10 +224,14 @@ def test_object_rests_on_the_table_where_its_task_says() -> None:
 
 
 def test_held_object_stays_in_the_grip_without_jitter() -> None:
-    """The heaviest and most slippery objects. Friction a third, a grip of 3 N instead of 60 N, servos a tenth as stiff, other
-    friction cones and physics steps of 0.01 s break it."""
+    """The heaviest and most slippery objects. Friction a third, a grip of 3 N instead of 60 N,
+    servos a tenth as stiff, other friction cones and physics steps of 0.01 s break it."""
     tasks = envs.make("arm_grasp", 1).prior.test_tasks(16)
-    env = started("arm_grasp", replace(tasks, mass=torch.full((16,), 0.4), friction=torch.full((16,), 0.6)), 16)
+    env = started(
+        "arm_grasp",
+        replace(tasks, mass=torch.full((16,), 0.4), friction=torch.full((16,), 0.6)),
+        16,
+    )
     state, ways = env.mdp.state, []
     for t in range(90):
         env.step(env.scripted_action())
@@ -209,7 +239,9 @@ def test_held_object_stays_in_the_grip_without_jitter() -> None:
             ways.append((state.object(env.sim) - state.grip(env.sim)).clone())
             assert bool(state.held(env.sim).all())
     way = torch.stack(ways)
-    assert float((way[-1] - way[0]).norm(dim=1).max()) < 8e-4  # m in two seconds, of the worst of 16
+    assert (
+        float((way[-1] - way[0]).norm(dim=1).max()) < 8e-4
+    )  # m in two seconds, of the worst of 16
     assert float((way[1:] - way[:-1]).norm(dim=2).max()) < 1e-4  # m in a step
 
 
@@ -225,7 +257,9 @@ def test_object_neither_sinks_into_the_table_nor_into_the_hand_when_pressed() ->
 
 
 def test_rotation_matrix_is_mujocos() -> None:
-    quaternion = torch.nn.functional.normalize(torch.tensor([[0.3, -0.5, 0.7, 0.2]]).double(), dim=1)
+    quaternion = torch.nn.functional.normalize(
+        torch.tensor([[0.3, -0.5, 0.7, 0.2]]).double(), dim=1
+    )
     theirs = np.zeros(9)
     mujoco.mju_quat2Mat(theirs, quaternion[0].numpy())
     assert rotation_matrix(quaternion)[0].flatten().numpy() == pytest.approx(theirs, abs=1e-15)
@@ -254,7 +288,9 @@ def test_hovering_pinching_air_pushing_and_pressing_pay_less_than_a_grasp(name: 
     }
     for way, actions in ways.items():
         # Fingers that close on top of something round slip around it and do grasp it.
-        edged = replace(ahead, shape=torch.arange(8) % 2) if way == "closing on top of it" else ahead
+        edged = (
+            replace(ahead, shape=torch.arange(8) % 2) if way == "closing on top of it" else ahead
+        )
         steps = play(started(name, edged), *actions)
         assert not any(bool(step.terms["held"].any()) for step in steps), way
         assert highest(steps) <= 2, way
@@ -282,11 +318,15 @@ def test_rewards_by_hand() -> None:
     env = started("arm_reach", num_worlds=2)
     step = play(env, ([0.3, 0, 0, 0], 1))[0]
     goal = env.prior.test_tasks(2).goal.double()
-    distance = (torch.tensor(env.sim.field("site_xpos")[:, env.sim.model.site("grip").id].numpy()) - goal).norm(dim=1)
+    distance = (
+        torch.tensor(env.sim.field("site_xpos")[:, env.sim.model.site("grip").id].numpy()) - goal
+    ).norm(dim=1)
     assert step.reward.tolist() == pytest.approx((-distance).tolist(), abs=1e-6)
 
     env = started("arm_grasp", four_objects(), num_worlds=4)
-    env.sim.qpos[:, 9:12] = env.mdp.state.grip(env.sim) + torch.tensor([0.03, 0.0, 0.04])  # 0.05 m away: near = 1/2
+    env.sim.qpos[:, 9:12] = env.mdp.state.grip(env.sim) + torch.tensor(
+        [0.03, 0.0, 0.04]
+    )  # 0.05 m away: near = 1/2
     reward, terms = env.mdp.reward(None, None, env.sim, torch.zeros(4, 4), four_objects())
     assert reward.tolist() == pytest.approx([1.0] * 4, abs=1e-6)
     assert terms["lift"].tolist() == [1.0] * 4  # It is some 0.2 m up, but not held.
@@ -314,7 +354,9 @@ def test_observation_shows_object_and_hand_as_the_table_says() -> None:
     env = started("arm_grasp", four_objects(), num_worlds=4)
     play(env, ([0.2, 0.1, -0.5, 0.5], 5))
     sim, state = env.sim, env.mdp.state
-    sim.qpos[:, -4:] = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.7, 0.2]).double(), dim=0)
+    sim.qpos[:, -4:] = torch.nn.functional.normalize(
+        torch.tensor([0.3, -0.5, 0.7, 0.2]).double(), dim=0
+    )
     sim.qvel[:, -6:] = torch.tensor([0.3, -0.2, 0.1, 1.0, 2.0, -3.0])
     obs = env.mdp.observe(sim, None).float()
     assert torch.equal(obs[:, :7], sim.qpos[:, :7].float())
@@ -325,7 +367,15 @@ def test_observation_shows_object_and_hand_as_the_table_says() -> None:
         grip, hand = data.site("grip").xpos, data.site("grip").xmat.reshape(3, 3)
         body = data.body("object")
         axes = hand.T @ body.xmat.reshape(3, 3)
-        wanted = [*grip, *hand[:, 1], *hand[:, 2], *(body.xpos - grip), *axes[:, 0], *axes[:, 2], *data.qvel[-6:-3]]
+        wanted = [
+            *grip,
+            *hand[:, 1],
+            *hand[:, 2],
+            *(body.xpos - grip),
+            *axes[:, 0],
+            *axes[:, 2],
+            *data.qvel[-6:-3],
+        ]
         # The grip's pose is one substep, 0.0025 s, behind, at up to 0.5 m/s.
         assert obs[world, 15:].numpy() == pytest.approx(wanted, abs=2e-3)
     assert bool(state.held(sim).logical_not().all())
@@ -334,7 +384,9 @@ def test_observation_shows_object_and_hand_as_the_table_says() -> None:
 @pytest.mark.gl
 def test_picture_shows_the_object_and_goal_of_the_world_asked_for() -> None:
     env = started("arm_grasp", four_objects(), num_worlds=4)
-    alike = started("arm_grasp", map_tensors(lambda leaf: leaf[[2] * 4], four_objects()), num_worlds=4)
+    alike = started(
+        "arm_grasp", map_tensors(lambda leaf: leaf[[2] * 4], four_objects()), num_worlds=4
+    )
     assert np.array_equal(alike.render(2, width=64, height=48), env.render(2, width=64, height=48))
     env.close()
     alike.close()
@@ -350,7 +402,10 @@ def test_name_of_the_model_changes_with_its_physics_and_not_with_its_looks(
         for file, text in files.items():
             (tmp_path / file).write_text(text.replace(old, new))
         assert any(old in text for text in files.values())
-        return [models.XmlModel(path=tmp_path / file).name != name for file, name in zip(files, names, strict=True)]
+        return [
+            models.XmlModel(path=tmp_path / file).name != name
+            for file, name in zip(files, names, strict=True)
+        ]
 
     assert changed('mass="3.5"', 'mass="3.6"') == [True, True]  # The second includes the first.
     assert changed('size="0.028"', 'size="0.029"') == [False, True]
