@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 
 from metarl.files import write_atomically
+from metarl.rl.evaluation.several_runs import interval_over_seeds
 
 Row = Mapping[str, float]
 
@@ -39,6 +41,11 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
+
+STEPS = ("env_steps", "environment steps")
+"""What curves are drawn over unless told otherwise: a number of the rows, and its name."""
+
+FEWEST_SEEDS = 3  # whose mean gets an interval
 
 RETURNS = {"return_after": "after adaptation", "return_before": "before"}
 EPISODES = {"return_after": "last episode of the trial", "return_before": "first episode"}
@@ -78,14 +85,15 @@ def learning_figure(
     title: str,
     ylabel: str = "mean return of training episodes",
     curves: Mapping[str, str] = RETURNS,
-    count: tuple[str, str] = ("env_steps", "environment steps"),
+    count: tuple[str, str] = STEPS,
 ) -> Figure:
     """How training went, smoothed, with the raw numbers faint behind; unless told otherwise it is
-    the returns before and after adaptation over environment steps. Where the environment tells
-    success, its rate stands beside them.
+    the returns before and after adaptation over environment steps. Beside it stands the same over
+    the time that training took, where the rows tell it, and the rate of success, where the
+    environment tells that.
 
-    Of several seeds it is the mean, and as a band the lowest to the highest, as far as all of them
-    have come.
+    Of several seeds it is the mean, and as a band its 95 % interval, of two the lower to the
+    higher; as far as all of them have come.
 
     Args:
       runs: one list of the rows of metrics.jsonl for each seed.
@@ -103,40 +111,38 @@ def learning_figure(
         for key, name in SUCCESS.items()
         if all(key in row for rows in runs for row in rows)
     }
-    with figure_of(panels=2 if solved else 1, title=title) as (figure, axes):
-        _draw_runs(axes[0], runs, curves, count)
+    timed = tell_time(runs)
+    panels = 1 + bool(timed) + bool(solved)
+    with figure_of(panels=panels, title=title) as (figure, axes):
+        window = _draw_runs(axes[0], runs, curves, count)
+        _add_legend(axes[0], len(runs), window)
         axes[0].set_ylabel(ylabel)
+        if timed:
+            unit, size = unit_of_time(shortest_time(runs))
+            _draw_runs(axes[1], in_time(runs, size), curves, ("time", f"{unit} of training"))
+            axes[1].sharey(axes[0])
         if solved:
-            _draw_runs(axes[1], runs, solved, count)
-            axes[1].set_ylabel("solved episodes")
-            axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            axes[1].set_ylim(-0.03, 1.03)
+            window = _draw_runs(axes[-1], runs, solved, count)
+            _add_legend(axes[-1], len(runs), window)
+            axes[-1].set_ylabel("solved episodes")
+            axes[-1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes[-1].set_ylim(-0.03, 1.03)
     return figure
 
 
 def _draw_runs(
     axes: Axes, runs: Sequence[Sequence[Row]], curves: Mapping[str, str], count: tuple[str, str]
-) -> None:
-    steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
-    window = max(1, len(steps) // 50)
+) -> int:
+    """Returns: of how many points each one drawn is the mean."""
     for (key, name), (color, dashes) in zip(curves.items(), _STYLES, strict=False):
-        values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
-        if len(runs) == 1:
-            axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
-        smooth = np.stack([_running_mean(row, window) for row in values])
-        if len(runs) > 1:
-            add_band(axes, steps, smooth.min(0), smooth.max(0), color)
-        axes.plot(
-            steps,
-            smooth.mean(0),
-            color=color,
-            ls=dashes,
-            label=name,
-            marker="o" if len(steps) == 1 else None,
-        )
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.set_xlabel(count[1])
-    notes = [f"mean and range of {len(runs)} seeds"] if len(runs) > 1 else []
+        window = draw_curve(axes, runs, key, color=color, dashes=dashes, label=name, count=count)
+    name_count(axes, count)
+    return window
+
+
+def _add_legend(axes: Axes, num_seeds: int, window: int) -> None:
+    band = "95 % interval" if num_seeds >= FEWEST_SEEDS else "range"
+    notes = [f"mean and {band} of {num_seeds} seeds"] if num_seeds > 1 else []
     notes += [f"running mean of {window} points"] if window > 1 else []
     axes.legend(
         loc="best",
@@ -144,6 +150,71 @@ def _draw_runs(
         alignment="left",
         title_fontproperties={"size": 9},
     )
+
+
+def draw_curve(
+    axes: Axes,
+    runs: Sequence[Sequence[Row]],
+    key: str,
+    *,
+    color: str,
+    dashes: Any,
+    label: str,
+    count: tuple[str, str] = STEPS,
+) -> int:
+    """Draws the number `key` of the runs of one setting over `count`, see `learning_figure`.
+
+    Returns: of how many points each one drawn is the mean.
+    """
+    steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
+    window = max(1, len(steps) // 50)
+    values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
+    if len(runs) == 1:
+        axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
+    smooth = np.stack([_running_mean(row, window) for row in values])
+    if len(runs) > 1:
+        add_band(axes, steps, *_band(smooth), color)
+    marker = "o" if len(steps) == 1 else None
+    axes.plot(steps, smooth.mean(0), color=color, ls=dashes, label=label, marker=marker)
+    return window
+
+
+def name_count(axes: Axes, count: tuple[str, str]) -> None:
+    """Says what the curves of `draw_curve` are drawn over."""
+    if count[0] != "time":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.set_xlabel(count[1])
+
+
+def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[S, T] of S seeds -> the ends [T] of the band around their mean. The interval of two seeds
+    would be twelve times as wide as they are apart: then it is from one to the other."""
+    if len(values) < FEWEST_SEEDS:
+        return values.min(0), values.max(0)
+    low, high = interval_over_seeds(torch.from_numpy(values))
+    return low.numpy(), high.numpy()
+
+
+def tell_time(runs: Sequence[Sequence[Row]]) -> bool:
+    """Whether all rows say how long the run has taken; those of earlier versions don't."""
+    return all("seconds" in row for rows in runs for row in rows)
+
+
+def shortest_time(runs: Sequence[Sequence[Row]]) -> float:
+    """In s, as far as all runs have come."""
+    return min(rows[-1]["seconds"] for rows in runs)
+
+
+def unit_of_time(seconds: float) -> tuple[str, float]:
+    """The unit in which so many seconds read well, and its length in s."""
+    if seconds < 120:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+
+
+def in_time(runs: Sequence[Sequence[Row]], size: float) -> list[list[Row]]:
+    """The runs with `time` in each row, in units of `size` seconds."""
+    return [[{**row, "time": row["seconds"] / size} for row in rows] for rows in runs]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from metarl.report.plots import learning_curve_png, return_curves
+from metarl.report.plots import learning_curve_png, return_curves, unit_of_time
 
 
 @pytest.fixture
@@ -96,3 +96,60 @@ def test_success_stands_beside_the_returns(tmp_path, drawn):
     learning_curve_png(tmp_path / "curve.png", [rows], title="x")
     found = {line.get_label(): line for line in drawn[0].axes[1].lines}
     assert list(found["after adaptation"].get_ydata()) == pytest.approx([3 / 9, 6 / 9])
+
+
+def test_the_time_that_training_took_stands_beside_the_steps(tmp_path, drawn):
+    rows = [
+        {"env_steps": s, "seconds": 3 * s, "return_before": 0.0, "return_after": s / 10}
+        for s in (20, 60, 100)
+    ]
+    learning_curve_png(tmp_path / "curve.png", [rows], title="x")
+    steps, time = drawn[0].axes
+    assert time.get_xlabel() == "minutes of training"
+    (after,) = (line for line in time.lines if line.get_label() == "after adaptation")
+    assert list(after.get_xdata()) == [1, 3, 5] and list(after.get_ydata()) == [2, 6, 10]
+    assert steps.get_ylim() == time.get_ylim()
+
+
+def test_time_of_several_seeds_goes_as_far_as_all_have_come(tmp_path, drawn):
+    """The second seed is twice as fast: at 10, 20 and 30 s it is where 20, 40 and 60 s would be."""
+    runs = [
+        [{"env_steps": i, "seconds": i * s, "return_before": 0.0, "return_after": i} for i in at]
+        for s, at in ((1.0, (10, 20, 30)), (0.5, (20, 40, 60, 80)))
+    ]
+    learning_curve_png(tmp_path / "curve.png", runs, title="x")
+    (after,) = (x for x in drawn[0].axes[1].lines if x.get_label() == "after adaptation")
+    assert list(after.get_xdata()) == [10, 20, 30] and list(after.get_ydata()) == [15, 30, 45]
+
+
+def test_rows_of_earlier_versions_tell_no_time(tmp_path, drawn):
+    rows = [{"env_steps": 9, "return_before": 1, "return_after": 2}]
+    learning_curve_png(tmp_path / "a.png", [rows, [rows[0] | {"seconds": 1.0}]], title="x")
+    assert len(drawn[0].axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(119, ("seconds", 1)), (120, ("minutes", 60)), (10800, ("hours", 3600))]
+)
+def test_time_is_told_in_a_unit_that_reads_well(seconds, unit):
+    assert unit_of_time(seconds) == unit
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "words"),
+    [
+        # Two seeds: from one to the other. Three: mean 3 and t √(7 / 3), see interval_over_seeds.
+        ([1.0, 6.0], (1.0, 6.0), "mean and range of 2 seeds"),
+        ([1.0, 2.0, 6.0], (3 - 6.572, 3 + 6.572), "mean and 95 % interval of 3 seeds"),
+    ],
+)
+def test_the_band_of_several_seeds_is_their_interval(tmp_path, drawn, values, ends, words):
+    runs = [
+        [{"env_steps": s, "return_before": 0.0, "return_after": value} for s in (1, 2)]
+        for value in values
+    ]
+    learning_curve_png(tmp_path / "curve.png", runs, title="x")
+    axes = drawn[0].axes[0]
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx(ends, abs=1e-3)
+    assert axes.get_legend().get_title().get_text() == words

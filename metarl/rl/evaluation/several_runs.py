@@ -105,6 +105,19 @@ def performance_profile(
     return [_share((of_tasks > threshold).double(), confidence) for threshold in thresholds]
 
 
+def interval_over_seeds(values: Tensor, *, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
+    """The ends [...] of the interval of the mean over S seeds, which are all that varies, by
+    Student's t: mean ± t · s / √S.
+
+    Args: values: [S, ...] with S of 2 or more.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values have the shape {tuple(values.shape)}; expected 2 seeds or more")
+    error = values.std(0) / math.sqrt(len(values))
+    reach = t_quantile(confidence, len(values) - 1) * error
+    return values.mean(0) - reach, values.mean(0) + reach
+
+
 def optimality_gap(values: Tensor, optimum: float, dim: int) -> Tensor:
     """How much is missing to the optimum on average, where more than the optimum counts as it: mean
     of max(optimum − value, 0)."""

@@ -6,6 +6,7 @@ import torch
 
 from metarl.rl.evaluation.several_runs import (
     across_runs,
+    interval_over_seeds,
     optimality_gap,
     over,
     paired_differences,
@@ -154,3 +155,12 @@ def test_wrong_arguments_are_named():
         across_runs(torch.tensor([[1.0, float("nan")]]), seeded())
     with pytest.raises(ValueError, match="confidence is 95"):
         across_runs(torch.ones(2, 2), seeded(), confidence=95)
+
+
+def test_interval_over_seeds_is_students():
+    """1 2 6: mean 3, s² = (4 + 1 + 9) / 2 = 7; t of two degrees is 4.3027, and √(7 / 3) = 1.5275."""
+    low, high = interval_over_seeds(torch.tensor([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]]))
+    assert low.tolist() == pytest.approx([3 - 4.3027 * 1.5275, 5.0], abs=1e-3)
+    assert high.tolist() == pytest.approx([3 + 4.3027 * 1.5275, 5.0], abs=1e-3)
+    with pytest.raises(ValueError, match="expected 2 seeds or more"):
+        interval_over_seeds(torch.ones(1, 4))
