@@ -91,7 +91,7 @@ def _adaptation(folder: Path, evaluation: str) -> Figure:
         "env": _problem(config),
     }
     env = build.environment(config, num_worlds=1)
-    speeds = getattr(env, "fixed_speeds", None)
+    speeds = env.references.fixed_speeds
     if speeds is not None:
         targets = env.prior.test_tasks(report["num_tasks"]).target_velocity
         report["fixed_speeds"] = fixed_speed_bounds(speeds, targets, env.spec.horizon)

@@ -2,51 +2,46 @@
 the checks on what comes in."""
 
 import math
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gymnasium
 import torch
 from torch import Tensor
 
 from metarl.errors import SettingError
-from metarl.rl.types import NonFiniteAction, TaskDistribution
+from metarl.rl.types import BatchedEnv, NonFiniteAction
 from metarl.struct import choose_rows, map_tensors
 
 Tasks = TypeVar("Tasks")
 
 
-class CheckedTasks(TaskDistribution[Tasks], Protocol[Tasks]):
-    """A task distribution that can also tell whether given tasks are its own."""
-
-    def check(self, tasks: Tasks, num: int) -> None: ...
-
-
 class Episodes(Generic[Tasks]):
-    """Tasks and step counts of W worlds. New tasks come into force world by world, at the world's
-    next reset."""
+    """Keeps tasks and step counts of W worlds. New tasks come into force world by world, at the
+    world's next reset.
 
-    def __init__(
-        self,
-        num_worlds: int,
-        *,
-        horizon: int,
-        num_uniforms: int,
-        distribution: CheckedTasks[Tasks],
-        action_space: gymnasium.Space[Any],
-        device: torch.device,
-    ) -> None:
+    Args:
+      env: whose worlds they are; it has its spec, prior, spaces and numbers already.
+      device: where the environment computes.
+    """
+
+    def __init__(self, env: BatchedEnv[Tasks], device: torch.device) -> None:
+        num_worlds, horizon, action_space = env.num_worlds, env.spec.horizon, env.action_space
         if num_worlds < 1:
             raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
         check_horizon(horizon)
-        self.num_worlds, self.horizon, self.device = num_worlds, horizon, device
-        self._uniform_shape = (num_worlds, num_uniforms)
+        self.num_worlds = num_worlds
+        self.horizon = horizon
+        self.device = device
+        self._uniform_shape = (num_worlds, env.num_uniforms)
         # Steps since each world's reset: those in the tensor, which is left alone between resets,
         # and those that all worlds took since. When they are as many as _first_limit, a world is at
         # its time limit.
         self._counted = torch.zeros(num_worlds, dtype=torch.int64, device=device)
-        self._not_counted, self._first_limit = 0, horizon
+        self._not_counted = 0
+        self._first_limit = horizon
         self._nowhere = torch.zeros(num_worlds, dtype=torch.bool, device=device)
-        self._distribution, self._action_space = distribution, action_space
+        self._distribution = env.prior
+        self._action_space: gymnasium.Space[Any] = action_space
         self._discrete = isinstance(action_space, gymnasium.spaces.Discrete)
         self._action_shape = (num_worlds, *(action_space.shape or ()))
         self._expected_action = (

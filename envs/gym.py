@@ -448,7 +448,7 @@ class _Worlds:
             if not like.is_floating_point() and (value != value.round()).any():
                 raise ValueError(f"{name} is {task[name]!r}; expected whole numbers")
         tasks = type(self._template)(**leaves)
-        self.env.prior.check(tasks, 1)  # type: ignore[attr-defined]
+        self.env.prior.check(tasks, 1)
         return tasks
 
 
@@ -475,7 +475,7 @@ def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
 def _frame_rate(env: BatchedEnv) -> dict[str, int]:
     """One picture for each control step, a whole number of them a second, as Gymnasium's checks
     ask."""
-    own = 1 / env.control_step if hasattr(env, "control_step") else getattr(env, "render_fps", None)
+    own = env.render_fps if env.control_step is None else 1 / env.control_step
     return {} if own is None else {"render_fps": max(1, round(own))}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import SettingError
-from metarl.rl.types import BatchedEnv, RLAdapter, Step
+from metarl.rl.types import BatchedEnv, References, Step, TaskDistribution
 from metarl.struct import choose_rows, replace
 
 
@@ -40,7 +40,8 @@ class ShowsTask:
                 "task behind it"
             )
         _check_bounds(name, env.prior)
-        self._env, self._bounds = env, env.prior.bounds  # type: ignore[attr-defined]
+        self._env = env
+        self._bounds = env.prior.bounds
         self._next: Tensor | None = None
         self._shown: Tensor | None = None
         size = self._seen(env.prior.test_tasks(1)).shape[1]
@@ -73,14 +74,21 @@ class ShowsTask:
         step = self._env.step(action)
         return replace(step, next_obs=self._with_task(step.next_obs))
 
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        """{}: those that must find out the task would be told it here."""
-        return {}
+    @property
+    def references(self) -> References[Any]:
+        """Those of the wrapped environment, without learners: they would be told here what they
+        must find out."""
+        known = self._env.references
+        return References(
+            stand_still=known.stand_still,
+            scripted=known.scripted,
+            known_returns=known.known_returns,
+            fixed_speeds=known.fixed_speeds,
+        )
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_env" or name.startswith(
-            "__"
-        ):  # A copy in the making has no environment yet, and ways of its own.
+        # A copy in the making has no environment yet, and ways of its own.
+        if name == "_env" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._env, name)
 
@@ -102,8 +110,8 @@ class ShowsTask:
         return torch.cat(columns, dim=1).float()
 
 
-def _check_bounds(name: str, tasks: Any) -> None:
-    bounds = getattr(tasks, "bounds", {})
+def _check_bounds(name: str, tasks: TaskDistribution[Any]) -> None:
+    bounds = tasks.bounds
     for field in _fields(tasks.test_tasks(1)):
         if field not in bounds or not np.isfinite(np.asarray(bounds[field], dtype=float)).all():
             raise SettingError(

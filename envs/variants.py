@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from envs.machine import Machine
 from metarl.errors import SettingError
-from metarl.rl.types import BatchedEnv
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import BatchedEnv, TaskDistribution
 
 
 @runtime_checkable
@@ -42,7 +43,7 @@ class CommonNumbers(Protocol):
     @property
     def action_scale(self) -> float: ...
     @property
-    def tasks(self) -> Callable[..., Any]:
+    def tasks(self) -> Callable[..., TaskDistribution[Any]]:
         """(num_train_tasks, num_test_tasks) -> the distribution of tasks; () -> it, where
         num_test_tasks is None."""
         ...
@@ -87,11 +88,29 @@ def check_counts(row: CommonNumbers) -> None:
         )
 
 
-def task_distribution(row: CommonNumbers) -> Any:
+def task_distribution(row: CommonNumbers) -> TaskDistribution[Any]:
     """Makes the distribution of the row's tasks."""
-    if row.num_test_tasks is None:
-        return row.tasks()
-    return row.tasks(row.num_train_tasks, row.num_test_tasks)
+    counts = () if row.num_test_tasks is None else (row.num_train_tasks, row.num_test_tasks)
+    made: TaskDistribution[Any] = row.tasks(*counts)
+    return made
+
+
+def spec_of(
+    name: str,
+    family: str,
+    horizon: int,
+    prior: TaskDistribution[Any],
+    definition: Mapping[str, Any],
+) -> EnvSpec:
+    """Makes the spec of an environment from its definition, to which the prior and its split
+    belong."""
+    return EnvSpec(
+        name=name,
+        family=family,
+        variant=variant_label(name, family),
+        horizon=horizon,
+        definition={**definition, "prior": prior.bounds, "split": prior.split_definition()},
+    )
 
 
 def variant_label(name: str, family: str) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import CheckedTasks, Episodes, check_action_scale
+from envs.episodes import Episodes, check_action_scale
 from envs.mujoco.render import Mark, View, WorldRenderer
 from envs.sim.types import Simulator
 from metarl.rl.spec import EnvSpec
-from metarl.rl.types import FixedSpeeds, RLAdapter, Step
+from metarl.rl.types import BatchedEnv, FixedSpeeds, References, Step, TaskDistribution
 from metarl.struct import map_tensors
 from metarl.threads import on_one_thread
 
@@ -133,9 +133,8 @@ class Effects(Generic[Tasks]):
     """What it pays to hold a velocity. For tasks that are velocities."""
 
 
-class MujocoEnv(Generic[Tasks]):
-    """W worlds of one MDP in one simulator. Meets `metarl.rl.types.BatchedEnv`; obs are float32,
-    physics is the simulator's.
+class MujocoEnv(BatchedEnv[Tasks]):
+    """W worlds of one MDP in one simulator. Observations are float32, physics is the simulator's.
 
     An action a is scaled and clipped to control = clip(a / action_scale, −1, 1), with which `drive`
     moves the actuators. A world that blows up ends: terminated, diverged, reward 0, next_obs 0.
@@ -158,7 +157,7 @@ class MujocoEnv(Generic[Tasks]):
         spec: EnvSpec,
         sim: Simulator,
         mdp: MDP[Tasks, Any],
-        tasks: CheckedTasks[Tasks],
+        tasks: TaskDistribution[Tasks],
         drive: Drive,
         frame_skip: int,
         action_scale: float,
@@ -177,23 +176,29 @@ class MujocoEnv(Generic[Tasks]):
         self._action_scale = float(action_scale)
         self._drive = drive
         self._effects = effects
-        self.fixed_speeds = effects.fixed_speeds and effects.fixed_speeds.over(spec.horizon)
         size = (drive.num_controls,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (mdp.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(
             -self._action_scale, self._action_scale, size, np.float32
         )
         self.num_uniforms = mdp.num_uniforms
-        self._episodes: Episodes[Tasks] = Episodes(
-            sim.num_worlds,
-            horizon=spec.horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=tasks,
-            action_space=self.action_space,
-            device=sim.ctrl.device,
-        )
+        self._episodes = Episodes(self, sim.ctrl.device)
         self._measured: Any = None  # in the present state
         self._renderer = WorldRenderer(camera=mdp.camera)
+
+    @property
+    def references(self) -> References[Tasks]:
+        scripted, known = self._effects.scripted, self._effects.known_returns
+        speeds = self._effects.fixed_speeds
+        return References(
+            stand_still=lambda: torch.zeros(
+                self.num_worlds, *self.action_space.shape, device=self.device
+            ),
+            scripted=scripted
+            and (lambda: scripted(self.sim, self._episodes.tasks).to(self.device)),
+            known_returns=lambda tasks, num_episodes: known(tasks) if known else {},
+            fixed_speeds=speeds and speeds.over(self.spec.horizon),
+        )
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
@@ -243,23 +248,6 @@ class MujocoEnv(Generic[Tasks]):
             if self.device == diverged.device
             else map_tensors(lambda leaf: leaf.to(self.device), step)
         )
-
-    def stand_still_action(self) -> Tensor:
-        """[W, A]: no control at all, for comparison."""
-        return torch.zeros(self.num_worlds, *self.action_space.shape, device=self.device)
-
-    def scripted_action(self) -> Tensor | None:
-        return (
-            None
-            if self._effects.scripted is None
-            else self._effects.scripted(self.sim, self._episodes.tasks).to(self.device)
-        )
-
-    def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
-        return {} if self._effects.known_returns is None else self._effects.known_returns(tasks)
-
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL

@@ -24,7 +24,7 @@ from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
 from metarl.errors import SettingError
 from metarl.rl.spec import EnvSpec
-from metarl.rl.types import BatchedEnv, RLAdapter, Step
+from metarl.rl.types import BatchedEnv, References, Step
 
 Source = str | Callable[..., gymnasium.Env[Any, Any]]
 
@@ -147,8 +147,8 @@ def own_environment(
     )
 
 
-class OwnEnv:
-    """Meets `metarl.rl.types.BatchedEnv`; made by `own_environment`."""
+class OwnEnv(BatchedEnv[Any]):
+    """Worlds of a user's environment; `own_environment` makes them."""
 
     num_uniforms = 1  # from which the episode's seed comes
 
@@ -163,36 +163,37 @@ class OwnEnv:
         *,
         device: torch.device | str,
     ) -> None:
-        self.spec, self.prior, self.num_worlds, self.device = (
-            spec,
-            tasks,
-            worlds.num_worlds,
-            torch.device(device),
-        )
-        self._worlds, self._terms = worlds, list(terms)
+        self.spec = spec
+        self.prior = tasks
+        self.num_worlds = worlds.num_worlds
+        self.device = torch.device(device)
+        self._worlds = worlds
+        self._terms = list(terms)
         form = worlds.describe()
         self.observation_space: gymnasium.spaces.Box = gymnasium.spaces.Box(
             form["obs_low"], form["obs_high"], dtype=np.float32
         )
         self._actions = Actions(form["action_space"])
         self.action_space = self._actions.space
-        self._episodes: Episodes[Any] = Episodes(
-            self.num_worlds,
-            horizon=spec.horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=tasks,
-            action_space=self.action_space,
-            device=self.device,
-        )
+        self._episodes = Episodes(self, self.device)
         self._pictures = Pictures()
         if isinstance(worlds, LocalWorlds):  # Else it can't be drawn.
             inner = worlds.envs[0].env
-            if (seconds := control_step(inner)) is not None:
-                self.control_step = seconds
+            self.control_step = control_step(inner)
             self.render_fps = frames_per_second(inner)
         self._present = torch.zeros(
             self.num_worlds, *self.observation_space.shape, device=self.device
         )
+
+    @property
+    def references(self) -> References[Any]:
+        """To stand still is no action, or what is nearest to it in the action space; it isn't there
+        where actions are choices."""
+        still = self._actions.standing_still()
+        if still is None:
+            return References()
+        action = self._tensor(still).expand(self.num_worlds, -1)
+        return References(stand_still=action.clone)
 
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)
@@ -226,21 +227,6 @@ class OwnEnv:
             diverged=diverged,
             terms=dict(zip(self._terms, numbers, strict=True)),
         )
-
-    def stand_still_action(self) -> Tensor | None:
-        """[W, A]: no action, or what is nearest to it in the action space; None where actions are
-        choices."""
-        still = self._actions.standing_still()
-        return None if still is None else self._tensor(still).expand(self.num_worlds, -1).clone()
-
-    def scripted_action(self) -> None:
-        """None: nobody wrote a controller."""
-
-    def known_returns(self, tasks: Any, num_episodes: int) -> dict[str, Tensor]:
-        return {}
-
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it

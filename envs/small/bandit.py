@@ -35,10 +35,9 @@ from envs.episodes import Episodes
 from envs.small import bandit_policies
 from envs.small.drawing import BLUE, ORANGE, legend
 from envs.tasks import TaskPrior, by_range
-from envs.variants import OneWorld, variant_label
+from envs.variants import OneWorld, spec_of
 from metarl.errors import SettingError
-from metarl.rl.spec import EnvSpec
-from metarl.rl.types import RLAdapter, Step
+from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
 from metarl.struct import struct
 
 LIGHT = (185, 205, 240)
@@ -54,8 +53,8 @@ class Arms:
     probability: Tensor  # [N, k] of reward 1
 
 
-class Bandit:
-    """W bandits in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+class Bandit(BatchedEnv[Arms]):
+    """W bandits in torch on any device."""
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
 
@@ -75,35 +74,22 @@ class Bandit:
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_arms = num_arms
-        self.prior = arms(num_arms, num_train_tasks, num_test_tasks)
-        self.spec = EnvSpec(
-            name=name,
-            family="bandit",
-            variant=variant_label(name, "bandit"),
-            horizon=horizon,
-            definition={
-                "num_arms": num_arms,
-                "reward": "Bernoulli",
-                "prior": self.prior.bounds,
-                "split": self.prior.split_definition(),
-            },
-        )
+        self.prior = prior = arms(num_arms, num_train_tasks, num_test_tasks)
+        definition = {"num_arms": num_arms, "reward": "Bernoulli"}
+        self.spec = spec_of(name, "bandit", horizon, prior, definition)
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(num_arms)
         self.num_uniforms = horizon  # one a step, because one arm is pulled
-        self._episodes: Episodes[Arms] = Episodes(
-            num_worlds,
-            horizon=horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=self.prior,
-            action_space=self.action_space,
-            device=self.device,
-        )
+        self._episodes = Episodes(self, self.device)
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
         self._pulled = torch.full(
             (num_worlds,), -1, device=self.device
         )  # the last arm, for pictures, as are the counts
         self._pulls = torch.zeros(num_worlds, num_arms, dtype=torch.int64, device=self.device)
+
+    @property
+    def references(self) -> References[Arms]:
+        return References(known_returns=self._oracle, learners=self._learners)
 
     def set_tasks(self, tasks: Arms) -> None:
         self._episodes.set_tasks(tasks)
@@ -136,17 +122,11 @@ class Bandit:
             terms={"regret": self._episodes.tasks.probability.amax(-1) - probability},
         )
 
-    def stand_still_action(self) -> None:
-        """None: a bandit can't be left alone."""
-
-    def scripted_action(self) -> None:
-        """None: the oracle's return is known."""
-
-    def known_returns(self, tasks: Arms, num_episodes: int) -> dict[str, Tensor]:
-        """`oracle`: the best arm at every pull, in expectation."""
+    def _oracle(self, tasks: Arms, num_episodes: int) -> dict[str, Tensor]:
+        """Expects the best arm at every pull."""
         return {"oracle": self.spec.horizon * tasks.probability.amax(-1)}
 
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
+    def _learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         return bandit_policies.reference_learners(self._num_arms, self.spec.horizon * num_episodes)
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
@@ -165,9 +145,6 @@ class Bandit:
                 top = int((1 - value) * (height - 1))
                 picture[top:, int((arm + margin) * slot) : int((arm + 1 - margin) * slot)] = colour
         return np.concatenate([above, picture])
-
-    def close(self) -> None:
-        """Nothing to release."""
 
     def _observe(self) -> Tensor:
         return (self._episodes.num_steps / self.spec.horizon).clamp(max=1.0).float()[:, None]

@@ -25,8 +25,6 @@ environments/navigation/gridworld.py). How we differ: the observation is one-hot
 y; the goals come in turn instead of at random.
 """
 
-from typing import Any
-
 import gymnasium
 import numpy as np
 import torch
@@ -44,9 +42,8 @@ from envs.small.gridworld_optima import (
 )
 from envs.small.gridworld_policies import PosteriorSampling
 from envs.tasks import FewTasks
-from envs.variants import OneWorld, variant_label
-from metarl.rl.spec import EnvSpec
-from metarl.rl.types import RLAdapter, Step
+from envs.variants import OneWorld, spec_of
+from metarl.rl.types import BatchedEnv, References, Step
 from metarl.struct import struct
 
 SIZE = 5
@@ -58,8 +55,8 @@ class GoalCell:
     goal: Tensor  # [N, 2] int64: x, y
 
 
-class Gridworld:
-    """W grids in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+class Gridworld(BatchedEnv[GoalCell]):
+    """W grids in torch on any device."""
 
     num_uniforms = 0
 
@@ -75,34 +72,25 @@ class Gridworld:
     ) -> None:
         self.num_worlds = num_worlds
         self.device = torch.device(device)
-        self.prior = goal_cells()
-        self.spec = EnvSpec(
-            name=name,
-            family="gridworld",
-            variant=variant_label(name, "gridworld"),
-            horizon=horizon,
-            definition={
-                "observation": "one-hot",
-                "reward": f"{FOUND} on the goal, else {NOT_FOUND}",
-                "prior": self.prior.bounds,
-                "split": self.prior.split_definition(),
-            },
-        )
+        self.prior = prior = goal_cells()
+        reward = f"{FOUND} on the goal, else {NOT_FOUND}"
+        definition = {"observation": "one-hot", "reward": reward}
+        self.spec = spec_of(name, "gridworld", horizon, prior, definition)
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (SIZE**2,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(5)
-        self._episodes: Episodes[GoalCell] = Episodes(
-            num_worlds,
-            horizon=horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=self.prior,
-            action_space=self.action_space,
-            device=self.device,
-        )
+        self._episodes = Episodes(self, self.device)
         self._neighbours = neighbours(SIZE).to(self.device)
         self._cell = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
         self._visited = torch.zeros(
             num_worlds, SIZE**2, dtype=torch.bool, device=self.device
         )  # for pictures
+
+    @property
+    def references(self) -> References[GoalCell]:
+        return References(
+            known_returns=self._known_returns,
+            learners=lambda num_episodes: {"posterior_sampling": PosteriorSampling(SIZE)},
+        )
 
     def set_tasks(self, tasks: GoalCell) -> None:
         self._episodes.set_tasks(tasks)
@@ -128,13 +116,7 @@ class Gridworld:
             terms={"found": found.float()},
         )
 
-    def stand_still_action(self) -> None:
-        """None: to stay is a choice like the others."""
-
-    def scripted_action(self) -> None:
-        """None: the oracle's return is known."""
-
-    def known_returns(self, tasks: GoalCell, num_episodes: int) -> dict[str, Tensor]:
+    def _known_returns(self, tasks: GoalCell, num_episodes: int) -> dict[str, Tensor]:
         """`bayes_optimal` is that of one of the best searches, where several are equally good in
         the mean over goals. It is left out where an episode is too short for the farthest cell: the
         search counts on every goal being in reach."""
@@ -143,9 +125,6 @@ class Gridworld:
         if horizon >= 2 * (SIZE - 1):
             known["bayes_optimal"] = bayes_optimal_returns(SIZE, horizon, num_episodes)[cell]
         return known
-
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        return {"posterior_sampling": PosteriorSampling(SIZE)}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """The goal in green, the agent in blue, cells visited in this episode in light blue; y is
@@ -173,9 +152,6 @@ class Gridworld:
         # The agent is a disc, so that the goal shows beneath it.
         picture[np.hypot(x - here[0] - 0.5, y - here[1] - 0.5) < 0.32] = BLUE
         return np.concatenate([above, picture])
-
-    def close(self) -> None:
-        """Nothing to release."""
 
     def _observe(self) -> Tensor:
         return torch.nn.functional.one_hot(self._cell, SIZE**2).float()

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.episodes import CheckedTasks, Episodes, check_action_scale
+from envs.episodes import Episodes, check_action_scale
 from envs.machine import Machine
 from envs.small.drawing import BLUE, GREEN
 from envs.variants import (
     check_counts,
     common_settings,
+    spec_of,
     task_distribution,
-    variant_label,
     with_common_settings,
 )
 from metarl.rl.spec import EnvSpec
-from metarl.rl.types import RLAdapter, Step
+from metarl.rl.types import BatchedEnv, References, Step, TaskDistribution
 
 Tasks = TypeVar("Tasks")
 
@@ -98,17 +98,15 @@ class PointVariant:
         `settings`."""
         row = with_common_settings(self, overrides)
         tasks, step_size = task_distribution(row), row.problem.step_size
-        spec = EnvSpec(
-            name=name,
-            family=row.family,
-            variant=variant_label(name, row.family),
-            horizon=row.horizon,
-            definition={
+        spec = spec_of(
+            name,
+            row.family,
+            row.horizon,
+            tasks,
+            {
                 "dynamics": f"clip({step_size} a, +-{step_size}) with a = action / action_scale",
                 **row.definition,
                 "action_scale": float(row.action_scale),
-                "prior": tasks.bounds,
-                "split": tasks.split_definition(),
             },
         )
         return PointWorld(
@@ -121,12 +119,8 @@ class PointVariant:
         )
 
 
-class PointWorld(Generic[Tasks]):
-    """W points in the plane, in torch on any device. Meets `metarl.rl.types.BatchedEnv`.
-
-    `scripted_action` goes straight to the goal. Where the oracle's return is known that shows
-    nothing new, and there is none.
-    """
+class PointWorld(BatchedEnv[Tasks]):
+    """W points in the plane, in torch on any device."""
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
 
@@ -136,7 +130,7 @@ class PointWorld(Generic[Tasks]):
         *,
         spec: EnvSpec,
         problem: Problem[Tasks],
-        tasks: CheckedTasks[Tasks],
+        tasks: TaskDistribution[Tasks],
         action_scale: float,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -152,15 +146,17 @@ class PointWorld(Generic[Tasks]):
             -self._action_scale, self._action_scale, (2,), np.float32
         )
         self.num_uniforms = 2 if problem.start_half > 0 else 0  # else every episode starts at 0, 0
-        self._episodes: Episodes[Tasks] = Episodes(
-            num_worlds,
-            horizon=spec.horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=tasks,
-            action_space=self.action_space,
-            device=self.device,
-        )
+        self._episodes = Episodes(self, self.device)
         self._position = torch.zeros(num_worlds, 2, device=self.device)
+
+    @property
+    def references(self) -> References[Tasks]:
+        # Where the oracle's return is known, a controller that goes straight on shows nothing new.
+        return References(
+            stand_still=lambda: torch.zeros_like(self._position),
+            scripted=self._straight_on if self._problem.oracle is None else None,
+            known_returns=self._known_returns,
+        )
 
     def set_tasks(self, tasks: Tasks) -> None:
         self._episodes.set_tasks(tasks)
@@ -189,17 +185,13 @@ class PointWorld(Generic[Tasks]):
             terms={"distance": to_goal.norm(dim=-1)},
         )
 
-    def stand_still_action(self) -> Tensor:
-        return torch.zeros(self.num_worlds, 2, device=self.device)
-
-    def scripted_action(self) -> Tensor | None:
-        if self._problem.oracle is not None:
-            return None
+    def _straight_on(self) -> Tensor:
+        """Returns the actions that lead straight to the goal."""
         to_goal = self._problem.goal(self._episodes.tasks) - self._position
         furthest = to_goal.abs().amax(-1, keepdim=True).clamp(min=self._problem.step_size)
         return to_goal / furthest * self._action_scale
 
-    def known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
+    def _known_returns(self, tasks: Tasks, num_episodes: int) -> dict[str, Tensor]:
         known = {"oracle": self._problem.oracle, "upper_bound": self._problem.bound}
         goal = self._problem.goal(tasks)
         return {
@@ -207,9 +199,6 @@ class PointWorld(Generic[Tasks]):
             for name, value in known.items()
             if value is not None
         }
-
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
-        return {}
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """The goal in green and the point in blue; the cross is 0, 0. All pictures have one scale:
@@ -236,9 +225,6 @@ class PointWorld(Generic[Tasks]):
         hole = 0.6 * radius if (shown != position).any() else 0.0
         picture[(from_point < radius) & (from_point >= hole)] = BLUE
         return picture
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 def smallest_distances(goal: Tensor, step_size: float, horizon: int) -> Tensor:

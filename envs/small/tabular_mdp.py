@@ -42,10 +42,9 @@ from envs.small.tabular_planning import (
     posterior_sample,
 )
 from envs.tasks import TaskPrior, in_odd_cell
-from envs.variants import OneWorld, variant_label
+from envs.variants import OneWorld, spec_of
 from metarl.errors import SettingError
-from metarl.rl.spec import EnvSpec
-from metarl.rl.types import RLAdapter, Step
+from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
 from metarl.struct import struct
 
 MEAN_REWARD, REWARD_SPREAD, REWARD_NOISE = 1.0, 1.0, 1.0
@@ -64,8 +63,8 @@ class Tables:
     mean_reward: Tensor  # [N, S, A]
 
 
-class TabularMDP:
-    """W MDPs in torch on any device. Meets `metarl.rl.types.BatchedEnv`."""
+class TabularMDP(BatchedEnv[Tables]):
+    """W MDPs in torch on any device."""
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
 
@@ -88,38 +87,30 @@ class TabularMDP:
         self.device = torch.device(device)
         self._num_states = num_states
         self._num_actions = num_actions
-        self.prior = tables(num_states, num_actions, horizon, num_train_tasks, num_test_tasks)
-        self.spec = EnvSpec(
-            name=name,
-            family="tabular_mdp",
-            variant=variant_label(name, "tabular_mdp"),
-            horizon=horizon,
-            definition={
-                "num_states": num_states,
-                "num_actions": num_actions,
-                "observation": "one-hot",
-                "transition": "Dirichlet(1)",
-                "reward": f"N(N({MEAN_REWARD}, {REWARD_SPREAD}), {REWARD_NOISE})",
-                "prior": self.prior.bounds,
-                "split": self.prior.split_definition(),
-            },
+        self.prior = prior = tables(
+            num_states, num_actions, horizon, num_train_tasks, num_test_tasks
         )
+        definition = {
+            "num_states": num_states,
+            "num_actions": num_actions,
+            "observation": "one-hot",
+            "transition": "Dirichlet(1)",
+            "reward": f"N(N({MEAN_REWARD}, {REWARD_SPREAD}), {REWARD_NOISE})",
+        }
+        self.spec = spec_of(name, "tabular_mdp", horizon, prior, definition)
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (num_states,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(num_actions)
         self.num_uniforms = 2 * horizon
-        self._episodes: Episodes[Tables] = Episodes(
-            num_worlds,
-            horizon=horizon,
-            num_uniforms=self.num_uniforms,
-            distribution=self.prior,
-            action_space=self.action_space,
-            device=self.device,
-        )
+        self._episodes = Episodes(self, self.device)
         self._state = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
         self._action = torch.full_like(self._state, -1)  # the last one, for pictures
         # What decides the next states, and the noise of the rewards.
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
         self._noise = torch.zeros(num_worlds, horizon, device=self.device)
+
+    @property
+    def references(self) -> References[Tables]:
+        return References(known_returns=self._oracle, learners=self._learners)
 
     def set_tasks(self, tasks: Tables) -> None:
         self._episodes.set_tasks(tasks)
@@ -160,16 +151,10 @@ class TabularMDP:
             terms={"mean_reward": mean},
         )
 
-    def stand_still_action(self) -> None:
-        """None: every action leads somewhere."""
-
-    def scripted_action(self) -> None:
-        """None: the oracle's return is known."""
-
-    def known_returns(self, tasks: Tables, num_episodes: int) -> dict[str, Tensor]:
+    def _oracle(self, tasks: Tables, num_episodes: int) -> dict[str, Tensor]:
         return {"oracle": oracle_return(tasks, self.spec.horizon)}
 
-    def reference_learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
+    def _learners(self, num_episodes: int) -> dict[str, RLAdapter[Any]]:
         sizes = {
             "num_states": self._num_states,
             "num_actions": self._num_actions,
@@ -210,9 +195,6 @@ class TabularMDP:
                 write(picture.astype(np.uint8), numbers, size=min(0.6 * rows, 0.2 * slot, 16.0)),
             ]
         )
-
-    def close(self) -> None:
-        """Nothing to release."""
 
     def _observe(self) -> Tensor:
         return torch.nn.functional.one_hot(self._state, self._num_states).float()

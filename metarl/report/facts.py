@@ -55,7 +55,7 @@ def facts(
             {"update": k, **summary(oracle[:, None] - learner.returns[:, k], generator)}
             for k in range(num_rows)
         ]
-    speeds: FixedSpeeds | None = getattr(env, "fixed_speeds", None)
+    speeds = env.references.fixed_speeds
     if speeds is not None:
         found["fixed_speeds"] = fixed_speed_bounds(speeds, tasks.target_velocity, env.spec.horizon)
         if oracle is None:

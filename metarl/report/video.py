@@ -229,19 +229,16 @@ def frames_per_second(env: BatchedEnv) -> float:
     """One picture for each control step: at the speed of the world, if it has physical time, or as
     its metadata say; else fast enough for an episode to be over soon and slow enough for its steps
     to be followed."""
-    if hasattr(env, "control_step"):
-        return 1 / float(env.control_step)
-    if getattr(env, "render_fps", None) is not None:
-        return float(env.render_fps)  # type: ignore[attr-defined]
+    if env.control_step is not None:
+        return 1 / env.control_step
+    if env.render_fps is not None:
+        return env.render_fps
     return min(FASTEST, max(SLOWEST, env.spec.horizon / EPISODE))
 
 
 def _moment(env: BatchedEnv, num_steps: int) -> str:
-    return (
-        f"{num_steps * env.control_step:.2f} s"
-        if hasattr(env, "control_step")
-        else f"step {num_steps}"
-    )
+    seconds = env.control_step
+    return f"step {num_steps}" if seconds is None else f"{num_steps * seconds:.2f} s"
 
 
 def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray:

@@ -6,7 +6,8 @@ belongs to task w // E.
 """
 
 import dataclasses
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import gymnasium
 import torch
@@ -53,9 +54,9 @@ class Step:
     # [W] bool: the physics blew up; such a world is also terminated, its reward 0, its next_obs
     # finite
     diverged: Tensor
-    terms: dict[
-        str, Tensor
-    ]  # [W] each: parts of the reward, what one wants to plot (velocity, ...), perhaps `success`
+    terms: dict[str, Tensor]
+    """[W] each: parts of the reward and what one wants to plot (velocity, ...), perhaps
+    `success`."""
 
 
 @struct
@@ -116,20 +117,64 @@ class Trajectories:
         return int(self.mask.sum())
 
 
+def _nothing(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class References(Generic[Tasks]):
+    """What an environment knows of its tasks to set beside a learner's returns.
+
+    All of it may be missing. It speaks of the environment's present state, so ask for it anew where
+    a copy of the environment acts.
+    """
+
+    stand_still: Callable[[], Tensor] | None = None
+    """() -> the action [W, A] of doing nothing; None where there is no such thing."""
+    scripted: Callable[[], Tensor] | None = None
+    """() -> the action [W, A] or [W] that a controller takes now. It sees the hidden task and the
+    true state, so its return shows what can be earned."""
+    known_returns: Callable[[Tasks, int], dict[str, Tensor]] = _nothing
+    """(tasks, num_episodes) -> what calculation says of the expected return of an episode on each
+    of N tasks, by name; {} where it says nothing. Needs no `set_tasks`.
+
+    [N] if it is the same in every episode, as for `oracle`, the best of those who know the task, or
+    a bound on it. [N, num_episodes], from the first to the last, if it isn't, as for
+    `bayes_optimal`, the best of those who know only the prior and have a trial of num_episodes
+    episodes on the task.
+    """
+    learners: "Callable[[int], dict[str, RLAdapter[Any]]]" = _nothing
+    """num_episodes -> agents by name that know the prior but not the task, and learn by calculation
+    (an index policy, posterior sampling) over a trial of so many episodes; {} where there are none.
+    `update` keeps what they have learnt."""
+    fixed_speeds: FixedSpeeds | None = None
+    """What it pays to hold a speed; None where tasks aren't velocities."""
+
+
 class BatchedEnv(Protocol[Tasks]):
-    """W worlds stepped together. Never resets itself, never merges terminated and truncated."""
+    """W worlds stepped together. Never resets itself, never merges terminated and truncated.
+
+    An environment that inherits from it needn't say that steps have no duration, that there are no
+    references, or that there is nothing to close.
+    """
 
     spec: EnvSpec
+    prior: "TaskDistribution[Tasks]"
+    """The distribution that its tasks come from."""
     num_worlds: int
     num_uniforms: int
     """How many random numbers the start of an episode takes in each world."""
     observation_space: gymnasium.spaces.Box  # of one world, float32 [O]
     action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete  # of one world
+    control_step: float | None = None
+    """Seconds that a step takes in the world; None where steps have no duration."""
+    render_fps: float | None = None
+    """Pictures a second that whoever made the world asks for; None: nobody did."""
 
     @property
-    def prior(self) -> "TaskDistribution[Tasks]":
-        """The distribution that its tasks come from."""
-        ...
+    def references(self) -> References[Tasks]:
+        """What a learner's returns are set beside."""
+        return References()
 
     def set_tasks(self, tasks: Tasks) -> None:
         """Gives each world its task; leaves [W, ...]. Holds from the next reset."""
@@ -157,33 +202,9 @@ class BatchedEnv(Protocol[Tasks]):
         """An RGB picture [height, width, 3] uint8 of one world."""
         ...
 
-    def stand_still_action(self) -> Tensor | None:
-        """The action [W, A] of doing nothing; None where there is no such thing."""
-        ...
-
-    def scripted_action(self) -> Tensor | None:
-        """The action [W, A] or [W] that a controller takes now which sees the hidden task and the
-        true state, so that its return shows what can be earned; None where there is none."""
-        ...
-
-    def known_returns(self, tasks: Tasks, num_episodes: int) -> "dict[str, Tensor]":
-        """What calculation says of the expected return of an episode on each of N tasks, by name;
-        {} where it says nothing.
-
-        [N] if it is the same in every episode, as for `oracle`, the best of those who know the
-        task, or a bound on it. [N, num_episodes], from the first to the last, if it isn't, as for
-        `bayes_optimal`, the best of those who know only the prior and have a trial of num_episodes
-        episodes on the task. Needs no `set_tasks`.
-        """
-        ...
-
-    def reference_learners(self, num_episodes: int) -> "dict[str, RLAdapter[Any]]":
-        """Agents that know the prior but not the task and learn by calculation (an index policy,
-        posterior sampling) over a trial of num_episodes episodes, by name; {} where there are none.
-        `update` keeps what they have learnt."""
-        ...
-
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Releases what the environment holds outside its tensors."""
+        return
 
 
 class TaskDistribution(Protocol[Tasks]):
@@ -195,6 +216,12 @@ class TaskDistribution(Protocol[Tasks]):
     num_train: int | None
     """How many training tasks there are; None if training draws from the prior."""
     num_test: int
+
+    @property
+    def bounds(self) -> Mapping[str, tuple[Any, Any]]:
+        """The lowest and the highest value of the tasks' fields by name, as numbers or as lists of
+        them."""
+        ...
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """`num` training tasks, leaves [num, ...]."""
@@ -212,6 +239,14 @@ class TaskDistribution(Protocol[Tasks]):
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
         """[num] bool: True where training can't have seen the task."""
+        ...
+
+    def check(self, tasks: Tasks, num: int) -> None:
+        """Raises: ValueError unless these are `num` tasks that the prior can give."""
+        ...
+
+    def split_definition(self) -> Mapping[str, object]:
+        """JSON values that fix which tasks are for training and which for test."""
         ...
 
     def describe(self, tasks: Tasks) -> list[str]:

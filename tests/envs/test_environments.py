@@ -447,8 +447,8 @@ def test_a_copy_goes_on_as_the_original_and_by_itself(
                 env.reset(Noise(generator(5)).starts(env), some),
                 other.reset(Noise(generator(5)).starts(other), some),
             )
-    if env.scripted_action() is not None:
-        assert_equal(env.scripted_action(), other.scripted_action())
+    if env.references.scripted is not None:
+        assert_equal(env.references.scripted(), other.references.scripted())
 
 
 @every_env
@@ -621,25 +621,34 @@ def test_diverged_world_is_flagged_and_ended_and_the_others_do_not_notice(name: 
 @every_env
 def test_standing_still_is_an_action_or_none(name: str) -> None:
     env, _ = started(name)
-    still = env.stand_still_action()
+    still = env.references.stand_still
     if isinstance(env.action_space, gymnasium.spaces.Discrete):
         assert still is None
     else:
-        env.step(still)
-        assert (still == 0).all()
+        env.step(still())
+        assert (still() == 0).all()
 
 
 @every_env
 def test_references_are_by_task_and_need_no_reset(name: str) -> None:
     env = envs.make(name, 4)
-    for value in env.known_returns(env.prior.test_tasks(3), 2).values():
+    for value in env.references.known_returns(env.prior.test_tasks(3), 2).values():
         assert value.shape in ((3,), (3, 2))
         assert value.isfinite().all()
-    assert all(hasattr(learner, "observe") for learner in env.reference_learners(2).values())
+    assert all(hasattr(learner, "observe") for learner in env.references.learners(2).values())
     env, _ = started(name)
-    action = env.scripted_action()
-    if action is not None:
-        env.step(action)
+    if env.references.scripted is not None:
+        env.step(env.references.scripted())
+
+
+@every_env
+def test_a_control_step_has_a_length_where_there_is_physics(name: str) -> None:
+    env = envs.make(name, 1)
+    assert env.render_fps is None
+    if isinstance(env, MujocoEnv):
+        assert env.control_step == pytest.approx(env.frame_skip * env.sim.model.opt.timestep)
+    else:
+        assert env.control_step is None
 
 
 @pytest.mark.gl

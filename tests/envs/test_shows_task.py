@@ -100,7 +100,7 @@ def test_a_new_task_is_seen_from_its_worlds_next_reset_on() -> None:
 def test_an_environment_of_ones_own_shows_its_task() -> None:
     env = ShowsTask(sloped_line(2))  # slope 1 or 3
     assert started(env)[:, 1:].flatten().tolist() == [-1, 1]
-    assert env.stand_still_action().tolist() == [[0], [0]]
+    assert env.references.stand_still().tolist() == [[0], [0]]
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,11 @@ def test_a_copy_goes_on_in_the_middle_of_an_episode(again: Any) -> None:
 
 def test_what_calculation_says_stays_and_who_must_find_out_the_task_goes() -> None:
     plain, shown = envs.make("bandit", 2), envs.make("bandit", 2, shows_task=True)
-    assert plain.reference_learners(3) and shown.reference_learners(3) == {}
+    assert plain.references.learners(3) and shown.references.learners(3) == {}
     tasks = plain.prior.test_tasks(2)
     assert torch.equal(
-        shown.known_returns(tasks, 1)["oracle"], plain.known_returns(tasks, 1)["oracle"]
+        shown.references.known_returns(tasks, 1)["oracle"],
+        plain.references.known_returns(tasks, 1)["oracle"],
     )
     assert envs.make(
         "half_cheetah_vel", 1, num_threads=1, shows_task=True

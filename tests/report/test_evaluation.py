@@ -23,7 +23,8 @@ class Learner(RLAdapter[int]):
         return 0
 
     def act(self, state, obs, noise):
-        return Act(action=self.env.scripted_action() if state else self.env.stand_still_action())
+        known = self.env.references
+        return Act(action=known.scripted() if state else known.stand_still())
 
     def update(self, state, data, noise=None):
         return state + self.learns

@@ -328,9 +328,7 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
 def test_without_physical_time_an_episode_takes_five_seconds_or_as_long_as_its_steps_can_be_followed(
     horizon, rate
 ):
-    env = SimpleNamespace(spec=SimpleNamespace(horizon=horizon))
-    assert video.frames_per_second(env) == rate
-    env.render_fps = None
+    env = SimpleNamespace(spec=SimpleNamespace(horizon=horizon), control_step=None, render_fps=None)
     assert video.frames_per_second(env) == rate
     env.render_fps = 30
     assert video.frames_per_second(env) == 30

@@ -128,7 +128,7 @@ class Source:
         )
         if self.sizes.num_updates > 0:
             return rollouts
-        return replace(rollouts, oracle=self.env.known_returns(tasks, 1).get("oracle"))
+        return replace(rollouts, oracle=self.env.references.known_returns(tasks, 1).get("oracle"))
 
 
 @struct

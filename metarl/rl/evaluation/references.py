@@ -7,10 +7,9 @@ All of them come from the environment; a learner between standing still and the 
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metarl.noise import Noise
-from metarl.rl.data.collect import Streams, repeat_tasks
+from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import Outcomes, adaptation_curve, controller_outcomes
 from metarl.rl.types import BatchedEnv
 from metarl.struct import replace
@@ -20,12 +19,10 @@ def stand_still_outcomes(
     env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int
 ) -> Outcomes | None:
     """[N, E] of doing nothing; None where there is no such thing."""
-    still = env.stand_still_action()
-    return (
-        None
-        if still is None
-        else controller_outcomes(env, tasks, lambda: still, noise, num_tasks=num_tasks)
-    )
+    still = env.references.stand_still
+    if still is None:
+        return None
+    return controller_outcomes(env, tasks, still, noise, num_tasks=num_tasks)
 
 
 def reference_outcomes(
@@ -45,39 +42,26 @@ def reference_outcomes(
     """
     num_episodes = num_updates + 1
     found: dict[str, Outcomes] = {}
-    for name, value in env.known_returns(tasks, num_episodes).items():
+    for name, value in env.references.known_returns(tasks, num_episodes).items():
         if value.shape not in ((num_tasks,), (num_tasks, num_episodes)):
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}; expected ({num_tasks},) or ({num_tasks}, "
                 f"{num_episodes})"
             )
         found[name] = Outcomes(returns=value.cpu() if value.ndim == 1 else value.cpu()[:, :, None])
-    scripted = _scripted_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
+    # Nobody plays these starts. Drawing them keeps what is drawn next as it is in older results.
+    streams.reset.starts(env)
+    scripted = env.references.scripted
     if scripted is not None:
-        found["scripted"] = scripted
+        found["scripted"] = controller_outcomes(
+            env, tasks, scripted, streams.reset, num_tasks=num_tasks
+        )
     # On the CPU, wherever the learner is: what they calculate is small.
     seed = int(torch.randint(2**62, (1,), generator=streams.reset.alone))
     own = replace(streams, policy=Noise(torch.Generator().manual_seed(seed)))
-    for name, adapter in env.reference_learners(num_episodes).items():
+    for name, adapter in env.references.learners(num_episodes).items():
         curve = adaptation_curve(
             adapter, env, tasks, own, num_tasks=num_tasks, num_updates=num_updates
         )
         found[name] = curve.outcomes
     return found
-
-
-def _scripted_outcomes(
-    env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int
-) -> Outcomes | None:
-    def act() -> Tensor:
-        action = env.scripted_action()
-        assert action is not None, "a scripted controller acts at every step"
-        return action
-
-    env.set_tasks(repeat_tasks(tasks, env.num_worlds // num_tasks))
-    env.reset(noise.starts(env))  # only then can it be asked
-    return (
-        None
-        if env.scripted_action() is None
-        else controller_outcomes(env, tasks, act, noise, num_tasks=num_tasks)
-    )

@@ -73,7 +73,7 @@ def test_scripted_arm_reaches_every_goal() -> None:
     env.set_tasks(env.prior.sample(200, torch.Generator().manual_seed(0)))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     for _ in range(50):
-        step = env.step(env.scripted_action())
+        step = env.step(env.references.scripted())
     assert float(step.terms["distance"].max()) < 0.01  # m, of a disc of 0.2 m
 
 

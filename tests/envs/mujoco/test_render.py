@@ -29,7 +29,7 @@ from metarl.noise import Noise
 env = envs.make("half_cheetah_vel", 1)
 env.set_tasks(env.prior.test_tasks(1))
 env.reset(Noise(torch.Generator()).starts(env))
-print(env.step(env.stand_still_action()).reward.shape)
+print(env.step(env.references.stand_still()).reward.shape)
 try:
     print(env.render(0).shape)
 except RuntimeError as error:

@@ -34,7 +34,7 @@ def test_holding_the_velocity_pays_more_than_missing_it() -> None:
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     env.sim.qvel.zero_()
     env.sim.qvel[:, 0] = 0.1
-    near, far = env.step(env.stand_still_action()).reward.tolist()
+    near, far = env.step(env.references.stand_still()).reward.tolist()
     assert near > far
 
 

@@ -383,7 +383,7 @@ def test_discrete_actions_and_no_standing_still() -> None:
     env: Any = own_environment(Switch, 2, tasks=sloped_line.keywords["tasks"], horizon=5)
     started(env, slope=3.0)
     assert env.step(torch.tensor([0, 1])).next_obs.flatten().tolist() == [0.0, 3.0]
-    assert env.stand_still_action() is None
+    assert env.references.stand_still is None
 
 
 def blocks(language: str) -> list[str]:

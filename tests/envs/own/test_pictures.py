@@ -108,7 +108,7 @@ def test_the_camera_that_the_environment_was_made_with_is_taken() -> None:
 def test_a_control_step_takes_as_long_as_in_the_environment() -> None:
     assert robot("Hopper-v5", num_worlds=1).control_step == pytest.approx(0.008)
     env = lamp(num_worlds=1)
-    assert not hasattr(env, "control_step") and env.render_fps == 8
+    assert env.control_step is None and env.render_fps == 8
     assert SingleEnv(env).metadata["render_fps"] == 8
 
 

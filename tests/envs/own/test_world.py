@@ -93,7 +93,7 @@ def test_learners_see_the_unit_box_and_stand_still_nearest_to_zero() -> None:
     assert env.action_space.low.tolist() == [-1, -1, -np.inf, -1]
     assert env.action_space.high.tolist() == [1, 1, np.inf, 1]
     # 100 is the nearest to 0; the middle of the second is 0.5, half its width 1.
-    assert env.stand_still_action().tolist() == [[-1.0, -0.5, 0.0, 0.0]]
+    assert env.references.stand_still().tolist() == [[-1.0, -0.5, 0.0, 0.0]]
 
 
 def test_meaning_of_actions_is_part_of_the_spec_only_where_it_is_not_the_number_itself() -> None:
@@ -116,7 +116,7 @@ def test_meaning_of_actions_is_part_of_the_spec_only_where_it_is_not_the_number_
 def test_choices_are_numbers_of_combinations() -> None:
     env = made(Grid, tasks={"goal": attribute("goal", one_of=(0, 4))})
     assert env.action_space == spaces.Discrete(9)
-    assert env.stand_still_action() is None
+    assert env.references.stand_still is None
     step = env.step(torch.tensor([5]))  # (1, 2): stays, one up
     assert step.next_obs[0, :10].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 1, 0]
     two = spaces.MultiDiscrete([[2, 3], [2, 2]], start=[[1, 0], [0, 5]])

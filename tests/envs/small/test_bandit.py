@@ -49,7 +49,7 @@ def test_regret_is_the_loss_against_the_best_arm() -> None:
 def test_oracle_pulls_the_best_arm() -> None:
     env = envs.make("bandit", 1, horizon=20, num_arms=3)
     tasks = Arms(probability=torch.tensor([[0.25, 0.5, 0.75], [0.5, 0.25, 0.0]]))
-    assert env.known_returns(tasks, 1)["oracle"].tolist() == [15.0, 10.0]
+    assert env.references.known_returns(tasks, 1)["oracle"].tolist() == [15.0, 10.0]
 
 
 def test_picture_shows_probabilities_and_shares_of_the_pulls() -> None:

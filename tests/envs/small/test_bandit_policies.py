@@ -177,7 +177,7 @@ def test_thompson_sampling_draws_from_the_posterior() -> None:
 
 def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
     env = envs.make("bandit", 200, horizon=20, num_arms=5)
-    learners = env.reference_learners(3)
+    learners = env.references.learners(3)
     assert set(learners) == {"gittins", "thompson_sampling", "ucb1"}
     streams = Streams(
         tasks=torch.Generator().manual_seed(0),
@@ -185,7 +185,7 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.prior.test_tasks(200)
-    best = env.known_returns(tasks, 3)["oracle"].mean().item()
+    best = env.references.known_returns(tasks, 3)["oracle"].mean().item()
     for name, learner in learners.items():
         curve = adaptation_curve(learner, env, tasks, streams, num_tasks=200, num_updates=2)
         assert int(curve.states[2].pulls[0].sum()) == 40

@@ -61,7 +61,7 @@ def test_oracle_goes_straight_to_the_goal() -> None:
     env = envs.make("gridworld_5x5", 1)
     tasks = GoalCell(goal=torch.tensor([[2, 0], [4, 4]]))
     # Two steps: −0.1 + 14; eight: −0.7 + 8.
-    assert env.known_returns(tasks, 1)["oracle"].tolist() == pytest.approx([13.9, 7.3])
+    assert env.references.known_returns(tasks, 1)["oracle"].tolist() == pytest.approx([13.9, 7.3])
     assert sum(reward for _, reward in walk(env, (2, 0), [2, 2] + 13 * [0])) == pytest.approx(13.9)
     assert oracle_returns(5, 7)[cell(4, 4)].item() == pytest.approx(-0.7)  # too far: never
 
@@ -116,7 +116,7 @@ def test_best_search_is_as_good_as_the_best_of_all_strategies(
 def test_playing_the_best_search_earns_what_is_said() -> None:
     env = envs.make("gridworld_5x5", 21)
     tasks = env.prior.test_tasks()
-    said = env.known_returns(tasks, 4)["bayes_optimal"]
+    said = env.references.known_returns(tasks, 4)["bayes_optimal"]
     route, goal = best_search(5, 15, 4), 5 * tasks.goal[:, 0] + tasks.goal[:, 1]
     knows, earned = torch.zeros(21, dtype=torch.bool), torch.zeros(21, 4, dtype=torch.float64)
     env.set_tasks(tasks)
@@ -151,10 +151,10 @@ def test_posterior_sampling_learns_but_less_well_than_the_best_search() -> None:
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.prior.test_tasks()
-    learner = env.reference_learners(4)["posterior_sampling"]
+    learner = env.references.learners(4)["posterior_sampling"]
     curve = adaptation_curve(learner, env, tasks, streams, num_tasks=21, num_updates=3)
     returns = curve.returns.mean((0, 2))
-    known = env.known_returns(tasks, 4)
+    known = env.references.known_returns(tasks, 4)
     assert (returns.diff() > 0).all()
     assert returns.sum() < known["bayes_optimal"].sum(1).mean()
     # Who has found the goal goes straight to it from then on.
@@ -192,7 +192,7 @@ def test_picture_shows_goal_agent_and_visited_cells() -> None:
 def test_bayes_optimal_return_is_left_out_where_goals_are_out_of_reach():
     tasks = envs.make("gridworld_5x5", 1).prior.test_tasks(2)
     known = {
-        horizon: envs.make("gridworld_5x5", 2, horizon=horizon).known_returns(tasks, 1)
+        horizon: envs.make("gridworld_5x5", 2, horizon=horizon).references.known_returns(tasks, 1)
         for horizon in (7, 8)
     }
     assert set(known[7]) == {"oracle"} and set(known[8]) == {"oracle", "bayes_optimal"}

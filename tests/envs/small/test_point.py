@@ -77,11 +77,11 @@ def test_oracle_return_is_that_of_going_straight_to_the_goal() -> None:
             running & ~step.terminated,
         )
     assert not running.any()
-    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(
+    assert env.references.known_returns(tasks, 1)["oracle"] == pytest.approx(
         returns, abs=1e-5
     )  # float32 sums of six
     # (0.25, 0): 0.15 and 0.05 are left after two steps.
-    assert env.known_returns(Goal(goal=torch.tensor([[0.25, 0.0]])), 1)[
+    assert env.references.known_returns(Goal(goal=torch.tensor([[0.25, 0.0]])), 1)[
         "oracle"
     ].item() == pytest.approx(-0.2, abs=1e-6)
 
@@ -147,23 +147,23 @@ def test_going_back_and_forth_over_the_border_of_a_quadrant_is_paid_more_than_ar
     straight = envs.make("point_navigation_2d_corner", 4)
     straight.set_tasks(straight.prior.test_tasks(4))
     straight.reset(Noise(torch.Generator().manual_seed(0)).starts(straight))
-    paid = torch.stack([straight.step(straight.scripted_action()).reward for _ in range(100)]).sum(
-        0
-    )
+    paid = torch.stack(
+        [straight.step(straight.references.scripted()).reward for _ in range(100)]
+    ).sum(0)
     # From outside |p|₁ = 0.5 on: at most the 2.83 m from 0, 0 to the corner, at least 2.83 − 0.5 −
     # a step's 0.28.
     assert ((paid > 2.0) & (paid < 2.83)).all()
-    assert straight.step(straight.scripted_action()).terms["distance"].max() < 1e-6
+    assert straight.step(straight.references.scripted()).terms["distance"].max() < 1e-6
 
 
 def test_no_way_of_going_is_paid_more_than_the_bound_of_the_corner() -> None:
     env = envs.make("point_navigation_2d_corner", 500)
-    assert env.known_returns(env.prior.test_tasks(4), 1).keys() == {"upper_bound"}
+    assert env.references.known_returns(env.prior.test_tasks(4), 1).keys() == {"upper_bound"}
     # A step is 0.2 √2 = 0.2828427 m, the furthest start 2.2 √2 = 3.1112698 m away: (3.1112698 +
     # 28.28427) / 2.
-    assert env.known_returns(env.prior.test_tasks(4), 1)["upper_bound"].tolist() == pytest.approx(
-        [15.69777] * 4
-    )
+    assert env.references.known_returns(env.prior.test_tasks(4), 1)[
+        "upper_bound"
+    ].tolist() == pytest.approx([15.69777] * 4)
     bounds = {
         horizon: corner_bound(torch.tensor([[2.0, -2.0]]), horizon).item()
         for horizon in (1, 2, 3, 20)
@@ -213,10 +213,10 @@ def test_sparse_oracle_is_that_of_going_there_and_staying() -> None:
     for _ in range(15):
         step = env.step(10 * (goal - position))
         position, returns = step.next_obs, returns + step.reward
-    assert env.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)
+    assert env.references.known_returns(tasks, 1)["oracle"] == pytest.approx(returns, abs=1e-5)
     # Angle 0: nothing for seven steps, .8, .9 and 1 six times. The eighth step's 0.2 is within the
     # radius or not by rounding.
-    assert env.known_returns(GoalAngle(angle=torch.zeros(1)), 1)["oracle"].item() in (
+    assert env.references.known_returns(GoalAngle(angle=torch.zeros(1)), 1)["oracle"].item() in (
         pytest.approx(7.7, abs=1e-5),
         pytest.approx(6.9, abs=1e-5),
     )

@@ -69,7 +69,7 @@ def test_oracle_is_the_best_of_all_policies() -> None:
             total += float((where * reward[[0, 1], action]).sum())
             where = where @ transition[[0, 1], action]
         best = max(best, total)
-    assert env.known_returns(tasks, 1)["oracle"].item() == pytest.approx(best, abs=1e-6)
+    assert env.references.known_returns(tasks, 1)["oracle"].item() == pytest.approx(best, abs=1e-6)
 
 
 def test_values_with_one_and_two_steps_to_go_are_those_of_hand_arithmetic() -> None:
@@ -117,7 +117,7 @@ def test_beliefs_are_the_posterior() -> None:
 
 
 def test_agents_follow_their_plan_by_the_steps_that_remain() -> None:
-    agent = envs.make("tabular_mdp", 1, horizon=3, num_states=2, num_actions=4).reference_learners(
+    agent = envs.make("tabular_mdp", 1, horizon=3, num_states=2, num_actions=4).references.learners(
         1
     )["posterior_mean"]
     state = replace(
@@ -150,8 +150,8 @@ def test_agents_that_plan_come_near_the_oracle() -> None:
         policy=Noise(torch.Generator().manual_seed(0)),
     )
     tasks = env.prior.test_tasks(100)
-    oracle = env.known_returns(tasks, 40)["oracle"].mean().item()
-    for name, learner in env.reference_learners(40).items():
+    oracle = env.references.known_returns(tasks, 40)["oracle"].mean().item()
+    for name, learner in env.references.learners(40).items():
         curve = adaptation_curve(learner, env, tasks, streams, num_tasks=100, num_updates=39)
         returns = curve.returns.mean((0, 2))
         assert curve.states[-1].visits.sum((1, 2)).unique().tolist() == [390]

@@ -39,7 +39,7 @@ def test_bounds_of_the_main_job_are_those_published():
     env = envs.make("half_cheetah_vel", num_worlds=1)
     targets = env.prior.test_tasks(30).target_velocity
     bounds = [
-        -200 * mean_miss(targets, best_speeds(targets, k)) - env.fixed_speeds.allowance
+        -200 * mean_miss(targets, best_speeds(targets, k)) - env.references.fixed_speeds.allowance
         for k in (1, 2, 3, 4)
     ]
     assert [round(bound) for bound in bounds] == [-158, -108, -76, -63]
@@ -53,10 +53,12 @@ def test_every_velocity_environment_pays_as_it_says(name):
     tasks = env.prior.test_tasks(8)
     env.set_tasks(tasks)
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
-    step = env.step(env.stand_still_action())
+    step = env.step(env.references.stand_still())
     costs = sum((step.terms[key] for key in step.terms if key.endswith("_cost")), torch.zeros(8))
     expected = (
-        env.fixed_speeds.bonus - (step.terms["velocity"] - tasks.target_velocity).abs() - costs
+        env.references.fixed_speeds.bonus
+        - (step.terms["velocity"] - tasks.target_velocity).abs()
+        - costs
     )
     assert step.reward.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 

@@ -10,7 +10,7 @@ from metarl.noise import Noise
 from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import controller_outcomes
 from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
-from metarl.rl.types import Act, RLAdapter, Step
+from metarl.rl.types import Act, References, RLAdapter, Step
 from metarl.struct import struct
 
 
@@ -58,19 +58,20 @@ class Counter:
             else {},
         )
 
-    def stand_still_action(self):
-        return torch.zeros(self.num_worlds, dtype=torch.int64) if self.scripted else None
-
-    def scripted_action(self):
-        """Takes the prize in the second step only."""
-        return torch.full((self.num_worlds,), self.num_steps) if self.scripted else None
-
-    def known_returns(self, tasks, num_episodes):
-        return {name: value(tasks, num_episodes) for name, value in self.known.items()}
-
-    def reference_learners(self, num_episodes):
-        assert num_episodes == 3
-        return self.learners
+    @property
+    def references(self):
+        """Its scripted controller takes the prize in the second step only."""
+        acts = {
+            "stand_still": lambda: torch.zeros(self.num_worlds, dtype=torch.int64),
+            "scripted": lambda: torch.full((self.num_worlds,), self.num_steps),
+        }
+        return References(
+            **(acts if self.scripted else {}),
+            known_returns=lambda tasks, num_episodes: {
+                name: value(tasks, num_episodes) for name, value in self.known.items()
+            },
+            learners={3: self.learners}.__getitem__,
+        )
 
 
 class TriesOnce(RLAdapter[int]):

@@ -49,7 +49,7 @@ def solved(name: str, num_worlds: int, num_steps: int) -> Tensor:
     """[W] bool: the scripted controller succeeds at some step on the held-out task."""
     env = started(name, num_worlds=num_worlds)
     return torch.stack(
-        [env.step(env.scripted_action()).terms["success"] for _ in range(num_steps)]
+        [env.step(env.references.scripted()).terms["success"] for _ in range(num_steps)]
     ).any(0)
 
 
@@ -185,7 +185,7 @@ def test_world_steps_as_a_model_with_its_object_alone() -> None:
         data.qpos[:] = env.sim.qpos[world].numpy()
         mujoco.mj_forward(compiled[world], data)
     for _ in range(35):  # Over it, down, closed and lifted.
-        env.step(env.scripted_action())
+        env.step(env.references.scripted())
         for world, data in enumerate(datas):
             data.ctrl[:] = env.sim.ctrl[world].numpy()
             mujoco.mj_step(compiled[world], data, nstep=env.frame_skip)
@@ -234,7 +234,7 @@ def test_held_object_stays_in_the_grip_without_jitter() -> None:
     )
     state, ways = env.mdp.state, []
     for t in range(90):
-        env.step(env.scripted_action())
+        env.step(env.references.scripted())
         if t >= 40:
             ways.append((state.object(env.sim) - state.grip(env.sim)).clone())
             assert bool(state.held(env.sim).all())
@@ -248,7 +248,7 @@ def test_held_object_stays_in_the_grip_without_jitter() -> None:
 def test_object_neither_sinks_into_the_table_nor_into_the_hand_when_pressed() -> None:
     env = started("arm_grasp", four_objects(), num_worlds=4)
     for _ in range(60):
-        action = env.scripted_action()
+        action = env.references.scripted()
         action[:, 2], action[:, 3] = -1.0, 1.0  # closed fingers, down on top of it
         env.step(action)
         height = env.mdp.state.object(env.sim)[:, 2]
@@ -301,7 +301,7 @@ def test_stages_pay_more_one_after_the_other_and_stay_within_0_and_10(name: str)
     env = started(name, num_worlds=16)
     rewards, held, lift = [], [], []
     for _ in range(60):
-        step = env.step(env.scripted_action())
+        step = env.step(env.references.scripted())
         rewards.append(step.reward)
         held.append(step.terms["held"] > 0)
         lift.append(step.terms["lift"])
