@@ -64,7 +64,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import GymnasiumModel, sense_contact_forces
 from envs.mujoco.render import View
 from envs.mujoco.targets import (
@@ -137,7 +137,7 @@ class Rules(Generic[Tasks]):
     bonus_when_falling: bool = False
 
 
-class Ant(Generic[Tasks]):
+class Ant(MDP[Tasks, Tensor]):
     """Runs as Ant-v5 does: starts are U(±0.1) about rest and 0.1 N(0, 1)."""
 
     num_uniforms = 29

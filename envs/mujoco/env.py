@@ -5,7 +5,7 @@ An MDP is array functions over W worlds of a Simulator, so the same file serves 
 back-end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -29,31 +29,30 @@ Measured = TypeVar("Measured")
 
 class MDP(Protocol[TasksTaken, Measured]):
     """Decides start, observation, reward and end of an episode. It holds constants only, and no
-    state of any world."""
+    state of any world.
 
-    @property
-    def camera(self) -> str | View:
-        """The camera that pictures are taken with: the name of one in the model, or a view of our
-        own. It follows the body."""
-        ...
+    An MDP that inherits from it needn't say that there are no constants to move, or that episodes
+    never end before the time limit.
+    """
 
-    @property
-    def definition(self) -> dict[str, Any]:
-        """The part of the problem's definition that this class decides (JSON values): reward, start
-        noise, ..."""
-        ...
+    camera: str | View
+    """The camera that pictures are taken with: the name of one in the model, or a view of our own.
+    It follows the body."""
+    definition: Mapping[str, Any]
+    """The part of the problem's definition that this class decides (JSON values): reward, start
+    noise, ..."""
+    obs_size: int
+    num_uniforms: int
+    """Uniform numbers that one start takes."""
 
-    @property
-    def obs_size(self) -> int: ...
-
-    @property
-    def num_uniforms(self) -> int:
-        """How many uniform numbers one start takes."""
-        ...
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves the constants that steps need to where the simulator's tensors are, in their type
+        of numbers. Called once, before the first start."""
+        return
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Returns qpos [W, nq] and qvel [W, nv] of starts, from uniform numbers [W, num_uniforms]
-        in [0, 1), float64."""
+        in [0, 1), float64. It computes where these lie, so that every simulator has the same."""
         ...
 
     def measure(self, sim: Simulator) -> Measured:
@@ -77,13 +76,17 @@ class MDP(Protocol[TasksTaken, Measured]):
     def terminated(self, sim: Simulator) -> Tensor | None:
         """Returns [W] bool, whether the episode failed or reached its end; None if that never
         happens before the time limit."""
-        ...
+        return None
 
 
 class Drive(Protocol):
     """Moves the actuators by the control. It holds constants only, and no state of any world."""
 
     num_controls: int
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves the constants, as `MDP.to` does."""
+        ...
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
         """Writes `sim.ctrl` [W, nu] from control [W, num_controls] in [−1, 1]."""
@@ -98,6 +101,10 @@ class LinearDrive:
         self._middle = control_range.mean(1)
         self._half = (control_range[:, 1] - control_range[:, 0]) / 2
         self._is_identity = bool((self._middle == 0).all() and (self._half == 1).all())
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._middle = self._middle.to(device, dtype)
+        self._half = self._half.to(device, dtype)
 
     def __call__(self, sim: Simulator, control: Tensor) -> None:
         if self._is_identity:
@@ -184,6 +191,8 @@ class MujocoEnv(BatchedEnv[Tasks]):
         self.num_uniforms = mdp.num_uniforms
         self._episodes = Episodes(self, sim.ctrl.device)
         self._measured: Any = None  # in the present state
+        for part in (mdp, drive):
+            part.to(sim.qpos.device, sim.qpos.dtype)
         self._renderer = WorldRenderer(camera=mdp.camera)
 
     @property

@@ -59,13 +59,13 @@ control step and observation (published: 0.01 s, centre of mass and its velocity
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.planar import PlanarMassCentre
@@ -114,7 +114,7 @@ def without_dead_motor(
     return control.scatter(1, joint, still)
 
 
-class HalfCheetah(Generic[Tasks]):
+class HalfCheetah(MDP[Tasks, Tensor]):
     """Runs as HalfCheetah-v5 does: the velocity is the displacement of the root; starts are U(±0.1)
     and 0.1 N(0, 1) about rest."""
 
@@ -160,11 +160,8 @@ class HalfCheetah(Generic[Tasks]):
         velocity = mean_velocity(before, now, self._control_step)
         return _total(self._task_reward(now, velocity, tasks), velocity, control)
 
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
-
-class HalfCheetahMassCentre(Generic[Tasks]):
+class HalfCheetahMassCentre(MDP[Tasks, tuple[Tensor, Tensor]]):
     """Runs as cbfinn/maml_rl does: the velocity is that of the centre of mass; starts are 0.01 N(0,
     1) and 0.1 N(0, 1)."""
 
@@ -182,6 +179,9 @@ class HalfCheetahMassCentre(Generic[Tasks]):
             "velocity": "centre of mass",
             "start_noise": "0.01 N, 0.1 N",
         }
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._mass_centre.to(device, dtype)
 
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         normal = normal_from_uniform(uniform)
@@ -204,9 +204,6 @@ class HalfCheetahMassCentre(Generic[Tasks]):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         velocity = now[1].select(1, 0).float()  # at the end of the step
         return _total(self._task_reward(sim.qpos.select(1, 0), velocity, tasks), velocity, control)
-
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
 
 def _total(

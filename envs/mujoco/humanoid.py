@@ -48,7 +48,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import GymnasiumModel, sense_contact_forces
 from envs.mujoco.render import View
 from envs.mujoco.targets import Heading, along, heading_arrow, headings
@@ -63,7 +63,7 @@ HEALTHY_HEIGHT = (1.0, 2.0)  # m
 START_NOISE = 0.01
 
 
-class Humanoid:
+class Humanoid(MDP[Heading, Tensor]):
     """Runs as Humanoid-v5 does, but observes no contact forces. Starts are U(±0.01) about rest,
     positions and velocities."""
 

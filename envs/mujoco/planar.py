@@ -55,12 +55,16 @@ class PlanarMassCentre:
         shift = torch.nn.functional.pad(to_xyz, (0, 0, 0, num_bodies))  # [2 + B, 3]
         place = torch.cat([weight, across, root]) @ to_xyz  # [2 B + 1, 3]
         change = torch.cat([across, -weight, 0 * root]) @ to_xyz
-        self._constants = (phase, turns, shift, place, change)
+        self._constants: tuple[Tensor, ...] = (phase, turns, shift, place, change)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves the constants to where qpos and qvel are, in their type of numbers."""
+        self._constants = tuple(constant.to(device, dtype) for constant in self._constants)
 
     def __call__(self, qpos: Tensor, qvel: Tensor) -> tuple[Tensor, Tensor]:
         """Place and velocity (x, y, z) [W, 3] in m and m/s, y 0, from qpos and qvel [W, 2 +
         num_bodies]."""
-        phase, turns, shift, place, change = (constant.to(qpos) for constant in self._constants)
+        phase, turns, shift, place, change = self._constants
         waves = torch.addmm(phase, qpos, turns).sin()
         return torch.addmm(qpos @ shift, waves, place), torch.addmm(
             qvel @ shift, qvel @ turns * waves, change

@@ -35,7 +35,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import squared_norm
 from envs.mujoco.targets import Place, places_on_disc
@@ -51,7 +51,7 @@ START_RATE = 0.005  # rad/s, to either side
 STIFFNESS, DAMPING = 0.2, 0.045
 
 
-class Reacher:
+class Reacher(MDP[Place, None]):
     """Reaches as Reacher-v5 does, but observes nothing that tells the goal."""
 
     obs_size = 6
@@ -89,9 +89,6 @@ class Reacher:
         distance = torch.linalg.vector_norm(away, dim=-1)
         control_cost = squared_norm(control)
         return -distance - control_cost, {"distance": distance, "control_cost": control_cost}
-
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
 
 def at_goal(qpos: Tensor, tasks: Place) -> Tensor:

@@ -98,7 +98,9 @@ class PhysicsScaler:
         changed."""
         field = sim.param(name)
         scaled = field.clone()
-        scaled[:, parts] = self._own[name].to(field)[parts] * factor.to(field)
+        # They move to the simulator's device at the first call, and are there from then on.
+        own = self._own[name] = self._own[name].to(field)
+        scaled[:, parts] = own[parts] * factor.to(field)
         scaled = torch.where(worlds.reshape(-1, *[1] * (field.ndim - 1)), scaled, field)
         if torch.equal(scaled, field):
             return False

@@ -35,7 +35,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TargetVelocity, velocities
@@ -47,7 +47,7 @@ CONTROL_COST = 1e-4
 START_NOISE = 0.1
 
 
-class Swimmer:
+class Swimmer(MDP[TargetVelocity, Tensor]):
     """Swims as Swimmer-v5 does: starts are U(±0.1) about rest, positions and velocities."""
 
     obs_size = 8
@@ -81,9 +81,6 @@ class Swimmer:
         control_cost = CONTROL_COST * squared_norm(control)
         reward = -(velocity - tasks.target_velocity).abs() - control_cost
         return reward, {"velocity": velocity, "control_cost": control_cost}
-
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
 
 VARIANTS: dict[str, Variant] = {

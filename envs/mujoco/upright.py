@@ -2,12 +2,13 @@
 Gymnasium's v5 environments."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import mujoco
 import torch
 from torch import Tensor
 
+from envs.mujoco.env import MDP
 from envs.mujoco.motion import mean_velocity, squared_norm
 from envs.mujoco.targets import TaskReward
 from envs.sim.types import Simulator
@@ -40,7 +41,7 @@ class Upright:
         return upright
 
 
-class UprightRobot(Generic[Tasks]):
+class UprightRobot(MDP[Tasks, Tensor]):
     """Pays r = task_reward(x, v, task) + bonus − 0.001 ‖a‖², with v the displacement of the root
     along x by the control step.
 

@@ -14,6 +14,7 @@ from mujoco.batch import MODEL_FIELDS, Batch
 from torch import Tensor
 
 from envs.machine import check_num_threads
+from envs.sim.live import bound_once
 from envs.sim.process import quiet_mujoco, tune_process
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only
@@ -21,6 +22,7 @@ from envs.sim.process import quiet_mujoco, tune_process
 DIVERGED = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
+@bound_once("time", "qpos", "qvel", "ctrl", "diverged")
 class CpuSimulator:
     """A `Simulator` in float64, bit-identical to stepping each world alone with `mj_step`, for any
     number of threads.

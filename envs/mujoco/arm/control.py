@@ -75,6 +75,13 @@ class HandSteps:
         self._workspace = torch.tensor(WORKSPACE, dtype=torch.float64)
         self._damping = DAMPING**2 * torch.eye(6, dtype=torch.float64)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._low = self._low.to(device, dtype)
+        self._high = self._high.to(device, dtype)
+        self._home = self._home.to(device, dtype)
+        self._workspace = self._workspace.to(device, dtype)
+        self._damping = self._damping.to(device, dtype)
+
     def __call__(self, sim: Simulator, control: Tensor) -> None:
         control = control.to(sim.ctrl)
         present = torch.cat([sim.qpos[:, :NUM_JOINTS], sim.qpos[:, self._finger, None]], dim=1)
@@ -85,20 +92,20 @@ class HandSteps:
             opening - FINGER_LEAD, opening + FINGER_LEAD
         )
         wanted = torch.cat([arm, finger[:, None]], dim=1)
-        torch.clamp(wanted, self._low.to(wanted), self._high.to(wanted), out=sim.ctrl)
+        torch.clamp(wanted, self._low, self._high, out=sim.ctrl)
 
     def _arm_target(self, sim: Simulator, target: Tensor, control: Tensor) -> Tensor:
         """[W, 7] rad."""
         joints, position, rotation = sim.qpos[:, :NUM_JOINTS], *self._pose(sim)
-        low, high = self._workspace.to(position)
+        low, high = self._workspace
         jacobian = self._jacobian(sim, position)
-        homewards = POSTURE * (self._home.to(joints) - joints)
+        homewards = POSTURE * (self._home - joints)
         lead, drift = (jacobian @ torch.stack([target - joints, homewards], dim=2)).unbind(2)
         shift = ((position + lead[:, :3] + STEP * control).clamp(low, high) - position).clamp(
             -LEAD, LEAD
         )
         motion = torch.cat([shift, _turn_down(rotation)], dim=1) - drift
-        gram = torch.baddbmm(self._damping.to(position), jacobian, jacobian.mT)
+        gram = torch.baddbmm(self._damping, jacobian, jacobian.mT)
         return joints + homewards + _times(jacobian.mT, torch.linalg.solve(gram, motion))
 
     def _pose(self, sim: Simulator) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ comparable with it.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import mujoco
 import torch
@@ -68,7 +68,7 @@ from envs.mujoco.arm.tasks import (
     reach_tasks,
     resting_height,
 )
-from envs.mujoco.env import Effects
+from envs.mujoco.env import MDP, Effects
 from envs.mujoco.models import ASSETS, XmlModel
 from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
@@ -85,7 +85,7 @@ _COMMON_DEFINITION: dict[str, Any] = {
 }
 
 
-class ArmReach:
+class ArmReach(MDP[Reach, None]):
     """Reaches with the arm alone."""
 
     obs_size = _HAND_SIZE
@@ -112,11 +112,8 @@ class ArmReach:
         distance = (self.state.grip(sim) - tasks.goal).norm(dim=1)
         return -distance, {"success": distance < REACHED, "distance": distance}
 
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
-
-class ArmGrasp(Generic[Tasks]):
+class ArmGrasp(MDP[Tasks, None]):
     """Grasps an object with the arm.
 
     Args:
@@ -176,9 +173,6 @@ class ArmGrasp(Generic[Tasks]):
             "lift": lift,
             **terms,
         }
-
-    def terminated(self, sim: Simulator) -> None:
-        return None
 
 
 def near(distance: Tensor, scale: float) -> Tensor:

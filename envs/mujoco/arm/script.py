@@ -45,7 +45,7 @@ class GraspScript:
         aside, below = way[:, :2].norm(dim=1), way[:, 2]
         over = aside < OVER
         around = (aside < AROUND) & (below.abs() < AROUND)
-        above = way + torch.tensor([0.0, 0.0, HOVER]).to(way)
+        above = torch.cat([way[:, :2], way[:, 2:] + HOVER], dim=1)
         approach = torch.where(over[:, None], way, above)
         arm = torch.where(held[:, None], self._goal(tasks).to(place) - place, approach)
         arm = torch.where((around & ~held)[:, None], torch.zeros_like(arm), _towards(arm))

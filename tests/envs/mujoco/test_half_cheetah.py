@@ -107,6 +107,17 @@ def test_mass_centre_is_that_of_mujoco() -> None:
         assert velocity[0].numpy() == pytest.approx(data.subtree_linvel[1], abs=1e-13)
 
 
+def test_mass_centre_follows_its_simulator_in_precision() -> None:
+    model = GymnasiumModel(file="half_cheetah.xml").load()
+    exact, single = PlanarMassCentre(model), PlanarMassCentre(model)
+    single.to(torch.device("cpu"), torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    qpos, qvel = torch.randn(2, 4, 9, generator=generator, dtype=torch.float64)
+    for found, expected in zip(single(qpos.float(), qvel.float()), exact(qpos, qvel), strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)  # sums of ten terms
+
+
 def test_maml_variant_observes_the_mass_centre() -> None:
     env = envs.make("half_cheetah_vel_maml", NUM_WORLDS)
     env.set_tasks(env.prior.test_tasks(NUM_WORLDS))

@@ -2,6 +2,7 @@
 tasks can be solved."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mujoco
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import envs
 from envs.mujoco import models
+from envs.mujoco.arm.control import HandSteps
 from envs.mujoco.arm.env import carried, lifted
 from envs.mujoco.arm.objects import LIFTED, geom_sizes, inertia
 from envs.mujoco.arm.state import rotation_matrix
@@ -108,6 +110,23 @@ def test_jacobian_is_mujocos() -> None:
         assert ours[world].numpy() == pytest.approx(
             np.concatenate([position, rotation])[:, :7], abs=1e-12
         )
+
+
+def test_hand_steps_follow_their_simulator_in_precision() -> None:
+    env = started("arm_reach", num_worlds=3)
+    play(env, ([1, -1, 1, 1], 5))
+    double = env.sim
+    single = SimpleNamespace(
+        **{name: getattr(double, name).float() for name in ("time", "qpos", "ctrl")},
+        field=lambda name: double.field(name).float(),
+    )
+    drive = HandSteps(double.model)
+    drive.to(torch.device("cpu"), torch.float32)
+    control = torch.tensor([[1.0, 0.5, -1.0, 1.0]] * 3)
+    drive(single, control)
+    env._drive(double, control)
+    # 1e-7 in a place of some 0.5 m, of which least squares make a few times as much in a joint.
+    torch.testing.assert_close(single.ctrl.double(), double.ctrl, rtol=0, atol=1e-5)
 
 
 def test_hand_stays_in_its_workspace_and_off_the_table() -> None:
