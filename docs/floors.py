@@ -74,7 +74,9 @@ def imported() -> dict[str, set[str]]:
     parts: dict[str, set[str]] = {part: set() for part in files.values()}
     for file, part in files.items():
         parts[part] |= {
-            owner for name in names(file) if (owner := owner_of(name, frozenset(parts)))
+            owner
+            for name in imports(file.read_text())
+            if (owner := owner_of(name, frozenset(parts)))
         } - {part}
     return parts
 
@@ -95,12 +97,15 @@ def owner_of(name: str, parts: frozenset[str]) -> str | None:
     return next((part for end in (2, 1) if (part := ".".join(above[:end])) in parts), None)
 
 
-def names(file: Path) -> Iterator[str]:
-    """Yields all that a file imports; `from a import b` as a.b."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            yield from (module + name.name for name in node.names)
+def imports(source: str) -> Iterator[str]:
+    """Yields all that a source imports anywhere, in functions too; `from a import b` as a.b.
+    Relative ones start with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{name.name}" for name in node.names)
 
 
 if __name__ == "__main__":

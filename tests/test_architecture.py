@@ -9,10 +9,10 @@ everything <- cli <- scripts                                cli is the only plac
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.docs_scripts import docs_script
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,16 +131,6 @@ FILES = sorted(
 )
 
 
-def imports(source: str) -> Iterator[str]:
-    """Every name imported anywhere in the source, in functions too: `from a import b` as a.b.
-    Relative ones start with a dot."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{'.' * node.level}{node.module or ''}.{name.name}" for name in node.names)
-
-
 def is_below(name: str, parents: list[str], separator: str = ".") -> bool:
     return any(
         name == parent or name.startswith(parent.rstrip(separator) + separator)
@@ -150,7 +140,7 @@ def is_below(name: str, parents: list[str], separator: str = ".") -> bool:
 
 def violations(file: str, source: str) -> list[str]:
     """The imports that the tables forbid in `file`."""
-    names = list(imports(source))
+    names = list(docs_script("floors").imports(source))
     place = next((place for place in OUR_IMPORTS if is_below(file, [place], "/")), None)
     ours = [
         name

@@ -1,25 +1,20 @@
 """docs/environments.md is what docs/environments.py makes of the code; other pages point at what is
 there."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.docs_scripts import docs_script
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
 def generator() -> Any:
-    spec = importlib.util.spec_from_file_location("docs_environments", DOCS / "environments.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("environments")
 
 
 def test_environments_page_is_up_to_date(generator: Any) -> None:

@@ -1,28 +1,19 @@
 """The published curves are what docs/figures.py makes of the result files, in the right words; run
 it after a change of either."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.docs_scripts import docs_script
 
 ROOT = Path(__file__).parents[1]
 AGAIN = "run: python docs/figures.py"
 
 
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("docs_figures", ROOT / "docs/figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-maker = load()
+maker = docs_script("figures")
 FIGURES, KEPT = maker.figures(), json.loads((ROOT / "docs/figures.json").read_text())
 
 

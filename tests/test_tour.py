@@ -2,7 +2,6 @@
 name, and its walks are walked."""
 
 import ast
-import importlib.util
 import re
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from support.commands import call
+from support.docs_scripts import docs_script
 
 from metarl.cli.commands import train
 
@@ -41,12 +41,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def floors() -> Any:
-    spec = importlib.util.spec_from_file_location("docs_floors", ROOT / "docs/floors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("floors")
 
 
 def test_diagram_is_what_the_imports_give(floors: Any) -> None:
