@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -140,6 +141,30 @@ def by_range(name: str, lowest: float, highest: float, tasks: object) -> Tensor:
     (highest − lowest) times it."""
     value: Tensor = getattr(tasks, name)
     return in_odd_cell((value.double().reshape(len(value), -1)[:, 0] - lowest) / (highest - lowest))
+
+
+def uniform_prior(
+    name: str,
+    lowest: float,
+    highest: float,
+    *,
+    draw: Callable[[Tensor], Tasks],
+    num_uniforms: int,
+    describe: Callable[[Tasks], list[str]],
+    num_train: int | None,
+    num_test: int,
+) -> TaskPrior[Tasks]:
+    """Makes the prior of tasks that have one field, `name`, with numbers U[lowest, highest]. The
+    first of them tells whether a task is held out."""
+    return TaskPrior(
+        draw=draw,
+        num_uniforms=num_uniforms,
+        held_out=partial(by_range, name, lowest, highest),
+        bounds={name: (lowest, highest)},
+        describe=describe,
+        num_train=num_train,
+        num_test=num_test,
+    )
 
 
 class ListedTasks(Generic[Tasks]):

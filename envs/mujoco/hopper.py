@@ -41,40 +41,17 @@ exist, except in `_pearl`; what MuJoCo derives from mass and inertia is recomput
 as it was); test tasks are our own.
 """
 
-from dataclasses import replace
-from functools import partial
-
 from envs.mujoco.models import GymnasiumModel
-from envs.mujoco.scaled_physics import physics_factors, scaled_physics
-from envs.mujoco.targets import FORWARD
-from envs.mujoco.upright import Upright, UprightRobot
+from envs.mujoco.upright import Upright, rand_params
 from envs.mujoco.variant import Variant
 
 HOPPER = GymnasiumModel(file="hopper.xml")
 SLOW_HOPPER = GymnasiumModel(file="hopper.xml", physics_step=0.004)
 UPRIGHT = Upright(lowest=0.7, pitch=0.2, state=100.0)
 
-_RAND_PARAMS = Variant(
-    family="hopper_rand_params",
-    model=HOPPER,
-    mdp=partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0),
-    tasks=partial(physics_factors, HOPPER, per_axis=False),
-    effects=scaled_physics,
-    horizon=200,
-    action_scale=1.0,
-    frame_skip=4,
-    num_train_tasks=40,
-    num_test_tasks=10,
-)
+_RAND_PARAMS, _PEARL = rand_params("hopper", UPRIGHT, HOPPER, SLOW_HOPPER)
 
 VARIANTS: dict[str, Variant] = {
     "hopper_rand_params": _RAND_PARAMS,
-    "hopper_rand_params_pearl": replace(
-        _RAND_PARAMS,
-        model=SLOW_HOPPER,
-        mdp=partial(
-            UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0, bonus_when_falling=True
-        ),
-        tasks=partial(physics_factors, SLOW_HOPPER, per_axis=True),
-    ),
+    "hopper_rand_params_pearl": _PEARL,
 }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.mujoco.render import Mark
-from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell
+from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell, uniform_prior
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -82,11 +82,12 @@ def directions() -> FewTasks[Direction]:
 
 def headings(num_train: int | None, num_test: int) -> TaskPrior[Heading]:
     """Headings U[0, 2π)."""
-    return TaskPrior(
+    return uniform_prior(
+        "heading",
+        0.0,
+        2 * math.pi,
         draw=_draw_heading,
         num_uniforms=1,
-        held_out=partial(by_range, "heading", 0.0, 2 * math.pi),
-        bounds={"heading": (0.0, 2 * math.pi)},
         describe=_describe_heading,
         num_train=num_train,
         num_test=num_test,

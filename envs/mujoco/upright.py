@@ -1,7 +1,8 @@
 """What Walker2d and Hopper share: a planar robot that must stay upright, seen and started as in
 Gymnasium's v5 environments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import mujoco
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor
 
 from envs.mujoco.env import MDP
+from envs.mujoco.models import Model
 from envs.mujoco.motion import mean_velocity, squared_norm
-from envs.mujoco.targets import TaskReward
+from envs.mujoco.scaled_physics import physics_factors, scaled_physics
+from envs.mujoco.targets import FORWARD, TaskReward
+from envs.mujoco.variant import Variant
 from envs.sim.types import Simulator
 
 CONTROL_COST = 1e-3
@@ -103,3 +107,30 @@ class UprightRobot(MDP[Tasks, Tensor]):
 
     def terminated(self, sim: Simulator) -> Tensor:
         return ~self._upright(sim)
+
+
+def rand_params(
+    robot: str, upright: Upright, model: Model, published: Model
+) -> tuple[Variant, Variant]:
+    """Makes the two rows of a robot whose task is its physics: with one factor of inertia a body,
+    so that the body can exist, and `_pearl` as it is published."""
+    mdp = partial(UprightRobot, upright=upright, reward=FORWARD, bonus=1.0)
+    row = Variant(
+        family=f"{robot}_rand_params",
+        model=model,
+        mdp=mdp,
+        tasks=partial(physics_factors, model, per_axis=False),
+        effects=scaled_physics,
+        horizon=200,
+        action_scale=1.0,
+        frame_skip=4,
+        num_train_tasks=40,
+        num_test_tasks=10,
+    )
+    pearl = replace(
+        row,
+        model=published,
+        mdp=partial(mdp, bonus_when_falling=True),
+        tasks=partial(physics_factors, published, per_axis=True),
+    )
+    return row, pearl

@@ -56,9 +56,8 @@ from typing import Any
 
 from envs.mujoco.env import Effects
 from envs.mujoco.models import GymnasiumModel
-from envs.mujoco.scaled_physics import physics_factors, scaled_physics
-from envs.mujoco.targets import DIRECTION, FORWARD, VELOCITY, directions, velocities
-from envs.mujoco.upright import Upright, UprightRobot
+from envs.mujoco.targets import DIRECTION, VELOCITY, directions, velocities
+from envs.mujoco.upright import Upright, UprightRobot, rand_params
 from envs.mujoco.variant import Variant
 from metarl.rl.types import FixedSpeeds
 
@@ -69,7 +68,6 @@ SLOW_WALKER = replace(SLIPPERY_WALKER, physics_step=0.004)
 UPRIGHT = Upright(lowest=0.8, highest=2.0, pitch=1.0)
 VELOCITY_BONUS = 15.0  # above the greatest distance from g, so that falling never pays
 
-_FACTORS = partial(UprightRobot, upright=UPRIGHT, reward=FORWARD, bonus=1.0)
 _HOLD = partial(UprightRobot, upright=UPRIGHT, reward=VELOCITY, bonus=VELOCITY_BONUS)
 _WALK = partial(UprightRobot, upright=UPRIGHT, reward=DIRECTION, bonus=1.0)
 _PROMP: dict[str, Any] = {
@@ -79,18 +77,7 @@ _PROMP: dict[str, Any] = {
     "frame_skip": 8,
 }
 
-_RAND_PARAMS = Variant(
-    family="walker2d_rand_params",
-    model=WALKER,
-    mdp=_FACTORS,
-    tasks=partial(physics_factors, WALKER, per_axis=False),
-    effects=scaled_physics,
-    horizon=200,
-    action_scale=1.0,
-    frame_skip=4,
-    num_train_tasks=40,
-    num_test_tasks=10,
-)
+_RAND_PARAMS, _PEARL = rand_params("walker2d", UPRIGHT, WALKER, SLOW_WALKER)
 _VEL = replace(
     _RAND_PARAMS,
     family="walker2d_vel",
@@ -112,12 +99,7 @@ _DIR = replace(
 
 VARIANTS: dict[str, Variant] = {
     "walker2d_rand_params": _RAND_PARAMS,
-    "walker2d_rand_params_pearl": replace(
-        _RAND_PARAMS,
-        model=SLOW_WALKER,
-        mdp=partial(_FACTORS, bonus_when_falling=True),
-        tasks=partial(physics_factors, SLOW_WALKER, per_axis=True),
-    ),
+    "walker2d_rand_params_pearl": _PEARL,
     "walker2d_vel": _VEL,
     "walker2d_vel_promp": replace(
         _VEL,

@@ -23,7 +23,6 @@ episode of n steps, where theirs are n episodes of one step; an agent's memory m
 either way.
 """
 
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -34,7 +33,7 @@ from torch import Tensor
 from envs.episodes import Episodes
 from envs.small import bandit_policies
 from envs.small.drawing import BLUE, ORANGE, legend
-from envs.tasks import TaskPrior, by_range
+from envs.tasks import TaskPrior, uniform_prior
 from envs.variants import OneWorld, spec_of
 from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
@@ -152,11 +151,12 @@ class Bandit(BatchedEnv[Arms]):
 
 def arms(num_arms: int, num_train: int | None, num_test: int) -> TaskPrior[Arms]:
     """Probabilities U[0, 1]ᵏ."""
-    return TaskPrior(
+    return uniform_prior(
+        "probability",
+        0.0,
+        1.0,
         draw=_draw_arms,
         num_uniforms=num_arms,
-        held_out=partial(by_range, "probability", 0.0, 1.0),
-        bounds={"probability": (0.0, 1.0)},
         describe=_describe_arms,
         num_train=num_train,
         num_test=num_test,

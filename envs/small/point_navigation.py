@@ -28,13 +28,12 @@ except that training and test goals are our own and the corners come in turn ins
 """
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from envs.small.point import PointVariant, Problem, smallest_distances
-from envs.tasks import FewTasks, TaskPrior, by_range
+from envs.tasks import FewTasks, TaskPrior, uniform_prior
 from metarl.struct import struct
 
 STEP_SIZE = 0.1  # m, along each axis
@@ -53,11 +52,12 @@ class Goal:
 
 def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:
     """Goals U[−0.5, 0.5]² m."""
-    return TaskPrior(
+    return uniform_prior(
+        "goal",
+        -GOAL_RANGE,
+        GOAL_RANGE,
         draw=_draw_goal,
         num_uniforms=2,
-        held_out=partial(by_range, "goal", -GOAL_RANGE, GOAL_RANGE),
-        bounds={"goal": (-GOAL_RANGE, GOAL_RANGE)},
         describe=_describe_goal,
         num_train=num_train,
         num_test=num_test,

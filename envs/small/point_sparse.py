@@ -21,14 +21,13 @@ sparse one, and the step's term `distance` is there for those who train on it.
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from envs.small.point import PointVariant, Problem, smallest_distances
-from envs.tasks import ListedTasks, TaskPrior, by_range
+from envs.tasks import ListedTasks, TaskPrior, uniform_prior
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -44,11 +43,12 @@ class GoalAngle:
 
 def goal_angles(num_train: int | None, num_test: int) -> TaskPrior[GoalAngle]:
     """Angles U[0, π]."""
-    return TaskPrior(
+    return uniform_prior(
+        "angle",
+        0.0,
+        math.pi,
         draw=_draw_angle,
         num_uniforms=1,
-        held_out=partial(by_range, "angle", 0.0, math.pi),
-        bounds={"angle": (0.0, math.pi)},
         describe=_describe_angle,
         num_train=num_train,
         num_test=num_test,
