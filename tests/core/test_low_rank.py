@@ -26,22 +26,23 @@ def problem(batch_norm):
         x = torch.randn(NUM_TASKS, size, 9, generator=generator, dtype=torch.float64)
         return x, torch.randint(WAYS, (NUM_TASKS, size), generator=generator)
 
-    return P.of(network), loss, tasks(5), tasks(8)
+    return network, loss, tasks(5), tasks(8)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("mode", ["through", "first_order"])
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_low_rank_adaptation_equals_adaptation(num_steps, mode, batch_norm):
-    params, loss, support, query = problem(batch_norm)
+    network, loss, support, query = problem(batch_norm)
+    params = P.of(network)
     rule = Sgd(0.3, later_lr=0.1)
 
     def formed(theta, one, judged_on):
         return loss(adapt(loss, theta, (one,) * num_steps, rule, mode=mode), judged_on)
 
     def low_rank(theta, one, judged_on):
-        adapted = adapt_low_rank(loss, theta, (one,) * num_steps, rule, mode)
-        with adapted.installed():
+        adapted = adapt_low_rank(network, loss, theta, (one,) * num_steps, rule, mode)
+        with adapted.installed(network):
             return loss(adapted.params, judged_on)
 
     values, gradient = grad_over_tasks(formed, params, support, query, backend="loop")
@@ -53,7 +54,8 @@ def test_low_rank_adaptation_equals_adaptation(num_steps, mode, batch_norm):
 
 
 def test_joint_backend_passes_on_what_tasks_return_besides():
-    params, loss, support, query = problem(batch_norm=True)
+    network, loss, support, query = problem(batch_norm=True)
+    params = P.of(network)
 
     def task(theta, one, judged_on):
         value = loss(adapt(loss, theta, (one,), Sgd(0.1)), judged_on)
@@ -65,14 +67,29 @@ def test_joint_backend_passes_on_what_tasks_return_besides():
     torch.testing.assert_close(doubled, 2 * values, rtol=0, atol=0)
 
 
-def test_weight_of_two_layers_is_refused():
-    weight = torch.eye(2)
+class Twice(torch.nn.Module):
+    """A layer that is called twice, or one of two layers that share their weight."""
+
+    def __init__(self, shares):
+        super().__init__()
+        self.first = torch.nn.Linear(2, 2)
+        self.second = torch.nn.Linear(2, 2) if shares else self.first
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_weight_of_two_layers_is_refused(shares):
+    network = Twice(shares)
 
     def loss(params, x):
-        return functional.linear(functional.linear(x, params["weight"]), params["weight"]).sum()
+        return P.call(network, params, x).sum()
 
     with pytest.raises(ValueError, match="weight is used twice"):
-        adapt_low_rank(loss, {"weight": weight}, (torch.ones(3, 2),), Sgd(0.1))
+        adapt_low_rank(network, loss, P.of(network), (torch.ones(3, 2),), Sgd(0.1))
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_low_rank_pays_for_few_examples_of_wide_layers():

@@ -157,8 +157,8 @@ def low_rank(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
         return loss(P.call(network, phi, batch[0]), batch[1])
 
     def task(theta: Params, support: Batch, query: Batch) -> Tensor:
-        adapted = adapt_low_rank(of_one, theta, (support,) * num_steps, rule)
-        with adapted.installed():
+        adapted = adapt_low_rank(network, of_one, theta, (support,) * num_steps, rule)
+        with adapted.installed(network):
             return of_one(adapted.params, query)
 
     return lambda: grad_over_tasks(task, params, support, query, backend="joint")[1]

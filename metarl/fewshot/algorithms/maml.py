@@ -136,8 +136,10 @@ class Maml(FewShotLearner):
         theta, steps = learned["network"], (support,) * self._num_inner_steps
         reference = None if self._transductive else support.x
         if self._low_rank_rule is not None:
-            moved = adapt_low_rank(self._inner_loss, theta, steps, self._low_rank_rule, self._mode)
-            with moved.installed():
+            moved = adapt_low_rank(
+                self._network, self._inner_loss, theta, steps, self._low_rank_rule, self._mode
+            )
+            with moved.installed(self._network):
                 answer = answers(self._network, moved.params, query.x, reference)
         else:
             adapted = adapt(self._inner_loss, theta, steps, self._rule, learned["rule"], self._mode)
