@@ -89,7 +89,8 @@ class Episodes(Generic[Tasks]):
                 raise RuntimeError("the first reset() must be of all worlds (worlds=None)")
             worlds = worlds.to(self.device)
             self._present = choose_rows(worlds, self._next, self._present)
-        self._counted, self._not_counted = self.num_steps.masked_fill(worlds, 0), 0
+        self._counted = self.num_steps.masked_fill(worlds, 0)
+        self._not_counted = 0
         self._first_limit = self.horizon - int(self._counted.max())
         return worlds
 

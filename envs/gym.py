@@ -137,7 +137,8 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, **_frame_rate(env)}
         self._worlds = _Worlds(env, width, height)
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
         self.set_task(task)
 
     def set_task(self, task: Task | None) -> None:
@@ -204,10 +205,8 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self.num_envs = env.num_worlds
         self._spec: EnvironmentId | None = None
         self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
-        self.single_observation_space, self.single_action_space = (
-            env.observation_space,
-            env.action_space,
-        )
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, self.num_envs)
         self.action_space = batch_space(env.action_space, self.num_envs)
         self._streams = [seeding.np_random()[0] for _ in range(self.num_envs)]
@@ -344,7 +343,9 @@ class _Worlds:
                 raise ValueError(
                     f"{name} is {pixels!r}; expected a whole number of pixels, at least 1"
                 )
-        self.env, self._width, self._height = env, width, height
+        self.env = env
+        self._width = width
+        self._height = height
         self._template = env.prior.test_tasks(1)
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
         self._present: list[Any] = [None] * env.num_worlds
@@ -484,7 +485,7 @@ def _take_own(settings: dict[str, Any], *more: str) -> dict[str, Any]:
 
 
 def _measurements(step: Step) -> dict[str, Tensor]:
-    """[W] each, float64 or bool."""
+    """Returns what a step measured by name, [W] each, float64 or bool."""
     return {
         **{name: value.double() for name, value in step.terms.items()},
         "diverged": step.diverged,

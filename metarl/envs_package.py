@@ -1,5 +1,5 @@
-"""Which package `envs` is metarl's: a user's folder of that name, earlier on Python's path, hides
-it."""
+"""Imports metarl's own package `envs`: a user's folder of that name, earlier on Python's path,
+hides it."""
 
 import importlib
 import importlib.util
@@ -22,8 +22,8 @@ def import_envs(module: str) -> ModuleType:
 
 
 def take_ours() -> None:
-    """From here on `import envs` is metarl's in this process, whatever comes first on Python's
-    path; for our own commands.
+    """Makes `import envs` mean metarl's in this process, whatever comes first on Python's path. Our
+    own commands call it.
 
     Raises: ImportError if another package of that name has been imported before.
     """

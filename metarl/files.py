@@ -48,9 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     `path` is a link, so it stays.
     """
     path = path.resolve()
-    temporary = path.with_name(
-        f".{path.name}.{secrets.token_hex(4)}.tmp"
-    )  # its own for each of several writers
+    # Its own for each of several writers
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _flush(temporary)

@@ -1,5 +1,4 @@
-"""How work is shared out among cores: Python threads over tasks, and one torch thread for an
-operation.
+"""Shares work out among cores: Python threads over tasks, and one torch thread for an operation.
 
 Torch's own threads meet at the end of every operation and spin while they wait. They steal cores
 that a simulator's threads, other tasks or other processes need. Threads over chunks of tasks meet
@@ -90,8 +89,8 @@ def each_in_threads(
 
 
 def is_worker() -> bool:
-    """Whether this thread is one of `map_in_threads`, so that others use the same objects at the
-    same time."""
+    """Tells whether this thread is one of `map_in_threads`, so that others use the same objects at
+    the same time."""
     return getattr(_thread, "is_worker", False)
 
 

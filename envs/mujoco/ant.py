@@ -126,12 +126,12 @@ class Rules(Generic[Tasks]):
     reward: Callable[[Tensor, Tensor, Tasks], Outcome]
     """(place [W, 2], velocity [W, 2], tasks) -> what the task pays [W], and terms [W]."""
     formula: str
-    """How `reward` reads in a definition."""
+    """The reward as it reads in a definition."""
     alive_bonus: float
     control_cost: float
     contact_cost: float = CONTACT_COST
     terminates: bool = True
-    """Whether an episode ends when the robot isn't healthy."""
+    """True: an episode ends when the robot isn't healthy."""
     healthy_height: tuple[float, float] = HEALTHY_HEIGHT
     """The lowest and highest healthy place of the torso, in m."""
     bonus_when_falling: bool = False
@@ -175,7 +175,7 @@ class Ant(MDP[Tasks, Tensor]):
         return self._rest + 0.2 * uniform[:, :15] - 0.1, 0.1 * normal_from_uniform(uniform[:, 15:])
 
     def measure(self, sim: Simulator) -> Tensor:
-        """x, y [W, 2] in m."""
+        """Returns x and y of the torso, [W, 2] in m."""
         return sim.qpos[:, :2].clone()
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class Ant(MDP[Tasks, Tensor]):
         return ~self.healthy(sim) if self._rules.terminates else None
 
     def healthy(self, sim: Simulator) -> Tensor:
-        """[W] bool."""
+        """Tells [W] whether the robot is healthy."""
         height, (lowest, highest) = sim.qpos[:, 2], self._rules.healthy_height
         return (height >= lowest) & (height <= highest)
 

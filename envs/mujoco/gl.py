@@ -51,7 +51,8 @@ def import_mujoco() -> None:
 
 
 def why_not(error: Exception) -> str:
-    """Why MuJoCo can't draw, having failed by this error, and what to do about it, in one line."""
+    """Says in one line why MuJoCo can't draw, having failed by this error, and what to do about
+    it."""
     given = os.environ.get("MUJOCO_GL", "")
     problems = {backend: _problem(backend) for backend in _LIBRARIES}
     if sys.platform == "linux" and _plain(given) in _ANY and all(problems.values()):
@@ -69,7 +70,7 @@ def why_not(error: Exception) -> str:
 
 
 def _problem(given: str) -> str | None:
-    """Why MuJoCo's import would fail with this MUJOCO_GL, or leave drawing out; None if it
+    """Says why MuJoCo's import would fail with this MUJOCO_GL, or leave drawing out; None if it
     wouldn't."""
     value, named = _plain(given), _NAMED.get(sys.platform, ("glfw", "wgl"))
     if value in _NONE:
@@ -89,7 +90,7 @@ def _plain(value: str) -> str:
 
 
 def _loads(library: str) -> bool:
-    """Whether it is found where PyOpenGL looks, through which MuJoCo takes it."""
+    """Tells whether the library is found where PyOpenGL looks, through which MuJoCo takes it."""
     for name in (f"lib{library}.so", *(f"lib{library}.so.{version}" for version in range(10))):
         try:
             ctypes.CDLL(name)

@@ -120,7 +120,7 @@ class Humanoid(MDP[Heading, Tensor]):
 
 
 def healthy(sim: Simulator) -> Tensor:
-    """[W] bool."""
+    """Tells [W] whether the robot is healthy."""
     height = sim.qpos[:, 2]
     return (height > HEALTHY_HEIGHT[0]) & (height < HEALTHY_HEIGHT[1])
 

@@ -26,9 +26,8 @@ class PlanarMassCentre:
     def __init__(self, model: mujoco.MjModel) -> None:
         total = model.body_subtreemass[1]
         num_bodies = model.nbody - 1
-        turns = torch.zeros(
-            num_bodies, num_bodies, dtype=torch.float64
-        )  # [hinge, b]: hinge turns body b
+        # [hinge, b]: hinge turns body b
+        turns = torch.zeros(num_bodies, num_bodies, dtype=torch.float64)
         weight = torch.zeros(num_bodies, 2, dtype=torch.float64)  # m
         for body in range(1, model.nbody):
             parent = int(model.body_parentid[body])
@@ -44,9 +43,8 @@ class PlanarMassCentre:
         across = torch.stack([weight[:, 1], -weight[:, 0]], dim=1)
         to_xyz = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
         # Over (x, z, hinges), whose first two turn nothing and move the whole.
-        turns = torch.nn.functional.pad(
-            torch.cat([turns, turns], dim=1), (0, 1, 2, 0)
-        )  # [2 + B, 2 B + 1]
+        # [2 + B, 2 B + 1]
+        turns = torch.nn.functional.pad(torch.cat([turns, turns], dim=1), (0, 1, 2, 0))
         phase = (
             math.pi
             / 2

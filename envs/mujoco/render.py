@@ -9,9 +9,8 @@ import numpy as np
 
 from envs.mujoco.gl import why_not
 
-_MARK_COLOUR = (
-    np.array([240, 160, 30, 255], np.float32) / 255
-)  # the orange that targets have in the gauges of videos
+# The orange that targets have in the gauges of videos
+_MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255
 
 _ROOM = 1.4  # m of distance for each m between body and marks; the camera sees 45°
 
@@ -88,10 +87,8 @@ class WorldRenderer:
         if isinstance(self._camera, View):
             return _following(self._camera, data.subtree_com[1], marks)
         camera = mujoco.MjvCamera()
-        camera.type, camera.fixedcamid = (
-            mujoco.mjtCamera.mjCAMERA_FIXED,
-            model.camera(self._camera).id,
-        )
+        camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        camera.fixedcamid = model.camera(self._camera).id
         return camera
 
     def __getstate__(self) -> dict[str, Any]:
@@ -109,7 +106,8 @@ def _following(view: View, body: np.ndarray, marks: Sequence[Mark]) -> mujoco.Mj
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (body + place) / 2
     camera.distance = max(view.distance, _ROOM * float(np.linalg.norm(body - place)))
-    camera.elevation, camera.azimuth = view.elevation, 90.0
+    camera.elevation = view.elevation
+    camera.azimuth = 90.0
     return camera
 
 

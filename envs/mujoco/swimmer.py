@@ -67,7 +67,7 @@ class Swimmer(MDP[TargetVelocity, Tensor]):
         return noise[:, :5], noise[:, 5:]
 
     def measure(self, sim: Simulator) -> Tensor:
-        """x [W] in m."""
+        """Returns x of the root, [W] in m."""
         return sim.qpos.select(1, 0).clone()
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:

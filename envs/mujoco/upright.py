@@ -35,7 +35,7 @@ class Upright:
     state: float = torch.inf  # of every position and velocity after x and height
 
     def __call__(self, sim: Simulator) -> Tensor:
-        """[W] bool"""
+        """Tells [W] whether the robot stands upright."""
         height, pitch = sim.qpos[:, 1], sim.qpos[:, 2]
         upright = (height > self.lowest) & (height < self.highest) & (pitch.abs() < self.pitch)
         if self.state < torch.inf:
@@ -89,7 +89,7 @@ class UprightRobot(MDP[Tasks, Tensor]):
         return self._rest + noise[:, : len(self._rest)], noise[:, len(self._rest) :]
 
     def measure(self, sim: Simulator) -> Tensor:
-        """x [W] in m."""
+        """Returns x of the root, [W] in m."""
         return sim.qpos.select(1, 0).clone()
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:

@@ -80,10 +80,8 @@ def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int
         else:
             setattr(camera, name, value)
     if model.njnt > 0 and model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE:
-        camera.type, camera.trackbodyid = (
-            mujoco.mjtCamera.mjCAMERA_TRACKING,
-            int(model.jnt_bodyid[0]),
-        )
+        camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+        camera.trackbodyid = int(model.jnt_bodyid[0])
     return camera
 
 

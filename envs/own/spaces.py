@@ -9,7 +9,8 @@ import numpy as np
 from metarl.errors import SettingError
 
 MAX_CHOICES = 4096
-"""Of a MultiDiscrete, whose combinations are the choices of one Discrete."""
+"""The largest number of combinations that a MultiDiscrete may have, because each is a choice of one
+Discrete."""
 
 
 class Actions:
@@ -28,18 +29,17 @@ class Actions:
     """
 
     def __init__(self, space: Mapping[str, Any]) -> None:
-        self._kind, self._dtype, self._shape = (
-            space["kind"],
-            np.dtype(space["dtype"]),
-            space["shape"] or (),
-        )
+        self._kind = space["kind"]
+        self._dtype = np.dtype(space["dtype"])
+        self._shape = space["shape"] or ()
         self.definition: dict[str, Any] = {}
         self.space: gymnasium.spaces.Box | gymnasium.spaces.Discrete
         if self._kind == "Discrete" and space["start"] == 0:
             self.space = gymnasium.spaces.Discrete(int(space["n"]))
         elif self._kind in ("MultiDiscrete", "MultiBinary"):
             counts = space["nvec"] if self._kind == "MultiDiscrete" else np.full(self._shape, 2)
-            self._counts, self._start = np.ravel(counts), np.asarray(space.get("start", 0))
+            self._counts = np.ravel(counts)
+            self._start = np.asarray(space.get("start", 0))
             num_choices = float(np.prod(self._counts, dtype=float))
             if num_choices > MAX_CHOICES:
                 raise SettingError(
@@ -49,7 +49,8 @@ class Actions:
             self.space = gymnasium.spaces.Discrete(int(num_choices))
             self.definition = {"combinations_of": self._counts.tolist()}
         elif self._kind == "Box" and len(space["shape"]) == 1 and self._dtype.kind == "f":
-            self._low, self._high = space["low"], space["high"]
+            self._low = space["low"]
+            self._high = space["high"]
             self._prepare_box()
         else:
             raise SettingError(

@@ -181,7 +181,7 @@ def _shown(value: Any) -> str:
 
 
 def definition(variable: TaskVariable) -> dict[str, Any]:
-    """JSON values, for the spec."""
+    """Returns what the spec says of the variable, as JSON values."""
     are_numbers = all(_is_number(part) for choice in variable.choices for part in _parts(choice))
     return {
         "kind": variable.kind,

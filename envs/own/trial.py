@@ -19,9 +19,9 @@ from envs.own.worlds import Worlds
 from metarl.errors import SettingError
 
 FIRST_STEPS = 50
-"""That are played again to compare."""
+"""Steps that are played again to compare."""
 MOST_STEPS = 1000
-"""Of an episode that is played to its end."""
+"""Steps that an episode is played for at most."""
 
 Tasks = dict[str, Any]
 
@@ -79,7 +79,7 @@ def try_out(
 
 
 def random_actions(space: Actions, num: int) -> np.ndarray:
-    """[num, ...]: as environments get them; the same at each call."""
+    """Returns actions [num, ...] as environments get them; the same at each call."""
     rng = np.random.default_rng(0)
     if isinstance(space.space, gymnasium.spaces.Discrete):
         return space.given(rng.integers(int(space.space.n), size=num))

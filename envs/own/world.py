@@ -36,14 +36,14 @@ class TaskVariable:
 
     kind: Literal["attribute", "model_field", "reset_option"]
     paths: tuple[str, ...]
-    """From the unwrapped environment; one number may go to several places, for instance mass and
-    inertia."""
+    """Where the number goes, seen from the unwrapped environment. It may go to several places, for
+    instance mass and inertia."""
     how: Literal["between", "scale", "one_of"]
     values: tuple[tuple[float, ...], ...]
     """Lowest and highest, or all of `one_of`; each of k numbers. A word stands as its number in the
     list."""
     shape: tuple[int, ...]
-    """() or (k,)."""
+    """The shape of one task's value: () or (k,)."""
     index: int | None
     choices: tuple[Any, ...] = ()
     """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an
@@ -89,9 +89,12 @@ class World:
         name: str,
         horizon: int | None = None,
     ) -> None:
-        self.env, self.name, self.horizon = _checked_environment(env, name), name, horizon
+        self.env = _checked_environment(env, name)
+        self.name = name
+        self.horizon = horizon
         self.observations = Observations(env.observation_space)
-        self._variables, self._after_task = variables, after_task
+        self._variables = variables
+        self._after_task = after_task
         self._places = [
             path
             for variable in variables.values()
@@ -147,7 +150,8 @@ class World:
                     "expected a place that the environment's own reset leaves alone"
                 )
         obs, physics = self._observation(returned[0]), self._physics()
-        self._ended, self._mujoco_data = None, physics and physics[1]
+        self._ended = None
+        self._mujoco_data = physics and physics[1]
         if self._diverged(obs, 0.0):
             obs = np.zeros_like(obs)
             self._ended = obs, (True, False, True), {}
@@ -253,10 +257,11 @@ class Observations:
                 "(gymnasium.wrappers.FlattenObservation makes one)"
             )
         self._space = space if nested else None
-        self.low, self.high = _float32(row.low), _float32(row.high)
+        self.low = _float32(row.low)
+        self.high = _float32(row.high)
 
     def flat(self, obs: Any) -> np.ndarray:
-        """[O] float32, a copy."""
+        """Returns the observation as [O] float32, a copy."""
         return _float32(obs if self._space is None else spaces.flatten(self._space, obs))
 
 
@@ -265,10 +270,12 @@ class LocalWorlds:
     other."""
 
     def __init__(self, make_world: Callable[[], World], num_worlds: int) -> None:
-        self.envs, self.num_worlds = [make_world() for _ in range(num_worlds)], num_worlds
+        self.envs = [make_world() for _ in range(num_worlds)]
+        self.num_worlds = num_worlds
 
     def describe(self) -> dict[str, Any]:
-        """As `Worlds.describe` says; plain values, which any Python can read."""
+        """Describes one world as `Worlds.describe` says, in plain values, which any Python can
+        read."""
         world = self.envs[0]
         return {
             "obs_low": world.observations.low,
@@ -415,7 +422,7 @@ def _kind(value: Any) -> str:
 
 @functools.cache
 def _bad_state() -> slice:
-    """Where MuJoCo counts its warnings of a state that isn't finite."""
+    """Returns where MuJoCo counts its warnings of a state that isn't finite."""
     kinds = sys.modules["mujoco"].mjtWarning
     return slice(int(kinds.mjWARN_BADQPOS), int(kinds.mjWARN_BADCTRL) + 1)
 

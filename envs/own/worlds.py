@@ -1,5 +1,5 @@
-"""Where a user's environments run: in this process, in processes, or in another Python. All meet
-the protocol `Worlds`."""
+"""Runs a user's environments in this process, in processes, or in another Python. All meet the
+protocol `Worlds`."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from envs.sim.process import quiet_mujoco, tune_process
 from metarl.errors import SettingError
 
 _SECONDS_TO_END = 5.0
-"""That a process has to close its environments; then it is killed."""
+"""The time that a process has to close its environments; then it is killed."""
 
 
 class Worlds(Protocol):
@@ -34,9 +34,9 @@ class Worlds(Protocol):
     num_worlds: int
 
     def describe(self) -> dict[str, Any]:
-        """Of one world: obs_low and obs_high [O], action_space (its kind, how it is shown, and what
-        is in it), whole_numbers (the variables that go to such), horizon (the environment's own) or
-        None."""
+        """Describes one world: obs_low and obs_high [O], action_space (its kind, how it is shown,
+        and what is in it), whole_numbers (the variables that go to such), horizon (the
+        environment's own) or None."""
         ...
 
     def reset(
@@ -61,7 +61,7 @@ class Worlds(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one world is made, wherever it runs."""
+    """Says how one world is made, wherever it runs."""
 
     source: str | Callable[..., Any]
     settings: Mapping[str, Any]
@@ -175,7 +175,9 @@ class RemoteWorlds:
         name: str,
         end: Callable[[], object],
     ) -> None:
-        self._connections, self._name, self._end = connections, name, end
+        self._connections = connections
+        self._name = name
+        self._end = end
         self.num_worlds = sum(sizes)
         self._starts = np.cumsum([0, *sizes])
 
@@ -284,8 +286,8 @@ def _importable(what: Any) -> Any:
 
 
 def _folders(what: Any) -> list[str]:
-    """Where Python's path must go for the module of an importable to be found, if this Python
-    knows."""
+    """Returns the folders that Python's path needs for the module of an importable to be found, if
+    this Python knows them."""
     module = what[0] if isinstance(what, tuple) else (what or "").rpartition(":")[0]
     found = importlib.util.find_spec(module.split(".")[0]) if module else None
     if found is None:

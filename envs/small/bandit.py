@@ -40,11 +40,12 @@ from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
 from metarl.struct import struct
 
 LIGHT = (185, 205, 240)
+# Of the colours in pictures
 MEANINGS = {
     "probability of 1": LIGHT,
     "share of pulls": BLUE,
     "just pulled": ORANGE,
-}  # of the colours in pictures
+}
 
 
 @struct
@@ -81,9 +82,8 @@ class Bandit(BatchedEnv[Arms]):
         self.num_uniforms = horizon  # one a step, because one arm is pulled
         self._episodes = Episodes(self, self.device)
         self._luck = torch.zeros(num_worlds, horizon, device=self.device)
-        self._pulled = torch.full(
-            (num_worlds,), -1, device=self.device
-        )  # the last arm, for pictures, as are the counts
+        # The last arm, for pictures, as are the counts
+        self._pulled = torch.full((num_worlds,), -1, device=self.device)
         self._pulls = torch.zeros(num_worlds, num_arms, dtype=torch.int64, device=self.device)
 
     @property
@@ -102,16 +102,13 @@ class Bandit(BatchedEnv[Arms]):
 
     def step(self, action: Tensor) -> Step:
         action = self._episodes.checked(action)
-        pull = self._episodes.num_steps.clamp(
-            max=self.spec.horizon - 1
-        )  # finished worlds may be stepped on
+        # Finished worlds may be stepped on
+        pull = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)
         luck = self._luck.gather(1, pull[:, None])[:, 0]
         probability = self._episodes.tasks.probability.gather(1, action[:, None])[:, 0]
         terminated = self._episodes.advance()
-        self._pulled, self._pulls = (
-            action,
-            self._pulls + torch.nn.functional.one_hot(action, self._num_arms),
-        )
+        self._pulled = action
+        self._pulls = self._pulls + torch.nn.functional.one_hot(action, self._num_arms)
         return Step(
             next_obs=self._observe(),
             reward=(luck < probability).float(),

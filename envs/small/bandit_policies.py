@@ -51,7 +51,8 @@ class IndexPolicy(RLAdapter[Record]):
     """Pulls the arm with the largest index, the first of them where several are equal."""
 
     def __init__(self, num_arms: int, index: Index) -> None:
-        self._num_arms, self._index = num_arms, index
+        self._num_arms = num_arms
+        self._index = index
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

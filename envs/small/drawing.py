@@ -55,7 +55,7 @@ def _length(meanings: Mapping[str, Colour], size: float) -> float:
 
 
 def _width(text: str, size: float) -> float:
-    """Of a square, its text and the gap after it."""
+    """Returns the width of a square, its text and the gap after it."""
     return 2.2 * size + _font(size).getlength(text)
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from metarl.struct import map_tensors, replace, struct
 
-MOVES = torch.tensor(
-    [[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]]
-)  # (x, y): stay, up, right, down, left
+# (x, y): stay, up, right, down, left
+MOVES = torch.tensor([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]])
 FOUND, NOT_FOUND = 1.0, -0.1  # the reward of a step
 
 
@@ -184,7 +183,7 @@ def _cost_to_come(searches: _Searches, size: int, horizon: int, episode: int, st
 
 
 def _unseen(searches: _Searches, size: int) -> Tensor:
-    """[M, G] bool."""
+    """Tells [M, G] which goals a route hasn't seen yet."""
     return (searches.seen[:, None] >> possible_goals(size)) & 1 == 0
 
 

@@ -16,7 +16,8 @@ from metarl.struct import replace, struct
 
 @struct
 class Belief:
-    """Of W worlds: which goals are possible, and the one that is believed in for this episode."""
+    """What is believed in W worlds: which goals are possible, and the one to go to in this
+    episode."""
 
     possible: Tensor  # [W, cells] bool
     target: Tensor  # [W] int64, a cell
@@ -39,7 +40,7 @@ class PosteriorSampling(RLAdapter[Belief]):
         return Belief(possible=possible, target=_target(possible, noise))
 
     def act(self, state: Belief, obs: Tensor, noise: Noise | None) -> Act:
-        """Along x, then along y, then stay."""
+        """Goes along x, then along y, then stays."""
         cell = obs.argmax(-1)
         x = state.target // self._size - cell // self._size
         y = state.target % self._size - cell % self._size

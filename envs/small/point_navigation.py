@@ -65,7 +65,7 @@ def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:
 
 
 def corners() -> FewTasks[Goal]:
-    """(±2, ±2) m."""
+    """The four goals (±2, ±2) m."""
     four = torch.cartesian_prod(torch.tensor([-CORNER, CORNER]), torch.tensor([-CORNER, CORNER]))
     return FewTasks(Goal(goal=four), bounds={"goal": (-CORNER, CORNER)}, describe=_describe_goal)
 

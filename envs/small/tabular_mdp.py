@@ -122,17 +122,14 @@ class TabularMDP(BatchedEnv[Tables]):
         self._noise = torch.where(
             worlds[:, None], normal_from_uniform(noise).to(self._noise), self._noise
         )
-        self._state, self._action = (
-            self._state.masked_fill(worlds, 0),
-            self._action.masked_fill(worlds, -1),
-        )
+        self._state = self._state.masked_fill(worlds, 0)
+        self._action = self._action.masked_fill(worlds, -1)
         return self._observe()
 
     def step(self, action: Tensor) -> Step:
         action = self._episodes.checked(action)
-        number = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)[
-            :, None
-        ]  # finished worlds may be stepped on
+        # Finished worlds may be stepped on
+        number = self._episodes.num_steps.clamp(max=self.spec.horizon - 1)[:, None]
         tasks, world = self._episodes.tasks, torch.arange(self.num_worlds, device=self.device)
         mean = tasks.mean_reward[world, self._state, action]
         # The first state whose cumulated probability is above the luck; rounding may leave their
@@ -140,7 +137,8 @@ class TabularMDP(BatchedEnv[Tables]):
         below = tasks.transition[world, self._state, action].cumsum(-1) <= self._luck.gather(
             1, number
         )
-        self._state, self._action = below.sum(-1).clamp(max=self._num_states - 1), action
+        self._state = below.sum(-1).clamp(max=self._num_states - 1)
+        self._action = action
         terminated = self._episodes.advance()
         return Step(
             next_obs=self._observe(),
@@ -234,9 +232,8 @@ def _draw_tables(num_states: int, num_actions: int, uniform: Tensor) -> Tables:
     for_transition, for_reward = uniform.split(
         [uniform.shape[1] - num_states * num_actions, num_states * num_actions], 1
     )
-    exponential = -torch.log1p(-for_transition).reshape(
-        *size, num_states
-    )  # over their sum they are Dirichlet(1)
+    # Over their sum they are Dirichlet(1)
+    exponential = -torch.log1p(-for_transition).reshape(*size, num_states)
     reward = MEAN_REWARD + REWARD_SPREAD * normal_from_uniform(for_reward)
     return Tables(
         transition=(exponential / exponential.sum(-1, keepdim=True)).float(),

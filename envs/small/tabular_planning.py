@@ -46,7 +46,7 @@ class History:
 
     @property
     def visits(self) -> Tensor:
-        """[W, S, A]."""
+        """How often each action was taken in each state, [W, S, A]."""
         return self.arrivals.sum(-1)
 
 
@@ -81,7 +81,9 @@ class PlanningAgent(RLAdapter[History]):
 
     def __init__(self, belief: Belief, *, num_states: int, num_actions: int, horizon: int) -> None:
         self._belief = belief
-        self._num_states, self._num_actions, self._horizon = num_states, num_actions, horizon
+        self._num_states = num_states
+        self._num_actions = num_actions
+        self._horizon = horizon
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

@@ -49,7 +49,7 @@ def choices(group: str, folders: list[Path], config_name: str | None = None) -> 
 
 
 def _fits(file: Path, known: set[str]) -> bool:
-    """Whether a config chooses from the groups `known` only."""
+    """Tells whether a config chooses from the groups `known` only."""
     try:
         return _overridden(file) <= known
     except UserError:
@@ -270,9 +270,8 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
     above: list[str] = []
     path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
     for line in text.splitlines():
-        entry = re.match(
-            r"( *(?:- )?)(\w+):(?: |$)", line
-        )  # A key, or a group in the defaults list.
+        # A key, or a group in the defaults list.
+        entry = re.match(r"( *(?:- )?)(\w+):(?: |$)", line)
         if line.lstrip().startswith("#"):
             above.append(line.strip().removeprefix("#").strip())
         elif entry:

@@ -45,8 +45,8 @@ def shown_after(results: str) -> Iterator[None]:
 
 
 def is_closed_pipe(error: Exception) -> bool:
-    """Whether the error comes from a console that nobody reads, and not from another pipe, as that
-    to a video encoder."""
+    """Tells whether the error comes from a console that nobody reads, and not from another pipe, as
+    that to a video encoder."""
     return isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr)))
 
 

@@ -1,4 +1,5 @@
-"""From the composed config of a few-shot run to its objects, and back from a checkpoint."""
+"""Makes the objects of a few-shot run from a composed config, and brings them back from a
+checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from metarl.struct import replace
 
 
 def source(config: DictConfig, device: torch.device | str = "cpu") -> TaskSource:
-    """Where the tasks of the config's group `dataset` come from; pictures lie on the device."""
+    """Makes the source of tasks that the config's group `dataset` names; its pictures lie on the
+    device."""
     made: TaskSource = build.maker(config.dataset)()
     return made.to(device)
 
@@ -100,7 +102,8 @@ def shown(tasks: TaskSource) -> Shown:
 
 
 def learner_name(resume_from: Mapping[str, Any] | None, choices: Mapping[str, Any]) -> str:
-    """Of the config's group `learner`; a run that goes on was not told it again."""
+    """Returns the name of the chosen config in the group `learner`. A run that goes on wasn't told
+    it again; its checkpoint has it."""
     name: str = (resume_from or {}).get("learner_name") or choices["learner"]
     return name
 
@@ -136,7 +139,7 @@ def load(location: str) -> build.Loaded:
 
 
 def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, FewShotLearner, Generators]:
-    """As `build.untrained`, of a few-shot run."""
+    """Makes what `build.untrained` makes, for a few-shot run."""
     with blamed_on(file, "config"):
         tasks, generators = source(config), Generators(config.seed)
         return tasks, learner(config, tasks, generators, torch.device("cpu")), generators

@@ -198,7 +198,7 @@ def _cause(error: Exception) -> Exception:
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether the user is to blame: who raises an error says so by its class."""
+    """Tells whether the user is to blame: who raises an error says so by its class."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
     return isinstance(
@@ -207,8 +207,8 @@ def _is_mistake(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python's or torch's memory was too small for what was asked for; torch raises its own
-    on the CPU as RuntimeError."""
+    """Tells whether Python's or torch's memory was too small for what was asked for; torch raises
+    its own on the CPU as RuntimeError."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and any(words in str(error) for words in ("can't allocate memory", "out of memory"))

@@ -13,5 +13,5 @@ MOVED = {
 
 
 def present_name(value: Any) -> Any:
-    """Where what was called by this name is now; every other value as it is."""
+    """Returns the present name of what was once called `value`, and every other value as it is."""
     return MOVED.get(value, value) if isinstance(value, str) else value

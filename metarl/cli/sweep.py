@@ -23,7 +23,7 @@ _FAILED = "failed.jsonl"
 
 
 def is_sweep() -> bool:
-    """Whether the present run is one of a sweep."""
+    """Tells whether the present run is one of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

@@ -227,17 +227,16 @@ def _chunks(
 
 def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:
     leaves = pytree.tree_leaves(stacked)
-    pictures_on_cpu = any(
-        leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves
-    )  # [N, B, C, H, W]
+    # [N, B, C, H, W]
+    pictures_on_cpu = any(leaf.dim() >= 5 and leaf.device.type == "cpu" for leaf in leaves)
     if not pictures_on_cpu:
         return "vmap"
     return "loop" if inside_transform() or (workers or WORKERS) == 1 else "threads"
 
 
 def inside_transform() -> bool:
-    """Whether one of torch.func's transforms (grad, vmap, ...) is at work, rather than autograd
-    alone."""
+    """Tells whether one of torch.func's transforms (grad, vmap, ...) is at work, rather than
+    autograd alone."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 

@@ -1,5 +1,5 @@
-"""How the meta-gradient goes back through adaptation: through it, to first order, or implicitly at
-its fixed point."""
+"""Three ways for the meta-gradient to go back through adaptation: through it, to first order, or
+implicitly at its fixed point."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Implicit:
     eigenvalue of ∇²ℓ)."""
     cg_iterations: int = 10
     cg_tolerance: float = 1e-10
-    """On the squared norm of the residual."""
+    """Conjugate gradient stops where the squared norm of the residual is below this."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.strength) and self.strength > 0):
@@ -37,8 +37,8 @@ class Implicit:
 
 
 Mode = Literal["through", "first_order"] | Implicit
-"""through: all derivatives (MAML). first_order: inner gradients count as constants (FOMAML).
-Implicit(...): iMAML."""
+"""The way back through adaptation. through: all derivatives (MAML). first_order: inner gradients
+count as constants (FOMAML). Implicit(...): iMAML."""
 
 
 def check_mode(mode: Mode, rule: InnerRule) -> None:

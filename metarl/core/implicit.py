@@ -32,7 +32,10 @@ class _Problem:
     wouldn't see them."""
 
     def __init__(self, loss: LossFn, mode: Implicit, names: list[str], spec: pytree.TreeSpec):
-        self.loss, self.mode, self.names, self.spec = loss, mode, names, spec
+        self.loss = loss
+        self.mode = mode
+        self.names = names
+        self.spec = spec
 
     def solve(
         self, cotangents: tuple[Tensor, ...], adapted: tuple[Tensor, ...], leaves: tuple[Any, ...]

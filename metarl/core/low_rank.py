@@ -92,8 +92,8 @@ def adapt_low_rank(
 
 
 def low_rank_pays(params: Params, rank: int) -> bool:
-    """Whether moves of this rank, examples of a support batch × steps, cost less than half the
-    adapted weights would."""
+    """Tells whether moves of this rank, examples of a support batch × steps, cost less than half
+    the adapted weights would."""
     shapes = [leaf.shape for leaf in params.values() if leaf.dim() == 2]
     return bool(shapes) and 2 * rank * sum(o + i for o, i in shapes) < sum(o * i for o, i in shapes)
 

@@ -19,8 +19,8 @@ from metarl.types import Batch, LossFn, Params
 
 @struct
 class UpdateState:
-    """Between two steps: parameters θ of one task [D] or of N tasks [N, D], and what is remembered
-    for each; H units."""
+    """What is kept between two steps: parameters θ of one task [D] or of N tasks [N, D], and what
+    is remembered for each of them in H units."""
 
     theta: Tensor  # [..., D] the flattened parameters
     hidden: Tensor  # [..., D, H]
@@ -57,7 +57,8 @@ class LstmUpdate(nn.Module):
             raise SettingError(f"hidden_size {hidden_size}: expected 1 or more")
         self.hidden_size = hidden_size
         self.lower = nn.Linear(4 + hidden_size, 4 * hidden_size)
-        self.forget, self.input = nn.Linear(hidden_size + 2, 1), nn.Linear(hidden_size + 2, 1)
+        self.forget = nn.Linear(hidden_size + 2, 1)
+        self.input = nn.Linear(hidden_size + 2, 1)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.01, 0.01, generator=generator)
         for name, gate, bias in (
@@ -70,7 +71,7 @@ class LstmUpdate(nn.Module):
             nn.init.uniform_(gate.bias, low, high, generator=generator)
 
     def begin(self, theta: Tensor) -> UpdateState:
-        """Before the first step: nothing remembered, f = 1 and i = 0."""
+        """Returns the state before the first step: nothing is remembered, f = 1 and i = 0."""
         empty = theta.new_zeros(*theta.shape, self.hidden_size)
         ones = torch.ones_like(theta)
         return UpdateState(

@@ -116,7 +116,7 @@ class Only:
         return {name: updated.get(name, leaf) for name, leaf in params.items()}
 
     def chosen(self, params: Params) -> Params:
-        """Those of the parameters that the rule is applied to."""
+        """Returns the parameters that the rule is applied to."""
         for prefix in self.prefixes:
             if not any(_is_under(name, prefix) for name in params):
                 raise SettingError(

@@ -118,9 +118,8 @@ def _check_group(group: Any, like: Mapping[str, Any], name: str) -> None:
         )
     for key, value in like.items():
         if key in group and key != "params":
-            is_whole = isinstance(value, int) and not isinstance(
-                value, bool
-            )  # A rate of 1 may become .5.
+            # A rate of 1 may become .5.
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
             check(group[key], float(value) if is_whole else value, f"{name}.{key}")
 
 

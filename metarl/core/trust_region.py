@@ -22,19 +22,19 @@ class TrustRegionInfo:
     """What happened, [] each, or [S] of S systems side by side; float64."""
 
     accepted: Tensor
-    """bool"""
+    """bool: a step was taken."""
     step_fraction: Tensor
-    """Of the longest step that the quadratic model allows: 1, ratio, ratio², …; 0 if none was
-    accepted."""
+    """The share of the longest step that the quadratic model allows: 1, ratio, ratio², …; 0 if none
+    was accepted."""
     objective_before: Tensor
     objective: Tensor
-    """At the parameters returned."""
+    """The objective at the parameters returned."""
     constraint: Tensor
-    """At the parameters returned; 0 if none was accepted."""
+    """The constraint at the parameters returned; 0 if no step was accepted."""
     cg_residual: Tensor
     """‖g − (F + damping) x‖ after conjugate gradient."""
     num_evaluations: int
-    """How often the line search looked, of all systems at once."""
+    """How often the line search evaluated the objective, for all systems at once."""
 
 
 def trust_region_step(

@@ -1,5 +1,5 @@
-"""How well an adapter answers on tasks it has never seen: accuracy or squared error after 0, 1,
-..., K updates, with intervals.
+"""Measures how well an adapter answers on tasks it has never seen: accuracy or squared error after
+0, 1, ..., K updates, with intervals.
 
 Tasks are drawn and answered a few at a time, so that memory doesn't grow with their number.
 """
@@ -33,8 +33,8 @@ class Interval:
 
 
 def interval(values: Tensor) -> Interval:
-    """Of one value a task, [N] -> mean and interval. Raises: ValueError for no values, or one that
-    isn't finite."""
+    """Returns the mean of one value a task, [N], and its interval. Raises: ValueError for no
+    values, or one that isn't finite."""
     values = values.double()
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(
@@ -54,8 +54,8 @@ def interval(values: Tensor) -> Interval:
 
 
 def interval_over_seeds(values: Tensor) -> Interval:
-    """Of S ≥ 2 trainings that differ by their seed, measured on the same N tasks, [S, N] -> mean
-    and interval: what another seed reaches on other tasks.
+    """Returns mean and interval of what another seed reaches on other tasks, from S ≥ 2 trainings
+    that differ by their seed, measured on the same N tasks: [S, N].
 
         half-width² = t² · var(means of the seeds) / S + 1.96² · var(means of the tasks) / N
 
@@ -84,7 +84,8 @@ def adaptation_measures(
     device: torch.device | str = "cpu",
     on_tasks: Callable[[int], Any] = lambda count: None,
 ) -> Tensor:
-    """[N, K + 1]: of each task the accuracy (or squared error) on its query after k updates.
+    """Returns [N, K + 1]: for each task the accuracy (or squared error) on its query after k
+    updates.
 
     Equal generators give the same tasks to every adapter, and a longer list of tasks starts with
     the shorter one.
@@ -132,6 +133,6 @@ def predictions(
 
 
 def at_a_time(num_tasks: int) -> Iterator[int]:
-    """How many tasks to draw and answer together, one such number after the other."""
+    """Yields how many tasks to draw and answer together, one such number after the other."""
     for start in range(0, num_tasks, TASKS_AT_A_TIME):
         yield min(TASKS_AT_A_TIME, num_tasks - start)

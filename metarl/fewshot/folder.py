@@ -178,7 +178,7 @@ def _named(splits: Mapping[Split, Classes]) -> dict[Split, dict[str, list[str]]]
 
 
 def _told(left_out: LeftOut) -> str:
-    """In words; empty if there is nothing."""
+    """Says in words what was left out; empty if there is nothing."""
     sorts = [
         f"{sort.format(len(names))} {_first(names)}" for sort, names in left_out.items() if names
     ]
@@ -190,7 +190,7 @@ def _tell_plain(
     named: Mapping[Split, dict[str, list[str]]],
     read: Mapping[Split, ImageClasses],
 ) -> None:
-    """Of pictures that show nothing: white ink on a transparent ground, for instance."""
+    """Warns of pictures that show nothing: white ink on a transparent ground, for instance."""
     plain = []
     for split, of_class in named.items():
         flat = read[split].pictures.flatten(1)

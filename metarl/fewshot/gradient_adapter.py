@@ -1,5 +1,5 @@
-"""How a gradient learner meets new few-shot tasks: parameters of each task, an inner step for every
-update."""
+"""A gradient learner meets new few-shot tasks: each task has parameters of its own, and every
+update is an inner step."""
 
 from functools import partial
 from typing import Any, cast
@@ -21,9 +21,8 @@ from metarl.types import InnerRule, LossFn, Params
 class Adapted:
     params: Params  # [N, ...]
     num_updates: int
-    reference: (
-        Tensor | None
-    )  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    reference: Tensor | None
 
 
 class GradientAdapter:
@@ -47,12 +46,10 @@ class GradientAdapter:
         num_updates: int,
         transductive: bool,
     ) -> None:
-        self._network, self._params, self._rule, self._rule_params = (
-            network,
-            params,
-            rule,
-            rule_params,
-        )
+        self._network = network
+        self._params = params
+        self._rule = rule
+        self._rule_params = rule_params
         self._loss = support_loss(network, objective)
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)

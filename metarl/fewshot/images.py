@@ -139,9 +139,8 @@ class ImageTasks:
 def _rows(classes: ImageClasses, num: int, size: TaskSize, generator: torch.Generator) -> Tensor:
     """[N, W, S + Q] different rows of `pictures`, those of W different classes for each task."""
     counts, per_class = classes.counts, size.shots + size.queries
-    drawn = (
-        torch.rand(num, len(counts), generator=generator).topk(size.ways, 1).indices
-    )  # [N, W] in random order
+    # [N, W] in random order
+    drawn = torch.rand(num, len(counts), generator=generator).topk(size.ways, 1).indices
     most = int(counts.max())
     keys = torch.rand(num, size.ways, most, generator=generator)
     keys = keys.masked_fill(torch.arange(most) >= counts[drawn].unsqueeze(-1), -1.0)

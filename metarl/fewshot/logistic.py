@@ -36,8 +36,8 @@ class Logistic:
     def sample(
         self, num: int, size: TaskSize, generator: torch.Generator, split: Split = "train"
     ) -> Episodes:
-        """Of each class as many examples as asked: a point of the wrong class is mirrored, which
-        leaves it normal.
+        """Draws as many examples of each class as asked: a point of the wrong class is mirrored,
+        which leaves it normal.
 
         Raises: ValueError unless there are two ways.
         """

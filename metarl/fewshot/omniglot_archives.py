@@ -28,7 +28,8 @@ SHA256 = {
 
 
 def cache_folder() -> Path:
-    """Where downloads stay: $METARL_CACHE, or metarl/ in the user's cache folder."""
+    """Returns the folder where downloads stay: $METARL_CACHE, or metarl/ in the user's cache
+    folder."""
     base = os.environ.get("METARL_CACHE")
     if base:
         return Path(base).expanduser() / "omniglot"

@@ -67,15 +67,15 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         if path.is_dir() and not is_hidden(path.name):
             if os.path.realpath(path) not in above:
                 yield from _walk(path, above)
-        elif (
-            path.is_dir() or path.is_file() or not path.exists()
-        ):  # The last: a link that leads nowhere.
+        # The last: a link that leads nowhere.
+        elif path.is_dir() or path.is_file() or not path.exists():
             yield path
 
 
 class _Zip:
     def __init__(self, root: Path, archive: zipfile.ZipFile) -> None:
-        self.root, self._archive = root, archive
+        self.root = root
+        self._archive = archive
         # Some programs for Windows write `\` between folders.
         self._entries = {entry.filename.replace("\\", "/"): entry for entry in archive.infolist()}
 
@@ -99,7 +99,8 @@ class _Zip:
 
 class _Tar:
     def __init__(self, root: Path, archive: tarfile.TarFile) -> None:
-        self.root, self._archive = root, archive
+        self.root = root
+        self._archive = archive
         members = archive.getmembers()
         self._members = {m.name: m for m in members if m.isfile() or m.islnk() or m.issym()}
         assert archive.fileobj is not None, "it was opened for reading"
@@ -108,9 +109,8 @@ class _Tar:
             raise tarfile.ReadError(
                 "it ends without the empty block that marks the end: a part is missing"
             )
-        while archive.fileobj.read(
-            1 << 20
-        ):  # The checksum of a compressed stream is looked at only where it ends.
+        # The checksum of a compressed stream is looked at only where it ends.
+        while archive.fileobj.read(1 << 20):
             pass
 
     def names(self) -> list[str]:
@@ -154,13 +154,14 @@ def opened(root: str | Path) -> Iterator[Files]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name, or a folder in it, begins with a dot, or is what a Mac adds to archives: not
-    meant to be seen."""
+    """Tells whether a name, or a folder in it, begins with a dot, or is what a Mac adds to
+    archives: not meant to be seen."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def is_picture(files: Files, name: str) -> bool:
-    """By its suffix, or if that says nothing by what is in it."""
+    """Tells whether a file is a picture: by its suffix, or if that says nothing by what is in
+    it."""
     if PurePosixPath(name).suffix.lower() in picture_pixels.suffixes():
         return True
     try:

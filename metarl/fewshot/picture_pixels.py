@@ -49,12 +49,12 @@ def _formats() -> dict[str, list[str]]:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """Of the files that are pictures by their name: `.png`, `.tif`, ..."""
+    """Returns the suffixes of files that are pictures by their name: `.png`, `.tif`, ..."""
     return frozenset(suffix for of_format in _formats().values() for suffix in of_format)
 
 
 def is_picture(file: BufferedIOBase) -> bool:
-    """Whether a file is a picture by its content, whatever it is called."""
+    """Tells whether a file is a picture by its content, whatever it is called."""
     try:
         with warnings.catch_warnings(action="ignore"):
             Image.open(
@@ -105,7 +105,7 @@ def shown(content: bytes, *, grey: bool) -> tuple[Image.Image, bool]:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """With 8 bits a channel, and white where it is transparent."""
+    """Returns the picture with 8 bits a channel, and white where it is transparent."""
     key = _transparent_key(picture)
     picture.load()
     if picture.mode[0] in "IF":  # I, I;16, I;16B, F
@@ -129,16 +129,15 @@ def _opaque(picture: Image.Image) -> Image.Image:
 
 
 def _transparent_key(picture: Image.Image) -> int | bytes | tuple[int, ...] | None:
-    """Which value of the pixels means transparent (of a palette: how opaque each is); None if there
-    is none.
+    """Returns the value of the pixels that means transparent (of a palette: how opaque each is);
+    None if there is none.
 
     PNG names it in the file's own bit depth, and so does Pillow, which reads the pixels as bytes.
     """
     key: int | bytes | tuple[int, ...] | None = picture.info.get("transparency")
     raw = picture.tile[0][3] if picture.tile else None  # type: ignore[attr-defined]  # every file's picture has it
-    if (
-        isinstance(key, int) and isinstance(raw, str) and key < 16
-    ):  # No byte that stands for 1 to 15 is below 16.
+    # No byte that stands for 1 to 15 is below 16.
+    if isinstance(key, int) and isinstance(raw, str) and key < 16:
         return key * _KEY_SCALE.get(raw, 1)
     if isinstance(key, tuple) and raw == "RGB;16B":
         return tuple(value >> 8 for value in key)

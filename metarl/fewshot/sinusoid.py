@@ -19,7 +19,7 @@ class Waves:
     phase: torch.Tensor  # [N] rad
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, B, 1] -> [N, B, 1]."""
+        """Returns the waves' values [N, B, 1] at x [N, B, 1]."""
         return self.amplitude[:, None, None] * torch.sin(x - self.phase[:, None, None])
 
 
@@ -37,7 +37,9 @@ class Sinusoid:
         for name, bounds in {"amplitude": amplitude, "phase": phase, "x": x}.items():
             if len(bounds) != 2 or not bounds[0] <= bounds[1]:
                 raise SettingError(f"{name} {list(bounds)}: expected a lower and an upper bound")
-        self._amplitude, self._phase, self._x = amplitude, phase, x
+        self._amplitude = amplitude
+        self._phase = phase
+        self._x = x
         self.spec = DataSpec(
             name="sinusoid",
             kind="regression",

@@ -48,8 +48,8 @@ class TaskSize:
 
 @struct
 class DataSpec:
-    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is
-    equal."""
+    """Defines the problem that a number belongs to. Two results are comparable only if their
+    `spec_hash` is equal."""
 
     name: str
     kind: Literal["classification", "regression"]
@@ -72,7 +72,7 @@ class DataSpec:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def num_outputs(self, ways: int) -> int:
-        """How many numbers a network must give for an example."""
+        """Returns how many numbers a network must give for an example."""
         return ways if self.kind == "classification" else self.num_values
 
 
@@ -113,7 +113,7 @@ class FewShotAdapter(Adapter[State], Protocol[State]):
     take an inner step on them, others take them in, and taking them in again changes nothing."""
 
     num_updates: int
-    """How many updates it is meant for at test time."""
+    """How many updates the adapter is meant for at test time."""
     transductive: bool
     """Whether an answer may depend on the other questions that are answered with it, as with a
     batch norm of the query."""
@@ -135,12 +135,12 @@ class Needs:
     with an error."""
 
     training: TaskSize
-    """Of the tasks it trains on."""
+    """The size of the tasks that the learner trains on."""
     sequences: TaskSize | None = None
-    """Of the tasks that it draws from the evaluated split for a measure of its own; None: it draws
-    none."""
+    """The size of the tasks that the learner draws from the evaluated split for a measure of its
+    own; None: it draws none."""
     any_ways: bool = False
-    """Whether it can answer for other numbers of classes than that of its training."""
+    """Whether the learner can answer for other numbers of classes than that of its training."""
 
 
 class FewShotLearner(MetaLearner, Protocol):

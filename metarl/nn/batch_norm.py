@@ -66,19 +66,20 @@ class _Normalised(torch.autograd.Function):
 
 
 class _NormalisedGradient(torch.autograd.Function):
-    """With x̂ = (x − mean) / σ, and P g = g − mean(g) − x̂ mean(g x̂) over all but the features,
-    the gradients
+    """The gradient of batch norm, itself differentiable.
+
+    With x̂ = (x − mean) / σ, and P g = g − mean(g) − x̂ mean(g x̂) over all but the features, a
+    gradient g of the output gives the gradients
 
         by x: γ P g / σ,     by γ: Σ g x̂,     by β: Σ g
 
-    of batch norm for a gradient g of its output. Given gradients v, v_γ, v_β of these three, theirs
-    are
+    Given gradients v, v_γ, v_β of these three, theirs are
 
         by g: γ P v / σ + v_γ x̂ + v_β,     by γ: Σ v P g / σ,
-        by x: (v_γ − γ mean(v x̂) / σ) P g / σ − γ mean(g x̂) / σ · P v / σ − γ mean(v P g) / σ² ·
-        x̂
+        by x: (v_γ − γ mean(v x̂) / σ) P g / σ
+              − γ mean(g x̂) / σ · P v / σ − γ mean(v P g) / σ² · x̂
 
-    since ∂x̂/∂x = P / σ, ∂σ/∂x = x̂ / n, and P is symmetric.
+    because ∂x̂/∂x = P / σ, ∂σ/∂x = x̂ / n, and P is symmetric.
     """
 
     @staticmethod
@@ -136,7 +137,8 @@ class RunningBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_variance", torch.ones(num_features))
-        self.epsilon, self.momentum = epsilon, momentum
+        self.epsilon = epsilon
+        self.momentum = momentum
 
     def forward(self, x: Tensor, num_reference: int | None = None) -> Tensor:
         """[B, C] or [B, C, H, W] -> the same shape."""

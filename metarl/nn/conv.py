@@ -49,7 +49,8 @@ class Conv4(nn.Module):
                 "expected at least "
                 f"{2**NUM_BLOCKS} x {2**NUM_BLOCKS}; take the strided network or a perceptron"
             )
-        self.strided, self.mean_pooled = strided, mean_pooled
+        self.strided = strided
+        self.mean_pooled = mean_pooled
         sizes = [channels] + [filters] * NUM_BLOCKS
         self.convolutions = nn.ModuleList(
             nn.Conv2d(i, o, 3, stride=2 if strided else 1, padding=1) for i, o in pairwise(sizes)

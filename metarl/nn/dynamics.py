@@ -67,11 +67,12 @@ class TransitionNormaliser(nn.Module):
             getattr(self, f"{name}_std").copy_(torch.where(std > 1e-6, std, 1.0))
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """[..., O + A] normalised."""
+        """Returns the network's inputs [..., O + A], normalised."""
         return (_inputs(obs, action) - self.input_mean) / self.input_std
 
     def targets(self, data: Transitions) -> Tensor:
-        """[..., O + 1]: the normalised change of the observation and reward."""
+        """Returns what the network learns, [..., O + 1]: the change of the observation, and the
+        reward, normalised."""
         return (_outputs(data) - self.output_mean) / self.output_std
 
     def prediction(self, output: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,8 @@ class FeedForwardDynamics(nn.Module):
         return self.trunk.activation
 
     def layers(self, params: Params) -> Layers:
-        """Of G networks. Args: params: the trunk's, leaves [G, ...]."""
+        """Returns the layers of G networks, with the normaliser folded into the first. Args:
+        params: the trunk's, leaves [G, ...]."""
         return self.normaliser.folded(self.trunk.weights(params))
 
 
@@ -178,7 +180,9 @@ class RecurrentDynamics(nn.Module):
                 f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
             )
         self.normaliser = TransitionNormaliser(obs_size, action_size)
-        self.num_models, self.memory_size, self.activation = num_models, memory_size, activation
+        self.num_models = num_models
+        self.memory_size = memory_size
+        self.activation = activation
         evidence = obs_size + action_size + obs_size + 1
 
         def uniform(*shape: int, bound: float) -> nn.Parameter:
@@ -199,7 +203,7 @@ class RecurrentDynamics(nn.Module):
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(num_models, o)) for o in sizes[1:])
 
     def empty_memory(self, num_worlds: int) -> Tensor:
-        """[M, W, K] before anything has been seen."""
+        """Returns the memory [M, W, K] before anything has been seen."""
         return self.memory_weight.new_zeros(self.num_models, num_worlds, self.memory_size)
 
     def remember(self, memory: Tensor, evidence: Tensor) -> Tensor:
@@ -221,7 +225,7 @@ class RecurrentDynamics(nn.Module):
         return torch.stack(along, dim=2)
 
     def evidence(self, data: Transitions) -> Tensor:
-        """[..., I] what a transition tells the memory: all of it, normalised."""
+        """Returns what a transition tells the memory, [..., I]: all of it, normalised."""
         return torch.cat(
             [self.normaliser.inputs(data.obs, data.action), self.normaliser.targets(data)], dim=-1
         )

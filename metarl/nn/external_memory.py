@@ -87,13 +87,12 @@ class ExternalMemory(nn.Module):
             raise SettingError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
         if not (math.isfinite(key_strength) and key_strength > 0):
             raise SettingError(f"key_strength {key_strength}: expected a finite number above 0")
-        self.hidden_size, self.num_slots, self.slot_size, self.num_heads = (
-            hidden_size,
-            num_slots,
-            slot_size,
-            num_heads,
-        )
-        self.usage_decay, self.key_strength = usage_decay, key_strength
+        self.hidden_size = hidden_size
+        self.num_slots = num_slots
+        self.slot_size = slot_size
+        self.num_heads = num_heads
+        self.usage_decay = usage_decay
+        self.key_strength = key_strength
         self.output_size = hidden_size + num_heads * slot_size
         self.controller = nn.LSTMCell(input_size + num_heads * slot_size, hidden_size)
         self.heads = nn.Linear(hidden_size, num_heads * (2 * slot_size + 2))
@@ -103,7 +102,7 @@ class ExternalMemory(nn.Module):
             )
 
     def initial(self, batch_size: int) -> ExternalState:
-        """Empty slots, nothing read."""
+        """Returns the state before the first step: empty slots, nothing read."""
 
         def zeros(*shape: int) -> Tensor:
             return self.heads.weight.new_zeros(batch_size, *shape)
@@ -129,8 +128,8 @@ class ExternalMemory(nn.Module):
         return functional.linear(x, weight, self.controller.bias_ih + self.controller.bias_hh)
 
     def recurrent(self) -> Tensor:
-        """[4 H, R D + H], by which the controller's gates depend on what was read and on its own
-        hidden state."""
+        """The weights [4 H, R D + H] by which the controller's gates depend on what was read and on
+        its own hidden state."""
         num_read = self.num_heads * self.slot_size
         return torch.cat(
             [self.controller.weight_ih[:, -num_read:], self.controller.weight_hh], dim=1

@@ -77,7 +77,9 @@ class Transformer(nn.Module):
             raise SettingError(
                 f"width {width}: expected an even multiple of num_heads, {num_heads}"
             )
-        self.output_size, self.max_steps, self.num_heads = width, context, num_heads
+        self.output_size = width
+        self.max_steps = context
+        self.num_heads = num_heads
         self.embed = nn.Linear(input_size, width)
         self.layers = nn.ModuleList(_Layer(width, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
@@ -95,7 +97,7 @@ class Transformer(nn.Module):
         return Cache(old=slots, recent=slots)
 
     def step(self, x: Tensor, state: Cache, active: Tensor | None = None) -> tuple[Tensor, Cache]:
-        """As metarl.nn.recurrent.Memory. Raises: ValueError beyond the context."""
+        """Does what metarl.nn.recurrent.Memory says. Raises: ValueError beyond the context."""
         old, recent = _with_room(state)
         valid = torch.cat([old.valid, recent.valid], dim=1)
         self._check_length(valid.shape[1] + 1)
@@ -116,7 +118,7 @@ class Transformer(nn.Module):
         return self.norm(h), Cache(old=old, recent=appended)
 
     def sequence(self, x: Tensor) -> Tensor:
-        """As metarl.nn.recurrent.Memory. Raises: ValueError beyond the context."""
+        """Does what metarl.nn.recurrent.Memory says. Raises: ValueError beyond the context."""
         self._check_length(len(x))
         h = (self.embed(x) + self.positions[: len(x), None]).transpose(0, 1)  # [B, T, H]
         for layer in self.layers:
@@ -153,9 +155,12 @@ class _Layer(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.norm_attention, self.norm_perceptron = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_perceptron = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, H], causal."""

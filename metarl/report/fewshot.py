@@ -89,14 +89,15 @@ def check_counts(num_tasks: int, num_updates: int | None) -> None:
 
 
 def instances(measures: Tensor) -> list[dict[str, Any]]:
-    """Of a learner that reads its examples one by one: accuracy (or squared error) where a class is
-    met for the 1st, 2nd, ... time, with its interval over tasks. Args: measures: [N, instances]."""
+    """Returns how well a learner answers that reads its examples one by one: accuracy (or squared
+    error) where a class is met for the 1st, 2nd, ... time, with its interval over tasks. Args:
+    measures: [N, instances]."""
     return _rows(measures, name="instance", first=1)
 
 
 def _rows(values: Tensor, name: str = "update", first: int = 0) -> list[dict[str, Any]]:
-    """Of each column of [N, K] its mean and interval; both None where a task's value isn't finite,
-    and how many aren't."""
+    """Returns the mean and interval of each column of [N, K]; both are None where a task's value
+    isn't finite, beside how many aren't."""
     rows = []
     for number, column in enumerate(values.unbind(1), start=first):
         bad = int((~column.isfinite()).sum())
@@ -164,9 +165,8 @@ def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
 def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One report of several that differ by their seed: means before and after, and the interval
     over seeds and tasks."""
-    num_tasks = min(
-        len(report["by_task"]) for report in runs
-    )  # A longer list of tasks starts with the shorter one.
+    # A longer list of tasks starts with the shorter one.
+    num_tasks = min(len(report["by_task"]) for report in runs)
     values = torch.tensor(
         [[math.inf if x is None else x for x in report["by_task"][:num_tasks]] for report in runs],
         dtype=torch.float64,

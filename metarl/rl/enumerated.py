@@ -31,7 +31,7 @@ class EnumeratedMDP:
 
     @property
     def returns(self) -> Tensor:
-        """[M]."""
+        """The return of each trajectory, [M]."""
         return self.reward.sum(-1)
 
 
@@ -76,10 +76,10 @@ def log_probs(mdp: EnumeratedMDP, logits: Tensor) -> Tensor:
 
 
 def probabilities(mdp: EnumeratedMDP, logits: Tensor) -> Tensor:
-    """Of every trajectory under the policy [M]; they sum to 1."""
+    """Returns the probability of every trajectory under the policy, [M]; they sum to 1."""
     return mdp.chance * log_probs(mdp, logits).sum(-1).exp()
 
 
 def expected_return(mdp: EnumeratedMDP, logits: Tensor) -> Tensor:
-    """[]."""
+    """Returns the expected return []."""
     return (probabilities(mdp, logits) * mdp.returns).sum()

@@ -41,7 +41,7 @@ _CHUNK = 4096  # estimates at a time, which bounds the memory
 
 @struct
 class Measured:
-    """Of N estimates beside the exact meta-gradient g; all in shares of ‖g‖."""
+    """Compares N estimates with the exact meta-gradient g; all numbers are shares of ‖g‖."""
 
     bias: float  # ‖mean − g‖
     bias_error: float  # what that is on average, by chance alone, where there is no bias
@@ -132,8 +132,8 @@ def measure(found: Tensor, exact: Tensor) -> Measured:
 
 
 def errors_of_means(found: Tensor, exact: Tensor, sizes: list[int]) -> list[float]:
-    """For each n of `sizes` the root mean square of ‖mean of n estimates − g‖ / ‖g‖, over N // n
-    disjoint groups."""
+    """Returns for each n of `sizes` the root mean square of ‖mean of n estimates − g‖ / ‖g‖, over N
+    // n disjoint groups."""
     rows, g = found.flatten(1), exact.flatten()
     result = []
     for n in sizes:

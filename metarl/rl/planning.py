@@ -37,7 +37,7 @@ class Bounds:
         return torch.clamp(actions, self.low, self.high)
 
     def middle(self, *shape: int) -> Tensor:
-        """[*shape, A]."""
+        """The middle of the box, [*shape, A]."""
         return ((self.low + self.high) / 2).expand(*shape, -1).clone()
 
 
@@ -82,10 +82,10 @@ class Planner:
     """β in [0, 1): the noise of a step is β times that of the step before plus √(1 − β²) times a
     new one."""
     num_elites: int
-    """Of CEM: how many of the best candidates the next mean and deviation are taken from."""
+    """CEM alone: how many of the best candidates the next mean and deviation are taken from."""
     temperature: float
-    """Of MPPI: in deviations of the candidates' returns, so that it doesn't depend on the reward's
-    scale."""
+    """MPPI alone: the temperature in deviations of the candidates' returns, so that it doesn't
+    depend on the reward's scale."""
 
     def __post_init__(self) -> None:
         if self.method not in ("cem", "mppi"):
@@ -156,7 +156,8 @@ def shifted(plan: Tensor, bounds: Bounds) -> Tensor:
 def _candidates(
     plan: Tensor, std: Tensor, bounds: Bounds, settings: Planner, noise: Noise
 ) -> Tensor:
-    """[H, W, C, A] around the plan, the first of them the plan itself, all within the bounds."""
+    """Draws candidates [H, W, C, A] around the plan, all within the bounds. The first is the plan
+    itself."""
     horizon, num_worlds, action_size = plan.shape
     shape = (horizon, num_worlds, settings.num_candidates, action_size)
     drawn = noise.normal(*shape, dtype=plan.dtype, dim=1)
@@ -168,8 +169,8 @@ def _candidates(
 
 
 def _scored(score: Score, candidates: Tensor) -> Tensor:
-    """[W, C]; a return that isn't finite counts as the world's worst that is: models may blow up
-    where they know nothing."""
+    """Returns the scores [W, C]. A return that isn't finite counts as the world's worst finite one,
+    because models may blow up where they know nothing."""
     returns = score(candidates)
     finite = returns.isfinite()
     worst = returns.where(finite, torch.inf).amin(-1, keepdim=True)

@@ -17,9 +17,8 @@ def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
       discount: γ in [0, 1].
     Returns: [..., T].
     """
-    steps = (
-        reward.movedim(-1, 0).contiguous().unbind(0)
-    )  # each in one piece of memory, which is faster to add up
+    # Each in one piece of memory, which is faster to add up
+    steps = reward.movedim(-1, 0).contiguous().unbind(0)
     running = torch.zeros_like(steps[0])
     returns = []
     for r in reversed(steps):
@@ -57,9 +56,8 @@ def gae(
         raise ValueError(f"gae needs tensors of one shape [..., T], got {shapes}")
     value, next_value = value.detach(), next_value.detach()
     delta = reward + discount * next_value * ~terminated - value
-    decay = (
-        discount * gae_lambda * (~done).to(reward.dtype)
-    )  # converted first: a float times a bool is float32
+    # Converted first: a float times a bool is float32
+    decay = discount * gae_lambda * (~done).to(reward.dtype)
     running = torch.zeros_like(reward[..., 0])
     advantages = []
     for d, c in zip(reversed(delta.unbind(-1)), reversed(decay.unbind(-1)), strict=True):

@@ -1,4 +1,4 @@
-"""Which problem a number belongs to: the definition of an environment, and its hash."""
+"""Tells which problem a number belongs to: the definition of an environment, and its hash."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from metarl.struct import struct
 
 @struct
 class EnvSpec:
-    """Which problem a number belongs to. Two results are comparable only if their `spec_hash` is
-    equal."""
+    """Defines the problem that a number belongs to. Two results are comparable only if their
+    `spec_hash` is equal."""
 
     name: str
-    """As on the command line, for instance half_cheetah_vel_promp."""
+    """The name on the command line, for instance half_cheetah_vel_promp."""
     family: str
     variant: str
     """`default`, or the published variant: maml, promp, ..."""

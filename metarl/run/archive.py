@@ -27,7 +27,7 @@ class Packed:
 
     payload: memoryview
     digest: str
-    """Its SHA-256."""
+    """The content's SHA-256."""
 
 
 def packed(content: Mapping[str, Any]) -> Packed:

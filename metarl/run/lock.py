@@ -37,7 +37,8 @@ class FolderLock:
 
     def __init__(self, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> None:
         """Args: say: is told why it takes a while, where it does."""
-        self.path, self._say = folder / NAME, say
+        self.path = folder / NAME
+        self._say = say
         own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -57,14 +58,14 @@ class FolderLock:
         threading.Thread(target=self._touch, daemon=True, name="metarl-lock").start()
 
     def check(self) -> None:
-        """To be called before something is written that must not meet another's.
+        """Checks that the folder is still ours; call it before something is written that must not
+        meet another's.
 
         Raises: UserError if the folder is another's by now, which took this process for dead.
         """
         found = _content(self.path)
-        if found is None and not _make(
-            self.path, self._own
-        ):  # Somebody removed it, and somebody else was faster.
+        # Somebody removed it, and somebody else was faster.
+        if found is None and not _make(self.path, self._own):
             found = _content(self.path)
         if found is not None and found != self._own:
             raise UserError(
@@ -98,8 +99,8 @@ class FolderLock:
             self._remove_stale(found)
 
     def _remove_stale(self, found: bytes) -> None:
-        """Of several that find a lock stale one at a time may remove it, and only while it is the
-        one that was judged."""
+        """Removes a stale lock. Several may find it stale: one at a time may remove it, and only
+        while it is the one that was judged."""
         guard = self.path.with_name(f"{NAME}.removal")
         if not _make(guard, self._own):
             time.sleep(0.02)
@@ -114,7 +115,7 @@ class FolderLock:
             guard.unlink(missing_ok=True)
 
     def _is_stale(self, path: Path, found: bytes) -> bool:
-        """Whether who left this content is dead."""
+        """Tells whether the process that left this content is dead."""
         holder = _parsed(found)
         if holder is None:  # Half written, or its writer died over it.
             return _stays(path, found, _HALF_WRITTEN)
@@ -138,9 +139,8 @@ class FolderLock:
             try:
                 if _content(self.path) == self._own:
                     os.utime(self.path)
-            except (
-                OSError
-            ):  # A network that is away for a while; `check` finds out whether it was for too long.
+            # A network that is away for a while; `check` finds out whether it was for too long.
+            except OSError:
                 continue
 
 
@@ -181,7 +181,7 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
 
 
 def _stays(path: Path, content: bytes, seconds: float) -> bool:
-    """Whether the file stays as it is for so long: same content, not touched."""
+    """Tells whether the file stays as it is for so long: same content, not touched."""
     first, end = _touched(path), time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(0.5, seconds / 10))
@@ -199,8 +199,8 @@ def _touched(path: Path) -> int | None:
 
 
 def _is_alive(pid: int, started: str | None) -> bool:
-    """Whether a process of this machine lives and is the one that started then: numbers are used
-    again."""
+    """Tells whether a process of this machine lives and is the one that started then: numbers are
+    used again."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -212,8 +212,8 @@ def _is_alive(pid: int, started: str | None) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in whatever form its system says it; "" if it has ended and only
-    waits to be noticed (a zombie); None if that can't be known."""
+    """Returns when a process started, in whatever form its system says it; "" if it has ended and
+    only waits to be noticed (a zombie); None if that can't be known."""
     try:
         if sys.platform == "linux":
             # Fields from the third on: the second, the command, may hold spaces and brackets.

@@ -18,8 +18,8 @@ _CGROUPS = (
         "total_inactive_file",
     ),
 )
-"""Where both versions of control groups say what a container may take, what it has taken, and in
-memory.stat how much of that are copies of files that can go."""
+"""The files in which both versions of control groups say what a container may take, what it has
+taken, and in memory.stat how much of that are copies of files that can go."""
 
 
 def available(device: torch.device) -> int:
@@ -72,10 +72,7 @@ def _of_container() -> list[int]:
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             used = int((folder / taken).read_text()) - int(stat[files])
             found.append(int((folder / limit).read_text()) - used)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-        ):  # There is none of this version, or no limit ("max").
+        # There is none of this version, or no limit ("max").
+        except (OSError, ValueError, KeyError):
             continue
     return found

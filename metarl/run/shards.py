@@ -19,9 +19,10 @@ from metarl.struct import struct
 from metarl.types import Experience, Shard
 
 FOLDER = "experience"
-"""Where the files lie, in the folder of checkpoints."""
+"""The folder of the files, in the folder of checkpoints."""
 KEY = "experience"
-"""Of a checkpoint: the names of the files that it needs, in the order of their entries."""
+"""The key of a checkpoint under which it names the files that it needs, in the order of their
+entries."""
 
 _KIND = "experience"
 _NAME = re.compile(r"(\d{10})-(\d{10})-([0-9a-f]{12})\.pt")
@@ -45,7 +46,8 @@ class Shards:
     """
 
     def __init__(self, checkpoints: Path) -> None:
-        self._checkpoints, self._folder = checkpoints, checkpoints / FOLDER
+        self._checkpoints = checkpoints
+        self._folder = checkpoints / FOLDER
         self._written: list[_File] = []
         self._needed: dict[str, list[str]] = {}
         """The files that each checkpoint needs, as far as they have been read."""
@@ -126,7 +128,7 @@ class Shards:
 
 
 def _holds(held: Any, file: _File) -> bool:
-    """Whether an entry of the file is among the numbers `held`, which ascend."""
+    """Tells whether an entry of the file is among the numbers `held`, which ascend."""
     place = bisect_left(held, file.first)
     return place < len(held) and held[place] < file.stop
 

@@ -36,7 +36,7 @@ class Stopwatch:
         self._start = time.perf_counter() - seconds
 
     def seconds(self) -> float:
-        """Since the run began, the times between a stop and its resume left out."""
+        """Seconds since the run began, the times between a stop and its resume left out."""
         return time.perf_counter() - self._start
 
     def row(self, count: str, num: float, since: float) -> dict[str, float]:
@@ -63,5 +63,5 @@ class Stopwatch:
 
 
 def without_timing(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a row of metrics follows from the seed."""
+    """Returns the part of a row of metrics that follows from the seed."""
     return {name: value for name, value in row.items() if name not in TIMING}

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from envs.sim.types import Simulator
 
+# What the arm's files read of the simulation
 FIELDS = (
     "xanchor",
     "xaxis",
     "site_xpos",
     "site_xmat",
     "sensordata",
-)  # what the arm's files read of the simulation
+)
 NUM_JOINTS = 7
+# rad; the hand looks down, the grip at (0.50, 0, 0.21) m
 HOME = (
     0.0,
     0.478,
@@ -27,18 +29,20 @@ HOME = (
     0.0,
     math.pi - 0.478 - 1.753,
     0.0,
-)  # rad; the hand looks down, the grip at (0.50, 0, 0.21) m
+)
 STEP = 0.02  # m, of the grip along each axis at control 1
 FINGER_STEP = 0.004  # m, of each finger at control 1
 LEAD = 0.04  # m, how far along each axis the servos' target may be from the grip
 FINGER_LEAD = 0.01  # m; × 6000 N/m it is the strongest grip, 60 N or 30 N on each side
+# m, of the servos' target; so the fingers stay off the table
 WORKSPACE = (
     (0.3, -0.35, 0.015),
     (0.7, 0.35, 0.45),
-)  # m, of the servos' target; so the fingers stay off the table
+)
 DAMPING = 0.01  # m/rad, of the least squares
 POSTURE = 0.1  # how much of the way home the joints go where the hand doesn't care
 
+# What of it belongs to the definition
 CONTROL = {
     "kind": "hand steps",
     "step": [STEP, FINGER_STEP],
@@ -46,7 +50,7 @@ CONTROL = {
     "workspace": WORKSPACE,
     "damping": DAMPING,
     "posture": POSTURE,
-}  # what of it belongs to the definition
+}
 
 
 class HandSteps:
@@ -95,7 +99,7 @@ class HandSteps:
         torch.clamp(wanted, self._low, self._high, out=sim.ctrl)
 
     def _arm_target(self, sim: Simulator, target: Tensor, control: Tensor) -> Tensor:
-        """[W, 7] rad."""
+        """Returns the joints' targets [W, 7] in rad."""
         joints, position, rotation = sim.qpos[:, :NUM_JOINTS], *self._pose(sim)
         low, high = self._workspace
         jacobian = self._jacobian(sim, position)
@@ -115,8 +119,8 @@ class HandSteps:
         )
 
     def _jacobian(self, sim: Simulator, position: Tensor) -> Tensor:
-        """[W, 6, 7]: m/rad and rad/rad. A hinge moves a point by axis × (point − anchor) and turns
-        it by its axis."""
+        """Returns the Jacobian of the grip's pose, [W, 6, 7], in m/rad and rad/rad. A hinge moves a
+        point by axis × (point − anchor) and turns it by its axis."""
         axis, anchor = (sim.field(name)[:, self._joints] for name in ("xaxis", "xanchor"))
         moved = torch.linalg.cross(axis, position[:, None] - anchor)
         return torch.cat(

@@ -192,7 +192,7 @@ def carried(
 
 
 def _start(uniform: Tensor) -> Tensor:
-    """qpos [W, 9] of the arm."""
+    """Returns qpos [W, 9] of the arm at a start."""
     joints = torch.tensor(HOME).to(uniform) + START_NOISE * (2 * uniform[:, :NUM_JOINTS] - 1)
     low, high = START_OPENING
     opening = low + (high - low) * uniform[:, NUM_JOINTS:]

@@ -24,33 +24,34 @@ class ArmState:
             self._touches = [_slice(model.sensor(f"{side}_touch")) for side in ("left", "right")]
 
     def grip(self, sim: Simulator) -> Tensor:
-        """[W, 3] m"""
+        """Returns the grip's place [W, 3] in m."""
         return sim.field("site_xpos")[:, self._grip]
 
     def rotation(self, sim: Simulator) -> Tensor:
-        """[W, 3, 3]: columns are the hand's axes, of which y is where the left finger opens to and
-        z where the hand points."""
+        """Returns the hand's rotation matrix [W, 3, 3]. Its columns are the hand's axes: y is where
+        the left finger opens to, z where the hand points."""
         return sim.field("site_xmat")[:, self._grip].reshape(-1, 3, 3)
 
     def object(self, sim: Simulator) -> Tensor:
-        """[W, 3] m, its centre."""
+        """Returns the place of the object's centre, [W, 3] in m."""
         return sim.qpos[:, -7:-4]
 
     def object_velocity(self, sim: Simulator) -> Tensor:
-        """[W, 3] m/s"""
+        """Returns the velocity of the object's centre, [W, 3] in m/s."""
         return sim.qvel[:, -6:-3]
 
     def object_rotation(self, sim: Simulator) -> Tensor:
-        """[W, 3, 3]"""
+        """Returns the rotation matrix [W, 3, 3] of the object."""
         return rotation_matrix(sim.qpos[:, -4:])
 
     def held(self, sim: Simulator) -> Tensor:
-        """[W] bool: the fingers press on opposite sides of the object, each by 0.5 N or more."""
+        """Tells [W] whether the fingers press on opposite sides of the object, each by 0.5 N or
+        more."""
         return self.squeeze(sim) >= HELD_FORCE
 
     def squeeze(self, sim: Simulator) -> Tensor:
-        """[W] N, the lesser of the two fingers' strongest contacts with the object; 0 unless they
-        press from opposite sides.
+        """Returns the lesser of the two fingers' strongest contacts with the object, [W] in N; 0
+        unless they press from opposite sides.
 
         A finger presses where the contact's normal, which points from it into the object, is the
         way it closes, or nearly.

@@ -81,7 +81,7 @@ def grasp_tasks(num_train: int | None, num_test: int) -> TaskPrior[Grasp]:
 
 
 def pick_place_tasks(num_train: int | None, num_test: int) -> TaskPrior[PickPlace]:
-    """As `grasp_tasks`, with goals uniform in the box CARRY_GOAL."""
+    """Objects as in `grasp_tasks`, and goals uniform in the box CARRY_GOAL."""
     return TaskPrior(
         draw=_draw_training_pick_place,
         draw_test=_draw_test_pick_place,

@@ -1,5 +1,5 @@
-"""From rewards to advantages for a meta-batch of 40 × 20 × 200 steps: ours, and the plain way, a
-loop over tasks and time."""
+"""Times the way from rewards to advantages for a meta-batch of 40 × 20 × 200 steps: ours, and a
+plain loop over tasks and time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,9 @@ def ours() -> Callable[[], Any]:
 
 
 def plain() -> Callable[[], Any]:
-    """As pytorch-maml-rl (tristandeleu) goes about it: task by task, backwards over the steps of
-    its episodes, with the features made once for the fit and once for the values. In double
-    precision where ours is."""
+    """Computes advantages as pytorch-maml-rl (tristandeleu) does: task by task, backwards over the
+    steps of its episodes, with the features made once for the fit and once for the values. It uses
+    double precision where ours does."""
     t = noise()
 
     def step() -> list[Tensor]:

@@ -87,7 +87,8 @@ class _TorchConv4(nn.Module):
 
     def __init__(self, strided: bool, num_features: int) -> None:
         super().__init__()
-        self.strided, self.num_features = strided, num_features
+        self.strided = strided
+        self.num_features = num_features
         stride = 2 if strided else 1
         self.convolutions = nn.ModuleList(
             nn.Conv2d(i, 64, 3, stride=stride, padding=1) for i in (1, 64, 64, 64)

@@ -1,5 +1,5 @@
-"""How fast supervised meta-updates are beside the plain loop over tasks, how much memory they take,
-and whether the numbers agree."""
+"""Compares supervised meta-updates with the plain loop over tasks: their speed, their memory, and
+whether the numbers agree."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ for _key, _name, _bar, _problem in (
     )
 
 ERROR_BAR = 1e-12
-"""At most this relative error of a meta-gradient in float64, against the plain loop's."""
+"""The largest relative error that a meta-gradient may have in float64, against the plain loop's."""
 
 _SINUSOID, _PERCEPTRON = (few_shot.sinusoid, 5), (few_shot.omniglot_mlp, True)
 _POOLED, _STRIDED = (False, 5, 4, 1), (True, 5, 4, 1)
@@ -131,7 +131,8 @@ def agreement(names: Sequence[str] = tuple(AGREEMENT)) -> list[dict[str, Any]]:
 
 
 def relative_error(found: Mapping[str, torch.Tensor], expected: Params) -> float:
-    """Over all parameters together. Raises: ValueError if their names differ."""
+    """Returns ‖found − expected‖ / ‖expected‖ over all parameters together. Raises: ValueError if
+    their names differ."""
     if found.keys() != expected.keys():
         raise ValueError(f"parameters {sorted(found)} against {sorted(expected)}")
     norm = lambda leaves: sum(leaf.detach().square().sum() for leaf in leaves).sqrt()

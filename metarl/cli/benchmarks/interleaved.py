@@ -21,7 +21,7 @@ process."""
 @dataclass(frozen=True)
 class Measurement:
     seconds: list[float]
-    """One per round."""
+    """One number a round."""
     peak_mib: float
     """Memory that the steps added to what the process held before the first one, at its peak."""
 
@@ -63,7 +63,8 @@ def measure(
 
 
 def speedup(of: Measurement, over: Measurement) -> float:
-    """How many times faster, the median over rounds of the ratio within a round."""
+    """Returns how many times faster `of` is than `over`: the median over rounds of the ratio within
+    a round."""
     return statistics.median(
         slow / fast for slow, fast in zip(over.seconds, of.seconds, strict=True)
     )

@@ -1,4 +1,5 @@
-"""Where the time of a training iteration goes: physics, the rest of collection, the meta-update."""
+"""Measures where the time of a training iteration goes: physics, the rest of collection, the
+meta-update."""
 
 import statistics
 import time
@@ -17,7 +18,7 @@ from metarl.threads import one_thread
 
 SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
 BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}
-"""At most this share of an iteration outside physics."""
+"""The largest share of an iteration that may be spent outside physics, by algorithm."""
 
 
 def run_iteration(rounds: int, *, num_threads: int | None) -> list[dict[str, Any]]:

@@ -41,7 +41,8 @@ class CellLoop(nn.Module):
         self, input_size: int, hidden_size: int, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.output_size, self.cell = hidden_size, nn.GRUCell(input_size, hidden_size)
+        self.output_size = hidden_size
+        self.cell = nn.GRUCell(input_size, hidden_size)
 
     def sequence(self, x: torch.Tensor) -> torch.Tensor:
         hidden, outputs = x.new_zeros(x.shape[1], self.output_size), []
@@ -151,7 +152,8 @@ def transformer_plain(num_steps: int) -> Callable[[], Any]:
 
 
 def transformer_ours(num_steps: int) -> Callable[[], Any]:
-    """The same with the keys and values of the past kept."""
+    """20 steps of 64 worlds in a trial that is `num_steps` long already, with the keys and values
+    of the past kept."""
     memory, past = _transformer(num_steps)
     with torch.no_grad():
         state = memory.initial(NUM_WORLDS)

@@ -1,5 +1,5 @@
-"""How fast planning with models is beside the bare matrix products that it needs: control steps a
-second.
+"""Compares the speed of planning with models with that of the bare matrix products that it needs,
+in control steps a second.
 
 32 worlds, 500 candidates, 10 steps ahead, one search iteration; the recurrent ensemble of 5 models,
 and GrBAL's network for each world, adapted on the last 16 transitions. The bare products are those

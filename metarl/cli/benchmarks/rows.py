@@ -17,9 +17,9 @@ class Row:
     plain: Variant
     ours: Variant
     speed_bar: float
-    """At least this many times faster than the plain loop."""
+    """How many times faster than the plain loop the row must be at least."""
     memory_bar: float | None = None
-    """At most this share of the plain loop's added memory."""
+    """The largest share of the plain loop's added memory that the row may take."""
     num_threads: int = 2
 
 

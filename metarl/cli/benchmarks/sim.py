@@ -1,5 +1,5 @@
-"""How fast a batched environment steps, beside the raw C loop and the vector environments that
-others use.
+"""Compares the speed of a batched environment with the raw C loop and with the vector environments
+that others use.
 
 Every row is a name and a function that does one measurement and returns control steps per second.
 Measurements are interleaved, one of each row a round, and a ratio is the median of the rounds'
@@ -160,11 +160,9 @@ class PhysicsWork:
     same states, bit for bit."""
 
     def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
-        self._sim, self._frame_skip, self._num_steps = (
-            _cpu_simulator(env),
-            env.frame_skip,
-            num_steps,
-        )
+        self._sim = _cpu_simulator(env)
+        self._frame_skip = env.frame_skip
+        self._num_steps = num_steps
         generator = torch.Generator().manual_seed(0)
         uniform = torch.rand(
             env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator
@@ -223,7 +221,8 @@ class SteppedEnv:
     physics."""
 
     def __init__(self, env: Any, num_steps: int) -> None:
-        self._env, self._num_steps = env, num_steps
+        self._env = env
+        self._num_steps = num_steps
         self._generator = torch.Generator().manual_seed(0)
         shape = (self._num_steps, env.num_worlds, *(env.action_space.shape or ()))
         if isinstance(env.action_space, gymnasium.spaces.Discrete):

@@ -41,7 +41,9 @@ class ConditionalProcess(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.embed, self.num_values, self.joint_decoder = embed, num_values, joint_decoder
+        self.embed = embed
+        self.num_values = num_values
+        self.joint_decoder = joint_decoder
         self.encode = MLP(
             (num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator
         )
@@ -54,7 +56,7 @@ class ConditionalProcess(nn.Module):
         )
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """[N, B, W] or [N, B, O]."""
+        """Returns logits [N, B, W] or values [N, B, O]."""
         own, asked = embedded(self.embed, support, x)
         if self.num_values:
             code = self.encode(torch.cat([own, support.y], dim=-1)).mean(1)
@@ -66,7 +68,7 @@ class ConditionalProcess(nn.Module):
         return self._decoded(asked.unsqueeze(2), beside_all.unsqueeze(1)).squeeze(-1)
 
     def _decoded(self, asked: Tensor, code: Tensor) -> Tensor:
-        """For all pairs of features [..., F] and codes [..., C], whose other dimensions are
+        """Decodes all pairs of features [..., F] and codes [..., C], whose other dimensions are
         broadcast."""
         leading = torch.broadcast_shapes(asked.shape[:-1], code.shape[:-1])
         return self.decode(

@@ -34,7 +34,8 @@ class EpisodicAdapter:
     transductive = False
 
     def __init__(self, answer: nn.Module, num_outputs: int) -> None:
-        self._answer, self._num_outputs = answer, num_outputs
+        self._answer = answer
+        self._num_outputs = num_outputs
 
     def begin(self, num_tasks: int) -> Examples | None:
         return None
@@ -77,7 +78,8 @@ class Episodic(FewShotLearner):
         check_positive({"meta_batch_size": meta_batch_size})
         self._setting = setting
         self._size = setting.training_size(train_ways)
-        self._num_tasks, self._num_outputs = meta_batch_size, num_outputs
+        self._num_tasks = meta_batch_size
+        self._num_outputs = num_outputs
         self._objective = OBJECTIVES[setting.source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
         placed = use_running_statistics(answer).to(setting.device)

@@ -66,17 +66,20 @@ class Maml(FewShotLearner):
             }
         )
         source, size = setting.source, setting.size
-        self._setting, self._num_tasks = setting, meta_batch_size
+        self._setting = setting
+        self._num_tasks = meta_batch_size
         num_outputs = source.spec.num_outputs(size.ways)
         self._network = network = WithHead(setting.embed, num_outputs, setting.streams.init).to(
             setting.device
         )
-        self._num_inner_steps, self._num_test_steps = num_inner_steps, num_test_steps
+        self._num_inner_steps = num_inner_steps
+        self._num_test_steps = num_test_steps
         self._rule = named_rule(
             inner_rule, inner_lr, num_steps=num_inner_steps, adapt_only=adapt_only
         )
         check_mode(gradient_mode, self._rule)
-        self._mode, self._transductive = gradient_mode, transductive or not has_batch_norm(network)
+        self._mode = gradient_mode
+        self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
         self._inner_loss = support_loss(network, self._objective)
         params = P.of(network)

@@ -77,17 +77,14 @@ class MamlMemory(FewShotLearner):
                 raise SettingError(f"{name} {steps}: expected 0 steps or more")
         source, size = setting.source, setting.size
         self._setting = setting
-        self._num_tasks, self._num_inner_steps, self._num_test_steps = (
-            meta_batch_size,
-            num_inner_steps,
-            num_test_steps,
-        )
+        self._num_tasks = meta_batch_size
+        self._num_inner_steps = num_inner_steps
+        self._num_test_steps = num_test_steps
         self._network = OneTask(reader(setting, setting.embed, memory)).to(setting.device)
-        self._objective, self._num_outputs = (
-            OBJECTIVES[source.spec.kind],
-            source.spec.num_outputs(size.ways),
-        )
-        self._rule, self._mode = named_rule("sgd", inner_lr), gradient_mode
+        self._objective = OBJECTIVES[source.spec.kind]
+        self._num_outputs = source.spec.num_outputs(size.ways)
+        self._rule = named_rule("sgd", inner_lr)
+        self._mode = gradient_mode
         check_mode(gradient_mode, self._rule)
         self._meta = Meta({"network": P.of(self._network)}, lr=outer_lr, max_norm=max_grad_norm)
 
@@ -171,8 +168,12 @@ class MamlMemoryAdapter:
         num_outputs: int,
         num_steps: int,
     ) -> None:
-        self._network, self._params, self._rule, self._loss = network, params, rule, loss
-        self._num_outputs, self._num_steps = num_outputs, num_steps
+        self._network = network
+        self._params = params
+        self._rule = rule
+        self._loss = loss
+        self._num_outputs = num_outputs
+        self._num_steps = num_steps
 
     def begin(self, num_tasks: int) -> Read:
         return Read(params=P.expand(self._params, num_tasks), support=None)

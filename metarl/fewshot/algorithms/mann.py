@@ -26,7 +26,8 @@ from metarl.types import Metrics
 
 
 class Reader(nn.Module):
-    """At step t the memory reads (f(xₜ), yₜ₋₁) and answers yₜ, before it is told; y₀ is all zeros.
+    """Reads a sequence: at step t the memory gets (f(xₜ), yₜ₋₁) and answers yₜ, before it is told;
+    y₀ is all zeros.
 
     Args:
       memory: input_size, generator -> a `metarl.nn.recurrent.Memory`.
@@ -44,13 +45,15 @@ class Reader(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        self.embed, self._ways = embed, ways
+        self.embed = embed
+        self._ways = ways
         num_outputs = ways or num_values
         self.memory = memory(num_features + num_outputs, generator=generator)
         self.head = linear(self.memory.output_size, num_outputs, generator)
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """[N, B, W]: each question by itself, as the next step after the whole support set."""
+        """Returns the answers [N, B, W]: each question is asked by itself, as the next step after the
+        whole support set."""
         own, asked = embedded(self.embed, support, x)
         return self.answers(own, support.y, asked)
 
@@ -69,9 +72,8 @@ class Reader(nn.Module):
         for t in range(own.shape[1]):
             _, state = self.memory.step(torch.cat([own[:, t], told[:, t]], dim=-1), state)
         count = asked.shape[1]
-        each = map_tensors(
-            lambda leaf: leaf.repeat_interleave(count, 0), state
-        )  # A memory of its own for each question.
+        # A memory of its own for each question.
+        each = map_tensors(lambda leaf: leaf.repeat_interleave(count, 0), state)
         question = torch.cat([asked, told[:, -1:].expand(-1, count, -1)], dim=-1).flatten(0, 1)
         output, _ = self.memory.step(question, each)
         return self.head(output).unflatten(0, (-1, count))
@@ -105,7 +107,8 @@ class SequenceLearner(FewShotLearner):
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size, "instances": instances})
         source, size = setting.source, setting.size
-        self._setting, self._num_tasks = setting, meta_batch_size
+        self._setting = setting
+        self._num_tasks = meta_batch_size
         self._size = TaskSize(ways=size.ways, shots=instances, queries=1)
         self._objective = OBJECTIVES[source.spec.kind]
         self._reader = reader(setting, use_running_statistics(setting.embed), memory).to(
@@ -140,8 +143,8 @@ class SequenceLearner(FewShotLearner):
     def measures_in_sequence(
         self, num_tasks: int, split: Split, generator: torch.Generator
     ) -> Tensor:
-        """[N, instances]: of each task of the split the accuracy (or squared error) where a class
-        is met for the k-th time."""
+        """Returns [N, instances]: for each task of the split the accuracy (or squared error) where
+        a class is met for the k-th time."""
         self._reader.eval()
         rows = []
         for count in at_a_time(num_tasks):
@@ -164,14 +167,14 @@ def instance_measures(answer: Tensor, y: Tensor, size: TaskSize) -> Tensor:
     """What is right where a class is met for the k-th time: answers [N, T, W], y [N, T] with
     size.shots of each class -> [N, shots]. For values, [N, T, O] twice, it is the squared error of
     the k-th point."""
+    # [N, T]
     right = OBJECTIVES["classification" if size.ways > 1 else "regression"].measure(
         answer.unsqueeze(-2), y.unsqueeze(2)
-    )  # [N, T]
+    )
     if size.ways == 1:
         return right
-    by_class = y.argsort(
-        dim=1, stable=True
-    )  # all of class 0 in the order met, then those of class 1, ...
+    # All of class 0 in the order met, then those of class 1, ...
+    by_class = y.argsort(dim=1, stable=True)
     return right.gather(1, by_class).unflatten(1, (size.ways, size.shots)).mean(1)
 
 

@@ -38,7 +38,9 @@ class MatchingNet(nn.Module):
         check_positive({"scale": scale})
         if full_context < 0:
             raise SettingError(f"full_context {full_context}: expected 0 processing steps or more")
-        self.embed, self.scale, self.steps = embed, scale, full_context
+        self.embed = embed
+        self.scale = scale
+        self.steps = full_context
         self.support_lstm = nn.LSTM(
             num_features, num_features, bidirectional=True, batch_first=True
         )
@@ -47,14 +49,13 @@ class MatchingNet(nn.Module):
             del self.support_lstm, self.question_cell
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """[N, B, W]."""
+        """Returns logits [N, B, W]."""
         own, asked = embedded(self.embed, support, x)
         if self.steps:
             own = self._in_context(own)
             asked = self._reread(asked, own)
-        cosine = (
-            functional.normalize(asked, dim=-1) @ functional.normalize(own, dim=-1).mT
-        )  # [N, B, S]
+        # [N, B, S]
+        cosine = functional.normalize(asked, dim=-1) @ functional.normalize(own, dim=-1).mT
         log_attention = (self.scale * cosine).log_softmax(-1)
         others = functional.one_hot(support.y).mT.unsqueeze(1) == 0  # [N, 1, W, S]
         return log_attention.unsqueeze(2).masked_fill(others, -torch.inf).logsumexp(-1)

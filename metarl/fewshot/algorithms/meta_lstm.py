@@ -64,11 +64,9 @@ class MetaLstm(FewShotLearner):
         check_positive({"num_test_steps": num_test_steps})
         source, device, generator = setting.source, setting.device, setting.streams.init
         self._setting = setting
-        self._num_tasks, self._num_inner_steps, self._num_test_steps = (
-            meta_batch_size,
-            num_inner_steps,
-            num_test_steps,
-        )
+        self._num_tasks = meta_batch_size
+        self._num_inner_steps = num_inner_steps
+        self._num_test_steps = num_test_steps
         self._network = network = WithHead(
             setting.embed, source.spec.num_outputs(setting.size.ways), generator
         ).to(device)
@@ -77,7 +75,8 @@ class MetaLstm(FewShotLearner):
         ).to(device)
         self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._loss, self._backend = support_loss(network, self._objective), best_backend(network)
+        self._loss = support_loss(network, self._objective)
+        self._backend = best_backend(network)
         groups = {"network": P.of(network), "update": P.of(self._update)}
         self._meta = Meta(groups, lr=outer_lr, max_norm=max_grad_norm)
 
@@ -150,9 +149,8 @@ class MetaLstm(FewShotLearner):
 @struct
 class Optimized:
     update: UpdateState  # leaves [N, ...]
-    reference: (
-        Tensor | None
-    )  # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    # [N, B, ...] inputs of the last update, whose statistics batch norm may take
+    reference: Tensor | None
 
 
 class MetaLstmAdapter:
@@ -170,8 +168,11 @@ class MetaLstmAdapter:
         num_updates: int,
         transductive: bool,
     ) -> None:
-        self._network, self._start, self._loss = network, start, loss
-        self._update, self._update_params = update, update_params
+        self._network = network
+        self._start = start
+        self._loss = loss
+        self._update = update
+        self._update_params = update_params
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)
 

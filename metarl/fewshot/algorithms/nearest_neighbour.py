@@ -28,7 +28,7 @@ class NearestNeighbour(nn.Module):
         self.embed = embed
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """[N, B, W]."""
+        """Returns logits [N, B, W]."""
         own, asked = embedded(self.embed, support, x)
         others = functional.one_hot(support.y).mT.unsqueeze(1) == 0  # [N, 1, W, S]
         distances = squared_distances(asked, own).unsqueeze(2)  # [N, B, 1, S]
@@ -52,11 +52,9 @@ class NearestPixels(FewShotLearner):
         need_classes(setting.source, "nearest_neighbour")
         check_positive({"meta_batch_size": meta_batch_size})
         spec = setting.source.spec
-        self._setting, self._num_tasks, self._objective = (
-            setting,
-            meta_batch_size,
-            OBJECTIVES[spec.kind],
-        )
+        self._setting = setting
+        self._num_tasks = meta_batch_size
+        self._objective = OBJECTIVES[spec.kind]
         self._answer = NearestNeighbour(Flat(spec.input_shape))
 
     def adapter(self) -> EpisodicAdapter:

@@ -62,7 +62,8 @@ class Pretrain(FewShotLearner):
         halve_every: int | None,
     ) -> None:
         check_positive({"batch_size": batch_size})
-        self._setting, self._answers_by = setting, answers_by
+        self._setting = setting
+        self._answers_by = answers_by
         self._objective = OBJECTIVES[setting.source.spec.kind]
         num_outputs, self._batch = _pool(setting.source, setting.size, batch_size)
         embed = use_running_statistics(setting.embed)
@@ -101,8 +102,8 @@ class Pretrain(FewShotLearner):
 def _pool(
     source: TaskSource, size: TaskSize, count: int
 ) -> tuple[int, Callable[[torch.Generator], Examples]]:
-    """How many outputs tell the training examples apart, and what draws `count` of them or more,
-    [B, ...]."""
+    """Returns how many outputs tell the training examples apart, and a function that draws `count`
+    examples or more, [B, ...]."""
     if isinstance(source, ImageTasks):
         classes = source.classes("train")
         label = torch.arange(len(classes.counts)).repeat_interleave(classes.counts)
@@ -180,7 +181,7 @@ def nearest_embedding(*, setting: Setting, **settings: Any) -> Pretrain:
 
 
 def _with_new_head(trained: WithHead, ways: int) -> WithHead:
-    """The same features, and a head that gives each class the same logit."""
+    """Returns the network's features with a new head, which gives each class the same logit."""
     network = WithHead(trained.embed, ways).to(trained.head.weight.device).eval()
     nn.init.zeros_(network.head.weight)
     return network

@@ -25,7 +25,7 @@ class ProtoNet(nn.Module):
         self.embed = embed
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """[N, B, W]."""
+        """Returns logits [N, B, W]."""
         own, asked = embedded(self.embed, support, x)
         return squared_distances(asked, class_means(own, support.y)).neg()
 

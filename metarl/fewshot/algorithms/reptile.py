@@ -98,16 +98,21 @@ class Reptile(FewShotLearner):
         if not 0 <= inner_beta < 1:
             raise SettingError(f"inner_beta {inner_beta}: expected a number from 0 to below 1")
         source, ways = setting.source, setting.size.ways
-        self._setting, self._num_tasks = setting, meta_batch_size
+        self._setting = setting
+        self._num_tasks = meta_batch_size
         self._size = TaskSize(ways=ways, shots=train_shots, queries=1)
         self._network = WithHead(
             setting.embed, source.spec.num_outputs(ways), setting.streams.init
         ).to(setting.device)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._num_inner_steps, self._inner_batch_size = num_inner_steps, inner_batch_size
-        self._num_test_steps, self._test_batch_size = num_test_steps, test_batch_size
-        self._step, self._transductive = RmsStep(lr=inner_lr, beta=inner_beta), transductive
-        self._outer_lr, self._decay_iterations = outer_lr, decay_iterations
+        self._num_inner_steps = num_inner_steps
+        self._inner_batch_size = inner_batch_size
+        self._num_test_steps = num_test_steps
+        self._test_batch_size = test_batch_size
+        self._step = RmsStep(lr=inner_lr, beta=inner_beta)
+        self._transductive = transductive
+        self._outer_lr = outer_lr
+        self._decay_iterations = decay_iterations
         self._params = P.of(self._network)
         self._moments = P.zeros_like(self._params)
         self._num_steps = self._iteration = 0
@@ -144,7 +149,8 @@ class Reptile(FewShotLearner):
         rate = self._outer_lr * max(0.0, 1 - self._iteration / self._decay_iterations)
         P.assign(self._params, P.add(self._params, direction, -rate))
         P.assign(self._moments, {name: leaf.mean(0) for name, leaf in state.moments.items()})
-        self._num_steps, self._iteration = state.num_steps, self._iteration + 1
+        self._num_steps = state.num_steps
+        self._iteration += 1
         return {
             "tasks": self._num_tasks,
             "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
@@ -167,7 +173,8 @@ class Reptile(FewShotLearner):
         saved.check(state, self.state_dict())
         P.assign(self._params, state["params"])
         P.assign(self._moments, state["moments"])
-        self._num_steps, self._iteration = state["num_steps"], state["iteration"]
+        self._num_steps = state["num_steps"]
+        self._iteration = state["iteration"]
 
 
 class ReptileAdapter:
@@ -187,8 +194,12 @@ class ReptileAdapter:
         batch_size: int,
         transductive: bool,
     ) -> None:
-        self._network, self._start, self._step, self._loss = network, start, step, loss
-        self._num_steps, self._batch_size = num_steps, batch_size
+        self._network = network
+        self._start = start
+        self._step = step
+        self._loss = loss
+        self._num_steps = num_steps
+        self._batch_size = batch_size
         self.transductive = transductive and has_batch_norm(network)
 
     def begin(self, num_tasks: int) -> RmsState:
@@ -203,9 +214,8 @@ class ReptileAdapter:
         count = data.y.shape[1]
         for k in range(self._num_steps):
             first = k * self._batch_size
-            rows = (
-                torch.arange(first, first + min(self._batch_size, count)) % count
-            )  # They come in random order.
+            # They come in random order.
+            rows = torch.arange(first, first + min(self._batch_size, count)) % count
             batch = Examples(x=data.x[:, rows], y=data.y[:, rows])
             state = self._step(
                 state, P.detached(over_tasks(gradient, state.params, batch, backend=backend))

@@ -23,14 +23,15 @@ class Setting:
 
     source: TaskSource
     size: TaskSize
-    """Of the tasks that it will answer for."""
+    """The size of the tasks that the learner will answer for."""
     embed: Any
     """The feature network, untrained, with its `num_features`."""
     streams: Streams
     device: torch.device
-    """Where the learner's tensors go. The network it is given may lie elsewhere."""
+    """The device of the learner's tensors. The network it is given may lie elsewhere."""
     train_ways: int | None = None
-    """Of the training tasks, where the learner isn't told another number; None: those of `size`."""
+    """Ways of the training tasks, where the learner isn't told another number; None: those of
+    `size`."""
 
     def training_size(self, ways: int | None = None) -> TaskSize:
         """The size of the training tasks. Args: ways: what the learner is told; None: nothing."""

@@ -1,5 +1,5 @@
-"""How a model-based learner meets new tasks: it plans with a model whose memory holds what the task
-has shown so far."""
+"""A model-based learner meets new tasks: it plans with a model whose memory holds what the task has
+shown so far."""
 
 from typing import Generic, Protocol, TypeVar
 
@@ -58,7 +58,8 @@ class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
         action_space: gymnasium.Space,
         device: torch.device,
     ) -> None:
-        self._model, self._planner = model, planner
+        self._model = model
+        self._planner = planner
         self._bounds = bounds_of(action_space, device)
 
     def begin(
@@ -106,7 +107,7 @@ class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
     def measure(
         self, state: Planning[Memory], obs: Tensor, act: Act, step: Step
     ) -> dict[str, Tensor]:
-        """How far the model's prediction was off."""
+        """Returns how far the model's prediction was off, by the name `prediction error`."""
         return {
             "prediction error": self._model.error(
                 state.memory, self._seen(state, obs, act, step)

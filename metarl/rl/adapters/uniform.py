@@ -28,7 +28,8 @@ class UniformActions(RLAdapter[None]):
         return None
 
     def act(self, state: None, obs: Tensor, noise: Noise | None) -> Act:
-        """Without noise the middle of the box, or action 0: a uniform distribution has no mode."""
+        """Draws an action. Without noise it is the middle of the box, or action 0: a uniform
+        distribution has no mode."""
         num_worlds = len(obs)
         if isinstance(self._space, gymnasium.spaces.Discrete):
             count = int(self._space.n)

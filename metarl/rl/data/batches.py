@@ -1,4 +1,5 @@
-"""From trajectories to what policy losses take: flattened steps with advantages, task by task."""
+"""Makes what policy losses take out of trajectories: flattened steps with advantages, task by
+task."""
 
 import torch
 from torch import Tensor

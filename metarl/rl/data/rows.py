@@ -45,7 +45,7 @@ class Rows:
 
     @property
     def row_bytes(self) -> int:
-        """How many bytes a row takes."""
+        """Returns how many bytes a row takes."""
         return sum(
             math.prod(leaf.shape[1:]) * leaf.element_size() for leaf in self._leaves.values()
         )
@@ -59,7 +59,7 @@ class Rows:
             self._leaves[name] = larger
 
     def check(self, rows: Mapping[str, Tensor], num: int, name: str) -> None:
-        """To be called for rows from outside, before they are written.
+        """Checks rows from outside; call it before they are written.
 
         Raises: ValueError unless they are `num` rows as these are; FloatingPointError if they hold
         NaN or infinity.

@@ -16,13 +16,13 @@ class Stretch(NamedTuple):
     num: int
     """How many positions from `start` on may be drawn."""
     stop: int
-    """Where it ends, which is further on where what is drawn is the beginning of something
-    longer."""
+    """The end of the stretch. It lies further on than the last start where what is drawn is longer
+    than one position."""
 
 
 @struct
 class Stretches:
-    """Those of each task, padded with empty ones: leaves [tasks, S]."""
+    """The stretches of each task, padded with empty ones: leaves [tasks, S]."""
 
     start: Tensor
     count: Tensor
@@ -53,9 +53,8 @@ class Stretches:
         until = self.until[tasks]
         total = until[:, -1:]
         uniform = noise.uniform(len(tasks), num, dtype=torch.float64).to(self.start.device)
-        drawn = (
-            (uniform * total).long().minimum(total - 1)
-        )  # A product with a number just below 1 may be rounded up.
+        # A product with a number just below 1 may be rounded up.
+        drawn = (uniform * total).long().minimum(total - 1)
         index = torch.searchsorted(until, drawn, right=True)
         start, count, stop = (
             leaf[tasks].gather(1, index) for leaf in (self.start, self.count, self.stop)

@@ -37,7 +37,9 @@ class TrialBuffer:
         """Raises: ValueError for a capacity below 1."""
         if capacity < 1:
             raise SettingError(f"buffer_trials {capacity}: expected 1 or more")
-        self._capacity, self._num_episodes, self._horizon = capacity, num_episodes, horizon
+        self._capacity = capacity
+        self._num_episodes = num_episodes
+        self._horizon = horizon
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(0, num_episodes, *shape, dtype=dtype, device=device)
@@ -50,7 +52,8 @@ class TrialBuffer:
                 "length": empty(dtype=torch.int32),
             }
         )
-        self._first, self._next = 0, 0
+        self._first = 0
+        self._next = 0
         """The numbers of the oldest trial and of the next one. Trial i lies in row i modulo the
         capacity."""
         self._marked = (0, 0)
@@ -77,8 +80,8 @@ class TrialBuffer:
         )
 
     def transitions(self, trials: Tensor | None = None) -> Transitions:
-        """Of all trials or of those with these numbers [B], 0 for the oldest; leaves [B, E * T,
-        ...] in the order they happened."""
+        """Returns the transitions of all trials, or of those with these numbers [B], 0 for the
+        oldest; leaves [B, E * T, ...] in the order they happened."""
         data = self._all() if trials is None else self._rows.take(self._places(trials))
         obs, length = data["obs"], data["length"]
         step = torch.arange(self._horizon, device=obs.device)
@@ -159,7 +162,8 @@ class TrialBuffer:
         )
 
     def _clear(self) -> None:
-        self._first, self._next = 0, 0
+        self._first = 0
+        self._next = 0
         self._marked = (0, 0)
         self._rows.release()
 
@@ -185,7 +189,8 @@ class TrialBuffer:
             {key: leaf[num - kept :] for key, leaf in rows.items()},
             overwritten=gone % self._capacity,
         )
-        self._first, self._next = first, self._next + num
+        self._first = first
+        self._next = self._next + num
 
     def _all(self) -> dict[str, Tensor]:
         if self._first == 0:  # Nothing to copy: they lie as they came.

@@ -1,5 +1,5 @@
-"""How well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every episode
-counts, and counts once."""
+"""Measures how well an adapter adapts: returns after 0, 1, ..., K updates on held-out tasks. Every
+episode counts, and counts once."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -22,8 +22,8 @@ Acting = Literal["sampled", "mode", "mode_beside"]
 
 @struct
 class Outcomes:
-    """Of E episodes of N tasks, [N, E]; [N, K + 1, E] where they differ after 0, 1, ..., K
-    updates."""
+    """What E episodes of N tasks came to, [N, E]; [N, K + 1, E] where they differ after 0, 1, ...,
+    K updates."""
 
     returns: Tensor
     success: Tensor | None = (
@@ -35,9 +35,8 @@ class Outcomes:
 @struct
 class AdaptationCurve:
     returns: Tensor  # [N, K + 1, E] return of each episode after k updates
-    success: (
-        Tensor | None
-    )  # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
+    # [N, K + 1, E] bool: solved at some step; None where the environment doesn't say
+    success: Tensor | None
     steps: Steps  # [N, K + 1, E, T]
     states: list[Any]  # the adapter's state before and after each update, K + 1 of them
     diverged: int  # how many episodes ended because the physics blew up

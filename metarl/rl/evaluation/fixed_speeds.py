@@ -18,9 +18,8 @@ def best_speeds(targets: Tensor, num_speeds: int) -> Tensor:
         )
     ordered = targets.detach().to("cpu", torch.float64).sort().values
     cost = _costs(ordered)
-    least = torch.full(
-        (len(cost),), torch.inf, dtype=torch.float64
-    )  # of the first `end` targets, with so many stretches
+    # Of the first `end` targets, with so many stretches
+    least = torch.full((len(cost),), torch.inf, dtype=torch.float64)
     least[0] = 0.0
     starts = []
     for _ in range(num_speeds):

@@ -58,8 +58,8 @@ def proportion_interval(success: Tensor, *, confidence: float = 0.95) -> tuple[f
 
 
 def effective_size(success: Tensor) -> float:
-    """How many independent trials N tasks with E episodes each are worth: from N, where a task is
-    solved always or never, to N E.
+    """Returns how many independent trials N tasks with E episodes each are worth: from N, where a
+    task is solved always or never, to N E.
 
         N E / (1 + (E − 1) ρ),     ρ = (m ρ̂ + DOUBT) / (m + DOUBT)
 
@@ -93,7 +93,7 @@ def exact_interval(successes: float, trials: float, *, confidence: float) -> tup
 
 
 def _per_task(success: Tensor) -> Tensor:
-    """[N, E] float64 of 0 and 1."""
+    """Returns the successes [N, E] as 0 and 1 in float64."""
     if success.ndim not in (1, 2) or success.numel() == 0:
         raise ValueError(
             f"success has the shape {tuple(success.shape)}; expected [N, E], or [N] for one "

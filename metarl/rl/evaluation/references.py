@@ -18,7 +18,7 @@ from metarl.struct import replace
 def stand_still_outcomes(
     env: BatchedEnv, tasks: Any, noise: Noise, *, num_tasks: int
 ) -> Outcomes | None:
-    """[N, E] of doing nothing; None where there is no such thing."""
+    """Returns the outcomes [N, E] of doing nothing; None where there is no such thing."""
     still = env.references.stand_still
     if still is None:
         return None
@@ -28,8 +28,8 @@ def stand_still_outcomes(
 def reference_outcomes(
     env: BatchedEnv, tasks: Any, streams: Streams, *, num_tasks: int, num_updates: int
 ) -> dict[str, Outcomes]:
-    """By name, returns [N] or [N, E] where they are the same after every update, [N, K + 1, E]
-    after 0, 1, ..., K updates.
+    """Returns the outcomes of all references by name: [N] or [N, E] where they are the same after
+    every update, else [N, K + 1, E] after 0, 1, ..., K updates.
 
     Known returns are expectations, E = 1; the scripted controller and the reference learners are
     played. For those that learn an update is one more episode of experience, whatever it is for the

@@ -160,8 +160,8 @@ def normalised_score(
 
 
 def made_worse(returns: Tensor) -> list[dict[str, float]]:
-    """For each update the share of tasks whose mean return it lowers, with a 95 % interval made for
-    proportions, and the share of tasks that have less than before any update.
+    """Returns for each update the share of tasks whose mean return it lowers, with a 95 % interval
+    made for proportions, and the share of tasks that have less than before any update.
 
     Noise counts, too: an update that changes nothing makes half of the tasks worse.
 
@@ -188,7 +188,8 @@ def made_worse(returns: Tensor) -> list[dict[str, float]]:
 
 
 def checked(values: Tensor) -> Tensor:
-    """In float64 on the CPU. Raises: ValueError for no values at all, NaN or infinite ones."""
+    """Returns the values in float64 on the CPU. Raises: ValueError for no values at all, NaN or
+    infinite ones."""
     values = values.detach().to("cpu", torch.float64)
     if values.numel() == 0:
         raise ValueError("no values at all; statistics need at least one")

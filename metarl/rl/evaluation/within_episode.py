@@ -21,9 +21,8 @@ class Steps:
 
     reward: Tensor
     running: Tensor  # bool
-    measured: dict[
-        str, Tensor
-    ]  # by name, what the learner measures of its steps, for instance its model's error
+    # By name, what the learner measures of its steps, for instance its model's error
+    measured: dict[str, Tensor]
 
 
 def stacked(steps: Sequence[Steps]) -> Steps:
@@ -40,11 +39,9 @@ def stacked(steps: Sequence[Steps]) -> Steps:
 
 
 def first_and_last_tenth(values: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, E] each: the sums over the first and the last ⌈L / 10⌉ steps of every episode, L its own
-    length.
-
-    As many steps of both, so that the two can be compared even where episodes end early.
-    """
+    """Returns the sums [N, E] over the first and over the last ⌈L / 10⌉ steps of every episode,
+    with L its own length. Both have as many steps, so that they can be compared even where episodes
+    end early."""
     length = running.sum(-1, keepdim=True)
     tenth = (length + SHARE - 1) // SHARE
     step = torch.arange(values.shape[-1], device=values.device)

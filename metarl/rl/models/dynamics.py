@@ -1,4 +1,4 @@
-"""From an environment's spaces to a dynamics model that fits them."""
+"""Makes dynamics models that fit an environment's spaces."""
 
 from collections.abc import Sequence
 
