@@ -214,6 +214,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
 
     @on_one_thread
     def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
+        self.sim.check()
         worlds = self._episodes.begin(uniform, worlds)
         if self._effects.set_physics is not None:
             self._effects.set_physics(
@@ -263,7 +264,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         is missing."""
         if not 0 <= world < self.num_worlds:
             raise ValueError(f"world is {world}; expected 0, ..., {self.num_worlds - 1}")
-        model, data = self.sim.host_data(world)  # type: ignore[attr-defined]
+        model, data = self.sim.host_data(world)
         marks = []
         if self._effects.marks is not None:
             marks = self._effects.marks(

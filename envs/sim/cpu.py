@@ -16,6 +16,7 @@ from torch import Tensor
 from envs.machine import check_num_threads
 from envs.sim.live import bound_once
 from envs.sim.process import quiet_mujoco, tune_process
+from envs.sim.types import check_reset, chosen_field, chosen_param
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only
 # the counter tells. A slice, because an index tensor would copy, on as many threads as torch has.
@@ -97,16 +98,7 @@ class CpuSimulator:
             self.none_diverged = False
 
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        if worlds.shape != (self.num_worlds,) or worlds.dtype != torch.bool:
-            raise ValueError(
-                f"worlds is {worlds.dtype} {tuple(worlds.shape)}; expected bool "
-                f"({self.num_worlds},)"
-            )
-        for name, value, live in (("qpos", qpos, self.qpos), ("qvel", qvel, self.qvel)):
-            if value.shape != live.shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(value.shape)}; expected {tuple(live.shape)}"
-                )
+        check_reset(self, worlds, qpos, qvel)
         if not bool(worlds.any()):
             return
         mask = worlds.numpy()
@@ -120,26 +112,18 @@ class CpuSimulator:
         self.none_diverged = not bool(self.diverged.any())
 
     def param(self, name: str) -> Tensor:
-        if name not in self._params:
-            raise ValueError(
-                f"model field {name!r} isn't per world; per_world named "
-                f"{sorted(self._params) or 'none'}"
-            )
-        return self._params[name]
+        return chosen_param(self._params, name)
 
     def params_changed(self) -> None:
         self._batch.set_const()
 
     def field(self, name: str) -> Tensor:
-        if name not in self._fields:
-            raise ValueError(
-                f"data field {name!r} isn't kept; fields named {sorted(self._fields) or 'none'}"
-            )
-        return self._fields[name]
+        return chosen_field(self._fields, name)
+
+    def check(self) -> None:
+        """Nothing is left to look for: MuJoCo's memory grows where it must."""
 
     def host_data(self, world: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """A model and an MjData of one world with all derived fields at its present state, for
-        rendering."""
         model = self._batch.get_model(world) if self._params else self.model
         data = self._batch.get_data(world)
         mujoco.mj_forward(model, data)
