@@ -26,9 +26,11 @@ from envs.mujoco.gl import import_mujoco
 
 import_mujoco()
 
+from envs.machine import BACKENDS as BACKENDS  # noqa: E402
 from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
 from envs.mujoco.arm import env as arm  # noqa: E402
+from envs.mujoco.variant import Variant  # noqa: E402
 from envs.shows_task import ShowsTask  # noqa: E402
 from envs.small import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.variants import Row, UserFunction  # noqa: E402
@@ -91,6 +93,11 @@ def make(
         raise ValueError(
             f"machine is {machine} beside num_threads or device; expected either, not both"
         )
+    if machine.backend != "cpu" and not has_physics(name):
+        raise SettingError(
+            f"backend is {machine.backend!r}, and {name} is no MuJoCo environment of ours; "
+            "expected 'cpu'"
+        )
     env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
     return ShowsTask(env) if shows_task else env
 
@@ -98,6 +105,11 @@ def make(
 def overridable(name: str) -> dict[str, Any]:
     """The settings of the environment `name` and their defaults, for instance horizon: 200."""
     return dict(_row(name).settings)
+
+
+def has_physics(name: str) -> bool:
+    """Whether MuJoCo moves the environment `name`, so that a machine's back-end matters."""
+    return isinstance(_row(name), Variant)
 
 
 def _row(name: str) -> Row:

@@ -7,32 +7,37 @@ import torch
 
 from metarl.errors import SettingError
 
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "warp")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Says where an environment runs. No result depends on it, and neither does the spec hash.
+    """Says where an environment runs. The spec hash doesn't depend on it; with the backend `cpu` no
+    result does. MuJoCo Warp computes in float32, so its results differ by rounding.
 
-    Raises: ValueError for a backend that isn't there, or fewer than one thread.
+    Raises: ValueError for a backend that isn't there, or fewer than one thread or contact.
     """
 
     backend: str = "cpu"
-    """The physics engine. `cpu` is MuJoCo's C engine; `warp`, MuJoCo on a GPU, isn't there yet."""
+    """The physics engine: `cpu` is MuJoCo's C engine, `warp` is MuJoCo Warp on a GPU."""
     num_threads: int | None = None
-    """Threads of the simulation; None: one for each CPU. Worlds without physics use torch's own
+    """Threads of the C engine; None: one for each CPU. Worlds without physics use torch's own
     threads."""
     device: torch.device | str = "cpu"
     """Where actions come in and observations and rewards come out. MuJoCo on CPUs copies them
-    there."""
+    there; MuJoCo Warp computes there."""
+    max_contacts: int | None = None
+    """How many contacts a world may have at once in MuJoCo Warp, whose buffers don't grow; None:
+    as many as the model's shapes can have."""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            missing = ", which isn't there yet" if self.backend == "warp" else ""
             raise SettingError(
-                f"backend is {self.backend!r}{missing}; expected {' or '.join(map(repr, BACKENDS))}"
+                f"backend is {self.backend!r}; expected {' or '.join(map(repr, BACKENDS))}"
             )
         check_num_threads(self.num_threads)
+        if self.max_contacts is not None and self.max_contacts < 1:
+            raise SettingError(f"max_contacts is {self.max_contacts}; expected at least 1, or None")
 
 
 def check_num_threads(num_threads: int | None) -> None:

@@ -61,6 +61,7 @@ COVERED = {
     "envs/own/test_environment.py": "envs/own/tasks",
     "envs/own/test_world.py": "envs/own/spaces",
     "envs/sim/test_cpu.py": "envs/sim/types",
+    "envs/sim/test_warp.py": "envs/sim/backends envs/sim/warp_device envs/sim/warp_kernels",
     "envs/small/test_gridworld.py": "envs/small/gridworld_optima envs/small/gridworld_policies",
     "envs/small/test_point.py": "envs/small/point_navigation envs/small/point_sparse",
     "envs/small/test_tabular_mdp.py": "envs/small/tabular_planning",

@@ -18,7 +18,7 @@ import torch
 from envs.machine import Machine
 from envs.mujoco.env import MDP, Drive, Effects, LinearDrive, MujocoEnv
 from envs.mujoco.models import Model
-from envs.sim.cpu import CpuSimulator
+from envs.sim.backends import simulator
 from envs.variants import (
     check_counts,
     common_settings,
@@ -111,13 +111,13 @@ def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> 
     tasks, model = task_distribution(row), row.model.load()
     mdp = row.mdp(model, model.opt.timestep * row.frame_skip)
     effects = row.effects if isinstance(row.effects, Effects) else row.effects(model)
-    sim = CpuSimulator(
+    sim = simulator(
+        machine,
         model,
         num_worlds,
         per_world=effects.per_world,
         fields=row.fields,
         current_fields=row.current_fields,
-        num_threads=machine.num_threads,
     )
     spec = EnvSpec(
         name=name,

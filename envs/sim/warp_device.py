@@ -1,0 +1,88 @@
+"""Whether MuJoCo Warp can run on a device, how many worlds fit there, and what one hears while its
+kernels are compiled, which takes a minute and is done once for each version."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import warp as wp
+
+from metarl.errors import SettingError
+
+if wp.config.log_level == wp.LOG_INFO:  # Not what a user has set.
+    # Else it writes to stdout at each module, and without a GPU that there is none.
+    wp.config.log_level = wp.LOG_WARNING if torch.cuda.is_available() else wp.LOG_ERROR
+
+_OLDEST_DRIVER = "580"  # of NVIDIA, for which the wheels of warp-lang are built
+_PATIENCE = 3.0  # s, after which a compilation says what it is
+_SHARE_OF_FREE = 0.9  # of a device's memory: the rest is for what kernels take while they run
+_log = logging.getLogger("metarl")
+
+
+def warp_device(device: torch.device | str) -> wp.Device:
+    """Warp's name of a torch device.
+
+    Raises: SettingError if it isn't there, or Warp can't use it.
+    """
+    asked = torch.device(device)
+    if asked.type == "cpu":
+        return wp.get_device("cpu")
+    if asked.type != "cuda":
+        raise SettingError(f"device is {device}; MuJoCo Warp runs on cuda, and for tests on cpu")
+    if not torch.cuda.is_available():
+        raise SettingError(
+            f"device is {device}, but torch finds no CUDA device here; expected backend 'cpu'"
+        )
+    if not wp.is_cuda_available():
+        raise SettingError(
+            f"device is {device}, but Warp {wp.__version__} can't use it: the NVIDIA driver is "
+            f"too old; expected {_OLDEST_DRIVER} or newer, or backend 'cpu'"
+        )
+    index = torch.cuda.current_device() if asked.index is None else asked.index
+    return wp.get_device(f"cuda:{index}")
+
+
+def check_fits(num_worlds: int, bytes_a_world: int, free: int, device: str) -> None:
+    """Raises: SettingError saying how many worlds fit into what is free, if so many don't."""
+    most = int(_SHARE_OF_FREE * free / bytes_a_world)
+    if num_worlds > most:
+        raise SettingError(
+            f"num_worlds is {num_worlds}, each of {bytes_a_world / 2**10:.0f} KiB: more than the "
+            f"{free / 2**30:.1f} GiB that are free on {device}; expected at most {most}"
+        )
+
+
+@contextmanager
+def told_if_compiling(device: str) -> Iterator[None]:
+    """Says in the log, if what is done inside takes long because kernels are compiled for it, so
+    that nobody takes it for stuck; and how long it took."""
+    before, begin, done = _num_modules(), time.perf_counter(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_PATIENCE):
+            if _num_modules() > before:
+                _log.warning(
+                    "compiling MuJoCo Warp's kernels for %s, which takes a minute or two; they "
+                    "are kept in %s for the next time",
+                    device,
+                    wp.config.kernel_cache_dir,
+                )
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+    seconds = time.perf_counter() - begin
+    if seconds > _PATIENCE and _num_modules() > before:
+        _log.warning("compiled in %.0f s", seconds)
+
+
+def _num_modules() -> int:
+    folder = wp.config.kernel_cache_dir
+    return len(list(Path(folder).iterdir())) if folder and Path(folder).is_dir() else 0
