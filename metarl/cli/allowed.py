@@ -73,7 +73,7 @@ ALLOWED: dict[str, Kind] = {
     # Environments and their simulation
     "name": Word(),
     "action_scale": _POSITIVE,
-    "backend": OneOf("cpu"),
+    "backend": OneOf("cpu", "warp", "auto"),
     "fails_at_step": OrNull(_COUNT),
     "horizon": _COUNT,
     "num_actions": Integer(2),
@@ -84,6 +84,7 @@ ALLOWED: dict[str, Kind] = {
     "half_cheetah_vel_pearl.num_train_tasks": _COUNT,
     "point_navigation_2d_sparse_pearl.num_train_tasks": _COUNT,
     "shows_task": OrNull(Flag()),
+    "max_contacts": OrNull(_COUNT),
     "num_threads": OrNull(Integer(1, most=4096)),
     # Tasks and data of few-shot learning
     "ways": _COUNT,

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -72,14 +73,19 @@ def device(name: str) -> torch.device:
     return found
 
 
-def environment(config: DictConfig, num_worlds: int) -> BatchedEnv:
-    """The environment of the config's groups `env` and `sim` with this many worlds."""
-    if config.sim.backend != "cpu":
-        raise UserError(f"sim.backend={config.sim.backend}: expected cpu")
+def environment(
+    config: DictConfig, num_worlds: int, machine: envs.Machine | None = None
+) -> BatchedEnv:
+    """The environment of the config's group `env` with this many worlds.
+
+    Args: machine: where it runs; None: on MuJoCo's C engine, in which every problem is defined, as
+      evaluations and videos do.
+    """
+    if machine is None:
+        machine = envs.Machine(num_threads=config.sim.num_threads)
     overrides = {
         key: value for key, value in config.env.items() if key not in ("name", "shows_task")
     }
-    machine = envs.Machine(backend=config.sim.backend, num_threads=config.sim.num_threads)
     seen = shows_task(config.env)
     return envs.make(
         config.env.name, num_worlds=num_worlds, machine=machine, shows_task=seen, **overrides
@@ -106,9 +112,22 @@ def algo_name(config: DictConfig) -> str:
     return str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
 
 
-def training_environment(config: DictConfig) -> BatchedEnv:
-    """One world for every episode that is played side by side."""
-    return environment(config, sizes(config).num_worlds)
+def training_environment(config: DictConfig, on: torch.device | str = "cpu") -> BatchedEnv:
+    """One world for every episode that is played side by side, on the simulator of the config's
+    group `sim`.
+
+    Args: on: the learner's device, where MuJoCo Warp computes, too.
+    """
+    backend = config.sim.backend
+    if backend not in envs.BACKENDS:
+        raise UserError(f"sim.backend={backend}: expected {' or '.join(envs.BACKENDS)}")
+    machine = envs.Machine(
+        backend=backend,
+        num_threads=config.sim.num_threads,
+        device=on if backend == "warp" else "cpu",
+        max_contacts=config.sim.get("max_contacts"),
+    )
+    return environment(config, sizes(config).num_worlds, machine)
 
 
 def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
@@ -350,7 +369,9 @@ def _git(folder: Path, *words: str) -> str:
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("metarl", "torch", "mujoco", "gymnasium", "numpy"):
+    optional = {"mujoco_warp": "mujoco-warp", "warp": "warp-lang"}  # named if they computed here
+    used = [package for module, package in optional.items() if module in sys.modules]
+    for package in ("metarl", "torch", "mujoco", "gymnasium", "numpy", *used):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -16,7 +16,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, evaluation, run_folder, strangers
+from metarl.cli import build, evaluation, placement, run_folder, strangers
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
@@ -28,20 +28,20 @@ def run(config: DictConfig) -> None:
         evaluation.check(config, **config.evaluation)
         if asked.resume_from is None:
             strangers.say_what_is_called(config)
-        device = build.device(config.device)
+        device = placement.settle(config)
         generators = Generators(config.seed)
-        env = build.training_environment(config)
+        env = build.training_environment(config, device)
         learner = build.learner(config, env, generators, device)
         if asked.has_work:
             check(learner, iterations=config.iterations, checkpoint_every=config.checkpoint_every)
         folder, lock = asked.create()
-        print(f"run folder {folder}, device {device}", file=sys.stderr)
+        print(f"run folder {folder}, {placement.described(config, device)}", file=sys.stderr)
         outcome = train(
             learner,
             generators,
             iterations=config.iterations,
             run_folder=folder,
-            provenance=build.provenance(config, env),
+            provenance=build.provenance(config, env) | placement.provenance(config, device),
             checkpoint_every=config.checkpoint_every,
             keep_checkpoints=config.keep_checkpoints,
             resume_from=asked.resume_from,
@@ -54,6 +54,7 @@ def run(config: DictConfig) -> None:
                 file=sys.stderr,
             )
             raise SystemExit(130)
+        env.close()  # A GPU has its memory back for the evaluation.
         evaluation.report_run(config, learner, folder, device, outcome)
 
 
