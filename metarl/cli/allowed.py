@@ -172,6 +172,7 @@ ALLOWED: dict[str, Kind] = {
     "latent_coefficient": _NOT_NEGATIVE,
     "latent_lr": _POSITIVE,
     "latent_shrink": Number(above=0, most=1),
+    "latent_first_shrink": Number(above=0, most=1),
     "inner_rule": OneOf("sgd", "learned_rates", "per_step_rates"),
     "input_bias": Bounds(),
     "num_inner_steps": _COUNT,

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from metarl.errors import SettingError
-from metarl.nn.latent import latent_outputs, latent_parameters
+from metarl.nn.latent import (
+    latent_outputs,
+    latent_parameters,
+    num_latent_inputs,
+    with_products,
+)
 from metarl.nn.mlp import MLP, Activation, mlp
 from metarl.noise import Noise
 from metarl.types import Params
@@ -28,8 +33,12 @@ class Policy(Protocol):
     """What learners ask of a policy module."""
 
     trunk: MLP
-    # L: the last entries of what the trunk takes are the episode's latent (metarl/nn/latent.py)
+    # L: the last entries of an observation are the episode's latent (metarl/nn/latent.py)
     latent_size: int
+
+    def trunk_input(self, obs: Tensor) -> Tensor:
+        """What the trunk takes [..., I] for observations with their latent [..., O + L]."""
+        ...
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
         """The outputs under `params`, one task's or stacked: what `params.call(policy, params,
@@ -67,7 +76,8 @@ class GaussianPolicy(nn.Module):
         the parameters are then those of a policy whose actions are divided by `unit` on their way
         to the environment. None: 1.
       latent_size: L, see `Policy`; latent_gain: factor on the first layer's weights of the latent
-        at the start.
+        at the start; latent_products: whether the trunk takes its products with the observation,
+        too.
     Raises: ValueError unless init_std >= min_std > 0, and every unit is a positive number.
     """
 
@@ -84,6 +94,7 @@ class GaussianPolicy(nn.Module):
         unit: Tensor | None = None,
         latent_size: int = 0,
         latent_gain: float = 1.0,
+        latent_products: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -93,10 +104,11 @@ class GaussianPolicy(nn.Module):
             )
         if unit is not None and not bool(((unit > 0) & unit.isfinite()).all()):
             raise SettingError(f"unit is {unit.tolist()}: expected positive numbers")
-        sizes = (obs_size + latent_size, *hidden_sizes, action_size)
+        num_latent = num_latent_inputs(obs_size, latent_size, products=latent_products)
+        sizes = (obs_size + num_latent, *hidden_sizes, action_size)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
-        self.latent_size = latent_size
-        _add_latent(self, self.trunk, latent_size, latent_gain)
+        self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        _add_latent(self, obs_size, latent_gain)
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(init_std)))
         self.min_log_std = math.log(min_std)
         self.unit: Tensor | None
@@ -105,12 +117,15 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("log_unit", None if unit is None else unit.log(), persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
-        return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
+        own = dict(self.named_parameters(recurse=False))
+        return self.head(own, self.trunk(self.trunk_input(obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        return self.head(
-            params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)
-        )
+        weights = self.trunk.weights(params, "trunk.")
+        return self.head(params, mlp(self.trunk_input(obs), weights, self.trunk.activation))
+
+    def trunk_input(self, obs: Tensor) -> Tensor:
+        return with_products(obs, self.latent_size) if self.latent_products else obs
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
         log_std = params["log_std"].clamp(min=self.min_log_std)
@@ -175,21 +190,26 @@ class CategoricalPolicy(nn.Module):
         output_scale: float = 1.0,
         latent_size: int = 0,
         latent_gain: float = 1.0,
+        latent_products: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        sizes = (obs_size + latent_size, *hidden_sizes, num_actions)
+        num_latent = num_latent_inputs(obs_size, latent_size, products=latent_products)
+        sizes = (obs_size + num_latent, *hidden_sizes, num_actions)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
-        self.latent_size = latent_size
-        _add_latent(self, self.trunk, latent_size, latent_gain)
+        self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        _add_latent(self, obs_size, latent_gain)
 
     def forward(self, obs: Tensor) -> Outputs:
-        return self.head(dict(self.named_parameters(recurse=False)), self.trunk(obs))
+        own = dict(self.named_parameters(recurse=False))
+        return self.head(own, self.trunk(self.trunk_input(obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        return self.head(
-            params, mlp(obs, self.trunk.weights(params, "trunk."), self.trunk.activation)
-        )
+        weights = self.trunk.weights(params, "trunk.")
+        return self.head(params, mlp(self.trunk_input(obs), weights, self.trunk.activation))
+
+    def trunk_input(self, obs: Tensor) -> Tensor:
+        return with_products(obs, self.latent_size) if self.latent_products else obs
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
         return {"logits": trunk_output, **(latent_outputs(params) if self.latent_size else {})}
@@ -224,14 +244,13 @@ class CategoricalPolicy(nn.Module):
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def _add_latent(policy: nn.Module, trunk: MLP, size: int, gain: float) -> None:
-    """Gives a policy the parameters of its latent, the last `size` entries of what its trunk
-    takes."""
-    for name, parameter in latent_parameters(size).items():
+def _add_latent(policy: "PolicyModule", obs_size: int, gain: float) -> None:
+    """Gives a policy the parameters of its latent, whose own weights follow the observation's."""
+    for name, parameter in latent_parameters(policy.latent_size).items():
         policy.register_parameter(name, parameter)
-    if size:
-        with torch.no_grad():
-            cast(nn.Linear, trunk.layers[0]).weight[:, -size:] *= gain
+    first = cast(nn.Linear, policy.trunk.layers[0])
+    with torch.no_grad():
+        first.weight[:, obs_size : obs_size + policy.latent_size] *= gain
 
 
 PolicyModule = GaussianPolicy | CategoricalPolicy

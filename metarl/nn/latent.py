@@ -5,6 +5,11 @@ Episodes of one task then differ as wholes, for instance in how fast the robot r
 returns tell which z suits the task. A policy without a latent explores step by step, around one way
 to behave. μ and log σ are parameters of the policy, and adaptation moves them.
 
+The first layer takes (s, z), and with `latent_products` the products of z with every number of s,
+too: W s + z (W' s) + ..., so that z changes how the policy responds to what it observes. A latent
+that is only added shifts the units until they saturate, and its extremes then make a policy that
+is blind to s.
+
 Source: Gupta et al. 2018 (arXiv:1802.07245, MAESN). How we differ: the gradient by μ is that of the
 density of z, not the one through z, and the latents of a task's episodes are spread evenly over
 N(μ, σ²).
@@ -27,6 +32,17 @@ def latent_parameters(size: int) -> dict[str, nn.Parameter]:
     if size < 0:
         raise SettingError(f"latent_size {size}: expected 0 or more")
     return {name: nn.Parameter(torch.zeros(size)) for name in (MEAN, LOG_STD)} if size else {}
+
+
+def num_latent_inputs(obs_size: int, size: int, *, products: bool) -> int:
+    """How many inputs a latent of `size` numbers adds to the first layer's."""
+    return size * (1 + obs_size) if products else size
+
+
+def with_products(obs: Tensor, size: int) -> Tensor:
+    """(s, z) [..., O + L] -> (s, z, z₁ s, ..., z_L s) [..., O + L + L O], with L = size."""
+    products = obs[..., -size:, None] * obs[..., None, :-size]
+    return torch.cat([obs, products.flatten(-2)], dim=-1)
 
 
 def latent_outputs(params: dict[str, Tensor]) -> dict[str, Tensor]:

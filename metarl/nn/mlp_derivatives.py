@@ -43,8 +43,8 @@ def differentiator(
     else by autograd.
 
     Args:
-      network: an MLP (its outputs are then {"output": ...}), a policy with `trunk` and `head`, or
-        any module whose outputs are a dict.
+      network: an MLP (its outputs are then {"output": ...}), a policy with `trunk`, `head` and
+        `trunk_input`, or any module whose outputs are a dict.
       loss: (outputs, batch) -> [n].
       inputs: takes the network's inputs [n, ..., I] from a batch; `batch.obs` if None.
     Returns: (params [n, ...], batch) -> DifferentiatedLoss.
@@ -52,17 +52,17 @@ def differentiator(
     take = inputs or _obs
     mlp: nn.Module = network
     head: Head = _as_dict
+    trunk_input: Callable[[Tensor], Tensor] = _as_it_is
     prefix = ""
     if not isinstance(network, MLP):
-        mlp, head, prefix = (
-            getattr(network, "trunk", network),
-            getattr(network, "head", _as_dict),
-            "trunk.",
-        )
+        mlp = getattr(network, "trunk", network)
+        head = getattr(network, "head", _as_dict)
+        trunk_input = getattr(network, "trunk_input", _as_it_is)
+        prefix = "trunk."
     if not isinstance(mlp, MLP):
         return differentiate_by_autograd(network, loss, take)
     return lambda params, batch: _MLPLoss(
-        _Trunk(mlp, head, prefix, params, take(batch)), loss, batch
+        _Trunk(mlp, head, prefix, params, trunk_input(take(batch))), loss, batch
     )
 
 
@@ -72,6 +72,10 @@ def _as_dict(params: Params, output: Tensor) -> Outputs:
 
 def _obs(batch: Any) -> Tensor:
     return batch.obs
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 class _Trunk:

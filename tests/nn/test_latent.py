@@ -76,6 +76,50 @@ def test_a_policy_with_a_latent_acts_on_it(make):
     assert set(outputs) - set(plain(torch.ones(3 + L))) == {MEAN, LOG_STD}
 
 
+@pytest.mark.parametrize("make", [GaussianPolicy, CategoricalPolicy])
+def test_with_products_the_first_layer_is_linear_in_the_latent(make):
+    """For a latent of (z₁, z₂) it has the weights W + z₁ W₁ + z₂ W₂ of the observation."""
+    policy = make(
+        3,
+        2,
+        (8,),
+        latent_size=L,
+        latent_gain=4.0,
+        latent_products=True,
+        generator=torch.Generator().manual_seed(0),
+    )
+    first = policy.trunk.layers[0]
+    assert first.weight.shape == (8, 3 + L + 3 * L)
+    obs, z = torch.tensor([0.3, -1.0, 2.0]), torch.tensor([0.7, -1.4])
+    of_obs, of_z, of_first, of_second = first.weight.split([3, L, 3, 3], dim=1)
+    hidden = (of_obs + z[0] * of_first + z[1] * of_second) @ obs + of_z @ z + first.bias
+    expected = policy.trunk.layers[1](hidden.tanh())
+    outputs = policy(torch.cat([obs, z]))
+    found = outputs["mean"] if make is GaussianPolicy else outputs["logits"]
+    torch.testing.assert_close(found, expected)
+    params = dict(policy.named_parameters())
+    torch.testing.assert_close(policy.with_params(params, torch.cat([obs, z])), outputs)
+
+
+def test_gain_acts_on_the_latent_alone():
+    at = lambda gain: (
+        GaussianPolicy(
+            3,
+            2,
+            (8,),
+            latent_size=L,
+            latent_gain=gain,
+            latent_products=True,
+            generator=torch.Generator().manual_seed(0),
+        )
+        .trunk.layers[0]
+        .weight
+    )
+    ratio = at(4.0) / at(1.0)
+    expected = torch.tensor([1.0] * 3 + [4.0] * L + [1.0] * 3 * L)
+    torch.testing.assert_close(ratio, expected.expand_as(ratio))
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="latent_size -1: expected 0 or more"):
         GaussianPolicy(3, 2, (8,), latent_size=-1)

@@ -125,6 +125,7 @@ def inner_update(
     chunk: int,
     latent_lr: float | None = None,
     latent_shrink: float | None = None,
+    latent_first_shrink: float | None = None,
 ) -> InnerUpdate:
     """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a
     number out of range."""
@@ -148,7 +149,13 @@ def inner_update(
             raise SettingError(
                 f"latent_size {policy.latent_size}: this algorithm can't adapt a latent; expected 0"
             )
-        rule = LatentRule(rule, lr=latent_lr, decay=inner_lr_decay, shrink=latent_shrink)
+        rule = LatentRule(
+            rule,
+            lr=latent_lr,
+            decay=inner_lr_decay,
+            shrink=latent_shrink,
+            first_shrink=latent_first_shrink,
+        )
         loss = plus(loss, latent_reinforce)
     return InnerUpdate(
         rule=rule,

@@ -14,24 +14,29 @@ from metarl.types import Params
 class LatentRule:
     """Applies `rule` to the policy's own parameters, and to those of the latent
 
-        μ ← μ − αₖ σ² g_μ,     σ ← ω σ,     αₖ = α for the first step, then times `decay` from step to step
+        μ ← μ − αₖ σ² g_μ,     σ ← ω σ,     αₖ = α · decayᵏ in step k = 0, 1, ...
 
     σ² makes it the natural gradient: with the score (z − μ) / σ² in g_μ, the step is αₖ times the
     mean of (z − μ) A, hence in the units of z and of the same share of σ however small σ has
-    become. Since σ shrinks by a fixed factor, K steps are a search that halves its range again and
-    again; its own gradient says little from a handful of episodes.
+    become. Since σ shrinks by fixed factors ω, K steps are a search whose range becomes smaller and
+    smaller; its own gradient says little from a handful of episodes.
     """
 
     rule: InnerRule
     lr: float
     decay: float
     shrink: float
+    first_shrink: float | None = None
+    """ω of the first step; None: as of the others."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise SettingError(f"latent_lr {self.lr}: expected a positive number")
-        if not 0 < self.shrink <= 1:
-            raise SettingError(f"latent_shrink {self.shrink}: expected a number above 0, at most 1")
+        for name, value in (("", self.shrink), ("first_", self.first_shrink)):
+            if value is not None and not 0 < value <= 1:
+                raise SettingError(
+                    f"latent_{name}shrink {value}: expected a number above 0, at most 1"
+                )
 
     def init(self, params: Params) -> Params:
         return self.rule.init(_own(params))
@@ -40,7 +45,8 @@ class LatentRule:
         own = self.rule(_own(params), _own(grads), rule_params, step)
         natural = (2 * params[LOG_STD]).exp() * grads[MEAN]
         mean = params[MEAN] - self.lr * self.decay**step * natural
-        log_std = params[LOG_STD] + math.log(self.shrink)
+        of_first = self.shrink if self.first_shrink is None else self.first_shrink
+        log_std = params[LOG_STD] + math.log(of_first if step == 0 else self.shrink)
         return {name: own.get(name, leaf) for name, leaf in params.items()} | {
             MEAN: mean,
             LOG_STD: log_std,

@@ -21,6 +21,7 @@ def mlp_policy(
     action_unit: float | None = None,
     latent_size: int = 0,
     latent_gain: float = 1.0,
+    latent_products: bool = False,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
     """A perceptron policy of the observation and, with a latent_size, of the episode's latent; see
@@ -40,6 +41,7 @@ def mlp_policy(
         action_unit=action_unit,
         latent_size=latent_size,
         latent_gain=latent_gain,
+        latent_products=latent_products,
         generator=generator,
     )
 
@@ -55,6 +57,7 @@ def policy_for(
     action_unit: float | None = None,
     latent_size: int = 0,
     latent_gain: float = 1.0,
+    latent_products: bool = False,
     output_scale: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
@@ -64,7 +67,7 @@ def policy_for(
     Args:
       action_unit: the action for an output of 1, as a share of half the action's range; of 1 where
         the range has no bounds. None: outputs are actions.
-      latent_size, latent_gain: see `metarl.nn.heads`.
+      latent_size, latent_gain, latent_products: see `metarl.nn.heads`.
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     if any(size < 1 for size in hidden_sizes):
@@ -80,6 +83,7 @@ def policy_for(
             output_scale=output_scale,
             latent_size=latent_size,
             latent_gain=latent_gain,
+            latent_products=latent_products,
             generator=generator,
         )
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
@@ -93,6 +97,7 @@ def policy_for(
             output_scale=output_scale,
             latent_size=latent_size,
             latent_gain=latent_gain,
+            latent_products=latent_products,
             unit=None if action_unit is None else action_unit * _half_range(action_space),
             generator=generator,
         )

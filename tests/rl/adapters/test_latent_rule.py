@@ -30,7 +30,7 @@ LATENT = {
 }
 
 
-def learner_with_latent(**changes):
+def learner_with_latent(*, products=False, **changes):
     model = GaussianPolicy(
         2,
         2,
@@ -38,6 +38,7 @@ def learner_with_latent(**changes):
         init_std=0.8,
         latent_size=L,
         latent_gain=3.0,
+        latent_products=products,
         generator=torch.Generator().manual_seed(0),
     )
     settings = LATENT | {"inner_kl_coefficient": 0.0, "judged_updates": "all"} | changes
@@ -94,7 +95,7 @@ def one(batch, task):
     }
 
 
-def straight_objective(policy, theta, support, query):
+def straight_objective(policy, theta, support, query, first_shrink):
     """The objective task by task and line by line, with autograd alone."""
 
     def log_probs(params, data):
@@ -125,7 +126,7 @@ def straight_objective(policy, theta, support, query):
                 for name, leaf in params.items()
             }
             moved[MEAN] = params[MEAN] - 0.8 * 0.7**k * (2 * params[LOG_STD]).exp() * grads[MEAN]
-            moved[LOG_STD] = params[LOG_STD] + math.log(0.5)
+            moved[LOG_STD] = params[LOG_STD] + math.log(first_shrink if k == 0 else 0.5)
             params = moved
             data = one((*support, query)[k + 1], task)
             actions, latents = log_probs(params, data)
@@ -138,15 +139,17 @@ def straight_objective(policy, theta, support, query):
     return total / N
 
 
-def test_meta_gradient_through_latents_and_all_updates_matches_finite_differences():
-    learner = learner_with_latent()
+@pytest.mark.parametrize("products", [False, True])
+def test_meta_gradient_through_latents_and_all_updates_matches_finite_differences(products):
+    learner = learner_with_latent(products=products, latent_first_shrink=0.3)
     support, query, unadapted = data_of(learner)
     start = {name: leaf.detach().clone() for name, leaf in learner.params.joined.items()}
     found = learner.meta_gradient(support, query, unadapted)
 
     def objective(vector):
         leaves = {name: leaf.requires_grad_() for name, leaf in P.unflatten(vector, start).items()}
-        return straight_objective(learner._policy, split(leaves)[0], support, query).item()
+        theta = split(leaves)[0]
+        return straight_objective(learner._policy, theta, support, query, 0.3).item()
 
     vector = P.flatten(start)
     assert found.loss.item() == pytest.approx(objective(vector), rel=1e-12)
@@ -180,6 +183,13 @@ def test_a_step_moves_the_mean_towards_better_latents_in_units_of_the_latent():
     assert rule(params, grads | {"weight": torch.tensor([1.0])}, {}, 1)[
         MEAN
     ].item() == pytest.approx(1.0 + 0.25 * 2)
+
+
+def test_the_first_step_has_a_factor_of_its_own_on_the_deviation():
+    rule = LatentRule(Sgd(0.1), lr=0.5, decay=1.0, shrink=0.5, first_shrink=0.25)
+    params = {MEAN: torch.zeros(1), LOG_STD: torch.zeros(1)}
+    grads = {MEAN: torch.ones(1), LOG_STD: torch.ones(1)}
+    assert [rule(params, grads, {}, k)[LOG_STD].exp().item() for k in range(3)] == [0.25, 0.5, 0.5]
 
 
 def test_three_updates_find_the_best_latent_of_a_world_that_is_nothing_else():
@@ -224,6 +234,10 @@ def test_latents_last_for_an_episode_and_change_with_the_update():
         (
             lambda: learner_with_latent(latent_shrink=1.5),
             "latent_shrink 1.5: expected a number above 0, at most 1",
+        ),
+        (
+            lambda: learner_with_latent(latent_first_shrink=0.0),
+            "latent_first_shrink 0.0: expected a number above 0, at most 1",
         ),
         (
             lambda: learner_with_latent(latent_coefficient=-1.0),
