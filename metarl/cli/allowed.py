@@ -120,6 +120,7 @@ ALLOWED: dict[str, Kind] = {
     "hidden_sizes": _WIDTHS,
     "init_std": _POSITIVE,
     "latent_gain": _POSITIVE,
+    "latent_products": Flag(),
     "latent_size": _COUNT_OR_NONE,
     "joint_decoder": Flag(),
     "key_strength": _POSITIVE,

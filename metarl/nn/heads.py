@@ -117,7 +117,7 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("log_unit", None if unit is None else unit.log(), persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
-        own = dict(self.named_parameters(recurse=False))
+        own: Params = dict(self.named_parameters(recurse=False))
         return self.head(own, self.trunk(self.trunk_input(obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
@@ -201,7 +201,7 @@ class CategoricalPolicy(nn.Module):
         _add_latent(self, obs_size, latent_gain)
 
     def forward(self, obs: Tensor) -> Outputs:
-        own = dict(self.named_parameters(recurse=False))
+        own: Params = dict(self.named_parameters(recurse=False))
         return self.head(own, self.trunk(self.trunk_input(obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
