@@ -76,6 +76,17 @@ def task(params: Params, index: int | slice) -> Params:
     return {name: leaf[index] for name, leaf in params.items()}
 
 
+def named(**modules: nn.Module) -> Params:
+    """The parameters of several modules in one dict, as the modules have them: gradients reach
+    them."""
+    return joined({name: dict(module.named_parameters()) for name, module in modules.items()})
+
+
+def gradient(loss: Tensor, params: Params) -> Params:
+    """∂loss/∂params, by name. Every parameter must have a part in the loss."""
+    return dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
+
+
 def expand(params: Params, num_tasks: int) -> Params:
     """The same parameters for each of N tasks: leaves [...] -> [N, ...] without copying. Don't
     write to the result."""

@@ -6,6 +6,9 @@ its maths. `mlp_derivatives` holds the first and second derivatives of such a po
 written out because that is faster than autograd. `latent` is what a policy may see beside the
 observation: a number that is drawn for each episode, and that adaptation moves.
 
+For off-policy learners: `squashed` is a policy of bounded actions, `twin` two critics in one pass.
+`task_posterior` makes a Gaussian over tasks of what single steps say of them.
+
 Memories, which carry something from one input to the next: `recurrent` says what a memory is,
 with GRU and LSTM; `transformer` is one that looks back at all inputs; `external_memory` has slots
 that are written and read by content. `dynamics` predicts what an action does, for planning;

@@ -17,6 +17,9 @@ from metarl.errors import SettingError
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
+Layer = tuple[Tensor, Tensor]
+"""The weight [o, i] and the bias [o] of a layer."""
+
 
 class MLP(nn.Module):
     """y = W_L φ(… φ(W₁ x + b₁) …) + b_L: no activation after the last layer.
@@ -79,6 +82,22 @@ def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activat
     for weight, bias in weights[:-1]:
         x = phi(affine(x, weight, bias))
     return affine(x, *weights[-1])
+
+
+@torch.no_grad()
+def draw_by_width(
+    layers: Sequence[Layer], *, last: float = 3e-3, generator: torch.Generator | None = None
+) -> None:
+    """Draws the first parameters of a perceptron as rlkit's actors and critics have them: hidden
+    weights U[±1/√o] and biases 0.1 of layers with o units, and U[±last] for all of the last layer.
+
+    Outputs begin near 0, and few rectified units are dead.
+    """
+    for weight, bias in layers[:-1]:
+        weight.uniform_(-(len(weight) ** -0.5), len(weight) ** -0.5, generator=generator)
+        bias.fill_(0.1)
+    for leaf in layers[-1]:
+        leaf.uniform_(-last, last, generator=generator)
 
 
 def tanh_(x: Tensor) -> Tensor:

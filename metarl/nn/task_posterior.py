@@ -1,0 +1,76 @@
+"""What a context says of the task: a Gaussian over a latent z, made of a factor for each
+transition.
+
+The factors are multiplied, so the order of transitions means nothing and the posterior gets
+narrower with every one.
+
+Source: Rakelly et al. 2019 (arXiv:1903.08254, section 4.1).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.nn.mlp import MLP, draw_by_width
+from metarl.struct import struct
+
+LEAST_VARIANCE = 1e-7
+"""Of a single factor. A narrower one would outvote all others to rounding."""
+
+
+@struct
+class Gaussian:
+    """N(mean, diag variance), for any leading dimensions: [..., L] each."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """mean + √variance ε, [..., L]; gradients flow to both."""
+        return self.mean + self.variance.sqrt() * noise
+
+    def kl_to_standard(self) -> Tensor:
+        """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (σ² + μ² − 1 − log σ²): [...] in nats."""
+        return 0.5 * (self.variance + self.mean.square() - 1 - self.variance.log()).sum(-1)
+
+
+def standard(*shape: int, like: Tensor) -> Gaussian:
+    """N(0, 1), [*shape]: what is known of a task before its first transition."""
+    return Gaussian(mean=like.new_zeros(shape), variance=like.new_ones(shape))
+
+
+def product(factors: Gaussian) -> Gaussian:
+    """The normalised product of n Gaussians [..., n, L]:
+
+        1/σ² = Σₙ 1/σₙ²,     μ = σ² Σₙ μₙ/σₙ²
+
+    There is no factor for the prior, as published: how wide one transition alone leaves the
+    posterior is the encoder's to say.
+    """
+    precision = factors.variance.clamp(min=LEAST_VARIANCE).reciprocal()
+    variance = precision.sum(-2).reciprocal()
+    return Gaussian(mean=variance * (precision * factors.mean).sum(-2), variance=variance)
+
+
+class FactorEncoder(nn.Module):
+    """A perceptron from one transition [..., I] to its factor [..., L]."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        latent_size: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.latent_size = latent_size
+        self.trunk = MLP((input_size, *hidden_sizes, 2 * latent_size), "relu", generator=generator)
+        weights = self.trunk.weights(dict(self.trunk.named_parameters()))
+        draw_by_width(weights, generator=generator)
+
+    def forward(self, transitions: Tensor) -> Gaussian:
+        mean, variance = self.trunk(transitions).chunk(2, dim=-1)
+        return Gaussian(mean=mean, variance=functional.softplus(variance))
