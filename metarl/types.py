@@ -149,6 +149,11 @@ class MetaLearner(Protocol):
         never does."""
         return None
 
+    def check_trainable(self) -> None:
+        """Raises: SettingError if it could act here, but not learn: a learner is also made to be
+        evaluated where it wasn't trained."""
+        return
+
     def step(self) -> Metrics:
         """One meta-iteration: sample tasks, gather data, update."""
         ...

@@ -53,6 +53,8 @@ class Descent:
       halve_every: steps after which the rate is halved, again and again; None: never.
       clip: how a norm is measured and limited; `clipped` and `clipped_as_torch` differ in rounding
         alone.
+      fused: whether torch takes a step in one pass over all numbers, where it can: with many
+        parameters and many steps that is several times faster, and rounds otherwise.
     Raises: ValueError, named as in the learners' settings, for a number out of range.
     """
 
@@ -65,11 +67,14 @@ class Descent:
         epsilon: float = 1e-8,
         halve_every: int | None = None,
         clip: Clip = clipped,
+        fused: bool = False,
     ) -> None:
         check_positive({"outer_lr": lr, "max_grad_norm": max_norm, "halve_every": halve_every})
         self._params, self._max_norm, self._clip = dict(params), max_norm, clip
         self._halve_every, self._num_steps = halve_every, 0
-        self._optimizer = torch.optim.Adam(list(self._params.values()), lr=lr, eps=epsilon)
+        leaves = list(self._params.values())
+        fused = fused and all(leaf.device.type in ("cpu", "cuda") for leaf in leaves)
+        self._optimizer = torch.optim.Adam(leaves, lr=lr, eps=epsilon, fused=fused or None)
 
     @property
     def lr(self) -> Tensor:

@@ -127,14 +127,15 @@ def check(
 
     Returns: what memory the learner's experience will take at once, in a line; None if it takes
     none.
-    Raises: ValueError if rows of metrics would straddle checkpoints; UserError if the learner's
-      rate would be 0 in some of so many iterations, or if there isn't memory enough for its
-      experience.
+    Raises: ValueError if rows of metrics would straddle checkpoints, or the learner can't learn
+      here; UserError if its rate would be 0 in some of so many iterations, or if there isn't memory
+      enough for its experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
         raise SettingError(
             f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}"
         )
+    learner.check_trainable()
     end = learner.schedule_end
     if end is not None and end < iterations:
         raise UserError(

@@ -38,6 +38,8 @@ class Steps:
     terminated: Tensor  # [B, n] bool: the value after it is 0; a time limit doesn't count
     first: Tensor  # [B, n] bool: the first step of an episode
     mask: Tensor  # [B, n] bool: False on padding, which only sequences have; there all else is 0
+    cost: Tensor | None = None
+    """[B, n] what was measured of each step under the name `cost`, where that is kept."""
 
 
 class _Trial(NamedTuple):
@@ -68,6 +70,7 @@ class Replay:
       num_tasks: rings, for instance one for each training task; a learner without a fixed training
         set has one ring.
       capacity: steps in each ring.
+      has_cost: whether the measurement `cost` of the steps is kept, too.
     Raises: ValueError, naming it, for a size below 1.
     """
 
@@ -79,11 +82,12 @@ class Replay:
         obs_size: int,
         action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete,
         device: torch.device,
+        has_cost: bool = False,
     ) -> None:
         for name, size in (("num_tasks", num_tasks), ("replay_capacity", capacity)):
             if size < 1:
                 raise SettingError(f"{name} {size}: expected 1 or more")
-        self._num_tasks, self._capacity = num_tasks, capacity
+        self._num_tasks, self._capacity, self._has_cost = num_tasks, capacity, has_cost
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(0, *shape, dtype=dtype, device=device)
@@ -97,6 +101,7 @@ class Replay:
                 "next_obs": empty(obs_size),
                 "terminated": empty(dtype=torch.bool),
                 "first": empty(dtype=torch.bool),
+                **({"cost": empty()} if has_cost else {}),
             }
         )
         self._trials: list[list[_Trial]] = [[] for _ in range(num_tasks)]
@@ -132,6 +137,7 @@ class Replay:
             "next_obs": [t.next_obs for t in episodes],
             "terminated": [t.terminated for t in episodes],
             "first": starts,
+            **({"cost": [t.measured["cost"] for t in episodes]} if self._has_cost else {}),
         }
         rows = {
             name: torch.cat(leaves, dim=2)[keeps].to(self._rows[name])
@@ -181,6 +187,7 @@ class Replay:
         padded = {
             name: leaf.masked_fill(~mask.reshape(*mask.shape, *[1] * (leaf.ndim - 2)), 0)
             for name, leaf in vars(steps).items()
+            if leaf is not None
         }
         return Steps(**padded | {"mask": mask})
 

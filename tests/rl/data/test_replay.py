@@ -260,6 +260,28 @@ def test_streams_side_by_side_draw_what_each_would_alone(generator):
     assert torch.equal(both.reward, torch.cat([one.reward for one in alone]))
 
 
+def test_costs_are_kept_beside_rewards_where_they_are_asked_for(generator):
+    space, sizes = (
+        gymnasium.spaces.Box(-1, 1, (2,)),
+        {"num_tasks": 1, "capacity": 20, "obs_size": 2},
+    )
+    kept, again = (Replay(action_space=space, device=CPU, has_cost=True, **sizes) for _ in range(2))
+    played = trajectories(generator, 1, 1, T, lengths=[[4]])
+    played = replace(played, measured={"cost": 2 * played.reward + 1})
+    kept.add(torch.tensor([0]), played)
+    again.load(kept.shards(0))
+    for one in (kept, again):
+        found = one.transitions(torch.tensor([0]), 30, noise())
+        assert torch.equal(found.cost, 2 * found.reward + 1)
+        found = one.sequences(torch.tensor([0]), T, noise())
+        assert torch.equal(found.cost, (2 * found.reward + 1) * found.mask)
+    with pytest.raises(KeyError, match="cost"):
+        kept.add(torch.tensor([0]), trajectories(generator, 1, 1, T))
+    without = Replay(action_space=space, device=CPU, **sizes)
+    without.add(torch.tensor([0]), played)
+    assert without.transitions(torch.tensor([0]), 3, noise()).cost is None
+
+
 def test_discrete_actions_are_kept_as_numbers(generator):
     kept = make(action_space=gymnasium.spaces.Discrete(3))
     played = trajectories(generator, 1, 1, T)
