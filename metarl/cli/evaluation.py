@@ -31,12 +31,13 @@ def evaluate(
     seed: int,
     inner_lr_decay: float | None = None,
     deterministic: bool = False,
+    context_size: int | None = None,
 ) -> evaluation.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as
     the algorithm asks for.
 
     Args: config: its `env` says where, which may be elsewhere than the learner was trained.
-    Raises: UserError for zero tasks, or a decay that the learner has no use for.
+    Raises: UserError for zero tasks, or a decay or a context that the learner has no use for.
     """
     check(config, num_tasks=num_tasks, num_updates=num_updates, episodes_per_task=episodes_per_task)
     sizes = build.sizes(config)
@@ -44,8 +45,13 @@ def evaluate(
     if num_tasks is None:
         num_tasks = build.environment(config, num_worlds=1).prior.num_test
     env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
-    if inner_lr_decay is not None:
-        config = scheduled(config, inner_lr_decay)
+    asked = {"inner_lr_decay": inner_lr_decay, "context_size": context_size}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if asked:
+        if inner_lr_decay is not None:
+            config = scheduled(config, inner_lr_decay)
+        if context_size is not None:
+            config = seeing(config, context_size)
         trained = learner.state_dict()
         learner = build.learner(config, env, Generators(seed), device)
         learner.load_state_dict(trained)
@@ -62,9 +68,7 @@ def evaluate(
         algo=build.algo_name(config),
         deterministic=deterministic,
     )
-    if inner_lr_decay is None:
-        return found
-    return replace(found, report=found.report | {"inner_lr_decay": inner_lr_decay})
+    return replace(found, report=found.report | asked)
 
 
 def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
@@ -85,6 +89,19 @@ def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
             "there"
         )
     return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
+
+
+def seeing(config: DictConfig, context_size: int) -> DictConfig:
+    """The configuration of an agent that infers its task from so many steps of the trial.
+
+    Raises: UserError if the algorithm doesn't.
+    """
+    if "evaluated_context" not in config.algo:
+        raise UserError(
+            f"context_size={context_size}: {build.algo_name(config)} infers no task from a "
+            "context; expected null"
+        )
+    return OmegaConf.merge(config, {"algo": {"evaluated_context": context_size}})  # type: ignore[return-value]
 
 
 def trained_elsewhere(

@@ -36,6 +36,7 @@ def run(config: DictConfig) -> None:
         "num_updates",
         "episodes_per_task",
         "inner_lr_decay",
+        "context_size",
         "seed",
         "deterministic",
     )

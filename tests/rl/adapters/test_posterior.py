@@ -1,0 +1,172 @@
+"""How PEARL's agent meets a new task: guesses from the prior, then from all that the trial has
+shown."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from support.played import trajectories
+
+from metarl.nn.task_posterior import product
+from metarl.noise import Noise
+from metarl.rl.adapters.posterior import PosteriorAdapter
+from metarl.rl.models.pearl import PearlModel
+from metarl.struct import replace
+
+OBS = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+ACTIONS = gymnasium.spaces.Box(np.float32([-2, 0]), np.float32([2, 1]))
+
+
+def model(**settings):
+    sizes = {
+        "latent_size": 3,
+        "encoder_sizes": [8],
+        "hidden_sizes": [8],
+        "context_has_next_obs": False,
+    }
+    return PearlModel(OBS, ACTIONS, generator=torch.Generator().manual_seed(0), **sizes | settings)
+
+
+def noise(seed=0):
+    return Noise(torch.Generator().manual_seed(seed))
+
+
+def expected_belief(of, *episodes, world):
+    """The product of the factors of a world's steps that count."""
+    factors = []
+    for t in episodes:
+        action = of.actions.to_unit(t.action)
+        found = of.factors(t.step_obs, action, t.reward, t.next_obs)
+        counts = (t.mask & ~t.diverged).flatten(0, 1)[world]
+        factors.append([leaf.flatten(0, 1)[world][counts] for leaf in (found.mean, found.variance)])
+    mean, variance = (torch.cat(leaves) for leaves in zip(*factors, strict=True))
+    return product(replace(found, mean=mean, variance=variance))
+
+
+@pytest.mark.parametrize("context_has_next_obs", [False, True])
+def test_belief_is_the_product_over_all_steps_of_the_trial(generator, context_has_next_obs):
+    of = model(context_has_next_obs=context_has_next_obs)
+    adapter = PosteriorAdapter(of, exploration_episodes=1)
+    lengths = [[4, 2], [1, 4]]
+    first, second = (trajectories(generator, 2, 2, 4, lengths=lengths) for _ in range(2))
+    first.diverged[1, 1, 3] = True
+    state = adapter.begin(2, 2, noise())
+    assert state.belief.kl_to_standard().tolist() == [0.0] * 4
+    after = adapter.update(adapter.update(state, first, noise()), second, noise())
+    for world in range(4):
+        expected = expected_belief(of, first, second, world=world)
+        torch.testing.assert_close(after.belief.mean[world], expected.mean)
+        torch.testing.assert_close(after.belief.variance[world], expected.variance)
+
+
+def test_first_guesses_come_from_the_prior_and_are_drawn_anew(generator):
+    adapter = PosteriorAdapter(model(), exploration_episodes=2)
+    states = [adapter.begin(300, 1, noise(1))]
+    for _ in range(2):
+        states.append(
+            adapter.update(states[-1], trajectories(generator, 300, 1, 3), noise(1 + len(states)))
+        )
+    for prior in states[:2]:
+        assert prior.belief.kl_to_standard().abs().max() == 0
+        assert prior.z.std().item() == pytest.approx(1.0, abs=0.1)
+    assert not torch.equal(states[0].z, states[1].z)
+    assert states[2].belief.kl_to_standard().min() > 0
+
+
+def test_the_reward_that_training_gets_in_place_of_it_is_not_seen(generator):
+    adapter, data = (
+        PosteriorAdapter(model(), exploration_episodes=1),
+        trajectories(generator, 2, 1, 4),
+    )
+    seen = adapter.update(adapter.begin(2), data)
+    other = adapter.update(adapter.begin(2), replace(data, measured={"cost": data.reward + 1}))
+    assert torch.equal(seen.belief.mean, other.belief.mean)
+
+
+def test_a_context_of_the_training_size_is_drawn_from_the_own_steps_alone(generator):
+    """With one step to draw from, 5 draws are that step five times."""
+    of = model()
+    adapter = PosteriorAdapter(of, exploration_episodes=1, context_size=5)
+    data = trajectories(generator, 3, 1, 4, lengths=[[1], [4], [1]])
+    after = adapter.update(adapter.begin(3, 1, noise()), data, noise())
+    for world in (0, 2):
+        once = expected_belief(of, data, world=world)
+        torch.testing.assert_close(after.belief.variance[world], once.variance / 5)
+        torch.testing.assert_close(after.belief.mean[world], once.mean)
+
+
+def test_draws_of_a_context_are_uniform_over_the_steps_that_count(generator):
+    of = model(latent_size=1)
+    adapter = PosteriorAdapter(of, exploration_episodes=1, context_size=1)
+    num = 4000
+    one = trajectories(generator, 1, 1, 4, lengths=[[3]])
+    data = replace(
+        one,
+        **{
+            k: getattr(one, k).expand(num, *getattr(one, k).shape[1:])
+            for k in ("obs", "action", "reward", "mask", "diverged")
+        },
+    )
+    after = adapter.update(adapter.begin(num, 1, noise()), data, noise(3))
+    singles = of.factors(
+        one.step_obs, of.actions.to_unit(one.action), one.reward, one.next_obs
+    ).mean[0, 0, :, 0]
+    shares = [
+        (after.belief.mean[:, 0] - single).abs().lt(1e-6).float().mean().item()
+        for single in singles[:3]
+    ]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.03)  # four standard errors
+
+
+def test_a_trial_of_which_no_step_counts_leaves_the_prior(generator):
+    adapter, data = (
+        PosteriorAdapter(model(), exploration_episodes=1),
+        trajectories(generator, 2, 1, 2),
+    )
+    data.diverged[0] = True
+    for size in (None, 3):
+        sized = PosteriorAdapter(model(), exploration_episodes=1, context_size=size)
+        after = sized.update(adapter.begin(2), data, noise())
+        assert after.belief.kl_to_standard()[0] == 0 and after.z.isfinite().all()
+
+
+def test_without_noise_actions_are_modes_but_the_guess_is_a_draw_that_repeats(generator):
+    of = model()
+    adapter, obs = (
+        PosteriorAdapter(of, exploration_episodes=1),
+        torch.randn(3, 2, generator=generator),
+    )
+    state = adapter.begin(3)
+    assert torch.equal(state.z, adapter.begin(3).z) and state.z.abs().min() > 0
+    act = adapter.act(state, obs, None)
+    torch.testing.assert_close(
+        act.action, of.actions.to_env(of.outputs(obs, state.z)["mean"].tanh())
+    )
+
+
+def test_densities_are_over_the_actions_of_the_environment(generator):
+    """The box has an area of 4 · 1, [−1, 1]² one of 4: half of each width, log 2 + log ½ = 0 in
+    all; a box twice as wide in both directions has a density of a quarter."""
+    wide = gymnasium.spaces.Box(np.float32([-4, -1]), np.float32([4, 1]))
+    both = [
+        PearlModel(
+            OBS,
+            space,
+            latent_size=3,
+            encoder_sizes=[8],
+            hidden_sizes=[8],
+            context_has_next_obs=False,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for space in (ACTIONS, wide)
+    ]
+    obs = torch.randn(3, 2, generator=generator)
+    acts = []
+    for of in both:
+        adapter = PosteriorAdapter(of, exploration_episodes=1)
+        acts.append(adapter.act(adapter.begin(3), obs, noise(4)))
+    torch.testing.assert_close(acts[0].log_prob - acts[1].log_prob, torch.full((3,), 4.0).log())
+    assert ACTIONS.contains(acts[0].action[0].numpy()) and wide.contains(acts[1].action[0].numpy())
+    torch.testing.assert_close(
+        both[0].actions.to_unit(acts[0].action), both[1].actions.to_unit(acts[1].action)
+    )
