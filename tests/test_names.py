@@ -45,6 +45,9 @@ COVERED = {
     "metarl/rl/algorithms/recurrent_mbrl metarl/rl/models/dynamics",
     "rl/algorithms/test_rl2.py": "metarl/rl/adapters/memory metarl/rl/algorithms/rl2_ppo metarl/rl/data/trials "
     "metarl/rl/models/memory metarl/rl/models/policies",
+    "rl/algorithms/test_pearl.py": "metarl/rl/algorithms/pearl_play metarl/rl/models/pearl "
+    "metarl/rl/models/unit_actions",
+    "rl/algorithms/test_rl2_offpolicy.py": "metarl/rl/models/recurrent_actor_critic",
     "rl/data/test_collect.py": "metarl/rl/data/rounds metarl/rl/spec metarl/rl/types",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",

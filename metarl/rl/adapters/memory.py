@@ -1,14 +1,15 @@
 """How an agent with a memory meets new tasks: its hidden state goes on through the episodes of a
 trial, and is all that adapts."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.nn.recurrent import Memory
 from metarl.noise import Noise
-from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import Act, RLAdapter, Step, Trajectories
 from metarl.struct import choose_rows, replace, struct
 
@@ -26,6 +27,32 @@ class TrialState:
     None: it does everywhere."""
 
 
+class RemembersItsTrial(Protocol):
+    """What the adapter asks of a model, such as `metarl.rl.models.memory.MemoryModel`."""
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def policy(self) -> Any:
+        """A module that acts as a `metarl.nn.heads.Policy` does."""
+        ...
+
+    def feedback(
+        self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor
+    ) -> Tensor:
+        """What the next step gets to know of this one: [..., F]."""
+        ...
+
+    def no_feedback(self, shape: Sequence[int]) -> Tensor:
+        """[*shape, F]: before the first step of a trial."""
+        ...
+
+    def inputs(self, obs: Tensor, feedback: Tensor) -> Tensor:
+        """What the memory takes, [..., I]."""
+        ...
+
+
 class MemoryAdapter(RLAdapter[TrialState]):
     """Shares memory with the model it was given: it acts with the parameters of now.
 
@@ -34,7 +61,7 @@ class MemoryAdapter(RLAdapter[TrialState]):
     without gradients alone; what they return can't enter a graph.
     """
 
-    def __init__(self, model: MemoryModel) -> None:
+    def __init__(self, model: RemembersItsTrial) -> None:
         self._model, self._policy_params = model, P.of(model.policy)
 
     def begin(

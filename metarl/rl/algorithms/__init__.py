@@ -5,6 +5,9 @@ Read `maml_trpo` first: MAML as it was published. `maml_ppo` is the same with PP
 step, and with other settings it is ProMP. `rl2_ppo` adapts by what its memory holds, without any
 gradient step. `memoryless_ppo` can't adapt: the others must beat it.
 
+Off-policy, from a replay: `pearl` infers the task from a few steps, and `pearl_play` is what it
+plays for that. `rl2_offpolicy` is `rl2_ppo`'s agent with soft actor-critic in place of PPO.
+
 `recurrent_mbrl` and `grbal` learn a model of the task and plan with it, one by memory and one by
 inner gradient steps.
 

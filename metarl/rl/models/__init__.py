@@ -1,6 +1,8 @@
 """From an environment's spaces to a network that fits them.
 
 `policies` makes policies without memory. `memory` holds agents with a memory: what reaches it, and
-the heads on it. `dynamics` makes models of what actions do, for planning. The networks themselves
+the heads on it; `recurrent_actor_critic` is one of actor and critics that share nothing. `pearl`
+has what infers a task and what is told of it. `unit_actions` lies between their actions, in
+[−1, 1], and those of an environment. `dynamics` makes models of what actions do, for planning. The networks themselves
 are in metarl/nn.
 """
