@@ -5,10 +5,13 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.cli.benchmarks import advantages, fewshot
 from metarl.cli.benchmarks import few_shot_updates as few_shot
+from metarl.cli.benchmarks import off_policy_updates as off_policy
 from metarl.cli.commands import benchmark as command
+from metarl.core import chunks
 from metarl.rl.data.batches import policy_batch
 from metarl.struct import replace
 
@@ -55,3 +58,30 @@ def test_unknown_rows_are_named(kind, monkeypatch, capsys):
         command.main()
     shown = capsys.readouterr().err
     assert stop.value.code == 2 and "rows=trpos: expected some of" in shown
+
+
+def test_the_off_policy_update_and_its_products_are_of_the_same_sizes(monkeypatch):
+    """Every product of the reference is one of the update's, counted in multiplications."""
+    small = {"TASKS": 2, "STEPS": 3, "CONTEXT": 2, "CHUNK": 1}
+    sizes = {"ENCODER_SIZES": (4, 5), "HIDDEN_SIZES": (6, 7)}
+    for name, value in (small | sizes).items():
+        monkeypatch.setattr(off_policy, name, value)
+    multiplied = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.name().split("::")[1].split(".")[0] in ("mm", "bmm", "addmm", "baddbmm"):
+                a, b = [x for x in args if isinstance(x, torch.Tensor)][-2:]
+                multiplied.append(a.numel() * b.shape[-1])
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(off_policy, "map_in_threads", lambda f, items: [f(item) for item in items])
+    monkeypatch.setattr(chunks, "map_in_threads", lambda f, items, device: [f(x) for x in items])
+    found = []
+    for factory in (off_policy.products, off_policy.ours):
+        step = factory()
+        multiplied.clear()
+        with Counting():
+            step()
+        found.append(sum(multiplied))
+    assert found[0] == found[1]

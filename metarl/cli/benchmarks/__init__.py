@@ -3,7 +3,7 @@
 Read `interleaved` first: how two things are timed on a machine that does other work, too. `rows`
 makes a table of many such comparisons. `sim` measures physics and collection (`collection`, and a
 raw loop in C), `update` the meta-updates of policies (`policy_updates`, `memory_updates`,
-`advantages`), `fewshot` the supervised ones (`few_shot_updates`), `iteration` a whole training
-iteration, `plan` planning with a model. `parity` is about numbers, not time: how far MuJoCo Warp is
-from MuJoCo's C engine.
+`off_policy_updates`, `advantages`), `fewshot` the supervised ones (`few_shot_updates`),
+`iteration` a whole training iteration, `plan` planning with a model. `parity` is about numbers, not
+time: how far MuJoCo Warp is from MuJoCo's C engine.
 """

@@ -10,6 +10,7 @@ from typing import Any
 
 from metarl.cli.benchmarks import advantages
 from metarl.cli.benchmarks import memory_updates as memory
+from metarl.cli.benchmarks import off_policy_updates as off_policy
 from metarl.cli.benchmarks import policy_updates as policy
 from metarl.cli.benchmarks.rows import Row, check_keys, run_rows
 
@@ -52,6 +53,13 @@ ROWS |= {
         0.9,  # at most linear in the trial so far
     ),
 }
+
+ROWS["sac"] = Row(
+    "PEARL update of 4096 rows beside its bare matrix products",
+    (off_policy.products, ()),
+    (off_policy.ours, ()),
+    0.6,  # of an update's time at least so much are the products
+)
 
 QUICK = ("trpo", "ppo", "advantages", "rl2", "rl2_linear")
 """Those that take a minute or so in all."""
