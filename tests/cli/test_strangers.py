@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from support.commands import command
+from support.few_shot import LEARNERS
 
 from metarl.cli import build, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
@@ -60,22 +61,6 @@ DIGITS += [
     "evaluation.num_tasks=2",
     "evaluation.pictures=false",
     "device=cpu",
-]
-FEW_SHOT = [
-    *(
-        "maml",
-        "fomaml",
-        "anil",
-        "meta_sgd",
-        "reptile",
-        "protonet",
-        "matching",
-        "mann",
-        "lstm",
-        "meta_lstm",
-        "cnp",
-    ),
-    *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
 ]
 
 
@@ -475,7 +460,7 @@ def test_what_does_not_fit_is_named(
     assert str(file) in text and said in text
 
 
-@pytest.mark.parametrize("learner", [*RL, *FEW_SHOT])
+@pytest.mark.parametrize("learner", [*RL, *LEARNERS])
 def test_every_learner_names_what_does_not_fit_its_state(made: Any, learner: str) -> None:
     """Each part of a learner's state taken away, exchanged for a word, and, if it is a tensor, cut
     to another shape."""

@@ -6,6 +6,7 @@ Everything is float64, on learners that are small but have all parts of the real
 
 import pytest
 import torch
+from support.few_shot import BACKBONES
 
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
@@ -18,22 +19,11 @@ from metarl.fewshot.logistic import Logistic
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Episodes, Examples, Streams, TaskSize
-from metarl.nn.conv import Conv4
 from metarl.nn.features import Flat, PerceptronFeatures
 from metarl.struct import map_tensors
 
 DIGITS, WAVES = digits(), Sinusoid()
 SMALL = TaskSize(ways=3, shots=2, queries=2)
-BACKBONES = {
-    "conv4": lambda g: Conv4((1, 16, 16), filters=2, strided=False, generator=g),
-    "conv4 strided": lambda g: Conv4(
-        (1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g
-    ),
-    "mlp with batch norm": lambda g: PerceptronFeatures(
-        (1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g
-    ),
-    "mlp": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=False, generator=g),
-}
 RULES = {
     "maml": {},
     "anil": {"adapt_only": ["head"]},
@@ -368,28 +358,29 @@ def test_the_adapters_updates_are_the_inner_steps_of_training():
             torch.testing.assert_close(state.params[name][i], leaf, rtol=1e-10, atol=1e-13)
 
 
+def waves_learner(random, size, sizes, **settings):
+    """A learner of sinusoids."""
+    embed = PerceptronFeatures((1,), sizes=sizes, batch_norm=False, generator=random.init)
+    of = {"source": WAVES, "size": size, "embed": embed, "streams": random}
+    return Maml(
+        setting=Setting(**of, device=torch.device("cpu")),
+        num_inner_steps=1,
+        num_test_steps=1,
+        adapt_only=None,
+        gradient_mode="through",
+        transductive=False,
+        compile=False,
+        **settings,
+    )
+
+
 def test_saved_learner_goes_on_bit_for_bit():
-    size = TaskSize(ways=1, shots=4, queries=4)
+    settings = {"inner_rule": "learned_rates", "inner_lr": 0.01, "outer_lr": 1e-2}
 
     def make():
         random = streams(3)
-        embed = PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=random.init)
-        made = Maml(
-            setting=Setting(
-                source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")
-            ),
-            meta_batch_size=3,
-            num_inner_steps=1,
-            num_test_steps=1,
-            inner_rule="learned_rates",
-            inner_lr=0.01,
-            adapt_only=None,
-            gradient_mode="through",
-            outer_lr=1e-2,
-            max_grad_norm=1.0,
-            transductive=False,
-            compile=False,
-        )
+        size = TaskSize(ways=1, shots=4, queries=4)
+        made = waves_learner(random, size, [6], meta_batch_size=3, max_grad_norm=1.0, **settings)
         return made, random
 
     (first, first_streams), (second, second_streams) = make(), make()
@@ -401,25 +392,9 @@ def test_saved_learner_goes_on_bit_for_bit():
 
 
 def test_learns_the_sinusoids():
-    random = streams()
     size = TaskSize(ways=1, shots=10, queries=10)
-    embed = PerceptronFeatures((1,), sizes=[20, 20], batch_norm=False, generator=random.init)
-    made = Maml(
-        setting=Setting(
-            source=WAVES, size=size, embed=embed, streams=random, device=torch.device("cpu")
-        ),
-        meta_batch_size=10,
-        num_inner_steps=1,
-        num_test_steps=1,
-        inner_rule="sgd",
-        inner_lr=0.02,
-        adapt_only=None,
-        gradient_mode="through",
-        outer_lr=5e-3,
-        max_grad_norm=None,
-        transductive=False,
-        compile=False,
-    )
+    settings = {"inner_rule": "sgd", "inner_lr": 0.02, "outer_lr": 5e-3, "max_grad_norm": None}
+    made = waves_learner(streams(), size, [20, 20], meta_batch_size=10, **settings)
     for _ in range(200):
         made.step()
     values = adaptation_measures(

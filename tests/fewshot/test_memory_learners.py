@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.few_shot import BACKBONES
 
 from metarl.core import params as P
 from metarl.core.adapt import over_tasks
@@ -18,7 +19,6 @@ from metarl.fewshot.digits import digits
 from metarl.fewshot.gradient_adapter import answers
 from metarl.fewshot.images import ImageClasses, ImageTasks
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Streams, TaskSize
-from metarl.nn.conv import Conv4
 from metarl.nn.features import Flat, PerceptronFeatures
 from metarl.nn.recurrent import LSTM, ExternalRecall, NoMemory
 from metarl.struct import map_tensors
@@ -57,18 +57,6 @@ MAKERS = {
         MamlMemory, memory=functools.partial(NoMemory, hidden_size=8), **GRADIENTS, **STEPS, **INNER
     ),
     "meta_lstm": functools.partial(MetaLstm, **GRADIENTS, **STEPS, **OPTIMIZER),
-}
-
-
-BACKBONES = {
-    "conv4": lambda g: Conv4((1, 16, 16), filters=2, strided=False, generator=g),
-    "conv4 strided": lambda g: Conv4(
-        (1, 16, 16), filters=2, strided=True, mean_pooled=True, generator=g
-    ),
-    "mlp with batch norm": lambda g: PerceptronFeatures(
-        (1, 16, 16), sizes=[5, 4], batch_norm=True, generator=g
-    ),
-    "mlp": lambda g: PerceptronFeatures((1, 16, 16), sizes=[5, 4], batch_norm=False, generator=g),
 }
 
 

@@ -11,6 +11,7 @@ import sys
 import gymnasium
 import pytest
 import torch
+from support.few_shot import LEARNERS
 from support.played import trajectories
 from support.pretended_device import pretended_device
 
@@ -72,22 +73,6 @@ RL = {
     ],
     # Not recurrent_mbrl: torch's autograd aborts on its ensemble where the device is one's own.
 }
-FEW_SHOT = [
-    *(
-        "maml",
-        "fomaml",
-        "anil",
-        "meta_sgd",
-        "reptile",
-        "protonet",
-        "matching",
-        "mann",
-        "lstm",
-        "meta_lstm",
-        "cnp",
-    ),
-    *("maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
-]
 FEW_STEPS = {
     "reptile": ["learner.num_test_steps=2"],
     "pretrain": ["learner.num_test_steps=2"],
@@ -140,7 +125,7 @@ def test_a_learner_of_policies_trains_on_another_device(name, run):
     compare(*run(train_command.main, RL[name]))
 
 
-@pytest.mark.parametrize("name", FEW_SHOT)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_few_shot_learner_trains_on_another_device(name, run):
     compare(*run(fewshot_command.main, [*DIGITS, f"learner={name}", *FEW_STEPS.get(name, [])]))
 

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from metarl.core.checks import check_positive
 from metarl.errors import SettingError
-from metarl.fewshot.algorithms.shared import Setting, TrainedModule
+from metarl.fewshot.algorithms.shared import Setting, TrainedModule, answer_metrics
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs, TaskSource
 from metarl.nn.batch_norm import use_running_statistics
-from metarl.types import Metrics
+from metarl.types import Metrics, as_metrics
 
 
 class Answer(Protocol):
@@ -96,17 +96,9 @@ class Episodic(FewShotLearner):
         episodes = self._setting.draw(self._num_tasks, self._size)
         self._answer.train()
         prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
-        loss = self._objective.loss(prediction, episodes.query.y).mean()
-        self._descent.step(loss)
-        return {
-            "tasks": self._num_tasks,
-            "loss": loss.item(),
-            self._objective.measure_name: self._objective.measure(
-                prediction.detach(), episodes.query.y
-            )
-            .mean()
-            .item(),
-        }
+        found = answer_metrics(self._objective, prediction, episodes.query.y)
+        self._descent.step(found["loss"])
+        return {"tasks": self._num_tasks, **as_metrics(found)}
 
     def state_dict(self) -> dict[str, Any]:
         return self._descent.state_dict()

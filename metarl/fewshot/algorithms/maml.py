@@ -120,10 +120,7 @@ class Maml(FewShotLearner):
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks)
-        losses, gradient, measures = self._differentiated(
-            self.learned, episodes.support, episodes.query
-        )
-        return meta_descend(self._meta, self._objective, losses, gradient, measures)
+        return meta_descend(self._meta, self._differentiated, self._objective, episodes)
 
     def meta_gradient(self, learned: dict[str, Params], support: Examples, query: Examples) -> Any:
         """Query losses [N] after adaptation, the gradient of their mean, and each task's accuracy

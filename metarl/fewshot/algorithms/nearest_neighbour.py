@@ -12,12 +12,12 @@ from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded, need_classes
 from metarl.fewshot.algorithms.protonet import squared_distances
-from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.algorithms.shared import Setting, answer_metrics
 from metarl.fewshot.evaluate import draw
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs
 from metarl.nn.features import Flat
-from metarl.types import Metrics
+from metarl.types import Metrics, as_metrics
 
 
 class NearestNeighbour(nn.Module):
@@ -64,24 +64,13 @@ class NearestPixels(FewShotLearner):
         return Needs(training=self._setting.size)
 
     def step(self) -> Metrics:
+        of = self._setting
         episodes = draw(
-            *(
-                self._setting.source,
-                self._num_tasks,
-                self._setting.size,
-                self._setting.streams.tasks,
-                "train",
-            ),
-            device=self._setting.device,
+            of.source, self._num_tasks, of.size, of.streams.tasks, "train", device=of.device
         )
         answer = self._answer(episodes.support, episodes.query.x)
-        return {
-            "tasks": self._num_tasks,
-            "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
-            self._objective.measure_name: self._objective.measure(answer, episodes.query.y)
-            .mean()
-            .item(),
-        }
+        found = answer_metrics(self._objective, answer, episodes.query.y)
+        return {"tasks": self._num_tasks, **as_metrics(found)}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

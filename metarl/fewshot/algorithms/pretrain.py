@@ -17,7 +17,7 @@ from metarl.core.checks import check_positive
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, need_classes
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour
-from metarl.fewshot.algorithms.shared import Setting, TrainedModule
+from metarl.fewshot.algorithms.shared import Setting, TrainedModule, answer_metrics
 from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
@@ -32,7 +32,7 @@ from metarl.fewshot.types import (
 from metarl.nn.batch_norm import use_running_statistics
 from metarl.nn.features import WithHead
 from metarl.struct import map_tensors
-from metarl.types import Metrics
+from metarl.types import Metrics, as_metrics
 
 
 class Pretrain(FewShotLearner):
@@ -83,13 +83,12 @@ class Pretrain(FewShotLearner):
         self._network.train()
         answer = self._network(batch.x)
         self._network.eval()  # Adapters share the network.
-        loss = self._objective.loss(answer, batch.y)
-        self._descent.step(loss)
+        found = answer_metrics(self._objective, answer, batch.y)
+        self._descent.step(found["loss"])
         return {
             "tasks": 1,  # that of telling all apart
             "examples": len(batch.x),
-            "loss": loss.item(),
-            self._objective.measure_name: self._objective.measure(answer.detach(), batch.y).item(),
+            **as_metrics(found),
         }
 
     def state_dict(self) -> dict[str, Any]:

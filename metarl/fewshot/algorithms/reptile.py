@@ -16,13 +16,13 @@ from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_positive
 from metarl.core.gradients import reptile_direction
 from metarl.errors import SettingError
-from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.algorithms.shared import Setting, answer_metrics
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs, TaskSize
 from metarl.nn.features import WithHead
 from metarl.struct import replace, struct
-from metarl.types import Metrics, Params
+from metarl.types import Metrics, Params, as_metrics
 
 
 @struct
@@ -153,10 +153,7 @@ class Reptile(FewShotLearner):
         self._iteration += 1
         return {
             "tasks": self._num_tasks,
-            "loss": self._objective.loss(answer, episodes.query.y).mean().item(),
-            self._objective.measure_name: self._objective.measure(answer, episodes.query.y)
-            .mean()
-            .item(),
+            **as_metrics(answer_metrics(self._objective, answer, episodes.query.y)),
             "meta_gradient_norm": P.norm(direction).item(),
             "outer_lr": rate,
         }

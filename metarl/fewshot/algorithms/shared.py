@@ -1,7 +1,7 @@
 """What the few-shot learners share: their training tasks, and parameters, or a module, under an
 outer optimizer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,17 +83,16 @@ class Meta:
 
 
 def meta_descend(
-    meta: Meta,
-    objective: Objective,
-    losses: Tensor,
-    gradient: Mapping[str, Params],
-    measures: Tensor,
+    meta: Meta, meta_gradient: Callable[..., Any], objective: Objective, episodes: Episodes
 ) -> Metrics:
-    """One step of `meta` against the gradient of the mean of losses [N], and what a gradient
-    learner reports of it.
+    """Takes one step of `meta` against the gradient of the mean loss over tasks. Returns what a
+    gradient learner reports of it.
 
+    Args: meta_gradient: (groups, support, query) -> losses [N], the gradient of their mean, and
+    measures [N].
     Raises: FloatingPointError as `Meta.descend` does.
     """
+    losses, gradient, measures = meta_gradient(meta.groups, episodes.support, episodes.query)
     norm = meta.descend(gradient)
     found = {
         "loss": losses.mean(),
@@ -101,6 +100,15 @@ def meta_descend(
         "meta_gradient_norm": norm,
     }
     return {"tasks": len(losses), **as_metrics(found)}
+
+
+def answer_metrics(objective: Objective, answer: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Returns the mean loss [] of answers to questions whose right ones are y, with its graph, and
+    their mean accuracy (or squared error) [] without."""
+    return {
+        "loss": objective.loss(answer, y).mean(),
+        objective.measure_name: objective.measure(answer.detach(), y).mean(),
+    }
 
 
 class TrainedModule:
