@@ -1,7 +1,7 @@
 """Writes docs/environments.md: all environments, from the docstrings of their modules and from
 their specs.
 
-    python docs/environments.py             # the text, and pictures that are missing in docs/pictures/
+    python docs/environments.py             # the text, and missing pictures in docs/pictures/
     python docs/environments.py --pictures  # all pictures anew
 
 Every module of an environment needs tables that begin with `| obs |` and `| action |` (in its
@@ -29,36 +29,38 @@ from envs.mujoco.env import MujocoEnv  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
 from metarl.noise import Noise  # noqa: E402
 
-PAGE, PICTURES, SPEEDS = (
-    ROOT / "docs/environments.md",
-    ROOT / "docs/pictures",
-    ROOT / "results/benchmarks_sim.jsonl",
-)
+PAGE = ROOT / "docs/environments.md"
+PICTURES = ROOT / "docs/pictures"
+SPEEDS = ROOT / "results/benchmarks_sim.jsonl"
 FORM = "envs/mujoco/half_cheetah.py"
 
 HEAD = """\
 # Environments
 
-Made by `python docs/environments.py` from the docstrings in envs/ and from each environment's `spec`. A result belongs to an
-environment of this list and its spec hash: it changes with everything that defines the problem. *T* is the time limit in
-control steps. Tasks: how many there are for training (∞: a new one each time) and how many are held out for the test by default.
+Made by `python docs/environments.py` from the docstrings in envs/ and from each environment's
+`spec`. A result belongs to an environment of this list and its spec hash: it changes with
+everything that defines the problem. *T* is the time limit in control steps. Tasks: how many there
+are for training (∞: a new one each time) and how many are held out for the test by default.
 
-With `env.shows_task=true` (in Python `envs.make(..., shows_task=True)`) each of them is an oracle's: behind the observation stand the
-fields of the world's task one after the other, each from −1 to 1 over the prior's range. It has a spec hash of its own, and the
-same tasks for training and test.
+With `env.shows_task=true` (in Python `envs.make(..., shows_task=True)`) each of them is an
+oracle's: behind the observation stand the fields of the world's task one after the other, each from
+−1 to 1 over the prior's range. It has a spec hash of its own, and the same tasks for training and
+test.
 """
 
 SPEED_HEAD = """\
 ## Speed
 
-Control steps of all worlds together in a second, measured by `python scripts/benchmark.py sim env=<name>`; shares are
-medians over interleaved rounds. *Physics*: the batched simulator, as a share of two raw C loops over `mj_step` on as many
-threads. One plays each world to its end, and its threads never wait. The other's threads wait after every control step until
-all worlds have taken it, as they must for whoever chooses the next actions, and as the simulator's do: it pays alike for cores
-that are slowed down in turn. *Outside physics*: observation, reward and bookkeeping, as a share of an environment's step: some
-twenty torch operations, each of which physics has pushed out of the caches. half_cheetah's `_maml` variants take one physics
-step a control step, where the others take five: hence the large share outside. The machine's own speed differed by a tenth
-from round to round, as rows of environments with the same physics show.
+Control steps of all worlds together in a second, measured by `python scripts/benchmark.py sim
+env=<name>`; shares are medians over interleaved rounds. *Physics*: the batched simulator, as a
+share of two raw C loops over `mj_step` on as many threads. One plays each world to its end, and its
+threads never wait. The other's threads wait after every control step until all worlds have taken
+it, as they must for whoever chooses the next actions, and as the simulator's do: it pays alike for
+cores that are slowed down in turn. *Outside physics*: observation, reward and bookkeeping, as a
+share of an environment's step: some twenty torch operations, each of which physics has pushed out
+of the caches. half_cheetah's `_maml` variants take one physics step a control step, where the
+others take five: hence the large share outside. The machine's own speed differed by a tenth from
+round to round, as rows of environments with the same physics show.
 """
 
 

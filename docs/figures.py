@@ -108,9 +108,11 @@ def _training(folder: Path, seeds: list[str]) -> Figure:
     )
     if "dataset" in config:
         measure = "accuracy" if "accuracy" in runs[0][0] else "loss"
-        name = f"{config.dataset._target_.rpartition('.')[0].rpartition('.')[2]}, {folder.name.removeprefix('omniglot_')}, {who}"
+        dataset = config.dataset._target_.split(".")[-2]
         return learning_figure(
-            runs, title=name, **fewshot_report.training_curves(runs[0][0], measure)
+            runs,
+            title=f"{dataset}, {folder.name.removeprefix('omniglot_')}, {who}",
+            **fewshot_report.training_curves(runs[0][0], measure),
         )
     return learning_figure(
         runs,
@@ -150,7 +152,8 @@ def shown(figure: Figure) -> Iterator[str]:
         if isinstance(axes.yaxis.get_major_formatter(), FixedFormatter):  # agents' names
             yield from (text.get_text() for text in axes.get_yticklabels())
         for line in axes.lines:
-            yield f"line {to_hex(line.get_color())} {line.get_marker()} {_numbers(line.get_xydata())}"
+            colour, points = to_hex(line.get_color()), _numbers(line.get_xydata())
+            yield f"line {colour} {line.get_marker()} {points}"
         for area in axes.collections:
             colors = [to_hex(color) for color in (*area.get_facecolor(), *area.get_edgecolor())]
             yield f"area {colors} {[_numbers(path.vertices) for path in area.get_paths()]}"

@@ -41,9 +41,8 @@ def diagram(parts: Imports) -> str:
     for level in range(max(floors.values()), -1, -1):
         lines.append(f"floor {level}")
         for part in sorted(part for part in parts if floors[part] == level):
-            lines.append(
-                f"  {part:{width}}  {'on ' if parts[part] else ''}{', '.join(nearest(part, parts))}".rstrip()
-            )
+            below = f"on {', '.join(nearest(part, parts))}" if parts[part] else ""
+            lines.append(f"  {part:{width}}  {below}".rstrip())
     return "\n".join(lines) + "\n"
 
 

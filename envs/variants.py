@@ -75,7 +75,8 @@ def with_common_settings(row: CommonRow, values: Mapping[str, Any]) -> CommonRow
     known = common_settings(row)
     if "num_test_tasks" in known and values.get("num_test_tasks", known["num_test_tasks"]) is None:
         raise SettingError("num_test_tasks is None; expected at least 1")
-    return replace(row, **{key: value for key, value in values.items() if key in known})  # type: ignore[type-var]
+    chosen = {key: value for key, value in values.items() if key in known}
+    return replace(row, **chosen)  # type: ignore[type-var]
 
 
 def check_counts(row: CommonNumbers) -> None:

@@ -160,11 +160,12 @@ class Ant(MDP[Tasks, Tensor]):
         self.camera = camera
         self.obs_size = 27 + 2 * shows_place + 84 * shows_forces
         self.definition = {
-            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy] - {rules.control_cost} |a|^2"
-            f" - {rules.contact_cost} |f|^2",
+            "reward": f"{rules.formula} + {rules.alive_bonus} [healthy]"
+            f" - {rules.control_cost} |a|^2 - {rules.contact_cost} |f|^2",
             "bonus": "always" if rules.bonus_when_falling else "while healthy",
             "velocity": "root displacement",
-            "contact_forces": f"{'' if shows_forces else 'not '}observed, at the end of the step, clipped to 1",
+            "contact_forces": f"{'' if shows_forces else 'not '}observed, at the end of the step, "
+            "clipped to 1",
             "terminates": f"height outside {list(rules.healthy_height)} m"
             if rules.terminates
             else "never",

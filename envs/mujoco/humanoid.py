@@ -71,8 +71,8 @@ class Humanoid(MDP[Heading, Tensor]):
     num_uniforms = 47
     camera = View(distance=4.0, elevation=-20.0)
     definition = {
-        "reward": f"{SPEED_REWARD} v . (cos g, sin g) + {ALIVE_BONUS} [healthy] - {CONTROL_COST} |u|^2"
-        f" - min({CONTACT_COST} |f|^2, {HIGHEST_CONTACT_COST})",
+        "reward": f"{SPEED_REWARD} v . (cos g, sin g) + {ALIVE_BONUS} [healthy]"
+        f" - {CONTROL_COST} |u|^2 - min({CONTACT_COST} |f|^2, {HIGHEST_CONTACT_COST})",
         "velocity": "displacement of the centre of mass",
         "contact_forces": "not observed, one physics step before the end",
         "terminates": f"height outside {HEALTHY_HEIGHT} m",

@@ -85,10 +85,8 @@ class PhysicsScaler:
             self._scale(sim, worlds, "dof_damping", self._damped, tasks.damping),
             self._scale(sim, worlds, "geom_friction", slice(None), tasks.friction),
         ]
-        if any(
-            changes
-            # Not for a further episode on the same task, for it takes as long as several control steps.
-        ):
+        # Not for a further episode on the same task: it takes as long as several control steps.
+        if any(changes):
             sim.params_changed()
 
     def _scale(

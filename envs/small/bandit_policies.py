@@ -110,7 +110,9 @@ def gittins_indices(num_pulls: int, num_levels: int = 128, discount: float = 1.0
     The index after s successes in n pulls, with m pulls to go, is the best ratio of reward to pulls
     that a rule τ for when to stop can have:
 
-        index = max over τ ≤ m of E[Σₜ γᵗ rewardₜ] / E[Σₜ γᵗ],     t = 0, ..., τ − 1,     p = (1 + s) / (2 + n) for the first
+        index = max over τ ≤ m of E[Σₜ γᵗ rewardₜ] / E[Σₜ γᵗ],     t = 0, ..., τ − 1
+
+    where the first reward is 1 with probability (1 + s) / (2 + n).
 
     We try the rules that are best for an arm that must earn a level λ per pull: stop where what can
     be earned is at most λ times the pulls that it takes. Of `num_levels` − 1 levels λ the best

@@ -158,7 +158,8 @@ VARIANTS: dict[str, PointVariant] = {
         horizon=100,
         action_scale=0.2,
         definition={
-            "reward": f"progress to g where |position|_1 >= {UNPAID_RADIUS} and g is the nearest corner",
+            "reward": f"progress to g where |position|_1 >= {UNPAID_RADIUS} "
+            "and g is the nearest corner",
             "start": f"U[-{CORNER_START}, {CORNER_START}]^2",
         },
     ),

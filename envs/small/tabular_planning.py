@@ -21,7 +21,8 @@ def optimal_values(transition: Tensor, reward: Tensor, horizon: int) -> tuple[Te
     """Values and best actions with 1, ..., H steps to go, by backward induction (Bellman 1957),
     without discount.
 
-        Q_h(s, a) = r(s, a) + Σ_s' p(s' | s, a) V_{h−1}(s'),     V_h(s) = maxₐ Q_h(s, a),     V_0 = 0
+        Q_h(s, a) = r(s, a) + Σ_s' p(s' | s, a) V_{h−1}(s')
+        V_h(s) = maxₐ Q_h(s, a),     V_0 = 0
 
     Args: transition: [N, S, A, S]; reward: [N, S, A].
     Returns: V [N, H, S] and argmax Q [N, H, S] int64; row h − 1 is that of h steps to go.

@@ -219,7 +219,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if _is_out_of_memory(error):
-        return f"too little memory for sizes as large as these: {str(error).splitlines()[0] if str(error) else 'malloc failed'}"
+        first, *_ = str(error).splitlines() or ["malloc failed"]
+        return f"too little memory for sizes as large as these: {first}"
     return str(error)
 
 

@@ -54,7 +54,8 @@ def trust_region_step(
     """Minimises an objective within `constraint` ≤ `max_constraint` (TRPO; Schulman et al. 2015,
     arXiv:1502.05477, app. C).
 
-        x = (F + damping I)⁻¹ g,     θ' = θ − αᵗ √(2 max_constraint / xᵀ(F + damping I)x) x,     t = 0, 1, …
+        x = (F + damping I)⁻¹ g
+        θ' = θ − αᵗ √(2 max_constraint / xᵀ(F + damping I)x) x,     t = 0, 1, …
 
     takes the first θ' at which the objective is lower than at θ *and* the constraint holds; θ
     itself if none does.

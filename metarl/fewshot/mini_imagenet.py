@@ -18,10 +18,11 @@ _LISTS: dict[Split, str] = {"train": "train.csv", "validation": "val.csv", "test
 
 LAYOUT = """\
 expected a folder or an archive (.zip, .tar, .tar.gz) with
-  train.csv, val.csv, test.csv   lines `filename,label` under a header: the lists of Ravi & Larochelle
+  train.csv, val.csv, test.csv   lines `filename,label` under a header, by Ravi & Larochelle
                                  (github.com/twitter-research/meta-learning-lstm, data/miniImagenet)
   images/<filename>              or the file anywhere else, by that name
-The pictures come from ImageNet (image-net.org, ILSVRC 2012), for which one needs an account; the lists say which."""
+The pictures come from ImageNet (image-net.org, ILSVRC 2012), for which one needs an account; the
+lists say which."""
 
 
 def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTasks:

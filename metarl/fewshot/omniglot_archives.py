@@ -152,5 +152,6 @@ def _bits(png: bytes) -> np.ndarray:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]  # bool, says numpy
+    # Numpy's annotations take every keyword for a bool.
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
     return path

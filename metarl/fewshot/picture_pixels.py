@@ -135,7 +135,8 @@ def _transparent_key(picture: Image.Image) -> int | bytes | tuple[int, ...] | No
     PNG names it in the file's own bit depth, and so does Pillow, which reads the pixels as bytes.
     """
     key: int | bytes | tuple[int, ...] | None = picture.info.get("transparency")
-    raw = picture.tile[0][3] if picture.tile else None  # type: ignore[attr-defined]  # every file's picture has it
+    # Every file's picture has tiles, which its annotations don't know.
+    raw = picture.tile[0][3] if picture.tile else None  # type: ignore[attr-defined]
     # No byte that stands for 1 to 15 is below 16.
     if isinstance(key, int) and isinstance(raw, str) and key < 16:
         return key * _KEY_SCALE.get(raw, 1)

@@ -34,10 +34,10 @@ class ExternalMemory(nn.Module):
     """An LSTM controller with R heads that write to and read from S slots, one step at a time, for
     B rows at once.
 
-        h, c   = LSTM([x, r], h, c)                                    r: what was read in the step before
-        kᵢ, aᵢ = tanh(W h), tanh(V h)                                  of head i: what it looks for, what it writes
-        gᵢ, βᵢ = σ(w h), β₀ softplus(v h) / log 2                      its write gate and the strength of its key
-        wᵢ     = gᵢ wʳᵢ + (1 − gᵢ) ℓᵢ                                  ℓᵢ: one-hot, the i-th least used slot
+        h, c   = LSTM([x, r], h, c)                  r: what was read in the step before
+        kᵢ, aᵢ = tanh(W h), tanh(V h)                what head i looks for, what it writes
+        gᵢ, βᵢ = σ(w h), β₀ softplus(v h) / log 2    its write gate, the strength of its key
+        wᵢ     = gᵢ wʳᵢ + (1 − gᵢ) ℓᵢ                ℓᵢ: one-hot, the i-th least used slot
         M      = M erased at every ℓᵢ, + Σᵢ wᵢ aᵢᵀ
         wʳᵢ    = softmax(βᵢ cos(kᵢ, M)),  r = [wʳᵢ M]
         u      = γ u + Σᵢ wʳᵢ + wᵢ

@@ -40,7 +40,9 @@ class Transformer(nn.Module):
     """Layers of causal self-attention and perceptrons, each behind a layer norm (Xiong et al. 2020,
     arXiv:2002.04745).
 
-        x₀ = W input + p(position);   x ← x + Attention(norm(x));   x ← x + W₂ relu(W₁ norm(x));   output = norm(x_L)
+        x₀ = W input + p(position)
+        x ← x + Attention(norm(x)),     x ← x + W₂ relu(W₁ norm(x)) in each of L layers
+        output = norm(x_L)
 
     p are the sines and cosines of Vaswani et al. 2017 (arXiv:1706.03762); a row's position counts
     the steps it took part in.

@@ -27,8 +27,9 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
     """Fits V(s, t) = w · features to each task's returns by ridge regression, and evaluates it on
     the same steps.
 
-        w = (ΦᵀΦ + ρ I)⁻¹ Φᵀ R,     ρ = 1e-5, times 10 (at most 5 times) for tasks whose system isn't positive definite
+        w = (ΦᵀΦ + ρ I)⁻¹ Φᵀ R,     ρ = 1e-5
 
+    For tasks whose system isn't positive definite ρ is taken times 10, at most 5 times.
     It estimates the return up to the time limit, so its value beyond the limit is 0 by definition.
 
     Args:

@@ -4,7 +4,8 @@ MDP that is enumerated.
 K updates φ ← φ + α ĝ(φ) lead from θ to φ_K. There are two objectives with a meta-gradient each, and
 the estimators that are unbiased differ:
 
-  sampled   J(θ) = E[V(φ_K)] where each ĝ comes from one sampled episode, as in a learner. θ also decides what is sampled.
+  sampled   J(θ) = E[V(φ_K)] where each ĝ comes from one sampled episode, as in a learner. θ also
+            decides what is sampled.
   expected  J(θ) = V(φ_K) where ĝ = ∇V, the limit of many episodes. The estimators' part is the
             Jacobian of the updates, from one episode each at the exact φ_k, and the gradient at φ_K
             from another.

@@ -144,9 +144,8 @@ def measure(rows: Sequence[Row], rounds: int) -> list[dict[str, Any]]:
 
 
 def print_table(table: Sequence[dict[str, Any]]) -> None:
-    print(
-        f"{'':32}{'control steps/s':>16}{'of the C loop':>15}{'of the waiting':>16}{'outside physics':>17}"
-    )
+    head = {"control steps/s": 16, "of the C loop": 15, "of the waiting": 16, "outside physics": 17}
+    print(" " * 32 + "".join(f"{name:>{width}}" for name, width in head.items()))
     for row in table:
         keys = (*SHARES.values(), "share_outside_physics")
         loop, waiting, outside = (f"{row[key]:.3f}" if key in row else "" for key in keys)

@@ -66,7 +66,8 @@ HEAD = """\
 
 def _row(objective: str, num_updates: int, name: str, of: Measured) -> str:
     shares = f"{of.bias:.3f} | {of.bias_error:.3f} | {of.farthest:.1f} | {of.deviation:.2f}"
-    return f"| {objective} | {num_updates} | `{name}` | {shares} | {of.cosine:.4f} | {of.single_cosine:.3f} |"
+    cosines = f"{of.cosine:.4f} | {of.single_cosine:.3f}"
+    return f"| {objective} | {num_updates} | `{name}` | {shares} | {cosines} |"
 
 
 def main() -> None:

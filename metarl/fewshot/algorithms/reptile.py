@@ -67,7 +67,9 @@ class RmsStep:
 class Reptile(FewShotLearner):
     """One iteration: draw N tasks, train on each for K steps of minibatches, and
 
-        θ ← θ + r (mean over tasks of φᵢ − θ),    r from `outer_lr` linearly to 0 over `decay_iterations`
+        θ ← θ + r (mean over tasks of φᵢ − θ)
+
+    with r falling from `outer_lr` linearly to 0 over `decay_iterations`.
 
     Args: see configs/learner/reptile.yaml, which also says where each number comes from.
     Raises: ValueError, naming it, for a number out of range.
