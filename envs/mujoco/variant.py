@@ -22,12 +22,11 @@ from envs.sim.backends import simulator
 from envs.variants import (
     check_counts,
     common_settings,
+    spec_of,
     task_distribution,
-    variant_label,
     with_common_settings,
 )
 from metarl.errors import SettingError
-from metarl.rl.spec import EnvSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,31 +118,23 @@ def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> 
         fields=row.fields,
         current_fields=row.current_fields,
     )
-    spec = EnvSpec(
-        name=name,
-        family=row.family,
-        variant=variant_label(name, row.family),
-        horizon=row.horizon,
-        definition={
-            "model": row.model.name,
-            "physics_step": sim.timestep,
-            "frame_skip": row.frame_skip,
-            "action_scale": row.action_scale,
-            "obs_size": mdp.obs_size,
-            **mdp.definition,
-            **row.definition,
-            "prior": tasks.bounds,
-            "split": tasks.split_definition(),
-        },
-    )
+    definition = {
+        "model": row.model.name,
+        "physics_step": sim.timestep,
+        "frame_skip": row.frame_skip,
+        "action_scale": row.action_scale,
+        "obs_size": mdp.obs_size,
+        **mdp.definition,
+        **row.definition,
+    }
+    spec = spec_of(name, row.family, row.horizon, tasks, definition)
+    control_range = torch.tensor(model.actuator_ctrlrange)
     return MujocoEnv(
         spec=spec,
         sim=sim,
         mdp=mdp,
         tasks=tasks,
-        drive=row.drive(model)
-        if row.drive
-        else LinearDrive(torch.tensor(model.actuator_ctrlrange).to(sim.ctrl)),
+        drive=row.drive(model) if row.drive else LinearDrive(control_range),
         frame_skip=row.frame_skip,
         action_scale=row.action_scale,
         effects=effects,
