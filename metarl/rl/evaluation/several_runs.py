@@ -16,6 +16,7 @@ that differ much and in 86 % with 5, where it says 95; these in 94 to 97 % with 
 (tests/rl/evaluation/test_several_runs.py).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -116,6 +117,49 @@ def interval_over_seeds(values: Tensor, *, confidence: float = 0.95) -> tuple[Te
     error = values.std(0) / math.sqrt(len(values))
     reach = t_quantile(confidence, len(values) - 1) * error
     return values.mean(0) - reach, values.mean(0) + reach
+
+
+def made_worse_across_runs(returns: Tensor, *, confidence: float = 0.95) -> list[Estimate]:
+    """For each update the share of tasks whose mean return it lowers, over the tasks of all seeds.
+
+    Args: returns: [S, N, K + 1, E] after 0, 1, ..., K updates.
+    """
+    if returns.ndim != 4:
+        raise ValueError(
+            f"returns have the shape {tuple(returns.shape)}; expected [S, N, K + 1, E]"
+        )
+    means = checked(returns).mean(3)
+    return [
+        _share((after < before).double(), confidence)
+        for before, after in itertools.pairwise(means.unbind(2))
+    ]
+
+
+def normalised_across_runs(
+    scores: Tensor, zero: Tensor, one: Tensor, generator: torch.Generator
+) -> Estimate:
+    """A score over seeds and tasks, 0 where the tasks have `zero` (standing still) and 1 where they
+    have `one` (the best that can be had), see `metarl.rl.evaluation.statistics.normalised_score`.
+
+        R = (mean score − mean zero) / (mean one − mean zero)
+
+    Its interval is that of the mean of  (score − zero − R (one − zero)) / mean(one − zero), whose
+    mean is 0: to first order R varies with it.
+
+    Args: scores: [S, N, E] or [S, N]; zero, one: [N] of the same tasks.
+    Raises: ValueError unless `one` is the higher on average.
+    """
+    scores = _by_seed(scores).mean(2)
+    zero, one = checked(zero), checked(one)
+    width = (one - zero).mean()
+    if not width > 0:
+        raise ValueError(
+            f"{one.mean():g} scores 1 and {zero.mean():g} scores 0; expected more of 1"
+        )
+    ratio = ((scores.mean(0) - zero).mean() / width).item()
+    varying = (scores - zero - ratio * (one - zero)) / width
+    around = _estimate(_mean, varying[..., None], generator, 0.95, 2000)
+    return {"value": ratio} | {end: ratio + around[end] for end in ("ci_low", "ci_high")}
 
 
 def optimality_gap(values: Tensor, optimum: float, dim: int) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     interval_over_seeds,
+    made_worse_across_runs,
+    normalised_across_runs,
     optimality_gap,
     over,
     paired_differences,
@@ -158,9 +160,41 @@ def test_wrong_arguments_are_named():
 
 
 def test_interval_over_seeds_is_students():
-    """1 2 6: mean 3, s² = (4 + 1 + 9) / 2 = 7; t of two degrees is 4.3027, and √(7 / 3) = 1.5275."""
+    """1 2 6: mean 3, s² = (4 + 1 + 9) / 2 = 7, √(7 / 3) = 1.5275; t of two degrees is 4.3027."""
     low, high = interval_over_seeds(torch.tensor([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]]))
     assert low.tolist() == pytest.approx([3 - 4.3027 * 1.5275, 5.0], abs=1e-3)
     assert high.tolist() == pytest.approx([3 + 4.3027 * 1.5275, 5.0], abs=1e-3)
     with pytest.raises(ValueError, match="expected 2 seeds or more"):
         interval_over_seeds(torch.ones(1, 4))
+
+
+def test_tasks_made_worse_are_counted_over_all_seeds():
+    """Of 2 seeds × 2 tasks the first update lowers one, the second two; episodes are averaged."""
+    returns = torch.tensor(
+        [
+            [[[1.0, 3.0], [2.0, 4.0], [2.0, 2.0]], [[5.0, 5.0], [4.0, 4.0], [6.0, 6.0]]],
+            [[[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]], [[7.0, 7.0], [7.0, 8.0], [9.0, 9.0]]],
+        ]
+    )
+    found = made_worse_across_runs(returns)
+    assert [row["value"] for row in found] == [0.25, 0.5]
+    assert all(row["ci_low"] < row["value"] < row["ci_high"] for row in found)
+    assert made_worse_across_runs(returns[:, :, :1]) == []
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 3\); expected \[S, N, K \+ 1, E\]"):
+        made_worse_across_runs(returns[..., 0])
+
+
+def test_a_score_is_the_ratio_of_means_and_varies_with_what_it_does_not_explain():
+    """Standing still has -10 and -30, the best 0: (-8 + 20) / 20 = .6. Seeds that differ alone make
+    the interval of .5 .6 .7, which is .6 ± 4.30 · .1 / √3; tasks that differ by their scale alone
+    make none."""
+    zero, one = torch.tensor([-10.0, -30.0]), torch.tensor([0.0, 0.0])
+    scores = torch.stack([zero * (1 - share) for share in (0.5, 0.6, 0.7)])
+    found = normalised_across_runs(scores, zero, one, seeded())
+    assert found["value"] == pytest.approx(0.6)
+    # The standard error is a bootstrap's of 2000 resamples, which is off by some 2 %.
+    assert found["ci_high"] - 0.6 == pytest.approx(4.303 * 0.1 / 3**0.5, rel=0.1)
+    alone = normalised_across_runs(scores[1:2], zero, one, seeded())
+    assert alone == pytest.approx({"value": 0.6, "ci_low": 0.6, "ci_high": 0.6})
+    with pytest.raises(ValueError, match="-20 scores 1 and 0 scores 0; expected more of 1"):
+        normalised_across_runs(scores, one, zero, seeded())
