@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 COVERED = {
     "cli/test_benchmarks.py": "metarl/cli/benchmarks/* metarl/cli/commands/benchmark",
+    "cli/test_compare.py": "metarl/cli/commands/compare",
     "cli/test_estimators.py": "metarl/cli/commands/estimators metarl/report/estimator_plot",
     "cli/test_evaluation.py": "metarl/cli/commands/evaluate",
     "cli/test_main.py": "metarl/cli/overrides metarl/cli/helptext metarl/cli/configs metarl/errors",
@@ -36,6 +37,7 @@ COVERED = {
     "core/test_linearize.py": "metarl/nn/mlp_derivatives",
     "nn/test_heads.py": "metarl/nn/mlp",
     "nn/test_recurrent.py": "metarl/nn/transformer",
+    "report/test_learners_table.py": "metarl/report/markdown",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "

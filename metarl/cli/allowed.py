@@ -42,8 +42,10 @@ ALLOWED: dict[str, Kind] = {
     "output": OrNull(Place("a folder")),
     "evaluate.output": OrNull(Place("a folder, or a file x.json")),
     "deterministic": Flag(),
+    "recorded": ListOf(Place("a file")),
     "resume": OrNull(_RUN),
     "run_dir": OrNull(_FOLDER),
+    "runs": ListOf(_FOLDER, least=1),
     "seed": _SEED,
     # Evaluations and videos
     "num_tasks": OrNull(_COUNT),

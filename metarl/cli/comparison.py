@@ -18,6 +18,7 @@ from metarl.cli import console
 from metarl.files import write_text
 from metarl.report import fewshot
 from metarl.report.evaluation import stage
+from metarl.report.markdown import table
 
 _RUNS = "runs.jsonl"
 
@@ -65,14 +66,14 @@ def _returns(reports: Sequence[Mapping[str, Any]], overrides: Sequence[Sequence[
         " ".join(word for word in every if words.count(word) < len(overrides))
         for every in overrides
     ]
-    rows = [("env", "run", "seed", "before", "after", "")]
+    rows = []
     for report, name in zip(reports, own, strict=True):
         first, last = report["returns"][0], report["returns"][-1]
         after = stage(report["unit"], last["update"])
         rows.append((report["env"], name, str(report["seed"]), _cell(first), _cell(last), after))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
-    return "\n".join(["IQM of the return on held-out tasks, with its 95 % interval:", "", *lines])
+    head = ("env", "run", "seed", "before", "after", "")
+    title = "IQM of the return on held-out tasks, with its 95 % interval:"
+    return f"{title}\n\n{table(head, rows)}"
 
 
 def _cell(row: Mapping[str, float]) -> str:

@@ -4,9 +4,12 @@ Read `evaluation` first: it measures a trained learner of reinforcement learning
 it found. `facts` adds what an evaluation says besides returns. `fewshot` is the same for few-shot
 learners.
 
+Several runs: `finished` reads them, `recorded` reads what others published, `learners` works out
+what the seeds of each learner say together, `learners_table` and `learners_plot` show it.
+`markdown` writes tables.
+
 Pictures: `plots` says how our plots look, and draws how training went. `adaptation_plot` draws an
 evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what
-estimators
-of the meta-gradient are worth. Films: `panels` lays out one moment as a picture, `video` plays
-episodes and writes such pictures one after another.
+estimators of the meta-gradient are worth. Films: `panels` lays out one moment as a picture, `video`
+plays episodes and writes such pictures one after another.
 """

@@ -99,7 +99,7 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
         else:
             axes[0].set_ylabel("return of an episode\nIQM with its 95 % interval")
         if "fixed_speeds" in report:
-            _speed_marks(axes[0], report["fixed_speeds"], vertical=single)
+            speed_marks(axes[0], report["fixed_speeds"], vertical=single)
         for place, panel in zip(axes[1:], panels[1:], strict=True):
             if panel == "within":
                 _within(place, within, names)
@@ -230,7 +230,7 @@ def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> 
         other.spines["right"].set_visible(True)
 
 
-def _speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
+def speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
     """What the best fixed speeds earn, as short marks at the far edge, named there."""
     for bound in speeds["bounds"]:
         value, count = bound["mean_with_allowance"], bound["num_speeds"]

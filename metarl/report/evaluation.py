@@ -1,5 +1,6 @@
 """The evaluation of a trained learner as a user reads it: evaluation.json, a table, a picture."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping
@@ -97,8 +98,15 @@ def evaluate(
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
         "tasks": [
-            {"task": text, "returns": returns.mean(-1).tolist(), "episodes": returns.tolist()}
-            for text, returns in zip(descriptions, curve.returns, strict=True)
+            {
+                "task": text,
+                "numbers": numbers,
+                "returns": returns.mean(-1).tolist(),
+                "episodes": returns.tolist(),
+            }
+            for text, numbers, returns in zip(
+                descriptions, _numbers(tasks), curve.returns, strict=True
+            )
         ],
     }
     if num_updates > 0:
@@ -115,6 +123,13 @@ def evaluate(
     }
     report |= facts(curve.outcomes, others | references, env, tasks, streams.tasks, unit=unit)
     return Evaluation(report=report, tasks=tasks, states=curve.states)
+
+
+def _numbers(tasks: Any) -> list[dict[str, Any]]:
+    """Of each task its fields by name: a number, or a list of them."""
+    fields = [field.name for field in dataclasses.fields(tasks)]
+    columns = [getattr(tasks, name).tolist() for name in fields]
+    return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def write(folder: Path, report: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ def facts(
     `regret`: after each update, what is missing to the oracle on the same task.
     `normalised_score`: after each update, 0 for standing still and 1 for the oracle; without one,
     for holding every target speed from the first step on at no cost.
+    `scale`: of that score what each task has that scores 0 (`zero`) and 1 (`one`).
     `fixed_speeds`: the best return of k fixed speeds on these tasks.
     `within_episode`: of trials of a single episode, for each agent that was played.
 
@@ -66,6 +67,9 @@ def facts(
             {"update": k, **normalised_score(learner.returns[:, k], still, oracle, generator)}
             for k in range(num_rows)
         ]
+        found["scale"] = {
+            end: _by_task(returns).tolist() for end, returns in (("zero", still), ("one", oracle))
+        }
     if unit == "episode" and num_rows == 1:
         played = {"learner": learner, **others}
         found["within_episode"] = {
@@ -74,6 +78,11 @@ def facts(
             if outcomes.steps is not None
         }
     return found
+
+
+def _by_task(returns: Tensor) -> Tensor:
+    """[N] from [N] or [N, E]."""
+    return returns.double().reshape(len(returns), -1).mean(1)
 
 
 def fixed_speed_bounds(speeds: FixedSpeeds, targets: Tensor, horizon: int) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""Several learners, each with the finished runs of its seeds: what they say together.
+
+`learners` puts runs of one setting together, `side_by_side` works out the numbers that a table
+(learners_table.py) and a picture (learners_plot.py) show. Intervals are over seeds and tasks, see
+metarl/rl/evaluation/several_runs.py.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError
+from metarl.report.finished import Finished
+from metarl.rl.evaluation.several_runs import (
+    across_runs,
+    made_worse_across_runs,
+    normalised_across_runs,
+)
+
+_OF_A_RUN = ("seed", "run_dir", "resume", "device", "sim", "composed", "evaluation")
+_ALSO_OF_A_RUN = ("checkpoint_every", "keep_checkpoints", "log_every")
+"""Keys of a configuration in which runs of one setting may differ."""
+
+_MOST_DIFFERENCES = 2  # settings that a learner's name tells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """Runs that differ in their seeds alone."""
+
+    name: str
+    runs: list[Finished]
+
+    @property
+    def returns(self) -> Tensor:
+        """[S, N, K + 1, E] float64."""
+        return torch.stack([run.returns for run in self.runs])
+
+    @property
+    def unit(self) -> str:
+        """What an update is called, see `metarl.rl.types.Sizes`."""
+        return self.runs[0].unit
+
+
+def learners(runs: Sequence[Finished]) -> list[Learner]:
+    """Puts the runs of one setting together, in order of their first appearance.
+
+    Raises: UserError naming two runs of one seed, or two that weren't evaluated alike.
+    """
+    groups: dict[str, list[Finished]] = {}
+    for run in runs:
+        groups.setdefault(_key(run), []).append(run)
+    found = []
+    for name, group in zip(
+        _names([group[0] for group in groups.values()]), groups.values(), strict=True
+    ):
+        ordered = sorted(group, key=lambda run: run.seed)
+        for first, second in itertools.pairwise(ordered):
+            if first.seed == second.seed:
+                raise UserError(
+                    f"{first.place} and {second.place} are both {name} with seed {first.seed}; "
+                    "expected one run of each seed"
+                )
+        found.append(Learner(name=name, runs=ordered))
+    _check_alike(runs)
+    return found
+
+
+def _key(run: Finished) -> str:
+    """The same for runs of one setting."""
+    return repr(sorted(_setting(run).items()))
+
+
+def _setting(run: Finished) -> dict[str, Any]:
+    """The settings that make a learner, by their full names."""
+    own = {k: v for k, v in run.config.items() if k not in (*_OF_A_RUN, *_ALSO_OF_A_RUN)}
+    return dict(_leaves(own))
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _names(firsts: Sequence[Finished]) -> list[str]:
+    """Names of learners: the algorithm's, and what tells it from others of the same name."""
+    names = [run.algo + (", shown the task" if run.shows_task else "") for run in firsts]
+    told = []
+    for name, run in zip(names, firsts, strict=True):
+        alike = [_setting(other) for n, other in zip(names, firsts, strict=True) if n == name]
+        own = _setting(run)
+        differing = [
+            _in_words(key, value)
+            for key, value in own.items()
+            if any(key in other and other[key] != value for other in alike)
+        ]
+        more = ", ..." if len(differing) > _MOST_DIFFERENCES else ""
+        words = ", ".join(differing[:_MOST_DIFFERENCES]) + more
+        told.append(f"{name} ({words})" if words else name)
+    return told
+
+
+def _in_words(key: str, value: Any) -> str:
+    """As on the command line; of what is called, the last part of its name."""
+    name = key.removesuffix("._target_")
+    return f"{name}={str(value).rpartition('.')[2] if name != key else value}"
+
+
+def _check_alike(runs: Sequence[Finished]) -> None:
+    """Raises: UserError naming two runs that weren't evaluated on the same tasks, or two of one
+    learner with other numbers of updates or episodes."""
+    first, of_setting = runs[0], dict[str, Finished]()
+    for run in runs:
+        if (run.report["env"], run.tasks) != (first.report["env"], first.tasks):
+            has, asked = (f"{len(r.tasks)} tasks of {r.report['env']}" for r in (run, first))
+            raise UserError(
+                f"{run.place} has {has}{', other ones' if has == asked else ''}; expected the "
+                f"{asked} that {first.place} has"
+            )
+        like = of_setting.setdefault(_key(run), run)
+        (_, rows, episodes), (_, asked_rows, asked_episodes) = run.returns.shape, like.returns.shape
+        if (rows, episodes) != (asked_rows, asked_episodes):
+            raise UserError(
+                f"{run.place} has {rows - 1} updates of {episodes} episodes; expected "
+                f"{asked_rows - 1} of {asked_episodes}, as {like.place} has"
+            )
+
+
+def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
+    """The numbers of a comparison, as JSON values.
+
+    `learners`: of each its `name`, `unit`, `seeds`, `env_steps` and `seconds` of each seed, and in
+    `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
+    seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
+    `success` after each, where the environment tells it.
+    `beside`: what doesn't learn, as means over the runs: `stand_still`, `random_initialisation` of
+    each learner after each update, `references`, and `fixed_speeds`.
+    """
+    runs = [run for learner in of for run in learner.runs]
+    scale, generator = _scale(runs), torch.Generator().manual_seed(0)
+    return {
+        "env": runs[0].report["env"],
+        "split": runs[0].report["split"],
+        "num_tasks": len(runs[0].tasks),
+        "learners": [_of_learner(learner, scale, generator) for learner in of],
+        "beside": _beside(of),
+    }
+
+
+def _of_learner(
+    learner: Learner, scale: tuple[Tensor, Tensor] | None, generator: torch.Generator
+) -> dict[str, Any]:
+    returns, runs = learner.returns, learner.runs
+    rows: list[dict[str, Any]] = []
+    for update, after in enumerate(returns.unbind(2)):
+        row = {
+            "update": update,
+            **across_runs(after, generator),
+            "by_seed": after.mean((1, 2)).tolist(),
+        }
+        if scale is not None:
+            row["normalised"] = normalised_across_runs(after, *scale, generator)
+        rows.append(row)
+    found: dict[str, Any] = {
+        "name": learner.name,
+        "unit": learner.unit,
+        "seeds": [run.seed for run in runs],
+        "env_steps": [run.report.get("trained_env_steps") for run in runs],
+        "seconds": [run.metrics[-1].get("seconds") if run.metrics else None for run in runs],
+        "returns": rows,
+        "made_worse": made_worse_across_runs(returns),
+    }
+    if all("success_rate" in row for run in runs for row in run.report["returns"]):
+        rates = [[row["success_rate"] for row in run.report["returns"]] for run in runs]
+        found["success"] = torch.tensor(rates, dtype=torch.float64).mean(0).tolist()
+    return found
+
+
+def _scale(runs: Sequence[Finished]) -> tuple[Tensor, Tensor] | None:
+    """[N] of each task what scores 0 and what scores 1, means over the runs; None if not told."""
+    scales = [run.report["scale"] for run in runs if "scale" in run.report]
+    if len(scales) < len(runs):  # evaluations of earlier versions
+        return None
+    zero, one = (
+        torch.tensor([scale[end] for scale in scales], dtype=torch.float64).mean(0)
+        for end in ("zero", "one")
+    )
+    return zero, one
+
+
+def _beside(of: Sequence[Learner]) -> dict[str, Any]:
+    runs = [run for learner in of for run in learner.runs]
+    found: dict[str, Any] = {
+        "random_initialisation": {
+            learner.name: _means([run.report["random_initialisation"] for run in learner.runs])
+            for learner in of
+        }
+    }
+    still = [run.report["stand_still"] for run in runs if "stand_still" in run.report]
+    if still:
+        found["stand_still"] = _means(still)[0]
+    names = [name for run in runs for name in run.report.get("references", {})]
+    found["references"] = {
+        name: _means(
+            [refs[name] for run in runs if name in (refs := run.report.get("references", {}))]
+        )
+        for name in dict.fromkeys(names)
+    }
+    speeds = [run.report["fixed_speeds"] for run in runs if "fixed_speeds" in run.report]
+    if speeds:
+        found["fixed_speeds"] = speeds[0]
+    return found
+
+
+def _means(summaries: Sequence[Any]) -> list[float]:
+    """The mean over runs of what was summed up after each update, or once for all of them."""
+    rows = [[summary] if isinstance(summary, Mapping) else summary for summary in summaries]
+    return [
+        sum(row["mean"] for row in of_update) / len(of_update)
+        for of_update in zip(*rows, strict=False)  # an agent's trial may be longer than another's
+    ]

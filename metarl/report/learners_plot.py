@@ -1,0 +1,232 @@
+"""The picture of several learners side by side: how they adapt, and how they came to it.
+
+Panels: mean returns after 0, 1, ... updates on held-out tasks; returns during training over steps
+and over time; and, where others recorded returns by task, these beside ours. A colour is always
+the same learner's.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from metarl.report.adaptation_plot import Look, speed_marks
+from metarl.report.learners import Learner
+from metarl.report.plots import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    STEPS,
+    YELLOW,
+    draw_curve,
+    figure_of,
+    in_time,
+    name_count,
+    shortest_time,
+    tell_time,
+    unit_of_time,
+    write_png,
+)
+from metarl.report.recorded import Recorded
+from metarl.rl.evaluation.several_runs import Estimate, across_runs
+
+Numbers = Mapping[str, Any]
+
+# By name, so that a learner looks alike in every picture; others take what is left, in order.
+_LOOKS = {
+    "maml_ppo": Look(color=BLUE, dashes="-", marker="o"),
+    "maml_trpo": Look(color=ORANGE, dashes=(0, (4, 1.5)), marker="s"),
+    "promp": Look(color=GREEN, dashes="-.", marker="^"),
+    "rl2_ppo": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
+    "memoryless_ppo": Look(color=GREY, dashes=":", marker="v"),
+}
+_OTHERS = (
+    Look(color=SKY, dashes=(0, (1, 1)), marker="P"),
+    Look(color=YELLOW, dashes=(0, (8, 2)), marker="X"),
+    Look(color=INK, dashes=(0, (3, 1, 1, 1, 1, 1)), marker="h"),
+)
+_RECORDED = (
+    Look(color=INK, dashes=(0, (2, 1)), marker="x"),
+    Look(color=FAINT, dashes=(0, (2, 1)), marker="+"),
+)
+
+
+_LINE = 55  # letters of a legend, signs counted, that fit below a panel
+
+
+def learners_png(
+    path: Path, found: Numbers, learners: Sequence[Learner], recorded: Sequence[Recorded] = ()
+) -> None:
+    """Draws `learners_figure`. Raises: OSError if `path` can't be written."""
+    write_png(path, learners_figure(found, learners, recorded))
+
+
+def learners_figure(
+    found: Numbers, learners: Sequence[Learner], recorded: Sequence[Recorded] = ()
+) -> Figure:
+    """Args: found: what `learners.side_by_side` says of the learners."""
+    curves = [other for other in recorded if other.rows]
+    by_task = [other for other in recorded if other.returns is not None]
+    told = [learner for learner in learners if learner.runs[0].numbers is not None]
+    trained = [learner for learner in learners if all(run.metrics for run in learner.runs)]
+    timed = bool(trained) and all(tell_time(_rows(learner)) for learner in trained)
+    panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * timed
+    panels += ["tasks"] * bool(by_task and told)
+    title = f"{found['env']}: {found['num_tasks']} held-out tasks"
+    if found["split"] == "none":
+        title = f"{found['env']}: {found['num_tasks']} tasks, the same as in training"
+    with figure_of(panels=len(panels), title=title) as (figure, axes):
+        places = dict(zip(panels, axes, strict=True))
+        looks = _looks(found)
+        _draw_adaptation(places["adaptation"], found, looks, by_task)
+        if "steps" in places:
+            _draw_training(places["steps"], trained, curves, looks)
+        if timed:
+            _draw_time(places["time"], trained, looks)
+        if "tasks" in places:
+            _draw_tasks(places["tasks"], told, looks, by_task)
+        handles, labels = [], []
+        for place in axes:
+            for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+                if label not in labels:
+                    handles.append(handle)
+                    labels.append(label)
+        columns = max(1, min(len(labels), _LINE * len(panels) // max(map(len, labels))))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    return figure
+
+
+def _looks(found: Numbers) -> dict[str, Look]:
+    """The first learner of an algorithm has its look; others have what is left."""
+    known, others, looks = dict(_LOOKS), list(_OTHERS), dict[str, Look]()
+    for learner in found["learners"]:
+        name = learner["name"]
+        look = known.pop(re.split("[ ,]", name)[0], None)
+        looks[name] = look or (others.pop(0) if others else _OTHERS[-1])
+    return looks
+
+
+def _draw_adaptation(
+    axes: Axes, found: Numbers, looks: Mapping[str, Look], by_task: Sequence[Recorded]
+) -> None:
+    rows = {
+        learner["name"]: [row["mean"] for row in learner["returns"]]
+        for learner in found["learners"]
+    }
+    curves = [(name, means, looks[name]) for name, means in rows.items()]
+    for other, look in zip(by_task, _RECORDED, strict=False):
+        curves.append((other.label, _of_recorded(other), look))
+    for number, (name, means, look) in enumerate(curves):
+        value, low, high = ([mean[key] for mean in means] for key in ("value", "ci_low", "ci_high"))
+        if len(means) == 1:  # it has nothing to adapt
+            axes.axhline(value[0], color=look.color, ls=look.dashes, lw=1.5, label=name)
+            axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
+            continue
+        x = [update + 0.06 * (number - (len(curves) - 1) / 2) for update in range(len(means))]
+        reach = [
+            [v - a for v, a in zip(value, low, strict=True)],
+            [b - v for v, b in zip(value, high, strict=True)],
+        ]
+        line = {
+            "color": look.color,
+            "ls": look.dashes,
+            "marker": look.marker,
+            "ms": 6,
+            "label": name,
+        }
+        axes.errorbar(x, value, reach, elinewidth=1.4, capsize=3, **line)
+    beside = found["beside"]
+    if "stand_still" in beside:
+        axes.axhline(beside["stand_still"], color=FAINT, ls="-.", lw=1.2, label="standing still")
+    for name, means in beside["references"].items():
+        if len(means) == 1:
+            axes.axhline(means[0], color=INK, ls=(0, (6, 2)), lw=1.0, label=name.replace("_", " "))
+    if "fixed_speeds" in beside:
+        speed_marks(axes, beside["fixed_speeds"], vertical=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
+    axes.set_xlabel(" or ".join(_COUNTED[unit] for unit in sorted(units, reverse=True)))
+    axes.set_ylabel("mean return on held-out tasks\nwith its 95 % interval")
+
+
+_COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
+
+
+def _of_recorded(other: Recorded) -> list[Estimate]:
+    """Means after each update, with intervals over the tasks of the one run."""
+    assert other.returns is not None
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for after in other.returns.unbind(1):
+        mean = across_runs(after[None], generator)["mean"]
+        assert isinstance(mean, dict)
+        found.append(mean)
+    return found
+
+
+def _draw_training(
+    axes: Axes, learners: Sequence[Learner], recorded: Sequence[Recorded], looks: Mapping[str, Look]
+) -> None:
+    curves = [(learner.name, _rows(learner), looks[learner.name]) for learner in learners]
+    curves += [
+        (other.label, [other.rows], look) for other, look in zip(recorded, _RECORDED, strict=False)
+    ]
+    shows_before = len(learners) == 1
+    for name, runs, look in curves:
+        draw_curve(axes, runs, _key(runs), color=look.color, dashes=look.dashes, label=name)
+        if shows_before and "return_before" in runs[0][0]:
+            label = f"{name}, before adaptation"
+            draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)
+    name_count(axes, STEPS)
+    axes.set_ylabel("mean return of training episodes\nafter adaptation")
+
+
+def _draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
+    name, size = unit_of_time(max(shortest_time(_rows(learner)) for learner in learners))
+    count = ("time", f"{name} of training")
+    for learner in learners:
+        runs, look = in_time(_rows(learner), size), looks[learner.name]
+        style = {"color": look.color, "dashes": look.dashes, "label": learner.name}
+        draw_curve(axes, runs, _key(runs), count=count, **style)
+    name_count(axes, count)
+
+
+def _draw_tasks(
+    axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look], by_task: Sequence[Recorded]
+) -> None:
+    """Returns over the number that makes a task, after as many updates as all have."""
+    lengths = [other.num_updates for other in by_task]
+    last = min([*lengths, *(learner.returns.shape[2] - 1 for learner in learners)])
+    for learner in learners:
+        values, look = learner.returns[:, :, last].mean((0, 2)), looks[learner.name]
+        assert learner.runs[0].numbers is not None
+        _draw_points(axes, torch.tensor(learner.runs[0].numbers), values, look, learner.name)
+    for other, look in zip(by_task, _RECORDED, strict=False):
+        assert other.returns is not None and other.targets is not None
+        _draw_points(axes, other.targets, other.returns[:, last], look, other.label)
+    axes.set_xlabel("the task's target")
+    axes.set_ylabel(f"mean return after {last} update{'s' if last != 1 else ''}")
+
+
+def _draw_points(axes: Axes, x: Tensor, y: Tensor, look: Look, label: str) -> None:
+    axes.plot(x, y, color=look.color, marker=look.marker, ls="none", ms=5, label=label)
+
+
+def _rows(learner: Learner) -> list[list[dict[str, Any]]]:
+    return [run.metrics for run in learner.runs]
+
+
+def _key(runs: Sequence[Sequence[Numbers]]) -> str:
+    """Trials of one episode have one return."""
+    return "return_after" if "return_after" in runs[0][-1] else "return"

@@ -1,0 +1,87 @@
+"""Finished runs are found where they lie, by what they hold."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from support.run_folders import run_folder
+
+from metarl.errors import UserError
+from metarl.report.finished import finished_runs
+
+ROWS = [{"iteration": 0, "env_steps": 10, "return_after": 1.0}]
+
+
+def test_runs_are_found_below_a_folder_once_each_and_unfinished_ones_are_told(
+    tmp_path: Path,
+) -> None:
+    first = run_folder(tmp_path / "b/run1", [[1.0, 2.0]], seed=1, rows=ROWS)
+    second = run_folder(tmp_path / "a/run0", [[3.0, 4.0]], seed=0)
+    (second / "evaluation_1.json").write_text("{}")  # another evaluation of the same run
+    going_on = tmp_path / "a/going_on"
+    going_on.mkdir()
+    (going_on / "config.yaml").write_text("seed: 3\n")
+    runs, unfinished = finished_runs([tmp_path, first])
+    assert [(run.place.parent.name, run.seed) for run in runs] == [("run0", 0), ("run1", 1)]
+    assert runs[1].metrics == ROWS and runs[0].metrics == []
+    assert runs[1].returns.tolist() == [
+        [[0.0, 2.0], [1.0, 3.0]]
+    ]  # one task, before and after, two episodes
+    assert unfinished == [going_on]
+
+
+def test_a_folder_of_results_holds_several_seeds(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run = run_folder(tmp_path, [[seed + 1.0]], seed=seed)
+        (run / "evaluation.json").rename(run / f"evaluation_seed{seed}.json")
+        with gzip.open(run / f"metrics_seed{seed}.jsonl.gz", "wt") as file:
+            file.write(json.dumps(ROWS[0] | {"return_after": float(seed)}) + "\n")
+    runs, _ = finished_runs([tmp_path])
+    assert [(run.seed, run.metrics[0]["return_after"]) for run in runs] == [(0, 0.0), (1, 1.0)]
+
+
+def test_the_seed_is_the_trainings_where_another_evaluated_it(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[1.0]], seed=5, training_seed=2)
+    assert finished_runs([tmp_path])[0][0].seed == 2
+
+
+def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They have no episodes and no unit."""
+    folder = run_folder(tmp_path, [[1.0, 2.0]], algo="rl2_ppo", settings={"episodes_per_trial": 2})
+    report = json.loads((folder / "evaluation.json").read_text())
+    del report["unit"], report["algo"], report["tasks"][0]["episodes"]
+    (folder / "evaluation.json").write_text(json.dumps(report))
+    ((run,), _) = finished_runs([tmp_path])
+    assert (run.unit, run.algo, run.returns.tolist()) == ("episode", "rl2_ppo", [[[1.0], [2.0]]])
+
+
+def test_few_shot_runs_are_others(tmp_path: Path) -> None:
+    run_folder(tmp_path / "rl", [[1.0]])
+    few_shot = run_folder(tmp_path / "few_shot", [[1.0]])
+    (few_shot / "config.yaml").write_text("dataset: {}\nseed: 0\n")
+    assert len(finished_runs([tmp_path])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("evaluation.json", "{", "evaluation.json: can't be read: Expecting"),
+        ("evaluation.json", "[]", r"evaluation.json: expected keys and values, found \[\]"),
+        ("evaluation.json", '{"tasks": []}', "evaluation.json: has no env; expected an evaluation"),
+        ("config.yaml", "a: [", "config.yaml: can't be read: "),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: str, said: str) -> None:
+    folder = run_folder(tmp_path / "run", [[1.0]])
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=said) as caught:
+        finished_runs([tmp_path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_finished_runs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"runs: {tmp_path} has no finished run; expected"):
+        finished_runs([tmp_path])
+    with pytest.raises(UserError, match="nowhere is not there"):
+        finished_runs([tmp_path / "nowhere"])

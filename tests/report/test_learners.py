@@ -1,0 +1,117 @@
+"""What several learners say together: seeds put together by their settings, and numbers by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.run_folders import run_folder
+
+from metarl.errors import UserError
+from metarl.report.finished import finished_runs
+from metarl.report.learners import Learner, learners, side_by_side
+
+
+def read(folder: Path) -> list[Learner]:
+    return learners(finished_runs([folder])[0])
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_learner(tmp_path: Path) -> None:
+    for seed in (2, 0, 1):
+        run_folder(tmp_path / f"run{seed}", [[1.0]], seed=seed)
+        run_folder(tmp_path / f"other{seed}", [[1.0]], seed=seed, algo="rl2_ppo")
+    found = read(tmp_path)
+    assert [(one.name, [run.seed for run in one.runs]) for one in found] == [
+        ("rl2_ppo", [0, 1, 2]),
+        ("maml_ppo", [0, 1, 2]),
+    ]
+
+
+def test_learners_of_one_algorithm_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    run_folder(tmp_path / "a", [[1.0]], settings={"inner_lr": 0.1, "clip": 0.3})
+    run_folder(tmp_path / "b", [[1.0]], settings={"inner_lr": 0.5, "clip": 0.3})
+    run_folder(tmp_path / "c", [[1.0]], settings={"inner_lr": 0.1, "clip": 0.3}, shows_task=True)
+    assert [one.name for one in read(tmp_path)] == [
+        "maml_ppo (algo.inner_lr=0.1)",
+        "maml_ppo (algo.inner_lr=0.5)",
+        "maml_ppo, shown the task",
+    ]
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_folder(tmp_path / name, [[1.0]], seed=3)
+    with pytest.raises(
+        UserError, match=r"a/evaluation.json and .*b/evaluation.json are both maml_ppo with seed 3"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"returns": [[1.0], [2.0]]}, "2 tasks of half_cheetah_vel; expected the 1 tasks of half"),
+        (
+            {"returns": [[1.0]], "env": "ant_vel"},
+            "1 tasks of ant_vel; expected the 1 tasks of half",
+        ),
+        (
+            {"returns": [[1.0, 2.0]]},
+            "b/evaluation.json has 1 updates of 2 episodes; expected 0 of 2,",
+        ),
+    ],
+)
+def test_runs_on_other_tasks_or_evaluated_otherwise_are_refused(
+    tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
+    run_folder(tmp_path / "a", [[1.0]])
+    run_folder(tmp_path / "b", **{"seed": 1, **other})
+    with pytest.raises(UserError, match=said):
+        read(tmp_path)
+
+
+def test_numbers_by_hand(tmp_path: Path) -> None:
+    """Two seeds on two tasks, before and after one update; standing still has -10 and -20."""
+    scale = {"zero": [-10.0, -20.0], "one": [0.0, 0.0]}
+    run_folder(tmp_path / "0", [[-8.0, -4.0], [-12.0, -6.0]], seed=0, scale=scale)
+    run_folder(tmp_path / "1", [[-6.0, -2.0], [-14.0, -15.0]], seed=1, scale=scale)
+    found = side_by_side(read(tmp_path))
+    (learner,) = found["learners"]
+    before, after = learner["returns"]
+    assert before["mean"]["value"] == pytest.approx(-10.0) and after["mean"][
+        "value"
+    ] == pytest.approx(-6.75)
+    assert after["mean"]["ci_low"] < -6.75 < after["mean"]["ci_high"]
+    assert after["over"] == "over 2 seeds and 2 tasks"
+    assert after["by_seed"] == pytest.approx([-5.0, -8.5])
+    # (-6.75 + 15) / 15
+    assert after["normalised"]["value"] == pytest.approx(0.55)
+    # One of four got worse: the second seed's second task, from -14 to -15.
+    assert [row["value"] for row in learner["made_worse"]] == [0.25]
+    beside = found["beside"]
+    assert beside["stand_still"] == -350 and beside["random_initialisation"] == {
+        "maml_ppo": [-300.0, -300.0]
+    }
+    assert found["num_tasks"] == 2 and learner["env_steps"] == [2_000_000, 2_000_000]
+
+
+def test_references_and_success_are_means_over_the_runs(tmp_path: Path) -> None:
+    for seed, rate in ((0, 0.5), (1, 1.0)):
+        references = {
+            "oracle": {"mean": 2.0 + seed},
+            "gittins": [{"mean": 1.0}, {"mean": 1.5 + seed}],
+        }
+        run_folder(
+            tmp_path / str(seed),
+            [[1.0, 1.0]],
+            seed=seed,
+            success=[0.0, rate],
+            references=references,
+        )
+    found = side_by_side(read(tmp_path))
+    assert found["learners"][0]["success"] == [0.0, 0.75]
+    assert found["beside"]["references"] == {"oracle": [2.5], "gittins": [1.0, 2.0]}
+
+
+def test_evaluations_without_a_scale_have_no_score(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[1.0]])
+    assert "normalised" not in side_by_side(read(tmp_path))["learners"][0]["returns"][0]

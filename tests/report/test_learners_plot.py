@@ -1,0 +1,125 @@
+"""The picture of several learners: numbers, looks, and panels for what there is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from support.run_folders import run_folder
+
+from metarl.report.finished import finished_runs
+from metarl.report.learners import learners, side_by_side
+from metarl.report.learners_plot import learners_figure, learners_png
+from metarl.report.plots import BLUE, PURPLE
+from metarl.report.recorded import Recorded
+
+
+def rows(*after: float, **more: float) -> list[dict[str, float]]:
+    return [
+        {
+            "iteration": i,
+            "env_steps": 100.0 * i,
+            "return_before": -9.0,
+            "return_after": value,
+            **more,
+        }
+        for i, value in enumerate(after)
+    ]
+
+
+def drawn(folder: Path, *recorded: Recorded) -> Figure:
+    of = learners(finished_runs([folder])[0])
+    return learners_figure(side_by_side(of), of, recorded)
+
+
+def line(axes: Any, label: str) -> Any:
+    found = [x for x in axes.lines if x.get_label() == label]
+    found += [part.lines[0] for part in axes.containers if part.get_label() == label]
+    (only,) = found
+    return only
+
+
+def table(**changes: Any) -> Recorded:
+    return Recorded(
+        **{
+            "label": "theirs",
+            "source": "a log",
+            "env": "half_cheetah_vel",
+            "rows": [],
+            "returns": torch.tensor([[-9.0, -5.0], [-11.0, -7.0]]),
+            "targets": torch.tensor([0.5, 1.5]),
+            **changes,
+        }
+    )
+
+
+def test_it_shows_how_learners_adapt_and_how_they_were_trained(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        curve = [
+            row | {"seconds": 60.0 + 300 * row["iteration"]} for row in rows(-8.0, -4.0 + 2 * seed)
+        ]
+        run_folder(tmp_path / f"a{seed}", [[-8.0, -4.0], [-12.0, -6.0]], seed=seed, rows=curve)
+        run_folder(
+            tmp_path / f"b{seed}",
+            [[-2.0], [-4.0]],
+            seed=seed,
+            algo="rl2_ppo",
+            unit="episode",
+            rows=curve,
+        )
+    figure = drawn(tmp_path)
+    adaptation, steps, time = figure.axes
+    assert list(line(adaptation, "maml_ppo").get_ydata()) == [-10, -5]
+    assert list(line(adaptation, "rl2_ppo").get_ydata()) == [-3, -3]  # it doesn't adapt further
+    assert list(line(adaptation, "standing still").get_ydata()) == [-350, -350]
+    assert list(line(steps, "maml_ppo").get_ydata()) == [-8, -3]
+    assert (
+        list(line(time, "maml_ppo").get_xdata()) == [1, 6]
+        and time.get_xlabel() == "minutes of training"
+    )
+    assert (
+        line(steps, "maml_ppo").get_color() == BLUE and line(steps, "rl2_ppo").get_color() == PURPLE
+    )
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert sorted(names) == ["maml_ppo", "rl2_ppo", "standing still"]
+    assert figure.get_suptitle() == "half_cheetah_vel: 2 held-out tasks"
+
+
+def test_a_recorded_curve_stands_beside_ours_before_and_after_adaptation(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0]], rows=rows(-8.0, -4.0))
+    theirs = table(rows=rows(-7.0, -6.0, -5.0), returns=None, targets=None)
+    adaptation, steps = drawn(tmp_path, theirs).axes
+    assert list(line(steps, "theirs").get_ydata()) == [-7, -6, -5]
+    assert list(line(steps, "theirs, before adaptation").get_ydata()) == [-9, -9, -9]
+    assert list(line(steps, "maml_ppo, before adaptation").get_ydata()) == [-9, -9]
+    assert "theirs" not in [x.get_label() for x in adaptation.containers]
+
+
+def test_a_recorded_table_stands_beside_ours_task_by_task(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0, -3.0], [-12.0, -6.0, -5.0]])
+    adaptation, tasks = drawn(tmp_path, table()).axes
+    assert list(line(adaptation, "theirs").get_ydata()) == [-10, -6]
+    # After one update, as theirs end there; our tasks ask for 1 and 2 m/s.
+    assert list(line(tasks, "theirs").get_xdata()) == [0.5, 1.5]
+    assert list(line(tasks, "theirs").get_ydata()) == [-5, -7]
+    assert list(line(tasks, "maml_ppo").get_xdata()) == [1, 2]
+    assert list(line(tasks, "maml_ppo").get_ydata()) == [-4, -6]
+    assert tasks.get_ylabel() == "mean return after 1 update"
+
+
+def test_more_learners_than_have_a_look_of_their_own_can_be_drawn(tmp_path: Path) -> None:
+    for number in range(6):
+        run_folder(tmp_path / str(number), [[-8.0, -4.0]], algo=f"algo{number}")
+    of = learners(finished_runs([tmp_path])[0])
+    learners_png(tmp_path / "all.png", side_by_side(of), of)
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("split", ["fixed", "none"])
+def test_the_title_says_whether_tasks_are_held_out(tmp_path: Path, split: str) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0]], split=split)
+    title = drawn(tmp_path).axes[0].get_title(loc="left")
+    words = {"fixed": "held-out tasks", "none": "tasks, the same as in training"}
+    assert title == f"half_cheetah_vel: 1 {words[split]}"

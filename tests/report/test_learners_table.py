@@ -1,0 +1,74 @@
+"""The tables of several learners: every number is there, under words that fit it."""
+
+from pathlib import Path
+
+from support.run_folders import run_folder
+
+from metarl.report.finished import finished_runs
+from metarl.report.learners import learners, side_by_side
+from metarl.report.learners_table import tables
+
+SCALE = {"zero": [-10.0, -20.0], "one": [0.0, 0.0]}
+
+
+def shown(folder: Path) -> list[list[str]]:
+    """The cells of each line."""
+    text = tables(side_by_side(learners(finished_runs([folder])[0])))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def row(lines: list[list[str]], *begin: str) -> list[str]:
+    (found,) = (line for line in lines if tuple(line[: len(begin)]) == begin)
+    return found
+
+
+def test_each_learner_has_a_row_each_seed_another_and_what_stands_beside_them(
+    tmp_path: Path,
+) -> None:
+    bounds = [{"num_speeds": 1, "mean": -12.0, "mean_with_allowance": -48.5}]
+    speeds = {"allowance": 36.5, "allowance_is": "run-up", "bounds": bounds}
+    for seed in (0, 1, 2):
+        place = tmp_path / f"maml{seed}"
+        run_folder(
+            place, [[-8.0, -4.0], [-12.0, -6.0]], seed=seed, scale=SCALE, fixed_speeds=speeds
+        )
+    run_folder(tmp_path / "rl2", [[-2.0], [-2.0]], algo="rl2_ppo", unit="episode", scale=SCALE)
+    lines = shown(tmp_path)
+    assert lines[0][0].startswith(
+        "half_cheetah_vel, 2 held-out tasks: mean return, with 95 % intervals over 3 seeds"
+    )
+    head = [
+        "learner",
+        "seeds",
+        "steps",
+        "before adaptation, or episode 1",
+        "after 1 update",
+    ]
+    assert row(lines, "learner", "seeds") == [
+        *head,
+        "score in the end",
+        "tasks made worse by each update",
+    ]
+    maml = row(lines, "maml_ppo", "0–2")
+    assert maml[2] == "2 M" and maml[3].startswith("-10.0 [") and maml[4].startswith("-5.0 [")
+    assert maml[5].startswith("0.67 [") and maml[6].startswith("0 % [0, ")
+    rl2 = row(lines, "rl2_ppo", "0", "2 M")
+    assert (
+        rl2[3].startswith("-2.0 [")
+        and rl2[4] == ""
+        and rl2[5].startswith("0.87 [")
+        and rl2[6] == ""
+    )
+    assert row(lines, "maml_ppo", "1") == ["maml_ppo", "1", "-10.0, -5.0"]
+    assert row(lines, "standing still")[1] == "-350.0"
+    assert row(lines, "random initialisation, adapted as maml_ppo")[1] == "-300.0, -300.0"
+    assert row(lines, "the best 1 fixed speed, at no cost; less 36.5 (run-up)")[1] == "-12.0; -48.5"
+
+
+def test_one_seed_has_no_table_of_seeds_and_success_is_told(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0]], success=[0.25, 1.0], split="none")
+    lines = shown(tmp_path)
+    assert "1 tasks, the same as in training: mean return" in lines[0][0]
+    assert row(lines, "learner")[-2:] == ["solved", "tasks made worse by each update"]
+    assert "25 %, 100 %" in row(lines, "maml_ppo", "0")
+    assert not [line for line in lines if line[:2] == ["learner", "seed"]]

@@ -1,0 +1,72 @@
+"""Folders of finished runs, with numbers that a test chooses instead of a training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def run_folder(
+    folder: Path,
+    returns: list[list[float]],
+    *,
+    algo: str = "maml_ppo",
+    seed: int = 0,
+    unit: str = "update",
+    settings: dict[str, Any] | None = None,
+    rows: list[dict[str, float]] | None = None,
+    env: str = "half_cheetah_vel",
+    shows_task: bool = False,
+    success: list[float] | None = None,
+    **more: Any,
+) -> Path:
+    """Writes a run whose tasks ask for 1, 2, ... m/s.
+
+    Args:
+      returns: [N][K + 1] means of each task; two episodes of each are 1 above and 1 below.
+      settings: of the algorithm; rows: of metrics.jsonl; success:
+        the rate after each update; more: further entries of the evaluation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "env": {"name": env, "shows_task": shows_task},
+        "algo": {"_target_": f"metarl.rl.algorithms.{algo}.Learner", **(settings or {})},
+        "seed": seed,
+        "run_dir": str(folder),
+        "composed": {"choices": {"env": env, "algo": algo}},
+    }
+    summary = [
+        {"update": k, "mean": sum(column) / len(column)}
+        for k, column in enumerate(zip(*returns, strict=True))
+    ]
+    if success is not None:
+        summary = [row | {"success_rate": rate} for row, rate in zip(summary, success, strict=True)]
+    tasks = [
+        {
+            "task": f"target {number}.00 m/s",
+            "numbers": {"target_velocity": float(number)},
+            "returns": of_task,
+            "episodes": [[value - 1.0, value + 1.0] for value in of_task],
+        }
+        for number, of_task in enumerate(returns, start=1)
+    ]
+    report = {
+        "env": env,
+        "algo": algo,
+        "split": "fixed",
+        "unit": unit,
+        "seed": seed,
+        "num_tasks": len(returns),
+        "trained_env_steps": 2_000_000,
+        "returns": summary,
+        "random_initialisation": [row | {"mean": -300.0} for row in summary],
+        "stand_still": {"mean": -350.0},
+        "tasks": tasks,
+        **more,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "evaluation.json").write_text(json.dumps(report))
+    if rows is not None:
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
