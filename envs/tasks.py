@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
@@ -22,6 +23,16 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 _CELLS = 2**22  # cells of [0, 1); float32 rounds a task by less than half of one
 
 
+@dataclass(frozen=True)
+class PublishedTest:
+    """Held-out tasks that others evaluated on, in place of our own."""
+
+    uniform: Callable[[int], Tensor]
+    """num -> the numbers [num, num_uniforms] float64 that make the first `num` of them."""
+    source: str
+    """Where they come from, for the definition."""
+
+
 class TaskPrior(Generic[Tasks]):
     """A continuous prior, given as the map from uniform numbers to tasks.
 
@@ -37,6 +48,7 @@ class TaskPrior(Generic[Tasks]):
       draw_test: the same as `draw` for held-out tasks, where they are of another kind than those
         for training.
       split_number: which of the uniform numbers that is.
+      published_test: held-out tasks of others, each moved to the next odd cell; None draws our own.
       bounds: the prior's range of each field, inclusive, as numbers or as one for each element;
         tasks outside are refused.
       num_train: size of the fixed training set; None draws a new task each time.
@@ -59,6 +71,7 @@ class TaskPrior(Generic[Tasks]):
         seed: int = 0,
         draw_test: Callable[[Tensor], Tasks] | None = None,
         split_number: int = 0,
+        published_test: PublishedTest | None = None,
     ) -> None:
         if num_train is not None and num_train < 1:
             raise SettingError(
@@ -76,16 +89,17 @@ class TaskPrior(Generic[Tasks]):
         self._draw, self._draw_test = draw, draw_test or draw
         self._held_out, self._split_number = held_out, split_number
         self._num_uniforms, self.bounds, self._describe = num_uniforms, dict(bounds), describe
+        self._published_test = published_test
         self._constraint, self._example = constraint, self.test_tasks(1)
         self._train = (
-            None if num_train is None else self._tasks(num_train, _stream(seed, "train"), odd=False)
+            None if num_train is None else self._drawn(num_train, _stream(seed, "train"), odd=False)
         )
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes
         twice."""
         if self._train is None or self.num_train is None:
-            return self._tasks(num, generator, odd=False)
+            return self._drawn(num, generator, odd=False)
         order = _rounds(num, self.num_train, generator)
         return map_tensors(lambda leaf: leaf[order], self._train)
 
@@ -95,9 +109,10 @@ class TaskPrior(Generic[Tasks]):
         return self._train
 
     def test_tasks(self, num: int | None = None) -> Tasks:
-        return self._tasks(
-            self.num_test if num is None else num, _stream(self.seed, "test"), odd=True
-        )
+        num = self.num_test if num is None else num
+        if self._published_test is not None:
+            return self._tasks(self._published_test.uniform(num), odd=True)
+        return self._drawn(num, _stream(self.seed, "test"), odd=True)
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
         """[num] bool. With a fixed training set: not in it. Else: on the other side of the split
@@ -121,10 +136,15 @@ class TaskPrior(Generic[Tasks]):
             "num_train": self.num_train,
             "num_test": self.num_test,
             "seed": self.seed,
+            **({} if self._published_test is None else {"test": self._published_test.source}),
         }
 
-    def _tasks(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
+    def _drawn(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
         uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
+        return self._tasks(uniform, odd=odd)
+
+    def _tasks(self, uniform: Tensor, *, odd: bool) -> Tasks:
+        """Tasks of these numbers, which are moved to even cells or to odd ones."""
         number = uniform[:, self._split_number]
         number.copy_((2 * torch.floor(number * (_CELLS // 2)) + odd + 0.5) / _CELLS)
         return self._draw_test(uniform) if odd else self._draw(uniform)

@@ -12,6 +12,7 @@ TIME_LIMITS: dict[str, int | None] = {
     "half_cheetah_vel": 200,
     "half_cheetah_vel_maml": 200,
     "half_cheetah_vel_promp": 100,
+    "half_cheetah_vel_pmr": 100,
     "half_cheetah_vel_pearl": 200,
     "half_cheetah_vel_varibad": 200,
     "half_cheetah_vel_wide": 200,

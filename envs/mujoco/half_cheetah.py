@@ -13,7 +13,7 @@ terminates.
 | 10 | pitch rate | rad/s |
 | 11–16 | rates of the six joints | rad/s |
 | 17–19 | `_maml` only: centre of mass x, y, z; y is 0 at all times, for the robot is planar, and kept as published | m |
-| 17–19 | `_pearl`, `_varibad`, `_sparse` only: origin of the torso x, y, z; y is 0 at all times, kept as published | m |
+| 17–19 | `_pmr`, `_pearl`, `_varibad`, `_sparse` only: origin of the torso x, y, z; y is 0 at all times, kept as published | m |
 
 | action | meaning | unit |
 |---|---|---|
@@ -32,6 +32,7 @@ by the control step.
 | half_cheetah_vel | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | 100, test 30 |
 | half_cheetah_vel_maml | centre of mass | g ~ U[0, 2] m/s | 200 | 1 · .01 s | 1 | ∞, test 40 |
 | half_cheetah_vel_promp | Δx / dt | g ~ U[0, 3] m/s | 100 | 5 · .01 s | 10 | ∞, test 40 |
+| half_cheetah_vel_pmr | Δx / dt | g ~ U[0, 2] m/s | 100 | 5 · .01 s | 10 | ∞, test 40 |
 | half_cheetah_vel_pearl | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | the published 100, test 30 |
 | half_cheetah_vel_varibad | Δx / dt | g ~ U[0, 3] m/s | 200 | 5 · .01 s | 1 | ∞, test 40 |
 | half_cheetah_vel_wide | Δx / dt | g ~ U[0, 7] m/s | 200 | 5 · .01 s | 1 | ∞, test 40 |
@@ -44,14 +45,16 @@ by the control step.
 
 Sources: Finn et al. 2017 (cbfinn/maml_rl, half_cheetah_env_rand.py, half_cheetah_env_rand_direc.py)
 for `_maml`; Rothfuss et al. 2019 (jonasrothfuss/ProMP, half_cheetah_rand_vel.py,
-half_cheetah_rand_direc.py) for `_promp`; Rakelly et al. 2019 (katerakelly/oyster,
+half_cheetah_rand_direc.py) for `_promp`; tristandeleu/pytorch-maml-rl
+(maml_rl/envs/mujoco/half_cheetah.py) for `_pmr`; Rakelly et al. 2019 (katerakelly/oyster,
 half_cheetah_vel.py) for `_pearl`; Zintgraf et al. 2020 (lmzintgraf/varibad, half_cheetah_vel.py)
 for `_varibad`, which are two episodes on one task there; Greenberg et al. 2023 (ido90/RobustMetaRL)
 for `_wide`; Grigsby et al. 2024 (UT-Austin-RPL/amago) for `_long`; Zintgraf et al. 2021
 (lmzintgraf/hyperx, half_cheetah_dir.py) for `_sparse`; Nagabandi et al. 2019
 (iclavera/learning_to_adapt, half_cheetah_env.py) for `_cripple`.
 
-How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`;
+How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`,
+and except for test_velocities=published of half_cheetah_vel_maml, which are its authors';
 directions come in turn instead of by coin, so that each meta-batch has as many of both; the torso's
 origin is that at the end of the step, not one physics step before; `_cripple` has Gymnasium's
 control step and observation (published: 0.01 s, centre of mass and its velocity).
@@ -62,6 +65,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import mujoco
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,13 +86,14 @@ from envs.mujoco.targets import (
 from envs.mujoco.variant import Setting, Variant
 from envs.noise import normal_from_uniform
 from envs.sim.types import Simulator
-from envs.tasks import ListedTasks
+from envs.tasks import ListedTasks, PublishedTest
 from metarl.errors import SettingError
 from metarl.rl.types import FixedSpeeds
 from metarl.struct import struct
 
 CONTROL_COST = 0.05
 SPARSE_DISTANCE = 5.0  # m
+TEST_VELOCITIES = ("own", "published")
 TORSO_HEIGHT = 0.7  # m, at qpos 0
 Tasks = TypeVar("Tasks")
 
@@ -248,6 +253,21 @@ def _dies_at(row: Variant, fails_at_step: int | None) -> Variant:
     )
 
 
+def _tested_on(row: Variant, test_velocities: str) -> Variant:
+    if test_velocities not in TEST_VELOCITIES:
+        raise SettingError(
+            f"test_velocities is {test_velocities!r}; expected {' or '.join(TEST_VELOCITIES)}"
+        )
+    if test_velocities == "own":
+        return row
+    drawn = PublishedTest(uniform=_of_numpys_seed_1, source="numpy RandomState(1).uniform")
+    return replace(row, tasks=partial(velocities, 2.0, published_test=drawn))
+
+
+def _of_numpys_seed_1(num: int) -> Tensor:
+    return torch.from_numpy(np.random.RandomState(1).uniform(size=(num, 1)))
+
+
 FAR_DIRECTION = TaskReward(far_direction_reward, f"(d v where |x| >= {SPARSE_DISTANCE})")
 # The mean return of RL² on the 30 held-out tasks is −36.5 (results/half_cheetah_vel_rl2).
 OF_RL2 = FixedSpeeds(
@@ -288,9 +308,13 @@ VARIANTS: dict[str, Variant] = {
         mdp=partial(HalfCheetahMassCentre, reward=VELOCITY),
         tasks=partial(velocities, 2.0),
         frame_skip=1,
+        own_settings={"test_velocities": Setting("own", _tested_on)},
         **_NEW_EACH_TIME,
     ),
     "half_cheetah_vel_promp": replace(_VEL, **_PROMP, **_NEW_EACH_TIME),
+    "half_cheetah_vel_pmr": replace(
+        _VEL, mdp=_SHOWS_TORSO, tasks=partial(velocities, 2.0), **_PROMP, **_NEW_EACH_TIME
+    ),
     "half_cheetah_vel_pearl": replace(
         _VEL, mdp=_SHOWS_TORSO, tasks=partial(published_velocities, 3.0)
     ),

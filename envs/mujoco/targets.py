@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from envs.mujoco.render import Mark
-from envs.tasks import FewTasks, ListedTasks, TaskPrior, by_range, in_odd_cell, uniform_prior
+from envs.tasks import (
+    FewTasks,
+    ListedTasks,
+    PublishedTest,
+    TaskPrior,
+    by_range,
+    in_odd_cell,
+    uniform_prior,
+)
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -41,7 +49,12 @@ class Place:
 
 
 def velocities(
-    highest: float, num_train: int | None, num_test: int, *, lowest: float = 0.0
+    highest: float,
+    num_train: int | None,
+    num_test: int,
+    *,
+    lowest: float = 0.0,
+    published_test: PublishedTest | None = None,
 ) -> TaskPrior[TargetVelocity]:
     """Target velocities U[lowest, highest] m/s."""
     return TaskPrior(
@@ -52,6 +65,7 @@ def velocities(
         describe=_describe_velocity,
         num_train=num_train,
         num_test=num_test,
+        published_test=published_test,
     )
 
 

@@ -26,6 +26,7 @@ every_env = pytest.mark.parametrize("name", envs.ALL)
 _HIPS = (2, 5, 8, 11)  # bodies of the ant that don't come to the ground, or hardly ever
 CONSTANT = {  # y of a planar robot, kept as published
     "half_cheetah_vel_maml": {18},
+    "half_cheetah_vel_pmr": {18},
     "half_cheetah_vel_pearl": {18},
     "half_cheetah_vel_varibad": {18},
     "half_cheetah_dir_maml": {18},
@@ -84,11 +85,15 @@ OUT_OF_RANGE = [
     ("num_actions", 1),
 ]
 
+# Settings that are words, with another one than the default.
+OTHER_WORDS = {"test_velocities": "published"}
+
 # A definition that changes by accident shows here; one that changes on purpose changes here too.
 SPEC_HASHES = {
     "half_cheetah_vel": "923ba5da54a7",
     "half_cheetah_vel_maml": "aaed177c029f",
     "half_cheetah_vel_promp": "135da6cc14f1",
+    "half_cheetah_vel_pmr": "564de12738a4",
     "half_cheetah_vel_pearl": "294cf7d6c6d7",
     "half_cheetah_vel_varibad": "ca235ace2d16",
     "half_cheetah_vel_wide": "80ee72323d63",
@@ -673,7 +678,7 @@ def test_spec_hash_is_stable_and_changes_with_every_override(name: str) -> None:
     assert spec.name == name
     assert spec.spec_hash == SPEC_HASHES[name]
     for key, value in envs.overridable(name).items():
-        changed = 37 if value is None else value + 1
+        changed = OTHER_WORDS[key] if key in OTHER_WORDS else 37 if value is None else value + 1
         assert envs.make(name, 1, **{key: changed}).spec.spec_hash != spec.spec_hash
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import envs
 from metarl.errors import UserError
 from metarl.report.recorded import read_recorded
 
@@ -62,3 +63,4 @@ def test_the_tables_in_results_are_what_their_sources_have() -> None:
     assert len(curve.rows) == 500 and curve.rows[-1]["env_steps"] == 80_000_000
     point = read_recorded(REFERENCE / "point_navigation_2d_raw_maml_trpo.csv")
     assert point.rows[200]["return_after"] == -12.185
+    assert {one.env for one in (table, curve, point)} <= set(envs.ALL)

@@ -1,5 +1,6 @@
 """Facts about half_cheetah against Gymnasium's HalfCheetah-v5 and MuJoCo's own centre of mass."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from envs.mujoco.models import GymnasiumModel
 from envs.mujoco.planar import PlanarMassCentre
 from envs.mujoco.targets import Direction, TargetVelocity
 from metarl.noise import Noise
+from metarl.report.recorded import read_recorded
 
 NUM_WORLDS = 3
 
@@ -46,6 +48,7 @@ def random_actions(num_steps: int) -> Tensor:
         "half_cheetah_dir",
         "half_cheetah_cripple",
         "half_cheetah_vel_promp",
+        "half_cheetah_vel_pmr",
         "half_cheetah_vel_maml",
         "half_cheetah_dir_maml",
     ],
@@ -155,6 +158,7 @@ def test_start_noise_has_its_distribution(
         ("half_cheetah_vel", 3.0),
         ("half_cheetah_vel_maml", 2.0),
         ("half_cheetah_vel_promp", 3.0),
+        ("half_cheetah_vel_pmr", 2.0),
         ("half_cheetah_vel_varibad", 3.0),
         ("half_cheetah_vel_wide", 7.0),
     ],
@@ -225,7 +229,13 @@ def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["half_cheetah_vel_pearl", "half_cheetah_vel_varibad", "half_cheetah_dir_sparse"]
+    "name",
+    [
+        "half_cheetah_vel_pmr",
+        "half_cheetah_vel_pearl",
+        "half_cheetah_vel_varibad",
+        "half_cheetah_dir_sparse",
+    ],
 )
 def test_these_variants_observe_the_torsos_origin(name: str) -> None:
     env = envs.make(name, NUM_WORLDS)
@@ -245,6 +255,31 @@ def test_pearl_variant_has_the_published_velocities() -> None:
     assert tasks.test_tasks().target_velocity.tolist() == published[100:].tolist()
     drawn = tasks.sample(100, torch.Generator().manual_seed(0)).target_velocity
     assert sorted(drawn.tolist()) == sorted(published[:100].tolist())
+
+
+def test_the_published_test_of_the_maml_variant_is_that_of_the_recorded_results() -> None:
+    """Sorted, as the recorded table of returns is, and rounded to its digits."""
+    tasks = envs.make("half_cheetah_vel_maml", 1, test_velocities="published").prior
+    file = Path(__file__).parents[3] / "results/reference/half_cheetah_vel_maml_maml_trpo.csv"
+    targets = read_recorded(file).targets
+    assert targets is not None
+    found = tasks.test_tasks()
+    assert found.target_velocity.sort().values.tolist() == pytest.approx(targets.tolist(), abs=6e-5)
+    assert bool(tasks.is_held_out(found).all())
+    training = tasks.sample(2000, torch.Generator().manual_seed(0))
+    assert not tasks.is_held_out(training).any()
+    assert tasks.test_tasks(3).target_velocity.tolist() == found.target_velocity[:3].tolist()
+
+
+def test_the_published_test_is_another_problem_and_own_is_what_was() -> None:
+    hashes = {
+        test: envs.make("half_cheetah_vel_maml", 1, test_velocities=test).spec.spec_hash
+        for test in ("own", "published")
+    }
+    assert hashes["own"] == envs.make("half_cheetah_vel_maml", 1).spec.spec_hash
+    assert hashes["published"] != hashes["own"]
+    with pytest.raises(ValueError, match="test_velocities is 'mine'; expected own or published"):
+        envs.make("half_cheetah_vel_maml", 1, test_velocities="mine")
 
 
 def test_dead_motors_of_training_and_test_differ() -> None:
