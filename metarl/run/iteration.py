@@ -2,7 +2,8 @@
 everything is as before it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -30,13 +31,28 @@ class Run:
 
         Raises: FloatingPointError naming the metric or the tensor that isn't finite.
         """
+        with self._all_or_nothing():
+            return self._checked(self.learner.step())
+
+    def asking(self) -> Generator[Any, Any, Metrics]:
+        """Does one iteration as `iterate`, of a learner that asks for its data: yields what it asks
+        for, to be sent the data, or to be thrown the FloatingPointError that came instead."""
+        learner: Any = self.learner
+        with self._all_or_nothing():
+            return self._checked((yield from learner.iteration()))
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
         before = _Before(self.learner, self._generators)
         try:
-            metrics = self.learner.step()
-            _check_finite(metrics, self.learner.state_dict())
+            yield
         except FloatingPointError:
             before.restore()
             raise
+
+    def _checked(self, metrics: Metrics) -> Metrics:
+        """The metrics of an iteration that is done, once all is found to be finite."""
+        _check_finite(metrics, self.learner.state_dict())
         self.count += int(metrics[self.shown.count])
         self.iteration += 1
         return metrics

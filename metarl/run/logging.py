@@ -88,20 +88,30 @@ class Shown:
     count: str  # the metric that is added up over the iterations
     unit: str  # what is counted, as a word
 
+    def names(self, row: Mapping[str, float]) -> list[str]:
+        """The metrics of a row that are shown."""
+        both = (f"{self.quantity}_before", f"{self.quantity}_after")
+        return [name for name in both if name in row] or [self.quantity]
+
     def text(self, row: Mapping[str, float]) -> str:
         """For instance `return -12.3 -> 45.6`; of trials of one episode `return 45.6 (first tenth
-        3.1, last 5.2)`."""
-        names = [
-            name for name in (f"{self.quantity}_before", f"{self.quantity}_after") if name in row
-        ]
-        values = [f"{row[name]:.{self.digits}f}" for name in names or [self.quantity]]
-        text = f"{self.quantity} {' -> '.join(values)}"
+        3.1, last 5.2)`; where the row has intervals (see `LOW`) `return -12.3 ± 1.1 -> 45.6 ± 2`."""
+        text = f"{self.quantity} {' -> '.join(self._value(row, name) for name in self.names(row))}"
         tenths = [f"{self.quantity}_{which}_tenth" for which in ("first", "last")]
         if not all(name in row for name in tenths):
             return text
         first, last = (f"{row[name]:.{self.digits}f}" for name in tenths)
         return f"{text} (first tenth {first}, last {last})"
 
+    def _value(self, row: Mapping[str, float], name: str) -> str:
+        value = f"{row[name]:.{self.digits}f}"
+        if name + LOW not in row:
+            return value
+        return f"{value} ± {(row[name + HIGH] - row[name + LOW]) / 2:.{self.digits}f}"
+
+
+LOW, HIGH = "_ci_low", "_ci_high"
+"""The ends of the interval of a metric that is a mean over runs, behind its name."""
 
 RETURNS = Shown(quantity="return", digits=1, count="env_steps", unit="steps")
 

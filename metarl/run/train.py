@@ -3,7 +3,7 @@ algorithm."""
 
 import signal
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,54 +69,164 @@ def train(
       files of that are missing, or the folder can't be written to; ValueError if rows of metrics
       would straddle checkpoints.
     """
-    run = Run(learner, generators, shown)
-    saver = _Saver(
-        run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
+    training = Training(
+        learner,
+        generators,
+        iterations=iterations,
+        run_folder=run_folder,
+        provenance=provenance,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        log_every=log_every,
+        shown=shown,
+        resume_from=resume_from,
+        lock=lock,
     )
-    if resume_from is not None:
-        run.load(resume_from)
-        if run.iteration >= iterations:
-            return _outcome(run, iterations)
-    memory = check(
-        learner, iterations=iterations, checkpoint_every=checkpoint_every, log_every=log_every
-    )
-    if resume_from is not None:
-        saver.load_experience(run, resume_from)
-
-    # First the checkpoints: if the process is killed here, the newest one decides again which rows
-    # stay.
-    abandoned = checkpoint.remove_after(saver.folder, run.iteration)
-    log = MetricsLog(run_folder, first_iteration=run.iteration)
-    progress = Progress(iterations=iterations, first_iteration=run.iteration, shown=shown)
-    if memory is not None:
-        progress.say(memory)
-    if abandoned:
-        progress.say(
-            f"going on after iteration {run.iteration}: "
-            f"{', '.join(path.name for path in abandoned)} removed"
-        )
-    if log.num_damaged:
-        progress.say(f"{log.path}: {log.num_damaged} damaged lines left out")
-    try:
-        if resume_from is None:
-            saver.write(
-                run
-            )  # at once: a folder that can't be written to must not be found out after an hour
-        with _stop_requests(progress) as stop_requested, one_thread():
-            while run.iteration < iterations and not stop_requested():
-                row, num_iterations = _row(
-                    run, saver, min(log_every, iterations - run.iteration), stop_requested
-                )
-                log.write(row)
+    if training.needs_nothing:
+        return training.outcome()
+    with training.opened() as notes, progress_of([training]) as progress:
+        for note in notes:
+            progress.say(note)
+        with stop_requests(progress) as stop_requested, one_thread():
+            while not training.is_over and not stop_requested():
+                row, num_iterations = training.row(stop_requested)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
-                if run.iteration % checkpoint_every == 0 or run.iteration == iterations:
-                    saver.write(run)
-            if saver.saved != run.iteration:
-                saver.write(run)
+                training.save_if_due()
+            training.save()
+    return training.outcome()
+
+
+class Training:
+    """A run on its way to iteration number `iterations`, with what it writes into its folder.
+
+    Args: see `train`.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        generators: Generators,
+        *,
+        iterations: int,
+        run_folder: Path,
+        provenance: Mapping[str, Any],
+        checkpoint_every: int,
+        keep_checkpoints: int = 3,
+        log_every: int = 1,
+        shown: Shown = RETURNS,
+        resume_from: Mapping[str, Any] | None = None,
+        lock: FolderLock | None = None,
+    ) -> None:
+        self.run, self.iterations, self.folder = (
+            Run(learner, generators, shown),
+            iterations,
+            run_folder,
+        )
+        self._every = {"checkpoint_every": checkpoint_every, "log_every": log_every}
+        self._resume_from = resume_from
+        self._saver = _Saver(
+            run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
+        )
+        if resume_from is not None:
+            self.run.load(resume_from)
+
+    @property
+    def is_over(self) -> bool:
+        return self.run.iteration >= self.iterations
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether it was over before it went on; then its folder stays as it is."""
+        return self._resume_from is not None and self.is_over
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            iteration=self.run.iteration, count=self.run.count, interrupted=not self.is_over
+        )
+
+    @contextmanager
+    def opened(self) -> Iterator[list[str]]:
+        """Inside, its folder is ready to be written to. Yields what there is to say of it.
+
+        Raises: what `check` does; UserError if it can't be written to, or files are missing.
+        """
+        run, notes = self.run, list[str]()
+        memory = check(run.learner, iterations=self.iterations, **self._every)
+        if memory is not None:
+            notes.append(memory)
+        if self._resume_from is not None:
+            self._saver.load_experience(run, self._resume_from)
+        # First the checkpoints: if the process is killed here, the newest one decides again which
+        # rows stay.
+        if abandoned := checkpoint.remove_after(self._saver.folder, run.iteration):
+            names = ", ".join(path.name for path in abandoned)
+            notes.append(f"going on after iteration {run.iteration}: {names} removed")
+        self._log = MetricsLog(self.folder, first_iteration=run.iteration)
+        if self._log.num_damaged:
+            notes.append(f"{self._log.path}: {self._log.num_damaged} damaged lines left out")
+        try:
+            if self._resume_from is None:
+                # At once: a folder that can't be written to must not be found out after an hour.
+                self._saver.write(run)
+            yield notes
+        finally:
+            self._log.close()
+
+    def row(self, stop_requested: Callable[[], bool]) -> tuple[Metrics, int]:
+        """Does up to `log_every` iterations, which a request to stop ends early, and logs them.
+
+        Returns: their metrics, with means and timing, and how many they were.
+        Raises: Diverged, once what was before the iteration is saved.
+        """
+        run, start, window = self.run, self.run.stopwatch.seconds(), list[Metrics]()
+        most = min(self._every["log_every"], self.iterations - run.iteration)
+        while len(window) < most and not (window and stop_requested()):
+            try:
+                window.append(run.iterate())
+            except FloatingPointError as error:
+                raise self.diverged(error) from error
+        return self.log(window, start), len(window)
+
+    def log(self, window: Sequence[Metrics], start: float) -> Metrics:
+        """Writes the row of the iterations that were just done, which began `start` seconds after
+        the run did, and returns it."""
+        run = self.run
+        counted = sum(metrics[run.shown.count] for metrics in window)
+        timing = run.stopwatch.row(run.shown.count, counted, start)
+        means = _mean(window)
+        row = {"iteration": run.iteration - 1, **means, run.shown.count: run.count, **timing}
+        self._log.write(row)
+        return row
+
+    def diverged(self, error: FloatingPointError) -> Diverged:
+        """What to raise when an iteration has failed, once what was before it is saved."""
+        return Diverged(
+            f"training diverged in iteration {self.run.iteration}: {error}; the state before it is "
+            f"saved in {self._saver.write(self.run)}"
+        )
+
+    def save_if_due(self) -> None:
+        if self.run.iteration % self._every["checkpoint_every"] == 0 or self.is_over:
+            self.save()
+
+    def save(self) -> None:
+        """Makes sure that the present iteration is on the disk."""
+        if self._saver.saved != self.run.iteration:
+            self._saver.write(self.run)
+
+
+@contextmanager
+def progress_of(trainings: Sequence[Training]) -> Iterator[Progress]:
+    """The console line of trainings that go hand in hand, from where the last of them is."""
+    progress = Progress(
+        iterations=max(training.iterations for training in trainings),
+        first_iteration=min(training.run.iteration for training in trainings),
+        shown=trainings[0].run.shown,
+    )
+    try:
+        yield progress
     finally:
-        log.close()
         progress.close()
-    return _outcome(run, iterations)
 
 
 def check(
@@ -146,38 +256,7 @@ def check(
     return check_fits(learner.experience)
 
 
-def _outcome(run: Run, iterations: int) -> Outcome:
-    return Outcome(iteration=run.iteration, count=run.count, interrupted=run.iteration < iterations)
-
-
-def _row(
-    run: Run, saver: "_Saver", most: int, stop_requested: Callable[[], bool]
-) -> tuple[Metrics, int]:
-    """The metrics of up to `most` iterations, with means and timing, and how many they were: a
-    request to stop ends them early.
-
-    Raises: Diverged, once what was before the iteration is saved.
-    """
-    start, window = run.stopwatch.seconds(), list[Metrics]()
-    while len(window) < most and not (window and stop_requested()):
-        try:
-            window.append(run.iterate())
-        except FloatingPointError as error:
-            raise Diverged(
-                f"training diverged in iteration {run.iteration}: {error}; the state before it is "
-                f"saved in {saver.write(run)}"
-            ) from error
-    counted = sum(metrics[run.shown.count] for metrics in window)
-    timing = run.stopwatch.row(run.shown.count, counted, start)
-    return {
-        "iteration": run.iteration - 1,
-        **_mean(window),
-        run.shown.count: run.count,
-        **timing,
-    }, len(window)
-
-
-def _mean(rows: list[Metrics]) -> Metrics:
+def _mean(rows: Sequence[Metrics]) -> Metrics:
     """Of each number over the rows that have it; a single row stays what it is."""
     if len(rows) == 1:
         return rows[0]
@@ -222,7 +301,7 @@ class _Saver:
 
 
 @contextmanager
-def _stop_requests(progress: Progress) -> Iterator[Any]:
+def stop_requests(progress: Progress) -> Iterator[Any]:
     """While active, the first Ctrl-C or SIGTERM only asks to stop; the second one raises
     KeyboardInterrupt."""
     requested = False
