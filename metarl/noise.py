@@ -40,6 +40,11 @@ class Noise:
         self.device = generators[0].device if device is None else torch.device(device)
 
     @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Those of the streams, in order."""
+        return self._generators
+
+    @property
     def num_streams(self) -> int:
         return len(self._generators)
 
@@ -53,6 +58,26 @@ class Noise:
                 "rows for each"
             )
         return self._generators[0]
+
+    def each(self) -> "list[Noise]":
+        """Each stream by itself; it goes on in both."""
+        return [Noise(generator, device=self.device) for generator in self._generators]
+
+    def while_running(self, running: Tensor) -> "Noise":
+        """The same streams, but none goes on whose rows have all stopped, for alone it would have
+        ended there: a generator without meaning draws in its place.
+
+        Args: running: [B] bool of rows, on the CPU.
+        """
+        if len(self._generators) == 1 or bool(running.all()):
+            return self
+        blocks = running.split(self._rows_each(len(running)))
+        spare = torch.Generator(self._generators[0].device)
+        drawing = [
+            generator if bool(block.any()) else spare
+            for generator, block in zip(self._generators, blocks, strict=True)
+        ]
+        return Noise(*drawing, device=self.device)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """U[0, 1), [*shape]."""

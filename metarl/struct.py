@@ -6,7 +6,7 @@ tuple does.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import torch
@@ -54,6 +54,21 @@ def choose_rows(rows: Tensor, chosen: T, otherwise: T) -> T:
         return torch.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return pytree.tree_map(pick, chosen, otherwise)
+
+
+def join_rows(trees: Sequence[T]) -> T:
+    """Pytrees of one kind with leaves [n, ...] -> one with leaves [N, ...], one after the other."""
+    return pytree.tree_map(lambda *leaves: torch.cat(leaves), *trees)
+
+
+def split_rows(tree: T, num: int) -> list[T]:
+    """A pytree with leaves [num · n, ...] -> `num` of them with leaves [n, ...], views. What isn't a
+    tensor is in each."""
+
+    def block(number: int) -> T:
+        return map_tensors(lambda leaf: leaf.chunk(num)[number], tree)
+
+    return [block(number) for number in range(num)]
 
 
 def replace(value: T, **changes: Any) -> T:

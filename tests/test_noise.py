@@ -65,3 +65,19 @@ def test_what_cant_be_shared_out_is_refused():
         Noise(*streams(0, 1)).alone
     with pytest.raises(ValueError, match="at least one generator"):
         Noise()
+
+
+def test_a_stream_stops_when_all_its_rows_have():
+    """As it would alone, where nothing is drawn after that."""
+    together, alone = Noise(*streams(3, 8)), Noise(*streams(3))
+    first = alone.normal(2)
+    assert torch.equal(together.normal(4)[:2], first)
+    running = torch.tensor([True, False, False, False])
+    drawn = together.while_running(running).normal(4)
+    assert torch.equal(drawn[:2], alone.normal(2)) and drawn.isfinite().all()
+    together.while_running(running.flip(0)).normal(4)
+    found, expected = together.normal(4), Noise(*streams(8))
+    for _ in range(2):
+        expected.normal(2)
+    assert torch.equal(found[:2], alone.normal(2))
+    assert torch.equal(found[2:], expected.normal(2))

@@ -6,12 +6,11 @@ from dataclasses import field
 from typing import Any, TypeVar
 
 import torch
-import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.core import params as P
 from metarl.errors import SettingError
-from metarl.struct import map_tensors, struct
+from metarl.struct import join_rows, map_tensors, struct
 from metarl.threads import map_in_threads
 from metarl.types import Params
 
@@ -60,7 +59,7 @@ def mean_over_chunks(
             name: _total([part.numbers[name] for part in parts]) / num_tasks
             for name in parts[0].numbers
         },
-        each=pytree.tree_map(lambda *leaves: torch.cat(leaves), *(part.each for part in parts)),
+        each=join_rows([part.each for part in parts]),
     )
 
 

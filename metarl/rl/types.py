@@ -6,7 +6,7 @@ belongs to task w // E.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import gymnasium
@@ -320,6 +320,12 @@ class RLAdapter(Adapter[State], Protocol[State]):
         """The state before the next episode, of data [N, E, T]: gradient learners take an inner
         step, memory learners go on."""
         return state
+
+    def joined(self, states: Sequence[State]) -> State | None:
+        """One state of the tasks of several adapters like this one, one after the other, from which
+        `act` acts for all of them at once; None: each acts by itself. Who has one observes and
+        measures nothing."""
+        return None
 
     def held(self, state: State) -> Held | None:
         """What the policy sees beside every observation of the episodes that begin; None if

@@ -19,7 +19,7 @@ from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.data.batches import PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Act, Held, RLAdapter, Trajectories
-from metarl.struct import struct
+from metarl.struct import join_rows, struct
 from metarl.types import InnerRule, Params
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
@@ -98,6 +98,15 @@ class GradientAdapter(RLAdapter[Adapted]):
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
         held = self._hold(adapted, data.reward.shape[1], noise)
         return Adapted(params=adapted, num_updates=state.num_updates + 1, held=held)
+
+    @torch.no_grad()
+    def joined(self, states: Sequence[Adapted]) -> Adapted:
+        held = [state.held for state in states if state.held is not None]
+        return Adapted(
+            params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},
+            num_updates=states[0].num_updates,
+            held=join_rows(held) if held else None,
+        )
 
     def held(self, state: Adapted) -> Held | None:
         return state.held

@@ -26,6 +26,8 @@ from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.planning import PlanningAdapter
 from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
 from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
     MetaParams,
     Setting,
     Source,
@@ -36,7 +38,7 @@ from metarl.rl.algorithms.shared import (
 )
 from metarl.rl.planning import Planner, Score
 from metarl.struct import map_tensors, struct
-from metarl.types import InnerRule, MetaLearner, Metrics, Params
+from metarl.types import InnerRule, Params
 
 
 @struct
@@ -141,7 +143,7 @@ class AdaptiveModel:
         )
 
 
-class GrBAL(MetaLearner):
+class GrBAL(GatheringLearner):
     """One iteration: play trials on N tasks, planning with the model as it adapts; then take Adam
     steps on
 
@@ -210,8 +212,9 @@ class GrBAL(MetaLearner):
         self._adapter = PlanningAdapter(
             self._model, Planner(**planner), env.action_space, setting.device
         )
+        self.source = Source.of(setting, trial_sizes(**sizes))
         self._practice = Practice(
-            source=Source.of(setting, trial_sizes(**sizes)),
+            source=self.source,
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
@@ -231,8 +234,8 @@ class GrBAL(MetaLearner):
     def adapter(self) -> PlanningAdapter[Transitions]:
         return self._adapter
 
-    def step(self) -> Metrics:
-        metrics = self._practice.gather(self._adapter)
+    def iteration(self) -> Iteration:
+        metrics = yield from self._practice.gather(self._adapter)
         losses, norms = [], []
         for _ in range(self._num_gradient_steps):
             length = self._num_past + self._num_future

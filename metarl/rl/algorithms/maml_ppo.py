@@ -22,6 +22,8 @@ from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
 from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
     Setting,
     Source,
     WithOld,
@@ -37,7 +39,7 @@ from metarl.rl.algorithms.shared import (
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.struct import map_tensors, struct
-from metarl.types import MetaLearner, Metrics, Params, as_metrics
+from metarl.types import Params, as_metrics
 
 JUDGED_UPDATES = ("last", "all")
 
@@ -58,7 +60,7 @@ class Epoch:
     """[N, ...] of the present adapted policies on the query."""
 
 
-class MamlPPO(MetaLearner):
+class MamlPPO(GatheringLearner):
     """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each,
     then take `num_epochs` Adam steps on
 
@@ -123,7 +125,7 @@ class MamlPPO(MetaLearner):
             episodes_per_task=episodes_per_task,
             num_inner_steps=num_inner_steps,
         )
-        self._source = Source.of(setting, sizes)
+        self.source = Source.of(setting, sizes)
         self._policy, self._mode, self._judges_all = (
             policy,
             checked_mode(gradient_mode),
@@ -164,15 +166,15 @@ class MamlPPO(MetaLearner):
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
 
-    def step(self) -> Metrics:
-        rollouts = self._source.gather(self.adapter())
+    def iteration(self) -> Iteration:
+        rollouts = yield self.adapter()
         metrics = rollout_metrics(rollouts)
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
         with torch.no_grad():
             old = self._policy.with_params(
-                P.expand(self.params.theta, self._source.sizes.num_tasks), support[0].obs
+                P.expand(self.params.theta, self.source.sizes.num_tasks), support[0].obs
             )
         epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
         self._follow(epochs[-1])

@@ -24,6 +24,8 @@ from metarl.nn.heads import Outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update
 from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
     Setting,
     Source,
     WithOld,
@@ -39,7 +41,7 @@ from metarl.rl.algorithms.shared import (
 )
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import lvc, masked_mean
-from metarl.types import MetaLearner, Metrics, Params, as_metrics
+from metarl.types import Params, as_metrics
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Linearized:
         return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device)
 
 
-class MamlTRPO(MetaLearner):
+class MamlTRPO(GatheringLearner):
     """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each,
     then take the step
 
@@ -122,7 +124,7 @@ class MamlTRPO(MetaLearner):
             episodes_per_task=episodes_per_task,
             num_inner_steps=num_inner_steps,
         )
-        self._source = Source.of(setting, sizes)
+        self.source = Source.of(setting, sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
@@ -140,8 +142,8 @@ class MamlTRPO(MetaLearner):
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
 
-    def step(self) -> Metrics:
-        rollouts = self._source.gather(self.adapter())
+    def iteration(self) -> Iteration:
+        rollouts = yield self.adapter()
         metrics = rollout_metrics(rollouts)
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         around = self.linearize(support, self._inner.batch(rollouts.query))

@@ -18,13 +18,12 @@ from metarl.errors import SettingError
 from metarl.nn.recurrent import NoMemory
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
-from metarl.rl.algorithms.shared import Setting, trial_sizes
+from metarl.rl.algorithms.shared import GatheringLearner, Iteration, Setting, trial_sizes
 from metarl.rl.models.memory import MemoryModel
 from metarl.rl.types import Sizes
-from metarl.types import MetaLearner, Metrics
 
 
-class MemorylessPPO(MetaLearner):
+class MemorylessPPO(GatheringLearner):
     """The updates of `RL2PPO` on trials of a single episode.
 
     Args: see configs/algo/memoryless_ppo.yaml.
@@ -55,12 +54,13 @@ class MemorylessPPO(MetaLearner):
             episodes_per_trial=1,
             **numbers,
         )
+        self.source = self._ppo.source
 
     def adapter(self) -> MemoryAdapter:
         return self._ppo.adapter()
 
-    def step(self) -> Metrics:
-        return self._ppo.step()
+    def iteration(self) -> Iteration:
+        return self._ppo.iteration()
 
     def state_dict(self) -> dict[str, Any]:
         return self._ppo.state_dict()

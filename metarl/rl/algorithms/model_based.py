@@ -9,10 +9,9 @@ from metarl.core import saved
 from metarl.errors import SettingError
 from metarl.nn.dynamics import TransitionNormaliser
 from metarl.rl.adapters.uniform import UniformActions
-from metarl.rl.algorithms.shared import Source, rollout_metrics
+from metarl.rl.algorithms.shared import Iteration, Source, rollout_metrics
 from metarl.rl.data.trial_buffer import TrialBuffer
 from metarl.rl.types import RLAdapter
-from metarl.types import Metrics
 
 
 class Practice:
@@ -50,13 +49,13 @@ class Practice:
             device=source.device,
         )
 
-    def gather(self, adapter: RLAdapter[Any]) -> Metrics:
+    def gather(self, adapter: RLAdapter[Any]) -> Iteration:
         """One trial in each world, on newly sampled training tasks; returns of its first and last
         episode, and counts."""
         if self._iteration < self._random_iterations:
             adapter = UniformActions(self._source.env.action_space)
         self._iteration += 1
-        rollouts = self._source.gather(adapter)
+        rollouts = yield adapter
         self.trials.add((*rollouts.support, rollouts.query))
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)

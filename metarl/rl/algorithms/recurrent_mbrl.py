@@ -19,9 +19,14 @@ from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
 from metarl.rl.adapters.planning import PlanningAdapter
 from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
-from metarl.rl.algorithms.shared import Setting, Source, trial_sizes
+from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
+    Setting,
+    Source,
+    trial_sizes,
+)
 from metarl.rl.planning import Planner, Score
-from metarl.types import MetaLearner, Metrics
 
 
 class RememberingModel:
@@ -62,7 +67,7 @@ class RememberingModel:
         return squared_error(*(leaf.unsqueeze(1) for leaf in rows))
 
 
-class RecurrentMBRL(MetaLearner):
+class RecurrentMBRL(GatheringLearner):
     """One iteration: play trials on N tasks, planning with the models' memories; then go through
     kept trials, and every `segment` steps take an Adam step on the squared error of the normalised
     changes of the observation and rewards.
@@ -105,8 +110,9 @@ class RecurrentMBRL(MetaLearner):
         self._adapter = PlanningAdapter(
             RememberingModel(model), Planner(**planner), actions, setting.device
         )
+        self.source = Source.of(setting, trial_sizes(**sizes))
         self._practice = Practice(
-            source=Source.of(setting, trial_sizes(**sizes)),
+            source=self.source,
             normaliser=model.normaliser,
             random_iterations=random_iterations,
             buffer_trials=buffer_trials,
@@ -120,8 +126,8 @@ class RecurrentMBRL(MetaLearner):
     def adapter(self) -> PlanningAdapter[Tensor]:
         return self._adapter
 
-    def step(self) -> Metrics:
-        metrics = self._practice.gather(self._adapter)
+    def iteration(self) -> Iteration:
+        metrics = yield from self._practice.gather(self._adapter)
         losses, norms = [], []
         for _ in range(self._num_sweeps):
             memory = self._model.empty_memory(self._batch_size)

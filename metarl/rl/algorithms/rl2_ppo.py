@@ -17,13 +17,20 @@ from metarl.core.checks import check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
 from metarl.errors import SettingError
 from metarl.rl.adapters.memory import MemoryAdapter
-from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
+from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
+    Setting,
+    Source,
+    rollout_metrics,
+    trial_sizes,
+)
 from metarl.rl.data.batches import normalise
 from metarl.rl.data.trials import Trials, join_episodes, take_trials, trial_advantages
 from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.rl.models.memory import MemoryModel
 from metarl.struct import struct
-from metarl.types import MetaLearner, Metrics, as_metrics
+from metarl.types import as_metrics
 
 
 @struct
@@ -44,7 +51,7 @@ class _Losses:
     kl: Tensor
 
 
-class RL2PPO(MetaLearner):
+class RL2PPO(GatheringLearner):
     """One iteration: sample N tasks, play M trials of K episodes on each, the memory reset between
     trials only, then take PPO's steps over `num_epochs` x `num_minibatches` of whole trials on
 
@@ -109,7 +116,7 @@ class RL2PPO(MetaLearner):
         self._model = with_memory(
             setting.model, steps=episodes_per_trial * setting.env.spec.horizon
         )
-        self._source = Source.of(setting, sizes)
+        self.source = Source.of(setting, sizes)
         self._streams, self._device = setting.streams, setting.device
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
         self._kl_target, self._max_lr = kl_target, outer_lr
@@ -127,8 +134,8 @@ class RL2PPO(MetaLearner):
     def adapter(self) -> MemoryAdapter:
         return MemoryAdapter(self._model)
 
-    def step(self) -> Metrics:
-        rollouts = self._source.gather(self.adapter())
+    def iteration(self) -> Iteration:
+        rollouts = yield self.adapter()
         trials = join_episodes((*rollouts.support, rollouts.query))
         batch = self._batch(trials)
         losses = [

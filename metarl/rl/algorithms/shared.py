@@ -1,9 +1,9 @@
 """What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and
 checks of their settings."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths
-from metarl.rl.types import BatchedEnv, RLAdapter, Sizes
+from metarl.rl.types import BatchedEnv, RLAdapter, RLLearner, Sizes
 from metarl.struct import replace, struct
 from metarl.types import InnerRule, Metrics, Params
 
@@ -113,10 +113,14 @@ class Source:
     def of(cls, setting: Setting, sizes: Sizes) -> "Source":
         return cls(env=setting.env, streams=setting.streams, device=setting.device, sizes=sizes)
 
+    def tasks(self) -> Any:
+        """Newly sampled training tasks, leaves [N, ...]."""
+        return self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
+
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the
         adapter."""
-        tasks = self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
+        tasks = self.tasks()
         rollouts = gather(
             self.env,
             adapter,
@@ -126,9 +130,41 @@ class Source:
             num_updates=self.sizes.num_updates,
             device=self.device,
         )
+        return self.with_oracle(rollouts, tasks)
+
+    def with_oracle(self, rollouts: Rollouts, tasks: Any) -> Rollouts:
+        """With what who knows the tasks would earn, where the trial is a single episode."""
         if self.sizes.num_updates > 0:
             return rollouts
         return replace(rollouts, oracle=self.env.references.known_returns(tasks, 1).get("oracle"))
+
+
+Iteration = Generator[RLAdapter[Any], Rollouts, Metrics]
+"""An iteration that yields an adapter wherever it needs rollouts, is sent those of that adapter,
+and returns its metrics."""
+
+
+@runtime_checkable
+class GatheringLearner(RLLearner, Protocol):
+    """A learner that leaves gathering to who runs its iteration, so that several learners can
+    gather in one simulation. Who inherits from it has `step`."""
+
+    source: Source
+
+    def iteration(self) -> Iteration:
+        """One meta-iteration: sample tasks, gather data, update."""
+        ...
+
+    def step(self) -> Metrics:
+        """The iteration with what its own source gathers."""
+        iteration = self.iteration()
+        adapter = next(iteration)
+        while True:
+            try:
+                adapter = iteration.send(self.source.gather(adapter))
+            except StopIteration as end:
+                metrics: Metrics = end.value
+                return metrics
 
 
 @struct

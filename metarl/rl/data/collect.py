@@ -62,17 +62,20 @@ def collect(
     obs = env.reset(streams.reset.starts(env)).to(device)
     record, held = _Record(horizon, obs), adapter.held(state)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
+    noise = None if deterministic else streams.policy
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
         for t in range(horizon):
-            act = adapter.act(state, obs, None if deterministic else streams.policy)
+            act = adapter.act(state, obs, noise)
             step = map_tensors(lambda x: x.to(device), env.step(act.action))
             record.add(t, act, step, running, adapter.measure(state, obs, act, step))
             state = adapter.observe(state, obs, act, step)
             obs = step.next_obs
             running = running & ~(step.terminated | step.truncated)
             # On a GPU the question would cost a synchronisation a step.
-            if torch.device(device).type == "cpu" and not running.any():
-                break
+            if torch.device(device).type == "cpu":
+                if not running.any():
+                    break
+                noise = noise and noise.while_running(running)
     return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
 
 

@@ -218,7 +218,7 @@ def test_three_updates_find_the_best_latent_of_a_world_that_is_nothing_else():
 
 def test_latents_last_for_an_episode_and_change_with_the_update():
     learner = learner_with_latent(num_tasks=3, episodes=2)
-    rollouts = learner._source.gather(learner.adapter())
+    rollouts = learner.source.gather(learner.adapter())
     first, second = rollouts.support[0].held, rollouts.support[1].held
     assert first.latent.shape == (3, 2, L)
     assert not torch.equal(first.latent, second.latent)

@@ -18,7 +18,7 @@ B = 12
 
 
 def generators_of(learner):
-    streams = learner._source.streams
+    streams = learner.source.streams
     return {"tasks": streams.tasks, "reset": streams.reset.alone, "policy": streams.policy.alone}
 
 
@@ -201,7 +201,7 @@ def test_every_inner_loss_takes_the_same_first_step():
         name: make(MamlPPO, inner_loss=name, inner_rule="sgd", inner_lr=0.5)
         for name in INNER_LOSSES
     }
-    data = learners["lvc"]._source.gather(learners["lvc"].adapter()).support[0]
+    data = learners["lvc"].source.gather(learners["lvc"].adapter()).support[0]
     found = {}
     for name, learner in learners.items():
         adapter = learner.adapter()

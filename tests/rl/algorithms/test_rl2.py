@@ -185,13 +185,13 @@ def played(learner):
     generator = torch.Generator().manual_seed(3)
     for statistics in (model.observations, model.rewards, model.returns):
         statistics.update(2 + torch.randn(50, len(statistics.mean), generator=generator))
-    tasks = learner._source.env.sample(learner._source.sizes.num_tasks, learner._streams.tasks)
+    tasks = learner.source.env.sample(learner.source.sizes.num_tasks, learner._streams.tasks)
     sizes = {
-        "num_tasks": learner._source.sizes.num_tasks,
-        "num_updates": learner._source.sizes.num_updates,
+        "num_tasks": learner.source.sizes.num_tasks,
+        "num_updates": learner.source.sizes.num_updates,
     }
     rollouts = gather(
-        learner._source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes
+        learner.source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes
     )
     return (*rollouts.support, rollouts.query)
 
@@ -393,11 +393,11 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
     streams = {k: stream.get_state() for k, stream in generators_of(learner).items()}
-    episode = learner._source.env.episode
+    episode = learner.source.env.episode
     expected = learner.step()
     other = make(seed=9)
     other.load_state_dict(saved)
-    other._source.env.episode = episode
+    other.source.env.episode = episode
     for name, stream in streams.items():
         generators_of(other)[name].set_state(stream)
     assert other.step() == expected

@@ -1,0 +1,104 @@
+"""How several learners of one kind meet their tasks in one simulation: an adapter over theirs.
+
+Of S learners with N tasks each, block s of the S · N tasks, and of their worlds, is learner s's.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from metarl.noise import Noise
+from metarl.rl.types import Act, Held, RLAdapter, Step, Trajectories
+from metarl.struct import join_rows, replace, split_rows, struct
+
+T = TypeVar("T")
+
+
+@struct
+class Together:
+    """Where S learners stand."""
+
+    each: tuple[Any, ...]
+    """The states of their own adapters."""
+    joint: Any = None
+    """One state of all their tasks, where there is such a one; see `RLAdapter.joined`."""
+
+
+class TogetherAdapter(RLAdapter[Together]):
+    """Gives each learner the numbers that its own adapter gives it alone: that one sees the
+    learner's own worlds, and stream s of a noise is learner s's.
+
+    Args:
+      adapters: of S learners, all of one class and with the same settings.
+      at_once: act for all learners in the same operations, where the adapters can. It saves many
+        small ones, but torch rounds some of them (exp, sigmoid) otherwise where they stand at the
+        end of a tensor, so that numbers are those of a learner alone up to the last bit only.
+    """
+
+    def __init__(self, adapters: Sequence[RLAdapter[Any]], *, at_once: bool = False) -> None:
+        self._adapters, self._at_once = tuple(adapters), at_once
+
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> Together:
+        own = num_tasks // len(self._adapters)
+        return self._standing(
+            adapter.begin(own, episodes_per_task, stream)
+            for adapter, stream in self._with_each(self._streams(noise))
+        )
+
+    def act(self, state: Together, obs: Tensor, noise: Noise | None) -> Act:
+        if state.joint is not None:
+            return self._adapters[0].act(state.joint, obs, noise)
+        parts = self._with_each(state.each, self._blocks(obs), self._streams(noise))
+        acts = [adapter.act(own, seen, stream) for adapter, own, seen, stream in parts]
+        log_probs = [act.log_prob for act in acts if act.log_prob is not None]
+        return Act(
+            action=torch.cat([act.action for act in acts]),
+            log_prob=torch.cat(log_probs) if log_probs else None,
+            carry=tuple(act.carry for act in acts),
+        )
+
+    def observe(self, state: Together, obs: Tensor, act: Act, step: Step) -> Together:
+        if state.joint is not None:
+            return state
+        each = tuple(a.observe(*happened) for a, *happened in self._own(state, obs, act, step))
+        return Together(each=each)
+
+    def update(self, state: Together, data: Trajectories, noise: Noise | None = None) -> Together:
+        parts = self._with_each(state.each, self._blocks(data), self._streams(noise))
+        return self._standing(adapter.update(*own) for adapter, *own in parts)
+
+    def held(self, state: Together) -> Held | None:
+        held = [adapter.held(own) for adapter, own in self._with_each(state.each)]
+        return None if held[0] is None else join_rows(held)
+
+    def measure(self, state: Together, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
+        if state.joint is not None:
+            return {}
+        return join_rows([a.measure(*own) for a, *own in self._own(state, obs, act, step)])
+
+    def _standing(self, each: Iterator[Any]) -> Together:
+        states = tuple(each)
+        joint = self._adapters[0].joined(states) if self._at_once else None
+        return Together(each=states, joint=joint)
+
+    def _own(self, state: Together, obs: Tensor, act: Act, step: Step) -> Iterator[tuple[Any, ...]]:
+        """Of each learner its adapter and what happened in its worlds: state, obs, act, step."""
+        carries = [None] * len(self._adapters) if act.carry is None else act.carry
+        acts = [
+            replace(own, carry=carry)
+            for own, carry in zip(self._blocks(replace(act, carry=None)), carries, strict=True)
+        ]
+        return self._with_each(state.each, self._blocks(obs), acts, self._blocks(step))
+
+    def _with_each(self, *parts: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        return zip(self._adapters, *parts, strict=True)
+
+    def _streams(self, noise: Noise | None) -> Sequence[Noise | None]:
+        return [None] * len(self._adapters) if noise is None else noise.each()
+
+    def _blocks(self, tree: T) -> list[T]:
+        return split_rows(tree, len(self._adapters))
