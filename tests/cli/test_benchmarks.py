@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.cli.benchmarks import advantages, fewshot
+from metarl.cli.benchmarks import advantages, fewshot, seeds
 from metarl.cli.benchmarks import few_shot_updates as few_shot
 from metarl.cli.benchmarks import off_policy_updates as off_policy
 from metarl.cli.commands import benchmark as command
@@ -51,7 +51,12 @@ def test_the_plain_way_to_advantages_gives_the_same_numbers():
         )  # sums of 200 in float32
 
 
-@pytest.mark.parametrize("kind", ["update", "fewshot"])
+def test_seeds_together_and_one_after_the_other_do_the_same():
+    words = ["env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=2", "algo=maml_ppo"]
+    assert seeds.together(words, 2)() == seeds.alone(words, 2)()
+
+
+@pytest.mark.parametrize("kind", ["update", "fewshot", "seeds"])
 def test_unknown_rows_are_named(kind, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["metarl-benchmark", kind, "rows=[trpos]"])
     with pytest.raises(SystemExit) as stop:

@@ -4,6 +4,6 @@ Read `interleaved` first: how two things are timed on a machine that does other 
 makes a table of many such comparisons. `sim` measures physics and collection (`collection`, and a
 raw loop in C), `update` the meta-updates of policies (`policy_updates`, `memory_updates`,
 `off_policy_updates`, `advantages`), `fewshot` the supervised ones (`few_shot_updates`),
-`iteration` a whole training iteration, `plan` planning with a model. `parity` is about numbers, not
-time: how far MuJoCo Warp is from MuJoCo's C engine.
+`iteration` a whole training iteration, `plan` planning with a model, `seeds` several seeds in one
+simulation. `parity` is about numbers, not time: how far MuJoCo Warp is from MuJoCo's C engine.
 """

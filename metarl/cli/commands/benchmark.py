@@ -6,6 +6,7 @@ table and JSON lines.
   fewshot    supervised meta-updates beside the same loop, and whether every way to compute them gives its numbers
   iteration  the share of a whole training iteration that is not physics
   plan       planning with models beside the bare matrix products that it needs
+  seeds      four seeds in one simulation beside the same seeds one after the other
 
 Examples:
   python scripts/benchmark.py sim
@@ -27,12 +28,14 @@ from metarl.cli.benchmarks.collection import collect_row
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
 from metarl.cli.benchmarks.iteration import run_iteration
 from metarl.cli.benchmarks.plan import run_plan
+from metarl.cli.benchmarks.rows import check_keys
+from metarl.cli.benchmarks.seeds import ROWS, run_seeds
 from metarl.cli.benchmarks.sim import run_sim
 from metarl.cli.benchmarks.update import QUICK, run_update
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 
-KINDS = ("sim", "update", "fewshot", "iteration", "plan")
+KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds")
 
 
 def run(config: DictConfig) -> None:
@@ -55,6 +58,9 @@ def run(config: DictConfig) -> None:
         rows = run_update(config.rows or QUICK, config.rounds, num_threads=config.num_threads)
     elif config.what == "fewshot":
         rows = run_fewshot(config.rows or KEYS, config.rounds, num_threads=config.num_threads)
+    elif config.what == "seeds":
+        check_keys(config.rows or [], list(ROWS))
+        rows = run_seeds(config.rows or list(ROWS), config.rounds, num_threads=config.num_threads)
     elif config.what == "plan":
         rows = run_plan(config.rounds, num_threads=config.num_threads)
     else:
