@@ -10,6 +10,8 @@ bring checkpoints back; `placement` decides on which simulator and device it run
 knows where what it names is now. `run_folder` makes the folder of a run, or finds an old one to go
 on with.
 
+`several` trains several seeds of one configuration at once.
+
 What comes after training: `evaluation`, `fewshot_report` and `filming` hand a trained learner to
 metarl/report. `sweep` sees to several runs (-m), `comparison` sets them side by side.
 

@@ -37,6 +37,7 @@ ALLOWED: dict[str, Kind] = {
     "checkpoint_every": _COUNT,
     "device": Pattern(r"cpu|auto|cuda(:\d+)?", "cpu, cuda, cuda:<number> or auto"),
     "iterations": _COUNT_OR_NONE,
+    "num_seeds": _COUNT,
     "keep_checkpoints": _COUNT,
     "log_every": _COUNT,
     "output": OrNull(Place("a folder")),
@@ -64,7 +65,7 @@ ALLOWED: dict[str, Kind] = {
     "render.width": Integer(64, most=8192),
     "render.height": Integer(48, most=8192),
     # Benchmarks
-    "what": OneOf("sim", "update", "fewshot", "iteration", "plan"),
+    "what": OneOf("sim", "update", "fewshot", "iteration", "plan", "seeds"),
     "num_estimates": Integer(2),
     "num_worlds": _COUNT,
     "collect": Flag(),

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import envs
 import metarl
@@ -52,6 +53,16 @@ def run_folder(location: Path) -> Path:
     """A run folder, its checkpoints folder or a checkpoint file -> the run folder."""
     folder = location.parent if location.is_file() else location
     return folder.parent if folder.name == "checkpoints" else folder
+
+
+def num_seeds_in(folder: Path) -> int:
+    """How many seeds a folder holds the run folders of; 1 where it isn't such a folder."""
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError):
+        return 1
+    found = config.get("num_seeds") if isinstance(config, DictConfig) else None
+    return found if isinstance(found, int) else 1
 
 
 def device(name: str) -> torch.device:
@@ -112,11 +123,14 @@ def algo_name(config: DictConfig) -> str:
     return str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
 
 
-def training_environment(config: DictConfig, on: torch.device | str = "cpu") -> BatchedEnv:
-    """One world for every episode that is played side by side, on the simulator of the config's
-    group `sim`.
+def training_environment(
+    config: DictConfig, on: torch.device | str = "cpu", num_worlds: int | None = None
+) -> BatchedEnv:
+    """The environment on the simulator of the config's group `sim`.
 
-    Args: on: the learner's device, where MuJoCo Warp computes, too.
+    Args:
+      on: the learner's device, where MuJoCo Warp computes, too.
+      num_worlds: None: one for every episode that a learner plays side by side.
     """
     backend = config.sim.backend
     if backend not in envs.BACKENDS:
@@ -127,7 +141,7 @@ def training_environment(config: DictConfig, on: torch.device | str = "cpu") -> 
         device=on if backend == "warp" else "cpu",
         max_contacts=config.sim.get("max_contacts"),
     )
-    return environment(config, sizes(config).num_worlds, machine)
+    return environment(config, num_worlds or sizes(config).num_worlds, machine)
 
 
 def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
@@ -228,7 +242,13 @@ def read(location: str) -> Loaded:
 
     Raises: UserError if there is none or it is damaged.
     """
-    found = checkpoint.resolve(Path(location).expanduser())
+    place = Path(location).expanduser()
+    if (num_seeds := num_seeds_in(place)) > 1:
+        seeds = ", ".join(sorted(folder.name for folder in place.glob("seed*"))[:3])
+        raise UserError(
+            f"{place} holds {num_seeds} seeds; expected one of its folders: {seeds}, ..."
+        )
+    found = checkpoint.resolve(place)
     if found.is_file():
         path, content = found, checkpoint.load(found)
         warnings: list[str] = []

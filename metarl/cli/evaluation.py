@@ -160,6 +160,18 @@ def report_run(
 ) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a
     video, a table on the console."""
+    found = evaluate_run(config, learner, device, outcome)
+    with console.shown_after(evaluation.table(found.report)):
+        evaluation.write(folder, found.report)
+    illustrate(config, learner, found, folder, device)
+    print(f"written to {folder}", file=sys.stderr)
+    comparison.note(folder)
+
+
+def evaluate_run(
+    config: DictConfig, learner: RLLearner, device: torch.device, outcome: Outcome
+) -> evaluation.Evaluation:
+    """The evaluation that a training ends with, whose report says where it comes from."""
     names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay")
     settings = {key: config.evaluation.get(key) for key in names}
     found = evaluate(config, learner, device, seed=config.seed, **settings)
@@ -168,8 +180,17 @@ def report_run(
         "trained_env_steps": outcome.count,
         "seed": config.seed,
     }
-    with console.shown_after(evaluation.table(found.report)):
-        evaluation.write(folder, found.report | origin | provenance())
+    return replace(found, report=found.report | origin | provenance())
+
+
+def illustrate(
+    config: DictConfig,
+    learner: RLLearner,
+    found: evaluation.Evaluation,
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """The pictures of a training: learning_curve.png, and a video where one is asked for."""
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
@@ -178,8 +199,6 @@ def report_run(
         found.report["num_updates"] > 0 or found.report["unit"] == "episode"
     ):
         film(config, learner, found, folder / "adaptation.mp4", device)
-    print(f"written to {folder}", file=sys.stderr)
-    comparison.note(folder)
 
 
 def provenance() -> dict[str, Any]:

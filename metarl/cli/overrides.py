@@ -155,6 +155,13 @@ def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Pa
             raise UserError(f"{override.input_line}: {why}")
 
 
+_INSTEAD = {
+    ("fewshot", "num_seeds"): "few-shot seeds have no simulation to share; a run for each is "
+    "-m seed=0,1,2"
+}
+"""What to say of a key that another command has, by command and key."""
+
+
 def _check_value(
     override: Override,
     config: dict[str, Any],
@@ -169,6 +176,8 @@ def _check_value(
     Args: is_text: Hydra's grammar couldn't read the value, so it was taken for a word.
     """
     key = override.key_or_group
+    if instead := _INSTEAD.get((config_name, key)):
+        raise UserError(f"{override.input_line}: {instead}")
     default: Any = config
     for depth, part in enumerate(key.split(".")):
         if not isinstance(default, dict) or part not in default:

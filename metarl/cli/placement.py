@@ -25,7 +25,7 @@ def settle(config: DictConfig) -> torch.device:
 
     Raises: UserError for a device that isn't there, or a simulator that can't compute there.
     """
-    worlds = build.sizes(config).num_worlds
+    worlds = build.sizes(config).num_worlds * config.num_seeds
     device = build.device(config.device)
     steps = worlds * _horizon(config)
     small = config.device == "auto" and config.sim.backend != "warp" and steps < LEAST_STEPS

@@ -38,6 +38,10 @@ _LONGEST = 60  # characters of a folder's name that tell what was chosen
 Place = tuple[Path, FolderLock]
 
 
+def say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
 class Run:
     """A run that is about to begin or to go on."""
 
@@ -52,6 +56,7 @@ class Run:
         # of the config's groups, as {"env": "half_cheetah_vel", "algo": "maml_ppo", ...}
         self.choices = choices
         self.resume_from = resume_from  # the checkpoint's content if an old run goes on
+        self.folder: Path | None = None  # once it is made
         self._take = take
 
     @property
@@ -66,6 +71,7 @@ class Run:
         Raises: UserError if it can't be written to, or holds a run already.
         """
         folder, lock = self._take()
+        self.folder = folder
         if self.has_work:
             with _blamed_on(folder):
                 write_text(folder / "config.yaml", _as_yaml(self.config, self.choices))
@@ -95,7 +101,7 @@ def choose(
     _check(config)
     with ExitStack() as held:
         if config.resume is not None:
-            yield _resumed(config, groups, load, untrained, held)
+            yield resumed(config.resume, given(config), held, groups, load, untrained)
         else:
             chosen = HydraConfig.get().runtime.choices
             choices = {
@@ -104,12 +110,12 @@ def choose(
             if config.run_dir is None:
                 parent = Path("runs").joinpath(*(choices[group] for group in groups))
                 yield Run(
-                    config, choices, lambda: _default_folder(parent, groups, config.seed, held)
+                    config, choices, lambda: _default_folder(parent, groups, seeds(config), held)
                 )
             else:
                 folder = Path(config.run_dir).expanduser()
                 _refuse_a_run(folder)
-                yield Run(config, choices, lambda: _named_folder(folder, held))
+                yield Run(config, choices, lambda: named_folder(folder, held))
 
 
 def resume_command(folder: Path, script: str = "train") -> str:
@@ -121,18 +127,35 @@ def _may_change(key: str) -> bool:
     return f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))
 
 
-def _default_folder(parent: Path, groups: tuple[str, str], seed: int, held: ExitStack) -> Place:
-    """<parent>/<date>-<what was chosen>-seed<seed>, with a number behind it if others have it: it
-    belongs to who makes it."""
+def seeds(config: DictConfig) -> str:
+    """The end of a run folder's name: seed3, or seeds0-7 of several."""
+    num_seeds = config.get("num_seeds", 1)
+    return (
+        f"seeds{config.seed}-{config.seed + num_seeds - 1}"
+        if num_seeds > 1
+        else f"seed{config.seed}"
+    )
+
+
+def given(config: DictConfig) -> dict[str, Any]:
+    """What the command line says, by its keys."""
+    overrides = HydraConfig.get().overrides.task
+    keys = [override.split("=")[0].lstrip("+~") for override in overrides]
+    return {key: OmegaConf.select(config, key) for key in keys}
+
+
+def _default_folder(parent: Path, groups: tuple[str, str], end: str, held: ExitStack) -> Place:
+    """<parent>/<date>-<what was chosen>-<end>, with a number behind it if others have it: it belongs
+    to who makes it."""
     name, number = (
-        "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *_chosen(groups), f"seed{seed}"]),
+        "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *_chosen(groups), end]),
         1,
     )
     folder = parent / name
     while not _made(folder, held):
         number += 1
         folder = parent / f"{name}-{number}"
-    return folder, held.enter_context(FolderLock(folder, say=_say))
+    return folder, held.enter_context(FolderLock(folder, say=say))
 
 
 def _chosen(groups: tuple[str, str]) -> list[str]:
@@ -144,7 +167,7 @@ def _chosen(groups: tuple[str, str]) -> list[str]:
     parts = []
     for override in map(OverridesParser.create().parse_override, config.overrides.task):
         key, text = override.key_or_group, "" if override.is_delete() else str(override.value())
-        if key in (*groups, "seed", "run_dir", "log_every") or _may_change(key):
+        if key in (*groups, "seed", "num_seeds", "run_dir", "log_every") or _may_change(key):
             continue
         text = re.sub(r"[^a-zA-Z0-9_.+-]+", "_", text).strip("_.")
         named = (
@@ -159,10 +182,10 @@ def _chosen(groups: tuple[str, str]) -> list[str]:
     return [whole] if whole else []
 
 
-def _named_folder(folder: Path, held: ExitStack) -> Place:
+def named_folder(folder: Path, held: ExitStack) -> Place:
     """A folder that may be there already, but without a run."""
     _made(folder, held)
-    lock = held.enter_context(FolderLock(folder, say=_say))
+    lock = held.enter_context(FolderLock(folder, say=say))
     _refuse_a_run(folder)  # Again: until now others could make one there.
     return folder, lock
 
@@ -204,45 +227,59 @@ def _blamed_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _resumed(
-    config: DictConfig,
-    groups: tuple[str, str],
-    load: Callable[[str], build.Loaded],
-    untrained: Callable[[DictConfig, Path], Any],
+def resumed(
+    place: str,
+    given: Mapping[str, Any],
     held: ExitStack,
+    groups: tuple[str, str] = ("env", "algo"),
+    load: Callable[[str], build.Loaded] = build.load,
+    untrained: Callable[[DictConfig, Path], Any] = build.untrained,
+    say: Callable[[str], None] = say,
 ) -> Run:
-    """The settings come from the checkpoint; only what doesn't change the numbers so far may be
-    given anew. A run that was killed before its first checkpoint begins, with the settings of its
-    config.yaml."""
-    given = [override.split("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
-    fixed = [key for key in given if not _may_change(key)]
-    location = Path(config.resume).expanduser()
+    """The run of a folder or a checkpoint file, to go on with. The settings come from the
+    checkpoint; only what doesn't change the numbers so far may be given anew. A run that was killed
+    before its first checkpoint begins, with the settings of its config.yaml.
+
+    Args: given: what the command line says; held: keeps the folder's lock; say: takes notices.
+    """
+    location = Path(place).expanduser()
     folder = build.run_folder(location)
     if not _has_not_begun(location):
         checkpoint.resolve(location)  # an error if there is none, before anything is written there
     # Before anything is read: what another process still writes would be lost.
-    lock = held.enter_context(FolderLock(folder, say=_say))
+    lock = held.enter_context(FolderLock(folder, say=say))
     if _has_not_begun(location):
-        resumed, choices, follow = _read_yaml(folder / "config.yaml", groups)
-        untrained(resumed, folder / "config.yaml")
+        config, choices, follow = read_yaml(folder / "config.yaml", groups)
+        untrained(config, folder / "config.yaml")
         content, done = None, 0
-        print(f"{folder} has no checkpoint yet: the run begins", file=sys.stderr)
+        say(f"{folder} has no checkpoint yet: the run begins")
     else:
-        loaded = load(config.resume)
+        loaded = load(place)
         for warning in loaded.warnings:
-            print(f"{warning}; going on from {loaded.path}", file=sys.stderr)
-        resumed, content, done = loaded.config, loaded.content, loaded.content["iteration"]
+            say(f"{warning}; going on from {loaded.path}")
+        config, content, done = loaded.config, loaded.content, loaded.content["iteration"]
         choices, follow = {}, content.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
-    for key in fixed:
-        if OmegaConf.select(config, key) != OmegaConf.select(resumed, key):
+    check_unchanged(config, given)
+    change(config, given, follow, done, say)
+    return Run(config, choices, lambda: (folder, lock), content)
+
+
+def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
+    """Raises: UserError if something is given otherwise that a run can't change on its way."""
+    for key, value in given.items():
+        if not _may_change(key) and value != OmegaConf.select(config, key):
             raise UserError(
                 f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
             )
-    _change(resumed, {key: OmegaConf.select(config, key) for key in given}, follow, done)
-    return Run(resumed, choices, lambda: (folder, lock), content)
 
 
-def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], done: int) -> None:
+def change(
+    config: DictConfig,
+    given: Mapping[str, Any],
+    follow: list[str],
+    done: int,
+    say: Callable[[str], None] = say,
+) -> None:
     """Changes the settings that are given. What was as many as `iterations` because it follows them
     (where a schedule ends) follows them again, and a line says so: else a rate would be 0 from
     there on."""
@@ -253,17 +290,14 @@ def _change(config: DictConfig, given: Mapping[str, Any], follow: list[str], don
     for key, value in given.items():
         OmegaConf.update(config, key, value)
     if config.iterations <= done:
-        print(
-            f"iterations={config.iterations}: {done} are done, so only the evaluation is made "
-            "again",
-            file=sys.stderr,
+        say(
+            f"iterations={config.iterations}: {done} are done, so only the evaluation is made again"
         )
     elif config.iterations != planned and (moved := build.follow_iterations(config)):
-        print(
+        say(
             f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so "
             "from here on rates are those "
-            f"of a schedule over {config.iterations} iterations",
-            file=sys.stderr,
+            f"of a schedule over {config.iterations} iterations"
         )
 
 
@@ -291,7 +325,7 @@ def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
     )
 
 
-def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
+def read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
     """The configuration that `_as_yaml` wrote, the choices of its groups, and what follows
     `iterations`.
 
@@ -325,10 +359,6 @@ def _read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[st
     return config, {groups[1]: unnamed, **chosen}, follow
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
 def _check(config: DictConfig) -> None:
     for key, least in (
         ("iterations", 0),
@@ -338,5 +368,10 @@ def _check(config: DictConfig) -> None:
     ):
         if config[key] < least:
             raise UserError(f"{key}={config[key]}: expected {least} or more")
+    if config.seed + config.get("num_seeds", 1) > 2**63:
+        raise UserError(
+            f"num_seeds={config.num_seeds}: the last seed would be "
+            f"{config.seed + config.num_seeds - 1}; expected at most 2^63 - 1"
+        )
     if config.run_dir == "":
         raise UserError("run_dir=: expected a folder, or null for the default one")

@@ -2,7 +2,7 @@
 
 Read `evaluation` first: it measures a trained learner of reinforcement learning and writes what
 it found. `facts` adds what an evaluation says besides returns. `fewshot` is the same for few-shot
-learners.
+learners, `seeds` what several seeds say together.
 
 Several runs: `finished` reads them, `recorded` reads what others published, `learners` works out
 what the seeds of each learner say together, `learners_table` and `learners_plot` show it.

@@ -2,12 +2,14 @@
 
 A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at
 its end evaluation.json, adaptation_curve.png and a video before and after adaptation. Ctrl-C saves;
-resume=<run folder> goes on with the same numbers.
+resume=<run folder> goes on with the same numbers. With num_seeds=8 eight seeds share one simulation,
+each with a run folder of its own below the run's.
 
 Examples:
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo
   python scripts/train.py env=point_navigation_2d algo=maml_trpo algo.inner_lr=0.5 iterations=100
   python scripts/train.py experiment=point_navigation_2d_maml seed=1
+  python scripts/train.py env=half_cheetah_vel algo=maml_ppo num_seeds=8
   python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
   iterations=1000
 """
@@ -16,13 +18,20 @@ import sys
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, evaluation, placement, run_folder, strangers
+from metarl.cli import build, evaluation, placement, run_folder, several, strangers
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
+    if several.is_asked_for(config):
+        several.run(config)
+    else:
+        _run_one(config)
+
+
+def _run_one(config: DictConfig) -> None:
     with run_folder.choose(config) as asked:
         config = asked.config
         evaluation.check(config, **config.evaluation)

@@ -1,0 +1,229 @@
+"""Several seeds of one configuration in one process: a folder with a run folder for each.
+
+<folder>/seed0, <folder>/seed1, ... are run folders as those of seeds that were trained alone, with
+the same numbers. <folder> has the config.yaml of all, their means as metrics.jsonl and TensorBoard
+events, and at the end what they say together.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from metarl.cli import build, comparison, console, evaluation, placement, run_folder, strangers
+from metarl.cli.configs import merged
+from metarl.cli.run_folder import Place, Run
+from metarl.errors import UserError
+from metarl.files import write_text
+from metarl.report import seeds as seeds_report
+from metarl.report.evaluation import write
+from metarl.report.plots import learning_curve_png, return_curves
+from metarl.rl.algorithms.shared import GatheringLearner, Source
+from metarl.rl.algorithms.together import TogetherSource
+from metarl.rl.evaluation.several_runs import interval_over_seeds
+from metarl.rl.types import RLLearner
+from metarl.run.lock import FolderLock
+from metarl.run.logging import read_metrics
+from metarl.run.seeding import Generators
+from metarl.run.together import train_together
+from metarl.run.train import Diverged, Outcome, Training, check
+
+_OWN = ("seed", "num_seeds", "run_dir", "resume")
+"""What the configurations of the seeds have otherwise than that of all."""
+
+
+class Several:
+    """The runs that are about to begin or to go on."""
+
+    def __init__(self, above: Run, seeds: Mapping[int, Run]) -> None:
+        """Args: above: the folder above, whose config is that of all; seeds: by seed."""
+        self.above, self.seeds = above, seeds
+
+    def create(self) -> tuple[Path, list[Place]]:
+        """Makes the folders that aren't there. Raises: UserError as `Run.create`."""
+        folder, _ = self.above.create()
+        return folder, [run.create() for run in self.seeds.values()]
+
+
+def is_asked_for(config: DictConfig) -> bool:
+    """Whether the command line means several seeds, new ones or a folder to go on with."""
+    if config.resume is None:
+        return bool(config.num_seeds > 1)
+    return build.num_seeds_in(Path(config.resume).expanduser()) > 1
+
+
+def run(config: DictConfig) -> None:
+    """Trains all seeds, then evaluates each and all of them together."""
+    with choose(config) as asked:
+        config = asked.above.config
+        evaluation.check(config, **config.evaluation)
+        if asked.above.resume_from is None:
+            strangers.say_what_is_called(config)
+        device = placement.settle(config)
+        for own in asked.seeds.values():
+            own.config.sim.backend = config.sim.backend
+        generators = [Generators(seed) for seed in asked.seeds]
+        # For spaces, horizon and prior alone: their worlds are in an environment of all.
+        world = build.environment(config, num_worlds=1)
+        learners = [build.learner(config, world, own, device) for own in generators]
+        sources = [_source(config, learner) for learner in learners]
+        runs = list(asked.seeds.values())
+        for own, learner in zip(runs, learners, strict=True):
+            if own.has_work:
+                every = own.config.checkpoint_every
+                check(learner, iterations=own.config.iterations, checkpoint_every=every)
+        folder, places = asked.create()
+        place = placement.described(config, device)
+        run_folder.say(f"run folder {folder}, {len(runs)} seeds, {place}")
+        of_place = placement.provenance(config, device)
+        trainings = [
+            Training(
+                learner,
+                own_generators,
+                iterations=own.config.iterations,
+                run_folder=place,
+                provenance=build.provenance(own.config, world) | of_place,
+                checkpoint_every=own.config.checkpoint_every,
+                keep_checkpoints=own.config.keep_checkpoints,
+                resume_from=own.resume_from,
+                lock=lock,
+            )
+            for own, learner, own_generators, (place, lock) in zip(
+                runs, learners, generators, places, strict=True
+            )
+        ]
+        gathering = TogetherSource(sources, partial(build.training_environment, config, device))
+        try:
+            found = train_together(trainings, gathering.gather, folder=folder, interval=_interval)
+        finally:
+            gathering.close()
+        _stop_if_interrupted(folder, found)
+        _report(runs, learners, folder, device, found)
+
+
+@contextmanager
+def choose(config: DictConfig) -> Iterator[Several]:
+    """The runs that the config asks for; see `run_folder.choose`.
+
+    Raises: UserError as that does, for the folder of each seed, too.
+    """
+    with ExitStack() as held:
+        if config.resume is not None:
+            yield _resumed(config, held)
+            return
+        above = held.enter_context(run_folder.choose(config))
+        yield Several(above, {seed: _new(above, seed, held) for seed in _seeds(config)})
+
+
+def _seeds(config: DictConfig) -> range:
+    return range(config.seed, config.seed + config.num_seeds)
+
+
+def _new(above: Run, seed: int, held: ExitStack) -> Run:
+    """The run of a seed, in a folder of its own below the other's."""
+
+    def take() -> Place:
+        assert above.folder is not None
+        return run_folder.named_folder(above.folder / f"seed{seed}", held)
+
+    own = {"seed": seed, "num_seeds": 1, "run_dir": None, "resume": None}
+    return Run(merged(above.config, own), above.choices, take)
+
+
+def _resumed(config: DictConfig, held: ExitStack) -> Several:
+    """Each seed goes on from its own newest checkpoint; one that has none begins."""
+    folder, given = Path(config.resume).expanduser(), run_folder.given(config)
+    said = set[str]()
+
+    def say(message: str) -> None:
+        if message not in said:  # Most concerns all seeds alike.
+            run_folder.say(message)
+        said.add(message)
+
+    lock = held.enter_context(FolderLock(folder, say=say))
+    whole, choices, follow = run_folder.read_yaml(folder / "config.yaml", ("env", "algo"))
+    run_folder.check_unchanged(whole, given)
+    of_each = {key: value for key, value in given.items() if key not in _OWN}
+    places = {seed: folder / f"seed{seed}" for seed in _seeds(whole)}
+    begun = {
+        seed: run_folder.resumed(str(place), of_each, held, say=say)
+        for seed, place in places.items()
+        if (place / "config.yaml").is_file()
+    }
+    done = [
+        0 if run.resume_from is None else run.resume_from["iteration"] for run in begun.values()
+    ]
+    first = min(done) if len(done) == len(places) else 0
+    run_folder.change(whole, given, follow, first, say)
+    above = Run(whole, choices, lambda: (folder, lock), {"iteration": first})
+    return Several(above, {seed: begun.get(seed) or _new(above, seed, held) for seed in places})
+
+
+def _source(config: DictConfig, learner: RLLearner) -> Source:
+    if not isinstance(learner, GatheringLearner):
+        raise UserError(
+            f"num_seeds={config.num_seeds}: {build.algo_name(config)} gathers by itself, so its "
+            "seeds can't share a simulation; expected 1 (a run for each seed is -m seed=0,1,2)"
+        )
+    return learner.source
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    low, high = interval_over_seeds(torch.tensor(values, dtype=torch.float64))
+    return low.item(), high.item()
+
+
+def _stop_if_interrupted(folder: Path, found: Sequence[Outcome | Diverged]) -> None:
+    outcomes = [outcome for outcome in found if isinstance(outcome, Outcome)]
+    if any(outcome.interrupted for outcome in outcomes):
+        iteration = min(outcome.iteration for outcome in outcomes)
+        command = run_folder.resume_command(folder)
+        run_folder.say(f"stopped after iteration {iteration}; to go on: {command}")
+        raise SystemExit(130)
+
+
+def _report(
+    runs: Sequence[Run],
+    learners: Sequence[RLLearner],
+    folder: Path,
+    device: torch.device,
+    found: Sequence[Outcome | Diverged],
+) -> None:
+    """What a training ends with in the folder of each seed, and above them what all say together.
+
+    Raises: Diverged, once the others are reported, if seeds diverged.
+    """
+    reports = []
+    for own, learner, outcome in zip(runs, learners, found, strict=True):
+        if isinstance(outcome, Outcome):
+            assert own.folder is not None
+            evaluated = evaluation.evaluate_run(own.config, learner, device, outcome)
+            write(own.folder, evaluated.report)
+            evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
+            reports.append((own.folder, evaluated.report))
+    if reports:
+        _report_together([place for place, _ in reports], [report for _, report in reports], folder)
+    if errors := [str(error) for error in found if isinstance(error, Diverged)]:
+        raise Diverged(f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors)}")
+
+
+def _report_together(
+    places: Sequence[Path], reports: Sequence[Mapping[str, Any]], folder: Path
+) -> None:
+    report = seeds_report.together(reports)
+    with console.shown_after(seeds_report.table(report)):
+        text = json.dumps(report | evaluation.provenance(), indent=2)
+        write_text(folder / "evaluation.json", text)
+    metrics = [read_metrics(place / "metrics.jsonl") for place in places]
+    if all(metrics):
+        title = f"{report['env']}, {report['algo']}, seeds {report['seed']}"
+        curves = return_curves(metrics[0], report["unit"])
+        picture = folder / "learning_curve.png"
+        learning_curve_png(picture, metrics, title=title, curves=curves)
+    run_folder.say(f"written to {folder}")
+    comparison.note(folder)
