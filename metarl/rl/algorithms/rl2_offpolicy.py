@@ -5,7 +5,7 @@ Sources: Ni et al. 2022 (arXiv:2110.05038); Duan et al. 2016 (arXiv:1611.02779) 
   et al. 2018 (arXiv:1812.05905) for the losses and the temperature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import torch
@@ -20,13 +20,21 @@ from metarl.errors import SettingError
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.model_based import misfit
-from metarl.rl.algorithms.shared import Setting, Source, rollout_metrics, trial_sizes
+from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
+    Setting,
+    Source,
+    rollout_metrics,
+    trial_sizes,
+)
 from metarl.rl.data.replay import Replay, Steps
+from metarl.rl.data.rounds import Rollouts
 from metarl.rl.models.recurrent_actor_critic import RecurrentActor, RecurrentActorCritic
 from metarl.rl.soft_actor_critic import bellman_error, bellman_target, follow, soft_value
 from metarl.rl.types import RLAdapter
 from metarl.struct import map_tensors, struct
-from metarl.types import MetaLearner, Metrics, Params, as_metrics
+from metarl.types import Params, as_metrics
 
 
 @struct
@@ -38,7 +46,7 @@ class Batch:
     weight: Tensor  # [n, T] of each step in the mean over all of them; 0 on padding
 
 
-class RL2OffPolicy(MetaLearner):
+class RL2OffPolicy(GatheringLearner):
     """One iteration: play a trial of K episodes on each of N tasks, then take
     `updates_per_iteration` steps on trials drawn from all that are kept,
 
@@ -100,7 +108,7 @@ class RL2OffPolicy(MetaLearner):
                 f"replay_capacity {replay_capacity}: expected {most} or more, the steps that an "
                 "iteration's trials may have"
             )
-        self._source = Source.of(setting, sizes)
+        self.source = Source.of(setting, sizes)
         self._streams, self._device = setting.streams, setting.device
         self._initial_trials, self._has_begun = initial_trials, False
         self._updates_per_iteration, self._batch_size = updates_per_iteration, batch_size
@@ -123,27 +131,28 @@ class RL2OffPolicy(MetaLearner):
     def adapter(self) -> MemoryAdapter:
         return MemoryAdapter(self._model.actor)
 
-    def step(self) -> Metrics:
-        first_steps = self._begin()
-        metrics = self._gather(self.adapter())
+    def iteration(self) -> Iteration:
+        first_steps = yield from self._begin()
+        metrics = yield from self._gather(self.adapter())
         metrics["env_steps"] += first_steps
         losses = [self.update(self.batch()) for _ in range(self._updates_per_iteration)]
         means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
         return metrics | as_metrics(means)
 
-    def _begin(self) -> float:
+    def _begin(self) -> Generator[RLAdapter[Any], Rollouts, float]:
         """Before the first iteration: plays at least `initial_trials` by random actions. Returns
         how many steps that took."""
         num_steps, num_trials = 0.0, 0
         while not self._has_begun and num_trials < self._initial_trials:
-            num_steps += self._gather(UniformActions(self._source.env.action_space))["env_steps"]
-            num_trials += self._source.sizes.num_worlds
+            at_random = UniformActions(self.source.env.action_space)
+            num_steps += (yield from self._gather(at_random))["env_steps"]
+            num_trials += self.source.sizes.num_worlds
         self._has_begun = True
         return num_steps
 
-    def _gather(self, adapter: RLAdapter[Any]) -> Metrics:
-        rollouts = self._source.gather(adapter)
-        ids = torch.zeros(self._source.sizes.num_tasks, dtype=torch.int64)
+    def _gather(self, adapter: RLAdapter[Any]) -> Iteration:
+        rollouts = yield adapter
+        ids = torch.zeros(self.source.sizes.num_tasks, dtype=torch.int64)
         self._replay.add(ids, *rollouts.support, rollouts.query)
         return rollout_metrics(rollouts)
 

@@ -69,7 +69,7 @@ def trials(generator, dtype=torch.float64):
         num_tasks=1,
         capacity=100,
         obs_size=2,
-        action_space=make()._source.env.action_space,
+        action_space=make().source.env.action_space,
         device=CPU,
     )
     episodes = [
@@ -102,7 +102,7 @@ def test_training_sees_what_was_acted_on():
         return inner(x, state, active)
 
     learner._model.actor.memory.step = step
-    source = learner._source
+    source = learner.source
     tasks = source.env.prior.sample(3, source.streams.tasks)
     rollouts = gather(
         source.env, learner.adapter(), tasks, source.streams, num_tasks=3, num_updates=1, device=CPU
@@ -292,7 +292,7 @@ def test_numbers_out_of_range_are_named(numbers, message):
 
 
 def test_a_model_of_another_kind_is_named():
-    setting = make()._source
+    setting = make().source
     model = mlp_policy(
         setting.env.observation_space,
         setting.env.action_space,

@@ -41,6 +41,11 @@ CASES = {
         *("env=hopper_rand_params", "env.horizon=60", "algo=memoryless_ppo", *TRIALS),
         "algo.episodes_per_task=1",
     ],
+    "rl2_offpolicy": [
+        *("env=point_navigation_2d", "env.horizon=6", "algo=rl2_offpolicy"),
+        *("algo.meta_batch_size=2", "algo.trials_per_task=1", "algo.initial_trials=4"),
+        *("algo.updates_per_iteration=1", "algo.batch_size=2"),
+    ],
     "grbal": ["env=half_cheetah_vel", "env.horizon=12", "algo=grbal", *PLANNER],
 }
 
