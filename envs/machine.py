@@ -1,5 +1,5 @@
-"""Where an environment runs: which engine moves its worlds, on how many threads, and where its
-tensors come out."""
+"""Says where an environment runs: which engine moves its worlds, on how many threads, and on which
+device its tensors are."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ class Machine:
     """Threads of the C engine; None: one for each CPU. Worlds without physics use torch's own
     threads."""
     device: torch.device | str = "cpu"
-    """Where actions come in and observations and rewards come out. MuJoCo on CPUs copies them
-    there; MuJoCo Warp computes there."""
+    """The device of the actions that come in and of the observations and rewards that come out.
+    MuJoCo on CPUs copies them there; MuJoCo Warp computes there."""
     max_contacts: int | None = None
     """How many contacts a world may have at once in MuJoCo Warp, whose buffers don't grow; None:
     as many as the model's shapes can have."""

@@ -76,8 +76,8 @@ class ShowsTask:
 
     @property
     def references(self) -> References[Any]:
-        """Those of the wrapped environment, without learners: they would be told here what they
-        must find out."""
+        """The references of the wrapped environment without learners, which would be told here what
+        they must find out."""
         known = self._env.references
         return References(
             stand_still=known.stand_still,

@@ -187,8 +187,8 @@ class OwnEnv(BatchedEnv[Any]):
 
     @property
     def references(self) -> References[Any]:
-        """To stand still is no action, or what is nearest to it in the action space; it isn't there
-        where actions are choices."""
+        """Standing still alone: no action, or what is nearest to it in the action space. It isn't
+        there where actions are choices."""
         still = self._actions.standing_still()
         if still is None:
             return References()

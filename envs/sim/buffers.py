@@ -33,7 +33,8 @@ _MOST = {
 """The most contacts of a pair of shapes."""
 
 _MOST_OF_OTHERS, _MOST_OF_FIELDS = 8, 50
-"""Of pairs that aren't in the table, such as two boxes; of a height field, as in the C engine."""
+"""The most contacts of pairs that aren't in the table, such as two boxes; and of a height field, as
+in the C engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Buffers:
 
     contacts: int
     rows: int
-    """Of constraints: contacts with their friction, limits, equalities, friction of joints."""
+    """Rows of constraints: contacts with their friction, limits, equalities, friction of joints."""
 
 
 def buffers(model: mujoco.MjModel, max_contacts: int | None = None) -> Buffers:
@@ -78,7 +79,7 @@ def _pairs(model: mujoco.MjModel) -> Iterator[tuple[int, int]]:
 
 
 def _can_touch(model: mujoco.MjModel, a: int, b: int) -> bool:
-    """As MuJoCo's broad phase decides, whatever the state."""
+    """Tells whether two geoms can touch in any state, as MuJoCo's broad phase decides."""
     bodies = [int(model.geom_bodyid[geom]) for geom in (a, b)]
     if (min(bodies) << 16) + max(bodies) in model.exclude_signature:
         return False

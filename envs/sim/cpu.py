@@ -75,9 +75,8 @@ class CpuSimulator:
         self.none_diverged = True
         # [W, kinds], since each world's reset
         self._num_warnings = torch.from_numpy(self._batch.warning[:, DIVERGED, 1])
-        self._moving = torch.from_numpy(
-            self._batch.state[:, _place_in_state(model)]
-        )  # [W, nq + nv]
+        # [W, nq + nv]
+        self._moving = torch.from_numpy(self._batch.state[:, _place_in_state(model)])
         self._params = {name: torch.from_numpy(self._batch.expand(name)) for name in per_world}
         self._after_step = (
             mujoco.mjtStage.mjSTAGE_ACC if current_fields else mujoco.mjtStage.mjSTAGE_NONE

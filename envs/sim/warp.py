@@ -94,7 +94,8 @@ class WarpSimulator:
         self.num_worlds = num_worlds
         self.timestep = float(model.opt.timestep)
         self._warp = warp_device(device)
-        self._current_fields, self._use_graphs = current_fields, graphs
+        self._current_fields = current_fields
+        self._use_graphs = graphs
         self.buffers = buffers(model, max_contacts)
         expanded = _expanded(per_world)
         self._derives = expanded != set(per_world)
@@ -291,7 +292,8 @@ def _bytes_a_world(model: mujoco.MjModel, sizes: dict[str, int]) -> int:
 
 
 def _num_bytes(data: Any) -> int:
-    """Of all arrays of a dataclass of MuJoCo Warp, those of its parts included."""
+    """Returns the bytes of all arrays of a dataclass of MuJoCo Warp, those of its parts
+    included."""
     parts = vars(data).values()
     arrays = sum(int(part.capacity) for part in parts if isinstance(part, wp.array))
     return arrays + sum(_num_bytes(part) for part in parts if hasattr(part, "__dataclass_fields__"))

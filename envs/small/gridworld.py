@@ -81,9 +81,8 @@ class Gridworld(BatchedEnv[GoalCell]):
         self._episodes = Episodes(self, self.device)
         self._neighbours = neighbours(SIZE).to(self.device)
         self._cell = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
-        self._visited = torch.zeros(
-            num_worlds, SIZE**2, dtype=torch.bool, device=self.device
-        )  # for pictures
+        # For pictures
+        self._visited = torch.zeros(num_worlds, SIZE**2, dtype=torch.bool, device=self.device)
 
     @property
     def references(self) -> References[GoalCell]:

@@ -26,9 +26,8 @@ class Subject:
 
     config: DictConfig  # of the environment
     adapter: Any
-    states: dict[
-        str, Any
-    ]  # title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
+    # Title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
+    states: dict[str, Any]
     episodes_per_task: int
 
 

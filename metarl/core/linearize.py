@@ -53,11 +53,11 @@ class DifferentiatedLoss(Protocol):
         ...
 
     def jvp(self, v: Params) -> Outputs:
-        """J v."""
+        """Returns J v, how the outputs move as φ moves along v."""
         ...
 
     def vjp(self, u: Outputs) -> Params:
-        """Jᵀ u."""
+        """Returns Jᵀ u, leaves [n, ...]."""
         ...
 
     def of(self, loss: OutputLoss, batch: Batch) -> "DifferentiatedLoss":
@@ -214,7 +214,8 @@ class _Step:
         curvature: Callable[[Params], Params] | None,
     ):
         self.curvature = curvature
-        self.params, self.rule_params = params, rule_params
+        self.params = params
+        self.rule_params = rule_params
         with torch.enable_grad():
             self._inputs = (_leaves(params), _leaves(gradient), _leaves(rule_params))
             updated = rule(*self._inputs, k)
@@ -223,7 +224,7 @@ class _Step:
         self.updated = {name: leaf.detach() for name, leaf in updated.items()}
 
     def vjp(self, cotangent: Params) -> tuple[Params, Params]:
-        """(for φ [n, ...], for the rule's shared parameters)."""
+        """Returns the cotangents of φ [n, ...] and of the rule's shared parameters."""
         flat = grads(self._updated, self._flat, [cotangent[name] for name in self.updated])
         of_params, of_gradient, of_rule = self._grouped(flat)
         if self.curvature is not None:
@@ -275,7 +276,8 @@ class _AutogradLoss:
     """`DifferentiatedLoss` by double backward, for any network and loss."""
 
     def __init__(self, outputs: Outputs, params: Params, loss: OutputLoss, batch: Batch):
-        self._params, self._graph = params, outputs
+        self._params = params
+        self._graph = outputs
         self.outputs = {name: leaf.detach() for name, leaf in outputs.items()}
         with torch.enable_grad():
             self._loss = loss(outputs, batch)
@@ -376,8 +378,8 @@ def grads(
 
 
 def _padded(output: Tensor, num_dims: int) -> Tensor:
-    """With leading ones: an output that doesn't depend on x, [A], must broadcast against [B, A]
-    once it is stacked."""
+    """Adds leading dimensions of size 1: an output that doesn't depend on x, [A], must broadcast
+    against [B, A] once it is stacked."""
     return output.reshape((1,) * (num_dims - output.dim()) + output.shape)
 
 

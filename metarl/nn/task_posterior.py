@@ -17,7 +17,7 @@ from metarl.nn.mlp import MLP, draw_by_width
 from metarl.struct import struct
 
 LEAST_VARIANCE = 1e-7
-"""Of a single factor. A narrower one would outvote all others to rounding."""
+"""The least variance of a single factor. A narrower one would outvote all others to rounding."""
 
 
 @struct

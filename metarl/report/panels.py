@@ -1,5 +1,5 @@
-"""How a moment of an episode is laid out as a picture: the world, what is to be done, and the
-numbers of what is done.
+"""Lays out a moment of an episode as a picture: the world, what is to be done, and the numbers of
+what is done.
 
 task                                   ← a line over all scenes, or two
 title              time | title  time  ← a panel for each scene (before | after adaptation)
@@ -25,10 +25,11 @@ UNITS = {"velocity": "m/s", "distance": "m"}
 CURVE_LINES = 3  # lines of text that a curve takes, the first of them for its name
 
 _PAPER, _INK, _FAINT, _TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
+# Sky blue and orange of Okabe and Ito (2008), 10:1 and 8:1 on the paper
 _VALUE, _TARGET = (
     (86, 180, 233),
     (240, 160, 30),
-)  # sky blue and orange of Okabe and Ito (2008), 10:1 and 8:1 on the paper
+)
 
 
 @struct
@@ -38,13 +39,11 @@ class Shot:
     picture: np.ndarray  # [H, W, 3] uint8
     moment: str  # since the start of the episode: "1.25 s" or "step 25"
     reward_so_far: float
-    terms: dict[
-        str, float | bool
-    ]  # of the step that led here; of yes or no, whether it was so in the episode until now
+    # Of the step that led here; of yes or no, whether it was so in the episode until now
+    terms: dict[str, float | bool]
     over: bool  # the episode ended earlier; what is shown is its last moment
-    curves: "dict[str, Curve]" = field(
-        default_factory=dict
-    )  # what the learner measures of its steps
+    # What the learner measures of its steps
+    curves: "dict[str, Curve]" = field(default_factory=dict)
 
 
 @struct
@@ -102,8 +101,8 @@ def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
 
 
 def _num_columns(count: int, aspect: float) -> int:
-    """That which comes closest to 16:9, where every empty cell counts as its share of the
-    frames."""
+    """Returns the number of columns that comes closest to 16:9, where every empty cell counts as
+    its share of the frames."""
 
     def cost(columns: int) -> float:
         rows = -(-count // columns)
@@ -124,8 +123,8 @@ def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont
     layouts = [text, *(f"{text[: at + 1]}\n{text[at + 1 :].lstrip()}" for at in commas)]
 
     def size(layout: str) -> tuple[float, float]:
-        """Of the letters; and of what is left beside the longest line, so that of equal ones the
-        lines are the most alike."""
+        """Returns the size of the letters, and what is left beside the longest line. The largest
+        wins: of layouts with equal letters it is the one whose lines are most alike."""
         lines = layout.split("\n")
         highest = height * (0.6 if len(lines) == 1 else 0.4)
         widest = max(1.0, *(_font(highest, bold=True).getlength(line) for line in lines))

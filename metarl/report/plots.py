@@ -59,7 +59,7 @@ _STYLES = ((BLUE, "-"), (ORANGE, (0, (4, 1.5))), (GREEN, "-."), (PURPLE, ":"))
 
 
 def return_curves(rows: Sequence[Row], unit: str) -> dict[str, str]:
-    """Which numbers of a run's metrics are its returns, and what they are called.
+    """Returns which numbers of a run's metrics are its returns, and what they are called.
 
     Args: unit: update or episode, see `metarl.rl.types.Sizes`. Trials of one episode have one
       return; in metrics of earlier versions it is there twice.
@@ -87,7 +87,7 @@ def learning_figure(
     curves: Mapping[str, str] = RETURNS,
     count: tuple[str, str] = STEPS,
 ) -> Figure:
-    """How training went, smoothed, with the raw numbers faint behind; unless told otherwise it is
+    """Draws how training went, smoothed, with the raw numbers faint behind: unless told otherwise,
     the returns before and after adaptation over environment steps. Beside it stands the same over
     the time that training took, where the rows tell it, and the rate of success, where the
     environment tells that.
@@ -201,7 +201,7 @@ def tell_time(runs: Sequence[Sequence[Row]]) -> bool:
 
 
 def shortest_time(runs: Sequence[Sequence[Row]]) -> float:
-    """In s, as far as all runs have come."""
+    """Returns the time in s as far as all runs have come."""
     return min(rows[-1]["seconds"] for rows in runs)
 
 

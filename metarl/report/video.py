@@ -26,11 +26,12 @@ from metarl.struct import map_tensors, replace
 
 State = TypeVar("State")
 
+# Frames a second, frames a second, s; where a step takes no physical time
 SLOWEST, FASTEST, EPISODE = (
     2.0,
     20.0,
     5.0,
-)  # frames a second, frames a second, s; where a step takes no physical time
+)
 HAPPENS = ("success", "found")  # terms of a step that are 1 while a task is solved
 
 

@@ -62,7 +62,7 @@ class ArmState:
 
 
 def rotation_matrix(quaternion: Tensor) -> Tensor:
-    """[W, 3, 3] from unit quaternions w, x, y, z [W, 4]."""
+    """Returns rotation matrices [W, 3, 3] from unit quaternions w, x, y, z [W, 4]."""
     w, x, y, z = quaternion.unbind(1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

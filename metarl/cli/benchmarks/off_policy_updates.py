@@ -136,7 +136,9 @@ class _Nowhere:
     num_train = None
 
     def __init__(self, observations: gymnasium.Space, actions: gymnasium.Space) -> None:
-        self.prior, self.observation_space, self.action_space = self, observations, actions
+        self.prior = self
+        self.observation_space = observations
+        self.action_space = actions
 
     def train_tasks(self) -> None:
         return None

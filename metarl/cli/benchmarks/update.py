@@ -1,5 +1,4 @@
-"""How fast meta-updates of policies are beside the plain loop over tasks, and how much memory they
-take.
+"""Compares meta-updates of policies with the plain loop over tasks: their speed and their memory.
 
 Every variant runs in a process of its own, in turn with the others; a ratio is the median of the
 rounds' ratios.
@@ -62,7 +61,7 @@ ROWS["sac"] = Row(
 )
 
 QUICK = ("trpo", "ppo", "advantages", "rl2", "rl2_linear")
-"""Those that take a minute or so in all."""
+"""The rows that take about a minute together."""
 
 
 def run_update(

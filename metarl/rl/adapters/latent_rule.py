@@ -1,4 +1,4 @@
-"""How an inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the
+"""An inner step moves the distribution of an episode's latent (metarl/nn/latent.py) beside the
 policy's other parameters."""
 
 import math

@@ -61,11 +61,17 @@ class Play:
                 f"context is played for (prior_steps {prior_steps} + posterior_steps "
                 f"{posterior_steps})"
             )
-        self._model, self._setting, self._num_tasks = model, setting, num_tasks
-        self._initial_steps, self._prior_steps = initial_steps, prior_steps
-        self._posterior_steps, self._rl_steps = posterior_steps, rl_steps
-        self._context_size, self._cost = context_size, cost
-        self._num_train, self._tasks = setting.env.prior.num_train, setting.env.prior.train_tasks()
+        self._model = model
+        self._setting = setting
+        self._num_tasks = num_tasks
+        self._initial_steps = initial_steps
+        self._prior_steps = prior_steps
+        self._posterior_steps = posterior_steps
+        self._rl_steps = rl_steps
+        self._context_size = context_size
+        self._cost = cost
+        self._num_train = setting.env.prior.num_train
+        self._tasks = setting.env.prior.train_tasks()
         self.has_begun = False
         """Whether every training task has been played."""
         self.replay: Replay | None = None

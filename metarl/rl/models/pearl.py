@@ -47,7 +47,8 @@ class PearlModel(nn.Module):
         obs_size = flat_size(observation_space)
         self.actions = UnitActions(action_space)
         action_size = self.actions.size
-        self.context_has_next_obs, self.latent_size = context_has_next_obs, latent_size
+        self.context_has_next_obs = context_has_next_obs
+        self.latent_size = latent_size
         seen = obs_size + latent_size
         transition = obs_size + action_size + 1 + (obs_size if context_has_next_obs else 0)
         self.encoder = FactorEncoder(transition, encoder_sizes, latent_size, generator=generator)

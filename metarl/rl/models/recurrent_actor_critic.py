@@ -35,7 +35,8 @@ class Beside(nn.Module):
         super().__init__()
         self.memory = memory
         self.present = MLP((input_size, width), "relu", generator=generator)
-        self.output_size, self.max_steps = memory.output_size + width, memory.max_steps
+        self.output_size = memory.output_size + width
+        self.max_steps = memory.max_steps
 
     def initial(self, batch_size: int) -> Any:
         return self.memory.initial(batch_size)
@@ -67,7 +68,8 @@ class RecurrentActor(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.actions, self.feedback_size = actions, actions.size + NUM_SCALARS
+        self.actions = actions
+        self.feedback_size = actions.size + NUM_SCALARS
         input_size = obs_size + self.feedback_size
         inner: Any = memory(input_size=input_size, generator=generator)
         self.memory = Beside(inner, input_size, present_size, generator)

@@ -1,4 +1,4 @@
-"""Between the actions of an environment and those of networks, which lie in [−1, 1].
+"""Maps between the actions of an environment and those of networks, which lie in [−1, 1].
 
 Networks then see actions of the same size in every environment, and the entropy of a policy doesn't
 depend on the unit in which an environment measures its actions.
@@ -60,7 +60,8 @@ class StretchedPolicy(nn.Module):
 
     def __init__(self, policy: SquashedGaussianPolicy, actions: UnitActions) -> None:
         super().__init__()
-        self.policy, self.actions = policy, actions
+        self.policy = policy
+        self.actions = actions
 
     def forward(self, x: Tensor) -> Outputs:
         return self.policy(x)
