@@ -19,7 +19,7 @@ from metarl.nn.conv import Conv4
 from metarl.nn.features import PerceptronFeatures, WithHead
 from metarl.nn.mlp import MLP
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.types import Batch, Params
+from metarl.types import Batch, LossFn, Params
 
 INNER_LR = 0.01
 SHOTS_SINUSOID, TASKS_SINUSOID = 10, 25
@@ -127,6 +127,15 @@ def plain(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
     return step
 
 
+def _of_one(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> LossFn:
+    """Returns the loss of one task's batch as a function of parameters."""
+
+    def of_one(phi: Params, batch: Batch) -> Tensor:
+        return loss(P.call(network, phi, batch[0]), batch[1])
+
+    return of_one
+
+
 def over_tasks(
     backend: Backend, compiled: bool, make: Callable[..., Problem], *args: Any
 ) -> Callable[[], Any]:
@@ -134,9 +143,7 @@ def over_tasks(
     tune_process()
     network, loss, support, query, num_steps = make(*args)
     params, rule = P.of(network), Sgd(INNER_LR)
-
-    def of_one(phi: Params, batch: Batch) -> Tensor:
-        return loss(P.call(network, phi, batch[0]), batch[1])
+    of_one = _of_one(network, loss)
 
     def task(theta: Params, support: Batch, query: Batch) -> Tensor:
         return of_one(adapt(of_one, theta, (support,) * num_steps, rule), query)
@@ -153,9 +160,7 @@ def low_rank(make: Callable[..., Problem], *args: Any) -> Callable[[], Any]:
     tune_process()
     network, loss, support, query, num_steps = make(*args)
     params, rule = P.of(network), Sgd(INNER_LR)
-
-    def of_one(phi: Params, batch: Batch) -> Tensor:
-        return loss(P.call(network, phi, batch[0]), batch[1])
+    of_one = _of_one(network, loss)
 
     def task(theta: Params, support: Batch, query: Batch) -> Tensor:
         adapted = adapt_low_rank(network, of_one, theta, (support,) * num_steps, rule)
