@@ -86,11 +86,16 @@ class TaskPrior(Generic[Tasks]):
         self.num_train: int | None = num_train
         self.num_test = num_test
         self.seed = seed
-        self._draw, self._draw_test = draw, draw_test or draw
-        self._held_out, self._split_number = held_out, split_number
-        self._num_uniforms, self.bounds, self._describe = num_uniforms, dict(bounds), describe
+        self._draw = draw
+        self._draw_test = draw_test or draw
+        self._held_out = held_out
+        self._split_number = split_number
+        self._num_uniforms = num_uniforms
+        self.bounds = dict(bounds)
+        self._describe = describe
         self._published_test = published_test
-        self._constraint, self._example = constraint, self.test_tasks(1)
+        self._constraint = constraint
+        self._example = self.test_tasks(1)
         self._train = (
             None if num_train is None else self._drawn(num_train, _stream(seed, "train"), odd=False)
         )
@@ -214,8 +219,12 @@ class ListedTasks(Generic[Tasks]):
                 "a test task is also a training task; expected two lists without common tasks"
             )
         self.split: Literal["fixed", "infinite", "none"] = "fixed"
-        self._train, self._test, self.bounds, self._describe = train, test, dict(bounds), describe
-        self._num_listed, self._source = _length(test), source
+        self._train = train
+        self._test = test
+        self.bounds = dict(bounds)
+        self._describe = describe
+        self._num_listed = _length(test)
+        self._source = source
         self.num_train: int | None = _length(train)
         self.num_test = num_test
 
@@ -233,7 +242,7 @@ class ListedTasks(Generic[Tasks]):
         return map_tensors(lambda leaf: leaf[order], self._test)
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
-        """[num] bool: not in the training list."""
+        """Tells [num] which tasks aren't in the training list."""
         return ~_contained(tasks, self._train)
 
     def describe(self, tasks: Tasks) -> list[str]:
@@ -252,7 +261,7 @@ class ListedTasks(Generic[Tasks]):
 
 
 class FewTasks(Generic[Tasks]):
-    """So few tasks that training and test have the same ones, in turn: task i of a list is number i
+    """Tasks so few that training and test have the same ones, in turn: task i of a list is number i
     modulo their count."""
 
     def __init__(
@@ -263,13 +272,15 @@ class FewTasks(Generic[Tasks]):
         describe: Callable[[Tasks], list[str]],
     ):
         self.split: Literal["fixed", "infinite", "none"] = "none"
-        self._all, self.bounds, self._describe = tasks, dict(bounds), describe
+        self._all = tasks
+        self.bounds = dict(bounds)
+        self._describe = describe
         self.num_test = pytree.tree_leaves(tasks)[0].shape[0]
         self.num_train: int | None = self.num_test
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
-        """In turn, so that every meta-batch is balanced; what doesn't make a whole round is drawn,
-        without repetition."""
+        """Returns the tasks in turn, so that every meta-batch is balanced; what doesn't make a
+        whole round is drawn, without repetition."""
         whole = num - num % self.num_test
         drawn = (
             torch.randperm(self.num_test, generator=generator)[: num - whole]
@@ -357,7 +368,8 @@ def _contained(tasks: object, among: object) -> Tensor:
 
 
 def _rows(tasks: object) -> list[bytes]:
-    """For each task its numbers; equal tasks have equal bytes, for adding 0 makes 0 of -0."""
+    """Returns the numbers of each task as bytes. Equal tasks have equal bytes, because adding 0
+    makes 0 of -0."""
     leaves = [leaf.cpu().double().reshape(len(leaf), -1) for leaf in pytree.tree_leaves(tasks)]
     return [row.tobytes() for row in (torch.cat(leaves, dim=1) + 0.0).numpy()]
 

@@ -148,7 +148,7 @@ class HalfCheetah(MDP[Tasks, Tensor]):
         return 0.2 * uniform[:, :9] - 0.1, 0.1 * normal_from_uniform(uniform[:, 9:])
 
     def measure(self, sim: Simulator) -> Tensor:
-        """x [W] in m."""
+        """Returns x of the root, [W] in m."""
         return sim.qpos.select(1, 0).clone()
 
     def observe(self, sim: Simulator, now: Tensor) -> Tensor:

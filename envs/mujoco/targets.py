@@ -129,17 +129,17 @@ def places_in_square(half: float, num_train: int | None, num_test: int) -> TaskP
 
 
 def velocity_reward(x: Tensor, velocity: Tensor, tasks: TargetVelocity) -> Tensor:
-    """[W] −|v − g|, from x [W] m and velocity [W] m/s along x."""
+    """Pays −|v − g|, [W], for x [W] in m and velocity [W] in m/s along x."""
     return -(velocity - tasks.target_velocity).abs()
 
 
 def direction_reward(x: Tensor, velocity: Tensor, tasks: Direction) -> Tensor:
-    """[W] d v."""
+    """Pays d v, [W]."""
     return tasks.direction * velocity
 
 
 def forward_reward(x: Tensor, velocity: Tensor, tasks: object) -> Tensor:
-    """[W] v, whatever the task, which changes something else."""
+    """Pays v, [W], whatever the task, which changes something else."""
     return velocity
 
 
@@ -150,7 +150,7 @@ class TaskReward(Generic[Tasks]):
     function: Callable[[Tensor, Tensor, Tasks], Tensor]
     """(x [W] in m, velocity [W] in m/s along x, tasks) -> [W]."""
     formula: str
-    """How it reads in a definition."""
+    """The reward as it reads in a definition."""
 
 
 VELOCITY = TaskReward(velocity_reward, "-|v - g|")
@@ -159,7 +159,7 @@ FORWARD = TaskReward(forward_reward, "v")
 
 
 def along(heading: Tensor, velocity: Tensor) -> Tensor:
-    """[W] the part of velocity [W, 2] along heading [W]."""
+    """Returns the part [W] of velocity [W, 2] along heading [W]."""
     return heading.cos() * velocity[:, 0] + heading.sin() * velocity[:, 1]
 
 

@@ -137,8 +137,8 @@ def _curves(
     unit: str,
     keys: tuple[str, str, str],
 ) -> None:
-    """Over updates, or episodes of the trial. Agents that don't change are lines across. Few points
-    stand beside each other."""
+    """Draws the agents' means over updates, or over episodes of the trial. Agents that don't change
+    are lines across. Few points stand beside each other."""
     key = keys[0]
     first, xlabel = (1, "episode of the trial") if unit == "episode" else (0, "updates on the task")
     moving = [name for name, rows in agents.items() if not isinstance(rows, Mapping)]

@@ -126,7 +126,7 @@ def evaluate(
 
 
 def _numbers(tasks: Any) -> list[dict[str, Any]]:
-    """Of each task its fields by name: a number, or a list of them."""
+    """Returns the fields of each task by name: a number, or a list of them."""
     fields = [field.name for field in dataclasses.fields(tasks)]
     columns = [getattr(tasks, name).tolist() for name in fields]
     return [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -187,8 +187,8 @@ def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
 
 
 def _acting(unit: str) -> Acting:
-    """How a learner acts by its mode: one by gradients learns nothing from that, and goes on
-    adapting on sampled episodes."""
+    """Returns how a learner acts by its mode: one by gradients learns nothing from that, and goes
+    on adapting on sampled episodes."""
     return "mode_beside" if unit == "update" else "mode"
 
 
@@ -276,8 +276,8 @@ def _row(name: str, row: Mapping[str, float]) -> str:
 
 
 def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:
-    """Of the returns and, where the environment says which steps solve the task, of success in any
-    of an episode's steps."""
+    """Sums up the returns and, where the environment says which steps solve the task, success in
+    any of an episode's steps."""
     row = summary(outcomes.returns, generator)
     return row if outcomes.success is None else row | success_summary(outcomes.success)
 
@@ -294,7 +294,7 @@ def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str
 def _by_task(
     descriptions: list[str], outcomes: Outcomes, generator: torch.Generator
 ) -> dict[str, list[dict[str, float]]]:
-    """The same for each of the few distinct tasks apart: a mean over opposite directions hides what
+    """Sums up each of the few distinct tasks apart: a mean over opposite directions hides what
     happens in each."""
     chosen = {
         name: [i for i, d in enumerate(descriptions) if d == name]

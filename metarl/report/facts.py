@@ -145,7 +145,8 @@ def _mean(values: Tensor, dim: int) -> Tensor:
 
 
 def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """For the console. Args: names: of the agents, by their names in the report."""
+    """Returns the lines that say it on the console. Args: names: how the agents are shown, by their
+    names in the report."""
     unit, found = report["unit"], []
     if "tasks_made_worse" in report:
         shares = [

@@ -28,7 +28,7 @@ class Finished:
     """A run that has been evaluated."""
 
     place: Path
-    """Its evaluation's file."""
+    """The file of the run's evaluation."""
     config: dict[str, Any]
     """What config.yaml holds."""
     report: dict[str, Any]

@@ -108,7 +108,7 @@ def _names(firsts: Sequence[Finished]) -> list[str]:
 
 
 def _in_words(key: str, value: Any) -> str:
-    """As on the command line; of what is called, the last part of its name."""
+    """Says a setting as the command line does; of what is called, the last part of its name."""
     name = key.removesuffix("._target_")
     return f"{name}={str(value).rpartition('.')[2] if name != key else value}"
 

@@ -31,7 +31,8 @@ class Recorded:
     source: str
     env: str
     rows: list[dict[str, float]]
-    """As rows of metrics.jsonl: env_steps, return_before, return_after; none of a table by task."""
+    """Rows like those of metrics.jsonl: env_steps, return_before, return_after; none for a table by
+    task."""
     returns: Tensor | None
     """[N, K + 1] float64 of N tasks after 0, 1, ..., K updates; None of a curve."""
     targets: Tensor | None

@@ -81,8 +81,8 @@ def paired_differences(
 def probability_of_improvement(
     first: Tensor, second: Tensor, *, confidence: float = 0.95
 ) -> Estimate:
-    """How probably a new run of the first learner beats a new run of the second on a new task
-    (Agarwal et al. 2021).
+    """Estimates how probably a new run of the first learner beats a new run of the second on a new
+    task (Agarwal et al. 2021).
 
         1/N Σₙ 1/(S S') Σ_{s, s'} [x_sn > y_s'n] + ½ [x_sn = y_s'n]
 
@@ -96,8 +96,8 @@ def probability_of_improvement(
 def performance_profile(
     scores: Tensor, thresholds: Sequence[float], *, confidence: float = 0.95
 ) -> list[Estimate]:
-    """For each threshold τ the share of runs on tasks that score above it (Dolan & Moré 2002): all
-    of the distribution at a glance.
+    """Estimates for each threshold τ the share of runs on tasks that score above it (Dolan & Moré
+    2002): all of the distribution at a glance.
 
     Episodes of a task are averaged first. Where a learner's profile is above another's for every τ,
     it is the better one.
@@ -120,7 +120,8 @@ def interval_over_seeds(values: Tensor, *, confidence: float = 0.95) -> tuple[Te
 
 
 def made_worse_across_runs(returns: Tensor, *, confidence: float = 0.95) -> list[Estimate]:
-    """For each update the share of tasks whose mean return it lowers, over the tasks of all seeds.
+    """Estimates for each update the share of tasks whose mean return it lowers, over the tasks of
+    all seeds.
 
     Args: returns: [S, N, K + 1, E] after 0, 1, ..., K updates.
     """
@@ -163,8 +164,8 @@ def normalised_across_runs(
 
 
 def optimality_gap(values: Tensor, optimum: float, dim: int) -> Tensor:
-    """How much is missing to the optimum on average, where more than the optimum counts as it: mean
-    of max(optimum − value, 0)."""
+    """Returns how much is missing to the optimum on average, where more than the optimum counts as
+    it: mean of max(optimum − value, 0)."""
     return (optimum - values).clamp(min=0).mean(dim)
 
 
@@ -198,8 +199,8 @@ def _estimate(
 
 
 class _Parts:
-    """Where the variance of the mean of `values` comes from: they are crossed by seeds and tasks,
-    [S, N] or [S, S', N].
+    """Splits the variance of the mean of `values`, which are crossed by seeds and tasks, [S, N] or
+    [S, S', N].
 
     What is neither the seeds' nor the tasks' own is in each of the parts, which makes intervals a
     little wider than they need be.
@@ -215,12 +216,10 @@ class _Parts:
         self.counts = [count for _, count in parts]
         self.variance = sum(part for part, _ in parts)
         if self.variance > 0:
-            self.degrees = self.variance**2 / sum(
-                part**2 / (count - 1) for part, count in parts
-            )  # Satterthwaite
-            self.kept = (
-                sum(part * (count - 1) / count for part, count in parts) / self.variance
-            )  # by resampling
+            # Satterthwaite
+            self.degrees = self.variance**2 / sum(part**2 / (count - 1) for part, count in parts)
+            # By resampling
+            self.kept = sum(part * (count - 1) / count for part, count in parts) / self.variance
 
 
 def _resampled(
@@ -286,5 +285,6 @@ def _mean(values: Tensor, dim: int) -> Tensor:
 
 
 def _median(values: Tensor, dim: int) -> Tensor:
-    """That of an even number is halfway between the middle two, unlike torch.median's."""
+    """Returns the median. Of an even number of values it lies halfway between the middle two,
+    unlike torch.median's."""
     return values.quantile(0.5, dim)
