@@ -112,7 +112,7 @@ def _unreadable(text: str, reason: str) -> str:
 
 
 def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Path]) -> None:
-    """That each group has a config of the name chosen, and belongs to this command."""
+    """Checks that each group has a config of the name chosen, and belongs to this command."""
     for override in groups:
         group, names_allowed = (
             override.key_or_group,
@@ -171,7 +171,7 @@ def _check_value(
     *,
     is_text: bool,
 ) -> None:
-    """That the key exists, and that the value is what it may be.
+    """Checks that the key exists, and that the value is what it may be.
 
     Args: is_text: Hydra's grammar couldn't read the value, so it was taken for a word.
     """
@@ -215,7 +215,7 @@ def _kind(
 
 
 def _is_open(value: Any) -> bool:
-    """Whether the text stands for something else: what is asked for (`???`), or what `${...}`
+    """Tells whether the text stands for something else: what is asked for (`???`), or what `${...}`
     becomes."""
     return isinstance(value, str) and (value == "???" or "${" in value)
 
@@ -237,8 +237,8 @@ def _check_kind(key: str, value: Any, kind: Kind, default: Any) -> None:
 def _check_deleted(
     key: str, default: Any, config: dict[str, Any], surplus: set[str], config_name: str
 ) -> None:
-    """That only what an experiment has too much, settings of an environment, and what is a user's
-    own is left out."""
+    """Checks that nothing is left out but what an experiment has too much, settings of an
+    environment, and what is a user's own."""
     below = [f"{key}.{name}" for name in leaves(default)] if isinstance(default, dict) else [key]
     for name in below:
         is_setting = name.startswith("env.") and name != "env.name"
@@ -255,7 +255,7 @@ def _check_deleted(
 def _check_config(
     whole: dict[str, Any], before: dict[str, Any], meaning: dict[str, str], config_name: str
 ) -> None:
-    """That all values are what they may be, those from files and those of `${...}`, too.
+    """Checks that all values are what they may be, also those from files and those of `${...}`.
 
     Args: before: without the overrides of single values.
     """
@@ -299,7 +299,7 @@ def _surplus(
 def _check_experiment(
     config: dict[str, Any], chosen: Chosen, values: list[Override], surplus: set[str]
 ) -> None:
-    """That what an experiment sets too much is taken away by `~key`."""
+    """Checks that what an experiment sets too much is taken away by `~key`."""
     removed = {override.key_or_group for override in values if override.is_delete()}
     for key in sorted(surplus - removed):
         group = key.split(".")[0]

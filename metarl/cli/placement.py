@@ -1,5 +1,5 @@
-"""Where a training computes: `sim=auto` and `device=auto` become what is faster for its sizes, and
-a line says what and why.
+"""Decides where a training computes: `sim=auto` and `device=auto` become what is faster for its
+sizes, and a line says what and why.
 
 The limits are rules of thumb, until there are measurements: a GPU needs work for some thousands of
 threads at once to be faster than the cores beside it.
@@ -15,9 +15,9 @@ import envs
 from metarl.cli import build
 
 LEAST_WORLDS = 4096
-"""From which on MuJoCo Warp on a GPU is faster than the C engine."""
+"""The number of worlds from which on MuJoCo Warp on a GPU is faster than the C engine."""
 LEAST_STEPS = 20_000
-"""Of one rollout, from which on a learner on a GPU is faster than on CPUs."""
+"""The steps of one rollout from which on a learner on a GPU is faster than on CPUs."""
 
 
 def settle(config: DictConfig) -> torch.device:

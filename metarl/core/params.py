@@ -94,7 +94,7 @@ def expand(params: Params, num_tasks: int) -> Params:
 
 
 def num_tasks(params: Params) -> int:
-    """N of stacked parameters."""
+    """Returns N, the number of tasks of stacked parameters."""
     return next(iter(params.values())).shape[0]
 
 

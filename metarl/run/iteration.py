@@ -19,7 +19,8 @@ class Run:
     """A learner with its random streams, and how far it is."""
 
     def __init__(self, learner: MetaLearner, generators: Generators, shown: Shown) -> None:
-        self.learner, self.shown = learner, shown
+        self.learner = learner
+        self.shown = shown
         self._generators = generators
         self.iteration = 0
         """How many iterations are done."""
@@ -70,7 +71,8 @@ class Run:
     def load(self, content: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(content["learner"])
         self._generators.load_state_dict(content["generators"])
-        self.iteration, self.count = content["iteration"], content[self.shown.count]
+        self.iteration = content["iteration"]
+        self.count = content[self.shown.count]
         self.stopwatch = Stopwatch(content.get("seconds", 0.0))
 
 
@@ -79,7 +81,9 @@ class _Before:
     iteration goes wrong."""
 
     def __init__(self, learner: MetaLearner, generators: Generators) -> None:
-        self._learner, self._generators, self._experience = learner, generators, learner.experience
+        self._learner = learner
+        self._generators = generators
+        self._experience = learner.experience
         self._state = map_tensors(lambda leaf: leaf.detach().clone(), learner.state_dict())
         self._streams = generators.state_dict()
         self._mark = 0 if self._experience is None else self._experience.mark()

@@ -62,7 +62,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any] | None]:
-    """Of each line its row; None if it is damaged. Raises: UserError if the file can't be read."""
+    """Returns the row of each line; None if the line is damaged. Raises: UserError if the file
+    can't be read."""
     try:
         return [_row(line) for line in path.read_bytes().splitlines()]
     except FileNotFoundError:
@@ -94,8 +95,9 @@ class Shown:
         return [name for name in both if name in row] or [self.quantity]
 
     def text(self, row: Mapping[str, float]) -> str:
-        """For instance `return -12.3 -> 45.6`; of trials of one episode `return 45.6 (first tenth
-        3.1, last 5.2)`; where the row has intervals (see `LOW`) `return -12.3 ± 1.1 -> 45.6 ± 2`."""
+        """Says how well it goes, for instance `return -12.3 -> 45.6`; of trials of one episode
+        `return 45.6 (first tenth 3.1, last 5.2)`; where the row has intervals (see `LOW`) `return
+        -12.3 ± 1.1 -> 45.6 ± 2`."""
         text = f"{self.quantity} {' -> '.join(self._value(row, name) for name in self.names(row))}"
         tenths = [f"{self.quantity}_{which}_tenth" for which in ("first", "last")]
         if not all(name in row for name in tenths):
@@ -125,7 +127,8 @@ class Progress:
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
-        self._shown, self._num_diverged = shown, 0.0
+        self._shown = shown
+        self._num_diverged = 0.0
         kind = _Bar if sys.stderr.isatty() else _Lines
         self._bar = kind(total=iterations, initial=first_iteration)
 
@@ -168,15 +171,19 @@ class _Bar(tqdm):
 
 
 class _Lines:
-    """The same without a bar: a line for the first iteration done, then every half minute, and for
-    the last."""
+    """Shows progress without a bar: a line for the first iteration done, then every half minute,
+    and for the last."""
 
     INTERVAL = 30.0  # s
 
     def __init__(self, *, total: int, initial: int) -> None:
         self.text = ""
-        self._total, self._initial, self._done = total, initial, initial
-        self._start, self._last_shown, self._shown = time.monotonic(), -math.inf, initial
+        self._total = total
+        self._initial = initial
+        self._done = initial
+        self._start = time.monotonic()
+        self._last_shown = -math.inf
+        self._shown = initial
 
     def update(self, iterations: int) -> None:
         self._done += iterations
@@ -188,7 +195,8 @@ class _Lines:
             self._show()
 
     def _show(self) -> None:
-        self._last_shown, self._shown = time.monotonic(), self._done
+        self._last_shown = time.monotonic()
+        self._shown = self._done
         elapsed = self._last_shown - self._start
         remaining = elapsed * (self._total - self._done) / (self._done - self._initial)
         times = f"{tqdm.format_interval(elapsed)} < {tqdm.format_interval(remaining)}"

@@ -38,7 +38,8 @@ class TogetherAdapter(RLAdapter[Together]):
     """
 
     def __init__(self, adapters: Sequence[RLAdapter[Any]], *, at_once: bool = False) -> None:
-        self._adapters, self._at_once = tuple(adapters), at_once
+        self._adapters = tuple(adapters)
+        self._at_once = at_once
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

@@ -74,8 +74,11 @@ class AdaptiveModel:
     ) -> None:
         """Args: num_inner_steps: 0 leaves the model as it is. Shares memory with the parameters it
         is given."""
-        self._model, self._params, self._rule = model, params, rule
-        self._num_past, self._num_inner_steps = num_past, num_inner_steps
+        self._model = model
+        self._params = params
+        self._rule = rule
+        self._num_past = num_past
+        self._num_inner_steps = num_inner_steps
         self.differentiate: Differentiate = differentiator(
             model.trunk, regression_loss, lambda batch: batch.inputs
         )
@@ -105,10 +108,11 @@ class AdaptiveModel:
         layers = self._model.layers(self.adapted(memory))
 
         def score(actions: Tensor) -> Tensor:  # [H, W, C, A] -> [W, C]
+            # A network for each world, or one for all
             shape, groups = (
                 actions.shape[1:3],
                 layers[0][0].shape[0],
-            )  # a network for each world, or one for all
+            )
             start = obs.unsqueeze(1).expand(*shape, -1).reshape(groups, -1, obs.shape[-1])
             rows = actions.reshape(len(actions), groups, -1, actions.shape[-1])
             return imagined_returns(layers, start, rows, self._model.activation).reshape(shape)
@@ -201,11 +205,9 @@ class GrBAL(GatheringLearner):
         self.params = MetaParams(
             theta=theta, rule={name: leaf.clone() for name, leaf in rule.init(theta).items()}
         )
-        self._rule, self._mode, self._num_inner_steps = (
-            rule,
-            checked_mode(gradient_mode),
-            num_inner_steps if adapt else 0,
-        )
+        self._rule = rule
+        self._mode = checked_mode(gradient_mode)
+        self._num_inner_steps = num_inner_steps if adapt else 0
         self._model = AdaptiveModel(
             model, self.params, rule, num_past=num_past, num_inner_steps=self._num_inner_steps
         )
@@ -220,13 +222,13 @@ class GrBAL(GatheringLearner):
             buffer_trials=buffer_trials,
         )
         self.experience = self._practice.trials
-        self._normaliser, self._generator = model.normaliser, setting.streams.policy.alone
-        self._num_past, self._num_future = num_past, num_future
-        self._num_gradient_steps, self._batch_size, self._chunk = (
-            num_gradient_steps,
-            batch_size,
-            chunk,
-        )
+        self._normaliser = model.normaliser
+        self._generator = setting.streams.policy.alone
+        self._num_past = num_past
+        self._num_future = num_future
+        self._num_gradient_steps = num_gradient_steps
+        self._batch_size = batch_size
+        self._chunk = chunk
         self._descent = Descent(
             self.params.joined, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch
         )

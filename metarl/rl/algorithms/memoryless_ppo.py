@@ -43,9 +43,8 @@ class MemorylessPPO(GatheringLearner):
         self, *, setting: Setting, meta_batch_size: int, episodes_per_task: int, **numbers: Any
     ) -> None:
         """Args: numbers: those of PPO, as `RL2PPO` takes them."""
-        self.sizes(
-            meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task
-        )  # named as they are here
+        # Named as they are here
+        self.sizes(meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task)
         _check_memoryless(setting.model)
         self._ppo = RL2PPO(
             setting=setting,

@@ -118,8 +118,11 @@ class RecurrentMBRL(GatheringLearner):
             buffer_trials=buffer_trials,
         )
         self.experience = self._practice.trials
-        self._generator, self._planning_horizon = setting.streams.policy.alone, planner["horizon"]
-        self._num_sweeps, self._batch_size, self._segment = num_sweeps, batch_size, segment
+        self._generator = setting.streams.policy.alone
+        self._planning_horizon = planner["horizon"]
+        self._num_sweeps = num_sweeps
+        self._batch_size = batch_size
+        self._segment = segment
         parameters = dict(model.named_parameters())
         self._descent = Descent(parameters, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
 

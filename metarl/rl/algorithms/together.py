@@ -33,7 +33,8 @@ class TogetherSource:
     def __init__(
         self, sources: Sequence[Source], make_env: Callable[[int], BatchedEnv[Any]]
     ) -> None:
-        self._sources, self._make_env = sources, make_env
+        self._sources = sources
+        self._make_env = make_env
         self._env: BatchedEnv[Any] | None = None
 
     def gather(self, asked: Mapping[int, RLAdapter[Any]]) -> Gathered:
