@@ -4,7 +4,8 @@ many tasks at once.
 Read `mlp` first, then `heads`, which makes a policy of a network: the distribution of actions and
 its maths. `mlp_derivatives` holds the first and second derivatives of such a policy's losses,
 written out because that is faster than autograd. `latent` is what a policy may see beside the
-observation: a number that is drawn for each episode, and that adaptation moves.
+observation: a number that is drawn for each episode, and that adaptation moves. `beside` is what it
+sees there as a function of its parameters: contexts, and noise made a latent.
 
 For off-policy learners: `squashed` is a policy of bounded actions, `twin` two critics in one pass.
 `task_posterior` makes a Gaussian over tasks of what single steps say of them.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.errors import SettingError
+from metarl.nn.beside import beside, beside_parameters, with_beside
 from metarl.nn.latent import (
     latent_outputs,
     latent_parameters,
@@ -35,6 +36,13 @@ class Policy(Protocol):
     trunk: MLP
     # L: the last entries of an observation are the episode's latent (metarl/nn/latent.py)
     latent_size: int
+    # the last entries of the observations are the episode's noise (metarl/nn/beside.py)
+    noise_size: int
+
+    @staticmethod
+    def beside(params: Params, obs: Tensor) -> Tensor | None:
+        """What the trunk sees beside the observations, as a function of parameters."""
+        ...
 
     def trunk_input(self, obs: Tensor) -> Tensor:
         """What the trunk takes [..., I] for observations with their latent [..., O + L]."""
@@ -75,6 +83,7 @@ class GaussianPolicy(nn.Module):
       unit: [A] the action for an output of 1, in whose units σ and the parameters are. Gradients by
         the parameters are then those of a policy whose actions are divided by `unit` on their way
         to the environment. None: 1.
+      context_size, noise_size: how many entries of each the trunk sees, see metarl/nn/beside.py.
       latent_size: L, see `Policy`; latent_gain: factor on the first layer's weights of the latent
         at the start; latent_products: whether the trunk takes its products with the observation,
         too.
@@ -95,6 +104,8 @@ class GaussianPolicy(nn.Module):
         latent_size: int = 0,
         latent_gain: float = 1.0,
         latent_products: bool = False,
+        context_size: int = 0,
+        noise_size: int = 0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -105,10 +116,13 @@ class GaussianPolicy(nn.Module):
         if unit is not None and not bool(((unit > 0) & unit.isfinite()).all()):
             raise SettingError(f"unit is {unit.tolist()}: expected positive numbers")
         num_latent = num_latent_inputs(obs_size, latent_size, products=latent_products)
-        sizes = (obs_size + num_latent, *hidden_sizes, action_size)
+        seen = obs_size + num_latent + noise_size + context_size
+        sizes = (seen, *hidden_sizes, action_size)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
         self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        self.noise_size = noise_size
         _add_latent(self, obs_size, latent_gain)
+        _add_beside(self, context_size=context_size, noise_size=noise_size)
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(init_std)))
         self.min_log_std = math.log(min_std)
         self.unit: Tensor | None
@@ -117,12 +131,13 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("log_unit", None if unit is None else unit.log(), persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
+    def forward(self, obs: Tensor) -> Outputs:
         own: Params = dict(self.named_parameters(recurse=False))
-        return self.head(own, self.trunk(self.trunk_input(obs)))
+        return self.head(own, self.trunk(_input(self, own, obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
         weights = self.trunk.weights(params, "trunk.")
-        return self.head(params, mlp(self.trunk_input(obs), weights, self.trunk.activation))
+        return self.head(params, mlp(_input(self, params, obs), weights, self.trunk.activation))
 
     def trunk_input(self, obs: Tensor) -> Tensor:
         return with_products(obs, self.latent_size) if self.latent_products else obs
@@ -137,6 +152,8 @@ class GaussianPolicy(nn.Module):
         if self.unit is None or self.log_unit is None:
             return {"mean": trunk_output, "log_std": log_std, **latent}
         return {"mean": trunk_output * self.unit, "log_std": log_std + self.log_unit, **latent}
+
+    beside = staticmethod(beside)
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
@@ -191,28 +208,35 @@ class CategoricalPolicy(nn.Module):
         latent_size: int = 0,
         latent_gain: float = 1.0,
         latent_products: bool = False,
+        context_size: int = 0,
+        noise_size: int = 0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         num_latent = num_latent_inputs(obs_size, latent_size, products=latent_products)
-        sizes = (obs_size + num_latent, *hidden_sizes, num_actions)
+        seen = obs_size + num_latent + noise_size + context_size
+        sizes = (seen, *hidden_sizes, num_actions)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
         self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        self.noise_size = noise_size
         _add_latent(self, obs_size, latent_gain)
+        _add_beside(self, context_size=context_size, noise_size=noise_size)
 
     def forward(self, obs: Tensor) -> Outputs:
         own: Params = dict(self.named_parameters(recurse=False))
-        return self.head(own, self.trunk(self.trunk_input(obs)))
+        return self.head(own, self.trunk(_input(self, own, obs)))
 
     def with_params(self, params: Params, obs: Tensor) -> Outputs:
         weights = self.trunk.weights(params, "trunk.")
-        return self.head(params, mlp(self.trunk_input(obs), weights, self.trunk.activation))
+        return self.head(params, mlp(_input(self, params, obs), weights, self.trunk.activation))
 
     def trunk_input(self, obs: Tensor) -> Tensor:
         return with_products(obs, self.latent_size) if self.latent_products else obs
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
         return {"logits": trunk_output, **(latent_outputs(params) if self.latent_size else {})}
+
+    beside = staticmethod(beside)
 
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
@@ -251,6 +275,23 @@ def _add_latent(policy: "PolicyModule", obs_size: int, gain: float) -> None:
     first = cast(nn.Linear, policy.trunk.layers[0])
     with torch.no_grad():
         first.weight[:, obs_size : obs_size + policy.latent_size] *= gain
+
+
+def _add_beside(policy: "PolicyModule", **sizes: int) -> None:
+    """Gives a policy the parameters of what it sees beside the observation."""
+    if policy.latent_size and sizes["noise_size"]:
+        raise SettingError(
+            f"latent_size {policy.latent_size} and noise_size {sizes['noise_size']}: expected 0 of "
+            "one of them"
+        )
+    for name, parameter in beside_parameters(**sizes).items():
+        policy.register_parameter(name, parameter)
+
+
+def _input(policy: "PolicyModule", params: Params, obs: Tensor) -> Tensor:
+    """All that the trunk takes: what `trunk_input` gives, and what is seen beside it."""
+    x, first = policy.trunk_input(obs), cast(nn.Linear, policy.trunk.layers[0])
+    return with_beside(x, beside(params, x), first.in_features)
 
 
 PolicyModule = GaussianPolicy | CategoricalPolicy

@@ -11,8 +11,8 @@ that is only added shifts the units until they saturate, and its extremes then m
 is blind to s.
 
 Source: Gupta et al. 2018 (arXiv:1802.07245, MAESN). How we differ: the gradient by μ is that of the
-density of z, not the one through z, and the latents of a task's episodes are spread evenly over
-N(μ, σ²).
+density of z, in the outer update, too, where theirs goes through z (metarl/nn/beside.py has that);
+σ shrinks by a fixed factor; and the latents of a task's episodes are spread evenly over N(μ, σ²).
 """
 
 import math
@@ -68,6 +68,18 @@ def draw_latents(mean: Tensor, log_std: Tensor, num_episodes: int, noise: Noise 
     share = (interval + noise.uniform(*shape, dtype=mean.dtype)) / num_episodes
     edge = torch.finfo(mean.dtype).eps
     return mean[:, None] + log_std.exp()[:, None] * torch.special.ndtri(share.clamp(edge, 1 - edge))
+
+
+def gaussian_kl(mean_p: Tensor, log_std_p: Tensor, mean_q: Tensor, log_std_q: Tensor) -> Tensor:
+    """KL(p ‖ q) of diagonal Gaussians, summed over their elements: [..., L] -> [...]."""
+    log_ratio = log_std_p - log_std_q
+    z = (mean_p - mean_q) * (-log_std_q).exp()
+    return (0.5 * (z.square() + (2 * log_ratio).exp() - 1) - log_ratio).sum(-1)
+
+
+def latent_kl(p: dict[str, Tensor], q: dict[str, Tensor]) -> Tensor:
+    """KL(p ‖ q) of the latents' distributions among two policies' outputs, [N] of stacked ones."""
+    return gaussian_kl(p[MEAN], p[LOG_STD], q[MEAN], q[LOG_STD]).squeeze(-1)
 
 
 def latent_log_prob(outputs: dict[str, Tensor], latent: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from metarl.core.linearize import (
     differentiate_by_autograd,
     grads,
 )
+from metarl.nn.beside import Beside, Tail, with_beside
 from metarl.nn.mlp import IN_PLACE, MLP, Activation
 from metarl.struct import map_tensors
 from metarl.types import Batch, Params
@@ -53,6 +54,7 @@ def differentiator(
     mlp: nn.Module = network
     head: Head = _as_dict
     trunk_input: Callable[[Tensor], Tensor] = _as_it_is
+    beside: Beside | None = getattr(network, "beside", None)
     prefix = ""
     if not isinstance(network, MLP):
         mlp = getattr(network, "trunk", network)
@@ -62,7 +64,7 @@ def differentiator(
     if not isinstance(mlp, MLP):
         return differentiate_by_autograd(network, loss, take)
     return lambda params, batch: _MLPLoss(
-        _Trunk(mlp, head, prefix, params, trunk_input(take(batch))), loss, batch
+        _Trunk(mlp, head, prefix, params, trunk_input(take(batch)), beside), loss, batch
     )
 
 
@@ -80,9 +82,21 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 class _Trunk:
     """The forward pass of n tasks at one point, and its linear maps. Rows B are all dimensions
-    between task and feature."""
+    between task and feature.
 
-    def __init__(self, mlp: MLP, head: Head, prefix: str, params: Params, obs: Tensor):
+    What a policy sees beside the observation depends on parameters, too (metarl/nn/beside.py): it
+    is the last part of the input, h₀.
+    """
+
+    def __init__(
+        self,
+        mlp: MLP,
+        head: Head,
+        prefix: str,
+        params: Params,
+        obs: Tensor,
+        beside: Beside | None = None,
+    ):
         self.head = head
         self.names = [f"{prefix}layers.{i}." for i in range(len(mlp.layers))]
         self.head_params = {
@@ -92,10 +106,11 @@ class _Trunk:
         self.activation: Activation = mlp.activation
         self.weights = [params[name + "weight"] for name in self.names]
         self.shape = obs.shape[:-1]
+        self.tail = Tail.of(beside, self.head_params, obs.detach())
         with torch.no_grad():
-            self.hidden = [
-                obs.detach().reshape(obs.shape[0], -1, obs.shape[-1])
-            ]  # h₀ … h_{L−1}, [n, B, ·] each
+            seen = None if self.tail is None else self.tail.value
+            x = with_beside(obs.detach(), seen, self.weights[0].shape[-1])
+            self.hidden = [x.reshape(x.shape[0], -1, x.shape[-1])]  # h₀ … h_{L−1}, [n, B, ·] each
             for name, weight in zip(self.names[:-1], self.weights[:-1], strict=True):
                 a = _product(self.hidden[-1], weight, bias=params[name + "bias"])
                 self.hidden.append(IN_PLACE[self.activation](a))
@@ -105,19 +120,26 @@ class _Trunk:
         self.output = self._as_output(z)
 
     @torch.no_grad()
-    def push(self, v: Params) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """R z of the output [n, ..., A], and (R a_l, R h_l) of the hidden layers."""
+    def push(self, v: Params) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor | None]:
+        """R z of the output [n, ..., A], (R a_l, R h_l) of the hidden layers, and R of the tail."""
         moved: list[tuple[Tensor, Tensor]] = []
+        r_tail = None
+        if self.tail is not None:
+            r_tail = self.tail.jvp([v[name] for name in self.head_params])
         for layer, name in enumerate(self.names[:-1]):
             r_a = _product(self.hidden[layer], v[name + "weight"], bias=v[name + "bias"])
             if layer > 0:
                 r_a.baddbmm_(moved[-1][1], self.weights[layer].transpose(1, 2))
+            elif r_tail is not None:
+                r_a.baddbmm_(r_tail, self._of_tail(self.weights[0]).transpose(1, 2))
             moved.append((r_a, _slope_times(r_a, self.hidden[layer + 1], self.activation)))
         last = self.names[-1]
         r_z = _product_rows_last(self.hidden[-1], v[last + "weight"], bias=v[last + "bias"])
         if moved:
             r_z.baddbmm_(self.weights[-1], moved[-1][1].transpose(1, 2))
-        return self._as_output(r_z), moved
+        elif r_tail is not None:
+            r_z.baddbmm_(self._of_tail(self.weights[0]), r_tail.transpose(1, 2))
+        return self._as_output(r_z), moved, r_tail
 
     @torch.no_grad()
     def pull(self, u: Tensor) -> tuple[Params, list[Tensor]]:
@@ -138,10 +160,15 @@ class _Trunk:
 
     @torch.no_grad()
     def pull_moved(
-        self, v: Params, r_u: Tensor, moved: list[tuple[Tensor, Tensor]], deltas: list[Tensor]
-    ) -> Params:
-        """R of `pull`: how its gradient moves along v, given R ∂ℓ/∂z, what `push` moved and the δ
-        of `pull`."""
+        self,
+        v: Params,
+        r_u: Tensor,
+        moved: list[tuple[Tensor, Tensor]],
+        r_tail: Tensor | None,
+        deltas: list[Tensor],
+    ) -> tuple[Params, list[Tensor] | None]:
+        """R of `pull` and of `pull_tail`: how their gradients move along v, given R ∂ℓ/∂z, what
+        `push` moved and the δ of `pull`."""
         r_delta = r_u.reshape(r_u.shape[0], -1, r_u.shape[-1])
         product = {}
         for layer in reversed(range(len(self.names))):
@@ -154,8 +181,28 @@ class _Trunk:
                 r_e.baddbmm_(deltas[layer], v[self.names[layer] + "weight"])
                 r_delta = _slope_times(r_e, h, self.activation, out=r_e)
                 _add_bend(r_delta, h, deltas[layer - 1], r_a, self.activation)
+            elif r_tail is not None:
+                self._of_tail(of_weight).baddbmm_(deltas[0].transpose(1, 2), r_tail)
             product[self.names[layer] + "weight"] = of_weight
-        return product
+        if self.tail is None:
+            return product, None
+        r_e = torch.bmm(r_delta, self._of_tail(self.weights[0]))
+        r_e.baddbmm_(deltas[0], self._of_tail(v[self.names[0] + "weight"]))
+        e = torch.bmm(deltas[0], self._of_tail(self.weights[0]))
+        bent = self.tail.bend(e, [v[name] for name in self.head_params])
+        return product, [a + b for a, b in zip(self.tail.vjp(r_e), bent, strict=True)]
+
+    @torch.no_grad()
+    def pull_tail(self, deltas: list[Tensor]) -> list[Tensor] | None:
+        """What comes back through the tail to the parameters of the head, from the δ of `pull`."""
+        if self.tail is None:
+            return None
+        return self.tail.vjp(torch.bmm(deltas[0], self._of_tail(self.weights[0])))
+
+    def _of_tail(self, weight: Tensor) -> Tensor:
+        """The columns of the first layer's weights [n, o, I] that the tail meets, a view."""
+        assert self.tail is not None
+        return weight[:, :, -self.tail.size :]
 
     def _as_output(self, z: Tensor) -> Tensor:
         """[n, A, B] -> [n, ..., A], without moving memory."""
@@ -186,16 +233,17 @@ class _MLPLoss:
         if self._gradient is None:
             slopes = [slope.detach() for slope in self._slopes]
             of_trunk, self._deltas = self._trunk.pull(slopes[0])
-            self._gradient = self._ordered(of_trunk, slopes[1:])
+            of_head = _sum(slopes[1:], self._trunk.pull_tail(self._deltas))
+            self._gradient = self._ordered(of_trunk, of_head)
         return self._gradient
 
     def hessian_product(self, v: Params) -> Params:
         _ = self.gradient
         assert self._deltas is not None
-        r_z, moved = self._trunk.push(v)
+        r_z, moved, r_tail = self._trunk.push(v)
         curved = grads(self._slopes, self._leaves, [r_z, *self._head_values(v)])
-        of_trunk = self._trunk.pull_moved(v, curved[0], moved, self._deltas)
-        return self._ordered(of_trunk, curved[1:])
+        of_trunk, of_tail = self._trunk.pull_moved(v, curved[0], moved, r_tail, self._deltas)
+        return self._ordered(of_trunk, _sum(curved[1:], of_tail))
 
     def gauss_newton_product(self, v: Params) -> Params:
         leaves, slopes = self._at_outputs
@@ -203,7 +251,7 @@ class _MLPLoss:
         return self.vjp(dict(zip(self.outputs, u, strict=True)))
 
     def jvp(self, v: Params) -> Outputs:
-        r_z, _ = self._trunk.push(v)
+        r_z, _, _ = self._trunk.push(v)
         duals, pulled = self._head_transpose
         return dict(
             zip(self.outputs, grads(pulled, duals, [r_z, *self._head_values(v)]), strict=True)
@@ -211,8 +259,8 @@ class _MLPLoss:
 
     def vjp(self, u: Outputs) -> Params:
         pulled = grads(list(self._graph.values()), self._leaves, [u[name] for name in self.outputs])
-        of_trunk, _ = self._trunk.pull(pulled[0])
-        return self._ordered(of_trunk, pulled[1:])
+        of_trunk, deltas = self._trunk.pull(pulled[0])
+        return self._ordered(of_trunk, _sum(pulled[1:], self._trunk.pull_tail(deltas)))
 
     def of(self, loss: OutputLoss, batch: Batch) -> DifferentiatedLoss:
         return _MLPLoss(self._trunk, loss, batch)
@@ -240,6 +288,13 @@ class _MLPLoss:
     def _ordered(self, of_trunk: Params, of_head: list[Tensor]) -> Params:
         merged = of_trunk | dict(zip(self._trunk.head_params, of_head, strict=True))
         return {name: merged[name] for name in self._trunk.param_names}
+
+
+def _sum(of_head: list[Tensor], of_tail: list[Tensor] | None) -> list[Tensor]:
+    """Both ways to the parameters that aren't the trunk's."""
+    if of_tail is None:
+        return of_head
+    return [a + b for a, b in zip(of_head, of_tail, strict=True)]
 
 
 def _product(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -46,6 +46,36 @@ def gaussian(activation="tanh"):
     return perturbed(policy.double(), generator)
 
 
+def with_context(activation="tanh"):
+    generator = torch.Generator().manual_seed(3)
+    policy = CategoricalPolicy(
+        OBS, ACTIONS, (6, 5), activation=activation, context_size=2, generator=generator
+    )
+    return perturbed(policy.double(), generator)
+
+
+def with_noise(activation="tanh"):
+    """And a context. The last two observations are the noise."""
+    generator = torch.Generator().manual_seed(3)
+    policy = GaussianPolicy(
+        OBS - 2,
+        ACTIONS,
+        (6, 5),
+        activation=activation,
+        noise_size=2,
+        context_size=3,
+        generator=generator,
+    )
+    return perturbed(policy.double(), generator)
+
+
+def linear_with_noise(activation="tanh"):
+    """Without hidden layers."""
+    generator = torch.Generator().manual_seed(3)
+    policy = GaussianPolicy(OBS - 2, ACTIONS, (), noise_size=2, generator=generator)
+    return perturbed(policy.double(), generator)
+
+
 def categorical(activation="tanh"):
     generator = torch.Generator().manual_seed(4)
     policy = CategoricalPolicy(OBS, ACTIONS, (6, 5), activation=activation, generator=generator)
@@ -120,7 +150,9 @@ def assert_same(a, b, **tolerances):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("make", [gaussian, categorical])
+@pytest.mark.parametrize(
+    "make", [gaussian, categorical, with_context, with_noise, linear_with_noise]
+)
 def test_written_out_derivatives_equal_double_backward(make, activation):
     policy = make(activation)
     batch = data_for(policy, 1)

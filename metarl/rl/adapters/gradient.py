@@ -11,6 +11,7 @@ from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.linearize import Differentiate, OutputLoss, inner_step
 from metarl.core.rules import named_rule
 from metarl.errors import SettingError
+from metarl.nn.beside import NOISE_MEAN
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, latent_outputs
 from metarl.nn.mlp_derivatives import differentiator
@@ -23,6 +24,7 @@ from metarl.struct import join_rows, struct
 from metarl.types import InnerRule, Params
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
+LAST_LAYER = "last_layer"
 
 
 @struct
@@ -113,10 +115,22 @@ class GradientAdapter(RLAdapter[Adapted]):
 
     @torch.no_grad()
     def _hold(self, params: Params, episodes_per_task: int, noise: Noise | None) -> Held | None:
+        if self._policy.noise_size:
+            return _held_noise(len(params[NOISE_MEAN]), episodes_per_task, self._params, noise)
         if not self._policy.latent_size:
             return None
         latent = draw_latents(params[MEAN], params[LOG_STD], episodes_per_task, noise)
         return Held(latent=latent, log_prob=latent_log_prob(latent_outputs(params), latent))
+
+
+def _held_noise(
+    num_tasks: int, episodes_per_task: int, params: Params, noise: Noise | None
+) -> Held:
+    """ε ~ N(0, I) for each episode, spread over a task's as latents are; zeros without noise."""
+    zeros = torch.zeros_like(params[NOISE_MEAN]).expand(num_tasks, -1)
+    drawn = draw_latents(zeros, zeros, episodes_per_task, noise)
+    standard = {MEAN: zeros[:, None], LOG_STD: zeros[:, None]}
+    return Held(latent=drawn, log_prob=latent_log_prob(standard, drawn))
 
 
 def inner_update(
@@ -136,8 +150,11 @@ def inner_update(
     latent_shrink: float | None = None,
     latent_first_shrink: float | None = None,
 ) -> InnerUpdate:
-    """The inner step that an algorithm's settings name. Raises: ValueError for an unknown name or a
-    number out of range."""
+    """The inner step that an algorithm's settings name. In `adapt_only` the word last_layer stands
+    for the policy's last weights and biases, however many layers it has.
+
+    Raises: ValueError for an unknown name or a number out of range.
+    """
     if num_inner_steps < 1:
         raise SettingError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
     if chunk < 1:
@@ -149,6 +166,9 @@ def inner_update(
     for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
         if not 0 <= value <= 1:
             raise SettingError(f"{name} {value}: expected a number from 0 to 1")
+    if adapt_only is not None:
+        last = f"trunk.layers.{len(policy.trunk.layers) - 1}"
+        adapt_only = [last if name == LAST_LAYER else name for name in adapt_only]
     rule = named_rule(
         inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only
     )

@@ -22,9 +22,12 @@ def mlp_policy(
     latent_size: int = 0,
     latent_gain: float = 1.0,
     latent_products: bool = False,
+    context_size: int = 0,
+    noise_size: int = 0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy of the observation and, with a latent_size, of the episode's latent; see
+    """A perceptron policy of the observation and, with a latent_size, of the episode's latent, with
+    a context_size or a noise_size of what metarl/nn/beside.py says; see
     `policy_for`.
 
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
@@ -42,6 +45,8 @@ def mlp_policy(
         latent_size=latent_size,
         latent_gain=latent_gain,
         latent_products=latent_products,
+        context_size=context_size,
+        noise_size=noise_size,
         generator=generator,
     )
 
@@ -58,6 +63,8 @@ def policy_for(
     latent_size: int = 0,
     latent_gain: float = 1.0,
     latent_products: bool = False,
+    context_size: int = 0,
+    noise_size: int = 0,
     output_scale: float = 1.0,
     generator: torch.Generator,
 ) -> GaussianPolicy | CategoricalPolicy:
@@ -67,7 +74,8 @@ def policy_for(
     Args:
       action_unit: the action for an output of 1, as a share of half the action's range; of 1 where
         the range has no bounds. None: outputs are actions.
-      latent_size, latent_gain, latent_products: see `metarl.nn.heads`.
+      latent_size, latent_gain, latent_products, context_size, noise_size: see
+        `metarl.nn.heads`.
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     if any(size < 1 for size in hidden_sizes):
@@ -84,6 +92,8 @@ def policy_for(
             latent_size=latent_size,
             latent_gain=latent_gain,
             latent_products=latent_products,
+            context_size=context_size,
+            noise_size=noise_size,
             generator=generator,
         )
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
@@ -98,6 +108,8 @@ def policy_for(
             latent_size=latent_size,
             latent_gain=latent_gain,
             latent_products=latent_products,
+            context_size=context_size,
+            noise_size=noise_size,
             unit=None if action_unit is None else action_unit * _half_range(action_space),
             generator=generator,
         )

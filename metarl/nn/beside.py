@@ -1,0 +1,116 @@
+"""What a policy sees beside the observation as a function of its parameters, [..., L] for observations [..., O].
+
+A *context* is the parameters themselves, zeros before adaptation and the same at every step; CAVIA
+adapts them alone. *Noise made a latent* is z = μ + σ ε, with ε ~ N(0, I) drawn when an episode
+begins and held to its end. The gradient by μ and log σ comes through z and the actions that it led
+to (MAESN). A policy takes ε as the last entries of its observation.
+
+metarl/nn/latent.py holds another latent. There z itself is drawn, as if it were one more action, and
+the gradient is that of its density times the episode's return; its inner step is a natural gradient
+that narrows σ by a fixed factor. Here a step changes z only as far as the network already knows what
+to do with it, but the credit is that of every single action.
+
+Sources: Zintgraf et al. 2019 (arXiv:1810.03642, CAVIA); Gupta et al. 2018 (arXiv:1802.07245, MAESN).
+How we differ from MAESN: theirs keeps a μ and a σ for each training task and begins a new task at
+N(0, I), ours begins every task at one learned N(μ, σ²), for training may draw tasks without end;
+their code takes the inner step from the density of z, and only the outer gradient through z.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metarl.core.linearize import grads
+from metarl.errors import SettingError
+from metarl.nn.latent import gaussian_kl
+from metarl.types import Params
+
+Beside = Callable[[Params, Tensor], Tensor | None]
+"""`beside` below, as a network has it."""
+
+CONTEXT = "context"
+NOISE_MEAN, NOISE_LOG_STD = "noise_mean", "noise_log_std"
+"""The names of the context, of μ and of log σ among a policy's parameters."""
+
+
+def beside_parameters(context_size: int, noise_size: int) -> dict[str, nn.Parameter]:
+    """Zeros: the context [context_size], μ and log σ [noise_size] each; {} for sizes of 0.
+
+    Raises: SettingError for a negative size.
+    """
+    for name, size in (("context_size", context_size), ("noise_size", noise_size)):
+        if size < 0:
+            raise SettingError(f"{name} {size}: expected 0 or more")
+    sizes = {CONTEXT: context_size, NOISE_MEAN: noise_size, NOISE_LOG_STD: noise_size}
+    return {name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items() if size}
+
+
+def beside(params: Params, obs: Tensor) -> Tensor | None:
+    """What the network sees beside the observations [..., O]: z from the noise at their end, then the
+    context, [..., L]; None if the parameters hold neither.
+
+    Args: params: of one task, or stacked over the N of obs [N, ..., O].
+    """
+    parts = []
+    if NOISE_MEAN in params:
+        mean, log_std = (_rows(params[name], obs) for name in (NOISE_MEAN, NOISE_LOG_STD))
+        parts.append(mean + log_std.exp() * obs[..., obs.shape[-1] - mean.shape[-1] :])
+    if CONTEXT in params:
+        parts.append(_rows(params[CONTEXT], obs).expand(*obs.shape[:-1], -1))
+    return torch.cat(parts, dim=-1) if parts else None
+
+
+def with_beside(obs: Tensor, tail: Tensor | None, input_size: int) -> Tensor:
+    """The network's input [..., I]: the observations without their noise, then what is seen beside them."""
+    return (
+        obs if tail is None else torch.cat([obs[..., : input_size - tail.shape[-1]], tail], dim=-1)
+    )
+
+
+def prior_kl(params: Params) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, I)) of the noise made a latent: []."""
+    mean, log_std = params[NOISE_MEAN], params[NOISE_LOG_STD]
+    return gaussian_kl(mean, log_std, torch.zeros_like(mean), torch.zeros_like(mean))
+
+
+class Tail:
+    """What n tasks see beside their observations, t(p) [n, ..., L], with derivatives by autograd.
+
+    Rows B are all dimensions between task and feature. Cotangents are [n, B, L], tangents and
+    gradients lists in the order of the parameters.
+    """
+
+    def __init__(self, beside: Beside, params: Params, obs: Tensor):
+        with torch.enable_grad():
+            leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
+            seen = beside(leaves, obs)
+        assert seen is not None
+        self.value, self.size, self._leaves = seen.detach(), seen.shape[-1], list(leaves.values())
+        self._graph = seen.flatten(1, -2)
+
+    @classmethod
+    def of(cls, beside: Beside | None, params: Params, obs: Tensor) -> "Tail | None":
+        """None where nothing is seen beside the observation."""
+        names = {CONTEXT, NOISE_MEAN} & params.keys()
+        return cls(beside, params, obs) if beside is not None and names else None
+
+    def jvp(self, v: list[Tensor]) -> Tensor:
+        with torch.enable_grad():
+            dual = torch.zeros_like(self._graph, requires_grad=True)
+            pulled = grads([self._graph], self._leaves, [dual], create_graph=True)
+        return grads(pulled, [dual], v)[0]
+
+    def vjp(self, u: Tensor) -> list[Tensor]:
+        return grads([self._graph], self._leaves, [u])
+
+    def bend(self, u: Tensor, v: list[Tensor]) -> list[Tensor]:
+        """How `vjp` of the same u moves along v."""
+        with torch.enable_grad():
+            pulled = grads([self._graph], self._leaves, [u], create_graph=True)
+        return grads(pulled, self._leaves, v)
+
+
+def _rows(leaf: Tensor, obs: Tensor) -> Tensor:
+    """[L] as it is; [N, L] as [N, 1, ..., L], to broadcast against obs [N, ..., O]."""
+    return leaf if leaf.dim() == 1 else leaf.reshape(len(leaf), *(1,) * (obs.dim() - 2), -1)
