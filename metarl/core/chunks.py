@@ -24,7 +24,7 @@ class Found:
     gradient: Params = field(default_factory=dict)
     """Summed over the n tasks; the mean over all N."""
     numbers: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars [], summed over the n tasks; the mean over all N, in float64."""
+    """[] or of a shape of their own, summed over the n tasks; the mean over all N, in float64."""
     each: Any = ()
     """A pytree with leaves [n, ...], each task's own; [N, ...] of all."""
 

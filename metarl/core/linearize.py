@@ -76,15 +76,10 @@ class LinearizedAdaptation:
 
     adapted: Params
     steps: tuple["_Step", ...]
-    start: DifferentiatedLoss
-    """The first step's loss at θ: for other losses of the unadapted network there, without another
-    forward pass."""
+    points: tuple[DifferentiatedLoss, ...]
+    """The loss of each step where it began, φ₀ = θ, ..., φ_{K−1}: for other losses of the network
+    there, without another forward pass."""
     implicit: "_ImplicitStep | None" = None
-
-    @property
-    def visited(self) -> list[Params]:
-        """φ₀, ..., φ_K: the parameters [n, ...] before each step, and `adapted`."""
-        return [*(step.params for step in self.steps), self.adapted]
 
     def pullback(
         self, cotangent: Params, earlier: Mapping[int, Params] | None = None
@@ -110,12 +105,16 @@ class LinearizedAdaptation:
     def pushforward(self, tangent: Params, rule_tangent: Params | None = None) -> Params:
         """J v: how each task's φ [n, ...] moves as θ moves along `tangent`, and the rule's
         parameters along theirs."""
-        tangent = P.expand(tangent, P.num_tasks(self.adapted))
         if self.implicit is not None:
-            return self.implicit.solve(tangent)
+            return self.implicit.solve(P.expand(tangent, P.num_tasks(self.adapted)))
+        return self.pushed_path(tangent, rule_tangent)[-1]
+
+    def pushed_path(self, tangent: Params, rule_tangent: Params | None = None) -> list[Params]:
+        """The same for every point passed, φ₀, ..., φ_K. Not with the implicit mode."""
+        path = [P.expand(tangent, P.num_tasks(self.adapted))]
         for step in self.steps:
-            tangent = step.jvp(tangent, rule_tangent)
-        return tangent
+            path.append(step.jvp(path[-1], rule_tangent))
+        return path
 
     def _zero_rule_cotangent(self) -> Params:
         return P.zeros_like(self.steps[0].rule_params)
@@ -156,7 +155,7 @@ def linearize_adaptation(
         end = differentiate(adapted, support[-1])
         end.gradient  # noqa: B018  # Cached now, as the Hessian products need what it computes.
         implicit = _ImplicitStep(end.hessian_product, mode)
-    return LinearizedAdaptation(adapted, tuple(steps), points[0], implicit)
+    return LinearizedAdaptation(adapted, tuple(steps), tuple(points), implicit)
 
 
 def adapt_tasks(
@@ -169,12 +168,27 @@ def adapt_tasks(
 ) -> Params:
     """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For line
     searches."""
-    start = adapted = P.expand(P.detached(params), _num_tasks(support))
+    return path_of_tasks(differentiate, params, support, rule, rule_params, mode)[-1]
+
+
+def path_of_tasks(
+    differentiate: Differentiate,
+    params: Params,
+    support: tuple[Batch, ...],
+    rule: InnerRule,
+    rule_params: Params | None = None,
+    mode: Mode = "through",
+) -> list[Params]:
+    """The same with all that was passed: φ₀, ..., φ_K [n, ...]."""
+    start = P.expand(P.detached(params), _num_tasks(support))
+    path = [start]
     for k, batch in enumerate(support):
-        adapted = inner_step(
-            differentiate, adapted, batch, rule, rule_params or {}, k, start=start, mode=mode
+        path.append(
+            inner_step(
+                differentiate, path[-1], batch, rule, rule_params or {}, k, start=start, mode=mode
+            )
         )
-    return adapted
+    return path
 
 
 def inner_step(

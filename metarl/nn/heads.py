@@ -131,7 +131,6 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("log_unit", None if unit is None else unit.log(), persistent=False)
 
     def forward(self, obs: Tensor) -> Outputs:
-    def forward(self, obs: Tensor) -> Outputs:
         own: Params = dict(self.named_parameters(recurse=False))
         return self.head(own, self.trunk(_input(self, own, obs)))
 

@@ -1,5 +1,5 @@
-"""MAML with PPO as its outer update; with the likelihood-ratio inner loss and the inner KL penalty
-it is ProMP.
+"""MAML with PPO as its outer update. With the likelihood-ratio inner loss and the inner KL penalty
+it is ProMP, with DiCE inside and a single outer step DiCE-MAML.
 
 Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.06347); Rothfuss et
 al. 2019 (arXiv:1810.06784).
@@ -15,6 +15,7 @@ from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
+from metarl.core.judged import added, check_judged_updates, judge, pulled_back
 from metarl.core.linearize import linearize_adaptation
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
@@ -31,9 +32,9 @@ from metarl.rl.algorithms.shared import (
     check_positive,
     checked_mode,
     gradient_sizes,
-    join,
     memoryless_policy,
     meta_params,
+    outer_gradient,
     rollout_metrics,
 )
 from metarl.rl.data.batches import PolicyBatch
@@ -41,7 +42,7 @@ from metarl.rl.losses import masked_mean, ppo_clip
 from metarl.struct import map_tensors, struct
 from metarl.types import Params, as_metrics
 
-JUDGED_UPDATES = ("last", "all")
+INNER_KL_STEPS = ("first", "all")
 
 
 @struct
@@ -55,7 +56,7 @@ class Epoch:
     kl: Tensor
     """[] of the adapted policies, from those that gathered the query to the present ones."""
     inner_kl: Tensor
-    """[] of the unadapted policy, from the one that gathered the support."""
+    """[K] or [1]: of each penalised policy, from the one that gathered the support to the present."""
     outputs: Outputs
     """[N, ...] of the present adapted policies on the query."""
 
@@ -70,7 +71,10 @@ class MamlPPO(GatheringLearner):
     that the policy gathered then), where φᵢ(θ) are K inner steps, taken anew from the present θ in
     every epoch on the stored support data. The ratio's denominator is the log-probability stored
     when the *adapted* policy acted; the penalty holds the unadapted policy near the one that
-    gathered the support, for which its inner gradient is valid. Clipping bounds what a step can
+    gathered the support, for which its inner gradient is valid. With `inner_kl_steps` all, as in
+    ProMP, it is 1/K Σₖ cₖ · KL(π_old,ₖ ‖ π_φₖ; support batch k): each policy that an inner step
+    starts from is held near the one that gathered the step's data, each with its own weight, which
+    follows its own KL if there is an `inner_kl_target`. Clipping bounds what a step can
     gain but not how far it leads, and adaptation amplifies it: with a `kl_target` the rate follows
     the KL of the adapted policies, and a step that leads beyond three times the target is taken
     back. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then also that of
@@ -99,6 +103,7 @@ class MamlPPO(GatheringLearner):
         inner_kl_coefficient: float,
         inner_kl_target: float | None,
         max_grad_norm: float | None,
+        inner_kl_steps: str = "first",
         judged_updates: str = "last",
         latent_coefficient: float = 0.0,
         **inner: Any,
@@ -113,9 +118,9 @@ class MamlPPO(GatheringLearner):
         )
         if inner_kl_coefficient < 0:
             raise SettingError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
-        if judged_updates not in JUDGED_UPDATES:
+        if inner_kl_steps not in INNER_KL_STEPS:
             raise SettingError(
-                f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}"
+                f"inner_kl_steps {inner_kl_steps!r}: expected one of {', '.join(INNER_KL_STEPS)}"
             )
         if latent_coefficient < 0:
             raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
@@ -126,18 +131,18 @@ class MamlPPO(GatheringLearner):
             num_inner_steps=num_inner_steps,
         )
         self.source = Source.of(setting, sizes)
-        self._policy, self._mode, self._judges_all = (
-            policy,
-            checked_mode(gradient_mode),
-            judged_updates == "all",
-        )
+        self._policy, self._mode = policy, checked_mode(gradient_mode)
+        self._judged_updates = check_judged_updates(judged_updates)
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )
         self.params = meta_params(policy, self._inner.rule)
         self._num_epochs = num_epochs
         self._kl_target, self._max_lr, self._inner_kl_target = kl_target, outer_lr, inner_kl_target
-        self._kl_coefficient = torch.tensor(inner_kl_coefficient, dtype=torch.float64)
+        self.num_penalised = num_inner_steps if inner_kl_steps == "all" else 1
+        self._kl_coefficients = torch.full(
+            (self.num_penalised,), inner_kl_coefficient, dtype=torch.float64
+        )
         self._descent = Descent(self.params.joined, lr=outer_lr, max_norm=max_grad_norm)
 
         def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
@@ -160,7 +165,7 @@ class MamlPPO(GatheringLearner):
         loss = (
             plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
         )
-        self._differentiate_query = differentiator(policy, loss)
+        self._loss, self._differentiate_query = loss, differentiator(policy, loss)
         self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:
@@ -172,36 +177,46 @@ class MamlPPO(GatheringLearner):
         support = tuple(self._inner.batch(t) for t in rollouts.support)
         query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
-        with torch.no_grad():
-            old = self._policy.with_params(
-                P.expand(self.params.theta, self.source.sizes.num_tasks), support[0].obs
-            )
-        epochs = self.descend(support, query, WithOld(batch=support[0], old=old))
+        epochs = self.descend(support, query, self.penalised(support))
         self._follow(epochs[-1])
         found: dict[str, Tensor | float] = {
             "loss": epochs[-1].loss,
             "kl": epochs[-1].kl,
-            "inner_kl": epochs[-1].inner_kl,
-            "inner_kl_coefficient": self._kl_coefficient,
+            "inner_kl": epochs[-1].inner_kl.mean(),
+            "inner_kl_coefficient": self._kl_coefficients.mean(),
             "outer_lr": self._descent.lr,
             "num_epochs": len(epochs),
             "meta_gradient_norm": P.norm(epochs[0].gradient),
         }
         return {**metrics, **as_metrics(found)}
 
+    @torch.no_grad()
+    def penalised(self, support: tuple[PolicyBatch, ...]) -> tuple[WithOld, ...]:
+        """The support batches whose policies are held, with the outputs of those that gathered
+        them: the present ones, before any outer step."""
+        params, found = P.expand(self.params.theta, len(support[0].mask)), []
+        for k, batch in enumerate(support[: self.num_penalised]):
+            if k > 0:
+                params = self._inner(params, self.params.rule, support[k - 1], k - 1)
+            found.append(WithOld(batch=batch, old=self._policy.with_params(params, batch.obs)))
+        return tuple(found)
+
     def descend(
-        self, support: tuple[PolicyBatch, ...], query: PolicyBatch, unadapted: WithOld
+        self,
+        support: tuple[PolicyBatch, ...],
+        query: PolicyBatch,
+        penalised: tuple[WithOld, ...],
     ) -> list[Epoch]:
         """Takes Adam steps on the same data until there were enough, or one has led too far: that
         one is taken back."""
-        epochs = [self.meta_gradient(support, query, unadapted)]
+        epochs = [self.meta_gradient(support, query, penalised)]
         left = epochs[0].outputs
         while True:
             before = map_tensors(lambda leaf: leaf.detach().clone(), self.params.joined)
             self._descent.against(epochs[-1].gradient)
             if len(epochs) == self._num_epochs:
                 return epochs
-            epochs.append(self.meta_gradient(support, query, unadapted, left))
+            epochs.append(self.meta_gradient(support, query, penalised, left))
             if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
                 self.params.assign(before)
                 return epochs
@@ -210,14 +225,14 @@ class MamlPPO(GatheringLearner):
         self,
         support: tuple[PolicyBatch, ...],
         query: PolicyBatch,
-        unadapted: WithOld,
+        penalised: tuple[WithOld, ...],
         left: Outputs | None = None,
     ) -> Epoch:
         """The objective and its gradient at the present parameters, on the data of N tasks.
 
         Args:
           support: K batches, one for each inner step.
-          unadapted: the first of them, with the outputs of the policy that gathered it.
+          penalised: see `penalised`.
           left: outputs [N, ...] on the query of the adapted policies that gathered it; None: the
             present ones did.
         """
@@ -232,50 +247,58 @@ class MamlPPO(GatheringLearner):
                 self.params.rule,
                 self._mode,
             )
-            point = self._differentiate_query(adaptation.adapted, take(query, tasks))
-            value, gradient, earlier = point.value, point.gradient, {}
-            if self._judges_all and len(batches) > 1:
-                share = 1 / len(batches)
-                on_the_way = {
-                    k: self._differentiate_query(adaptation.visited[k], batches[k])
-                    for k in range(1, len(batches))
-                }
-                earlier = {k: P.scaled(there.gradient, share) for k, there in on_the_way.items()}
-                value = share * torch.stack(
-                    [value, *(there.value for there in on_the_way.values())]
-                ).sum(0)
-                gradient = P.scaled(gradient, share)
-            of_theta, of_rates = adaptation.pullback(gradient, earlier)
-            # At coefficient 0 the penalty is still evaluated: it is worth watching.
-            penalty = adaptation.start.of(self._kl_to_old, take(unadapted, tasks))
-            of_theta = P.add(of_theta, P.sum_tasks(penalty.gradient), self._kl_coefficient)
-            old = point.outputs if left is None else take(left, tasks)
-            kl = masked_mean(self._policy.kl(old, point.outputs), query.mask[tasks])
-            sums = {"loss": value.sum(), "kl": kl.sum(), "inner_kl": penalty.value.sum()}
-            return Found(gradient=join(of_theta, of_rates), numbers=sums, each=point.outputs)
+            judged = judge(
+                adaptation,
+                self._differentiate_query,
+                self._loss,
+                batches,
+                take(query, tasks),
+                self._judged_updates,
+            )
+            # At coefficient 0 the penalties are still evaluated: they are worth watching.
+            penalties = [
+                adaptation.points[k].of(self._kl_to_old, take(held, tasks))
+                for k, held in enumerate(penalised)
+            ]
+            weights = self._kl_coefficients / len(penalties)
+            cotangents = judged.cotangents
+            for k in range(1, len(penalties)):
+                cotangents = added(cotangents, k, penalties[k].gradient, weights[k])
+            of_theta, of_rates = pulled_back(adaptation, cotangents)
+            of_theta = P.add(of_theta, P.sum_tasks(penalties[0].gradient), weights[0])
+            outputs = judged.points[len(batches)].outputs
+            old = outputs if left is None else take(left, tasks)
+            kl = masked_mean(self._policy.kl(old, outputs), query.mask[tasks])
+            sums = {
+                "loss": judged.value.sum(),
+                "kl": kl.sum(),
+                "inner_kl": torch.stack([penalty.value.sum() for penalty in penalties]),
+            }
+            gradient = outer_gradient(of_theta, of_rates)
+            return Found(gradient=gradient, numbers=sums, each=outputs)
 
         found = mean_over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
         return Epoch(gradient=found.gradient, outputs=found.each, **found.numbers)
 
     def _follow(self, last: Epoch) -> None:
-        """Moves the rate and the penalty's coefficient where the KLs of the last epoch ask for
-        it."""
+        """Moves the rate and the penalties' weights where the KLs of the last epoch ask for it."""
         if self._kl_target is not None:
             self._descent.lr = follow_kl(
                 self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr
             )
         if self._inner_kl_target is not None:
-            self._kl_coefficient = follow_penalty(
-                self._kl_coefficient, last.inner_kl, target=self._inner_kl_target
+            self._kl_coefficients = follow_penalty(
+                self._kl_coefficients, last.inner_kl, target=self._inner_kl_target
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(
-            self.params, kl_coefficient=self._kl_coefficient.item(), **self._descent.state_dict()
-        )
+        # A single one is a number, as in files of older versions.
+        coefficients = self._kl_coefficients.squeeze().tolist()
+        return as_state(self.params, kl_coefficient=coefficients, **self._descent.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict(), apart=APART)
         self.params.assign(state["params"])
         self._descent.load_state_dict(state)
-        self._kl_coefficient = torch.tensor(state["kl_coefficient"], dtype=torch.float64)
+        coefficients = torch.tensor(state["kl_coefficient"], dtype=torch.float64)
+        self._kl_coefficients = coefficients.reshape(-1)

@@ -3,26 +3,31 @@
 Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2015 (arXiv:1502.05477).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
-from metarl.core.linearize import (
-    DifferentiatedLoss,
-    LinearizedAdaptation,
-    adapt_tasks,
-    linearize_adaptation,
-)
+from metarl.core.judged import Judged, added, check_judged_updates, judge, pulled_back
+from metarl.core.linearize import OutputLoss, linearize_adaptation, path_of_tasks
 from metarl.core.trust_region import trust_region_step
 from metarl.errors import SettingError
+from metarl.nn.beside import prior_kl
 from metarl.nn.heads import Outputs
+from metarl.nn.latent import latent_kl, latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.adapters.gradient import GradientAdapter, inner_update
+from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
+from metarl.rl.algorithms.exploration import (
+    Credited,
+    check_exploration,
+    exploration_loss,
+    worth_of_steps,
+)
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,
@@ -36,6 +41,7 @@ from metarl.rl.algorithms.shared import (
     join,
     memoryless_policy,
     meta_params,
+    outer_gradient,
     rollout_metrics,
     split,
 )
@@ -49,11 +55,13 @@ class _Chunk:
     """A few tasks, linearised at the present meta-parameters."""
 
     support: tuple[PolicyBatch, ...]
-    adaptation: LinearizedAdaptation
-    surrogate: DifferentiatedLoss  # at the adapted parameters, on the query data
-    # there too: KL to the policy that is being left, zero with zero gradient
-    kl: DifferentiatedLoss
-    query: WithOld
+    credited: tuple[Credited, ...]
+    """The same with what each led to; () without E-MAML's term."""
+    surrogate: Judged
+    data: dict[int, WithOld]
+    """k -> what φₖ is judged on, and the outputs of the policy that is being left."""
+    kl: Judged
+    """To the policies that are being left: zero with zero gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +88,16 @@ class MamlTRPO(GatheringLearner):
     by conjugate gradient and a line search that adapts anew, from the trial's θ, at every trial.
     Both the gradient and the curvature go through the inner steps; as the KL's gradient is zero
     where it starts, its curvature is exactly Jᵀ F J, F the Fisher information of the adapted
-    policies' outputs and J their Jacobian in θ.
+    policies' outputs and J their Jacobian in θ. With `judged_updates` all both sides are the means
+    over the policies after 1, ..., K inner steps, each on the batch that it gathered.
+
+    A policy with a latent (metarl/nn/latent.py) adapts it, too. The surrogate is then also that of
+    the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`;
+    and the KL of the latents' distributions counts in full, as that of one more action.
+
+    With an `exploration_coefficient` it is E-MAML (metarl/rl/algorithms/exploration.py). A
+    `prior_coefficient` adds that many times KL(N(μ, σ²) ‖ N(0, I)) of a policy's noise made a
+    latent (metarl/nn/beside.py), as in MAESN.
 
     Args: see configs/algo/maml_trpo.yaml, which also says where each number comes from; `inner` are
       those of `inner_update`: num_inner_steps, inner_lr, ....
@@ -103,6 +120,10 @@ class MamlTRPO(GatheringLearner):
         cg_damping: float,
         line_search_ratio: float,
         line_search_steps: int,
+        judged_updates: str = "last",
+        latent_coefficient: float = 0.0,
+        exploration_coefficient: float = 0.0,
+        prior_coefficient: float = 0.0,
         **inner: Any,
     ) -> None:
         check_positive(
@@ -118,12 +139,22 @@ class MamlTRPO(GatheringLearner):
             raise SettingError(
                 f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1"
             )
+        if latent_coefficient < 0:
+            raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
+        if prior_coefficient < 0:
+            raise SettingError(f"prior_coefficient {prior_coefficient}: expected 0 or more")
         policy = memoryless_policy(setting.model)
+        if prior_coefficient > 0 and not policy.noise_size:
+            raise SettingError(
+                f"prior_coefficient {prior_coefficient}: the model's noise_size is 0, so it has no "
+                "latent with a prior; expected 0, or model=noise_mlp"
+            )
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,
             episodes_per_task=episodes_per_task,
             num_inner_steps=num_inner_steps,
         )
+        check_exploration(exploration_coefficient, meta_batch_size)
         self.source = Source.of(setting, sizes)
         self._policy, self._mode = policy, checked_mode(gradient_mode)
         self._inner = inner_update(
@@ -137,6 +168,13 @@ class MamlTRPO(GatheringLearner):
             "backtrack_ratio": line_search_ratio,
             "max_backtracks": line_search_steps,
         }
+        self._exploration_coefficient = exploration_coefficient
+        self._prior_coefficient = prior_coefficient
+        self._exploration = exploration_loss(policy)
+        self._judged_updates = check_judged_updates(judged_updates)
+        self._surrogate: OutputLoss = self._of_actions
+        if policy.latent_size:
+            self._surrogate = plus(self._of_actions, _of_latents, latent_coefficient)
         self._differentiate_query = differentiator(policy, self._surrogate)
 
     def adapter(self) -> GradientAdapter:
@@ -146,7 +184,14 @@ class MamlTRPO(GatheringLearner):
         rollouts = yield self.adapter()
         metrics = rollout_metrics(rollouts)
         support = tuple(self._inner.batch(t) for t in rollouts.support)
-        around = self.linearize(support, self._inner.batch(rollouts.query))
+        worth = None
+        if self._exploration_coefficient > 0:
+            num_steps = len(support)
+            every = range(1, num_steps + 1)
+            judged = every if self._judged_updates == "all" else [num_steps]
+            returns = [t.returns for t in (*rollouts.support, rollouts.query)]
+            worth = worth_of_steps(returns, judged)
+        around = self.linearize(support, self._inner.batch(rollouts.query), worth)
         del rollouts  # whose observations the batches have copied
         params, info = trust_region_step(
             {name: leaf.detach() for name, leaf in self.params.joined.items()},
@@ -165,7 +210,7 @@ class MamlTRPO(GatheringLearner):
         }
         return {**metrics, **as_metrics(found)}
 
-    def _surrogate(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    def _of_actions(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
         return lvc(
             self._policy.log_prob(outputs, batch.action),
             batch.log_prob,
@@ -174,10 +219,27 @@ class MamlTRPO(GatheringLearner):
         )
 
     def _kl(self, outputs: Outputs, data: WithOld) -> Tensor:
-        return masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
+        of_actions = masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
+        if not self._policy.latent_size:
+            return of_actions
+        return of_actions + latent_kl(data.old, outputs)
 
-    def linearize(self, support: tuple[PolicyBatch, ...], query: PolicyBatch) -> Linearized:
-        """The data of N tasks, linearised at the present meta-parameters."""
+    def linearize(
+        self,
+        support: tuple[PolicyBatch, ...],
+        query: PolicyBatch,
+        worth: Sequence[Tensor] | None = None,
+    ) -> Linearized:
+        """The data of N tasks, linearised at the present meta-parameters.
+
+        Args: worth: of each inner step, [N] each, see `worth_of_steps`; None without E-MAML's term.
+        """
+        credited: tuple[Credited, ...] = ()
+        if worth is not None:
+            credited = tuple(
+                Credited(batch=batch, worth=self._exploration_coefficient * value)
+                for batch, value in zip(support, worth, strict=True)
+            )
 
         def of_chunk(tasks: slice) -> _Chunk:
             batches = tuple(take(batch, tasks) for batch in support)
@@ -185,11 +247,25 @@ class MamlTRPO(GatheringLearner):
             adaptation = linearize_adaptation(
                 self._inner.differentiate, theta, batches, self._inner.rule, rates, self._mode
             )
-            surrogate = self._differentiate_query(adaptation.adapted, take(query, tasks))
-            leaving = WithOld(batch=take(query, tasks), old=surrogate.outputs)
-            kl = surrogate.of(self._kl, leaving)
+            surrogate = judge(
+                adaptation,
+                self._differentiate_query,
+                self._surrogate,
+                batches,
+                take(query, tasks),
+                self._judged_updates,
+            )
+            judged_on = (*batches, take(query, tasks))
+            data = {
+                k: WithOld(batch=judged_on[k], old=point.outputs)
+                for k, point in surrogate.points.items()
+            }
             return _Chunk(
-                support=batches, adaptation=adaptation, surrogate=surrogate, kl=kl, query=leaving
+                support=batches,
+                credited=take(credited, tasks),
+                surrogate=surrogate,
+                data=data,
+                kl=surrogate.of(self._kl, data),
             )
 
         parts = over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
@@ -205,37 +281,53 @@ class MamlTRPO(GatheringLearner):
         `MetaParams.joined`."""
 
         def of_chunk(part: _Chunk) -> Found:
-            return Found(gradient=join(*part.adaptation.pullback(part.surrogate.gradient)))
+            adaptation, cotangents = part.surrogate.adaptation, part.surrogate.cotangents
+            for k, data in enumerate(part.credited):
+                sampling = adaptation.points[k].of(self._exploration, data)
+                cotangents = added(cotangents, k, sampling.gradient)
+            return Found(gradient=outer_gradient(*pulled_back(adaptation, cotangents)))
 
-        return around.mean(of_chunk).gradient
+        gradient = around.mean(of_chunk).gradient
+        if self._prior_coefficient == 0:
+            return gradient
+        of_prior = torch.func.grad(prior_kl)(self.params.theta)
+        no_rates = P.zeros_like(self.params.rule)
+        return P.add(gradient, join(of_prior, no_rates), self._prior_coefficient)
 
     def curvature_product(self, around: Linearized, v: Params) -> Params:
         """The Hessian of the mean KL, times v."""
 
         def of_chunk(part: _Chunk) -> Found:
-            moved = part.adaptation.pushforward(*split(v))
-            return Found(
-                gradient=join(*part.adaptation.pullback(part.kl.gauss_newton_product(moved)))
-            )
+            return Found(gradient=outer_gradient(*part.kl.gauss_newton_product(*split(v))))
 
         return around.mean(of_chunk).gradient
 
     @torch.no_grad()
     def _evaluate(self, around: Linearized, trial: Params) -> tuple[Tensor, Tensor]:
-        """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on the
-        query data."""
+        """(surrogate, mean KL) of the policies adapted anew from the trial's parameters, on what
+        they are judged on."""
         theta, rates = split(trial)
 
         def of_chunk(part: _Chunk) -> Found:
-            adapted = adapt_tasks(
+            path = path_of_tasks(
                 self._inner.differentiate, theta, part.support, self._inner.rule, rates
             )
-            outputs = self._policy.with_params(adapted, part.query.obs)
-            loss, kl = self._surrogate(outputs, part.query.batch), self._kl(outputs, part.query)
-            return Found(numbers={"loss": loss.sum(), "kl": kl.sum()})
+            sums = {"loss": torch.zeros(()), "kl": torch.zeros(())}
+            for k, data in part.data.items():
+                outputs = self._policy.with_params(path[k], data.obs)
+                sums["loss"] = sums["loss"] + self._surrogate(outputs, data.batch).sum()
+                sums["kl"] = sums["kl"] + self._kl(outputs, data).sum()
+            sums = P.scaled(sums, part.surrogate.share)
+            for k, credited in enumerate(part.credited):
+                outputs = self._policy.with_params(path[k], credited.batch.obs)
+                sums["loss"] = sums["loss"] + self._exploration(outputs, credited).sum()
+            return Found(numbers=sums)
 
         numbers = around.mean(of_chunk).numbers
-        return numbers["loss"], numbers["kl"]
+        loss = numbers["loss"]
+        if self._prior_coefficient > 0:
+            loss = loss + self._prior_coefficient * prior_kl(theta)
+        return loss, numbers["kl"]
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(self.params)
@@ -243,3 +335,13 @@ class MamlTRPO(GatheringLearner):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict())
         self.params.assign(state["params"])
+
+
+def _of_latents(outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    """The surrogate of the episodes' latents, judged by the episodes' returns: [n]."""
+    assert batch.held is not None and batch.episode_advantage is not None
+    log_prob, all_count = (
+        latent_log_prob(outputs, batch.held.latent),
+        torch.ones_like(batch.held.log_prob),
+    )
+    return lvc(log_prob, batch.held.log_prob, batch.episode_advantage, all_count)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.core.checks import check_positive
 from metarl.errors import SettingError
+from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
@@ -190,6 +191,14 @@ def join(theta: Params, rule: Params) -> Params:
     """Both in one dict. θ is called `policy` in it, as in every checkpoint, also where it is a
     model's."""
     return P.joined({"policy": theta, "rule": rule})
+
+
+def outer_gradient(of_theta: Params, of_rates: Params) -> Params:
+    """`join` of what the outer update goes along. A context stays out of it, because a context is
+    zeros before any adaptation."""
+    joined = join(of_theta, of_rates)
+    name = f"policy.{CONTEXT}"
+    return joined | {name: torch.zeros_like(joined[name])} if name in joined else joined
 
 
 def split(joined: Params) -> tuple[Params, Params]:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from support.gradient_learners import make
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from metarl.core import params as P
 from metarl.core.rules import Sgd
@@ -28,9 +28,10 @@ LATENT = {
     "inner_rule": "sgd",
     "inner_lr_decay": 0.7,
 }
+FIRST_SHRINK = 0.3
 
 
-def learner_with_latent(*, products=False, **changes):
+def learner_with_latent(cls=MamlPPO, *, products=False, **changes):
     model = GaussianPolicy(
         2,
         2,
@@ -41,8 +42,10 @@ def learner_with_latent(*, products=False, **changes):
         latent_products=products,
         generator=torch.Generator().manual_seed(0),
     )
-    settings = LATENT | {"inner_kl_coefficient": 0.0, "judged_updates": "all"} | changes
-    return make(MamlPPO, model=model.double(), dtype=torch.float64, **settings)
+    settings = LATENT | {"judged_updates": "all"} | changes
+    if cls is MamlPPO:
+        settings = {"inner_kl_coefficient": 0.0} | settings
+    return make(cls, model=model.double(), dtype=torch.float64, **settings)
 
 
 def random_batch(params, policy, generator) -> PolicyBatch:
@@ -67,7 +70,7 @@ def random_batch(params, policy, generator) -> PolicyBatch:
     )
 
 
-def data_of(learner):
+def data_of(learner, num_inner_steps=2):
     """Batches by a policy a little elsewhere, so that no ratio is exactly 1."""
     generator = torch.Generator().manual_seed(5)
     shifted = {
@@ -75,9 +78,11 @@ def data_of(learner):
         for name, leaf in learner.params.theta.items()
     }
     stacked = P.expand(shifted, N)
-    *support, query = (random_batch(stacked, learner._policy, generator) for _ in range(3))
+    *support, query = (
+        random_batch(stacked, learner._policy, generator) for _ in range(num_inner_steps + 1)
+    )
     old = learner._policy.with_params(stacked, support[0].obs)
-    return tuple(support), query, WithOld(batch=support[0], old=old)
+    return tuple(support), query, (WithOld(batch=support[0], old=old),)
 
 
 def one(batch, task):
@@ -95,23 +100,21 @@ def one(batch, task):
     }
 
 
-def straight_objective(policy, theta, support, query, first_shrink):
-    """The objective task by task and line by line, with autograd alone."""
+def log_probs(policy, params, data):
+    mean = P.call(policy, params, data["obs"])["mean"]
+    of_actions = Normal(mean, params["log_std"].exp()).log_prob(data["action"]).sum(-1)
+    return of_actions, Normal(params[MEAN], params[LOG_STD].exp()).log_prob(data["z"]).sum(-1)
 
-    def log_probs(params, data):
-        mean = P.call(policy, params, data["obs"])["mean"]
-        of_actions = Normal(mean, params["log_std"].exp()).log_prob(data["action"]).sum(-1)
-        return of_actions, Normal(params[MEAN], params[LOG_STD].exp()).log_prob(data["z"]).sum(-1)
 
-    def clipped(ratio, advantage):
-        return -torch.minimum(ratio * advantage, ratio.clamp(0.7, 1.3) * advantage).mean()
-
+def mean_over_judged(policy, theta, support, query, of_policy):
+    """The mean over tasks, and over the policies after 1, ..., K inner steps, of of_policy(task, k,
+    parameters, data): line by line, with autograd alone."""
     total = 0
     for task in range(N):
-        params, judged = theta, []
+        params = theta
         for k, batch in enumerate(support):
             data = one(batch, task)
-            actions, latents = log_probs(params, data)
+            actions, latents = log_probs(policy, params, data)
             loss = -((actions - data["old"]).exp() * data["advantage"])[data["keep"]].mean()
             loss = loss - (latents * data["worth"]).mean()
             grads = dict(
@@ -126,30 +129,63 @@ def straight_objective(policy, theta, support, query, first_shrink):
                 for name, leaf in params.items()
             }
             moved[MEAN] = params[MEAN] - 0.8 * 0.7**k * (2 * params[LOG_STD]).exp() * grads[MEAN]
-            moved[LOG_STD] = params[LOG_STD] + math.log(first_shrink if k == 0 else 0.5)
+            moved[LOG_STD] = params[LOG_STD] + math.log(FIRST_SHRINK if k == 0 else 0.5)
             params = moved
             data = one((*support, query)[k + 1], task)
-            actions, latents = log_probs(params, data)
-            keep = data["keep"]
-            of_actions = clipped((actions - data["old"]).exp()[keep], data["advantage"][keep])
-            judged.append(
-                of_actions + 0.4 * clipped((latents - data["old_z"]).exp(), data["worth"])
-            )
-        total = total + sum(judged) / len(judged)
+            total = total + of_policy(task, k, params, data) / len(support)
     return total / N
+
+
+def clipped_loss(policy):
+    def clipped(ratio, advantage):
+        return -torch.minimum(ratio * advantage, ratio.clamp(0.7, 1.3) * advantage).mean()
+
+    def of_policy(task, k, params, data):
+        actions, latents = log_probs(policy, params, data)
+        keep = data["keep"]
+        of_actions = clipped((actions - data["old"]).exp()[keep], data["advantage"][keep])
+        return of_actions + 0.4 * clipped((latents - data["old_z"]).exp(), data["worth"])
+
+    return of_policy
+
+
+def surrogate(policy):
+    def of_policy(task, k, params, data):
+        actions, latents = log_probs(policy, params, data)
+        of_actions = ((actions - data["old"]).exp() * data["advantage"])[data["keep"]].mean()
+        return -of_actions - 0.4 * ((latents - data["old_z"]).exp() * data["worth"]).mean()
+
+    return of_policy
+
+
+def kl_to(policy, left):
+    """KL(policy that is left, left[task, k] ‖ present one) of actions, and of latents in full."""
+
+    def distributions(params, data):
+        mean = P.call(policy, params, data["obs"])["mean"]
+        return Normal(mean, params["log_std"].exp()), Normal(params[MEAN], params[LOG_STD].exp())
+
+    def of_policy(task, k, params, data):
+        before, now = distributions(left[task, k], data), distributions(params, data)
+        of_actions, of_latents = (
+            kl_divergence(p, q).sum(-1) for p, q in zip(before, now, strict=True)
+        )
+        return of_actions[data["keep"]].mean() + of_latents
+
+    return of_policy
 
 
 @pytest.mark.parametrize("products", [False, True])
 def test_meta_gradient_through_latents_and_all_updates_matches_finite_differences(products):
-    learner = learner_with_latent(products=products, latent_first_shrink=0.3)
-    support, query, unadapted = data_of(learner)
+    learner = learner_with_latent(products=products, latent_first_shrink=FIRST_SHRINK)
+    support, query, penalised = data_of(learner)
     start = {name: leaf.detach().clone() for name, leaf in learner.params.joined.items()}
-    found = learner.meta_gradient(support, query, unadapted)
+    found = learner.meta_gradient(support, query, penalised)
+    loss = clipped_loss(learner._policy)
 
     def objective(vector):
         leaves = {name: leaf.requires_grad_() for name, leaf in P.unflatten(vector, start).items()}
-        theta = split(leaves)[0]
-        return straight_objective(learner._policy, theta, support, query, 0.3).item()
+        return mean_over_judged(learner._policy, split(leaves)[0], support, query, loss).item()
 
     vector = P.flatten(start)
     assert found.loss.item() == pytest.approx(objective(vector), rel=1e-12)
@@ -162,6 +198,58 @@ def test_meta_gradient_through_latents_and_all_updates_matches_finite_difference
         # The densities of narrow latents bend: central differences with a step of 1e-5 are off by
         # 2e-6, with this one by 1e-7.
         assert P.flatten(found.gradient) @ direction == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("num_inner_steps", [1, 2, 3])
+def test_trust_region_over_all_updates_and_latents_matches_finite_differences(num_inner_steps):
+    """Its gradient, and the curvature of the mean KL of all judged policies."""
+    learner = learner_with_latent(
+        MamlTRPO, num_inner_steps=num_inner_steps, latent_first_shrink=FIRST_SHRINK
+    )
+    policy = learner._policy
+    support, query, _ = data_of(learner, num_inner_steps)
+    around = learner.linearize(support, query)
+    start = {name: leaf.detach().clone() for name, leaf in learner.params.joined.items()}
+    left = {}
+
+    def note(task, k, params, data):
+        left[task, k] = P.detached(params)
+        return torch.zeros(())
+
+    def mean_of(vector, of_policy):
+        leaves = {name: leaf.requires_grad_() for name, leaf in P.unflatten(vector, start).items()}
+        return mean_over_judged(policy, split(leaves)[0], support, query, of_policy), leaves
+
+    def slope_of_kl(vector):
+        kl, leaves = mean_of(vector, kl_to(policy, left))
+        return torch.cat([g.flatten() for g in torch.autograd.grad(kl, list(leaves.values()))])
+
+    vector = P.flatten(start)
+    mean_of(vector, note)
+    # Summed in other orders.
+    assert slope_of_kl(vector).abs().max() < 1e-12
+    gradient, generator = P.flatten(learner.meta_gradient(around)), torch.Generator().manual_seed(0)
+    for _ in range(2):
+        direction, step = torch.randn(vector.shape, generator=generator, dtype=torch.float64), 2e-6
+        ahead, behind = (vector + sign * step * direction for sign in (1, -1))
+        loss = surrogate(policy)
+        rise = (mean_of(ahead, loss)[0] - mean_of(behind, loss)[0]).item() / (2 * step)
+        # As above; three steps narrow the latents further.
+        assert gradient @ direction == pytest.approx(rise, rel=1e-5, abs=1e-7)
+        product = P.flatten(learner.curvature_product(around, P.unflatten(direction, start)))
+        bent = (slope_of_kl(ahead) - slope_of_kl(behind)) / (2 * step)
+        torch.testing.assert_close(product, bent, rtol=1e-5, atol=1e-6 * bent.abs().max().item())
+    ahead = P.unflatten(vector + 1e-3 * gradient, start)
+    loss, kl = learner._evaluate(around, ahead)
+    assert loss.item() == pytest.approx(mean_of(P.flatten(ahead), surrogate(policy))[0].item())
+    assert kl.item() == pytest.approx(mean_of(P.flatten(ahead), kl_to(policy, left))[0].item())
+
+
+def test_a_trust_region_step_bounds_how_far_latents_move():
+    learner = learner_with_latent(MamlTRPO, num_tasks=4, episodes=5, max_kl=0.005)
+    metrics = learner.step()
+    assert metrics["accepted"] == 1
+    assert 0 < metrics["kl"] <= 0.005
 
 
 def test_a_step_moves_the_mean_towards_better_latents_in_units_of_the_latent():
@@ -246,6 +334,14 @@ def test_latents_last_for_an_episode_and_change_with_the_update():
         (
             lambda: learner_with_latent(judged_updates="some"),
             "judged_updates 'some': expected one of last, all",
+        ),
+        (
+            lambda: learner_with_latent(MamlTRPO, latent_coefficient=-1.0),
+            "latent_coefficient -1.0: expected 0 or more",
+        ),
+        (
+            lambda: learner_with_latent(MamlTRPO, judged_updates="none"),
+            "judged_updates 'none': expected one of last, all",
         ),
         (
             lambda: make(MamlTRPO, model=GaussianPolicy(2, 2, (4,), latent_size=1)),

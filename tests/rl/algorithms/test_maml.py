@@ -94,7 +94,7 @@ def test_ppo_meta_gradient_matches_finite_differences():
     learner = make(MamlPPO, dtype=torch.float64)
     support, query, old = random_data(learner)
     start = {k: v.detach().clone() for k, v in learner.params.joined.items()}
-    gradient = learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
+    gradient = learner.meta_gradient(support, query, (WithOld(batch=support[0], old=old),)).gradient
 
     def objective(vector):
         leaves = {k: v.detach().requires_grad_() for k, v in P.unflatten(vector, start).items()}
@@ -166,7 +166,9 @@ def test_chunk_size_changes_rounding_only():
         support, query, old = random_data(learner)
         after.append(
             P.flatten(
-                learner.meta_gradient(support, query, WithOld(batch=support[0], old=old)).gradient
+                learner.meta_gradient(
+                    support, query, (WithOld(batch=support[0], old=old),)
+                ).gradient
             )
         )
     torch.testing.assert_close(after[0], after[1], rtol=1e-12, atol=1e-14)
@@ -179,7 +181,7 @@ def test_first_order_ignores_the_curvature():
         learner = make(MamlPPO, dtype=torch.float64, gradient_mode=mode)
         support, query, old = random_data(learner)
         gradient = learner.meta_gradient(
-            support, query, WithOld(batch=support[0], old=old)
+            support, query, (WithOld(batch=support[0], old=old),)
         ).gradient
         both.append(P.flatten({k: v for k, v in gradient.items() if k.startswith("policy.")}))
     assert (both[0] - both[1]).abs().max() > 1e-3
@@ -227,7 +229,7 @@ def test_a_step_that_leads_too_far_is_taken_back_and_the_rate_follows():
     learner = make(MamlPPO, dtype=torch.float64, kl_target=1e-3, outer_lr=1.0, num_epochs=5)
     support, query, old = random_data(learner)
     before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
-    epochs = learner.descend(support, query, WithOld(batch=support[0], old=old))
+    epochs = learner.descend(support, query, (WithOld(batch=support[0], old=old),))
     assert [epochs[0].kl, len(epochs)] == [0.0, 2]  # a rate of 1 is too far at once
     assert all(torch.equal(before[k], v) for k, v in learner.params.joined.items())
     learner = make(MamlPPO, kl_target=1e-6, outer_lr=1.0, num_epochs=5)
@@ -320,7 +322,7 @@ def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
     for learner, (s, q, o) in ((cpu, (support, query, old)), (gpu, moved)):
         if cls is MamlPPO:
             gradients.append(
-                P.flatten(learner.meta_gradient(s, q, WithOld(batch=s[0], old=o)).gradient).cpu()
+                P.flatten(learner.meta_gradient(s, q, (WithOld(batch=s[0], old=o),)).gradient).cpu()
             )
         else:
             gradients.append(P.flatten(learner.meta_gradient(learner.linearize(s, q))).cpu())

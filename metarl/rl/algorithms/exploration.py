@@ -1,0 +1,76 @@
+"""E-MAML's term: the sampling of an inner step's data gets credit for the return of the policies that
+the step leads to (Stadie et al. 2018, arXiv:1803.01118).
+
+Without it the meta-gradient counts the data as given, and θ isn't told that it decides what is seen.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.core.linearize import OutputLoss
+from metarl.errors import SettingError
+from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.latent import latent_log_prob
+from metarl.rl.data.batches import PolicyBatch
+from metarl.rl.losses import e_maml
+from metarl.struct import struct
+
+
+@struct
+class Credited:
+    """The data of one inner step, and what came of it."""
+
+    batch: PolicyBatch
+    worth: Tensor
+    """[N] standardised return of the judged policies after the step."""
+
+
+def check_exploration(coefficient: float, meta_batch_size: int) -> None:
+    """Raises: ValueError for a negative weight, or a single task, which has nothing to be compared
+    with."""
+    if coefficient < 0:
+        raise SettingError(f"exploration_coefficient {coefficient}: expected 0 or more")
+    if coefficient > 0 and meta_batch_size < 2:
+        raise SettingError(
+            f"meta_batch_size {meta_batch_size}: expected 2 or more, because E-MAML compares the "
+            "returns of tasks"
+        )
+
+
+def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Tensor]:
+    """What each of K inner steps led to: [N] each.
+
+        Rₖ = 1/M Σ_{j judged, j > k} mean return of φⱼ,     worth = (Rₖ − mean Rₖ of the other tasks) / deviation of Rₖ
+
+    The baseline comes from other tasks alone. One that depended on the task's own episodes would
+    take part of the gradient with it.
+
+    Args:
+      returns: K + 1 times [N, E], of the policies after 0, ..., K inner steps.
+      judged: which of them the outer loss judges, M numbers from 1 to K.
+    """
+    means = torch.stack([episodes.mean(-1) for episodes in returns])
+    num_tasks, found = means.shape[1], []
+    for k in range(len(returns) - 1):
+        led_to = means[[j for j in judged if j > k]].sum(0) / len(judged)
+        apart = (led_to - led_to.mean()) * num_tasks / max(1, num_tasks - 1)
+        found.append(apart / (led_to.std(correction=0) + 1e-8))
+    return found
+
+
+def exploration_loss(policy: PolicyModule) -> OutputLoss:
+    """−worth · 1/B log π(all actions, and latents, of the step's data): [n]."""
+
+    def loss(outputs: Outputs, data: Credited) -> Tensor:
+        batch = data.batch
+        per_step = data.worth / batch.mask.sum(-1)
+        of_actions = e_maml(policy.log_prob(outputs, batch.action), per_step, batch.mask)
+        if not policy.latent_size:
+            return of_actions
+        assert batch.held is not None
+        log_prob = latent_log_prob(outputs, batch.held.latent)
+        return of_actions + e_maml(log_prob, per_step, torch.ones_like(log_prob, dtype=torch.bool))
+
+    return loss
