@@ -42,6 +42,9 @@ COVERED = {
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "
     "metarl/rl/algorithms/shared metarl/rl/data/batches",
+    "rl/adapters/test_latent_rule.py": "metarl/core/judged",
+    "rl/algorithms/test_gradient_family.py": "metarl/rl/algorithms/exploration "
+    "metarl/rl/algorithms/reptile",
     "rl/algorithms/test_memoryless.py": "metarl/rl/algorithms/memoryless_ppo",
     "rl/algorithms/test_model_based.py": "metarl/rl/adapters/planning metarl/rl/algorithms/grbal "
     "metarl/rl/algorithms/recurrent_mbrl metarl/rl/models/dynamics",

@@ -112,15 +112,24 @@ def shows_task(env: DictConfig) -> bool:
 def sizes(config: DictConfig) -> Sizes:
     """How many tasks, episodes and updates the config's algorithm asks for. Raises: ValueError for
     zero of them."""
-    settings = {str(key): value for key, value in config.algo.items() if key != "_target_"}
+    settings = {
+        str(key): value for key, value in _unnamed(config.algo).items() if key != "_target_"
+    }
     found: Sizes = get_object(config.algo._target_).sizes(**settings)
     return found
 
 
 def algo_name(config: DictConfig) -> str:
-    """The algorithm as the command line calls it: the last module of its `_target_`,
-    metarl.rl.algorithms.rl2_ppo.RL2PPO."""
-    return str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
+    """The algorithm as the command line calls it: its `name`, where several files of configs/algo
+    choose one class; else the last module of its `_target_`, metarl.rl.algorithms.rl2_ppo.RL2PPO.
+    """
+    module = str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
+    return str(config.algo.get("name") or module)
+
+
+def _unnamed(algo: DictConfig) -> DictConfig:
+    """The algorithm's settings without its name, which isn't for its constructor."""
+    return OmegaConf.masked_copy(algo, [str(key) for key in algo if key != "name"])
 
 
 def training_environment(
@@ -163,8 +172,13 @@ def learner(
         generator=generators("init"),
     )
     setting = Setting(env=env, model=model.to(on), streams=streams(generators, on), device=on)
-    made: RLLearner = maker(config.algo)(setting=setting)
+    made: RLLearner = algorithm(config)(setting=setting)
     return made
+
+
+def algorithm(config: DictConfig) -> Callable[..., Any]:
+    """The class of the config's algorithm with its settings."""
+    return maker(_unnamed(config.algo))
 
 
 def maker(group: DictConfig) -> Callable[..., Any]:

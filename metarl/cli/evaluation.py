@@ -83,7 +83,7 @@ def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
             f"{asked}: {build.algo_name(config)} has no update with a rate that could decay; "
             "expected null"
         )
-    if algo.inner_rule != "sgd":
+    if algo.get("inner_rule", "sgd") != "sgd":
         raise UserError(
             f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd "
             "there"

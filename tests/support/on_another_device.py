@@ -49,6 +49,15 @@ CHEETAH = [
 RL = {
     "maml_ppo": ["algo=maml_ppo", *POINT, *POLICY],
     "maml_trpo": ["algo=maml_trpo", *POINT, *POLICY],
+    "promp": [
+        "algo=promp",
+        *POINT,
+        *POLICY,
+        "algo.num_inner_steps=2",
+        "algo.inner_kl_target=0.01",
+    ],
+    "e_maml": ["algo=e_maml", *POINT, *POLICY, "algo.judged_updates=all", "model=latent_mlp"],
+    "maesn": ["algo=maesn", *POINT, *POLICY],
     **{
         f"rl2_ppo, {model}": ["algo=rl2_ppo", f"model={model}", *POINT, "algo.num_minibatches=1"]
         for model in ("gru", "lstm", "transformer", "external_memory")

@@ -2,7 +2,9 @@
 `metarl.types.MetaLearner`.
 
 Read `maml_trpo` first: MAML as it was published. `maml_ppo` is the same with PPO as its outer
-step, and with other settings it is ProMP. `rl2_ppo` adapts by what its memory holds, without any
+step, and with other settings it is ProMP or
+DiCE-MAML; most others of the family (docs/learners.md) are settings of `maml_trpo`, with
+`exploration` for E-MAML's term. `reptile` has no meta-gradient. `rl2_ppo` adapts by what its memory holds, without any
 gradient step. `memoryless_ppo` can't adapt: the others must beat it.
 
 Off-policy, from a replay: `pearl` infers the task from a few steps, and `pearl_play` is what it

@@ -51,10 +51,10 @@ def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Ten
       returns: K + 1 times [N, E], of the policies after 0, ..., K inner steps.
       judged: which of them the outer loss judges, M numbers from 1 to K.
     """
-    means = torch.stack([episodes.mean(-1) for episodes in returns])
-    num_tasks, found = means.shape[1], []
+    means = [episodes.mean(-1) for episodes in returns]
+    num_tasks, found = len(means[0]), []
     for k in range(len(returns) - 1):
-        led_to = means[[j for j in judged if j > k]].sum(0) / len(judged)
+        led_to = torch.stack([means[j] for j in judged if j > k]).sum(0) / len(judged)
         apart = (led_to - led_to.mean()) * num_tasks / max(1, num_tasks - 1)
         found.append(apart / (led_to.std(correction=0) + 1e-8))
     return found

@@ -288,7 +288,7 @@ class MamlPPO(GatheringLearner):
             )
         if self._inner_kl_target is not None:
             self._kl_coefficients = follow_penalty(
-                self._kl_coefficients, last.inner_kl, target=self._inner_kl_target
+                self._kl_coefficients, last.inner_kl.cpu(), target=self._inner_kl_target
             )
 
     def state_dict(self) -> dict[str, Any]:

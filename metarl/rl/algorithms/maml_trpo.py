@@ -312,16 +312,16 @@ class MamlTRPO(GatheringLearner):
             path = path_of_tasks(
                 self._inner.differentiate, theta, part.support, self._inner.rule, rates
             )
-            sums = {"loss": torch.zeros(()), "kl": torch.zeros(())}
+            losses, kls = [], []
             for k, data in part.data.items():
                 outputs = self._policy.with_params(path[k], data.obs)
-                sums["loss"] = sums["loss"] + self._surrogate(outputs, data.batch).sum()
-                sums["kl"] = sums["kl"] + self._kl(outputs, data).sum()
-            sums = P.scaled(sums, part.surrogate.share)
+                losses.append(self._surrogate(outputs, data.batch).sum())
+                kls.append(self._kl(outputs, data).sum())
+            loss, kl = (torch.stack(sums).mean() for sums in (losses, kls))
             for k, credited in enumerate(part.credited):
                 outputs = self._policy.with_params(path[k], credited.batch.obs)
-                sums["loss"] = sums["loss"] + self._exploration(outputs, credited).sum()
-            return Found(numbers=sums)
+                loss = loss + self._exploration(outputs, credited).sum()
+            return Found(numbers={"loss": loss, "kl": kl})
 
         numbers = around.mean(of_chunk).numbers
         loss = numbers["loss"]

@@ -1,0 +1,105 @@
+"""Reptile: the meta-parameters follow what inner steps make of them. There is no meta-gradient.
+
+Source: Nichol et al. 2018 (arXiv:1803.02999), on supervised tasks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.core import saved
+from metarl.core.gradients import reptile_direction
+from metarl.errors import SettingError
+from metarl.rl.adapters.gradient import GradientAdapter, inner_update
+from metarl.rl.algorithms.shared import (
+    GatheringLearner,
+    Iteration,
+    Setting,
+    Source,
+    as_state,
+    gradient_sizes,
+    memoryless_policy,
+    meta_params,
+    outer_gradient,
+    rollout_metrics,
+)
+from metarl.rl.data.batches import PolicyBatch
+from metarl.types import Params, as_metrics
+
+
+class Reptile(GatheringLearner):
+    """One iteration: sample N tasks and gather K + 1 batches of E episodes each, with an inner step after every
+    one of them, also after the last, and take
+
+        θ ← θ + ε 1/N Σᵢ (φᵢ − θ),     φᵢ the parameters of task i after K + 1 steps
+
+    A single step would lead where the policy gradient of the unadapted policy leads, which learns nothing of
+    adaptation. From two steps on the direction holds the inner products of the gradients on a task's batches:
+    one step shall help on the data of the next.
+
+    Args: see configs/algo/reptile.yaml; `inner` are those of `inner_update`: num_inner_steps, inner_lr, ....
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
+    """
+
+    sizes = staticmethod(gradient_sizes)
+
+    def __init__(
+        self,
+        *,
+        setting: Setting,
+        meta_batch_size: int,
+        episodes_per_task: int,
+        num_inner_steps: int,
+        outer_lr: float,
+        **inner: Any,
+    ) -> None:
+        if not 0 < outer_lr <= 1:
+            raise SettingError(
+                f"outer_lr {outer_lr}: expected a number above 0, at most 1, a share of the way"
+            )
+        policy = memoryless_policy(setting.model)
+        sizes = self.sizes(
+            meta_batch_size=meta_batch_size,
+            episodes_per_task=episodes_per_task,
+            num_inner_steps=num_inner_steps,
+        )
+        self.source = Source.of(setting, sizes)
+        self._policy, self._outer_lr = policy, outer_lr
+        self._inner = inner_update(
+            policy,
+            inner_rule="sgd",
+            num_inner_steps=num_inner_steps,
+            horizon=setting.env.spec.horizon,
+            **inner,
+        )
+        self.params = meta_params(policy, self._inner.rule)
+
+    def adapter(self) -> GradientAdapter:
+        return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
+
+    def iteration(self) -> Iteration:
+        rollouts = yield self.adapter()
+        gathered = (*rollouts.support, rollouts.query)
+        direction = self.direction(tuple(self._inner.batch(t) for t in gathered))
+        self.params.assign(P.add(self.params.joined, direction, -self._outer_lr))
+        found: dict[str, Tensor | float] = {"direction_norm": P.norm(direction)}
+        return {**rollout_metrics(rollouts), **as_metrics(found)}
+
+    def direction(self, batches: tuple[PolicyBatch, ...]) -> Params:
+        """θ − 1/N Σᵢ φᵢ, by the names of `MetaParams.joined`: what a step goes against.
+
+        Args: batches: one for each inner step.
+        """
+        adapted = P.expand(self.params.theta, len(batches[0].mask))
+        for k, batch in enumerate(batches):
+            adapted = self._inner(adapted, {}, batch, k)
+        return outer_gradient(reptile_direction(self.params.theta, adapted), {})
+
+    def state_dict(self) -> dict[str, Any]:
+        return as_state(self.params)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved.check(state, self.state_dict())
+        self.params.assign(state["params"])
