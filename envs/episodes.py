@@ -76,6 +76,7 @@ class Episodes(Generic[Tasks]):
         if self._next is None:
             raise RuntimeError("reset() before set_tasks(): no world has a task yet")
         self._check_uniform(uniform)
+        everywhere = worlds is None
         if worlds is None:
             worlds = torch.ones(self.num_worlds, dtype=torch.bool, device=self.device)
             self._present = self._next
@@ -91,7 +92,12 @@ class Episodes(Generic[Tasks]):
             self._present = choose_rows(worlds, self._next, self._present)
         self._counted = self.num_steps.masked_fill(worlds, 0)
         self._not_counted = 0
-        self._first_limit = self.horizon - int(self._counted.max())
+        if everywhere:
+            self._first_limit = self.horizon
+        elif self.device.type == "cpu":
+            self._first_limit = self.horizon - int(self._counted.max())
+        else:
+            self._first_limit = 0  # To know it would be a wait; from here on each step looks.
         return worlds
 
     def _check_uniform(self, uniform: Tensor) -> None:

@@ -79,28 +79,30 @@ class PhysicsScaler:
 
     def __call__(self, sim: Simulator, worlds: Tensor, tasks: PhysicsFactors) -> None:
         inertia = tasks.inertia if tasks.inertia.ndim == 3 else tasks.inertia[:, :, None]
-        changes = [
+        changed = [
             self._scale(sim, worlds, "body_mass", slice(1, None), tasks.mass),
             self._scale(sim, worlds, "body_inertia", slice(1, None), inertia),
             self._scale(sim, worlds, "dof_damping", self._damped, tasks.damping),
             self._scale(sim, worlds, "geom_friction", slice(None), tasks.friction),
         ]
         # Not for a further episode on the same task: it takes as long as several control steps.
-        if any(changes):
+        if any(changed):
             sim.params_changed()
 
     def _scale(
         self, sim: Simulator, worlds: Tensor, name: str, parts: slice | Tensor, factor: Tensor
     ) -> bool:
         """Writes the own values of `parts` times factor [W, ...]. Returns whether any world's field
-        changed."""
+        changed; on a GPU, where one would wait to know, that it did."""
         field = sim.param(name)
         scaled = field.clone()
         # They move to the simulator's device at the first call, and are there from then on.
         own = self._own[name] = self._own[name].to(field)
+        if isinstance(parts, Tensor):
+            self._damped = parts = parts.to(field.device)
         scaled[:, parts] = own[parts] * factor.to(field)
         scaled = torch.where(worlds.reshape(-1, *[1] * (field.ndim - 1)), scaled, field)
-        if torch.equal(scaled, field):
+        if field.device.type == "cpu" and torch.equal(scaled, field):
             return False
         field.copy_(scaled)
         return True

@@ -11,15 +11,21 @@ import sys
 import gymnasium
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support.few_shot import LEARNERS
 from support.played import trajectories
 from support.pretended_device import pretended_device
+from support.waits import Waited, moved_away, no_waits
+from torch import Tensor
 
+import envs
 from metarl.cli import build
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
+from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
 from metarl.rl.adapters.memory import MemoryAdapter
+from metarl.rl.data.collect import _Record
 from metarl.rl.data.replay import Replay
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -145,6 +151,57 @@ def compare(there, here):
         assert len(rows) == len(expected)
         for row, other in zip(rows, expected, strict=True):
             assert row == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.has_physics(name)])
+def test_a_control_step_of_worlds_on_a_gpu_waits_for_nothing(name):
+    env = envs.make(name, 2, num_threads=1)
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+    action = torch.zeros(2, *env.action_space.shape)
+    with pretended_device() as device:
+        moved_away(env, device)
+        action = action.to(device)
+        with no_waits():
+            step = env.step(action)
+    assert step.next_obs.device == device and step.next_obs.here.isfinite().all()
+
+
+@pytest.mark.parametrize("algo", ["maml_ppo", "rl2_ppo"])
+def test_acting_and_recording_wait_for_nothing(algo, monkeypatch):
+    """All of `collect` but the reset, whose numbers are drawn on the CPU."""
+    for name in ("act", "observe"):  # The device has no inference mode.
+        monkeypatch.setattr(MemoryAdapter, name, getattr(MemoryAdapter, name).__wrapped__)
+    words = [f"algo={algo}", "env=half_cheetah_vel", "env.horizon=4", "sim.num_threads=1"]
+    config = OmegaConf.create(composed("train", words, [CONFIGS])[0])
+    env, generators = build.environment(config, 4), Generators(0)
+    with pretended_device() as device:
+        drawn = Generators.__call__
+        monkeypatch.setattr(Generators, "__call__", lambda self, name, on="cpu": drawn(self, name))
+        adapter = build.learner(config, env, generators, device).adapter()
+        env.set_tasks(env.prior.test_tasks(4))
+        obs = env.reset(Noise(generators("reset")).starts(env)).to(device)
+        moved_away(env, device)
+        noise = Noise(generators("policy"), device=device)
+        state, record = adapter.begin(2, 2, noise), _Record(4, obs)
+        running = torch.ones(4, dtype=torch.bool, device=device)
+        with no_waits():
+            for t in range(4):
+                act = adapter.act(state, obs, noise)
+                step = env.step(act.action)
+                record.add(t, act, step, running, adapter.measure(state, obs, act, step))
+                state, obs = adapter.observe(state, obs, act, step), step.next_obs
+                running = running & ~(step.terminated | step.truncated)
+
+
+@pytest.mark.parametrize(
+    "waits", [Tensor.item, Tensor.tolist, Tensor.nonzero, bool, lambda x: x[x > 0], Tensor.cpu]
+)
+def test_what_would_wait_is_found(waits):
+    with pretended_device() as device:
+        x = torch.ones(1).to(device)
+        with pytest.raises(Waited), no_waits():
+            waits(x)
 
 
 def test_a_replay_draws_what_it_draws_on_the_cpu():

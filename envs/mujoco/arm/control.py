@@ -109,8 +109,9 @@ class HandSteps:
             -LEAD, LEAD
         )
         motion = torch.cat([shift, _turn_down(rotation)], dim=1) - drift
+        # `solve` would wait for the device to know whether a matrix is singular; none is, by λ.
         gram = torch.baddbmm(self._damping, jacobian, jacobian.mT)
-        return joints + homewards + _times(jacobian.mT, torch.linalg.solve(gram, motion))
+        return joints + homewards + _times(jacobian.mT, torch.linalg.solve_ex(gram, motion)[0])
 
     def _pose(self, sim: Simulator) -> tuple[Tensor, Tensor]:
         """Position [W, 3] in m and rotation matrix [W, 3, 3] of the grip."""

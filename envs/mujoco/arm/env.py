@@ -151,7 +151,7 @@ class ArmGrasp(MDP[Tasks, None]):
 
     def observe(self, sim: Simulator, now: None) -> Tensor:
         hand = self.state.rotation(sim)
-        axes = hand.mT @ self.state.object_rotation(sim)[:, :, [0, 2]]
+        axes = hand.mT @ self.state.object_rotation(sim)[:, :, ::2]  # its x and z
         offset = self.state.object(sim) - self.state.grip(sim)
         velocity = self.state.object_velocity(sim)
         return torch.cat(

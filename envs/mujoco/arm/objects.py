@@ -25,7 +25,8 @@ class ObjectPhysics:
     asks."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self._geoms = [model.geom(shape).id for shape in SHAPES]
+        geoms = [model.geom(shape).id for shape in SHAPES]
+        self._geoms = slice(geoms[0], geoms[-1] + 1)  # They follow one another.
         self._body = model.body("object").id
         self._goal = model.site("goal").id
 
