@@ -6,7 +6,7 @@ tuple does.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import torch
@@ -44,6 +44,14 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: T) -> T:
     """Applies `function` to every tensor of a pytree (struct, dict, tuple) and leaves everything
     else as it is."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds a NaN or an infinity. Waits once for each device that they lie on."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        by_device.setdefault(tensor.device, []).append(torch.isfinite(tensor).all())
+    return all(bool(torch.stack(flags).all()) for flags in by_device.values())
 
 
 def choose_rows(rows: Tensor, chosen: T, otherwise: T) -> T:

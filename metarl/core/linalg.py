@@ -67,6 +67,9 @@ def _ratio(numerator: Tensor, denominator: Tensor, going: Tensor) -> Tensor:
 
 
 def _is_readable(x: Tensor) -> bool:
+    """On a GPU to read would be to wait; what is solved stands still without it."""
     return (
-        not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )

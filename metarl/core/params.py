@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metarl.struct import all_finite
 from metarl.threads import is_worker
 from metarl.types import Params
 
@@ -204,10 +205,11 @@ def sum_tasks(params: Params) -> Params:
 
 
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor with a NaN or an infinity, None if all are finite."""
-    return next(
-        (name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all())), None
-    )
+    """The name of the first tensor with a NaN or an infinity, None if all are finite. Waits once for
+    each device that they lie on."""
+    if all_finite(tensors.values()):
+        return None
+    return next(name for name, leaf in tensors.items() if not bool(torch.isfinite(leaf).all()))
 
 
 def rows(leaf: Tensor, num_batch_dims: int) -> Tensor:

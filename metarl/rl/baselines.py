@@ -11,6 +11,8 @@ from metarl.threads import WORKERS, map_in_threads
 
 RIDGE = 1e-5
 _MAX_TRIES = 5
+_NOT_FINITE = "returns: not finite, the linear feature baseline can't be fitted"
+_UNSOLVED = "baseline: ΦᵀΦ of tasks {} isn't positive definite"
 
 
 def linear_features(obs: Tensor) -> Tensor:
@@ -39,15 +41,17 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
     Raises: FloatingPointError if the returns aren't finite or no ridge makes a task's system
     solvable.
     """
+    if obs.device.type != "cpu":
+        return _all_at_once(obs, returns, mask)
     # One sum takes a twentieth of the time, and what isn't finite makes it so.
     if not torch.isfinite(returns.sum()) and not torch.isfinite(returns).all():
-        raise FloatingPointError("returns: not finite, the linear feature baseline can't be fitted")
+        raise FloatingPointError(_NOT_FINITE)
     share = -(-len(obs) // WORKERS)
     shares = list(zip(obs.split(share), returns.split(share), mask.split(share), strict=True))
     fitted = [value for values in map_in_threads(_fitted, shares, obs.device) for value in values]
     unsolved = [i for i, value in enumerate(fitted) if value is None]
     if unsolved:
-        raise FloatingPointError(f"baseline: ΦᵀΦ of tasks {unsolved} isn't positive definite")
+        raise FloatingPointError(_UNSOLVED.format(unsolved))
     return torch.stack([value for value in fitted if value is not None]).to(returns.dtype)
 
 
@@ -77,6 +81,31 @@ def _ridge_regression(features: Tensor, target: Tensor) -> Tensor | None:
         if not failed:
             return torch.cholesky_solve(moment[:, None], factor)[:, 0] @ features
     return None
+
+
+def _all_at_once(obs: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """`linear_feature_baseline` of all N tasks in the same few operations, as a GPU wants it. It
+    waits once, to know whether all went well: every ridge is tried, and the first one that helps a
+    task is taken.
+    """
+    num_tasks, target = len(obs), returns.double().flatten(1)[:, None]  # [N, 1, E T]
+    phi = _write_obs(_features_of_time(obs), obs).movedim(1, 0).flatten(2)  # [N, F, E T]
+    phi = phi * mask.flatten(1)[:, None]
+    gram, moment = phi @ phi.mT, phi @ target.mT
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    weights, solved = torch.zeros_like(moment), torch.zeros_like(mask[:, 0, 0])
+    for tries in range(_MAX_TRIES):
+        factor, failed = torch.linalg.cholesky_ex(gram + RIDGE * 10**tries * identity)
+        found = torch.cholesky_solve(moment, factor)
+        helps = (failed == 0) & ~solved
+        weights = torch.where(helps[:, None, None], found, weights)
+        solved = solved | helps
+    finite, *each = torch.cat([torch.isfinite(returns).all()[None], solved]).tolist()
+    if not finite:
+        raise FloatingPointError(_NOT_FINITE)
+    if not all(each):
+        raise FloatingPointError(_UNSOLVED.format([i for i in range(num_tasks) if not each[i]]))
+    return (weights.mT @ phi)[:, 0].reshape(returns.shape).to(returns.dtype)
 
 
 def _features_of_time(obs: Tensor) -> Tensor:

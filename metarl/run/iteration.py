@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.run.timing import Stopwatch
-from metarl.struct import map_tensors
+from metarl.struct import all_finite, map_tensors
 from metarl.types import MetaLearner, Metrics
 
 
@@ -99,7 +99,10 @@ def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise FloatingPointError(f"metric {name} is {value}")
-    for name, tensor in _tensors(state):
+    tensors = list(_tensors(state))
+    if all_finite(tensor for _, tensor in tensors):
+        return
+    for name, tensor in tensors:
         if not tensor.isfinite().all():
             raise FloatingPointError(f"tensor {name} holds NaN or infinity")
 

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
+from metarl.rl import baselines
 from metarl.rl.baselines import RIDGE, linear_feature_baseline, linear_features
+
+# On a CPU task by task, on a GPU all at once.
+both_ways = pytest.mark.parametrize("fit", [linear_feature_baseline, baselines._all_at_once])
 
 
 def test_features_by_hand():
@@ -15,19 +19,21 @@ def test_features_by_hand():
     )
 
 
-def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
+@both_ways
+def test_returns_that_are_linear_in_the_features_are_fitted_exactly(fit):
     generator = torch.Generator().manual_seed(0)
     obs = torch.randn(3, 5, 40, 4, generator=generator)
     weights = torch.randn(
         3, 1, 12, 1, generator=generator, dtype=torch.float64
     )  # another function in each task
     returns = (linear_features(obs) @ weights).squeeze(-1).float()
-    fitted = linear_feature_baseline(obs, returns, torch.ones(3, 5, 40, dtype=torch.bool))
+    fitted = fit(obs, returns, torch.ones(3, 5, 40, dtype=torch.bool))
     # The ridge of 1e-5 beside a Gram matrix of 200 steps shrinks the weights by about 1e-6.
     torch.testing.assert_close(fitted, returns, rtol=1e-3, atol=1e-3)
 
 
-def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding():
+@both_ways
+def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding(fit):
     generator = torch.Generator().manual_seed(1)
     obs, returns = (
         torch.randn(2, 3, 30, 2, generator=generator),
@@ -35,7 +41,7 @@ def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding():
     )
     mask = torch.ones(2, 3, 30, dtype=torch.bool)
     mask[:, 1, 20:] = False
-    fitted = linear_feature_baseline(obs, returns.masked_fill(~mask, 1e6), mask)
+    fitted = fit(obs, returns.masked_fill(~mask, 1e6), mask)
     for task in range(2):
         rows, target = linear_features(obs[task])[mask[task]], returns[task][mask[task]].double()
         # Ridge regression is least squares with one more row √ρ e_i -> 0 for every weight.
@@ -50,18 +56,44 @@ def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding():
     assert (fitted[~mask] == 0).all()
 
 
-def test_constant_observations_are_no_problem():
+@both_ways
+def test_constant_observations_are_no_problem(fit):
     obs = torch.ones(1, 4, 10, 3)  # features that are all collinear
-    fitted = linear_feature_baseline(
-        obs, torch.full((1, 4, 10), 5.0), torch.ones(1, 4, 10, dtype=torch.bool)
-    )
+    fitted = fit(obs, torch.full((1, 4, 10), 5.0), torch.ones(1, 4, 10, dtype=torch.bool))
     torch.testing.assert_close(fitted, torch.full((1, 4, 10), 5.0), rtol=1e-4, atol=1e-4)
 
 
-def test_nan_returns_are_named():
+@both_ways
+def test_nan_returns_are_named(fit):
     with pytest.raises(FloatingPointError, match="returns"):
-        linear_feature_baseline(
+        fit(
             torch.zeros(1, 1, 2, 1),
             torch.tensor([[[1.0, float("nan")]]]),
             torch.ones(1, 1, 2, dtype=torch.bool),
         )
+
+
+def test_all_at_once_takes_the_same_ridge_as_one_by_one(monkeypatch):
+    """Of tasks whose system needs another one, too: the first ridges fail here in the second."""
+    generator = torch.Generator().manual_seed(2)
+    obs, returns = torch.randn(3, 2, 9, 2, generator=generator), torch.randn(3, 2, 9)
+    mask, real = torch.ones(3, 2, 9, dtype=torch.bool), torch.linalg.cholesky_ex
+    of_second = linear_features(obs[1]).flatten(0, 1).square().sum()
+
+    def failing(system):
+        factor, failed = real(system)
+        trace = system.diagonal(dim1=-2, dim2=-1).sum(-1)
+        is_second = (trace - of_second).abs() < 1e-2
+        return factor, failed | (is_second & (trace - of_second < 8 * 0.9 * 1e-3)).int()
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", failing)
+    expected = linear_feature_baseline(obs, returns, mask)
+    torch.testing.assert_close(baselines._all_at_once(obs, returns, mask), expected)
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda system: (system, torch.ones(system.shape[:-2]).int())
+    )
+    for fit in (linear_feature_baseline, baselines._all_at_once):
+        with pytest.raises(
+            FloatingPointError, match=r"of tasks \[0, 1, 2\] isn't positive definite"
+        ):
+            fit(obs, returns, mask)
