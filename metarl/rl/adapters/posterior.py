@@ -9,11 +9,11 @@ Source: Rakelly et al. 2019 (arXiv:1903.08254, section 5).
 import torch
 from torch import Tensor
 
-from metarl.nn.task_posterior import Gaussian, product, standard
+from metarl.nn.task_posterior import LEAST_VARIANCE, Gaussian, product, standard
 from metarl.noise import Noise
 from metarl.rl.models.pearl import PearlModel
 from metarl.rl.types import Act, RLAdapter, Step, Trajectories
-from metarl.struct import struct
+from metarl.struct import replace, struct
 
 
 @struct
@@ -25,6 +25,8 @@ class Guess:
     factors: Gaussian | None
     """[W, n, L] of all steps so far; their variance is infinite where no step was."""
     num_episodes: int  # that are over
+    precision: Tensor  # [W, L] of all steps until now, 0 before the first; only if it is watched
+    over: Tensor  # [W] bool: the present episode has ended
 
 
 class PosteriorAdapter(RLAdapter[Guess]):
@@ -39,6 +41,8 @@ class PosteriorAdapter(RLAdapter[Guess]):
         None for all of them.
       cost: a term of the steps to be recorded as the trajectories' measurement `cost`; None for
         none.
+      is_watched: whether how much is known of the task is measured at every step, for films; that
+        costs two passes of the encoder.
     """
 
     def __init__(
@@ -48,20 +52,28 @@ class PosteriorAdapter(RLAdapter[Guess]):
         exploration_episodes: int,
         context_size: int | None = None,
         cost: str | None = None,
+        is_watched: bool = False,
     ) -> None:
         self._model, self._exploration_episodes = model, exploration_episodes
-        self._context_size, self._cost = context_size, cost
+        self._context_size, self._cost, self._is_watched = context_size, cost, is_watched
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
     ) -> Guess:
         like = self._model.actions.low
         belief = standard(num_tasks * episodes_per_task, self._model.latent_size, like=like)
-        return self._guess(belief, None, 0, noise)
+        return self.believing(belief, noise)
 
-    def believing(self, belief: Gaussian, noise: Noise) -> Guess:
-        """The state at the start of an episode of which this much [W, L] is known."""
-        return self._guess(belief, None, self._exploration_episodes, noise)
+    def believing(self, belief: Gaussian, noise: Noise | None) -> Guess:
+        """The state at the start of a trial of whose task this much [W, L] is known."""
+        return Guess(
+            z=_draw(belief, 0, noise),
+            belief=belief,
+            factors=None,
+            num_episodes=0,
+            precision=torch.zeros_like(belief.mean),
+            over=torch.zeros(len(belief.mean), dtype=torch.bool, device=belief.mean.device),
+        )
 
     @torch.no_grad()
     def act(self, state: Guess, obs: Tensor, noise: Noise | None) -> Act:
@@ -69,22 +81,50 @@ class PosteriorAdapter(RLAdapter[Guess]):
         unit, log_prob = self._model.policy.act(self._model.outputs(obs, state.z), noise)
         return Act(action=actions.to_env(unit), log_prob=log_prob - actions.log_stretch)
 
+    def observe(self, state: Guess, obs: Tensor, act: Act, step: Step) -> Guess:
+        if not self._is_watched:
+            return state
+        over = state.over | step.terminated | step.truncated
+        return replace(state, precision=self._precision(state, obs, act, step), over=over)
+
     @torch.no_grad()
     def update(self, state: Guess, data: Trajectories, noise: Noise | None = None) -> Guess:
         """The next episode begins: z is drawn anew, after the first ones from the posterior."""
         found = self._factors(data)
         if state.factors is not None:
-            mean = torch.cat([state.factors.mean, found.mean], dim=1)
             found = Gaussian(
-                mean=mean, variance=torch.cat([state.factors.variance, found.variance], dim=1)
+                mean=torch.cat([state.factors.mean, found.mean], dim=1),
+                variance=torch.cat([state.factors.variance, found.variance], dim=1),
             )
         num_episodes = state.num_episodes + 1
-        if num_episodes < self._exploration_episodes:
-            return self._guess(standard(*state.z.shape, like=state.z), found, num_episodes, noise)
-        return self._guess(self._posterior(found, num_episodes, noise), found, num_episodes, noise)
+        explores = num_episodes < self._exploration_episodes
+        belief = state.belief if explores else self._posterior(found, num_episodes, noise)
+        return replace(
+            state,
+            z=_draw(belief, num_episodes, noise),
+            belief=belief,
+            factors=found,
+            num_episodes=num_episodes,
+            over=torch.zeros_like(state.over),
+        )
 
     def measure(self, state: Guess, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
-        return {} if self._cost is None else {"cost": step.terms[self._cost]}
+        """The cost, and the mean deviation of the posterior given all steps until now, with this
+        one: it begins at 1, and near 0 the task is known."""
+        found = {} if self._cost is None else {"cost": step.terms[self._cost]}
+        if self._is_watched:
+            precision = self._precision(state, obs, act, step)
+            deviation = torch.where(precision > 0, precision.rsqrt(), 1.0)
+            found["task deviation"] = deviation.mean(-1)
+        return found
+
+    @torch.no_grad()
+    def _precision(self, state: Guess, obs: Tensor, act: Act, step: Step) -> Tensor:
+        """[W, L] of all steps until now, with this one."""
+        unit = self._model.actions.to_unit(act.action)
+        variance = self._model.factors(obs, unit, step.reward, step.next_obs).variance
+        counts = ~(state.over | step.diverged).unsqueeze(-1)
+        return state.precision + counts / variance.clamp(min=LEAST_VARIANCE)
 
     def _factors(self, data: Trajectories) -> Gaussian:
         """[W, T, L] of the steps of one episode of each world [N, E, T]."""
@@ -103,13 +143,11 @@ class PosteriorAdapter(RLAdapter[Guess]):
         mean = torch.where(known, found.mean, prior.mean)
         return Gaussian(mean=mean, variance=torch.where(known, found.variance, prior.variance))
 
-    @staticmethod
-    def _guess(
-        belief: Gaussian, factors: Gaussian | None, num_episodes: int, noise: Noise | None
-    ) -> Guess:
-        noise = noise or _fixed(num_episodes)
-        drawn = noise.normal(*belief.mean.shape, dtype=belief.mean.dtype).to(belief.mean)
-        return Guess(z=belief.at(drawn), belief=belief, factors=factors, num_episodes=num_episodes)
+
+def _draw(belief: Gaussian, num_episodes: int, noise: Noise | None) -> Tensor:
+    """A z [W, L] of each world, after so many episodes."""
+    noise = noise or _fixed(num_episodes)
+    return belief.at(noise.normal(*belief.mean.shape, dtype=belief.mean.dtype).to(belief.mean))
 
 
 def _drawn(factors: Gaussian, num: int, noise: Noise) -> Gaussian:

@@ -148,6 +148,7 @@ class Pearl(MetaLearner):
             self._model,
             exploration_episodes=self._exploration_episodes,
             context_size=self._evaluated_context,
+            is_watched=True,
         )
 
     def step(self) -> Metrics:

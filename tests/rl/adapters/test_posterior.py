@@ -11,6 +11,7 @@ from metarl.nn.task_posterior import product
 from metarl.noise import Noise
 from metarl.rl.adapters.posterior import PosteriorAdapter
 from metarl.rl.models.pearl import PearlModel
+from metarl.rl.types import Act, Step
 from metarl.struct import replace
 
 OBS = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -170,3 +171,31 @@ def test_densities_are_over_the_actions_of_the_environment(generator):
     torch.testing.assert_close(
         both[0].actions.to_unit(acts[0].action), both[1].actions.to_unit(acts[1].action)
     )
+
+
+def test_what_is_known_of_the_task_is_measured_step_by_step(generator):
+    """After the last step of an episode it is the posterior that the next one begins with."""
+    of = model()
+    adapter = PosteriorAdapter(of, exploration_episodes=1, is_watched=True)
+    data = trajectories(generator, 2, 1, 4, lengths=[[4], [2]])
+    state, deviations = adapter.begin(2, 1, noise()), []
+    for t in range(4):
+        act = Act(action=data.action[:, 0, t])
+        step = Step(
+            next_obs=data.next_obs[:, 0, t],
+            reward=data.reward[:, 0, t],
+            terminated=data.terminated[:, 0, t],
+            truncated=data.truncated[:, 0, t],
+            diverged=data.diverged[:, 0, t],
+            terms={},
+        )
+        deviations.append(adapter.measure(state, data.step_obs[:, 0, t], act, step))
+        state = adapter.observe(state, data.step_obs[:, 0, t], act, step)
+    found = torch.stack([row["task deviation"] for row in deviations])
+    assert (found.diff(dim=0) <= 0).all() and found[0].max() < 1
+    assert found[1, 1] == found[3, 1]  # What comes after the end tells nothing.
+    after = adapter.update(state, data, noise())
+    torch.testing.assert_close(found[-1], after.belief.variance.sqrt().mean(-1))
+    torch.testing.assert_close(after.precision, after.belief.variance.reciprocal())
+    unwatched = PosteriorAdapter(of, exploration_episodes=1)
+    assert unwatched.measure(state, data.step_obs[:, 0, 0], act, step) == {}
