@@ -160,6 +160,28 @@ RL = {
         ),
         *("model.head_sizes=[8]", "algo.meta_batch_size=6", "algo.num_minibatches=2"),
     ],
+    "pearl": [
+        *("env=point_navigation_2d", "env.horizon=12", "env.num_train_tasks=4"),
+        *("algo=pearl", "algo.meta_batch_size=3", "algo.initial_steps=12", "algo.prior_steps=12"),
+        *("algo.posterior_steps=12", "algo.rl_steps=24", "algo.replay_capacity=90"),
+        *("algo.updates_per_iteration=4", "algo.batch_tasks=3", "algo.batch_size=8"),
+        *("algo.context_size=9", "algo.cost=distance", "algo.chunk=2"),
+        *("model.encoder_sizes=[8]", "model.hidden_sizes=[8,8]"),
+    ],
+    "pearl, dynamics": [
+        *("env=hopper_rand_params_pearl", "env.horizon=20", "env.num_train_tasks=2"),
+        *("algo=pearl", "algo.meta_batch_size=3", "algo.initial_steps=20", "algo.prior_steps=20"),
+        *("algo.rl_steps=20", "algo.replay_capacity=200", "algo.updates_per_iteration=4"),
+        *("algo.batch_tasks=3", "algo.batch_size=8", "algo.context_size=9"),
+        *("algo.evaluated_context=5", "model.context_has_next_obs=true"),
+        *("model.encoder_sizes=[8]", "model.hidden_sizes=[8,8]"),
+    ],
+    "rl2_offpolicy": [
+        *("env=walker2d_vel", "env.horizon=15", "algo=rl2_offpolicy", "algo.meta_batch_size=3"),
+        *("algo.initial_trials=4", "algo.updates_per_iteration=4", "algo.batch_size=5"),
+        *("algo.replay_capacity=200", "algo.chunk=2", "model.memory.hidden_size=8"),
+        *("model.head_sizes=[8]", "model.present_size=4"),
+    ],
     "recurrent_mbrl": [
         *(
             "env=half_cheetah_cripple",
