@@ -58,7 +58,7 @@ limit makes."""
 
 
 def gym_id(name: str) -> str:
-    """half_cheetah_vel -> metarl/HalfCheetahVel-v0."""
+    """Returns Gymnasium's id of an environment: half_cheetah_vel -> metarl/HalfCheetahVel-v0."""
     return f"metarl/{''.join(part.capitalize() for part in name.split('_'))}-v0"
 
 

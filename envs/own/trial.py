@@ -35,7 +35,8 @@ class Course:
     rows: list[np.ndarray]
 
     def first_difference(self, other: "Course") -> tuple[int, float, float] | None:
-        """Step (0: the reset) and the two numbers; None if they are the same as far as both go."""
+        """Returns the step (0: the reset) and the two numbers that differ first; None if all are
+        the same as far as both go."""
         ours, theirs = [self.first, *self.rows], [other.first, *other.rows]
         for step, (one, another) in enumerate(zip(ours, theirs, strict=False)):
             different = (one != another) & ~(np.isnan(one) & np.isnan(another))

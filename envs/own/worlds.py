@@ -223,8 +223,8 @@ class RemoteWorlds:
         self._end()
 
     def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
-        """The answers of all; None where there was nothing to ask. Raises: what the first raised
-        that failed."""
+        """Returns the answers of all processes; None where there was nothing to ask. Raises: what
+        the first raised that failed."""
         for connection, given in zip(self._connections, arguments, strict=True):
             if given is not None:
                 self._send(connection, (method, given))

@@ -26,7 +26,7 @@ def neighbours(size: int) -> Tensor:
 
 
 def distances(size: int) -> Tensor:
-    """[cells] steps from the start."""
+    """Returns the steps [cells] from the start."""
     return torch.cartesian_prod(torch.arange(size), torch.arange(size)).sum(1)
 
 
@@ -158,7 +158,8 @@ def _followed(searches: _Searches, size: int, horizon: int, episode: int, step: 
 
 
 def _cheapest(searches: _Searches) -> _Searches:
-    """One of each kind: of those on the same cell that have seen the same goals the cheapest."""
+    """Keeps the cheapest of those searches that are on the same cell and have seen the same
+    goals."""
     order = searches.cost.argsort(stable=True)
     for key in (searches.cell, searches.seen):
         order = order[key[order].argsort(stable=True)]

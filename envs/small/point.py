@@ -40,24 +40,24 @@ class Problem(Generic[Tasks]):
     """Tells one problem from another. Positions and goals are [W, 2] in m."""
 
     step_size: float
-    """m, the furthest that a step goes along each axis."""
+    """The furthest that a step goes along each axis, in m."""
     goal: Callable[[Tasks], Tensor]
     reward: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(position before, position after, goal) -> [W]."""
     arrived: Callable[[Tensor], Tensor] | None = None
     """(position after − goal) -> [W] bool: the episode ends; None: it never does."""
     start_half: float = 0.0
-    """m; starts are uniform on the square of ± this."""
+    """Starts are uniform on the square of ± this many m."""
     oracle: Callable[[Tensor, int], Tensor] | None = None
     """(goal [N, 2], steps) -> [N] the best return of those who know the goal; None: not known."""
     bound: Callable[[Tensor, int], Tensor] | None = None
     """(goal [N, 2], steps) -> [N] what no return exceeds, where the best one isn't known."""
     goal_radius: float = 0.06
-    """m, in pictures."""
+    """The goal's radius in pictures, in m."""
     ring: float = 0.0
-    """m, the radius of a circle about 0, 0 in pictures, where all goals lie; 0: none."""
+    """The radius in m of a circle about 0, 0 in pictures, where all goals lie; 0: none."""
     view: float = 0.6
-    """m, half the height of pictures."""
+    """Half the height of pictures, in m."""
 
 
 @dataclass(frozen=True, kw_only=True)

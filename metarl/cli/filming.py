@@ -22,7 +22,7 @@ from metarl.struct import struct
 
 @struct
 class Subject:
-    """Who acts, and where."""
+    """Says who acts in a film, and where."""
 
     config: DictConfig  # of the environment
     adapter: Any

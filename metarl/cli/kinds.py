@@ -191,7 +191,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Fixed:
-    """What is a config's own matter: it stays as it is there."""
+    """A value that is a config's own matter: it stays as it is there."""
 
     value: Any
 

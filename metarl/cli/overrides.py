@@ -95,8 +95,8 @@ def check_overrides(
 
 
 def _parse(text: str) -> Override:
-    """The override; one whose value Hydra can't read, as a path with an umlaut, with that value as
-    a word."""
+    """Parses an override. A value that Hydra can't read, such as a path with an umlaut, is taken
+    for a word."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -202,7 +202,7 @@ def _check_value(
 def _kind(
     key: str, default: Any, config: dict[str, Any], meaning: dict[str, str], config_name: str
 ) -> Kind:
-    """What the key may be: as allowed.py says, else as its default and its comment say."""
+    """Returns what the key may be: as allowed.py says, else as its default and its comment say."""
     name = key.split(".")[-1]
     if name == "_target_":
         return Target()

@@ -164,8 +164,8 @@ def grad_over_tasks(
 def _jointly(
     task: Callable[..., Any], params: Any, stacked: tuple[Any, ...], chunk: int
 ) -> Iterator[tuple[Any, Any]]:
-    """Chunk by chunk: what the tasks return [tasks of the chunk], and the gradient of their summed
-    losses."""
+    """Yields chunk by chunk what the tasks return [tasks of the chunk], and the gradient of their
+    summed losses."""
     for start in range(0, _num_tasks(stacked), chunk):
         in_dims = (None, *(0 for _ in stacked))
         batched = torch.func.vmap(task, in_dims=in_dims, randomness="different")

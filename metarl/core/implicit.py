@@ -28,7 +28,7 @@ def implicit_gradient(
 
 
 class _Problem:
-    """What isn't a tensor. Tensors must be arguments of the autograd node of their own, or vmap
+    """Holds what isn't a tensor. Tensors must be arguments of the autograd node themselves, or vmap
     wouldn't see them."""
 
     def __init__(self, loss: LossFn, mode: Implicit, names: list[str], spec: pytree.TreeSpec):

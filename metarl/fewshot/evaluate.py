@@ -114,8 +114,8 @@ def draw(
     split: Split,
     device: torch.device | str = "cpu",
 ) -> Episodes:
-    """`num` tasks on the device; always draws TASKS_AT_A_TIME of them, so that the tasks don't
-    depend on their number."""
+    """Returns `num` tasks on the device. It always draws TASKS_AT_A_TIME of them, so that the tasks
+    don't depend on their number."""
     episodes = source.sample(max(num, TASKS_AT_A_TIME), size, generator, split)
     return map_tensors(lambda leaf: leaf[:num].to(device), episodes)
 

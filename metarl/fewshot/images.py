@@ -21,7 +21,7 @@ class ImageClasses:
     names: tuple[str, ...]  # K of them
 
     def choose(self, classes: Sequence[int] | Tensor) -> "ImageClasses":
-        """Some of the classes, in the order given."""
+        """Returns some of the classes, in the order given."""
         chosen = torch.as_tensor(classes)
         of_class = torch.arange(len(self.pictures)).split(self.counts.tolist())
         rows = torch.cat([of_class[k] for k in chosen.tolist()])
@@ -32,7 +32,7 @@ class ImageClasses:
         )
 
     def with_rotations(self) -> "ImageClasses":
-        """Four times as many classes: each turned by 0°, 90°, 180° and 270° is a class of its
+        """Makes four times as many classes: each turned by 0°, 90°, 180° and 270° is a class of its
         own."""
         return ImageClasses(
             pictures=torch.cat([self.pictures.rot90(k, (-2, -1)) for k in range(4)]),

@@ -61,8 +61,8 @@ def omniglot(
 
 
 def locate(data_dir: str | Path | None) -> Path:
-    """The compact file: in `data_dir`, or in the cache; made from the archives where it isn't there
-    yet."""
+    """Finds the compact file, in `data_dir` or in the cache; makes it from the archives where it
+    isn't there yet."""
     if data_dir is None:
         folder = cache_folder()
         return folder / FILE_NAME if (folder / FILE_NAME).exists() else converted(folder)

@@ -64,7 +64,7 @@ def converted(folder: Path, *, download: bool = True) -> Path:
 
 
 def _archive(folder: Path, name: str, download: bool) -> Path:
-    """The archive, checked: as it lies in the folder, else downloaded to it."""
+    """Returns the archive, checked: as it lies in the folder, else downloaded to it."""
     path = folder / name
     if path.exists():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

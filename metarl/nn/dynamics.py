@@ -35,7 +35,7 @@ class Transitions:
     mask: Tensor  # [...] bool; the other entries mean nothing
 
     def steps(self, chosen: slice) -> "Transitions":
-        """Some of the steps of [B, T, ...]; views."""
+        """Returns some of the steps of [B, T, ...], as views."""
         return map_tensors(lambda leaf: leaf[:, chosen], self)
 
 

@@ -178,6 +178,6 @@ def _checked(hidden_size: int) -> int:
 
 
 def _draw(layer: nn.Module, size: int, generator: torch.Generator | None) -> None:
-    """All parameters ~ U[−1/√size, 1/√size]."""
+    """Draws all parameters from U[−1/√size, 1/√size]."""
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(size**-0.5), size**-0.5, generator=generator)

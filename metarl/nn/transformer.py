@@ -136,7 +136,7 @@ class Transformer(nn.Module):
 
 
 def _with_room(cache: Cache) -> tuple[Slots, Slots]:
-    """The cache's parts; where the recent one is full, it has joined the old one."""
+    """Returns the cache's parts; where the recent one is full, it has joined the old one."""
     old, recent = cache.old, cache.recent
     if recent.valid.shape[1] < RECENT_SLOTS:
         return old, recent

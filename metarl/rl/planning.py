@@ -69,7 +69,7 @@ class Planner:
     """
 
     method: str
-    """cem or mppi."""
+    """How sequences are searched: cem or mppi."""
     horizon: int
     """H, control steps that a plan looks ahead."""
     num_candidates: int

@@ -215,7 +215,7 @@ def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 def human(number: float) -> str:
-    """1234567 -> 1.23M."""
+    """Shortens a number: 1234567 -> 1.23M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"

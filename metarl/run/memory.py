@@ -47,7 +47,7 @@ def check_fits(experience: Experience | None) -> str | None:
 
 
 def in_words(num_bytes: int) -> str:
-    """1536 -> 1.5 KiB."""
+    """Says a size in words: 1536 -> 1.5 KiB."""
     size, unit = float(num_bytes), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         if size < 1024:

@@ -96,7 +96,7 @@ class PlanningAdapter(RLAdapter[Planning[Memory]], Generic[Memory]):
     def update(
         self, state: Planning[Memory], data: Trajectories, noise: Noise | None = None
     ) -> Planning[Memory]:
-        """A new episode of the trial: the memory has taken in every step already."""
+        """Begins a new episode of the trial: the memory has taken in every step already."""
         return replace(
             state,
             plan=self._bounds.middle(*state.plan.shape[:2]),

@@ -225,7 +225,7 @@ class _Parts:
 def _resampled(
     statistic: Statistic, scores: Tensor, generator: torch.Generator, num_resamples: int
 ) -> Tensor:
-    """[R]: the statistic of R resamples of seeds and tasks, some at a time."""
+    """Returns the statistic of R resamples of seeds and tasks, [R], working on some at a time."""
     num_seeds, num_tasks = scores.shape[:2]
     block, found = max(1, _BLOCK // scores.numel()), []
     for start in range(0, num_resamples, block):

@@ -47,7 +47,7 @@ def recurrent_dynamics(
 def _sizes(
     observation_space: gymnasium.spaces.Box, action_space: gymnasium.Space
 ) -> tuple[int, int]:
-    """O and A."""
+    """Returns O and A, the sizes of an observation and of an action."""
     if len(observation_space.shape) != 1:
         raise SettingError(
             f"dynamics models take flat observations [O], got the shape {observation_space.shape}"
