@@ -198,7 +198,8 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['env']} (variant {report['variant']}, spec {report['spec_hash']}), "
         f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
         if report["split"] != "none"
-        else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test tasks are the same",
+        else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test "
+        "tasks are the same",
         f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, "
         f"{over(1, report['num_tasks'])}",
     ]
@@ -272,7 +273,8 @@ def _row(name: str, row: Mapping[str, float]) -> str:
             f"{100 * row[key]:.0f}" for key in ("success_rate", "success_ci_low", "success_ci_high")
         )
         success = f"  success {rate} % [{low}, {high}]"
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  [{row['ci_low']:.2f}, {row['ci_high']:.2f}]{success}"
+    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}"
 
 
 def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:

@@ -54,12 +54,13 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def _returns(report: Mapping[str, Any]) -> Tensor:
-    """[N, K + 1, E]."""
+    """Returns the returns [N, K + 1, E] that a report holds."""
     return torch.tensor([task["episodes"] for task in report["tasks"]], dtype=torch.float64)
 
 
 def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """Of scores [S, N, E]: the names of an evaluation of one seed, the interval over seeds and tasks."""
+    """Sums up scores [S, N, E] under the names of an evaluation of one seed; the interval is over
+    seeds and tasks."""
     found: Any = across_runs(scores, generator)
     ends = {f"mean_{end}": found["mean"][end] for end in ("ci_low", "ci_high")}
     return {

@@ -153,7 +153,7 @@ def test_the_problem_of_the_training_has_no_note(evaluate: Any, tmp_path: Path) 
 
 def test_tasks_that_training_has_seen_are_counted(trained: Any) -> None:
     loaded = build.load(str(trained["maml_ppo"]))
-    tasks: Any = build.environment(loaded.config, 1).prior.train_tasks()  # type: ignore[attr-defined]
+    tasks: Any = build.environment(loaded.config, 1).prior.train_tasks()
 
     found = Evaluation(report={"spec_hash": "another"}, tasks=tasks, states=[])
     assert (

@@ -1,9 +1,11 @@
 """Measures speed on this machine, each thing beside its reference in one interleaved run; prints a
 table and JSON lines.
 
-  sim        batched physics and whole collection beside the raw C loop, Gymnasium's AsyncVectorEnv, EnvPool
+  sim        batched physics and whole collection beside the raw C loop, Gymnasium's
+             AsyncVectorEnv, EnvPool
   update     meta-updates of policies beside a plain per-task autograd loop: time and memory
-  fewshot    supervised meta-updates beside the same loop, and whether every way to compute them gives its numbers
+  fewshot    supervised meta-updates beside the same loop, and whether every way to compute them
+             gives its numbers
   iteration  the share of a whole training iteration that is not physics
   plan       planning with models beside the bare matrix products that it needs
   seeds      four seeds in one simulation beside the same seeds one after the other

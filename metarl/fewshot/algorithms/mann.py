@@ -52,8 +52,8 @@ class Reader(nn.Module):
         self.head = linear(self.memory.output_size, num_outputs, generator)
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
-        """Returns the answers [N, B, W]: each question is asked by itself, as the next step after the
-        whole support set."""
+        """Returns the answers [N, B, W]: each question is asked by itself, as the next step after
+        the whole support set."""
         own, asked = embedded(self.embed, support, x)
         return self.answers(own, support.y, asked)
 
