@@ -1,6 +1,8 @@
-"""From an environment's spaces to a policy that fits them."""
+"""Makes policies that fit an environment's spaces."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import torch
@@ -10,108 +12,88 @@ from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import Activation
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """Says what a perceptron policy is like, whatever it sees and does. For discrete actions
+    init_std, min_std and action_unit don't act.
+
+    `metarl.nn.heads` says what the sizes and latent_gain and latent_products mean.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: Activation
+    init_std: float
+    min_std: float
+    action_unit: float | None = None
+    """The action for an output of 1, as a share of half the action's range; of 1 where the range
+    has no bounds. None: outputs are actions."""
+    latent_size: int = 0
+    latent_gain: float = 1.0
+    latent_products: bool = False
+    context_size: int = 0
+    noise_size: int = 0
+    output_scale: float = 1.0
+    """A factor on the last layer's first weights."""
+
+
 def mlp_policy(
     observation_space: gymnasium.spaces.Box,
     action_space: gymnasium.Space,
     *,
-    hidden_sizes: Sequence[int],
-    activation: Activation,
-    init_std: float,
-    min_std: float,
-    action_unit: float | None = None,
-    latent_size: int = 0,
-    latent_gain: float = 1.0,
-    latent_products: bool = False,
-    context_size: int = 0,
-    noise_size: int = 0,
     generator: torch.Generator,
+    **settings: Any,
 ) -> GaussianPolicy | CategoricalPolicy:
     """A perceptron policy of the observation and, with a latent_size, of the episode's latent, with
-    a context_size or a noise_size of what metarl/nn/beside.py says; see
-    `policy_for`.
+    a context_size or a noise_size of what metarl/nn/beside.py says.
 
+    Args: settings: those of `PolicySettings`.
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
-    if not hidden_sizes:
+    if not PolicySettings(**settings).hidden_sizes:
         raise SettingError("hidden_sizes []: expected at least one layer")
-    return policy_for(
-        flat_size(observation_space),
-        action_space,
-        hidden_sizes=hidden_sizes,
-        activation=activation,
-        init_std=init_std,
-        min_std=min_std,
-        action_unit=action_unit,
-        latent_size=latent_size,
-        latent_gain=latent_gain,
-        latent_products=latent_products,
-        context_size=context_size,
-        noise_size=noise_size,
-        generator=generator,
-    )
+    return policy_for(flat_size(observation_space), action_space, generator=generator, **settings)
 
 
 def policy_for(
     input_size: int,
     action_space: gymnasium.Space,
     *,
-    hidden_sizes: Sequence[int],
-    activation: Activation,
-    init_std: float,
-    min_std: float,
-    action_unit: float | None = None,
-    latent_size: int = 0,
-    latent_gain: float = 1.0,
-    latent_products: bool = False,
-    context_size: int = 0,
-    noise_size: int = 0,
-    output_scale: float = 1.0,
     generator: torch.Generator,
+    **settings: Any,
 ) -> GaussianPolicy | CategoricalPolicy:
-    """A perceptron policy: Gaussian for continuous actions, categorical for discrete ones (then
-    init_std, min_std and action_unit don't act).
+    """A perceptron policy of an input [..., I]: Gaussian for continuous actions, categorical for
+    discrete ones.
 
-    Args:
-      action_unit: the action for an output of 1, as a share of half the action's range; of 1 where
-        the range has no bounds. None: outputs are actions.
-      latent_size, latent_gain, latent_products, context_size, noise_size: see
-        `metarl.nn.heads`.
+    Args: settings: those of `PolicySettings`.
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
-    if any(size < 1 for size in hidden_sizes):
+    of = PolicySettings(**settings)
+    if any(size < 1 for size in of.hidden_sizes):
         raise SettingError(
-            f"hidden_sizes {list(hidden_sizes)}: expected layers of 1 unit or more each"
+            f"hidden_sizes {list(of.hidden_sizes)}: expected layers of 1 unit or more each"
         )
+    common: dict[str, Any] = {
+        "hidden_sizes": of.hidden_sizes,
+        "activation": of.activation,
+        "output_scale": of.output_scale,
+        "latent_size": of.latent_size,
+        "latent_gain": of.latent_gain,
+        "latent_products": of.latent_products,
+        "context_size": of.context_size,
+        "noise_size": of.noise_size,
+        "generator": generator,
+    }
     if isinstance(action_space, gymnasium.spaces.Discrete):
-        return CategoricalPolicy(
-            input_size,
-            int(action_space.n),
-            hidden_sizes,
-            activation=activation,
-            output_scale=output_scale,
-            latent_size=latent_size,
-            latent_gain=latent_gain,
-            latent_products=latent_products,
-            context_size=context_size,
-            noise_size=noise_size,
-            generator=generator,
-        )
+        return CategoricalPolicy(input_size, int(action_space.n), **common)
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
+        share = of.action_unit
         return GaussianPolicy(
             input_size,
             action_space.shape[0],
-            hidden_sizes,
-            activation=activation,
-            init_std=init_std,
-            min_std=min_std,
-            output_scale=output_scale,
-            latent_size=latent_size,
-            latent_gain=latent_gain,
-            latent_products=latent_products,
-            context_size=context_size,
-            noise_size=noise_size,
-            unit=None if action_unit is None else action_unit * _half_range(action_space),
-            generator=generator,
+            init_std=of.init_std,
+            min_std=of.min_std,
+            unit=None if share is None else share * _half_range(action_space),
+            **common,
         )
     raise SettingError(f"policies fit Discrete or flat Box action spaces, got {action_space}")
 
