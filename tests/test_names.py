@@ -34,7 +34,7 @@ COVERED = {
     "fewshot/test_reptile.py": "metarl/fewshot/algorithms/reptile",
     "fewshot/test_tasks.py": "metarl/fewshot/digits metarl/fewshot/images metarl/fewshot/logistic "
     "metarl/fewshot/sinusoid metarl/fewshot/types",
-    "core/test_linearize.py": "metarl/nn/mlp_derivatives",
+    "core/test_linearize.py": "metarl/core/differentiated metarl/nn/mlp_derivatives",
     "nn/test_heads.py": "metarl/nn/mlp",
     "nn/test_recurrent.py": "metarl/nn/transformer",
     "report/test_learners_table.py": "metarl/report/markdown",

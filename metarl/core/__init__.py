@@ -10,10 +10,10 @@ back without storing them. `judged` is a loss of several points that the steps p
 Then the outer step. `descent` is one step of Adam with its checks. `trust_region` is one step of
 TRPO; it solves a linear system by products with a matrix that is never formed, which is `linalg`.
 
-Speed: `chunks` works on a few tasks at a time, on several cores. `low_rank` adapts
-linear layers without forming the adapted weights, and `linearize` differentiates the adaptation
-of many tasks without an autograd graph. Both give the numbers that `adapt` gives, with less work;
-read them last.
+Speed: `chunks` works on a few tasks at a time, on several cores. `low_rank` adapts linear layers
+without forming the adapted weights, and `linearize` differentiates the adaptation of many tasks
+without an autograd graph, from losses that know their derivatives at a point, as `differentiated`
+says. Both give the numbers that `adapt` gives, with less work; read them last.
 
 Small things: `checks` of settings, `saved` state that comes back from a file, `quantiles` for
 intervals.

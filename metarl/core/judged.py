@@ -11,12 +11,8 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.core.linearize import (
-    Differentiate,
-    DifferentiatedLoss,
-    LinearizedAdaptation,
-    OutputLoss,
-)
+from metarl.core.differentiated import Differentiate, DifferentiatedLoss, OutputLoss
+from metarl.core.linearize import LinearizedAdaptation
 from metarl.errors import SettingError
 from metarl.types import Batch, Params
 

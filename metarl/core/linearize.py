@@ -1,8 +1,9 @@
 """The inner adaptation as a linear map between tangents, for many tasks at once and without an
 autograd graph of the network.
 
-A loss at a point knows its gradient and its Hessian products (`DifferentiatedLoss`); K inner steps
-chain them into the Jacobian of θ ↦ φ and its transpose. Meta-gradient = pullback(query gradient).
+A loss at a point knows its gradient and its Hessian products (metarl/core/differentiated.py); K
+inner steps chain them into the Jacobian of θ ↦ φ and its transpose. Meta-gradient = pullback(query
+gradient).
 The Gauss–Newton matrix of a loss of the adapted parameters, which for a KL divergence at its
 minimum is the Fisher information, is
 v ↦ pullback(point.gauss_newton_product(pushforward(v))).
@@ -11,62 +12,16 @@ v ↦ pullback(point.gauss_newton_product(pushforward(v))).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.core.differentiated import Differentiate, DifferentiatedLoss, grads, leaves_of
 from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.linalg import conjugate_gradient
 from metarl.types import Batch, InnerRule, Params
-
-Outputs = dict[str, Tensor]
-
-OutputLoss = Callable[[Outputs, Batch], Tensor]
-"""A network's outputs (leaves [n, ...]) and the batch -> the loss of each of n tasks [n]."""
-
-
-class DifferentiatedLoss(Protocol):
-    """A loss ℓ(f(φ, x), batch) at one point φ [n, ...] of n tasks at once, with exact derivatives.
-    f gives `outputs`.
-
-    Tangents and cotangents are Params with leaves [n, ...] or dicts like `outputs`. Nothing here
-    carries a graph.
-    """
-
-    outputs: Outputs
-    value: Tensor  # [n]
-
-    @property
-    def gradient(self) -> Params:
-        """∇ℓ, leaves [n, ...]."""
-        ...
-
-    def hessian_product(self, v: Params) -> Params:
-        """∇²ℓ v, each task's own."""
-        ...
-
-    def gauss_newton_product(self, v: Params) -> Params:
-        """Jᵀ (∂²ℓ/∂f²) J v with J = ∂f/∂φ. Equals the Hessian product wherever ∂ℓ/∂f = 0."""
-        ...
-
-    def jvp(self, v: Params) -> Outputs:
-        """Returns J v, how the outputs move as φ moves along v."""
-        ...
-
-    def vjp(self, u: Outputs) -> Params:
-        """Returns Jᵀ u, leaves [n, ...]."""
-        ...
-
-    def of(self, loss: OutputLoss, batch: Batch) -> "DifferentiatedLoss":
-        """Another loss of the same outputs; the forward pass is shared."""
-        ...
-
-
-Differentiate = Callable[[Params, Batch], DifferentiatedLoss]
-"""Parameters [n, ...] and a batch [n, ...] -> the inner loss there, differentiated."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +186,7 @@ class _Step:
         self.params = params
         self.rule_params = rule_params
         with torch.enable_grad():
-            self._inputs = (_leaves(params), _leaves(gradient), _leaves(rule_params))
+            self._inputs = (leaves_of(params), leaves_of(gradient), leaves_of(rule_params))
             updated = rule(*self._inputs, k)
             self._flat = [leaf for group in self._inputs for leaf in group.values()]
             self._updated = list(updated.values())
@@ -284,121 +239,6 @@ class _ImplicitStep:
             tolerance=mode.cg_tolerance,
             num_batch_dims=1,
         ).solution
-
-
-class _AutogradLoss:
-    """`DifferentiatedLoss` by double backward, for any network and loss."""
-
-    def __init__(self, outputs: Outputs, params: Params, loss: OutputLoss, batch: Batch):
-        self._params = params
-        self._graph = outputs
-        self.outputs = {name: leaf.detach() for name, leaf in outputs.items()}
-        with torch.enable_grad():
-            self._loss = loss(outputs, batch)
-            self._gradient = grads([self._loss.sum()], list(params.values()), create_graph=True)
-            self._output_leaves = _leaves(self.outputs)
-            value = loss(self._output_leaves, batch).sum()
-            self._output_gradient = grads(
-                [value], list(self._output_leaves.values()), create_graph=True
-            )
-            self._dual = [torch.zeros_like(leaf, requires_grad=True) for leaf in outputs.values()]
-            self._vjp = grads(
-                list(outputs.values()), list(params.values()), self._dual, create_graph=True
-            )
-        self.value = self._loss.detach()
-
-    @property
-    def gradient(self) -> Params:
-        return {
-            name: leaf.detach() for name, leaf in zip(self._params, self._gradient, strict=True)
-        }
-
-    def hessian_product(self, v: Params) -> Params:
-        products = grads(
-            self._gradient, list(self._params.values()), [v[name] for name in self._params]
-        )
-        return dict(zip(self._params, products, strict=True))
-
-    def gauss_newton_product(self, v: Params) -> Params:
-        pushed = list(self.jvp(v).values())
-        curved = grads(self._output_gradient, list(self._output_leaves.values()), pushed)
-        return self.vjp(dict(zip(self.outputs, curved, strict=True)))
-
-    def jvp(self, v: Params) -> Outputs:
-        pushed = grads(self._vjp, self._dual, [v[name] for name in self._params])
-        return dict(zip(self.outputs, pushed, strict=True))
-
-    def vjp(self, u: Outputs) -> Params:
-        pulled = grads(
-            list(self._graph.values()),
-            list(self._params.values()),
-            [u[name] for name in self.outputs],
-        )
-        return dict(zip(self._params, pulled, strict=True))
-
-    def of(self, loss: OutputLoss, batch: Batch) -> "_AutogradLoss":
-        return _AutogradLoss(self._graph, self._params, loss, batch)
-
-
-def differentiate_by_autograd(
-    module: torch.nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor]
-) -> Differentiate:
-    """Derivatives by double backward through any module whose outputs are a dict. Correct
-    everywhere, fast nowhere.
-
-    Args:
-      module: maps one task's inputs to a dict of outputs; called task by task, so that nothing in
-        it must vmap.
-      inputs: takes the network's input [n, ...] from a batch.
-    """
-
-    def differentiate(params: Params, batch: Batch) -> DifferentiatedLoss:
-        with torch.enable_grad():
-            leaves = _leaves(params)
-            x = inputs(batch)
-            each = [P.call(module, P.task(leaves, i), x[i]) for i in range(P.num_tasks(params))]
-            outputs = {
-                name: torch.stack([_padded(one[name], x.dim() - 1) for one in each])
-                for name in each[0]
-            }
-        return _AutogradLoss(outputs, leaves, loss, batch)
-
-    return differentiate
-
-
-def grads(
-    outputs: list[Tensor],
-    inputs: list[Tensor],
-    cotangents: list[Tensor] | None = None,
-    create_graph: bool = False,
-) -> list[Tensor]:
-    """torch.autograd.grad that keeps the graph and gives zeros where an output doesn't depend on an
-    input."""
-    if cotangents is None:
-        cotangents = [torch.ones_like(output) for output in outputs]
-    pairs = [
-        (output, u) for output, u in zip(outputs, cotangents, strict=True) if output.requires_grad
-    ]
-    if not pairs or not inputs:
-        return [torch.zeros_like(leaf) for leaf in inputs]
-    kept, weights = zip(*pairs, strict=True)
-    found = torch.autograd.grad(
-        kept, inputs, weights, create_graph=create_graph, retain_graph=True, allow_unused=True
-    )
-    return [
-        torch.zeros_like(leaf) if grad is None else grad
-        for leaf, grad in zip(inputs, found, strict=True)
-    ]
-
-
-def _padded(output: Tensor, num_dims: int) -> Tensor:
-    """Adds leading dimensions of size 1: an output that doesn't depend on x, [A], must broadcast
-    against [B, A] once it is stacked."""
-    return output.reshape((1,) * (num_dims - output.dim()) + output.shape)
-
-
-def _leaves(params: Params) -> Params:
-    return {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
 
 
 def _num_tasks(support: tuple[Batch, ...]) -> int:

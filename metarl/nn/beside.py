@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metarl.core.linearize import grads
+from metarl.core.differentiated import grads
 from metarl.errors import SettingError
 from metarl.nn.latent import gaussian_kl
 from metarl.types import Params

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metarl.core.linearize import (
+from metarl.core.differentiated import (
     Differentiate,
     DifferentiatedLoss,
     OutputLoss,

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.adapt import adapt
+from metarl.core.differentiated import differentiate_by_autograd
 from metarl.core.gradients import Implicit
-from metarl.core.linearize import adapt_tasks, differentiate_by_autograd, linearize_adaptation
+from metarl.core.linearize import adapt_tasks, linearize_adaptation
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import MLP

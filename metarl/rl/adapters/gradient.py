@@ -8,7 +8,8 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.chunks import Found, mean_over_chunks, take
-from metarl.core.linearize import Differentiate, OutputLoss, inner_step
+from metarl.core.differentiated import Differentiate, OutputLoss
+from metarl.core.linearize import inner_step
 from metarl.core.rules import named_rule
 from metarl.errors import SettingError
 from metarl.nn.beside import NOISE_MEAN

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metarl.core.linearize import OutputLoss
+from metarl.core.differentiated import OutputLoss
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.latent import latent_log_prob

@@ -17,7 +17,8 @@ from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, clipped_as_torch
-from metarl.core.linearize import Differentiate, Outputs, adapt_tasks, linearize_adaptation
+from metarl.core.differentiated import Differentiate, Outputs
+from metarl.core.linearize import adapt_tasks, linearize_adaptation
 from metarl.core.rules import named_rule
 from metarl.errors import SettingError
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns

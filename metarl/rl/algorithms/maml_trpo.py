@@ -13,8 +13,9 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
+from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import Judged, added, check_judged_updates, judge, pulled_back
-from metarl.core.linearize import OutputLoss, linearize_adaptation, path_of_tasks
+from metarl.core.linearize import linearize_adaptation, path_of_tasks
 from metarl.core.trust_region import trust_region_step
 from metarl.errors import SettingError
 from metarl.nn.beside import prior_kl
