@@ -28,15 +28,20 @@ class Noise:
     Args:
       generators: one for each stream.
       device: where the numbers are to lie; None: where the generators do.
+      share: (i, n) gives block i of n of the rows that are drawn: of n processes with a generator
+        in the same state, each draws the rows of all and takes its own.
     Raises: ValueError without any generator.
     """
 
     def __init__(
-        self, *generators: torch.Generator, device: torch.device | str | None = None
+        self,
+        *generators: torch.Generator,
+        device: torch.device | str | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if not generators:
             raise ValueError("noise needs at least one generator, got none")
-        self._generators = generators
+        self._generators, self._share = generators, share
         self.device = generators[0].device if device is None else torch.device(device)
 
     @property
@@ -61,7 +66,12 @@ class Noise:
 
     def each(self) -> "list[Noise]":
         """Each stream by itself; it goes on in both."""
-        return [Noise(generator, device=self.device) for generator in self._generators]
+        return [self._of(generator) for generator in self._generators]
+
+    @property
+    def whole(self) -> "Noise":
+        """The same streams without a share: for draws that all processes make alike."""
+        return Noise(*self._generators, device=self.device)
 
     def while_running(self, running: Tensor) -> "Noise":
         """The same streams, but none goes on whose rows have all stopped, for alone it would have
@@ -77,7 +87,7 @@ class Noise:
             generator if bool(block.any()) else spare
             for generator, block in zip(self._generators, blocks, strict=True)
         ]
-        return Noise(*drawing, device=self.device)
+        return self._of(*drawing)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """U[0, 1), [*shape]."""
@@ -129,13 +139,20 @@ class Noise:
         draw: Callable[[torch.Generator, Sequence[int]], Tensor],
         dim: int = 0,
     ) -> Tensor:
-        if len(self._generators) == 1:
+        if len(self._generators) == 1 and self._share == (0, 1):
             return draw(self._generators[0], shape)
-        part = list(shape)
+        part, (number, count) = list(shape), self._share
         part[dim] = self._rows_each(shape[dim])
-        return torch.cat([draw(generator, part) for generator in self._generators], dim)
+        whole = [*part[:dim], part[dim] * count, *part[dim + 1 :]]
+        drawn = [
+            draw(generator, whole).narrow(dim, number * part[dim], part[dim])
+            for generator in self._generators
+        ]
+        return drawn[0] if len(drawn) == 1 else torch.cat(drawn, dim)
 
     def _by_rows(self, values: Tensor, draw: Callable[[torch.Generator, Tensor], Tensor]) -> Tensor:
+        if self._share != (0, 1):
+            raise ValueError("these draws need the rows of all processes; expected a share of 0, 1")
         if len(self._generators) == 1:
             return draw(self._generators[0], values)
         blocks = values.split(self._rows_each(len(values)))
@@ -145,6 +162,9 @@ class Noise:
                 for generator, rows in zip(self._generators, blocks, strict=True)
             ]
         )
+
+    def _of(self, *generators: torch.Generator) -> "Noise":
+        return Noise(*generators, device=self.device, share=self._share)
 
     def _rows_each(self, num_rows: int) -> int:
         share, rest = divmod(num_rows, len(self._generators))

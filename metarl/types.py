@@ -6,6 +6,7 @@ what one is judged on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -48,6 +49,7 @@ class InnerRule(Protocol):
 
 
 State = TypeVar("State")
+T = TypeVar("T")
 
 
 class Adapter(Protocol[State]):
@@ -131,6 +133,55 @@ class Experience(Protocol):
         Raises: ValueError naming what doesn't fit.
         """
         ...
+
+
+class Ranks(Protocol):
+    """The processes that share the work of one run: each has a part of the tasks, all have the same
+    parameters and random streams. Whatever they compute together is the same in all of them."""
+
+    num: int
+    rank: int
+    """Of this process: 0, 1, ..., num - 1. Number 0 alone writes."""
+
+    def whole(self, tree: T) -> T:
+        """A pytree with leaves [n, ...] of each process -> one with leaves [num · n, ...], those of
+        process 0 first."""
+        ...
+
+    def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sums over the processes."""
+        ...
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        ...
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Where the block raises a FloatingPointError in one process, it does in all."""
+        ...
+
+
+class Alone:
+    """Meets `Ranks`: the only process of its run."""
+
+    num, rank = 1, 0
+
+    def whole(self, tree: T) -> T:
+        return tree
+
+    def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(tensors)
+
+    def largest(self, number: int) -> int:
+        return number
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        yield
+
+
+ALONE = Alone()
 
 
 class MetaLearner(Protocol):

@@ -59,6 +59,7 @@ COVERED = {
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
     "rl/algorithms/test_together.py": "metarl/rl/adapters/together",
     "cli/test_several.py": "metarl/report/seeds",
+    "run/test_distributed.py": "metarl/cli/processes",
     "run/test_checkpoint.py": "metarl/run/archive",
     "run/test_shards.py": "metarl/run/memory",
     "run/test_train.py": "metarl/run/iteration metarl/run/logging metarl/run/seeding metarl/run/timing metarl/types",

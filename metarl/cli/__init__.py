@@ -10,10 +10,12 @@ bring checkpoints back; `placement` decides on which simulator and device it run
 knows where what it names is now. `run_folder` makes the folder of a run, or finds an old one to go
 on with.
 
-`several` trains several seeds of one configuration at once.
+`several` trains several seeds of one configuration at once, `processes` one run in several
+processes.
 
 What comes after training: `evaluation`, `fewshot_report` and `filming` hand a trained learner to
-metarl/report. `sweep` sees to several runs (-m), `comparison` sets them side by side.
+metarl/report. `sweep` sees to several runs (-m), `launchers` to where they run, `comparison` sets
+them side by side.
 
 Small things: `words` for text as a user types it, `console` for where it is printed. `benchmarks`
 is what the command of that name measures.

@@ -32,7 +32,7 @@ from metarl.rl.types import BatchedEnv, RLLearner, Sizes
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 from metarl.struct import struct
-from metarl.types import MetaLearner
+from metarl.types import ALONE, MetaLearner, Ranks
 
 
 @struct
@@ -153,25 +153,37 @@ def training_environment(
     return environment(config, num_worlds or sizes(config).num_worlds, machine)
 
 
-def streams(generators: Generators, on: torch.device, prefix: str = "") -> Streams:
+def streams(
+    generators: Generators, on: torch.device, prefix: str = "", ranks: Ranks = ALONE
+) -> Streams:
+    share = (ranks.rank, ranks.num)
     return Streams(
         tasks=generators(f"{prefix}tasks"),
-        reset=Noise(generators(f"{prefix}reset")),
-        policy=Noise(generators(f"{prefix}policy", on), device=on),
+        reset=Noise(generators(f"{prefix}reset"), share=share),
+        policy=Noise(generators(f"{prefix}policy", on), device=on, share=share),
+        ranks=ranks,
     )
 
 
 def learner(
-    config: DictConfig, env: BatchedEnv, generators: Generators, on: torch.device
+    config: DictConfig,
+    env: BatchedEnv,
+    generators: Generators,
+    on: torch.device,
+    ranks: Ranks = ALONE,
 ) -> RLLearner:
     """The meta-learner of the config's groups `algo` and `model`, untrained; all its tensors on the
-    device `on`."""
+    device `on`.
+
+    Args: ranks: the processes that share its tasks; `env` then has this one's part of the worlds.
+    """
     model = maker(config.model)(
         observation_space=env.observation_space,
         action_space=env.action_space,
         generator=generators("init"),
     )
-    setting = Setting(env=env, model=model.to(on), streams=streams(generators, on), device=on)
+    of_run = streams(generators, on, ranks=ranks)
+    setting = Setting(env=env, model=model.to(on), streams=of_run, device=on)
     made: RLLearner = algorithm(config)(setting=setting)
     return made
 

@@ -31,6 +31,7 @@ from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.errors import SettingError, UserError
 from metarl.rl.types import NonFiniteAction
+from metarl.run import distributed
 
 _QUIET_HYDRA = (
     "hydra.run.dir=.",
@@ -65,6 +66,7 @@ def run_command(
         try:
             flags, overrides = _split(sys.argv[1:])
             arguments = _parse_flags(flags, overrides)
+            _check_processes(config_name, arguments)
             folders = [configs, *_users_folder(arguments.config_dir)]
             config_name = arguments.config_name or config_name
             if arguments.help:
@@ -89,12 +91,23 @@ def run_command(
             ):
                 places = [f"hydra.sweep.dir={sweep.new_folder()}"]
         except UserError as error:
+            if distributed.rank() > 0:  # Number 0 says it.
+                raise SystemExit(2) from None
             _stop(error)
         command = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(
             _guarded(run)
         )
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
         command()
+
+
+def _check_processes(command: str, arguments: Any) -> None:
+    if (num := distributed.num_processes()) == 1:
+        return
+    if command != "train":
+        raise UserError(f"{command} is done in one process, not in {num}; call it without torchrun")
+    if arguments.multirun:
+        raise UserError("-m starts runs, torchrun shares out one; they don't go together")
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -156,7 +169,7 @@ def _log_to_stderr() -> None:
     """Notices of all libraries from warnings on, ours from information on. Hydra's own are left to
     sweep.py."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("metarl").setLevel(logging.INFO)
+    logging.getLogger("metarl").setLevel(logging.WARNING if distributed.rank() else logging.INFO)
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:

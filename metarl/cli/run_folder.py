@@ -118,6 +118,10 @@ def choose(
                 yield Run(config, choices, lambda: named_folder(folder, held))
 
 
+def say_how_to_go_on(folder: Path, iteration: int) -> None:
+    say(f"stopped after iteration {iteration}; to go on: {resume_command(folder)}")
+
+
 def resume_command(folder: Path, script: str = "train") -> str:
     looks_like_a_home = str(folder).startswith("~")
     return command_line(script, resume=str(folder.absolute() if looks_like_a_home else folder))

@@ -181,9 +181,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 def _stop_if_interrupted(folder: Path, found: Sequence[Outcome | Diverged]) -> None:
     outcomes = [outcome for outcome in found if isinstance(outcome, Outcome)]
     if any(outcome.interrupted for outcome in outcomes):
-        iteration = min(outcome.iteration for outcome in outcomes)
-        command = run_folder.resume_command(folder)
-        run_folder.say(f"stopped after iteration {iteration}; to go on: {command}")
+        run_folder.say_how_to_go_on(folder, min(outcome.iteration for outcome in outcomes))
         raise SystemExit(130)
 
 

@@ -12,7 +12,7 @@ from metarl.core import params as P
 from metarl.errors import SettingError
 from metarl.struct import join_rows, map_tensors, struct
 from metarl.threads import map_in_threads
-from metarl.types import Params
+from metarl.types import ALONE, Params, Ranks
 
 T = TypeVar("T")
 
@@ -48,17 +48,22 @@ def mean_over_chunks(
     num_tasks: int,
     size: int,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> Found:
     """Calls `function` for chunks of at most `size` tasks and puts together what it finds: the
     means over all N tasks of what it has summed, and what belongs to each task one after the
-    other."""
+    other.
+
+    Args: ranks: with whom the means are taken, over the N tasks of each; what belongs to each task
+      stays in its process.
+    """
     parts = over_chunks(function, num_tasks, size, device)
+    everywhere = num_tasks * ranks.num
+    gradient = ranks.total(P.sum_all([part.gradient for part in parts]))
+    numbers = {name: _total([part.numbers[name] for part in parts]) for name in parts[0].numbers}
     return Found(
-        gradient=P.scaled(P.sum_all([part.gradient for part in parts]), 1 / num_tasks),
-        numbers={
-            name: _total([part.numbers[name] for part in parts]) / num_tasks
-            for name in parts[0].numbers
-        },
+        gradient=P.scaled(gradient, 1 / everywhere),
+        numbers={name: x / everywhere for name, x in ranks.total(numbers).items()},
         each=join_rows([part.each for part in parts]),
     )
 

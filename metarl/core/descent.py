@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_positive
-from metarl.types import Params
+from metarl.types import ALONE, Params, Ranks
 
 APART = ("optimizer", "schedule")
 """What a descent adds to a learner's state, and checks by itself; files of older versions have a
@@ -93,12 +93,16 @@ class Descent:
         """
         return self._step({name: gradient[name] for name in self._params})
 
-    def down(self, loss: Tensor) -> Tensor:
+    def down(self, loss: Tensor, ranks: Ranks = ALONE) -> Tensor:
         """Takes a step against the gradient of `loss` [], whose graph leads to the parameters.
-        Returns the norm as `against`."""
+        Returns the norm as `against`.
+
+        Args: ranks: whose losses are added up, of which `loss` is one.
+        """
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         found = {name: leaf.grad for name, leaf in self._params.items() if leaf.grad is not None}
+        found = ranks.total(found)
         return self._step(found, f"; the loss is {loss.item()}" if not loss.isfinite() else "")
 
     def _step(self, gradient: Params, remark: str = "") -> Tensor:

@@ -2,7 +2,8 @@
 and no environment.
 
 Read `train` first: the one training loop. It calls all the others. `together` is the same for
-several runs that gather their data at the same time. `iteration` does one step of
+several runs that gather their data at the same time. `distributed` is how several processes share
+the work of one. `iteration` does one step of
 the learner, all of it or nothing. `seeding` makes the named random streams from one seed.
 `checkpoint` saves a run so that a crash at any moment costs little, `shards` what its learner has
 gathered, both as files that `archive` makes. `memory` tells whether what a learner takes is there.

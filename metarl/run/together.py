@@ -46,7 +46,7 @@ def train_together(
             progress = stack.enter_context(progress_of(list(going.values())))
             for note in dict.fromkeys(note for notes in opened for note in notes):
                 progress.say(note)
-            stop_requested = stack.enter_context(stop_requests(progress))
+            stop_requested = stack.enter_context(stop_requests(progress.say))
             stack.enter_context(one_thread())
             while (behind := _furthest_behind(going)) and not stop_requested():
                 rows, errors = _iterated(behind, gather)

@@ -18,7 +18,7 @@ from metarl.run.seeding import Generators
 from metarl.run.shards import KEY, Shards
 from metarl.struct import struct
 from metarl.threads import one_thread
-from metarl.types import MetaLearner, Metrics
+from metarl.types import ALONE, MetaLearner, Metrics, Ranks
 
 
 class Diverged(UserError):
@@ -46,6 +46,7 @@ def train(
     shown: Shown = RETURNS,
     resume_from: Mapping[str, Any] | None = None,
     lock: FolderLock | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start,
     every so often and at the end.
@@ -63,6 +64,7 @@ def train(
         Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations`
         already, nothing is touched.
       lock: of the run folder; asked before each checkpoint whether it is still held.
+      ranks: the processes that share the run's work, of which this is number 0; the others `follow`.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`;
     a second one at once. Raises: Diverged if a metric or a parameter isn't finite; UserError if the
       learner's schedule is over before `iterations`, the memory for its experience isn't there,
@@ -87,13 +89,41 @@ def train(
     with training.opened() as notes, progress_of([training]) as progress:
         for note in notes:
             progress.say(note)
-        with stop_requests(progress) as stop_requested, one_thread():
-            while not training.is_over and not stop_requested():
+        at_once = ranks.num == 1
+        with stop_requests(progress.say, at_once=at_once) as stop_requested, one_thread():
+            while not training.is_over and not ranks.largest(int(stop_requested())):
                 row, num_iterations = training.row(stop_requested)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
                 training.save_if_due()
             training.save()
     return training.outcome()
+
+
+def follow(
+    learner: MetaLearner,
+    generators: Generators,
+    ranks: Ranks,
+    *,
+    iterations: int,
+    run_folder: Path,
+    resume_from: Mapping[str, Any] | None = None,
+) -> None:
+    """Does its part of `train` in a process that writes nothing. Args: as those of `train` in
+    process 0, with a learner and streams in the same state.
+
+    Raises: FloatingPointError where process 0 raises Diverged.
+    """
+    run = Run(learner, generators, RETURNS)
+    if resume_from is not None:
+        run.load(resume_from)
+        if run.iteration >= iterations:
+            return
+        if learner.experience is not None:
+            Shards(run_folder / "checkpoints").load(learner.experience, resume_from)
+    silent = lambda _: None  # Process 0 says it.
+    with stop_requests(silent, at_once=False) as stop_requested, one_thread():
+        while run.iteration < iterations and not ranks.largest(int(stop_requested())):
+            run.iterate()
 
 
 class Training:
@@ -301,17 +331,22 @@ class _Saver:
 
 
 @contextmanager
-def stop_requests(progress: Progress) -> Iterator[Any]:
-    """While active, the first Ctrl-C or SIGTERM only asks to stop; the second one raises
-    KeyboardInterrupt."""
+def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterator[Any]:
+    """While active, the first Ctrl-C or SIGTERM only asks to stop.
+
+    Args: at_once: the second one raises KeyboardInterrupt; False for a process that gets both, one
+      from the user and one from who started it.
+    """
     requested = False
 
     def handle(number: int, frame: Any) -> None:
         nonlocal requested
-        if requested:
+        if requested and at_once:
             raise KeyboardInterrupt
+        if not requested:
+            again = " (again to stop at once)" if at_once else ""
+            say(f"stopping after this iteration{again}")
         requested = True
-        progress.say("stopping after this iteration (again to stop at once)")
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     try:

@@ -65,7 +65,7 @@ def _epoch(memory: Callable[..., nn.Module], num_steps: int) -> Callable[[], Any
     tune_process()
     learner = _learner(memory, num_steps)
     batch = learner._batch(_trials(num_steps))
-    return lambda: learner._descend(batch)
+    return lambda: learner._descend(batch, torch.arange(batch.inputs.shape[1]))
 
 
 def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:

@@ -10,6 +10,7 @@ Examples:
   python scripts/train.py env=point_navigation_2d algo=maml_trpo algo.inner_lr=0.5 iterations=100
   python scripts/train.py experiment=point_navigation_2d_maml seed=1
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo num_seeds=8
+  torchrun --nproc-per-node=4 scripts/train.py env=half_cheetah_vel algo=maml_ppo
   python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
   iterations=1000
 """
@@ -18,14 +19,25 @@ import sys
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, evaluation, placement, run_folder, several, strangers
+from metarl.cli import (
+    build,
+    evaluation,
+    placement,
+    processes,
+    run_folder,
+    several,
+    strangers,
+)
 from metarl.cli.main import run_command
+from metarl.run import distributed
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
-    if several.is_asked_for(config):
+    if distributed.num_processes() > 1:
+        processes.run(config)
+    elif several.is_asked_for(config):
         several.run(config)
     else:
         _run_one(config)
@@ -57,11 +69,7 @@ def _run_one(config: DictConfig) -> None:
             lock=lock,
         )
         if outcome.interrupted:
-            print(
-                f"stopped after iteration {outcome.iteration}; to go on: "
-                f"{run_folder.resume_command(folder)}",
-                file=sys.stderr,
-            )
+            run_folder.say_how_to_go_on(folder, outcome.iteration)
             raise SystemExit(130)
         env.close()  # A GPU has its memory back for the evaluation.
         evaluation.report_run(config, learner, folder, device, outcome)

@@ -173,9 +173,10 @@ class MamlPPO(GatheringLearner):
 
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
-        metrics = rollout_metrics(rollouts)
-        support = tuple(self._inner.batch(t) for t in rollouts.support)
-        query = self._inner.batch(rollouts.query)
+        metrics = rollout_metrics(rollouts, self.source.ranks)
+        with self.source.ranks.failing_together():
+            support = tuple(self._inner.batch(t) for t in rollouts.support)
+            query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
         epochs = self.descend(support, query, self.penalised(support))
         self._follow(epochs[-1])
@@ -277,7 +278,8 @@ class MamlPPO(GatheringLearner):
             gradient = outer_gradient(of_theta, of_rates)
             return Found(gradient=gradient, numbers=sums, each=outputs)
 
-        found = mean_over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
+        num_tasks, device = query.mask.shape[0], query.mask.device
+        found = mean_over_chunks(of_chunk, num_tasks, self._inner.chunk, device, self.source.ranks)
         return Epoch(gradient=found.gradient, outputs=found.each, **found.numbers)
 
     def _follow(self, last: Epoch) -> None:

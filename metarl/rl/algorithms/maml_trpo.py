@@ -48,7 +48,8 @@ from metarl.rl.algorithms.shared import (
 )
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import lvc, masked_mean
-from metarl.types import Params, as_metrics
+from metarl.struct import split_rows
+from metarl.types import Params, Ranks, as_metrics
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,19 @@ class _Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Linearized:
-    """All tasks of an iteration, linearised at the same meta-parameters."""
+    """The tasks of an iteration, of several processes this one's, linearised at the same
+    meta-parameters."""
 
     parts: list[_Chunk]
     num_tasks: int
     chunk: int
     device: torch.device
+    ranks: Ranks
 
     def mean(self, function: Callable[[_Chunk], Found]) -> Found:
         """The mean over tasks of what `function` sums over those of a chunk."""
         of_chunk = lambda tasks: function(self.parts[tasks.start // self.chunk])
-        return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device)
+        return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device, self.ranks)
 
 
 class MamlTRPO(GatheringLearner):
@@ -183,16 +186,19 @@ class MamlTRPO(GatheringLearner):
 
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
-        metrics = rollout_metrics(rollouts)
-        support = tuple(self._inner.batch(t) for t in rollouts.support)
+        metrics = rollout_metrics(rollouts, self.source.ranks)
+        with self.source.ranks.failing_together():
+            support = tuple(self._inner.batch(t) for t in rollouts.support)
+            query = self._inner.batch(rollouts.query)
         worth = None
         if self._exploration_coefficient > 0:
             num_steps = len(support)
             every = range(1, num_steps + 1)
             judged = every if self._judged_updates == "all" else [num_steps]
             returns = [t.returns for t in (*rollouts.support, rollouts.query)]
-            worth = worth_of_steps(returns, judged)
-        around = self.linearize(support, self._inner.batch(rollouts.query), worth)
+            ranks = self.source.ranks  # A step is judged beside those of all tasks.
+            worth = split_rows(worth_of_steps(ranks.whole(returns), judged), ranks.num)[ranks.rank]
+        around = self.linearize(support, query, worth)
         del rollouts  # whose observations the batches have copied
         params, info = trust_region_step(
             {name: leaf.detach() for name, leaf in self.params.joined.items()},
@@ -275,6 +281,7 @@ class MamlTRPO(GatheringLearner):
             num_tasks=len(query.mask),
             chunk=self._inner.chunk,
             device=query.mask.device,
+            ranks=self.source.ranks,
         )
 
     def meta_gradient(self, around: Linearized) -> Params:

@@ -56,6 +56,8 @@ class Practice:
             adapter = UniformActions(self._source.env.action_space)
         self._iteration += 1
         rollouts = yield adapter
+        # Every process learns from all trials: planning takes far longer than learning.
+        rollouts = self._source.ranks.whole(rollouts)
         self.trials.add((*rollouts.support, rollouts.query))
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)

@@ -82,10 +82,12 @@ class Reptile(GatheringLearner):
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
         gathered = (*rollouts.support, rollouts.query)
-        direction = self.direction(tuple(self._inner.batch(t) for t in gathered))
+        with self.source.ranks.failing_together():
+            batches = tuple(self._inner.batch(t) for t in gathered)
+        direction = self.direction(batches)
         self.params.assign(P.add(self.params.joined, direction, -self._outer_lr))
         found: dict[str, Tensor | float] = {"direction_norm": P.norm(direction)}
-        return {**rollout_metrics(rollouts), **as_metrics(found)}
+        return {**rollout_metrics(rollouts, self.source.ranks), **as_metrics(found)}
 
     def direction(self, batches: tuple[PolicyBatch, ...]) -> Params:
         """θ − 1/N Σᵢ φᵢ, by the names of `MetaParams.joined`: what a step goes against.
@@ -95,7 +97,10 @@ class Reptile(GatheringLearner):
         adapted = P.expand(self.params.theta, len(batches[0].mask))
         for k, batch in enumerate(batches):
             adapted = self._inner(adapted, {}, batch, k)
-        return outer_gradient(reptile_direction(self.params.theta, adapted), {})
+        direction, ranks = reptile_direction(self.params.theta, adapted), self.source.ranks
+        if ranks.num > 1:
+            direction = P.scaled(ranks.total(direction), 1 / ranks.num)
+        return outer_gradient(direction, {})
 
     def state_dict(self) -> dict[str, Any]:
         return as_state(self.params)

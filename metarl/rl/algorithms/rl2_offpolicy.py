@@ -152,13 +152,14 @@ class RL2OffPolicy(GatheringLearner):
 
     def _gather(self, adapter: RLAdapter[Any]) -> Iteration:
         rollouts = yield adapter
+        rollouts = self.source.ranks.whole(rollouts)  # Every process keeps and learns from all.
         ids = torch.zeros(self.source.sizes.num_tasks, dtype=torch.int64)
         self._replay.add(ids, *rollouts.support, rollouts.query)
         return rollout_metrics(rollouts)
 
     def batch(self) -> Batch:
         """Draws what the next update learns from."""
-        ids, noise = torch.zeros(self._batch_size, dtype=torch.int64), self._streams.policy
+        ids, noise = torch.zeros(self._batch_size, dtype=torch.int64), self._streams.policy.whole
         steps = self._replay.sequences(ids, self._trial_steps, noise)
         longest = int(steps.mask.sum(1).max())
         steps = map_tensors(lambda leaf: leaf[:, :longest], steps)

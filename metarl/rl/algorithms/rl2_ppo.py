@@ -113,6 +113,12 @@ class RL2PPO(GatheringLearner):
                 f"num_minibatches {num_minibatches}: expected 1 to {sizes.num_worlds}, the trials "
                 "in all"
             )
+        smallest = len(torch.arange(sizes.num_worlds).chunk(num_minibatches)[-1])
+        if smallest < setting.streams.ranks.num:
+            raise SettingError(
+                f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few for "
+                f"{setting.streams.ranks.num} processes; expected fewer minibatches"
+            )
         self._model = with_memory(
             setting.model, steps=episodes_per_trial * setting.env.spec.horizon
         )
@@ -136,11 +142,12 @@ class RL2PPO(GatheringLearner):
 
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
+        # Statistics are over all trials, so every process has them all; it differentiates a part.
+        rollouts = self.source.ranks.whole(rollouts)
         trials = join_episodes((*rollouts.support, rollouts.query))
         batch = self._batch(trials)
         losses = [
-            self._descend(take_trials(batch, columns))
-            for columns in self._minibatches(trials.mask.shape[1])
+            self._descend(batch, columns) for columns in self._minibatches(trials.mask.shape[1])
         ]
         self._observe(trials)
         last = losses[-self._num_minibatches :]
@@ -206,16 +213,21 @@ class RL2PPO(GatheringLearner):
             kl=masked_mean(log_ratio.exp() - 1 - log_ratio, mask).detach(),
         )
 
-    def _descend(self, batch: _Batch) -> _Losses:
-        """One Adam step on some of the trials."""
-        losses = self._losses(batch)
+    def _descend(self, batch: _Batch, columns: Tensor) -> _Losses:
+        """One Adam step on the trials of these numbers; of several processes each takes some."""
+        ranks = self.source.ranks
+        own = take_trials(batch, columns.tensor_split(ranks.num)[ranks.rank])
+        losses = self._losses(own)
+        if ranks.num > 1:  # Means over all steps are those over the own ones times their share.
+            share = own.trials.mask.sum() / batch.trials.mask[:, columns].sum()
+            losses = _Losses(**{name: share * mean for name, mean in vars(losses).items()})
         loss = (
             losses.policy
             + self._value_coefficient * losses.value
             - self._entropy_coefficient * losses.entropy
         )
-        self._descent.down(loss)
-        return losses
+        self._descent.down(loss, ranks)
+        return _Losses(**ranks.total({name: part.detach() for name, part in vars(losses).items()}))
 
     def _observe(self, trials: Trials) -> None:
         """Takes the iteration's observations and rewards into the running statistics: after the

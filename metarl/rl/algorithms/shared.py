@@ -17,9 +17,9 @@ from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths
-from metarl.rl.types import BatchedEnv, RLAdapter, RLLearner, Sizes
-from metarl.struct import replace, struct
-from metarl.types import InnerRule, Metrics, Params
+from metarl.rl.types import BatchedEnv, RLAdapter, RLLearner, Sizes, Trajectories
+from metarl.struct import replace, split_rows, struct
+from metarl.types import ALONE, InnerRule, Metrics, Params, Ranks
 
 EVALUATED_UPDATES = 3
 """Inner steps that an evaluation takes by default: beyond those trained for, to see whether it goes
@@ -105,32 +105,38 @@ class Setting:
 class Source:
     """Where a learner's meta-batches come from."""
 
-    env: BatchedEnv[Any]  # sizes.num_worlds worlds
+    env: BatchedEnv[Any]  # sizes.num_worlds worlds; this process's part of them
     streams: Streams
     device: torch.device
     sizes: Sizes
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.streams.ranks
 
     @classmethod
     def of(cls, setting: Setting, sizes: Sizes) -> "Source":
         return cls(env=setting.env, streams=setting.streams, device=setting.device, sizes=sizes)
 
     def tasks(self) -> Any:
-        """Newly sampled training tasks, leaves [N, ...]."""
-        return self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
+        """Newly sampled training tasks, leaves [N, ...]; of several processes this one's part."""
+        tasks = self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
+        return split_rows(tasks, self.ranks.num)[self.ranks.rank]
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
         """The rollouts of newly sampled training tasks, before and after each update of the
-        adapter."""
+        adapter; of several processes those of this one's tasks."""
         tasks = self.tasks()
-        rollouts = gather(
-            self.env,
-            adapter,
-            tasks,
-            self.streams,
-            num_tasks=self.sizes.num_tasks,
-            num_updates=self.sizes.num_updates,
-            device=self.device,
-        )
+        with self.ranks.failing_together():
+            rollouts = gather(
+                self.env,
+                adapter,
+                tasks,
+                self.streams,
+                num_tasks=self.sizes.num_tasks // self.ranks.num,
+                num_updates=self.sizes.num_updates,
+                device=self.device,
+            )
         return self.with_oracle(rollouts, tasks)
 
     def with_oracle(self, rollouts: Rollouts, tasks: Any) -> Rollouts:
@@ -206,10 +212,14 @@ def split(joined: Params) -> tuple[Params, Params]:
     return P.group(joined, "policy"), P.group(joined, "rule")
 
 
-def rollout_metrics(rollouts: Rollouts) -> Metrics:
+def rollout_metrics(rollouts: Rollouts, ranks: Ranks = ALONE) -> Metrics:
     """Mean returns over all episodes of the meta-batch before the first and after the last update,
     and counts; the parts of them that solved their task, where the environment says. Of trials of a
-    single episode see `episode_metrics`."""
+    single episode see `episode_metrics`.
+
+    Args: ranks: whose rollouts these are a part of; the metrics are those of all.
+    """
+    rollouts = ranks.whole(_without_steps(rollouts)) if ranks.num > 1 else rollouts
     if not rollouts.support:
         return episode_metrics(rollouts)
     batches = (*rollouts.support, rollouts.query)
@@ -231,6 +241,17 @@ def rollout_metrics(rollouts: Rollouts) -> Metrics:
             if rate is not None
         },
     }
+
+
+def _without_steps(rollouts: Rollouts) -> Rollouts:
+    """Without what is large and no metric asks for."""
+
+    def small(t: Trajectories) -> Trajectories:
+        return replace(t, obs=t.mask, action=t.mask, log_prob=t.mask, held=None)
+
+    return replace(
+        rollouts, support=tuple(map(small, rollouts.support)), query=small(rollouts.query)
+    )
 
 
 def episode_metrics(rollouts: Rollouts) -> Metrics:

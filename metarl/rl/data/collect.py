@@ -11,6 +11,7 @@ from metarl.noise import Noise
 from metarl.rl.types import Act, BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
 from metarl.threads import one_thread
+from metarl.types import ALONE, Ranks
 
 State = TypeVar("State")
 TasksT = TypeVar("TasksT")
@@ -24,6 +25,7 @@ class Streams:
     tasks: torch.Generator  # on the CPU
     reset: Noise  # on the CPU
     policy: Noise  # on the learner's device
+    ranks: Ranks = ALONE  # with whom the tasks are shared out, and every draw of whose rows
 
 
 def repeat_tasks(tasks: TasksT, episodes_per_task: int) -> TasksT:
@@ -76,6 +78,9 @@ def collect(
                 if not running.any():
                     break
                 noise = noise and noise.while_running(running)
+        if noise is not None:  # Elsewhere worlds may still run, for which streams go on.
+            for _ in range(streams.ranks.largest(t) - t):
+                adapter.act(state, obs, noise)
     return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
 
 
