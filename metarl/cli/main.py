@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from envs.own.world import WorldError
 from envs.sim.process import tune_process
-from metarl.cli import console, sweep
+from metarl.cli import console, launchers, sweep
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
@@ -76,6 +76,9 @@ def run_command(
                     )
                 )
                 return
+            for word in overrides:
+                if word.startswith("hydra/launcher="):
+                    launchers.check(word.partition("=")[2], multirun=arguments.multirun)
             if not (arguments.hydra_help or arguments.shell_completion):
                 shows_only = bool(arguments.cfg or arguments.info)
                 overrides = check_overrides(
@@ -176,11 +179,15 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """`run` in a tuned process, ended with a message where the user is to blame; in a sweep, that
     is only noted."""
 
+    command = sys.argv
+
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
+        sys.argv = command  # A launcher's process was called otherwise.
         with console.tolerant():  # Again: a sweep's launcher may have started another process.
             _log_to_stderr()
             sweep.begin_run()
+            launchers.share_cores(config)
             tune_process()
             try:
                 return run(config)

@@ -1,0 +1,73 @@
+"""How a sweep (-m) shares out its runs: one after the other, in processes of this machine, or on a
+cluster. That is done by Hydra's launchers; here stands what they need, and what a run of theirs
+leaves to the others beside it."""
+
+import os
+from importlib.util import find_spec
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from metarl import threads
+from metarl.cli.sweep import is_sweep
+from metarl.errors import UserError
+
+EXTRAS = {
+    "basic": None,
+    "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+    "submitit_local": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
+    "submitit_slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "ray_aws": ("ray", "hydra_plugins.hydra_ray_launcher"),
+}
+"""The names of `hydra/launcher`, with metarl's extra and the package that each needs."""
+
+
+def check(name: str, *, multirun: bool) -> None:
+    """Raises: UserError for a launcher that there isn't, that isn't installed, or without a sweep."""
+    if name not in EXTRAS:
+        known = ", ".join(EXTRAS)
+        raise UserError(
+            f"hydra/launcher={name}: there is no such launcher; expected one of {known}"
+        )
+    if not multirun:
+        raise UserError(f"hydra/launcher={name}: launchers start the runs of a sweep; say -m, too")
+    if (needs := EXTRAS[name]) is not None and not _is_installed(needs[1]):
+        raise UserError(f"hydra/launcher={name} isn't installed: pip install 'metarl[{needs[0]}]'")
+
+
+def share_cores(config: DictConfig) -> None:
+    """Leaves the cores of this machine to the other runs of a sweep that go on at the same time:
+    torch and the simulator take this one's share, unless `sim.num_threads` says more."""
+    if is_sweep() and (share := _share()) is not None:
+        threads.WORKERS = share
+        torch.set_num_threads(share)
+        if "sim" in config and config.sim.num_threads is None:
+            config.sim.num_threads = share
+
+
+def _share() -> int | None:
+    """How many cores a run of the present launcher has; None: all that its process may use."""
+    launcher = HydraConfig.get().launcher
+    kind = str(launcher._target_).rpartition(".")[2]
+    cores = num_cores()
+    if kind == "JoblibLauncher":
+        # -1 means as many runs as cores, -2 one less.
+        num_runs = launcher.n_jobs if launcher.n_jobs > 0 else cores + 1 + launcher.n_jobs
+        return max(1, cores // max(1, num_runs))
+    if kind == "LocalLauncher":  # submitit starts all runs at once, and doesn't say how many.
+        return launcher.cpus_per_task or 1
+    return None
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
