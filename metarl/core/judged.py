@@ -1,7 +1,8 @@
-"""The mean of a loss over some of the points that an adaptation passes, with its gradient and curvature.
+"""The mean of a loss over some of the points that an adaptation passes, with its gradient and
+curvature.
 
-A learner that should be good after every inner step judges φ₁, ..., φ_K, each on the data that was gathered there.
-One for which the end alone counts judges φ_K.
+A learner that should be good after every inner step judges φ₁, ..., φ_K, each on the data that was
+gathered there. One for which the end alone counts judges φ_K.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Judged:
 
     @property
     def value(self) -> Tensor:
-        """[n]."""
+        """The mean of each task: [n]."""
         return self.share * torch.stack([point.value for point in self.points.values()]).sum(0)
 
     @property
@@ -51,7 +52,8 @@ class Judged:
         return Judged(self.adaptation, points)
 
     def gauss_newton_product(self, v: Params, rule_v: Params) -> tuple[Params, Params]:
-        """1/M Σₖ Jₖᵀ Gₖ Jₖ v summed over the tasks, with Jₖ = ∂φₖ/∂θ: (for θ, for the rule's parameters)."""
+        """1/M Σₖ Jₖᵀ Gₖ Jₖ v, summed over the tasks, with Jₖ = ∂φₖ/∂θ: (for θ, for the rule's
+        parameters)."""
         path = self.adaptation.pushed_path(v, rule_v)
         moved = {k: point.gauss_newton_product(path[k]) for k, point in self.points.items()}
         return pulled_back(
@@ -67,7 +69,8 @@ def judge(
     query: Batch,
     judged_updates: str,
 ) -> Judged:
-    """The loss at φ_K on the query and, with `judged_updates` all, at φₖ on support[k], which was gathered there.
+    """Judges φ_K on the query and, with `judged_updates` all, φₖ on support[k], which was gathered
+    there.
 
     Args: differentiate: the derivatives of `loss`.
     """
@@ -78,7 +81,10 @@ def judge(
 
 
 def pulled_back(adaptation: LinearizedAdaptation, cotangents: Cotangents) -> tuple[Params, Params]:
-    """Σₖ Jₖᵀ uₖ summed over the tasks: (for θ, for the rule's parameters). There must be one for φ_K."""
+    """Σₖ Jₖᵀ uₖ, summed over the tasks: (for θ, for the rule's parameters).
+
+    Args: cotangents: uₖ of some points; φ_K must be among them.
+    """
     earlier = dict(cotangents)
     return adaptation.pullback(earlier.pop(len(adaptation.steps)), earlier)
 
@@ -86,14 +92,14 @@ def pulled_back(adaptation: LinearizedAdaptation, cotangents: Cotangents) -> tup
 def added(
     cotangents: Cotangents, k: int, gradient: Params, scale: float | Tensor = 1.0
 ) -> Cotangents:
-    """The cotangents with `scale` times another gradient by φₖ."""
+    """Returns the cotangents with `scale` times another gradient by φₖ."""
     before = cotangents.get(k)
     both = P.scaled(gradient, scale) if before is None else P.add(before, gradient, scale)
     return {**cotangents, k: both}
 
 
 def check_judged_updates(judged_updates: str) -> str:
-    """Raises: ValueError for an unknown word."""
+    """Returns the word. Raises: ValueError for an unknown one."""
     if judged_updates not in JUDGED_UPDATES:
         raise SettingError(
             f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}"

@@ -1,19 +1,21 @@
-"""What a policy sees beside the observation as a function of its parameters, [..., L] for observations [..., O].
+"""What a policy sees beside the observation, and that depends on its parameters: [..., L] for
+observations [..., O].
 
-A *context* is the parameters themselves, zeros before adaptation and the same at every step; CAVIA
-adapts them alone. *Noise made a latent* is z = μ + σ ε, with ε ~ N(0, I) drawn when an episode
+A *context* is parameters themselves: zeros before adaptation, and the same at every step. CAVIA
+adapts nothing else. *Noise made a latent* is z = μ + σ ε, with ε ~ N(0, I) drawn when an episode
 begins and held to its end. The gradient by μ and log σ comes through z and the actions that it led
 to (MAESN). A policy takes ε as the last entries of its observation.
 
-metarl/nn/latent.py holds another latent. There z itself is drawn, as if it were one more action, and
-the gradient is that of its density times the episode's return; its inner step is a natural gradient
-that narrows σ by a fixed factor. Here a step changes z only as far as the network already knows what
-to do with it, but the credit is that of every single action.
+metarl/nn/latent.py holds another latent. There z itself is drawn, as if it were one more action,
+and the gradient is that of its density times the episode's return; the inner step is a natural
+gradient and narrows σ by a fixed factor. Here a step moves z only where the network knows already
+what to do with it, but it is every single action that gets the credit.
 
-Sources: Zintgraf et al. 2019 (arXiv:1810.03642, CAVIA); Gupta et al. 2018 (arXiv:1802.07245, MAESN).
-How we differ from MAESN: theirs keeps a μ and a σ for each training task and begins a new task at
-N(0, I), ours begins every task at one learned N(μ, σ²), for training may draw tasks without end;
-their code takes the inner step from the density of z, and only the outer gradient through z.
+Sources: Zintgraf et al. 2019 (arXiv:1810.03642, CAVIA); Gupta et al. 2018 (arXiv:1802.07245,
+MAESN). How we differ from MAESN: theirs keeps a μ and a σ for each training task and begins a new
+task at N(0, I). Ours begins every task at one learned N(μ, σ²), because training may draw tasks
+without end. Their code takes the inner step from the density of z, and only the outer gradient
+through z.
 """
 
 from collections.abc import Callable
@@ -35,7 +37,8 @@ NOISE_MEAN, NOISE_LOG_STD = "noise_mean", "noise_log_std"
 
 
 def beside_parameters(context_size: int, noise_size: int) -> dict[str, nn.Parameter]:
-    """Zeros: the context [context_size], μ and log σ [noise_size] each; {} for sizes of 0.
+    """Returns the context [context_size], μ and log σ [noise_size] each, all zeros; {} for sizes of
+    0.
 
     Raises: SettingError for a negative size.
     """
@@ -47,8 +50,8 @@ def beside_parameters(context_size: int, noise_size: int) -> dict[str, nn.Parame
 
 
 def beside(params: Params, obs: Tensor) -> Tensor | None:
-    """What the network sees beside the observations [..., O]: z from the noise at their end, then the
-    context, [..., L]; None if the parameters hold neither.
+    """Returns what is seen beside observations [..., O]: z from the noise at their end, then the
+    context, [..., L]. None if the parameters hold neither.
 
     Args: params: of one task, or stacked over the N of obs [N, ..., O].
     """
@@ -62,7 +65,8 @@ def beside(params: Params, obs: Tensor) -> Tensor | None:
 
 
 def with_beside(obs: Tensor, tail: Tensor | None, input_size: int) -> Tensor:
-    """The network's input [..., I]: the observations without their noise, then what is seen beside them."""
+    """Returns the network's input [..., I]: the observations without their noise, then what is seen
+    beside them."""
     return (
         obs if tail is None else torch.cat([obs[..., : input_size - tail.shape[-1]], tail], dim=-1)
     )
@@ -91,21 +95,23 @@ class Tail:
 
     @classmethod
     def of(cls, beside: Beside | None, params: Params, obs: Tensor) -> "Tail | None":
-        """None where nothing is seen beside the observation."""
+        """Returns None where nothing is seen beside the observation."""
         names = {CONTEXT, NOISE_MEAN} & params.keys()
         return cls(beside, params, obs) if beside is not None and names else None
 
     def jvp(self, v: list[Tensor]) -> Tensor:
+        """Returns how t moves as the parameters move along v."""
         with torch.enable_grad():
             dual = torch.zeros_like(self._graph, requires_grad=True)
             pulled = grads([self._graph], self._leaves, [dual], create_graph=True)
         return grads(pulled, [dual], v)[0]
 
     def vjp(self, u: Tensor) -> list[Tensor]:
+        """Returns the gradient of ⟨u, t⟩ by the parameters."""
         return grads([self._graph], self._leaves, [u])
 
     def bend(self, u: Tensor, v: list[Tensor]) -> list[Tensor]:
-        """How `vjp` of the same u moves along v."""
+        """Returns how `vjp` of the same u moves as the parameters move along v."""
         with torch.enable_grad():
             pulled = grads([self._graph], self._leaves, [u], create_graph=True)
         return grads(pulled, self._leaves, v)

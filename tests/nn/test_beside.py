@@ -1,4 +1,5 @@
-"""What a policy sees beside the observation: contexts and noise made a latent, one task's or many's."""
+"""What a policy sees beside the observation: contexts and noise made a latent, of one task or of
+many."""
 
 import pytest
 import torch

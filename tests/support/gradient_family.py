@@ -63,7 +63,8 @@ def random_batch(policy, params, generator) -> PolicyBatch:
 
 @struct
 class Data:
-    """K support batches and a query by a policy a little elsewhere, so that no ratio is exactly 1."""
+    """K support batches and a query by a policy a little elsewhere, so that no ratio is exactly
+    1."""
 
     support: tuple[PolicyBatch, ...]
     query: PolicyBatch

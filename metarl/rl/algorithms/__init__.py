@@ -2,10 +2,12 @@
 `metarl.types.MetaLearner`.
 
 Read `maml_trpo` first: MAML as it was published. `maml_ppo` is the same with PPO as its outer
-step, and with other settings it is ProMP or
-DiCE-MAML; most others of the family (docs/learners.md) are settings of `maml_trpo`, with
-`exploration` for E-MAML's term. `reptile` has no meta-gradient. `rl2_ppo` adapts by what its memory holds, without any
-gradient step. `memoryless_ppo` can't adapt: the others must beat it.
+step, and with other settings it is ProMP or DiCE-MAML. Most others of the family
+(docs/learners.md) are settings of `maml_trpo`; `exploration` is E-MAML's term. `reptile` has no
+meta-gradient.
+
+`rl2_ppo` adapts by what its memory holds, without any gradient step. `memoryless_ppo` can't adapt:
+the others must beat it.
 
 Off-policy, from a replay: `pearl` infers the task from a few steps, and `pearl_play` is what it
 plays for that. `rl2_offpolicy` is `rl2_ppo`'s agent with soft actor-critic in place of PPO.
@@ -13,6 +15,6 @@ plays for that. `rl2_offpolicy` is `rl2_ppo`'s agent with soft actor-critic in p
 `recurrent_mbrl` and `grbal` learn a model of the task and plan with it, one by memory and one by
 inner gradient steps.
 
-`together` lets several learners gather in one simulation. `shared` is what gradient learners and those with a memory do alike, `model_based` what the two
-that plan do alike.
+`together` lets several learners gather in one simulation. `shared` is what gradient learners and
+those with a memory do alike, `model_based` what the two that plan do alike.
 """

@@ -1,7 +1,9 @@
-"""E-MAML's term: the sampling of an inner step's data gets credit for the return of the policies that
-the step leads to (Stadie et al. 2018, arXiv:1803.01118).
+"""E-MAML's term: the sampling of an inner step's data gets credit for the return of the policies
+that the step leads to.
 
-Without it the meta-gradient counts the data as given, and θ isn't told that it decides what is seen.
+Without it the meta-gradient takes the data as given, and misses that θ decides what is seen.
+
+Source: Stadie et al. 2018 (arXiv:1803.01118).
 """
 
 from collections.abc import Sequence
@@ -40,9 +42,10 @@ def check_exploration(coefficient: float, meta_batch_size: int) -> None:
 
 
 def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Tensor]:
-    """What each of K inner steps led to: [N] each.
+    """Says what each of K inner steps led to: [N] each.
 
-        Rₖ = 1/M Σ_{j judged, j > k} mean return of φⱼ,     worth = (Rₖ − mean Rₖ of the other tasks) / deviation of Rₖ
+        Rₖ = 1/M Σ_{j judged, j > k} mean return of φⱼ
+        worth = (Rₖ − mean Rₖ of the other tasks) / deviation of Rₖ over tasks
 
     The baseline comes from other tasks alone. One that depended on the task's own episodes would
     take part of the gradient with it.
@@ -61,7 +64,7 @@ def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Ten
 
 
 def exploration_loss(policy: PolicyModule) -> OutputLoss:
-    """−worth · 1/B log π(all actions, and latents, of the step's data): [n]."""
+    """Returns the loss −worth · 1/B log π(all actions of the step's data, and its latents): [n]."""
 
     def loss(outputs: Outputs, data: Credited) -> Tensor:
         batch = data.batch

@@ -56,7 +56,8 @@ class Epoch:
     kl: Tensor
     """[] of the adapted policies, from those that gathered the query to the present ones."""
     inner_kl: Tensor
-    """[K] or [1]: of each penalised policy, from the one that gathered the support to the present."""
+    """[K] or [1] of each penalised policy, from the one that gathered the support to the present
+    one."""
     outputs: Outputs
     """[N, ...] of the present adapted policies on the query."""
 

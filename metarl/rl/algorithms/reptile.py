@@ -30,17 +30,19 @@ from metarl.types import Params, as_metrics
 
 
 class Reptile(GatheringLearner):
-    """One iteration: sample N tasks and gather K + 1 batches of E episodes each, with an inner step after every
-    one of them, also after the last, and take
+    """One iteration: sample N tasks and gather K + 1 batches of E episodes each, with an inner step
+    after every one of them, also after the last, and take
 
         θ ← θ + ε 1/N Σᵢ (φᵢ − θ),     φᵢ the parameters of task i after K + 1 steps
 
-    A single step would lead where the policy gradient of the unadapted policy leads, which learns nothing of
-    adaptation. From two steps on the direction holds the inner products of the gradients on a task's batches:
-    one step shall help on the data of the next.
+    A single step would follow the policy gradient of the unadapted policy, which learns nothing of
+    adaptation. From two steps on the direction also raises the inner product of the gradients on a
+    task's batches: a step on one then helps on the next.
 
-    Args: see configs/algo/reptile.yaml; `inner` are those of `inner_update`: num_inner_steps, inner_lr, ....
-    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without memory.
+    Args: see configs/algo/reptile.yaml; `inner` are those of `inner_update`: num_inner_steps,
+      inner_lr, ....
+    Raises: ValueError, naming it, for a number out of range or a model that isn't a policy without
+    memory.
     """
 
     sizes = staticmethod(gradient_sizes)

@@ -1,6 +1,6 @@
 """The gradient-based learners of configs/algo, each as its file makes it: meta-gradients against
-autograd line by line and finite differences in float64, what they learn, and what must hold for all.
-"""
+autograd line by line and finite differences in float64, what they learn, and what must hold for all
+of them."""
 
 from pathlib import Path
 
@@ -93,8 +93,8 @@ def test_sampling_is_credited_with_the_later_judged_returns_of_its_task():
     # Three tasks, two steps, one episode a batch: the returns after 0, 1 and 2 steps.
     returns = [torch.tensor([[100.0], [7.0], [-50.0]])]
     returns += [torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[3.0], [6.0], [3.0]])]
-    # Of all judged policies, of which each counts half: after the first step (1 + 3) / 2, (2 + 6) / 2,
-    # (3 + 3) / 2, hence 2, 4, 3; after the second 1.5, 3, 1.5.
+    # Of all judged policies, of which each counts half: after the first step (1 + 3) / 2,
+    # (2 + 6) / 2, (3 + 3) / 2, hence 2, 4, 3; after the second 1.5, 3, 1.5.
     first, second = worth_of_steps(returns, [1, 2])
     deviation = (2 / 3) ** 0.5
     # Less the mean of the other two: 2 − 3.5, 4 − 2.5, 3 − 3.
