@@ -108,6 +108,17 @@ RL = {
             "algo.gradient_mode=first_order",
         ),
     ],
+    "promp": [
+        *("env=half_cheetah_vel_promp", "env.horizon=15", "algo=promp", *_GRADIENT),
+        *("algo.inner_kl_target=0.001", "algo.num_epochs=3"),
+    ],
+    "e_maml": [
+        *("env=point_navigation_2d", "env.horizon=20", "algo=e_maml", *_GRADIENT),
+        *("algo.judged_updates=all", "model=latent_mlp"),
+    ],
+    "cavia": ["env=gridworld_5x5", "algo=cavia", *_GRADIENT],
+    "maesn": ["env=swimmer_vel", "env.horizon=15", "algo=maesn", *_GRADIENT],
+    "reptile, bandit": ["env=bandit", "env.horizon=10", "algo=reptile", *_GRADIENT],
     "rl2_ppo": [
         "env=tabular_mdp",
         "env.num_states=4",
