@@ -5,6 +5,7 @@ from typing import Any
 
 from metarl.report.evaluation import stage
 from metarl.report.markdown import table
+from metarl.run.logging import human
 
 Numbers = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ def _learners(found: Numbers) -> str:
         cells = [_interval(row["mean"]) for row in learner["returns"]]
         cells += [""] * (num_rows - len(cells))
         steps = [steps for steps in learner["env_steps"] if steps is not None]
-        of_training = [_seeds(learner["seeds"]), _range([f"{s / 1e6:.3g} M" for s in steps])]
+        of_training = [_seeds(learner["seeds"]), _range([human(count) for count in steps])]
         rows.append(
             [learner["name"], *of_training, *cells, *(_EXTRAS[key][1](learner) for key in extras)]
         )
@@ -96,7 +97,8 @@ def _beside(found: Numbers) -> str:
         rows.append([name.replace("_", " "), _numbers(means)])
     for bound in beside.get("fixed_speeds", {}).get("bounds", []):
         count, allowance = bound["num_speeds"], beside["fixed_speeds"]["allowance"]
-        name = f"the best {count} fixed speed{'s' if count > 1 else ''}, at no cost"
+        name = f"the best {f'{count} ' if count > 1 else ''}fixed speed{'s' if count > 1 else ''}"
+        name += ", at no cost"
         values = [bound["mean"]]
         if allowance:
             name += f"; less {allowance:g} ({beside['fixed_speeds']['allowance_is']})"

@@ -35,7 +35,7 @@ def test_it_prints_what_it_writes(
     assert call(monkeypatch, compare, *words) == 0
     told = capsys.readouterr()
     assert told.out == (tmp_path / "all/side_by_side.md").read_text()
-    assert "| maml_trpo | 0, 1 | 2 M | -8.0 [" in told.out
+    assert "| maml_trpo | 0, 1 | 2M | -8.0 [" in told.out
     assert f"left out: {tmp_path}/runs/begun has no evaluation yet" in told.err
     found = json.loads((tmp_path / "all/side_by_side.json").read_text())
     assert [learner["name"] for learner in found["learners"]] == ["maml_ppo", "maml_trpo"]
