@@ -65,7 +65,11 @@ ALLOWED: dict[str, Kind] = {
     "render.width": Integer(64, most=8192),
     "render.height": Integer(48, most=8192),
     # Benchmarks
-    "what": OneOf("sim", "update", "fewshot", "iteration", "plan", "seeds"),
+    "what": OneOf(
+        *("sim", "update", "fewshot", "iteration", "plan", "seeds"),
+        *("rates", "launches", "parity", "gpu"),
+    ),
+    "toy": Flag(),
     "num_estimates": Integer(2),
     "num_worlds": _COUNT,
     "collect": Flag(),
@@ -165,6 +169,8 @@ ALLOWED: dict[str, Kind] = {
     "rl_steps": _COUNT_OR_NONE,
     "updates_per_iteration": _COUNT,
     "chunk": _COUNT,
+    "MamlPPO.chunk": OrNull(_COUNT),
+    "MamlTRPO.chunk": OrNull(_COUNT),
     "episodes_per_task": _COUNT,
     "episodes_per_trial": _COUNT,
     "meta_batch_size": _COUNT,

@@ -1,6 +1,7 @@
 """How a gradient learner meets new tasks: stacked policy parameters, one inner step on the
 trajectories of each update."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,6 +24,10 @@ from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Act, Held, RLAdapter, Trajectories
 from metarl.struct import join_rows, struct
 from metarl.types import InnerRule, Params
+
+CHUNK_ON_CPU = 2
+"""Tasks that are differentiated together unless a setting says how many: what fits into a core's
+cache. A GPU takes all at once: each chunk launches all kernels anew."""
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
 LAST_LAYER = "last_layer"
@@ -146,7 +151,7 @@ def inner_update(
     horizon: int,
     discount: float,
     gae_lambda: float,
-    chunk: int,
+    chunk: int | None,
     latent_lr: float | None = None,
     latent_shrink: float | None = None,
     latent_first_shrink: float | None = None,
@@ -158,6 +163,9 @@ def inner_update(
     """
     if num_inner_steps < 1:
         raise SettingError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
+    if chunk is None:
+        on_cpu = next(policy.parameters()).device.type == "cpu"
+        chunk = CHUNK_ON_CPU if on_cpu else sys.maxsize
     if chunk < 1:
         raise SettingError(f"chunk {chunk}: expected 1 task or more")
     if not inner_lr > 0:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.noise import Noise
+from metarl.rl.data.transfer import Transfer
 from metarl.rl.types import Act, BatchedEnv, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, struct
 from metarl.threads import one_thread
@@ -61,14 +62,15 @@ def collect(
             f"{num_worlds} worlds can't be shared out into {episodes_per_task} episodes per task"
         )
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
-    obs = env.reset(streams.reset.starts(env)).to(device)
+    bring = Transfer(device)
+    obs = bring(env.reset(streams.reset.starts(env)))
     record, held = _Record(horizon, obs), adapter.held(state)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
     noise = None if deterministic else streams.policy
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
         for t in range(horizon):
             act = adapter.act(state, obs, noise)
-            step = map_tensors(lambda x: x.to(device), env.step(act.action))
+            step = bring(env.step(act.action))
             record.add(t, act, step, running, adapter.measure(state, obs, act, step))
             state = adapter.observe(state, obs, act, step)
             obs = step.next_obs
