@@ -2,6 +2,7 @@
 # make test             the tests; ARGS="tests/core -k trust" are passed on
 # make check            what a change must pass: formatting, lint, types, tests
 # make slow             the tests that take minutes
+# make gpu-check        all that a GPU machine should be asked, in nine minutes, into gpu-check.jsonl
 # make venv             only the environment in .venv, from constraints.txt; a second call does nothing
 PYTHON ?= python3
 ARGS ?=
@@ -9,7 +10,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help train test check slow venv clean
+.PHONY: help train test check slow gpu-check venv clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -28,6 +29,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(BIN)/python -m pytest $(ARGS)
+
+gpu-check: $(READY)
+	@$(BIN)/python scripts/benchmark.py gpu output=gpu-check.jsonl $(ARGS)
 
 venv: $(READY)
 

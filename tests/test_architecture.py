@@ -112,8 +112,8 @@ OUR_IMPORTS = {
 
 PLACES = {
     "mujoco": ["envs/sim/", "envs/mujoco/", "envs/own/", "metarl/cli/benchmarks/"],
-    "mujoco_warp": ["envs/"],
-    "warp": ["envs/"],
+    "mujoco_warp": ["envs/", "metarl/cli/benchmarks/"],
+    "warp": ["envs/", "metarl/cli/benchmarks/"],
     "hydra": ["metarl/cli/"],
     "omegaconf": ["metarl/cli/"],
     "tensorboard": ["metarl/run/"],

@@ -1,19 +1,26 @@
 """The benchmarks' own bookkeeping: which rows a kind has, and that a wrong meta-gradient would be
 seen."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.cli.benchmarks import advantages, fewshot, seeds
+from metarl.cli.benchmarks import advantages, fewshot, gpu, seeds
 from metarl.cli.benchmarks import few_shot_updates as few_shot
 from metarl.cli.benchmarks import off_policy_updates as off_policy
+from metarl.cli.benchmarks.launches import launches
+from metarl.cli.benchmarks.rates import rates
 from metarl.cli.commands import benchmark as command
 from metarl.core import chunks
 from metarl.rl.data.batches import policy_batch
 from metarl.struct import replace
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_relative_error_is_over_all_parameters_together():
@@ -90,3 +97,60 @@ def test_the_off_policy_update_and_its_products_are_of_the_same_sizes(monkeypatc
             step()
         found.append(sum(multiplied))
     assert found[0] == found[1]
+
+
+def test_physics_on_a_gpu_is_measured_beside_its_own_loop_and_the_c_engine() -> None:
+    on_gpu, on_cpu = rates("half_cheetah_vel", torch.device("cpu"), toy=True)
+    assert on_gpu["num_worlds"] == 4 and on_gpu["device"] == "cpu"
+    assert on_gpu["share_of_bare"] == pytest.approx(on_gpu["warp"] / on_gpu["bare"])
+    assert on_cpu["cpu"] > 0 and on_cpu["num_threads"] >= 1
+
+
+def test_what_happens_between_two_control_steps_is_counted() -> None:
+    row = launches("half_cheetah_vel", torch.device("cpu"), toy=True)
+    assert (row["name"], row["num_worlds"], row["launches"], row["waits"]) == (
+        *("half_cheetah_vel", 4),
+        *(0, 0),  # There is no GPU.
+    )
+    assert row["operations"] > 20 and row["host"] <= row["all"]
+
+
+def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
+    tmp_path, monkeypatch
+) -> None:
+    answers, output = tmp_path / "answers.jsonl", tmp_path / "output.jsonl"
+
+    def asked(name: str, code: str, limit: int = 60, **kept: Any) -> gpu.Question:
+        return gpu.Question(name=name, words=("-c", code), limit=limit, **kept)
+
+    writes = f"open({str(answers)!r}, 'w').write('{{\"rate\": 3}}\\n')"
+    monkeypatch.setattr(
+        gpu,
+        "questions",
+        lambda *args, **kwargs: iter(
+            [
+                asked("tests", "print('2 passed')"),
+                asked("cut off", f"{writes}; import time; time.sleep(60)", 3, answers=answers),
+                asked("broken", "raise SystemExit('no GPU')"),
+            ]
+        ),
+    )
+    gpu.run_gpu(torch.device("cpu"), output)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    told = [{key: row[key] for key in row if key != "seconds"} for row in rows]
+    assert told == [
+        {"question": "tests", "said": "2 passed\n"},
+        {"question": "cut off", "rate": 3},
+        {"question": "cut off", "error": "not done in 3 s"},
+        {"question": "broken", "error": "no GPU\n"},
+    ]
+    monkeypatch.setattr(gpu, "SECONDS", 0)
+    assert gpu.run_gpu(torch.device("cpu"), output)[0]["error"] == "no time left"
+
+
+def test_all_questions_to_a_gpu_fit_into_a_transfer_of_ten_minutes(tmp_path) -> None:
+    """The limit of all is below it; the first ones, which matter most, can all take their time."""
+    asked = list(gpu.questions(torch.device("cuda"), tmp_path, toy=False))
+    assert gpu.SECONDS < 600
+    assert sum(question.limit for question in asked[:8]) <= gpu.SECONDS
+    assert all((ROOT / q.words[0]).exists() for q in asked if q.words[0].endswith(".py"))

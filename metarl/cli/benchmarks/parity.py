@@ -15,11 +15,21 @@ from torch import Tensor
 
 import envs
 from envs.mujoco.env import MujocoEnv
-from envs.sim.warp import WarpSimulator
 from metarl.noise import Noise
 from metarl.rl.types import Step
 
 Env = MujocoEnv[Any]
+
+TOLERANCE = {"qpos": 1e-5, "reward": 2e-5}
+"""Of one control step. float32 has 7 digits, so a length near 1 m is off by 1e-7; the stiff contacts
+of a control step make 10 to 100 times that."""
+EXCEPTIONS = {
+    "arm_pick_place": (
+        {"qpos": 1e-3, "reward": 2e-5},
+        "where a cylinder stands upright, which points of its rim touch is a free choice",
+    )
+}
+"""Other tolerances, and why."""
 
 
 def mujoco_names() -> list[str]:
@@ -117,6 +127,6 @@ def _flags_differ(a: Step, b: Step) -> int:
 
 
 def _buffers(env: Env) -> dict[str, Any]:
-    assert isinstance(env.sim, WarpSimulator)
-    env.sim.check()
-    return {"buffers": vars(env.sim.buffers), "solver": env.sim.replaced_solver}
+    sim: Any = env.sim
+    sim.check()
+    return {"buffers": vars(sim.buffers), "solver": sim.replaced_solver}

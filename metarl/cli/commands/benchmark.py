@@ -9,6 +9,10 @@ table and JSON lines.
   iteration  the share of a whole training iteration that is not physics
   plan       planning with models beside the bare matrix products that it needs
   seeds      four seeds in one simulation beside the same seeds one after the other
+  rates      physics on a GPU by MuJoCo Warp beside its own loop and MuJoCo's C engine
+  launches   kernels, copies and waits between two control steps of a training on a GPU
+  parity     how far MuJoCo Warp is from MuJoCo's C engine: numbers, not time
+  gpu        all that a GPU machine should be asked, in nine minutes; answers are written as they come
 
 Examples:
   python scripts/benchmark.py sim
@@ -21,13 +25,16 @@ Examples:
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from metarl.cli import build
 from metarl.cli.benchmarks.collection import collect_row
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
+from metarl.cli.benchmarks.gpu import run_gpu
 from metarl.cli.benchmarks.iteration import run_iteration
 from metarl.cli.benchmarks.plan import run_plan
 from metarl.cli.benchmarks.rows import check_keys
@@ -37,13 +44,16 @@ from metarl.cli.benchmarks.update import QUICK, run_update
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 
-KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds")
+ON_A_GPU = ("rates", "launches", "parity", "gpu")
+KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
 
 
 def run(config: DictConfig) -> None:
     if config.what not in KINDS:
         raise UserError(f"what={config.what}: expected one of {', '.join(KINDS)}")
-    if config.what == "sim":
+    if config.what in ON_A_GPU:
+        rows = _on_a_gpu(config)
+    elif config.what == "sim":
         name = config.env.name
         rows = run_sim(
             name,
@@ -67,6 +77,8 @@ def run(config: DictConfig) -> None:
         rows = run_plan(config.rounds, num_threads=config.num_threads)
     else:
         rows = run_iteration(config.rounds, num_threads=config.num_threads)
+    if config.what == "gpu":  # Its answers are written as they come.
+        return
     stamp = {"what": config.what, "commit": build.commit(), "versions": build.versions()}
     lines = [json.dumps(row | stamp) for row in rows]
     if config.output is None:
@@ -74,6 +86,27 @@ def run(config: DictConfig) -> None:
     else:
         with Path(config.output).open("a") as file:
             file.write("\n".join(lines) + "\n")
+
+
+def _on_a_gpu(config: DictConfig) -> list[dict[str, Any]]:
+    """What is about MuJoCo Warp, which not everyone has installed."""
+    if find_spec("mujoco_warp") is None:
+        raise UserError(f"{config.what} needs MuJoCo Warp: pip install 'metarl[warp]'")
+    from metarl.cli.benchmarks.launches import launches
+    from metarl.cli.benchmarks.parity import parity
+    from metarl.cli.benchmarks.rates import rates
+
+    name, device = config.env.name, build.device(config.device)
+    if config.what == "parity":
+        sizes = {"num_worlds": 2, "num_steps": 2} if config.toy else {}
+        return [parity(name, device=device, **sizes)]
+    if config.what == "rates":
+        return rates(name, device, toy=config.toy)
+    if config.what == "launches":
+        return [launches(name, device, toy=config.toy)]
+    if config.output is None:
+        raise UserError("gpu writes its answers as they come; expected output=<file>")
+    return run_gpu(device, Path(config.output).absolute(), toy=config.toy)
 
 
 def main() -> None:

@@ -263,3 +263,28 @@ def test_bad_arguments_are_refused_with_their_values() -> None:
 def test_worlds_without_mujoco_are_refused() -> None:
     with pytest.raises(SettingError, match="backend is 'warp', and bandit is no MuJoCo env"):
         envs.make("bandit", 1, machine=WARP)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["half_cheetah_vel", "hopper_rand_params", "arm_reach"])
+def test_control_steps_on_a_gpu_wait_for_nothing(name: str) -> None:
+    env = envs.make(name, 64, machine=envs.Machine(backend="warp", device="cuda"))
+    env.set_tasks(env.prior.test_tasks(64))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+    action = torch.zeros(64, *env.action_space.shape, device="cuda")
+    env.step(action)  # captures the graph
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):
+            step = env.step(action)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert step.next_obs.isfinite().all() and not step.diverged.any()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["half_cheetah_vel", "ant_dir_promp", "hopper_rand_params"])
+def test_a_control_step_on_a_gpu_is_that_of_the_c_engine(name: str) -> None:
+    found = parity(name, device="cuda", num_worlds=64, num_steps=12)
+    assert found["one_step"]["qpos"] < 1e-5
+    assert found["one_step"]["reward"] < 2e-5

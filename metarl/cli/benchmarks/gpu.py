@@ -1,0 +1,129 @@
+"""Everything that a GPU machine should be asked, in at most nine minutes.
+
+Each question is a process of its own with a time limit, in order of value; its answer is written
+as it comes. So what was measured is there, whatever comes after it.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.run.logging import read_metrics
+
+SECONDS = 540
+_ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One process: `python words ...`."""
+
+    name: str
+    words: tuple[str, ...]
+    limit: int  # s
+    run: Path | None = None
+    """The run folder that it leaves, if it is a training."""
+    answers: Path | None = None
+    """The file with JSON lines that it leaves, if it is a benchmark."""
+
+
+def run_gpu(device: torch.device, output: Path, *, toy: bool = False) -> list[dict[str, Any]]:
+    """Asks all questions and appends a JSON line for each answer, error or timeout to `output`.
+
+    Args: toy: with a few worlds and steps, to try where there is no GPU.
+    """
+    rows, deadline = [], time.monotonic() + SECONDS
+    with tempfile.TemporaryDirectory() as folder:
+        for question in questions(device, Path(folder), toy=toy):
+            left = deadline - time.monotonic()
+            for row in _asked(question, left):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                with output.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Question]:
+    """In order of value."""
+
+    def measured(what: str, env: str, limit: int) -> Question:
+        answers = folder / f"{what}-{env}.jsonl"
+        words = [what, f"env={env}", f"device={device}", f"output={answers}", *(["toy=true"] * toy)]
+        return Question(
+            name=f"{what} {env}",
+            words=("scripts/benchmark.py", *words),
+            limit=limit,
+            answers=answers,
+        )
+
+    def trained(name: str, limit: int, *words: str) -> Question:
+        run = folder / name.replace(" ", "_")
+        small = ("env.horizon=4", "algo.meta_batch_size=2", "algo.episodes_per_task=2")
+        return Question(
+            name=name,
+            words=(
+                *("scripts/train.py", "env=half_cheetah_vel", "algo=maml_ppo", "iterations=3"),
+                *("evaluation.num_tasks=1", "evaluation.num_updates=0", "evaluation.video=false"),
+                *("evaluation.episodes_per_task=1", f"device={device}", f"run_dir={run}"),
+                *(small * toy),
+                *words,
+            ),
+            limit=limit,
+            run=run,
+        )
+
+    if not toy:
+        yield Question(
+            name="tests marked gpu",
+            words=("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"),
+            limit=100,
+        )
+    large = () if toy else ("algo.meta_batch_size=100", "algo.episodes_per_task=80")
+    yield measured("parity", "half_cheetah_vel", 90)
+    yield measured("rates", "half_cheetah_vel", 60)
+    yield trained("train sim=warp", 60, "sim=warp")
+    yield trained("train sim=cpu", 45, "sim=cpu")
+    yield trained("train sim=warp 8000 worlds", 60, "sim=warp", *large)
+    yield trained("train sim=warp 8 seeds", 60, "sim=warp", f"num_seeds={2 if toy else 8}")
+    yield measured("launches", "half_cheetah_vel", 45)
+    if toy:  # The others ask the same of robots whose kernels take minutes to compile.
+        return
+    for env in ("ant_vel", "arm_grasp", "humanoid_dir"):
+        yield measured("rates", env, 90)
+        yield measured("parity", env, 60)
+
+
+def _asked(question: Question, left: float) -> list[dict[str, Any]]:
+    """The rows of an answer, or one that says why there is none."""
+    head: dict[str, Any] = {"question": question.name}
+    if left <= 0:
+        return [{**head, "error": "no time left"}]
+    begin, limit = time.monotonic(), min(question.limit, left)
+    command = [sys.executable, *question.words]
+    try:
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=limit)
+        error = "" if done.returncode == 0 else (done.stderr or done.stdout)[-2000:]
+        said = done.stdout[-300:]
+    except subprocess.TimeoutExpired:
+        error, said = f"not done in {limit:.0f} s", ""
+    head["seconds"] = round(time.monotonic() - begin, 1)
+    found: list[dict[str, Any]] = []
+    if question.answers is not None and question.answers.exists():
+        found = [json.loads(line) for line in question.answers.read_text().splitlines()]
+    elif question.run is not None:
+        # Of several seeds each has a folder of its own; their steps a second are of all together.
+        files = sorted(question.run.rglob("metrics.jsonl"))[:1]
+        found = [row for file in files for row in read_metrics(file)[-1:]]
+    elif not error:
+        found = [{"said": said}]
+    rows = [{**head, **row} for row in found]
+    return [*rows, {**head, "error": error}] if error else rows
