@@ -3,6 +3,7 @@ also runs on Warp's CPU device, graphs included."""
 
 import copy
 import gc
+import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,13 @@ import warp as wp
 from torch import Tensor
 
 # First, for it keeps Warp from writing to stdout when the next is imported.
-from envs.sim.warp_device import check_fits, told_if_compiling, warp_device
+from envs.sim.warp_device import (
+    can_capture,
+    check_fits,
+    refused_if_too_large,
+    told_if_compiling,
+    warp_device,
+)
 
 import mujoco_warp as mjw  # isort: skip
 
@@ -91,11 +98,13 @@ class WarpSimulator:
             "graphs": graphs,
         }
         self.model, self.replaced_solver = _with_newton(model)
+        if self.replaced_solver is not None:
+            logging.getLogger("metarl").info("MuJoCo Warp: %s", self.replaced_solver)
         self.num_worlds = num_worlds
         self.timestep = float(model.opt.timestep)
         self._warp = warp_device(device)
         self._current_fields = current_fields
-        self._use_graphs = graphs
+        self._use_graphs = graphs and can_capture(self._warp)
         self.buffers = buffers(model, max_contacts)
         expanded = _expanded(per_world)
         self._derives = expanded != set(per_world)
@@ -211,7 +220,8 @@ class WarpSimulator:
         if self._warp.is_cuda:
             size, free = _bytes_a_world(self.model, sizes), self._warp.free_memory
             check_fits(self.num_worlds, size, free, self._warp.name)
-        with wp.ScopedDevice(self._warp):
+        too_large = refused_if_too_large(self.num_worlds, self._warp.name)
+        with too_large, wp.ScopedDevice(self._warp):
             batch_sizes = dict.fromkeys(expanded, self.num_worlds)
             self._model = mjw.put_model(self.model, batch_sizes=batch_sizes)
             self._model.opt.warn_overflow = 0  # It would print from the device; see `check`.
@@ -225,7 +235,8 @@ class WarpSimulator:
 
     def _run(self, key: Hashable, work: Callable[[], None]) -> None:
         """Does `work` as one graph, which is captured at its first use."""
-        with wp.ScopedDevice(self._warp):
+        too_large = refused_if_too_large(self.num_worlds, self._warp.name)
+        with too_large, wp.ScopedDevice(self._warp):
             if not self._use_graphs:
                 work()
                 return

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import warp as wp
@@ -54,6 +55,35 @@ def check_fits(num_worlds: int, bytes_a_world: int, free: int, device: str) -> N
             f"num_worlds is {num_worlds}, each of {bytes_a_world / 2**10:.0f} KiB: more than the "
             f"{free / 2**30:.1f} GiB that are free on {device}; expected at most {most}"
         )
+
+
+@contextmanager
+def refused_if_too_large(num_worlds: int, device: str) -> Iterator[None]:
+    """Turns Warp's words for too little memory into ours. `check_fits` can't foresee all: kernels
+    take memory while they run, and others may be on the device.
+
+    Raises: SettingError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "Failed to allocate" not in str(error) or "memory pools" in str(error):
+            raise
+        raise SettingError(
+            f"num_worlds is {num_worlds}: the memory of {device} is too small for them beside what "
+            f"else lies there ({error}); expected fewer"
+        ) from error
+
+
+def can_capture(device: Any) -> bool:
+    """Whether graphs work on one of Warp's devices; where they don't, the log says so: simulating is slower then."""
+    if not device.is_cuda or wp.is_mempool_enabled(device):
+        return True
+    _log.warning(
+        "%s has no memory pools, so MuJoCo Warp's kernels are launched one by one, which is slower",
+        device.name,
+    )
+    return False
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra._internal.utils import get_args_parser
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
@@ -240,6 +241,11 @@ def _message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if _is_out_of_memory(error):
         first, *_ = str(error).splitlines() or ["malloc failed"]
+        if isinstance(error, torch.OutOfMemoryError):
+            return (
+                f"the GPU's memory is too small for sizes as large as these: {first} Expected a "
+                "smaller chunk (tasks that are differentiated together), or fewer tasks or episodes"
+            )
         return f"too little memory for sizes as large as these: {first}"
     return str(error)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
@@ -366,6 +367,18 @@ def missing_file(config: DictConfig) -> None:
 
 def interrupted(config: DictConfig) -> None:
     raise KeyboardInterrupt
+
+
+def gpu_is_full(config: DictConfig) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nSee elsewhere.")
+
+
+def test_a_gpu_that_is_full_is_a_message_that_says_what_to_make_smaller(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = message_of(call, capsys, run=gpu_is_full)
+    assert "Tried to allocate 20 GiB." in message and "Expected a smaller chunk" in message
+    assert message.count("\n") == 1
 
 
 def test_user_errors_are_messages(call: Any, capsys: pytest.CaptureFixture[str]) -> None:

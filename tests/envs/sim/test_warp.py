@@ -5,6 +5,7 @@ import logging
 import pickle
 import sys
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import mujoco
@@ -17,7 +18,7 @@ from envs.mujoco.models import GymnasiumModel
 from envs.sim import warp_device
 from envs.sim.backends import simulator
 from envs.sim.warp import WarpSimulator
-from metarl.cli.benchmarks.parity import parity
+from metarl.cli.benchmarks.parity import EXCEPTIONS, TOLERANCE, parity
 from metarl.errors import SettingError
 from metarl.noise import Noise
 
@@ -69,6 +70,14 @@ def test_a_control_step_is_that_of_the_c_engine(name: str) -> None:
     assert found["one_step"]["reward"] < 1e-5
     assert found["flags_differ"] == 0
     assert found["qpos"] < 1e-3  # and that of the step after it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in envs.ALL if envs.has_physics(name)])
+def test_every_environment_keeps_its_tolerance(name: str) -> None:
+    found, (most, _) = parity(name), EXCEPTIONS.get(name, (TOLERANCE, ""))
+    assert {key: found["one_step"][key] for key in most if found["one_step"][key] > most[key]} == {}
+    assert found["flags_differ"] == 0
 
 
 def test_each_model_field_reaches_the_physics() -> None:
@@ -228,6 +237,27 @@ def test_too_many_worlds_are_refused_with_the_number_that_fits() -> None:
         r" 1.0 GiB that are free on H100; expected at most 921",
     ):
         warp_device.check_fits(1000, 2**20, 2**30, "H100")
+
+
+def test_memory_that_is_too_small_after_all_is_said_in_our_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*args: Any, **sizes: Any) -> None:
+        raise RuntimeError("Failed to allocate 5000 bytes on device 'cuda:0'")
+
+    monkeypatch.setattr("envs.sim.warp.mjw.make_data", full)
+    with pytest.raises(SettingError, match=r"num_worlds is 7: the memory of .* too small .*fewer"):
+        WarpSimulator(robot(), 7, device="cpu")
+
+
+def test_a_device_without_memory_pools_goes_without_graphs_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(warp_device.wp, "is_mempool_enabled", lambda device: False)
+    with caplog.at_level(logging.WARNING, "metarl"):
+        assert not warp_device.can_capture(SimpleNamespace(is_cuda=True, name="vGPU"))
+    assert "vGPU has no memory pools" in caplog.text
+    assert warp_device.can_capture(SimpleNamespace(is_cuda=False, name="cpu"))
 
 
 def test_compiling_says_what_it_does_and_where_kernels_are_kept(
