@@ -63,7 +63,7 @@ class Episodes(Generic[Tasks]):
 
     @property
     def num_steps(self) -> Tensor:
-        """[W] int64: since each world's reset."""
+        """Steps since each world's reset, [W] int64."""
         return self._counted + self._not_counted
 
     def begin(self, uniform: Tensor, worlds: Tensor | None) -> Tensor:

@@ -165,7 +165,7 @@ def zeros_like(a: Params) -> Params:
 
 
 def joined(groups: Mapping[str, Params]) -> Params:
-    """Several dicts as one, for what takes a single vector of parameters: `weight` of group
+    """Joins several dicts into one, for what takes a single vector of parameters: `weight` of group
     `policy` becomes policy.weight."""
     return {
         f"{group}.{name}": leaf for group, params in groups.items() for name, leaf in params.items()
@@ -173,7 +173,7 @@ def joined(groups: Mapping[str, Params]) -> Params:
 
 
 def group(params: Params, name: str) -> Params:
-    """One of the dicts that `joined` put together."""
+    """Returns one of the dicts that `joined` put together."""
     prefix = f"{name}."
     return {
         key.removeprefix(prefix): leaf for key, leaf in params.items() if key.startswith(prefix)
@@ -213,8 +213,8 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def rows(leaf: Tensor, num_batch_dims: int) -> Tensor:
-    """All but the first `num_batch_dims` dimensions as one, also where there is none left (a scalar
-    parameter)."""
+    """Flattens all but the first `num_batch_dims` dimensions into one, also where there is none
+    left (a scalar parameter)."""
     return leaf.reshape(*leaf.shape[:num_batch_dims], -1)
 
 

@@ -119,7 +119,8 @@ class GaussianPolicy(nn.Module):
         seen = obs_size + num_latent + noise_size + context_size
         sizes = (seen, *hidden_sizes, action_size)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
-        self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        self.latent_size = latent_size
+        self.latent_products = latent_products and latent_size > 0
         self.noise_size = noise_size
         _add_latent(self, obs_size, latent_gain)
         _add_beside(self, context_size=context_size, noise_size=noise_size)
@@ -188,7 +189,7 @@ class GaussianPolicy(nn.Module):
 
 
 def _log_density(z: Tensor, log_std: Tensor) -> Tensor:
-    """[...] of the Gaussian at z [..., A] standard deviations from its mean."""
+    """Returns the Gaussian's log density [...] at z [..., A] standard deviations from its mean."""
     return -0.5 * LOG_2PI * log_std.shape[-1] - torch.addcmul(log_std, z, z, value=0.5).sum(-1)
 
 
@@ -216,7 +217,8 @@ class CategoricalPolicy(nn.Module):
         seen = obs_size + num_latent + noise_size + context_size
         sizes = (seen, *hidden_sizes, num_actions)
         self.trunk = MLP(sizes, activation, output_scale=output_scale, generator=generator)
-        self.latent_size, self.latent_products = latent_size, latent_products and latent_size > 0
+        self.latent_size = latent_size
+        self.latent_products = latent_products and latent_size > 0
         self.noise_size = noise_size
         _add_latent(self, obs_size, latent_gain)
         _add_beside(self, context_size=context_size, noise_size=noise_size)

@@ -214,7 +214,9 @@ class _MLPLoss:
 
     def __init__(self, trunk: _Trunk, loss: OutputLoss, batch: Batch):
         batch = _rows_last(batch, trunk.output.shape)
-        self._trunk, self._loss, self._batch = trunk, loss, batch
+        self._trunk = trunk
+        self._loss = loss
+        self._batch = batch
         self._leaves = [
             leaf.detach().requires_grad_() for leaf in (trunk.output, *trunk.head_params.values())
         ]
@@ -303,7 +305,7 @@ def _product(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _product_rows_last(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same as [n, o, B]: the few outputs o before the many rows."""
+    """Computes `_product` as [n, o, B]: the few outputs o stand before the many rows."""
     return torch.baddbmm(bias.unsqueeze(2), weight, h.transpose(1, 2))
 
 

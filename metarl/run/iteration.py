@@ -59,7 +59,7 @@ class Run:
         return metrics
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Returns what a checkpoint holds of the run."""
         return {
             "iteration": self.iteration,
             self.shown.count: self.count,

@@ -107,7 +107,7 @@ def _half_range(action_space: gymnasium.spaces.Box) -> torch.Tensor:
 
 
 def flat_size(observation_space: gymnasium.spaces.Box) -> int:
-    """O of flat observations [O]. Raises: ValueError for others."""
+    """Returns O, the size of flat observations [O]. Raises: ValueError for others."""
     if len(observation_space.shape) != 1:
         raise SettingError(
             f"policies take flat observations [O], got the shape {observation_space.shape}"
