@@ -46,7 +46,7 @@ class Noise:
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
-        """Those of the streams, in order."""
+        """The generators of the streams, in order."""
         return self._generators
 
     @property

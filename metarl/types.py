@@ -36,7 +36,7 @@ def as_metrics(values: Mapping[str, Tensor | float]) -> Metrics:
 
 
 class InnerRule(Protocol):
-    """How one adapts: the map from parameters and their gradients to the updated parameters."""
+    """A rule of adaptation: it maps parameters and their gradients to the updated parameters."""
 
     def init(self, params: Params) -> Params:
         """The rule's own learned parameters (learning rates, ...), {} if there are none."""
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class Adapter(Protocol[State]):
-    """How a meta-trained learner meets new tasks. Its state is stacked parameters [N, ...], or a
+    """Lets a meta-trained learner meet new tasks. Its state is stacked parameters [N, ...], or a
     hidden state, or a posterior."""
 
     def begin(self, num_tasks: int) -> State:
@@ -196,8 +196,8 @@ class MetaLearner(Protocol):
 
     @property
     def schedule_end(self) -> int | None:
-        """After how many steps its rate has fallen to 0, so that no run goes on in vain; None: it
-        never does."""
+        """Returns the number of steps after which its rate has fallen to 0, so that no run goes on
+        in vain; None: it never does."""
         return None
 
     def check_trainable(self) -> None:

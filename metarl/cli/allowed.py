@@ -265,8 +265,8 @@ def allowed(key: str, config: Mapping[str, Any], config_name: str) -> Kind | Non
 
 
 def _owners(above: list[str], config: Mapping[str, Any]) -> Iterator[str | None]:
-    """Whose keys lie below `above`, the nearest first: the last part of a target's name, or an
-    environment's name. None if it is a user's own, who calls things as he likes."""
+    """Yields whose keys lie below `above`, the nearest first: the last part of a target's name, or
+    an environment's name. None stands for a user's own, who names keys freely."""
     for depth in range(len(above), 0, -1):
         value: Any = config
         for part in above[:depth]:

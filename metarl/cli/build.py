@@ -1,5 +1,5 @@
-"""From a composed config to the objects of a run, and back from a checkpoint: no library code sees
-a config."""
+"""Makes the objects of a run from a composed config, and brings them back from a checkpoint. No
+library code sees a config."""
 
 import os
 import platform
@@ -104,14 +104,14 @@ def environment(
 
 
 def shows_task(env: DictConfig) -> bool:
-    """Whether observations hold the task; null, or nothing as in files of older versions, is
+    """Tells whether observations hold the task; null, or nothing as in files of older versions, is
     false."""
     return bool(env.get("shows_task"))
 
 
 def sizes(config: DictConfig) -> Sizes:
-    """How many tasks, episodes and updates the config's algorithm asks for. Raises: ValueError for
-    zero of them."""
+    """Returns how many tasks, episodes and updates the config's algorithm asks for. Raises:
+    ValueError for zero of them."""
     settings = {
         str(key): value for key, value in _unnamed(config.algo).items() if key != "_target_"
     }
@@ -381,9 +381,8 @@ def commit() -> str | None:
     try:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
             return None
-        _git(
-            root, "ls-files", "--error-unmatch", *ours
-        )  # an error if the repository doesn't know them
+        # An error if the repository doesn't know them
+        _git(root, "ls-files", "--error-unmatch", *ours)
         if tomllib.loads((root / ours[1]).read_text()).get("project", {}).get("name") != "metarl":
             return None
         return _git(root, "describe", "--always", "--dirty", "--abbrev=12")

@@ -202,10 +202,9 @@ def illustrate(
 
 
 def provenance() -> dict[str, Any]:
-    """Where a result comes from: the command, the code and the library versions."""
-    command = [
-        word for word in sys.argv if not word.startswith("hydra")
-    ]  # without what cli.py adds
+    """Returns where a result comes from: the command, the code and the library versions."""
+    # Without what cli.py adds
+    command = [word for word in sys.argv if not word.startswith("hydra")]
     return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 
 

@@ -115,7 +115,7 @@ def _check_processes(command: str, arguments: Any) -> None:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Flags and overrides apart: argparse takes overrides on one side of a flag only."""
+    """Tells flags from overrides: argparse takes overrides on one side of a flag only."""
     is_override = [
         not word.startswith("-") and ("=" in word or word.startswith("~")) for word in arguments
     ]

@@ -1,5 +1,5 @@
-"""Where a run lives: a new folder with its config.yaml, or an old one to go on with. One process at
-a time writes there."""
+"""Makes the folder of a run, with its config.yaml, or finds an old one to go on with. One process
+at a time writes there."""
 
 import hashlib
 import re
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is an iteration to train."""
+        """Tells whether there is an iteration to train."""
         return self.resume_from is None or self.resume_from["iteration"] < self.config.iterations
 
     def create(self) -> Place:
@@ -306,8 +306,8 @@ def change(
 
 
 def _has_not_begun(location: Path) -> bool:
-    """Whether a run was made there that didn't come to its first checkpoint, which is saved before
-    the first iteration."""
+    """Tells whether a run was made there that didn't come to its first checkpoint, which is saved
+    before the first iteration."""
     folder = build.run_folder(location)
     if (
         location.is_file()
@@ -357,9 +357,8 @@ def read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str
         )
         strangers.check_words(follow, "follow_iterations")
     config = strangers.checked(plain, path, "fewshot" if "dataset" in groups else "train")
-    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[
-        2
-    ]  # The first versions didn't write the choices.
+    # The first versions didn't write the choices.
+    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]
     return config, {groups[1]: unnamed, **chosen}, follow
 
 

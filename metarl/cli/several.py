@@ -42,7 +42,8 @@ class Several:
 
     def __init__(self, above: Run, seeds: Mapping[int, Run]) -> None:
         """Args: above: the folder above, whose config is that of all; seeds: by seed."""
-        self.above, self.seeds = above, seeds
+        self.above = above
+        self.seeds = seeds
 
     def create(self) -> tuple[Path, list[Place]]:
         """Makes the folders that aren't there. Raises: UserError as `Run.create`."""

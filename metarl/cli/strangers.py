@@ -87,7 +87,8 @@ def _cause(error: Exception) -> Exception:
 
 
 def field(content: Mapping[str, Any], name: str, kind: type, expected: str) -> Any:
-    """An entry of a file's content. Raises: ValueError if it is missing or of another kind."""
+    """Returns an entry of a file's content. Raises: ValueError if it is missing or of another
+    kind."""
     if name not in content:
         raise ValueError(f"{name} is missing; expected {expected}")
     value = content[name]

@@ -69,7 +69,7 @@ def mean_over_chunks(
 
 
 def take(batch: T, tasks: slice) -> T:
-    """Some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
+    """Returns some of the tasks of a batch, a pytree with leaves [N, ...]; views."""
     return map_tensors(lambda leaf: leaf[tasks], batch)
 
 

@@ -70,8 +70,11 @@ class Descent:
         fused: bool = False,
     ) -> None:
         check_positive({"outer_lr": lr, "max_grad_norm": max_norm, "halve_every": halve_every})
-        self._params, self._max_norm, self._clip = dict(params), max_norm, clip
-        self._halve_every, self._num_steps = halve_every, 0
+        self._params = dict(params)
+        self._max_norm = max_norm
+        self._clip = clip
+        self._halve_every = halve_every
+        self._num_steps = 0
         leaves = list(self._params.values())
         fused = fused and all(leaf.device.type in ("cpu", "cuda") for leaf in leaves)
         self._optimizer = torch.optim.Adam(leaves, lr=lr, eps=epsilon, fused=fused or None)

@@ -67,7 +67,8 @@ def _ratio(numerator: Tensor, denominator: Tensor, going: Tensor) -> Tensor:
 
 
 def _is_readable(x: Tensor) -> bool:
-    """On a GPU to read would be to wait; what is solved stands still without it."""
+    """Tells whether a number can be read without a wait, as it can on a CPU. On a GPU the solving
+    goes on: what is solved stands still."""
     return (
         x.device.type == "cpu"
         and not torch.compiler.is_compiling()

@@ -90,7 +90,9 @@ class Tail:
             leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
             seen = beside(leaves, obs)
         assert seen is not None
-        self.value, self.size, self._leaves = seen.detach(), seen.shape[-1], list(leaves.values())
+        self.value = seen.detach()
+        self.size = seen.shape[-1]
+        self._leaves = list(leaves.values())
         self._graph = seen.flatten(1, -2)
 
     @classmethod

@@ -26,9 +26,8 @@ class Normaliser(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
-        self.register_buffer(
-            "count", torch.zeros((), dtype=torch.float64)
-        )  # float32 stops counting at 16 million
+        # float32 stops counting at 16 million
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("scale", torch.ones(size), persistent=False)
         self.register_load_state_dict_post_hook(_derive_scale)
 

@@ -40,8 +40,8 @@ class FixedSpeeds:
     allowance_steps: int = 0  # how long the episodes were in which it was measured
 
     def over(self, num_steps: int) -> "FixedSpeeds":
-        """The same for episodes of this length: an allowance is known for those in which it was
-        measured alone."""
+        """Returns what holds for episodes of this length: an allowance is known only for the length
+        at which it was measured."""
         return self if num_steps == self.allowance_steps else FixedSpeeds(bonus=self.bonus)
 
 
@@ -84,7 +84,7 @@ class Trajectories:
     diverged: Tensor  # [N, E, T] bool
     mask: Tensor  # [N, E, T] bool: the episode was still running when this step was taken
     terms: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """[N, E, T] each: of the steps' terms `success` (bool), where the environment has it."""
+    """The steps' terms [N, E, T] that are kept: `success` (bool), where the environment has it."""
     measured: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """[N, E, T] each: what the adapter measures of its steps, where it has a method `measure`."""
     held: Held | None = None
@@ -262,14 +262,14 @@ class Sizes:
     environment or a model."""
 
     num_tasks: int
-    """Of an iteration."""
+    """Tasks sampled in one iteration."""
     episodes_per_task: int
-    """Played side by side on each task, before and again after each update."""
+    """Episodes played side by side on each task, before and again after each update."""
     num_updates: int
-    """That training takes on a task. For a learner with memory update k is episode k of the
+    """Updates that training takes on a task. For a learner with memory update k is episode k of the
     trial."""
     evaluated_updates: int
-    """That an evaluation shows unless told otherwise."""
+    """Updates that an evaluation shows unless told otherwise."""
     unit: Literal["update", "episode"]
     """What a user calls the steps of adaptation: a gradient learner's updates, the episodes of a
     memory's trial."""

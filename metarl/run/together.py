@@ -111,7 +111,8 @@ class Summary:
     """
 
     def __init__(self, folder: Path, trainings: Sequence[Training], interval: Interval) -> None:
-        self.shown, self._interval = trainings[0].run.shown, interval
+        self.shown = trainings[0].run.shown
+        self._interval = interval
         self._runs = {number: training.run for number, training in enumerate(trainings)}
         kept = {row["iteration"] for row in read_metrics(folder / "metrics.jsonl")}
         first = min(run.iteration for run in self._runs.values())
@@ -146,7 +147,7 @@ class Summary:
 
 
 def _furthest_behind(going: Mapping[int, Training]) -> dict[int, Training]:
-    """Those whose turn it is."""
+    """Returns the trainings whose turn it is."""
     left = {number: training for number, training in going.items() if not training.is_over}
     first = min((training.run.iteration for training in left.values()), default=0)
     return {number: own for number, own in left.items() if own.run.iteration == first}

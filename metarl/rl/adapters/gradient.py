@@ -1,5 +1,5 @@
-"""How a gradient learner meets new tasks: stacked policy parameters, one inner step on the
-trajectories of each update."""
+"""A gradient learner meets new tasks: it has policy parameters for each, and takes one inner step
+on the trajectories of each update."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -78,12 +78,10 @@ class GradientAdapter(RLAdapter[Adapted]):
     def __init__(
         self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate
     ) -> None:
-        self._policy, self._params, self._rule_params, self._inner_update = (
-            policy,
-            params,
-            rule_params,
-            inner_update,
-        )
+        self._policy = policy
+        self._params = params
+        self._rule_params = rule_params
+        self._inner_update = inner_update
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

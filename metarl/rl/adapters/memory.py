@@ -1,5 +1,5 @@
-"""How an agent with a memory meets new tasks: its hidden state goes on through the episodes of a
-trial, and is all that adapts."""
+"""An agent with a memory meets new tasks: its hidden state goes on through the episodes of a trial,
+and is all that adapts."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from metarl.struct import choose_rows, replace, struct
 
 @struct
 class TrialState:
-    """Where each of W trials stands."""
+    """The present state of W trials."""
 
     memory: Any  # leaves [W, ...]
     feedback: (
@@ -62,7 +62,8 @@ class MemoryAdapter(RLAdapter[TrialState]):
     """
 
     def __init__(self, model: RemembersItsTrial) -> None:
-        self._model, self._policy_params = model, P.of(model.policy)
+        self._model = model
+        self._policy_params = P.of(model.policy)
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

@@ -87,7 +87,8 @@ class TogetherAdapter(RLAdapter[Together]):
         return Together(each=states, joint=joint)
 
     def _own(self, state: Together, obs: Tensor, act: Act, step: Step) -> Iterator[tuple[Any, ...]]:
-        """Of each learner its adapter and what happened in its worlds: state, obs, act, step."""
+        """Yields for each learner its adapter and what happened in its worlds: state, obs, act,
+        step."""
         carries = [None] * len(self._adapters) if act.carry is None else act.carry
         acts = [
             replace(own, carry=carry)

@@ -50,16 +50,16 @@ class Epoch:
     """What one pass over an iteration's data finds, at the parameters before the epoch's step."""
 
     gradient: Params
-    """Of the objective, by the names of `MetaParams.joined`."""
+    """The gradient of the objective, by the names of `MetaParams.joined`."""
     loss: Tensor
-    """[] without the penalty."""
+    """The objective [] without the penalty."""
     kl: Tensor
-    """[] of the adapted policies, from those that gathered the query to the present ones."""
+    """The KL [] of the adapted policies, from those that gathered the query to the present ones."""
     inner_kl: Tensor
     """[K] or [1] of each penalised policy, from the one that gathered the support to the present
     one."""
     outputs: Outputs
-    """[N, ...] of the present adapted policies on the query."""
+    """The outputs [N, ...] of the present adapted policies on the query."""
 
 
 class MamlPPO(GatheringLearner):
@@ -132,14 +132,17 @@ class MamlPPO(GatheringLearner):
             num_inner_steps=num_inner_steps,
         )
         self.source = Source.of(setting, sizes)
-        self._policy, self._mode = policy, checked_mode(gradient_mode)
+        self._policy = policy
+        self._mode = checked_mode(gradient_mode)
         self._judged_updates = check_judged_updates(judged_updates)
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )
         self.params = meta_params(policy, self._inner.rule)
         self._num_epochs = num_epochs
-        self._kl_target, self._max_lr, self._inner_kl_target = kl_target, outer_lr, inner_kl_target
+        self._kl_target = kl_target
+        self._max_lr = outer_lr
+        self._inner_kl_target = inner_kl_target
         self.num_penalised = num_inner_steps if inner_kl_steps == "all" else 1
         self._kl_coefficients = torch.full(
             (self.num_penalised,), inner_kl_coefficient, dtype=torch.float64
@@ -166,7 +169,8 @@ class MamlPPO(GatheringLearner):
         loss = (
             plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
         )
-        self._loss, self._differentiate_query = loss, differentiator(policy, loss)
+        self._loss = loss
+        self._differentiate_query = differentiator(policy, loss)
         self._kl_to_old = kl_to_old
 
     def adapter(self) -> GradientAdapter:

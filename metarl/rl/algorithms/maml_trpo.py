@@ -160,7 +160,8 @@ class MamlTRPO(GatheringLearner):
         )
         check_exploration(exploration_coefficient, meta_batch_size)
         self.source = Source.of(setting, sizes)
-        self._policy, self._mode = policy, checked_mode(gradient_mode)
+        self._policy = policy
+        self._mode = checked_mode(gradient_mode)
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )

@@ -35,11 +35,9 @@ class Practice:
                 "data to plan"
             )
         self._source, env = source, source.env
-        self._normaliser, self._random_iterations, self._iteration = (
-            normaliser,
-            random_iterations,
-            0,
-        )
+        self._normaliser = normaliser
+        self._random_iterations = random_iterations
+        self._iteration = 0
         self.trials = TrialBuffer(
             capacity=buffer_trials,
             num_episodes=source.sizes.num_updates + 1,
@@ -63,7 +61,7 @@ class Practice:
         return rollout_metrics(rollouts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the trials, which are an experience of their own."""
+        """Returns the state without the trials, which are an experience of their own."""
         return {"iteration": self._iteration}
 
     def load_state_dict(self, state: Any) -> None:

@@ -68,7 +68,8 @@ class Reptile(GatheringLearner):
             num_inner_steps=num_inner_steps,
         )
         self.source = Source.of(setting, sizes)
-        self._policy, self._outer_lr = policy, outer_lr
+        self._policy = policy
+        self._outer_lr = outer_lr
         self._inner = inner_update(
             policy,
             inner_rule="sgd",

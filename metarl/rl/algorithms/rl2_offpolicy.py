@@ -109,10 +109,15 @@ class RL2OffPolicy(GatheringLearner):
                 "iteration's trials may have"
             )
         self.source = Source.of(setting, sizes)
-        self._streams, self._device = setting.streams, setting.device
-        self._initial_trials, self._has_begun = initial_trials, False
-        self._updates_per_iteration, self._batch_size = updates_per_iteration, batch_size
-        self._discount, self._target_rate, self._chunk = discount, target_rate, chunk
+        self._streams = setting.streams
+        self._device = setting.device
+        self._initial_trials = initial_trials
+        self._has_begun = False
+        self._updates_per_iteration = updates_per_iteration
+        self._batch_size = batch_size
+        self._discount = discount
+        self._target_rate = target_rate
+        self._chunk = chunk
         self._replay = self.experience = Replay(
             num_tasks=1,  # Trials stand for themselves, whichever task they are of.
             capacity=replay_capacity,
@@ -140,7 +145,7 @@ class RL2OffPolicy(GatheringLearner):
         return metrics | as_metrics(means)
 
     def _begin(self) -> Generator[RLAdapter[Any], Rollouts, float]:
-        """Before the first iteration: plays at least `initial_trials` by random actions. Returns
+        """Prepares the first iteration: plays at least `initial_trials` by random actions. Returns
         how many steps that took."""
         num_steps, num_trials = 0.0, 0
         while not self._has_begun and num_trials < self._initial_trials:
@@ -183,7 +188,7 @@ class RL2OffPolicy(GatheringLearner):
         return found.numbers | judged.numbers | {"temperature": temperature}
 
     def critic_gradient(self, batch: Batch) -> Found:
-        """Of the critics' loss by their parameters."""
+        """The gradient of the critics' loss by their parameters."""
         model = self._model
         temperature = model.log_temperature.detach().exp()
 
@@ -213,7 +218,7 @@ class RL2OffPolicy(GatheringLearner):
         return mean_over_chunks(of_chunk, len(batch.weight), self._chunk, self._device)
 
     def actor_gradient(self, batch: Batch) -> Found:
-        """Of the actor's loss by its parameters."""
+        """The gradient of the actor's loss by its parameters."""
         model = self._model
         temperature = model.log_temperature.detach().exp()
 

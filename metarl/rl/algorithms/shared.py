@@ -79,7 +79,7 @@ class MetaParams:
 
     @property
     def joined(self) -> Params:
-        """Both in one dict, for optimizers that take a vector."""
+        """θ and the rule's parameters in one dict, for optimizers that take a vector."""
         return join(self.theta, self.rule)
 
     def assign(self, joined: Mapping[str, Tensor]) -> None:
@@ -93,8 +93,8 @@ class Setting:
     """What a run gives every learner besides the numbers of its YAML."""
 
     env: BatchedEnv[Any]
-    """With as many worlds as the algorithm's `sizes` ask for; for a learner that won't train, any
-    number."""
+    """Worlds to train in, as many as the algorithm's `sizes` ask for; any number for a learner that
+    won't train."""
     model: nn.Module
     """Untrained, on `device`."""
     streams: Streams
@@ -103,7 +103,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a learner's meta-batches come from."""
+    """Gathers a learner's meta-batches."""
 
     env: BatchedEnv[Any]  # sizes.num_worlds worlds; this process's part of them
     streams: Streams
@@ -140,7 +140,7 @@ class Source:
         return self.with_oracle(rollouts, tasks)
 
     def with_oracle(self, rollouts: Rollouts, tasks: Any) -> Rollouts:
-        """With what who knows the tasks would earn, where the trial is a single episode."""
+        """Adds what would be earned by knowing the tasks, where the trial is a single episode."""
         if self.sizes.num_updates > 0:
             return rollouts
         return replace(rollouts, oracle=self.env.references.known_returns(tasks, 1).get("oracle"))
@@ -194,8 +194,8 @@ def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
 
 
 def join(theta: Params, rule: Params) -> Params:
-    """Both in one dict. θ is called `policy` in it, as in every checkpoint, also where it is a
-    model's."""
+    """Puts θ and the rule's parameters into one dict. θ is called `policy` there, as in every
+    checkpoint, also where it is a model's."""
     return P.joined({"policy": theta, "rule": rule})
 
 
@@ -255,9 +255,10 @@ def _without_steps(rollouts: Rollouts) -> Rollouts:
 
 
 def episode_metrics(rollouts: Rollouts) -> Metrics:
-    """Of trials of a single episode, which have no before and after: the mean return, and what
-    becomes of it and of what the adapter measures (a model's error) within the episode, from the
-    first to the last tenth; the regret, where the environment knows what could be earned."""
+    """Returns the metrics of trials of a single episode, which have no before and after. They are
+    the mean return, and what becomes of it and of what the adapter measures (a model's error)
+    within the episode, from the first to the last tenth; and the regret, where the environment
+    knows what could be earned."""
     episodes = rollouts.query
     returns = episodes.returns
     first, last = (

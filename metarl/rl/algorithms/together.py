@@ -18,7 +18,7 @@ from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.struct import join_rows, split_rows
 
 Gathered = dict[int, Rollouts | FloatingPointError]
-"""By a learner's number what was gathered for it, or what went wrong with it."""
+"""What was gathered for each learner, by its number, or what went wrong with it."""
 
 
 class TogetherSource:

@@ -20,8 +20,8 @@ TasksT = TypeVar("TasksT")
 
 @struct
 class Streams:
-    """The random streams of gathering. Apart, so that a change of the policy's noise leaves tasks
-    and starts alone."""
+    """The random streams of gathering. They are apart, so that a change of the policy's noise
+    leaves tasks and starts alone."""
 
     tasks: torch.Generator  # on the CPU
     reset: Noise  # on the CPU

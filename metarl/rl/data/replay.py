@@ -87,7 +87,9 @@ class Replay:
         for name, size in (("num_tasks", num_tasks), ("replay_capacity", capacity)):
             if size < 1:
                 raise SettingError(f"{name} {size}: expected 1 or more")
-        self._num_tasks, self._capacity, self._has_cost = num_tasks, capacity, has_cost
+        self._num_tasks = num_tasks
+        self._capacity = capacity
+        self._has_cost = has_cost
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(0, *shape, dtype=dtype, device=device)
@@ -106,7 +108,7 @@ class Replay:
         )
         self._trials: list[list[_Trial]] = [[] for _ in range(num_tasks)]
         self._totals = [0] * num_tasks
-        """How many steps of each task have come."""
+        """How many steps of each task have come so far."""
         self._next = 0
         """The number of the next trial."""
         self._marked = (0, list(self._totals))
@@ -222,7 +224,8 @@ class Replay:
         for trials in self._trials:
             while trials and trials[-1].number >= mark:
                 trials.pop()
-        self._next, self._totals = mark, list(self._marked[1])
+        self._next = mark
+        self._totals = list(self._marked[1])
         self._tables.clear()
 
     def held(self) -> list[int]:

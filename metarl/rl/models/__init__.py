@@ -1,4 +1,4 @@
-"""From an environment's spaces to a network that fits them.
+"""Makes networks that fit an environment's spaces.
 
 `policies` makes policies without memory. `memory` holds agents with a memory: what reaches it, and
 the heads on it; `recurrent_actor_critic` is one of actor and critics that share nothing. `pearl`

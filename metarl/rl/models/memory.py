@@ -64,7 +64,8 @@ class MemoryModel(nn.Module):
             int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None
         )
         self.action_size = self.num_actions or int(np.prod(action_space.shape or ()))
-        self.has_feedback, self._has_last_observation = has_feedback, has_last_observation
+        self.has_feedback = has_feedback
+        self._has_last_observation = has_last_observation
         self.feedback_size = (
             self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
         )
