@@ -188,7 +188,8 @@ def film(
     """
     with (
         ExitStack() as files,
-        tqdm(total=num_steps, desc="filming", unit="step", dynamic_ncols=True) as bar,
+        # disable=None: none where stderr is no terminal.
+        tqdm(total=num_steps, desc="filming", unit="step", dynamic_ncols=True, disable=None) as bar,
     ):
         writers = [files.enter_context(_mp4(path, frames_per_second)) for path in paths]
         write_grid = (
