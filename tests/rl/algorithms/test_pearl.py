@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from support.sides import Sides
 from torch.distributions import Independent, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
@@ -21,10 +21,7 @@ from metarl.rl.evaluation.curve import adaptation_curve
 from metarl.rl.models.pearl import PearlModel
 from metarl.rl.models.policies import mlp_policy
 from metarl.rl.models.unit_actions import UnitActions
-from metarl.rl.spec import EnvSpec
-from metarl.rl.types import Step
 from metarl.run.seeding import Generators
-from metarl.struct import struct
 
 CPU = torch.device("cpu")
 NUMBERS = {
@@ -441,49 +438,6 @@ def test_what_it_needs_of_an_environment_is_said():
         Pearl(
             setting=Setting(env=setting.env, model=model, streams=setting.streams, device=CPU),
             **NUMBERS,
-        )
-
-
-@struct
-class Side:
-    side: Tensor  # [N] −1 or 1
-
-
-class Sides:
-    """An episode of 4 steps pays side · a at each, and shows nothing. Who knows the side earns 4, who
-    guesses earns 4 or −4."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    num_uniforms, num_train, num_test, split = 1, 2, 2, "none"
-    spec = EnvSpec(name="sides", family="sides", variant="default", horizon=4, definition={})
-
-    def __init__(self, num_worlds: int) -> None:
-        self.num_worlds, self.prior = num_worlds, self
-
-    def train_tasks(self) -> Side:
-        return Side(side=torch.tensor([-1.0, 1.0]))
-
-    def test_tasks(self, num: int | None = None) -> Side:
-        return Side(side=torch.tensor([-1.0, 1.0]).repeat(num or 1)[:num])
-
-    def set_tasks(self, tasks: Side) -> None:
-        self.side = tasks.side
-
-    def reset(self, uniform, worlds=None) -> Tensor:
-        self.count = 0
-        return torch.zeros(self.num_worlds, 1)
-
-    def step(self, action: Tensor) -> Step:
-        self.count += 1
-        never = torch.zeros(self.num_worlds, dtype=torch.bool)
-        return Step(
-            next_obs=torch.zeros(self.num_worlds, 1),
-            reward=self.side * action[:, 0],
-            terminated=never,
-            truncated=torch.full_like(never, self.count == 4),
-            diverged=never,
-            terms={},
         )
 
 
