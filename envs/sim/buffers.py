@@ -36,12 +36,17 @@ _MOST_OF_OTHERS, _MOST_OF_FIELDS = 8, 50
 """The most contacts of pairs that aren't in the table, such as two boxes; and of a height field, as
 in the C engine."""
 
+_MOST_CONVEX = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Buffers:
     """What one world needs at most."""
 
     contacts: int
+    convex_contacts: int
+    """Of those the ones between shapes without a formula of their own, such as two cylinders. Each
+    takes 6 KiB, so by default there are fewer than could be."""
     rows: int
     """Rows of constraints: contacts with their friction, limits, equalities, friction of joints."""
 
@@ -50,7 +55,8 @@ def buffers(model: mujoco.MjModel, max_contacts: int | None = None) -> Buffers:
     """Returns what no state of `model` can exceed.
 
     Args:
-      max_contacts: a smaller number of contacts than that of all pairs touching at once.
+      max_contacts: another number of contacts than that of all pairs touching at once; all of them
+        may then be between convex shapes.
     """
     pairs = list(_pairs(model))
     contacts = sum(most for most, _ in pairs)
@@ -62,8 +68,11 @@ def buffers(model: mujoco.MjModel, max_contacts: int | None = None) -> Buffers:
         int((loss > 0).sum()) for loss in (model.dof_frictionloss, model.tendon_frictionloss)
     )
     limits = int(model.jnt_limited.sum()) + int(model.tendon_limited.sum())
+    contacts = max(contacts, 1)
     return Buffers(
-        contacts=max(contacts, 1), rows=max(of_contacts + limits + friction + 6 * model.neq, 1)
+        contacts=contacts,
+        convex_contacts=min(contacts, _MOST_CONVEX) if max_contacts is None else contacts,
+        rows=max(of_contacts + limits + friction + 6 * model.neq, 1),
     )
 
 

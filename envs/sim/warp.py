@@ -40,7 +40,6 @@ _WRITTEN_BY_SET_CONST = {
     *("tendon_invweight0", "tendon_length0", "actuator_acc0"),
 }
 _WRITTEN_BY_GEOM_SIZE = {"geom_rbound", "geom_aabb"}
-_MAX_CONVEX_CONTACTS = 16  # of a world at once between convex shapes, each of which takes 6 KiB
 
 _BUFFERS = {
     "BROADPHASE": "contacts",
@@ -48,7 +47,6 @@ _BUFFERS = {
     "NEFC": "constraint rows",
     "NJMAX_NNZ": "constraint rows",
     "CCD": "contacts between convex shapes",
-    "EPA_HORIZON": "contacts between convex shapes",
     "HFIELD": "contacts with a height field",
     "CONTACT_MATCH": "contacts of a sensor",
 }
@@ -168,7 +166,8 @@ class WarpSimulator:
             if num := sum(bool(bits & bit) for bits in worlds):
                 raise SettingError(
                     f"{num} of {self.num_worlds} worlds had more {buffer} than MuJoCo Warp's "
-                    f"buffers hold ({self.buffers.contacts} contacts, {self.buffers.rows} "
+                    f"buffers hold ({self.buffers.contacts} contacts, of them "
+                    f"{self.buffers.convex_contacts} between convex shapes, {self.buffers.rows} "
                     "constraint rows a world), so what happened there is wrong; expected a larger "
                     "max_contacts"
                 )
@@ -215,7 +214,7 @@ class WarpSimulator:
         sizes = {
             "nconmax": contacts,
             "njmax": rows,
-            "nccdmax": min(contacts, _MAX_CONVEX_CONTACTS),
+            "nccdmax": self.buffers.convex_contacts,
         }
         if self._warp.is_cuda:
             size, free = _bytes_a_world(self.model, sizes), self._warp.free_memory

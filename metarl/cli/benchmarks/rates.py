@@ -87,7 +87,7 @@ def _bare(sim: WarpSimulator, device: torch.device) -> Callable[[int], None]:
             nworld=sim.num_worlds,
             nconmax=sim.buffers.contacts,
             njmax=sim.buffers.rows,
-            nccdmax=min(sim.buffers.contacts, 16),
+            nccdmax=sim.buffers.convex_contacts,
         )
         wp.to_torch(data.qpos).copy_(sim.qpos)
         graphs: dict[int, Any] = {}

@@ -51,6 +51,12 @@ def test_fewer_contacts_have_as_many_rows_as_the_largest() -> None:
     assert (found.contacts, found.rows) == (3, 3 * 6 + 2)
 
 
+def test_contacts_of_convex_shapes_are_few_unless_a_number_is_given() -> None:
+    """So that a larger `max_contacts` helps where they were too few."""
+    assert of().convex_contacts == 16 < of().contacts
+    assert of(max_contacts=40).convex_contacts == 40
+
+
 @pytest.mark.parametrize(
     ("model", "contacts"),
     [

@@ -196,7 +196,7 @@ def test_an_overflow_is_reported_once_with_the_buffer_and_its_size() -> None:
     sim.qpos[:, 1] -= 0.5  # m, into the ground with both feet
     run(sim, controls(sim.model, 1))
     with pytest.raises(
-        SettingError, match=r"worlds had more contacts than .*\(1 contacts, 10 .*max_c"
+        SettingError, match=r"worlds had more contacts than .*\(1 contacts, .* 10 .*max_c"
     ):
         sim.check()
     sim.check()
