@@ -1,10 +1,12 @@
 """Running mean and deviation of what a network takes in or puts out; part of the network's state,
 hence of checkpoints."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from metarl.nn.mlp import MLP
 
 _EPSILON = 1e-8  # of the variance: a feature that never changes
 _BOUND = 10.0  # deviations; what is further out is an accident, not information
@@ -55,6 +57,19 @@ class Normaliser(nn.Module):
         self.mean.add_(difference * share)
         self.count.add_(len(x))
         _derive_scale(self)
+
+
+@torch.no_grad()
+def update_beneath(network: MLP, statistics: Normaliser, x: Tensor) -> None:
+    """Takes x [n, F] into the statistics, and changes the last layer of a network whose outputs [F]
+    are deviations of them, so that these mean what they meant (van Hasselt et al. 2016,
+    arXiv:1602.07714)."""
+    mean, deviation = statistics.mean.clone(), statistics.deviation
+    statistics.update(x)
+    layer = cast(nn.Linear, network.layers[-1])
+    scale = deviation / statistics.deviation
+    layer.weight.mul_(scale.unsqueeze(-1))
+    layer.bias.mul_(scale).add_((mean - statistics.mean) / statistics.deviation)
 
 
 def _derive_scale(normaliser: Normaliser, *_: Any) -> None:

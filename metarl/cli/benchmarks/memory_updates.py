@@ -64,8 +64,9 @@ def _epoch(memory: Callable[..., nn.Module], num_steps: int) -> Callable[[], Any
     """One PPO epoch, a single minibatch, over 40 trials, back through all of their steps."""
     tune_process()
     learner = _learner(memory, num_steps)
-    batch = learner._batch(_trials(num_steps))
-    return lambda: learner._descend(batch, torch.arange(batch.inputs.shape[1]))
+    trials = _trials(num_steps)
+    batch = learner.ppo.batch(trials, learner.inputs(trials))
+    return lambda: learner.ppo.descend(batch, torch.arange(batch.inputs.shape[1]))
 
 
 def _learner(memory: Callable[..., nn.Module], horizon: int) -> RL2PPO:

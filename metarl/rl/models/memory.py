@@ -6,7 +6,6 @@ second teacher for it, and acting costs one recurrent step instead of two.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import gymnasium
 import numpy as np
@@ -16,7 +15,7 @@ from torch.nn import functional
 
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
-from metarl.nn.normaliser import Normaliser
+from metarl.nn.normaliser import Normaliser, update_beneath
 from metarl.nn.recurrent import Memory
 from metarl.rl.models.policies import flat_size, policy_for
 
@@ -110,16 +109,15 @@ class MemoryModel(nn.Module):
         F]."""
         return torch.cat([self.observations(obs), feedback], dim=-1)
 
-    @torch.no_grad()
     def rescale_returns(self, returns: Tensor) -> None:
         """Takes returns [n, 1] into the statistics, and changes the value head so that its values,
-        in units of reward, stay what they were (van Hasselt et al. 2016, arXiv:1602.07714)."""
-        mean, deviation = self.returns.mean.clone(), self.returns.deviation
-        self.returns.update(returns)
-        layer = cast(nn.Linear, self.value_head.layers[-1])
-        scale = deviation / self.returns.deviation
-        layer.weight.mul_(scale)
-        layer.bias.mul_(scale).add_((mean - self.returns.mean) / self.returns.deviation)
+        in units of reward, stay what they were."""
+        update_beneath(self.value_head, self.returns, returns)
+
+    def evaluate(self, inputs: Tensor) -> tuple[Outputs, Tensor]:
+        """inputs [T, B, I] of trials from their first step on -> the policy's outputs and the values
+        [T, B], see `heads`."""
+        return self.heads(self.memory.sequence(inputs))
 
     def heads(self, memory_output: Tensor) -> tuple[Outputs, Tensor]:
         """[..., H] -> the policy's outputs, and the values [...] as deviations of `returns`:

@@ -2,9 +2,9 @@
 with reaches the next one."""
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
+from support.drifting import Drifting, Lengths
 from torch import Tensor
 
 from metarl.core import params as P
@@ -22,59 +22,9 @@ from metarl.rl.models.policies import mlp_policy
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import Act, Step, Trajectories
 from metarl.run.seeding import Generators
-from metarl.struct import map_tensors, struct
+from metarl.struct import map_tensors
 
 CPU = torch.device("cpu")
-
-
-@struct
-class Lengths:
-    length: Tensor  # [N] steps after which an episode terminates
-
-
-class Drifting:
-    """Observations drift by the action and noise, each episode terminates after its task's length
-    or is truncated at 5."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
-    num_uniforms = 1
-    spec = EnvSpec(name="drifting", family="drifting", variant="default", horizon=5, definition={})
-
-    def __init__(self, num_worlds: int, *, discrete: bool = False) -> None:
-        box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-        self.num_worlds, self.action_space = (
-            num_worlds,
-            gymnasium.spaces.Discrete(3) if discrete else box,
-        )
-        self.prior = self
-        self.episode = 0
-
-    def sample(self, num, generator) -> Lengths:
-        return Lengths(length=torch.randint(1, 8, (num,), generator=generator))
-
-    def set_tasks(self, tasks: Lengths) -> None:
-        self.length = tasks.length
-
-    def reset(self, uniform, worlds=None) -> Tensor:
-        self.count, self.episode = torch.zeros(self.num_worlds), self.episode + 1
-        self.generator = torch.Generator().manual_seed(int(uniform[0, 0] * 2**53))
-        self.obs = torch.randn(self.num_worlds, 2, generator=self.generator)
-        return self.obs
-
-    def step(self, action: Tensor) -> Step:
-        self.count += 1
-        move = action.float() if action.ndim == 2 else action[:, None].float()
-        self.obs = self.obs + 0.1 * move + torch.randn(self.num_worlds, 2, generator=self.generator)
-        # The second episode of a trial is a step shorter: trials have gaps at different places.
-        terminated = self.count >= (self.length - self.episode % 2).clamp(min=1)
-        return Step(
-            next_obs=self.obs,
-            reward=self.obs.sum(-1),
-            terminated=terminated,
-            truncated=(self.count >= 5) & ~terminated,
-            diverged=torch.zeros(self.num_worlds, dtype=torch.bool),
-            terms={},
-        )
 
 
 class Recall(Drifting):
@@ -143,7 +93,7 @@ SETTINGS = {
 
 
 def generators_of(learner):
-    streams = learner._streams
+    streams = learner.source.streams
     return {"tasks": streams.tasks, "reset": streams.reset.alone, "policy": streams.policy.alone}
 
 
@@ -185,13 +135,13 @@ def played(learner):
     generator = torch.Generator().manual_seed(3)
     for statistics in (model.observations, model.rewards, model.returns):
         statistics.update(2 + torch.randn(50, len(statistics.mean), generator=generator))
-    tasks = learner.source.env.sample(learner.source.sizes.num_tasks, learner._streams.tasks)
+    tasks = learner.source.env.sample(learner.source.sizes.num_tasks, learner.source.streams.tasks)
     sizes = {
         "num_tasks": learner.source.sizes.num_tasks,
         "num_updates": learner.source.sizes.num_updates,
     }
     rollouts = gather(
-        learner.source.env, learner.adapter(), tasks, learner._streams, device=CPU, **sizes
+        learner.source.env, learner.adapter(), tasks, learner.source.streams, device=CPU, **sizes
     )
     return (*rollouts.support, rollouts.query)
 
@@ -356,7 +306,7 @@ def test_gradient_through_the_trial_matches_finite_differences():
     trials = map_tensors(
         lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner))
     )
-    batch = learner._batch(trials)
+    batch = learner.ppo.batch(trials, learner.inputs(trials))
     model = learner._model
     start = {k: v.detach().clone() for k, v in model.named_parameters()}
     generator = torch.Generator().manual_seed(1)
@@ -369,7 +319,7 @@ def test_gradient_through_the_trial_matches_finite_differences():
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(params[name])
-        losses = learner._losses(batch)
+        losses = learner.ppo.losses(batch)
         return losses.policy + 0.5 * losses.value - 0.01 * losses.entropy
 
     model.zero_grad()

@@ -1,0 +1,234 @@
+"""Proximal policy optimisation on trials: what learners do alike that act by a policy and a value on known inputs.
+
+Source: Schulman et al. 2017 (arXiv:1707.06347).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metarl.core import saved
+from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
+from metarl.errors import SettingError
+from metarl.nn.heads import Outputs, PolicyModule
+from metarl.nn.normaliser import Normaliser
+from metarl.rl.data.batches import normalise
+from metarl.rl.data.collect import Streams
+from metarl.rl.data.trials import Trials, take_trials, trial_advantages
+from metarl.rl.losses import masked_mean, ppo_clip
+from metarl.struct import map_tensors, struct
+
+
+class ActorCritic(Protocol):
+    """What PPO asks of an agent. Values are deviations of `returns`, which gives them in units of reward (`inverse`)."""
+
+    policy: PolicyModule
+    returns: Normaliser
+
+    def evaluate(self, inputs: Tensor) -> tuple[Outputs, Tensor]:
+        """The policy's outputs and the values [T, B] for inputs [T, B, I] of trials, from their first step on."""
+        ...
+
+    def rescale_returns(self, returns: Tensor) -> None:
+        """Takes returns [n, 1] into the statistics; values in units of reward stay what they were."""
+        ...
+
+
+@struct
+class PolicyTrials:
+    """Trials with what stays as it is while the parameters change; all but `inputs` and `action` are [T, B]."""
+
+    inputs: Tensor  # [T, B, I] of the agent
+    action: Tensor  # [T, B, A] or [T, B]
+    log_prob: Tensor  # of the policy that acted
+    mask: Tensor  # bool
+    advantage: Tensor  # normalised over all trials' steps
+    target: Tensor  # of the value head: returns as deviations of the running statistics
+
+    def apart(self) -> "PolicyTrials":
+        """Each step as a trial of its own, [1, n], without padding."""
+        return map_tensors(lambda leaf: leaf[self.mask].unsqueeze(0), self)
+
+
+@dataclass(frozen=True)
+class Losses:
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    kl: Tensor
+
+
+class PPO:
+    """Takes Adam's steps over `num_epochs` × `num_minibatches` parts of the trials of an iteration on
+
+        L_clip  +  c_v ½ E[(V − V_target)²]  −  c_e E[entropy]
+
+    Advantages run over the trial, across the ends of its episodes: what an early episode finds out is paid for by later
+    ones. A trial's end by the time limit is bootstrapped with the value of the true successor.
+
+    Args:
+      agent: whose parameters change; those of them that the loss has no gradient for stay.
+      params: the parameters, by name.
+      num_trials: in an iteration.
+      mixes_steps: parts are of single steps instead of whole trials, for an agent whose outputs depend on the inputs of the
+        present step alone.
+      streams: the policy's shuffles the trials, which several processes may share.
+      Others: see configs/algo/rl2_ppo.yaml, which also says where each number comes from.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+
+    def __init__(
+        self,
+        agent: ActorCritic,
+        params: Mapping[str, Tensor],
+        *,
+        num_trials: int,
+        mixes_steps: bool = False,
+        streams: Streams,
+        device: torch.device,
+        outer_lr: float,
+        num_epochs: int,
+        num_minibatches: int,
+        clip: float,
+        kl_target: float | None,
+        value_coefficient: float,
+        entropy_coefficient: float,
+        entropy_half_life: float | None,
+        max_grad_norm: float | None,
+        discount: float,
+        gae_lambda: float,
+    ) -> None:
+        check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
+        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
+        check_positive({"entropy_half_life": entropy_half_life})
+        check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
+        coefficients = {
+            "value_coefficient": value_coefficient,
+            "entropy_coefficient": entropy_coefficient,
+        }
+        for name, value in coefficients.items():
+            if not value >= 0:
+                raise SettingError(f"{name} {value}: expected 0 or more")
+        if not 1 <= num_minibatches <= num_trials:
+            raise SettingError(
+                f"num_minibatches {num_minibatches}: expected 1 to {num_trials}, the trials in all"
+            )
+        self._agent, self._mixes_steps = agent, mixes_steps
+        smallest = len(torch.arange(num_trials).chunk(num_minibatches)[-1])
+        if smallest < streams.ranks.num:
+            raise SettingError(
+                f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few for "
+                f"{streams.ranks.num} processes; expected fewer minibatches"
+            )
+        self._streams, self._device = streams, device
+        self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
+        self._kl_target, self._max_lr = kl_target, outer_lr
+        self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
+        half_life = entropy_half_life
+        self._entropy_decay = 1.0 if half_life is None else 0.5 ** (1 / half_life)
+        self._discount, self._gae_lambda = discount, gae_lambda
+        self._descent = Descent(
+            params, lr=outer_lr, max_norm=max_grad_norm, epsilon=1e-5, clip=clipped_as_torch
+        )
+
+    def update(self, trials: Trials, inputs: Tensor) -> dict[str, Tensor]:
+        """The steps of one iteration. Args: inputs: [T + 1, B, I], the last row for the value after a trial.
+
+        Returns: metrics [], float64.
+        """
+        batch = self.batch(trials, inputs)
+        if self._mixes_steps:
+            batch = batch.apart()
+        parts = self._parts(batch.mask.shape[1])
+        losses = [self.descend(batch, columns) for columns in parts]
+        last = losses[-self._num_minibatches :]
+        kl = _mean(x.kl for x in last)
+        if self._kl_target is not None:
+            lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
+            self._descent.lr = lr
+        self._entropy_coefficient *= self._entropy_decay
+        return {
+            "loss": _mean(x.policy for x in last),
+            "value_loss": _mean(x.value for x in last),
+            "entropy": _mean(x.entropy for x in last),
+            "kl": kl,
+            "outer_lr": self._descent.lr,
+        }
+
+    @torch.no_grad()
+    def batch(self, trials: Trials, inputs: Tensor) -> PolicyTrials:
+        agent = self._agent
+        value = agent.returns.inverse(agent.evaluate(inputs)[1])
+        factors = {"discount": self._discount, "gae_lambda": self._gae_lambda}
+        advantage = trial_advantages(trials, value, **factors)
+        returns = advantage + value[:-1]
+        agent.rescale_returns(returns[trials.mask][:, None])
+        flat, mask = advantage.flatten(), trials.mask.flatten()
+        return PolicyTrials(
+            inputs=inputs[:-1],
+            action=trials.action,
+            log_prob=trials.log_prob,
+            mask=trials.mask,
+            advantage=normalise(flat, mask).reshape(advantage.shape),
+            target=agent.returns(returns[..., None]).squeeze(-1),
+        )
+
+    def losses(self, batch: PolicyTrials) -> Losses:
+        outputs, value = self._agent.evaluate(batch.inputs)
+        policy, mask = self._agent.policy, batch.mask.flatten()
+        advantage, old = batch.advantage.flatten(), batch.log_prob.flatten()
+        log_prob = policy.log_prob(outputs, batch.action).flatten()
+        log_ratio = log_prob - old
+        return Losses(
+            policy=ppo_clip(log_prob, old, advantage, mask, clip=self._clip),
+            value=masked_mean(0.5 * (value - batch.target).square().flatten(), mask),
+            entropy=masked_mean(policy.entropy(outputs).flatten(), mask),
+            # E[ρ − 1 − log ρ]: the KL from the policy that acted, always positive (Schulman 2020).
+            kl=masked_mean(log_ratio.exp() - 1 - log_ratio, mask).detach(),
+        )
+
+    def _parts(self, num: int) -> list[Tensor]:
+        """The numbers of the trials (or steps), shuffled anew for every epoch."""
+        return [
+            part
+            for _ in range(self._num_epochs)
+            for part in torch.randperm(num, generator=self._streams.policy.alone, device=self._device).chunk(
+                self._num_minibatches
+            )
+        ]
+
+    def descend(self, batch: PolicyTrials, columns: Tensor) -> Losses:
+        """One Adam step on the trials of these numbers; of several processes each takes some."""
+        ranks = self._streams.ranks
+        own = take_trials(batch, columns.tensor_split(ranks.num)[ranks.rank])
+        losses = self.losses(own)
+        if ranks.num > 1:  # Means over all steps are those over the own ones times their share.
+            share = own.mask.sum() / batch.mask[:, columns].sum()
+            losses = Losses(**{name: share * mean for name, mean in vars(losses).items()})
+        loss = losses.policy + self._value_coefficient * losses.value
+        self._descent.down(loss - self._entropy_coefficient * losses.entropy, ranks)
+        return Losses(**ranks.total({name: part.detach() for name, part in vars(losses).items()}))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what its state may hold."""
+        return (*APART, "entropy_coefficient")
+
+    def state_dict(self) -> dict[str, Any]:
+        entropy = {"entropy_coefficient": self._entropy_coefficient}
+        return {**self._descent.state_dict(), **entropy}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises: ValueError naming what doesn't fit."""
+        saved.check(state, self.state_dict() | {"entropy_coefficient": 0.0}, apart=APART)
+        self._descent.load_state_dict(state)
+        self._entropy_coefficient = state["entropy_coefficient"]
+
+
+def _mean(values: Iterable[Tensor]) -> Tensor:
+    """[] in float64, as rates and their targets are."""
+    return torch.stack(list(values)).mean().detach().double()
