@@ -48,11 +48,13 @@ COVERED = {
     "rl/algorithms/test_memoryless.py": "metarl/rl/algorithms/memoryless_ppo",
     "rl/algorithms/test_model_based.py": "metarl/rl/adapters/planning metarl/rl/algorithms/grbal "
     "metarl/rl/algorithms/recurrent_mbrl metarl/rl/models/dynamics",
-    "rl/algorithms/test_rl2.py": "metarl/rl/adapters/memory metarl/rl/algorithms/rl2_ppo metarl/rl/data/trials "
-    "metarl/rl/models/memory metarl/rl/models/policies",
+    "rl/algorithms/test_rl2.py": "metarl/rl/adapters/memory metarl/rl/algorithms/ppo "
+    "metarl/rl/algorithms/rl2_ppo metarl/rl/data/trials metarl/rl/models/memory "
+    "metarl/rl/models/policies",
     "rl/algorithms/test_pearl.py": "metarl/rl/algorithms/pearl_play metarl/rl/models/pearl "
     "metarl/rl/models/unit_actions",
     "rl/algorithms/test_rl2_offpolicy.py": "metarl/rl/models/recurrent_actor_critic",
+    "rl/algorithms/test_varibad.py": "metarl/rl/adapters/belief metarl/rl/models/belief",
     "rl/data/test_collect.py": "metarl/rl/data/rounds metarl/rl/spec metarl/rl/types",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",

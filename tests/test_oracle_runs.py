@@ -27,6 +27,10 @@ LEARNERS = {
     "maml_trpo": ["env=half_cheetah_dir", *GRADIENT],
     "rl2_ppo": ["env=tabular_mdp", *TRIALS],
     "memoryless_ppo": ["env=arm_grasp", *TRIALS],
+    "varibad": [
+        *("env=tabular_mdp", "model=belief_map", "algo.meta_batch_size=2"),
+        *("algo.num_minibatches=1", "algo.replay_capacity=100"),
+    ],
     "grbal": [
         *(
             "env=half_cheetah_cripple",

@@ -17,4 +17,7 @@ that are written and read by content. `dynamics` predicts what an action does, f
 
 Pictures: `conv` is the small convolutional network of the few-shot literature, `batch_norm` its
 normalisation, right also in second order, and `features` what few-shot learners build on.
+
+Of learners that infer what the task is: `trial_encoder` makes a belief of the steps so far, a value
+of `gaussians`, and `step_decoders` say what a belief expects of steps.
 """

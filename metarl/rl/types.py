@@ -102,6 +102,12 @@ class Trajectories:
         return self.obs[:, :, 1:]
 
     @property
+    def first(self) -> Tensor:
+        """[N, E, T] bool: the first step of its episode, a view."""
+        is_first = torch.arange(self.mask.shape[-1], device=self.mask.device) == 0
+        return is_first.expand_as(self.mask)
+
+    @property
     def returns(self) -> Tensor:
         """[N, E] undiscounted sum of rewards of each episode."""
         return (self.reward * self.mask).sum(-1)
@@ -293,6 +299,17 @@ class Act:
     that came from elsewhere."""
 
 
+@struct
+class Belief:
+    """What an adapter believes of the tasks of its worlds, for pictures."""
+
+    mean: Tensor  # [W, L] of the numbers that stand for the task
+    deviation: Tensor  # [W, L]
+    chances: Tensor | None = None
+    """[W, O] that each state pays, in worlds whose observation is one-hot; None where it isn't
+    decoded."""
+
+
 class RLAdapter(Adapter[State], Protocol[State]):
     """An adapter that acts. Its state and its acts are values: it may act from any state at any
     time, as films do.
@@ -336,6 +353,10 @@ class RLAdapter(Adapter[State], Protocol[State]):
         """What is worth drawing of a step beside it, [W] each, by name; `state` is that before the
         step."""
         return {}
+
+    def belief(self, state: State) -> Belief | None:
+        """What it believes of each task; None if it doesn't say."""
+        return None
 
 
 class RLLearner(MetaLearner, Protocol):

@@ -609,6 +609,6 @@ def test_every_choice_composes(command: str) -> None:
 
 
 def test_train_offers_the_algorithms_that_choose_their_own_model() -> None:
-    assert {"maml_ppo", "rl2_ppo", "grbal", "recurrent_mbrl"} <= set(
+    assert {"maml_ppo", "rl2_ppo", "varibad", "grbal", "recurrent_mbrl"} <= set(
         configs.choices("algo", [configs.CONFIGS], "train")
     )

@@ -46,6 +46,7 @@ RL = {
         "model.hidden_sizes=[4]",
     ],
     "recurrent_mbrl": ["algo=recurrent_mbrl", "algo.num_sweeps=1", "model.hidden_sizes=[4]"],
+    "varibad": ["algo=varibad", "algo.num_minibatches=1", "algo.replay_capacity=100"],
 }
 SMALL_PLANS = ["algo.planner.num_candidates=4", "algo.planner.num_elites=2"]
 DIGITS = [

@@ -52,6 +52,15 @@ _TRIALS = [
     "algo.trials_per_task=2",
     "algo.num_minibatches=2",
 ]
+_BELIEFS = [
+    *(
+        "model.encoder.hidden_size=8",
+        "model.reward_decoder.hidden_sizes=[8]",
+        "model.head_sizes=[8]",
+    ),
+    *("algo.meta_batch_size=6", "algo.trials_per_task=2", "algo.replay_capacity=2000"),
+    *("algo.inference.num_gradient_steps=2", "algo.inference.batch_size=4"),
+]
 _ADAPTATION = [
     "adaptation.meta_batch_size=4",
     "adaptation.num_inner_steps=2",
@@ -192,6 +201,16 @@ RL = {
         *("algo.initial_trials=4", "algo.updates_per_iteration=4", "algo.batch_size=5"),
         *("algo.replay_capacity=200", "algo.chunk=2", "model.memory.hidden_size=8"),
         *("model.head_sizes=[8]", "model.present_size=4"),
+    ],
+    "varibad": [
+        *("env=hopper_rand_params", "env.horizon=40", "algo=varibad", *_BELIEFS),
+        *("model.decodes=[reward,state]", "algo.inference.num_beliefs=6"),
+        *("algo.inference.num_decoded=5", "algo.inference.truncation=8"),
+    ],
+    "varibad, map": [
+        *("env=gridworld_5x5", "algo=varibad", "model=belief_map", *_BELIEFS),
+        *("algo.inference.num_beliefs=null", "algo.inference.num_decoded=null"),
+        *("algo.episodes_per_trial=3", "algo.entropy_coefficient=0.01"),
     ],
     "recurrent_mbrl": [
         *(

@@ -24,6 +24,7 @@ from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
+from metarl.rl.adapters.belief import BeliefAdapter
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.data.collect import _Record
 from metarl.rl.data.replay import Replay
@@ -69,6 +70,11 @@ RL = {
         for model in ("gru", "lstm", "transformer", "external_memory")
     },
     "memoryless_ppo": ["algo=memoryless_ppo", *POINT, "algo.num_minibatches=1"],
+    "varibad": [
+        *("algo=varibad", *POINT, "algo.num_minibatches=1", "algo.replay_capacity=20"),
+        *("algo.inference.num_gradient_steps=2", "algo.inference.batch_size=2"),
+        *("algo.inference.num_decoded=3", "model.decodes=[reward,state]"),
+    ],
     "grbal": [
         "algo=grbal",
         *CHEETAH,
@@ -88,6 +94,7 @@ RL = {
     ],
     # Not recurrent_mbrl: torch's autograd aborts on its ensemble where the device is one's own.
 }
+BELIEF_METHODS = ("begin", "act", "observe")
 FEW_STEPS = {
     "reptile": ["learner.num_test_steps=2"],
     "pretrain": ["learner.num_test_steps=2"],
@@ -115,8 +122,9 @@ def run(tmp_path, monkeypatch):
     drawn = Generators.__call__
     # The device has no random numbers of its own, and no inference mode.
     monkeypatch.setattr(Generators, "__call__", lambda self, name, device="cpu": drawn(self, name))
-    for name in ("act", "observe"):
-        monkeypatch.setattr(MemoryAdapter, name, getattr(MemoryAdapter, name).__wrapped__)
+    for kind, names in ((MemoryAdapter, ("act", "observe")), (BeliefAdapter, BELIEF_METHODS)):
+        for name in names:
+            monkeypatch.setattr(kind, name, getattr(kind, name).__wrapped__)
 
     def once(main, words, device):
         folder = tmp_path / device.type

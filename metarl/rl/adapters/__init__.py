@@ -2,7 +2,8 @@
 
 `gradient` takes inner steps on what was collected, with `latent_rule` for the latent of a policy
 that has one. `memory` lets a recurrent state go on from
-episode to episode. `posterior` infers the task from all steps so far and holds a guess of it for an
-episode. `planning` searches with a model that adapts or remembers. `uniform` acts at random and
-learns nothing. `together` is an adapter over those of several learners.
+episode to episode. `belief` does so with what is believed of the task, on which the policy acts.
+`posterior` infers the task from all steps so far and holds a guess of it for an episode.
+`planning` searches with a model that adapts or remembers. `uniform` acts at random and learns
+nothing. `together` is an adapter over those of several learners.
 """

@@ -93,7 +93,7 @@ class MemoryAdapter(RLAdapter[TrialState]):
             feedback=feedback
             if state.running is None
             else choose_rows(state.running, feedback, state.feedback),
-            running=_still_running(state.running, step.terminated | step.truncated),
+            running=still_running(state.running, step.terminated | step.truncated),
         )
 
     def update(
@@ -108,7 +108,8 @@ class MemoryAdapter(RLAdapter[TrialState]):
         )
 
 
-def _still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:
+def still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:
+    """Which episodes go on after a step; None: all do, as far as one knows."""
     if running is not None:
         return running & ~ended
     # On a GPU the question would cost a synchronisation a step.

@@ -7,7 +7,8 @@ step, and with other settings it is ProMP or DiCE-MAML. Most others of the famil
 meta-gradient.
 
 `rl2_ppo` adapts by what its memory holds, without any gradient step. `memoryless_ppo` can't adapt:
-the others must beat it.
+the others must beat it. `varibad` adapts by what it believes of its task, which it learns apart
+from how to act. `ppo` is what these three do alike.
 
 Off-policy, from a replay: `pearl` infers the task from a few steps, and `pearl_play` is what it
 plays for that. `rl2_offpolicy` is `rl2_ppo`'s agent with soft actor-critic in place of PPO.

@@ -124,7 +124,7 @@ class Pearl(MetaLearner):
         self._streams, self._device = setting.streams, setting.device
         self._updates_per_iteration = updates_per_iteration
         self._batch_tasks, self._batch_size = batch_tasks, batch_size
-        self._kl_weight, self._discount, self._reward_scale = (
+        self._kl_weight_executed, self._discount, self._reward_scale = (
             kl_weight_executed,
             discount,
             reward_scale,
@@ -204,7 +204,9 @@ class Pearl(MetaLearner):
                 "z_deviation": posterior.variance.sqrt().mean(-1),
             }
             return Found(
-                gradient=P.gradient((error + self._kl_weight * kl).sum(), self._critic_params),
+                gradient=P.gradient(
+                    (error + self._kl_weight_executed * kl).sum(), self._critic_params
+                ),
                 numbers={name: x.detach().sum() for name, x in numbers.items()},
                 each=z.detach(),
             )

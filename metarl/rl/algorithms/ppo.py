@@ -1,4 +1,5 @@
-"""Proximal policy optimisation on trials: what learners do alike that act by a policy and a value on known inputs.
+"""Proximal policy optimisation on trials: what learners do alike that act by a policy and a value
+on known inputs.
 
 Source: Schulman et al. 2017 (arXiv:1707.06347).
 """
@@ -24,23 +25,27 @@ from metarl.struct import map_tensors, struct
 
 
 class ActorCritic(Protocol):
-    """What PPO asks of an agent. Values are deviations of `returns`, which gives them in units of reward (`inverse`)."""
+    """What PPO asks of an agent. Values are deviations of `returns`, which gives them in units of
+    reward (`inverse`)."""
 
     policy: PolicyModule
     returns: Normaliser
 
     def evaluate(self, inputs: Tensor) -> tuple[Outputs, Tensor]:
-        """The policy's outputs and the values [T, B] for inputs [T, B, I] of trials, from their first step on."""
+        """The policy's outputs and the values [T, B] for inputs [T, B, I] of trials, from their
+        first step on."""
         ...
 
     def rescale_returns(self, returns: Tensor) -> None:
-        """Takes returns [n, 1] into the statistics; values in units of reward stay what they were."""
+        """Takes returns [n, 1] into the statistics; values in units of reward stay what they
+        were."""
         ...
 
 
 @struct
 class PolicyTrials:
-    """Trials with what stays as it is while the parameters change; all but `inputs` and `action` are [T, B]."""
+    """Trials with what stays as it is while the parameters change; all but `inputs` and `action`
+    are [T, B]."""
 
     inputs: Tensor  # [T, B, I] of the agent
     action: Tensor  # [T, B, A] or [T, B]
@@ -63,19 +68,21 @@ class Losses:
 
 
 class PPO:
-    """Takes Adam's steps over `num_epochs` × `num_minibatches` parts of the trials of an iteration on
+    """Takes Adam's steps over `num_epochs` × `num_minibatches` parts of the trials of an iteration
+    on
 
         L_clip  +  c_v ½ E[(V − V_target)²]  −  c_e E[entropy]
 
-    Advantages run over the trial, across the ends of its episodes: what an early episode finds out is paid for by later
-    ones. A trial's end by the time limit is bootstrapped with the value of the true successor.
+    Advantages run over the trial, across the ends of its episodes: what an early episode finds out
+    is paid for by later ones. A trial's end by the time limit is bootstrapped with the value of the
+    true successor.
 
     Args:
       agent: whose parameters change; those of them that the loss has no gradient for stay.
       params: the parameters, by name.
       num_trials: in an iteration.
-      mixes_steps: parts are of single steps instead of whole trials, for an agent whose outputs depend on the inputs of the
-        present step alone.
+      mixes_steps: parts are of single steps instead of whole trials, for an agent whose outputs
+        depend on the inputs of the present step alone.
       streams: the policy's shuffles the trials, which several processes may share.
       Others: see configs/algo/rl2_ppo.yaml, which also says where each number comes from.
     Raises: ValueError, naming it, for a number out of range.
@@ -121,8 +128,8 @@ class PPO:
         smallest = len(torch.arange(num_trials).chunk(num_minibatches)[-1])
         if smallest < streams.ranks.num:
             raise SettingError(
-                f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few for "
-                f"{streams.ranks.num} processes; expected fewer minibatches"
+                f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few "
+                f"for {streams.ranks.num} processes; expected fewer minibatches"
             )
         self._streams, self._device = streams, device
         self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
@@ -136,7 +143,8 @@ class PPO:
         )
 
     def update(self, trials: Trials, inputs: Tensor) -> dict[str, Tensor]:
-        """The steps of one iteration. Args: inputs: [T + 1, B, I], the last row for the value after a trial.
+        """The steps of one iteration. Args: inputs: [T + 1, B, I], the last row for the value after
+        a trial.
 
         Returns: metrics [], float64.
         """
@@ -196,9 +204,9 @@ class PPO:
         return [
             part
             for _ in range(self._num_epochs)
-            for part in torch.randperm(num, generator=self._streams.policy.alone, device=self._device).chunk(
-                self._num_minibatches
-            )
+            for part in torch.randperm(
+                num, generator=self._streams.policy.alone, device=self._device
+            ).chunk(self._num_minibatches)
         ]
 
     def descend(self, batch: PolicyTrials, columns: Tensor) -> Losses:

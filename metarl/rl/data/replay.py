@@ -42,6 +42,18 @@ class Steps:
     """[B, n] what was measured of each step under the name `cost`, where that is kept."""
 
 
+def step_leaves(episodes: Sequence[Trajectories]) -> dict[str, list[Tensor]]:
+    """Of each episode [N, E, T_k, ...] what `Steps` hold, by name, without mask and cost."""
+    return {
+        "obs": [t.step_obs for t in episodes],
+        "action": [t.action for t in episodes],
+        "reward": [t.reward for t in episodes],
+        "next_obs": [t.next_obs for t in episodes],
+        "terminated": [t.terminated for t in episodes],
+        "first": [t.first for t in episodes],
+    }
+
+
 class _Trial(NamedTuple):
     """An entry of the replay: consecutive steps of one task."""
 
@@ -128,22 +140,12 @@ class Replay:
         num_tasks, num_trials = episodes[0].mask.shape[:2]
         self._check_ids(task_ids, num_tasks)
         keeps = torch.cat([t.mask & ~t.diverged for t in episodes], dim=2)
-        starts = [
-            (torch.arange(t.mask.shape[2], device=t.mask.device) == 0).expand_as(t.mask)
-            for t in episodes
-        ]
-        joined = {
-            "obs": [t.step_obs for t in episodes],
-            "action": [t.action for t in episodes],
-            "reward": [t.reward for t in episodes],
-            "next_obs": [t.next_obs for t in episodes],
-            "terminated": [t.terminated for t in episodes],
-            "first": starts,
-            **({"cost": [t.measured["cost"] for t in episodes]} if self._has_cost else {}),
-        }
+        leaves = step_leaves(episodes)
+        if self._has_cost:
+            leaves["cost"] = [t.measured["cost"] for t in episodes]
         rows = {
-            name: torch.cat(leaves, dim=2)[keeps].to(self._rows[name])
-            for name, leaves in joined.items()
+            name: torch.cat(parts, dim=2)[keeps].to(self._rows[name])
+            for name, parts in leaves.items()
         }
         self._rows.check(rows, len(rows["reward"]), "experience.replay")
         tasks, lengths = (

@@ -1,12 +1,13 @@
 """Trials: the episodes an agent with a memory plays on one task, joined into one sequence, and what
 learners make of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from metarl.rl.data.replay import Steps, step_leaves
 from metarl.rl.returns import gae
 from metarl.rl.types import Trajectories
 from metarl.struct import map_tensors, struct
@@ -42,25 +43,43 @@ def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
     """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e
     becomes number n E + e."""
     fields = ("step_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
-    joined = {
-        name: torch.cat([getattr(episode, name) for episode in episodes], dim=2)
-        .flatten(0, 1)
-        .transpose(0, 1)
-        for name in fields
-    }
-    length = joined["mask"].sum(0)
+    joined = _joined({name: [getattr(t, name) for t in episodes] for name in fields})
     if not joined["mask"].all():
-        # Stable: real steps keep their order and move before all padding.
-        order = (~joined["mask"]).to(torch.uint8).argsort(dim=0, stable=True)[: int(length.max())]
-        joined = {name: _gather(x, order) for name, x in joined.items()}
         # On padding lies what followed an episode.
         joined["step_obs"].masked_fill_(~joined["mask"].unsqueeze(-1), 0)
     before, last = joined.pop("step_obs"), episodes[-1]
     obs = torch.cat([before, torch.zeros_like(before[:1])])
+    length = joined["mask"].sum(0)
     columns = torch.arange(len(length), device=length.device)
     # After its last step, an episode's next row is that step's successor.
     obs[length, columns] = last.obs.flatten(0, 1)[columns, last.mask.sum(-1).flatten()]
     return Trials(obs=obs, **joined)
+
+
+def trial_steps(episodes: Sequence[Trajectories]) -> Steps:
+    """The trials that `join_episodes` makes of these episodes, in the same order, step by step as a
+    replay gives them: [B, T, ...]."""
+    joined = _joined({**step_leaves(episodes), "mask": [t.mask for t in episodes]})
+    padding = ~joined["mask"]
+    for name, x in joined.items():
+        x = x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.ndim - 2)), 0)
+        joined[name] = x.transpose(0, 1)
+    return Steps(**joined)
+
+
+def _joined(leaves: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Leaves [N, E, T_k, ...] of the k-th episodes, `mask` among them -> [T, N E, ...], each trial
+    from its first step on and padded at its end only."""
+    joined = {
+        name: torch.cat(list(parts), dim=2).flatten(0, 1).transpose(0, 1)
+        for name, parts in leaves.items()
+    }
+    mask = joined["mask"]
+    if mask.all():
+        return joined
+    # Stable: real steps keep their order and move before all padding.
+    order = (~mask).to(torch.uint8).argsort(dim=0, stable=True)[: int(mask.sum(0).max())]
+    return {name: _gather(x, order) for name, x in joined.items()}
 
 
 def trial_advantages(

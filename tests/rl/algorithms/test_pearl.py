@@ -273,7 +273,7 @@ def test_the_weight_of_the_kl_is_what_the_public_sum_over_tasks_amounts_to(learn
         kl_divergence(plain.posterior(data.context, i), Normal(0.0, 1.0)).sum() for i in range(3)
     )
     public = plain.critics_loss(data)[0] + 0.1 * kl
-    learner._kl_weight = 0.3
+    learner._kl_weight_executed = 0.3
     expected = gradient(public, learner._critic_params)
     torch.testing.assert_close(learner.critic_gradient(data).gradient, expected)
 

@@ -1,0 +1,146 @@
+"""From a task to its steps: decoders of learners that infer what the task is. They are what teaches
+the encoder.
+
+z, L numbers, stands for the task. Each of n samples of it is paired with each of k steps, and every
+pair has an error.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.errors import SettingError
+from metarl.nn.mlp import MLP, mlp
+from metarl.nn.trial_encoder import StepParts
+
+
+class Decoder(Protocol):
+    """What learners ask of a decoder."""
+
+    def error(self, latent: Tensor, steps: StepParts) -> Tensor:
+        """[..., n, k] of samples z [..., n, L] and steps [..., k, ...]."""
+        ...
+
+
+class RewardDecoder(nn.Module):
+    """Predicts the reward from z, the next observation, the action and the observation, in squared
+    error.
+
+    Raises: ValueError for a size below 1; so do the others here.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_size: int,
+        obs_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (latent_size, 2 * obs_size + action_size, 1)
+        self.pairs = _Pairs(*sizes, hidden_sizes=hidden_sizes, generator=generator)
+
+    def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
+        """[..., n, k] the rewards expected, of z [..., n, L]."""
+        known = torch.cat([steps.next_obs, steps.action, steps.obs], dim=-1)
+        return self.pairs(latent, known).squeeze(-1)
+
+    def error(self, latent: Tensor, steps: StepParts) -> Tensor:
+        return (self(latent, steps) - steps.reward.unsqueeze(-2)).square()
+
+
+class StateDecoder(nn.Module):
+    """Predicts the next observation from z, the action and the observation, in squared error: the
+    mean over its numbers."""
+
+    def __init__(
+        self,
+        *,
+        latent_size: int,
+        obs_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (latent_size, obs_size + action_size, obs_size)
+        self.pairs = _Pairs(*sizes, hidden_sizes=hidden_sizes, generator=generator)
+
+    def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
+        """[..., n, k, O] the next observations expected, of z [..., n, L]."""
+        return self.pairs(latent, torch.cat([steps.action, steps.obs], dim=-1))
+
+    def error(self, latent: Tensor, steps: StepParts) -> Tensor:
+        return (self(latent, steps) - steps.next_obs.unsqueeze(-3)).square().mean(-1)
+
+
+class RewardMap(nn.Module):
+    """Predicts for each of S states whether it pays, from z alone: for worlds whose observation is
+    one-hot, S = O.
+
+    The error is the cross-entropy (in nats) of whether the reward of a step is above 0, in the
+    state it leads to.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_size: int,
+        obs_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (latent_size, *_checked(hidden_sizes), obs_size)
+        self.network = MLP(sizes, "relu", generator=generator)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """z [..., L] -> the logits [..., S] of each state's chance to pay."""
+        return self.network(latent)
+
+    def error(self, latent: Tensor, steps: StepParts) -> Tensor:
+        logits = self(latent) @ steps.next_obs.transpose(-1, -2)
+        pays = (steps.reward > 0).to(logits).unsqueeze(-2).expand_as(logits)
+        return functional.binary_cross_entropy_with_logits(logits, pays, reduction="none")
+
+
+class _Pairs(nn.Module):
+    """A perceptron with ReLUs of z and of what is known of a step, for every pair of them.
+
+    The first layer is linear in both, so it is computed once for each z and once for each step, and
+    added up for each pair.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        known_size: int,
+        output_size: int,
+        *,
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self._latent_size = latent_size
+        sizes = (latent_size + known_size, *_checked(hidden_sizes), output_size)
+        self.network = MLP(sizes, "relu", generator=generator)
+
+    def forward(self, latent: Tensor, known: Tensor) -> Tensor:
+        """z [..., n, L] and steps [..., k, X] -> [..., n, k, Y]."""
+        first, *others = (cast(nn.Linear, layer) for layer in self.network.layers)
+        of_latent, of_step = first.weight.split([self._latent_size, known.shape[-1]], dim=1)
+        summed = functional.linear(latent, of_latent, first.bias).unsqueeze(-2)
+        summed = summed + functional.linear(known, of_step).unsqueeze(-3)
+        return mlp(summed.relu(), [(layer.weight, layer.bias) for layer in others], "relu")
+
+
+def _checked(hidden_sizes: Sequence[int]) -> Sequence[int]:
+    if not hidden_sizes:
+        raise SettingError("hidden_sizes []: expected at least one layer")
+    return hidden_sizes

@@ -1,0 +1,90 @@
+"""How an agent with a belief meets new tasks: what it believes goes on through the episodes of a
+trial, and is all that adapts."""
+
+import torch
+from torch import Tensor
+
+from metarl.core import params as P
+from metarl.nn.gaussians import Gaussian
+from metarl.noise import Noise
+from metarl.rl.adapters.memory import still_running
+from metarl.rl.data.replay import Steps
+from metarl.rl.models.belief import BeliefModel
+from metarl.rl.types import Act, Belief, RLAdapter, Step, Trajectories
+from metarl.struct import replace, struct
+
+
+@struct
+class BeliefState:
+    """Where each of W trials stands."""
+
+    hidden: Tensor  # [W, H] of the encoder
+    belief: Gaussian  # [W, L] that it gives
+    first: Tensor  # [W] bool: the next step is the first of its episode
+    running: Tensor | None
+    """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one.
+    None: it does everywhere."""
+
+
+class BeliefAdapter(RLAdapter[BeliefState]):
+    """Shares memory with the model it was given: it acts with the parameters of now.
+
+    `act` and `observe` run in inference mode, as those of
+    `metarl.rl.adapters.memory.MemoryAdapter`.
+    """
+
+    def __init__(self, model: BeliefModel) -> None:
+        self._model, self._policy_params = model, P.of(model.heads.policy)
+
+    @torch.inference_mode()
+    def begin(
+        self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
+    ) -> BeliefState:
+        hidden = self._model.encoder.initial(num_tasks * episodes_per_task)
+        return BeliefState(
+            hidden=hidden,
+            belief=self._model.encoder.belief(hidden),
+            first=torch.ones(len(hidden), dtype=torch.bool, device=hidden.device),
+            running=None,
+        )
+
+    @torch.inference_mode()
+    def act(self, state: BeliefState, obs: Tensor, noise: Noise | None) -> Act:
+        heads = self._model.heads
+        features = heads.features(heads.inputs(obs, state.belief))
+        outputs = heads.policy.with_params(self._policy_params, features)
+        action, log_prob = heads.policy.act(outputs, noise)
+        return Act(action=action, log_prob=log_prob)
+
+    @torch.inference_mode()
+    def observe(self, state: BeliefState, obs: Tensor, act: Act, step: Step) -> BeliefState:
+        seen = Steps(
+            obs=obs,
+            action=act.action,
+            reward=step.reward,
+            next_obs=step.next_obs,
+            terminated=step.terminated,
+            first=state.first,
+            mask=torch.ones_like(state.first),
+        )
+        encoder = self._model.encoder
+        hidden = encoder.step(self._model.parts(seen), state.hidden, state.running)
+        return BeliefState(
+            hidden=hidden,
+            belief=encoder.belief(hidden),
+            first=torch.zeros_like(state.first),
+            running=still_running(state.running, step.terminated | step.truncated),
+        )
+
+    def update(
+        self, state: BeliefState, data: Trajectories, noise: Noise | None = None
+    ) -> BeliefState:
+        """The next episode begins in every world; all that was learned is in the belief already."""
+        return replace(state, first=torch.ones_like(state.first), running=None)
+
+    def belief(self, state: BeliefState) -> Belief:
+        return Belief(
+            mean=state.belief.mean,
+            deviation=state.belief.deviation,
+            chances=self._model.chances(state.belief),
+        )
