@@ -59,6 +59,8 @@ class Gridworld(BatchedEnv[GoalCell]):
     """W grids in torch on any device."""
 
     num_uniforms = 0
+    map_shape = (SIZE, SIZE)
+    """Columns and rows of a map of the states: one is in column c // rows, row c % rows."""
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
 

@@ -227,6 +227,7 @@ def film(
         adapter=learner.adapter(),
         states=filming.before_and_after(found.states, last, found.report["unit"]),
         episodes_per_task=found.report["episodes_per_task"],
+        num_updates=last,
     )
     typical = int(gains.argsort()[len(gains) // 2])
     try:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 import envs
 from metarl.cli import build
 from metarl.cli.configs import as_dict, merged
+from metarl.report.belief_plot import belief_pngs
 from metarl.report.evaluation import stage
 from metarl.report.video import adaptation_video
 from metarl.rl.adapters.uniform import UniformActions
@@ -29,6 +30,8 @@ class Subject:
     # Title of the panel -> state of the adapter, of num_tasks * episodes_per_task worlds
     states: dict[str, Any]
     episodes_per_task: int
+    num_updates: int = 0
+    """Up to the last of the states."""
 
 
 def random_actions(config: DictConfig) -> Subject:
@@ -73,6 +76,7 @@ def trained(
         adapter=adapter,
         states=before_and_after(curve.states, num_updates, sizes.unit),
         episodes_per_task=episodes_per_task,
+        num_updates=num_updates,
     )
 
 
@@ -96,7 +100,8 @@ def film(
     height: int = 360,
 ) -> None:
     """Writes a video of each chosen one of the first `num_tasks` held-out tasks, and perhaps one of
-    all chosen together.
+    all chosen together; of a learner that believes something of its task also a picture of that
+    over the whole trial, x_belief.png beside x.mp4.
 
     Args:
       subject: its states are of num_tasks * episodes_per_task worlds.
@@ -123,6 +128,18 @@ def film(
             width=width,
             height=height,
         )
+        if subject.adapter.belief(next(iter(subject.states.values()))) is not None:
+            belief_pngs(
+                {task: path.with_name(f"{path.stem}_belief.png") for task, path in paths.items()},
+                worlds[0],
+                subject.adapter,
+                tasks,
+                build.streams(Generators(seed), device, "belief/"),
+                num_tasks=num_tasks,
+                num_updates=subject.num_updates,
+                titles=[f"{worlds[0].spec.name}: {text}" for text in descriptions],
+                device=device,
+            )
     finally:
         for env in worlds:
             env.close()

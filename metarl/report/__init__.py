@@ -11,5 +11,6 @@ what the seeds of each learner say together, `learners_table` and `learners_plot
 Pictures: `plots` says how our plots look, and draws how training went. `adaptation_plot` draws an
 evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what
 estimators of the meta-gradient are worth. Films: `panels` lays out one moment as a picture, `video`
-plays episodes and writes such pictures one after another.
+plays episodes and writes such pictures one after another. Of learners that infer their task,
+`belief_panel` draws what is believed beside a moment, and `belief_plot` over a whole trial.
 """

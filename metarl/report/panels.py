@@ -24,9 +24,9 @@ from metarl.struct import struct
 UNITS = {"velocity": "m/s", "distance": "m"}
 CURVE_LINES = 3  # lines of text that a curve takes, the first of them for its name
 
-_PAPER, _INK, _FAINT, _TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
+PAPER, INK, FAINT, TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
 # Sky blue and orange of Okabe and Ito (2008), 10:1 and 8:1 on the paper
-_VALUE, _TARGET = (
+VALUE, _TARGET = (
     (86, 180, 233),
     (240, 160, 30),
 )
@@ -72,10 +72,10 @@ def frame(shots: Mapping[str, Shot], *, task: str, gauges: Mapping[str, Gauge]) 
     panels = [_panel(title, shot, gauges) for title, shot in shots.items()]
     width, height = panels[0].size
     gap, head = _even(width / 60), _even(width / 12)
-    whole = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * gap, head + height), _PAPER)
+    whole = Image.new("RGB", (len(panels) * width + (len(panels) - 1) * gap, head + height), PAPER)
     text, font = _headline(task, width=0.96 * whole.width, height=head)
     ImageDraw.Draw(whole).text(
-        (whole.width / 2, head / 2), text, _INK, font, anchor="mm", align="center", spacing=1
+        (whole.width / 2, head / 2), text, INK, font, anchor="mm", align="center", spacing=1
     )
     for index, panel in enumerate(panels):
         whole.paste(panel, (index * (width + gap), head))
@@ -91,9 +91,7 @@ def grid(frames: Sequence[np.ndarray], *, max_width: int = 1920) -> np.ndarray:
     gap = _even(width / 60)
     scale = min(1.0, (max_width - (columns - 1) * gap) / (columns * width))
     cell = (_even(width * scale), _even(height * scale))
-    whole = Image.new(
-        "RGB", (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap), _PAPER
-    )
+    whole = Image.new("RGB", (columns * (cell[0] + gap) - gap, rows * (cell[1] + gap) - gap), PAPER)
     for index, picture in enumerate(frames):
         small = Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS)
         whole.paste(small, (index % columns * (cell[0] + gap), index // columns * (cell[1] + gap)))
@@ -127,11 +125,11 @@ def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont
         wins: of layouts with equal letters it is the one whose lines are most alike."""
         lines = layout.split("\n")
         highest = height * (0.6 if len(lines) == 1 else 0.4)
-        widest = max(1.0, *(_font(highest, bold=True).getlength(line) for line in lines))
+        widest = max(1.0, *(letters(highest, bold=True).getlength(line) for line in lines))
         return highest * min(1.0, width / widest), width - widest
 
     best = max(layouts, key=size)
-    font = _font(size(best)[0], bold=True)
+    font = letters(size(best)[0], bold=True)
     return "\n".join(_shortened(line, width, font) for line in best.split("\n")), font
 
 
@@ -147,22 +145,22 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
     height, width = shot.picture.shape[:2]
     line, margin = width / 15, width / 40
     foot = line * (1 + len(gauges) + (CURVE_LINES + 0.2) * len(shot.curves)) + margin
-    whole = Image.new("RGB", (_even(width), _even(line + height + foot)), _PAPER)
+    whole = Image.new("RGB", (_even(width), _even(line + height + foot)), PAPER)
     draw = ImageDraw.Draw(whole)
-    small, middle = _font(width / 24), line / 2
-    draw.text((margin, middle), title, _INK, small, anchor="lm")
+    small, middle = letters(width / 24), line / 2
+    draw.text((margin, middle), title, INK, small, anchor="lm")
     clock = shot.moment + (", over" if shot.over else "")
-    draw.text((width - margin, middle), clock, _FAINT, small, anchor="rm")
+    draw.text((width - margin, middle), clock, FAINT, small, anchor="rm")
     picture = Image.fromarray(shot.picture)
     whole.paste(
-        Image.blend(picture, Image.new("RGB", picture.size, _PAPER), 0.4) if shot.over else picture,
+        Image.blend(picture, Image.new("RGB", picture.size, PAPER), 0.4) if shot.over else picture,
         (0, round(line)),
     )
     baseline = line + height + line * 0.6
     total = f"return {_signed(shot.reward_so_far, 1)}"
     room = width - 3 * margin - draw.textlength(total, small)
-    draw.text((margin, baseline), _numbers(shot.terms, room, small), _INK, small, anchor="lm")
-    draw.text((width - margin, baseline), total, _INK, small, anchor="rm")
+    draw.text((margin, baseline), _numbers(shot.terms, room, small), INK, small, anchor="lm")
+    draw.text((width - margin, baseline), total, INK, small, anchor="rm")
     for row, (name, gauge) in enumerate(gauges.items()):
         _draw_gauge(
             draw,
@@ -192,8 +190,8 @@ def _draw_curve(
 ) -> None:
     """The name and the last value above the curve; what is beyond 1 runs along the top."""
     last = _signed(curve.values[-1], 2) if curve.values else ""
-    draw.text((left, top + line / 2), name, _INK, _font(line * 0.625), anchor="lm")
-    draw.text((right, top + line / 2), last, _VALUE, _font(line * 0.625), anchor="rm")
+    draw.text((left, top + line / 2), name, INK, letters(line * 0.625), anchor="lm")
+    draw.text((right, top + line / 2), last, VALUE, letters(line * 0.625), anchor="rm")
     bottom, height = top + line * CURVE_LINES, line * (CURVE_LINES - 1)
 
     def point(step: int, value: float) -> tuple[float, float]:
@@ -201,11 +199,11 @@ def _draw_curve(
             max(value, 0.0), 1.0
         )
 
-    for level, colour in ((0.0, _FAINT), (1.0, _TRACK)):
+    for level, colour in ((0.0, FAINT), (1.0, TRACK)):
         draw.line([point(0, level), point(curve.num_steps, level)], colour, 1)
     points = [point(step + 1, value) for step, value in enumerate(curve.values)]
     if len(points) > 1:
-        draw.line(points, _VALUE, max(1, round(line / 16)))
+        draw.line(points, VALUE, max(1, round(line / 16)))
 
 
 def _draw_gauge(
@@ -225,11 +223,11 @@ def _draw_gauge(
         return left + (right - left) * min(max(share, 0.0), 1.0)
 
     thick = line * 0.16
-    draw.rounded_rectangle((left, y - thick, right, y + thick), thick, _TRACK)
+    draw.rounded_rectangle((left, y - thick, right, y + thick), thick, TRACK)
     zero = x(0.0)
-    draw.rectangle((zero - thick / 4, y - 2.4 * thick, zero + thick / 4, y + 2.4 * thick), _FAINT)
+    draw.rectangle((zero - thick / 4, y - 2.4 * thick, zero + thick / 4, y + 2.4 * thick), FAINT)
     start, end = sorted((zero, x(value)))
-    draw.rectangle((start, y - thick, end, y + thick), _VALUE)
+    draw.rectangle((start, y - thick, end, y + thick), VALUE)
     target = x(gauge.target)
     draw.rectangle(
         (target - thick / 2, y - 2.4 * thick, target + thick / 2, y + 2.4 * thick), _TARGET
@@ -260,7 +258,7 @@ def _signed(value: float, digits: int) -> str:
 
 
 @cache
-def _font(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def letters(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: the same letters on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(

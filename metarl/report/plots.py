@@ -218,15 +218,19 @@ def in_time(runs: Sequence[Sequence[Row]], size: float) -> list[list[Row]]:
 
 
 @contextmanager
-def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with so many axes beside each other. Not through pyplot: no global state, no window,
-    no back-end to choose."""
+def figure_of(
+    *, panels: int = 1, title: str, rows: int = 1, size: tuple[float, float] | None = None
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with so many axes beside each other, perhaps in several rows, which come one after
+    the other. Not through pyplot: no global state, no window, no back-end to choose.
+
+    Args: size: width and height in inches; None: as one row of `panels` takes.
+    """
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(
-            figsize=(7.6 if panels == 1 else 5.4 * panels, 4.3), dpi=150, layout="constrained"
-        )
+        size = size or (7.6 if panels == 1 else 5.4 * panels, 4.3)
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        found = figure.subplots(1, panels, squeeze=False)[0]
+        found = figure.subplots(rows, panels, squeeze=False).flatten()
         if panels == 1:
             found[0].set_title(title, pad=10)
         else:

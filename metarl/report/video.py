@@ -18,9 +18,10 @@ from tqdm import tqdm
 from metarl.errors import UserError
 from metarl.files import replacing
 from metarl.noise import Noise
+from metarl.report.belief_panel import BeliefSoFar, as_map, beside
 from metarl.report.panels import Curve, Gauge, Shot, frame, grid
 from metarl.rl.data.collect import Streams
-from metarl.rl.types import BatchedEnv, RLAdapter, Step
+from metarl.rl.types import BatchedEnv, Belief, RLAdapter, Step
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, replace
 
@@ -124,7 +125,8 @@ def play(
     A world whose episode has ended keeps its last shot, marked `over`; when all of `worlds` have
     ended, so does the play. The terms of `HAPPENS` tell whether it has happened in the episode
     until then.
-    What the adapter measures of its steps is drawn as curves.
+    What the adapter measures of its steps is drawn as curves, and what it believes of the task
+    beside the picture.
 
     Args: tasks: leaves [W, ...].
     Raises: UserError if the environment can't draw here.
@@ -134,12 +136,14 @@ def play(
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
     happened: list[set[str]] = [set() for _ in worlds]
     measured: list[dict[str, list[float]]] = [{} for _ in worlds]
+    beliefs = [adapter.belief(state)]
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
         act = adapter.act(state, obs, streams.policy)
         step: Step = map_tensors(lambda x: x.to(device), env.step(act.action))
         of_step = adapter.measure(state, obs, act, step)
         state = adapter.observe(state, obs, act, step)
+        beliefs.append(adapter.belief(state))
         obs = step.next_obs
         for i, world in enumerate(worlds):
             if over[i]:
@@ -151,8 +155,10 @@ def play(
                 measured[i].setdefault(name, []).append(values[world].item())
             terms = {name: values[world].item() for name, values in step.terms.items()}
             happened[i].update(name for name in HAPPENS if terms.get(name, 0.0) > 0)
+            picture = _picture(env, world, width, height)
+            believed = _believed(beliefs, world, env)
             shots[i] = Shot(
-                picture=_picture(env, world, width, height),
+                picture=picture if believed is None else beside(picture, believed),
                 moment=_moment(env, t + 1),
                 reward_so_far=reward_so_far[i],
                 terms=terms | {name: name in happened[i] for name in HAPPENS if name in terms},
@@ -249,6 +255,19 @@ def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray
     # what `render` raises where no GL library is found; it names the package to install
     except RuntimeError as error:
         raise UserError(str(error)) from error
+
+
+def _believed(beliefs: Sequence[Belief | None], world: int, env: BatchedEnv) -> BeliefSoFar | None:
+    """Of one world, from what was believed before an episode and after each step so far."""
+    known = [belief for belief in beliefs if belief is not None]
+    if not known:
+        return None
+    return BeliefSoFar(
+        mean=np.stack([belief.mean[world].cpu().numpy() for belief in known]),
+        deviation=np.stack([belief.deviation[world].cpu().numpy() for belief in known]),
+        num_steps=env.spec.horizon,
+        chances=as_map(known[-1], world, env),
+    )
 
 
 def _together(scenes: Sequence[Iterator[list[Shot]]]) -> Iterator[list[list[Shot]]]:

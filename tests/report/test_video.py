@@ -350,7 +350,7 @@ def test_what_was_found_stays_found():
     assert [terms["found"] for terms in shown] == [False, True, True, True]
     assert [terms["success"] for terms in shown] == [False, True, True, True]
     assert [terms["height"] for terms in shown] == [0.0, 1.0, 0.0, 0.0]
-    words = panels._numbers(shown[3], 1e3, panels._font(16))
+    words = panels._numbers(shown[3], 1e3, panels.letters(16))
     assert words == "found yes   success yes   height 0.00"
 
 

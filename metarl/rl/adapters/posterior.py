@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.nn.task_posterior import LEAST_VARIANCE, Gaussian, product, standard
 from metarl.noise import Noise
 from metarl.rl.models.pearl import PearlModel
-from metarl.rl.types import Act, RLAdapter, Step, Trajectories
+from metarl.rl.types import Act, Belief, RLAdapter, Step, Trajectories
 from metarl.struct import replace, struct
 
 
@@ -107,6 +107,10 @@ class PosteriorAdapter(RLAdapter[Guess]):
             num_episodes=num_episodes,
             over=torch.zeros_like(state.over),
         )
+
+    def belief(self, state: Guess) -> Belief:
+        """What z was drawn from; it stays for the episode."""
+        return Belief(mean=state.belief.mean, deviation=state.belief.variance.sqrt())
 
     def measure(self, state: Guess, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
         """The cost, and the mean deviation of the posterior given all steps until now, with this
