@@ -51,10 +51,10 @@ _LOOKS = {
     "rl2_ppo": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
     "memoryless_ppo": Look(color=GREY, dashes=":", marker="v"),
 }
-_OTHERS = (
-    Look(color=SKY, dashes=(0, (1, 1)), marker="P"),
-    Look(color=YELLOW, dashes=(0, (8, 2)), marker="X"),
-    Look(color=INK, dashes=(0, (3, 1, 1, 1, 1, 1)), marker="h"),
+_OTHERS = tuple(
+    Look(color=color, dashes=dashes, marker=marker)
+    for dashes, marker in (((0, (8, 2)), "X"), ((0, (1, 1)), "P"), ((0, (3, 1, 1, 1)), "h"))
+    for color in (SKY, YELLOW, INK, GREEN, ORANGE)
 )
 _RECORDED = (
     Look(color=INK, dashes=(0, (2, 1)), marker="x"),
