@@ -41,7 +41,8 @@ class Noise:
     ) -> None:
         if not generators:
             raise ValueError("noise needs at least one generator, got none")
-        self._generators, self._share = generators, share
+        self._generators = generators
+        self._share = share
         self.device = generators[0].device if device is None else torch.device(device)
 
     @property

@@ -141,7 +141,7 @@ class Ranks(Protocol):
 
     num: int
     rank: int
-    """Of this process: 0, 1, ..., num - 1. Number 0 alone writes."""
+    """The number of this process: 0, 1, ..., num - 1. Number 0 alone writes."""
 
     def whole(self, tree: T) -> T:
         """A pytree with leaves [n, ...] of each process -> one with leaves [num · n, ...], those of

@@ -41,7 +41,8 @@ class Processes:
     """Meets `metarl.types.Ranks`: those of the job that this process belongs to."""
 
     def __init__(self) -> None:
-        self.num, self.rank = distributed.get_world_size(), distributed.get_rank()
+        self.num = distributed.get_world_size()
+        self.rank = distributed.get_rank()
 
     def whole(self, tree: T) -> T:
         return pytree.tree_map_only(Tensor, lambda leaf: torch.cat(self._of_all(leaf)), tree)
@@ -114,8 +115,8 @@ def share_of_cores() -> int:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Of `cuda` the one of this process: those of a machine have one each. Raises: UserError if
-    there are too few."""
+    """Returns this process's device for `cuda`: the processes of a machine have one each. Raises:
+    UserError if there are too few."""
     if device.type != "cuda":
         return device
     number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()

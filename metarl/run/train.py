@@ -147,11 +147,9 @@ class Training:
         resume_from: Mapping[str, Any] | None = None,
         lock: FolderLock | None = None,
     ) -> None:
-        self.run, self.iterations, self.folder = (
-            Run(learner, generators, shown),
-            iterations,
-            run_folder,
-        )
+        self.run = Run(learner, generators, shown)
+        self.iterations = iterations
+        self.folder = run_folder
         self._every = {"checkpoint_every": checkpoint_every, "log_every": log_every}
         self._resume_from = resume_from
         self._saver = _Saver(
@@ -287,7 +285,7 @@ def check(
 
 
 def _mean(rows: Sequence[Metrics]) -> Metrics:
-    """Of each number over the rows that have it; a single row stays what it is."""
+    """Returns the mean of each number over the rows that have it; a single row stays what it is."""
     if len(rows) == 1:
         return rows[0]
     names = dict.fromkeys(name for row in rows for name in row)
@@ -295,19 +293,17 @@ def _mean(rows: Sequence[Metrics]) -> Metrics:
 
 
 class _Saver:
-    """Where a run is saved. The experience goes first: a checkpoint names only files that are on
-    the disk."""
+    """Saves a run. The experience goes first: a checkpoint names only files that are on the
+    disk."""
 
     def __init__(
         self, folder: Path, *, provenance: Mapping[str, Any], keep: int, lock: FolderLock | None
     ) -> None:
         self.folder = folder
-        self._provenance, self._keep, self._lock, self._shards = (
-            provenance,
-            keep,
-            lock,
-            Shards(folder),
-        )
+        self._provenance = provenance
+        self._keep = keep
+        self._lock = lock
+        self._shards = Shards(folder)
         self.saved: int | None = None
         """The iteration that is on the disk."""
 

@@ -53,7 +53,7 @@ def run_gpu(device: torch.device, output: Path, *, toy: bool = False) -> list[di
 
 
 def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Question]:
-    """In order of value."""
+    """Yields the questions in order of value."""
 
     def measured(what: str, env: str, limit: int) -> Question:
         answers = folder / f"{what}-{env}.jsonl"

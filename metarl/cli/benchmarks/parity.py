@@ -21,8 +21,8 @@ from metarl.rl.types import Step
 Env = MujocoEnv[Any]
 
 TOLERANCE = {"qpos": 1e-5, "reward": 2e-5}
-"""Of one control step. float32 has 7 digits, so a length near 1 m is off by 1e-7; the stiff contacts
-of a control step make 10 to 100 times that."""
+"""The tolerance of one control step. float32 has 7 digits, so a length near 1 m is off by 1e-7; the
+stiff contacts of a control step make 10 to 100 times that."""
 EXCEPTIONS = {
     "arm_pick_place": (
         {"qpos": 1e-3, "reward": 2e-5},

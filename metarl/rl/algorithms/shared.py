@@ -244,7 +244,7 @@ def rollout_metrics(rollouts: Rollouts, ranks: Ranks = ALONE) -> Metrics:
 
 
 def _without_steps(rollouts: Rollouts) -> Rollouts:
-    """Without what is large and no metric asks for."""
+    """Returns the rollouts without what is large and no metric asks for."""
 
     def small(t: Trajectories) -> Trajectories:
         return replace(t, obs=t.mask, action=t.mask, log_prob=t.mask, held=None)

@@ -43,7 +43,8 @@ class _Buffer:
     """Memory of one turn, for each type of number."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._memory = device, dict[torch.dtype, Tensor]()
+        self._device = device
+        self._memory = dict[torch.dtype, Tensor]()
         self._sent: Any = None
 
     def bring(self, leaves: list[Tensor]) -> list[Tensor]:
