@@ -13,28 +13,28 @@ from metarl import threads
 from metarl.cli.sweep import is_sweep
 from metarl.errors import UserError
 
-EXTRAS = {
+NEEDS = {
     "basic": None,
-    "joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-    "submitit_local": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
-    "submitit_slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
-    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
-    "ray_aws": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "joblib": ("'metarl[joblib]'", "hydra_plugins.hydra_joblib_launcher"),
+    "submitit_local": ("'metarl[submitit]'", "hydra_plugins.hydra_submitit_launcher"),
+    "submitit_slurm": ("'metarl[submitit]'", "hydra_plugins.hydra_submitit_launcher"),
+    "ray": ("hydra-ray-launcher", "hydra_plugins.hydra_ray_launcher"),
+    "ray_aws": ("hydra-ray-launcher", "hydra_plugins.hydra_ray_launcher"),
 }
-"""The names of `hydra/launcher`, with metarl's extra and the package that each needs."""
+"""The names of `hydra/launcher`, with what pip installs for each and the package that it is then."""
 
 
 def check(name: str, *, multirun: bool) -> None:
     """Raises: UserError for a launcher that there isn't, that isn't installed, or without a sweep."""
-    if name not in EXTRAS:
-        known = ", ".join(EXTRAS)
+    if name not in NEEDS:
+        known = ", ".join(NEEDS)
         raise UserError(
             f"hydra/launcher={name}: there is no such launcher; expected one of {known}"
         )
     if not multirun:
         raise UserError(f"hydra/launcher={name}: launchers start the runs of a sweep; say -m, too")
-    if (needs := EXTRAS[name]) is not None and not _is_installed(needs[1]):
-        raise UserError(f"hydra/launcher={name} isn't installed: pip install 'metarl[{needs[0]}]'")
+    if (needs := NEEDS[name]) is not None and not _is_installed(needs[1]):
+        raise UserError(f"hydra/launcher={name} isn't installed: pip install {needs[0]}")
 
 
 def share_cores(config: DictConfig) -> None:

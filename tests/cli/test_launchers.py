@@ -106,10 +106,13 @@ def test_a_run_takes_its_share_of_eight_cores(monkeypatch, launcher, expected):
     [
         (["hydra/launcher=joblib"], "hydra/launcher=joblib: launchers start the runs of a sweep;"),
         (["-m", "hydra/launcher=slurm"], "hydra/launcher=slurm: there is no such launcher;"),
-        (["-m", "hydra/launcher=ray"], "hydra/launcher=ray isn't installed: pip install 'metarl["),
+        (
+            ["-m", "hydra/launcher=ray"],
+            "hydra/launcher=ray isn't installed: pip install hydra-ray-",
+        ),
     ],
 )
 def test_what_a_launcher_needs_is_said_in_a_line(monkeypatch, capsys, words, message):
-    monkeypatch.setitem(launchers.EXTRAS, "ray", ("ray", "hydra_plugins.none_such"))
+    monkeypatch.setitem(launchers.NEEDS, "ray", ("hydra-ray-launcher", "hydra_plugins.none_such"))
     assert call(monkeypatch, train, *words, "seed=0") == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
