@@ -1,4 +1,5 @@
 # make train            the main job: meta-train half_cheetah_vel with maml_ppo; ARGS="iterations=3 seed=1" are passed on
+# make demo             without training: a learner of the zoo meets three new tasks and adapts; a table and videos
 # make test             the tests; ARGS="tests/core -k trust" are passed on
 # make check            what a change must pass: formatting, lint, types, tests
 # make slow             the tests that take minutes
@@ -10,13 +11,17 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help train test check slow gpu-check venv clean
+.PHONY: help train demo test check slow gpu-check venv clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
 train: $(READY)
 	@$(BIN)/python scripts/train.py env=half_cheetah_vel algo=maml_ppo $(ARGS)
+
+demo: $(READY)
+	@$(BIN)/python scripts/evaluate.py checkpoint=zoo:gridworld_5x5/rl2_ppo num_tasks=3
+	@$(BIN)/python scripts/render.py checkpoint=zoo:gridworld_5x5/rl2_ppo num_tasks=3 width=240 height=240
 
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 $(ARGS)

@@ -1,6 +1,30 @@
 """Meta-reinforcement learning. `import metarl` makes its environments known to Gymnasium, and loads
-nothing else."""
+nothing else.
+
+What notebooks use (`metarl.train`, `metarl.load`, ...) is in metarl/api, which is imported when one
+of these names is asked for. __init__.pyi says for editors and type checkers what they are.
+"""
+
+import importlib
+from typing import Any
 
 from metarl.gymnasium_plugin import register
 
 register()
+
+API = (
+    *("train", "train_fewshot", "load"),
+    *("Agent", "FewShotAgent", "Policy", "Predictor", "Run"),
+    *("SettingError", "UserError"),
+)
+"""The names of metarl/api that are metarl's, too."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in API:
+        return getattr(importlib.import_module("metarl.api"), name)
+    raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *API})

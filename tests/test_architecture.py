@@ -4,7 +4,8 @@ is held to them.
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
 struct, errors, noise, threads, rl.{spec, types} <- envs    of metarl, only cli imports envs
-everything <- cli <- scripts                                cli is the only place with hydra and omegaconf
+run <- zoo <- cli                                           trained learners as files
+everything <- cli <- {scripts, api}                         cli is the only place with hydra and omegaconf
 """
 
 import ast
@@ -31,7 +32,9 @@ ENVIRONMENTS = [
 """What environments of every kind are made of."""
 
 OUR_IMPORTS = {
+    # and metarl.api by name, when one of its names is asked for
     "metarl/__init__.py": ["metarl.gymnasium_plugin"],
+    "metarl/__init__.pyi": ["metarl.api"],
     "metarl/envs_package.py": [],
     "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
     "metarl/errors.py": [],
@@ -75,6 +78,8 @@ OUR_IMPORTS = {
         "metarl.fewshot",
     ],
     "metarl/cli": ["metarl", "envs"],
+    "metarl/api": ["metarl"],
+    "metarl/zoo": ["metarl.struct", "metarl.errors", "metarl.run"],
     "metarl/run": [
         "metarl.struct",
         "metarl.types",

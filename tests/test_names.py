@@ -8,6 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 COVERED = {
+    "api/test_agent.py": "metarl/api/export metarl/api/playing metarl/api/policy",
+    "api/test_training.py": "metarl/api/loading metarl/api/results metarl/cli/session",
+    "test_zoo.py": "metarl/cli/commands/zoo",
     "cli/test_benchmarks.py": "metarl/cli/benchmarks/* metarl/cli/commands/benchmark",
     "cli/test_compare.py": "metarl/cli/commands/compare",
     "cli/test_estimators.py": "metarl/cli/commands/estimators metarl/report/estimator_plot",

@@ -17,6 +17,8 @@ What comes after training: `evaluation`, `fewshot_report` and `filming` hand a t
 metarl/report. `sweep` sees to several runs (-m), `launchers` to where they run, `comparison` sets
 them side by side.
 
+`session` runs a command from Python, for metarl/api.
+
 Small things: `words` for text as a user types it, `console` for where it is printed. `benchmarks`
 is what the command of that name measures.
 

@@ -27,7 +27,7 @@ _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
 _POSITIVE, _NOT_NEGATIVE, _SHARE = Number(above=0), Number(least=0), Number(least=0, most=1)
 _DECAY = Number(above=0, most=1)
 _WIDTHS = ListOf(_COUNT, least=1)
-_FOLDER, _RUN = Place("a folder"), Place("a run folder or a checkpoint file")
+_FOLDER, _RUN = Place("a folder"), Place("a run folder, a checkpoint file or zoo:<name>")
 _SEED = Integer(0, most=2**63 - 1)
 
 ALLOWED: dict[str, Kind] = {
@@ -44,6 +44,9 @@ ALLOWED: dict[str, Kind] = {
     "evaluate.output": OrNull(Place("a folder, or a file x.json")),
     "deterministic": Flag(),
     "recorded": ListOf(Place("a file")),
+    "half": Flag(),
+    "zoo.name": OrNull(Pattern(r"[\w.-]+/[\w.-]+", "<environment or dataset>/<learner>")),
+    "run": OrNull(_RUN),
     "resume": OrNull(_RUN),
     "run_dir": OrNull(_FOLDER),
     "runs": ListOf(_FOLDER, least=1),

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 import metarl
+from metarl import zoo
 from metarl.cli.configs import as_dict, merged, shown
 from metarl.cli.moved import present_name
 from metarl.cli.strangers import blamed_on, check_words, checked, field
@@ -31,7 +32,7 @@ from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
-from metarl.struct import struct
+from metarl.struct import replace, struct
 from metarl.types import ALONE, MetaLearner, Ranks
 
 
@@ -44,8 +45,14 @@ class Loaded:
     config: DictConfig
     warnings: list[str]
 
+    zoo_name: str | None = None
+    """Its name, if it comes from the zoo: weights alone, in a folder that isn't the user's."""
+
     @property
     def run_folder(self) -> Path:
+        """Where what is made of it belongs."""
+        if self.zoo_name is not None:
+            return Path("runs/zoo") / self.zoo_name
         return run_folder(self.path)
 
 
@@ -258,16 +265,19 @@ def load(location: str) -> Loaded:
         check_spec(
             loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment"
         )
+    loaded = whole(loaded, built, generators)
     try_out(loaded, built, generators, count="env_steps")
     return loaded
 
 
 def read(location: str) -> Loaded:
-    """The newest whole checkpoint of a run folder, or one checkpoint file, whatever it was trained
-    on.
+    """The newest whole checkpoint of a run folder, one checkpoint file, or `zoo:<name>`, whatever
+    it was trained on.
 
     Raises: UserError if there is none or it is damaged.
     """
+    if location.startswith(zoo.PREFIX):
+        return _of_the_zoo(location.removeprefix(zoo.PREFIX))
     place = Path(location).expanduser()
     if (num_seeds := num_seeds_in(place)) > 1:
         seeds = ", ".join(sorted(folder.name for folder in place.glob("seed*"))[:3])
@@ -287,6 +297,33 @@ def read(location: str) -> Loaded:
         config=checked(content.get("config"), path, command),
         warnings=warnings,
     )
+
+
+def _of_the_zoo(name: str) -> Loaded:
+    path, content = zoo.path(name), zoo.read(name)
+    command = "fewshot" if "dataset" in content else "train"
+    return Loaded(
+        path=path,
+        content=content,
+        config=checked(content.get("config"), path, command),
+        warnings=[],
+        zoo_name=name,
+    )
+
+
+def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:
+    """A checkpoint as it is; to the weights of the zoo comes what a new run of the same
+    configuration would begin with."""
+    if loaded.zoo_name is None:
+        return loaded
+    learner = zoo.completed(loaded.content.get("learner"), built.state_dict())
+    content = {**loaded.content, "learner": learner, "generators": generators.state_dict()}
+    return replace(loaded, content=content)
+
+
+def changed(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+    """The configuration with some settings changed."""
+    return merged(config, dict(settings))
 
 
 def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Generators]:

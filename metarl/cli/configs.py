@@ -83,11 +83,7 @@ def composed(
     Raises: UserError where Hydra can't compose it, in a line; it names the file that can't be read,
     if that is why.
     """
-    more = (
-        [f"hydra.searchpath=[{','.join(_source(folder) for folder in folders[1:])}]"]
-        if folders[1:]
-        else []
-    )
+    more = search_path(folders)
     try:
         with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
             config = compose(config_name, [*overrides, *more], return_hydra_config=True)
@@ -108,6 +104,13 @@ def composed(
     plain = as_dict(config, resolve=False)
     del plain["hydra"]
     return plain, chosen
+
+
+def search_path(folders: list[Path]) -> list[str]:
+    """What tells Hydra of the user's folders, behind our own."""
+    if not folders[1:]:
+        return []
+    return [f"hydra.searchpath=[{','.join(_source(folder) for folder in folders[1:])}]"]
 
 
 def as_dict(config: DictConfig, *, resolve: bool) -> dict[str, Any]:

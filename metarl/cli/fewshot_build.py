@@ -134,8 +134,21 @@ def load(location: str) -> build.Loaded:
         )
         # Files of the first versions have no such name.
         check_words([loaded.content.get("learner_name", "maml")], "learner_name")
+    loaded = build.whole(loaded, built, generators)
     build.try_out(loaded, built, generators, count="tasks")
     return loaded
+
+
+def trained_learner(
+    loaded: build.Loaded, config: DictConfig, tasks: TaskSource, on: torch.device | str = "cpu"
+) -> FewShotLearner:
+    """The checkpoint's learner for the evaluation that `config` describes.
+
+    Raises: UserError if it can't answer for so many ways.
+    """
+    built = learner(config, tasks, Generators(config.seed), torch.device(on))
+    built.load_state_dict(loaded.content["learner"])
+    return built
 
 
 def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, FewShotLearner, Generators]:

@@ -38,6 +38,31 @@ def report_run(
     outcome: Outcome,
 ) -> None:
     """evaluation.json, pictures of a few tasks and of the training, a table on the console."""
+    report = evaluated(config, learner, source, device)
+    origin = {
+        "learner": name,
+        "overrides": comparison.overrides(),
+        "iteration": outcome.iteration,
+        "trained_tasks": outcome.count,
+        "seed": config.seed,
+    }
+    with console.shown_after(fewshot.table(report)):
+        fewshot.write(folder, report | origin | evaluation.provenance())
+    if config.evaluation.pictures:
+        draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
+        draw_training(
+            folder,
+            f"{source.spec.name}, {name}, seed {config.seed}: training tasks",
+            report["measure"],
+        )
+    print(f"written to {folder}", file=sys.stderr)
+    comparison.note(folder)
+
+
+def evaluated(
+    config: DictConfig, learner: FewShotLearner, source: TaskSource, device: torch.device
+) -> dict[str, Any]:
+    """How well the learner answers on held-out tasks, beside its references."""
     settings = config.evaluation
     report = fewshot.evaluate(
         learner.adapter(),
@@ -54,24 +79,7 @@ def report_run(
         generator = Generators(settings.seed)("sequences")
         measures = learner.measures_in_sequence(settings.num_tasks, settings.split, generator)
         report["instances"] = fewshot.instances(measures)
-    origin = {
-        "learner": name,
-        "overrides": comparison.overrides(),
-        "iteration": outcome.iteration,
-        "trained_tasks": outcome.count,
-        "seed": config.seed,
-    }
-    with console.shown_after(fewshot.table(report)):
-        fewshot.write(folder, report | origin | evaluation.provenance())
-    if settings.pictures:
-        draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
-        draw_training(
-            folder,
-            f"{source.spec.name}, {name}, seed {config.seed}: training tasks",
-            report["measure"],
-        )
-    print(f"written to {folder}", file=sys.stderr)
-    comparison.note(folder)
+    return report
 
 
 def references(

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 import hydra
 import torch
 from hydra._internal.utils import get_args_parser
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from envs.own.world import WorldError
@@ -30,6 +29,7 @@ from metarl.cli import console, launchers, sweep
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
+from metarl.cli.strangers import cause
 from metarl.errors import SettingError, UserError
 from metarl.rl.types import NonFiniteAction
 from metarl.run import distributed
@@ -68,7 +68,7 @@ def run_command(
             flags, overrides = _split(sys.argv[1:])
             arguments = _parse_flags(flags, overrides)
             _check_processes(config_name, arguments)
-            folders = [configs, *_users_folder(arguments.config_dir)]
+            folders = [configs, *users_folder(arguments.config_dir)]
             config_name = arguments.config_name or config_name
             if arguments.help:
                 print(
@@ -157,7 +157,7 @@ def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
     return arguments
 
 
-def _users_folder(config_dir: str | None) -> list[Path]:
+def users_folder(config_dir: str | None) -> list[Path]:
     if config_dir is None:
         return []
     folder = Path(config_dir)
@@ -198,24 +198,17 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             except Exception as error:
                 if console.is_closed_pipe(error):
                     raise
-                cause = _cause(error)
+                fault = cause(error)
                 if sweep.is_sweep():
                     sweep.note_failure(
-                        _message(cause) if _is_mistake(cause) else traceback.format_exc()
+                        _message(fault) if _is_mistake(fault) else traceback.format_exc()
                     )
                     return None
-                if not _is_mistake(cause):
+                if not _is_mistake(fault):
                     raise
-                _stop(cause)
+                _stop(fault)
 
     return guarded
-
-
-def _cause(error: Exception) -> Exception:
-    """What went wrong inside of Hydra's `instantiate`."""
-    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
 
 
 def _is_mistake(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from metarl import zoo
 from metarl.cli import build, strangers
 from metarl.cli.configs import as_dict
 from metarl.cli.words import command_line
@@ -246,6 +247,11 @@ def resumed(
 
     Args: given: what the command line says; held: keeps the folder's lock; say: takes notices.
     """
+    if place.startswith(zoo.PREFIX):
+        raise UserError(
+            f"resume={place}: the zoo has weights alone, which can be evaluated, filmed and "
+            "adapted; expected a run folder"
+        )
     location = Path(place).expanduser()
     folder = build.run_folder(location)
     if not _has_not_begun(location):

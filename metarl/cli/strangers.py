@@ -72,14 +72,14 @@ def blamed_on(file: Path, part: str) -> Iterator[None]:
     except UserError:
         raise  # says it already, with the file's name or that of another, which is gone
     except Exception as error:
-        cause = _cause(error)
-        reason = " ".join(str(cause).split())
-        if not isinstance(cause, ValueError):
-            reason = f"{type(cause).__name__}: {reason}"
+        fault = cause(error)
+        reason = " ".join(str(fault).split())
+        if not isinstance(fault, ValueError):
+            reason = f"{type(fault).__name__}: {reason}"
         raise UserError(f"{file} doesn't fit, its {part}: {reason}") from error
 
 
-def _cause(error: Exception) -> Exception:
+def cause(error: Exception) -> Exception:
     """What was raised in a constructor, without Hydra's words around it."""
     while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
         error = error.__cause__

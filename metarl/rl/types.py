@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import gymnasium
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.noise import Noise
 from metarl.rl.spec import EnvSpec
@@ -347,6 +347,22 @@ class RLAdapter(Adapter[State], Protocol[State]):
     def held(self, state: State) -> Held | None:
         """What the policy sees beside every observation of the episodes that begin; None if
         nothing."""
+        return None
+
+    def log_prob(self, state: State, obs: Tensor, action: Tensor) -> Tensor | None:
+        """[W] how likely the policy is to take these actions at obs [W, O]; None where it isn't
+        needed to learn from them."""
+        return None
+
+    def as_module(self, state: State, obs: Tensor) -> nn.Module | None:
+        """What the policy most likely does in the first world from this state on, as a module of
+        its own; None where it isn't a network from observations to actions.
+
+        Without a memory it takes observations [..., O] and gives actions [..., A] or [...]. With
+        one it is a `metarl.rl.adapters.memory.RememberedPolicy`.
+
+        Args: obs: any observation [O]; its size alone matters.
+        """
         return None
 
     def measure(self, state: State, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:

@@ -122,14 +122,14 @@ class Progress:
     """The console line of a training: bar, iteration, env steps (or tasks), how many a second,
     returns, time left.
 
-    Where stderr is no terminal, as in a log file, a line every half minute takes the bar's place.
+    Where stderr is neither a terminal nor a notebook, as in a log file, a line every half minute takes the bar's place.
     Episodes that blew up are counted from the start of the process.
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
         self._shown = shown
         self._num_diverged = 0.0
-        kind = _Bar if sys.stderr.isatty() else _Lines
+        kind = _Bar if shows_bars() else _Lines
         self._bar = kind(total=iterations, initial=first_iteration)
 
     def update(self, row: Mapping[str, float], per_second: float, *, iterations: int = 1) -> None:
@@ -205,13 +205,23 @@ class _Lines:
 
 @contextmanager
 def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A plain progress bar for shorter work, on terminals; yields what to call after each of the
+    """A plain progress bar for shorter work, where there can be one; yields what to call after each of the
     `total` parts."""
-    # disable=None: none where stderr is no terminal.
+    hidden = not shows_bars()
     with tqdm(
-        total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=None
+        total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=hidden
     ) as bar:
         yield lambda *_: bar.update() and None
+
+
+def shows_bars() -> bool:
+    """Tells whether a line on stderr can be written over: on a terminal, and in a notebook, which
+    shows no terminal to Python."""
+    if sys.stderr.isatty():
+        return True
+    # Jupyter has imported IPython long before us; nobody else is to pay for that import.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def human(number: float) -> str:

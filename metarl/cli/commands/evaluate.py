@@ -13,7 +13,9 @@ Examples:
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -24,6 +26,15 @@ from metarl.run.seeding import Generators
 
 
 def run(config: DictConfig) -> None:
+    loaded, result = evaluated(config)
+    with console.shown_after(table(result)):
+        written = keep(config, loaded, result)
+    kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
+    print(f"written to {written}{kept}", file=sys.stderr)
+
+
+def evaluated(config: DictConfig) -> tuple[build.Loaded, dict[str, Any]]:
+    """The learner that the config names, and how it adapts: what the result file will hold."""
     strangers.say_what_is_called(config)
     loaded = build.load(config.checkpoint)
     for warning in loaded.warnings:
@@ -55,11 +66,13 @@ def run(config: DictConfig) -> None:
         | origin
         | evaluation.provenance()
     )
+    return loaded, result
+
+
+def keep(config: DictConfig, loaded: build.Loaded, result: Mapping[str, Any]) -> Path:
+    """Writes the result to the config's `output`, or beside the run. Returns the file."""
     place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
-    with console.shown_after(table(result)):
-        written = write_beside(place, result, spare=config.output is None)
-    kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
-    print(f"written to {written}{kept}", file=sys.stderr)
+    return write_beside(place, result, spare=config.output is None)
 
 
 def main() -> None:

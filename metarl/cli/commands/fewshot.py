@@ -17,12 +17,19 @@ import sys
 from omegaconf import DictConfig
 
 from metarl.cli import build, fewshot_build, fewshot_report, run_folder, strangers
+from metarl.cli.commands.train import Trained
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
 
 
 def run(config: DictConfig) -> None:
+    if trained(config).interrupted:
+        raise SystemExit(130)
+
+
+def trained(config: DictConfig) -> Trained:
+    """Trains as the config asks for, and evaluates unless it was stopped."""
     with run_folder.choose(
         config,
         groups=("dataset", "learner"),
@@ -62,8 +69,9 @@ def run(config: DictConfig) -> None:
             print(
                 f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr
             )
-            raise SystemExit(130)
+            return Trained(folder=folder, interrupted=True)
         fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
+        return Trained(folder=folder, interrupted=False)
 
 
 def main() -> None:

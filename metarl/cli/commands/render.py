@@ -22,6 +22,11 @@ from metarl.errors import UserError
 
 
 def run(config: DictConfig) -> None:
+    print(f"written to {rendered(config)}", file=sys.stderr)
+
+
+def rendered(config: DictConfig) -> Path:
+    """Films what the config asks for. Returns the folder of the videos."""
     _check(config)
     strangers.say_what_is_called(config)
     device = build.device(config.device)
@@ -46,7 +51,7 @@ def run(config: DictConfig) -> None:
     grid_path = folder / "grid.mp4" if config.num_tasks > 1 else None
     settings = {key: config[key] for key in ("num_tasks", "seed", "width", "height")}
     filming.film(subject, paths, device=device, grid_path=grid_path, **settings)
-    print(f"written to {folder}", file=sys.stderr)
+    return folder
 
 
 def _check(config: DictConfig) -> None:

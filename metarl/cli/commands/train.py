@@ -16,6 +16,7 @@ Examples:
 """
 
 import sys
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -32,6 +33,15 @@ from metarl.cli.main import run_command
 from metarl.run import distributed
 from metarl.run.seeding import Generators
 from metarl.run.train import check, train
+from metarl.struct import struct
+
+
+@struct
+class Trained:
+    """A training that is over, or was stopped with Ctrl-C."""
+
+    folder: Path
+    interrupted: bool
 
 
 def run(config: DictConfig) -> None:
@@ -39,11 +49,12 @@ def run(config: DictConfig) -> None:
         processes.run(config)
     elif several.is_asked_for(config):
         several.run(config)
-    else:
-        _run_one(config)
+    elif trained(config).interrupted:
+        raise SystemExit(130)
 
 
-def _run_one(config: DictConfig) -> None:
+def trained(config: DictConfig) -> Trained:
+    """Trains one seed as the config asks for, and evaluates unless it was stopped."""
     with run_folder.choose(config) as asked:
         config = asked.config
         evaluation.check(config, **config.evaluation)
@@ -70,9 +81,10 @@ def _run_one(config: DictConfig) -> None:
         )
         if outcome.interrupted:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
-            raise SystemExit(130)
+            return Trained(folder=folder, interrupted=True)
         env.close()  # A GPU has its memory back for the evaluation.
         evaluation.report_run(config, learner, folder, device, outcome)
+        return Trained(folder=folder, interrupted=False)
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """A gradient learner meets new tasks: it has policy parameters for each, and takes one inner step
 on the trajectories of each update."""
 
+import copy
 import sys
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.chunks import Found, mean_over_chunks, take
@@ -93,10 +94,7 @@ class GradientAdapter(RLAdapter[Adapted]):
 
     @torch.no_grad()
     def act(self, state: Adapted, obs: Tensor, noise: Noise | None) -> Act:
-        rows = obs.unflatten(0, (P.num_tasks(state.params), -1))  # [W, O] -> [N, E, O]
-        if state.held is not None:
-            rows = torch.cat([rows, state.held.latent], dim=-1)
-        action, log_prob = self._policy.act(self._policy.with_params(state.params, rows), noise)
+        action, log_prob = self._policy.act(self._outputs(state, obs), noise)
         return Act(action=action.flatten(0, 1), log_prob=log_prob.flatten())
 
     def update(self, state: Adapted, data: Trajectories, noise: Noise | None = None) -> Adapted:
@@ -118,6 +116,22 @@ class GradientAdapter(RLAdapter[Adapted]):
         return state.held
 
     @torch.no_grad()
+    def log_prob(self, state: Adapted, obs: Tensor, action: Tensor) -> Tensor:
+        rows = action.unflatten(0, (P.num_tasks(state.params), -1))
+        return self._policy.log_prob(self._outputs(state, obs), rows).flatten()
+
+    def _outputs(self, state: Adapted, obs: Tensor) -> Outputs:
+        """What each task's parameters give for its worlds: [W, O] -> leaves [N, E, ...]."""
+        rows = obs.unflatten(0, (P.num_tasks(state.params), -1))
+        if state.held is not None:
+            rows = torch.cat([rows, state.held.latent], dim=-1)
+        return self._policy.with_params(state.params, rows)
+
+    def as_module(self, state: Adapted, obs: Tensor) -> nn.Module:
+        latent = None if state.held is None else state.held.latent[0, 0]
+        return _AdaptedPolicy(self._policy, P.task(state.params, 0), latent)
+
+    @torch.no_grad()
     def _hold(self, params: Params, episodes_per_task: int, noise: Noise | None) -> Held | None:
         if self._policy.noise_size:
             return _held_noise(len(params[NOISE_MEAN]), episodes_per_task, self._params, noise)
@@ -135,6 +149,25 @@ def _held_noise(
     drawn = draw_latents(zeros, zeros, episodes_per_task, noise)
     standard = {MEAN: zeros[:, None], LOG_STD: zeros[:, None]}
     return Held(latent=drawn, log_prob=latent_log_prob(standard, drawn))
+
+
+class _AdaptedPolicy(nn.Module):
+    """The mode of one task's policy, with the latent that it holds [L]."""
+
+    latent: Tensor | None
+
+    def __init__(self, policy: PolicyModule, params: Params, latent: Tensor | None) -> None:
+        super().__init__()
+        self.policy = copy.deepcopy(policy)
+        P.assign(dict(self.policy.named_parameters()), params)
+        self.register_buffer("latent", latent)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        if self.latent is not None:
+            held = self.latent.expand(*obs.shape[:-1], -1)
+            obs = torch.cat([obs, held], dim=-1)
+        action: Tensor = self.policy.act(self.policy(obs), None)[0]
+        return action
 
 
 def inner_update(

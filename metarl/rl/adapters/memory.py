@@ -1,17 +1,19 @@
 """An agent with a memory meets new tasks: its hidden state goes on through the episodes of a trial,
 and is all that adapts."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.nn.recurrent import Memory
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step, Trajectories
-from metarl.struct import choose_rows, replace, struct
+from metarl.struct import choose_rows, map_tensors, replace, struct
 
 
 @struct
@@ -102,10 +104,72 @@ class MemoryAdapter(RLAdapter[TrialState]):
         """The next episode begins in every world; all that was learned is in the memory already."""
         return replace(state, running=None)
 
+    @torch.no_grad()
+    def as_module(self, state: TrialState, obs: Tensor) -> "RememberedPolicy | None":
+        first = map_tensors(lambda leaf: leaf[:1].clone(), replace(state, running=None))
+        _, memory = self._remember(first, obs[None])
+        if _shapes(memory) != _shapes(first.memory):
+            return None  # What keeps all that it has seen doesn't fit into a tensor of one size.
+        return RememberedPolicy(self._model, first, obs)
+
     def _remember(self, state: TrialState, obs: Tensor) -> tuple[Tensor, Any]:
         return self._model.memory.step(
             self._model.inputs(obs, state.feedback), state.memory, state.running
         )
+
+
+class RememberedPolicy(nn.Module):
+    """The mode of an agent with a memory, as a function of one tensor that holds all it remembers:
+
+        action, memory = policy(obs, reward, memory)
+
+    obs [O] is the present observation, reward [] what the action before it has earned; at an
+    episode's first step it isn't looked at. An episode begins with the memory `start`, a buffer:
+    what the agent knew when this was made.
+    """
+
+    start: Tensor  # [M]
+
+    def __init__(self, model: RemembersItsTrial, state: TrialState, obs: Tensor) -> None:
+        super().__init__()
+        copied: Any = copy.deepcopy(model)
+        self.model: RemembersItsTrial = copied.requires_grad_(False)
+        action = self._act(self.model.inputs(obs[None], state.feedback), state.memory)[0]
+        leaves, self._structure = pytree.tree_flatten(
+            (state.memory, state.feedback, obs[None], action, torch.ones(1))
+        )
+        self._like = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        self.register_buffer("start", self._flat(leaves))
+
+    def forward(self, obs: Tensor, reward: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        past, feedback, last_obs, last_action, is_first = self._parts(memory)
+        no = torch.zeros(1, dtype=torch.bool, device=memory.device)
+        reward = reward.reshape(1)
+        answered = self.model.feedback(last_obs, last_action, reward, no, no)
+        feedback = torch.where(is_first[:, None] > 0, feedback, answered)
+        action, past = self._act(self.model.inputs(obs[None], feedback), past)
+        now = (past, feedback, obs[None], action, torch.zeros_like(is_first))
+        return action[0], self._flat(pytree.tree_leaves(now))
+
+    def _act(self, inputs: Tensor, past: Any) -> tuple[Tensor, Any]:
+        output, past = self.model.memory.step(inputs, past)
+        return self.model.policy.act(self.model.policy(output), None)[0], past
+
+    @staticmethod
+    def _flat(leaves: list[Tensor]) -> Tensor:
+        return torch.cat([leaf.flatten().float() for leaf in leaves])
+
+    def _parts(self, memory: Tensor) -> Any:
+        parts = memory.split([shape.numel() for shape, _ in self._like])
+        leaves = [
+            part.reshape(shape).to(dtype)
+            for part, (shape, dtype) in zip(parts, self._like, strict=True)
+        ]
+        return pytree.tree_unflatten(leaves, self._structure)
+
+
+def _shapes(tree: Any) -> list[torch.Size]:
+    return [leaf.shape for leaf in pytree.tree_leaves(tree)]
 
 
 def still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:

@@ -6,8 +6,10 @@ To explore is to act as if the guess were right. The first guesses come from the
 Source: Rakelly et al. 2019 (arXiv:1903.08254, section 5).
 """
 
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.nn.task_posterior import LEAST_VARIANCE, Gaussian, product, standard
 from metarl.noise import Noise
@@ -112,6 +114,9 @@ class PosteriorAdapter(RLAdapter[Guess]):
         """What z was drawn from; it stays for the episode."""
         return Belief(mean=state.belief.mean, deviation=state.belief.variance.sqrt())
 
+    def as_module(self, state: Guess, obs: Tensor) -> nn.Module:
+        return _GuessingPolicy(self._model, state.z[0])
+
     def measure(self, state: Guess, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
         """The cost, and the mean deviation of the posterior given all steps until now, with this
         one: it begins at 1, and near 0 the task is known."""
@@ -152,6 +157,21 @@ def _draw(belief: Gaussian, num_episodes: int, noise: Noise | None) -> Tensor:
     """A z [W, L] of each world, after so many episodes."""
     noise = noise or _fixed(num_episodes)
     return belief.at(noise.normal(*belief.mean.shape, dtype=belief.mean.dtype).to(belief.mean))
+
+
+class _GuessingPolicy(nn.Module):
+    """The mode of the policy that acts on one guess z [L]."""
+
+    z: Tensor
+
+    def __init__(self, model: PearlModel, z: Tensor) -> None:
+        super().__init__()
+        self.policy, self.actions = copy.deepcopy(model.policy), copy.deepcopy(model.actions)
+        self.register_buffer("z", z)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        seen = torch.cat([obs, self.z.expand(*obs.shape[:-1], -1)], dim=-1)
+        return self.actions.to_env(self.policy.act(self.policy(seen), None)[0])
 
 
 def _drawn(factors: Gaussian, num: int, noise: Noise) -> Gaussian:

@@ -1,0 +1,135 @@
+"""A trained agent: evaluated and filmed as the commands do, or let loose on an environment of one's
+own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.api.playing import Episode, Player, given_episode
+from metarl.api.policy import Policy
+from metarl.api.results import Evaluation, Videos
+from metarl.cli import build
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import render as render_command
+from metarl.cli.session import as_words, session
+from metarl.errors import UserError
+from metarl.run.seeding import Generators
+
+
+class Agent:
+    """What a training has learned; `metarl.load` makes it.
+
+    Args:
+      loaded: the checkpoint; checkpoint: the word for it on the command line; config_dir: configs
+      of the user's own.
+    """
+
+    def __init__(
+        self, loaded: build.Loaded, checkpoint: str, config_dir: str | Path | None = None
+    ) -> None:
+        self._checkpoint, self._config_dir, self._config = checkpoint, config_dir, loaded.config
+        self._sizes = build.sizes(loaded.config)
+        env = build.environment(loaded.config, num_worlds=1)
+        self.spec = env.spec
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        env.close()
+        learner = build.trained_learner(loaded, Generators(0), torch.device("cpu"))
+        self._adapter = learner.adapter()
+        self._adapted: Policy | None = None
+
+    def evaluate(self, *words: str, **settings: Any) -> Evaluation:
+        """Adapts to held-out tasks, as `metarl-evaluate` does, with the same numbers.
+
+            agent.evaluate(num_tasks=40).table()
+
+        Args: words, settings: those of the command, see `metarl-evaluate --help`. With `output` the
+        result is written there, too.
+        """
+        with self._session("evaluate", words, settings) as config:
+            loaded, result = evaluate_command.evaluated(config)
+            kept = None
+            if config.output is not None:
+                kept = evaluate_command.keep(config, loaded, result)
+        return Evaluation(result, kept)
+
+    def render(self, *words: str, **settings: Any) -> Videos:
+        """Films held-out tasks before and after adaptation, as `metarl-render` does.
+
+        Args: words, settings: those of the command, see `metarl-render --help`.
+        """
+        with self._session("render", words, settings) as config:
+            return Videos(render_command.rendered(config))
+
+    def adapt(
+        self,
+        env: Any = None,
+        episodes: int | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        seed: int = 0,
+    ) -> Policy:
+        """Adapts to one task: that of an environment, in which episodes are played, or that of
+        episodes that are there already.
+
+            policy = agent.adapt(env, episodes=2)
+            action = policy(obs)
+
+        Args:
+          env: any Gymnasium environment with the spaces of the training. An episode ends where the
+            environment ends it, at the latest after as many steps as in training.
+          episodes: how many are played; None: as many as in training. A learner by gradients shares
+            them out among the updates of its training; one with a memory plays them as a trial.
+            Or the episodes themselves: dicts with `obs` [T + 1, ...], `action` [T, ...],
+            `reward` [T] and perhaps `terminated`.
+          seed: of the first reset and of the policy's noise.
+        Returns: the adapted policy, also `agent.adapted`.
+        Raises: UserError if the spaces don't fit, or episodes can't be learned from.
+        """
+        player = Player(
+            self._adapter,
+            self._sizes,
+            spaces=(self.observation_space, self.action_space),
+            horizon=self.spec.horizon,
+            seed=seed,
+        )
+        if isinstance(episodes, Sequence):
+            if env is not None:
+                raise UserError("adapt got env and episodes that are there already; expected one")
+            given = [self._given(episode, i) for i, episode in enumerate(episodes)]
+            self._adapted = player.after_given(given)
+        elif env is None:
+            raise UserError("adapt got neither an environment nor episodes")
+        else:
+            self._adapted = player.after_playing(env, episodes)
+        return self._adapted
+
+    @property
+    def unadapted(self) -> Policy:
+        """The policy before it has seen anything of a task."""
+        return Player(
+            self._adapter,
+            self._sizes,
+            spaces=(self.observation_space, self.action_space),
+            horizon=self.spec.horizon,
+            seed=0,
+        ).after_given([])
+
+    @property
+    def adapted(self) -> Policy:
+        """What the last `adapt` returned. Raises: UserError before the first."""
+        if self._adapted is None:
+            raise UserError("the agent hasn't adapted yet; call agent.adapt(env) first")
+        return self._adapted
+
+    def _given(self, episode: Mapping[str, Any], index: int) -> Episode:
+        return given_episode(
+            episode, index, self.observation_space, self.action_space, self.spec.horizon
+        )
+
+    def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+        checkpoint = as_words({"checkpoint": self._checkpoint})
+        return session(command, [*checkpoint, *words, *as_words(settings)], self._config_dir)
+
+    def __repr__(self) -> str:
+        return f"Agent({self._checkpoint!r}, env={self.spec.name!r})"

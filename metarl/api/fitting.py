@@ -1,0 +1,148 @@
+"""A trained few-shot learner: evaluated as the command does, or fitted to arrays of one's own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.api.results import Evaluation
+from metarl.cli import build, fewshot_build, fewshot_report
+from metarl.cli.session import as_words, session
+from metarl.errors import UserError
+from metarl.fewshot.types import Examples, FewShotAdapter
+
+CPU = torch.device("cpu")
+
+
+class FewShotAgent:
+    """What a few-shot training has learned; `metarl.load` makes it.
+
+    Args:
+      loaded: the checkpoint; checkpoint: the word for it on the command line; config_dir: configs
+      of the user's own.
+    """
+
+    def __init__(
+        self, loaded: build.Loaded, checkpoint: str, config_dir: str | Path | None = None
+    ) -> None:
+        self._loaded, self._checkpoint, self._config_dir = loaded, checkpoint, config_dir
+        self._source = fewshot_build.source(loaded.config)
+        self.spec = self._source.spec
+        self.name = str(loaded.content.get("learner_name", "maml"))
+
+    def evaluate(self, *words: str, **settings: Any) -> Evaluation:
+        """Answers held-out tasks, with the numbers that its training would end with.
+
+            agent.evaluate(num_tasks=100).table()
+
+        Args: words, settings: those of `evaluation` in configs/fewshot.yaml.
+        """
+        given = [*(f"evaluation.{word}" for word in words), *as_words({"evaluation": settings})]
+        with session("fewshot", given, self._config_dir) as config:
+            asked = {name: config.evaluation[name] for name in _names(given)}
+            tested = build.changed(self._loaded.config, {"evaluation": asked})
+            fewshot_build.check_tasks(tested, self._source)
+            learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
+            report = fewshot_report.evaluated(tested, learner, self._source, CPU)
+        return Evaluation(report | {"learner": self.name})
+
+    def fit(self, x: Any, y: Any, *, updates: int | None = None) -> "Predictor":
+        """Learns a task from a few examples.
+
+            predictor = agent.fit(x, y)
+            predictor(more_x)
+
+        Args:
+          x: [B, ...] inputs as those of its training, pictures as numbers from 0 to 1.
+          y: [B] labels of any kind, or values [B] or [B, O].
+          updates: None for as many as the learner is meant for.
+        Raises: UserError if they don't fit the learner.
+        """
+        inputs = self._inputs(x)
+        if updates is not None and (isinstance(updates, bool) or updates < 0):
+            raise UserError(f"updates={updates!r}: expected a number, 0 or more")
+        answers, classes, ways = self._answers(y, len(inputs))
+        tested = build.changed(self._loaded.config, {"evaluation": {"ways": ways}})
+        learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
+        adapter = learner.adapter()
+        state = adapter.begin(1)
+        examples = Examples(x=inputs[None], y=answers[None])
+        for _ in range(adapter.num_updates if updates is None else updates):
+            state = adapter.update(state, examples)
+        return Predictor(self, adapter, state, classes, np.ndim(y))
+
+    def _inputs(self, x: Any) -> Tensor:
+        """[B, ...]. Raises: UserError for another shape, or what isn't finite."""
+        found = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        shape = self.spec.input_shape
+        if found.ndim == 1 and shape == (1,):
+            found = found[:, None]
+        if found.ndim == 0 or len(found) == 0 or tuple(found.shape[1:]) != tuple(shape):
+            raise UserError(
+                f"x has the shape {np.shape(x)}; expected [B, {', '.join(map(str, shape))}]"
+            )
+        if not found.isfinite().all():
+            raise UserError("x holds NaN or infinity; expected finite numbers")
+        return found
+
+    def _answers(self, y: Any, num: int) -> tuple[Tensor, np.ndarray | None, int]:
+        """The answers as the learner takes them, the classes that labels stand for, and how many
+        there are."""
+        given = np.asarray(y)
+        if given.ndim == 0 or len(given) != num:
+            raise UserError(f"y has the shape {given.shape}; expected one answer for each of {num}")
+        if self.spec.kind == "regression":
+            values = torch.as_tensor(given.astype(np.float32)).reshape(num, -1)
+            if values.shape[1] != self.spec.num_values or not values.isfinite().all():
+                raise UserError(
+                    f"y has the shape {given.shape}; expected {self.spec.num_values} finite "
+                    f"number{'s' * (self.spec.num_values > 1)} for each of {num}"
+                )
+            return values, None, 1
+        if given.ndim != 1:
+            raise UserError(f"y has the shape {given.shape}; expected [{num}] labels")
+        classes, labels = np.unique(given, return_inverse=True)
+        if len(classes) < 2:
+            raise UserError(f"y has the only label {str(classes[0])!r}; expected two or more")
+        return torch.as_tensor(labels, dtype=torch.int64), classes, len(classes)
+
+    def __repr__(self) -> str:
+        return f"FewShotAgent({self._checkpoint!r}, dataset={self.spec.name!r})"
+
+
+class Predictor:
+    """What has been learned from a few examples: `predictor(x)` gives the labels [B] or the values
+    that it thinks right."""
+
+    def __init__(
+        self,
+        agent: FewShotAgent,
+        adapter: FewShotAdapter[Any],
+        state: Any,
+        classes: np.ndarray | None,
+        num_dims: int,
+    ) -> None:
+        self._agent, self._adapter, self._state = agent, adapter, state
+        self.classes, self._num_dims = classes, num_dims
+
+    def __call__(self, x: Any) -> np.ndarray:
+        answers = self._answers(x)
+        if self.classes is not None:
+            return np.asarray(self.classes[answers.argmax(-1).numpy()])
+        return np.asarray((answers[:, 0] if self._num_dims == 1 else answers).numpy())
+
+    def probabilities(self, x: Any) -> np.ndarray:
+        """[B, W] of each of `classes`. Raises: UserError where values are predicted."""
+        if self.classes is None:
+            raise UserError("this learner predicts values, which have no probabilities")
+        return np.asarray(self._answers(x).softmax(-1).numpy())
+
+    @torch.no_grad()
+    def _answers(self, x: Any) -> Tensor:
+        return self._adapter.predict(self._state, self._agent._inputs(x)[None])[0]
+
+
+def _names(words: list[str]) -> list[str]:
+    return [word.partition("=")[0].removeprefix("evaluation.") for word in words]

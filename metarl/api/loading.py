@@ -1,0 +1,36 @@
+"""Brings a trained agent back, whatever it was trained on."""
+
+from pathlib import Path
+
+from metarl import zoo
+from metarl.api.agent import Agent
+from metarl.api.fitting import FewShotAgent
+from metarl.cli import build, fewshot_build
+from metarl.cli.session import as_words, session
+from metarl.errors import UserError
+
+
+def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | FewShotAgent:
+    """The agent of a run folder, a checkpoint file, or the zoo.
+
+        metarl.load("bandit/rl2_ppo")
+        metarl.load("runs/bandit/rl2_ppo/2026-01-31_12-00-00-seed0")
+
+    Args:
+      where: a path; where there is none, a name of the zoo, with or without `zoo:` before it.
+      config_dir: configs of your own, if the run was made with them.
+    Raises: UserError if there is neither, or the file can't be used.
+    """
+    checkpoint = _located(str(where))
+    with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
+        if "dataset" in build.read(checkpoint).content:
+            return FewShotAgent(fewshot_build.load(checkpoint), checkpoint, config_dir)
+        return Agent(build.load(checkpoint), checkpoint, config_dir)
+
+
+def _located(where: str) -> str:
+    if where.startswith(zoo.PREFIX) or Path(where).expanduser().exists():
+        return where
+    if where in zoo.names():
+        return zoo.PREFIX + where
+    raise UserError(f"there is no file or folder {where}, and {zoo.unknown(where)}")

@@ -1,0 +1,290 @@
+"""Lets a trained learner adapt to one task: it plays episodes in a Gymnasium environment of the
+user's, or reads episodes that are there already.
+
+Our own environments step many worlds together; here there is one world, whose episodes come one
+after the other.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.api.policy import Policy, as_env_action, as_obs, in_each_world, one_step
+from metarl.errors import UserError
+from metarl.noise import Noise
+from metarl.rl.types import Act, Held, RLAdapter, Sizes, Trajectories
+from metarl.struct import map_tensors, replace, struct
+
+Spaces = tuple[spaces.Box, spaces.Box | spaces.Discrete]
+
+
+@struct
+class Episode:
+    """One episode of T steps, in the types of the training."""
+
+    obs: Tensor  # [T + 1, O]
+    action: Tensor  # [T, A], or [T] int64
+    reward: Tensor  # [T]
+    log_prob: Tensor  # [T] of the agent's policy
+    terminated: bool  # else a time limit ended it
+
+
+class Player:
+    """Adapts by playing or by reading.
+
+    Args:
+      adapter: of the trained learner; sizes: what its training was like.
+      spaces: what it sees and does; horizon: steps after which an episode ends at the latest.
+      seed: of the environment's first reset and of the policy's noise.
+    """
+
+    def __init__(
+        self, adapter: RLAdapter[Any], sizes: Sizes, *, spaces: Spaces, horizon: int, seed: int
+    ) -> None:
+        self._adapter, self._sizes, self._spaces, self._horizon = adapter, sizes, spaces, horizon
+        self._seed, self._noise = seed, Noise(torch.Generator().manual_seed(seed))
+
+    def after_playing(self, env: Any, episodes: int | None) -> Policy:
+        """The policy after it has played so many episodes. Raises: UserError if the environment
+        doesn't fit."""
+        check_spaces(env, self._spaces)
+        per_update = self._shared_out(episodes)
+        env.reset(seed=self._seed)
+        state, total = self._begin(per_update), [0.0, 0.0]
+        for number, count in enumerate(per_update):
+            played = []
+            for row in range(count):
+                episode, state = self._play(env, state, row)
+                played.append(episode)
+            held = self._held(state, count)
+            state = self._update(state, played, held, is_last=number == len(per_update) - 1)
+            total[0] += sum(float(episode.reward.sum()) for episode in played)
+            total[1] += sum(len(episode.reward) for episode in played)
+        return self._policy(state, total[0] / max(total[1], 1))
+
+    def after_given(self, episodes: Sequence[Episode]) -> Policy:
+        """The policy after it has read these episodes. Raises: UserError if it can't learn from
+        what others did."""
+        if not episodes:
+            return self._policy(self._adapter.begin(1, 1, None), 0.0)
+        per_update = self._shared_out(len(episodes))
+        state, left = self._begin(per_update), list(episodes)
+        for number, count in enumerate(per_update):
+            if self._adapter.held(state) is not None:
+                raise UserError(
+                    "this policy holds a latent for each episode and learns by which one did well; "
+                    "episodes of others have none: give adapt an environment"
+                )
+            read, left = left[:count], left[count:]
+            for row, episode in enumerate(read):
+                read[row], state = self._read(state, episode, row)
+            state = self._update(state, read, None, is_last=number == len(per_update) - 1)
+        rewards = torch.cat([episode.reward for episode in episodes])
+        return self._policy(state, float(rewards.mean()))
+
+    def _shared_out(self, episodes: int | None) -> list[int]:
+        """How many episodes come before each update: as in training, or so many evenly, the first
+        updates having one more."""
+        updates, each = self._sizes.num_updates, self._sizes.episodes_per_task
+        if episodes is None:
+            return [each if self._sizes.unit == "update" else 1] * updates
+        if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 0:
+            raise UserError(f"episodes={episodes!r}: expected a number, 0 or more")
+        if self._sizes.unit == "episode":
+            return [1] * episodes
+        parts = min(max(updates, 1), episodes)
+        return [episodes // parts + (part < episodes % parts) for part in range(parts)]
+
+    def _begin(self, per_update: Sequence[int]) -> Any:
+        most = max(per_update, default=1)
+        return self._adapter.begin(1, most, self._noise if per_update else None)
+
+    def _play(self, env: Any, state: Any, row: int) -> tuple[Episode, Any]:
+        observed, _ = env.reset()
+        obs = [as_obs(observed, self._spaces[0])]
+        actions, rewards, log_probs, ended = [], [], [], False
+        terminated = False
+        while not ended:
+            rows = self._rows(state, obs[-1])
+            act = self._adapter.act(state, rows, self._noise)
+            world = min(row, len(rows) - 1)  # Without a latent one world stands for all.
+            action = act.action[world]
+            observed, reward, terminated, truncated, _ = env.step(
+                as_env_action(action, self._spaces[1])
+            )
+            obs.append(as_obs(observed, self._spaces[0]))
+            if not np.isfinite(float(reward)):
+                raise UserError(f"the environment's reward is {reward}; expected a finite number")
+            actions.append(action)
+            rewards.append(float(reward))
+            log_probs.append(torch.zeros(()) if act.log_prob is None else act.log_prob[world])
+            cut = not terminated and (truncated or len(actions) == self._horizon)
+            ended = bool(terminated) or cut
+            after = self._rows(state, obs[-1])
+            step = one_step(after, rewards[-1], terminated=bool(terminated), truncated=cut)
+            state = self._adapter.observe(state, rows, act, step)
+        episode = Episode(
+            obs=torch.stack(obs),
+            action=torch.stack(actions),
+            reward=torch.tensor(rewards),
+            log_prob=torch.stack(log_probs),
+            terminated=bool(terminated),
+        )
+        return episode, state
+
+    def _read(self, state: Any, episode: Episode, row: int) -> tuple[Episode, Any]:
+        """Takes in what happened, as if it had been the agent that acted; with the probabilities
+        that it would have given to the actions."""
+        last, log_probs = len(episode.reward) - 1, list[Tensor]()
+        for t in range(last + 1):
+            rows, after = (self._rows(state, episode.obs[i]) for i in (t, t + 1))
+            own: Act = self._adapter.act(state, rows, None)
+            taken = episode.action[t].expand_as(own.action)
+            likely = self._adapter.log_prob(state, rows, taken)
+            log_probs.append(torch.zeros(()) if likely is None else likely[min(row, len(rows) - 1)])
+            is_end = t == last
+            step = one_step(
+                after,
+                float(episode.reward[t]),
+                terminated=is_end and episode.terminated,
+                truncated=is_end and not episode.terminated,
+            )
+            state = self._adapter.observe(state, rows, replace(own, action=taken), step)
+        return replace(episode, log_prob=torch.stack(log_probs)), state
+
+    def _update(
+        self, state: Any, episodes: Sequence[Episode], held: Held | None, *, is_last: bool
+    ) -> Any:
+        data = stacked(episodes, self._horizon)
+        # After the last update nothing is explored any more: what is held is the most likely.
+        return self._adapter.update(
+            state, replace(data, held=held), None if is_last else self._noise
+        )
+
+    def _held(self, state: Any, count: int) -> Held | None:
+        held = self._adapter.held(state)
+        return None if held is None else map_tensors(lambda leaf: leaf[:, :count], held)
+
+    def _rows(self, state: Any, obs: Tensor) -> Tensor:
+        return in_each_world(self._adapter, state, obs)
+
+    def _policy(self, state: Any, mean_reward: float) -> Policy:
+        return Policy(
+            self._adapter,
+            state,
+            spaces=self._spaces,
+            horizon=self._horizon,
+            mean_reward=mean_reward,
+            seed=self._seed,
+        )
+
+
+def stacked(episodes: Sequence[Episode], horizon: int) -> Trajectories:
+    """Episodes of one task as trajectories [1, E, horizon, ...]."""
+    shape = (1, len(episodes), horizon)
+    first = episodes[0]
+    obs = first.obs.new_zeros(1, len(episodes), horizon + 1, *first.obs.shape[1:])
+    action = first.action.new_zeros(*shape, *first.action.shape[1:])
+    reward, log_prob = torch.zeros(shape), torch.zeros(shape)
+    terminated, truncated, mask = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
+    for row, episode in enumerate(episodes):
+        length = len(episode.reward)
+        obs[0, row, : length + 1] = episode.obs
+        action[0, row, :length], reward[0, row, :length] = episode.action, episode.reward
+        log_prob[0, row, :length] = episode.log_prob
+        mask[0, row, :length] = True
+        (terminated if episode.terminated else truncated)[0, row, length - 1] = True
+    return Trajectories(
+        obs=obs,
+        action=action,
+        reward=reward,
+        log_prob=log_prob,
+        terminated=terminated,
+        truncated=truncated,
+        diverged=torch.zeros(shape, dtype=torch.bool),
+        mask=mask,
+    )
+
+
+def given_episode(
+    episode: Mapping[str, Any],
+    index: int,
+    observation_space: spaces.Box,
+    action_space: spaces.Box | spaces.Discrete,
+    horizon: int,
+) -> Episode:
+    """An episode of the user's as the learner takes it. Raises: UserError naming what doesn't
+    fit."""
+    name = f"episodes[{index}]"
+    if missing := [key for key in ("obs", "action", "reward") if key not in episode]:
+        raise UserError(f"{name} has no {missing[0]}; expected obs, action and reward")
+    reward = np.asarray(episode["reward"], dtype=np.float32)
+    steps = len(reward) if reward.ndim == 1 else 0
+    if not 1 <= steps <= horizon:
+        raise UserError(
+            f"{name}.reward has the shape {reward.shape}; expected [T] of 1 to {horizon} steps"
+        )
+    discrete = isinstance(action_space, spaces.Discrete)
+    found = {
+        "obs": np.asarray(episode["obs"], dtype=np.float32),
+        "action": np.asarray(episode["action"], dtype=np.int64 if discrete else np.float32),
+    }
+    expected = {
+        "obs": (steps + 1, *observation_space.shape),
+        "action": (steps, *(action_space.shape or ())),
+    }
+    for key, array in found.items():
+        if array.shape != expected[key]:
+            raise UserError(
+                f"{name}.{key} has the shape {array.shape}; expected {expected[key]} beside "
+                f"{steps} rewards"
+            )
+    for key, array in {**found, "reward": reward}.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name}.{key} holds NaN or infinity; expected finite numbers")
+    if isinstance(action_space, spaces.Discrete):
+        wrong = [a for a in found["action"].tolist() if not action_space.contains(a)]
+        if wrong:
+            raise UserError(f"{name}.action has {wrong[0]}; expected actions of {action_space}")
+    return Episode(
+        obs=torch.from_numpy(found["obs"]),
+        action=torch.from_numpy(found["action"]),
+        reward=torch.from_numpy(reward),
+        log_prob=torch.zeros(steps),  # which is found out when it is read
+        terminated=bool(episode.get("terminated", False)),
+    )
+
+
+def check_spaces(env: Any, expected: Spaces) -> None:
+    """Raises: UserError unless it is a Gymnasium environment that the policy can see and act in."""
+    if not isinstance(env, gymnasium.Env):
+        raise UserError(
+            f"env is a {type(env).__name__}; expected a Gymnasium environment of one world, as "
+            "gymnasium.make gives it"
+        )
+    seen, done = env.observation_space, env.action_space
+    if not isinstance(seen, spaces.Box) or seen.shape != expected[0].shape:
+        raise UserError(
+            f"the environment's observation_space is {seen}; the agent was trained with "
+            f"{expected[0]}"
+        )
+    if not _same_actions(done, expected[1]):
+        raise UserError(
+            f"the environment's action_space is {done}; the agent was trained with {expected[1]}"
+        )
+
+
+def _same_actions(found: Any, expected: spaces.Box | spaces.Discrete) -> bool:
+    if isinstance(expected, spaces.Discrete):
+        return isinstance(found, spaces.Discrete) and bool(found == expected)
+    return (
+        isinstance(found, spaces.Box)
+        and found.shape == expected.shape
+        and np.allclose(found.low, expected.low)
+        and np.allclose(found.high, expected.high)
+    )

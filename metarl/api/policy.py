@@ -1,0 +1,189 @@
+"""An adapted policy: a function from observations to actions, a torch module, and a file that runs
+without metarl."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from metarl.api.export import export
+from metarl.errors import UserError
+from metarl.noise import Noise
+from metarl.rl.types import Act, RLAdapter, Step
+
+
+class Policy:
+    """Acts on one task as the learner does after adapting to it.
+
+        action = policy(obs)
+        action = policy(obs, reward)
+
+    An agent with a memory goes on learning within an episode, from the reward of its last action;
+    where none is given, the mean reward of the episodes it adapted on stands for it. `reset` begins
+    a new episode, with what was known after adaptation. Other agents need neither.
+
+    Args:
+      adapter, state: the learner's, after adaptation, of one task.
+      spaces: what it sees and does; horizon: the steps of an episode in training.
+      mean_reward: of a step while it adapted.
+      seed: of the noise where actions are sampled.
+    """
+
+    def __init__(
+        self,
+        adapter: RLAdapter[Any],
+        state: Any,
+        *,
+        spaces: tuple[spaces.Box, spaces.Box | spaces.Discrete],
+        horizon: int,
+        mean_reward: float,
+        seed: int,
+    ) -> None:
+        self._adapter, self._start = adapter, state
+        self.observation_space, self.action_space = spaces
+        self._horizon, self._mean_reward = horizon, mean_reward
+        self._noise = Noise(torch.Generator().manual_seed(seed))
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins a new episode."""
+        self._state: Any = self._start
+        self._before: tuple[Tensor, Act] | None = None
+
+    def __call__(self, obs: Any, reward: float | None = None, *, deterministic: bool = True) -> Any:
+        """The action at obs [O]: an array [A], or a number where actions are discrete.
+
+        Args:
+          reward: what the action before has earned.
+          deterministic: the most likely action; False: one drawn from the policy.
+        Raises: UserError for an observation of another shape.
+        """
+        present = as_obs(obs, self.observation_space)
+        rows = in_each_world(self._adapter, self._state, present)
+        if self._before is not None:
+            earned = self._mean_reward if reward is None else float(reward)
+            last, act = self._before
+            self._state = self._adapter.observe(self._state, last, act, one_step(rows, earned))
+        act = self._adapter.act(self._state, rows, None if deterministic else self._noise)
+        self._before = (rows, act)
+        return as_env_action(act.action[0], self.action_space)
+
+    def play(
+        self,
+        env: Any,
+        episodes: int = 1,
+        *,
+        seed: int | None = None,
+        deterministic: bool = True,
+    ) -> np.ndarray:
+        """Plays episodes from the adapted state, each by itself. Returns their returns [episodes].
+
+        Args: seed: of the first reset; None: none is given.
+        """
+        returns = np.zeros(episodes)
+        for number in range(episodes):
+            self.reset()
+            obs, _ = env.reset(seed=seed if number == 0 else None)
+            reward: float | None = None
+            for _ in range(self._horizon):
+                action = self(obs, reward, deterministic=deterministic)
+                obs, earned, terminated, truncated, _ = env.step(action)
+                reward = float(earned)
+                returns[number] += reward
+                if terminated or truncated:
+                    break
+        self.reset()
+        return returns
+
+    @property
+    def module(self) -> nn.Module:
+        """The policy as a torch module, which needs nothing else: obs [..., O] -> action.
+
+        That of an agent with a memory is `action, memory = module(obs, reward, memory)`, and an
+        episode begins with `memory = module.start`. Actions lie in the action space.
+        Raises: UserError where the agent plans, or remembers more and more.
+        """
+        obs = torch.zeros(self.observation_space.shape or ())
+        found = self._adapter.as_module(self._start, obs)
+        if found is None:
+            raise UserError(
+                f"{type(self._adapter).__name__}: what it does isn't a network with a state of one "
+                "size, so there is no module; call the policy instead"
+            )
+        return _InItsSpace(found, self.action_space).eval()
+
+    def export(self, path: str | Path) -> Path:
+        """Writes the module to a file that runs without metarl, see `metarl.api.export`.
+
+        Args: path: policy.pt (TorchScript), policy.pt2 (torch.export), or policy.onnx (ONNX).
+        Raises: UserError for another ending, or without the package `onnx` where it is needed.
+        """
+        return export(self.module, Path(path), torch.zeros(self.observation_space.shape or ()))
+
+
+class _InItsSpace(nn.Module):
+    """A module whose actions are moved into the action space."""
+
+    def __init__(self, module: nn.Module, action_space: spaces.Box | spaces.Discrete) -> None:
+        super().__init__()
+        self.module, self.is_box = module, isinstance(action_space, spaces.Box)
+        if isinstance(action_space, spaces.Box):
+            self.register_buffer("low", torch.as_tensor(action_space.low))
+            self.register_buffer("high", torch.as_tensor(action_space.high))
+        if hasattr(module, "start"):
+            self.register_buffer("start", cast(Tensor, module.start))
+        self.requires_grad_(False)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        if not hasattr(self, "start"):
+            return self._clipped(self.module(*inputs))
+        action, memory = self.module(*inputs)
+        return self._clipped(action), memory
+
+    def _clipped(self, action: Tensor) -> Tensor:
+        return action.clamp(self.low, self.high) if self.is_box else action  # type: ignore[arg-type]
+
+
+def as_obs(obs: Any, space: spaces.Box) -> Tensor:
+    """An observation of the user's [O], float32. Raises: UserError for another shape, or what isn't
+    finite."""
+    found = torch.as_tensor(np.asarray(obs, dtype=np.float32))
+    if found.shape != space.shape:
+        raise UserError(
+            f"an observation has the shape {tuple(found.shape)}; expected {space.shape}"
+        )
+    if not found.isfinite().all():
+        raise UserError("an observation holds NaN or infinity; expected finite numbers")
+    return found
+
+
+def as_env_action(action: Tensor, space: spaces.Box | spaces.Discrete) -> Any:
+    """An action as an environment takes it: an array in the box, or a number."""
+    if isinstance(space, spaces.Discrete):
+        return int(action)
+    return np.clip(action.numpy(), space.low, space.high).astype(space.dtype)
+
+
+def in_each_world(adapter: RLAdapter[Any], state: Any, obs: Tensor) -> Tensor:
+    """One observation [O] in all worlds that the state is of: [W, O]. A learner by gradients plays
+    several episodes of a task side by side; here they come one after the other."""
+    held = adapter.held(state)
+    return obs.expand(1 if held is None else held.latent.shape[1], -1)
+
+
+def one_step(
+    next_obs: Tensor, reward: float, *, terminated: bool = False, truncated: bool = False
+) -> Step:
+    """What happened, in each of the worlds of next_obs [W, O]."""
+    filled = lambda value: torch.full((len(next_obs),), value)
+    return Step(
+        next_obs=next_obs,
+        reward=filled(reward),
+        terminated=filled(terminated),
+        truncated=filled(truncated),
+        diverged=filled(False),
+        terms={},
+    )

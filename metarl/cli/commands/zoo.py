@@ -1,0 +1,139 @@
+"""Packs a finished run into a file that comes with metarl: the weights alone, what they were made
+by, and how good they are.
+
+The evaluation in it is of the packed weights, which may be rounded, with the settings of the run's
+own evaluation. Everybody then loads it as zoo:<name>; without words it lists what there is.
+
+Examples:
+  python scripts/zoo.py
+  python scripts/zoo.py run=runs/bandit/rl2_ppo/2026-01-31_12-00-00-seed0
+  python scripts/zoo.py run=<run folder> name=half_cheetah_vel/rl2_ppo half=true
+"""
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from metarl import zoo
+from metarl.cli import build, evaluation, fewshot_build, fewshot_report, strangers
+from metarl.cli.configs import as_dict
+from metarl.cli.main import run_command
+from metarl.errors import UserError
+from metarl.run.logging import read_metrics
+from metarl.run.seeding import Generators
+from metarl.run.timing import without_timing
+from metarl.struct import replace
+
+CURVE_ROWS = 100
+"""Rows of metrics that are kept, evenly over the training."""
+
+
+def run(config: DictConfig) -> None:
+    folder = zoo.FOLDER if config.output is None else Path(config.output).expanduser()
+    if config.run is None:
+        print("\n".join(_line(name, folder) for name in zoo.names(folder)) or "nothing yet")
+        return
+    strangers.say_what_is_called(config)
+    content = packed(config.run, half=config.half)
+    name = config.name or _default_name(content)
+    place = zoo.write(name, content, folder)
+    print(f"written to {place}, {place.stat().st_size} bytes", file=sys.stderr)
+    print(_line(name, folder))
+
+
+def packed(location: str, *, half: bool) -> dict[str, Any]:
+    """What the file holds of a run. Raises: UserError if the run isn't finished, or can't be
+    loaded."""
+    loaded = build.read(location)
+    is_fewshot = "dataset" in loaded.content
+    loaded = fewshot_build.load(location) if is_fewshot else build.load(location)
+    if loaded.zoo_name is not None:
+        raise UserError(f"run={location}: it is packed already; expected a run folder")
+    own = loaded.run_folder / "evaluation.json"
+    if loaded.content["iteration"] < loaded.config.iterations or not own.exists():
+        raise UserError(
+            f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
+            "iterations are done; expected a finished run with its evaluation.json"
+        )
+    # Where the run lay on its machine makes no difference to anybody.
+    typed = str(json.loads(own.read_text("utf-8")).get("command")).split()
+    made_by = " ".join(word for word in typed if not word.startswith("run_dir="))
+    weights = zoo.weights(loaded.content["learner"], half=half)
+    names = ("env", "variant", "dataset", "learner_name", "spec_hash", "commit", "versions")
+    content = {name: loaded.content[name] for name in names if name in loaded.content}
+    counts = {
+        name: loaded.content[name]
+        for name in ("iteration", "env_steps", "tasks", "seconds")
+        if name in loaded.content
+    }
+    content |= counts | {
+        "config": as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None},
+        "follow_iterations": loaded.content.get("follow_iterations", []),
+        "learner": weights,
+        "curve": _curve(loaded.run_folder),
+        "made_by": {"command": made_by, "machine": machine(), "half": half},
+    }
+    state = zoo.completed(weights, loaded.content["learner"])
+    rounded = replace(loaded, content={**loaded.content, "learner": state})
+    content["evaluation"] = _few_shot_report(rounded) if is_fewshot else _report(rounded)
+    return content
+
+
+def machine() -> dict[str, Any]:
+    """What the file says of the machine it was made on."""
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def _report(loaded: build.Loaded) -> dict[str, Any]:
+    config, cpu = loaded.config, build.device("cpu")
+    learner = build.trained_learner(loaded, Generators(config.seed), cpu)
+    asked = {key: value for key, value in config.evaluation.items() if key != "video"}
+    return dict(evaluation.evaluate(config, learner, cpu, seed=config.seed, **asked).report)
+
+
+def _few_shot_report(loaded: build.Loaded) -> dict[str, Any]:
+    source = fewshot_build.source(loaded.config)
+    learner = fewshot_build.trained_learner(loaded, loaded.config, source)
+    return fewshot_report.evaluated(loaded.config, learner, source, build.device("cpu"))
+
+
+def _curve(folder: Path) -> list[dict[str, Any]]:
+    rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+    every = max(1, -(-len(rows) // CURVE_ROWS))
+    return rows[::every]
+
+
+def _default_name(content: Mapping[str, Any]) -> str:
+    if "dataset" in content:
+        return f"{content['dataset']}/{content['learner_name']}"
+    return f"{content['env']}/{content['config']['algo']['_target_'].split('.')[-2]}"
+
+
+def _line(name: str, folder: Path) -> str:
+    """One file of the zoo: its numbers, and what made it."""
+    content = zoo.read(name, folder)
+    report = content["evaluation"]
+    if "dataset" in content:
+        rows = [row["mean"] for row in report["updates"]]
+        numbers = f"{report['measure']} {rows[0]:.3f} -> {rows[-1]:.3f}"
+    else:
+        rows = [row["iqm"] for row in report["returns"]]
+        numbers = f"return {rows[0]:.1f} -> {rows[-1]:.1f}"
+    return f"{name:32} {numbers:32} {content['made_by']['command']} ({content['commit']})"
+
+
+def main() -> None:
+    run_command("zoo", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A command called from Python instead of a console: the same words, checks and configuration, and
+errors as exceptions."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, open_dict
+
+from envs.sim.process import tune_process
+from metarl.cli.configs import CONFIGS, search_path
+from metarl.cli.main import users_folder
+from metarl.cli.overrides import check_overrides
+from metarl.cli.strangers import cause
+from metarl.cli.words import hydra_text
+from metarl.errors import UserError
+
+Settings = Mapping[str, Any]
+
+
+@contextmanager
+def session(
+    command: str, words: Sequence[str], config_dir: str | Path | None = None
+) -> Iterator[DictConfig]:
+    """The configuration that the command composes from these words. While it is open, all else of
+    metarl/cli takes this process for that command; what it prints and records as the command to
+    repeat is `metarl-<command> <words>`.
+
+    Raises: UserError or SettingError as the command would print them.
+    """
+    folders = [CONFIGS, *users_folder(None if config_dir is None else str(config_dir))]
+    words = check_overrides(command, list(words), folders)
+    before, typed = HydraConfig.instance().cfg, sys.argv
+    flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
+    try:
+        with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+            config = compose(command, [*words, *search_path(folders)], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        sys.argv = [f"metarl-{command}", *flags, *words]
+        tune_process()
+        yield config
+    except InstantiationException as error:
+        raise cause(error) from None
+    finally:
+        HydraConfig.instance().cfg = before
+        sys.argv = typed
+
+
+def as_words(settings: Settings, prefix: str = "") -> list[str]:
+    """Python values as words of the command line: `{"seed": 1, "algo": {"inner_lr": 0.1}}` ->
+    `seed=1`, `algo.inner_lr=0.1`.
+
+    Raises: UserError naming a value that no word can say.
+    """
+    words: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            words += as_words(value, f"{prefix}{key}.")
+        else:
+            words.append(f"{prefix}{key}={_text(value, f'{prefix}{key}')}")
+    return words
+
+
+def _text(value: Any, key: str) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        return hydra_text(str(value))
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_text(entry, key) for entry in value)}]"
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return _text(value.item(), key)  # a number of numpy or torch
+    raise UserError(
+        f"{key} is a {type(value).__name__}; expected a number, a string, true or false, None, a "
+        "list, or a dict of settings"
+    )

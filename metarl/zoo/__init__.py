@@ -1,0 +1,105 @@
+"""Trained learners that come with metarl: `checkpoint=zoo:bandit/rl2_ppo` on every command, and
+`metarl.load("bandit/rl2_ppo")`.
+
+Each is a file in the rooms beside this one, <environment or dataset>/<learner>.pt: the weights
+alone, with the configuration, the spec hash, the learning curve, the evaluation of these very
+weights, and the command, the commit and the machine that made them. Loading it executes nothing. It
+can't be resumed: the optimizer isn't in it. scripts/zoo.py packs a finished run folder.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError
+from metarl.run import archive
+from metarl.struct import map_tensors
+
+PREFIX = "zoo:"
+FOLDER = Path(__file__).parent
+LARGEST = 3_000_000
+"""Bytes of all files together, so that the package stays small."""
+
+_KIND = "policy"
+_OF_TRAINING = ("optimizer", "schedule", "moments", "experience")
+"""Entries of a learner's state that only training needs, at any depth."""
+_FEW = 1024  # numbers; smaller tensors, as running statistics, are kept exactly
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """What there is, for instance bandit/rl2_ppo."""
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in _files(folder))
+
+
+def path(name: str, folder: Path = FOLDER) -> Path:
+    """The file of this name, with or without `zoo:`. Raises: UserError with the closest name."""
+    name = name.removeprefix(PREFIX)
+    if name not in names(folder):
+        raise UserError(f"{PREFIX}{name}: {unknown(name, folder)}")
+    return folder / f"{name}.pt"
+
+
+def unknown(name: str, folder: Path = FOLDER) -> str:
+    """What to say of a name that isn't there."""
+    known = names(folder)
+    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {closest[0]}?" if closest else f"it has {', '.join(known) or 'nothing'}"
+    return f"the zoo has no {name}; {hint}"
+
+
+def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """The content of a file. Raises: UserError if there is none of that name, or it is damaged."""
+    return archive.read(path(name, folder), _KIND)
+
+
+def write(
+    name: str, content: Mapping[str, Any], folder: Path = FOLDER, *, largest: int = LARGEST
+) -> Path:
+    """Writes a file of the zoo. Raises: UserError if all would be larger than the package may
+    be."""
+    packed = archive.packed(content)
+    place = folder / f"{name}.pt"
+    others = sum(file.stat().st_size for file in _files(folder) if file != place)
+    if others + len(packed.payload) > largest:
+        raise UserError(
+            f"{name} has {len(packed.payload)} bytes beside {others} of the others; expected at "
+            f"most {largest} in all"
+        )
+    archive.write(place, _KIND, packed)
+    return place
+
+
+def weights(state: Any, *, half: bool) -> Any:
+    """A learner's state without what only training needs.
+
+    Args: half: large tensors lose half of their digits (float16), and need half of the room.
+    """
+    if isinstance(state, Mapping):
+        kept = {key: part for key, part in state.items() if key not in _OF_TRAINING}
+        return {key: weights(part, half=half) for key, part in kept.items()}
+    return map_tensors(lambda leaf: _packed(leaf, half=half), state)
+
+
+def completed(found: Any, fresh: Any) -> Any:
+    """Weights as a learner takes them: in the types of a fresh learner's state, which also gives
+    what is left out."""
+    if isinstance(fresh, Mapping) and isinstance(found, Mapping):
+        named = {key: completed(part, fresh.get(key)) for key, part in found.items()}
+        left_out = {key: fresh[key] for key in fresh if key in _OF_TRAINING and key not in found}
+        return named | left_out
+    if isinstance(found, Tensor) and isinstance(fresh, Tensor) and found.dtype == torch.float16:
+        return found.to(fresh.dtype)
+    return found
+
+
+def _packed(leaf: Tensor, *, half: bool) -> Tensor:
+    leaf = leaf.detach().cpu().clone()
+    return leaf.half() if half and leaf.is_floating_point() and leaf.numel() >= _FEW else leaf
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.pt"))

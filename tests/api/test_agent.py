@@ -1,0 +1,232 @@
+"""A trained agent in an environment of one's own: it adapts as the library's adapters do, and its
+policy is the same as a function, as a module and as a file."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import envs
+import metarl
+from metarl.api.export import export
+from metarl.noise import Noise
+from metarl.rl.adapters.gradient import GradientAdapter
+from metarl.rl.data.collect import Streams, collect
+from metarl.rl.types import Trajectories
+
+POINT = {"horizon": 4}
+SMALL: dict[str, Any] = {"iterations": 0, "device": "cpu"}
+SMALL["evaluation"] = {"num_tasks": 1, "num_updates": 0, "video": False}
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("runs")
+    sizes = {"meta_batch_size": 2, "episodes_per_task": 3}
+    hidden = {"hidden_sizes": [4]}
+    trial = {"meta_batch_size": 2, "episodes_per_trial": 3, "num_minibatches": 1}
+    memory = {"memory": {"hidden_size": 3}, "head_sizes": []}
+    runs = {
+        "plain": ("point_navigation_2d", "maml_trpo", {"env": POINT, "algo": sizes}),
+        "latent": ("point_navigation_2d", "maml_ppo", {"env": POINT, "algo": sizes}),
+        "memory": ("bandit", "rl2_ppo", {"env": {"horizon": 4, "num_arms": 3}, "algo": trial}),
+    }
+    own = {
+        "plain": {"model": hidden},
+        "latent": {"model": {**hidden, "latent_size": 1, "latent_products": True}},
+        "memory": {"model": memory},
+    }
+    return {
+        name: metarl.train(env, algo, **SMALL, **own[name], **settings, run_dir=folder / name).agent
+        for name, (env, algo, settings) in runs.items()
+    }
+
+
+def point_env() -> gymnasium.Env:
+    return gymnasium.make("metarl/PointNavigation2d-v0", task={"goal": [0.3, -0.2]})
+
+
+def bandit_env() -> gymnasium.Env:
+    return gymnasium.make("metarl/Bandit-v0", num_arms=3, horizon=4, task=None)
+
+
+def gathered(agent: Any, num_worlds: int, num_rounds: int) -> tuple[list[Trajectories], Any]:
+    """Episodes of one task that the agent's own adapter plays, and its state after them."""
+    changes = POINT if agent.spec.family.startswith("point") else {"num_arms": 3, "horizon": 4}
+    env = envs.make(agent.spec.name, num_worlds, **changes)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    noises = Noise(generators[1]), Noise(generators[2])
+    streams = Streams(tasks=generators[0], reset=noises[0], policy=noises[1])
+    tasks = env.prior.sample(1, generators[0])
+    adapter = agent._adapter
+    state, found = adapter.begin(1, num_worlds, noises[1]), []
+    for _ in range(num_rounds):
+        data, state = collect(env, adapter, state, tasks, streams, episodes_per_task=num_worlds)
+        state = adapter.update(state, data, None)
+        found.append(data)
+    return found, state
+
+
+def as_episodes(found: list[Trajectories]) -> list[dict[str, Any]]:
+    return [
+        {
+            "obs": data.obs[0, e].numpy(),
+            "action": data.action[0, e].numpy(),
+            "reward": data.reward[0, e].numpy(),
+            "terminated": bool(data.terminated[0, e, -1]),
+        }
+        for data in found
+        for e in range(data.obs.shape[1])
+    ]
+
+
+def test_given_episodes_change_a_policy_as_an_inner_step_on_them_does(agents: Any) -> None:
+    agent = agents["plain"]
+    found, state = gathered(agent, num_worlds=3, num_rounds=1)
+    policy = agent.adapt(episodes=as_episodes(found))
+    obs = torch.tensor([0.1, 0.2])
+    expected = agent._adapter.act(state, obs.expand(3, 2), None).action[0]
+    space = agent.action_space
+    expected = expected.clamp(torch.tensor(space.low), torch.tensor(space.high))
+    # float32, in which adding up takes another order
+    np.testing.assert_allclose(policy(obs.numpy()), expected, rtol=1e-5)
+    assert not np.allclose(policy(obs.numpy()), agent.unadapted(obs.numpy()), rtol=1e-4)
+    assert agent.adapted is policy
+
+
+def test_given_episodes_leave_a_memory_as_playing_them_did(agents: Any) -> None:
+    agent = agents["memory"]
+    found, state = gathered(agent, num_worlds=1, num_rounds=2)
+    policy = agent.adapt(episodes=as_episodes(found))
+    torch.testing.assert_close(policy._start.memory, state.memory)
+    torch.testing.assert_close(policy._start.feedback, state.feedback)
+
+
+@pytest.mark.parametrize("name", ["plain", "latent", "memory"])
+def test_playing_adapts_repeats_and_gives_actions_of_the_space(agents: Any, name: str) -> None:
+    agent, make = agents[name], bandit_env if name == "memory" else point_env
+    policies = [agent.adapt(make(), episodes=2, seed=1) for _ in range(2)]
+    obs = agent.observation_space.sample()
+    actions = [policy(obs) for policy in policies]
+    np.testing.assert_array_equal(*actions)
+    assert agent.action_space.contains(actions[0])
+    assert policies[0].play(make(), episodes=2, seed=3).shape == (2,)
+
+
+def test_episodes_are_shared_out_among_the_updates_of_training(
+    agents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    update = GradientAdapter.update
+
+    def counted(self: Any, state: Any, data: Any, noise: Any = None) -> Any:
+        seen.append(data.reward.shape[1])
+        return update(self, state, data, noise)
+
+    monkeypatch.setattr(GradientAdapter, "update", counted)
+    agents["latent"].adapt(point_env(), episodes=5)
+    updates = agents["latent"]._sizes.num_updates
+    assert sum(seen) == 5 and len(seen) == min(updates, 5)
+    assert max(seen) - min(seen) <= 1 and seen == sorted(seen, reverse=True)
+    seen.clear()
+    agents["latent"].adapt(point_env())
+    assert seen == [3] * updates
+
+
+@pytest.mark.parametrize("name", ["plain", "latent", "memory"])
+@pytest.mark.parametrize("ending", ["pt", "pt2"])
+def test_module_and_file_act_as_the_policy(
+    agents: Any, name: str, ending: str, tmp_path: Path
+) -> None:
+    agent, make = agents[name], bandit_env if name == "memory" else point_env
+    policy = agent.adapt(make(), episodes=2)
+    file = policy.export(tmp_path / f"policy.{ending}")
+    loaded = torch.jit.load(file) if ending == "pt" else torch.export.load(file).module()
+    memory = policy.module.start if name == "memory" else None
+    generator, reward = torch.Generator().manual_seed(0), 0.0
+    for t in range(4):
+        obs = torch.rand(agent.observation_space.shape, generator=generator)
+        expected = policy(obs.numpy(), reward if t else None)
+        if memory is None:
+            action = loaded(obs)
+            np.testing.assert_allclose(policy.module(obs), action, rtol=1e-5)
+        else:
+            action, memory = loaded(obs, torch.tensor(reward), memory)
+        np.testing.assert_allclose(action, expected, rtol=1e-5)
+        reward = float(t % 2)
+
+
+def test_a_memory_learns_from_rewards_and_starts_anew_with_each_episode(agents: Any) -> None:
+    policy = agents["memory"].adapt(bandit_env(), episodes=1)
+    obs = np.zeros(1, np.float32)
+    start = policy._state
+    policy(obs)
+    policy(obs, 1.0)
+    rewarded = policy._state.feedback
+    policy.reset()
+    assert policy._state is start
+    policy(obs)
+    policy(obs, 0.0)
+    assert not torch.equal(rewarded, policy._state.feedback)
+
+
+def test_a_file_runs_where_metarl_cannot_be_imported(agents: Any, tmp_path: Path) -> None:
+    agents["plain"].adapt(point_env(), episodes=2).export(tmp_path / "policy.pt")
+    expected = agents["plain"].adapted(np.array([0.5, -0.5], np.float32))
+    program = (
+        "import sys; sys.modules['metarl'] = None; sys.modules['envs'] = None\n"
+        "import torch\n"
+        "print(torch.jit.load('policy.pt')(torch.tensor([0.5, -0.5])).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    np.testing.assert_allclose(eval(done.stdout), expected, rtol=1e-6)
+
+
+class Other(gymnasium.Env):
+    def __init__(self, seen: Any, done: Any) -> None:
+        self.observation_space, self.action_space = seen, done
+
+
+def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
+    plain, box = agents["plain"], gymnasium.spaces.Box
+    seen, done = plain.observation_space, plain.action_space
+    episode = {"obs": np.zeros((3, 2)), "action": np.zeros((2, 2)), "reward": np.zeros(2)}
+    for mistake, message in (
+        (lambda: plain.adapt(), "neither an environment nor episodes"),
+        (lambda: plain.adapt("bandit"), "env is a str; expected a Gymnasium environment"),
+        (lambda: plain.adapt(Other(box(-1, 1, (3,)), done)), "observation_space is Box.*trained"),
+        (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), "action_space is Box.*trained"),
+        (lambda: plain.adapt(bandit_env(), episodes=1), "observation_space"),
+        (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a number, 0"),
+        (lambda: plain.adapt(episodes=[{"obs": []}]), r"episodes\[0\] has no action"),
+        (
+            lambda: plain.adapt(episodes=[{**episode, "obs": np.zeros((2, 2))}]),
+            r"episodes\[0\].obs has the shape \(2, 2\); expected \(3, 2\)",
+        ),
+        (
+            lambda: plain.adapt(episodes=[{**episode, "reward": [0.0, np.nan]}]),
+            r"episodes\[0\].reward holds NaN",
+        ),
+        (lambda: agents["latent"].adapt(episodes=[episode]), "holds a latent for each episode"),
+        (lambda: plain.unadapted(np.zeros(3)), r"the shape \(3,\); expected \(2,\)"),
+        (lambda: plain.unadapted.export(tmp_path / "x.onxx"), "ends in .pt, .pt2, .onnx"),
+        (lambda: plain.unadapted.export(tmp_path / "no/x.pt"), "there is no folder"),
+    ):
+        with pytest.raises(metarl.UserError, match=message):
+            mistake()
+
+
+def test_onnx_is_asked_for_by_name_where_it_is_missing(
+    agents: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(metarl.UserError, match=r"the package onnx isn't installed \(pip install"):
+        export(agents["plain"].unadapted.module, tmp_path / "policy.onnx", torch.zeros(2))
+    assert list(tmp_path.iterdir()) == []

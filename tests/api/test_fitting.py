@@ -1,0 +1,83 @@
+"""A few-shot learner on arrays of one's own answers as it does on the tasks of its data set."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import metarl
+from metarl.cli import fewshot_build
+from metarl.fewshot.evaluate import predictions
+from metarl.fewshot.types import TaskSize
+
+SMALL: dict[str, Any] = {"iterations": 1, "device": "cpu"}
+SMALL["evaluation"] = {"num_tasks": 2, "pictures": False}
+SMALL["adaptation"] = {"meta_batch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def sinusoid(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("runs") / "sinusoid"
+    return metarl.train_fewshot("sinusoid", "maml", **SMALL, run_dir=folder)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    return metarl.train_fewshot("digits", "protonet", **SMALL, run_dir=folder).agent
+
+
+def test_a_fit_answers_as_the_evaluation_would(sinusoid: Any) -> None:
+    agent = sinusoid.agent
+    size = TaskSize(ways=1, shots=5, queries=4)
+    episodes = agent._source.sample(1, size, torch.Generator().manual_seed(0), "test")
+    learner = fewshot_build.trained_learner(agent._loaded, agent._loaded.config, agent._source)
+    *_, expected = predictions(learner.adapter(), episodes, 2)
+    x, y = episodes.support.x[0].numpy(), episodes.support.y[0].numpy()
+    predictor = agent.fit(x[:, 0], y[:, 0], updates=2)
+    answers = predictor(episodes.query.x[0].numpy())
+    np.testing.assert_allclose(answers, expected[0, :, 0], rtol=1e-6)
+    assert agent.fit(x, y, updates=2)(x).shape == (5, 1)
+
+
+def test_the_evaluation_is_that_of_the_training(sinusoid: Any) -> None:
+    found = sinusoid.evaluate(num_tasks=2)
+    assert found.report["updates"] == sinusoid.evaluation.report["updates"]
+    assert found.returns.shape == (2,) and "mse after" in found.table()
+    with pytest.raises(metarl.UserError, match="there is no world to film"):
+        sinusoid.render()
+
+
+def test_labels_are_those_of_the_user(digits: Any) -> None:
+    ways = digits._loaded.config.ways
+    size = TaskSize(ways=ways, shots=2, queries=3)
+    episodes = digits._source.sample(1, size, torch.Generator().manual_seed(0), "test")
+    names = np.array([f"class {chr(97 + way)}" for way in range(ways)])
+    predictor = digits.fit(episodes.support.x[0], names[episodes.support.y[0]])
+    answers = predictor(episodes.query.x[0])
+    assert set(answers) <= set(names)
+    chances = predictor.probabilities(episodes.query.x[0])
+    np.testing.assert_array_equal(answers, predictor.classes[chances.argmax(1)])
+    np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-5)
+    # An embedding of digits, even barely trained, tells most of them apart; 1/ways is a guess.
+    assert (answers == names[episodes.query.y[0]]).mean() > 1.2 / ways
+
+
+def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
+    agent, x = sinusoid.agent, np.zeros((3, 1))
+    for mistake, message in (
+        (lambda: agent.fit(np.zeros((3, 2)), [0, 0, 0]), r"x has the shape \(3, 2\); expected \[B"),
+        (lambda: agent.fit(x, [0.0]), r"y has the shape \(1,\); expected one answer for each of 3"),
+        (lambda: agent.fit(x, [0, np.nan, 0]), "finite number"),
+        (lambda: agent.fit(x * np.nan, [0, 0, 0]), "x holds NaN"),
+        (lambda: agent.fit(x, [0, 1, 2], updates=-1), "updates=-1: expected a number, 0 or more"),
+        (lambda: agent.fit(x, [0, 1, 2]).probabilities(x), "have no probabilities"),
+        (lambda: agent.evaluate(num_task=3), "num_task: .* Did you mean evaluation.num_tasks"),
+        (
+            lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", "a"]),
+            "y has the only label 'a'",
+        ),
+    ):
+        with pytest.raises(metarl.UserError, match=message):
+            mistake()

@@ -1,0 +1,163 @@
+"""metarl from Python: the words, the numbers and the run folder are those of the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from support.commands import call
+
+import metarl
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import train as train_command
+from metarl.cli.session import as_words, session
+from metarl.run.logging import read_metrics, shows_bars
+from metarl.run.timing import without_timing
+
+SMALL = {
+    "iterations": 1,
+    "device": "cpu",
+    "algo": {"meta_batch_size": 2, "episodes_per_task": 2},
+    "model": {"hidden_sizes": [4]},
+    "env": {"horizon": 5},
+    "evaluation": {"num_tasks": 2, "num_updates": 1, "video": False},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> metarl.Run:
+    folder = tmp_path_factory.mktemp("runs") / "python"
+    return metarl.train("point_navigation_2d", "maml_ppo", **SMALL, run_dir=folder)
+
+
+def test_import_metarl_loads_neither_torch_nor_an_environment_nor_hydra() -> None:
+    program = (
+        "import sys, metarl; print([m for m in ('torch', 'envs', 'hydra') if m in sys.modules]); "
+        "assert 'train' in dir(metarl); print(metarl.train.__name__, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "train True"], done.stderr
+
+
+def test_names_of_the_module_are_those_of_the_room() -> None:
+    assert set(metarl.API) == set(__import__("metarl.api").api.__all__)
+    stub = (Path(metarl.__file__).parent / "__init__.pyi").read_text()
+    assert {line.split()[-1] for line in stub.splitlines()} == set(metarl.API)
+    with pytest.raises(AttributeError, match="'metarl' has no attribute 'trian'"):
+        metarl.trian
+
+
+def test_numbers_and_configuration_are_those_of_the_command_line(
+    run: metarl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["env=point_navigation_2d", "algo=maml_ppo", *as_words(SMALL)]
+    assert call(monkeypatch, train_command, *words, f"run_dir={tmp_path / 'typed'}") == 0
+    typed = tmp_path / "typed"
+    rows = [
+        [without_timing(row) for row in read_metrics(f / "metrics.jsonl")]
+        for f in (typed, run.folder)
+    ]
+    assert rows[0] == rows[1] == [without_timing(row) for row in run.metrics]
+    configs = [yaml.safe_load((f / "config.yaml").read_text()) for f in (typed, run.folder)]
+    for config in configs:
+        config.pop("run_dir")
+    assert configs[0] == configs[1]
+    assert {p.name for p in typed.iterdir()} - {p.name for p in run.folder.iterdir()} <= {
+        p.name for p in typed.glob("events*")
+    }
+    asked = ["num_tasks=2", "num_updates=1", "device=cpu"]
+    assert call(monkeypatch, evaluate_command, f"checkpoint={typed}", *asked) == 0
+    theirs = json.loads((typed / "evaluation_1.json").read_text())
+    ours = run.evaluate(num_tasks=2, num_updates=1, device="cpu")
+    assert ours.report["returns"] == theirs["returns"]
+    assert ours.returns.shape == (2, 2, 2)
+    assert np.array_equal(ours.returns, [task["episodes"] for task in theirs["tasks"]])
+    assert not (run.folder / "evaluation_1.json").exists()
+
+
+def test_the_default_folder_and_the_recorded_command_are_as_if_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.argv)
+    made = metarl.train("point_navigation_2d", "maml_ppo", **SMALL, seed=3)
+    assert made.folder.parent == Path("runs/point_navigation_2d/maml_ppo")
+    assert made.folder.name.endswith("-seed3")
+    recorded = made.evaluation.report["command"]
+    assert recorded.startswith("metarl-train env=point_navigation_2d algo=maml_ppo ")
+    assert "seed=3" in recorded and sys.argv == before
+    longer = metarl.train(resume=made.folder, iterations=2)
+    assert longer.folder == made.folder.absolute() or longer.folder == made.folder
+    assert len(longer.metrics) == 2
+
+
+def test_tables_are_shown_as_text_and_kept_where_asked(run: metarl.Run, tmp_path: Path) -> None:
+    found = run.evaluate(num_tasks=2, num_updates=0, output=tmp_path / "x.json")
+    assert found.kept_in == tmp_path / "x.json" and found.kept_in.exists()
+    assert repr(found.table()) == found.table() == repr(found)
+    assert "before adaptation" in found.table()
+    assert "<pre>point_navigation_2d" in found._repr_html_()
+
+
+def test_python_values_become_words() -> None:
+    settings = {
+        "seed": np.int64(2),
+        "algo": {"inner_lr": 0.1, "adapt_only": None},
+        "model.hidden_sizes": (4, 4),
+        "evaluation": {"video": False},
+        "run_dir": Path("a b/x,y"),
+        "name": "1",
+    }
+    assert as_words(settings) == [
+        *("seed=2", "algo.inner_lr=0.1", "algo.adapt_only=null", "model.hidden_sizes=[4,4]"),
+        *("evaluation.video=false", 'run_dir="a b/x,y"', 'name="1"'),
+    ]
+    with pytest.raises(metarl.UserError, match="env is a object; expected a number, a string"):
+        as_words({"env": object()})
+
+
+def test_mistakes_are_a_line_with_what_is_closest(run: metarl.Run) -> None:
+    for mistake, message in (
+        (lambda: metarl.train("half_cheta"), "env=half_cheta: .* Did you mean half_cheetah_vel"),
+        (lambda: metarl.train("bandit", "maml_pp"), "algo=maml_pp: .* Did you mean maml_ppo"),
+        (lambda: metarl.train("bandit", iteration=3), "iteration: .* Did you mean iterations"),
+        (lambda: metarl.train("bandit", seed=-1), "seed=-1: expected an integer"),
+        (lambda: metarl.train("bandit", "iterations"), "algo=iterations: "),
+        (lambda: metarl.train("bandit", config_dir="/no/such"), "there is no such folder"),
+        (lambda: run.evaluate(num_task=2), "num_task: .* Did you mean num_tasks"),
+        (lambda: metarl.load("/no/such/run"), "there is no file or folder /no/such/run"),
+        (lambda: metarl.load(run.folder.parent), "no checkpoint at"),
+    ):
+        with pytest.raises(metarl.UserError, match=message):
+            mistake()
+
+
+def test_what_a_session_changes_is_as_before_after_an_error() -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    before = (list(sys.argv), HydraConfig.instance().cfg)
+
+    def fail() -> None:
+        with session("train", ["env=bandit"]) as config:
+            assert config.env.name == "bandit" and sys.argv[0] == "metarl-train"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (list(sys.argv), HydraConfig.instance().cfg) == before
+
+
+def test_a_notebook_has_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        """What Jupyter's IPython calls its shell."""
+
+    assert not sys.stderr.isatty() and not shows_bars()
+    jupyter = SimpleNamespace(get_ipython=ZMQInteractiveShell)
+    monkeypatch.setitem(sys.modules, "IPython", jupyter)
+    assert shows_bars()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert not shows_bars()

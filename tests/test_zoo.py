@@ -1,0 +1,107 @@
+"""The zoo: weights alone in files that load without executing code, and a command that packs
+them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.commands import call
+
+import metarl
+from metarl import zoo
+from metarl.cli import build
+from metarl.cli.commands import evaluate as evaluate_command
+from metarl.cli.commands import train as train_command
+from metarl.cli.commands import zoo as zoo_command
+from metarl.run import archive
+
+SMALL: dict[str, Any] = {
+    "iterations": 1,
+    "device": "cpu",
+    "env": {"horizon": 4, "num_arms": 3},
+    "algo": {"meta_batch_size": 2, "num_minibatches": 1},
+    "model": {"memory": {"hidden_size": 32}, "head_sizes": []},
+    "evaluation": {"num_tasks": 2, "video": False},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> metarl.Run:
+    return metarl.train("bandit", "rl2_ppo", **SMALL, run_dir=tmp_path_factory.mktemp("z") / "run")
+
+
+@pytest.fixture
+def own_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo of the test's own, in which every function looks that is told no other folder."""
+    for name in ("names", "path", "unknown", "read", "write"):
+        function = getattr(zoo, name)
+        defaults = tuple(
+            tmp_path if value == zoo.FOLDER else value for value in function.__defaults__
+        )
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    return tmp_path
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_packed_run_is_evaluated_as_its_file_says(
+    run: metarl.Run, own_zoo: Path, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    monkeypatch.chdir(own_zoo)
+    words = (f"run={run.folder}", f"half={str(half).lower()}", f"output={own_zoo}")
+    assert call(monkeypatch, zoo_command, *words) == 0
+    assert zoo.names() == ["bandit/rl2_ppo"]
+    content = zoo.read("bandit/rl2_ppo")
+    assert "optimizer" not in content["learner"] and "generators" not in content
+    assert content["made_by"]["command"].startswith("metarl-train env=bandit algo=rl2_ppo")
+    kept = [row["iqm"] for row in content["evaluation"]["returns"]]
+    agent = metarl.load("bandit/rl2_ppo")
+    found = agent.evaluate(num_tasks=2, device="cpu")
+    assert [row["iqm"] for row in found.report["returns"]] == kept
+    if not half:
+        own = run.evaluation.report["returns"]
+        assert [row["iqm"] for row in own] == kept
+    before = build.load(str(run.folder)).content["learner"]["model"]
+    after = build.load("zoo:bandit/rl2_ppo").content["learner"]["model"]
+    # float16 has 11 binary digits.
+    torch.testing.assert_close(after, before, rtol=2**-11 if half else 0, atol=2**-24 * half)
+    assert call(monkeypatch, evaluate_command, "checkpoint=zoo:bandit/rl2_ppo", "num_tasks=2") == 0
+    assert (own_zoo / "runs/zoo/bandit/rl2_ppo/evaluation_1.json").exists()
+
+
+def test_mistakes_are_a_line(
+    run: metarl.Run,
+    own_zoo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = zoo_command.packed(str(run.folder), half=False)
+    zoo.write("bandit/rl2_ppo", content)
+    with pytest.raises(
+        metarl.UserError, match="the zoo has no bandit/rl2_pp; did you mean bandit/"
+    ):
+        metarl.load("bandit/rl2_pp")
+    with pytest.raises(
+        metarl.UserError, match="bytes beside 0 of the others; expected at most 100"
+    ):
+        zoo.write("bandit/rl2_ppo", content, largest=100)
+    zoo.write("bandit/other", {**content, "spec_hash": "0" * 12})
+    with pytest.raises(metarl.UserError, match="the environment's definition has changed"):
+        metarl.load("bandit/other")
+    assert call(monkeypatch, train_command, "resume=zoo:bandit/rl2_ppo", "iterations=2") == 2
+    assert "the zoo has weights alone" in capsys.readouterr().err
+    (own_zoo / "bandit/other.pt").write_bytes(b"metarl-policy 0\nx")
+    with pytest.raises(metarl.UserError, match="is damaged"):
+        metarl.load("zoo:bandit/other")
+
+
+def test_what_is_shipped_is_small_named_and_loads() -> None:
+    files = {name: zoo.path(name) for name in zoo.names()}
+    assert sum(file.stat().st_size for file in files.values()) <= zoo.LARGEST
+    for name, file in files.items():
+        content = archive.read(file, "policy")
+        assert {"config", "spec_hash", "curve", "evaluation", "made_by", "commit"} <= set(content)
+        assert re.fullmatch(r"[0-9a-f]{12}", content["commit"]), name
+        loaded = metarl.load(name)
+        assert loaded.spec.spec_hash == content["spec_hash"]
