@@ -60,9 +60,9 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"
         )
-    # Where the run lay on its machine makes no difference to anybody.
+    # Where the run lay on its machine, and what we add for Hydra, is nothing to repeat.
     typed = str(json.loads(own.read_text("utf-8")).get("command")).split()
-    made_by = " ".join(word for word in typed if not word.startswith("run_dir="))
+    made_by = " ".join(word for word in typed if not word.startswith(("run_dir=", "+hydra.")))
     weights = zoo.weights(loaded.content["learner"], half=half)
     names = ("env", "variant", "dataset", "learner_name", "spec_hash", "commit", "versions")
     content = {name: loaded.content[name] for name in names if name in loaded.content}
