@@ -204,7 +204,7 @@ def illustrate(
 def provenance() -> dict[str, Any]:
     """Returns where a result comes from: the command, the code and the library versions."""
     # Without what cli.py adds
-    command = [word for word in sys.argv if not word.startswith("hydra")]
+    command = [word for word in sys.argv if not word.lstrip("+").startswith("hydra")]
     return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
 
 
