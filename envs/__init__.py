@@ -7,8 +7,8 @@
 `make` gives a `metarl.rl.types.BatchedEnv`; its `prior` is the TaskDistribution. Where it runs is
 one argument:
 
-    env = envs.make("half_cheetah_vel", num_worlds=800, machine=envs.Machine(num_threads=8,
-    device="cuda"))
+    machine = envs.Machine(num_threads=8, device="cuda")
+    env = envs.make("half_cheetah_vel", num_worlds=800, machine=machine)
 
 Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is
 at), mujoco/ (robots) and small/ (worlds without physics), each with its __init__.py, then

@@ -1,8 +1,10 @@
 """The batched environments for Stable-Baselines3: its algorithms train on them unchanged.
 
     from envs.sb3 import sb3_env
-    worlds = VecMonitor(sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5}))  # counts
-    returns for PPO's log model = PPO("MlpPolicy", worlds, n_steps=200)
+    worlds = sb3_env("half_cheetah_vel", 64, task={"target_velocity": 1.5})
+    model = PPO("MlpPolicy", VecMonitor(worlds), n_steps=200)
+
+`VecMonitor` counts the returns for PPO's log.
 
 Needs the extra: pip install 'metarl[sb3]'.
 """

@@ -14,8 +14,8 @@ class PlanarMassCentre:
     With θ_b the pitch of body b, the sum of the hinge angles from the root to b,
 
         com = (x, z) + com₀ + Σ_b (w_b^x cos θ_b + w_b^z sin θ_b,  w_b^z cos θ_b − w_b^x sin θ_b)
-        w_b = (m_b · own centre of mass in b  +  Σ_children mass of the child's subtree · its origin
-        in b) / total mass
+        w_b = (m_b · own centre of mass in b
+               +  Σ_children mass of the child's subtree · its origin in b) / total mass
 
     and its velocity is the derivative. MuJoCo has both as `subtree_com` and `subtree_linvel`, one
     substep late, and only where a sensor asks for them. Every torch operation costs more than its

@@ -4,8 +4,8 @@ environment is made of it.
 A user's own variant is a row, too. This one, in a module my_envs.py on Python's path, is
 `envs.make("my_envs:fast_cheetah", 80)`:
 
-    fast_cheetah = replace(half_cheetah.VARIANTS["half_cheetah_vel"], tasks=partial(velocities,
-    9.0), horizon=400)
+    usual = half_cheetah.VARIANTS["half_cheetah_vel"]
+    fast_cheetah = replace(usual, tasks=partial(velocities, 9.0), horizon=400)
 """
 
 from collections.abc import Callable, Mapping

@@ -4,9 +4,10 @@ adaptation can be seen.
 The world is that of envs/small/point.py: the observation is the position x, y in m, the action the
 displacement of x, y.
 
-    point_navigation_2d, _raw:  r = −‖p' − g‖₂;  ends where |Δx| < 0.01 m and |Δy| < 0.01 m after
-    the step point_navigation_2d_corner: r = ‖p − g‖₂ − ‖p' − g‖₂ where ‖p'‖₁ ≥ 0.5 m and no other
-    corner is nearer to p', else 0
+    point_navigation_2d, _raw:   r = −‖p' − g‖₂;
+                                 ends where |Δx| < 0.01 m and |Δy| < 0.01 m after the step
+    point_navigation_2d_corner:  r = ‖p − g‖₂ − ‖p' − g‖₂ where ‖p'‖₁ ≥ 0.5 m and no other corner
+                                 is nearer to p', else 0
 
 with p and p' the positions before and after the step.
 

@@ -16,10 +16,9 @@ table and JSON lines.
 
 Examples:
   python scripts/benchmark.py sim
-  python scripts/benchmark.py sim env=half_cheetah_vel num_worlds=256
-  envpool_python=/path/to/venv/bin/python python scripts/benchmark.py sim -m 'env=glob(ant_*)'
-  num_worlds=256 collect=false vector_envs=false output=speeds.jsonl python scripts/benchmark.py
-  update rows=[trpo,ppo]
+  python scripts/benchmark.py sim env=half_cheetah_vel envpool_python=/path/to/venv/bin/python
+  python scripts/benchmark.py sim -m 'env=glob(ant_*)' collect=false output=speeds.jsonl
+  python scripts/benchmark.py update rows=[trpo,ppo]
   python scripts/benchmark.py fewshot rows=[sinusoid1,agreement]
 """
 

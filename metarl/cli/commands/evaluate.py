@@ -6,10 +6,9 @@ episode counts, once. With env=... it is another variant or horizon than it was 
 as the learner can see and act there; the result says so.
 
 Examples:
-  python scripts/evaluate.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
-  num_tasks=40 num_updates=3 python scripts/evaluate.py checkpoint=<run
-  folder>/checkpoints/iteration_00000300.pt episodes_per_task=5 output=at_300.json python
-  scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
+  python scripts/evaluate.py checkpoint=<run folder> num_tasks=40 num_updates=3
+  python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt output=300.json
+  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
 """
 
 import sys

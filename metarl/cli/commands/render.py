@@ -5,10 +5,9 @@ The task, the present velocity and the return so far are written in the picture.
 the speed of the world.
 
 Examples:
-  python scripts/render.py checkpoint=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
-  num_tasks=3 python scripts/render.py env=half_cheetah_vel num_tasks=2
+  python scripts/render.py checkpoint=<run folder> num_tasks=3
+  python scripts/render.py env=half_cheetah_vel num_tasks=2
   python scripts/render.py checkpoint=<run folder> env=half_cheetah_cripple env.fails_at_step=100
-  num_tasks=1
 """
 
 import sys

@@ -11,8 +11,7 @@ Examples:
   python scripts/train.py experiment=point_navigation_2d_maml seed=1
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo num_seeds=8
   torchrun --nproc-per-node=4 scripts/train.py env=half_cheetah_vel algo=maml_ppo
-  python scripts/train.py resume=runs/half_cheetah_vel/maml_ppo/2026-01-31_12-00-00-seed0
-  iterations=1000
+  python scripts/train.py resume=<run folder> iterations=1000
 """
 
 import sys
