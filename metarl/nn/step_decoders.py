@@ -1,5 +1,5 @@
-"""From a task to its steps: decoders of learners that infer what the task is. They are what teaches
-the encoder.
+"""Decoders lead from a task to its steps, in learners that infer what the task is. They are what
+teaches the encoder.
 
 z, L numbers, stands for the task. Each of n samples of it is paired with each of k steps, and every
 pair has an error.

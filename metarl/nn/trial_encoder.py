@@ -1,5 +1,5 @@
-"""From the steps of a trial to a belief about its task: the encoder of learners that infer what the
-task is.
+"""An encoder leads from the steps of a trial to a belief about its task, in learners that infer
+what the task is.
 
 z is what is believed in: L numbers that stand for the task.
 """

@@ -29,7 +29,8 @@ LATENTS_SHOWN = 10
 
 @struct
 class BelievedEpisode:
-    """Of one world. T steps; an entry more, the first, for what is before them."""
+    """What was believed in one world over T steps; the first of T + 1 entries is what was believed
+    before them."""
 
     mean: np.ndarray  # [T + 1, L]
     deviation: np.ndarray  # [T + 1, L]
@@ -45,7 +46,7 @@ class _Watched(RLAdapter[State]):
     def __init__(self, adapter: RLAdapter[State]) -> None:
         self._adapter = adapter
         self.beliefs: list[list[Belief]] = []
-        """Of each episode."""
+        """The beliefs of each episode."""
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

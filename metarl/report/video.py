@@ -258,7 +258,8 @@ def _picture(env: BatchedEnv, world: int, width: int, height: int) -> np.ndarray
 
 
 def _believed(beliefs: Sequence[Belief | None], world: int, env: BatchedEnv) -> BeliefSoFar | None:
-    """Of one world, from what was believed before an episode and after each step so far."""
+    """Returns the belief in one world so far, from what was believed before an episode and after
+    each step."""
     known = [belief for belief in beliefs if belief is not None]
     if not known:
         return None

@@ -34,7 +34,8 @@ class BeliefAdapter(RLAdapter[BeliefState]):
     """
 
     def __init__(self, model: BeliefModel) -> None:
-        self._model, self._policy_params = model, P.of(model.heads.policy)
+        self._model = model
+        self._policy_params = P.of(model.heads.policy)
 
     @torch.inference_mode()
     def begin(

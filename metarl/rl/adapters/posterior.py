@@ -20,7 +20,7 @@ from metarl.struct import replace, struct
 
 @struct
 class Guess:
-    """Where each of W trials stands."""
+    """The present state of W trials."""
 
     z: Tensor  # [W, L] held for the present episode
     belief: Gaussian  # [W, L] what z was drawn from
@@ -56,8 +56,11 @@ class PosteriorAdapter(RLAdapter[Guess]):
         cost: str | None = None,
         is_watched: bool = False,
     ) -> None:
-        self._model, self._exploration_episodes = model, exploration_episodes
-        self._context_size, self._cost, self._is_watched = context_size, cost, is_watched
+        self._model = model
+        self._exploration_episodes = exploration_episodes
+        self._context_size = context_size
+        self._cost = cost
+        self._is_watched = is_watched
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

@@ -121,19 +121,18 @@ class Pearl(MetaLearner):
         model = self._model = setting.model
         self._play = Play(model, setting, num_tasks=meta_batch_size, **play)
         self.experience = self._play.replay
-        self._streams, self._device = setting.streams, setting.device
+        self._streams = setting.streams
+        self._device = setting.device
         self._updates_per_iteration = updates_per_iteration
-        self._batch_tasks, self._batch_size = batch_tasks, batch_size
-        self._kl_weight_executed, self._discount, self._reward_scale = (
-            kl_weight_executed,
-            discount,
-            reward_scale,
-        )
-        self._target_rate, self._output_penalty = target_rate, output_penalty
-        self._exploration_episodes, self._evaluated_context = (
-            exploration_episodes,
-            evaluated_context,
-        )
+        self._batch_tasks = batch_tasks
+        self._batch_size = batch_size
+        self._kl_weight_executed = kl_weight_executed
+        self._discount = discount
+        self._reward_scale = reward_scale
+        self._target_rate = target_rate
+        self._output_penalty = output_penalty
+        self._exploration_episodes = exploration_episodes
+        self._evaluated_context = evaluated_context
         self._chunk = chunk
         self._critic_params = P.named(critics=model.critics, encoder=model.encoder)
         self._actor_params = P.named(policy=model.policy, value=model.value)
@@ -182,7 +181,8 @@ class Pearl(MetaLearner):
         return inferred.numbers | judged.numbers
 
     def critic_gradient(self, batch: Batch) -> Found:
-        """Of the first loss, by the parameters of critics and encoder. `each` is z [n, L]."""
+        """The gradient of the first loss by the parameters of critics and encoder. `each` is z [n,
+        L]."""
         model = self._model
 
         def of_chunk(tasks: slice) -> Found:
@@ -214,7 +214,8 @@ class Pearl(MetaLearner):
         return mean_over_chunks(of_chunk, len(batch.z_noise), self._chunk, self._device)
 
     def actor_gradient(self, batch: Batch, z: Tensor) -> Found:
-        """Of the losses of policy and value, by the parameters of both, for z [n, L]."""
+        """The gradient of the losses of policy and value by the parameters of both, for z [n,
+        L]."""
         model = self._model
         critics = P.detached(dict(model.critics.named_parameters()))
 

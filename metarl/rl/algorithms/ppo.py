@@ -124,20 +124,27 @@ class PPO:
             raise SettingError(
                 f"num_minibatches {num_minibatches}: expected 1 to {num_trials}, the trials in all"
             )
-        self._agent, self._mixes_steps = agent, mixes_steps
+        self._agent = agent
+        self._mixes_steps = mixes_steps
         smallest = len(torch.arange(num_trials).chunk(num_minibatches)[-1])
         if smallest < streams.ranks.num:
             raise SettingError(
                 f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few "
                 f"for {streams.ranks.num} processes; expected fewer minibatches"
             )
-        self._streams, self._device = streams, device
-        self._num_epochs, self._num_minibatches, self._clip = num_epochs, num_minibatches, clip
-        self._kl_target, self._max_lr = kl_target, outer_lr
-        self._value_coefficient, self._entropy_coefficient = value_coefficient, entropy_coefficient
+        self._streams = streams
+        self._device = device
+        self._num_epochs = num_epochs
+        self._num_minibatches = num_minibatches
+        self._clip = clip
+        self._kl_target = kl_target
+        self._max_lr = outer_lr
+        self._value_coefficient = value_coefficient
+        self._entropy_coefficient = entropy_coefficient
         half_life = entropy_half_life
         self._entropy_decay = 1.0 if half_life is None else 0.5 ** (1 / half_life)
-        self._discount, self._gae_lambda = discount, gae_lambda
+        self._discount = discount
+        self._gae_lambda = gae_lambda
         self._descent = Descent(
             params, lr=outer_lr, max_norm=max_grad_norm, epsilon=1e-5, clip=clipped_as_torch
         )
@@ -223,7 +230,7 @@ class PPO:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of what its state may hold."""
+        """The names of what its state may hold."""
         return (*APART, "entropy_coefficient")
 
     def state_dict(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class VariBAD(GatheringLearner):
 
 @struct
 class Elbo:
-    """Of B trials; what is reported of them, beside the loss."""
+    """The evidence bound of B trials: the loss, and what is reported beside it."""
 
     loss: Tensor  # [] to be minimised: the mean over trials
     errors: dict[str, Tensor]  # [] each: the mean error of a prediction, by decoder
@@ -186,10 +186,14 @@ class Inference:
         check_positive({"truncation": truncation})
         if not kl_weight_executed >= 0:
             raise SettingError(f"kl_weight_executed {kl_weight_executed}: expected 0 or more")
-        self._model, self._longest = model, longest
-        self._num_gradient_steps, self._batch_size = num_gradient_steps, batch_size
-        self._kl_weight, self._truncation = kl_weight_executed, truncation
-        self._num_beliefs, self._num_decoded = num_beliefs, num_decoded
+        self._model = model
+        self._longest = longest
+        self._num_gradient_steps = num_gradient_steps
+        self._batch_size = batch_size
+        self._kl_weight = kl_weight_executed
+        self._truncation = truncation
+        self._num_beliefs = num_beliefs
+        self._num_decoded = num_decoded
         parameters = model.inference_parameters()
         self._descent = Descent(parameters, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
 
@@ -209,7 +213,7 @@ class Inference:
         return elbo
 
     def elbo(self, steps: Steps, noise: Noise) -> Elbo:
-        """Of trials [B, T, ...], padded at their ends."""
+        """Computes the bound of trials [B, T, ...], padded at their ends."""
         model, lengths = self._model, steps.mask.sum(1)
         beliefs = model.beliefs(steps, truncation=self._truncation)
         standard = noise.normal(*beliefs.mean.shape, dtype=beliefs.mean.dtype)
@@ -241,7 +245,7 @@ def _cut(steps: Steps) -> Steps:
 
 
 def _named(elbo: Elbo) -> dict[str, Tensor]:
-    """As metrics are called; `kl` is the policy's."""
+    """Returns the numbers under the names of metrics; `kl` is the policy's."""
     errors = {f"{name}_error": value for name, value in elbo.errors.items()}
     return {"inference_loss": elbo.loss.detach(), **errors, "belief_divergence": elbo.divergence}
 

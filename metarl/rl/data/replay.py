@@ -43,7 +43,7 @@ class Steps:
 
 
 def step_leaves(episodes: Sequence[Trajectories]) -> dict[str, list[Tensor]]:
-    """Of each episode [N, E, T_k, ...] what `Steps` hold, by name, without mask and cost."""
+    """Returns by name what `Steps` hold of each episode [N, E, T_k, ...], without mask and cost."""
     return {
         "obs": [t.step_obs for t in episodes],
         "action": [t.action for t in episodes],

@@ -26,7 +26,7 @@ from metarl.rl.models.policies import flat_size, policy_for
 
 DECODED = ("reward", "state")
 NUM_SAMPLES = 64
-"""Of z, over which a picture of the belief takes the mean."""
+"""Samples of z over which a picture of the belief takes the mean."""
 
 
 class BeliefHeads(nn.Module):
@@ -140,7 +140,7 @@ class BeliefModel(nn.Module):
         self.heads = BeliefHeads(obs_size, latent_size, action_space, generator=generator, **heads)
 
     def inference_parameters(self) -> dict[str, Tensor]:
-        """Those of encoder and decoders, by name."""
+        """The parameters of encoder and decoders, by name."""
         return {
             name: leaf for name, leaf in self.named_parameters() if not name.startswith("heads.")
         }
