@@ -45,8 +45,8 @@ class Buffers:
 
     contacts: int
     convex_contacts: int
-    """Contacts among those between shapes without a formula of their own, such as two cylinders. Each
-    takes 6 KiB, so by default there are fewer than could be."""
+    """Contacts among those between shapes without a formula of their own, such as two cylinders.
+    Each takes 6 KiB, so by default there are fewer than could be."""
     rows: int
     """Rows of constraints: contacts with their friction, limits, equalities, friction of joints."""
 

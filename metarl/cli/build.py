@@ -46,7 +46,7 @@ class Loaded:
     warnings: list[str]
 
     zoo_name: str | None = None
-    """Its name, if it comes from the zoo: weights alone, in a folder that isn't the user's."""
+    """The name in the zoo, if it comes from the zoo: weights alone, in a folder that isn't the user's."""
 
     @property
     def run_folder(self) -> Path:
