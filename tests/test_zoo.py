@@ -34,13 +34,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> metarl.Run:
 
 @pytest.fixture
 def own_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A zoo of the test's own, in which every function looks that is told no other folder."""
-    for name in ("names", "path", "unknown", "read", "write"):
-        function = getattr(zoo, name)
-        defaults = tuple(
-            tmp_path if value == zoo.FOLDER else value for value in function.__defaults__
-        )
-        monkeypatch.setattr(function, "__defaults__", defaults)
+    """A zoo of the test's own in the place of ours."""
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
     return tmp_path
 
 

@@ -30,20 +30,21 @@ _OF_TRAINING = ("optimizer", "schedule", "moments", "experience")
 _FEW = 1024  # numbers; smaller tensors, as running statistics, are kept exactly
 
 
-def names(folder: Path = FOLDER) -> list[str]:
-    """What there is, for instance bandit/rl2_ppo."""
+def names(folder: Path | None = None) -> list[str]:
+    """What there is, for instance bandit/rl2_ppo. Args: folder: None, here and below, for ours."""
+    folder = folder or FOLDER
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in _files(folder))
 
 
-def path(name: str, folder: Path = FOLDER) -> Path:
+def path(name: str, folder: Path | None = None) -> Path:
     """The file of this name, with or without `zoo:`. Raises: UserError with the closest name."""
     name = name.removeprefix(PREFIX)
     if name not in names(folder):
         raise UserError(f"{PREFIX}{name}: {unknown(name, folder)}")
-    return folder / f"{name}.pt"
+    return (folder or FOLDER) / f"{name}.pt"
 
 
-def unknown(name: str, folder: Path = FOLDER) -> str:
+def unknown(name: str, folder: Path | None = None) -> str:
     """What to say of a name that isn't there."""
     known = names(folder)
     closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -51,17 +52,17 @@ def unknown(name: str, folder: Path = FOLDER) -> str:
     return f"the zoo has no {name}; {hint}"
 
 
-def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+def read(name: str, folder: Path | None = None) -> dict[str, Any]:
     """The content of a file. Raises: UserError if there is none of that name, or it is damaged."""
     return archive.read(path(name, folder), _KIND)
 
 
 def write(
-    name: str, content: Mapping[str, Any], folder: Path = FOLDER, *, largest: int = LARGEST
+    name: str, content: Mapping[str, Any], folder: Path | None = None, *, largest: int = LARGEST
 ) -> Path:
     """Writes a file of the zoo. Raises: UserError if all would be larger than the package may
     be."""
-    packed = archive.packed(content)
+    folder, packed = folder or FOLDER, archive.packed(content)
     place = folder / f"{name}.pt"
     others = sum(file.stat().st_size for file in _files(folder) if file != place)
     if others + len(packed.payload) > largest:
