@@ -30,9 +30,14 @@ from metarl.cli.configs import merged, read  # noqa: E402
 from metarl.files import write_text  # noqa: E402
 from metarl.report.adaptation_plot import adaptation_figure  # noqa: E402
 from metarl.report.facts import fixed_speed_bounds  # noqa: E402
+from metarl.report.finished import finished_runs  # noqa: E402
+from metarl.report.learners import learners, side_by_side  # noqa: E402
+from metarl.report.learners_plot import learners_figure  # noqa: E402
 from metarl.report.plots import learning_figure, return_curves, write_png  # noqa: E402
 
 RESULTS, MANIFEST = ROOT / "results", ROOT / "docs/figures.json"
+
+MEMORYLESS = "half_cheetah_vel_memoryless"
 
 # Folder of results -> evaluation -> its picture.
 ADAPTATION: dict[str, dict[str, str]] = {
@@ -41,14 +46,17 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "gridworld_5x5_rl2": {"evaluation": "adaptation_curve"},
     "half_cheetah_cripple_grbal": {"evaluation_seed0": "adaptation_curve_seed0"},
     "half_cheetah_dir_promp": {"evaluation_40": "adaptation_curve"},
-    "half_cheetah_vel": {"evaluation": "adaptation_curve"},
+    "half_cheetah_vel": {"evaluation_seed0": "adaptation_curve_seed0"},
+    "half_cheetah_vel_one_step": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_memoryless": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_rl2": {"evaluation": "adaptation_curve"},
     "point_navigation_2d": {"evaluation_seed1": "adaptation_curve_seed1"},
     "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
 }
 # Where the algorithm's name doesn't say it.
-LEARNERS = {"half_cheetah_vel_memoryless": "PPO without memory"}
+LEARNERS = {MEMORYLESS: "PPO without memory"}
+# Folder of the picture -> the folders of results that stand side by side in it.
+SIDE_BY_SIDE = {"half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_rl2", MEMORYLESS]}
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
     "bandit_100_5_rl2": ["metrics"],
@@ -57,7 +65,8 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_cripple_grbal": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "half_cheetah_cripple_recurrent_mbrl": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "half_cheetah_dir_promp": ["metrics"],
-    "half_cheetah_vel": ["metrics"],
+    "half_cheetah_vel": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_one_step": ["metrics"],
     "half_cheetah_vel_memoryless": ["metrics"],
     "half_cheetah_vel_rl2": ["metrics"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
@@ -78,7 +87,15 @@ def figures() -> dict[str, Callable[[], Figure]]:
             )
     for folder, seeds in TRAINING.items():
         found[f"results/{folder}/learning_curve.png"] = partial(_training, RESULTS / folder, seeds)
+    for folder, others in SIDE_BY_SIDE.items():
+        found[f"results/{folder}/side_by_side.png"] = partial(_side_by_side, others)
     return dict(sorted(found.items()))
+
+
+def _side_by_side(folders: list[str]) -> Figure:
+    runs, _ = finished_runs([RESULTS / folder for folder in folders])
+    of = learners(runs)
+    return learners_figure(side_by_side(of), of, [])
 
 
 def _adaptation(folder: Path, evaluation: str) -> Figure:

@@ -19,7 +19,9 @@ FIGURES, KEPT = maker.figures(), json.loads((ROOT / "docs/figures.json").read_te
 
 def test_every_picture_of_a_curve_is_one_of_them() -> None:
     curves = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "results").rglob("*_curve*.png")
+        path.relative_to(ROOT).as_posix()
+        for name in ("*_curve*.png", "side_by_side.png")
+        for path in (ROOT / "results").rglob(name)
     }
     assert curves == set(FIGURES) == set(KEPT), AGAIN
     linked = re.findall(r"\]\(([\w./]+_curve\w*\.png)\)", (ROOT / "results/README.md").read_text())
@@ -44,7 +46,7 @@ def test_a_picture_shows_what_its_results_say(name: str) -> None:
 
 def test_a_digest_sees_numbers_words_and_colours() -> None:
     def drawn(change: Any = lambda axes: None) -> str:
-        figure = FIGURES["results/half_cheetah_vel/adaptation_curve.png"]()
+        figure = FIGURES["results/half_cheetah_vel/adaptation_curve_seed0.png"]()
         change(figure.axes[0])
         return maker.digest(figure)
 
