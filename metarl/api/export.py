@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.errors import UserError
+from metarl.files import write_atomically, write_text
 
 ENDINGS = (".pt", ".pt2", ".onnx")
 
@@ -36,7 +37,8 @@ def export(module: nn.Module, path: Path, obs: Tensor) -> Path:
             if path.suffix == ".pt":
                 _torchscript(module, path, inputs)
             elif path.suffix == ".pt2":
-                torch.export.save(torch.export.export(module, inputs), path)
+                program = torch.export.export(module, inputs)
+                write_atomically(path, lambda file: torch.export.save(program, file))
             else:
                 _onnx(module, path, inputs)
     except OSError as error:
@@ -45,7 +47,8 @@ def export(module: nn.Module, path: Path, obs: Tensor) -> Path:
 
 
 def _torchscript(module: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> None:
-    torch.jit.save(torch.jit.trace(module, inputs, check_trace=False), path)
+    traced = torch.jit.trace(module, inputs, check_trace=False)
+    write_atomically(path, lambda file: torch.jit.save(traced, file))
 
 
 def _onnx(module: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> None:
@@ -67,4 +70,4 @@ def _onnx(module: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> None:
     )
     if has_memory:
         rows = "\n".join(repr(float(value)) for value in inputs[2])
-        path.with_suffix(".start.txt").write_text(rows + "\n")
+        write_text(path.with_suffix(".start.txt"), rows + "\n")

@@ -33,7 +33,7 @@ def as_map(belief: Belief, world: int, env: BatchedEnv) -> np.ndarray | None:
     says, else in a row; None if the belief doesn't say."""
     if belief.chances is None:
         return None
-    chances = belief.chances[world].cpu().numpy()
+    chances = belief.chances[world].detach().cpu().numpy()
     columns, rows = getattr(env, "map_shape", (len(chances), 1))
     found: np.ndarray = chances[: columns * rows].reshape(columns, rows)
     return found
@@ -74,12 +74,12 @@ def _draw_curves(side: Image.Image, belief: BeliefSoFar) -> None:
         draw.rectangle((*at(0, REACH), *at(belief.num_steps, -REACH)), outline=TRACK)
         mean, deviation = belief.mean[:, index], belief.deviation[:, index]
         if len(mean) > 1:
-            above = [at(step, value) for step, value in enumerate(mean + deviation)]
-            below = [at(step, value) for step, value in enumerate(mean - deviation)]
+            above = [at(step, value) for step, value in enumerate((mean + deviation).tolist())]
+            below = [at(step, value) for step, value in enumerate((mean - deviation).tolist())]
             draw.polygon([*above, *below[::-1]], fill=_BAND)
         draw.line([at(0, 0.0), at(belief.num_steps, 0.0)], FAINT, 1)
         if len(mean) > 1:
-            line = [at(step, value) for step, value in enumerate(mean)]
+            line = [at(step, value) for step, value in enumerate(mean.tolist())]
             draw.line(line, VALUE, max(1, round(side.height / 180)))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from metarl.files import write_text
 from metarl.run.logging import read_metrics
 
 SECONDS = 540
@@ -41,14 +42,15 @@ def run_gpu(device: torch.device, output: Path, *, toy: bool = False) -> list[di
     Args: toy: with a few worlds and steps, to try where there is no GPU.
     """
     rows, deadline = [], time.monotonic() + SECONDS
+    text = output.read_text("utf-8") if output.exists() else ""
     with tempfile.TemporaryDirectory() as folder:
         for question in questions(device, Path(folder), toy=toy):
             left = deadline - time.monotonic()
             for row in _asked(question, left):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-                with output.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                text += json.dumps(row) + "\n"
+                write_text(output, text)
     return rows
 
 

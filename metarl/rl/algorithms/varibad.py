@@ -128,10 +128,17 @@ class VariBAD(GatheringLearner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved.check(state, self.state_dict(), apart=("ppo", "inference"))
+        parts: dict[str, Any] = {"ppo": self._ppo, "inference": self.inference}
+        saved.check_names(state, self.state_dict())
+        saved.check(state, self.state_dict(), apart=tuple(parts))
         self._model.load_state_dict(state["model"])
-        self._ppo.load_state_dict(state["ppo"])
-        self.inference.load_state_dict(state["inference"])
+        for name, part in parts.items():
+            if not isinstance(state[name], Mapping):
+                raise ValueError(f"{name} is a {type(state[name]).__name__}; expected a dict")
+            try:
+                part.load_state_dict(state[name])
+            except ValueError as error:
+                raise ValueError(f"{name}.{error}") from error
 
 
 @struct
