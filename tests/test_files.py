@@ -116,7 +116,7 @@ WRITERS = {
     "imwrite",
     "tofile",
 }
-OURS = {"files", "checkpoint", "training", "self"}  # `files.write_text`, `checkpoint.save`, ...
+OURS = {"files", "checkpoint"}  # `files.write_text`, `checkpoint.save`
 TO_MEMORY_OR_AN_OPEN_FILE = {"buffer", "file", "io"}
 APPENDS = {
     "metarl/run/logging.py",

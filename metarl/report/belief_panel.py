@@ -33,7 +33,7 @@ def as_map(belief: Belief, world: int, env: BatchedEnv) -> np.ndarray | None:
     says, else in a row; None if the belief doesn't say."""
     if belief.chances is None:
         return None
-    chances = belief.chances[world].detach().cpu().numpy()
+    chances = belief.chances[world].cpu().numpy()
     columns, rows = getattr(env, "map_shape", (len(chances), 1))
     found: np.ndarray = chances[: columns * rows].reshape(columns, rows)
     return found

@@ -122,8 +122,8 @@ def _of_world(
     states = episode.obs[task, 0, : length + 1].argmax(-1).cpu().numpy()
     rows = 1 if maps[0] is None else maps[0].shape[1]
     return BelievedEpisode(
-        mean=np.stack([belief.mean[world].detach().cpu().numpy() for belief in known]),
-        deviation=np.stack([belief.deviation[world].detach().cpu().numpy() for belief in known]),
+        mean=np.stack([belief.mean[world].cpu().numpy() for belief in known]),
+        deviation=np.stack([belief.deviation[world].cpu().numpy() for belief in known]),
         maps=None if maps[0] is None else np.stack(maps),  # type: ignore[arg-type]
         places=np.stack([states // rows, states % rows], axis=1),
         paid=(episode.reward[task, 0, :length] > 0).cpu().numpy(),

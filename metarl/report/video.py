@@ -264,8 +264,8 @@ def _believed(beliefs: Sequence[Belief | None], world: int, env: BatchedEnv) -> 
     if not known:
         return None
     return BeliefSoFar(
-        mean=np.stack([belief.mean[world].detach().cpu().numpy() for belief in known]),
-        deviation=np.stack([belief.deviation[world].detach().cpu().numpy() for belief in known]),
+        mean=np.stack([belief.mean[world].cpu().numpy() for belief in known]),
+        deviation=np.stack([belief.deviation[world].cpu().numpy() for belief in known]),
         num_steps=env.spec.horizon,
         chances=as_map(known[-1], world, env),
     )

@@ -60,7 +60,7 @@ def train_together(
                 for number in rows:
                     going[number].save_if_due()
             for training in going.values():
-                training.save()
+                training.write_checkpoint()
     return [failed.get(n) or training.outcome() for n, training in enumerate(trainings)]
 
 

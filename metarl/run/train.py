@@ -95,7 +95,7 @@ def train(
                 row, num_iterations = training.row(stop_requested)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
                 training.save_if_due()
-            training.save()
+            training.write_checkpoint()
     return training.outcome()
 
 
@@ -235,9 +235,9 @@ class Training:
 
     def save_if_due(self) -> None:
         if self.run.iteration % self._every["checkpoint_every"] == 0 or self.is_over:
-            self.save()
+            self.write_checkpoint()
 
-    def save(self) -> None:
+    def write_checkpoint(self) -> None:
         """Makes sure that the present iteration is on the disk."""
         if self._saver.saved != self.run.iteration:
             self._saver.write(self.run)

@@ -83,6 +83,7 @@ class BeliefAdapter(RLAdapter[BeliefState]):
         """The next episode begins in every world; all that was learned is in the belief already."""
         return replace(state, first=torch.ones_like(state.first), running=None)
 
+    @torch.inference_mode()
     def belief(self, state: BeliefState) -> Belief:
         return Belief(
             mean=state.belief.mean,
