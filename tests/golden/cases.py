@@ -40,6 +40,16 @@ _GRADIENT = [
     "algo.episodes_per_task=3",
     "algo.num_inner_steps=2",
 ]
+_FINN = [
+    "model=mlp",
+    "algo.inner_lr=0.1",
+    "algo.inner_lr_decay=1",
+    "algo.inner_rule=sgd",
+    "algo.inner_loss=reinforce",
+    "algo.judged_updates=last",
+    "algo.max_kl=0.01",
+    "algo.cg_iterations=10",
+]
 _MODEL_BASED = [
     "model.hidden_sizes=[16]",
     "algo.meta_batch_size=3",
@@ -108,9 +118,12 @@ RL = {
             "algo.inner_loss=dice",
         ),
     ],
-    "maml_trpo": ["env=point_navigation_2d_raw", "env.horizon=20", "algo=maml_trpo", *_GRADIENT],
+    "maml_trpo": [
+        *("env=point_navigation_2d_raw", "env.horizon=20", "algo=maml_trpo", *_FINN, *_GRADIENT),
+    ],
     "maml_trpo, learned rates": [
-        *("env=swimmer_vel", "env.horizon=15", "algo=maml_trpo", *_GRADIENT, "algo.inner_lr=0.03"),
+        *("env=swimmer_vel", "env.horizon=15", "algo=maml_trpo", *_FINN, *_GRADIENT),
+        "algo.inner_lr=0.03",
         *(
             "algo.inner_rule=learned_rates",
             "algo.adapt_only=[trunk.layers.1]",
