@@ -44,7 +44,7 @@ COVERED = {
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "
-    "metarl/rl/algorithms/shared metarl/rl/data/batches",
+    "metarl/rl/algorithms/shared",
     "rl/adapters/test_latent_rule.py": "metarl/core/judged",
     "rl/algorithms/test_gradient_family.py": "metarl/rl/algorithms/exploration "
     "metarl/rl/algorithms/reptile",

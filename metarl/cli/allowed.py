@@ -211,6 +211,7 @@ ALLOWED: dict[str, Kind] = {
     "inner_kl_steps": OneOf("first", "all"),
     "inner_kl_target": OrNull(_POSITIVE),
     "inner_loss": OneOf("lvc", "reinforce", "dice"),
+    "mean_over": OneOf("steps", "episodes"),
     "inner_lr": _POSITIVE,
     "inner_lr_decay": _DECAY,
     "evaluate.inner_lr_decay": OrNull(_DECAY),

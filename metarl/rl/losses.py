@@ -1,8 +1,8 @@
 """Policy-gradient losses, to be minimised: log-probabilities and advantages of each task's steps ->
 one number a task.
 
-Shapes: [..., B] steps of each task (B = E * T), reduced to [...]; `mask` is False on padding.
-Advantages are constants. What differs is the *second* derivative, that is what MAML's meta-gradient
+Shapes: [..., B] steps of each task (B = E * T), reduced to [...]; `mask` is False on padding, or a
+weight of each step, 0 on padding. Advantages are constants. What differs is the *second* derivative, that is what MAML's meta-gradient
 sees when it goes through the inner step.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of x [..., B] over the steps where mask [..., B] is True."""
+    """The mean of x [..., B] over the steps where mask [..., B] is True, or weighted by it."""
     return (x * mask).sum(-1) / mask.sum(-1)
 
 
@@ -45,7 +45,7 @@ def dice(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     Args: log_prob, advantage, mask: [..., E, T]: here time must be a dimension of its own.
     Returns: [...], of value 0.
     """
-    cumulative = (log_prob * mask).cumsum(-1)
+    cumulative = (log_prob * (mask != 0)).cumsum(-1)
     magic_box = torch.exp(cumulative - cumulative.detach())
     before = torch.cat([torch.ones_like(magic_box[..., :1]), magic_box[..., :-1]], dim=-1)
     return -masked_mean(((magic_box - before) * advantage).flatten(-2), mask.flatten(-2))

@@ -58,6 +58,7 @@ def random_batch(policy, params, generator) -> PolicyBatch:
         log_prob=log_prob,
         advantage=normalise(advantage, mask),
         mask=mask,
+        weight=mask,
     )
 
 

@@ -20,7 +20,7 @@ from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, laten
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
 from metarl.rl.adapters.latent_rule import LatentRule
-from metarl.rl.data.batches import PolicyBatch, policy_batch
+from metarl.rl.data.batches import MEANS_OVER, PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Act, Held, RLAdapter, Trajectories
 from metarl.struct import join_rows, struct
@@ -49,10 +49,16 @@ class InnerUpdate:
     differentiate: Differentiate
     discount: float
     gae_lambda: float
+    mean_over: str
     chunk: int
 
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
-        return policy_batch(trajectories, discount=self.discount, gae_lambda=self.gae_lambda)
+        return policy_batch(
+            trajectories,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
+            mean_over=self.mean_over,
+        )
 
     def __call__(
         self, params: Params, rule_params: Params, batch: PolicyBatch, step: int
@@ -183,6 +189,7 @@ def inner_update(
     discount: float,
     gae_lambda: float,
     chunk: int | None,
+    mean_over: str = "steps",
     latent_lr: float | None = None,
     latent_shrink: float | None = None,
     latent_first_shrink: float | None = None,
@@ -231,6 +238,7 @@ def inner_update(
         differentiate=differentiator(policy, loss),
         discount=discount,
         gae_lambda=gae_lambda,
+        mean_over=_known("mean_over", mean_over, MEANS_OVER),
         chunk=chunk,
     )
 
@@ -242,15 +250,15 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
     """
 
     def reinforce_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
+        return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
 
     def lvc_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
         return lvc(
-            policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.mask
+            policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.weight
         )
 
     def dice_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.mask)
+        per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
         return dice(*(x.unflatten(-1, (-1, horizon)) for x in per_step))
 
     losses: dict[str, Callable[[Outputs, PolicyBatch], Tensor]] = {

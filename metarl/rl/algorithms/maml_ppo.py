@@ -151,10 +151,10 @@ class MamlPPO(GatheringLearner):
 
         def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             log_prob = policy.log_prob(outputs, batch.action)
-            return ppo_clip(log_prob, batch.log_prob, batch.advantage, batch.mask, clip=clip)
+            return ppo_clip(log_prob, batch.log_prob, batch.advantage, batch.weight, clip=clip)
 
         def kl_to_old(outputs: Outputs, data: WithOld) -> Tensor:
-            return masked_mean(policy.kl(data.old, outputs), data.batch.mask)
+            return masked_mean(policy.kl(data.old, outputs), data.batch.weight)
 
         def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             assert batch.held is not None and batch.episode_advantage is not None
@@ -274,7 +274,7 @@ class MamlPPO(GatheringLearner):
             of_theta = P.add(of_theta, P.sum_tasks(penalties[0].gradient), weights[0])
             outputs = judged.points[len(batches)].outputs
             old = outputs if left is None else take(left, tasks)
-            kl = masked_mean(self._policy.kl(old, outputs), query.mask[tasks])
+            kl = masked_mean(self._policy.kl(old, outputs), query.weight[tasks])
             sums = {
                 "loss": judged.value.sum(),
                 "kl": kl.sum(),

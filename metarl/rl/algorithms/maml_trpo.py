@@ -223,11 +223,11 @@ class MamlTRPO(GatheringLearner):
             self._policy.log_prob(outputs, batch.action),
             batch.log_prob,
             batch.advantage,
-            batch.mask,
+            batch.weight,
         )
 
     def _kl(self, outputs: Outputs, data: WithOld) -> Tensor:
-        of_actions = masked_mean(self._policy.kl(data.old, outputs), data.batch.mask)
+        of_actions = masked_mean(self._policy.kl(data.old, outputs), data.batch.weight)
         if not self._policy.latent_size:
             return of_actions
         return of_actions + latent_kl(data.old, outputs)

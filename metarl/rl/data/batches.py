@@ -9,6 +9,10 @@ from metarl.rl.returns import discounted_returns, gae
 from metarl.rl.types import Held, Trajectories
 from metarl.struct import struct
 
+MEANS_OVER = ("steps", "episodes")
+"""What counts alike in a task's means: each step, or each episode, so that the steps of short
+episodes count more."""
+
 
 @struct
 class PolicyBatch:
@@ -19,6 +23,7 @@ class PolicyBatch:
     log_prob: Tensor  # [N, B] of the policy that acted
     advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
     mask: Tensor  # [N, B] bool
+    weight: Tensor  # [N, B] of a step in its task's means: `mask`, or `mask` / its episode's length
     held: Held | None = None
     """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O
     + L]."""
@@ -27,9 +32,11 @@ class PolicyBatch:
     latents are judged by."""
 
 
-def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: float) -> PolicyBatch:
+def policy_batch(
+    trajectories: Trajectories, *, discount: float, gae_lambda: float, mean_over: str = "steps"
+) -> PolicyBatch:
     """Fits the linear feature baseline to each task, estimates advantages, and normalises them
-    within each task.
+    within each task by means over its steps or over its episodes (`MEANS_OVER`).
 
     The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it
     (peers: the same).
@@ -50,24 +57,27 @@ def policy_batch(trajectories: Trajectories, *, discount: float, gae_lambda: flo
     advantage = gae(
         t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda
     )
+    weight = t.mask if mean_over == "steps" else t.mask / t.mask.sum(-1, keepdim=True)
     return PolicyBatch(
         obs=obs.flatten(1, 2),
         action=t.action.flatten(1, 2),
         log_prob=t.log_prob.flatten(1),
-        advantage=normalise(advantage.flatten(1), t.mask.flatten(1)),
+        advantage=normalise(advantage.flatten(1), weight.flatten(1)),
         mask=t.mask.flatten(1),
+        weight=weight.flatten(1),
         held=t.held,
         episode_advantage=of_episodes,
     )
 
 
-def normalise(advantage: Tensor, mask: Tensor) -> Tensor:
-    """Zero mean and unit deviation over each row's unmasked entries, 0 elsewhere.
+def normalise(advantage: Tensor, weight: Tensor) -> Tensor:
+    """Zero mean and unit deviation over each row's entries by their weights, bool or numbers; 0
+    where a weight is 0.
 
     Per task and not over the meta-batch: tasks whose rewards are larger must not drown the others.
     """
-    count = mask.sum(-1, keepdim=True)
-    mean = (advantage * mask).sum(-1, keepdim=True) / count
-    centred = (advantage - mean) * mask
-    deviation = (centred.square().sum(-1, keepdim=True) / count).sqrt()
+    count = weight.sum(-1, keepdim=True)
+    mean = (advantage * weight).sum(-1, keepdim=True) / count
+    centred = (advantage - mean) * (weight != 0)
+    deviation = ((centred.square() * weight).sum(-1, keepdim=True) / count).sqrt()
     return centred / (deviation + 1e-8)

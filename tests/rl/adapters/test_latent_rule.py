@@ -65,6 +65,7 @@ def random_batch(params, policy, generator) -> PolicyBatch:
         log_prob=log_prob,
         advantage=normalise(random(N, E * T), mask),
         mask=mask,
+        weight=mask,
         held=Held(latent=z, log_prob=latent_log_prob(outputs, z).detach()),
         episode_advantage=normalise(random(N, E), torch.ones(N, E, dtype=torch.bool)),
     )

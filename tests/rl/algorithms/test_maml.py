@@ -32,7 +32,9 @@ def random_batch(learner, params, generator) -> PolicyBatch:
     mask[1, -3:] = False
     log_prob = learner._policy.log_prob(outputs, action).detach()
     advantage = normalise(torch.randn(N, B, generator=generator, dtype=torch.float64), mask)
-    return PolicyBatch(obs=obs, action=action, log_prob=log_prob, advantage=advantage, mask=mask)
+    return PolicyBatch(
+        obs=obs, action=action, log_prob=log_prob, advantage=advantage, mask=mask, weight=mask
+    )
 
 
 def random_data(learner):

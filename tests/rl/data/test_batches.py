@@ -1,0 +1,64 @@
+"""What policy losses take out of trajectories, checked by hand on episodes of unequal length."""
+
+import pytest
+import torch
+
+from metarl.rl.data.batches import policy_batch
+from metarl.rl.losses import reinforce
+from metarl.rl.types import Trajectories
+from metarl.struct import map_tensors
+
+LENGTHS = torch.tensor([[2, 4, 1], [4, 4, 4]])
+HORIZON = 4
+
+
+@pytest.fixture
+def episodes() -> Trajectories:
+    """Two tasks of three episodes, those of the first ended early."""
+    mask = torch.arange(HORIZON) < LENGTHS[..., None]
+    last = torch.arange(HORIZON) == LENGTHS[..., None] - 1
+    g = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    return Trajectories(
+        obs=noise(2, 3, HORIZON + 1, 2),
+        action=noise(2, 3, HORIZON, 1) * mask[..., None],
+        log_prob=noise(2, 3, HORIZON) * mask,
+        reward=noise(2, 3, HORIZON) * mask,
+        terminated=last & (LENGTHS[..., None] < HORIZON),
+        truncated=last & (LENGTHS[..., None] == HORIZON),
+        diverged=torch.zeros_like(mask),
+        mask=mask,
+    )
+
+
+@pytest.mark.parametrize("mean_over", ["steps", "episodes"])
+def test_means_are_over_steps_or_over_episodes(episodes: Trajectories, mean_over: str) -> None:
+    batch = policy_batch(episodes, discount=0.9, gae_lambda=1.0, mean_over=mean_over)
+    log_prob = batch.log_prob + 1
+
+    def mean(x: torch.Tensor, task: int) -> torch.Tensor:
+        rows = x[task].unflatten(0, (3, HORIZON))
+        parts = [row[:n] for row, n in zip(rows, LENGTHS[task], strict=True)]
+        if mean_over == "steps":
+            return torch.cat(parts).mean()
+        return torch.stack([part.mean() for part in parts]).mean()
+
+    for task in range(2):
+        a = batch.advantage
+        torch.testing.assert_close(mean(a, task), torch.zeros((), dtype=a.dtype))
+        torch.testing.assert_close(mean(a.square(), task), torch.ones((), dtype=a.dtype))
+        loss = reinforce(log_prob, a, batch.weight)[task]
+        torch.testing.assert_close(loss, -mean(log_prob * a, task))
+    assert (batch.advantage[~batch.mask] == 0).all()
+
+
+def test_the_two_are_one_where_all_episodes_are_as_long(episodes: Trajectories) -> None:
+    alike = map_tensors(lambda leaf: leaf[1:], episodes)
+    steps, each = (
+        policy_batch(alike, discount=0.9, gae_lambda=1.0, mean_over=mean_over)
+        for mean_over in ("steps", "episodes")
+    )
+    torch.testing.assert_close(each.advantage, steps.advantage)
