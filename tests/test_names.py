@@ -16,7 +16,6 @@ COVERED = {
     "cli/test_estimators.py": "metarl/cli/commands/estimators metarl/report/estimator_plot",
     "cli/test_evaluation.py": "metarl/cli/commands/evaluate",
     "cli/test_main.py": "metarl/cli/overrides metarl/cli/helptext metarl/cli/configs metarl/errors",
-    "cli/test_strangers.py": "metarl/core/saved",
     "cli/test_words.py": "metarl/cli/allowed metarl/cli/kinds",
     "test_fewshot_runs.py": "metarl/cli/commands/fewshot metarl/cli/fewshot_build metarl/cli/fewshot_report "
     "metarl/report/fewshot_plots",

@@ -131,11 +131,19 @@ class Descent:
         )
         return {"optimizer": self._optimizer.state_dict(), **schedule}
 
+    def check(self, found: Mapping[str, Any], name: str = "") -> None:
+        """Compares a saved state with this one. Raises: ValueError naming what doesn't fit, with
+        `name` before it."""
+        optimizer, schedule = (saved.below(name, part) for part in APART)
+        saved.check_adam(self._optimizer, found.get("optimizer"), optimizer)
+        if self._halve_every is not None:
+            saved.check(found.get("schedule"), {"last_epoch": self._num_steps}, schedule)
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError naming what doesn't fit; so do all others of this name."""
-        saved.load_adam(self._optimizer, state.get("optimizer"))
+        self.check(state)
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
         if self._halve_every is not None:
-            saved.check(state.get("schedule"), {"last_epoch": self._num_steps}, "schedule")
             self._num_steps = state["schedule"]["last_epoch"]
 
 

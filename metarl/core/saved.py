@@ -6,7 +6,7 @@ tensors, numbers, strings and containers can say, whatever its digest.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ def check(found: Any, like: Any, name: str = "", *, apart: Sequence[str] = ()) -
         like = {key: part for key, part in like.items() if key not in apart}
         check_names({key: None for key in found if key not in apart}, like, name)
         for key, part in like.items():
-            check(found[key], part, _below(name, key))
+            check(found[key], part, below(name, key))
     elif isinstance(like, list | tuple):
         if not isinstance(found, list | tuple) or len(found) != len(like):
             raise ValueError(f"{name} is {_kind(found)}; expected {_kind(like)}")
@@ -49,10 +49,10 @@ def check_names(found: Mapping[Any, Any], like: Mapping[Any, Any], name: str = "
         [key for key in found if key not in like],
     )
     if missing:
-        raise ValueError(f"{_below(name, missing[0])} is missing")
+        raise ValueError(f"{below(name, missing[0])} is missing")
     if unknown:
         raise ValueError(
-            f"{_below(name, str(unknown[0])[:60])} isn't known here; expected {_listed(like)}"
+            f"{below(name, str(unknown[0])[:60])} isn't known here; expected {_listed(like)}"
         )
 
 
@@ -65,17 +65,45 @@ def check_tensor(found: Any, shape: Sequence[int], dtype: torch.dtype, name: str
         raise ValueError(f"{name} is a tensor without plain numbers; expected {expected}")
 
 
+class Part(Protocol):
+    """Has a state of its own within a learner's, as an optimizer does."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def check(self, found: Mapping[str, Any], name: str) -> None:
+        """Raises: ValueError naming what of `found` doesn't fit, with `name` before it."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def load_parts(found: Any, like: Mapping[str, Any], parts: Mapping[str, Part | nn.Module]) -> None:
+    """Compares a learner's whole state with an example, then brings its parts back. What else is in
+    the state is for the learner to take.
+
+    Raises: ValueError naming what doesn't fit. Nothing has been written then.
+    """
+    by_themselves = {key: part for key, part in parts.items() if not isinstance(part, nn.Module)}
+    check(found, like, apart=tuple(by_themselves))
+    check_names(found, like)
+    for key, part in by_themselves.items():
+        if not isinstance(found[key], Mapping):
+            raise ValueError(f"{key} is {_kind(found[key])}; expected {_kind(like[key])}")
+        check_names(found[key], like[key], key)
+        part.check(found[key], key)
+    for key, part in parts.items():
+        part.load_state_dict(found[key])
+
+
 def load_module(module: nn.Module, found: Any, name: str) -> None:
     """Raises: ValueError unless `found` has exactly the module's parameters and buffers."""
     check(found, module.state_dict(), name)
     module.load_state_dict(found)
 
 
-def load_adam(optimizer: torch.optim.Optimizer, found: Any, name: str = "optimizer") -> None:
-    """Brings back the state of torch's Adam.
-
-    Raises: ValueError unless the groups and the moments are those of the optimizer's parameters.
-    """
+def check_adam(optimizer: torch.optim.Optimizer, found: Any, name: str) -> None:
+    """Raises: ValueError unless `found` is a state of torch's Adam, with the groups and the moments
+    of this optimizer's parameters."""
     mine = optimizer.state_dict()
     if not isinstance(found, Mapping):
         raise ValueError(f"{name} is {_kind(found)}; expected a dict with {_listed(mine)}")
@@ -101,7 +129,6 @@ def load_adam(optimizer: torch.optim.Optimizer, found: Any, name: str = "optimiz
             {"step": torch.tensor(0.0), "exp_avg": leaf, "exp_avg_sq": leaf},
             f"{name}.state.{key}",
         )
-    optimizer.load_state_dict(dict(found))
 
 
 def _check_group(group: Any, like: Mapping[str, Any], name: str) -> None:
@@ -123,7 +150,8 @@ def _check_group(group: Any, like: Mapping[str, Any], name: str) -> None:
             check(group[key], float(value) if is_whole else value, f"{name}.{key}")
 
 
-def _below(name: str, key: Any) -> str:
+def below(name: str, key: Any) -> str:
+    """The name of an entry of what is called `name`; of a whole state that is nothing."""
     return f"{name}.{key}" if name else str(key)
 
 

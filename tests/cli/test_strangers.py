@@ -502,7 +502,6 @@ def test_every_learner_names_what_does_not_fit_its_state(made: Any, learner: str
     for name, state in [*cases, ("surplus", whole | {"surplus": 1})]:
         with pytest.raises(ValueError) as refused:
             built.load_state_dict(state)
-        last = name.removeprefix("learner.").split("optimizer.")[-1]
-        assert last in str(refused.value) and "\n" not in str(refused.value)
+        assert name in str(refused.value) and "\n" not in str(refused.value)
     built.load_state_dict(whole)
     assert built.step()  # It still works with what fits.

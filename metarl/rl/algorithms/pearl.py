@@ -250,16 +250,13 @@ class Pearl(MetaLearner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved.check(state, self.state_dict(), apart=("critics", "actor"))
-        for name, descent in {
+        parts = {
+            "model": self._model,
             "critics": self._critic_descent,
             "actor": self._actor_descent,
-        }.items():
-            saved.check(state[name], descent.state_dict(), name, apart=("optimizer",))
-        self._model.load_state_dict(state["model"])
+        }
+        saved.load_parts(state, self.state_dict(), parts)
         self._play.has_begun = state["has_begun"]
-        self._critic_descent.load_state_dict(state["critics"])
-        self._actor_descent.load_state_dict(state["actor"])
 
 
 def _beside(z: Tensor, steps: Steps) -> Tensor:

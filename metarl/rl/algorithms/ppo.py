@@ -237,9 +237,15 @@ class PPO:
         entropy = {"entropy_coefficient": self._entropy_coefficient}
         return {**self._descent.state_dict(), **entropy}
 
+    def check(self, found: Mapping[str, Any], name: str = "") -> None:
+        """Raises: ValueError naming what doesn't fit, with `name` before it."""
+        like = self.state_dict() | {"entropy_coefficient": 0.0}
+        saved.check(found, like, name, apart=APART)
+        self._descent.check(found, name)
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError naming what doesn't fit."""
-        saved.check(state, self.state_dict() | {"entropy_coefficient": 0.0}, apart=APART)
+        self.check(state)
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
 

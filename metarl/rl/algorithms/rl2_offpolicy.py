@@ -245,13 +245,8 @@ class RL2OffPolicy(GatheringLearner):
         return {"model": self._model.state_dict(), "has_begun": self._has_begun, **descents}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved.check(state, self.state_dict(), apart=tuple(self._descents))
-        for name, descent in self._descents.items():
-            saved.check(state[name], descent.state_dict(), name, apart=("optimizer",))
-        self._model.load_state_dict(state["model"])
+        saved.load_parts(state, self.state_dict(), {"model": self._model, **self._descents})
         self._has_begun = state["has_begun"]
-        for name, descent in self._descents.items():
-            descent.load_state_dict(state[name])
 
 
 def batch_of(steps: Steps, noise: Tensor) -> Batch:

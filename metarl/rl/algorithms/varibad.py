@@ -128,17 +128,8 @@ class VariBAD(GatheringLearner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        parts: dict[str, Any] = {"ppo": self._ppo, "inference": self.inference}
-        saved.check_names(state, self.state_dict())
-        saved.check(state, self.state_dict(), apart=tuple(parts))
-        self._model.load_state_dict(state["model"])
-        for name, part in parts.items():
-            if not isinstance(state[name], Mapping):
-                raise ValueError(f"{name} is a {type(state[name]).__name__}; expected a dict")
-            try:
-                part.load_state_dict(state[name])
-            except ValueError as error:
-                raise ValueError(f"{name}.{error}") from error
+        parts = {"model": self._model, "ppo": self._ppo, "inference": self.inference}
+        saved.load_parts(state, self.state_dict(), parts)
 
 
 @struct
@@ -240,6 +231,10 @@ class Inference:
 
     def state_dict(self) -> dict[str, Any]:
         return self._descent.state_dict()
+
+    def check(self, found: Mapping[str, Any], name: str = "") -> None:
+        """Raises: ValueError naming what doesn't fit, with `name` before it."""
+        self._descent.check(found, name)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._descent.load_state_dict(state)
