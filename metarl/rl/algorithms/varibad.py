@@ -35,7 +35,7 @@ from metarl.rl.data.trials import Trials, join_episodes, trial_steps
 from metarl.rl.elbo import Terms, all_terms, divergence_chain, drawn_terms, reconstruction, taken
 from metarl.rl.models.belief import BeliefModel
 from metarl.struct import map_tensors, struct
-from metarl.types import as_metrics
+from metarl.types import Params, as_metrics
 
 
 class VariBAD(GatheringLearner):
@@ -160,6 +160,8 @@ class Inference:
       num_beliefs, num_decoded: drawn from a trial; None: all of them.
       truncation: steps after which the gradient stops on its way back through the encoder; None: it
         goes to the first step.
+      max_grad_norm: of the encoder's gradient, and of each decoder's; None: any.
+      halve_every: gradient steps after which Adam's rate is halved, again and again; None: never.
       longest: the most steps that a trial can have.
     Raises: ValueError, naming it, for a number out of range.
     """
@@ -177,6 +179,7 @@ class Inference:
         num_decoded: int | None,
         truncation: int | None,
         max_grad_norm: float | None,
+        halve_every: int | None = None,
     ) -> None:
         check_positive({"inference.lr": lr, "inference.max_grad_norm": max_grad_norm})
         check_positive({"num_gradient_steps": num_gradient_steps, "batch_size": batch_size})
@@ -193,7 +196,13 @@ class Inference:
         self._num_beliefs = num_beliefs
         self._num_decoded = num_decoded
         parameters = model.inference_parameters()
-        self._descent = Descent(parameters, lr=lr, max_norm=max_grad_norm, clip=clipped_as_torch)
+        self._descent = Descent(
+            parameters,
+            lr=lr,
+            max_norm=max_grad_norm,
+            clip=_clipped_by_part,
+            halve_every=halve_every,
+        )
 
     def update(self, replay: Replay, noise: Noise) -> dict[str, Tensor]:
         """The steps of one iteration. Returns: metrics [], their means."""
@@ -238,6 +247,19 @@ class Inference:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._descent.load_state_dict(state)
+
+
+def _clipped_by_part(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
+    """Scales down the gradient of the encoder, and that of each decoder, to `max_norm`, so that none
+    of them holds back the others. Returns also the norm [] of all of it, before."""
+    parts = dict[str, Params]()
+    for name, leaf in gradient.items():
+        first, second, *_ = name.split(".")
+        owner = second if first == "decoders" else first
+        parts.setdefault(owner, {})[name] = leaf
+    found = [clipped_as_torch(part, max_norm) for part in parts.values()]
+    limited = {name: leaf for part, _ in found for name, leaf in part.items()}
+    return limited, torch.stack([norm for _, norm in found]).norm()
 
 
 def _cut(steps: Steps) -> Steps:

@@ -312,6 +312,37 @@ def test_the_bounds_gradient_matches_finite_differences(num):
         )
 
 
+def test_the_gradient_of_the_encoder_and_of_each_decoder_is_limited_by_itself():
+    model, steps, standard = trials_in_double()
+    free, bound = inference_of(model), inference_of(model, max_grad_norm=1e-3)
+    parameters = model.inference_parameters()
+    owners = ("encoder.", "decoders.reward.", "decoders.state.")
+
+    def norms(inference: Inference) -> list[float]:
+        seen: dict[str, Tensor] = {}
+        inference._descent._optimizer.step = lambda: seen.update(
+            {name: leaf.grad.clone() for name, leaf in parameters.items()}
+        )
+        inference.descend(steps, Fixed(standard))
+        return [
+            torch.cat([x.flatten() for name, x in seen.items() if name.startswith(owner)])
+            .norm()
+            .item()
+            for owner in owners
+        ]
+
+    assert all(norm > 1e-2 for norm in norms(free))
+    assert norms(bound) == pytest.approx([1e-3] * 3, rel=1e-3)  # 1e-6 stands beside a norm
+
+
+def test_the_bounds_rate_is_halved():
+    model, steps, standard = trials_in_double()
+    inference = inference_of(model, halve_every=2)
+    for _ in range(5):
+        inference.descend(steps, Fixed(standard))
+    assert inference._descent.lr == INFERENCE["lr"] / 4
+
+
 def test_the_policys_loss_changes_heads_alone_and_the_bound_all_else():
     learner = make()
     model = learner._model
