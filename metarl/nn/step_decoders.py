@@ -6,7 +6,7 @@ pair has an error.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,26 +29,17 @@ class RewardDecoder(nn.Module):
     """Predicts the reward from z, the next observation, the action and the observation, in squared
     error.
 
+    Args: settings: those of `_Pairs`.
     Raises: ValueError for a size below 1; so do the others here.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_size: int,
-        obs_size: int,
-        action_size: int,
-        hidden_sizes: Sequence[int],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__()
-        sizes = (latent_size, 2 * obs_size + action_size, 1)
-        self.pairs = _Pairs(*sizes, hidden_sizes=hidden_sizes, generator=generator)
+        self.pairs = _Pairs(("next_obs", "action", "obs"), 1, **settings)
 
     def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
         """[..., n, k] the rewards expected, of z [..., n, L]."""
-        known = torch.cat([steps.next_obs, steps.action, steps.obs], dim=-1)
-        return self.pairs(latent, known).squeeze(-1)
+        return self.pairs(latent, steps).squeeze(-1)
 
     def error(self, latent: Tensor, steps: StepParts) -> Tensor:
         return (self(latent, steps) - steps.reward.unsqueeze(-2)).square()
@@ -56,24 +47,18 @@ class RewardDecoder(nn.Module):
 
 class StateDecoder(nn.Module):
     """Predicts the next observation from z, the action and the observation, in squared error: the
-    mean over its numbers."""
+    mean over its numbers.
 
-    def __init__(
-        self,
-        *,
-        latent_size: int,
-        obs_size: int,
-        action_size: int,
-        hidden_sizes: Sequence[int],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    Args: obs_size and other settings: those of `_Pairs`.
+    """
+
+    def __init__(self, *, obs_size: int, **settings: Any) -> None:
         super().__init__()
-        sizes = (latent_size, obs_size + action_size, obs_size)
-        self.pairs = _Pairs(*sizes, hidden_sizes=hidden_sizes, generator=generator)
+        self.pairs = _Pairs(("action", "obs"), obs_size, obs_size=obs_size, **settings)
 
     def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
         """[..., n, k, O] the next observations expected, of z [..., n, L]."""
-        return self.pairs(latent, torch.cat([steps.action, steps.obs], dim=-1))
+        return self.pairs(latent, steps)
 
     def error(self, latent: Tensor, steps: StepParts) -> Tensor:
         return (self(latent, steps) - steps.next_obs.unsqueeze(-3)).square().mean(-1)
@@ -115,29 +100,60 @@ class _Pairs(nn.Module):
 
     The first layer is linear in both, so it is computed once for each z and once for each step, and
     added up for each pair.
+
+    Args:
+      known: which of `StepParts` it sees, of next_obs, action and obs.
+      num_outputs: Y.
+      obs_embedding, action_embedding: what the layer with ReLUs gives that observations, or actions,
+        go through first; 0: there is none. The observations before and after a step share theirs.
+      generator: draws the weights.
     """
 
     def __init__(
         self,
-        latent_size: int,
-        known_size: int,
-        output_size: int,
+        known: Sequence[str],
+        num_outputs: int,
         *,
+        latent_size: int,
+        obs_size: int,
+        action_size: int,
         hidden_sizes: Sequence[int],
-        generator: torch.Generator | None,
+        obs_embedding: int = 0,
+        action_embedding: int = 0,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self._latent_size = latent_size
-        sizes = (latent_size + known_size, *_checked(hidden_sizes), output_size)
+        self._known, self._latent_size = tuple(known), latent_size
+        given = {"obs": obs_size, "action": action_size}
+        embedded = {"obs": obs_embedding, "action": action_embedding}
+        self.layers = nn.ModuleDict(
+            {
+                kind: MLP((given[kind], size), generator=generator)
+                for kind, size in embedded.items()
+                if size > 0
+            }
+        )
+        size = sum(embedded[kind] or given[kind] for kind in map(_kind, known))
+        sizes = (latent_size + size, *_checked(hidden_sizes), num_outputs)
         self.network = MLP(sizes, "relu", generator=generator)
 
-    def forward(self, latent: Tensor, known: Tensor) -> Tensor:
-        """z [..., n, L] and steps [..., k, X] -> [..., n, k, Y]."""
+    def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
+        """z [..., n, L] and steps [..., k, ...] -> [..., n, k, Y]."""
+        known = torch.cat([self._seen(name, getattr(steps, name)) for name in self._known], dim=-1)
         first, *others = (cast(nn.Linear, layer) for layer in self.network.layers)
         of_latent, of_step = first.weight.split([self._latent_size, known.shape[-1]], dim=1)
         summed = functional.linear(latent, of_latent, first.bias).unsqueeze(-2)
         summed = summed + functional.linear(known, of_step).unsqueeze(-3)
         return mlp(summed.relu(), [(layer.weight, layer.bias) for layer in others], "relu")
+
+    def _seen(self, name: str, part: Tensor) -> Tensor:
+        kind = _kind(name)
+        return self.layers[kind](part).relu() if kind in self.layers else part
+
+
+def _kind(name: str) -> str:
+    """`obs` for both observations of a step."""
+    return name.removeprefix("next_")
 
 
 def _checked(hidden_sizes: Sequence[int]) -> Sequence[int]:

@@ -8,6 +8,7 @@ sees when it goes through the inner step.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -79,3 +80,17 @@ def ppo_clip(
     return -masked_mean(
         torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), mask
     )
+
+
+def clipped_huber(value: Tensor, target: Tensor, before: Tensor, *, clip: float) -> Tensor:
+    """½ max(h(V − target), h(V_before + clip(V − V_before, ±ε) − target)), elementwise, with Huber's
+    h(x) = ½ x² up to |x| = 1 and |x| − ½ beyond.
+
+    A value that has moved by more than ε earns nothing by going on in its direction. The published
+    VariBAD and RL² learn by it; the ½ before it is theirs, beside Huber's own.
+
+    Args: before: the value as it was while acting, a constant.
+    """
+    moved = before + (value - before).clamp(-clip, clip)
+    losses = (functional.smooth_l1_loss(x, target, reduction="none") for x in (value, moved))
+    return 0.5 * torch.maximum(*losses)

@@ -51,6 +51,20 @@ def test_a_next_observation_is_judged_by_the_mean_over_its_numbers() -> None:
     torch.testing.assert_close(error[1, 2, 3], expected)
 
 
+@pytest.mark.parametrize("kind", [RewardDecoder, StateDecoder])
+def test_parts_of_a_step_may_go_through_layers_of_their_own_first(kind) -> None:
+    decoder, parts = made(kind, obs_embedding=3, action_embedding=5), steps()
+    layers = decoder.pairs.layers
+    seen = [layers["action"](parts.action[1, 3]).relu(), layers["obs"](parts.obs[1, 3]).relu()]
+    if kind is RewardDecoder:  # Both observations go through one layer.
+        seen = [layers["obs"](parts.next_obs[1, 3]).relu(), *seen]
+    said = decoder.pairs.network(torch.cat([LATENT[1, 2], *seen]))
+    truth = parts.reward[1, 3] if kind is RewardDecoder else parts.next_obs[1, 3]
+    expected = (said - truth).square().mean()
+    torch.testing.assert_close(decoder.error(LATENT, parts)[1, 2, 3], expected)
+    assert seen[-1].shape == (3,) and seen[-2].shape == (5,)
+
+
 def test_a_map_is_judged_where_the_step_leads() -> None:
     decoder = made(RewardMap)
     to = torch.tensor([[0, 2, 3], [1, 1, 2]])

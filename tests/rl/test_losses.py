@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.rl.losses import dice, lvc, ppo_clip, reinforce
+from metarl.rl.losses import clipped_huber, dice, lvc, ppo_clip, reinforce
 
 HORIZON = 2
 REWARD = torch.tensor(
@@ -140,3 +140,24 @@ def test_ppo_clip_by_hand():
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
     loss = ppo_clip(ratio.log(), torch.zeros(4), advantage, everything(ratio), clip=0.2)
     torch.testing.assert_close(loss, torch.tensor(-(1.2 + 0.5 - 2.0 - 0.8) / 4))
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "before", "expected", "slope"),
+    [
+        # Within the clip: half of Huber's ½ · .3².
+        (1.3, 1.0, 1.25, 0.0225, 0.15),
+        # Beyond 1 Huber's is |x| − ½: half of 2 − ½; V has hardly moved.
+        (3.0, 1.0, 2.95, 0.75, 0.5),
+        # V went from 2 to 1.5, towards 1: what counts is 2 − .1, half of ½ · .9². No slope is left.
+        (1.5, 1.0, 2.0, 0.2025, 0.0),
+        # V went too far, from 1.5 to .2: its own error is the larger, half of ½ · .8².
+        (0.2, 1.0, 1.5, 0.16, -0.4),
+    ],
+)
+def test_a_clipped_value_by_hand(value, target, before, expected, slope):
+    now = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    others = torch.tensor([target, before], dtype=torch.float64)
+    loss = clipped_huber(now, *others, clip=0.1)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.grad(loss, now)[0].item() == pytest.approx(slope, abs=1e-12)

@@ -20,8 +20,12 @@ from metarl.nn.normaliser import Normaliser
 from metarl.rl.data.batches import normalise
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.trials import Trials, take_trials, trial_advantages
-from metarl.rl.losses import masked_mean, ppo_clip
-from metarl.struct import map_tensors, struct
+from metarl.rl.losses import clipped_huber, masked_mean, ppo_clip
+from metarl.rl.reward_scale import RewardScale
+from metarl.struct import map_tensors, replace, struct
+
+VALUE_LOSSES = ("squared", "clipped_huber")
+NORMALISED = ("returns", "rewards")
 
 
 class ActorCritic(Protocol):
@@ -52,7 +56,8 @@ class PolicyTrials:
     log_prob: Tensor  # of the policy that acted
     mask: Tensor  # bool
     advantage: Tensor  # normalised over all trials' steps
-    target: Tensor  # of the value head: returns as deviations of the running statistics
+    old_value: Tensor  # of the value head as it was while acting, in the units of now
+    target: Tensor  # of the value head: returns, if they are normalised as deviations
 
     def apart(self) -> "PolicyTrials":
         """Each step as a trial of its own, [1, n], without padding."""
@@ -71,7 +76,7 @@ class PPO:
     """Takes Adam's steps over `num_epochs` × `num_minibatches` parts of the trials of an iteration
     on
 
-        L_clip  +  c_v ½ E[(V − V_target)²]  −  c_e E[entropy]
+        L_clip  +  c_v L_value  −  c_e E[entropy],     L_value = ½ E[(V − V_target)²]
 
     Advantages run over the trial, across the ends of its episodes: what an early episode finds out
     is paid for by later ones. A trial's end by the time limit is bootstrapped with the value of the
@@ -83,6 +88,11 @@ class PPO:
       num_trials: in an iteration.
       mixes_steps: parts are of single steps instead of whole trials, for an agent whose outputs
         depend on the inputs of the present step alone.
+      value_loss: `squared`, L_value as above; or `clipped_huber`, see
+        `metarl.rl.losses.clipped_huber`, with the clip of the ratios.
+      normalises: `returns`, by running statistics, so that V and V_target are deviations; or
+        `rewards`, see `metarl.rl.reward_scale.RewardScale`, with V and V_target in their units.
+      adam_epsilon: Adam's ε.
       streams: the policy's shuffles the trials, which several processes may share.
       Others: see configs/algo/rl2_ppo.yaml, which also says where each number comes from.
     Raises: ValueError, naming it, for a number out of range.
@@ -108,18 +118,28 @@ class PPO:
         max_grad_norm: float | None,
         discount: float,
         gae_lambda: float,
+        value_loss: str = "squared",
+        normalises: str = "returns",
+        adam_epsilon: float = 1e-5,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
         check_positive({"entropy_half_life": entropy_half_life})
+        check_positive({"adam_epsilon": adam_epsilon})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
+        for name, value, known in (
+            ("value_loss", value_loss, VALUE_LOSSES),
+            ("normalises", normalises, NORMALISED),
+        ):
+            if value not in known:
+                raise SettingError(f"{name} {value!r}: expected {' or '.join(known)}")
         coefficients = {
             "value_coefficient": value_coefficient,
             "entropy_coefficient": entropy_coefficient,
         }
-        for name, value in coefficients.items():
-            if not value >= 0:
-                raise SettingError(f"{name} {value}: expected 0 or more")
+        for name, coefficient in coefficients.items():
+            if not coefficient >= 0:
+                raise SettingError(f"{name} {coefficient}: expected 0 or more")
         if not 1 <= num_minibatches <= num_trials:
             raise SettingError(
                 f"num_minibatches {num_minibatches}: expected 1 to {num_trials}, the trials in all"
@@ -145,8 +165,16 @@ class PPO:
         self._entropy_decay = 1.0 if half_life is None else 0.5 ** (1 / half_life)
         self._discount = discount
         self._gae_lambda = gae_lambda
+        self._value_loss = value_loss
+        self._reward_scale: RewardScale | None = None
+        if normalises == "rewards":
+            self._reward_scale = RewardScale(discount=discount, device=device)
         self._descent = Descent(
-            params, lr=outer_lr, max_norm=max_grad_norm, epsilon=1e-5, clip=clipped_as_torch
+            params,
+            lr=outer_lr,
+            max_norm=max_grad_norm,
+            epsilon=adam_epsilon,
+            clip=clipped_as_torch,
         )
 
     def update(self, trials: Trials, inputs: Tensor) -> dict[str, Tensor]:
@@ -177,11 +205,16 @@ class PPO:
     @torch.no_grad()
     def batch(self, trials: Trials, inputs: Tensor) -> PolicyTrials:
         agent = self._agent
+        if self._reward_scale is not None:
+            trials = replace(trials, reward=self._reward_scale(trials.reward, trials.mask))
         value = agent.returns.inverse(agent.evaluate(inputs)[1])
         factors = {"discount": self._discount, "gae_lambda": self._gae_lambda}
         advantage = trial_advantages(trials, value, **factors)
         returns = advantage + value[:-1]
-        agent.rescale_returns(returns[trials.mask][:, None])
+        before, target = value[:-1], returns
+        if self._reward_scale is None:
+            agent.rescale_returns(returns[trials.mask][:, None])
+            before, target = (agent.returns(x[..., None]).squeeze(-1) for x in (before, target))
         flat, mask = advantage.flatten(), trials.mask.flatten()
         return PolicyTrials(
             inputs=inputs[:-1],
@@ -189,7 +222,8 @@ class PPO:
             log_prob=trials.log_prob,
             mask=trials.mask,
             advantage=normalise(flat, mask).reshape(advantage.shape),
-            target=agent.returns(returns[..., None]).squeeze(-1),
+            old_value=before,
+            target=target,
         )
 
     def losses(self, batch: PolicyTrials) -> Losses:
@@ -200,11 +234,17 @@ class PPO:
         log_ratio = log_prob - old
         return Losses(
             policy=ppo_clip(log_prob, old, advantage, mask, clip=self._clip),
-            value=masked_mean(0.5 * (value - batch.target).square().flatten(), mask),
+            value=masked_mean(self._value_errors(value, batch).flatten(), mask),
             entropy=masked_mean(policy.entropy(outputs).flatten(), mask),
             # E[ρ − 1 − log ρ]: the KL from the policy that acted, always positive (Schulman 2020).
             kl=masked_mean(log_ratio.exp() - 1 - log_ratio, mask).detach(),
         )
+
+    def _value_errors(self, value: Tensor, batch: PolicyTrials) -> Tensor:
+        """[T, B], of the values [T, B] of now."""
+        if self._value_loss == "squared":
+            return 0.5 * (value - batch.target).square()
+        return clipped_huber(value, batch.target, batch.old_value, clip=self._clip)
 
     def _parts(self, num: int) -> list[Tensor]:
         """The numbers of the trials (or steps), shuffled anew for every epoch."""
@@ -231,11 +271,14 @@ class PPO:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of what its state may hold."""
-        return (*APART, "entropy_coefficient")
+        scale = () if self._reward_scale is None else ("reward_scale",)
+        return (*APART, "entropy_coefficient", *scale)
 
     def state_dict(self) -> dict[str, Any]:
-        entropy = {"entropy_coefficient": self._entropy_coefficient}
-        return {**self._descent.state_dict(), **entropy}
+        state = self._descent.state_dict() | {"entropy_coefficient": self._entropy_coefficient}
+        if self._reward_scale is not None:
+            state["reward_scale"] = self._reward_scale.state_dict()
+        return state
 
     def check(self, found: Mapping[str, Any], name: str = "") -> None:
         """Raises: ValueError naming what doesn't fit, with `name` before it."""
@@ -248,6 +291,8 @@ class PPO:
         self.check(state)
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
+        if self._reward_scale is not None:
+            self._reward_scale.load_state_dict(state["reward_scale"])
 
 
 def _mean(values: Iterable[Tensor]) -> Tensor:

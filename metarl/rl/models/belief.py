@@ -23,8 +23,10 @@ from metarl.nn.step_decoders import Decoder, RewardMap
 from metarl.nn.trial_encoder import StepParts, TrialEncoder
 from metarl.rl.data.replay import Steps
 from metarl.rl.models.policies import flat_size, policy_for
+from metarl.rl.models.published_weights import draw_as_published
 
 DECODED = ("reward", "state")
+FIRST_WEIGHTS = ("xavier", "published")
 NUM_SAMPLES = 64
 """Samples of z over which a picture of the belief takes the mean."""
 
@@ -105,6 +107,7 @@ class BeliefModel(nn.Module):
         decodes: Sequence[str],
         reward_decoder: Callable[..., nn.Module],
         state_decoder: Callable[..., nn.Module],
+        first_weights: str = "xavier",
         generator: torch.Generator,
         **heads: Any,
     ) -> None:
@@ -114,6 +117,8 @@ class BeliefModel(nn.Module):
           encoder, reward_decoder, state_decoder: make these, two of them `Decoder`s, from the
             keywords latent_size, obs_size, action_size and generator.
           decodes: which of `DECODED` are made.
+          first_weights: one of `FIRST_WEIGHTS`: `xavier` is each layer's own way, `published` that of
+            `metarl.rl.models.published_weights`.
           heads: of `BeliefHeads`.
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
@@ -121,6 +126,10 @@ class BeliefModel(nn.Module):
         unknown = [name for name in decodes if name not in DECODED]
         if unknown or not decodes:
             raise SettingError(f"decodes {list(decodes)}: expected some of {', '.join(DECODED)}")
+        if first_weights not in FIRST_WEIGHTS:
+            raise SettingError(
+                f"first_weights {first_weights!r}: expected {' or '.join(FIRST_WEIGHTS)}"
+            )
         obs_size = flat_size(observation_space)
         self.num_actions: int | None = None
         if isinstance(action_space, gymnasium.spaces.Discrete):
@@ -138,6 +147,19 @@ class BeliefModel(nn.Module):
         )
         _check_map(self.decoders, observation_space)
         self.heads = BeliefHeads(obs_size, latent_size, action_space, generator=generator, **heads)
+        if first_weights == "published":
+            draw_as_published(
+                memory=self.encoder.memory,
+                policy=self.heads.policy,
+                value=self.heads.value_head,
+                others=(
+                    self.encoder,
+                    self.decoders,
+                    self.heads.obs_layer,
+                    self.heads.belief_layer,
+                ),
+                generator=generator,
+            )
 
     def inference_parameters(self) -> dict[str, Tensor]:
         """The parameters of encoder and decoders, by name."""

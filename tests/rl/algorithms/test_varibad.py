@@ -21,8 +21,10 @@ from metarl.rl.algorithms.shared import Setting
 from metarl.rl.algorithms.varibad import Inference, VariBAD
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.replay import Steps
-from metarl.rl.data.trials import join_episodes, trial_steps
+from metarl.rl.data.trials import join_episodes, trial_advantages, trial_steps
+from metarl.rl.losses import clipped_huber
 from metarl.rl.models.belief import BeliefModel
+from metarl.rl.reward_scale import RewardScale
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import Step
 from metarl.run.seeding import Generators
@@ -491,8 +493,35 @@ def test_what_was_found_out_is_used_in_the_next_episode():
     assert sum(returns[-5:]) / 5 > 1.85
 
 
-def test_a_saved_learner_goes_on_bit_for_bit():
-    learner = make()
+AS_PUBLISHED = {"value_loss": "clipped_huber", "normalises": "rewards", "adam_epsilon": 1e-8}
+
+
+def test_values_of_scaled_rewards_are_in_their_units():
+    """The published way: values aren't deviations of returns, and the value's loss goes by how far
+    a value has moved since it acted."""
+    learner = make(**AS_PUBLISHED, outer_lr=1e-9)
+    episodes = played(learner)
+    learner._model.heads.returns = type(learner._model.heads.returns)(1)
+    trials, steps, heads = join_episodes(episodes), trial_steps(episodes), learner._model.heads
+    belief = map_tensors(lambda x: x.transpose(0, 1), learner._model.beliefs(steps))
+    inputs = heads.inputs(trials.obs, belief)
+    scaled = RewardScale(discount=PPO["discount"], device=CPU)(trials.reward, trials.mask)
+    assert (scaled != trials.reward)[trials.mask].any()
+    batch = learner._ppo.batch(trials, inputs)
+    value = heads.evaluate(inputs)[1].detach()
+    torch.testing.assert_close(batch.old_value, value[:-1])
+    factors = {"discount": PPO["discount"], "gae_lambda": PPO["gae_lambda"]}
+    expected = value[:-1] + trial_advantages(replace(trials, reward=scaled), value, **factors)
+    torch.testing.assert_close(batch.target, expected)
+    assert heads.returns.count == 0
+    losses = learner._ppo.losses(replace(batch, old_value=batch.old_value + 0.5))
+    moved = clipped_huber(value[:-1], expected, value[:-1] + 0.5, clip=PPO["clip"])
+    torch.testing.assert_close(losses.value, moved[trials.mask].mean())
+
+
+@pytest.mark.parametrize("settings", [{}, AS_PUBLISHED])
+def test_a_saved_learner_goes_on_bit_for_bit(settings):
+    learner = make(**settings)
     learner.step()
     saved = map_tensors(torch.clone, learner.state_dict())
     shards = list(learner.experience.shards(0))
@@ -500,7 +529,7 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     states = [g.get_state() for g in (streams.tasks, streams.reset.alone, streams.policy.alone)]
     episode = learner.source.env.episode
     expected = learner.step()
-    other = make(seed=9)
+    other = make(seed=9, **settings)
     other.load_state_dict(saved)
     other.experience.load(shards)
     other.source.env.episode = episode
@@ -538,6 +567,9 @@ def test_a_map_of_chances_is_that_of_the_decoder():
         ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected a number above 0"),
         ({"outer_lr": -1.0}, "outer_lr -1.0"),
         ({"num_minibatches": 9}, "num_minibatches 9: expected 1 to 8"),
+        ({"value_loss": "mse"}, "value_loss 'mse': expected squared or clipped_huber"),
+        ({"normalises": "both"}, "normalises 'both': expected returns or rewards"),
+        ({"adam_epsilon": 0.0}, "adam_epsilon 0.0: expected a number above 0"),
         ({"inference": {"lr": 0.0}}, "inference.lr 0.0"),
         (
             {"inference": {"kl_weight_executed": -1.0}},
