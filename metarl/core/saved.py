@@ -77,7 +77,11 @@ class Part(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-def load_parts(found: Any, like: Mapping[str, Any], parts: Mapping[str, Part | nn.Module]) -> None:
+Parts = Mapping[str, Part | nn.Module]
+"""What a learner's state is made of, by the names there."""
+
+
+def load_parts(found: Any, like: Mapping[str, Any], parts: Parts) -> None:
     """Compares a learner's whole state with an example, then brings its parts back. What else is in
     the state is for the learner to take.
 
@@ -91,8 +95,8 @@ def load_parts(found: Any, like: Mapping[str, Any], parts: Mapping[str, Part | n
             raise ValueError(f"{key} is {_kind(found[key])}; expected {_kind(like[key])}")
         check_names(found[key], like[key], key)
         part.check(found[key], key)
-    for key, part in parts.items():
-        part.load_state_dict(found[key])
+    for key, loaded in parts.items():
+        loaded.load_state_dict(found[key])
 
 
 def load_module(module: nn.Module, found: Any, name: str) -> None:

@@ -250,7 +250,7 @@ class Pearl(MetaLearner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        parts = {
+        parts: saved.Parts = {
             "model": self._model,
             "critics": self._critic_descent,
             "actor": self._actor_descent,

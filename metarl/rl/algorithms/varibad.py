@@ -128,7 +128,11 @@ class VariBAD(GatheringLearner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        parts = {"model": self._model, "ppo": self._ppo, "inference": self.inference}
+        parts: saved.Parts = {
+            "model": self._model,
+            "ppo": self._ppo,
+            "inference": self.inference,
+        }
         saved.load_parts(state, self.state_dict(), parts)
 
 
