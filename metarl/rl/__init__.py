@@ -10,7 +10,8 @@ arranges them for a loss. `algorithms` holds the learners. `evaluation` says how
 
 What learners compute with lies beside the rooms. `returns` gives returns and advantages,
 `baselines` fits what is subtracted from them, and `losses` are the policy-gradient losses.
-`soft_actor_critic` has the targets of off-policy learners. `elbo` is the bound that teaches a
+`reward_scale` divides rewards by what they add up to. `soft_actor_critic` has the targets of
+off-policy learners. `elbo` is the bound that teaches a
 learner what its tasks are.
 `planning` searches for good actions with a model of what actions do.
 
