@@ -41,6 +41,7 @@ MEMORYLESS = "half_cheetah_vel_memoryless"
 
 # Folder of results -> evaluation -> its picture.
 ADAPTATION: dict[str, dict[str, str]] = {
+    "arm_reach_rl2": {"evaluation": "adaptation_curve"},
     "bandit_100_5_rl2": {"evaluation": "adaptation_curve"},
     "bandit_500_5_rl2": {"evaluation": "adaptation_curve"},
     "gridworld_5x5_rl2": {"evaluation": "adaptation_curve"},
@@ -59,6 +60,7 @@ LEARNERS = {MEMORYLESS: "PPO without memory"}
 SIDE_BY_SIDE = {"half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_rl2", MEMORYLESS]}
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
+    "arm_reach_rl2": ["metrics"],
     "bandit_100_5_rl2": ["metrics"],
     "bandit_500_5_rl2": ["metrics"],
     "gridworld_5x5_rl2": ["metrics"],
