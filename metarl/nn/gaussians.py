@@ -1,4 +1,8 @@
-"""Diagonal Gaussians as values: beliefs about what a task is. Gradients flow through all of it."""
+"""Diagonal Gaussians as values: beliefs about what a task is. Gradients flow through all of it.
+
+There are two structs. An encoder of whole trials gives log σ², one of single steps σ², and each
+keeps what its network gave, because converting would round.
+"""
 
 from torch import Tensor
 
@@ -27,3 +31,19 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
     log_ratio = p.log_variance - q.log_variance
     distance = (p.mean - q.mean).square() * (-q.log_variance).exp()
     return 0.5 * (log_ratio.exp() + distance - log_ratio - 1).sum(-1)
+
+
+@struct
+class GaussianByVariance:
+    """N(mean, diag variance), for any leading dimensions: what products of Gaussians are made of."""
+
+    mean: Tensor  # [..., L]
+    variance: Tensor  # [..., L]
+
+    def at(self, standard: Tensor) -> Tensor:
+        """mean + √variance ε, [..., L]."""
+        return self.mean + self.variance.sqrt() * standard
+
+    def kl_to_standard(self) -> Tensor:
+        """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (σ² + μ² − 1 − log σ²): [...] in nats."""
+        return 0.5 * (self.variance + self.mean.square() - 1 - self.variance.log()).sum(-1)

@@ -13,35 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.mlp import MLP, draw_by_width
-from metarl.struct import struct
 
 LEAST_VARIANCE = 1e-7
 """The least variance of a single factor. A narrower one would outvote all others to rounding."""
 
 
-@struct
-class Gaussian:
-    """N(mean, diag variance), for any leading dimensions: [..., L] each."""
-
-    mean: Tensor
-    variance: Tensor
-
-    def at(self, noise: Tensor) -> Tensor:
-        """mean + √variance ε, [..., L]; gradients flow to both."""
-        return self.mean + self.variance.sqrt() * noise
-
-    def kl_to_standard(self) -> Tensor:
-        """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (σ² + μ² − 1 − log σ²): [...] in nats."""
-        return 0.5 * (self.variance + self.mean.square() - 1 - self.variance.log()).sum(-1)
-
-
-def standard(*shape: int, like: Tensor) -> Gaussian:
+def standard(*shape: int, like: Tensor) -> GaussianByVariance:
     """N(0, 1), [*shape]: what is known of a task before its first transition."""
-    return Gaussian(mean=like.new_zeros(shape), variance=like.new_ones(shape))
+    return GaussianByVariance(mean=like.new_zeros(shape), variance=like.new_ones(shape))
 
 
-def product(factors: Gaussian) -> Gaussian:
+def product(factors: GaussianByVariance) -> GaussianByVariance:
     """The normalised product of n Gaussians [..., n, L]:
 
         1/σ² = Σₙ 1/σₙ²,     μ = σ² Σₙ μₙ/σₙ²
@@ -51,7 +35,7 @@ def product(factors: Gaussian) -> Gaussian:
     """
     precision = factors.variance.clamp(min=LEAST_VARIANCE).reciprocal()
     variance = precision.sum(-2).reciprocal()
-    return Gaussian(mean=variance * (precision * factors.mean).sum(-2), variance=variance)
+    return GaussianByVariance(mean=variance * (precision * factors.mean).sum(-2), variance=variance)
 
 
 class FactorEncoder(nn.Module):
@@ -71,6 +55,6 @@ class FactorEncoder(nn.Module):
         weights = self.trunk.weights(dict(self.trunk.named_parameters()))
         draw_by_width(weights, generator=generator)
 
-    def forward(self, transitions: Tensor) -> Gaussian:
+    def forward(self, transitions: Tensor) -> GaussianByVariance:
         mean, variance = self.trunk(transitions).chunk(2, dim=-1)
-        return Gaussian(mean=mean, variance=functional.softplus(variance))
+        return GaussianByVariance(mean=mean, variance=functional.softplus(variance))

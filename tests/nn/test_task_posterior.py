@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from metarl.nn.task_posterior import FactorEncoder, Gaussian, product, standard
+from metarl.nn.gaussians import GaussianByVariance
+from metarl.nn.task_posterior import FactorEncoder, product, standard
 
 
 def test_product_is_what_bayes_rule_gives_factor_by_factor(generator):
@@ -16,13 +17,15 @@ def test_product_is_what_bayes_rule_gives_factor_by_factor(generator):
     m, v = mean[0], variance[0]
     for x, s in zip(mean[1:], variance[1:], strict=True):
         m, v = (m * s + x * v) / (v + s), v * s / (v + s)
-    found = product(Gaussian(mean=mean, variance=variance))
+    found = product(GaussianByVariance(mean=mean, variance=variance))
     torch.testing.assert_close(found.mean, m)
     torch.testing.assert_close(found.variance, v)
 
 
 def test_equal_factors_divide_the_variance_by_their_number():
-    found = product(Gaussian(mean=torch.full((3, 4, 2), 0.7), variance=torch.full((3, 4, 2), 0.2)))
+    found = product(
+        GaussianByVariance(mean=torch.full((3, 4, 2), 0.7), variance=torch.full((3, 4, 2), 0.2))
+    )
     torch.testing.assert_close(found.mean, torch.full((3, 2), 0.7))
     torch.testing.assert_close(found.variance, torch.full((3, 2), 0.05))
 
@@ -40,17 +43,19 @@ def test_order_of_transitions_means_nothing_and_tasks_are_apart(generator):
 
 def test_a_factor_without_certainty_changes_nothing():
     mean, variance = torch.tensor([[1.0], [9.0]]), torch.tensor([[0.5], [torch.inf]])
-    found = product(Gaussian(mean=mean, variance=variance))
+    found = product(GaussianByVariance(mean=mean, variance=variance))
     assert (found.mean.item(), found.variance.item()) == (1.0, 0.5)
 
 
 def test_factors_are_never_narrower_than_rounding_allows():
-    found = product(Gaussian(mean=torch.tensor([[1.0], [3.0]]), variance=torch.zeros(2, 1)))
+    found = product(
+        GaussianByVariance(mean=torch.tensor([[1.0], [3.0]]), variance=torch.zeros(2, 1))
+    )
     assert found.mean.item() == pytest.approx(2.0) and found.variance.item() == pytest.approx(5e-8)
 
 
 def test_divergence_from_the_prior_is_that_of_torch(generator):
-    found = Gaussian(
+    found = GaussianByVariance(
         mean=torch.randn(4, 3, generator=generator),
         variance=torch.rand(4, 3, generator=generator) + 0.01,
     )
@@ -60,7 +65,7 @@ def test_divergence_from_the_prior_is_that_of_torch(generator):
 
 
 def test_draws_have_the_mean_and_the_deviation(generator):
-    found = Gaussian(mean=torch.tensor([2.0]), variance=torch.tensor([0.09])).at(
+    found = GaussianByVariance(mean=torch.tensor([2.0]), variance=torch.tensor([0.09])).at(
         torch.randn(20000, 1, generator=generator)
     )
     assert found.mean().item() == pytest.approx(2.0, abs=0.01)  # four standard errors

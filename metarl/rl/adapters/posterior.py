@@ -11,7 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from metarl.nn.task_posterior import LEAST_VARIANCE, Gaussian, product, standard
+from metarl.nn.gaussians import GaussianByVariance
+from metarl.nn.task_posterior import LEAST_VARIANCE, product, standard
 from metarl.noise import Noise
 from metarl.rl.models.pearl import PearlModel
 from metarl.rl.types import Act, Belief, RLAdapter, Step, Trajectories
@@ -23,8 +24,8 @@ class Guess:
     """The present state of W trials."""
 
     z: Tensor  # [W, L] held for the present episode
-    belief: Gaussian  # [W, L] what z was drawn from
-    factors: Gaussian | None
+    belief: GaussianByVariance  # [W, L] what z was drawn from
+    factors: GaussianByVariance | None
     """[W, n, L] of all steps so far; their variance is infinite where no step was."""
     num_episodes: int  # that are over
     precision: Tensor  # [W, L] of all steps until now, 0 before the first; only if it is watched
@@ -69,7 +70,7 @@ class PosteriorAdapter(RLAdapter[Guess]):
         belief = standard(num_tasks * episodes_per_task, self._model.latent_size, like=like)
         return self.believing(belief, noise)
 
-    def believing(self, belief: Gaussian, noise: Noise | None) -> Guess:
+    def believing(self, belief: GaussianByVariance, noise: Noise | None) -> Guess:
         """The state at the start of a trial of whose task this much [W, L] is known."""
         return Guess(
             z=_draw(belief, 0, noise),
@@ -97,7 +98,7 @@ class PosteriorAdapter(RLAdapter[Guess]):
         """The next episode begins: z is drawn anew, after the first ones from the posterior."""
         found = self._factors(data)
         if state.factors is not None:
-            found = Gaussian(
+            found = GaussianByVariance(
                 mean=torch.cat([state.factors.mean, found.mean], dim=1),
                 variance=torch.cat([state.factors.variance, found.variance], dim=1),
             )
@@ -138,25 +139,29 @@ class PosteriorAdapter(RLAdapter[Guess]):
         counts = ~(state.over | step.diverged).unsqueeze(-1)
         return state.precision + counts / variance.clamp(min=LEAST_VARIANCE)
 
-    def _factors(self, data: Trajectories) -> Gaussian:
+    def _factors(self, data: Trajectories) -> GaussianByVariance:
         """[W, T, L] of the steps of one episode of each world [N, E, T]."""
         actions = self._model.actions.to_unit(data.action)
         found = self._model.factors(data.step_obs, actions, data.reward, data.next_obs)
         counts = (data.mask & ~data.diverged).unsqueeze(-1)
         variance = found.variance.masked_fill(~counts, torch.inf)
-        return Gaussian(mean=found.mean.flatten(0, 1), variance=variance.flatten(0, 1))
+        return GaussianByVariance(mean=found.mean.flatten(0, 1), variance=variance.flatten(0, 1))
 
-    def _posterior(self, factors: Gaussian, num_episodes: int, noise: Noise | None) -> Gaussian:
+    def _posterior(
+        self, factors: GaussianByVariance, num_episodes: int, noise: Noise | None
+    ) -> GaussianByVariance:
         if self._context_size is not None:
             factors = _drawn(factors, self._context_size, noise or _fixed(num_episodes))
         found, prior = product(factors), standard(*factors.mean[:, 0].shape, like=factors.mean)
         # All steps of an episode may have blown up.
         known = found.variance.isfinite()
         mean = torch.where(known, found.mean, prior.mean)
-        return Gaussian(mean=mean, variance=torch.where(known, found.variance, prior.variance))
+        return GaussianByVariance(
+            mean=mean, variance=torch.where(known, found.variance, prior.variance)
+        )
 
 
-def _draw(belief: Gaussian, num_episodes: int, noise: Noise | None) -> Tensor:
+def _draw(belief: GaussianByVariance, num_episodes: int, noise: Noise | None) -> Tensor:
     """A z [W, L] of each world, after so many episodes."""
     noise = noise or _fixed(num_episodes)
     return belief.at(noise.normal(*belief.mean.shape, dtype=belief.mean.dtype).to(belief.mean))
@@ -177,7 +182,7 @@ class _GuessingPolicy(nn.Module):
         return self.actions.to_env(self.policy.act(self.policy(seen), None)[0])
 
 
-def _drawn(factors: Gaussian, num: int, noise: Noise) -> Gaussian:
+def _drawn(factors: GaussianByVariance, num: int, noise: Noise) -> GaussianByVariance:
     """`num` factors of each world, uniformly and with replacement from those of finite variance;
     the first one where there is none."""
     until = factors.variance[..., 0].isfinite().cumsum(-1)
@@ -187,7 +192,9 @@ def _drawn(factors: Gaussian, num: int, noise: Noise) -> Gaussian:
     rank = (uniform * total).long().minimum(total - 1).clamp(min=0)
     index = torch.searchsorted(until, rank, right=True).clamp(max=until.shape[1] - 1).unsqueeze(-1)
     index = index.expand(-1, -1, factors.mean.shape[-1])
-    return Gaussian(mean=factors.mean.gather(1, index), variance=factors.variance.gather(1, index))
+    return GaussianByVariance(
+        mean=factors.mean.gather(1, index), variance=factors.variance.gather(1, index)
+    )
 
 
 def _fixed(seed: int) -> Noise:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from metarl.core.checks import check_positive
 from metarl.errors import SettingError
-from metarl.nn.task_posterior import Gaussian, product
+from metarl.nn.gaussians import GaussianByVariance
+from metarl.nn.task_posterior import product
 from metarl.rl.adapters.posterior import PosteriorAdapter
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import collect
@@ -138,7 +139,7 @@ class Play:
         """[n, C] drawn from the present contexts of these tasks [n]."""
         return self.kept.context(ids, self._context_size, self._setting.streams.policy)
 
-    def posterior(self, context: Steps) -> Gaussian:
+    def posterior(self, context: Steps) -> GaussianByVariance:
         """[n, L] given contexts [n, C]."""
         model = self._model
         action = model.actions.to_unit(context.action)

@@ -11,10 +11,11 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, draw_by_width
 from metarl.nn.squashed import SquashedGaussianPolicy
-from metarl.nn.task_posterior import FactorEncoder, Gaussian
+from metarl.nn.task_posterior import FactorEncoder
 from metarl.nn.twin import TwinCritics
 from metarl.rl.models.policies import flat_size
 from metarl.rl.models.unit_actions import UnitActions
@@ -58,7 +59,9 @@ class PearlModel(nn.Module):
         draw_by_width(self.value.weights(dict(self.value.named_parameters())), generator=generator)
         self.target_value = copy.deepcopy(self.value).requires_grad_(False)
 
-    def factors(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Gaussian:
+    def factors(
+        self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor
+    ) -> GaussianByVariance:
         """What each transition says of the task, [..., L]. Args: obs, next_obs [..., O], action
         [..., A] in [−1, 1], reward [...]."""
         seen = [obs, action, reward.unsqueeze(-1)]
