@@ -124,6 +124,8 @@ PLACES = {
     "tensorboard": ["metarl/run/"],
     "torch.utils.tensorboard": ["metarl/run/"],
     "tqdm": ["metarl/run/", "metarl/report/"],
+    "plotly": ["metarl/report/page/"],
+    "jinja2": ["metarl/report/page/"],
     "torch.distributed": ["metarl/run/distributed.py"],
     "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/"],
 }

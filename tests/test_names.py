@@ -13,6 +13,7 @@ COVERED = {
     "test_zoo.py": "metarl/cli/commands/zoo",
     "cli/test_benchmarks.py": "metarl/cli/benchmarks/* metarl/cli/commands/benchmark",
     "cli/test_compare.py": "metarl/cli/commands/compare",
+    "cli/test_report.py": "metarl/cli/commands/report",
     "cli/test_estimators.py": "metarl/cli/commands/estimators metarl/report/estimator_plot",
     "cli/test_evaluation.py": "metarl/cli/commands/evaluate",
     "cli/test_main.py": "metarl/cli/overrides metarl/cli/helptext metarl/cli/configs metarl/errors",
@@ -40,6 +41,10 @@ COVERED = {
     "nn/test_heads.py": "metarl/nn/mlp",
     "nn/test_recurrent.py": "metarl/nn/transformer",
     "report/test_learners_table.py": "metarl/report/markdown",
+    "report/test_plots.py": "metarl/report/training_curve",
+    "report/test_summary_table.py": "metarl/report/summary",
+    "report/page/test_content.py": "metarl/report/page/charts metarl/report/page/films "
+    "metarl/report/page/provenance",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "

@@ -51,6 +51,7 @@ def test_wheel_adds_two_names(installed: Path) -> None:
         ("configs", "metarl/_configs", "*.yaml"),
         ("metarl", "metarl", "*.c"),
         ("metarl", "metarl", "*.py"),
+        ("metarl", "metarl", "page.*"),
         ("envs", "envs", "*.py"),
         ("envs", "envs", "*.xml"),
     ],

@@ -49,7 +49,12 @@ ALLOWED: dict[str, Kind] = {
     "run": OrNull(_RUN),
     "resume": OrNull(_RUN),
     "run_dir": OrNull(_FOLDER),
-    "runs": ListOf(_FOLDER, least=1),
+    "runs": ListOf(Place("a folder, or a pattern of folders"), least=1),
+    "out": Place("a file"),
+    "against": OrNull(Word("a learner's name")),
+    "names": OrNull(ListOf(Word("a name"), least=1)),
+    "num_videos": _COUNT_OR_NONE,
+    "figures": OrNull(_FOLDER),
     "seed": _SEED,
     # Evaluations and videos
     "num_tasks": OrNull(_COUNT),

@@ -38,6 +38,15 @@ def command_line(script: str, **words: str) -> str:
     )
 
 
+def called() -> str:
+    """The present command, to be copied into a shell."""
+    program = Path(sys.argv[0])
+    command = f"python {shlex.quote(str(program))}" if program.suffix == ".py" else program.name
+    # Without what main.py adds.
+    words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith("hydra")]
+    return " ".join([command, *map(shlex.quote, words)])
+
+
 def one_line(message: object) -> str:
     """The message without its line breaks."""
     return " ".join(str(message).split())

@@ -1,4 +1,5 @@
-"""Finished runs as comparisons read them: their settings, their evaluation, and how training went.
+"""Runs as comparisons read them: their settings, how training went, and their evaluation once they
+are finished.
 
 A run lies in its run folder, or in a folder of results, which holds several seeds of one setting:
 config.yaml, evaluation_seed0.json, metrics_seed0.jsonl.gz, evaluation_seed1.json, ....
@@ -17,6 +18,7 @@ import yaml
 from torch import Tensor
 
 from metarl.errors import UserError
+from metarl.run import lock
 from metarl.run.logging import read_metrics
 
 _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of every evaluation
@@ -52,13 +54,17 @@ class Finished:
     @property
     def algo(self) -> str:
         """The algorithm as the command line calls it."""
-        chosen = self.config.get("composed", {}).get("choices", {}).get("algo")
-        return str(chosen or self.config["algo"]["_target_"].rpartition(".")[0].rpartition(".")[2])
+        return _algo(self.config)
 
     @property
     def shows_task(self) -> bool:
         """Whether its observations hold the task."""
         return bool(self.config["env"].get("shows_task"))
+
+    @property
+    def spec_hash(self) -> str | None:
+        """The environment's that it was evaluated in; None where the evaluation doesn't say it."""
+        return self.report.get("spec_hash")
 
     @property
     def unit(self) -> str:
@@ -82,57 +88,130 @@ class Finished:
         return [task["task"] for task in self.report["tasks"]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A run that hasn't been evaluated: it still goes, or was stopped."""
+
+    place: Path
+    """The run's folder."""
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def algo(self) -> str:
+        return _algo(self.config)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process writes there, or died there."""
+        return (self.place / lock.NAME).exists()
+
+
+def _algo(config: dict[str, Any]) -> str:
+    chosen = config.get("composed", {}).get("choices", {}).get("algo")
+    return str(chosen or config["algo"]["_target_"].rpartition(".")[0].rpartition(".")[2])
+
+
 def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:
     """Returns the finished runs of reinforcement learning in these folders and below them, in order
     of their places, and the folders of runs that haven't been evaluated yet.
 
-    Raises: UserError for a folder that isn't there, holds no finished run at all, or a file that
-      can't be read.
+    Raises: UserError as `all_runs` does, or if no run is finished.
     """
-    found: dict[Path, Finished] = {}
-    unfinished: list[Path] = []
+    finished, begun = all_runs(folders)
+    if not finished:
+        raise UserError(_NOTHING.format(", ".join(map(str, folders))))
+    return finished, [run.place for run in begun]
+
+
+def all_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Begun]]:
+    """Returns the runs of reinforcement learning in these folders and below them, in order of their
+    places: the finished ones, and those that haven't been evaluated yet.
+
+    Raises: UserError for a folder that isn't there, holds no run at all, or a file that can't be
+      read.
+    """
+    finished: dict[Path, Finished] = {}
+    begun: dict[Path, Begun] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(
                 f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
             )
-        here = dict[Path, Finished]()
-        for config in sorted(folder.rglob("config.yaml")):
-            of_run = list(_read_runs(config))
-            here |= {run.place.resolve(): run for run in of_run if "dataset" not in run.config}
-            unfinished += [] if of_run else [config.parent]
-        if not here:
-            raise UserError(
-                f"runs: {folder} has no finished run; expected folders in it, or itself, with "
-                "config.yaml and evaluation.json"
-            )
-        found |= here
-    return [found[place] for place in sorted(found)], unfinished
+        has_run = False
+        for file in sorted(folder.rglob("config.yaml")):
+            config = _parsed(file, yaml.safe_load)
+            if "dataset" in config or config.get("num_seeds", 1) > 1:
+                continue  # few-shot learning; or the folders of its seeds lie below
+            has_run, of_run = True, list(_finished(file, config))
+            finished |= {run.place.resolve(): run for run in of_run}
+            if not of_run:
+                metrics = _rows(file.with_name("metrics.jsonl"))
+                run = Begun(place=file.parent, config=config, metrics=metrics)
+                begun[file.parent.resolve()] = run
+        if not has_run:
+            raise UserError(_NOTHING.format(folder))
+    return [finished[place] for place in sorted(finished)], [begun[p] for p in sorted(begun)]
 
 
-def _read_runs(config_file: Path) -> Iterator[Finished]:
-    config = _parsed(config_file, yaml.safe_load)
+_NOTHING = (
+    "runs: {} has no finished run; expected folders in it, or itself, with config.yaml and "
+    "evaluation.json"
+)
+
+
+def _finished(config_file: Path, config: dict[str, Any]) -> Iterator[Finished]:
+    """The evaluated runs of one setting. Raises: UserError for an evaluation that is damaged."""
     for file in sorted(config_file.parent.glob("evaluation*.json")):
         named = _EVALUATION.fullmatch(file.name)
         if named is None or file.stat().st_size == 0:  # another evaluation of it, or one to come
             continue
-        metrics = file.with_name(f"metrics{named[1] or ''}.jsonl")
         report = _parsed(file, json.loads)
-        is_ours = "dataset" not in config
-        if is_ours and (missing := [name for name in _ENTRIES if name not in report]):
+        if missing := [name for name in _ENTRIES if name not in report]:
             raise UserError(
                 f"{file}: has no {missing[0]}; expected an evaluation, as train and evaluate "
                 "write it"
             )
-        yield Finished(place=file, config=config, report=report, metrics=_rows(metrics))
+        metrics = _rows(file.with_name(f"metrics{named[1] or ''}.jsonl"))
+        run = Finished(place=file, config=config, report=report, metrics=metrics)
+        _check_whole(run)
+        yield run
+
+
+def _check_whole(run: Finished) -> None:
+    """Raises: UserError for numbers that no comparison can be made of."""
+    for key in ("env", "algo"):
+        if not isinstance(run.config.get(key), dict):
+            raise UserError(
+                f"{run.place.with_name('config.yaml')}: has no {key}; expected the configuration of "
+                "a run"
+            )
+    try:
+        shape, is_finite = run.returns.shape, bool(run.returns.isfinite().all())
+        whole = len(shape) == 3 and 0 not in shape and is_finite and all(run.tasks)
+        whole = whole and all("mean" in row for row in run.report["returns"])
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{run.place}: the returns of its tasks are damaged; expected a finite number for each "
+            "episode after each update"
+        )
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     packed = file.with_suffix(".jsonl.gz")
     if file.exists() or not packed.exists():
         return read_metrics(file)
-    with gzip.open(packed, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    try:
+        with gzip.open(packed, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{packed}: can't be read: {' '.join(str(error).split())}") from error
 
 
 def _parsed(file: Path, parse: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.report.finished import Finished
+from metarl.report.finished import Begun, Finished
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     made_worse_across_runs,
@@ -70,12 +70,30 @@ def learners(runs: Sequence[Finished]) -> list[Learner]:
     return found
 
 
-def _key(run: Finished) -> str:
+def renamed(of: Sequence[Learner], names: Sequence[str] | None) -> list[Learner]:
+    """The learners under other names. Raises: UserError unless there is one for each, and no two
+    are the same."""
+    if names is None:
+        return list(of)
+    if len(names) != len(of) or len(set(names)) != len(of):
+        raise UserError(
+            f"names=[{', '.join(names)}]: expected {len(of)} different names, of "
+            f"{'; '.join(learner.name for learner in of)}"
+        )
+    return [Learner(name=name, runs=learner.runs) for name, learner in zip(names, of, strict=True)]
+
+
+def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
+    """The learner that the run is a further seed of; None if there is none."""
+    return next((learner.name for learner in of if _key(learner.runs[0]) == _key(run)), None)
+
+
+def _key(run: Finished | Begun) -> str:
     """The same for runs of one setting."""
-    return repr(sorted(_setting(run).items()))
+    return repr(sorted(setting(run).items()))
 
 
-def _setting(run: Finished) -> dict[str, Any]:
+def setting(run: Finished | Begun) -> dict[str, Any]:
     """The settings that make a learner, by their full names."""
     own = {k: v for k, v in run.config.items() if k not in (*_OF_A_RUN, *_ALSO_OF_A_RUN)}
     return dict(_leaves(own))
@@ -94,8 +112,8 @@ def _names(firsts: Sequence[Finished]) -> list[str]:
     names = [run.algo + (", shown the task" if run.shows_task else "") for run in firsts]
     told = []
     for name, run in zip(names, firsts, strict=True):
-        alike = [_setting(other) for n, other in zip(names, firsts, strict=True) if n == name]
-        own = _setting(run)
+        alike = [setting(other) for n, other in zip(names, firsts, strict=True) if n == name]
+        own = setting(run)
         differing = [
             _in_words(key, value)
             for key, value in own.items()
@@ -114,10 +132,11 @@ def _in_words(key: str, value: Any) -> str:
 
 
 def _check_alike(runs: Sequence[Finished]) -> None:
-    """Raises: UserError naming two runs that weren't evaluated on the same tasks, or two of one
-    learner with other numbers of updates or episodes."""
+    """Raises: UserError naming two runs that weren't evaluated in the same environment on the same
+    tasks, or two of one learner with other numbers of updates or episodes."""
     first, of_setting = runs[0], dict[str, Finished]()
     for run in runs:
+        _check_environment(run, first)
         if (run.report["env"], run.tasks) != (first.report["env"], first.tasks):
             has, asked = (f"{len(r.tasks)} tasks of {r.report['env']}" for r in (run, first))
             raise UserError(
@@ -133,6 +152,26 @@ def _check_alike(runs: Sequence[Finished]) -> None:
             )
 
 
+def _check_environment(run: Finished, first: Finished) -> None:
+    """Raises: UserError if the definitions of their environments differ in more than whether the
+    task is shown, with what their settings say of it."""
+    hashes = run.spec_hash, first.spec_hash
+    if None in hashes or hashes[0] == hashes[1] or run.report["env"] != first.report["env"]:
+        return
+    own, other = (
+        {k: v for k, v in _leaves(of.config["env"]) if k != "shows_task"} for of in (run, first)
+    )
+    keys = [key for key in own if key in other and own[key] != other[key]]
+    if run.shows_task != first.shows_task and not keys:
+        return
+    differing = ", ".join(f"env.{key}={own[key]} and {other[key]}" for key in keys)
+    raise UserError(
+        f"{run.place} is of another problem than {first.place}: spec hash {hashes[0]} and "
+        f"{hashes[1]} ({differing or 'by another version of metarl, or evaluated elsewhere'}); "
+        "expected runs of one environment, evaluated there"
+    )
+
+
 def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     """The numbers of a comparison, as JSON values.
 
@@ -144,18 +183,18 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     each learner after each update, `references`, and `fixed_speeds`.
     """
     runs = [run for learner in of for run in learner.runs]
-    scale, generator = _scale(runs), torch.Generator().manual_seed(0)
+    ends, generator = scale(runs), torch.Generator().manual_seed(0)
     return {
         "env": runs[0].report["env"],
         "split": runs[0].report["split"],
         "num_tasks": len(runs[0].tasks),
-        "learners": [_of_learner(learner, scale, generator) for learner in of],
+        "learners": [_of_learner(learner, ends, generator) for learner in of],
         "beside": _beside(of),
     }
 
 
 def _of_learner(
-    learner: Learner, scale: tuple[Tensor, Tensor] | None, generator: torch.Generator
+    learner: Learner, ends: tuple[Tensor, Tensor] | None, generator: torch.Generator
 ) -> dict[str, Any]:
     returns, runs = learner.returns, learner.runs
     rows: list[dict[str, Any]] = []
@@ -165,8 +204,8 @@ def _of_learner(
             **across_runs(after, generator),
             "by_seed": after.mean((1, 2)).tolist(),
         }
-        if scale is not None:
-            row["normalised"] = normalised_across_runs(after, *scale, generator)
+        if ends is not None:
+            row["normalised"] = normalised_across_runs(after, *ends, generator)
         rows.append(row)
     found: dict[str, Any] = {
         "name": learner.name,
@@ -183,7 +222,7 @@ def _of_learner(
     return found
 
 
-def _scale(runs: Sequence[Finished]) -> tuple[Tensor, Tensor] | None:
+def scale(runs: Sequence[Finished]) -> tuple[Tensor, Tensor] | None:
     """[N] of each task what scores 0 and what scores 1, means over the runs; None if not told."""
     scales = [run.report["scale"] for run in runs if "scale" in run.report]
     if len(scales) < len(runs):  # evaluations of earlier versions

@@ -6,7 +6,7 @@ the same learner's.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def learners_figure(
         title = f"{found['env']}: {found['num_tasks']} tasks, the same as in training"
     with figure_of(panels=len(panels), title=title) as (figure, axes):
         places = dict(zip(panels, axes, strict=True))
-        looks = _looks(found)
+        looks = looks_of([learner.name for learner in learners])
         _draw_adaptation(places["adaptation"], found, looks, by_task)
         if "steps" in places:
             _draw_training(places["steps"], trained, curves, looks)
@@ -107,14 +107,18 @@ def learners_figure(
     return figure
 
 
-def _looks(found: Numbers) -> dict[str, Look]:
-    """The first learner of an algorithm has its look; others have what is left."""
-    known, others, looks = dict(_LOOKS), list(_OTHERS), dict[str, Look]()
-    for learner in found["learners"]:
-        name = learner["name"]
+def looks_of(names: Sequence[str], taken: Collection[Look] = ()) -> dict[str, Look]:
+    """The look of each learner, by its name. The first one of an algorithm has the algorithm's;
+    others have what is left.
+
+    Args: taken: looks that stand beside these.
+    """
+    known = {name: look for name, look in _LOOKS.items() if look not in taken}
+    others, found = [look for look in _OTHERS if look not in taken], dict[str, Look]()
+    for name in names:
         look = known.pop(re.split("[ ,]", name)[0], None)
-        looks[name] = look or (others.pop(0) if others else _OTHERS[-1])
-    return looks
+        found[name] = look or (others.pop(0) if others else _OTHERS[-1])
+    return found
 
 
 def _draw_adaptation(
@@ -156,11 +160,11 @@ def _draw_adaptation(
         speed_marks(axes, beside["fixed_speeds"], vertical=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
-    axes.set_xlabel(" or ".join(_COUNTED[unit] for unit in sorted(units, reverse=True)))
+    axes.set_xlabel(" or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)))
     axes.set_ylabel("mean return on held-out tasks\nwith its 95 % interval")
 
 
-_COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
+COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
 
 
 def _of_recorded(other: Recorded) -> list[Estimate]:
@@ -184,7 +188,7 @@ def _draw_training(
     ]
     shows_before = len(learners) == 1
     for name, runs, look in curves:
-        draw_curve(axes, runs, _key(runs), color=look.color, dashes=look.dashes, label=name)
+        draw_curve(axes, runs, return_key(runs), color=look.color, dashes=look.dashes, label=name)
         if shows_before and "return_before" in runs[0][0]:
             label = f"{name}, before adaptation"
             draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)
@@ -198,7 +202,7 @@ def _draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look
     for learner in learners:
         runs, look = in_time(_rows(learner), size), looks[learner.name]
         style = {"color": look.color, "dashes": look.dashes, "label": learner.name}
-        draw_curve(axes, runs, _key(runs), count=count, **style)
+        draw_curve(axes, runs, return_key(runs), count=count, **style)
     name_count(axes, count)
 
 
@@ -227,6 +231,6 @@ def _rows(learner: Learner) -> list[list[dict[str, Any]]]:
     return [run.metrics for run in learner.runs]
 
 
-def _key(runs: Sequence[Sequence[Numbers]]) -> str:
+def return_key(runs: Sequence[Sequence[Numbers]]) -> str:
     """Trials of one episode have one return."""
     return "return_after" if "return_after" in runs[0][-1] else "return"

@@ -5,6 +5,7 @@ from typing import Any
 
 from metarl.report.evaluation import stage
 from metarl.report.markdown import table
+from metarl.report.summary_table import seeds_in_words
 from metarl.run.logging import human
 
 Numbers = Mapping[str, Any]
@@ -26,7 +27,7 @@ def _learners(found: Numbers) -> str:
         cells = [_interval(row["mean"]) for row in learner["returns"]]
         cells += [""] * (num_rows - len(cells))
         steps = [steps for steps in learner["env_steps"] if steps is not None]
-        of_training = [_seeds(learner["seeds"]), _range([human(count) for count in steps])]
+        of_training = [seeds_in_words(learner["seeds"]), _range([human(count) for count in steps])]
         rows.append(
             [learner["name"], *of_training, *cells, *(_EXTRAS[key][1](learner) for key in extras)]
         )
@@ -88,6 +89,12 @@ def _by_seed(found: Numbers) -> str:
 
 
 def _beside(found: Numbers) -> str:
+    head = ["beside them", "mean return, after each update where it differs"]
+    return table(head, beside_rows(found))
+
+
+def beside_rows(found: Numbers) -> list[list[str]]:
+    """What doesn't learn: names, and mean returns in words."""
     beside, rows = found["beside"], list[list[str]]()
     for name, means in beside["random_initialisation"].items():
         rows.append([f"random initialisation, adapted as {name}", _numbers(means)])
@@ -104,7 +111,7 @@ def _beside(found: Numbers) -> str:
             name += f"; less {allowance:g} ({beside['fixed_speeds']['allowance_is']})"
             values.append(bound["mean_with_allowance"])
         rows.append([name, "; ".join(f"{value:.1f}" for value in values)])
-    return table(["beside them", "mean return, after each update where it differs"], rows)
+    return rows
 
 
 def _interval(estimate: Mapping[str, float]) -> str:
@@ -113,12 +120,6 @@ def _interval(estimate: Mapping[str, float]) -> str:
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """0, 1, 2, 3 -> 0–3."""
-    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]}–{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
 def _range(values: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,7 +18,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 
 from metarl.files import write_atomically
-from metarl.rl.evaluation.several_runs import interval_over_seeds
+from metarl.report.training_curve import FEWEST_SEEDS, training_curve
 
 Row = Mapping[str, float]
 
@@ -44,8 +43,6 @@ _STYLE: Any = {
 
 STEPS = ("env_steps", "environment steps")
 """What curves are drawn over unless told otherwise: a number of the rows, and its name."""
-
-FEWEST_SEEDS = 3  # whose mean gets an interval
 
 RETURNS = {"return_after": "after adaptation", "return_before": "before"}
 EPISODES = {"return_after": "last episode of the trial", "return_before": "first episode"}
@@ -166,17 +163,14 @@ def draw_curve(
 
     Returns: of how many points each one drawn is the mean.
     """
-    steps = _common_steps([np.array([row[count[0]] for row in rows], dtype=float) for rows in runs])
-    window = max(1, len(steps) // 50)
-    values = np.stack([_values(rows, key, steps, count[0]) for rows in runs])
+    curve = training_curve(runs, key, count[0])
     if len(runs) == 1:
-        axes.plot(steps, values[0], color=color, lw=0.8, alpha=0.35)
-    smooth = np.stack([_running_mean(row, window) for row in values])
-    if len(runs) > 1:
-        add_band(axes, steps, *_band(smooth), color)
-    marker = "o" if len(steps) == 1 else None
-    axes.plot(steps, smooth.mean(0), color=color, ls=dashes, label=label, marker=marker)
-    return window
+        axes.plot(curve.x, curve.raw[0], color=color, lw=0.8, alpha=0.35)
+    else:
+        add_band(axes, curve.x, curve.low, curve.high, color)
+    marker = "o" if len(curve.x) == 1 else None
+    axes.plot(curve.x, curve.mean, color=color, ls=dashes, label=label, marker=marker)
+    return curve.window
 
 
 def name_count(axes: Axes, count: tuple[str, str]) -> None:
@@ -184,15 +178,6 @@ def name_count(axes: Axes, count: tuple[str, str]) -> None:
     if count[0] != "time":
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlabel(count[1])
-
-
-def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[S, T] of S seeds -> the ends [T] of the band around their mean. The interval of two seeds
-    would be twelve times as wide as they are apart: then it is from one to the other."""
-    if len(values) < FEWEST_SEEDS:
-        return values.min(0), values.max(0)
-    low, high = interval_over_seeds(torch.from_numpy(values))
-    return low.numpy(), high.numpy()
 
 
 def tell_time(runs: Sequence[Sequence[Row]]) -> bool:
@@ -248,25 +233,3 @@ def add_band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: s
     axes.fill_between(x, low, high, color=color, alpha=0.16, lw=0)
     if np.size(x) == 1:  # A band over a single point has no width to be seen.
         axes.vlines(x, low, high, color=color, alpha=0.5, lw=4)
-
-
-def _common_steps(steps: Sequence[np.ndarray]) -> np.ndarray:
-    """The env steps of the shortest run, and within the range that all runs cover."""
-    shortest = min(steps, key=lambda x: x[-1])
-    inside = shortest[shortest >= max(x[0] for x in steps)]
-    return inside if len(inside) else shortest[-1:]
-
-
-def _values(rows: Sequence[Row], key: str, steps: np.ndarray, count: str) -> np.ndarray:
-    """The numbers `key` of a run at `steps`; runs whose episodes end early have their rows at other
-    steps."""
-    rows = [row for row in rows if key in row]
-    return np.interp(steps, [row[count] for row in rows], [row[key] for row in rows])
-
-
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of up to `window` values that end at each one: it never looks ahead."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)

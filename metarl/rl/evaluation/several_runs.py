@@ -11,8 +11,9 @@ one seed is hard for the next (the pigeonhole bootstrap, Owen 2007; tasks drawn 
 would count as S · N). Student's t, and a factor for the variance that resampling few seeds loses,
 follow how much of the variance is the seeds' and how much the tasks'. A percentile interval can't
 leave the range of the seeds seen: by simulation it holds the truth in 75 % of the time with 3 seeds
-that differ much and in 86 % with 5, where it says 95; these in 94 to 97 % with 3 or more, 89 to 98
-% with 2. Shares have intervals made for proportions, which hold it in 91 to 100 %
+that differ much and in 86 % with 5, where it says 95; these in 93 to 96 % with 3, 5 or 10 seeds on 30
+tasks (92 to 95 % where a few tasks are far worse than the rest; docs/reports.md has the table), 89
+to 98 % with 2 seeds. Shares have intervals made for proportions, which hold it in 91 to 100 %
 (tests/rl/evaluation/test_several_runs.py).
 """
 

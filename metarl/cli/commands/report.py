@@ -1,0 +1,68 @@
+"""Writes a report on runs: one HTML page that opens without a network, for a reviewer to read.
+
+It has the table of the learners over their seeds, learning and adaptation curves, performance
+profiles, returns task by task, videos, and what was compared by which commands. Runs of one setting
+that differ in their seeds are one learner. Runs that still go are shown as far as they have come.
+
+Examples:
+  python scripts/report.py runs=[runs/half_cheetah_vel]
+  python scripts/report.py 'runs=[runs/*/maml_ppo,results/mine]' against=rl2_ppo out=both.html
+  python scripts/report.py runs=[runs/sweeps/<date>] figures=paper
+  python scripts/report.py 'runs=[runs/a,runs/b]' 'names=[with memory,without]'
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from metarl.cli.main import run_command
+from metarl.cli.words import called
+from metarl.errors import UserError
+from metarl.files import write_text
+from metarl.report.finished import all_runs
+from metarl.report.run_places import run_places
+
+
+def run(config: DictConfig) -> None:
+    content, html = (_of_page(name) for name in ("content", "html"))
+    out = Path(config.out).expanduser()
+    if out.is_dir():
+        raise UserError(f"out: {out} is a folder; expected the name of a file, as report.html")
+    folders, moved = run_places(config.runs)
+    finished, begun = all_runs(folders)
+    found, notes = content.gathered(
+        *(finished, begun),
+        names=config.names,
+        against=config.against,
+        num_videos=config.num_videos,
+        command=called(),
+    )
+    for note in moved + notes:
+        print(note, file=sys.stderr)
+    text = html.page(found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+    print(f"written to {out}", file=sys.stderr)
+
+
+def _of_page(name: str) -> Any:
+    """A module of metarl.report.page, which needs libraries that only reports need. Raises:
+    UserError if they aren't installed."""
+    try:
+        return importlib.import_module(f"metarl.report.page.{name}")
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in ("plotly", "jinja2"):
+            raise UserError(f"a report needs {library}: pip install 'metarl[report]'") from error
+        raise
+
+
+def main() -> None:
+    run_command("report", run)
+
+
+if __name__ == "__main__":
+    main()

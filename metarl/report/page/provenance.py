@@ -1,0 +1,110 @@
+"""Where the numbers of a report come from: problem, runs, code, library versions, computing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from metarl.report.finished import Begun, Finished
+from metarl.report.learners import Learner
+from metarl.report.plots import unit_of_time
+from metarl.run.logging import human
+
+Facts = list[tuple[str, str]]
+"""Names and what they are, to be read one below the other."""
+
+
+def problem(learners: Sequence[Learner]) -> Facts:
+    """The environment, and the tasks that all runs were evaluated on."""
+    run = learners[0].runs[0]
+    report = run.report
+    hashes = _all(of.spec_hash for learner in learners for of in learner.runs)
+    held_out = (
+        "the same as in training: there are no others"
+        if report["split"] == "none"
+        else "held out: training never saw them"
+    )
+    episodes = _all(str(learner.returns.shape[3]) for learner in learners)
+    found = [
+        ("environment", str(report["env"])),
+        ("variant", str(report.get("variant", ""))),
+        ("spec hash", hashes),
+        ("horizon", _horizon(run)),
+        ("tasks", f"{len(run.tasks)}, {held_out}"),
+        ("episodes of a task", f"{episodes} in each state of a learner"),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def code(runs: Sequence[Finished], begun: Sequence[Begun]) -> Facts:
+    """Commits, versions, and what computing it took."""
+    commits = _all(run.report.get("commit") for run in runs)
+    versions = _all(
+        ", ".join(f"{name} {version}" for name, version in run.report["versions"].items())
+        for run in runs
+        if "versions" in run.report
+    )
+    metrics = [run.metrics for run in runs] + [run.metrics for run in begun]
+    ends = [rows[-1] for rows in metrics if rows]
+    trained = [row["seconds"] for row in ends if "seconds" in row]
+    steps = sum(row["env_steps"] for row in ends)
+    devices = _all(str(run.config["device"]) for run in runs if run.config.get("device"))
+    computing = [f"{human(int(steps))} environment steps"] if steps else []
+    computing += [f"{in_words(sum(trained))} of training in all"] if trained else []
+    computing += [f"on {devices}"] if devices else []
+    found = [("commit", commits), ("versions", versions), ("computing", ", ".join(computing))]
+    return [(name, text) for name, text in found if text]
+
+
+RUN_HEAD = ["learner", "seed", "steps", "training", "memory", "commit", "evaluation"]
+
+
+def run_rows(learners: Sequence[Learner]) -> list[list[str]]:
+    """A row for each run."""
+    rows = []
+    for learner in learners:
+        for run in learner.runs:
+            last = run.metrics[-1] if run.metrics else {}
+            steps = run.report.get("trained_env_steps", last.get("env_steps"))
+            memory = last.get("peak_memory_mib")
+            rows.append(
+                [
+                    learner.name,
+                    str(run.seed),
+                    "" if steps is None else human(int(steps)),
+                    in_words(last["seconds"]) if "seconds" in last else "",
+                    "" if memory is None else f"{memory:.0f} MiB",
+                    str(run.report.get("commit") or ""),
+                    str(run.place),
+                ]
+            )
+    return rows
+
+
+def commands(learner: Learner) -> list[str]:
+    """The commands that its evaluations name, each once."""
+    return list(
+        dict.fromkeys(run.report["command"] for run in learner.runs if run.report.get("command"))
+    )
+
+
+def settings(learner: Learner) -> str:
+    """The configuration of its first run, as YAML."""
+    config = {key: value for key, value in learner.runs[0].config.items() if key != "composed"}
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def in_words(seconds: float) -> str:
+    """How long it took, in a unit that reads well."""
+    name, size = unit_of_time(seconds)
+    return f"{seconds / size:.0f} {name}" if size < 3600 else f"{seconds / size:.1f} {name}"
+
+
+def _horizon(run: Finished) -> str:
+    horizon = run.config["env"].get("horizon")
+    return "" if horizon is None else f"{horizon} control steps an episode"
+
+
+def _all(values: Any) -> str:
+    """The one value that all have, or each of several."""
+    return "; ".join(dict.fromkeys(str(value) for value in values if value is not None))

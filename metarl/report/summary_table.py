@@ -1,0 +1,161 @@
+"""The table of a report: a row for each learner, as Markdown, CSV and LaTeX.
+
+All of them say the same. CSV has the ends of intervals in columns of their own and numbers in full;
+LaTeX needs the package booktabs.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from metarl.report.markdown import table
+from metarl.report.summary import Summary
+from metarl.rl.evaluation.several_runs import Estimate
+from metarl.run.logging import human
+from metarl.struct import struct
+
+
+@struct
+class Column:
+    key: str  # the field of Summary
+    head: str
+    meaning: str
+    is_share: bool = False
+
+
+def columns(rows: Sequence[Summary], against: str | None) -> list[Column]:
+    """The columns of estimates that any of the learners has."""
+    other = against or ""
+    known = [
+        Column(key="before", head="before", meaning="mean return before adapting"),
+        Column(key="mean", head="mean", meaning="mean return in the end"),
+        Column(key="iqm", head="IQM", meaning="mean of the middle half of all episodes"),
+        Column(key="gain", head="gain", meaning="mean gain from adapting, on the same task"),
+        Column(
+            key="made_worse",
+            head="made worse",
+            meaning="share of tasks with a lower mean return than before adapting",
+            is_share=True,
+        ),
+        Column(
+            key="normalised", head="score", meaning="0 for standing still, 1 for the best known"
+        ),
+        Column(key="gap", head="missing", meaning="return missing to the best known, on average"),
+        Column(
+            key="better",
+            head=f"beats {other}",
+            meaning=f"probability that a new run beats one of {other} on a new task",
+            is_share=True,
+        ),
+        Column(
+            key="difference",
+            head=f"minus {other}",
+            meaning=f"mean return less that of {other}, seed by seed on the same tasks",
+        ),
+    ]
+    return [column for column in known if any(getattr(row, column.key) for row in rows)]
+
+
+def described(row: Summary) -> list[str]:
+    """Who a row is of: its name, seeds, steps of a seed, and the state that was measured."""
+    steps = "" if row.env_steps is None else human(row.env_steps)
+    return [row.name, seeds_in_words(row.seeds), steps, row.stage]
+
+
+HEAD = ["learner", "seeds", "steps", "measured"]
+"""What the cells of `described` are called."""
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """0, 1, 2, 3 -> 0–3."""
+    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}–{seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def cell(row: Summary, column: Column, decimals: int) -> tuple[str, str] | None:
+    """The estimate and its interval, to be read: "-56.9" and "[-65.6, -48.1]"; None for none."""
+    estimate: Estimate | None = getattr(row, column.key)
+    if estimate is None:
+        return None
+    of_kind = 2 if column.key == "normalised" else decimals
+    ends = [estimate[end] for end in ("value", "ci_low", "ci_high")]
+    value, low, high = (f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}" for x in ends)
+    return f"{value} %" if column.is_share else value, f"[{low}, {high}]"
+
+
+def decimals(rows: Sequence[Summary]) -> int:
+    """How many decimals returns of this size need."""
+    return 1 if max(abs(row.mean["value"]) for row in rows) >= 10 else 2
+
+
+def markdown(rows: Sequence[Summary], against: str | None) -> str:
+    """The table, without a line break at its end."""
+    shown, digits = columns(rows, against), decimals(rows)
+    cells = [
+        [*described(row), *(" ".join(cell(row, column, digits) or ()) for column in shown)]
+        for row in rows
+    ]
+    return table([*HEAD, *(column.head for column in shown)], cells)
+
+
+def as_csv(rows: Sequence[Summary], against: str | None) -> str:
+    shown = columns(rows, against)
+    keys = [f"{c.key}{end}" for c in shown for end in ("", "_ci_low", "_ci_high")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["learner", "seeds", "num_seeds", "env_steps", "seconds", "measured", "against"]
+    writer.writerow([*head, *keys])
+    for row in rows:
+        numbers: list[float | str] = []
+        for column in shown:
+            estimate = getattr(row, column.key) or {}
+            numbers += [estimate.get(end, "") for end in ("value", "ci_low", "ci_high")]
+        seeds = " ".join(map(str, row.seeds))
+        of_training = [len(row.seeds), row.env_steps, row.seconds, row.stage, against]
+        writer.writerow([row.name, seeds, *("" if x is None else x for x in of_training), *numbers])
+    return text.getvalue()
+
+
+def latex(rows: Sequence[Summary], against: str | None, caption: str) -> str:
+    """A table for a paper."""
+    shown, digits = columns(rows, against), decimals(rows)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{_escaped(caption)}}}",
+        f"  \\begin{{tabular}}{{ll{'r' * (len(shown) + 1)}}}",
+        "    \\toprule",
+        _line(["learner", "seeds", "steps", *(column.head for column in shown)]),
+        "    \\midrule",
+    ]
+    for row in rows:
+        cells = [_escaped(text) for text in described(row)[:3]]
+        for column in shown:
+            found = cell(row, column, digits)
+            cells.append("" if found is None else _in_math(*found))
+        lines.append(f"    {' & '.join(cells)} \\\\")
+    lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"    {' & '.join(map(_escaped, cells))} \\\\"
+
+
+def _in_math(value: str, interval: str) -> str:
+    return f"${value.replace(' %', chr(92) + ',' + chr(92) + '%')}$ {{\\scriptsize ${interval}$}}"
+
+
+_SIGNS = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "²": "$^2$",
+}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SIGNS.get(sign, sign) for sign in text)

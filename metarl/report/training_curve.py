@@ -1,0 +1,74 @@
+"""How training went, as numbers: the smoothed curve of several seeds, their mean, and a band around
+it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from metarl.rl.evaluation.several_runs import interval_over_seeds
+from metarl.struct import struct
+
+Row = Mapping[str, float]
+
+FEWEST_SEEDS = 3  # whose mean gets an interval
+_MOST_POINTS = 50  # that a running mean leaves to tell apart
+
+
+@struct
+class TrainingCurve:
+    """A number of S seeds at T counts, as far as all of them have come."""
+
+    x: np.ndarray  # [T]
+    raw: np.ndarray  # [S, T]
+    smooth: np.ndarray  # [S, T] running means
+    mean: np.ndarray  # [T] of the smooth ones
+    low: np.ndarray  # [T] the 95 % interval of the mean, of two seeds from one to the other
+    high: np.ndarray  # [T]
+    window: int  # of how many points each one of `smooth` is the mean
+
+
+def training_curve(runs: Sequence[Sequence[Row]], key: str, count: str) -> TrainingCurve:
+    """The number `key` of the runs of one setting over the number `count`.
+
+    Args: runs: the rows of metrics.jsonl of each seed.
+    """
+    x = _common_counts([np.array([row[count] for row in rows], dtype=float) for rows in runs])
+    window = max(1, len(x) // _MOST_POINTS)
+    raw = np.stack([_values(rows, key, x, count) for rows in runs])
+    smooth = np.stack([_running_mean(row, window) for row in raw])
+    low, high = _band(smooth)
+    return TrainingCurve(
+        x=x, raw=raw, smooth=smooth, mean=smooth.mean(0), low=low, high=high, window=window
+    )
+
+
+def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[S, T] of S seeds -> the ends [T] of the band around their mean. The interval of two seeds
+    would be twelve times as wide as they are apart: then it is from one to the other."""
+    if len(values) < FEWEST_SEEDS:
+        return values.min(0), values.max(0)
+    low, high = interval_over_seeds(torch.from_numpy(values))
+    return low.numpy(), high.numpy()
+
+
+def _common_counts(counts: Sequence[np.ndarray]) -> np.ndarray:
+    """The counts of the shortest run, and within the range that all runs cover."""
+    shortest = min(counts, key=lambda x: x[-1])
+    inside = shortest[shortest >= max(x[0] for x in counts)]
+    return inside if len(inside) else shortest[-1:]
+
+
+def _values(rows: Sequence[Row], key: str, x: np.ndarray, count: str) -> np.ndarray:
+    """The numbers `key` of a run at the counts `x`; runs whose episodes end early have their rows
+    at other steps."""
+    rows = [row for row in rows if key in row]
+    return np.interp(x, [row[count] for row in rows], [row[key] for row in rows])
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of up to `window` values that end at each one: it never looks ahead."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)

@@ -1,0 +1,67 @@
+"""The command report: what it leaves behind, and how it answers mistakes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.commands import call
+from support.run_folders import run_folder
+
+from metarl.cli.commands import report
+
+ROWS = [{"iteration": 0, "env_steps": 1, "return_before": -9.0, "return_after": -8.0}]
+
+
+def test_it_writes_a_page_that_tells_how_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for algo in ("maml_ppo", "maml_trpo"):
+        run_folder(tmp_path / f"runs/{algo}", [[-8.0, -4.0]], algo=algo, rows=ROWS)
+    words = [f"runs=[{tmp_path}/runs/*]", f"out={tmp_path}/new/page.html", "against=maml_trpo"]
+    assert call(monkeypatch, report, *words) == 0
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.endswith(f"written to {tmp_path}/new/page.html\n")
+    text = (tmp_path / "new/page.html").read_text()
+    assert "beats maml_trpo" in text and text.startswith("<!DOCTYPE html>")
+    assert f"&#39;runs=[{tmp_path}/runs/*]&#39; out={tmp_path}/new/page.html" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runs=[{}/nowhere]"], "runs: {}/nowhere is not there"),
+        (["runs=[{}/x*]"], "runs: no folder with a run matches {}/x*"),
+        (["runs=[{}/run]", "out={}"], "out: {} is a folder; expected the name of a file"),
+        (["runs=[{}/run]", "against=rl2"], "against=rl2: expected one of maml_ppo"),
+        (
+            ["runs=[{}]"],
+            "{}/z_other/evaluation.json has 1 tasks of ant_vel; expected the 1 tasks of",
+        ),
+        ([], "runs"),
+    ],
+)
+def test_mistakes_are_answered_in_a_line_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    run_folder(tmp_path / "run", [[-8.0, -4.0]])
+    run_folder(tmp_path / "z_other", [[-8.0, -4.0]], env="ant_vel")
+    words = [*(word.format(tmp_path) for word in words)]
+    words += [] if any(w.startswith("out=") for w in words) else [f"out={tmp_path}/page.html"]
+    assert call(monkeypatch, report, *words) == 2
+    told = capsys.readouterr()
+    assert said.format(tmp_path) in told.err and told.err.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_without_its_libraries_it_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("metarl.report.page")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    assert call(monkeypatch, report, f"runs=[{tmp_path}]") == 2
+    assert "a report needs plotly: pip install 'metarl[report]'" in capsys.readouterr().err
