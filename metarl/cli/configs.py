@@ -6,9 +6,10 @@ read from them here. `folders` is the search path everywhere: our own folder fir
 --config-dir if there is one.
 """
 
+import copy
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,23 @@ def composed(
     Raises: UserError where Hydra can't compose it, in a line; it names the file that can't be read,
     if that is why.
     """
+    if folders == [CONFIGS]:
+        return copy.deepcopy(_composed_of_ours(config_name, tuple(overrides)))
+    return _composed(config_name, overrides, folders)
+
+
+@lru_cache(maxsize=256)
+def _composed_of_ours(
+    config_name: str, overrides: tuple[str, ...]
+) -> tuple[dict[str, Any], Chosen]:
+    """Composes each configuration of our own folder once: a command asks for some of them several
+    times, at a tenth of a second each. The folder doesn't change while a process runs."""
+    return _composed(config_name, list(overrides), [CONFIGS])
+
+
+def _composed(
+    config_name: str, overrides: list[str], folders: list[Path]
+) -> tuple[dict[str, Any], Chosen]:
     more = search_path(folders)
     try:
         with initialize_config_dir(str(folders[0].resolve()), version_base="1.3"):
@@ -136,6 +154,15 @@ def _source(folder: Path) -> str:
 def read(file: Path) -> dict[str, Any]:
     """The keys and values of a YAML file, nothing composed. Raises: UserError naming the file and
     the line."""
+    return copy.deepcopy(_read_of_ours(file)) if CONFIGS in file.parents else _read(file)
+
+
+@cache
+def _read_of_ours(file: Path) -> dict[str, Any]:
+    return _read(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except yaml.MarkedYAMLError as error:
