@@ -16,7 +16,10 @@ from metarl.rl.data import rounds as rounds_module
 from metarl.run.seeding import Generators
 from metarl.threads import one_thread
 
-SIZES = ("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20")
+SIZES = (
+    *("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20"),
+    "algo.num_inner_steps=1",
+)
 BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}
 """The largest share of an iteration that may be spent outside physics, by algorithm."""
 
