@@ -24,7 +24,7 @@ demo: $(READY)
 	@$(BIN)/python scripts/render.py checkpoint=zoo:gridworld_5x5/rl2_ppo num_tasks=3 width=240 height=240
 
 test: $(READY)
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal $(ARGS)
 
 slow: $(READY)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

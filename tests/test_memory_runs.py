@@ -13,6 +13,8 @@ from metarl.cli.commands import evaluate, render, train
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = [
     *(
         "env=bandit",

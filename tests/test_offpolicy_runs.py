@@ -18,6 +18,8 @@ from metarl.run import memory
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).parents[1]
 
 END = ["evaluation.num_tasks=2", "evaluation.video=false", "device=cpu", "checkpoint_every=1"]

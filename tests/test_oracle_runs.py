@@ -14,6 +14,8 @@ from metarl.cli.commands import evaluate, render, train
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 GRADIENT = ["model.hidden_sizes=[4]", "algo.meta_batch_size=2", "algo.episodes_per_task=2"]
 TRIALS = [
     "model.head_sizes=[]",

@@ -7,6 +7,8 @@ from support.commands import call
 
 from metarl.cli.commands import evaluate, train
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = [
     *(
         "env=point_navigation_2d",

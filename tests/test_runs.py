@@ -4,6 +4,7 @@ when things go wrong."""
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,15 @@ from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     "env=point_navigation_2d",
+    "env.horizon=20",
     "algo.meta_batch_size=3",
     "algo.episodes_per_task=2",
+    "algo.num_epochs=2",
     "model.hidden_sizes=[8]",
     "evaluation.num_tasks=3",
     "evaluation.video=false",
@@ -42,11 +47,18 @@ def numbers(folder: Path) -> list[dict]:
     return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
-@pytest.fixture
-def finished(tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    assert train(monkeypatch, *TINY, "iterations=2", f"run_dir={folder}") == 0
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Never written to."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert train(monkeypatch, *TINY, "iterations=2", f"run_dir={folder}") == 0
     return folder
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_a_run_leaves_what_the_readme_promises(finished):
@@ -106,24 +118,22 @@ def test_killed_in_the_middle_it_resumes_to_the_same_metrics(tmp_path, monkeypat
     sizes = [
         *TINY,
         "checkpoint_every=2",
-        "algo.num_epochs=1",
-        "env.horizon=20",
         "evaluation.num_updates=0",
+        "algo.num_inner_steps=1",
     ]
-    assert train(monkeypatch, *sizes, "iterations=30", f"run_dir={whole}") == 0
     process = subprocess.Popen(
         [
             sys.executable,
             ROOT / "scripts" / "train.py",
             *sizes,
-            "iterations=30",
+            "iterations=1000",
             f"run_dir={killed}",
         ],
         stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     metrics = killed / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (metrics.exists() and metrics.read_text().count("\n") >= 5):
         assert process.poll() is None and time.monotonic() < deadline, (
             "the run ended or hung before it could be killed"
@@ -131,8 +141,9 @@ def test_killed_in_the_middle_it_resumes_to_the_same_metrics(tmp_path, monkeypat
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert metrics.read_text().count("\n") < 30
-    assert train(monkeypatch, f"resume={killed}") == 0
+    more = f"iterations={len(numbers(killed)) + 2}"
+    assert train(monkeypatch, f"resume={killed}", more) == 0
+    assert train(monkeypatch, *sizes, more, f"run_dir={whole}") == 0
     assert numbers(killed) == numbers(whole)
 
 
@@ -213,7 +224,7 @@ def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metr
 
     monkeypatch.setattr(MujocoEnv, "step", step)
     sizes = [
-        *("env=half_cheetah_vel", "env.horizon=5", *TINY[1:], "algo.num_inner_steps=1"),
+        *("env=half_cheetah_vel", "env.horizon=5", *TINY[2:], "algo.num_inner_steps=1"),
         *("evaluation.num_updates=0", "sim.num_threads=1"),
     ]
     assert train(monkeypatch, *sizes, "iterations=3", f"run_dir={tmp_path}/run") == 0

@@ -21,6 +21,8 @@ from metarl.run.lock import NAME, FolderLock
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     *(
@@ -35,7 +37,7 @@ TINY = [
         "evaluation.num_updates=0",
         "evaluation.video=false",
     ),
-    *("device=cpu", "checkpoint_every=1"),
+    *("algo.num_inner_steps=1", "algo.num_epochs=1", "device=cpu", "checkpoint_every=1"),
 ]
 SHOTS = [
     *(

@@ -22,6 +22,8 @@ from metarl.cli.commands import train as train_command
 from metarl.errors import UserError
 from metarl.run import checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 POINT = ["env=point_navigation_2d", "env.horizon=5", "iterations=1", "device=cpu"]
 POINT += [
     "algo.meta_batch_size=2",

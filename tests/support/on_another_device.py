@@ -43,6 +43,7 @@ POINT = [
     ),
 ]
 POLICY = ["algo.episodes_per_task=2", "model.hidden_sizes=[4]"]
+PPO, TRPO = ["algo.num_epochs=2"], ["algo.cg_iterations=2"]
 CHEETAH = [
     *(
         "env=half_cheetah_cripple",
@@ -54,17 +55,25 @@ CHEETAH = [
     *("evaluation.num_tasks=1", "evaluation.num_updates=0", "evaluation.episodes_per_task=1"),
 ]
 RL = {
-    "maml_ppo": ["algo=maml_ppo", *POINT, *POLICY],
-    "maml_trpo": ["algo=maml_trpo", *POINT, *POLICY],
+    "maml_ppo": ["algo=maml_ppo", *POINT, *POLICY, *PPO],
+    "maml_trpo": ["algo=maml_trpo", *POINT, *POLICY, *TRPO],
     "promp": [
         "algo=promp",
         *POINT,
         *POLICY,
+        *PPO,
         "algo.num_inner_steps=2",
         "algo.inner_kl_target=0.01",
     ],
-    "e_maml": ["algo=e_maml", *POINT, *POLICY, "algo.judged_updates=all", "model=latent_mlp"],
-    "maesn": ["algo=maesn", *POINT, *POLICY],
+    "e_maml": [
+        "algo=e_maml",
+        *POINT,
+        *POLICY,
+        *TRPO,
+        "algo.judged_updates=all",
+        "model=latent_mlp",
+    ],
+    "maesn": ["algo=maesn", *POINT, *POLICY, *TRPO],
     **{
         f"rl2_ppo, {model}": ["algo=rl2_ppo", f"model={model}", *POINT, "algo.num_minibatches=1"]
         for model in ("gru", "lstm", "transformer", "external_memory")
@@ -116,7 +125,7 @@ DIGITS = [
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, undrawn):
     """Runs a command with these words, on the device or on the CPU. Returns its metrics and its
     evaluation."""
     drawn = Generators.__call__

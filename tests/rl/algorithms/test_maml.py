@@ -295,18 +295,18 @@ def test_an_evaluation_goes_beyond_the_updates_trained_for():
 
 @pytest.mark.parametrize(
     ("cls", "settings"),
-    [(MamlPPO, {"outer_lr": 5e-3, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.02})],
+    [(MamlPPO, {"outer_lr": 0.02, "num_epochs": 5}), (MamlTRPO, {"max_kl": 0.08})],
 )
 def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     inner = {"num_inner_steps": 1, "inner_rule": "sgd", "inner_lr": 0.5}
     learner = make(cls, num_tasks=10, episodes=10, **inner, **settings)
-    rows = [learner.step() for _ in range(25)]
-    start, end = (sum(row["return_after"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
-    gain = sum(row["adaptation_gain"] for row in rows[-5:]) / 5
-    # Standing still earns about -38; a run starts near -60 and reaches about -25 here, most of it
-    # by adaptation.
-    assert end > start + 15
-    assert gain > 4
+    rows = [learner.step() for _ in range(10)]
+    start, end = (sum(row["return_after"] for row in part) / 3 for part in (rows[:3], rows[-3:]))
+    gain = sum(row["adaptation_gain"] for row in rows[-3:]) / 3
+    # Steps of this size lead from -290 (PPO) and -220 (TRPO) to -78 and -40. Adaptation brings 25
+    # of it at the start, as the first policy drifts away from most goals, and 131 and 59 at the end.
+    assert end > start + 100
+    assert gain > 40
 
 
 @pytest.mark.gpu
