@@ -67,11 +67,14 @@ COVERED = {
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
     "rl/algorithms/test_together.py": "metarl/rl/adapters/together",
+    "cli/test_held_out.py": "metarl/cli/tracking metarl/report/held_out",
     "cli/test_several.py": "metarl/report/seeds",
     "run/test_distributed.py": "metarl/cli/processes",
     "run/test_checkpoint.py": "metarl/run/archive",
+    "run/test_loggers.py": "metarl/run/log metarl/run/loggers/*",
     "run/test_shards.py": "metarl/run/memory",
-    "run/test_train.py": "metarl/run/iteration metarl/run/logging metarl/run/seeding metarl/run/timing metarl/types",
+    "run/test_train.py": "metarl/run/iteration metarl/run/logging metarl/run/rows metarl/run/seeding "
+    "metarl/run/timing metarl/types",
     "envs/mujoco/arm/test_env.py": "envs/mujoco/arm/control envs/mujoco/arm/objects envs/mujoco/arm/script "
     "envs/mujoco/arm/state envs/mujoco/arm/tasks",
     "envs/mujoco/test_half_cheetah.py": "envs/mujoco/motion envs/mujoco/planar envs/mujoco/targets",

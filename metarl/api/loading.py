@@ -8,6 +8,7 @@ from metarl.api.fitting import FewShotAgent
 from metarl.cli import build, fewshot_build
 from metarl.cli.session import as_words, session
 from metarl.errors import UserError
+from metarl.run import checkpoint
 
 
 def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | FewShotAgent:
@@ -17,7 +18,7 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
         metarl.load("runs/bandit/rl2_ppo/2026-01-31_12-00-00-seed0")
 
     Args:
-      where: a path; where there is none, a name of the zoo, with or without `zoo:` before it.
+      where: a path, or `<run folder>/best`; where there is none, a name of the zoo, with or without `zoo:` before it.
       config_dir: configs of your own, if the run was made with them.
     Raises: UserError if there is neither, or the file can't be used.
     """
@@ -29,7 +30,8 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
 
 
 def _located(where: str) -> str:
-    if where.startswith(zoo.PREFIX) or Path(where).expanduser().exists():
+    place = Path(where).expanduser()
+    if where.startswith(zoo.PREFIX) or place.exists() or checkpoint.named(place) != place:
         return where
     if where in zoo.names():
         return zoo.PREFIX + where

@@ -13,6 +13,8 @@ on with.
 `several` trains several seeds of one configuration at once, `processes` one run in several
 processes.
 
+While a run goes: `held_out` makes evaluations on the way, `tracking` the loggers.
+
 What comes after training: `evaluation`, `fewshot_report` and `filming` hand a trained learner to
 metarl/report. `sweep` sees to several runs (-m), `launchers` to where they run, `comparison` sets
 them side by side.

@@ -22,12 +22,16 @@ from metarl.cli.kinds import (
     Place,
     Word,
 )
+from metarl.run.loggers.opening import LOGGERS
 
 _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
 _POSITIVE, _NOT_NEGATIVE, _SHARE = Number(above=0), Number(least=0), Number(least=0, most=1)
 _DECAY = Number(above=0, most=1)
 _WIDTHS = ListOf(_COUNT, least=1)
-_FOLDER, _RUN = Place("a folder"), Place("a run folder, a checkpoint file or zoo:<name>")
+_FOLDER, _RUN = (
+    Place("a folder"),
+    Place("a run folder, <run folder>/best, a checkpoint file or zoo:<name>"),
+)
 _SEED = Integer(0, most=2**63 - 1)
 
 ALLOWED: dict[str, Kind] = {
@@ -39,6 +43,14 @@ ALLOWED: dict[str, Kind] = {
     "iterations": _COUNT_OR_NONE,
     "num_seeds": _COUNT,
     "keep_checkpoints": _COUNT,
+    "eval_every": OrNull(_COUNT),
+    "eval_tasks": OrNull(_COUNT),
+    "loggers": ListOf(OneOf(*LOGGERS)),
+    "project": Word("a name"),
+    "entity": OrNull(Word("a name")),
+    "mode": OrNull(OneOf("online", "offline", "disabled")),
+    "tracking_uri": OrNull(Word("an address of a server, a file or a folder")),
+    "experiment": Word("a name"),
     "log_every": _COUNT,
     "output": OrNull(Place("a folder")),
     "evaluate.output": OrNull(Place("a folder, or a file x.json")),

@@ -278,8 +278,10 @@ def read(location: str) -> Loaded:
     """
     if location.startswith(zoo.PREFIX):
         return _of_the_zoo(location.removeprefix(zoo.PREFIX))
-    place = Path(location).expanduser()
-    if (num_seeds := num_seeds_in(place)) > 1:
+    place = checkpoint.named(Path(location).expanduser())
+    above = place.parent if place.name == checkpoint.BEST else place
+    if (num_seeds := num_seeds_in(above)) > 1:
+        place = above
         seeds = ", ".join(sorted(folder.name for folder in place.glob("seed*"))[:3])
         raise UserError(
             f"{place} holds {num_seeds} seeds; expected one of its folders: {seeds}, ..."

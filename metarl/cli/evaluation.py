@@ -2,16 +2,18 @@
 checkpoint."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from metarl.cli import build, comparison, console, filming
+from metarl.cli import build, comparison, console, filming, tracking
 from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
+from metarl.report.held_out import returns_row
 from metarl.report.plots import learning_curve_png, return_curves
 from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
@@ -164,8 +166,21 @@ def report_run(
     with console.shown_after(evaluation.table(found.report)):
         evaluation.write(folder, found.report)
     illustrate(config, learner, found, folder, device)
+    tell_loggers(config, found.report, folder, outcome, folder / "adaptation.mp4")
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
+
+
+def tell_loggers(
+    config: DictConfig,
+    report: Mapping[str, Any],
+    folder: Path,
+    outcome: Outcome,
+    video: Path | None = None,
+) -> None:
+    """Gives the loggers what a training ends with."""
+    numbers = returns_row(report, build.sizes(config).num_updates)
+    tracking.report(config, folder, outcome, numbers, video=video)
 
 
 def evaluate_run(

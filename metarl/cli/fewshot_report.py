@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl.cli import comparison, console, evaluation, fewshot_build
+from metarl.cli import comparison, console, evaluation, fewshot_build, tracking
 from metarl.fewshot.algorithms.mann import SequenceLearner
 from metarl.fewshot.algorithms.meta_lstm import MetaLstm
 from metarl.fewshot.evaluate import adaptation_measures, predictions
@@ -19,6 +19,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, FewShotLearner, TaskSource
 from metarl.report import fewshot
 from metarl.report.fewshot_plots import answers_png, curves_png
+from metarl.report.held_out import measures_row
 from metarl.report.plots import learning_curve_png
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -55,8 +56,17 @@ def report_run(
             f"{source.spec.name}, {name}, seed {config.seed}: training tasks",
             report["measure"],
         )
+    tracking.report(config, folder, outcome, _numbers(report, source), count="tasks")
     print(f"written to {folder}", file=sys.stderr)
     comparison.note(folder)
+
+
+def _numbers(report: Mapping[str, Any], source: TaskSource) -> dict[str, float]:
+    """The evaluation as loggers take it; nothing where a number isn't finite."""
+    try:
+        return measures_row(report, less_is_better=OBJECTIVES[source.spec.kind].best is min)
+    except FloatingPointError:
+        return {}
 
 
 def evaluated(

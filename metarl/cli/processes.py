@@ -7,7 +7,15 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from metarl.cli import build, evaluation, placement, run_folder, strangers
+from metarl.cli import (
+    build,
+    evaluation,
+    held_out,
+    placement,
+    run_folder,
+    strangers,
+    tracking,
+)
 from metarl.cli.configs import as_dict, merged
 from metarl.errors import UserError
 from metarl.rl.algorithms.shared import GatheringLearner
@@ -55,6 +63,7 @@ def _lead(config: DictConfig) -> None:
                 if asked.has_work:
                     every = config.checkpoint_every
                     check(made.learner, iterations=config.iterations, checkpoint_every=every)
+                loggers = tracking.tracking(config)
                 folder, lock = asked.create()
             except BaseException:
                 ranks.told(None)  # The others wait for it.
@@ -63,19 +72,22 @@ def _lead(config: DictConfig) -> None:
             ranks.told((plain, device.type, str(folder), asked.resume_from))
             place = placement.described(config, made.device)
             run_folder.say(f"run folder {folder}, {ranks.num} processes, {place}")
-            outcome = train(
-                made.learner,
-                made.generators,
-                iterations=config.iterations,
-                run_folder=folder,
-                provenance=build.provenance(config, made.env)
-                | placement.provenance(config, made.device),
-                checkpoint_every=config.checkpoint_every,
-                keep_checkpoints=config.keep_checkpoints,
-                resume_from=asked.resume_from,
-                lock=lock,
-                ranks=ranks,
-            )
+            with held_out.returns(config, made.device) as evaluations:
+                outcome = train(
+                    made.learner,
+                    made.generators,
+                    iterations=config.iterations,
+                    run_folder=folder,
+                    provenance=build.provenance(config, made.env)
+                    | placement.provenance(config, made.device),
+                    checkpoint_every=config.checkpoint_every,
+                    keep_checkpoints=config.keep_checkpoints,
+                    held_out=evaluations,
+                    tracking=loggers,
+                    resume_from=asked.resume_from,
+                    lock=lock,
+                    ranks=ranks,
+                )
         if outcome.interrupted:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
             raise SystemExit(130)

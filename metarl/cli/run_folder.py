@@ -26,7 +26,8 @@ from metarl.run.logging import read_metrics
 
 MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
-    *("checkpoint_every", "keep_checkpoints", "evaluation"),
+    *("checkpoint_every", "keep_checkpoints", "eval_every", "eval_tasks", "evaluation"),
+    *("loggers", "wandb", "mlflow"),
 )
 """Keys, or what they begin with, that leave the numbers so far as they are; the number of threads
 changes no state at all."""
@@ -252,7 +253,7 @@ def resumed(
             f"resume={place}: the zoo has weights alone, which can be evaluated, filmed and "
             "adapted; expected a run folder"
         )
-    location = Path(place).expanduser()
+    location = checkpoint.named(Path(place).expanduser())
     folder = build.run_folder(location)
     if not _has_not_begun(location):
         checkpoint.resolve(location)  # an error if there is none, before anything is written there
@@ -317,6 +318,7 @@ def _has_not_begun(location: Path) -> bool:
     folder = build.run_folder(location)
     if (
         location.is_file()
+        or location.name == checkpoint.BEST
         or not (folder / "config.yaml").is_file()
         or read_metrics(folder / "metrics.jsonl")
     ):

@@ -15,7 +15,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl.cli import build, comparison, console, evaluation, placement, run_folder, strangers
+from metarl.cli import (
+    build,
+    comparison,
+    console,
+    evaluation,
+    held_out,
+    placement,
+    run_folder,
+    strangers,
+    tracking,
+)
 from metarl.cli.configs import merged
 from metarl.cli.run_folder import Place, Run
 from metarl.errors import UserError
@@ -78,31 +88,33 @@ def run(config: DictConfig) -> None:
             if own.has_work:
                 every = own.config.checkpoint_every
                 check(learner, iterations=own.config.iterations, checkpoint_every=every)
+        loggers = tracking.tracking(config)
         folder, places = asked.create()
         place = placement.described(config, device)
         run_folder.say(f"run folder {folder}, {len(runs)} seeds, {place}")
         of_place = placement.provenance(config, device)
-        trainings = [
-            Training(
-                learner,
-                own_generators,
-                iterations=own.config.iterations,
-                run_folder=place,
-                provenance=build.provenance(own.config, world) | of_place,
-                checkpoint_every=own.config.checkpoint_every,
-                keep_checkpoints=own.config.keep_checkpoints,
-                resume_from=own.resume_from,
-                lock=lock,
-            )
-            for own, learner, own_generators, (place, lock) in zip(
-                runs, learners, generators, places, strict=True
-            )
-        ]
-        gathering = TogetherSource(sources, partial(build.training_environment, config, device))
-        try:
+        with ExitStack() as stack:
+            trainings = [
+                Training(
+                    learner,
+                    own_generators,
+                    iterations=own.config.iterations,
+                    run_folder=place,
+                    provenance=build.provenance(own.config, world) | of_place,
+                    checkpoint_every=own.config.checkpoint_every,
+                    keep_checkpoints=own.config.keep_checkpoints,
+                    held_out=stack.enter_context(held_out.returns(own.config, device)),
+                    tracking=loggers,
+                    resume_from=own.resume_from,
+                    lock=lock,
+                )
+                for own, learner, own_generators, (place, lock) in zip(
+                    runs, learners, generators, places, strict=True
+                )
+            ]
+            gathering = TogetherSource(sources, partial(build.training_environment, config, device))
+            stack.callback(gathering.close)
             found = train_together(trainings, gathering.gather, folder=folder, interval=_interval)
-        finally:
-            gathering.close()
         _stop_if_interrupted(folder, found)
         _report(runs, learners, folder, device, found)
 
@@ -204,16 +216,22 @@ def _report(
             evaluated = evaluation.evaluate_run(own.config, learner, device, outcome)
             write(own.folder, evaluated.report)
             evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
+            film = own.folder / "adaptation.mp4"
+            evaluation.tell_loggers(own.config, evaluated.report, own.folder, outcome, film)
             reports.append((own.folder, evaluated.report))
     if reports:
-        _report_together([place for place, _ in reports], [report for _, report in reports], folder)
+        together = _report_together(
+            [place for place, _ in reports], [report for _, report in reports], folder
+        )
+        first = next(outcome for outcome in found if isinstance(outcome, Outcome))
+        evaluation.tell_loggers(runs[0].config, together, folder, first)
     if errors := [str(error) for error in found if isinstance(error, Diverged)]:
         raise Diverged(f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors)}")
 
 
 def _report_together(
     places: Sequence[Path], reports: Sequence[Mapping[str, Any]], folder: Path
-) -> None:
+) -> dict[str, Any]:
     report = seeds_report.together(reports)
     with console.shown_after(seeds_report.table(report)):
         text = json.dumps(report | evaluation.provenance(), indent=2)
@@ -226,3 +244,4 @@ def _report_together(
         learning_curve_png(picture, metrics, title=title, curves=curves)
     run_folder.say(f"written to {folder}")
     comparison.note(folder)
+    return report

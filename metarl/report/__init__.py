@@ -2,7 +2,8 @@
 
 Read `evaluation` first: it measures a trained learner of reinforcement learning and writes what
 it found. `facts` adds what an evaluation says besides returns. `fewshot` is the same for few-shot
-learners, `seeds` what several seeds say together.
+learners, `seeds` what several seeds say together. `held_out` makes rows of numbers of evaluations,
+those on the way too.
 
 Several runs: `run_places` finds them, `finished` reads them, `recorded` reads what others
 published, `learners` works out what the seeds of each learner say together, `learners_table` and

@@ -73,7 +73,7 @@ def evaluate(
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
     rows: dict[str, Any] = {
-        "random_initialisation": _per_update(random_curve.outcomes, streams.tasks)
+        "random_initialisation": summaries(random_curve.outcomes, streams.tasks)
     }
     still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     others = {"random_initialisation": random_curve.outcomes}
@@ -93,7 +93,7 @@ def evaluate(
         "num_updates": num_updates,
         "unit": unit,
         "deterministic": deterministic,
-        "returns": _per_update(curve.outcomes, streams.tasks),
+        "returns": summaries(curve.outcomes, streams.tasks),
         **rows,
         "diverged_episodes": curve.diverged,
         "env_steps": curve.env_steps,
@@ -118,7 +118,7 @@ def evaluate(
         env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates
     )
     report["references"] = {
-        name: (_per_update if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
+        name: (summaries if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()
     }
     report |= facts(curve.outcomes, others | references, env, tasks, streams.tasks, unit=unit)
@@ -284,7 +284,7 @@ def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]
     return row if outcomes.success is None else row | success_summary(outcomes.success)
 
 
-def _per_update(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
+def summaries(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, float]]:
     """[N, K + 1, E] -> one summary per update."""
     num_rows = outcomes.returns.shape[1]
     return [
@@ -302,7 +302,7 @@ def _by_task(
         name: [i for i, d in enumerate(descriptions) if d == name]
         for name in sorted(set(descriptions))
     }
-    return {name: _per_update(_part(outcomes, rows), generator) for name, rows in chosen.items()}
+    return {name: summaries(_part(outcomes, rows), generator) for name, rows in chosen.items()}
 
 
 def _part(outcomes: Outcomes, index: Any) -> Outcomes:

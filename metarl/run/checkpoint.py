@@ -1,5 +1,5 @@
 """Checkpoints that survive a crash at any moment and load without executing code: one archive for
-each saved iteration."""
+each saved iteration, and one for the state that held-out tasks found best."""
 
 import re
 from collections.abc import Mapping
@@ -14,6 +14,10 @@ from metarl.run import archive
 
 _KIND = "checkpoint"
 _NAME = re.compile(r"iteration_(\d{8})\.pt")
+
+BEST = "best.pt"
+"""The file of the best state, which stays whatever comes later. As a place to load from it may be
+called `<run folder>/best`."""
 
 
 def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
@@ -34,6 +38,13 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
     remove_leftovers(folder)
+    return path
+
+
+def save_best(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Writes the checkpoint that is the best one from now on. Raises: UserError as `save`."""
+    path = folder / BEST
+    archive.write(path, _KIND, archive.packed(content))
     return path
 
 
@@ -81,14 +92,29 @@ def load_newest(
     raise UserError("; ".join([f"no usable checkpoint in {folder}", *problems]))
 
 
+def named(location: Path) -> Path:
+    """`<run folder>/best`, or best in its checkpoints folder -> the file, which may be missing; any
+    other place stays as it is."""
+    if location.name != Path(BEST).stem or location.exists() or not location.parent.is_dir():
+        return location
+    folder = location.parent / "checkpoints"
+    return (folder if folder.is_dir() else location.parent) / BEST
+
+
 def resolve(location: Path) -> Path:
-    """A run folder, its checkpoints folder or a checkpoint file -> the folder of checkpoints or the
-    file.
+    """A run folder, its checkpoints folder, a checkpoint file or `<run folder>/best` -> the folder
+    of checkpoints or the file.
 
     Raises: UserError if there is nothing of the kind.
     """
+    location = named(location)
     if location.is_file():
         return location
+    if location.name == BEST:
+        raise UserError(
+            f"no best checkpoint at {location}: expected a run with eval_every, after its first "
+            "evaluation"
+        )
     for folder in (location / "checkpoints", location):
         if folder.is_dir() and list_checkpoints(folder):
             return folder

@@ -1,10 +1,6 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard events, the progress bar. The one
-place of logging back-ends."""
+"""What a run shows while it goes: which of its numbers count, and the progress bar."""
 
-import errno
-import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,72 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.run.rows import read_rows
 from metarl.struct import struct
 
 
-class MetricsLog:
-    """Appends one JSON object an iteration to metrics.jsonl and the same numbers to TensorBoard."""
-
-    def __init__(self, folder: Path, *, first_iteration: int) -> None:
-        """Drops what a killed run had logged from `first_iteration` on, for those iterations are
-        run again, and lines that are damaged. `num_damaged` says how many these were, the last one
-        left out: a killed run leaves half of it.
-        """
-        self.path = folder / "metrics.jsonl"
-        rows = _lines(self.path)
-        self.num_damaged = sum(row is None for row in rows[:-1])
-        kept = [row for row in rows if row is not None and row["iteration"] < first_iteration]
-        try:
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
-            self._file = self.path.open("ab", buffering=0)
-        except OSError as error:
-            raise UserError(f"can't write {self.path}: {error.strerror or error}") from error
-        self._tensorboard = SummaryWriter(str(folder), purge_step=first_iteration)
-
-    def write(self, row: Mapping[str, float]) -> None:
-        line = json.dumps(row).encode() + b"\n"
-        try:
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise UserError(f"can't write {self.path}: {error.strerror or error}") from error
-        for name, value in row.items():
-            if name != "iteration":
-                self._tensorboard.add_scalar(name, value, row["iteration"])
-
-    def close(self) -> None:
-        self._file.close()
-        self._tensorboard.close()
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. Lines that hold none are left out: what a killed run left half
-    written, or a disk damaged."""
-    return [row for row in _lines(path) if row is not None]
-
-
-def _lines(path: Path) -> list[dict[str, Any] | None]:
-    """Returns the row of each line; None if the line is damaged. Raises: UserError if the file
-    can't be read."""
-    try:
-        return [_row(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}") from error
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:  # not JSON, or not UTF-8
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None
+    """The rows of a metrics.jsonl, see `metarl.run.rows.read_rows`."""
+    return read_rows(path)
 
 
 @struct

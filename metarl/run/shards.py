@@ -76,7 +76,12 @@ class Shards:
     def tidy(self, path: Path, names: list[str]) -> None:
         """Removes the files that none of the folder's checkpoints needs, once the checkpoint
         `path`, which needs `names`, is there."""
-        present = {file.name: file for file in checkpoint.list_checkpoints(self._checkpoints)}
+        files = [
+            *checkpoint.list_checkpoints(self._checkpoints),
+            self._checkpoints / checkpoint.BEST,
+        ]
+        present = {file.name: file for file in files if file.exists()}
+        self._needed.pop(checkpoint.BEST, None)  # It may be another one by now.
         self._needed = {
             name: needed for name, needed in self._needed.items() if name in present
         } | {path.name: names}

@@ -7,11 +7,14 @@ What they have in common is written above their folders: means over the runs, wi
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metarl.run.iteration import Run
-from metarl.run.logging import HIGH, LOW, MetricsLog, Shown, read_metrics
+from metarl.run.log import EVALUATIONS, METRICS, RunLog
+from metarl.run.logging import HIGH, LOW, Shown
+from metarl.run.rows import read_rows
 from metarl.run.timing import TIMING
 from metarl.run.train import Diverged, Outcome, Training, progress_of, stop_requests
 from metarl.threads import one_thread
@@ -32,22 +35,25 @@ def train_together(
 ) -> list[Outcome | Diverged]:
     """Brings all runs to their last iteration. Those that are behind, as after a crash, catch up.
 
-    Args: folder: gets metrics.jsonl and TensorBoard events of all runs, while they go.
+    Args: folder: gets metrics.jsonl, evaluations.jsonl and what loggers write, of all runs, while
+      they go.
     Returns: of each run how far it came, or the error that ended it; the others go on without it.
       Ctrl-C or SIGTERM ends all after the present iteration; a second one at once.
     Raises: UserError as `metarl.run.train.train` does.
     """
-    going = {n: training for n, training in enumerate(trainings) if not training.needs_nothing}
+    all_of_them = dict(enumerate(trainings))
+    going = {n: training for n, training in all_of_them.items() if not training.needs_nothing}
     failed: dict[int, Diverged] = {}
-    if going:
+    if going or _is_behind(folder, trainings):
         with ExitStack() as stack:
             opened = [stack.enter_context(training.opened()) for training in going.values()]
             summary = stack.enter_context(Summary(folder, trainings, interval))
-            progress = stack.enter_context(progress_of(list(going.values())))
+            progress = stack.enter_context(progress_of(list((going or all_of_them).values())))
             for note in dict.fromkeys(note for notes in opened for note in notes):
                 progress.say(note)
             stop_requested = stack.enter_context(stop_requests(progress.say))
             stack.enter_context(one_thread())
+            summary.evaluate(going, progress.say)
             while (behind := _furthest_behind(going)) and not stop_requested():
                 rows, errors = _iterated(behind, gather)
                 for number, error in errors.items():
@@ -57,6 +63,7 @@ def train_together(
                 if rows:
                     row = over_runs(list(rows.values()), summary.shown, interval)
                     progress.update(row, row[f"{summary.shown.count}_per_second"])
+                summary.evaluate({number: going[number] for number in rows}, progress.say)
                 for number in rows:
                     going[number].save_if_due()
             for training in going.values():
@@ -90,13 +97,26 @@ def iterate_together(
 def over_runs(rows: Sequence[Metrics], shown: Shown, interval: Interval) -> Metrics:
     """What rows of the same iteration of several runs say together: means, with intervals of what
     is shown; speeds and episodes that blew up are sums, time and memory those of the process."""
+    return _over(rows, shown.names(rows[0]), interval)
+
+
+def evaluations_over_runs(rows: Sequence[Metrics], interval: Interval) -> Metrics:
+    """What evaluations of several runs after the same iteration say together: means, with
+    intervals over the runs of what has one over tasks in each."""
+    ends = (LOW, HIGH)
+    means = [{n: v for n, v in row.items() if not n.endswith(ends)} for row in rows]
+    return _over(means, [name for name in means[0] if name + LOW in rows[0]], interval)
+
+
+def _over(rows: Sequence[Metrics], bounded: Sequence[str], interval: Interval) -> Metrics:
+    """Args: bounded: what gets an interval."""
     names = [name for name in rows[0] if all(name in row for row in rows)]
     found: Metrics = {"iteration": rows[0]["iteration"], "num_seeds": len(rows)}
     for name in names:
         of = sum if name in _SUMS else max if name in TIMING | {"iteration"} else statistics.fmean
         found[name] = of(row[name] for row in rows)
     if len(rows) > 1:
-        for name in shown.names(rows[0]):
+        for name in bounded:
             found[name + LOW], found[name + HIGH] = interval([row[name] for row in rows])
     return found
 
@@ -114,18 +134,29 @@ class Summary:
         self.shown = trainings[0].run.shown
         self._interval = interval
         self._runs = {number: training.run for number, training in enumerate(trainings)}
-        kept = {row["iteration"] for row in read_metrics(folder / "metrics.jsonl")}
+        kept = {row["iteration"] for row in read_rows(folder / METRICS)}
         first = min(run.iteration for run in self._runs.values())
         self._next = next((k for k in range(first) if k not in kept), first)
         self._rows = {
             number: {
                 row["iteration"]: row
-                for row in read_metrics(training.folder / "metrics.jsonl")
+                for row in read_rows(training.folder / METRICS)
                 if row["iteration"] >= self._next
             }
             for number, training in enumerate(trainings)
         }
-        self._log = MetricsLog(folder, first_iteration=self._next)
+        self._evaluations = {
+            number: {row["iteration"]: row for row in read_rows(training.folder / EVALUATIONS)}
+            for number, training in enumerate(trainings)
+        }
+        first_run = trainings[0]
+        self._log = RunLog(
+            folder,
+            first_iteration=self._next,
+            count=self.shown.count,
+            tracking=first_run.tracking,
+            config={**first_run.config, "seed": None, "num_seeds": len(trainings)},
+        )
 
     def add(self, rows: Mapping[int, Metrics], failed: Sequence[int] = ()) -> None:
         """Takes in the rows of some runs by their numbers, and leaves out those that failed."""
@@ -139,11 +170,43 @@ class Summary:
                 self._log.write(over_runs(there, self.shown, self._interval))
             self._next += 1
 
+    def evaluate(self, trainings: Mapping[int, Training], say: Callable[[str], None]) -> None:
+        """Lets the trainings whose time it is look at held-out tasks, and writes a row for every
+        iteration after which all have."""
+        for number, training in trainings.items():
+            name = training.folder.name
+            row = training.evaluate_if_due(partial(_say_of, name, say))
+            if row is not None:
+                self._evaluations[number][int(row["iteration"])] = row
+        there = {k for rows in self._evaluations.values() for k in rows}
+        for k in sorted(there - self._log.evaluated):
+            found = {n: rows[k] for n, rows in self._evaluations.items() if k in rows}
+            alive = {n: found[n] for n in self._runs if n in found}
+            is_waiting = any(n not in found and run.iteration <= k for n, run in self._runs.items())
+            if alive and not is_waiting:
+                self._log.write_evaluation(
+                    evaluations_over_runs(list(alive.values()), self._interval)
+                )
+
     def __enter__(self) -> "Summary":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._log.close()
+
+
+def _is_behind(folder: Path, trainings: Sequence[Training]) -> bool:
+    """Tells whether a crash has kept the folder of all from an evaluation that each run has."""
+    of_each = [_evaluated(training.folder) for training in trainings]
+    return not set.intersection(*of_each) <= _evaluated(folder)
+
+
+def _evaluated(folder: Path) -> set[int]:
+    return {row["iteration"] for row in read_rows(folder / EVALUATIONS)}
+
+
+def _say_of(name: str, say: Callable[[str], None], text: str) -> None:
+    say(f"{name}: {text}")
 
 
 def _furthest_behind(going: Mapping[int, Training]) -> dict[int, Training]:

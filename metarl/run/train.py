@@ -10,10 +10,14 @@ from typing import Any
 
 from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint
+from metarl.run.held_out import Best, HeldOut
 from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
-from metarl.run.logging import RETURNS, MetricsLog, Progress, Shown
+from metarl.run.log import EVALUATIONS, METRICS, RunLog
+from metarl.run.loggers.opening import Tracking
+from metarl.run.logging import RETURNS, Progress, Shown
 from metarl.run.memory import check_fits
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.run.shards import KEY, Shards
 from metarl.struct import struct
@@ -44,6 +48,8 @@ def train(
     keep_checkpoints: int = 3,
     log_every: int = 1,
     shown: Shown = RETURNS,
+    held_out: HeldOut | None = None,
+    tracking: Tracking | None = None,
     resume_from: Mapping[str, Any] | None = None,
     lock: FolderLock | None = None,
     ranks: Ranks = ALONE,
@@ -52,13 +58,16 @@ def train(
     every so often and at the end.
 
     Args:
-      run_folder: gets metrics.jsonl, TensorBoard events and checkpoints/, in which
+      run_folder: gets metrics.jsonl, what loggers write, and checkpoints/, in which
         checkpoints/experience/ has what the learner's experience holds.
       provenance: what a checkpoint must hold besides the learner to be used again (config, env
         spec, versions).
       log_every: iterations in a row of metrics, which holds their means. A divisor of
         checkpoint_every.
       shown: what the metrics count and what the console shows of them.
+      held_out: evaluations on the way, as rows of evaluations.jsonl; checkpoints/best.pt is the
+        state that they found best.
+      tracking: which loggers get the numbers; None: TensorBoard.
       resume_from: the content of a checkpoint of this same learner; training goes on after its
         iteration, on the CPU with the same numbers, bit for bit, as if it had never stopped.
         Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations`
@@ -81,6 +90,8 @@ def train(
         keep_checkpoints=keep_checkpoints,
         log_every=log_every,
         shown=shown,
+        held_out=held_out,
+        tracking=tracking,
         resume_from=resume_from,
         lock=lock,
     )
@@ -91,9 +102,11 @@ def train(
             progress.say(note)
         at_once = ranks.num == 1
         with stop_requests(progress.say, at_once=at_once) as stop_requested, one_thread():
+            training.evaluate_if_due(progress.say)  # A crash may have kept it from that.
             while not training.is_over and not ranks.largest(int(stop_requested())):
                 row, num_iterations = training.row(stop_requested)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
+                training.evaluate_if_due(progress.say)
                 training.save_if_due()
             training.write_checkpoint()
     return training.outcome()
@@ -144,6 +157,8 @@ class Training:
         keep_checkpoints: int = 3,
         log_every: int = 1,
         shown: Shown = RETURNS,
+        held_out: HeldOut | None = None,
+        tracking: Tracking | None = None,
         resume_from: Mapping[str, Any] | None = None,
         lock: FolderLock | None = None,
     ) -> None:
@@ -151,6 +166,10 @@ class Training:
         self.iterations = iterations
         self.folder = run_folder
         self._every = {"checkpoint_every": checkpoint_every, "log_every": log_every}
+        self._eval_every = None if held_out is None else held_out.every
+        self._held_out = held_out
+        self.tracking = tracking
+        self.config: Mapping[str, Any] = provenance.get("config", {})
         self._resume_from = resume_from
         self._saver = _Saver(
             run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
@@ -164,8 +183,14 @@ class Training:
 
     @property
     def needs_nothing(self) -> bool:
-        """Whether it was over before it went on; then its folder stays as it is."""
-        return self._resume_from is not None and self.is_over
+        """Whether it was over before it went on, evaluations included; then its folder stays as it
+        is. So does that of a run whose older state is looked at again."""
+        if self._resume_from is None or not self.is_over:
+            return False
+        rows, done = read_rows(self.folder / METRICS), self.run.iteration
+        if self._held_out is None or done == 0 or any(row["iteration"] >= done for row in rows):
+            return True
+        return any(row["iteration"] == done for row in read_rows(self.folder / EVALUATIONS))
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -179,19 +204,35 @@ class Training:
         Raises: what `check` does; UserError if it can't be written to, or files are missing.
         """
         run, notes = self.run, list[str]()
-        memory = check(run.learner, iterations=self.iterations, **self._every)
+        memory = check(
+            run.learner,
+            iterations=self.iterations,
+            **self._every,
+            eval_every=self._eval_every,
+        )
         if memory is not None:
             notes.append(memory)
         if self._resume_from is not None:
             self._saver.load_experience(run, self._resume_from)
         # First the checkpoints: if the process is killed here, the newest one decides again which
         # rows stay.
-        if abandoned := checkpoint.remove_after(self._saver.folder, run.iteration):
-            names = ", ".join(path.name for path in abandoned)
+        abandoned = [
+            path.name for path in checkpoint.remove_after(self._saver.folder, run.iteration)
+        ]
+        self._best = Best(self._saver.folder, run.iteration)
+        if self._best.removed:
+            abandoned.append(checkpoint.BEST)
+        if abandoned:
+            names = ", ".join(abandoned)
             notes.append(f"going on after iteration {run.iteration}: {names} removed")
-        self._log = MetricsLog(self.folder, first_iteration=run.iteration)
-        if self._log.num_damaged:
-            notes.append(f"{self._log.path}: {self._log.num_damaged} damaged lines left out")
+        self._log = RunLog(
+            self.folder,
+            first_iteration=run.iteration,
+            count=run.shown.count,
+            tracking=self.tracking,
+            config=self.config,
+        )
+        notes += self._log.notes
         try:
             if self._resume_from is None:
                 # At once: a folder that can't be written to must not be found out after an hour.
@@ -207,7 +248,10 @@ class Training:
         Raises: Diverged, once what was before the iteration is saved.
         """
         run, start, window = self.run, self.run.stopwatch.seconds(), list[Metrics]()
-        most = min(self._every["log_every"], self.iterations - run.iteration)
+        every = self._every["log_every"]
+        # Up to the next multiple, also where Ctrl-C has ended a row early: checkpoints and
+        # evaluations come after multiples.
+        most = min(every - run.iteration % every, self.iterations - run.iteration)
         while len(window) < most and not (window and stop_requested()):
             try:
                 window.append(run.iterate())
@@ -233,6 +277,31 @@ class Training:
             f"saved in {self._saver.write(self.run)}"
         )
 
+    def evaluate_if_due(self, say: Callable[[str], None]) -> Metrics | None:
+        """Returns the row of an evaluation on held-out tasks, if it is time for one that isn't
+        there yet.
+
+        The state that it is made of is saved before: a run that is killed goes on from there, and
+        finds the evaluation missing. The best state comes before the row that tells of it.
+        """
+        run, held_out = self.run, self._held_out
+        if held_out is None or run.iteration == 0 or run.iteration in self._log.evaluated:
+            return None
+        if run.iteration % held_out.every and not self.is_over:
+            return None
+        self.write_checkpoint()
+        try:
+            found = held_out.measure(run.learner)
+        except FloatingPointError as error:
+            say(f"no evaluation after iteration {run.iteration}: {error}")
+            return None
+        row = {"iteration": run.iteration, run.shown.count: run.count, **found}
+        is_best = self._best.keep_if_better(self._saver.content(run), row)
+        self._log.write_evaluation(row)
+        said = f"{row['score']:.{run.shown.digits}f}{', the best so far' if is_best else ''}"
+        say(f"held-out tasks after iteration {run.iteration}: {said}")
+        return row
+
     def save_if_due(self) -> None:
         if self.run.iteration % self._every["checkpoint_every"] == 0 or self.is_over:
             self.write_checkpoint()
@@ -240,6 +309,7 @@ class Training:
     def write_checkpoint(self) -> None:
         """Makes sure that the present iteration is on the disk."""
         if self._saver.saved != self.run.iteration:
+            self._log.flush()
             self._saver.write(self.run)
 
 
@@ -258,21 +328,28 @@ def progress_of(trainings: Sequence[Training]) -> Iterator[Progress]:
 
 
 def check(
-    learner: MetaLearner, *, iterations: int, checkpoint_every: int, log_every: int = 1
+    learner: MetaLearner,
+    *,
+    iterations: int,
+    checkpoint_every: int,
+    log_every: int = 1,
+    eval_every: int | None = None,
 ) -> str | None:
     """What `train` finds wrong with its settings, for who wants to know before a run folder is
     made.
 
     Returns: what memory the learner's experience will take at once, in a line; None if it takes
     none.
-    Raises: ValueError if rows of metrics would straddle checkpoints, or the learner can't learn
-      here; UserError if its rate would be 0 in some of so many iterations, or if there isn't memory
+    Raises: ValueError if rows of metrics would straddle checkpoints or evaluations, or the learner
+      can't learn here; UserError if its rate would be 0 in some of so many iterations, or if there isn't memory
       enough for its experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
         raise SettingError(
             f"log_every={log_every}: expected a divisor of checkpoint_every={checkpoint_every}"
         )
+    if eval_every is not None and eval_every % log_every != 0:
+        raise SettingError(f"log_every={log_every}: expected a divisor of eval_every={eval_every}")
     learner.check_trainable()
     end = learner.schedule_end
     if end is not None and end < iterations:
@@ -304,6 +381,8 @@ class _Saver:
         self._keep = keep
         self._lock = lock
         self._shards = Shards(folder)
+        self._names: list[str] | None = None
+        """The files that the newest checkpoint needs."""
         self.saved: int | None = None
         """The iteration that is on the disk."""
 
@@ -311,18 +390,23 @@ class _Saver:
         if self._lock is not None:
             self._lock.check()
         experience = run.learner.experience
-        names = None if experience is None else self._shards.write(experience)
-        content = {**self._provenance, **run.content(), **({} if names is None else {KEY: names})}
-        path = checkpoint.save(self.folder, content, keep=self._keep)
-        if names is not None:
-            self._shards.tidy(path, names)
+        self._names = None if experience is None else self._shards.write(experience)
+        path = checkpoint.save(self.folder, self.content(run), keep=self._keep)
+        if self._names is not None:
+            self._shards.tidy(path, self._names)
         self.saved = run.iteration
         return path
+
+    def content(self, run: Run) -> dict[str, Any]:
+        """Returns what the checkpoint of the state holds that was saved last."""
+        names = {} if self._names is None else {KEY: self._names}
+        return {**self._provenance, **run.content(), **names}
 
     def load_experience(self, run: Run, content: Mapping[str, Any]) -> None:
         """Brings back what the run's own checkpoint leaves out."""
         if run.learner.experience is not None:
             self._shards.load(run.learner.experience, content)
+            self._names = content.get(KEY)
         self.saved = run.iteration
 
 

@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metarl.errors import UserError
 from metarl.run import checkpoint
-from metarl.run.logging import MetricsLog, read_metrics
+from metarl.run.log import RunLog
+from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import Diverged, train
@@ -255,16 +256,16 @@ def test_a_disk_that_fills_up_while_a_resume_tidies_metrics_loses_no_row(tmp_pat
         os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(UserError, match="metrics.jsonl: No space left on device"):
-        MetricsLog(tmp_path, first_iteration=8)
+        RunLog(tmp_path, first_iteration=8)
     assert lines(tmp_path) == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_a_row_that_finds_no_place_is_said(tmp_path):
-    log = MetricsLog(tmp_path, first_iteration=0)
-    log._file.close()
+    log = RunLog(tmp_path, first_iteration=0)
+    log._metrics._file.close()
     no_place = pytest.raises(UserError, match="metrics.jsonl: No space left on device")
-    with Path("/dev/full").open("ab", buffering=0) as log._file, no_place:
+    with Path("/dev/full").open("ab", buffering=0) as log._metrics._file, no_place:
         log.write({"iteration": 0})
     log.close()
 

@@ -16,7 +16,15 @@ import sys
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, fewshot_build, fewshot_report, run_folder, strangers
+from metarl.cli import (
+    build,
+    fewshot_build,
+    fewshot_report,
+    held_out,
+    run_folder,
+    strangers,
+    tracking,
+)
 from metarl.cli.commands.train import Trained
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
@@ -48,6 +56,8 @@ def trained(config: DictConfig) -> Trained:
         if asked.has_work:
             every = {key: config[key] for key in ("checkpoint_every", "log_every")}
             check(learner, iterations=config.iterations, **every)
+        evaluations = held_out.measures(config, source, device)
+        loggers = tracking.tracking(config)
         folder, lock = asked.create()
         print(f"run folder {folder}, device {device}", file=sys.stderr)
         name = fewshot_build.learner_name(asked.resume_from, asked.choices)
@@ -61,6 +71,8 @@ def trained(config: DictConfig) -> Trained:
             keep_checkpoints=config.keep_checkpoints,
             log_every=config.log_every,
             shown=fewshot_build.shown(source),
+            held_out=evaluations,
+            tracking=loggers,
             resume_from=asked.resume_from,
             lock=lock,
         )

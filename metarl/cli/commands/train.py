@@ -1,8 +1,9 @@
 """Meta-trains a learner, then evaluates how it adapts to held-out tasks.
 
 A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at
-its end evaluation.json, adaptation_curve.png and a video before and after adaptation. Ctrl-C saves;
-resume=<run folder> goes on with the same numbers. With num_seeds=8 eight seeds share one simulation,
+its end evaluation.json, adaptation_curve.png and a video before and after adaptation. eval_every=10
+evaluates on held-out tasks while it goes, and keeps the best state; loggers=[...] chooses who else
+gets the numbers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. With num_seeds=8 eight seeds share one simulation,
 each with a run folder of its own below the run's.
 
 Examples:
@@ -22,11 +23,13 @@ from omegaconf import DictConfig
 from metarl.cli import (
     build,
     evaluation,
+    held_out,
     placement,
     processes,
     run_folder,
     several,
     strangers,
+    tracking,
 )
 from metarl.cli.main import run_command
 from metarl.run import distributed
@@ -65,19 +68,23 @@ def trained(config: DictConfig) -> Trained:
         learner = build.learner(config, env, generators, device)
         if asked.has_work:
             check(learner, iterations=config.iterations, checkpoint_every=config.checkpoint_every)
+        loggers = tracking.tracking(config)
         folder, lock = asked.create()
         print(f"run folder {folder}, {placement.described(config, device)}", file=sys.stderr)
-        outcome = train(
-            learner,
-            generators,
-            iterations=config.iterations,
-            run_folder=folder,
-            provenance=build.provenance(config, env) | placement.provenance(config, device),
-            checkpoint_every=config.checkpoint_every,
-            keep_checkpoints=config.keep_checkpoints,
-            resume_from=asked.resume_from,
-            lock=lock,
-        )
+        with held_out.returns(config, device) as evaluations:
+            outcome = train(
+                learner,
+                generators,
+                iterations=config.iterations,
+                run_folder=folder,
+                provenance=build.provenance(config, env) | placement.provenance(config, device),
+                checkpoint_every=config.checkpoint_every,
+                keep_checkpoints=config.keep_checkpoints,
+                held_out=evaluations,
+                tracking=loggers,
+                resume_from=asked.resume_from,
+                lock=lock,
+            )
         if outcome.interrupted:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
             return Trained(folder=folder, interrupted=True)

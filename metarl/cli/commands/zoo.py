@@ -24,6 +24,7 @@ from metarl.cli import build, evaluation, fewshot_build, fewshot_report, strange
 from metarl.cli.configs import as_dict
 from metarl.cli.main import run_command
 from metarl.errors import UserError
+from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
@@ -55,7 +56,9 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
     if loaded.zoo_name is not None:
         raise UserError(f"run={location}: it is packed already; expected a run folder")
     own = loaded.run_folder / "evaluation.json"
-    if loaded.content["iteration"] < loaded.config.iterations or not own.exists():
+    is_best = loaded.path.name == checkpoint.BEST  # of a run that came to its end, which own shows
+    is_over = is_best or loaded.content["iteration"] >= loaded.config.iterations
+    if not is_over or not own.exists():
         raise UserError(
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"

@@ -1,0 +1,97 @@
+"""What `eval_every` asks for: evaluations on held-out tasks while a run goes, in worlds and with
+random streams of their own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from metarl.cli import build, fewshot_build
+from metarl.errors import UserError
+from metarl.fewshot.losses import OBJECTIVES
+from metarl.fewshot.types import Split, TaskSource
+from metarl.report.fewshot import evaluate
+from metarl.report.held_out import measured_returns, measures_row
+from metarl.run.held_out import HeldOut
+from metarl.run.seeding import Generators
+from metarl.struct import map_tensors
+from metarl.types import MetaLearner, Metrics
+
+
+@contextmanager
+def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None]:
+    """The evaluations of a training in worlds; None if none are asked for.
+
+    Their tasks are the held-out ones behind those of the evaluation at the end, so that no task
+    both chooses the best state and judges it; where an environment lists no more, they are the
+    same. Each evaluation begins the same streams anew.
+    """
+    if config.eval_every is None:
+        yield None
+        return
+    sizes, at_end = build.sizes(config), config.evaluation
+    declared = build.environment(config, num_worlds=1).prior.num_test
+    num_tasks = config.eval_tasks or at_end.num_tasks or declared
+    num_worlds = num_tasks * (at_end.episodes_per_task or sizes.episodes_per_task)
+    env = build.environment(config, num_worlds)
+    # Another learner of the same kind gets the state: what is evaluated can't disturb the training.
+    twin = build.learner(config, env, Generators(config.seed), device)
+
+    def measure(learner: MetaLearner) -> Metrics:
+        twin.load_state_dict(_copied(learner.state_dict()))
+        return measured_returns(
+            twin.adapter(),
+            env,
+            build.streams(Generators(config.seed), device, "held_out/"),
+            num_tasks=num_tasks,
+            skip=max(declared, at_end.num_tasks or 0),
+            num_updates=sizes.num_updates,
+            device=device,
+        )
+
+    try:
+        yield HeldOut(every=config.eval_every, measure=measure)
+    finally:
+        env.close()
+
+
+def measures(config: DictConfig, source: TaskSource, device: torch.device) -> HeldOut | None:
+    """The evaluations of a few-shot training, on tasks of validation classes; where the data have
+    none, on other tasks of the split that is evaluated at the end.
+
+    Raises: UserError or ValueError if there are too few classes or examples.
+    """
+    if config.eval_every is None:
+        return None
+    if config.eval_every % config.log_every:
+        raise UserError(
+            f"log_every={config.log_every}: expected a divisor of eval_every={config.eval_every}"
+        )
+    at_end = config.evaluation
+    split: Split = "validation" if "validation" in source.spec.splits else at_end.split
+    size = fewshot_build.test_size(config)
+    source.sample(1, size, Generators(at_end.seed)("held_out"), split)
+    twin = fewshot_build.learner(config, source, Generators(config.seed), device)
+    less_is_better = OBJECTIVES[source.spec.kind].best is min
+
+    def measure(learner: MetaLearner) -> Metrics:
+        twin.load_state_dict(_copied(learner.state_dict()))
+        report = evaluate(
+            twin.adapter(),
+            source,
+            size,
+            split=split,
+            num_tasks=config.eval_tasks or at_end.num_tasks,
+            num_updates=at_end.num_updates,
+            tasks=lambda: Generators(at_end.seed)("held_out"),
+            device=device,
+        )
+        return measures_row(report, less_is_better=less_is_better)
+
+    return HeldOut(every=config.eval_every, measure=measure)
+
+
+def _copied(state: Any) -> Any:
+    return map_tensors(lambda leaf: leaf.detach().clone(), state)

@@ -1,0 +1,58 @@
+"""Evaluations on held-out tasks while a run goes: what they measure is up to the caller, what
+becomes of it is said here. The state that they find best is kept in a file of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metarl.errors import UserError
+from metarl.run import checkpoint
+from metarl.struct import struct
+from metarl.types import MetaLearner, Metrics
+
+KEY = "held_out"
+"""The key of the best checkpoint under which it says what its evaluation found."""
+
+
+@struct
+class HeldOut:
+    """Asks for an evaluation every so many iterations, and after the last one."""
+
+    every: int
+    measure: Callable[[MetaLearner], Metrics]
+    """A learner -> numbers, among them `score`, of which more is better. It draws from random
+    streams of its own, which begin anew each time, and leaves the learner as it is: training has
+    the same numbers with it and without, and the same state is always worth the same."""
+
+
+class Best:
+    """The best state of a run so far.
+
+    Args: folder: of its checkpoints; iteration: where the run goes on. A better state of later is of
+      a branch that was left, and goes.
+    """
+
+    def __init__(self, folder: Path, iteration: int) -> None:
+        self._path = folder / checkpoint.BEST
+        self._score: float | None = None
+        try:
+            content = checkpoint.load(self._path)
+            if content["iteration"] <= iteration:
+                self._score = float(content[KEY]["score"])
+        except (UserError, KeyError, TypeError, ValueError):  # missing, damaged, or not ours
+            self._score = None
+        self.removed = self._score is None and self._path.exists()
+        """Whether there was one that is of no use."""
+        if self.removed:
+            self._path.unlink()
+
+    def keep_if_better(self, content: dict[str, Any], row: Metrics) -> bool:
+        """Writes the state that an evaluation was made of, if none before was as good.
+
+        Raises: UserError if it can't be written.
+        """
+        if self._score is not None and row["score"] <= self._score:
+            return False
+        checkpoint.save_best(self._path.parent, {**content, KEY: dict(row)})
+        self._score = row["score"]
+        return True

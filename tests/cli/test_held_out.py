@@ -1,0 +1,209 @@
+"""eval_every, best.pt and loggers through the commands, as a user starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from support.commands import call
+from support.walker import rows
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import metarl
+from metarl.cli import build, held_out
+from metarl.cli.commands import evaluate, fewshot, train, zoo
+from metarl.errors import UserError
+from metarl.report.held_out import measures_row, returns_row
+from metarl.run import checkpoint
+from metarl.run.timing import TIMING
+from metarl.struct import map_tensors
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    *("env=point_navigation_2d", "env.horizon=10", "device=cpu", "evaluation.video=false"),
+    *("evaluation.num_tasks=2", "evaluation.num_updates=0", "eval_tasks=3", "checkpoint_every=4"),
+]
+MAML = [
+    *(*TINY, "algo.num_epochs=1", "algo.meta_batch_size=2", "algo.episodes_per_task=2"),
+    *("algo.num_inner_steps=1", "model.hidden_sizes=[4]"),
+]
+RL2 = [
+    *(*TINY, "algo=rl2_ppo", "algo.meta_batch_size=2", "algo.episodes_per_trial=2"),
+    *("algo.num_minibatches=1", "algo.num_epochs=1"),
+]
+PEARL = [
+    *(*TINY, "env.horizon=3", "env.num_train_tasks=4", "algo=pearl", "algo.meta_batch_size=2"),
+    *("algo.initial_steps=6", "algo.prior_steps=6", "algo.rl_steps=3", "algo.batch_tasks=2"),
+    *("algo.updates_per_iteration=2", "algo.batch_size=4", "algo.context_size=4"),
+    *("algo.replay_capacity=40", "model.encoder_sizes=[4]", "model.hidden_sizes=[4]"),
+]
+SHOTS = [
+    *("dataset=sinusoid", "learner=maml", "backbone.sizes=[4]", "device=cpu", "log_every=2"),
+    *("adaptation.meta_batch_size=2", "evaluation.num_tasks=3", "evaluation.pictures=false"),
+    *("checkpoint_every=4", "eval_tasks=4"),
+]
+
+
+def state(folder):
+    """All that follows from the seed: the learner, and the random streams."""
+    found = checkpoint.load_newest(folder / "checkpoints")[1]
+    return str(map_tensors(torch.Tensor.tolist, (found["learner"], found["generators"])))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(train, MAML), (train, RL2), (train, PEARL), (fewshot, SHOTS)],
+    ids=["maml_ppo", "rl2_ppo", "pearl", "few-shot"],
+)
+def test_evaluations_change_no_number_of_the_training(tmp_path, monkeypatch, command, words):
+    both = tmp_path / "with", tmp_path / "without"
+    for folder, more in zip(both, (["eval_every=2"], []), strict=True):
+        assert call(monkeypatch, command, *words, *more, "iterations=4", f"run_dir={folder}") == 0
+    assert rows(both[0], "metrics") == rows(both[1], "metrics") != []
+    assert state(both[0]) == state(both[1])
+    reports = [json.loads((folder / "evaluation.json").read_text()) for folder in both]
+    for report in reports:
+        del report["command"]
+        report.pop("overrides", None)
+    assert reports[0] == reports[1]
+    found = rows(both[0], "evaluations")
+    assert [row["iteration"] for row in found] == [2, 4]
+    assert found[0]["score"] != found[1]["score"]
+
+
+def test_tasks_that_choose_the_best_state_are_not_those_that_judge_it(tmp_path, monkeypatch):
+    seen = {}
+
+    def measured(adapter, env, streams, *, num_tasks, skip, **_):
+        seen["tasks"] = env.prior.test_tasks(skip + num_tasks).goal[skip:]
+        seen["at the end"] = env.prior.test_tasks().goal
+        return {"score": 0.0}
+
+    monkeypatch.setattr(held_out, "measured_returns", measured)
+    words = [*MAML, "iterations=1", "eval_every=1", f"run_dir={tmp_path / 'run'}"]
+    assert call(monkeypatch, train, *words) == 0
+    assert len(seen["tasks"]) == 3 and len(seen["at the end"]) == 40
+    assert not (seen["tasks"][:, None] == seen["at the end"][None]).all(-1).any()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Never written to."""
+    folder = tmp_path_factory.mktemp("held_out") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        words = ("iterations=3", "eval_every=1", "algo.outer_lr=0.1", f"run_dir={folder}")
+        assert call(patch, train, *MAML, *words) == 0
+    return folder
+
+
+def test_every_command_takes_the_best_state(finished, tmp_path, monkeypatch):
+    scores = [row["score"] for row in rows(finished, "evaluations")]
+    iteration = scores.index(max(scores)) + 1
+    file = tmp_path / "best.json"
+    sizes = ("num_tasks=2", "num_updates=0", "device=cpu", f"output={file}")
+    assert call(monkeypatch, evaluate, f"checkpoint={finished}/best", *sizes) == 0
+    report = json.loads(file.read_text())
+    assert report["iteration"] == iteration
+    assert report["checkpoint"] == str(finished / "checkpoints" / "best.pt")
+    found = metarl.load(finished / "best").evaluate(num_tasks=1, num_updates=0)
+    assert found.report["iteration"] == iteration
+    assert zoo.packed(f"{finished}/best", half=False)["iteration"] == iteration
+    assert build.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
+
+
+def test_a_best_state_that_is_not_there_is_said(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert call(monkeypatch, train, *MAML, "iterations=1", f"run_dir={folder}") == 0
+    for command, word in ((evaluate, "checkpoint"), (train, "resume")):
+        assert call(monkeypatch, command, f"{word}={folder}/best") == 2
+        expected = (
+            f"error: no best checkpoint at {folder}/checkpoints/best.pt: expected a run with "
+            "eval_every, after its first evaluation"
+        )
+        assert expected in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"no best checkpoint at .*best\.pt"):
+        metarl.load(folder / "best")
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag.rpartition("/")[2] not in TIMING
+    }
+
+
+def test_killed_in_the_middle_it_resumes_to_the_same_files(tmp_path, monkeypatch):
+    """By kill -9, in a process of its own; and goes on from the best state as from any other."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = [*MAML, "env.horizon=5", "iterations=16", "eval_every=3", "loggers=[csv,tensorboard]"]
+    assert call(monkeypatch, train, *words, f"run_dir={whole}") == 0
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "scripts" / "train.py", *words, f"run_dir={killed}"],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 300
+    while len(rows(killed, "metrics")) < 8:
+        assert process.poll() is None and time.monotonic() < deadline, "it ended or hung"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(rows(killed, "metrics")) < 16
+    assert call(monkeypatch, train, f"resume={killed}") == 0
+    for name in ("metrics", "evaluations"):
+        assert rows(killed, name) == rows(whole, name)
+    for place in (".", "by_env_steps"):
+        assert curves(killed / place) == curves(whole / place)
+    best = [checkpoint.load(folder / "checkpoints/best.pt") for folder in (killed, whole)]
+    assert str(best[0]["learner"]) == str(best[1]["learner"])
+    assert call(monkeypatch, train, f"resume={killed}/best") == 0
+    assert rows(killed, "metrics") == rows(whole, "metrics")
+
+
+def test_loggers_are_chosen_from_a_list(tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, train, "loggers=[tensorbord]") == 2
+    assert "tensorboard, csv, wandb or mlflow" in capsys.readouterr().err
+    monkeypatch.setattr("metarl.run.loggers.opening.find_spec", lambda _: None)
+    folder = tmp_path / "run"
+    assert call(monkeypatch, train, *MAML, "loggers=[csv,wandb]", f"run_dir={folder}") == 2
+    expected = (
+        "error: loggers: wandb isn't installed; expected it (pip install 'metarl[wandb]'), or "
+        "loggers without wandb\n"
+    )
+    assert capsys.readouterr().err.endswith(expected)
+    assert not folder.exists()
+
+
+def test_several_seeds_are_logged_each_and_together(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    words = ("iterations=2", "num_seeds=2", "eval_every=1", "loggers=[csv]", f"run_dir={folder}")
+    assert call(monkeypatch, train, *MAML, *words) == 0
+    for place in (folder, folder / "seed0", folder / "seed1"):
+        assert {path.name for path in place.glob("*.csv")} == {"metrics.csv", "evaluations.csv"}
+        assert len((place / "evaluations.csv").read_text().splitlines()) == 3
+    of_each = [rows(folder / f"seed{seed}", "evaluations")[0]["score"] for seed in (0, 1)]
+    assert rows(folder, "evaluations")[0]["score"] == pytest.approx(sum(of_each) / 2)
+    assert (folder / "seed1" / "checkpoints" / "best.pt").exists()
+
+
+def test_rows_are_flat_numbers_with_the_ends_of_their_intervals():
+    found = {"mean": 1.0, "iqm": 2.0, "ci_low": 1.5, "ci_high": 2.5}
+    solved = {"success_rate": 0.5, "success_ci_low": 0.4, "success_ci_high": 0.6}
+    report = {"returns": [{"update": 0, **found}, {"update": 1, **found, "iqm": 3.0, **solved}]}
+    row = returns_row(report, scored=3)
+    assert row["score"] == row["return_iqm_1"] == 3.0
+    assert (row["return_iqm_0_ci_low"], row["success_rate_1_ci_high"]) == (1.5, 0.6)
+    assert returns_row(report, scored=0)["score"] == 2.0
+    of_errors = {"measure": "mse", "updates": [{"update": 0, "mean": 4.0, "half_width": 1.0}]}
+    expected = {"score": -4.0, "mse_0": 4.0, "mse_0_ci_low": 3.0, "mse_0_ci_high": 5.0}
+    assert measures_row(of_errors, less_is_better=True) == expected
+    of_errors["updates"][0] |= {"mean": None, "diverged": 2}
+    with pytest.raises(FloatingPointError, match="mse_0 isn't finite for 2 tasks"):
+        measures_row(of_errors, less_is_better=True)
