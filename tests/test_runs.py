@@ -152,16 +152,24 @@ def test_a_sweep_ends_in_a_table_of_the_runs_that_did_not_fail(tmp_path, monkeyp
     assert (
         train(monkeypatch, "-m", *TINY, "iterations=1", "seed=0,1", "algo.inner_lr=0.1,1e30") == 1
     )
-    table = next((tmp_path / "runs" / "sweeps").rglob("comparison.md")).read_text()
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    table = (sweep / "comparison.md").read_text()
     shown = capsys.readouterr()
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in table.splitlines()
-        if "point_nav" in line
+        if line.startswith("| point_nav")
     ]
     assert [(row[1], row[2]) for row in rows] == [("seed=0", "0"), ("seed=1", "1")]
+    assert all((Path(row[6]) / "evaluation.json").exists() for row in rows)
     assert table in shown.out and "after 3 updates" in table
     assert "error: 2 runs of the sweep failed:" in shown.err
+    # The two seeds are one learner.
+    assert (
+        "\n| maml_ppo | 0, 1 |" in table and "maml_ppo,0 1,2," in (sweep / "table.csv").read_text()
+    )
+    assert "maml\\_ppo & 0, 1" in (sweep / "table.tex").read_text()
+    assert f"report.py runs=[{sweep.relative_to(tmp_path)}]" in shown.err
 
 
 def test_resume_with_more_iterations_goes_on_and_refuses_other_settings(

@@ -15,12 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from metarl.cli import console
+from metarl.cli.words import command_line
+from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import fewshot
 from metarl.report.evaluation import stage
+from metarl.report.finished import Finished, all_runs
+from metarl.report.learners import learners, side_by_side
+from metarl.report.learners_table import what_intervals_are_over
 from metarl.report.markdown import table
-
-_RUNS = "runs.jsonl"
+from metarl.report.run_places import SWEEP
+from metarl.report.summary import summaries
+from metarl.report.summary_table import as_csv, latex, markdown
 
 
 def note(folder: Path) -> None:
@@ -28,7 +34,7 @@ def note(folder: Path) -> None:
     config = HydraConfig.get()
     if config.mode == RunMode.MULTIRUN:
         line = {"number": config.job.num, "folder": str(folder.resolve()), "overrides": overrides()}
-        with (Path(config.sweep.dir) / _RUNS).open("a", encoding="utf-8") as file:
+        with (Path(config.sweep.dir) / SWEEP).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
@@ -40,39 +46,68 @@ def overrides() -> list[str]:
 def show(sweep: Path) -> None:
     """Prints the table of all runs that were noted, in their order, and writes it to
     comparison.md."""
-    if not (sweep / _RUNS).exists():
+    if not (sweep / SWEEP).exists():
         return
-    runs = [json.loads(line) for line in (sweep / _RUNS).read_text("utf-8").splitlines()]
+    runs = [json.loads(line) for line in (sweep / SWEEP).read_text("utf-8").splitlines()]
     runs.sort(key=lambda run: run["number"])
     reports = [
         json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs
     ]
-    is_fewshot = "dataset" in reports[0]
-    text = (
-        fewshot.comparison(reports)
-        if is_fewshot
-        else _returns(reports, [run["overrides"] for run in runs])
-    )
+    if "dataset" in reports[0]:
+        texts, files = [fewshot.comparison(reports)], dict[str, str]()
+    else:
+        tables, files = of_learners([Path(run["folder"]) for run in runs])
+        texts = [*tables, _runs(reports, runs)]
+    text = "\n\n".join(texts)
     with console.shown_after(text):
         write_text(sweep / "comparison.md", text + "\n")
+        for name, content in files.items():
+            write_text(sweep / name, content)
     print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)
+    if files:
+        print(f"as a page: {command_line('report')} runs=[{sweep}]", file=sys.stderr)
 
 
-def _returns(reports: Sequence[Mapping[str, Any]], overrides: Sequence[Sequence[str]]) -> str:
-    """A row for each run: what tells it from the others, and its returns before the first update
-    and after the last."""
+def of_learners(folders: Sequence[Path]) -> tuple[list[str], dict[str, str]]:
+    """Returns the table of the learners over their seeds for each environment of the runs, and the
+    same as files: CSV and LaTeX. Where runs can't be set side by side a line says why."""
+    by_env: dict[str, list[Finished]] = {}
+    texts, files = list[str](), dict[str, str]()
+    try:
+        for run in all_runs(folders)[0]:
+            by_env.setdefault(run.report["env"], []).append(run)
+        for env, runs in by_env.items():
+            of = learners(runs)
+            numbers = side_by_side(of)
+            rows, against = summaries(numbers, of)
+            over = what_intervals_are_over(numbers)
+            caption = f"{env}, {numbers['num_tasks']} tasks: returns, with 95 % intervals {over}."
+            end = f"_{env}".replace(":", "_") if len(by_env) > 1 else ""
+            texts.append(f"{caption}\n\n{markdown(rows, against)}")
+            files[f"table{end}.csv"] = as_csv(rows, against)
+            files[f"table{end}.tex"] = latex(rows, against, caption)
+    except UserError as error:
+        print(f"no table of learners: {error}", file=sys.stderr)
+    return texts, files
+
+
+def _runs(reports: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each run: what tells it from the others, its returns before the first update and
+    after the last, and its folder."""
+    overrides = [run["overrides"] for run in runs]
     words = [word for every in overrides for word in every]
     own = [
         " ".join(word for word in every if words.count(word) < len(overrides))
         for every in overrides
     ]
     rows = []
-    for report, name in zip(reports, own, strict=True):
+    for report, run, name in zip(reports, runs, own, strict=True):
         first, last = report["returns"][0], report["returns"][-1]
         after = stage(report["unit"], last["update"])
-        rows.append((report["env"], name, str(report["seed"]), _cell(first), _cell(last), after))
-    head = ("env", "run", "seed", "before", "after", "")
-    title = "IQM of the return on held-out tasks, with its 95 % interval:"
+        returns = (_cell(first), _cell(last), after)
+        rows.append((report["env"], name, str(report["seed"]), *returns, run["folder"]))
+    head = ("env", "run", "seed", "before", "after", "", "folder")
+    title = "The runs: IQM of the return on held-out tasks, with its 95 % interval"
     return f"{title}\n\n{table(head, rows)}"
 
 

@@ -80,7 +80,7 @@ def learners_figure(
     by_task = [other for other in recorded if other.returns is not None]
     told = [learner for learner in learners if learner.runs[0].numbers is not None]
     trained = [learner for learner in learners if all(run.metrics for run in learner.runs)]
-    timed = bool(trained) and all(tell_time(_rows(learner)) for learner in trained)
+    timed = bool(trained) and all(tell_time(rows_of(learner)) for learner in trained)
     panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * timed
     panels += ["tasks"] * bool(by_task and told)
     title = f"{found['env']}: {found['num_tasks']} held-out tasks"
@@ -89,11 +89,11 @@ def learners_figure(
     with figure_of(panels=len(panels), title=title) as (figure, axes):
         places = dict(zip(panels, axes, strict=True))
         looks = looks_of([learner.name for learner in learners])
-        _draw_adaptation(places["adaptation"], found, looks, by_task)
+        draw_adaptation(places["adaptation"], found, looks, by_task)
         if "steps" in places:
-            _draw_training(places["steps"], trained, curves, looks)
+            draw_training(places["steps"], trained, curves, looks)
         if timed:
-            _draw_time(places["time"], trained, looks)
+            draw_time(places["time"], trained, looks)
         if "tasks" in places:
             _draw_tasks(places["tasks"], told, looks, by_task)
         handles, labels = [], []
@@ -121,9 +121,10 @@ def looks_of(names: Sequence[str], taken: Collection[Look] = ()) -> dict[str, Lo
     return found
 
 
-def _draw_adaptation(
-    axes: Axes, found: Numbers, looks: Mapping[str, Look], by_task: Sequence[Recorded]
+def draw_adaptation(
+    axes: Axes, found: Numbers, looks: Mapping[str, Look], by_task: Sequence[Recorded] = ()
 ) -> None:
+    """Draws mean returns after each update with their intervals, and what stands beside them."""
     rows = {
         learner["name"]: [row["mean"] for row in learner["returns"]]
         for learner in found["learners"]
@@ -179,10 +180,11 @@ def _of_recorded(other: Recorded) -> list[Estimate]:
     return found
 
 
-def _draw_training(
+def draw_training(
     axes: Axes, learners: Sequence[Learner], recorded: Sequence[Recorded], looks: Mapping[str, Look]
 ) -> None:
-    curves = [(learner.name, _rows(learner), looks[learner.name]) for learner in learners]
+    """Draws how training went, over steps, of learners whose runs all have metrics."""
+    curves = [(learner.name, rows_of(learner), looks[learner.name]) for learner in learners]
     curves += [
         (other.label, [other.rows], look) for other, look in zip(recorded, _RECORDED, strict=False)
     ]
@@ -196,11 +198,12 @@ def _draw_training(
     axes.set_ylabel("mean return of training episodes\nafter adaptation")
 
 
-def _draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
-    name, size = unit_of_time(max(shortest_time(_rows(learner)) for learner in learners))
+def draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
+    """Draws how training went, over the time that all their rows tell."""
+    name, size = unit_of_time(max(shortest_time(rows_of(learner)) for learner in learners))
     count = ("time", f"{name} of training")
     for learner in learners:
-        runs, look = in_time(_rows(learner), size), looks[learner.name]
+        runs, look = in_time(rows_of(learner), size), looks[learner.name]
         style = {"color": look.color, "dashes": look.dashes, "label": learner.name}
         draw_curve(axes, runs, return_key(runs), count=count, **style)
     name_count(axes, count)
@@ -227,7 +230,8 @@ def _draw_points(axes: Axes, x: Tensor, y: Tensor, look: Look, label: str) -> No
     axes.plot(x, y, color=look.color, marker=look.marker, ls="none", ms=5, label=label)
 
 
-def _rows(learner: Learner) -> list[list[dict[str, Any]]]:
+def rows_of(learner: Learner) -> list[list[dict[str, Any]]]:
+    """The metrics of each seed."""
     return [run.metrics for run in learner.runs]
 
 

@@ -32,14 +32,18 @@ def _learners(found: Numbers) -> str:
             [learner["name"], *of_training, *cells, *(_EXTRAS[key][1](learner) for key in extras)]
         )
     tasks = "held-out tasks" if found["split"] != "none" else "tasks, the same as in training"
-    intervals = "; ".join(dict.fromkeys(learner["returns"][0]["over"] for learner in learners))
     caption = (
         f"{found['env']}, {found['num_tasks']} {tasks}: mean return, "
-        f"with 95 % intervals {intervals}."
+        f"with 95 % intervals {what_intervals_are_over(found)}."
     )
     if "normalised" in extras:
         caption += " Score: 0 for standing still, 1 for the best that can be had, if it is known."
     return f"{caption}\n\n{table(head, rows)}"
+
+
+def what_intervals_are_over(found: Numbers) -> str:
+    """Says it of each learner, once where they are alike."""
+    return "; ".join(dict.fromkeys(one["returns"][0]["over"] for one in found["learners"]))
 
 
 def _stage(learners: Sequence[Numbers], update: int) -> str:

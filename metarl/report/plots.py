@@ -4,6 +4,7 @@ Colours are Okabe and Ito's (2008), told apart with every common colour blindnes
 markers say the same twice.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,8 +226,18 @@ def figure_of(
 
 def write_png(path: Path, figure: Figure) -> None:
     """Raises: OSError if `path` can't be written."""
-    with matplotlib.rc_context(_STYLE):
-        write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    content = drawn(figure, "png")
+    write_atomically(path, lambda file: file.write(content))
+
+
+def drawn(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of that kind, png or pdf. Its letters stay letters, which journals ask
+    of PDF, and no date is in it, so that the same figure is the same file."""
+    with matplotlib.rc_context(_STYLE | {"pdf.fonttype": 42}):
+        file = io.BytesIO()
+        dates: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {}
+        figure.savefig(file, format=kind, metadata=dates)
+        return file.getvalue()
 
 
 def add_band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: str) -> None:

@@ -26,6 +26,28 @@ def test_it_writes_a_page_that_tells_how_it_was_made(
     assert f"&#39;runs=[{tmp_path}/runs/*]&#39; out={tmp_path}/new/page.html" in text
 
 
+def test_it_writes_charts_and_tables_for_a_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder(tmp_path / "runs/a", [[-8.0, -4.0], [-9.0, -5.0]], rows=ROWS)
+    (run_folder(tmp_path / "runs/b", [[0.0]], seed=1, rows=ROWS) / "evaluation.json").unlink()
+    words = [f"runs=[{tmp_path}/runs]", f"out={tmp_path}/page.html", f"figures={tmp_path}/paper"]
+    assert call(monkeypatch, report, *words) == 0
+    charts = ("adaptation", "profiles", "tasks_1", "training_steps")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "paper").iterdir()}
+    assert sorted(files) == sorted(
+        [f"{name}.{kind}" for name in charts for kind in ("pdf", "png")]
+        + ["table.csv", "table.md", "table.tex"]
+    )
+    assert all(files[f"{name}.pdf"].startswith(b"%PDF") for name in charts)
+    assert all(files[f"{name}.png"].startswith(b"\x89PNG") for name in charts)
+    # Letters stay letters.
+    assert b"/FontFile2" in files["adaptation.pdf"] and b"/Type3" not in files["adaptation.pdf"]
+    assert b"| maml_ppo | 0 | 2M | after 1 update |" in files["table.md"]
+    page = (tmp_path / "page.html").read_text()
+    assert all(f'data-chart="{name}"' in page for name in charts)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

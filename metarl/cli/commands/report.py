@@ -13,6 +13,7 @@ Examples:
 
 import importlib
 import sys
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from omegaconf import DictConfig
 from metarl.cli.main import run_command
 from metarl.cli.words import called
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import write_atomically, write_text
 from metarl.report.finished import all_runs
 from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
-    content, html = (_of_page(name) for name in ("content", "html"))
+    content, html, figures = (_of_page(name) for name in ("content", "html", "figures"))
     out = Path(config.out).expanduser()
     if out.is_dir():
         raise UserError(f"out: {out} is a folder; expected the name of a file, as report.html")
@@ -43,6 +44,13 @@ def run(config: DictConfig) -> None:
     for note in moved + notes:
         print(note, file=sys.stderr)
     text = html.page(found)
+    if config.figures is not None:
+        folder = Path(config.figures).expanduser()
+        drawn = figures.files(found)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, written in drawn.items():
+            write_atomically(folder / name, methodcaller("write", written))
+        print(f"figures and tables in {folder}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
     print(f"written to {out}", file=sys.stderr)

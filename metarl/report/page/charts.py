@@ -24,6 +24,7 @@ Numbers = Mapping[str, Any]
 Runs = Sequence[Sequence[Mapping[str, float]]]
 
 _GRID = "#E3E5E8"
+_LEGEND = 2000  # px: a legend is never scrolled, the page gives the chart its height
 _MOST_POINTS = 400  # of a line: more than a screen can show
 _SYMBOLS = {
     "o": "circle",
@@ -64,14 +65,20 @@ def charts(found: Numbers, learners: Sequence[Learner], going: Sequence[Going]) 
 
     Args: found: what `learners.side_by_side` says of the learners; of none at all it isn't read.
     """
-    look = looks_of([learner.name for learner in learners])
-    look |= looks_of([run.name for run in going if run.learner is None], taken=look.values())
+    look = all_looks(learners, going)
     drawn = [_adaptation(found, look)] if learners else []
     drawn += _training(learners, going, look)
     if learners:
         drawn.append(_profiles(learners, look))
         drawn += _tasks(learners, look)
     return drawn
+
+
+def all_looks(learners: Sequence[Learner], going: Sequence[Going]) -> dict[str, Look]:
+    """How each learner looks, and each run beside them that is none of theirs."""
+    look = looks_of([learner.name for learner in learners])
+    others = [run.name for run in going if run.learner is None]
+    return look | looks_of(others, taken=look.values())
 
 
 def _adaptation(found: Numbers, look: Mapping[str, Look]) -> Chart:
@@ -114,11 +121,23 @@ def _adaptation(found: Numbers, look: Mapping[str, Look]) -> Chart:
         for k, mean in enumerate(means):
             cells = [_number(mean[end]) for end in ("value", "ci_low", "ci_high")]
             rows.append([name, stage(learner["unit"], k), cells[0], f"[{cells[1]}, {cells[2]}]"])
-    for name, means, color, dash in _beside(found):
+    shown = set[str]()
+    for name, group, means, color, dash in _beside(found):
         x = list(range(len(means))) if len(means) > 1 else [-0.2, last + 0.2]
         y = means if len(means) > 1 else means * 2
-        line = {"color": color, "dash": dash, "width": 1.5}
-        traces.append(go.Scatter(x=x, y=_short(y), name=name, mode="lines", line=line))
+        traces.append(
+            go.Scatter(
+                x=x,
+                y=_short(y),
+                mode="lines",
+                name=group,
+                legendgroup=group,
+                line={"color": color, "dash": dash, "width": 1.5},
+                showlegend=group not in shown,
+                hovertemplate=f"{name}: %{{y:.2f}}",
+            )
+        )
+        shown.add(group)
         rows += [
             [name, "" if len(means) == 1 else str(k), _number(y), ""] for k, y in enumerate(means)
         ]
@@ -139,19 +158,24 @@ def _adaptation(found: Numbers, look: Mapping[str, Look]) -> Chart:
     )
 
 
-def _beside(found: Numbers) -> Iterator[tuple[str, list[float], str, str]]:
-    """What doesn't learn: names, means after each update or once for all, colours and dashes."""
+def _beside(found: Numbers) -> Iterator[tuple[str, str, list[float], str, str]]:
+    """What doesn't learn: names, the rows of the legend they belong to, means after each update or
+    once for all, colours and dashes."""
     beside = found["beside"]
     for learner, means in beside["random_initialisation"].items():
-        yield f"random initialisation, as {learner}", means, GREY, "dot"
+        name = f"random initialisation, adapted as {learner}"
+        yield name, "random initialisations", means, GREY, "dot"
     if "stand_still" in beside:
-        yield "standing still", [beside["stand_still"]], FAINT, "dashdot"
+        yield "standing still", "standing still", [beside["stand_still"]], FAINT, "dashdot"
     for name, means in beside["references"].items():
-        yield name.replace("_", " "), means, INK, "longdash"
-    for bound in beside.get("fixed_speeds", {}).get("bounds", []):
+        words = name.replace("_", " ")
+        yield words, words, means, INK, "longdash"
+    bounds = beside.get("fixed_speeds", {}).get("bounds", [])
+    group = f"the best of 1 to {len(bounds)} fixed speeds"
+    for bound in bounds:
         count = bound["num_speeds"]
-        name = f"best {f'{count} fixed speeds' if count > 1 else 'fixed speed'}"
-        yield name, [bound["mean_with_allowance"]], FAINT, "dash"
+        name = f"the best {f'{count} fixed speeds' if count > 1 else 'fixed speed'}"
+        yield name, group, [bound["mean_with_allowance"]], FAINT, "dash"
 
 
 def _training(
@@ -163,10 +187,11 @@ def _training(
         for learner in learners
         if all(run.metrics for run in learner.runs)
     }
+    seeds = {learner.name: [run.seed for run in learner.runs] for learner in learners}
     alone: list[tuple[Going, Runs]] = [(run, [run.rows]) for run in going]
     if not runs and not alone:
         return
-    yield _training_over(runs, alone, look, STEPS, "steps")
+    yield _training_over(runs, seeds, alone, look, STEPS, "steps")
     timed = {name: of for name, of in runs.items() if tell_time(of)}
     timed_alone = [(run, of) for run, of in alone if tell_time(of)]
     every = [rows for of in (*timed.values(), *(of for _, of in timed_alone)) for rows in of]
@@ -174,6 +199,7 @@ def _training(
         unit, size = unit_of_time(max(rows[-1]["seconds"] for rows in every))
         yield _training_over(
             {name: in_time(of, size) for name, of in timed.items()},
+            seeds,
             [(run, in_time(of, size)) for run, of in timed_alone],
             *(look, ("time", f"{unit} of training"), "time"),
             without=[name for name in runs if name not in timed],
@@ -182,6 +208,7 @@ def _training(
 
 def _training_over(
     runs: Mapping[str, Runs],
+    seeds: Mapping[str, Sequence[int]],
     alone: Sequence[tuple[Going, Runs]],
     look: Mapping[str, Look],
     count: tuple[str, str],
@@ -192,7 +219,12 @@ def _training_over(
     rows: list[list[str]] = []
     shows_before = len(runs) + len(alone) == 1
     for name, of in runs.items():
-        traces += _learning_lines(name, of, look[name], count[0], shows_before)
+        traces += _learning_lines(name, of, seeds[name], look[name], count[0])
+        if "return_before" in of[0][-1]:
+            is_first = not any(trace.legendgroup == BEFORE for trace in traces)
+            line = _before_line(name, of, look[name], count[0])
+            visible = True if shows_before else "legendonly"
+            traces.append(line.update(showlegend=is_first, visible=visible))
         rows += _learning_rows(name, of, count[0])
     for run, of in alone:
         style = look[run.learner or run.name]
@@ -223,14 +255,14 @@ def _training_over(
 
 
 def _learning_lines(
-    name: str, of: Runs, style: Look, count: str, shows_before: bool
+    name: str, of: Runs, seeds: Sequence[int], style: Look, count: str
 ) -> Iterator[Any]:
     curve = training_curve(of, return_key(of), count)
-    for place, own in enumerate(of):
+    for seed, own in zip(seeds, of, strict=True):
         if len(of) > 1:
             alone = training_curve([own], return_key(of), count)
             x, y = _thinned(alone.x, alone.mean)
-            yield _seed_line(x, y, name, f"seed number {place + 1}", style)
+            yield _seed_line(x, y, name, f"seed {seed}", style)
     if len(of) > 1:
         x, low = _thinned(curve.x, curve.low)
         _, high = _thinned(curve.x, curve.high)
@@ -249,17 +281,24 @@ def _learning_lines(
     x, y = _thinned(curve.x, curve.mean)
     line = {"color": style.color, "dash": _dash(style), "width": 2.5}
     yield go.Scatter(x=x, y=y, name=name, legendgroup=name, mode="lines", line=line)
-    if "return_before" in of[0][-1]:
-        before = training_curve(of, "return_before", count)
-        x, y = _thinned(before.x, before.mean)
-        yield go.Scatter(
-            x=x,
-            y=y,
-            name=f"{name}, before adaptation",
-            mode="lines",
-            line={"color": style.color, "dash": "dot", "width": 1.8},
-            visible=True if shows_before else "legendonly",
-        )
+
+
+BEFORE = "before adaptation (dotted)"
+"""A row of legends for the dotted lines of all learners."""
+
+
+def _before_line(name: str, of: Runs, style: Look, count: str) -> Any:
+    before = training_curve(of, "return_before", count)
+    x, y = _thinned(before.x, before.mean)
+    return go.Scatter(
+        x=x,
+        y=y,
+        name=BEFORE,
+        legendgroup=BEFORE,
+        mode="lines",
+        line={"color": style.color, "dash": "dot", "width": 1.8},
+        hovertemplate=f"{name}, before: %{{y:.2f}}",
+    )
 
 
 def _learning_rows(name: str, of: Runs, count: str) -> list[list[str]]:
@@ -281,8 +320,8 @@ def _profiles(learners: Sequence[Learner], look: Mapping[str, Look]) -> Chart:
                 _short(estimate[end] for estimate in estimates)
                 for end in ("value", "ci_low", "ci_high")
             )
-            adapted = update > 0 or learner.returns.shape[2] == 1
-            if adapted:
+            is_last = update == learner.returns.shape[2] - 1
+            if is_last:
                 x = _short([*at, *at[::-1]])
                 traces.append(
                     go.Scatter(
@@ -298,17 +337,19 @@ def _profiles(learners: Sequence[Learner], look: Mapping[str, Look]) -> Chart:
                         hoverinfo="skip",
                     )
                 )
-            dash = _dash(style) if adapted else "dot"
-            line = {"color": style.color, "dash": dash, "width": 2.5 if adapted else 1.8}
+            group = name if is_last else BEFORE
+            known = any(trace.legendgroup == group and trace.showlegend for trace in traces)
+            dash, width = (_dash(style), 2.5) if is_last else ("dot", 1.8)
             traces.append(
                 go.Scatter(
                     x=_short(at),
                     y=value,
-                    name=name,
-                    legendgroup=name,
+                    name=group,
+                    legendgroup=group,
                     mode="lines",
-                    line=line,
-                    hovertemplate="%{y:.0%} of tasks above %{x}",
+                    showlegend=not known,
+                    line={"color": style.color, "dash": dash, "width": width},
+                    hovertemplate=f"{name}: %{{y:.0%}} of tasks above %{{x}}",
                 )
             )
             for place in range(0, len(at), 10):
@@ -457,7 +498,14 @@ def _figure(
         plot_bgcolor="rgba(0,0,0,0)",
         hovermode="closest",
         hoverlabel={"namelength": -1},
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        legend={
+            "orientation": "h",
+            "maxheight": _LEGEND,
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+        },
         xaxis={**axis, "title": {"text": xaxis, "standoff": 8, "font": size}, **(x or {})},
         yaxis={**axis, "title": {"text": yaxis, "standoff": 8, "font": size}, **(y or {})},
     )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from metarl.report import plots
-from metarl.report.learners_table import beside_rows
+from metarl.report.learners_table import beside_rows, what_intervals_are_over
 from metarl.report.page import provenance
 from metarl.report.page.content import Content
 from metarl.report.summary_table import cell, columns, decimals, described
@@ -45,7 +45,7 @@ def page(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["minus"] = lambda text: _MINUS.sub("\N{MINUS SIGN}", text)
+    environment.filters["typeset"] = _typeset
     rows, digits = content.rows, decimals(content.rows) if content.rows else 1
     shown = columns(rows, content.against)
     return environment.get_template("page.html.jinja").render(
@@ -58,13 +58,18 @@ def page(content: Content) -> str:
         commands=[
             (of.name, provenance.commands(of), provenance.settings(of)) for of in content.learners
         ],
-        over=content.found["learners"][0]["returns"][0]["over"] if rows else "",
+        over=what_intervals_are_over(content.found) if rows else "",
         style=Markup((_PARTS / "page.css").read_text("utf-8")),
         script=Markup((_PARTS / "page.js").read_text("utf-8")),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
         figures=_as_script({chart.key: chart.figure for chart in content.charts}),
         dark=_as_script(DARK),
     )
+
+
+def _typeset(text: str) -> str:
+    """Minus signs instead of hyphens before numbers, and no line between a number and its %."""
+    return _MINUS.sub("\N{MINUS SIGN}", text).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _as_script(value: Any) -> Markup:

@@ -12,6 +12,7 @@ from support.run_folders import run_folder
 from metarl.errors import UserError
 from metarl.report.finished import all_runs
 from metarl.report.page import films
+from metarl.report.page.charts import BEFORE
 from metarl.report.page.content import Content, gathered
 from metarl.report.page.provenance import RUN_HEAD, commands, run_rows
 
@@ -73,6 +74,12 @@ def test_each_chart_has_its_numbers_and_words(tmp_path: Path) -> None:
     assert ["standing still", "", "-350.0", ""] in rows
     names = {trace.get("name") for trace in charts["adaptation"].figure["data"]}
     assert {"maml_ppo", "maml_ppo, seed 1", "memoryless_ppo", "standing still"} <= names
+    # Dotted lines of all learners are one row of a legend.
+    for key in ("training_steps", "profiles"):
+        before = [t for t in charts[key].figure["data"] if t.get("name") == BEFORE]
+        assert sum(trace["showlegend"] for trace in before) == 1 == len(before) - (key[0] == "t")
+    lines = {trace.get("name") for trace in charts["training_steps"].figure["data"]}
+    assert {"maml_ppo, seed 0", "maml_ppo, seed 1"} <= lines
     assert charts["training_time"].head[1] == "minutes of training"
     # 2 of 2 tasks are better after the update.
     assert charts["tasks_1"].rows == [
