@@ -34,6 +34,7 @@ from metarl.report.finished import finished_runs  # noqa: E402
 from metarl.report.learners import learners, side_by_side  # noqa: E402
 from metarl.report.learners_plot import learners_figure  # noqa: E402
 from metarl.report.plots import learning_figure, return_curves, write_png  # noqa: E402
+from metarl.report.recorded import read_recorded  # noqa: E402
 
 RESULTS, MANIFEST = ROOT / "results", ROOT / "docs/figures.json"
 
@@ -41,6 +42,7 @@ MEMORYLESS = "half_cheetah_vel_memoryless"
 
 # Folder of results -> evaluation -> its picture.
 ADAPTATION: dict[str, dict[str, str]] = {
+    "arm_reach_maml": {"evaluation": "adaptation_curve"},
     "arm_reach_rl2": {"evaluation": "adaptation_curve"},
     "bandit_100_5_rl2": {"evaluation": "adaptation_curve"},
     "bandit_500_5_rl2": {"evaluation": "adaptation_curve"},
@@ -57,9 +59,19 @@ ADAPTATION: dict[str, dict[str, str]] = {
 # Where the algorithm's name doesn't say it.
 LEARNERS = {MEMORYLESS: "PPO without memory"}
 # Folder of the picture -> the folders of results that stand side by side in it.
-SIDE_BY_SIDE = {"half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_rl2", MEMORYLESS]}
+SIDE_BY_SIDE = {
+    "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_rl2", MEMORYLESS],
+    "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
+    "point_navigation_2d_raw": ["point_navigation_2d_raw"],
+}
+# Folder of such a picture -> what others recorded, drawn beside.
+RECORDED = {
+    "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr_maml_trpo"],
+    "point_navigation_2d_raw": ["point_navigation_2d_raw_maml_trpo"],
+}
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
+    "arm_reach_maml": ["metrics"],
     "arm_reach_rl2": ["metrics"],
     "bandit_100_5_rl2": ["metrics"],
     "bandit_500_5_rl2": ["metrics"],
@@ -90,14 +102,17 @@ def figures() -> dict[str, Callable[[], Figure]]:
     for folder, seeds in TRAINING.items():
         found[f"results/{folder}/learning_curve.png"] = partial(_training, RESULTS / folder, seeds)
     for folder, others in SIDE_BY_SIDE.items():
-        found[f"results/{folder}/side_by_side.png"] = partial(_side_by_side, others)
+        found[f"results/{folder}/side_by_side.png"] = partial(
+            _side_by_side, others, RECORDED.get(folder, [])
+        )
     return dict(sorted(found.items()))
 
 
-def _side_by_side(folders: list[str]) -> Figure:
+def _side_by_side(folders: list[str], recorded: list[str]) -> Figure:
     runs, _ = finished_runs([RESULTS / folder for folder in folders])
     of = learners(runs)
-    return learners_figure(side_by_side(of), of, [])
+    others = [read_recorded(RESULTS / f"reference/{name}.csv") for name in recorded]
+    return learners_figure(side_by_side(of), of, others)
 
 
 def _adaptation(folder: Path, evaluation: str) -> Figure:
