@@ -35,7 +35,7 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> Tensor:
 
 @struct
 class GaussianByVariance:
-    """N(mean, diag variance), for any leading dimensions: what products of Gaussians are made of."""
+    """N(mean, diag variance), for any leading dimensions, as products of Gaussians need it."""
 
     mean: Tensor  # [..., L]
     variance: Tensor  # [..., L]

@@ -104,8 +104,9 @@ class _Pairs(nn.Module):
     Args:
       known: which of `StepParts` it sees, of next_obs, action and obs.
       num_outputs: Y.
-      obs_embedding, action_embedding: what the layer with ReLUs gives that observations, or actions,
-        go through first; 0: there is none. The observations before and after a step share theirs.
+      obs_embedding, action_embedding: what the layer with ReLUs gives that observations, or
+        actions, go through first; 0: there is none. The observations before and after a step share
+        theirs.
       generator: draws the weights.
     """
 

@@ -83,8 +83,8 @@ def ppo_clip(
 
 
 def clipped_huber(value: Tensor, target: Tensor, before: Tensor, *, clip: float) -> Tensor:
-    """½ max(h(V − target), h(V_before + clip(V − V_before, ±ε) − target)), elementwise, with Huber's
-    h(x) = ½ x² up to |x| = 1 and |x| − ½ beyond.
+    """½ max(h(V − target), h(V_before + clip(V − V_before, ±ε) − target)), elementwise, with
+    Huber's h(x) = ½ x² up to |x| = 1 and |x| − ½ beyond.
 
     A value that has moved by more than ε earns nothing by going on in its direction. The published
     VariBAD and RL² learn by it; the ½ before it is theirs, beside Huber's own.

@@ -10,8 +10,9 @@ _BOUND = 10.0  # what a scaled reward is clipped to
 
 
 class RewardScale(nn.Module):
-    """r / deviation of Rₜ = γ Rₜ₋₁ + rₜ, clipped to ±10. The deviation is that of all R seen so far,
-    in all trials up to the same step, so early rewards are scaled by the little that is known then.
+    """r / deviation of Rₜ = γ Rₜ₋₁ + rₜ, clipped to ±10. The deviation is that of all R seen so
+    far, in all trials up to the same step, so early rewards are scaled by the little that is known
+    then.
 
     Source: `VecNormalize` of OpenAI's baselines, as the published VariBAD uses it. How we differ:
     there R is 0 instead of its last value where a trial ends.

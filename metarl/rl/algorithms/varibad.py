@@ -254,8 +254,8 @@ class Inference:
 
 
 def _clipped_by_part(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
-    """Scales down the gradient of the encoder, and that of each decoder, to `max_norm`, so that none
-    of them holds back the others. Returns also the norm [] of all of it, before."""
+    """Scales down the gradient of the encoder, and that of each decoder, to `max_norm`, so that
+    none of them holds back the others. Returns also the norm [] of all of it, before."""
     parts = dict[str, Params]()
     for name, leaf in gradient.items():
         first, second, *_ = name.split(".")

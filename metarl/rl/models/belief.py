@@ -117,8 +117,8 @@ class BeliefModel(nn.Module):
           encoder, reward_decoder, state_decoder: make these, two of them `Decoder`s, from the
             keywords latent_size, obs_size, action_size and generator.
           decodes: which of `DECODED` are made.
-          first_weights: one of `FIRST_WEIGHTS`: `xavier` is each layer's own way, `published` that of
-            `metarl.rl.models.published_weights`.
+          first_weights: one of `FIRST_WEIGHTS`: `xavier` is each layer's own way, `published` that
+            of `metarl.rl.models.published_weights`.
           heads: of `BeliefHeads`.
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
