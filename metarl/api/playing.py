@@ -88,9 +88,10 @@ class Player:
         return self._policy(state, float(rewards.mean()))
 
     def _shared_out(self, episodes: int | None) -> list[int]:
-        """How many episodes come before each update: as in training, or so many evenly, the first
-        updates having one more."""
+        """How many episodes come before each of the adapter's updates: as in training, or so many
+        evenly, the first updates having one more."""
         updates, each = self._sizes.num_updates, self._sizes.episodes_per_task
+        updates *= max(1, self._adapter.rounds_per_update)
         if episodes is None:
             return [each if self._sizes.unit == "update" else 1] * updates
         if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 0:

@@ -39,7 +39,7 @@ class Normaliser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""
-        return (x - self.mean).mul_(self.scale).clamp_(-_BOUND, _BOUND)
+        return (x - self.mean).mul_(self.scale).clamp(-_BOUND, _BOUND)
 
     def inverse(self, y: Tensor) -> Tensor:
         return y * self.deviation + self.mean

@@ -103,7 +103,7 @@ def belief_pngs(
         num_updates=num_updates,
         device=device,
     )
-    trajectories = [episode for _, episode in played]
+    trajectories = [each.episodes for each in played]
     for task, path in paths.items():
         world = task * (env.num_worlds // num_tasks)
         episodes = [

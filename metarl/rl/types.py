@@ -317,6 +317,10 @@ class RLAdapter(Adapter[State], Protocol[State]):
     Whoever meets it by inheriting has the methods that do nothing here for nothing.
     """
 
+    rounds_per_update: int = 1
+    """How many times an update of an adaptation plays and learns; `metarl.rl.data.rounds.rounds`
+    shows the episodes of the first time alone."""
+
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
     ) -> State:

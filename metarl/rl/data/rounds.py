@@ -2,7 +2,7 @@
 policy adapted so far, and a query."""
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,17 @@ from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import struct
 
 State = TypeVar("State")
+
+
+@struct
+class Round(Generic[State]):
+    """One turn of an adaptation."""
+
+    state: State
+    """The adapter's before the episodes."""
+    episodes: Trajectories
+    num_steps: int
+    """Environment steps since the round before, these episodes among them."""
 
 
 @struct
@@ -39,27 +50,32 @@ def rounds(
     num_updates: int,
     device: torch.device | str = "cpu",
     deterministic: bool = False,
-) -> Iterator[tuple[State, Trajectories]]:
+) -> Iterator[Round[State]]:
     """Alternates collecting and updating: E episodes of each task before every one of the K updates
-    and after the last.
+    and after the last. An adapter whose updates take more data collects and updates further times
+    in between.
 
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       deterministic: see `collect`; what is held for an episode is then the most likely, too.
-    Yields: K + 1 times the adapter's state before the episodes, and the episodes.
+    Yields: K + 1 rounds.
     """
     episodes_per_task = env.num_worlds // num_tasks
     noise = None if deterministic else streams.policy
-    state = adapter.begin(num_tasks, episodes_per_task, noise)
-    for update in range(num_updates + 1):
+    state, num_steps = adapter.begin(num_tasks, episodes_per_task, noise), 0
+    each = max(1, adapter.rounds_per_update)
+    for number in range(num_updates * each + 1):
         trajectories, after = collect(
             *(env, adapter, state, tasks, streams),
             episodes_per_task=episodes_per_task,
             device=device,
             deterministic=deterministic,
         )
-        yield state, trajectories
-        if update < num_updates:
+        num_steps += trajectories.num_steps
+        if number % each == 0:
+            yield Round(state=state, episodes=trajectories, num_steps=num_steps)
+            num_steps = 0
+        if number < num_updates * each:
             state = adapter.update(after, trajectories, noise)
 
 
@@ -77,5 +93,5 @@ def gather(
     of = rounds(
         env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
-    *support, query = (trajectories for _, trajectories in of)
+    *support, query = (played.episodes for played in of)
     return Rollouts(support=tuple(support), query=query)

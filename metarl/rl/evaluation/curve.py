@@ -79,7 +79,8 @@ def adaptation_curve(
         device=device,
         deterministic=acting == "mode",
     )
-    for update, (state, trajectories) in enumerate(of):
+    for update, played in enumerate(of):
+        state, trajectories = played.state, played.episodes
         if acting == "mode_beside":
             trajectories, _ = collect(
                 *(env, adapter, state, tasks, streams),
@@ -99,7 +100,7 @@ def adaptation_curve(
             )
         )
         diverged += int(trajectories.diverged.any(-1).sum())
-        env_steps += trajectories.num_steps
+        env_steps += played.num_steps
         on_update(update)
     return AdaptationCurve(
         returns=torch.stack(returns, dim=1),
