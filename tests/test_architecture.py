@@ -127,9 +127,9 @@ PLACES = {
     "plotly": ["metarl/report/page/"],
     "jinja2": ["metarl/report/page/"],
     "torch.distributed": ["metarl/run/distributed.py"],
+    "stable_baselines3": ["envs/sb3.py", "metarl/rl/sb3/"],
     "wandb": ["metarl/run/loggers/"],
     "mlflow": ["metarl/run/loggers/"],
-    "stable_baselines3": ["envs/sb3.py", "metarl/rl/algorithms/"],
 }
 """The only places for a library that would otherwise spread."""
 

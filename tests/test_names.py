@@ -53,6 +53,8 @@ COVERED = {
     "rl/algorithms/test_gradient_family.py": "metarl/rl/algorithms/exploration "
     "metarl/rl/algorithms/reptile",
     "rl/algorithms/test_memoryless.py": "metarl/rl/algorithms/memoryless_ppo",
+    "rl/algorithms/test_multitask.py": "metarl/rl/algorithms/oracle metarl/rl/algorithms/scratch",
+    "rl/sb3/test_ppo.py": "metarl/rl/sb3/agents metarl/rl/sb3/expert metarl/rl/sb3/library",
     "rl/algorithms/test_model_based.py": "metarl/rl/adapters/planning metarl/rl/algorithms/grbal "
     "metarl/rl/algorithms/recurrent_mbrl metarl/rl/models/dynamics",
     "rl/algorithms/test_rl2.py": "metarl/rl/adapters/memory metarl/rl/algorithms/ppo "

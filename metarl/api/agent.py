@@ -86,6 +86,12 @@ class Agent:
         Returns: the adapted policy, also `agent.adapted`.
         Raises: UserError if the spaces don't fit, or episodes can't be learned from.
         """
+        number = len(episodes) if isinstance(episodes, Sequence) else episodes
+        if number == 0 and self._sizes.unit == "update":
+            raise UserError(
+                "episodes=0: there is nothing to learn from; expected 1 or more (agent.unadapted "
+                "is the policy before any)"
+            )
         player = Player(
             self._adapter,
             self._sizes,

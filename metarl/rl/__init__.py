@@ -6,7 +6,8 @@ Read `types` first: steps, trajectories, tasks, and the protocols of environment
 
 The rooms, in the order in which training goes through them: `models` makes a network that fits an
 environment. `adapters` are how learners meet a new task with it. `data` plays episodes, and
-arranges them for a loss. `algorithms` holds the learners. `evaluation` says how well they adapt.
+arranges them for a loss. `algorithms` holds the learners, and `sb3` the algorithms of
+Stable-Baselines3 that learners without meta-learning use. `evaluation` says how well they adapt.
 
 What learners compute with lies beside the rooms. `returns` gives returns and advantages,
 `baselines` fits what is subtracted from them, and `losses` are the policy-gradient losses.

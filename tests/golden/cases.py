@@ -62,6 +62,10 @@ _TRIALS = [
     "algo.trials_per_task=2",
     "algo.num_minibatches=2",
 ]
+_EXPERT = [
+    *("model.hidden_sizes=[8]", "algo.meta_batch_size=3", "algo.episodes_per_task=2"),
+    "algo.expert.batch_size=8",
+]
 _BELIEFS = [
     *(
         "model.encoder.hidden_size=8",
@@ -225,6 +229,13 @@ RL = {
         *("algo.inference.num_beliefs=null", "algo.inference.num_decoded=null"),
         *("algo.episodes_per_trial=3", "algo.entropy_coefficient=0.01"),
     ],
+    "multitask_ppo": [
+        *("env=reacher_goal", "env.horizon=10", "algo=multitask_ppo", *_EXPERT),
+        *("algo.rounds_per_update=2", "algo.expert.num_epochs=2"),
+    ],
+    "oracle_sac": ["env=swimmer_vel", "env.horizon=10", "algo=oracle_sac", *_EXPERT],
+    "scratch_ppo": ["env=bandit", "env.horizon=10", "algo=scratch_ppo", *_EXPERT],
+    "scratch_sac": ["env=point_navigation_2d", "env.horizon=6", "algo=scratch_sac", *_EXPERT],
     "recurrent_mbrl": [
         *(
             "env=half_cheetah_cripple",

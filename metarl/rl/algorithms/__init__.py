@@ -16,6 +16,9 @@ plays for that. `rl2_offpolicy` is `rl2_ppo`'s agent with soft actor-critic in p
 `recurrent_mbrl` and `grbal` learn a model of the task and plan with it, one by memory and one by
 inner gradient steps.
 
+Without meta-learning, by Stable-Baselines3: `multitask` trains one policy on all tasks, to be
+fine-tuned; `oracle` is that policy where the task is shown; `scratch` begins anew on each task.
+
 `together` lets several learners gather in one simulation. `shared` is what gradient learners and
 those with a memory do alike, `model_based` what the two that plan do alike.
 """

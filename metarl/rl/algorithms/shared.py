@@ -109,6 +109,8 @@ class Source:
     streams: Streams
     device: torch.device
     sizes: Sizes
+    keeps_its_tasks: bool = False
+    """Whether every meta-batch has the same tasks, always those that the first draw gives."""
 
     @property
     def ranks(self) -> Ranks:
@@ -120,7 +122,10 @@ class Source:
 
     def tasks(self) -> Any:
         """Newly sampled training tasks, leaves [N, ...]; of several processes this one's part."""
-        tasks = self.env.prior.sample(self.sizes.num_tasks, self.streams.tasks)
+        draws = self.streams.tasks
+        if self.keeps_its_tasks:
+            draws = torch.Generator().manual_seed(draws.initial_seed())
+        tasks = self.env.prior.sample(self.sizes.num_tasks, draws)
         return split_rows(tasks, self.ranks.num)[self.ranks.rank]
 
     def gather(self, adapter: RLAdapter[Any]) -> Rollouts:
