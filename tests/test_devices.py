@@ -9,7 +9,7 @@ import pytest
 FILE = Path(__file__).parent / "support/on_another_device.py"
 
 
-@pytest.mark.parametrize("learners", ["of_policies", "few_shot", "a_replay or wait"])
+@pytest.mark.parametrize("learners", ["of_policies", "few_shot or a_replay or wait"])
 def test_learners_run_on_another_device(learners):
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", learners, str(FILE)]
     done = subprocess.run(

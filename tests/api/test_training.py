@@ -18,6 +18,8 @@ from metarl.cli.session import as_words, session
 from metarl.run.logging import read_metrics, shows_bars
 from metarl.run.timing import without_timing
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = {
     "iterations": 1,
     "device": "cpu",
