@@ -107,13 +107,13 @@ class Begun:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a process writes there, or died there."""
-        return (self.place / lock.NAME).exists()
+        """Whether a process writes there."""
+        return lock.is_held(self.place)
 
 
 def _algo(config: dict[str, Any]) -> str:
-    chosen = config.get("composed", {}).get("choices", {}).get("algo")
-    return str(chosen or config["algo"]["_target_"].rpartition(".")[0].rpartition(".")[2])
+    chosen = ((config.get("composed") or {}).get("choices") or {}).get("algo")
+    return str(chosen or config["algo"].get("_target_", "").rpartition(".")[0].rpartition(".")[2])
 
 
 def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:
@@ -145,7 +145,7 @@ def all_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Begun]]:
         has_run = False
         for file in sorted(folder.rglob("config.yaml")):
             config = _parsed(file, yaml.safe_load)
-            if "dataset" in config or config.get("num_seeds", 1) > 1:
+            if "dataset" in config or config.get("num_seeds") not in (None, 1):
                 continue  # few-shot learning; or the folders of its seeds lie below
             has_run, of_run = True, list(_finished(file, config))
             finished |= {run.place.resolve(): run for run in of_run}
@@ -204,6 +204,16 @@ def _check_whole(run: Finished) -> None:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, or of the file as results keep it. Rows that tell no return are
+    left out, as damaged ones are."""
+    return [
+        row
+        for row in _all_rows(file)
+        if "env_steps" in row and ("return_after" in row or "return" in row)
+    ]
+
+
+def _all_rows(file: Path) -> list[dict[str, Any]]:
     packed = file.with_suffix(".jsonl.gz")
     if file.exists() or not packed.exists():
         return read_metrics(file)

@@ -28,6 +28,16 @@ PATIENCE = 45.0
 _HALF_WRITTEN = 2.0  # s in which a file that was made gets its content
 
 
+def is_held(folder: Path) -> bool:
+    """Tells whether a process has the folder, as far as can be seen at once: a process of another
+    machine counts as alive while its file is there."""
+    found = _content(folder / NAME)
+    holder = None if found is None else _parsed(found)
+    if holder is None:
+        return found is not None  # half written
+    return holder["machine"] != _machine() or _is_alive(holder["pid"], holder["started"])
+
+
 class FolderLock:
     """Holds a folder from its making to `release`, or to the end of the `with`.
 

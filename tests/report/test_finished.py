@@ -8,7 +8,8 @@ import pytest
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
-from metarl.report.finished import finished_runs
+from metarl.report.finished import all_runs, finished_runs
+from metarl.run.lock import FolderLock
 
 ROWS = [{"iteration": 0, "env_steps": 10, "return_after": 1.0}]
 
@@ -54,6 +55,37 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps(report))
     ((run,), _) = finished_runs([tmp_path])
     assert (run.unit, run.algo, run.returns.tolist()) == ("episode", "rl2_ppo", [[[1.0], [2.0]]])
+
+
+def test_runs_that_have_no_evaluation_are_told_apart(tmp_path: Path) -> None:
+    run_folder(tmp_path / "done", [[1.0]])
+    (run_folder(tmp_path / "begun", [[1.0]], seed=4, rows=ROWS) / "evaluation.json").unlink()
+    (finished,), (begun,) = all_runs([tmp_path])
+    assert (finished.seed, begun.seed, begun.algo, begun.metrics) == (0, 4, "maml_ppo", ROWS)
+    assert not begun.goes_on
+    with FolderLock(begun.place):
+        assert begun.goes_on
+    assert not begun.goes_on
+
+
+def test_the_folder_above_several_seeds_is_no_run(tmp_path: Path) -> None:
+    """Its evaluation says what all seeds say together."""
+    for seed in (0, 1):
+        run_folder(tmp_path / f"runs/seed{seed}", [[1.0]], seed=seed)
+    (tmp_path / "runs/config.yaml").write_text("seed: 0\nnum_seeds: 2\n")
+    (tmp_path / "runs/evaluation.json").write_text('{"seeds": [0, 1]}')
+    assert [run.seed for run in finished_runs([tmp_path])[0]] == [0, 1]
+
+
+def test_rows_that_tell_no_return_are_left_out(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[1.0]], rows=[*ROWS, {"iteration": 1}])
+    assert finished_runs([tmp_path])[0][0].metrics == ROWS
+
+
+def test_packed_metrics_that_are_damaged_are_named(tmp_path: Path) -> None:
+    (run_folder(tmp_path, [[1.0]]) / "metrics.jsonl.gz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"metrics.jsonl.gz: can't be read: Not a gzipped file"):
+        finished_runs([tmp_path])
 
 
 def test_few_shot_runs_are_others(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Each chart comes with what stands in its place for who can't see it: a sentence,
 a table. Colours are those of plots.py; the page exchanges them for brighter ones on a dark ground.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -266,18 +267,7 @@ def _learning_lines(
     if len(of) > 1:
         x, low = _thinned(curve.x, curve.low)
         _, high = _thinned(curve.x, curve.high)
-        yield go.Scatter(
-            x=[*x, *x[::-1]],
-            y=[*low, *high[::-1]],
-            fill="toself",
-            fillcolor=style.color,
-            opacity=0.18,
-            mode="lines",
-            line={"width": 0},
-            legendgroup=name,
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        yield _band(x, low, high, name, style)
     x, y = _thinned(curve.x, curve.mean)
     line = {"color": style.color, "dash": _dash(style), "width": 2.5}
     yield go.Scatter(x=x, y=y, name=name, legendgroup=name, mode="lines", line=line)
@@ -322,21 +312,7 @@ def _profiles(learners: Sequence[Learner], look: Mapping[str, Look]) -> Chart:
             )
             is_last = update == learner.returns.shape[2] - 1
             if is_last:
-                x = _short([*at, *at[::-1]])
-                traces.append(
-                    go.Scatter(
-                        x=x,
-                        y=[*low, *high[::-1]],
-                        fill="toself",
-                        opacity=0.15,
-                        fillcolor=style.color,
-                        mode="lines",
-                        line={"width": 0},
-                        legendgroup=name,
-                        showlegend=False,
-                        hoverinfo="skip",
-                    )
-                )
+                traces.append(_band(_short(at), low, high, name, style))
             group = name if is_last else BEFORE
             known = any(trace.legendgroup == group and trace.showlegend for trace in traces)
             dash, width = (_dash(style), 2.5) if is_last else ("dot", 1.8)
@@ -478,6 +454,21 @@ def _seed_line(x: Any, y: Any, name: str, seed: str, style: Look) -> Any:
     )
 
 
+def _band(x: Any, low: Any, high: Any, group: str, style: Look) -> Any:
+    return go.Scatter(
+        x=[*x, *x[::-1]],
+        y=[*low, *high[::-1]],
+        fill="toself",
+        fillcolor=style.color,
+        opacity=0.16,
+        mode="lines",
+        line={"width": 0},
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
 def _figure(
     traces: Sequence[Any],
     xaxis: str,
@@ -513,14 +504,15 @@ def _figure(
     return plain
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[list[Any], list[Any]]:
     """Every so manieth point, the last one among them, with five digits."""
     step = -(-len(x) // _MOST_POINTS)
     return _short(x[::-1][::step][::-1].tolist()), _short(y[::-1][::step][::-1].tolist())
 
 
-def _short(values: Any) -> list[float]:
-    return [float(f"{value:.5g}") for value in values]
+def _short(values: Any) -> list[Any]:
+    """Numbers with five digits; None, a gap in a line, for those that aren't finite."""
+    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]
 
 
 def _number(value: float) -> str:

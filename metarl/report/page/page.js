@@ -42,7 +42,7 @@
 
   const draw = (printed = paper.matches) => {
     const dark = darkness.matches && !printed;
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
+    document.documentElement.dataset.drawn = dark ? "dark" : "light";
     const figures = JSON.parse(dark ? bright : light);
     for (const place of document.querySelectorAll("[data-chart]")) {
       const figure = figures[place.dataset.chart];

@@ -83,9 +83,11 @@ def run_rows(learners: Sequence[Learner]) -> list[list[str]]:
 
 def commands(learner: Learner) -> list[str]:
     """The commands that its evaluations name, each once."""
-    return list(
-        dict.fromkeys(run.report["command"] for run in learner.runs if run.report.get("command"))
-    )
+    found = [run.report["command"] for run in learner.runs if run.report.get("command")]
+    return [
+        f"python {command}" if command.partition(" ")[0].endswith(".py") else command
+        for command in dict.fromkeys(found)
+    ]
 
 
 def settings(learner: Learner) -> str:

@@ -144,7 +144,7 @@ def test_a_row_that_is_switched_off_stays_off_in_the_dark(browser: Any) -> None:
     off = ["standing still", "legendonly"]
     assert _waits_for(lambda: off in browser.execute_script(state))
     _look(browser, width=1400, scheme="dark")
-    theme = "return document.documentElement.dataset.theme"
+    theme = "return document.documentElement.dataset.drawn"
     assert _waits_for(lambda: browser.execute_script(theme) == "dark")
     assert off in browser.execute_script(state)
     dark = "return JSON.stringify(document.getElementById('chart-adaptation').data)"
@@ -183,7 +183,7 @@ def test_nothing_reaches_beyond_a_narrow_screen(browser: Any) -> None:
 
 def test_paper_is_light_and_wide_enough_for_all(browser: Any) -> None:
     _look(browser, width=720, scheme="dark", media="print")
-    theme = "return document.documentElement.dataset.theme"
+    theme = "return document.documentElement.dataset.drawn"
     assert _waits_for(lambda: browser.execute_script(theme) == "light")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 720
     paper = "return getComputedStyle(document.body).backgroundColor"
