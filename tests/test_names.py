@@ -43,8 +43,8 @@ COVERED = {
     "report/test_learners_table.py": "metarl/report/markdown",
     "report/test_plots.py": "metarl/report/training_curve",
     "report/test_summary_table.py": "metarl/report/summary",
-    "report/page/test_content.py": "metarl/report/page/charts metarl/report/page/films "
-    "metarl/report/page/provenance",
+    "report/page/test_content.py": "metarl/report/page/chart metarl/report/page/charts metarl/report/page/films "
+    "metarl/report/page/provenance metarl/report/page/task_charts",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "

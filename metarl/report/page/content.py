@@ -7,7 +7,8 @@ from metarl.errors import UserError
 from metarl.report.finished import Begun, Finished
 from metarl.report.learners import Learner, learners, named_like, renamed, side_by_side
 from metarl.report.page import films, provenance
-from metarl.report.page.charts import Chart, Going, charts
+from metarl.report.page.chart import Chart
+from metarl.report.page.charts import Going, charts
 from metarl.report.summary import Summary, summaries
 from metarl.report.summary_table import seeds_in_words
 from metarl.struct import struct

@@ -15,7 +15,7 @@ from metarl.struct import struct
 
 NUM_THRESHOLDS = 61
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_FEW = 8  # kinds of tasks that stand beside each other by their names
+_FEW, _SHORT = 8, 16  # kinds of tasks, and letters, that stand beside each other by their names
 
 
 @struct
@@ -43,7 +43,7 @@ def task_axis(run: Finished) -> TaskAxis:
                 label = " ".join(run.report["tasks"][0].get("numbers", {"task": 0}))
             label = " ".join(label.replace("_", " ").split())
             return TaskAxis(label=label, values=values, names=None)
-    if len(kinds) <= _FEW:
+    if len(kinds) <= _FEW and max(map(len, kinds)) <= _SHORT:
         values = [float(kinds.index(text)) for text in words]
         return TaskAxis(label="task", values=values, names=kinds)
     values = [float(number) for number in range(1, len(words) + 1)]

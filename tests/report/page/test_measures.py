@@ -32,6 +32,11 @@ def run_of(
         ),
         (["forwards", "backwards", "forwards"], None, "task", [0, 1, 0], ["forwards", "backwards"]),
         (
+            ["goal (+0.12, +0.34) m", "goal (-0.12, +0.34) m"],
+            None,
+            *("task, in the order of the evaluation", [1, 2], None),
+        ),
+        (
             [f"goal {n} {n}" for n in range(9)],
             None,
             *("task, in the order of the evaluation", list(range(1, 10)), None),
