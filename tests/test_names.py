@@ -68,7 +68,7 @@ COVERED = {
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
-    "rl/algorithms/test_together.py": "metarl/rl/adapters/together",
+    "rl/algorithms/test_together.py": "metarl/nn/parts metarl/rl/adapters/together",
     "cli/test_held_out.py": "metarl/cli/tracking metarl/report/held_out",
     "cli/test_several.py": "metarl/report/seeds",
     "run/test_distributed.py": "metarl/cli/processes",

@@ -48,9 +48,12 @@ class Policy(Protocol):
         """What the trunk takes [..., I] for observations with their latent [..., O + L]."""
         ...
 
-    def with_params(self, params: Params, obs: Tensor) -> Outputs:
+    def with_params(self, params: Params, obs: Tensor, parts: int = 1) -> Outputs:
         """The outputs under `params`, one task's or stacked: what `params.call(policy, params,
-        obs)` gives, faster."""
+        obs)` gives, faster.
+
+        Args: parts: see `metarl.nn.mlp.mlp`.
+        """
         ...
 
     def head(self, params: Params, trunk_output: Tensor) -> Outputs:
@@ -135,9 +138,9 @@ class GaussianPolicy(nn.Module):
         own: Params = dict(self.named_parameters(recurse=False))
         return self.head(own, self.trunk(_input(self, own, obs)))
 
-    def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        weights = self.trunk.weights(params, "trunk.")
-        return self.head(params, mlp(_input(self, params, obs), weights, self.trunk.activation))
+    def with_params(self, params: Params, obs: Tensor, parts: int = 1) -> Outputs:
+        x, weights = _input(self, params, obs), self.trunk.weights(params, "trunk.")
+        return self.head(params, mlp(x, weights, self.trunk.activation, parts))
 
     def trunk_input(self, obs: Tensor) -> Tensor:
         return with_products(obs, self.latent_size) if self.latent_products else obs
@@ -227,9 +230,9 @@ class CategoricalPolicy(nn.Module):
         own: Params = dict(self.named_parameters(recurse=False))
         return self.head(own, self.trunk(_input(self, own, obs)))
 
-    def with_params(self, params: Params, obs: Tensor) -> Outputs:
-        weights = self.trunk.weights(params, "trunk.")
-        return self.head(params, mlp(_input(self, params, obs), weights, self.trunk.activation))
+    def with_params(self, params: Params, obs: Tensor, parts: int = 1) -> Outputs:
+        x, weights = _input(self, params, obs), self.trunk.weights(params, "trunk.")
+        return self.head(params, mlp(x, weights, self.trunk.activation, parts))
 
     def trunk_input(self, obs: Tensor) -> Tensor:
         return with_products(obs, self.latent_size) if self.latent_products else obs

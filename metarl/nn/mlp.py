@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.errors import SettingError
+from metarl.nn.parts import elementwise, product
 
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
@@ -75,13 +76,21 @@ class MLP(nn.Module):
         return [(params[name + "weight"], params[name + "bias"]) for name in names]
 
 
-def mlp(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> Tensor:
+def mlp(x: Tensor, weights: Sequence[Layer], activation: Activation, parts: int = 1) -> Tensor:
     """The perceptron as a function of its (weight [o, i], bias [o]) pairs, or [N, o, i], [N, o] for
-    x [N, ..., i]."""
+    x [N, ..., i].
+
+    Args: parts: so many equal parts of the N tasks have the numbers that each would have by itself,
+    bit for bit; see metarl/nn/parts.py.
+    """
     phi = ACTIVATIONS[activation] if torch.is_grad_enabled() else IN_PLACE[activation]
-    for weight, bias in weights[:-1]:
-        x = phi(affine(x, weight, bias))
-    return affine(x, *weights[-1])
+    for layer in weights[:-1]:
+        x = elementwise(phi, _layer(x, layer, parts), parts)
+    return _layer(x, weights[-1], parts)
+
+
+def _layer(x: Tensor, layer: Layer, parts: int) -> Tensor:
+    return affine(x, *layer) if parts == 1 else product(affine, x, *layer, parts=parts)
 
 
 @torch.no_grad()

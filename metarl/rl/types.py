@@ -344,8 +344,8 @@ class RLAdapter(Adapter[State], Protocol[State]):
 
     def joined(self, states: Sequence[State]) -> State | None:
         """One state of the tasks of several adapters like this one, one after the other, from which
-        `act` acts for all of them at once; None: each acts by itself. Who has one observes and
-        measures nothing."""
+        `act` acts for all of them at once, with the numbers that each has alone, on a CPU bit for
+        bit; None: each acts by itself. Who has one observes and measures nothing."""
         return None
 
     def held(self, state: State) -> Held | None:

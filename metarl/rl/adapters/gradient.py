@@ -38,6 +38,7 @@ LAST_LAYER = "last_layer"
 class Adapted:
     params: Params  # [N, ...]
     num_updates: int
+    parts: int = 1  # equal parts of the tasks, each a learner's
     held: Held | None = None
 
 
@@ -115,6 +116,7 @@ class GradientAdapter(RLAdapter[Adapted]):
         return Adapted(
             params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},
             num_updates=states[0].num_updates,
+            parts=len(states),
             held=join_rows(held) if held else None,
         )
 
@@ -131,7 +133,7 @@ class GradientAdapter(RLAdapter[Adapted]):
         rows = obs.unflatten(0, (P.num_tasks(state.params), -1))
         if state.held is not None:
             rows = torch.cat([rows, state.held.latent], dim=-1)
-        return self._policy.with_params(state.params, rows)
+        return self._policy.with_params(state.params, rows, state.parts)
 
     def as_module(self, state: Adapted, obs: Tensor) -> nn.Module:
         latent = None if state.held is None else state.held.latent[0, 0]

@@ -28,18 +28,14 @@ class Together:
 
 class TogetherAdapter(RLAdapter[Together]):
     """Gives each learner the numbers that its own adapter gives it alone: that one sees the
-    learner's own worlds, and stream s of a noise is learner s's.
+    learner's own worlds, and stream s of a noise is learner s's. Where they can, all act in the
+    same operations (`RLAdapter.joined`).
 
-    Args:
-      adapters: of S learners, all of one class and with the same settings.
-      at_once: act for all learners in the same operations, where the adapters can. It saves many
-        small ones, but torch rounds some of them (exp, sigmoid) otherwise where they stand at the
-        end of a tensor, so that numbers are those of a learner alone up to the last bit only.
+    Args: adapters: of S learners, all of one class and with the same settings.
     """
 
-    def __init__(self, adapters: Sequence[RLAdapter[Any]], *, at_once: bool = False) -> None:
+    def __init__(self, adapters: Sequence[RLAdapter[Any]]) -> None:
         self._adapters = tuple(adapters)
-        self._at_once = at_once
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None
@@ -83,8 +79,7 @@ class TogetherAdapter(RLAdapter[Together]):
 
     def _standing(self, each: Iterator[Any]) -> Together:
         states = tuple(each)
-        joint = self._adapters[0].joined(states) if self._at_once else None
-        return Together(each=states, joint=joint)
+        return Together(each=states, joint=self._adapters[0].joined(states))
 
     def _own(self, state: Together, obs: Tensor, act: Act, step: Step) -> Iterator[tuple[Any, ...]]:
         """Yields for each learner its adapter and what happened in its worlds: state, obs, act,

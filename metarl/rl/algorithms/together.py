@@ -1,7 +1,7 @@
 """Several learners gather together and learn apart: one simulation holds the worlds of all.
 
 Each learner gets the rollouts that it would have gathered alone, on a CPU bit for bit: it has its
-own tasks and random streams, its policy acts by itself, and worlds don't see each other.
+own tasks and random streams, and neither policies nor worlds see each other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,8 +74,7 @@ class TogetherSource:
         sizes, num = sources[0].sizes, len(sources)
         rollouts = gather(
             self._environment(num * sizes.num_worlds),
-            # A GPU isn't reproducible to the last bit anyway, and many small operations cost there.
-            TogetherAdapter(list(group.values()), at_once=sources[0].device.type != "cpu"),
+            TogetherAdapter(list(group.values())),
             join_rows(tasks),
             _together([source.streams for source in sources]),
             num_tasks=num * sizes.num_tasks,
