@@ -65,8 +65,13 @@ def choose_rows(rows: Tensor, chosen: T, otherwise: T) -> T:
 
 
 def join_rows(trees: Sequence[T]) -> T:
-    """Pytrees of one kind with leaves [n, ...] -> one with leaves [N, ...], one after the other."""
-    return pytree.tree_map(lambda *leaves: torch.cat(leaves), *trees)
+    """Pytrees of one kind with leaves [n, ...] -> one with leaves [N, ...], one after the other. What
+    isn't a tensor is as in the first."""
+    return pytree.tree_map(_joined_leaf, *trees)
+
+
+def _joined_leaf(*leaves: Any) -> Any:
+    return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
 
 
 def split_rows(tree: T, num: int) -> list[T]:

@@ -1,7 +1,7 @@
 """Work on N tasks, a few at a time: chunks bound the memory, threads keep the cores busy, and the
 sums don't depend on either."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -37,10 +37,14 @@ def over_chunks(
 
     Raises: ValueError for chunks of less than one task.
     """
+    return map_in_threads(function, chunked(num_tasks, size), device)
+
+
+def chunked(num_tasks: int, size: int) -> list[slice]:
+    """Which of N tasks are in which chunk. Raises: ValueError for chunks of less than one task."""
     if size < 1:
         raise SettingError(f"chunk {size}: expected 1 task or more")
-    chunks = [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
-    return map_in_threads(function, chunks, device)
+    return [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
 
 
 def mean_over_chunks(
@@ -57,7 +61,11 @@ def mean_over_chunks(
     Args: ranks: with whom the means are taken, over the N tasks of each; what belongs to each task
       stays in its process.
     """
-    parts = over_chunks(function, num_tasks, size, device)
+    return mean_of(over_chunks(function, num_tasks, size, device), num_tasks, ranks)
+
+
+def mean_of(parts: Sequence[Found], num_tasks: int, ranks: Ranks = ALONE) -> Found:
+    """Puts together what was found of all chunks of N tasks; see `mean_over_chunks`."""
     everywhere = num_tasks * ranks.num
     gradient = ranks.total(P.sum_all([part.gradient for part in parts]))
     numbers = {name: _total([part.numbers[name] for part in parts]) for name in parts[0].numbers}

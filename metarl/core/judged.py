@@ -85,8 +85,16 @@ def pulled_back(adaptation: LinearizedAdaptation, cotangents: Cotangents) -> tup
 
     Args: cotangents: uₖ of some points; φ_K must be among them.
     """
+    (alone,) = each_pulled_back(adaptation, cotangents)
+    return alone
+
+
+def each_pulled_back(
+    adaptation: LinearizedAdaptation, cotangents: Cotangents
+) -> list[tuple[Params, Params]]:
+    """The same of each of several learners side by side."""
     earlier = dict(cotangents)
-    return adaptation.pullback(earlier.pop(len(adaptation.steps)), earlier)
+    return adaptation.pullbacks(earlier.pop(len(adaptation.steps)), earlier)
 
 
 def added(

@@ -9,7 +9,7 @@ minimum is the Fisher information, is
 v ↦ pullback(point.gauss_newton_product(pushforward(v))).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,13 +27,20 @@ from metarl.types import Batch, InnerRule, Params
 @dataclass(frozen=True)
 class LinearizedAdaptation:
     """φ = adapt(θ) for n tasks and its derivative. θ and the rule's parameters are shared, φ has
-    leaves [n, ...]."""
+    leaves [n, ...].
+
+    S learners may stand side by side, each with its own θ: φ has leaves [S n, ...] then, and block s
+    of the tasks is learner s's.
+    """
 
     adapted: Params
-    steps: tuple["_Step", ...]
+    steps: tuple[tuple["_Step", ...], ...]
+    """K, each of S learners."""
     points: tuple[DifferentiatedLoss, ...]
     """The loss of each step where it began, φ₀ = θ, ..., φ_{K−1}: for other losses of the network
     there, without another forward pass."""
+    curved: bool = True
+    """Whether the gradient of a step counts as a function of where it began."""
     implicit: "_ImplicitStep | None" = None
 
     def pullback(
@@ -46,20 +53,35 @@ class LinearizedAdaptation:
           earlier: k -> the same at φ_k, for losses of what was visited on the way. Not with the
             implicit mode.
         """
-        earlier = earlier or {}
+        (alone,) = self.pullbacks(cotangent, earlier)
+        return alone
+
+    def pullbacks(
+        self, cotangent: Params, earlier: Mapping[int, Params] | None = None
+    ) -> list[tuple[Params, Params]]:
+        """`pullback` of each of S learners, summed over its own tasks. The network's part is done
+        for all at once, the rule's and the sums learner by learner, as it would be alone."""
+        earlier, num = earlier or {}, len(self.steps[0])
+        totals = [P.zeros_like(step.rule_params) for step in self.steps[0]]
         if self.implicit is not None:
-            return P.sum_tasks(self.implicit.solve(cotangent)), self._zero_rule_cotangent()
-        total = self._zero_rule_cotangent()
-        for k, step in reversed(list(enumerate(self.steps))):
-            cotangent, of_rule = step.vjp(cotangent)
-            total = P.add(total, of_rule)
+            solved = P.parts(self.implicit.solve(cotangent), num)
+            return [(P.sum_tasks(own), total) for own, total in zip(solved, totals, strict=True)]
+        for k, steps in reversed(list(enumerate(self.steps))):
+            own = zip(steps, P.parts(cotangent, num), strict=True)
+            of_params, of_gradient, of_rule = zip(*(step.vjp(u) for step, u in own), strict=True)
+            cotangent = P.one_after_the_other(of_params)
+            if self.curved:
+                bent = self.points[k].hessian_product(P.one_after_the_other(of_gradient))
+                cotangent = P.add(cotangent, bent)
+            totals = [P.add(*both) for both in zip(totals, of_rule, strict=True)]
             if k in earlier:
                 cotangent = P.add(cotangent, earlier[k])
-        return P.sum_tasks(cotangent), total
+        each = zip(P.parts(cotangent, num), totals, strict=True)
+        return [(P.sum_tasks(of_params), total) for of_params, total in each]
 
     def pushforward(self, tangent: Params, rule_tangent: Params | None = None) -> Params:
         """J v: how each task's φ [n, ...] moves as θ moves along `tangent`, and the rule's
-        parameters along theirs."""
+        parameters along theirs. Of a single learner."""
         if self.implicit is not None:
             return self.implicit.solve(P.expand(tangent, P.num_tasks(self.adapted)))
         return self.pushed_path(tangent, rule_tangent)[-1]
@@ -67,12 +89,11 @@ class LinearizedAdaptation:
     def pushed_path(self, tangent: Params, rule_tangent: Params | None = None) -> list[Params]:
         """The same for every point passed, φ₀, ..., φ_K. Not with the implicit mode."""
         path = [P.expand(tangent, P.num_tasks(self.adapted))]
-        for step in self.steps:
-            path.append(step.jvp(path[-1], rule_tangent))
+        for k, (step,) in enumerate(self.steps):
+            v = path[-1]
+            bent = self.points[k].hessian_product(v) if self.curved else P.zeros_like(v)
+            path.append(step.jvp(v, bent, rule_tangent))
         return path
-
-    def _zero_rule_cotangent(self) -> Params:
-        return P.zeros_like(self.steps[0].rule_params)
 
 
 def linearize_adaptation(
@@ -95,22 +116,43 @@ def linearize_adaptation(
         `adapted` for the minimum of the proximal problem.
     Raises: ValueError for an empty support or an unknown mode.
     """
+    return linearize_adaptations(differentiate, [params], support, rule, [rule_params or {}], mode)
+
+
+def linearize_adaptations(
+    differentiate: Differentiate,
+    params: Sequence[Params],
+    support: tuple[Batch, ...],
+    rule: InnerRule,
+    rule_params: Sequence[Params],
+    mode: Mode = "through",
+) -> LinearizedAdaptation:
+    """The same of S learners side by side, which the network sees at once.
+
+    Args:
+      params, rule_params: those of each learner, leaves [...].
+      support: leaves [S n, ...]; block s of the tasks is learner s's.
+    """
     check_mode(mode, rule)
-    start = P.expand(P.detached(params), _num_tasks(support))
-    rule_params = P.detached(rule_params or {})
-    adapted, points, steps = start, [], []
+    num = len(params)
+    each = [P.expand(P.detached(own), _num_tasks(support) // num) for own in params]
+    start = adapted = P.one_after_the_other(each)
+    of_rule = [P.detached(own) for own in rule_params]
+    points, steps = [], []
     for k, batch in enumerate(support):
         points.append(differentiate(adapted, batch))
         gradient = inner_gradient(points[k].gradient, adapted, start, mode)
-        curvature = points[k].hessian_product if mode == "through" else None
-        steps.append(_Step(rule, adapted, gradient, rule_params, k, curvature))
-        adapted = steps[k].updated
+        own = zip(each, P.parts(gradient, num), of_rule, strict=True)
+        steps.append(tuple(_Step(rule, *at, k) for at in own))
+        each = [step.updated for step in steps[k]]
+        adapted = P.one_after_the_other(each)
     implicit = None
     if isinstance(mode, Implicit):
         end = differentiate(adapted, support[-1])
         end.gradient  # noqa: B018  # Cached now, as the Hessian products need what it computes.
         implicit = _ImplicitStep(end.hessian_product, mode)
-    return LinearizedAdaptation(adapted, tuple(steps), tuple(points), implicit)
+    curved = mode == "through"
+    return LinearizedAdaptation(adapted, tuple(steps), tuple(points), curved, implicit)
 
 
 def adapt_tasks(
@@ -170,20 +212,12 @@ def inner_step(
 
 
 class _Step:
-    """φ' = rule(φ, g(φ), α) with both its derivatives. The rule's part is autograd on tensors of
-    the parameters' size."""
+    """φ' = rule(φ, g, α) with both its derivatives, by autograd on tensors of the parameters'
+    size."""
 
     def __init__(
-        self,
-        rule: InnerRule,
-        params: Params,
-        gradient: Params,
-        rule_params: Params,
-        k: int,
-        curvature: Callable[[Params], Params] | None,
+        self, rule: InnerRule, params: Params, gradient: Params, rule_params: Params, k: int
     ):
-        self.curvature = curvature
-        self.params = params
         self.rule_params = rule_params
         with torch.enable_grad():
             self._inputs = (leaves_of(params), leaves_of(gradient), leaves_of(rule_params))
@@ -192,16 +226,14 @@ class _Step:
             self._updated = list(updated.values())
         self.updated = {name: leaf.detach() for name, leaf in updated.items()}
 
-    def vjp(self, cotangent: Params) -> tuple[Params, Params]:
-        """Returns the cotangents of φ [n, ...] and of the rule's shared parameters."""
+    def vjp(self, cotangent: Params) -> tuple[Params, Params, Params]:
+        """Returns the cotangents of φ and g [n, ...] and of the rule's shared parameters."""
         flat = grads(self._updated, self._flat, [cotangent[name] for name in self.updated])
         of_params, of_gradient, of_rule = self._grouped(flat)
-        if self.curvature is not None:
-            of_params = P.add(of_params, self.curvature(of_gradient))
-        return of_params, of_rule
+        return of_params, of_gradient, of_rule
 
-    def jvp(self, tangent: Params, rule_tangent: Params | None) -> Params:
-        of_gradient = P.zeros_like(tangent) if self.curvature is None else self.curvature(tangent)
+    def jvp(self, tangent: Params, of_gradient: Params, rule_tangent: Params | None) -> Params:
+        """Returns how φ' moves as φ, g and the rule's parameters move along these."""
         of_rule = P.zeros_like(self.rule_params) if rule_tangent is None else rule_tangent
         groups = zip(self._inputs, (tangent, of_gradient, of_rule), strict=True)
         flat = [values[name] for group, values in groups for name in group]

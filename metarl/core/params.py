@@ -77,6 +77,21 @@ def task(params: Params, index: int | slice) -> Params:
     return {name: leaf[index] for name, leaf in params.items()}
 
 
+def parts(params: Params, num: int) -> list[Params]:
+    """Stacked parameters [num · n, ...] -> `num` of them with leaves [n, ...], views."""
+    if num == 1:
+        return [params]
+    pieces = {name: leaf.chunk(num) for name, leaf in params.items()}
+    return [{name: piece[i] for name, piece in pieces.items()} for i in range(num)]
+
+
+def one_after_the_other(each: Sequence[Params]) -> Params:
+    """The inverse of `parts`."""
+    if len(each) == 1:
+        return each[0]
+    return {name: torch.cat([one[name] for one in each]) for name in each[0]}
+
+
 def named(**modules: nn.Module) -> Params:
     """The parameters of several modules in one dict, as the modules have them: gradients reach
     them."""

@@ -15,7 +15,7 @@ The activations and the δ of a point are computed once and serve every product.
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from metarl.core.differentiated import (
 )
 from metarl.nn.beside import Beside, Tail, with_beside
 from metarl.nn.mlp import IN_PLACE, MLP, Activation
+from metarl.nn.parts import fills_vectors, is_aligned
 from metarl.struct import map_tensors
 from metarl.types import Batch, Params
 
@@ -65,6 +66,20 @@ def differentiator(
         return differentiate_by_autograd(network, loss, take)
     return lambda params, batch: _MLPLoss(
         _Trunk(mlp, head, prefix, params, trunk_input(take(batch)), beside), loss, batch
+    )
+
+
+def rounds_tasks_alike(network: nn.Module, num_rows: int) -> bool:
+    """Whether the derivatives of a task with so many rows are the same, to the last bit, whichever
+    tasks stand before and behind it; see metarl/nn/parts.py. Of other networks than perceptrons it
+    is always so, because they see one task at a time."""
+    trunk = getattr(network, "trunk", network)
+    if not isinstance(trunk, MLP):
+        return True
+    layers = [cast(nn.Linear, layer) for layer in trunk.layers]
+    products = (num_rows, *(layer.weight.numel() for layer in layers))
+    return all(is_aligned(size) for size in products) and all(
+        fills_vectors(num_rows * layer.out_features) for layer in layers[:-1]
     )
 
 

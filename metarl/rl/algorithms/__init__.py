@@ -2,7 +2,8 @@
 `metarl.types.MetaLearner`.
 
 Read `maml_trpo` first: MAML as it was published. `maml_ppo` is the same with PPO as its outer
-step, and with other settings it is ProMP or DiCE-MAML. Most others of the family
+step, and with other settings it is ProMP or DiCE-MAML; `ppo_epoch` is a pass over its data, of
+several seeds at once. Most others of the family
 (docs/learners.md) are settings of `maml_trpo`; `exploration` is E-MAML's term. `reptile` has no
 meta-gradient.
 

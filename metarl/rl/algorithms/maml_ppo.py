@@ -5,7 +5,7 @@ Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2017 (arXiv:1707.0
 al. 2019 (arXiv:1810.06784).
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import torch
@@ -13,15 +13,14 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
-from metarl.core.judged import added, check_judged_updates, judge, pulled_back
-from metarl.core.linearize import linearize_adaptation
+from metarl.core.judged import check_judged_updates
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
+from metarl.rl.algorithms.ppo_epoch import AskedEpoch, Data, Epoch, Objective, epochs_of
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,
@@ -34,32 +33,15 @@ from metarl.rl.algorithms.shared import (
     gradient_sizes,
     memoryless_policy,
     meta_params,
-    outer_gradient,
     rollout_metrics,
+    run_alone,
 )
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean, ppo_clip
-from metarl.struct import map_tensors, struct
-from metarl.types import Params, as_metrics
+from metarl.struct import map_tensors
+from metarl.types import as_metrics
 
 INNER_KL_STEPS = ("first", "all")
-
-
-@struct
-class Epoch:
-    """What one pass over an iteration's data finds, at the parameters before the epoch's step."""
-
-    gradient: Params
-    """The gradient of the objective, by the names of `MetaParams.joined`."""
-    loss: Tensor
-    """The objective [] without the penalty."""
-    kl: Tensor
-    """The KL [] of the adapted policies, from those that gathered the query to the present ones."""
-    inner_kl: Tensor
-    """[K] or [1] of each penalised policy, from the one that gathered the support to the present
-    one."""
-    outputs: Outputs
-    """The outputs [N, ...] of the present adapted policies on the query."""
 
 
 class MamlPPO(GatheringLearner):
@@ -133,8 +115,7 @@ class MamlPPO(GatheringLearner):
         )
         self.source = Source.of(setting, sizes)
         self._policy = policy
-        self._mode = checked_mode(gradient_mode)
-        self._judged_updates = check_judged_updates(judged_updates)
+        mode = checked_mode(gradient_mode)
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )
@@ -169,9 +150,15 @@ class MamlPPO(GatheringLearner):
         loss = (
             plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
         )
-        self._loss = loss
-        self._differentiate_query = differentiator(policy, loss)
-        self._kl_to_old = kl_to_old
+        self._objective = Objective(
+            policy=policy,
+            inner=self._inner,
+            mode=mode,
+            judged_updates=check_judged_updates(judged_updates),
+            loss=loss,
+            differentiate=differentiator(policy, loss),
+            kl_to_old=kl_to_old,
+        )
 
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
@@ -183,7 +170,8 @@ class MamlPPO(GatheringLearner):
             support = tuple(self._inner.batch(t) for t in rollouts.support)
             query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
-        epochs = self.descend(support, query, self.penalised(support))
+        data = Data(support=support, query=query, penalised=self.penalised(support))
+        epochs = yield from self.descending(data)
         self._follow(epochs[-1])
         found: dict[str, Tensor | float] = {
             "loss": epochs[-1].loss,
@@ -215,14 +203,20 @@ class MamlPPO(GatheringLearner):
     ) -> list[Epoch]:
         """Takes Adam steps on the same data until there were enough, or one has led too far: that
         one is taken back."""
-        epochs = [self.meta_gradient(support, query, penalised)]
+        data = Data(support=support, query=query, penalised=penalised)
+        return run_alone(self.descending(data))
+
+    def descending(self, data: Data) -> Generator[AskedEpoch, Epoch, list[Epoch]]:
+        """Does what `descend` does, and asks for the epochs."""
+        cut: dict[Any, Data] = {}
+        epochs = [(yield self._asked(data, None, cut))]
         left = epochs[0].outputs
         while True:
             before = map_tensors(lambda leaf: leaf.detach().clone(), self.params.joined)
             self._descent.against(epochs[-1].gradient)
             if len(epochs) == self._num_epochs:
                 return epochs
-            epochs.append(self.meta_gradient(support, query, penalised, left))
+            epochs.append((yield self._asked(data, left, cut)))
             if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
                 self.params.assign(before)
                 return epochs
@@ -242,50 +236,20 @@ class MamlPPO(GatheringLearner):
           left: outputs [N, ...] on the query of the adapted policies that gathered it; None: the
             present ones did.
         """
+        data = Data(support=support, query=query, penalised=penalised)
+        (epoch,) = epochs_of([self._asked(data, left, {})])
+        return epoch
 
-        def of_chunk(tasks: slice) -> Found:
-            batches = tuple(take(batch, tasks) for batch in support)
-            adaptation = linearize_adaptation(
-                self._inner.differentiate,
-                self.params.theta,
-                batches,
-                self._inner.rule,
-                self.params.rule,
-                self._mode,
-            )
-            judged = judge(
-                adaptation,
-                self._differentiate_query,
-                self._loss,
-                batches,
-                take(query, tasks),
-                self._judged_updates,
-            )
-            # At coefficient 0 the penalties are still evaluated: they are worth watching.
-            penalties = [
-                adaptation.points[k].of(self._kl_to_old, take(held, tasks))
-                for k, held in enumerate(penalised)
-            ]
-            weights = self._kl_coefficients / len(penalties)
-            cotangents = judged.cotangents
-            for k in range(1, len(penalties)):
-                cotangents = added(cotangents, k, penalties[k].gradient, weights[k])
-            of_theta, of_rates = pulled_back(adaptation, cotangents)
-            of_theta = P.add(of_theta, P.sum_tasks(penalties[0].gradient), weights[0])
-            outputs = judged.points[len(batches)].outputs
-            old = outputs if left is None else take(left, tasks)
-            kl = masked_mean(self._policy.kl(old, outputs), query.weight[tasks])
-            sums = {
-                "loss": judged.value.sum(),
-                "kl": kl.sum(),
-                "inner_kl": torch.stack([penalty.value.sum() for penalty in penalties]),
-            }
-            gradient = outer_gradient(of_theta, of_rates)
-            return Found(gradient=gradient, numbers=sums, each=outputs)
-
-        num_tasks, device = query.mask.shape[0], query.mask.device
-        found = mean_over_chunks(of_chunk, num_tasks, self._inner.chunk, device, self.source.ranks)
-        return Epoch(gradient=found.gradient, outputs=found.each, **found.numbers)
+    def _asked(self, data: Data, left: Outputs | None, cut: dict[Any, Data]) -> AskedEpoch:
+        return AskedEpoch(
+            objective=self._objective,
+            params=self.params,
+            coefficients=self._kl_coefficients,
+            data=data,
+            left=left,
+            cut=cut,
+            ranks=self.source.ranks,
+        )
 
     def _follow(self, last: Epoch) -> None:
         """Moves the rate and the penalties' weights where the KLs of the last epoch ask for it."""

@@ -23,13 +23,13 @@ from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,
+    Question,
     Setting,
     Source,
     rollout_metrics,
     trial_sizes,
 )
 from metarl.rl.data.replay import Replay, Steps
-from metarl.rl.data.rounds import Rollouts
 from metarl.rl.models.recurrent_actor_critic import RecurrentActor, RecurrentActorCritic
 from metarl.rl.soft_actor_critic import bellman_error, bellman_target, follow, soft_value
 from metarl.rl.types import RLAdapter
@@ -144,7 +144,7 @@ class RL2OffPolicy(GatheringLearner):
         means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
         return metrics | as_metrics(means)
 
-    def _begin(self) -> Generator[RLAdapter[Any], Rollouts, float]:
+    def _begin(self) -> Generator[RLAdapter[Any] | Question, Any, float]:
         """Prepares the first iteration: plays at least `initial_trials` by random actions. Returns
         how many steps that took."""
         num_steps, num_trials = 0.0, 0

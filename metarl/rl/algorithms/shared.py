@@ -1,9 +1,9 @@
 """What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and
 checks of their settings."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -151,9 +151,44 @@ class Source:
         return replace(rollouts, oracle=self.env.references.known_returns(tasks, 1).get("oracle"))
 
 
-Iteration = Generator[RLAdapter[Any], Rollouts, Metrics]
-"""An iteration that yields an adapter wherever it needs rollouts, is sent those of that adapter,
-and returns its metrics."""
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Question(Protocol):
+    """A piece of work that an iteration leaves to who runs it, so that it can be done for several
+    learners in the same operations."""
+
+    def answers(self, asked: Sequence[Any]) -> list[Any]:
+        """What is found for each of several questions like this one, this one among them. Each gets
+        the numbers that it would get alone."""
+        ...
+
+
+Iteration = Generator[RLAdapter[Any] | Question, Any, Metrics]
+"""An iteration that yields an adapter wherever it needs rollouts and is sent those of that adapter,
+or yields a question and is sent its answer. It returns its metrics."""
+
+
+def run_alone(
+    asking: Generator[Any, Any, T], gather: Callable[[RLAdapter[Any]], Rollouts] | None = None
+) -> T:
+    """Runs what asks by itself, and returns what it returns.
+
+    Args: gather: gives the rollouts of an adapter; None: it asks for none.
+    """
+    answer: Any = None
+    while True:
+        try:
+            asked = asking.send(answer)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        if isinstance(asked, Question):
+            (answer,) = asked.answers([asked])
+        else:
+            assert gather is not None
+            answer = gather(asked)
 
 
 @runtime_checkable
@@ -169,14 +204,7 @@ class GatheringLearner(RLLearner, Protocol):
 
     def step(self) -> Metrics:
         """The iteration with what its own source gathers."""
-        iteration = self.iteration()
-        adapter = next(iteration)
-        while True:
-            try:
-                adapter = iteration.send(self.source.gather(adapter))
-            except StopIteration as end:
-                metrics: Metrics = end.value
-                return metrics
+        return run_alone(self.iteration(), self.source.gather)
 
 
 @struct

@@ -11,14 +11,15 @@ import torch
 
 from metarl.noise import Noise
 from metarl.rl.adapters.together import TogetherAdapter
-from metarl.rl.algorithms.shared import Source
+from metarl.rl.algorithms.shared import Question, Source
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.struct import join_rows, split_rows
 
-Gathered = dict[int, Rollouts | FloatingPointError]
-"""What was gathered for each learner, by its number, or what went wrong with it."""
+Gathered = dict[int, Any]
+"""What each learner asked for, by its number: rollouts or the answer to a question, or the
+FloatingPointError that came instead."""
 
 
 class TogetherSource:
@@ -37,16 +38,22 @@ class TogetherSource:
         self._make_env = make_env
         self._env: BatchedEnv[Any] | None = None
 
-    def gather(self, asked: Mapping[int, RLAdapter[Any]]) -> Gathered:
-        """The rollouts of the adapters of those learners that ask for some.
+    def gather(self, asked: Mapping[int, RLAdapter[Any] | Question]) -> Gathered:
+        """The rollouts of the adapters of those learners that ask for some, and the answers to the
+        questions of others.
 
         A number that isn't finite is the fault of one learner, and the others mustn't suffer: each
         gathers apart then, from where its random streams were.
         """
         found: Gathered = {}
         # Some may still act at random, as model-based learners do at first.
-        for kind in dict.fromkeys(type(adapter) for adapter in asked.values()):
-            group = {number: a for number, a in asked.items() if type(a) is kind}
+        for kind in dict.fromkeys(type(one) for one in asked.values()):
+            group: dict[int, Any] = {n: one for n, one in asked.items() if type(one) is kind}
+            first, *_ = group.values()
+            if isinstance(first, Question):
+                answers = first.answers(list(group.values()))
+                found |= dict(zip(group, answers, strict=True))
+                continue
             streams = [g for number in group for g in _generators(self._sources[number].streams)]
             before = [generator.get_state() for generator in streams]
             try:
