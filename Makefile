@@ -4,6 +4,7 @@
 # make check            what a change must pass: formatting, lint, types, tests
 # make slow             the tests that take minutes
 # make gpu-check        all that a GPU machine should be asked, in nine minutes, into gpu-check.jsonl
+# make docs             the documentation site: build/site/index.html; `python3 -m http.server -d build/site` serves it, with its search
 # make venv             only the environment in .venv, from constraints.txt; a second call does nothing
 PYTHON ?= python3
 ARGS ?=
@@ -11,7 +12,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help train demo test check slow gpu-check venv clean
+.PHONY: help train demo test check slow gpu-check docs venv clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,6 +38,12 @@ check: $(READY)
 
 gpu-check: $(READY)
 	@$(BIN)/python scripts/benchmark.py gpu output=gpu-check.jsonl $(ARGS)
+
+docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/python docs/pages.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f build/docs/mkdocs.yml
+	@echo "build/site/index.html"
 
 venv: $(READY)
 

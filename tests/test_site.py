@@ -1,0 +1,213 @@
+"""The documentation site: every learner, environment and module has a page, every page its place,
+every link its end; and the code of the pages runs."""
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from support.commands import call
+from support.docs_scripts import docs_script
+
+import envs
+from metarl.cli.commands import evaluate, train
+from metarl.cli.configs import CONFIGS, choices
+
+ROOT = Path(__file__).parents[1]
+MARKDOWN = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def pages() -> Any:
+    return docs_script("pages")
+
+
+@pytest.fixture(scope="module")
+def site(pages: Any) -> Any:
+    """Making it is a test in itself: it raises ValueError for a link that leads nowhere."""
+    return pages.Site()
+
+
+def test_every_learner_has_a_page_with_its_settings(site: Any) -> None:
+    for folder, group, command in (
+        ("learners", "algo", "train"),
+        ("few_shot", "learner", "fewshot"),
+    ):
+        for name in choices(group, [CONFIGS], command):
+            text = site.pages[f"{folder}/{name}.md"]
+            assert text.startswith(f"# {name}\n") and "## What it computes" in text
+            assert f"[{name}]({name}.md)" in site.pages[f"{folder}/index.md"]
+    maml = site.pages["learners/maml_ppo.md"]
+    assert "| `algo.meta_batch_size` | `" in maml and "half_cheetah_vel" in maml
+    assert "**Args:**" in maml and "checkpoint=zoo:half_cheetah_vel/maml_ppo" in maml
+    assert "-195" in maml or "−195" in maml or "[half_cheetah_vel, seed0]" in maml
+    assert "experiment=half_cheetah_dir_promp" in site.pages["learners/promp.md"]
+    assert "arXiv:1703.03400" in site.pages["learners/fomaml.md"]
+
+
+def test_every_environment_is_on_a_page(site: Any) -> None:
+    texts = [text for place, text in site.pages.items() if place.startswith("environments/")]
+    assert [name for name in envs.ALL if not any(f"`{name}`" in text for text in texts)] == []
+    modules = {family.__name__.rpartition(".")[2] for family in envs.FAMILIES}
+    named = {name for name in modules if f"environments/{name}.md" in site.pages}
+    assert len(named) >= len(modules) - 2 and "half_cheetah" in named  # arm's module is a room
+
+
+def test_every_module_is_in_the_api(site: Any, pages: Any) -> None:
+    for module in pages.modules():
+        assert site.pages[pages._api(module)] == f"# {module}\n\n::: {module}\n"
+    assert "metarl.run.loggers.opening" in pages.modules() and "envs" in pages.modules()
+
+
+def test_every_page_has_its_place_and_every_place_a_page(site: Any, pages: Any) -> None:
+    def places(tree: Any) -> list[str]:
+        if isinstance(tree, str):
+            return [tree]
+        inside = tree.values() if isinstance(tree, dict) else tree
+        return [place for part in inside for place in places(part)]
+
+    found = places(pages.nav(site.pages))
+    assert len(found) == len(set(found))
+    listings = {place for place in site.pages if place.startswith("files/")}
+    assert set(found) == set(site.pages) - listings
+
+
+def test_links_between_pages_lead_to_pages_and_files(site: Any, pages: Any) -> None:
+    there = set(site.pages) | {f"files/{file}" for file in site.files}
+    wrong = []
+    for place, text in site.pages.items():
+        for part in re.split(r"^```.*?^```[^\n]*$", text, flags=re.M | re.S):
+            for found in pages.LINK.finditer(part):
+                target = found["target"].partition("#")[0]
+                to = posixpath.normpath(posixpath.join(posixpath.dirname(place), target))
+                if target and "://" not in target and to not in there:
+                    wrong.append(f"{place}: {found['target']}")
+    assert wrong == []
+
+
+def test_links_of_the_readme_lead_to_files(site: Any) -> None:
+    site.linked((ROOT / "README.md").read_text(), "README.md", "index.md")
+
+
+def test_a_link_to_nothing_is_named(site: Any) -> None:
+    with pytest.raises(ValueError, match=r"^docs/x.md links to no_such.md#a, which isn't there$"):
+        site.linked("see [it](no_such.md#a)", "docs/x.md", "guides/x.md")
+    kept = "[a](https://x.org) `[b](c)`\n```\n[d](e)\n```\n"
+    assert site.linked(kept.replace("`[b](c)`", "b"), "docs/x.md", "x.md") == kept.replace(
+        "`[b](c)`", "b"
+    )
+
+
+def test_links_follow_their_files_into_the_site(site: Any) -> None:
+    linked = lambda text: site.linked(text, "docs/pearl.md", "guides/pearl.md")
+    assert linked("[a](tuning.md#x)") == "[a](tuning.md#x)"
+    assert linked("[a](environments.md#half_cheetah)") == "[a](../environments/half_cheetah.md)"
+    assert linked("[a](environments.md#speed)") == "[a](../environments/index.md#speed)"
+    assert linked("[a](../metarl/types.py)") == "[a](../api/metarl/types.md)"
+    assert linked("[a](../metarl/run)") == "[a](../api/metarl/run/index.md)"
+    assert linked("[a](../results/README.md#y)") == "[a](../results/index.md#y)"
+    assert linked("[a](../configs/train.yaml)") == "[a](../files/configs/train.yaml)"
+    assert linked('<video src="videos/gridworld_5x5.mp4">') == (
+        '<video src="../files/docs/videos/gridworld_5x5.mp4">'
+    )
+
+
+def test_videos_are_small_and_shown() -> None:
+    start = (ROOT / "docs/index.md").read_text()
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs/videos").iterdir()}
+    assert sorted(sizes) == sorted(re.findall(r'src="videos/([\w.]+)"', start))
+    assert {name: size for name, size in sizes.items() if size > 400_000} == {}
+
+
+def test_lists_and_tables_get_room(pages: Any) -> None:
+    assert pages.with_room("a:\n- b\n- c\n  d\n- e") == "a:\n\n- b\n- c\n  d\n- e"
+    assert pages.with_room("a\n| b |\n|---|\n| c |") == "a\n\n| b |\n|---|\n| c |"
+
+
+def test_arguments_of_a_docstring_are_a_list(pages: Any) -> None:
+    def function() -> None:
+        """Adds.
+
+            c = a + b
+
+        Args:
+          a: one, which
+            goes on.
+          b: the other.
+        Returns: the sum,
+          of both.
+        """
+
+    assert pages.docstring(function) == (
+        "Adds.\n\n    c = a + b\n\n\n**Args:**\n\n- a: one, which\n  goes on.\n\n- b: the other.\n\n"
+        "**Returns:** the sum,\nof both."
+    )
+
+
+RUN_BY = {
+    "README.md": "test_site.py",
+    "docs/start.md": "test_site.py",
+    "docs/own_learner.md": "test_site.py",
+    "docs/python_api.md": "api/test_pages.py",
+    "docs/deploy.md": "api/test_pages.py",
+    "docs/own_environment.md": "envs/own/test_environment.py",
+}
+"""Which test runs the Python code of a page."""
+
+
+def blocks(file: str, language: str = "python") -> list[str]:
+    text = (ROOT / file).read_text("utf-8")
+    return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_every_page_with_code_has_a_test_that_runs_it() -> None:
+    assert {file for file in MARKDOWN if blocks(file)} == set(RUN_BY)
+    for file, test in RUN_BY.items():
+        assert Path(file).name in (ROOT / "tests" / test).read_text(), (file, test)
+
+
+def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the Python API is that of docs/python_api.md, where it runs."""
+    statistics, api, gym = blocks("README.md")
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda: torch.rand(3, 4, 2, generator=generator)
+    exec(statistics, {"returns": draw(), "ours": draw(), "theirs": draw()})
+    page = (ROOT / "docs/python_api.md").read_text()
+    assert all(line in page for line in api.splitlines()[:4])
+    pytest.importorskip("stable_baselines3")
+    exec(gym.replace("64", "2"), {})
+
+
+def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("docs/start.md")
+    exec(code.replace("num_tasks=3", "num_tasks=1"), {})
+    assert "gridworld_5x5" in capsys.readouterr().out
+
+
+def test_own_learner_of_the_page_trains_and_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,), (config,) = blocks("docs/own_learner.md"), blocks("docs/own_learner.md", "yaml")
+    (tmp_path / "my_learner.py").write_text(code)
+    (tmp_path / "my_configs/algo").mkdir(parents=True)
+    (tmp_path / "my_configs/algo/es_maml.yaml").write_text(config)
+    assert yaml.safe_load(config)["_target_"] == "my_learner.EsMaml"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_learner", raising=False)
+    own = ("--config-dir", "my_configs")
+    words = (
+        *("env=point_navigation_2d", "env.horizon=5", "algo=es_maml", "algo.meta_batch_size=2"),
+        *("algo.episodes_per_task=2", "algo.num_inner_steps=1", "model.hidden_sizes=[4]"),
+        *("evaluation.num_tasks=2", "evaluation.num_updates=1", "evaluation.video=false"),
+    )
+    first = ("iterations=1", "device=cpu", "run_dir=run")
+    assert call(monkeypatch, train, *own, *words, *first) == 0
+    assert call(monkeypatch, train, *own, "resume=run", "iterations=2") == 0
+    sizes = ("num_tasks=1", "num_updates=0", "device=cpu", "output=x.json")
+    assert call(monkeypatch, evaluate, *own, "checkpoint=run", *sizes) == 0
+    assert '"slope"' in (tmp_path / "run/metrics.jsonl").read_text()
