@@ -155,7 +155,8 @@ class Site:
             self.pages[f"{folder}/{name}.md"] = self._learner(folder, name, config, chosen, of)
             rows.append((f"[{name}]({name}.md)", _first_sentence(CONFIGS / group / f"{name}.yaml")))
         kind = "Few-shot learners" if folder == "few_shot" else "Learners"
-        head = f"# {kind}\n\nEach page is made of the learner's class, its configuration and its results.\n\n"
+        words = "Each page is made of the learner's class, its configuration and its results."
+        head = f"# {kind}\n\n{words}\n\n"
         self.pages[f"{folder}/index.md"] = head + table(("learner", "what it is"), rows) + "\n"
 
     def _learner(

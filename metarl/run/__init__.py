@@ -7,7 +7,7 @@ the work of one. `iteration` does one step of the learner, all of it or nothing.
 named random streams from one seed.
 
 `checkpoint` saves a run so that a crash at any moment costs little, `shards` what its learner has
-gathered, both as files that `archive` makes. `memory` tells whether what a learner takes is there.
+gathered, both as files that `archive` makes; `saver` does both. `memory` tells whether what a learner takes is there.
 `lock` lets one process at a time write into a run folder.
 
 `log` writes numbers while the run goes, as files of `rows`, and `loggers` passes them on to other

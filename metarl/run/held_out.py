@@ -28,8 +28,8 @@ class HeldOut:
 class Best:
     """The best state of a run so far.
 
-    Args: folder: of its checkpoints; iteration: where the run goes on. A better state of later is of
-      a branch that was left, and goes.
+    Args: folder: of its checkpoints; iteration: where the run goes on. A better state of later is
+      of a branch that was left, and goes.
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:

@@ -18,8 +18,9 @@ from metarl.run.loggers.opening import Tracking
 from metarl.run.logging import RETURNS, Progress, Shown
 from metarl.run.memory import check_fits
 from metarl.run.rows import read_rows
+from metarl.run.saver import Saver
 from metarl.run.seeding import Generators
-from metarl.run.shards import KEY, Shards
+from metarl.run.shards import Shards
 from metarl.struct import struct
 from metarl.threads import one_thread
 from metarl.types import ALONE, MetaLearner, Metrics, Ranks
@@ -171,7 +172,7 @@ class Training:
         self.tracking = tracking
         self.config: Mapping[str, Any] = provenance.get("config", {})
         self._resume_from = resume_from
-        self._saver = _Saver(
+        self._saver = Saver(
             run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
         )
         if resume_from is not None:
@@ -367,47 +368,6 @@ def _mean(rows: Sequence[Metrics]) -> Metrics:
         return rows[0]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: statistics.fmean(row[name] for row in rows if name in row) for name in names}
-
-
-class _Saver:
-    """Saves a run. The experience goes first: a checkpoint names only files that are on the
-    disk."""
-
-    def __init__(
-        self, folder: Path, *, provenance: Mapping[str, Any], keep: int, lock: FolderLock | None
-    ) -> None:
-        self.folder = folder
-        self._provenance = provenance
-        self._keep = keep
-        self._lock = lock
-        self._shards = Shards(folder)
-        self._names: list[str] | None = None
-        """The files that the newest checkpoint needs."""
-        self.saved: int | None = None
-        """The iteration that is on the disk."""
-
-    def write(self, run: Run) -> Path:
-        if self._lock is not None:
-            self._lock.check()
-        experience = run.learner.experience
-        self._names = None if experience is None else self._shards.write(experience)
-        path = checkpoint.save(self.folder, self.content(run), keep=self._keep)
-        if self._names is not None:
-            self._shards.tidy(path, self._names)
-        self.saved = run.iteration
-        return path
-
-    def content(self, run: Run) -> dict[str, Any]:
-        """Returns what the checkpoint of the state holds that was saved last."""
-        names = {} if self._names is None else {KEY: self._names}
-        return {**self._provenance, **run.content(), **names}
-
-    def load_experience(self, run: Run, content: Mapping[str, Any]) -> None:
-        """Brings back what the run's own checkpoint leaves out."""
-        if run.learner.experience is not None:
-            self._shards.load(run.learner.experience, content)
-            self._names = content.get(KEY)
-        self.saved = run.iteration
 
 
 @contextmanager

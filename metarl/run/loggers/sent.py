@@ -39,8 +39,8 @@ class Sent:
     Args:
       begun: the run, whose rows of before a server may lack.
       latest: the newest value of each number that the server knows.
-      is_known: whether the run was there before. Where no server can be asked (offline), all rows of
-        before count as sent.
+      is_known: whether the run was there before. Where no server can be asked (offline), all rows
+        of before count as sent.
     """
 
     def __init__(self, begun: Begun, latest: Mapping[str, Any], *, is_known: bool) -> None:

@@ -19,6 +19,8 @@ from metarl.types import Metrics
 
 
 class TensorBoard:
+    """Writes two files of events at a time, one for each axis."""
+
     def __init__(self, begun: Begun, _: Mapping[str, Any]) -> None:
         self._count = begun.count
         by_count = begun.folder / f"by_{begun.count}"
