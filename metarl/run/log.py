@@ -48,7 +48,7 @@ class RunLog:
             evaluations=[] if self._evaluations is None else self._evaluations.kept,
         )
         self.evaluated = {int(row["iteration"]) for row in begun.evaluations}
-        """After how many iterations there are evaluations."""
+        """The iterations after which there are evaluations."""
         self.notes = [
             f"{file.path}: {file.num_damaged} damaged lines left out"
             for file in (self._metrics, self._evaluations)

@@ -28,16 +28,17 @@ SMALL["evaluation"] = {"num_tasks": 1, "num_updates": 0, "video": False}
 def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("runs")
     sizes = {"meta_batch_size": 2, "episodes_per_task": 3}
+    one_step = {**sizes, "num_inner_steps": 1}
     hidden = {"hidden_sizes": [4]}
     trial = {"meta_batch_size": 2, "episodes_per_trial": 3, "num_minibatches": 1}
     memory = {"memory": {"hidden_size": 3}, "head_sizes": []}
     runs = {
-        "plain": ("point_navigation_2d", "maml_trpo", {"env": POINT, "algo": sizes}),
+        "plain": ("point_navigation_2d", "maml_trpo", {"env": POINT, "algo": one_step}),
         "latent": ("point_navigation_2d", "maml_ppo", {"env": POINT, "algo": sizes}),
         "memory": ("bandit", "rl2_ppo", {"env": {"horizon": 4, "num_arms": 3}, "algo": trial}),
     }
     own = {
-        "plain": {"model": hidden},
+        "plain": {"model": {**hidden, "latent_size": 0, "latent_products": False}},
         "latent": {"model": {**hidden, "latent_size": 1, "latent_products": True}},
         "memory": {"model": memory},
     }

@@ -118,7 +118,8 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
 def _default_name(content: Mapping[str, Any]) -> str:
     if "dataset" in content:
         return f"{content['dataset']}/{content['learner_name']}"
-    return f"{content['env']}/{content['config']['algo']['_target_'].split('.')[-2]}"
+    algo = content["config"]["algo"]
+    return f"{content['env']}/{algo.get('name') or algo['_target_'].split('.')[-2]}"
 
 
 def _line(name: str, folder: Path) -> str:

@@ -96,7 +96,7 @@ class AskedEpoch:
     """Outputs [N, ...] on the query of the adapted policies that gathered it; None: the present ones
     did."""
     cut: dict[Any, Data]
-    """For who answers: what it has cut of the data in earlier epochs."""
+    """What who answers has cut of the data in earlier epochs."""
     ranks: Ranks
 
     def answers(self, asked: Sequence["AskedEpoch"]) -> list[Epoch]:

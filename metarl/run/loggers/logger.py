@@ -8,7 +8,7 @@ from metarl.struct import struct
 from metarl.types import Metrics
 
 HELD_OUT, EVALUATION = "held_out/", "evaluation/"
-"""Before the names of numbers of the evaluations during training, and of the one at its end."""
+"""What numbers' names begin with: of the evaluations during training, and of that at its end."""
 
 
 class Logger(Protocol):
@@ -36,7 +36,7 @@ class Logger(Protocol):
 @struct
 class Results:
     numbers: Metrics
-    """Of the evaluation at the end."""
+    """The numbers of the evaluation at the end."""
     iteration: int
     count: int
     """Env steps, or tasks, of the whole training."""

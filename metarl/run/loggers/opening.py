@@ -25,7 +25,7 @@ LOGGERS = {
 """The class of each logger, called with what has begun and the settings of its name."""
 
 DISTANT = ("wandb", "mlflow")
-"""Those that need a library of their own, and may speak with a server."""
+"""The loggers that need a library of their own, and may speak with a server."""
 
 
 @struct
