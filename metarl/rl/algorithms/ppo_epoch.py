@@ -118,7 +118,8 @@ class AskedEpoch:
 def epochs_of(asked: Sequence[AskedEpoch]) -> list[Epoch]:
     """The epoch of each of S learners, who stand side by side."""
     num_tasks, device = asked[0].data.num_tasks, asked[0].data.query.mask.device
-    shares = _shares(num_tasks, asked[0].objective.inner.chunk, len(asked))
+    workers = WORKERS if device.type == "cpu" else 1
+    shares = _shares(num_tasks, asked[0].objective.inner.chunk, len(asked), workers)
     work = lambda share: _found(asked[share.learners], share.tasks)
     parts: list[list[Found]] = [[] for _ in asked]
     for share, found in zip(shares, map_in_threads(work, shares, device), strict=True):
@@ -136,12 +137,12 @@ class _Share:
     learners: slice
 
 
-def _shares(num_tasks: int, chunk: int, num_learners: int) -> list[_Share]:
+def _shares(num_tasks: int, chunk: int, num_learners: int, workers: int) -> list[_Share]:
     """Chunk after chunk, each with all learners; but the last ones, which would keep some threads
     busy while others have nothing left to do, are shared out by learners."""
     chunks = chunked(num_tasks, chunk)
-    left_over = len(chunks) % WORKERS
-    pieces = min(WORKERS // left_over, num_learners) if left_over else 1
+    left_over = len(chunks) % workers
+    pieces = min(workers // left_over, num_learners) if left_over else 1
     size = -(-num_learners // pieces)
     first = len(chunks) - left_over
     return [_Share(tasks, slice(0, num_learners)) for tasks in chunks[:first]] + [

@@ -78,11 +78,11 @@ def test_so_many_stand_side_by_side_as_fit_into_a_cache_and_round_alike(monkeypa
         (3, 4, [(2, 2)] * 2 + [(1, 2)] * 2),
         (10, 3, [(2, 4)] * 5),  # two left over for three threads: a half isn't worth it
         (2, 8, [(2, 1)] * 4),
+        (2, 1, [(2, 4)]),  # as on a GPU
     ],
 )
-def test_threads_share_out_by_learners_what_is_left_over(monkeypatch, num_tasks, workers, sizes):
-    monkeypatch.setattr(ppo_epoch, "WORKERS", workers)
-    shares = ppo_epoch._shares(num_tasks, 2, 4)
+def test_threads_share_out_by_learners_what_is_left_over(num_tasks, workers, sizes):
+    shares = ppo_epoch._shares(num_tasks, 2, 4, workers)
     found = [(s.tasks.stop - s.tasks.start, s.learners.stop - s.learners.start) for s in shares]
     assert found == sizes
     done = {(t, n) for s in shares for t in _of(s.tasks) for n in _of(s.learners)}
