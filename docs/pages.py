@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from metarl import zoo  # noqa: E402
 from metarl.cli.configs import CONFIGS, choices, comments, composed, leaves, shown  # noqa: E402
 from metarl.cli.moved import present_name  # noqa: E402
+from metarl.files import write_text  # noqa: E402
 from metarl.report.markdown import table  # noqa: E402
 
 OUT = ROOT / "build/docs"
@@ -379,7 +380,7 @@ def write(out: Path = OUT) -> None:
     content = out / "pages"
     for place, text in site.pages.items():
         (content / place).parent.mkdir(parents=True, exist_ok=True)
-        (content / place).write_text(text, "utf-8")
+        write_text(content / place, text)
     for file in sorted(site.files):
         (content / "files" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, content / "files" / file)
@@ -387,7 +388,7 @@ def write(out: Path = OUT) -> None:
     config = yaml.safe_load((ROOT / "docs/mkdocs.yml").read_text("utf-8"))
     config["plugins"]["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT)]
     config |= {"docs_dir": "pages", "site_dir": str(out.parent / "site"), "nav": nav(site.pages)}
-    (out / "mkdocs.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(out / "mkdocs.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     print(f"{len(site.pages)} pages in {content}", file=sys.stderr)
 
 

@@ -119,7 +119,8 @@ WRITERS = {
 OURS = {"files", "checkpoint"}  # `files.write_text`, `checkpoint.save`
 TO_MEMORY_OR_AN_OPEN_FILE = {"buffer", "file", "io"}
 APPENDS = {
-    "metarl/run/logging.py",
+    "metarl/run/loggers/csv_tables.py",
+    "metarl/run/rows.py",
     *(f"metarl/cli/{name}.py" for name in ("commands/benchmark", "comparison", "sweep")),
 }
 
