@@ -6,7 +6,7 @@ parameters, and no model is ever pickled.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from metarl.errors import UserError
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
 from metarl.rl.data.replay import Steps
+from metarl.rl.sb3.agents import Greedy, PPOAgent, SACAgent
 from metarl.rl.types import Trajectories
 from metarl.types import Metrics, Params
 
@@ -67,11 +68,40 @@ class Expert(Protocol):
         ...
 
 
-def stacked_outputs(agent: nn.Module, numbers: Params, obs: Tensor) -> Outputs:
-    """What an agent's policy says with the numbers of N tasks, [N, ...], at obs [N, E, O]."""
-    of_agent = P.group(numbers, "agent")
-    found: Outputs = torch.func.vmap(lambda own, rows: P.call(agent, own, rows))(of_agent, obs)
-    return found
+Agent = TypeVar("Agent", PPOAgent, SACAgent)
+
+
+class AgentNumbers(Generic[Agent]):
+    """The half of an `Expert` that every algorithm has alike: where the numbers lie while it works,
+    and what an agent says with them."""
+
+    def __init__(self, agent: Agent, others: Mapping[str, Params]) -> None:
+        """Args: others: further groups of tensors that learning changes in place."""
+        self._agent: Agent = agent
+        own = {**P.of(agent), **dict(agent.named_buffers())}
+        self._tensors = P.joined({"agent": own, **others})
+        self._initial = self._copied()
+
+    def initial(self) -> Params:
+        return self._initial
+
+    def outputs(self, numbers: Params, obs: Tensor) -> Outputs:
+        of_agent = P.group(numbers, "agent")
+        call = torch.func.vmap(lambda own, rows: P.call(self._agent, own, rows))
+        found: Outputs = call(of_agent, obs)
+        return found
+
+    def greedy(self, numbers: Params) -> nn.Module:
+        self._put(numbers)
+        return Greedy(self._agent)
+
+    def _put(self, numbers: Params) -> None:
+        """Lets the library's model have learned these numbers."""
+        P.assign(self._tensors, numbers)
+
+    def _copied(self) -> Params:
+        """The numbers as the model has them now."""
+        return {name: leaf.clone() for name, leaf in self._tensors.items()}
 
 
 def check_data(data: Trajectories) -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.core import params as P
 from metarl.core.checks import check_positive, check_unit_interval
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
 from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.reward_scale import RewardScale
-from metarl.rl.sb3.agents import Greedy, PPOAgent
-from metarl.rl.sb3.expert import MOMENTS, Draw, adam_tensors, check_data, means, stacked_outputs
+from metarl.rl.sb3.agents import PPOAgent
+from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means
 from metarl.rl.sb3.library import library, seeded, without_environment
 from metarl.rl.types import Trajectories
 from metarl.types import Metrics, Params
@@ -30,7 +29,7 @@ _LOGGED = {
 }
 
 
-class PPOExpert:
+class PPOExpert(AgentNumbers[PPOAgent]):
     """Meets `metarl.rl.sb3.expert.Expert`. `learn` is one rollout of PPO: the episodes fill its
     buffer one after the other, then come `num_epochs` passes over the steps.
 
@@ -79,7 +78,6 @@ class PPOExpert:
             )
         if not isinstance(agent, PPOAgent):
             raise misfit(agent, PPOAgent, "sb3_ppo")
-        self._agent = agent
         self._device = device
         self._discount, self._gae_lambda = discount, gae_lambda
         self._ppo = without_environment(
@@ -101,20 +99,8 @@ class PPOExpert:
         if agent.observations is not None:
             self._scale = RewardScale(discount=discount, device=device)
         moments = adam_tensors(dict(agent.policy.named_parameters()), agent.policy.optimizer)
-        self._tensors = P.joined(
-            {
-                "agent": {**P.of(agent), **dict(agent.named_buffers())},
-                "rewards": {} if self._scale is None else dict(self._scale.named_buffers()),
-                MOMENTS: moments,
-            }
-        )
-        self._initial = {name: leaf.clone() for name, leaf in self._tensors.items()}
-
-    def initial(self) -> Params:
-        return self._initial
-
-    def outputs(self, numbers: Params, obs: Tensor) -> Outputs:
-        return stacked_outputs(self._agent, numbers, obs)
+        rewards = {} if self._scale is None else dict(self._scale.named_buffers())
+        super().__init__(agent, {"rewards": rewards, MOMENTS: moments})
 
     def act(self, outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
         return self._agent.head.act(outputs, noise)
@@ -122,22 +108,18 @@ class PPOExpert:
     def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor | None:
         return self._agent.head.log_prob(outputs, action)
 
-    def greedy(self, numbers: Params) -> nn.Module:
-        P.assign(self._tensors, numbers)
-        return Greedy(self._agent)
-
     def learn(
         self, numbers: Params, data: Trajectories, draw: Draw | None, noise: Noise | None
     ) -> tuple[Params, Metrics]:
         check_data(data)
-        P.assign(self._tensors, numbers)
+        self._put(numbers)
         with seeded(noise, self._device):
             self._ppo.rollout_buffer = self._buffer(data)
             self._ppo.train()
         if self._agent.observations is not None:
             self._agent.observations.update(data.step_obs[data.mask])
         metrics = means(self._ppo.logger.name_to_value, _LOGGED)
-        return {name: leaf.clone() for name, leaf in self._tensors.items()}, metrics
+        return self._copied(), metrics
 
     @torch.no_grad()
     def _buffer(self, data: Trajectories) -> Any:

@@ -13,8 +13,8 @@ from metarl.core.checks import check_positive, check_unit_interval
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
 from metarl.rl.algorithms.model_based import misfit
-from metarl.rl.sb3.agents import Greedy, SACAgent
-from metarl.rl.sb3.expert import MOMENTS, Draw, adam_tensors, check_data, means, stacked_outputs
+from metarl.rl.sb3.agents import SACAgent
+from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means
 from metarl.rl.sb3.library import library, seeded, without_environment
 from metarl.rl.types import Trajectories
 from metarl.types import Metrics, Params
@@ -26,7 +26,7 @@ _LOGGED = {
 }
 
 
-class SACExpert:
+class SACExpert(AgentNumbers[SACAgent]):
     """Meets `metarl.rl.sb3.expert.Expert`. `learn` takes `updates_per_step` gradient steps for
     each new step, on steps drawn from all that were kept; the temperature is learned.
 
@@ -55,7 +55,6 @@ class SACExpert:
         check_unit_interval({"discount": discount, "target_rate": target_rate})
         if not isinstance(agent, SACAgent):
             raise misfit(agent, SACAgent, "sb3_sac")
-        self._agent = agent
         self._device = device
         self._batch_size = batch_size
         self._updates_per_step = updates_per_step
@@ -78,20 +77,8 @@ class SACExpert:
             "temperature": ({"log": log}, self._sac.ent_coef_optimizer),
         }
         moments = {name: adam_tensors(*pair) for name, pair in optimized.items()}
-        self._tensors = P.joined(
-            {
-                "agent": {**P.of(agent), **dict(agent.named_buffers())},
-                "temperature": {"log": log.detach()},
-                MOMENTS: P.joined(moments),
-            }
-        )
-        self._initial = {name: leaf.clone() for name, leaf in self._tensors.items()}
-
-    def initial(self) -> Params:
-        return self._initial
-
-    def outputs(self, numbers: Params, obs: Tensor) -> Outputs:
-        return stacked_outputs(self._agent, numbers, obs)
+        temperature = {"log": log.detach()}
+        super().__init__(agent, {"temperature": temperature, MOMENTS: P.joined(moments)})
 
     def act(self, outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
         return self._agent.act(outputs, noise), None
@@ -99,22 +86,18 @@ class SACExpert:
     def log_prob(self, outputs: Outputs, action: Tensor) -> Tensor | None:
         return None
 
-    def greedy(self, numbers: Params) -> nn.Module:
-        P.assign(self._tensors, numbers)
-        return Greedy(self._agent)
-
     def learn(
         self, numbers: Params, data: Trajectories, draw: Draw | None, noise: Noise | None
     ) -> tuple[Params, Metrics]:
         check_data(data)
         assert draw is not None, "it learns from all steps that were kept"
-        P.assign(self._tensors, numbers)
+        self._put(numbers)
         num_updates = max(1, round(self._updates_per_step * data.num_steps))
         with seeded(noise, self._device):
             self._sac.replay_buffer = _Drawn(draw, self._agent)
             self._sac.train(num_updates, self._batch_size)
         metrics = means(self._sac.logger.name_to_value, _LOGGED)
-        return {name: leaf.clone() for name, leaf in self._tensors.items()}, metrics
+        return self._copied(), metrics
 
 
 class _Drawn:
