@@ -342,6 +342,13 @@ class RLAdapter(Adapter[State], Protocol[State]):
         step, memory learners go on."""
         return state
 
+    def traced_update(
+        self, state: State, data: Trajectories, noise: Noise | None = None
+    ) -> tuple[State, Any]:
+        """`update`, and beside the new state what it worked out on the way, for a learner that goes
+        on with that (a gradient learner's `InnerStep`); None where there is nothing."""
+        return self.update(state, data, noise), None
+
     def joined(self, states: Sequence[State]) -> State | None:
         """One state of the tasks of several adapters like this one, one after the other, from which
         `act` acts for all of them at once, with the numbers that each has alone, on a CPU bit for

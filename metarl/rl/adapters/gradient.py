@@ -43,6 +43,16 @@ class Adapted:
 
 
 @struct
+class InnerStep:
+    """What an update works out: an outer update goes on from it."""
+
+    batch: PolicyBatch
+    """What the step learned from, N tasks."""
+    adapted: Params
+    """The parameters [N, ...] that it led to."""
+
+
+@struct
 class InnerUpdate:
     """One inner step: how trajectories become a batch, which loss it lowers, and by which rule."""
 
@@ -105,10 +115,16 @@ class GradientAdapter(RLAdapter[Adapted]):
         return Act(action=action.flatten(0, 1), log_prob=log_prob.flatten())
 
     def update(self, state: Adapted, data: Trajectories, noise: Noise | None = None) -> Adapted:
+        return self.traced_update(state, data, noise)[0]
+
+    def traced_update(
+        self, state: Adapted, data: Trajectories, noise: Noise | None = None
+    ) -> tuple[Adapted, InnerStep]:
         batch = self._inner_update.batch(data)
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
         held = self._hold(adapted, data.reward.shape[1], noise)
-        return Adapted(params=adapted, num_updates=state.num_updates + 1, held=held)
+        after = Adapted(params=adapted, num_updates=state.num_updates + 1, held=held)
+        return after, InnerStep(batch=batch, adapted=adapted)
 
     @torch.no_grad()
     def joined(self, states: Sequence[Adapted]) -> Adapted:

@@ -3,7 +3,7 @@
 Of S learners with N tasks each, block s of the S · N tasks, and of their worlds, is learner s's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -65,8 +65,16 @@ class TogetherAdapter(RLAdapter[Together]):
         return Together(each=each)
 
     def update(self, state: Together, data: Trajectories, noise: Noise | None = None) -> Together:
+        return self.traced_update(state, data, noise)[0]
+
+    def traced_update(
+        self, state: Together, data: Trajectories, noise: Noise | None = None
+    ) -> tuple[Together, tuple[Any, ...]]:
+        """The trace is that of each learner's update."""
         parts = self._with_each(state.each, self._blocks(data), self._streams(noise))
-        return self._standing(adapter.update(*own) for adapter, *own in parts)
+        found = [adapter.traced_update(*own) for adapter, *own in parts]
+        states, traces = zip(*found, strict=True)
+        return self._standing(states), traces
 
     def held(self, state: Together) -> Held | None:
         held = [adapter.held(own) for adapter, own in self._with_each(state.each)]
@@ -77,7 +85,7 @@ class TogetherAdapter(RLAdapter[Together]):
             return {}
         return join_rows([a.measure(*own) for a, *own in self._own(state, obs, act, step)])
 
-    def _standing(self, each: Iterator[Any]) -> Together:
+    def _standing(self, each: Iterable[Any]) -> Together:
         states = tuple(each)
         return Together(each=states, joint=self._adapters[0].joined(states))
 

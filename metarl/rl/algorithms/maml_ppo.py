@@ -19,7 +19,7 @@ from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
+from metarl.rl.adapters.gradient import GradientAdapter, InnerStep, inner_update, plus
 from metarl.rl.algorithms.ppo_epoch import AskedEpoch, Data, Epoch, Objective, epochs_of
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
@@ -166,11 +166,12 @@ class MamlPPO(GatheringLearner):
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
         metrics = rollout_metrics(rollouts, self.source.ranks)
+        steps: tuple[InnerStep, ...] = rollouts.traces
         with self.source.ranks.failing_together():
-            support = tuple(self._inner.batch(t) for t in rollouts.support)
             query = self._inner.batch(rollouts.query)
         del rollouts  # whose observations the batches have copied
-        data = Data(support=support, query=query, penalised=self.penalised(support))
+        support = tuple(step.batch for step in steps)
+        data = Data(support=support, query=query, penalised=self.penalised(steps))
         epochs = yield from self.descending(data)
         self._follow(epochs[-1])
         found: dict[str, Tensor | float] = {
@@ -185,14 +186,17 @@ class MamlPPO(GatheringLearner):
         return {**metrics, **as_metrics(found)}
 
     @torch.no_grad()
-    def penalised(self, support: tuple[PolicyBatch, ...]) -> tuple[WithOld, ...]:
+    def penalised(self, steps: tuple[InnerStep, ...]) -> tuple[WithOld, ...]:
         """The support batches whose policies are held, with the outputs of those that gathered
-        them: the present ones, before any outer step."""
-        params, found = P.expand(self.params.theta, len(support[0].mask)), []
-        for k, batch in enumerate(support[: self.num_penalised]):
-            if k > 0:
-                params = self._inner(params, self.params.rule, support[k - 1], k - 1)
-            found.append(WithOld(batch=batch, old=self._policy.with_params(params, batch.obs)))
+        them.
+
+        Args: steps: the inner steps from the present meta-parameters, before any outer step.
+        """
+        start, found = P.expand(self.params.theta, len(steps[0].batch.mask)), []
+        for step in steps[: self.num_penalised]:
+            old = self._policy.with_params(start, step.batch.obs)
+            found.append(WithOld(batch=step.batch, old=old))
+            start = step.adapted
         return tuple(found)
 
     def descend(

@@ -22,7 +22,7 @@ from metarl.nn.beside import prior_kl
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_kl, latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
-from metarl.rl.adapters.gradient import GradientAdapter, inner_update, plus
+from metarl.rl.adapters.gradient import GradientAdapter, InnerStep, inner_update, plus
 from metarl.rl.algorithms.exploration import (
     Credited,
     check_exploration,
@@ -188,8 +188,9 @@ class MamlTRPO(GatheringLearner):
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
         metrics = rollout_metrics(rollouts, self.source.ranks)
+        steps: tuple[InnerStep, ...] = rollouts.traces
+        support = tuple(step.batch for step in steps)
         with self.source.ranks.failing_together():
-            support = tuple(self._inner.batch(t) for t in rollouts.support)
             query = self._inner.batch(rollouts.query)
         worth = None
         if self._exploration_coefficient > 0:

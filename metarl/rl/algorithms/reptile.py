@@ -84,22 +84,22 @@ class Reptile(GatheringLearner):
 
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
-        gathered = (*rollouts.support, rollouts.query)
+        *_, last = rollouts.traces
         with self.source.ranks.failing_together():
-            batches = tuple(self._inner.batch(t) for t in gathered)
-        direction = self.direction(batches)
+            query = self._inner.batch(rollouts.query)
+        direction = self.direction(last.adapted, query)
         self.params.assign(P.add(self.params.joined, direction, -self._outer_lr))
         found: dict[str, Tensor | float] = {"direction_norm": P.norm(direction)}
         return {**rollout_metrics(rollouts, self.source.ranks), **as_metrics(found)}
 
-    def direction(self, batches: tuple[PolicyBatch, ...]) -> Params:
+    def direction(self, adapted: Params, query: PolicyBatch) -> Params:
         """θ − 1/N Σᵢ φᵢ, by the names of `MetaParams.joined`: what a step goes against.
 
-        Args: batches: one for each inner step.
+        Args:
+          adapted: [N, ...] after K inner steps.
+          query: what the policies gathered there, for the last step to φᵢ.
         """
-        adapted = P.expand(self.params.theta, len(batches[0].mask))
-        for k, batch in enumerate(batches):
-            adapted = self._inner(adapted, {}, batch, k)
+        adapted = self._inner(adapted, {}, query, self.source.sizes.num_updates)
         direction, ranks = reptile_direction(self.params.theta, adapted), self.source.ranks
         if ranks.num > 1:
             direction = P.scaled(ranks.total(direction), 1 / ranks.num)

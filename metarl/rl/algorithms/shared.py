@@ -283,7 +283,10 @@ def _without_steps(rollouts: Rollouts) -> Rollouts:
         return replace(t, obs=t.mask, action=t.mask, log_prob=t.mask, held=None)
 
     return replace(
-        rollouts, support=tuple(map(small, rollouts.support)), query=small(rollouts.query)
+        rollouts,
+        support=tuple(map(small, rollouts.support)),
+        query=small(rollouts.query),
+        traces=(),
     )
 
 

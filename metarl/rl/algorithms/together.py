@@ -15,7 +15,7 @@ from metarl.rl.algorithms.shared import Question, Source
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.types import BatchedEnv, RLAdapter
-from metarl.struct import join_rows, split_rows
+from metarl.struct import join_rows, replace, split_rows
 
 Gathered = dict[int, Any]
 """What each learner asked for, by its number: rollouts or the answer to a question, or the
@@ -88,7 +88,7 @@ class TogetherSource:
             num_updates=sizes.num_updates,
             device=sources[0].device,
         )
-        parts = zip(group, sources, split_rows(rollouts, num), tasks, strict=True)
+        parts = zip(group, sources, _of_each(rollouts, num), tasks, strict=True)
         return {number: source.with_oracle(own, of) for number, source, own, of in parts}
 
     def _environment(self, num_worlds: int) -> BatchedEnv[Any]:
@@ -96,6 +96,15 @@ class TogetherSource:
             self.close()
             self._env = self._make_env(num_worlds)
         return self._env
+
+
+def _of_each(rollouts: Rollouts, num: int) -> list[Rollouts]:
+    """Those of each of `num` learners, whose adapters met their tasks in a `TogetherAdapter`."""
+    episodes = split_rows(replace(rollouts, traces=()), num)
+    return [
+        replace(own, traces=tuple(of_all[number] for of_all in rollouts.traces))
+        for number, own in enumerate(episodes)
+    ]
 
 
 def _together(streams: Sequence[Streams]) -> Streams:

@@ -23,12 +23,16 @@ class Round(Generic[State]):
     episodes: Trajectories
     num_steps: int
     """Environment steps since the round before, these episodes among them."""
+    trace: Any = None
+    """What the update before these episodes worked out, see `RLAdapter.traced_update`; None before
+    the first."""
 
 
 @struct
 class Rollouts:
     support: tuple[Trajectories, ...]  # K, the k-th by the policy after k updates
     query: Trajectories  # by the policy after K updates
+    traces: tuple[Any, ...] = ()  # K, what update k worked out, see `RLAdapter.traced_update`
     oracle: Tensor | None = (
         # [N] the expected return of who knows the task, for trials of one episode, where it is
         # known
@@ -63,6 +67,7 @@ def rounds(
     episodes_per_task = env.num_worlds // num_tasks
     noise = None if deterministic else streams.policy
     state, num_steps = adapter.begin(num_tasks, episodes_per_task, noise), 0
+    trace: Any = None
     each = max(1, adapter.rounds_per_update)
     for number in range(num_updates * each + 1):
         trajectories, after = collect(
@@ -73,10 +78,10 @@ def rounds(
         )
         num_steps += trajectories.num_steps
         if number % each == 0:
-            yield Round(state=state, episodes=trajectories, num_steps=num_steps)
+            yield Round(state=state, episodes=trajectories, num_steps=num_steps, trace=trace)
             num_steps = 0
         if number < num_updates * each:
-            state = adapter.update(after, trajectories, noise)
+            state, trace = adapter.traced_update(after, trajectories, noise)
 
 
 def gather(
@@ -89,9 +94,9 @@ def gather(
     num_updates: int,
     device: torch.device | str,
 ) -> Rollouts:
-    """The episodes of `rounds` as one meta-update takes them."""
+    """The episodes of `rounds`, and the traces of its updates, as one meta-update takes them."""
     of = rounds(
         env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
-    *support, query = (played.episodes for played in of)
-    return Rollouts(support=tuple(support), query=query)
+    episodes, traces = zip(*((played.episodes, played.trace) for played in of), strict=True)
+    return Rollouts(support=episodes[:-1], query=episodes[-1], traces=traces[1:])

@@ -20,9 +20,12 @@ from support.gradient_family import (
 from metarl.cli import build, configs, evaluation
 from metarl.cli.commands import train as train_command
 from metarl.core import params as P
+from metarl.core.linearize import inner_step
 from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
+from metarl.rl.adapters import gradient
 from metarl.rl.algorithms.exploration import worth_of_steps
+from metarl.rl.data.batches import policy_batch
 from metarl.struct import map_tensors, replace
 
 DIFFERENTIATED = [
@@ -83,7 +86,10 @@ def test_reptile_goes_to_the_mean_of_what_steps_on_all_batches_make(num_batches)
                 for (key, leaf), grad in zip(params.items(), grads, strict=True)
             }
         each.append(params)
-    direction = learner.direction(batches)
+    adapted = P.expand(start, N)
+    for k, batch in enumerate(data.support):
+        adapted = learner._inner(adapted, {}, batch, k)
+    direction = learner.direction(adapted, data.query)
     for key, leaf in start.items():
         mean = sum(params[key].detach() for params in each) / N
         torch.testing.assert_close(direction[f"policy.{key}"], leaf - mean, rtol=1e-10, atol=1e-13)
@@ -144,6 +150,21 @@ def test_the_unit_of_a_tasks_rewards_does_not_matter(name):
     for key, leaf in adapted(adapter, data).items():
         # Rewards are float32; 1e-8 stands beside the deviation that advantages are divided by.
         torch.testing.assert_close(scaled[key], leaf, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_an_iteration_makes_each_batch_and_takes_each_inner_step_once(name, monkeypatch):
+    words = ("algo.num_inner_steps=2", f"algo.chunk={N}")
+    words += ("algo.inner_kl_steps=all",) if name == "promp" else ()
+    learner, called = learner_of(name, *words, dtype=torch.float32), []
+    for one in (policy_batch, inner_step):
+        recorded = lambda *args, one=one, **named: (
+            called.append(one.__name__) or one(*args, **named)
+        )
+        monkeypatch.setattr(gradient, one.__name__, recorded)
+    learner.step()
+    assert called.count("policy_batch") == 3  # two support batches and a query
+    assert called.count("inner_step") == (3 if name == "reptile" else 2)
 
 
 LEARNING = {

@@ -168,6 +168,22 @@ def test_gather_collects_before_each_update_and_after_the_last(streams):
         [2.0],
     ]
     assert rollouts.num_steps == 3 * 4 * HORIZON
+    assert rollouts.traces == (None, None)
+
+
+class Traced(Memory):
+    """Tells what each update has learned from."""
+
+    def traced_update(self, state, data, noise=None):
+        return self.update(state, data), data.action.unique().item()
+
+
+def test_gather_keeps_what_each_update_worked_out(streams):
+    tasks = Lengths(length=torch.tensor([99, 99]))
+    rollouts = gather(
+        Counter(4), Traced(), tasks, streams, num_tasks=2, num_updates=2, device="cpu"
+    )
+    assert rollouts.traces == (0.0, 1.0)
 
 
 def test_worlds_that_do_not_fit_the_episodes_are_refused(streams):
