@@ -97,6 +97,7 @@ ALLOWED: dict[str, Kind] = {
     "rounds": _COUNT,
     "envpool_python": OrNull(Place("a file")),
     "rows": OrNull(ListOf(Word("a name"), least=1)),
+    "chunks": OrNull(ListOf(_COUNT, least=1)),
     "benchmark.output": OrNull(Place("a file")),
     # Environments and their simulation
     "name": Word(),

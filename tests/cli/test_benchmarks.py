@@ -11,8 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.cli.benchmarks import advantages, fewshot, gpu, seeds
+from metarl.cli.benchmarks import chunks as sized_chunks
 from metarl.cli.benchmarks import few_shot_updates as few_shot
 from metarl.cli.benchmarks import off_policy_updates as off_policy
+from metarl.cli.benchmarks.interleaved import Measurement
 from metarl.cli.benchmarks.launches import launches
 from metarl.cli.benchmarks.rates import rates
 from metarl.cli.commands import benchmark as command
@@ -61,6 +63,42 @@ def test_the_plain_way_to_advantages_gives_the_same_numbers():
 def test_seeds_together_and_one_after_the_other_do_the_same():
     words = ["env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=2", "algo=maml_ppo"]
     assert seeds.together(words, 2)() == seeds.alone(words, 2)()
+
+
+def test_chunks_of_all_sizes_update_alike_and_again_from_the_same_start(monkeypatch, capsys):
+    words = ("env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=3")
+    default, own = (
+        sized_chunks.update((*words, "algo=maml_ppo", "algo.episodes_per_task=2"), size)
+        for size in (sized_chunks.CHUNK_ON_CPU, 3)
+    )
+    found = default()
+    assert found == default()
+    for name, value in own().items():  # sums of three tasks in float32, in another order
+        assert value == pytest.approx(found[name], rel=1e-3, abs=1e-5)
+    asked = []
+
+    def measured(variants, **how):
+        asked.append([args[1] for _, args in variants.values()])
+        # Twice as fast with five tasks at a time.
+        return {name: Measurement([2.0 if name == "2" else 1.0] * 3, 7.0) for name in variants}
+
+    monkeypatch.setattr(sized_chunks, "measure", measured)
+    monkeypatch.setattr(sys, "argv", ["metarl-benchmark", "iteration", "chunks=[5,2]"])
+    command.main()
+    assert asked == [[2, 5], [2, 5]]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [(row["row"], row["chunk"], row["speedup"]) for row in lines] == [
+        *(("maml_ppo", 2, 1.0), ("maml_ppo", 5, 2.0)),
+        *(("maml_trpo", 2, 1.0), ("maml_trpo", 5, 2.0)),
+    ]
+
+
+def test_chunks_of_what_has_none_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["metarl-benchmark", "update", "chunks=[5]"])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2
+    assert "chunks=[5]: update has none; expected `iteration`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["update", "fewshot", "seeds"])

@@ -4,8 +4,8 @@ Read `interleaved` first: how two things are timed on a machine that does other 
 makes a table of many such comparisons. `sim` measures physics and collection (`collection`, and a
 raw loop in C), `update` the meta-updates of policies (`policy_updates`, `memory_updates`,
 `off_policy_updates`, `advantages`), `fewshot` the supervised ones (`few_shot_updates`),
-`iteration` a whole training iteration, `plan` planning with a model, `seeds` several seeds in one
-simulation.
+`iteration` a whole training iteration, or with `chunks` its update with so many tasks at a time,
+`plan` planning with a model, `seeds` several seeds in one simulation.
 
 On a GPU: `rates` of physics, `launches` between two control steps; `parity` is about numbers, not
 time: how far MuJoCo Warp is from MuJoCo's C engine. `gpu` asks all of it in nine minutes.

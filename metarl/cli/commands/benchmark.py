@@ -6,7 +6,9 @@ table and JSON lines.
   update     meta-updates of policies beside a plain per-task autograd loop: time and memory
   fewshot    supervised meta-updates beside the same loop, and whether every way to compute them
              gives its numbers
-  iteration  the share of a whole training iteration that is not physics
+  iteration  the share of a whole training iteration that is not physics; with chunks=[5,10] the
+             update of the main job for each of these numbers of tasks at a time (algo.chunk),
+             beside the default's, by maml_ppo and maml_trpo
   plan       planning with models beside the bare matrix products that it needs
   seeds      four seeds in one simulation beside the same seeds one after the other
   rates      physics on a GPU by MuJoCo Warp beside its own loop and MuJoCo's C engine
@@ -20,6 +22,7 @@ Examples:
   python scripts/benchmark.py sim -m 'env=glob(ant_*)' collect=false output=speeds.jsonl
   python scripts/benchmark.py update rows=[trpo,ppo]
   python scripts/benchmark.py fewshot rows=[sinusoid1,agreement]
+  python scripts/benchmark.py iteration chunks=[2,5,10] rounds=15
 """
 
 import json
@@ -31,6 +34,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from metarl.cli import build
+from metarl.cli.benchmarks.chunks import run_chunks
 from metarl.cli.benchmarks.collection import collect_row
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
 from metarl.cli.benchmarks.gpu import run_gpu
@@ -50,6 +54,8 @@ KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
 def run(config: DictConfig) -> None:
     if config.what not in KINDS:
         raise UserError(f"what={config.what}: expected one of {', '.join(KINDS)}")
+    if config.chunks is not None and config.what != "iteration":
+        raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
     if config.what in ON_A_GPU:
         rows = _on_a_gpu(config)
     elif config.what == "sim":
@@ -74,6 +80,8 @@ def run(config: DictConfig) -> None:
         rows = run_seeds(config.rows or list(ROWS), config.rounds, num_threads=config.num_threads)
     elif config.what == "plan":
         rows = run_plan(config.rounds, num_threads=config.num_threads)
+    elif config.chunks is not None:
+        rows = run_chunks(config.chunks, config.rounds, num_threads=config.num_threads)
     else:
         rows = run_iteration(config.rounds, num_threads=config.num_threads)
     if config.what == "gpu":  # Its answers are written as they come.
