@@ -24,7 +24,7 @@ COVERED = {
     "test_render.py": "metarl/cli/commands/render metarl/cli/filming",
     "test_runs.py": "metarl/cli/commands/train metarl/cli/build metarl/cli/sweep",
     "core/test_adapt.py": "metarl/core/gradients metarl/core/implicit metarl/struct",
-    "core/test_linalg.py": "metarl/core/params metarl/core/trust_region metarl/core/checks",
+    "core/test_linalg.py": "metarl/core/params metarl/core/trust_region",
     "fewshot/test_baselines.py": "metarl/fewshot/algorithms/nearest_neighbour metarl/fewshot/algorithms/pretrain",
     "fewshot/test_episodic.py": "metarl/fewshot/algorithms/cnp metarl/fewshot/algorithms/episodic "
     "metarl/fewshot/algorithms/matching metarl/fewshot/algorithms/protonet",

@@ -12,10 +12,10 @@ import torch
 import torch.utils._pytree as pytree
 
 from metarl.core import params as P
+from metarl.core.checks import check_counts
 from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
 from metarl.core.implicit import implicit_gradient
 from metarl.core.rules import moved_by
-from metarl.errors import SettingError
 from metarl.threads import WORKERS, each_in_threads
 from metarl.types import Batch, InnerRule, LossFn, Params
 
@@ -199,8 +199,7 @@ def _chunks(
     """The results of task after task or chunk after chunk, leaves [tasks of the chunk, ...], in
     order."""
     num_tasks = _num_tasks(stacked)
-    if chunk is not None and chunk < 1:
-        raise SettingError(f"chunk must be at least 1 task, got {chunk}")
+    check_counts({"chunk": chunk})
     if backend == "auto":
         backend = _best_backend(stacked, workers)
     if backend == "vmap":

@@ -1,22 +1,52 @@
-"""Checks of settings that learners share."""
+"""Checks of settings that learners and models share: what a number may be, and the words for one
+that isn't. NaN is refused by all; None, which stands for no number, by none."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from metarl.errors import SettingError
 
+Values = Mapping[str, float | None]
+"""By the names that users know."""
 
-def check_positive(values: Mapping[str, float | None]) -> None:
-    """Raises: ValueError naming the first value that isn't finite and above 0; None passes."""
+
+def check_positive(values: Values) -> None:
+    """Raises: SettingError naming the first value that isn't finite and above 0."""
+    _check(values, lambda x: 0 < x < math.inf, "a number above 0")
+
+
+def check_not_negative(values: Values) -> None:
+    """Raises: SettingError naming the first value that isn't finite and 0 or more."""
+    _check(values, lambda x: 0 <= x < math.inf, "0 or more")
+
+
+def check_counts(values: Values) -> None:
+    """Raises: SettingError naming the first value below 1."""
+    _check(values, lambda x: 1 <= x < math.inf, "1 or more")
+
+
+def check_unit_interval(values: Values) -> None:
+    """Raises: SettingError naming the first value outside [0, 1]."""
+    _check(values, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+
+
+def check_shares(values: Values) -> None:
+    """Raises: SettingError naming the first value outside (0, 1]."""
+    _check(values, lambda x: 0 < x <= 1, "a number above 0, at most 1")
+
+
+def check_below_one(values: Values) -> None:
+    """Raises: SettingError naming the first value outside [0, 1)."""
+    _check(values, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+
+
+def check_between_zero_and_one(values: Values) -> None:
+    """Raises: SettingError naming the first value outside (0, 1)."""
+    _check(values, lambda x: 0 < x < 1, "a number between 0 and 1")
+
+
+def _check(values: Values, is_inside: Callable[[float], bool], expected: str) -> None:
     for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise SettingError(
-                f"{name} {value}: expected a {'finite ' if value == math.inf else ''}number above 0"
-            )
-
-
-def check_unit_interval(values: Mapping[str, float]) -> None:
-    """Raises: ValueError naming the first value outside [0, 1]."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise SettingError(f"{name} {value}: expected a number from 0 to 1")
+        if value is not None and not is_inside(value):
+            finite = ", and finite" if value == math.inf else ""
+            raise SettingError(f"{name} {value}: expected {expected}{finite}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.errors import SettingError
+from metarl.core.checks import check_counts
 from metarl.struct import join_rows, map_tensors, struct
 from metarl.threads import map_in_threads
 from metarl.types import ALONE, Params, Ranks
@@ -42,8 +42,7 @@ def over_chunks(
 
 def chunked(num_tasks: int, size: int) -> list[slice]:
     """Which of N tasks are in which chunk. Raises: ValueError for chunks of less than one task."""
-    if size < 1:
-        raise SettingError(f"chunk {size}: expected 1 task or more")
+    check_counts({"chunk": size})
     return [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
 
 

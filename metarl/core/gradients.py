@@ -1,11 +1,11 @@
 """Three ways for the meta-gradient to go back through adaptation: through it, to first order, or
 implicitly at its fixed point."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from metarl.core import params as P
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.rules import Only
 from metarl.types import InnerRule, Params
 
@@ -30,10 +30,8 @@ class Implicit:
     """Conjugate gradient stops where the squared norm of the residual is below this."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.strength) and self.strength > 0):
-            raise ValueError(f"strength must be finite and positive, got {self.strength}")
-        if self.cg_iterations < 1:
-            raise ValueError(f"cg_iterations must be at least 1, got {self.cg_iterations}")
+        check_positive({"strength": self.strength})
+        check_counts({"cg_iterations": self.cg_iterations})
 
 
 Mode = Literal["through", "first_order"] | Implicit

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.struct import struct
 from metarl.types import Batch, LossFn, Params
@@ -53,8 +54,7 @@ class LstmUpdate(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if hidden_size < 1:
-            raise SettingError(f"hidden_size {hidden_size}: expected 1 or more")
+        check_counts({"hidden_size": hidden_size})
         self.hidden_size = hidden_size
         self.lower = nn.Linear(4 + hidden_size, 4 * hidden_size)
         self.forget = nn.Linear(hidden_size + 2, 1)

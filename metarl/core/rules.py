@@ -4,12 +4,12 @@ All are elementwise, so that they take one task's leaves [...] and stacked ones 
 rules' own learned parameters aren't stacked and broadcast over tasks.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from metarl.core.checks import check_counts, check_not_negative
 from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
 
@@ -23,9 +23,7 @@ class Sgd:
     later_lr: float | None = None
 
     def __post_init__(self) -> None:
-        _check_rate("lr", self.lr)
-        if self.later_lr is not None:
-            _check_rate("later_lr", self.later_lr)
+        check_not_negative({"lr": self.lr, "later_lr": self.later_lr})
 
     def init(self, params: Params) -> Params:
         return {}
@@ -47,7 +45,7 @@ class LearnedRates:
     lr: float
 
     def __post_init__(self) -> None:
-        _check_rate("lr", self.lr)
+        check_not_negative({"lr": self.lr})
 
     def init(self, params: Params) -> Params:
         return {name: torch.full_like(leaf, self.lr) for name, leaf in params.items()}
@@ -69,9 +67,8 @@ class PerStepRates:
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_rate("lr", self.lr)
-        if self.num_steps < 1:
-            raise SettingError(f"num_steps must be at least 1, got {self.num_steps}")
+        check_not_negative({"lr": self.lr})
+        check_counts({"num_steps": self.num_steps})
 
     def init(self, params: Params) -> Params:
         rates = [self.lr * self.decay**k for k in range(self.num_steps)]
@@ -172,8 +169,3 @@ def named_rule(
 
 def _is_under(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix.removesuffix(".") + ".")
-
-
-def _check_rate(name: str, rate: float) -> None:
-    if not (math.isfinite(rate) and rate >= 0):
-        raise SettingError(f"{name} must be finite and at least 0, got {rate}")

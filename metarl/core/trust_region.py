@@ -4,15 +4,19 @@ and a line search.
 It knows an objective, a constraint and a curvature; what they measure is the caller's business.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.core.checks import (
+    check_between_zero_and_one,
+    check_counts,
+    check_not_negative,
+    check_positive,
+)
 from metarl.core.linalg import conjugate_gradient
-from metarl.errors import SettingError
 from metarl.struct import struct
 from metarl.types import Params
 
@@ -142,13 +146,7 @@ def _check_settings(
     backtrack_ratio: float,
     max_backtracks: int,
 ) -> None:
-    if not (math.isfinite(max_constraint) and max_constraint > 0):
-        raise SettingError(f"max_constraint must be positive and finite, got {max_constraint}")
-    if cg_iterations < 1:
-        raise SettingError(f"cg_iterations must be at least 1, got {cg_iterations}")
-    if not (math.isfinite(damping) and damping >= 0):
-        raise SettingError(f"damping must be finite and at least 0, got {damping}")
-    if not 0 < backtrack_ratio < 1:
-        raise SettingError(f"backtrack_ratio must lie between 0 and 1, got {backtrack_ratio}")
-    if max_backtracks < 0:
-        raise SettingError(f"max_backtracks must be at least 0, got {max_backtracks}")
+    check_positive({"max_constraint": max_constraint})
+    check_counts({"cg_iterations": cg_iterations})
+    check_not_negative({"damping": damping, "max_backtracks": max_backtracks})
+    check_between_zero_and_one({"backtrack_ratio": backtrack_ratio})

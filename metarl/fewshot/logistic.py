@@ -9,6 +9,7 @@ H(θ)) times the query gradient at φ.
 import torch
 from torch import Tensor
 
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize
 
@@ -18,8 +19,7 @@ class Logistic:
     New tasks each time."""
 
     def __init__(self, *, num_dimensions: int = 5) -> None:
-        if num_dimensions < 1:
-            raise SettingError(f"num_dimensions={num_dimensions}: expected 1 or more")
+        check_counts({"num_dimensions": num_dimensions})
         self._num_dimensions = num_dimensions
         self.spec = DataSpec(
             name="logistic",

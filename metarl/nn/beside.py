@@ -23,8 +23,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_not_negative
 from metarl.core.differentiated import grads
-from metarl.errors import SettingError
 from metarl.nn.latent import gaussian_kl
 from metarl.types import Params
 
@@ -42,9 +42,7 @@ def beside_parameters(context_size: int, noise_size: int) -> dict[str, nn.Parame
 
     Raises: SettingError for a negative size.
     """
-    for name, size in (("context_size", context_size), ("noise_size", noise_size)):
-        if size < 0:
-            raise SettingError(f"{name} {size}: expected 0 or more")
+    check_not_negative({"context_size": context_size, "noise_size": noise_size})
     sizes = {CONTEXT: context_size, NOISE_MEAN: noise_size, NOISE_LOG_STD: noise_size}
     return {name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items() if size}
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_counts, check_positive, check_unit_interval
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -75,18 +76,14 @@ class ExternalMemory(nn.Module):
             "num_slots": num_slots,
             "slot_size": slot_size,
         }
-        for name, size in {**sizes, "num_heads": num_heads}.items():
-            if size < 1:
-                raise SettingError(f"{name} {size}: expected 1 or more")
+        check_counts({**sizes, "num_heads": num_heads})
         if num_heads > num_slots:
             raise SettingError(
                 f"num_heads {num_heads}: expected at most num_slots, {num_slots}; each writes to "
                 "its own slot"
             )
-        if not 0 <= usage_decay <= 1:
-            raise SettingError(f"usage_decay {usage_decay}: expected a number from 0 to 1")
-        if not (math.isfinite(key_strength) and key_strength > 0):
-            raise SettingError(f"key_strength {key_strength}: expected a finite number above 0")
+        check_unit_interval({"usage_decay": usage_decay})
+        check_positive({"key_strength": key_strength})
         self.hidden_size = hidden_size
         self.num_slots = num_slots
         self.slot_size = slot_size

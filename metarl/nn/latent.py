@@ -20,7 +20,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_not_negative
 from metarl.noise import Noise
 
 MEAN, LOG_STD = "latent_mean", "latent_log_std"
@@ -29,8 +29,7 @@ MEAN, LOG_STD = "latent_mean", "latent_log_std"
 
 def latent_parameters(size: int) -> dict[str, nn.Parameter]:
     """μ = 0 and log σ = 0, [size] each; {} for size 0. Raises: SettingError for a negative size."""
-    if size < 0:
-        raise SettingError(f"latent_size {size}: expected 0 or more")
+    check_not_negative({"latent_size": size})
     return {name: nn.Parameter(torch.zeros(size)) for name in (MEAN, LOG_STD)} if size else {}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_counts
 from metarl.nn.external_memory import ExternalMemory, ExternalState
 from metarl.struct import choose_rows
 
@@ -172,8 +172,7 @@ def _where(active: Tensor | None, after: State, before: State) -> State:
 
 
 def _checked(hidden_size: int) -> int:
-    if hidden_size < 1:
-        raise SettingError(f"hidden_size {hidden_size}: expected 1 or more")
+    check_counts({"hidden_size": hidden_size})
     return hidden_size
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -67,14 +68,8 @@ class Transformer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, size in {
-            "width": width,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "context": context,
-        }.items():
-            if size < 1:
-                raise SettingError(f"{name} {size}: expected 1 or more")
+        check_counts({"width": width, "num_layers": num_layers})
+        check_counts({"num_heads": num_heads, "context": context})
         if width % num_heads or width % 2:
             raise SettingError(
                 f"width {width}: expected an even multiple of num_heads, {num_heads}"

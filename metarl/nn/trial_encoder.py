@@ -7,7 +7,7 @@ z is what is believed in: L numbers that stand for the task.
 import torch
 from torch import Tensor, nn
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_counts
 from metarl.nn.gaussians import Gaussian
 from metarl.nn.mlp import MLP
 from metarl.nn.recurrent import GRU
@@ -54,8 +54,7 @@ class TrialEncoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if latent_size < 1:
-            raise SettingError(f"latent_size {latent_size}: expected 1 or more")
+        check_counts({"latent_size": latent_size})
         parts = {
             "next_obs": (obs_size + 2, next_obs_embedding),
             "reward": (1, reward_embedding),

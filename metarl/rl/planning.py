@@ -14,6 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.core.checks import check_below_one, check_counts, check_positive
 from metarl.errors import SettingError
 from metarl.noise import Noise
 
@@ -90,16 +91,10 @@ class Planner:
     def __post_init__(self) -> None:
         if self.method not in ("cem", "mppi"):
             raise SettingError(f"planner {self.method!r}: expected cem or mppi")
-        for name in ("horizon", "num_candidates", "num_iterations", "num_elites"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} {getattr(self, name)}: expected 1 or more")
-        for name in ("noise_std", "temperature"):
-            if not getattr(self, name) > 0:
-                raise SettingError(f"{name} {getattr(self, name)}: expected a number above 0")
-        if not 0 <= self.noise_correlation < 1:
-            raise SettingError(
-                f"noise_correlation {self.noise_correlation}: expected a number from 0 to below 1"
-            )
+        check_counts({"horizon": self.horizon, "num_candidates": self.num_candidates})
+        check_counts({"num_iterations": self.num_iterations, "num_elites": self.num_elites})
+        check_positive({"noise_std": self.noise_std, "temperature": self.temperature})
+        check_below_one({"noise_correlation": self.noise_correlation})
         if self.num_elites > self.num_candidates:
             raise SettingError(
                 f"num_elites {self.num_elites}: expected at most num_candidates, "

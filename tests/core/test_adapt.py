@@ -342,7 +342,7 @@ def test_reptile_direction_points_from_the_tasks_mean_to_the_parameters():
             "every parameter",
         ),
         (lambda: over_tasks(torch.sum, torch.zeros(2), backend="pool"), "pool"),
-        (lambda: over_tasks(torch.sum, torch.zeros(2), chunk=0), "got 0"),
+        (lambda: over_tasks(torch.sum, torch.zeros(2), chunk=0), "chunk 0: expected 1 or more"),
         (lambda: over_tasks(torch.add, torch.zeros(2), torch.zeros(3)), r"\[2, 3\]"),
         (lambda: Implicit(-1.0), "-1.0"),
     ],

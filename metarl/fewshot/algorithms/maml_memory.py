@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.adapt import Backend, adapt, grad_over_tasks, over_tasks
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.rules import named_rule
-from metarl.errors import SettingError
 from metarl.fewshot.algorithms.mann import Reader, reader
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.losses import OBJECTIVES
@@ -69,12 +68,7 @@ class MamlMemory(FewShotLearner):
         max_grad_norm: float | None,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size, "inner_lr": inner_lr})
-        for name, steps in {
-            "num_inner_steps": num_inner_steps,
-            "num_test_steps": num_test_steps,
-        }.items():
-            if steps < 0:
-                raise SettingError(f"{name} {steps}: expected 0 steps or more")
+        check_not_negative({"num_inner_steps": num_inner_steps, "num_test_steps": num_test_steps})
         source, size = setting.source, setting.size
         self._setting = setting
         self._num_tasks = meta_batch_size

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.core.checks import check_positive
-from metarl.errors import SettingError
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.types import Examples
@@ -36,8 +35,7 @@ class MatchingNet(nn.Module):
     ) -> None:
         super().__init__()
         check_positive({"scale": scale})
-        if full_context < 0:
-            raise SettingError(f"full_context {full_context}: expected 0 processing steps or more")
+        check_not_negative({"full_context": full_context})
         self.embed = embed
         self.scale = scale
         self.steps = full_context

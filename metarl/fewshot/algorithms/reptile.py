@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.adapt import over_tasks
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_below_one, check_positive
 from metarl.core.gradients import reptile_direction
-from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting, answer_metrics
 from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
 from metarl.fewshot.losses import OBJECTIVES
@@ -97,8 +96,7 @@ class Reptile(FewShotLearner):
         check_positive({"num_inner_steps": num_inner_steps, "inner_batch_size": inner_batch_size})
         check_positive({"num_test_steps": num_test_steps, "test_batch_size": test_batch_size})
         check_positive({"outer_lr": outer_lr, "decay_iterations": decay_iterations})
-        if not 0 <= inner_beta < 1:
-            raise SettingError(f"inner_beta {inner_beta}: expected a number from 0 to below 1")
+        check_below_one({"inner_beta": inner_beta})
         source, ways = setting.source, setting.size.ways
         self._setting = setting
         self._num_tasks = meta_batch_size

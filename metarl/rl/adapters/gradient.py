@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
+from metarl.core.checks import check_counts, check_positive, check_shares, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.linearize import inner_step
@@ -218,20 +219,13 @@ def inner_update(
 
     Raises: ValueError for an unknown name or a number out of range.
     """
-    if num_inner_steps < 1:
-        raise SettingError(f"num_inner_steps {num_inner_steps}: expected 1 or more")
+    check_counts({"num_inner_steps": num_inner_steps, "chunk": chunk})
+    check_positive({"inner_lr": inner_lr})
+    check_shares({"inner_lr_decay": inner_lr_decay})
+    check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
     if chunk is None:
         on_cpu = next(policy.parameters()).device.type == "cpu"
         chunk = CHUNK_ON_CPU if on_cpu else sys.maxsize
-    if chunk < 1:
-        raise SettingError(f"chunk {chunk}: expected 1 task or more")
-    if not inner_lr > 0:
-        raise SettingError(f"inner_lr {inner_lr}: expected a positive number")
-    if not 0 < inner_lr_decay <= 1:
-        raise SettingError(f"inner_lr_decay {inner_lr_decay}: expected a number above 0, at most 1")
-    for name, value in (("discount", discount), ("gae_lambda", gae_lambda)):
-        if not 0 <= value <= 1:
-            raise SettingError(f"{name} {value}: expected a number from 0 to 1")
     if adapt_only is not None:
         last = f"trunk.layers.{len(policy.trunk.layers) - 1}"
         adapt_only = [last if name == LAST_LAYER else name for name in adapt_only]

@@ -4,8 +4,8 @@ policy's other parameters."""
 import math
 from dataclasses import dataclass
 
+from metarl.core.checks import check_positive, check_shares
 from metarl.core.rules import InnerRule
-from metarl.errors import SettingError
 from metarl.nn.latent import LOG_STD, MEAN
 from metarl.types import Params
 
@@ -30,13 +30,8 @@ class LatentRule:
     """ω of the first step; None: as of the others."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise SettingError(f"latent_lr {self.lr}: expected a positive number")
-        for name, value in (("", self.shrink), ("first_", self.first_shrink)):
-            if value is not None and not 0 < value <= 1:
-                raise SettingError(
-                    f"latent_{name}shrink {value}: expected a number above 0, at most 1"
-                )
+        check_positive({"latent_lr": self.lr})
+        check_shares({"latent_shrink": self.shrink, "latent_first_shrink": self.first_shrink})
 
     def init(self, params: Params) -> Params:
         return self.rule.init(_own(params))

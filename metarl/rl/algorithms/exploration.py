@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from metarl.core.checks import check_not_negative
 from metarl.core.differentiated import OutputLoss
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
@@ -32,8 +33,7 @@ class Credited:
 def check_exploration(coefficient: float, meta_batch_size: int) -> None:
     """Raises: ValueError for a negative weight, or a single task, which has nothing to be compared
     with."""
-    if coefficient < 0:
-        raise SettingError(f"exploration_coefficient {coefficient}: expected 0 or more")
+    check_not_negative({"exploration_coefficient": coefficient})
     if coefficient > 0 and meta_batch_size < 2:
         raise SettingError(
             f"meta_batch_size {meta_batch_size}: expected 2 or more, because E-MAML compares the "

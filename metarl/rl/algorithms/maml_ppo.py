@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
 from metarl.core.judged import check_judged_updates
 from metarl.errors import SettingError
@@ -28,7 +29,6 @@ from metarl.rl.algorithms.shared import (
     Source,
     WithOld,
     as_state,
-    check_positive,
     checked_mode,
     gradient_sizes,
     memoryless_policy,
@@ -99,14 +99,12 @@ class MamlPPO(GatheringLearner):
                 "max_grad_norm": max_grad_norm,
             }
         )
-        if inner_kl_coefficient < 0:
-            raise SettingError(f"inner_kl_coefficient {inner_kl_coefficient}: expected 0 or more")
+        check_not_negative({"inner_kl_coefficient": inner_kl_coefficient})
+        check_not_negative({"latent_coefficient": latent_coefficient})
         if inner_kl_steps not in INNER_KL_STEPS:
             raise SettingError(
                 f"inner_kl_steps {inner_kl_steps!r}: expected one of {', '.join(INNER_KL_STEPS)}"
             )
-        if latent_coefficient < 0:
-            raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,

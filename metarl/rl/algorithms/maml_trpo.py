@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
+from metarl.core.checks import check_between_zero_and_one, check_not_negative, check_positive
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
 from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import Judged, added, check_judged_updates, judge, pulled_back
@@ -36,7 +37,6 @@ from metarl.rl.algorithms.shared import (
     Source,
     WithOld,
     as_state,
-    check_positive,
     checked_mode,
     gradient_sizes,
     join,
@@ -137,16 +137,9 @@ class MamlTRPO(GatheringLearner):
                 "line_search_steps": line_search_steps,
             }
         )
-        if cg_damping < 0:
-            raise SettingError(f"cg_damping {cg_damping}: expected 0 or more")
-        if not 0 < line_search_ratio < 1:
-            raise SettingError(
-                f"line_search_ratio {line_search_ratio}: expected a number between 0 and 1"
-            )
-        if latent_coefficient < 0:
-            raise SettingError(f"latent_coefficient {latent_coefficient}: expected 0 or more")
-        if prior_coefficient < 0:
-            raise SettingError(f"prior_coefficient {prior_coefficient}: expected 0 or more")
+        check_not_negative({"cg_damping": cg_damping, "latent_coefficient": latent_coefficient})
+        check_not_negative({"prior_coefficient": prior_coefficient})
+        check_between_zero_and_one({"line_search_ratio": line_search_ratio})
         policy = memoryless_policy(setting.model)
         if prior_coefficient > 0 and not policy.noise_size:
             raise SettingError(

@@ -12,8 +12,7 @@ import torch
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive
-from metarl.errors import SettingError
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.rl.adapters.fine_tuning import FineTuningAdapter, of_task
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import (
@@ -70,8 +69,7 @@ class Multitask(GatheringLearner):
     ) -> None:
         sizes = self.sizes(meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task)
         check_positive({"replay_capacity": replay_capacity})
-        if rounds_per_update < 0:
-            raise SettingError(f"rounds_per_update {rounds_per_update}: expected 0 or more")
+        check_not_negative({"rounds_per_update": rounds_per_update})
         # Training plays each task once and adapts to none.
         self.source = Source.of(setting, replace(sizes, num_updates=0))
         self._setting = setting

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import Descent
-from metarl.errors import SettingError
 from metarl.rl.adapters.posterior import PosteriorAdapter
 from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.algorithms.pearl_play import Play
@@ -110,12 +109,9 @@ class Pearl(MetaLearner):
         check_positive({"target_rate": target_rate, "exploration_episodes": exploration_episodes})
         check_positive({"evaluated_context": evaluated_context, "chunk": chunk})
         check_unit_interval({"discount": discount, "target_rate": target_rate})
-        for name, value in {
-            "kl_weight_executed": kl_weight_executed,
-            "output_penalty": output_penalty,
-        }.items():
-            if not value >= 0:
-                raise SettingError(f"{name} {value}: expected 0 or more")
+        check_not_negative(
+            {"kl_weight_executed": kl_weight_executed, "output_penalty": output_penalty}
+        )
         if not isinstance(setting.model, PearlModel):
             raise misfit(setting.model, PearlModel, "pearl")
         model = self._model = setting.model

@@ -7,7 +7,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.errors import SettingError
 from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.task_posterior import product
@@ -50,9 +50,7 @@ class Play:
                 "context_size": context_size,
             }
         )
-        for name, value in {"posterior_steps": posterior_steps, "rl_steps": rl_steps}.items():
-            if value < 0:
-                raise SettingError(f"{name} {value}: expected 0 or more")
+        check_not_negative({"posterior_steps": posterior_steps, "rl_steps": rl_steps})
         if posterior_steps + rl_steps == 0:
             raise SettingError("posterior_steps 0 and rl_steps 0: expected 1 or more of either")
         for_context = prior_steps + posterior_steps

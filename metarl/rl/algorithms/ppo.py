@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import saved
-from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
@@ -133,13 +133,8 @@ class PPO:
         ):
             if value not in known:
                 raise SettingError(f"{name} {value!r}: expected {' or '.join(known)}")
-        coefficients = {
-            "value_coefficient": value_coefficient,
-            "entropy_coefficient": entropy_coefficient,
-        }
-        for name, coefficient in coefficients.items():
-            if not coefficient >= 0:
-                raise SettingError(f"{name} {coefficient}: expected 0 or more")
+        check_not_negative({"value_coefficient": value_coefficient})
+        check_not_negative({"entropy_coefficient": entropy_coefficient})
         if not 1 <= num_minibatches <= num_trials:
             raise SettingError(
                 f"num_minibatches {num_minibatches}: expected 1 to {num_trials}, the trials in all"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
+from metarl.core.checks import check_shares
 from metarl.core.gradients import reptile_direction
-from metarl.errors import SettingError
 from metarl.rl.adapters.gradient import GradientAdapter, inner_update
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
@@ -57,10 +57,7 @@ class Reptile(GatheringLearner):
         outer_lr: float,
         **inner: Any,
     ) -> None:
-        if not 0 < outer_lr <= 1:
-            raise SettingError(
-                f"outer_lr {outer_lr}: expected a number above 0, at most 1, a share of the way"
-            )
+        check_shares({"outer_lr": outer_lr})
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_not_negative, check_positive
 from metarl.core.descent import Descent, clipped_as_torch
 from metarl.errors import SettingError
 from metarl.noise import Noise
@@ -189,8 +189,7 @@ class Inference:
         check_positive({"num_gradient_steps": num_gradient_steps, "batch_size": batch_size})
         check_positive({"num_beliefs": num_beliefs, "num_decoded": num_decoded})
         check_positive({"truncation": truncation})
-        if not kl_weight_executed >= 0:
-            raise SettingError(f"kl_weight_executed {kl_weight_executed}: expected 0 or more")
+        check_not_negative({"kl_weight_executed": kl_weight_executed})
         self._model = model
         self._longest = longest
         self._num_gradient_steps = num_gradient_steps

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import saved
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.data.rows import SHARD_BYTES, Rows
@@ -96,9 +97,7 @@ class Replay:
         device: torch.device,
         has_cost: bool = False,
     ) -> None:
-        for name, size in (("num_tasks", num_tasks), ("replay_capacity", capacity)):
-            if size < 1:
-                raise SettingError(f"{name} {size}: expected 1 or more")
+        check_counts({"num_tasks": num_tasks, "replay_capacity": capacity})
         self._num_tasks = num_tasks
         self._capacity = capacity
         self._has_cost = has_cost

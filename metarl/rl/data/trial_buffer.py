@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_counts
 from metarl.nn.dynamics import Transitions
 from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.types import Trajectories
@@ -35,8 +35,7 @@ class TrialBuffer:
         device: torch.device,
     ) -> None:
         """Raises: ValueError for a capacity below 1."""
-        if capacity < 1:
-            raise SettingError(f"buffer_trials {capacity}: expected 1 or more")
+        check_counts({"buffer_trials": capacity})
         self._capacity = capacity
         self._num_episodes = num_episodes
         self._horizon = horizon

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
@@ -65,13 +65,8 @@ class PPOExpert(AgentNumbers[PPOAgent]):
         check_positive({"lr": lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"max_grad_norm": max_grad_norm})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
-        coefficients = {
-            "value_coefficient": value_coefficient,
-            "entropy_coefficient": entropy_coefficient,
-        }
-        for name, value in coefficients.items():
-            if not value >= 0:
-                raise SettingError(f"{name} {value}: expected 0 or more")
+        check_not_negative({"value_coefficient": value_coefficient})
+        check_not_negative({"entropy_coefficient": entropy_coefficient})
         if batch_size < 2:
             raise SettingError(
                 f"batch_size {batch_size}: expected 2 or more, as advantages are normalised in it"

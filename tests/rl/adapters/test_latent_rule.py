@@ -319,7 +319,7 @@ def test_latents_last_for_an_episode_and_change_with_the_update():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: learner_with_latent(latent_lr=0.0), "latent_lr 0.0: expected a positive number"),
+        (lambda: learner_with_latent(latent_lr=0.0), "latent_lr 0.0: expected a number above 0"),
         (
             lambda: learner_with_latent(latent_shrink=1.5),
             "latent_shrink 1.5: expected a number above 0, at most 1",

@@ -1,0 +1,41 @@
+"""The checks of settings: what each refuses, and that it names the setting and its value."""
+
+import math
+
+import pytest
+
+from metarl.core import checks
+from metarl.errors import SettingError
+
+CHECKS = {
+    checks.check_positive: ((1e-9, 7), (0, -1.0), "a number above 0"),
+    checks.check_not_negative: ((0, 0.0, 3), (-1, -1e-9), "0 or more"),
+    checks.check_counts: ((1, 40), (0, -3), "1 or more"),
+    checks.check_unit_interval: ((0, 0.5, 1), (-0.1, 1.1), "a number from 0 to 1"),
+    checks.check_shares: ((1e-9, 1), (0, 1.1), "a number above 0, at most 1"),
+    checks.check_below_one: ((0, 0.99), (-0.1, 1), "a number from 0 to below 1"),
+    checks.check_between_zero_and_one: ((0.01, 0.99), (0, 1), "a number between 0 and 1"),
+}
+"""What each lets pass, what it refuses, and what it says that it expected."""
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_first_value_out_of_range_is_named_with_what_was_expected(check):
+    inside, outside, expected = CHECKS[check]
+    check({f"value {value}": value for value in (*inside, None)})
+    for value in outside:
+        with pytest.raises(SettingError) as refused:
+            check({"fine": inside[0], "wrong": value, "too": value})
+        assert str(refused.value) == f"wrong {value}: expected {expected}"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_are_refused_everywhere(check, value):
+    with pytest.raises(SettingError, match=f"clip {value}: expected "):
+        check({"clip": value})
+
+
+def test_of_an_infinity_where_large_numbers_are_fine_it_says_what_is_wrong():
+    with pytest.raises(SettingError, match="clip inf: expected 0 or more, and finite"):
+        checks.check_not_negative({"clip": math.inf})
