@@ -18,7 +18,7 @@ from metarl.report.plots import learning_curve_png, return_curves
 from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
-from metarl.run.train import Outcome
+from metarl.run.training import Outcome
 from metarl.struct import replace
 
 

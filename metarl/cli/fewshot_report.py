@@ -23,7 +23,7 @@ from metarl.report.held_out import measures_row
 from metarl.report.plots import learning_curve_png
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
-from metarl.run.train import Outcome
+from metarl.run.training import Outcome
 
 TASKS, CURVES = 6, 3  # drawn in a picture
 TUNING_TASKS = 100  # of training classes, on which the rate of plain gradient steps is chosen

@@ -23,7 +23,8 @@ from metarl.rl.types import BatchedEnv, RLLearner
 from metarl.run import distributed
 from metarl.run.distributed import Processes
 from metarl.run.seeding import Generators
-from metarl.run.train import check, follow, train
+from metarl.run.train import follow, train
+from metarl.run.training import check
 from metarl.struct import struct
 
 

@@ -41,7 +41,7 @@ from metarl.run.lock import FolderLock
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.together import train_together
-from metarl.run.train import Diverged, Outcome, Training, check
+from metarl.run.training import Diverged, Outcome, Training, check
 
 _OWN = ("seed", "num_seeds", "run_dir", "resume")
 """What the configurations of the seeds have otherwise than that of all."""

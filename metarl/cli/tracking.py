@@ -11,7 +11,7 @@ from metarl.errors import UserError
 from metarl.run.log import give_results
 from metarl.run.loggers.logger import Results
 from metarl.run.loggers.opening import DISTANT, Tracking, check
-from metarl.run.train import Outcome
+from metarl.run.training import Outcome
 
 _FILES = ("evaluation.json", "learning_curve.png", "adaptation_curve.png")
 

@@ -15,8 +15,9 @@ from metarl.run.iteration import Run
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
 from metarl.run.logging import HIGH, LOW, Shown
 from metarl.run.rows import read_rows
+from metarl.run.stopping import stop_requests
 from metarl.run.timing import TIMING
-from metarl.run.train import Diverged, Outcome, Training, progress_of, stop_requests
+from metarl.run.training import Diverged, Outcome, Training, progress_of
 from metarl.threads import one_thread
 from metarl.types import Metrics
 

@@ -13,7 +13,8 @@ import pytest
 from golden import cases
 
 from metarl.cli import configs
-from metarl.run import checkpoint, train
+from metarl.run import checkpoint
+from metarl.run.training import check as check_training
 
 KEPT = cases.kept()
 HERE = cases.made_with()
@@ -64,7 +65,7 @@ def test_numbers_are_compared_bit_for_bit_here() -> None:
 def test_three_iterations_and_an_evaluation_give_the_numbers_that_were_kept(name: str) -> None:
     case = KEPT["cases"][name]
     run = cases.Run(case["config"])
-    train.check(
+    check_training(
         run.learner, iterations=cases.ITERATIONS, checkpoint_every=1
     )  # what a training asks of it first
     check(case["numbers"], run.numbers())

@@ -13,7 +13,8 @@ from metarl.run.held_out import Best, HeldOut
 from metarl.run.log import RunLog
 from metarl.run.seeding import Generators
 from metarl.run.together import train_together
-from metarl.run.train import Training, train
+from metarl.run.train import train
+from metarl.run.training import Training
 
 
 class Killed(BaseException):

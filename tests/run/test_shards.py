@@ -20,7 +20,8 @@ from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
 from metarl.run.shards import Shards
 from metarl.run.timing import without_timing
-from metarl.run.train import Diverged, train
+from metarl.run.train import train
+from metarl.run.training import Diverged
 from metarl.types import MetaLearner
 
 ITERATIONS = 8

@@ -10,7 +10,8 @@ from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
 from metarl.run.together import train_together
-from metarl.run.train import Diverged, Outcome, Training, train
+from metarl.run.train import train
+from metarl.run.training import Diverged, Outcome, Training
 from metarl.types import MetaLearner
 
 

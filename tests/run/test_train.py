@@ -17,7 +17,8 @@ from metarl.run.log import RunLog
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
-from metarl.run.train import Diverged, train
+from metarl.run.train import train
+from metarl.run.training import Diverged
 from metarl.types import MetaLearner
 
 

@@ -28,7 +28,8 @@ from metarl.cli import (
 from metarl.cli.commands.train import Trained
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
-from metarl.run.train import check, train
+from metarl.run.train import train
+from metarl.run.training import check
 
 
 def run(config: DictConfig) -> None:

@@ -34,7 +34,8 @@ from metarl.cli import (
 from metarl.cli.main import run_command
 from metarl.run import distributed
 from metarl.run.seeding import Generators
-from metarl.run.train import check, train
+from metarl.run.train import train
+from metarl.run.training import check
 from metarl.struct import struct
 
 
