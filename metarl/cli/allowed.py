@@ -272,6 +272,7 @@ ALLOWED: dict[str, Kind] = {
     "discount": _SHARE,
     "entropy_coefficient": _NOT_NEGATIVE,
     "entropy_half_life": OrNull(_POSITIVE),
+    "outer_lr_half_life": OrNull(_POSITIVE),
     "gae_lambda": _SHARE,
     "halve_every": OrNull(_COUNT),
     "kl_target": OrNull(_POSITIVE),

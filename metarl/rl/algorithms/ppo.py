@@ -121,10 +121,12 @@ class PPO:
         value_loss: str = "squared",
         normalises: str = "returns",
         adam_epsilon: float = 1e-5,
+        outer_lr_half_life: float | None = None,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
         check_positive({"entropy_half_life": entropy_half_life})
+        check_positive({"outer_lr_half_life": outer_lr_half_life})
         check_positive({"adam_epsilon": adam_epsilon})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
         for name, value, known in (
@@ -156,8 +158,9 @@ class PPO:
         self._max_lr = outer_lr
         self._value_coefficient = value_coefficient
         self._entropy_coefficient = entropy_coefficient
-        half_life = entropy_half_life
-        self._entropy_decay = 1.0 if half_life is None else 0.5 ** (1 / half_life)
+        self._entropy_decay = _decay(entropy_half_life)
+        self._lr_falls = outer_lr_half_life is not None
+        self._lr_decay = _decay(outer_lr_half_life)
         self._discount = discount
         self._gae_lambda = gae_lambda
         self._value_loss = value_loss
@@ -188,6 +191,9 @@ class PPO:
         if self._kl_target is not None:
             lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
             self._descent.lr = lr
+        if self._lr_falls:
+            self._max_lr *= self._lr_decay
+            self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
         self._entropy_coefficient *= self._entropy_decay
         return {
             "loss": _mean(x.policy for x in last),
@@ -267,10 +273,13 @@ class PPO:
     def names(self) -> tuple[str, ...]:
         """The names of what its state may hold."""
         scale = () if self._reward_scale is None else ("reward_scale",)
-        return (*APART, "entropy_coefficient", *scale)
+        falls = ("max_lr",) if self._lr_falls else ()
+        return (*APART, "entropy_coefficient", *falls, *scale)
 
     def state_dict(self) -> dict[str, Any]:
         state = self._descent.state_dict() | {"entropy_coefficient": self._entropy_coefficient}
+        if self._lr_falls:
+            state["max_lr"] = self._max_lr
         if self._reward_scale is not None:
             state["reward_scale"] = self._reward_scale.state_dict()
         return state
@@ -286,8 +295,15 @@ class PPO:
         self.check(state)
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
+        if self._lr_falls:
+            self._max_lr = state["max_lr"]
         if self._reward_scale is not None:
             self._reward_scale.load_state_dict(state["reward_scale"])
+
+
+def _decay(half_life: float | None) -> float:
+    """What a number is multiplied by in each iteration to halve in `half_life` of them."""
+    return 1.0 if half_life is None else 0.5 ** (1 / half_life)
 
 
 def _mean(values: Iterable[Tensor]) -> Tensor:

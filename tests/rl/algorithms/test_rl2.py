@@ -359,6 +359,15 @@ def test_the_entropys_weight_halves_in_its_time():
     assert weights[1::2] == pytest.approx([0.04, 0.02])
 
 
+def test_the_rate_halves_in_its_time_and_goes_on_from_a_checkpoint():
+    learner = make(outer_lr=0.08, outer_lr_half_life=2.0)
+    rates = [learner.step()["outer_lr"] for _ in range(2)]
+    assert rates == pytest.approx([0.08 * 0.5**0.5, 0.04])
+    other = make(outer_lr=0.08, outer_lr_half_life=2.0)
+    other.load_state_dict(learner.state_dict())
+    assert [other.step()["outer_lr"] for _ in range(2)][1] == pytest.approx(0.02)
+
+
 def test_values_stay_what_they_were_when_the_scale_of_returns_changes():
     model = model_for(Drifting(1)).double()
     features = torch.randn(6, 7, dtype=torch.float64)
