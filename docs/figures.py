@@ -49,7 +49,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "gridworld_5x5_rl2": {"evaluation": "adaptation_curve"},
     "gridworld_5x5_varibad": {"evaluation_seed0": "adaptation_curve_seed0"},
     "half_cheetah_cripple_grbal": {"evaluation_seed0": "adaptation_curve_seed0"},
-    "half_cheetah_dir_promp": {"evaluation_40": "adaptation_curve"},
+    "half_cheetah_dir_promp": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel": {"evaluation_seed0": "adaptation_curve_seed0"},
     "half_cheetah_vel_one_step": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_memoryless": {"evaluation": "adaptation_curve"},

@@ -11,7 +11,7 @@ from support.commands import call
 
 import metarl
 from metarl import zoo
-from metarl.cli import build
+from metarl.cli import build, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.commands import zoo as zoo_command
@@ -65,6 +65,24 @@ def test_a_packed_run_is_evaluated_as_its_file_says(
     assert (own_zoo / "runs/zoo/bandit/rl2_ppo/evaluation_1.json").exists()
 
 
+def test_a_few_shot_learner_answers_without_its_data(
+    tmp_path: Path, own_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"iterations": 1, "evaluation": {"num_tasks": 2, "pictures": False}, "device": "cpu"}
+    run = metarl.train_fewshot("digits", "protonet", **small, run_dir=tmp_path / "run")
+    zoo.write("digits/protonet", zoo_command.packed(str(run.folder), half=False))
+
+    def gone(*_: Any) -> None:
+        raise metarl.UserError("no pictures here")
+
+    monkeypatch.setattr(fewshot_build, "source", gone)
+    agent = metarl.load("digits/protonet")
+    pictures = torch.rand(3, *agent.spec.input_shape)
+    assert list(agent.fit(pictures, ["a", "b", "c"])(pictures)) == ["a", "b", "c"]
+    with pytest.raises(metarl.UserError, match="no pictures here"):
+        agent.evaluate(num_tasks=2)
+
+
 def test_mistakes_are_a_line(
     run: metarl.Run,
     own_zoo: Path,
@@ -100,3 +118,9 @@ def test_what_is_shipped_is_small_named_and_loads() -> None:
         assert re.fullmatch(r"[0-9a-f]{12}", content["commit"]), name
         loaded = metarl.load(name)
         assert loaded.spec.spec_hash == content["spec_hash"]
+        # A place on the machine that made it is no use to others.
+        assert not {"run_dir", "data_dir"} & set(
+            re.findall(r"(\w+)=", content["made_by"]["command"])
+        )
+        assert content["config"]["run_dir"] is None
+        assert content["config"].get("dataset", {}).get("data_dir") is None

@@ -28,7 +28,7 @@ class FewShotAgent:
         self, loaded: build.Loaded, checkpoint: str, config_dir: str | Path | None = None
     ) -> None:
         self._loaded, self._checkpoint, self._config_dir = loaded, checkpoint, config_dir
-        self._source = fewshot_build.source(loaded.config)
+        self._source = fewshot_build.source_of(loaded)
         self.spec = self._source.spec
         self.name = str(loaded.content.get("learner_name", "maml"))
 

@@ -2,6 +2,7 @@
 checkpoint."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from metarl.cli import build
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
 from metarl.errors import UserError
+from metarl.fewshot import deferred
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotLearner, Needs, Streams, TaskSize, TaskSource
@@ -127,7 +129,9 @@ def load(location: str) -> build.Loaded:
             f"the checkpoint {loaded.path} isn't of few-shot learning: "
             f"{command_line('train', resume=location)}"
         )
-    tasks, built, generators = untrained(loaded.config, loaded.path)
+    with blamed_on(loaded.path, "config"):
+        tasks, generators = source_of(loaded), Generators(loaded.config.seed)
+        built = learner(loaded.config, tasks, generators, torch.device("cpu"))
     with blamed_on(loaded.path, "content"):
         build.check_spec(
             loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset"
@@ -137,6 +141,15 @@ def load(location: str) -> build.Loaded:
     loaded = build.whole(loaded, built, generators)
     build.try_out(loaded, built, generators, count="tasks")
     return loaded
+
+
+def source_of(loaded: build.Loaded) -> TaskSource:
+    """The tasks that a checkpoint's learner was trained on. A file of the zoo says what they are,
+    and they are read only if some are drawn."""
+    if "data_spec" not in loaded.content:
+        return source(loaded.config)
+    spec = deferred.unpacked(field(loaded.content, "data_spec", dict, "what defines the tasks"))
+    return deferred.DeferredTasks(spec, partial(source, loaded.config))
 
 
 def trained_learner(

@@ -24,6 +24,8 @@ from metarl.cli import build, evaluation, fewshot_build, fewshot_report, strange
 from metarl.cli.configs import as_dict
 from metarl.cli.main import run_command
 from metarl.errors import UserError
+from metarl.fewshot import deferred
+from metarl.fewshot.types import TaskSource
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -63,9 +65,13 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"
         )
-    # Where the run lay on its machine, and what we add for Hydra, is nothing to repeat.
+    # Where run and data lay on its machine, and what we add for Hydra, is nothing to repeat.
     typed = str(json.loads(own.read_text("utf-8")).get("command")).split()
-    made_by = " ".join(word for word in typed if not word.startswith(("run_dir=", "+hydra.")))
+    places = ("run_dir=", "dataset.data_dir=", "+hydra.")
+    made_by = " ".join(word for word in typed if not word.startswith(places))
+    settings = as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None}
+    if "data_dir" in settings.get("dataset", {}):
+        settings["dataset"]["data_dir"] = None
     weights = zoo.weights(loaded.content["learner"], half=half)
     names = ("env", "variant", "dataset", "learner_name", "spec_hash", "commit", "versions")
     content = {name: loaded.content[name] for name in names if name in loaded.content}
@@ -75,7 +81,7 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
         if name in loaded.content
     }
     content |= counts | {
-        "config": as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None},
+        "config": settings,
         "follow_iterations": loaded.content.get("follow_iterations", []),
         "learner": weights,
         "curve": _curve(loaded.run_folder),
@@ -83,7 +89,12 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
     }
     state = zoo.completed(weights, loaded.content["learner"])
     rounded = replace(loaded, content={**loaded.content, "learner": state})
-    content["evaluation"] = _few_shot_report(rounded) if is_fewshot else _report(rounded)
+    if is_fewshot:
+        source = fewshot_build.source(loaded.config)
+        content["data_spec"] = deferred.packed(source.spec)
+        content["evaluation"] = _few_shot_report(rounded, source)
+    else:
+        content["evaluation"] = _report(rounded)
     return content
 
 
@@ -103,8 +114,7 @@ def _report(loaded: build.Loaded) -> dict[str, Any]:
     return dict(evaluation.evaluate(config, learner, cpu, seed=config.seed, **asked).report)
 
 
-def _few_shot_report(loaded: build.Loaded) -> dict[str, Any]:
-    source = fewshot_build.source(loaded.config)
+def _few_shot_report(loaded: build.Loaded, source: TaskSource) -> dict[str, Any]:
     learner = fewshot_build.trained_learner(loaded, loaded.config, source)
     return fewshot_report.evaluated(loaded.config, learner, source, build.device("cpu"))
 
