@@ -8,6 +8,7 @@ themselves are in `algorithms`.
 
 Where tasks come from: `sinusoid` and `logistic` are drawn from formulas. Pictures are held by
 `images`, which draws N-way K-shot tasks from any classes of pictures; `digits`, `omniglot`,
-`mini_imagenet` and `folder` (a user's own) bring them. Below these, `omniglot_archives` downloads
+`mini_imagenet` and `folder` (a user's own) bring them. `deferred` reads them only once tasks are
+drawn, for trained learners on machines without the data. Below these, `omniglot_archives` downloads
 and checks, `picture_files` reads files from folders and archives, `picture_pixels` decodes one.
 """
