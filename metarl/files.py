@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,18 +46,38 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path in the folder of `path`, for programs that open files by themselves;
     what they wrote there becomes `path` at the end. After an exception `path` is as it was. Where
     `path` is a link, so it stays.
+
+    Raises: OSError with `path` in it, because nobody knows the temporary one.
     """
-    path = path.resolve()
+    place = path.resolve()
     # Its own for each of several writers
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)  # the rename itself must reach the disk, too
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary.replace(place)
+        _flush(place.parent)  # the rename itself must reach the disk, too
+    except BaseException as error:
+        with suppress(OSError):  # NotADirectoryError where its folder is a file
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder and those above it, where they aren't there.
+
+    Raises: OSError naming what can't be made; where a file is in the way, it says that this is no
+      folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        in_the_way = next(place for place in (folder, *folder.parents) if place.exists())
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(in_the_way)
+        ) from error
 
 
 def remove_leftovers(folder: Path) -> None:

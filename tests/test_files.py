@@ -42,6 +42,27 @@ def test_a_writer_that_fails_half_way_leaves_what_was_there(tmp_path, failure):
     assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["nowhere/a.txt", "file/a.txt", "folder"])
+def test_what_cannot_be_written_is_named_as_the_caller_named_it(tmp_path, monkeypatch, name):
+    """And not as the temporary file, which nobody knows."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    with pytest.raises(OSError) as told:
+        files.write_text(Path(name), "new")
+    assert told.value.filename == name and names(tmp_path) == ["file", "folder"]
+
+
+def test_a_file_where_a_folder_should_be_is_said_to_be_none(tmp_path):
+    files.make_folder(tmp_path / "a/b")
+    files.make_folder(tmp_path / "a/b")
+    (tmp_path / "a/file").touch()
+    for place in ("a/file", "a/file/b/c"):
+        with pytest.raises(NotADirectoryError) as told:
+            files.make_folder(tmp_path / place)
+        assert told.value.filename == str(tmp_path / "a/file")
+
+
 def _fsync_answers(monkeypatch, number: int, *, of_files: bool, of_folders: bool) -> None:
     real = os.fsync
 

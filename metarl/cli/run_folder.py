@@ -19,7 +19,7 @@ from metarl.cli import build, strangers
 from metarl.cli.configs import as_dict
 from metarl.cli.words import command_line
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
 from metarl.run.logging import read_metrics
@@ -200,12 +200,11 @@ def _made(folder: Path, held: ExitStack) -> bool:
     """Makes the folder and those above it; False if it was there. If nothing comes into it, it goes
     in the end."""
     with _blamed_on(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         try:
             folder.mkdir()
         except FileExistsError:
-            if not folder.is_dir():
-                raise
+            make_folder(folder)  # which a file in its place refuses
             return False
     held.callback(_remove_if_empty, folder)
     return True

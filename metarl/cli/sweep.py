@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from metarl.cli import comparison
 from metarl.errors import UserError
+from metarl.files import make_folder
 
 _FAILED = "failed.jsonl"
 
@@ -32,17 +33,19 @@ def new_folder() -> Path:
     can't be made."""
     name = Path("runs") / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder, number = name, 1
-    while True:
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = name.with_name(f"{name.name}-{number}")
-        except OSError as error:
-            raise UserError(
-                f"can't make the sweep's folder {folder}: {error.strerror or error}"
-            ) from error
+    try:
+        make_folder(name.parent)
+        while True:
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+                folder = name.with_name(f"{name.name}-{number}")
+    except OSError as error:
+        raise UserError(
+            f"can't make the sweep's folder {folder}: {error.strerror or error}"
+        ) from error
 
 
 def begin_run() -> None:

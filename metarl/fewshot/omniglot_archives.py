@@ -15,7 +15,7 @@ import numpy as np
 from metarl.errors import UserError
 from metarl.fewshot.picture_files import is_hidden, opened, read
 from metarl.fewshot.picture_pixels import shown
-from metarl.files import write_atomically
+from metarl.files import make_folder, write_atomically
 
 DRAWERS, SIDE = 20, 105  # drawings of a character, pixels
 FILE_NAME = "omniglot.npz"
@@ -49,7 +49,7 @@ def converted(folder: Path, *, download: bool = True) -> Path:
     """
     try:
         if download:  # A folder that the user named is there, or is a mistake.
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         archives = [_archive(folder, name, download) for name in SHA256]
         arrays: dict[str, np.ndarray] = {}
         for path in archives:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.report.adaptation_plot import adaptation_curve_png
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
@@ -150,7 +150,7 @@ def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path
     if place.suffix.lower() == ".json" and not place.is_dir():
         return _write(place, place.with_suffix(".png"), report)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         end = _claimed(place, spare=spare)
     except OSError as error:
         raise UserError(
@@ -174,7 +174,7 @@ def _claimed(folder: Path, *, spare: bool) -> str:
 
 def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         write_text(file, json.dumps(report, indent=2))
         adaptation_curve_png(picture, report)
     except OSError as error:

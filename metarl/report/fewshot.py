@@ -20,7 +20,7 @@ from metarl.fewshot.evaluate import (
 )
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.run.logging import counted
 
 
@@ -113,7 +113,7 @@ def _rows(values: Tensor, name: str = "update", first: int = 0) -> list[dict[str
 def write(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes evaluation.json. Raises: UserError if the folder can't be written to."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "evaluation.json", json.dumps(report, indent=2))
     except OSError as error:
         raise UserError(

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from metarl.errors import UserError
-from metarl.files import replacing
+from metarl.files import make_folder, replacing
 from metarl.noise import Noise
 from metarl.report.belief_panel import BeliefSoFar, as_map, beside
 from metarl.report.panels import Curve, Gauge, Shot, frame, grid
@@ -292,7 +292,7 @@ def _over(shots: list[Shot]) -> list[Shot]:
 def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives a function that appends a frame [H, W, 3] uint8; the file has its name only when it is
     whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     options = [
         "-f",
         "mp4",

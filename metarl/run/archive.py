@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from metarl.errors import UserError
-from metarl.files import write_atomically
+from metarl.files import make_folder, write_atomically
 from metarl.struct import struct
 
 VERSION = 1
@@ -47,7 +47,7 @@ def write(path: Path, kind: str, content: Packed) -> None:
     """
     header = f"metarl-{kind} {content.digest}\n".encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomically(path, lambda file: file.writelines((header, content.payload)))
     except OSError as error:
         raise UserError(f"can't write the {kind} {path}: {error.strerror or error}") from error

@@ -54,6 +54,10 @@ def test_it_writes_charts_and_tables_for_a_paper(
         (["runs=[{}/nowhere]"], "runs: {}/nowhere is not there"),
         (["runs=[{}/x*]"], "runs: no folder with a run matches {}/x*"),
         (["runs=[{}/run]", "out={}"], "out: {} is a folder; expected the name of a file"),
+        (["runs=[{}/run]", "out={}/new/"], "out: {}/new/ is a folder; expected the name of a file"),
+        (["runs=[{}/run]", "out={}/run/config.yaml/a.html"], "{}/run/config.yaml: Not a directory"),
+        (["runs=[{}/run]", "figures={}/run/config.yaml"], "{}/run/config.yaml: Not a directory"),
+        (["runs=[{}/run]", "out=/proc/page.html"], "/proc/page.html: No such file or directory"),
         (["runs=[{}/run]", "against=rl2"], "against=rl2: expected one of maml_ppo"),
         (
             ["runs=[{}]"],

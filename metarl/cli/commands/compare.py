@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from metarl.cli import console
 from metarl.cli.main import run_command
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.report.finished import finished_runs
 from metarl.report.learners import learners, side_by_side
 from metarl.report.learners_plot import learners_png
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
     with console.shown_after(text.rstrip("\n")):
         if config.output is not None:
             folder = Path(config.output).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             write_text(folder / "side_by_side.md", text)
             write_text(folder / "side_by_side.json", json.dumps(found, indent=2) + "\n")
             learners_png(folder / "side_by_side.png", found, of, recorded)

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig
 
 from metarl.cli.main import run_command
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.report.estimator_plot import estimators_png
 from metarl.rl.enumerated import random_mdp
 from metarl.rl.meta_gradient_estimators import (
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> None:
     print(table)
     if config.output is not None:
         folder = Path(config.output).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / "estimators.md", table + "\n")
         estimators_png(folder / "estimators.png", panels, sizes)
         print(f"written to {folder}", file=sys.stderr)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from metarl.cli.main import run_command
 from metarl.cli.words import called
 from metarl.errors import UserError
-from metarl.files import write_atomically, write_text
+from metarl.files import make_folder, write_atomically, write_text
 from metarl.report.finished import all_runs
 from metarl.report.run_places import run_places
 
@@ -30,8 +30,10 @@ from metarl.report.run_places import run_places
 def run(config: DictConfig) -> None:
     content, html, figures = (_of_page(name) for name in ("content", "html", "figures"))
     out = Path(config.out).expanduser()
-    if out.is_dir():
-        raise UserError(f"out: {out} is a folder; expected the name of a file, as report.html")
+    if out.is_dir() or str(config.out).endswith("/"):
+        raise UserError(
+            f"out: {config.out} is a folder; expected the name of a file, as report.html"
+        )
     folders, moved = run_places(config.runs)
     finished, begun = all_runs(folders)
     found, notes = content.gathered(
@@ -47,11 +49,11 @@ def run(config: DictConfig) -> None:
     if config.figures is not None:
         folder = Path(config.figures).expanduser()
         drawn = figures.files(found)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name, written in drawn.items():
             write_atomically(folder / name, methodcaller("write", written))
         print(f"figures and tables in {folder}", file=sys.stderr)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_text(out, text)
     print(f"written to {out}", file=sys.stderr)
 
