@@ -7,6 +7,7 @@ config.yaml, evaluation_seed0.json, metrics_seed0.jsonl.gz, evaluation_seed1.jso
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -204,13 +205,16 @@ def _check_whole(run: Finished) -> None:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, or of the file as results keep it. Rows that tell no return are
-    left out, as damaged ones are."""
+    """The rows of metrics.jsonl, or of the file as results keep it. Rows that tell no steps or no
+    return are left out, as damaged ones are; so is what isn't a finite number."""
+    rows = [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
     return [
-        row
-        for row in _all_rows(file)
-        if "env_steps" in row and ("return_after" in row or "return" in row)
+        row for row in rows if "env_steps" in row and ("return_after" in row or "return" in row)
     ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _all_rows(file: Path) -> list[dict[str, Any]]:

@@ -32,6 +32,19 @@ def test_runs_are_found_below_a_folder_once_each_and_unfinished_ones_are_told(
     assert unfinished == [going_on]
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"x"', "null", "[1]", "{}"])
+@pytest.mark.parametrize("key", ["return_after", "env_steps", "seconds"])
+def test_a_row_counts_for_the_numbers_that_it_has(tmp_path: Path, key: str, value: str) -> None:
+    rows = [{"iteration": i, "env_steps": i, "return_after": 0.5, "seconds": 1.5} for i in range(3)]
+    folder = run_folder(tmp_path, [[1.0, 2.0]], rows=rows)
+    lines = [json.dumps(row) for row in rows]
+    lines[1] = json.dumps(rows[1] | {key: "here"}).replace('"here"', value)
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    ((run,), _) = finished_runs([tmp_path])
+    del rows[1][key]
+    assert run.metrics == ([rows[0], *([] if key != "seconds" else rows[1:2]), rows[2]])
+
+
 def test_a_folder_of_results_holds_several_seeds(tmp_path: Path) -> None:
     for seed in (0, 1):
         run = run_folder(tmp_path, [[seed + 1.0]], seed=seed)
