@@ -79,9 +79,10 @@ def _entries(config: dict[str, Any], meaning: dict[str, str]) -> str:
 
 
 def _entry(name: str, default: Any, text: str) -> str:
-    """`name=default` in a column, `text` wrapped beside it."""
-    left, column = f"  {name}={shown(default)}", 40
-    lines = textwrap.wrap(text, min(shutil.get_terminal_size().columns, 120) - column) or [""]
+    """`name=default` in a column, `text` wrapped beside it, or below it in a narrow terminal."""
+    left, width = f"  {name}={shown(default)}", min(shutil.get_terminal_size().columns, 120)
+    column = 40 if width >= 70 else 6
+    lines = textwrap.wrap(text, max(width - column, 20)) or [""]
     if len(left) + 2 > column:
         lines, left = [left, *lines], ""
     else:
