@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mujoco
@@ -26,18 +27,27 @@ def tune_process() -> None:
     - glibc maps every block above 32 MiB anew and the kernel zeroes its pages at each use, which
       makes large tensors up to four times slower. Such blocks are kept instead.
     """
+    _tune(
+        {
+            "cleared MuJoCo's timer callback": clear_mujoco_timer,
+            "malloc keeps blocks up to 1 GiB": keep_large_blocks,
+        }
+    )
+
+
+@functools.cache
+def tune_memory() -> None:
+    """The part of `tune_process` that helps large tensors, for who simulates nothing."""
+    _tune({"malloc keeps blocks up to 1 GiB": keep_large_blocks})
+
+
+def _tune(steps: Mapping[str, Callable[[], bool]]) -> None:
+    """Takes the steps unless the user forbids it, and says which of them did something."""
     log = logging.getLogger("metarl")
     if os.environ.get("METARL_TUNE_PROCESS") == "0":
-        log.info(
-            "METARL_TUNE_PROCESS=0: MuJoCo's timer callback and malloc's thresholds are left as "
-            "they are"
-        )
+        log.info("METARL_TUNE_PROCESS=0: the process is left as it is")
         return
-    done = []
-    if clear_mujoco_timer():
-        done.append("cleared MuJoCo's timer callback")
-    if keep_large_blocks():
-        done.append("malloc keeps blocks up to 1 GiB")
+    done = [words for words, step in steps.items() if step()]
     log.info(
         "tuned the process: %s (METARL_TUNE_PROCESS=0 leaves it alone)",
         ", ".join(done) or "nothing to do",

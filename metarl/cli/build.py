@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 import metarl
+from envs.sim.process import tune_process
 from metarl import zoo
 from metarl.cli.configs import as_dict, merged, shown
 from metarl.cli.moved import present_name
@@ -99,6 +100,7 @@ def environment(
     Args: machine: where it runs; None: on MuJoCo's C engine, in which every problem is defined, as
       evaluations and videos do.
     """
+    tune_process()  # Small worlds have no simulator that would.
     if machine is None:
         machine = envs.Machine(num_threads=config.sim.num_threads)
     overrides = {

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from envs.sim.process import tune_memory
 from metarl.cli import build
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
@@ -26,6 +27,7 @@ from metarl.struct import replace
 def source(config: DictConfig, device: torch.device | str = "cpu") -> TaskSource:
     """Makes the source of tasks that the config's group `dataset` names; its pictures lie on the
     device."""
+    tune_memory()
     made: TaskSource = build.maker(config.dataset)()
     return made.to(device)
 

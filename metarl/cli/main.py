@@ -24,7 +24,6 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from envs.own.world import WorldError
-from envs.sim.process import tune_process
 from metarl.cli import console, launchers, sweep
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
@@ -177,8 +176,7 @@ def _log_to_stderr() -> None:
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run` in a tuned process, ended with a message where the user is to blame; in a sweep, that
-    is only noted."""
+    """`run`, ended with a message where the user is to blame; in a sweep, that is only noted."""
 
     command = sys.argv
 
@@ -189,7 +187,6 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             _log_to_stderr()
             sweep.begin_run()
             launchers.share_cores(config)
-            tune_process()
             try:
                 return run(config)
             except KeyboardInterrupt:

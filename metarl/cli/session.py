@@ -12,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, open_dict
 
-from envs.sim.process import tune_process
 from metarl.cli.configs import CONFIGS, search_path
 from metarl.cli.main import users_folder
 from metarl.cli.overrides import check_overrides
@@ -44,7 +43,6 @@ def session(
         with open_dict(config):
             del config["hydra"]
         sys.argv = [f"metarl-{command}", *flags, *words]
-        tune_process()
         yield config
     except InstantiationException as error:
         raise cause(error) from None

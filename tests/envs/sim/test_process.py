@@ -59,4 +59,4 @@ def test_timer_callback_is_cleared_and_trajectories_stay_the_same(tmp_path: Path
 def test_process_is_left_alone_when_asked_to(tmp_path: Path) -> None:
     text = output(tmp_path, METARL_TUNE_PROCESS="0")
     assert "timer after: True\n" in text
-    assert "left as they are" in text
+    assert "left as it is" in text
