@@ -3,11 +3,12 @@ own."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 
-from metarl.api.playing import Episode, Player, given_episode
+from metarl.api.given import Episode, given_episode, whole
+from metarl.api.playing import Player
 from metarl.api.policy import Policy
 from metarl.api.results import Evaluation, Videos
 from metarl.cli import build
@@ -65,9 +66,9 @@ class Agent:
     def adapt(
         self,
         env: Any = None,
-        episodes: int | Sequence[Mapping[str, Any]] | None = None,
+        episodes: SupportsIndex | Sequence[Mapping[str, Any]] | None = None,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
     ) -> Policy:
         """Adapts to one task: that of an environment, in which episodes are played, or that of
         episodes that are there already.
@@ -86,7 +87,11 @@ class Agent:
         Returns: the adapted policy, also `agent.adapted`.
         Raises: UserError if the spaces don't fit, or episodes can't be learned from.
         """
-        number = len(episodes) if isinstance(episodes, Sequence) else episodes
+        are_given = isinstance(episodes, Sequence) and not isinstance(episodes, str)
+        if are_given:
+            number = len(episodes)
+        else:
+            number = None if episodes is None else whole(episodes, "episodes")
         if number == 0 and self._sizes.unit == "update":
             raise UserError(
                 "episodes=0: there is nothing to learn from; expected 1 or more (agent.unadapted "
@@ -97,9 +102,9 @@ class Agent:
             self._sizes,
             spaces=(self.observation_space, self.action_space),
             horizon=self.spec.horizon,
-            seed=seed,
+            seed=whole(seed, "seed"),
         )
-        if isinstance(episodes, Sequence):
+        if are_given:
             if env is not None:
                 raise UserError("adapt got env and episodes that are there already; expected one")
             given = [self._given(episode, i) for i, episode in enumerate(episodes)]
@@ -107,7 +112,7 @@ class Agent:
         elif env is None:
             raise UserError("adapt got neither an environment nor episodes")
         else:
-            self._adapted = player.after_playing(env, episodes)
+            self._adapted = player.after_playing(env, number)
         return self._adapted
 
     @property

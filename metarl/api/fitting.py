@@ -1,12 +1,13 @@
 """A trained few-shot learner: evaluated as the command does, or fitted to arrays of one's own."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.api.given import floats, whole
 from metarl.api.results import Evaluation
 from metarl.cli import build, fewshot_build, fewshot_report
 from metarl.cli.session import as_words, session
@@ -48,7 +49,7 @@ class FewShotAgent:
             report = fewshot_report.evaluated(tested, learner, self._source, CPU)
         return Evaluation(report | {"learner": self.name})
 
-    def fit(self, x: Any, y: Any, *, updates: int | None = None) -> "Predictor":
+    def fit(self, x: Any, y: Any, *, updates: SupportsIndex | None = None) -> "Predictor":
         """Learns a task from a few examples.
 
             predictor = agent.fit(x, y)
@@ -61,21 +62,20 @@ class FewShotAgent:
         Raises: UserError if they don't fit the learner.
         """
         inputs = self._inputs(x)
-        if updates is not None and (isinstance(updates, bool) or updates < 0):
-            raise UserError(f"updates={updates!r}: expected a number, 0 or more")
+        number = None if updates is None else whole(updates, "updates")
         answers, classes, ways = self._answers(y, len(inputs))
         tested = build.changed(self._loaded.config, {"evaluation": {"ways": ways}})
         learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
         adapter = learner.adapter()
         state = adapter.begin(1)
         examples = Examples(x=inputs[None], y=answers[None])
-        for _ in range(adapter.num_updates if updates is None else updates):
+        for _ in range(adapter.num_updates if number is None else number):
             state = adapter.update(state, examples)
         return Predictor(self, adapter, state, classes, np.ndim(y))
 
     def _inputs(self, x: Any) -> Tensor:
         """[B, ...]. Raises: UserError for another shape, or what isn't finite."""
-        found = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        found = torch.as_tensor(floats(x, "x"))
         shape = self.spec.input_shape
         if found.ndim == 1 and shape == (1,):
             found = found[:, None]
@@ -83,27 +83,29 @@ class FewShotAgent:
             raise UserError(
                 f"x has the shape {np.shape(x)}; expected [B, {', '.join(map(str, shape))}]"
             )
-        if not found.isfinite().all():
-            raise UserError("x holds NaN or infinity; expected finite numbers")
         return found
 
     def _answers(self, y: Any, num: int) -> tuple[Tensor, np.ndarray | None, int]:
         """The answers as the learner takes them, the classes that labels stand for, and how many
         there are."""
-        given = np.asarray(y)
+        is_regression = self.spec.kind == "regression"
+        given = floats(y, "y") if is_regression else _labels(y)
         if given.ndim == 0 or len(given) != num:
             raise UserError(f"y has the shape {given.shape}; expected one answer for each of {num}")
-        if self.spec.kind == "regression":
-            values = torch.as_tensor(given.astype(np.float32)).reshape(num, -1)
-            if values.shape[1] != self.spec.num_values or not values.isfinite().all():
+        if is_regression:
+            values = torch.as_tensor(given).reshape(num, -1)
+            if values.shape[1] != self.spec.num_values:
                 raise UserError(
-                    f"y has the shape {given.shape}; expected {self.spec.num_values} finite "
+                    f"y has the shape {given.shape}; expected {self.spec.num_values} "
                     f"number{'s' * (self.spec.num_values > 1)} for each of {num}"
                 )
             return values, None, 1
         if given.ndim != 1:
             raise UserError(f"y has the shape {given.shape}; expected [{num}] labels")
-        classes, labels = np.unique(given, return_inverse=True)
+        try:
+            classes, labels = np.unique(given, return_inverse=True)
+        except TypeError as error:
+            raise UserError(f"y is {y!r:.60}; expected labels of one type") from error
         if len(classes) < 2:
             raise UserError(f"y has the only label {str(classes[0])!r}; expected two or more")
         return torch.as_tensor(labels, dtype=torch.int64), classes, len(classes)
@@ -142,6 +144,14 @@ class Predictor:
     @torch.no_grad()
     def _answers(self, x: Any) -> Tensor:
         return self._adapter.predict(self._state, self._agent._inputs(x)[None])[0]
+
+
+def _labels(y: Any) -> np.ndarray:
+    """[B] labels of any kind. Raises: UserError for rows of several lengths."""
+    try:
+        return np.asarray(y)
+    except ValueError as error:
+        raise UserError(f"y is {y!r:.60}; expected one label for each example") from error
 
 
 def _names(words: list[str]) -> list[str]:

@@ -5,33 +5,19 @@ Our own environments step many worlds together; here there is one world, whose e
 after the other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
+from metarl.api.given import Episode, Spaces, check_spaces, whole
 from metarl.api.policy import Policy, as_env_action, as_obs, in_each_world, one_step
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, Held, RLAdapter, Sizes, Trajectories
-from metarl.struct import map_tensors, replace, struct
-
-Spaces = tuple[spaces.Box, spaces.Box | spaces.Discrete]
-
-
-@struct
-class Episode:
-    """One episode of T steps, in the types of the training."""
-
-    obs: Tensor  # [T + 1, O]
-    action: Tensor  # [T, A], or [T] int64
-    reward: Tensor  # [T]
-    log_prob: Tensor  # [T] of the agent's policy
-    terminated: bool  # else a time limit ended it
+from metarl.struct import map_tensors, replace
 
 
 class Player:
@@ -94,8 +80,7 @@ class Player:
         updates *= max(1, self._adapter.rounds_per_update)
         if episodes is None:
             return [each if self._sizes.unit == "update" else 1] * updates
-        if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 0:
-            raise UserError(f"episodes={episodes!r}: expected a number, 0 or more")
+        episodes = whole(episodes, "episodes")
         if self._sizes.unit == "episode":
             return [1] * episodes
         parts = min(max(updates, 1), episodes)
@@ -209,83 +194,4 @@ def stacked(episodes: Sequence[Episode], horizon: int) -> Trajectories:
         truncated=truncated,
         diverged=torch.zeros(shape, dtype=torch.bool),
         mask=mask,
-    )
-
-
-def given_episode(
-    episode: Mapping[str, Any],
-    index: int,
-    observation_space: spaces.Box,
-    action_space: spaces.Box | spaces.Discrete,
-    horizon: int,
-) -> Episode:
-    """An episode of the user's as the learner takes it. Raises: UserError naming what doesn't
-    fit."""
-    name = f"episodes[{index}]"
-    if missing := [key for key in ("obs", "action", "reward") if key not in episode]:
-        raise UserError(f"{name} has no {missing[0]}; expected obs, action and reward")
-    reward = np.asarray(episode["reward"], dtype=np.float32)
-    steps = len(reward) if reward.ndim == 1 else 0
-    if not 1 <= steps <= horizon:
-        raise UserError(
-            f"{name}.reward has the shape {reward.shape}; expected [T] of 1 to {horizon} steps"
-        )
-    discrete = isinstance(action_space, spaces.Discrete)
-    found = {
-        "obs": np.asarray(episode["obs"], dtype=np.float32),
-        "action": np.asarray(episode["action"], dtype=np.int64 if discrete else np.float32),
-    }
-    expected = {
-        "obs": (steps + 1, *observation_space.shape),
-        "action": (steps, *(action_space.shape or ())),
-    }
-    for key, array in found.items():
-        if array.shape != expected[key]:
-            raise UserError(
-                f"{name}.{key} has the shape {array.shape}; expected {expected[key]} beside "
-                f"{steps} rewards"
-            )
-    for key, array in {**found, "reward": reward}.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{name}.{key} holds NaN or infinity; expected finite numbers")
-    if isinstance(action_space, spaces.Discrete):
-        wrong = [a for a in found["action"].tolist() if not action_space.contains(a)]
-        if wrong:
-            raise UserError(f"{name}.action has {wrong[0]}; expected actions of {action_space}")
-    return Episode(
-        obs=torch.from_numpy(found["obs"]),
-        action=torch.from_numpy(found["action"]),
-        reward=torch.from_numpy(reward),
-        log_prob=torch.zeros(steps),  # which is found out when it is read
-        terminated=bool(episode.get("terminated", False)),
-    )
-
-
-def check_spaces(env: Any, expected: Spaces) -> None:
-    """Raises: UserError unless it is a Gymnasium environment that the policy can see and act in."""
-    if not isinstance(env, gymnasium.Env):
-        raise UserError(
-            f"env is a {type(env).__name__}; expected a Gymnasium environment of one world, as "
-            "gymnasium.make gives it"
-        )
-    seen, done = env.observation_space, env.action_space
-    if not isinstance(seen, spaces.Box) or seen.shape != expected[0].shape:
-        raise UserError(
-            f"the environment's observation_space is {seen}; the agent was trained with "
-            f"{expected[0]}"
-        )
-    if not _same_actions(done, expected[1]):
-        raise UserError(
-            f"the environment's action_space is {done}; the agent was trained with {expected[1]}"
-        )
-
-
-def _same_actions(found: Any, expected: spaces.Box | spaces.Discrete) -> bool:
-    if isinstance(expected, spaces.Discrete):
-        return isinstance(found, spaces.Discrete) and bool(found == expected)
-    return (
-        isinstance(found, spaces.Box)
-        and found.shape == expected.shape
-        and np.allclose(found.low, expected.low)
-        and np.allclose(found.high, expected.high)
     )

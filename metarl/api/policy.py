@@ -2,7 +2,7 @@
 without metarl."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metarl.api.export import export
+from metarl.api.given import check_spaces, floats, whole
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
@@ -59,12 +60,12 @@ class Policy:
         Args:
           reward: what the action before has earned.
           deterministic: the most likely action; False: one drawn from the policy.
-        Raises: UserError for an observation of another shape.
+        Raises: UserError for an observation of another shape, or numbers that aren't finite.
         """
         present = as_obs(obs, self.observation_space)
         rows = in_each_world(self._adapter, self._state, present)
         if self._before is not None:
-            earned = self._mean_reward if reward is None else float(reward)
+            earned = self._mean_reward if reward is None else float(floats(reward, "reward"))
             last, act = self._before
             self._state = self._adapter.observe(self._state, last, act, one_step(rows, earned))
         act = self._adapter.act(self._state, rows, None if deterministic else self._noise)
@@ -74,7 +75,7 @@ class Policy:
     def play(
         self,
         env: Any,
-        episodes: int = 1,
+        episodes: SupportsIndex = 1,
         *,
         seed: int | None = None,
         deterministic: bool = True,
@@ -82,9 +83,11 @@ class Policy:
         """Plays episodes from the adapted state, each by itself. Returns their returns [episodes].
 
         Args: seed: of the first reset; None: none is given.
+        Raises: UserError if the environment's spaces aren't those of the policy.
         """
-        returns = np.zeros(episodes)
-        for number in range(episodes):
+        check_spaces(env, (self.observation_space, self.action_space))
+        returns = np.zeros(whole(episodes, "episodes"))
+        for number in range(len(returns)):
             self.reset()
             obs, _ = env.reset(seed=seed if number == 0 else None)
             reward: float | None = None
@@ -121,7 +124,9 @@ class Policy:
         Args: path: policy.pt (TorchScript), policy.pt2 (torch.export), or policy.onnx (ONNX).
         Raises: UserError for another ending, or without the package `onnx` where it is needed.
         """
-        return export(self.module, Path(path), torch.zeros(self.observation_space.shape or ()))
+        return export(
+            self.module, Path(path).expanduser(), torch.zeros(self.observation_space.shape or ())
+        )
 
 
 class _InItsSpace(nn.Module):
@@ -149,14 +154,12 @@ class _InItsSpace(nn.Module):
 
 def as_obs(obs: Any, space: spaces.Box) -> Tensor:
     """An observation of the user's [O], float32. Raises: UserError for another shape, or what isn't
-    finite."""
-    found = torch.as_tensor(np.asarray(obs, dtype=np.float32))
+    a finite number."""
+    found = torch.as_tensor(floats(obs, "an observation"))
     if found.shape != space.shape:
         raise UserError(
             f"an observation has the shape {tuple(found.shape)}; expected {space.shape}"
         )
-    if not found.isfinite().all():
-        raise UserError("an observation holds NaN or infinity; expected finite numbers")
     return found
 
 

@@ -205,7 +205,11 @@ def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
         (lambda: plain.adapt(Other(box(-1, 1, (3,)), done)), "observation_space is Box.*trained"),
         (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), "action_space is Box.*trained"),
         (lambda: plain.adapt(bandit_env(), episodes=1), "observation_space"),
-        (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a number, 0"),
+        (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a whole number, 0"),
+        (lambda: plain.adapt(point_env(), seed=-1), "seed=-1: expected a whole number"),
+        (lambda: plain.unadapted.play(bandit_env()), "the environment's observation_space is"),
+        (lambda: plain.unadapted("here"), "an observation is 'here'; expected numbers"),
+        (lambda: _after_a_step(agents["memory"], np.nan), "reward holds NaN or infinity"),
         (lambda: plain.adapt(episodes=[{"obs": []}]), r"episodes\[0\] has no action"),
         (
             lambda: plain.adapt(episodes=[{**episode, "obs": np.zeros((2, 2))}]),
@@ -222,6 +226,17 @@ def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(metarl.UserError, match=message):
             mistake()
+
+
+def _after_a_step(agent: Any, reward: float) -> Any:
+    policy = agent.unadapted
+    policy(np.zeros(1))
+    return policy(np.zeros(1), reward)
+
+
+def test_counts_of_numpy_are_counts(agents: Any) -> None:
+    policy = agents["plain"].adapt(point_env(), episodes=np.int64(2), seed=np.uint8(1))
+    assert len(policy.play(point_env(), np.int32(2))) == 2
 
 
 def test_onnx_is_asked_for_by_name_where_it_is_missing(

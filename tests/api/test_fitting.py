@@ -69,9 +69,15 @@ def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
     for mistake, message in (
         (lambda: agent.fit(np.zeros((3, 2)), [0, 0, 0]), r"x has the shape \(3, 2\); expected \[B"),
         (lambda: agent.fit(x, [0.0]), r"y has the shape \(1,\); expected one answer for each of 3"),
-        (lambda: agent.fit(x, [0, np.nan, 0]), "finite number"),
+        (lambda: agent.fit(x, [0, np.nan, 0]), "y holds NaN"),
+        (lambda: agent.fit(x, ["a", "b", "c"]), r"y is \['a', 'b', 'c'\]; expected numbers"),
+        (lambda: agent.fit([[0], [1, 2]], [0, 0]), r"x is \[\[0\], \[1, 2\]\]; expected numbers"),
+        (lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", None]), "of one type"),
         (lambda: agent.fit(x * np.nan, [0, 0, 0]), "x holds NaN"),
-        (lambda: agent.fit(x, [0, 1, 2], updates=-1), "updates=-1: expected a number, 0 or more"),
+        (
+            lambda: agent.fit(x, [0, 1, 2], updates=-1),
+            "updates=-1: expected a whole number, 0 or more",
+        ),
         (lambda: agent.fit(x, [0, 1, 2]).probabilities(x), "have no probabilities"),
         (lambda: agent.evaluate(num_task=3), "num_task: .* Did you mean evaluation.num_tasks"),
         (

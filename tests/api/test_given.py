@@ -1,0 +1,55 @@
+"""What a user hands over is checked, and named as the user knows it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from metarl.api.given import floats, given_episode, whole
+from metarl.errors import UserError
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2), torch.tensor(2)])
+def test_counts_of_any_type_are_counts(value: Any) -> None:
+    assert whole(value, "episodes") == 2 and type(whole(value, "episodes")) is int
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 2.0, "2", True, None, [2], np.zeros(3), np.bool_(1)])
+def test_what_is_no_count_is_named(value: Any) -> None:
+    with pytest.raises(UserError, match="^episodes=.*: expected a whole number, 0 or more$"):
+        whole(value, "episodes")
+
+
+@pytest.mark.parametrize("value", [[1, 2.5], (True, False), np.zeros((2, 2)), torch.ones(3), 1])
+def test_arrays_of_any_type_are_arrays(value: Any) -> None:
+    found = floats(value, "x")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.asarray(value))
+
+
+@pytest.mark.parametrize(
+    "value", ["a", {}, [[1], [2, 3]], ["a"], torch.ones(3, requires_grad=True), object()]
+)
+def test_what_is_no_array_of_numbers_is_named(value: Any) -> None:
+    with pytest.raises(UserError, match="^x is .*; expected numbers, as an array$"):
+        floats(value, "x")
+
+
+@pytest.mark.parametrize("value", [np.nan, [0, np.inf], [None]])
+def test_what_is_not_finite_is_named(value: Any) -> None:
+    with pytest.raises(UserError, match="^x holds NaN or infinity"):
+        floats(value, "x")
+
+
+def test_an_episode_of_discrete_actions_has_whole_ones() -> None:
+    box, discrete = spaces.Box(-1, 1, (1,)), spaces.Discrete(3)
+    episode = {"obs": np.zeros((3, 1)), "action": [0, 2], "reward": [0.0, 1.0]}
+    found = given_episode(episode, 0, box, discrete, 5)
+    assert found.action.tolist() == [0, 2] and found.action.dtype == torch.int64
+    for action in (0.7, 3, -1):
+        with pytest.raises(
+            UserError, match=rf"episodes\[4\].action has {action}; expected actions"
+        ):
+            given_episode({**episode, "action": [0, action]}, 4, box, discrete, 5)
