@@ -49,6 +49,19 @@ RL = {
     ],
     "recurrent_mbrl": ["algo=recurrent_mbrl", "algo.num_sweeps=1", "model.hidden_sizes=[4]"],
     "varibad": ["algo=varibad", "algo.num_minibatches=1", "algo.replay_capacity=100"],
+    "pearl": [
+        "algo=pearl",
+        "env.num_train_tasks=4",
+        *("algo.initial_steps=10", "algo.prior_steps=10", "algo.rl_steps=5"),
+        *("algo.updates_per_iteration=1", "algo.batch_tasks=2", "algo.batch_size=4"),
+        *("algo.context_size=4", "algo.replay_capacity=40"),
+        *("model.encoder_sizes=[4]", "model.hidden_sizes=[4]"),
+    ],
+    "rl2_offpolicy": [
+        "algo=rl2_offpolicy",
+        *("algo.initial_trials=2", "algo.updates_per_iteration=1", "algo.batch_size=2"),
+        *("algo.replay_capacity=50", "model.memory.hidden_size=4", "model.head_sizes=[4]"),
+    ],
 }
 SMALL_PLANS = ["algo.planner.num_candidates=4", "algo.planner.num_elites=2"]
 DIGITS = [
