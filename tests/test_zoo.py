@@ -83,6 +83,31 @@ def test_a_few_shot_learner_answers_without_its_data(
         agent.evaluate(num_tasks=2)
 
 
+@pytest.mark.parametrize(
+    "name", ["bandit/rl2", "bandit/rl2_ppo/", "BANDIT/RL2_PPO", " bandit/rl2_ppo"]
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(name: str) -> None:
+    assert zoo.unknown(name).endswith("; did you mean bandit/rl2_ppo?")
+
+
+def test_a_name_without_its_prefix_is_told_on_the_command_line() -> None:
+    with pytest.raises(
+        metarl.UserError, match="no checkpoint at bandit/rl2_ppo; did you mean zoo:"
+    ):
+        build.read("bandit/rl2_ppo")
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("/home/me/metarl/scripts/train.py env=bandit run_dir=/home/me/r", "env=bandit"),
+        ("scripts/train.py +hydra.mode=MULTIRUN seed=1", "seed=1"),
+    ],
+)
+def test_what_made_a_file_says_nothing_of_the_machines_folders(command: str, kept: str) -> None:
+    assert zoo_command._to_repeat(command) == f"scripts/train.py {kept}"
+
+
 def test_mistakes_are_a_line(
     run: metarl.Run,
     own_zoo: Path,

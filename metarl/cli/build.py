@@ -281,6 +281,8 @@ def read(location: str) -> Loaded:
     if location.startswith(zoo.PREFIX):
         return _of_the_zoo(location.removeprefix(zoo.PREFIX))
     place = checkpoint.named(Path(location).expanduser())
+    if location in zoo.names() and not place.exists():
+        raise UserError(f"no checkpoint at {location}; did you mean {zoo.PREFIX}{location}?")
     above = place.parent if place.name == checkpoint.BEST else place
     if (num_seeds := num_seeds_in(above)) > 1:
         place = above

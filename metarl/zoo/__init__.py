@@ -47,9 +47,9 @@ def path(name: str, folder: Path | None = None) -> Path:
 def unknown(name: str, folder: Path | None = None) -> str:
     """What to say of a name that isn't there."""
     known = names(folder)
-    closest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    closest = difflib.get_close_matches(name.strip(" /").lower(), known, n=1, cutoff=0.4)
     hint = f"did you mean {closest[0]}?" if closest else f"it has {', '.join(known) or 'nothing'}"
-    return f"the zoo has no {name}; {hint}"
+    return f"the zoo has no {name or 'file without a name'}; {hint}"
 
 
 def read(name: str, folder: Path | None = None) -> dict[str, Any]:

@@ -65,10 +65,7 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"
         )
-    # Where run and data lay on its machine, and what we add for Hydra, is nothing to repeat.
-    typed = str(json.loads(own.read_text("utf-8")).get("command")).split()
-    places = ("run_dir=", "dataset.data_dir=", "+hydra.")
-    made_by = " ".join(word for word in typed if not word.startswith(places))
+    made_by = _to_repeat(str(json.loads(own.read_text("utf-8")).get("command")))
     settings = as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None}
     if "data_dir" in settings.get("dataset", {}):
         settings["dataset"]["data_dir"] = None
@@ -96,6 +93,17 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
     else:
         content["evaluation"] = _report(rounded)
     return content
+
+
+def _to_repeat(command: str) -> str:
+    """The command without where metarl, run and data lay on its machine, and what we add for
+    Hydra."""
+    program, *words = command.split()
+    if program.endswith(".py"):
+        program = f"scripts/{Path(program).name}"
+    places = ("run_dir=", "dataset.data_dir=", "+hydra.")
+    kept = [word for word in words if not word.startswith(places)]
+    return " ".join([program, *kept])
 
 
 def machine() -> dict[str, Any]:
