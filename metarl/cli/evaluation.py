@@ -14,7 +14,6 @@ from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
 from metarl.report.held_out import returns_row
-from metarl.report.plots import learning_curve_png, return_curves
 from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -206,6 +205,8 @@ def illustrate(
     device: torch.device,
 ) -> None:
     """The pictures of a training: learning_curve.png, and a video where one is asked for."""
+    from metarl.report.plots import learning_curve_png, return_curves  # loads Matplotlib
+
     if rows := read_metrics(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])

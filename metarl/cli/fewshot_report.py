@@ -18,9 +18,7 @@ from metarl.fewshot.evaluate import draw as draw_tasks
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, FewShotLearner, TaskSource
 from metarl.report import fewshot
-from metarl.report.fewshot_plots import answers_png, curves_png
 from metarl.report.held_out import measures_row
-from metarl.report.plots import learning_curve_png
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.training import Outcome
@@ -131,6 +129,8 @@ def best_lr(
 
 def draw_training(folder: Path, title: str, measure: str) -> None:
     """learning_curve.png, if there was any training."""
+    from metarl.report.plots import learning_curve_png  # loads Matplotlib
+
     if rows := read_metrics(folder / "metrics.jsonl"):
         learning_curve_png(
             folder / "learning_curve.png", [rows], title=title, **training_curves(rows[0], measure)
@@ -161,6 +161,8 @@ def draw(
 ) -> None:
     """tasks.png with answers where the inputs are pictures, curves.png where a number is to be
     fitted to a number."""
+    from metarl.report.fewshot_plots import answers_png, curves_png  # loads Matplotlib
+
     spec, size = source.spec, fewshot_build.test_size(config)
     is_curve = spec.kind == "regression" and spec.input_shape == (1,)
     if not is_curve and len(spec.input_shape) != 3:

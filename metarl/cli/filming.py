@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 import envs
 from metarl.cli import build
 from metarl.cli.configs import as_dict, merged
-from metarl.report.belief_plot import belief_pngs
 from metarl.report.evaluation import stage
 from metarl.report.video import adaptation_video
 from metarl.rl.adapters.uniform import UniformActions
@@ -129,6 +128,8 @@ def film(
             height=height,
         )
         if subject.adapter.belief(next(iter(subject.states.values()))) is not None:
+            from metarl.report.belief_plot import belief_pngs  # loads Matplotlib
+
             belief_pngs(
                 {task: path.with_name(f"{path.stem}_belief.png") for task, path in paths.items()},
                 worlds[0],

@@ -32,7 +32,6 @@ from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import seeds as seeds_report
 from metarl.report.evaluation import write
-from metarl.report.plots import learning_curve_png, return_curves
 from metarl.rl.algorithms.shared import GatheringLearner, Source
 from metarl.rl.algorithms.together import TogetherSource
 from metarl.rl.evaluation.several_runs import interval_over_seeds
@@ -232,6 +231,8 @@ def _report(
 def _report_together(
     places: Sequence[Path], reports: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, Any]:
+    from metarl.report.plots import learning_curve_png, return_curves  # loads Matplotlib
+
     report = seeds_report.together(reports)
     with console.shown_after(seeds_report.table(report)):
         text = json.dumps(report | evaluation.provenance(), indent=2)

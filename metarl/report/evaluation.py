@@ -11,7 +11,6 @@ import torch
 
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
-from metarl.report.adaptation_plot import adaptation_curve_png
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
 from metarl.rl.data.collect import Streams
@@ -173,6 +172,8 @@ def _claimed(folder: Path, *, spare: bool) -> str:
 
 
 def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
+    from metarl.report.adaptation_plot import adaptation_curve_png  # loads Matplotlib
+
     try:
         make_folder(file.parent)
         write_text(file, json.dumps(report, indent=2))

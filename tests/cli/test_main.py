@@ -611,6 +611,19 @@ def test_configuration_can_be_shown(call: Any, capsys: pytest.CaptureFixture[str
     assert "seed: 4" in capsys.readouterr().out
 
 
+def test_commands_start_without_what_only_some_of_them_need() -> None:
+    """Matplotlib alone takes a second."""
+    slow = ["matplotlib", "plotly", "torch._dynamo", "tensorboard", "scipy", "pandas", "warp"]
+    program = (
+        "import sys\n"
+        "from metarl.cli.commands import evaluate, fewshot, render, report, train, zoo\n"
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert done.stdout.decode() == "[]\n"
+
+
 COMMANDS = sorted(file.stem for file in configs.CONFIGS.glob("*.yaml"))
 
 
