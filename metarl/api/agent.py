@@ -87,11 +87,12 @@ class Agent:
         Returns: the adapted policy, also `agent.adapted`.
         Raises: UserError if the spaces don't fit, or episodes can't be learned from.
         """
-        are_given = isinstance(episodes, Sequence) and not isinstance(episodes, str)
-        if are_given:
-            number = len(episodes)
-        else:
-            number = None if episodes is None else whole(episodes, "episodes")
+        given: Sequence[Mapping[str, Any]] | None = None
+        number: int | None = None
+        if isinstance(episodes, Sequence) and not isinstance(episodes, str):
+            given, number = episodes, len(episodes)
+        elif episodes is not None:
+            number = whole(episodes, "episodes")
         if number == 0 and self._sizes.unit == "update":
             raise UserError(
                 "episodes=0: there is nothing to learn from; expected 1 or more (agent.unadapted "
@@ -104,11 +105,12 @@ class Agent:
             horizon=self.spec.horizon,
             seed=whole(seed, "seed"),
         )
-        if are_given:
+        if given is not None:
             if env is not None:
                 raise UserError("adapt got env and episodes that are there already; expected one")
-            given = [self._given(episode, i) for i, episode in enumerate(episodes)]
-            self._adapted = player.after_given(given)
+            self._adapted = player.after_given(
+                [self._given(episode, i) for i, episode in enumerate(given)]
+            )
         elif env is None:
             raise UserError("adapt got neither an environment nor episodes")
         else:
