@@ -22,7 +22,7 @@ COVERED = {
     "metarl/report/fewshot_plots",
     "test_packaging.py": "metarl/envs_package",
     "test_render.py": "metarl/cli/commands/render metarl/cli/filming",
-    "test_runs.py": "metarl/cli/commands/train metarl/cli/build metarl/cli/sweep",
+    "test_runs.py": "metarl/cli/commands/train metarl/cli/build",
     "core/test_adapt.py": "metarl/core/gradients metarl/core/implicit metarl/struct",
     "core/test_linalg.py": "metarl/core/params metarl/core/trust_region",
     "fewshot/test_baselines.py": "metarl/fewshot/algorithms/nearest_neighbour metarl/fewshot/algorithms/pretrain",
