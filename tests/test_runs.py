@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.commands import command
+from support.commands import command, numbers
 
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
 from metarl.cli.commands import train as train_command
 from metarl.run import checkpoint
-from metarl.run.logging import read_metrics
-from metarl.run.timing import without_timing
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -40,11 +38,6 @@ TINY = [
 
 def train(monkeypatch, *arguments) -> int:
     return command(train_command.main, monkeypatch, *arguments)
-
-
-def numbers(folder: Path) -> list[dict]:
-    """The rows of metrics.jsonl, without what the machine decides."""
-    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,13 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from support.commands import call
+from support.commands import call, instead, numbers, refused
 
 pytest.importorskip("stable_baselines3")
 
 import metarl
 from metarl.cli.commands import compare, evaluate, render, train
 from metarl.errors import UserError
-from metarl.run.logging import read_metrics
-from metarl.run.timing import without_timing
 
 SMALL = [
     *("env=point_navigation_2d", "env.horizon=6", "device=cpu", "sim.num_threads=1"),
@@ -47,10 +45,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_numbers(runs, tmp_path, monkey
     words = ["algo=multitask_ppo", *SMALL, "iterations=1", f"run_dir={part}"]
     assert call(monkeypatch, train, *words) == 0
     assert call(monkeypatch, train, f"resume={part}", "iterations=3") == 0
-    first, second = (
-        [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
-        for folder in (runs / "multitask_ppo", part)
-    )
+    first, second = numbers(runs / "multitask_ppo"), numbers(part)
     assert len(first) == 3 and first == second
     assert report_of(part)["returns"] == report_of(runs / "multitask_ppo")["returns"]
 
@@ -126,7 +121,6 @@ def test_missing_library_is_one_line_and_nothing_is_made(tmp_path, monkeypatch, 
 )
 def test_mistakes_are_answered_in_a_line(words, message, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    assert call(monkeypatch, train, *SMALL, *words, f"run_dir={run}") == 2
-    shown = capsys.readouterr().err
-    assert "Traceback" not in shown and re.search(message, shown), shown
+    shown = refused(monkeypatch, capsys, train, *instead(SMALL, words), f"run_dir={run}")
+    assert re.search(message, shown), shown
     assert not run.exists()

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from support.commands import call
+from support.commands import call, numbers
 
 import metarl
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session
-from metarl.run.logging import read_metrics, shows_bars
+from metarl.run.logging import shows_bars
 from metarl.run.timing import without_timing
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -59,11 +59,7 @@ def test_numbers_and_configuration_are_those_of_the_command_line(
     words = ["env=point_navigation_2d", "algo=maml_ppo", *as_words(SMALL)]
     assert call(monkeypatch, train_command, *words, f"run_dir={tmp_path / 'typed'}") == 0
     typed = tmp_path / "typed"
-    rows = [
-        [without_timing(row) for row in read_metrics(f / "metrics.jsonl")]
-        for f in (typed, run.folder)
-    ]
-    assert rows[0] == rows[1] == [without_timing(row) for row in run.metrics]
+    assert numbers(typed) == numbers(run.folder) == [without_timing(row) for row in run.metrics]
     configs = [yaml.safe_load((f / "config.yaml").read_text()) for f in (typed, run.folder)]
     for config in configs:
         config.pop("run_dir")

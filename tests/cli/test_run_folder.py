@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from support.commands import numbers
 
 from metarl.cli import build, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
@@ -19,7 +20,6 @@ from metarl.cli.commands import train as train_command
 from metarl.run import checkpoint
 from metarl.run.lock import NAME, FolderLock
 from metarl.run.logging import read_metrics
-from metarl.run.timing import without_timing
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -66,10 +66,6 @@ def train(monkeypatch, *words) -> int:
 
 def fewshot(monkeypatch, *words) -> int:
     return call(fewshot_command, monkeypatch, *words)
-
-
-def numbers(folder):
-    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):

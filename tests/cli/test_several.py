@@ -10,15 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from support.commands import call
+from support.commands import call, numbers
 
 from metarl.cli.commands import evaluate, fewshot, train
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
-from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
-from metarl.run.timing import without_timing
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -27,11 +25,6 @@ TINY = [
     *("model.hidden_sizes=[4]", "evaluation.num_tasks=2", "evaluation.num_updates=1"),
     "evaluation.video=false",
 ]
-
-
-def numbers(folder):
-    """The rows of metrics.jsonl, without what the machine decides."""
-    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")

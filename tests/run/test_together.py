@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
+from support.commands import numbers
 
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
-from metarl.run.timing import without_timing
 from metarl.run.together import train_together
 from metarl.run.train import train
 from metarl.run.training import Diverged, Outcome, Training
@@ -69,10 +69,6 @@ def together(folder, seeds=(0, 1, 2), gather=gather, **settings):
     return train_together(
         trainings, gather, folder=folder, interval=lambda values: (min(values), max(values))
     )
-
-
-def numbers(folder):
-    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.fixture

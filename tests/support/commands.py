@@ -1,9 +1,14 @@
 """The commands as a user calls them, in this process."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from metarl.run.logging import read_metrics
+from metarl.run.timing import without_timing
 
 
 def call(monkeypatch: pytest.MonkeyPatch, module: Any, *words: Any) -> int:
@@ -21,3 +26,26 @@ def command(
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: Any, *words: Any
+) -> str:
+    """What a command says that can't be done: it ends with exit code 2, and without a traceback."""
+    assert call(monkeypatch, module, *words) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown, shown
+    return shown
+
+
+def instead(words: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The words, of which the others replace those of the same key, and with a group (`model=mlp`)
+    all that was said of it."""
+    keys = {word.split("=")[0] for word in others}
+    kept = [w for w in words if keys.isdisjoint((w.split("=")[0], w.split("=")[0].split(".")[0]))]
+    return [*kept, *others]
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, without what the machine decides."""
+    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
