@@ -22,6 +22,7 @@ from metarl.cli.kinds import (
     Place,
     Word,
 )
+from metarl.report.held_out import SCORED_BY
 from metarl.run.loggers.opening import LOGGERS
 
 _COUNT, _COUNT_OR_NONE = Integer(1), Integer(0)
@@ -45,6 +46,7 @@ ALLOWED: dict[str, Kind] = {
     "keep_checkpoints": _COUNT,
     "eval_every": OrNull(_COUNT),
     "eval_tasks": OrNull(_COUNT),
+    "eval_by": OneOf(*SCORED_BY),
     "loggers": ListOf(OneOf(*LOGGERS)),
     "project": Word("a name"),
     "entity": OrNull(Word("a name")),

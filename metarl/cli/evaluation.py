@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from metarl.cli import build, comparison, console, filming, tracking
+from metarl.cli import build, comparison, console, filming, held_out, tracking
 from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
@@ -178,7 +178,7 @@ def tell_loggers(
     video: Path | None = None,
 ) -> None:
     """Gives the loggers what a training ends with."""
-    numbers = returns_row(report, build.sizes(config).num_updates)
+    numbers = returns_row(report, build.sizes(config).num_updates, held_out.scored_by(config))
     tracking.report(config, folder, outcome, numbers, video=video)
 
 

@@ -13,7 +13,7 @@ from metarl.errors import UserError
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Split, TaskSource
 from metarl.report.fewshot import evaluate
-from metarl.report.held_out import measured_returns, measures_row
+from metarl.report.held_out import measured_returns, measures_row, score_name
 from metarl.run.held_out import HeldOut
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
@@ -48,13 +48,20 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
             num_tasks=num_tasks,
             skip=max(declared, at_end.num_tasks or 0),
             num_updates=sizes.num_updates,
+            scored_by=scored_by(config),
             device=device,
         )
 
     try:
-        yield HeldOut(every=config.eval_every, measure=measure)
+        compared_by = score_name(sizes.num_updates, scored_by(config))
+        yield HeldOut(every=config.eval_every, measure=measure, compared_by=compared_by)
     finally:
         env.close()
+
+
+def scored_by(config: DictConfig) -> str:
+    """Which mean of the returns chooses the best state."""
+    return str(config.get("eval_by", "iqm"))  # Checkpoints of before don't say it.
 
 
 def measures(config: DictConfig, source: TaskSource, device: torch.device) -> HeldOut | None:

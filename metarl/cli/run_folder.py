@@ -26,7 +26,8 @@ from metarl.run.logging import read_metrics
 
 MAY_CHANGE_ON_RESUME = (
     *("resume", "iterations", "device", "sim.num_threads"),
-    *("checkpoint_every", "keep_checkpoints", "eval_every", "eval_tasks", "evaluation"),
+    *("checkpoint_every", "keep_checkpoints", "eval_every", "eval_tasks", "eval_by"),
+    "evaluation",
     *("loggers", "wandb", "mlflow"),
 )
 """Keys, or what they begin with, that leave the numbers so far as they are; the number of threads

@@ -14,6 +14,9 @@ from metarl.struct import map_tensors
 
 Row = dict[str, float]
 
+SCORED_BY = ("iqm", "mean")
+"""The means of the returns by which states can be compared."""
+
 
 def measured_returns(
     adapter: RLAdapter[Any],
@@ -23,15 +26,17 @@ def measured_returns(
     num_tasks: int,
     skip: int,
     num_updates: int,
+    scored_by: str,
     device: torch.device,
 ) -> Row:
-    """Adapts to held-out tasks and returns the row of it, whose score is the IQM after the last
+    """Adapts to held-out tasks and returns the row of it, whose score is that after the last
     update.
 
     Args:
       env: num_tasks * E worlds.
       skip: how many held-out tasks at the beginning of their list are left to other evaluations. A
         list that is no longer than that begins again.
+      scored_by: one of `SCORED_BY`.
     Raises: SettingError if training could have seen one of the tasks.
     """
     tasks = env.prior.test_tasks(skip + num_tasks)
@@ -41,25 +46,32 @@ def measured_returns(
         adapter, env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
     report = {"returns": summaries(curve.outcomes, streams.tasks)}
-    return {**returns_row(report, num_updates), "diverged_episodes": curve.diverged}
+    return {**returns_row(report, num_updates, scored_by), "diverged_episodes": curve.diverged}
 
 
-def returns_row(report: Mapping[str, Any], scored: int) -> Row:
+def returns_row(report: Mapping[str, Any], scored: int, scored_by: str) -> Row:
     """Makes a row of the `returns` of an evaluation: `return_mean_0`, `return_iqm_0` with its
     interval, ..., for each number of updates, and `success_rate_0` where a task can be solved.
 
-    Args: scored: after how many updates the IQM is the `score`, or after all if they are fewer.
+    Args:
+      scored: after how many updates a return is the `score`, or after all if they are fewer.
+      scored_by: which of its means is, one of `SCORED_BY`.
     """
     row: Row = {}
     for found in report["returns"]:
         k = found["update"]
-        row[f"return_mean_{k}"] = found["mean"]
-        _add(row, f"return_iqm_{k}", found["iqm"], found["ci_low"], found["ci_high"])
+        row[score_name(k, "mean")] = found["mean"]
+        _add(row, score_name(k, "iqm"), found["iqm"], found["ci_low"], found["ci_high"])
         if "success_ci_low" in found:
             ends = (found["success_ci_low"], found["success_ci_high"])
             _add(row, f"success_rate_{k}", found["success_rate"], *ends)
     last = report["returns"][-1]["update"]
-    return {"score": row[f"return_iqm_{min(scored, last)}"], **row}
+    return {"score": row[score_name(min(scored, last), scored_by)], **row}
+
+
+def score_name(num_updates: int, scored_by: str) -> str:
+    """The name under which a row has the mean of this kind after so many updates."""
+    return f"return_{scored_by}_{num_updates}"
 
 
 def measures_row(report: Mapping[str, Any], *, less_is_better: bool) -> Row:

@@ -23,22 +23,29 @@ class HeldOut:
     """A learner -> numbers, among them `score`, of which more is better. It draws from random
     streams of its own, which begin anew each time, and leaves the learner as it is: training has
     the same numbers with it and without, and the same state is always worth the same."""
+    compared_by: str = "score"
+    """Which of the numbers the score is. A run that goes on may be compared by another one than
+    before; the best state so far is, too, then."""
 
 
 class Best:
     """The best state of a run so far.
 
-    Args: folder: of its checkpoints; iteration: where the run goes on. A better state of later is
-      of a branch that was left, and goes.
+    Args:
+      folder: of its checkpoints.
+      iteration: where the run goes on. A better state of later is of a branch that was left, and
+        goes.
+      compared_by: see `HeldOut`.
     """
 
-    def __init__(self, folder: Path, iteration: int) -> None:
+    def __init__(self, folder: Path, iteration: int, compared_by: str = "score") -> None:
         self._path = folder / checkpoint.BEST
+        self._compared_by = compared_by
         self._score: float | None = None
         try:
             content = checkpoint.load(self._path)
             if content["iteration"] <= iteration:
-                self._score = float(content[KEY]["score"])
+                self._score = float(content[KEY][compared_by])
         except (UserError, KeyError, TypeError, ValueError):  # missing, damaged, or not ours
             self._score = None
         self.removed = self._score is None and self._path.exists()
@@ -51,8 +58,9 @@ class Best:
 
         Raises: UserError if it can't be written.
         """
-        if self._score is not None and row["score"] <= self._score:
+        score = row[self._compared_by]
+        if self._score is not None and score <= self._score:
             return False
         checkpoint.save_best(self._path.parent, {**content, KEY: dict(row)})
-        self._score = row["score"]
+        self._score = score
         return True

@@ -115,7 +115,8 @@ class Training:
         abandoned = [
             path.name for path in checkpoint.remove_after(self._saver.folder, run.iteration)
         ]
-        self._best = Best(self._saver.folder, run.iteration)
+        by = "score" if self._held_out is None else self._held_out.compared_by
+        self._best = Best(self._saver.folder, run.iteration, by)
         if self._best.removed:
             abandoned.append(checkpoint.BEST)
         if abandoned:

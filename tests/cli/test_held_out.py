@@ -82,7 +82,7 @@ def test_tasks_that_choose_the_best_state_are_not_those_that_judge_it(tmp_path, 
     def measured(adapter, env, streams, *, num_tasks, skip, **_):
         seen["tasks"] = env.prior.test_tasks(skip + num_tasks).goal[skip:]
         seen["at the end"] = env.prior.test_tasks().goal
-        return {"score": 0.0}
+        return {"score": 0.0, "return_iqm_1": 0.0}
 
     monkeypatch.setattr(held_out, "measured_returns", measured)
     words = [*MAML, "iterations=1", "eval_every=1", f"run_dir={tmp_path / 'run'}"]
@@ -114,6 +114,40 @@ def test_every_command_takes_the_best_state(finished, tmp_path, monkeypatch):
     assert found.report["iteration"] == iteration
     assert zoo.packed(f"{finished}/best", half=False)["iteration"] == iteration
     assert build.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
+
+
+def test_the_mean_that_is_asked_for_chooses_the_best_state(tmp_path, monkeypatch):
+    """The mean falls from one evaluation to the next while the IQM rises. By the mean the first
+    state is the best, by the IQM the last one."""
+    found = iter(range(4))
+
+    def measured(*args, scored_by, num_updates, **how):
+        number = next(found)
+        row = returns_row(
+            {
+                "returns": [
+                    {"mean": 10 - number, "iqm": number, "update": k, "ci_low": 0.0, "ci_high": 0.0}
+                    for k in range(num_updates + 1)
+                ]
+            },
+            num_updates,
+            scored_by,
+        )
+        return {name: float(value) for name, value in row.items()}
+
+    monkeypatch.setattr(held_out, "measured_returns", measured)
+    folder = tmp_path / "run"
+    best = lambda: checkpoint.load(folder / "checkpoints" / "best.pt")
+    asked = ("iterations=2", "eval_every=1", "eval_by=mean", f"run_dir={folder}")
+    assert call(monkeypatch, train, *MAML, *asked) == 0
+    assert [row["score"] for row in rows(folder, "evaluations")] == [10.0, 9.0]
+    assert best()["iteration"] == 1
+    # The best state so far has a mean of 10 and an IQM of 0: 2 is more than that.
+    assert call(monkeypatch, train, f"resume={folder}", "iterations=3", "eval_by=iqm") == 0
+    assert best()["iteration"] == 3
+    # Now the best has a mean of 8 and an IQM of 2: 7 is less than that.
+    assert call(monkeypatch, train, f"resume={folder}", "iterations=4", "eval_by=mean") == 0
+    assert best()["iteration"] == 3 and best()["held_out"]["score"] == 2.0
 
 
 def test_a_best_state_that_is_not_there_is_said(tmp_path, monkeypatch, capsys):
@@ -197,10 +231,11 @@ def test_rows_are_flat_numbers_with_the_ends_of_their_intervals():
     found = {"mean": 1.0, "iqm": 2.0, "ci_low": 1.5, "ci_high": 2.5}
     solved = {"success_rate": 0.5, "success_ci_low": 0.4, "success_ci_high": 0.6}
     report = {"returns": [{"update": 0, **found}, {"update": 1, **found, "iqm": 3.0, **solved}]}
-    row = returns_row(report, scored=3)
+    row = returns_row(report, scored=3, scored_by="iqm")
     assert row["score"] == row["return_iqm_1"] == 3.0
     assert (row["return_iqm_0_ci_low"], row["success_rate_1_ci_high"]) == (1.5, 0.6)
-    assert returns_row(report, scored=0)["score"] == 2.0
+    assert returns_row(report, scored=0, scored_by="iqm")["score"] == 2.0
+    assert returns_row(report, scored=3, scored_by="mean") == row | {"score": 1.0}
     of_errors = {"measure": "mse", "updates": [{"update": 0, "mean": 4.0, "half_width": 1.0}]}
     expected = {"score": -4.0, "mse_0": 4.0, "mse_0_ci_low": 3.0, "mse_0_ci_high": 5.0}
     assert measures_row(of_errors, less_is_better=True) == expected

@@ -73,7 +73,8 @@ class Begun:
 
 _HOUSEKEEPING = (
     *("run_dir", "resume", "loggers", "wandb", "mlflow", "evaluation"),
-    *("eval_every", "eval_tasks", "checkpoint_every", "keep_checkpoints", "log_every"),
+    *("eval_every", "eval_tasks", "eval_by"),
+    *("checkpoint_every", "keep_checkpoints", "log_every"),
 )
 
 
