@@ -64,7 +64,7 @@ def show(sweep: Path) -> None:
         for name, content in files.items():
             write_text(sweep / name, content)
     print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)
-    if files:
+    if files or "dataset" in reports[0]:
         print(f"as a page: {command_line('report')} runs=[{sweep}]", file=sys.stderr)
 
 

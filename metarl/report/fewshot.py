@@ -124,7 +124,7 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
 def table(report: Mapping[str, Any]) -> str:
     """The report as text for the console."""
     lines = [
-        f"{report['dataset']} (spec {report['spec_hash']}), {_task(report)}, "
+        f"{report['dataset']} (spec {report['spec_hash']}), {task_of(report)}, "
         f"{report['updates'][0]['num_tasks']} {report['split']} tasks{_transductive(report)}",
         f"{report['measure'] + ' after':>16}  {'mean':>9}  95 % interval",
     ]
@@ -187,7 +187,7 @@ def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
 
 
 def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
-    (scale, digits), row = _scale(report), report["updates"][-1]
+    (scale, digits), row = scale_of(report), report["updates"][-1]
     shown = lambda value: "diverged" if value is None else f"{scale * value:.{digits}f}"
     ends = (
         "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
@@ -196,7 +196,7 @@ def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
         *(
             name + _transductive(report),
             seed,
-            f"{report['dataset']}, {_task(report)}",
+            f"{report['dataset']}, {task_of(report)}",
             report["measure"],
         ),
         *(
@@ -209,18 +209,19 @@ def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
 
 
 def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    scale, digits = _scale(report)
+    scale, digits = scale_of(report)
     if row["mean"] is None:
         return f"{row['diverged']} of {row['num_tasks']} tasks diverged"
     return f"{scale * row['mean']:9.{digits}f}  ± {scale * row['half_width']:.{digits}f}"
 
 
-def _scale(report: Mapping[str, Any]) -> tuple[float, int]:
-    """Accuracies are shown in per cent."""
+def scale_of(report: Mapping[str, Any]) -> tuple[float, int]:
+    """The factor and the decimals that measures are shown with: accuracies in per cent."""
     return (100.0, 2) if report["measure"] == "accuracy" else (1.0, 4)
 
 
-def _task(report: Mapping[str, Any]) -> str:
+def task_of(report: Mapping[str, Any]) -> str:
+    """The size of its tasks, in words."""
     return str(TaskSize(**{key: report[key] for key in ("ways", "shots", "queries")}))
 
 

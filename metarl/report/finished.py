@@ -139,24 +139,37 @@ def all_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Begun]]:
     finished: dict[Path, Finished] = {}
     begun: dict[Path, Begun] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError(
-                f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
-            )
-        has_run = False
-        for file in sorted(folder.rglob("config.yaml")):
-            config = _parsed(file, yaml.safe_load)
+        has_run = has_few_shot = False
+        for file, config in configs_below([folder]):
+            has_few_shot |= "dataset" in config
             if "dataset" in config or config.get("num_seeds") not in (None, 1):
-                continue  # few-shot learning; or the folders of its seeds lie below
+                continue  # The folders of its seeds lie below.
             has_run, of_run = True, list(_finished(file, config))
             finished |= {run.place.resolve(): run for run in of_run}
             if not of_run:
                 metrics = _rows(file.with_name("metrics.jsonl"))
                 run = Begun(place=file.parent, config=config, metrics=metrics)
                 begun[file.parent.resolve()] = run
+        if has_few_shot and not has_run:
+            raise UserError(
+                f"runs: {folder} has few-shot runs alone; expected runs of reinforcement learning "
+                "(report shows few-shot runs by themselves)"
+            )
         if not has_run:
             raise UserError(_NOTHING.format(folder))
     return [finished[place] for place in sorted(finished)], [begun[p] for p in sorted(begun)]
+
+
+def configs_below(folders: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields each config.yaml in these folders and below them, and what it holds. Raises: UserError
+    for a folder that isn't there, or a file that can't be read."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(
+                f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
+            )
+        for file in sorted(folder.rglob("config.yaml")):
+            yield file, _parsed(file, yaml.safe_load)
 
 
 _NOTHING = (
@@ -167,20 +180,28 @@ _NOTHING = (
 
 def _finished(config_file: Path, config: dict[str, Any]) -> Iterator[Finished]:
     """The evaluated runs of one setting. Raises: UserError for an evaluation that is damaged."""
+    for file, report, metrics in evaluations(config_file, _ENTRIES):
+        run = Finished(place=file, config=config, report=report, metrics=_rows(metrics))
+        _check_whole(run)
+        yield run
+
+
+def evaluations(
+    config_file: Path, entries: Sequence[str]
+) -> Iterator[tuple[Path, dict[str, Any], Path]]:
+    """Yields the evaluations beside a config.yaml: their files, what they hold, and the
+    metrics.jsonl of their runs. Raises: UserError for one that is damaged, or lacks an entry."""
     for file in sorted(config_file.parent.glob("evaluation*.json")):
         named = _EVALUATION.fullmatch(file.name)
         if named is None or file.stat().st_size == 0:  # another evaluation of it, or one to come
             continue
         report = _parsed(file, json.loads)
-        if missing := [name for name in _ENTRIES if name not in report]:
+        if missing := [name for name in entries if name not in report]:
             raise UserError(
                 f"{file}: has no {missing[0]}; expected an evaluation, as train and evaluate "
                 "write it"
             )
-        metrics = _rows(file.with_name(f"metrics{named[1] or ''}.jsonl"))
-        run = Finished(place=file, config=config, report=report, metrics=metrics)
-        _check_whole(run)
-        yield run
+        yield file, report, file.with_name(f"metrics{named[1] or ''}.jsonl")
 
 
 def _check_whole(run: Finished) -> None:
@@ -205,12 +226,18 @@ def _check_whole(run: Finished) -> None:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, or of the file as results keep it. Rows that tell no steps or no
-    return are left out, as damaged ones are; so is what isn't a finite number."""
-    rows = [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
+    """The rows of reinforcement learning. Those that tell no steps or no return are left out."""
     return [
-        row for row in rows if "env_steps" in row and ("return_after" in row or "return" in row)
+        row
+        for row in numbers_of(file)
+        if "env_steps" in row and ("return_after" in row or "return" in row)
     ]
+
+
+def numbers_of(file: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, or of the file as results keep it. What isn't a finite number is
+    left out, as damaged rows are."""
+    return [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
 
 
 def _is_number(value: Any) -> bool:

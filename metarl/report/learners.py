@@ -8,7 +8,8 @@ metarl/rl/evaluation/several_runs.py.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,36 +52,68 @@ def learners(runs: Sequence[Finished]) -> list[Learner]:
 
     Raises: UserError naming two runs of one seed, or two that weren't evaluated alike.
     """
-    groups: dict[str, list[Finished]] = {}
+    found = [Learner(name=name, runs=of) for name, of in by_setting(runs).items()]
+    _check_alike(runs)
+    return found
+
+
+@runtime_checkable
+class Run(Protocol):
+    """What tells runs apart, of whichever kind."""
+
+    @property
+    def place(self) -> Path: ...
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def algo(self) -> str: ...
+    @property
+    def shows_task(self) -> bool: ...
+
+
+R = TypeVar("R", bound=Run)
+
+
+def by_setting(runs: Sequence[R]) -> dict[str, list[R]]:
+    """Returns the runs of each setting, in order of their seeds, by the name of the learner.
+
+    Raises: UserError naming two runs of one seed.
+    """
+    groups: dict[str, list[R]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
-    found = []
-    for name, group in zip(
-        _names([group[0] for group in groups.values()]), groups.values(), strict=True
-    ):
-        ordered = sorted(group, key=lambda run: run.seed)
+    names = _names([group[0] for group in groups.values()])
+    found = {}
+    for name, group in zip(names, groups.values(), strict=True):
+        ordered = found[name] = sorted(group, key=lambda run: run.seed)
         for first, second in itertools.pairwise(ordered):
             if first.seed == second.seed:
                 raise UserError(
                     f"{first.place} and {second.place} are both {name} with seed {first.seed}; "
                     "expected one run of each seed"
                 )
-        found.append(Learner(name=name, runs=ordered))
-    _check_alike(runs)
     return found
 
 
 def renamed(of: Sequence[Learner], names: Sequence[str] | None) -> list[Learner]:
-    """The learners under other names. Raises: UserError unless there is one for each, and no two
-    are the same."""
+    """The learners under other names. Raises: as `checked_names` does."""
+    found = checked_names(names, [learner.name for learner in of])
+    return [Learner(name=name, runs=learner.runs) for name, learner in zip(found, of, strict=True)]
+
+
+def checked_names(names: Sequence[str] | None, present: Sequence[str]) -> list[str]:
+    """The names that learners are to have instead of their present ones, None for these. Raises:
+    UserError unless there is one for each, and no two are the same."""
     if names is None:
-        return list(of)
-    if len(names) != len(of) or len(set(names)) != len(of):
+        return list(present)
+    if len(names) != len(present) or len(set(names)) != len(present):
         raise UserError(
-            f"names=[{', '.join(names)}]: expected {len(of)} different names, of "
-            f"{'; '.join(learner.name for learner in of)}"
+            f"names=[{', '.join(names)}]: expected {len(present)} different names, of "
+            f"{'; '.join(present)}"
         )
-    return [Learner(name=name, runs=learner.runs) for name, learner in zip(names, of, strict=True)]
+    return list(names)
 
 
 def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
@@ -88,12 +121,12 @@ def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
     return next((learner.name for learner in of if _key(learner.runs[0]) == _key(run)), None)
 
 
-def _key(run: Finished | Begun) -> str:
+def _key(run: Run | Begun) -> str:
     """The same for runs of one setting."""
     return repr(sorted(setting(run).items()))
 
 
-def setting(run: Finished | Begun) -> dict[str, Any]:
+def setting(run: Run | Begun) -> dict[str, Any]:
     """The settings that make a learner, by their full names."""
     own = {k: v for k, v in run.config.items() if k not in (*_OF_A_RUN, *_ALSO_OF_A_RUN)}
     return dict(_leaves(own))
@@ -107,8 +140,9 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _names(firsts: Sequence[Finished]) -> list[str]:
-    """Names of learners: the algorithm's, and what tells it from others of the same name."""
+def _names(firsts: Sequence[Run]) -> list[str]:
+    """Names of learners, no two alike: the algorithm's, and what tells it from others of that name:
+    the values of settings that both have, or else the settings that the other one lacks."""
     names = [run.algo + (", shown the task" if run.shows_task else "") for run in firsts]
     told = []
     for name, run in zip(names, firsts, strict=True):
@@ -118,11 +152,24 @@ def _names(firsts: Sequence[Finished]) -> list[str]:
             _in_words(key, value)
             for key, value in own.items()
             if any(key in other and other[key] != value for other in alike)
+        ] or [
+            _in_words(key, value)
+            for key, value in own.items()
+            if any(key not in other for other in alike)
         ]
         more = ", ..." if len(differing) > _MOST_DIFFERENCES else ""
         words = ", ".join(differing[:_MOST_DIFFERENCES]) + more
         told.append(f"{name} ({words})" if words else name)
-    return told
+    # Two may differ in a setting too many to be told.
+    return [
+        f"{name}, {told[: place + 1].count(name)}" if told.count(name) > 1 else name
+        for place, name in enumerate(told)
+    ]
+
+
+def named_settings(settings: Mapping[str, Any]) -> str:
+    """Settings as the command line says them."""
+    return ", ".join(_in_words(key, value) for key, value in settings.items())
 
 
 def _in_words(key: str, value: Any) -> str:

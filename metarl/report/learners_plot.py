@@ -50,6 +50,11 @@ _LOOKS = {
     "promp": Look(color=GREEN, dashes="-.", marker="^"),
     "rl2_ppo": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
     "memoryless_ppo": Look(color=GREY, dashes=":", marker="v"),
+    # Few-shot learners, which stand beside none of these
+    "maml": Look(color=BLUE, dashes="-", marker="o"),
+    "fomaml": Look(color=ORANGE, dashes=(0, (4, 1.5)), marker="s"),
+    "protonet": Look(color=GREEN, dashes="-.", marker="^"),
+    "reptile": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
 }
 _OTHERS = tuple(
     Look(color=color, dashes=dashes, marker=marker)

@@ -58,15 +58,7 @@ def summaries(
       against: a learner's name, None for the first one's.
     Raises: UserError for a name that none of them has.
     """
-    names = [learner.name for learner in learners]
-    if against is not None and against not in names:
-        close = difflib.get_close_matches(against, names, 1, 0.3)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"against={against}: expected one of {', '.join(names)}{hint}")
-    if len(learners) == 1:
-        against = None
-    else:
-        against = names[0] if against is None else against
+    against = compared_with([learner.name for learner in learners], against)
     other = next((learner for learner in learners if learner.name == against), None)
     generator = torch.Generator().manual_seed(0)
     rows = [
@@ -74,6 +66,16 @@ def summaries(
         for numbers, learner in zip(found["learners"], learners, strict=True)
     ]
     return rows, against
+
+
+def compared_with(names: Sequence[str], against: str | None) -> str | None:
+    """The learner that the others are set against: None of a single one, else the one that is asked
+    for, or the first one. Raises: UserError for a name that none of them has."""
+    if against is not None and against not in names:
+        close = difflib.get_close_matches(against, names, 1, 0.3)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"against={against}: expected one of {', '.join(names)}{hint}")
+    return None if len(names) == 1 else against or names[0]
 
 
 def _summary(

@@ -62,6 +62,14 @@ def described(row: Summary) -> list[str]:
     return [row.name, seeds_in_words(row.seeds), steps, row.stage]
 
 
+def in_words(row: Summary) -> str:
+    """What was measured of whom, below the name of a row."""
+    _, seeds, steps, stage = described(row)
+    return f"{stage}; seed{'' if seeds.isdecimal() else 's'} {seeds}" + (
+        f"; {steps} steps" if steps else ""
+    )
+
+
 HEAD = ["learner", "seeds", "steps", "measured"]
 """What the cells of `described` are called."""
 

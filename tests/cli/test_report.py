@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import call
-from support.run_folders import run_folder
+from support.run_folders import few_shot_folder, run_folder
 
 from metarl.cli.commands import report
 
@@ -81,6 +81,21 @@ def test_mistakes_are_answered_in_a_line_and_nothing_is_written(
     told = capsys.readouterr()
     assert said.format(tmp_path) in told.err and told.err.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
+
+
+def test_few_shot_runs_have_a_page_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_shot_folder(tmp_path / "few/a", [0.5, 0.75])
+    words = [f"runs=[{tmp_path}/few]", f"out={tmp_path}/page.html", f"figures={tmp_path}/paper"]
+    assert call(monkeypatch, report, *words) == 0
+    assert "a mean accuracy of" in (tmp_path / "page.html").read_text()
+    assert {file.name for file in (tmp_path / "paper").iterdir()} == {"table.csv", "table.md"}
+    # Beside others they are left out.
+    run_folder(tmp_path / "few/b", [[-8.0, -4.0]])
+    assert call(monkeypatch, report, *words[:2]) == 0
+    assert "left out: few-shot runs; they have a page of their own" in capsys.readouterr().err
+    assert "a mean accuracy of" not in (tmp_path / "page.html").read_text()
 
 
 def test_without_its_libraries_it_names_the_extra(

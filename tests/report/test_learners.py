@@ -115,3 +115,20 @@ def test_references_and_success_are_means_over_the_runs(tmp_path: Path) -> None:
 def test_evaluations_without_a_scale_have_no_score(tmp_path: Path) -> None:
     run_folder(tmp_path, [[1.0]])
     assert "normalised" not in side_by_side(read(tmp_path))["learners"][0]["returns"][0]
+
+
+def test_learners_that_differ_in_what_one_of_them_lacks_have_names_of_their_own(
+    tmp_path: Path,
+) -> None:
+    many = {"a": 1, "b": 1}
+    for place, settings in enumerate(({}, {"inner_lr": 0.1}, {"a": 2, "b": 2, "c": 1}, many)):
+        run_folder(tmp_path / str(place), [[1.0]], settings=settings)
+    run_folder(tmp_path / "9", [[1.0]], settings={"a": 2, "b": 2, "c": 2})
+    names = [learner.name for learner in learners(finished_runs([tmp_path])[0])]
+    assert names == [
+        "maml_ppo",
+        "maml_ppo (algo.inner_lr=0.1)",
+        "maml_ppo (algo.a=2, algo.b=2, ...), 1",
+        "maml_ppo (algo.a=1, algo.b=1)",
+        "maml_ppo (algo.a=2, algo.b=2, ...), 2",
+    ]

@@ -70,3 +70,60 @@ def run_folder(
     if rows is not None:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def few_shot_folder(
+    folder: Path,
+    by_task: list[float | None],
+    *,
+    means: list[float | None] | None = None,
+    learner: str = "maml",
+    seed: int = 0,
+    rows: list[dict[str, float]] | None = None,
+    settings: dict[str, Any] | None = None,
+    **more: Any,
+) -> Path:
+    """Writes a few-shot run.
+
+    Args:
+      by_task: the accuracy of each task after the last update, None where it diverged; means: after
+        0, 1, ..., K - 1 updates, each ± 0.1.
+      settings: of the learner; rows: of metrics.jsonl; more: further entries of the evaluation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [value for value in by_task if value is not None]
+    last = sum(there) / len(there) if len(there) == len(by_task) else None
+    updates = [
+        {"update": k, "mean": mean, "half_width": None if mean is None else 0.1}
+        for k, mean in enumerate([*([0.2] if means is None else means), last])
+    ]
+    config = {
+        "dataset": {"_target_": "metarl.fewshot.digits.Digits"},
+        "learner": {"_target_": f"metarl.fewshot.algorithms.{learner}", **(settings or {})},
+        "seed": seed,
+        "evaluation": {"seed": 0},
+    }
+    report = {
+        "dataset": "digits",
+        "spec_hash": "abc",
+        "split": "test",
+        "ways": 5,
+        "shots": 1,
+        "queries": 5,
+        "measure": "accuracy",
+        "transductive": False,
+        "num_updates": len(updates) - 1,
+        "updates": updates,
+        "references": {"random initialisation": [row | {"mean": 0.25} for row in updates]},
+        "by_task": by_task,
+        "learner": learner,
+        "trained_tasks": 1000,
+        "seed": seed,
+        "command": "scripts/fewshot.py",
+        **more,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "evaluation.json").write_text(json.dumps(report))
+    if rows is not None:
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -3,16 +3,19 @@
 It has the table of the learners over their seeds, learning and adaptation curves, performance
 profiles, returns task by task, videos, and what was compared by which commands. Runs of one setting
 that differ in their seeds are one learner. Runs that still go are shown as far as they have come.
+Few-shot runs have a page of their own: table, adaptation, training, and the pictures of tasks.
 
 Examples:
   python scripts/report.py runs=[runs/half_cheetah_vel]
   python scripts/report.py 'runs=[runs/*/maml_ppo,results/mine]' against=rl2_ppo out=both.html
   python scripts/report.py runs=[runs/sweeps/<date>] figures=paper
+  python scripts/report.py runs=[runs/omniglot] out=omniglot.html
   python scripts/report.py 'runs=[runs/a,runs/b]' 'names=[with memory,without]'
 """
 
 import importlib
 import sys
+from collections.abc import Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -23,39 +26,56 @@ from metarl.cli.main import run_command
 from metarl.cli.words import called
 from metarl.errors import UserError
 from metarl.files import make_folder, write_atomically, write_text
-from metarl.report.finished import all_runs
+from metarl.report.fewshot_learners import few_shot_runs
+from metarl.report.finished import all_runs, configs_below
 from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
-    content, html, figures = (_of_page(name) for name in ("content", "html", "figures"))
     out = Path(config.out).expanduser()
     if out.is_dir() or str(config.out).endswith("/"):
         raise UserError(
             f"out: {config.out} is a folder; expected the name of a file, as report.html"
         )
     folders, moved = run_places(config.runs)
-    finished, begun = all_runs(folders)
-    found, notes = content.gathered(
-        *(finished, begun),
-        names=config.names,
-        against=config.against,
-        num_videos=config.num_videos,
-        command=called(),
-    )
+    kinds = {"dataset" in found for _, found in configs_below(folders)}
+    asked = {"names": config.names, "against": config.against, "command": called()}
+    if kinds == {True}:
+        text, notes, drawn = _few_shot(config, folders, asked)
+    else:
+        text, notes, drawn = _reinforcement(config, folders, asked)
+    if kinds == {True, False}:
+        notes.append("left out: few-shot runs; they have a page of their own")
     for note in moved + notes:
         print(note, file=sys.stderr)
-    text = html.page(found)
     if config.figures is not None:
         folder = Path(config.figures).expanduser()
-        drawn = figures.files(found)
         make_folder(folder)
-        for name, written in drawn.items():
-            write_atomically(folder / name, methodcaller("write", written))
+        for name, content in drawn.items():
+            write_atomically(folder / name, methodcaller("write", content))
         print(f"figures and tables in {folder}", file=sys.stderr)
     make_folder(out.parent)
     write_text(out, text)
     print(f"written to {out}", file=sys.stderr)
+
+
+def _reinforcement(
+    config: DictConfig, folders: Sequence[Path], asked: dict[str, Any]
+) -> tuple[str, list[str], dict[str, bytes]]:
+    """The page on runs of reinforcement learning, a line for each that is left out, and the files
+    of its figures, where these are asked for."""
+    content, html, figures = (_of_page(name) for name in ("content", "html", "figures"))
+    found, notes = content.gathered(*all_runs(folders), **asked, num_videos=config.num_videos)
+    return html.page(found), notes, {} if config.figures is None else figures.files(found)
+
+
+def _few_shot(
+    config: DictConfig, folders: Sequence[Path], asked: dict[str, Any]
+) -> tuple[str, list[str], dict[str, bytes]]:
+    """The same of few-shot runs, whose figures are the table alone."""
+    fewshot, html = (_of_page(name) for name in ("fewshot", "html"))
+    found, notes = fewshot.gathered(*few_shot_runs(folders), **asked)
+    return html.written(found), notes, {} if config.figures is None else fewshot.files(found)
 
 
 def _of_page(name: str) -> Any:

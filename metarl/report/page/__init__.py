@@ -3,5 +3,6 @@
 Read `content` first: it gathers what a page says of some runs. `measures` works out what its charts
 show, `charts` and `task_charts` draw them with Plotly for the page, out of the pieces of `chart`,
 and `figures` with Matplotlib for a paper. `films` finds the videos of the runs, `provenance` says
-where their numbers come from, and `html` puts all of it together.
+where their numbers come from, and `html` puts all of it together. `fewshot` gathers the page of
+few-shot runs.
 """

@@ -2,7 +2,7 @@
 words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,11 @@ import plotly.graph_objects as go
 
 from metarl.report.adaptation_plot import Look
 from metarl.report.plots import FAINT, INK
+from metarl.report.training_curve import FEWEST_SEEDS, training_curve
+from metarl.run.logging import human
 from metarl.struct import struct
+
+Runs = Sequence[Sequence[Mapping[str, float]]]
 
 _GRID = "#E3E5E8"
 _LEGEND = 2000  # px: a legend is never scrolled, the page gives the chart its height
@@ -68,6 +72,74 @@ def band(x: Any, low: Any, high: Any, group: str, style: Look) -> Any:
         legendgroup=group,
         showlegend=False,
         hoverinfo="skip",
+    )
+
+
+def adaptation_line(
+    x: Any, means: Sequence[Mapping[str, Any]], name: str, style: Look, *, adapts: bool = True
+) -> Any:
+    """Means after some numbers of updates with their intervals. Args: adapts: whether each is a
+    point; else a line goes across."""
+    value, low, high = ([mean[end] for mean in means] for end in ("value", "ci_low", "ci_high"))
+    return go.Scatter(
+        x=x,
+        y=short(value),
+        name=name,
+        legendgroup=name,
+        mode="lines+markers" if adapts else "lines",
+        line={"color": style.color, "dash": dash_of(style), "width": 2.5},
+        marker={"symbol": SYMBOLS[style.marker], "size": 9, "color": style.color},
+        error_y={
+            "type": "data",
+            "array": short(b - v for v, b in zip(value, high, strict=True)),
+            "arrayminus": short(v - a for v, a in zip(value, low, strict=True)),
+            "thickness": 1.5,
+            "width": 4,
+            "color": style.color,
+        },
+        customdata=[[number(a), number(b)] for a, b in zip(low, high, strict=True)],
+        hovertemplate="%{y:.2f} [%{customdata[0]}, %{customdata[1]}]",
+    )
+
+
+def learning_lines(
+    name: str, of: Runs, seeds: Sequence[int], style: Look, key: str, count: str
+) -> Iterator[Any]:
+    """The number `key` of a learner over `count` while it was trained: the mean over its seeds, a
+    band, and each of them."""
+    curve = training_curve(of, key, count)
+    for seed, own in zip(seeds, of, strict=True):
+        if len(of) > 1:
+            alone = training_curve([own], key, count)
+            x, y = thinned(alone.x, alone.mean)
+            yield seed_line(x, y, name, f"seed {seed}", style)
+    if len(of) > 1:
+        x, low = thinned(curve.x, curve.low)
+        _, high = thinned(curve.x, curve.high)
+        yield band(x, low, high, name, style)
+    x, y = thinned(curve.x, curve.mean)
+    line = {"color": style.color, "dash": dash_of(style), "width": 2.5}
+    # A single point is no line.
+    mode = "lines" if len(x) > 1 else "markers"
+    marker = {"symbol": SYMBOLS[style.marker], "size": 9, "color": style.color}
+    yield go.Scatter(x=x, y=y, name=name, legendgroup=name, mode=mode, line=line, marker=marker)
+
+
+def learning_rows(name: str, of: Runs, key: str, count: str) -> list[list[str]]:
+    """The curve at ten counts."""
+    curve = training_curve(of, key, count)
+    places = np.unique(np.linspace(0, len(curve.x) - 1, 10).round().astype(int))
+    return [[name, human(float(curve.x[i])), number(float(curve.mean[i]))] for i in places]
+
+
+def what_bands_are(num_seeds: Collection[int]) -> str:
+    """A sentence on the bands of `learning_lines`, if any learner has one. Args: num_seeds: of each
+    learner."""
+    if max(num_seeds, default=0) < 2:
+        return ""
+    many = max(num_seeds) >= FEWEST_SEEDS
+    return " Thin lines are seeds; the band is " + (
+        "the 95 % interval of their mean." if many else "their range."
     )
 
 

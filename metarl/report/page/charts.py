@@ -7,7 +7,6 @@ a table. Colours are those of plots.py; the page exchanges them for brighter one
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from metarl.report.adaptation_plot import Look
@@ -16,25 +15,25 @@ from metarl.report.learners import Learner
 from metarl.report.learners_plot import COUNTED, looks_of, return_key
 from metarl.report.page.chart import (
     BEFORE,
-    SYMBOLS,
     Chart,
-    band,
-    dash_of,
+    Runs,
+    adaptation_line,
     figure_of,
+    learning_lines,
+    learning_rows,
     listed,
     number,
     seed_line,
     short,
     thinned,
+    what_bands_are,
 )
 from metarl.report.page.task_charts import profile_chart, task_charts
 from metarl.report.plots import FAINT, GREY, INK, STEPS, in_time, tell_time, unit_of_time
-from metarl.report.training_curve import FEWEST_SEEDS, training_curve
-from metarl.run.logging import human
+from metarl.report.training_curve import training_curve
 from metarl.struct import struct
 
 Numbers = Mapping[str, Any]
-Runs = Sequence[Sequence[Mapping[str, float]]]
 
 
 @struct
@@ -107,26 +106,7 @@ def _adaptation_lines(learner: Numbers, style: Look, aside: float, last: int) ->
     adapts = len(means) > 1
     if not adapts:
         x, means = [-0.2, last + 0.2], means * 2
-    value, low, high = ([mean[end] for mean in means] for end in ("value", "ci_low", "ci_high"))
-    yield go.Scatter(
-        x=x,
-        y=short(value),
-        name=name,
-        legendgroup=name,
-        mode="lines+markers" if adapts else "lines",
-        line={"color": style.color, "dash": dash_of(style), "width": 2.5},
-        marker={"symbol": SYMBOLS[style.marker], "size": 9, "color": style.color},
-        error_y={
-            "type": "data",
-            "array": short(b - v for v, b in zip(value, high, strict=True)),
-            "arrayminus": short(v - a for v, a in zip(value, low, strict=True)),
-            "thickness": 1.5,
-            "width": 4,
-            "color": style.color,
-        },
-        customdata=[[number(a), number(b)] for a, b in zip(low, high, strict=True)],
-        hovertemplate="%{y:.2f} [%{customdata[0]}, %{customdata[1]}]",
-    )
+    yield adaptation_line(x, means, name, style, adapts=adapts)
 
 
 def _lines_beside(found: Numbers, last: int) -> Iterator[Any]:
@@ -217,26 +197,22 @@ def _training_over(
     rows: list[list[str]] = []
     shows_before = len(runs) + len(alone) == 1
     for name, of in runs.items():
-        traces += _learning_lines(name, of, seeds[name], look[name], count[0])
+        traces += learning_lines(name, of, seeds[name], look[name], return_key(of), count[0])
         if "return_before" in of[0][-1]:
             is_first = not any(trace.legendgroup == BEFORE for trace in traces)
             line = _before_line(name, of, look[name], count[0])
             visible = True if shows_before else "legendonly"
             traces.append(line.update(showlegend=is_first, visible=visible))
-        rows += _learning_rows(name, of, count[0])
+        rows += learning_rows(name, of, return_key(of), count[0])
     for run, of in alone:
         style = look[run.learner or run.name]
         curve = training_curve(of, return_key(of), count[0])
         x, y = thinned(curve.x, curve.mean)
         line = {"color": style.color, "dash": "dot", "width": 1.8}
         traces.append(go.Scatter(x=x, y=y, name=run.name, mode="lines", line=line))
-        rows += _learning_rows(run.name, of, count[0])
+        rows += learning_rows(run.name, of, return_key(of), count[0])
     bands = {len(of) for of in runs.values()}
-    note = "Mean return of training episodes after adaptation, smoothed."
-    if any(size > 1 for size in bands):
-        note += " Thin lines are seeds; the band is " + (
-            "the 95 % interval of their mean." if max(bands) >= FEWEST_SEEDS else "their range."
-        )
+    note = f"Mean return of training episodes after adaptation, smoothed.{what_bands_are(bands)}"
     if without:
         note += f" Not told by {listed(without)}."
     over = "environment steps" if key == "steps" else "time"
@@ -252,24 +228,6 @@ def _training_over(
     )
 
 
-def _learning_lines(
-    name: str, of: Runs, seeds: Sequence[int], style: Look, count: str
-) -> Iterator[Any]:
-    curve = training_curve(of, return_key(of), count)
-    for seed, own in zip(seeds, of, strict=True):
-        if len(of) > 1:
-            alone = training_curve([own], return_key(of), count)
-            x, y = thinned(alone.x, alone.mean)
-            yield seed_line(x, y, name, f"seed {seed}", style)
-    if len(of) > 1:
-        x, low = thinned(curve.x, curve.low)
-        _, high = thinned(curve.x, curve.high)
-        yield band(x, low, high, name, style)
-    x, y = thinned(curve.x, curve.mean)
-    line = {"color": style.color, "dash": dash_of(style), "width": 2.5}
-    yield go.Scatter(x=x, y=y, name=name, legendgroup=name, mode="lines", line=line)
-
-
 def _before_line(name: str, of: Runs, style: Look, count: str) -> Any:
     before = training_curve(of, "return_before", count)
     x, y = thinned(before.x, before.mean)
@@ -282,10 +240,3 @@ def _before_line(name: str, of: Runs, style: Look, count: str) -> Any:
         line={"color": style.color, "dash": "dot", "width": 1.8},
         hovertemplate=f"{name}, before: %{{y:.2f}}",
     )
-
-
-def _learning_rows(name: str, of: Runs, count: str) -> list[list[str]]:
-    """The curve at ten counts."""
-    curve = training_curve(of, return_key(of), count)
-    places = np.unique(np.linspace(0, len(curve.x) - 1, 10).round().astype(int))
-    return [[name, human(float(curve.x[i])), number(float(curve.mean[i]))] for i in places]

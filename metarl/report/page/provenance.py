@@ -1,7 +1,7 @@
 """Where the numbers of a report come from: problem, runs, code, library versions, computing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import yaml
 
@@ -36,8 +36,24 @@ def problem(learners: Sequence[Learner]) -> Facts:
     return [(name, text) for name, text in found if text]
 
 
-def code(runs: Sequence[Finished], begun: Sequence[Begun]) -> Facts:
-    """Commits, versions, and what computing it took."""
+@runtime_checkable
+class Evaluated(Protocol):
+    """A run with an evaluation, of whichever kind."""
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def report(self) -> dict[str, Any]: ...
+    @property
+    def metrics(self) -> list[dict[str, Any]]: ...
+
+
+COUNTED = {"env_steps": "environment steps", "tasks": "training tasks"}
+"""What rows of metrics count, in words."""
+
+
+def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_steps") -> Facts:
+    """Commits, versions, and what computing it took. Args: count: what a training counts."""
     commits = _all(run.report.get("commit") for run in runs)
     versions = _all(
         ", ".join(f"{name} {version}" for name, version in run.report["versions"].items())
@@ -47,9 +63,9 @@ def code(runs: Sequence[Finished], begun: Sequence[Begun]) -> Facts:
     metrics = [run.metrics for run in runs] + [run.metrics for run in begun]
     ends = [rows[-1] for rows in metrics if rows]
     trained = [row["seconds"] for row in ends if "seconds" in row]
-    steps = sum(row["env_steps"] for row in ends)
+    counted = sum(row.get(count, 0) for row in ends)
     devices = _all(str(run.config["device"]) for run in runs if run.config.get("device"))
-    computing = [f"{human(int(steps))} environment steps"] if steps else []
+    computing = [f"{human(int(counted))} {COUNTED[count]}"] if counted else []
     computing += [f"{in_words(sum(trained))} of training in all"] if trained else []
     computing += [f"on {devices}"] if devices else []
     found = [("commit", commits), ("versions", versions), ("computing", ", ".join(computing))]
@@ -81,18 +97,18 @@ def run_rows(learners: Sequence[Learner]) -> list[list[str]]:
     return rows
 
 
-def commands(learner: Learner) -> list[str]:
-    """The commands that its evaluations name, each once."""
-    found = [run.report["command"] for run in learner.runs if run.report.get("command")]
+def commands(runs: Sequence[Evaluated]) -> list[str]:
+    """The commands that the evaluations name, each once."""
+    found = [run.report["command"] for run in runs if run.report.get("command")]
     return [
         f"python {command}" if command.partition(" ")[0].endswith(".py") else command
         for command in dict.fromkeys(found)
     ]
 
 
-def settings(learner: Learner) -> str:
-    """The configuration of its first run, as YAML."""
-    config = {key: value for key, value in learner.runs[0].config.items() if key != "composed"}
+def settings(runs: Sequence[Evaluated]) -> str:
+    """The configuration of the first run, as YAML."""
+    config = {key: value for key, value in runs[0].config.items() if key != "composed"}
     return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 

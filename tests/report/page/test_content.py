@@ -102,7 +102,7 @@ def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert code["computing"].startswith("100 environment steps, 5 minutes of training in all")
     row = dict(zip(RUN_HEAD, run_rows(found.learners)[0], strict=True))
     assert (row["steps"], row["memory"], row["commit"]) == ("2M", "100 MiB", "1234567")
-    assert commands(found.learners[0]) == ["python scripts/train.py"]
+    assert commands(found.learners[0].runs) == ["python scripts/train.py"]
 
 
 def test_a_run_that_still_goes_is_shown_as_far_as_it_is(tmp_path: Path) -> None:

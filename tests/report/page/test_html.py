@@ -12,11 +12,14 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from support.run_folders import run_folder
+from PIL import Image
+from support.run_folders import few_shot_folder, run_folder
 
+from metarl.report.fewshot_learners import few_shot_runs
 from metarl.report.finished import all_runs
 from metarl.report.page.content import gathered
-from metarl.report.page.html import page
+from metarl.report.page.fewshot import gathered as few_shot_page
+from metarl.report.page.html import page, written
 
 ROWS = [
     {
@@ -188,6 +191,26 @@ def test_paper_is_light_and_wide_enough_for_all(browser: Any) -> None:
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 720
     paper = "return getComputedStyle(document.body).backgroundColor"
     assert browser.execute_script(paper) == "rgb(255, 255, 255)"
+
+
+def test_a_page_on_few_shot_runs_is_drawn_as_well(browser: Any, tmp_path: Path) -> None:
+    rows = [{"iteration": i, "tasks": 10 * (i + 1), "accuracy": 0.1 * i} for i in range(5)]
+    for seed in (0, 1):
+        run = few_shot_folder(tmp_path / f"run{seed}", [0.5, 0.75], seed=seed, rows=rows)
+        Image.new("RGB", (900, 300)).save(run / "tasks.png")
+    settings = {"names": None, "against": None, "command": "report"}
+    (tmp_path / "page.html").write_text(
+        written(few_shot_page(*few_shot_runs([tmp_path]), **settings)[0])
+    )
+    browser.get_log("browser")
+    _look(browser, width=390)
+    browser.get((tmp_path / "page.html").as_uri())
+    drawn = "return document.querySelectorAll('.scatterlayer').length"
+    assert _waits_for(lambda: browser.execute_script(drawn) == 2)
+    assert browser.execute_script("return document.querySelector('img').naturalWidth") == 900
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    assert browser.get_log("browser") == []
+    _look(browser, width=1400)
 
 
 def test_what_runs_say_is_text_and_the_page_needs_nobody(file: Path) -> None:
