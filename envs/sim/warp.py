@@ -15,10 +15,12 @@ from torch import Tensor
 
 # First, for it keeps Warp from writing to stdout when the next is imported.
 from envs.sim.warp_device import (
+    between_torchs,
     can_capture,
     check_fits,
     refused_if_too_large,
     told_if_compiling,
+    torchs_stream,
     warp_device,
 )
 
@@ -236,16 +238,22 @@ class WarpSimulator:
         """Does `work` as one graph, which is captured at its first use."""
         too_large = refused_if_too_large(self.num_worlds, self._warp.name)
         with too_large, wp.ScopedDevice(self._warp):
+            stream = torchs_stream(self._warp)
             if not self._use_graphs:
-                work()
+                with wp.ScopedStream(stream):
+                    work()
                 return
             if key not in self._graphs:
-                with self._unmoved(), told_if_compiling(self._warp.name):
+                with (
+                    between_torchs(self._warp),
+                    self._unmoved(),
+                    told_if_compiling(self._warp.name),
+                ):
                     work()  # Once before, so that its kernels are there.
                     with _no_garbage_collection(), wp.ScopedCapture() as capture:
                         work()
                 self._graphs[key] = capture.graph
-            wp.capture_launch(self._graphs[key])
+            wp.capture_launch(self._graphs[key], stream)
 
     @contextmanager
     def _unmoved(self) -> Iterator[None]:

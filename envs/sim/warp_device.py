@@ -1,5 +1,6 @@
-"""Whether MuJoCo Warp can run on a device, how many worlds fit there, and what one hears while its
-kernels are compiled, which takes a minute and is done once for each version."""
+"""Whether MuJoCo Warp can run on a device, how many worlds fit there, in which order with torch it
+works, and what one hears while its kernels are compiled, which takes a minute and is done once for
+each version."""
 
 import logging
 import threading
@@ -73,6 +74,25 @@ def refused_if_too_large(num_worlds: int, device: str) -> Iterator[None]:
             f"num_worlds is {num_worlds}: the memory of {device} is too small for them beside what "
             f"else lies there ({error}); expected fewer"
         ) from error
+
+
+def torchs_stream(device: wp.Device) -> wp.Stream | None:
+    """The stream that torch works in now. Whatever Warp launches into it comes after all that torch
+    did before, and before all that torch does next. None on a CPU, where all work is in order."""
+    return wp.stream_from_torch(wp.device_to_torch(device)) if device.is_cuda else None
+
+
+@contextmanager
+def between_torchs(device: wp.Device) -> Iterator[None]:
+    """What Warp does inside, in its own stream, comes between what torch did before and what it does
+    after. For captures, because torch's usual stream is the one in which CUDA allows none."""
+    theirs = torchs_stream(device)
+    if theirs is None:
+        yield
+        return
+    device.stream.wait_stream(theirs)
+    yield
+    theirs.wait_stream(device.stream)
 
 
 def can_capture(device: Any) -> bool:

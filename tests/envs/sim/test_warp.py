@@ -313,6 +313,25 @@ def test_control_steps_on_a_gpu_wait_for_nothing(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("graphs", [True, False])
+def test_physics_on_a_gpu_comes_in_order_with_torch_in_every_stream(graphs: bool) -> None:
+    sim = WarpSimulator(robot(), 4096, device="cuda", graphs=graphs)
+    busy = torch.randn(4096, 4096, device="cuda")
+    for stream in (torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.Stream()):
+        with torch.cuda.stream(stream):
+            sim.reset(torch.ones_like(sim.diverged), torch.zeros_like(sim.qpos), 0 * sim.qvel)
+            for number in range(1, 4):
+                for _ in range(20):  # The device is behind when physics is launched.
+                    busy = (busy @ busy).clamp(-1, 1)
+                sim.ctrl.fill_(float("nan") if number == 3 else 0.1)
+                sim.step(1)
+                found = sim.time.clone()
+                sim.time.zero_()
+                assert torch.allclose(found, torch.full_like(found, sim.timestep))
+            assert sim.diverged.all()
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["half_cheetah_vel", "ant_dir_promp", "hopper_rand_params"])
 def test_a_control_step_on_a_gpu_is_that_of_the_c_engine(name: str) -> None:
     found = parity(name, device="cuda", num_worlds=64, num_steps=12)
