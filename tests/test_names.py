@@ -64,7 +64,8 @@ COVERED = {
     "metarl/rl/models/unit_actions",
     "rl/algorithms/test_rl2_offpolicy.py": "metarl/rl/models/recurrent_actor_critic",
     "rl/algorithms/test_varibad.py": "metarl/rl/adapters/belief metarl/rl/models/belief",
-    "rl/data/test_collect.py": "metarl/rl/data/rounds metarl/rl/spec metarl/rl/types",
+    "rl/data/test_collect.py": "metarl/rl/data/record metarl/rl/data/rounds metarl/rl/spec "
+    "metarl/rl/types",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",

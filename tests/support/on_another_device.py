@@ -26,7 +26,7 @@ from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
 from metarl.rl.adapters.belief import BeliefAdapter
 from metarl.rl.adapters.memory import MemoryAdapter
-from metarl.rl.data.collect import _Record
+from metarl.rl.data.record import Record
 from metarl.rl.data.replay import Replay
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -200,7 +200,7 @@ def test_acting_and_recording_wait_for_nothing(algo, monkeypatch):
         obs = env.reset(Noise(generators("reset")).starts(env)).to(device)
         moved_away(env, device)
         noise = Noise(generators("policy"), device=device)
-        state, record = adapter.begin(2, 2, noise), _Record(4, obs)
+        state, record = adapter.begin(2, 2, noise), Record(4, obs)
         running = torch.ones(4, dtype=torch.bool, device=device)
         with no_waits():
             for t in range(4):

@@ -1,7 +1,8 @@
 """Experience: from an environment's steps to the tensors that a loss takes.
 
 Read `collect` first: it plays one episode in each world, and it is the only place where training
-steps an environment, and `transfer` brings the steps to the learner's device. `rounds` alternates collecting and adapting, for one meta-update.
+steps an environment. `record` keeps the steps, and `transfer` brings them to the learner's device.
+`rounds` alternates collecting and adapting, for one meta-update.
 
 `batches` flattens the steps of each task for policy gradients. `trials` joins the episodes that an
 agent with a memory plays on one task.

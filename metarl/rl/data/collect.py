@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from metarl.noise import Noise
+from metarl.rl.data.record import Record
 from metarl.rl.data.transfer import Transfer
-from metarl.rl.types import Act, BatchedEnv, RLAdapter, Step, Trajectories
+from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import map_tensors, struct
 from metarl.threads import one_thread
 from metarl.types import ALONE, Ranks
@@ -64,7 +64,7 @@ def collect(
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     bring = Transfer(device)
     obs = bring(env.reset(streams.reset.starts(env)))
-    record, held = _Record(horizon, obs), adapter.held(state)
+    record, held = Record(horizon, obs), adapter.held(state)
     running = torch.ones(num_worlds, dtype=torch.bool, device=device)
     noise = None if deterministic else streams.policy
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
@@ -84,71 +84,3 @@ def collect(
             for _ in range(streams.ranks.largest(t) - t):
                 adapter.act(state, obs, noise)
     return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
-
-
-class _Record:
-    """Preallocated [T, W, ...] buffers. obs has T + 1 rows: within an episode the successor of a
-    step is the next row."""
-
-    def __init__(self, horizon: int, obs: Tensor) -> None:
-        self.obs = obs.new_zeros(horizon + 1, *obs.shape)
-        self.obs[0] = obs
-        flags = torch.zeros(horizon, len(obs), dtype=torch.bool, device=obs.device)
-        self.terminated, self.truncated, self.diverged, self.mask = (
-            flags.clone() for _ in range(4)
-        )
-        self.success: Tensor | None = None
-        self.reward = obs.new_zeros(horizon, len(obs))
-        self.log_prob = obs.new_zeros(horizon, len(obs))
-        self.action: Tensor | None = None
-        self.measured: dict[str, Tensor] = {}
-
-    def add(
-        self, t: int, act: Act, step: Step, running: Tensor, measured: dict[str, Tensor]
-    ) -> None:
-        if self.action is None:
-            self.action = act.action.new_zeros(len(self.reward), *act.action.shape)
-        self.obs[t + 1], self.reward[t], self.action[t] = step.next_obs, step.reward, act.action
-        if act.log_prob is not None:
-            self.log_prob[t] = act.log_prob
-        self.terminated[t], self.truncated[t], self.diverged[t] = (
-            step.terminated,
-            step.truncated,
-            step.diverged,
-        )
-        self.mask[t] = running
-        if "success" in step.terms:
-            self.success = torch.zeros_like(self.mask) if self.success is None else self.success
-            self.success[t] = step.terms["success"] > 0
-        for name, values in measured.items():
-            self.measured.setdefault(name, torch.zeros_like(self.reward))[t] = values
-
-    def trajectories(self, num_tasks: int, episodes_per_task: int) -> Trajectories:
-        assert self.action is not None
-
-        def arrange(
-            x: Tensor,
-        ) -> Tensor:  # [T, W, ...] -> [N, E, T, ...], zero where the episode had ended
-            x = x.movedim(0, 1).unflatten(0, (num_tasks, episodes_per_task)).contiguous()
-            if some_ended:
-                # Of observations the first row precedes all steps.
-                x[:, :, x.shape[2] - ended.shape[2] :].masked_fill_(
-                    ended.reshape(*ended.shape, *[1] * (x.ndim - 3)), 0
-                )
-            return x
-
-        mask = self.mask.T.unflatten(0, (num_tasks, episodes_per_task)).contiguous()
-        ended = ~mask
-        some_ended = bool(ended.any())
-        return Trajectories(
-            obs=arrange(self.obs),
-            action=arrange(self.action),
-            reward=arrange(self.reward),
-            log_prob=arrange(self.log_prob),
-            terminated=arrange(self.terminated),
-            truncated=arrange(self.truncated),
-            diverged=arrange(self.diverged),
-            mask=mask,
-            terms={} if self.success is None else {"success": arrange(self.success)},
-            measured={name: arrange(values) for name, values in self.measured.items()},
-        )

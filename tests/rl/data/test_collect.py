@@ -9,10 +9,11 @@ from torch import Tensor
 from metarl.noise import Noise
 from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.data.collect import Streams, collect
+from metarl.rl.data.record import Record
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import Act, RLAdapter, Step
-from metarl.struct import struct
+from metarl.struct import map_tensors, replace, struct
 
 HORIZON = 5
 
@@ -122,6 +123,21 @@ def test_nothing_after_an_episodes_end_counts(streams):
     assert (trajectories.reward[2, :, 3:] == 0).all() and (trajectories.obs[2, :, 4:] == 0).all()
     assert trajectories.next_obs[2, :, 2, 1].tolist() == [3, 3]
     assert trajectories.num_steps == 4 * HORIZON + 2 * 3
+
+
+def test_what_was_recorded_may_be_written_over():
+    """With one step and one world, too, whose rows need no new order."""
+    record, obs = Record(1, torch.ones(1, 2)), torch.full((1, 2), 2.0)
+    flag, running = torch.zeros(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
+    step = Step(
+        next_obs=obs, reward=obs[:, 0], terminated=flag, truncated=flag, diverged=flag, terms={}
+    )
+    record.add(0, Act(action=obs), step, running, {"error": obs[:, 0]})
+    found = record.trajectories(1, 1)
+    kept = map_tensors(torch.clone, found)
+    record.add(0, Act(action=0 * obs), replace(step, next_obs=0 * obs), ~running, {})
+    assert found.obs.tolist() == kept.obs.tolist() == [[[[1, 1], [2, 2]]]]
+    assert torch.equal(found.action, kept.action) and found.mask.all()
 
 
 def test_collection_ends_when_every_episode_has_ended(streams):
