@@ -66,6 +66,18 @@ class Episodes(Generic[Tasks]):
         """Steps since each world's reset, [W] int64."""
         return self._counted + self._not_counted
 
+    @property
+    def remembered(self) -> tuple[Tasks, Tensor]:
+        """All that a step takes from here: `tasks` and `num_steps`. They may be set to tensors of
+        somebody else's, who keeps them as steps leave them."""
+        return self.tasks, self.num_steps
+
+    @remembered.setter
+    def remembered(self, remembered: tuple[Tasks, Tensor]) -> None:
+        self._present, self._counted = remembered
+        self._not_counted = 0
+        self._first_limit = 0  # They may hold any number, so from here on each step looks.
+
     def begin(self, uniform: Tensor, worlds: Tensor | None) -> Tensor:
         """Starts new episodes where `worlds` [W] bool is True, everywhere if None. Returns that
         mask.

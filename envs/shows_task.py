@@ -6,7 +6,7 @@ its own; tasks, their split, dynamics and rewards stay what they are.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import SettingError
-from metarl.rl.types import BatchedEnv, References, Step, TaskDistribution
+from metarl.rl.types import BatchedEnv, References, Step, StepsInParts, TaskDistribution
 from metarl.struct import choose_rows, replace
 
 
@@ -40,7 +40,8 @@ class ShowsTask:
                 "task behind it"
             )
         _check_bounds(name, env.prior)
-        self._env = env
+        # Nobody asks for parts of its steps where there are none.
+        self._env = cast("StepsInParts[Any]", env)
         self._bounds = env.prior.bounds
         self._next: Tensor | None = None
         self._shown: Tensor | None = None
@@ -71,8 +72,18 @@ class ShowsTask:
         return self._with_task(obs)
 
     def step(self, action: Tensor) -> Step:
-        step = self._env.step(action)
-        return replace(step, next_obs=self._with_task(step.next_obs))
+        return self._shown_in(self._env.step(action))
+
+    def outcome(self) -> Step:
+        return self._shown_in(self._env.outcome())
+
+    @property
+    def remembered(self) -> Any:
+        return self._env.remembered, self._shown
+
+    @remembered.setter
+    def remembered(self, remembered: Any) -> None:
+        self._env.remembered, self._shown = remembered
 
     @property
     def references(self) -> References[Any]:
@@ -91,6 +102,9 @@ class ShowsTask:
         if name == "_env" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._env, name)
+
+    def _shown_in(self, step: Step) -> Step:
+        return replace(step, next_obs=self._with_task(step.next_obs))
 
     def _with_task(self, obs: Tensor) -> Tensor:
         assert self._shown is not None, "the environment refuses a step before a reset"

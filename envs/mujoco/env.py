@@ -191,6 +191,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         self.num_uniforms = mdp.num_uniforms
         self._episodes = Episodes(self, sim.ctrl.device)
         self._measured: Any = None  # in the present state
+        self._control: Any = None  # [W, A] that acts, between `apply` and `outcome`
         for part in (mdp, drive):
             part.to(sim.qpos.device, sim.qpos.dtype)
         self._renderer = WorldRenderer(camera=mdp.camera)
@@ -230,6 +231,16 @@ class MujocoEnv(BatchedEnv[Tasks]):
 
     @on_one_thread
     def step(self, action: Tensor) -> Step:
+        self.apply(action)
+        self.simulate()
+        step = self.outcome()
+        return (
+            step
+            if self.device == step.diverged.device
+            else map_tensors(lambda leaf: leaf.to(self.device), step)
+        )
+
+    def apply(self, action: Tensor) -> None:
         control = self._episodes.checked(action)
         if self._action_scale != 1.0:
             control = control / self._action_scale
@@ -237,7 +248,13 @@ class MujocoEnv(BatchedEnv[Tasks]):
         if self._effects.actuate is not None:
             control = self._effects.actuate(control, self._episodes.tasks, self._episodes.num_steps)
         self._drive(self.sim, control)
+        self._control = control
+
+    def simulate(self) -> None:
         self.sim.step(self.frame_skip)
+
+    def outcome(self) -> Step:
+        control, self._control = self._control, None
         before, self._measured = self._measured, self.mdp.measure(self.sim)
         reward, terms = self.mdp.reward(
             before, self._measured, self.sim, control, self._episodes.tasks
@@ -245,7 +262,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         diverged = self.sim.diverged.clone()
         failed = self.mdp.terminated(self.sim)
         terminated = diverged if failed is None else failed | diverged
-        step = Step(
+        return Step(
             next_obs=self._observe(),
             reward=self._finite(reward),
             terminated=terminated,
@@ -253,11 +270,14 @@ class MujocoEnv(BatchedEnv[Tasks]):
             diverged=diverged,
             terms={name: self._finite(value) for name, value in terms.items()},
         )
-        return (
-            step
-            if self.device == diverged.device
-            else map_tensors(lambda leaf: leaf.to(self.device), step)
-        )
+
+    @property
+    def remembered(self) -> tuple[Any, Any]:
+        return self._episodes.remembered, self._measured
+
+    @remembered.setter
+    def remembered(self, remembered: tuple[Any, Any]) -> None:
+        self._episodes.remembered, self._measured = remembered
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL

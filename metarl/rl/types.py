@@ -213,6 +213,31 @@ class BatchedEnv(Protocol[Tasks]):
         return
 
 
+class StepsInParts(BatchedEnv[Tasks], Protocol[Tasks]):
+    """An environment whose `step` is three others: `apply`, `simulate`, `outcome`.
+
+    The first and the last are operations of torch that can be recorded once and then replayed. They
+    wait for nothing and copy nothing to the device. All that changes from step to step they find in
+    `remembered` and in the simulator's own memory.
+    """
+
+    remembered: Any
+    """A pytree of what a step takes from here besides the physics: tasks, counts, what the reward
+    compares. Who sets it to tensors of the same shapes lends them: steps read those."""
+
+    def apply(self, action: Tensor) -> None:
+        """Moves the actuators by the action [W, A]."""
+        ...
+
+    def simulate(self) -> None:
+        """Lets the time of a control step pass, all on the device."""
+        ...
+
+    def outcome(self) -> Step:
+        """What came of the action that was applied."""
+        ...
+
+
 class TaskDistribution(Protocol[Tasks]):
     """A prior over tasks and its split into training and held-out tasks."""
 
