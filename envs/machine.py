@@ -29,6 +29,10 @@ class Machine:
     max_contacts: int | None = None
     """How many contacts a world may have at once in MuJoCo Warp, whose buffers don't grow; None:
     as many as the model's shapes can have."""
+    graphs: bool = True
+    """Whether what surrounds MuJoCo Warp's physics in a rollout (policy, reward, records) may be
+    replayed from CUDA graphs, too: the same numbers, in few launches. Only on a GPU are there
+    any."""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

@@ -51,6 +51,11 @@ class Noise:
         return self._generators
 
     @property
+    def share(self) -> tuple[int, int]:
+        """Which block of the rows that are drawn it gives, and of how many."""
+        return self._share
+
+    @property
     def num_streams(self) -> int:
         return len(self._generators)
 

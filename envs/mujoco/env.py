@@ -154,6 +154,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         the variant.
       effects: what a task does besides the reward.
       device: of all tensors that go in and out.
+      graphs: steps may be recorded as CUDA graphs, where the simulator is on such a device.
     """
 
     tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
@@ -170,6 +171,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         action_scale: float,
         effects: Effects[Tasks],
         device: torch.device | str = "cpu",
+        graphs: bool = False,
     ) -> None:
         check_action_scale(action_scale)
         self.spec = spec
@@ -195,6 +197,7 @@ class MujocoEnv(BatchedEnv[Tasks]):
         for part in (mdp, drive):
             part.to(sim.qpos.device, sim.qpos.dtype)
         self._renderer = WorldRenderer(camera=mdp.camera)
+        self.graphs = [] if graphs and sim.device.type == "cuda" else None
 
     @property
     def references(self) -> References[Tasks]:
@@ -293,8 +296,15 @@ class MujocoEnv(BatchedEnv[Tasks]):
         return self._renderer.picture(model, data, width=width, height=height, marks=marks)
 
     def close(self) -> None:
+        if self.graphs:
+            self.graphs.clear()
         self._renderer.close()
         self.sim.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Is called by copy.deepcopy and pickle. What was recorded speaks of this one's memory, so
+        the copy has none of it."""
+        return {**vars(self), "graphs": None if self.graphs is None else []}
 
     def _observe(self) -> Tensor:
         return self._finite(self.mdp.observe(self.sim, self._measured))

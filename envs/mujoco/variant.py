@@ -139,4 +139,5 @@ def _environment(row: Variant, name: str, num_worlds: int, machine: Machine) -> 
         action_scale=row.action_scale,
         effects=effects,
         device=machine.device,
+        graphs=machine.graphs,
     )

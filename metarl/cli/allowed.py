@@ -116,6 +116,7 @@ ALLOWED: dict[str, Kind] = {
     "point_navigation_2d_sparse_pearl.num_train_tasks": _COUNT,
     "shows_task": OrNull(Flag()),
     "max_contacts": OrNull(_COUNT),
+    "graphs": Flag(),
     "test_velocities": OneOf("own", "published"),
     "num_threads": OrNull(Integer(1, most=4096)),
     # Tasks and data of few-shot learning

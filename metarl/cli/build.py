@@ -158,6 +158,7 @@ def training_environment(
         num_threads=config.sim.num_threads,
         device=on if backend == "warp" else "cpu",
         max_contacts=config.sim.get("max_contacts"),
+        graphs=config.sim.get("graphs", True),
     )
     return environment(config, num_worlds or sizes(config).num_worlds, machine)
 

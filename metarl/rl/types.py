@@ -176,6 +176,9 @@ class BatchedEnv(Protocol[Tasks]):
     """Seconds that a step takes in the world; None where steps have no duration."""
     render_fps: float | None = None
     """Pictures a second that whoever made the world asks for; None: nobody did."""
+    graphs: "list[Any] | None" = None
+    """Where whoever plays in it keeps what he recorded of its steps as CUDA graphs, which live as
+    long as it; None: its steps can't be recorded. One with a list is a `StepsInParts`."""
 
     @property
     def references(self) -> References[Tasks]:
@@ -324,6 +327,20 @@ class Act:
     that came from elsewhere."""
 
 
+class NotSteady(Exception):
+    """There is no steady state; the message says why."""
+
+
+@struct
+class Steady(Generic[State]):
+    """A state to act from whose tensors keep their types and shapes."""
+
+    state: State
+    reads: tuple[Tensor, ...]
+    """The tensors that acting reads besides, such as a network's parameters. They stay where they
+    are; two adapters of one class with the same ones act alike."""
+
+
 @struct
 class Belief:
     """What an adapter believes of the tasks of its worlds, for pictures."""
@@ -379,6 +396,17 @@ class RLAdapter(Adapter[State], Protocol[State]):
         `act` acts for all of them at once, with the numbers that each has alone, on a CPU bit for
         bit; None: each acts by itself. Who has one observes and measures nothing."""
         return None
+
+    def steady(self, state: State, obs: Tensor) -> "Steady[State]":
+        """The state as one whose tensors keep types and shapes from step to step, if `act`,
+        `observe` and `measure` are operations of torch alone that can be recorded once and then
+        replayed: they wait for nothing, copy nothing to the device, and decide nothing by what
+        changes between steps or rollouts, tensors of the state excepted.
+
+        Args: obs: the first observations [W, O].
+        Raises: NotSteady, if there is none.
+        """
+        raise NotSteady(f"{type(self).__name__} may decide in Python what it does")
 
     def held(self, state: State) -> Held | None:
         """What the policy sees beside every observation of the episodes that begin; None if

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.emulated_graphs import EmulatedGraphs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from envs import episodes
+from metarl.cli import build
 from metarl.cli.benchmarks import advantages, fewshot, gpu, seeds
 from metarl.cli.benchmarks import chunks as sized_chunks
 from metarl.cli.benchmarks import few_shot_updates as few_shot
@@ -19,6 +22,7 @@ from metarl.cli.benchmarks.launches import launches
 from metarl.cli.benchmarks.rates import rates
 from metarl.cli.commands import benchmark as command
 from metarl.core import chunks
+from metarl.rl.data import graphed
 from metarl.rl.data.batches import policy_batch
 from metarl.struct import replace
 
@@ -145,12 +149,28 @@ def test_physics_on_a_gpu_is_measured_beside_its_own_loop_and_the_c_engine() -> 
 
 
 def test_what_happens_between_two_control_steps_is_counted() -> None:
-    row = launches("half_cheetah_vel", torch.device("cpu"), toy=True)
-    assert (row["name"], row["num_worlds"], row["launches"], row["waits"]) == (
+    (row,) = launches("half_cheetah_vel", torch.device("cpu"), toy=True)
+    assert (row["name"], row["num_worlds"], row["launches"], row["waits"], row["graphs"]) == (
         *("half_cheetah_vel", 4),
-        *(0, 0),  # There is no GPU.
+        *(0, 0, False),  # There is no GPU.
     )
     assert row["operations"] > 20 and row["host"] <= row["all"]
+
+
+def test_replayed_control_steps_are_counted_beside(monkeypatch) -> None:
+    monkeypatch.setattr(episodes, "_check_values", lambda *_: None)
+    monkeypatch.setattr(graphed, "CudaGraphs", EmulatedGraphs)
+    made = build.training_environment
+
+    def with_graphs(config, device):
+        env = made(config, device)
+        env.graphs = []
+        return env
+
+    monkeypatch.setattr(build, "training_environment", with_graphs)
+    rows = launches("half_cheetah_vel", torch.device("cpu"), toy=True)
+    assert [row["graphs"] for row in rows] == [False, True]
+    assert rows[0].keys() == rows[1].keys()
 
 
 def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(

@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support.emulated_graphs import EmulatedGraphs, Recording
 from support.few_shot import LEARNERS
 from support.played import trajectories
 from support.pretended_device import pretended_device
@@ -26,6 +27,8 @@ from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
 from metarl.rl.adapters.belief import BeliefAdapter
 from metarl.rl.adapters.memory import MemoryAdapter
+from metarl.rl.data import graphed
+from metarl.rl.data.collect import collect
 from metarl.rl.data.record import Record
 from metarl.rl.data.replay import Replay
 from metarl.run.logging import read_metrics
@@ -209,6 +212,54 @@ def test_acting_and_recording_wait_for_nothing(algo, monkeypatch):
                 record.add(t, act, step, running, adapter.measure(state, obs, act, step))
                 state, obs = adapter.observe(state, obs, act, step), step.next_obs
                 running = running & ~(step.terminated | step.truncated)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["env=half_cheetah_vel_maml", "algo=maml_ppo"],
+        ["env=walker2d_rand_params", "algo=maml_trpo"],
+        ["env=arm_pick_place", "algo=promp"],
+        ["env=ant_dir_promp", "algo=rl2_ppo", "model.memory.hidden_size=4"],
+    ],
+)
+def test_rollouts_that_are_recorded_wait_for_nothing_and_are_as_ever(words, monkeypatch):
+    for name in ("act", "observe"):  # The device has no inference mode.
+        monkeypatch.setattr(MemoryAdapter, name, getattr(MemoryAdapter, name).__wrapped__)
+    for name in ("undo", "replay"):
+        monkeypatch.setattr(Recording, name, torch.no_grad()(getattr(Recording, name).__wrapped__))
+    monkeypatch.setattr(graphed, "CudaGraphs", EmulatedGraphs)
+    monkeypatch.setattr(EmulatedGraphs, "made", [])
+    drawn = Generators.__call__
+    monkeypatch.setattr(Generators, "__call__", lambda self, name, on="cpu": drawn(self, name))
+    config = OmegaConf.create(
+        composed("train", [*words, "env.horizon=3", "sim.num_threads=1"], [CONFIGS])[0]
+    )
+
+    def played(device, graphs):
+        env, generators = build.environment(config, 4), Generators(0)
+        streams = build.streams(generators, device)
+        env.set_tasks(env.prior.test_tasks(4))
+        env.reset(streams.reset.starts(env))
+        moved_away(env, device)
+        env.graphs = graphs
+        adapter = build.learner(config, env, generators, device).adapter()
+        state, found = adapter.begin(2, 2, streams.policy), []
+        for _ in range(3):
+            tasks = env.prior.sample(2, streams.tasks)
+            settings = {"episodes_per_task": 2, "device": device}
+            episodes, after = collect(env, adapter, state, tasks, streams, **settings)
+            state = adapter.update(after, episodes, streams.policy)
+            found.append(map_tensors(lambda leaf: leaf.to("cpu"), episodes))
+        return found
+
+    with pretended_device() as device:
+        there, expected = played(device, []), played(device, None)
+    for one, other in zip(there, expected, strict=True):
+        for name in ("obs", "action", "reward", "log_prob", "terminated", "truncated", "mask"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+    (graphs,) = EmulatedGraphs.made
+    assert graphs.num_replays == 2 * (3 * 3 - 1)
 
 
 @pytest.mark.parametrize(

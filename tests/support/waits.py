@@ -78,7 +78,7 @@ def moved_away(env: MujocoEnv[Any], device: torch.device) -> None:
     """Lets the tensors of an environment's simulator say that they lie on the device, as those of a
     simulator on a GPU do; MuJoCo's C engine goes on behind them."""
     sim: Any = env.sim
-    step, params, fields = sim.step, sim._params, sim._fields
+    step, reset, params, fields = sim.step, sim.reset, sim._params, sim._fields
     live = {name: vars(sim)[name] for name in ("time", "qpos", "qvel", "ctrl", "diverged")}
     away = {name: _Elsewhere(tensor) for name, tensor in live.items()}
 
@@ -87,7 +87,12 @@ def moved_away(env: MujocoEnv[Any], device: torch.device) -> None:
         step(num_substeps)
         vars(sim).update(away, none_diverged=False)  # To know would be a wait.
 
-    vars(sim).update(away, none_diverged=False, step=step_here, device=device)
+    def reset_here(*args: Tensor) -> None:
+        vars(sim).update(live)
+        reset(*(arg.here if isinstance(arg, _Elsewhere) else arg for arg in args))
+        vars(sim).update(away, none_diverged=False)
+
+    vars(sim).update(away, none_diverged=False, step=step_here, reset=reset_here, device=device)
     vars(sim).update(
         _params={name: _Elsewhere(tensor) for name, tensor in params.items()},
         _fields={name: _Elsewhere(tensor) for name, tensor in fields.items()},

@@ -97,6 +97,7 @@ def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Ques
     yield trained("train sim=warp 8000 worlds", 60, "sim=warp", *large)
     yield trained("train sim=warp 8 seeds", 60, "sim=warp", f"num_seeds={2 if toy else 8}")
     yield measured("launches", "half_cheetah_vel", 45)
+    yield trained("train sim=warp without graphs", 45, "sim=warp", "sim.graphs=false")
     if toy:  # The others ask the same of robots whose kernels take minutes to compile.
         return
     for env in ("ant_vel", "arm_grasp", "humanoid_dir"):

@@ -1,8 +1,9 @@
 """What happens between two control steps of a training: how many kernels are launched, what waits
-for the device, and how long the host takes, by torch's profiler."""
+for the device, and how long the host takes, by torch's profiler. Once step by step, and once replayed
+from CUDA graphs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,54 +12,73 @@ from torch.profiler import ProfilerActivity, profile
 
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
-from metarl.noise import Noise
+from metarl.rl.data.collect import repeat_tasks
+from metarl.rl.data.graphed import graphed
 from metarl.run.seeding import Generators
 
 _LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 
 
-def launches(name: str, device: torch.device, *, toy: bool = False) -> dict[str, Any]:
+def launches(name: str, device: torch.device, *, toy: bool = False) -> list[dict[str, Any]]:
     """Measures acting and stepping of maml_ppo's training on the environment `name` and MuJoCo Warp.
 
-    Returns: per control step the `launches` of kernels, `graphs`, `copies` and `waits`, the host's
-      time in µs (`host`) and the whole time (`all`), which profiling lengthens, and that without
-      profiling (`unprofiled`).
+    Returns: a row for steps one by one and one for `graphs`, if there are any on this device. Per
+      control step they have the `launches` of kernels, the `graph_launches`, `copies` and `waits`,
+      the host's time in µs (`host`) and the whole time (`all`), which profiling lengthens, and that
+      without profiling (`unprofiled`).
     """
-    sizes_of_toy = ["algo.meta_batch_size=2", "algo.episodes_per_task=2"] * toy
-    words = ["algo=maml_ppo", "sim=warp", f"env={name}", *sizes_of_toy]
+    num_steps = 2 if toy else 20
+    words = ["algo=maml_ppo", "sim=warp", f"env={name}", f"env.horizon={num_steps}"]
+    words += ["algo.meta_batch_size=2", "algo.episodes_per_task=2"] * toy
     config = OmegaConf.create(composed("train", words, [CONFIGS])[0])
-    num_steps, generators = 2 if toy else 20, Generators(0)
+    generators = Generators(0)
     env = build.training_environment(config, device)
     adapter = build.learner(config, env, generators, device).adapter()
-    sizes, noise = build.sizes(config), Noise(generators("policy", device), device=device)
-    env.set_tasks(env.prior.sample(env.num_worlds, generators("tasks")))
-    obs = env.reset(Noise(generators("reset")).starts(env)).to(device)
-    state = adapter.begin(sizes.num_tasks, sizes.episodes_per_task, noise)
+    sizes, streams = build.sizes(config), build.streams(generators, device)
+    state = adapter.begin(sizes.num_tasks, sizes.episodes_per_task, streams.policy)
+    tasks = repeat_tasks(env.prior.sample(sizes.num_tasks, streams.tasks), sizes.episodes_per_task)
 
-    def play() -> None:
-        nonlocal obs, state
+    def start() -> torch.Tensor:
+        env.set_tasks(tasks)
+        return env.reset(streams.reset.starts(env)).to(device)
+
+    def step_by_step(obs: torch.Tensor) -> None:
         for _ in range(num_steps):
-            act = adapter.act(state, obs, noise)
-            step = env.step(act.action)
-            state = adapter.observe(state, obs, act, step)
-            obs = step.next_obs.to(device)
+            act = adapter.act(state, obs, streams.policy)
+            obs = env.step(act.action).next_obs.to(device)
 
-    play()
-    unprofiled = _microseconds(play, device, num_steps)[1]
+    found = {False: _measured(start, step_by_step, device, num_steps)}
+    rollout = graphed(env, adapter, state, start(), streams.policy)
+    if rollout is not None:
+        rollout.play(state, start())  # It may find that there are none.
+        if env.graphs:
+            replayed = lambda obs: rollout.play(state, obs)
+            found[True] = _measured(start, replayed, device, num_steps)
+    env.close()
+    of_all = {"name": name, "device": str(device), "num_worlds": env.num_worlds}
+    return [{**of_all, "graphs": graphs, **row} for graphs, row in found.items()]
+
+
+def _measured(
+    start: Callable[[], torch.Tensor],
+    play: Callable[[torch.Tensor], Any],
+    device: torch.device,
+    num_steps: int,
+) -> dict[str, float]:
+    """The numbers of one way to play episodes of so many steps."""
+    play(start())
+    unprofiled = _microseconds(play, start(), device, num_steps)[1]
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
+    obs = start()
     with profile(activities=activities) as found:
-        host, whole = _microseconds(play, device, num_steps)
+        host, whole = _microseconds(play, obs, device, num_steps)
     counts = {event.key: event.count / num_steps for event in found.key_averages()}
-    env.close()
     return {
-        "name": name,
-        "device": str(device),
-        "num_worlds": env.num_worlds,
         "launches": _total(counts, *_LAUNCHES),
-        "graphs": _total(counts, "cudaGraphLaunch"),
+        "graph_launches": _total(counts, "cudaGraphLaunch"),
         "copies": _total(counts, "cudaMemcpyAsync"),
         "waits": _total(counts, *_WAITS),
         "operations": sum(n for key, n in counts.items() if key.startswith("aten::")),
@@ -72,11 +92,18 @@ def _total(counts: Mapping[str, float], *keys: str) -> float:
     return sum(counts.get(key, 0.0) for key in keys)
 
 
-def _microseconds(play: Any, device: torch.device, num_steps: int) -> tuple[float, float]:
+def _microseconds(
+    play: Callable[[torch.Tensor], Any], obs: torch.Tensor, device: torch.device, num_steps: int
+) -> tuple[float, float]:
     """(until the host was done, until the device was done), per control step."""
+    _wait_for(device)
     begin = time.perf_counter()
-    play()
+    play(obs)
     host = time.perf_counter() - begin
+    _wait_for(device)
+    return host * 1e6 / num_steps, (time.perf_counter() - begin) * 1e6 / num_steps
+
+
+def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return host * 1e6 / num_steps, (time.perf_counter() - begin) * 1e6 / num_steps

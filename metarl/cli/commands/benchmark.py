@@ -12,7 +12,8 @@ table and JSON lines.
   plan       planning with models beside the bare matrix products that it needs
   seeds      four seeds in one simulation beside the same seeds one after the other
   rates      physics on a GPU by MuJoCo Warp beside its own loop and MuJoCo's C engine
-  launches   kernels, copies and waits between two control steps of a training on a GPU
+  launches   kernels, copies and waits between two control steps of a training on a GPU, step by step
+             and replayed from CUDA graphs
   parity     how far MuJoCo Warp is from MuJoCo's C engine: numbers, not time
   gpu        all that a GPU machine should be asked, in nine minutes; answers are written as they come
 
@@ -110,7 +111,7 @@ def _on_a_gpu(config: DictConfig) -> list[dict[str, Any]]:
     if config.what == "rates":
         return rates(name, device, toy=config.toy)
     if config.what == "launches":
-        return [launches(name, device, toy=config.toy)]
+        return launches(name, device, toy=config.toy)
     if config.output is None:
         raise UserError("gpu writes its answers as they come; expected output=<file>")
     return run_gpu(device, Path(config.output).absolute(), toy=config.toy)

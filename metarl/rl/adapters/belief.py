@@ -7,10 +7,10 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.nn.gaussians import Gaussian
 from metarl.noise import Noise
-from metarl.rl.adapters.memory import still_running
+from metarl.rl.adapters.memory import all_running, still_running
 from metarl.rl.data.replay import Steps
 from metarl.rl.models.belief import BeliefModel
-from metarl.rl.types import Act, Belief, RLAdapter, Step, Trajectories
+from metarl.rl.types import Act, Belief, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import replace, struct
 
 
@@ -75,6 +75,12 @@ class BeliefAdapter(RLAdapter[BeliefState]):
             belief=encoder.belief(hidden),
             first=torch.zeros_like(state.first),
             running=still_running(state.running, step.terminated | step.truncated),
+        )
+
+    def steady(self, state: BeliefState, obs: Tensor) -> Steady[BeliefState]:
+        return Steady(
+            state=replace(state, running=all_running(state.running, obs)),
+            reads=(*self._model.parameters(), *self._model.buffers()),
         )
 
     def update(

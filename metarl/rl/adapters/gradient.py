@@ -23,8 +23,8 @@ from metarl.noise import Noise
 from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.data.batches import MEANS_OVER, PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
-from metarl.rl.types import Act, Held, RLAdapter, Trajectories
-from metarl.struct import join_rows, struct
+from metarl.rl.types import Act, Held, RLAdapter, Steady, Trajectories
+from metarl.struct import join_rows, replace, struct
 from metarl.types import InnerRule, Params
 
 CHUNK_ON_CPU = 2
@@ -136,6 +136,13 @@ class GradientAdapter(RLAdapter[Adapted]):
             num_updates=states[0].num_updates,
             parts=len(states),
             held=join_rows(held) if held else None,
+        )
+
+    def steady(self, state: Adapted, obs: Tensor) -> Steady[Adapted]:
+        # How many updates there were is for the next one to know.
+        policy = self._policy
+        return Steady(
+            state=replace(state, num_updates=0), reads=(*policy.parameters(), *policy.buffers())
         )
 
     def held(self, state: Adapted) -> Held | None:

@@ -2,7 +2,7 @@
 and is all that adapts."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.nn.recurrent import Memory
 from metarl.noise import Noise
-from metarl.rl.types import Act, RLAdapter, Step, Trajectories
+from metarl.rl.types import Act, NotSteady, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import choose_rows, map_tensors, replace, struct
 
 
@@ -39,6 +39,12 @@ class RemembersItsTrial(Protocol):
     def policy(self) -> Any:
         """A module that acts as a `metarl.nn.heads.Policy` does."""
         ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What `torch.nn.Module` gives, as `buffers` does."""
+        ...
+
+    def buffers(self) -> Iterator[Tensor]: ...
 
     def feedback(
         self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor
@@ -105,12 +111,25 @@ class MemoryAdapter(RLAdapter[TrialState]):
         return replace(state, running=None)
 
     @torch.no_grad()
+    def steady(self, state: TrialState, obs: Tensor) -> Steady[TrialState]:
+        first = map_tensors(lambda leaf: leaf[:1], replace(state, running=None))
+        if self._grows(first, obs[:1]):
+            raise NotSteady(f"its memory, {type(self._model.memory).__name__}, grows at every step")
+        return Steady(
+            state=replace(state, running=all_running(state.running, obs)),
+            reads=(*self._model.parameters(), *self._model.buffers()),
+        )
+
+    @torch.no_grad()
     def as_module(self, state: TrialState, obs: Tensor) -> "RememberedPolicy | None":
         first = map_tensors(lambda leaf: leaf[:1].clone(), replace(state, running=None))
-        _, memory = self._remember(first, obs[None])
-        if _shapes(memory) != _shapes(first.memory):
+        if self._grows(first, obs[None]):
             return None  # What keeps all that it has seen doesn't fit into a tensor of one size.
         return RememberedPolicy(self._model, first, obs)
+
+    def _grows(self, state: TrialState, obs: Tensor) -> bool:
+        """Whether a step makes the memory larger."""
+        return _shapes(self._remember(state, obs)[1]) != _shapes(state.memory)
 
     def _remember(self, state: TrialState, obs: Tensor) -> tuple[Tensor, Any]:
         return self._model.memory.step(
@@ -178,3 +197,10 @@ def still_running(running: Tensor | None, ended: Tensor) -> Tensor | None:
         return running & ~ended
     # On a GPU the question would cost a synchronisation a step.
     return None if ended.device.type == "cpu" and not ended.any() else ~ended
+
+
+def all_running(running: Tensor | None, obs: Tensor) -> Tensor:
+    """`running` as a tensor [W], whatever it was before obs [W, O]."""
+    if running is not None:
+        return running
+    return torch.ones(len(obs), dtype=torch.bool, device=obs.device)

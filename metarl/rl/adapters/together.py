@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.noise import Noise
-from metarl.rl.types import Act, Held, RLAdapter, Step, Trajectories
+from metarl.rl.types import Act, Held, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import join_rows, replace, split_rows, struct
 
 T = TypeVar("T")
@@ -75,6 +75,17 @@ class TogetherAdapter(RLAdapter[Together]):
         found = [adapter.traced_update(*own) for adapter, *own in parts]
         states, traces = zip(*found, strict=True)
         return self._standing(states), traces
+
+    def steady(self, state: Together, obs: Tensor) -> Steady[Together]:
+        if state.joint is not None:
+            joint = self._adapters[0].steady(state.joint, obs)
+            return Steady(state=Together(each=(), joint=joint.state), reads=joint.reads)
+        parts = self._with_each(state.each, self._blocks(obs))
+        found = [adapter.steady(*own) for adapter, *own in parts]
+        return Steady(
+            state=Together(each=tuple(one.state for one in found)),
+            reads=tuple(leaf for one in found for leaf in one.reads),
+        )
 
     def held(self, state: Together) -> Held | None:
         held = [adapter.held(own) for adapter, own in self._with_each(state.each)]

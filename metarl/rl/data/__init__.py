@@ -2,7 +2,8 @@
 
 Read `collect` first: it plays one episode in each world, and it is the only place where training
 steps an environment. `record` keeps the steps, and `transfer` brings them to the learner's device.
-`rounds` alternates collecting and adapting, for one meta-update.
+On a GPU `graphed` plays the same episode from recordings that `cuda_graphs` makes. `rounds`
+alternates collecting and adapting, for one meta-update.
 
 `batches` flattens the steps of each task for policy gradients. `trials` joins the episodes that an
 agent with a memory plays on one task.

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from metarl.noise import Noise
+from metarl.rl.data.graphed import graphed
 from metarl.rl.data.record import Record
 from metarl.rl.data.transfer import Transfer
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
@@ -63,23 +64,29 @@ def collect(
         )
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     bring = Transfer(device)
-    obs = bring(env.reset(streams.reset.starts(env)))
-    record, held = Record(horizon, obs), adapter.held(state)
-    running = torch.ones(num_worlds, dtype=torch.bool, device=device)
+    start = env.reset(streams.reset.starts(env))
+    obs, held = bring(start), adapter.held(state)
     noise = None if deterministic else streams.policy
+    rollout = graphed(env, adapter, state, obs, noise) if start.device == obs.device else None
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
-        for t in range(horizon):
-            act = adapter.act(state, obs, noise)
-            step = bring(env.step(act.action))
-            record.add(t, act, step, running, adapter.measure(state, obs, act, step))
-            state = adapter.observe(state, obs, act, step)
-            obs = step.next_obs
-            running = running & ~(step.terminated | step.truncated)
-            # On a GPU the question would cost a synchronisation a step.
-            if torch.device(device).type == "cpu":
-                if not running.any():
-                    break
-                noise = noise and noise.while_running(running)
+        if rollout is not None:
+            record, state = rollout.play(state, obs)
+            t = horizon - 1
+        else:
+            record = Record(horizon, obs)
+            running = torch.ones(num_worlds, dtype=torch.bool, device=device)
+            for t in range(horizon):
+                act = adapter.act(state, obs, noise)
+                step = bring(env.step(act.action))
+                record.add(t, act, step, running, adapter.measure(state, obs, act, step))
+                state = adapter.observe(state, obs, act, step)
+                obs = step.next_obs
+                running = running & ~(step.terminated | step.truncated)
+                # On a GPU the question would cost a synchronisation a step.
+                if torch.device(device).type == "cpu":
+                    if not running.any():
+                        break
+                    noise = noise and noise.while_running(running)
         if noise is not None:  # Elsewhere worlds may still run, for which streams go on.
             for _ in range(streams.ranks.largest(t) - t):
                 adapter.act(state, obs, noise)
