@@ -103,6 +103,7 @@ def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Ques
     for env in ("ant_vel", "arm_grasp", "humanoid_dir"):
         yield measured("rates", env, 90)
         yield measured("parity", env, 60)
+        yield measured("launches", env, 45)
 
 
 def _tests_on_a_gpu() -> list[str]:

@@ -348,7 +348,8 @@ def rows(rollout, t):
     return [record.obs[t + 1].clone(), *of_step]
 
 
-PARTS = ["cheetah", "ant", "walker", "swimmer, whose task is seen", "arm", "gru"]
+# Robots whose kernels other tests have compiled, too; it takes a minute for each.
+ON_A_GPU = ["cheetah", "a motor that dies", "gru", "varibad", "ant"]
 
 
 @pytest.mark.parametrize("case", ["walker", "gru"])
@@ -358,7 +359,7 @@ def test_each_part_does_what_it_records(case, emulated):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", PARTS)
+@pytest.mark.parametrize("case", ON_A_GPU)
 def test_each_part_does_on_a_gpu_what_it_records(case, caplog):
     config = compose(*CASES[case], f"env.horizon={HORIZON}", "sim=warp")
     assert_parts_do_what_they_record(Played(config, graphs=True, device=torch.device("cuda")))
@@ -366,7 +367,7 @@ def test_each_part_does_on_a_gpu_what_it_records(case, caplog):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", ["cheetah", "walker", "gru"])
+@pytest.mark.parametrize("case", ["cheetah", "gru"])
 def test_rollouts_on_a_gpu_are_those_that_are_played_step_by_step(case):
     """Up to physics, which on a GPU differs in its last bits from run to run, and steps make more of
     it: of 1e-7 some 1e-3 in the velocities of ten steps with contacts."""
@@ -385,7 +386,7 @@ def test_rollouts_on_a_gpu_are_those_that_are_played_step_by_step(case):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", ["cheetah", "walker", "gru"])
+@pytest.mark.parametrize("case", ["cheetah", "gru"])
 def test_a_replayed_rollout_on_a_gpu_waits_for_nothing(case):
     device = torch.device("cuda")
     config = compose(*CASES[case], f"env.horizon={HORIZON}", "sim=warp")
