@@ -11,7 +11,7 @@ from support.commands import call
 
 import metarl
 from metarl import zoo
-from metarl.cli import build, fewshot_build
+from metarl.cli import checkpoints, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.commands import zoo as zoo_command
@@ -57,8 +57,8 @@ def test_a_packed_run_is_evaluated_as_its_file_says(
     if not half:
         own = run.evaluation.report["returns"]
         assert [row["iqm"] for row in own] == kept
-    before = build.load(str(run.folder)).content["learner"]["model"]
-    after = build.load("zoo:bandit/rl2_ppo").content["learner"]["model"]
+    before = checkpoints.load(str(run.folder)).content["learner"]["model"]
+    after = checkpoints.load("zoo:bandit/rl2_ppo").content["learner"]["model"]
     # float16 has 11 binary digits.
     torch.testing.assert_close(after, before, rtol=2**-11 if half else 0, atol=2**-24 * half)
     assert call(monkeypatch, evaluate_command, "checkpoint=zoo:bandit/rl2_ppo", "num_tasks=2") == 0
@@ -94,7 +94,7 @@ def test_a_name_without_its_prefix_is_told_on_the_command_line() -> None:
     with pytest.raises(
         metarl.UserError, match="no checkpoint at bandit/rl2_ppo; did you mean zoo:"
     ):
-        build.read("bandit/rl2_ppo")
+        checkpoints.read("bandit/rl2_ppo")
 
 
 @pytest.mark.parametrize(

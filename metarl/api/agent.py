@@ -11,7 +11,7 @@ from metarl.api.given import Episode, given_episode, whole
 from metarl.api.playing import Player
 from metarl.api.policy import Policy
 from metarl.api.results import Evaluation, Videos
-from metarl.cli import build
+from metarl.cli import build, checkpoints
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
 from metarl.cli.session import as_words, session
@@ -28,7 +28,7 @@ class Agent:
     """
 
     def __init__(
-        self, loaded: build.Loaded, checkpoint: str, config_dir: str | Path | None = None
+        self, loaded: checkpoints.Loaded, checkpoint: str, config_dir: str | Path | None = None
     ) -> None:
         self._checkpoint, self._config_dir, self._config = checkpoint, config_dir, loaded.config
         self._sizes = build.sizes(loaded.config)
@@ -36,7 +36,7 @@ class Agent:
         self.spec = env.spec
         self.observation_space, self.action_space = env.observation_space, env.action_space
         env.close()
-        learner = build.trained_learner(loaded, Generators(0), torch.device("cpu"))
+        learner = checkpoints.trained_learner(loaded, Generators(0), torch.device("cpu"))
         self._adapter = learner.adapter()
         self._adapted: Policy | None = None
 

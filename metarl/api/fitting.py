@@ -9,7 +9,8 @@ from torch import Tensor
 
 from metarl.api.given import floats, whole
 from metarl.api.results import Evaluation
-from metarl.cli import build, fewshot_build, fewshot_report
+from metarl.cli import checkpoints, fewshot_build, fewshot_report
+from metarl.cli.configs import merged
 from metarl.cli.session import as_words, session
 from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter
@@ -26,7 +27,7 @@ class FewShotAgent:
     """
 
     def __init__(
-        self, loaded: build.Loaded, checkpoint: str, config_dir: str | Path | None = None
+        self, loaded: checkpoints.Loaded, checkpoint: str, config_dir: str | Path | None = None
     ) -> None:
         self._loaded, self._checkpoint, self._config_dir = loaded, checkpoint, config_dir
         self._source = fewshot_build.source_of(loaded)
@@ -43,7 +44,7 @@ class FewShotAgent:
         given = [*(f"evaluation.{word}" for word in words), *as_words({"evaluation": settings})]
         with session("fewshot", given, self._config_dir) as config:
             asked = {name: config.evaluation[name] for name in _names(given)}
-            tested = build.changed(self._loaded.config, {"evaluation": asked})
+            tested = merged(self._loaded.config, {"evaluation": asked})
             fewshot_build.check_tasks(tested, self._source)
             learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
             report = fewshot_report.evaluated(tested, learner, self._source, CPU)
@@ -64,7 +65,7 @@ class FewShotAgent:
         inputs = self._inputs(x)
         number = None if updates is None else whole(updates, "updates")
         answers, classes, ways = self._answers(y, len(inputs))
-        tested = build.changed(self._loaded.config, {"evaluation": {"ways": ways}})
+        tested = merged(self._loaded.config, {"evaluation": {"ways": ways}})
         learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
         adapter = learner.adapter()
         state = adapter.begin(1)

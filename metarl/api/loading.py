@@ -5,7 +5,7 @@ from pathlib import Path
 from metarl import zoo
 from metarl.api.agent import Agent
 from metarl.api.fitting import FewShotAgent
-from metarl.cli import build, fewshot_build
+from metarl.cli import checkpoints, fewshot_build
 from metarl.cli.session import as_words, session
 from metarl.errors import UserError
 from metarl.run import checkpoint
@@ -24,9 +24,9 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
     """
     checkpoint = _located(str(where))
     with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
-        if "dataset" in build.read(checkpoint).content:
+        if "dataset" in checkpoints.read(checkpoint).content:
             return FewShotAgent(fewshot_build.load(checkpoint), checkpoint, config_dir)
-        return Agent(build.load(checkpoint), checkpoint, config_dir)
+        return Agent(checkpoints.load(checkpoint), checkpoint, config_dir)
 
 
 def _located(where: str) -> str:

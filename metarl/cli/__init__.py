@@ -6,9 +6,10 @@ words to a configuration: `main` runs a command and ends it with a short message
 folder configs/, `helptext` writes --help.
 
 Then the way from a configuration to objects: `build` and `fewshot_build` make what a run needs, and
-bring checkpoints back; `placement` decides on which simulator and device it runs. `strangers` checks first what a file from elsewhere may hold, and `moved`
-knows where what it names is now. `run_folder` makes the folder of a run, or finds an old one to go
-on with.
+`placement` decides on which simulator and device it runs. `checkpoints` brings a run back (for
+few-shot learning `fewshot_build` does); `strangers` checks first what a file from elsewhere may
+hold, and `moved` knows where what it names is now. `origins` is what a result says of where it
+comes from. `run_folder` makes the folder of a run, or finds an old one to go on with.
 
 `several` trains several seeds of one configuration at once, `processes` one run in several
 processes.

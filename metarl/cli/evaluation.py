@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from metarl.cli import build, comparison, console, filming, held_out, tracking
+from metarl.cli import build, checkpoints, comparison, console, filming, held_out, origins, tracking
 from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
@@ -106,7 +106,7 @@ def seeing(config: DictConfig, context_size: int) -> DictConfig:
 
 
 def trained_elsewhere(
-    loaded: build.Loaded, tested: DictConfig, found: evaluation.Evaluation
+    loaded: checkpoints.Loaded, tested: DictConfig, found: evaluation.Evaluation
 ) -> dict[str, Any]:
     """What the result says of a learner that is tested on another problem than it was trained on;
     {} if it isn't."""
@@ -221,7 +221,11 @@ def provenance() -> dict[str, Any]:
     """Returns where a result comes from: the command, the code and the library versions."""
     # Without what cli.py adds
     command = [word for word in sys.argv if not word.lstrip("+").startswith("hydra")]
-    return {"command": " ".join(command), "commit": build.commit(), "versions": build.versions()}
+    return {
+        "command": " ".join(command),
+        "commit": origins.commit(),
+        "versions": origins.versions(),
+    }
 
 
 def film(

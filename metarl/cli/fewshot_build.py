@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from envs.sim.process import tune_memory
-from metarl.cli import build
+from metarl.cli import build, checkpoints, origins
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
 from metarl.errors import UserError
@@ -116,16 +116,16 @@ def provenance(config: DictConfig, tasks: TaskSource, name: str) -> dict[str, An
     """What every checkpoint carries: the problem, the learner's name, the settings, the code and
     the library versions."""
     problem = {"dataset": tasks.spec.name, "spec_hash": tasks.spec.spec_hash}
-    return {**problem, "learner_name": name, **build.origin(config)}
+    return {**problem, "learner_name": name, **origins.origin(config)}
 
 
-def load(location: str) -> build.Loaded:
+def load(location: str) -> checkpoints.Loaded:
     """The newest whole checkpoint of a few-shot run folder, or one checkpoint file.
 
     Raises: UserError if there is none, it is damaged, not of few-shot learning, or its dataset is
     defined otherwise now.
     """
-    loaded = build.read(location)
+    loaded = checkpoints.read(location)
     if "dataset" not in loaded.content:
         raise UserError(
             f"the checkpoint {loaded.path} isn't of few-shot learning: "
@@ -135,17 +135,17 @@ def load(location: str) -> build.Loaded:
         tasks, generators = source_of(loaded), Generators(loaded.config.seed)
         built = learner(loaded.config, tasks, generators, torch.device("cpu"))
     with blamed_on(loaded.path, "content"):
-        build.check_spec(
+        checkpoints.check_spec(
             loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset"
         )
         # Files of the first versions have no such name.
         check_words([loaded.content.get("learner_name", "maml")], "learner_name")
-    loaded = build.whole(loaded, built, generators)
-    build.try_out(loaded, built, generators, count="tasks")
+    loaded = checkpoints.whole(loaded, built, generators)
+    checkpoints.try_out(loaded, built, generators, count="tasks")
     return loaded
 
 
-def source_of(loaded: build.Loaded) -> TaskSource:
+def source_of(loaded: checkpoints.Loaded) -> TaskSource:
     """The tasks that a checkpoint's learner was trained on. A file of the zoo says what they are,
     and they are read only if some are drawn."""
     if "data_spec" not in loaded.content:
@@ -155,7 +155,10 @@ def source_of(loaded: build.Loaded) -> TaskSource:
 
 
 def trained_learner(
-    loaded: build.Loaded, config: DictConfig, tasks: TaskSource, on: torch.device | str = "cpu"
+    loaded: checkpoints.Loaded,
+    config: DictConfig,
+    tasks: TaskSource,
+    on: torch.device | str = "cpu",
 ) -> FewShotLearner:
     """The checkpoint's learner for the evaluation that `config` describes.
 
@@ -167,7 +170,7 @@ def trained_learner(
 
 
 def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, FewShotLearner, Generators]:
-    """Makes what `build.untrained` makes, for a few-shot run."""
+    """Makes what `checkpoints.untrained` makes, for a few-shot run."""
     with blamed_on(file, "config"):
         tasks, generators = source(config), Generators(config.seed)
         return tasks, learner(config, tasks, generators, torch.device("cpu")), generators

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 import envs
-from metarl.cli import build
+from metarl.cli import build, checkpoints
 from metarl.cli.configs import as_dict, merged
 from metarl.report.evaluation import stage
 from metarl.report.video import adaptation_video
@@ -44,7 +44,7 @@ def random_actions(config: DictConfig) -> Subject:
 
 
 def trained(
-    loaded: build.Loaded,
+    loaded: checkpoints.Loaded,
     *,
     num_tasks: int,
     num_updates: int | None,
@@ -63,8 +63,8 @@ def trained(
     generators, sizes = Generators(seed), build.sizes(loaded.config)
     episodes_per_task = sizes.episodes_per_task
     num_updates = sizes.num_updates if num_updates is None else num_updates
-    adapter = build.trained_learner(loaded, generators, device).adapter()
-    config = build.elsewhere(loaded, env)
+    adapter = checkpoints.trained_learner(loaded, generators, device).adapter()
+    config = checkpoints.elsewhere(loaded, env)
     world = build.environment(config, num_tasks * episodes_per_task)
     tasks, streams = world.prior.test_tasks(num_tasks), build.streams(generators, device, "render/")
     curve = adaptation_curve(

@@ -11,6 +11,7 @@ from metarl.cli import (
     build,
     evaluation,
     held_out,
+    origins,
     placement,
     run_folder,
     strangers,
@@ -79,7 +80,7 @@ def _lead(config: DictConfig) -> None:
                     made.generators,
                     iterations=config.iterations,
                     run_folder=folder,
-                    provenance=build.provenance(config, made.env)
+                    provenance=origins.provenance(config, made.env)
                     | placement.provenance(config, made.device),
                     checkpoint_every=config.checkpoint_every,
                     keep_checkpoints=config.keep_checkpoints,

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
-from metarl.cli import build, strangers
+from metarl.cli import checkpoints, origins, strangers
 from metarl.cli.configs import as_dict
 from metarl.cli.words import command_line
 from metarl.errors import UserError
@@ -86,8 +86,8 @@ def choose(
     config: DictConfig,
     *,
     groups: tuple[str, str] = ("env", "algo"),
-    load: Callable[[str], build.Loaded] = build.load,
-    untrained: Callable[[DictConfig, Path], Any] = build.untrained,
+    load: Callable[[str], checkpoints.Loaded] = checkpoints.load,
+    untrained: Callable[[DictConfig, Path], Any] = checkpoints.untrained,
 ) -> Iterator[Run]:
     """The run that the config asks for. A new one's folder isn't made yet; an old one's is this
     process's from here on.
@@ -238,8 +238,8 @@ def resumed(
     given: Mapping[str, Any],
     held: ExitStack,
     groups: tuple[str, str] = ("env", "algo"),
-    load: Callable[[str], build.Loaded] = build.load,
-    untrained: Callable[[DictConfig, Path], Any] = build.untrained,
+    load: Callable[[str], checkpoints.Loaded] = checkpoints.load,
+    untrained: Callable[[DictConfig, Path], Any] = checkpoints.untrained,
     say: Callable[[str], None] = say,
 ) -> Run:
     """The run of a folder or a checkpoint file, to go on with. The settings come from the
@@ -254,7 +254,7 @@ def resumed(
             "adapted; expected a run folder"
         )
     location = checkpoint.named(Path(place).expanduser())
-    folder = build.run_folder(location)
+    folder = checkpoints.run_folder(location)
     if not _has_not_begun(location):
         checkpoint.resolve(location)  # an error if there is none, before anything is written there
     # Before anything is read: what another process still writes would be lost.
@@ -304,7 +304,7 @@ def change(
         say(
             f"iterations={config.iterations}: {done} are done, so only the evaluation is made again"
         )
-    elif config.iterations != planned and (moved := build.follow_iterations(config)):
+    elif config.iterations != planned and (moved := origins.follow_iterations(config)):
         say(
             f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so "
             "from here on rates are those "
@@ -315,7 +315,7 @@ def change(
 def _has_not_begun(location: Path) -> bool:
     """Tells whether a run was made there that didn't come to its first checkpoint, which is saved
     before the first iteration."""
-    folder = build.run_folder(location)
+    folder = checkpoints.run_folder(location)
     if (
         location.is_file()
         or location.name == checkpoint.BEST
@@ -331,7 +331,7 @@ _COMPOSED = "composed"
 
 
 def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
-    composed = {"choices": dict(choices), "follow_iterations": build.follow_iterations(config)}
+    composed = {"choices": dict(choices), "follow_iterations": origins.follow_iterations(config)}
     return OmegaConf.to_yaml(
         OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
     )

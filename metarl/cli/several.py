@@ -17,10 +17,12 @@ from omegaconf import DictConfig
 
 from metarl.cli import (
     build,
+    checkpoints,
     comparison,
     console,
     evaluation,
     held_out,
+    origins,
     placement,
     run_folder,
     strangers,
@@ -64,7 +66,7 @@ def is_asked_for(config: DictConfig) -> bool:
     """Whether the command line means several seeds, new ones or a folder to go on with."""
     if config.resume is None:
         return bool(config.num_seeds > 1)
-    return build.num_seeds_in(Path(config.resume).expanduser()) > 1
+    return checkpoints.num_seeds_in(Path(config.resume).expanduser()) > 1
 
 
 def run(config: DictConfig) -> None:
@@ -99,7 +101,7 @@ def run(config: DictConfig) -> None:
                     own_generators,
                     iterations=own.config.iterations,
                     run_folder=place,
-                    provenance=build.provenance(own.config, world) | of_place,
+                    provenance=origins.provenance(own.config, world) | of_place,
                     checkpoint_every=own.config.checkpoint_every,
                     keep_checkpoints=own.config.keep_checkpoints,
                     held_out=stack.enter_context(held_out.returns(own.config, device)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.commands import command
 
-from metarl.cli import build, evaluation
+from metarl.cli import build, checkpoints, evaluation
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
 from metarl.cli.commands import train as train_command
@@ -152,7 +152,7 @@ def test_the_problem_of_the_training_has_no_note(evaluate: Any, tmp_path: Path) 
 
 
 def test_tasks_that_training_has_seen_are_counted(trained: Any) -> None:
-    loaded = build.load(str(trained["maml_ppo"]))
+    loaded = checkpoints.load(str(trained["maml_ppo"]))
     tasks: Any = build.environment(loaded.config, 1).prior.train_tasks()
 
     found = Evaluation(report={"spec_hash": "another"}, tasks=tasks, states=[])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from metarl.cli import build, configs, evaluation
+from metarl.cli import checkpoints, configs, evaluation
 
 FOLDERS = [configs.CONFIGS]
 
@@ -15,5 +15,5 @@ FOLDERS = [configs.CONFIGS]
 def test_an_experiment_can_be_begun(name: str) -> None:
     plain, _ = configs.composed("train", [f"experiment={name}"], FOLDERS)
     config = OmegaConf.create(plain)
-    build.untrained(config, Path(f"configs/experiment/{name}.yaml"))
+    checkpoints.untrained(config, Path(f"configs/experiment/{name}.yaml"))
     evaluation.check(config, **config.evaluation)

@@ -15,7 +15,7 @@ from support.walker import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metarl
-from metarl.cli import build, held_out
+from metarl.cli import checkpoints, held_out
 from metarl.cli.commands import evaluate, fewshot, train, zoo
 from metarl.errors import UserError
 from metarl.report.held_out import measures_row, returns_row
@@ -113,7 +113,7 @@ def test_every_command_takes_the_best_state(finished, tmp_path, monkeypatch):
     found = metarl.load(finished / "best").evaluate(num_tasks=1, num_updates=0)
     assert found.report["iteration"] == iteration
     assert zoo.packed(f"{finished}/best", half=False)["iteration"] == iteration
-    assert build.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
+    assert checkpoints.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
 
 
 def test_the_mean_that_is_asked_for_chooses_the_best_state(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 from support.commands import numbers
 
-from metarl.cli import build, run_folder
+from metarl.cli import origins, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
 from metarl.run import checkpoint
@@ -294,8 +294,8 @@ def checkout(root: Path, *, package: Path) -> Path:
 
 
 def commit_of(monkeypatch, file: Path) -> str | None:
-    monkeypatch.setattr(build.metarl, "__file__", str(file))
-    return build.commit()
+    monkeypatch.setattr(origins.metarl, "__file__", str(file))
+    return origins.commit()
 
 
 def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):

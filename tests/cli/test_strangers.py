@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from support.commands import command
 from support.few_shot import LEARNERS
 
-from metarl.cli import build, fewshot_build
+from metarl.cli import build, checkpoints, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import render as render_command
@@ -101,8 +101,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return made
 
 
-def load(file: Path, learner: str) -> build.Loaded:
-    return build.load(str(file)) if learner in RL else fewshot_build.load(str(file))
+def load(file: Path, learner: str) -> checkpoints.Loaded:
+    return checkpoints.load(str(file)) if learner in RL else fewshot_build.load(str(file))
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metarl.cli import build
+from metarl.cli import build, origins
 from metarl.cli.benchmarks.chunks import run_chunks
 from metarl.cli.benchmarks.collection import collect_row
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
@@ -87,7 +87,7 @@ def run(config: DictConfig) -> None:
         rows = run_iteration(config.rounds, num_threads=config.num_threads)
     if config.what == "gpu":  # Its answers are written as they come.
         return
-    stamp = {"what": config.what, "commit": build.commit(), "versions": build.versions()}
+    stamp = {"what": config.what, "commit": origins.commit(), "versions": origins.versions()}
     lines = [json.dumps(row | stamp) for row in rows]
     if config.output is None:
         print("\n".join(lines))

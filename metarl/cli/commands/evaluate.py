@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, console, evaluation, strangers
+from metarl.cli import build, checkpoints, console, evaluation, strangers
 from metarl.cli.main import run_command
 from metarl.report.evaluation import table, write_beside
 from metarl.run.seeding import Generators
@@ -32,15 +32,15 @@ def run(config: DictConfig) -> None:
     print(f"written to {written}{kept}", file=sys.stderr)
 
 
-def evaluated(config: DictConfig) -> tuple[build.Loaded, dict[str, Any]]:
+def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
     """The learner that the config names, and how it adapts: what the result file will hold."""
     strangers.say_what_is_called(config)
-    loaded = build.load(config.checkpoint)
+    loaded = checkpoints.load(config.checkpoint)
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
     device = build.device(config.device)
-    tested = build.elsewhere(loaded, config.env)
-    learner = build.trained_learner(loaded, Generators(config.seed), device)
+    tested = checkpoints.elsewhere(loaded, config.env)
+    learner = checkpoints.trained_learner(loaded, Generators(config.seed), device)
     names = (
         "num_tasks",
         "num_updates",
@@ -68,7 +68,7 @@ def evaluated(config: DictConfig) -> tuple[build.Loaded, dict[str, Any]]:
     return loaded, result
 
 
-def keep(config: DictConfig, loaded: build.Loaded, result: Mapping[str, Any]) -> Path:
+def keep(config: DictConfig, loaded: checkpoints.Loaded, result: Mapping[str, Any]) -> Path:
     """Writes the result to the config's `output`, or beside the run. Returns the file."""
     place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
     return write_beside(place, result, spare=config.output is None)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, filming, strangers
+from metarl.cli import build, checkpoints, filming, strangers
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 
@@ -35,7 +35,7 @@ def rendered(config: DictConfig) -> Path:
             Path("videos") / config.env.name.split(":")[-1],
         )
     else:
-        loaded = build.load(config.checkpoint)
+        loaded = checkpoints.load(config.checkpoint)
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}

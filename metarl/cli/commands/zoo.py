@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from metarl import zoo
-from metarl.cli import build, evaluation, fewshot_build, fewshot_report, strangers
+from metarl.cli import build, checkpoints, evaluation, fewshot_build, fewshot_report, strangers
 from metarl.cli.configs import as_dict
 from metarl.cli.main import run_command
 from metarl.errors import UserError
@@ -52,9 +52,9 @@ def run(config: DictConfig) -> None:
 def packed(location: str, *, half: bool) -> dict[str, Any]:
     """What the file holds of a run. Raises: UserError if the run isn't finished, or can't be
     loaded."""
-    loaded = build.read(location)
+    loaded = checkpoints.read(location)
     is_fewshot = "dataset" in loaded.content
-    loaded = fewshot_build.load(location) if is_fewshot else build.load(location)
+    loaded = fewshot_build.load(location) if is_fewshot else checkpoints.load(location)
     if loaded.zoo_name is not None:
         raise UserError(f"run={location}: it is packed already; expected a run folder")
     own = loaded.run_folder / "evaluation.json"
@@ -115,14 +115,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _report(loaded: build.Loaded) -> dict[str, Any]:
+def _report(loaded: checkpoints.Loaded) -> dict[str, Any]:
     config, cpu = loaded.config, build.device("cpu")
-    learner = build.trained_learner(loaded, Generators(config.seed), cpu)
+    learner = checkpoints.trained_learner(loaded, Generators(config.seed), cpu)
     asked = {key: value for key, value in config.evaluation.items() if key != "video"}
     return dict(evaluation.evaluate(config, learner, cpu, seed=config.seed, **asked).report)
 
 
-def _few_shot_report(loaded: build.Loaded, source: TaskSource) -> dict[str, Any]:
+def _few_shot_report(loaded: checkpoints.Loaded, source: TaskSource) -> dict[str, Any]:
     learner = fewshot_build.trained_learner(loaded, loaded.config, source)
     return fewshot_report.evaluated(loaded.config, learner, source, build.device("cpu"))
 

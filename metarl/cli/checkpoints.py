@@ -1,0 +1,219 @@
+"""Brings a run back from its checkpoint: whole, and checked against what its configuration makes
+now; what doesn't fit is refused in a line."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from metarl import zoo
+from metarl.cli.build import environment, learner, shows_task, sizes
+from metarl.cli.configs import merged, shown
+from metarl.cli.strangers import blamed_on, check_words, checked, field
+from metarl.cli.words import command_line
+from metarl.core import saved
+from metarl.errors import UserError
+from metarl.rl.types import BatchedEnv, RLLearner
+from metarl.run import checkpoint
+from metarl.run.seeding import Generators
+from metarl.struct import replace, struct
+from metarl.types import MetaLearner
+
+
+@struct
+class Loaded:
+    """A checkpoint brought back to life."""
+
+    path: Path
+    content: dict[str, Any]
+    config: DictConfig
+    warnings: list[str]
+
+    zoo_name: str | None = None
+    """The name in the zoo, if it comes from there: weights alone, in a folder that isn't the
+    user's."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where what is made of it belongs."""
+        if self.zoo_name is not None:
+            return Path("runs/zoo") / self.zoo_name
+        return run_folder(self.path)
+
+
+def run_folder(location: Path) -> Path:
+    """A run folder, its checkpoints folder or a checkpoint file -> the run folder."""
+    folder = location.parent if location.is_file() else location
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def num_seeds_in(folder: Path) -> int:
+    """How many seeds a folder holds the run folders of; 1 where it isn't such a folder."""
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError):
+        return 1
+    found = config.get("num_seeds") if isinstance(config, DictConfig) else None
+    return found if isinstance(found, int) else 1
+
+
+def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:
+    """The checkpoint's learner, for evaluation and rendering: its environment has one world
+    only."""
+    built = learner(loaded.config, environment(loaded.config, num_worlds=1), generators, on)
+    built.load_state_dict(loaded.content["learner"])
+    return built
+
+
+def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
+    """The checkpoint's configuration with another environment than it was trained on, if one is
+    given: by its name, or the same one with another `shows_task`.
+
+    Raises: UserError if the learner can't see or act there.
+    """
+    if env is None or ("name" not in env and env.shows_task is None):
+        return loaded.config
+    asked = env if "name" in env else merged(loaded.config.env, env)
+    sees = shows_task(loaded.config.env)
+    if shows_task(asked) != sees:
+        whose = f"the policy in {loaded.path} {'sees' if sees else 'does not see'} the task"
+        raise UserError(
+            f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained"
+        )
+    config = merged(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})
+    world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
+    for kind in ("observation_space", "action_space"):
+        found, expected = getattr(world, kind), getattr(trained_on, kind)
+        if found != expected:
+            raise UserError(
+                f"env={world.spec.name}: its {kind} is {found}; the learner was trained with "
+                f"{expected}"
+            )
+    if config.algo.get("inner_loss") == "dice" and world.spec.horizon != trained_on.spec.horizon:
+        raise UserError(
+            f"env.horizon={world.spec.horizon}: inner_loss=dice learns from episodes of "
+            f"{trained_on.spec.horizon} steps, as in training"
+        )
+    return config
+
+
+def load(location: str) -> Loaded:
+    """The newest whole checkpoint of a run folder, or one checkpoint file.
+
+    Raises: UserError if there is none, it is damaged, or the environment it was trained on is
+    defined otherwise now.
+    """
+    loaded = read(location)
+    if "env" not in loaded.content:
+        raise UserError(
+            f"the checkpoint {loaded.path} is of few-shot learning: "
+            f"{command_line('fewshot', resume=location)}"
+        )
+    env, built, generators = untrained(loaded.config, loaded.path)
+    with blamed_on(loaded.path, "content"):
+        check_spec(
+            loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment"
+        )
+    loaded = whole(loaded, built, generators)
+    try_out(loaded, built, generators, count="env_steps")
+    return loaded
+
+
+def read(location: str) -> Loaded:
+    """The newest whole checkpoint of a run folder, one checkpoint file, or `zoo:<name>`, whatever
+    it was trained on.
+
+    Raises: UserError if there is none or it is damaged.
+    """
+    if location.startswith(zoo.PREFIX):
+        return _of_the_zoo(location.removeprefix(zoo.PREFIX))
+    place = checkpoint.named(Path(location).expanduser())
+    if location in zoo.names() and not place.exists():
+        raise UserError(f"no checkpoint at {location}; did you mean {zoo.PREFIX}{location}?")
+    above = place.parent if place.name == checkpoint.BEST else place
+    if (num_seeds := num_seeds_in(above)) > 1:
+        place = above
+        seeds = ", ".join(sorted(folder.name for folder in place.glob("seed*"))[:3])
+        raise UserError(
+            f"{place} holds {num_seeds} seeds; expected one of its folders: {seeds}, ..."
+        )
+    found = checkpoint.resolve(place)
+    if found.is_file():
+        path, content = found, checkpoint.load(found)
+        warnings: list[str] = []
+    else:
+        path, content, warnings = checkpoint.load_newest(found)
+    command = "fewshot" if "dataset" in content else "train"
+    return Loaded(
+        path=path,
+        content=content,
+        config=checked(content.get("config"), path, command),
+        warnings=warnings,
+    )
+
+
+def _of_the_zoo(name: str) -> Loaded:
+    path, content = zoo.path(name), zoo.read(name)
+    command = "fewshot" if "dataset" in content else "train"
+    return Loaded(
+        path=path,
+        content=content,
+        config=checked(content.get("config"), path, command),
+        warnings=[],
+        zoo_name=name,
+    )
+
+
+def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:
+    """A checkpoint as it is; to the weights of the zoo comes what a new run of the same
+    configuration would begin with."""
+    if loaded.zoo_name is None:
+        return loaded
+    learner = zoo.completed(loaded.content.get("learner"), built.state_dict())
+    content = {**loaded.content, "learner": learner, "generators": generators.state_dict()}
+    return replace(loaded, content=content)
+
+
+def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Generators]:
+    """What the configuration in a file makes, in one world, so that no command finds later that it
+    can't be made.
+
+    Raises: UserError naming the file and what doesn't fit.
+    """
+    with blamed_on(file, "config"):
+        sizes(config)
+        env, generators = environment(config, num_worlds=1), Generators(config.seed)
+        return env, learner(config, env, generators, torch.device("cpu")), generators
+
+
+def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count: str) -> None:
+    """Brings the checkpoint back into a learner and streams made for it, so that no command finds
+    later that it can't.
+
+    Args: count: what it counts, see `metarl.run.logging.Shown`.
+    Raises: UserError naming what doesn't fit.
+    """
+    with blamed_on(loaded.path, "content"):
+        for name in ("iteration", count):
+            field(loaded.content, name, int, "a whole number")
+        check_words(loaded.content.get("follow_iterations", []), "follow_iterations")
+        saved.check(loaded.content.get("seconds", 0.0), 0.0, "seconds")
+    with blamed_on(loaded.path, "learner"):
+        built.load_state_dict(field(loaded.content, "learner", dict, "the learner's state"))
+    with blamed_on(loaded.path, "generators"):
+        generators.load_state_dict(
+            field(loaded.content, "generators", dict, "the states of random streams")
+        )
+
+
+def check_spec(loaded: Loaded, name: str, present_hash: str, kind: str) -> None:
+    """Raises: UserError if the problem that the checkpoint was trained on is defined otherwise
+    now."""
+    if present_hash != loaded.content.get("spec_hash"):
+        raise UserError(
+            f"the checkpoint {loaded.path} belongs to {name} with spec hash "
+            f"{loaded.content.get('spec_hash')}, "
+            f"but {name} has the hash {present_hash} now: the {kind}'s definition has changed"
+        )
