@@ -61,8 +61,8 @@ class Progress:
     """The console line of a training: bar, iteration, env steps (or tasks), how many a second,
     returns, time left.
 
-    Where stderr is neither a terminal nor a notebook, as in a log file, a line every half minute takes the bar's place.
-    Episodes that blew up are counted from the start of the process.
+    Where stderr is neither a terminal nor a notebook, as in a log file, a line every half minute
+    takes the bar's place. Episodes that blew up are counted from the start of the process.
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
@@ -144,8 +144,8 @@ class _Lines:
 
 @contextmanager
 def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A plain progress bar for shorter work, where there can be one; yields what to call after each of the
-    `total` parts."""
+    """A plain progress bar for shorter work, where there can be one; yields what to call after each
+    of the `total` parts."""
     hidden = not shows_bars()
     with tqdm(
         total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=hidden

@@ -220,7 +220,8 @@ def _furthest_behind(going: Mapping[int, Training]) -> dict[int, Training]:
 def _iterated(
     trainings: Mapping[int, Training], gather: Gather
 ) -> tuple[dict[int, Metrics], dict[int, FloatingPointError]]:
-    """Does an iteration of each. Returns the rows of those that succeeded, and the others' errors."""
+    """Does an iteration of each. Returns the rows of those that succeeded, and the others'
+    errors."""
     starts = {number: training.run.stopwatch.seconds() for number, training in trainings.items()}
     rows, errors = dict[int, Metrics](), dict[int, FloatingPointError]()
     found = iterate_together({n: training.run for n, training in trainings.items()}, gather)

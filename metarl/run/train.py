@@ -54,12 +54,14 @@ def train(
         Checkpoints and rows of metrics of later iterations are removed. If it has done `iterations`
         already, nothing is touched.
       lock: of the run folder; asked before each checkpoint whether it is still held.
-      ranks: the processes that share the run's work, of which this is number 0; the others `follow`.
+      ranks: the processes that share the run's work, of which this is number 0; the others
+        `follow`.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`;
-    a second one at once. Raises: Diverged if a metric or a parameter isn't finite; UserError if the
-      learner's schedule is over before `iterations`, the memory for its experience isn't there,
-      files of that are missing, or the folder can't be written to; ValueError if rows of metrics
-      would straddle checkpoints.
+      a second one at once.
+    Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is
+      over before `iterations`, the memory for its experience isn't there, files of that are
+      missing, or the folder can't be written to; ValueError if rows of metrics would straddle
+      checkpoints.
     """
     training = Training(
         learner,

@@ -238,8 +238,8 @@ def check(
     Returns: what memory the learner's experience will take at once, in a line; None if it takes
     none.
     Raises: ValueError if rows of metrics would straddle checkpoints or evaluations, or the learner
-      can't learn here; UserError if its rate would be 0 in some of so many iterations, or if there isn't memory
-      enough for its experience.
+      can't learn here; UserError if its rate would be 0 in some of so many iterations, or if there
+      isn't memory enough for its experience.
     """
     if log_every < 1 or checkpoint_every % log_every != 0:
         raise SettingError(

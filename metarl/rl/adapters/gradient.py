@@ -38,10 +38,13 @@ LAST_LAYER = "last_layer"
 
 @struct
 class Adapted:
+    """The policies of N tasks after some updates."""
+
     params: Params  # [N, ...]
     num_updates: int
     parts: int = 1  # equal parts of the tasks, each a learner's
     held: Held | None = None
+    """What the policies hold for the present episodes, if they hold something."""
 
 
 @struct
@@ -63,9 +66,12 @@ class InnerUpdate:
     discount: float
     gae_lambda: float
     mean_over: str
+    """One of `MEANS_OVER`."""
     chunk: int
+    """Tasks that are differentiated together."""
 
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
+        """What the step learns from, see `policy_batch`."""
         return policy_batch(
             trajectories,
             discount=self.discount,

@@ -21,9 +21,8 @@ class TrialState:
     """The present state of W trials."""
 
     memory: Any  # leaves [W, ...]
-    feedback: (
-        Tensor  # [W, F] of the trial's last step, over the ends of episodes; zeros before the first
-    )
+    feedback: Tensor
+    """[W, F] of the trial's last step, over the ends of episodes; zeros before the first."""
     running: Tensor | None
     """[W] bool: the present episode goes on; where it doesn't, the rest waits for the next one.
     None: it does everywhere."""

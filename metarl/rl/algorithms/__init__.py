@@ -3,9 +3,8 @@
 
 Read `maml_trpo` first: MAML as it was published. `maml_ppo` is the same with PPO as its outer
 step, and with other settings it is ProMP or DiCE-MAML; `ppo_epoch` is a pass over its data, of
-several seeds at once. Most others of the family
-(docs/learners.md) are settings of `maml_trpo`; `exploration` is E-MAML's term. `reptile` has no
-meta-gradient.
+several seeds at once. Most others of the family (docs/learners.md) are settings of `maml_trpo`;
+`exploration` is E-MAML's term. `reptile` has no meta-gradient.
 
 `rl2_ppo` adapts by what its memory holds, without any gradient step. `memoryless_ppo` can't adapt:
 the others must beat it. `varibad` adapts by what it believes of its task, which it learns apart
@@ -20,6 +19,6 @@ inner gradient steps.
 Without meta-learning, by Stable-Baselines3: `multitask` trains one policy on all tasks, to be
 fine-tuned; `oracle` is that policy where the task is shown; `scratch` begins anew on each task.
 
-`together` lets several learners gather in one simulation. `shared` is what gradient learners and
-those with a memory do alike, `model_based` what the two that plan do alike.
+`together` lets several learners gather in one simulation. `shared` is what most of them do alike,
+`model_based` what the two that plan do alike.
 """

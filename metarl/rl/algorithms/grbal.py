@@ -109,11 +109,8 @@ class AdaptiveModel:
         layers = self._model.layers(self.adapted(memory))
 
         def score(actions: Tensor) -> Tensor:  # [H, W, C, A] -> [W, C]
-            # A network for each world, or one for all
-            shape, groups = (
-                actions.shape[1:3],
-                layers[0][0].shape[0],
-            )
+            shape = actions.shape[1:3]
+            groups = len(layers[0][0])  # W networks, one for each world, or one for all
             start = obs.unsqueeze(1).expand(*shape, -1).reshape(groups, -1, obs.shape[-1])
             rows = actions.reshape(len(actions), groups, -1, actions.shape[-1])
             return imagined_returns(layers, start, rows, self._model.activation).reshape(shape)

@@ -137,10 +137,8 @@ class MamlPPO(GatheringLearner):
 
         def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             assert batch.held is not None and batch.episode_advantage is not None
-            log_prob, all_count = (
-                latent_log_prob(outputs, batch.held.latent),
-                torch.ones_like(batch.held.log_prob),
-            )
+            log_prob = latent_log_prob(outputs, batch.held.latent)
+            all_count = torch.ones_like(batch.held.log_prob)
             return ppo_clip(
                 log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip
             )

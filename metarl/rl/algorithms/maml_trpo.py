@@ -87,7 +87,8 @@ class MamlTRPO(GatheringLearner):
     """One iteration: sample N tasks, gather K support batches and a query batch of E episodes each,
     then take the step
 
-        min over θ of 1/N Σᵢ −E[π_φᵢ(θ) / π_old Aᵢ; query]   subject to   1/N Σᵢ E[KL(π_φᵢ(θ_old) ‖ π_φᵢ(θ)); query] ≤ max_kl
+        min over θ of  1/N Σᵢ −E[π_φᵢ(θ) / π_old Aᵢ; query]
+        subject to     1/N Σᵢ E[KL(π_φᵢ(θ_old) ‖ π_φᵢ(θ)); query] ≤ max_kl
 
     by conjugate gradient and a line search that adapts anew, from the trial's θ, at every trial.
     Both the gradient and the curvature go through the inner steps; as the KL's gradient is zero
@@ -343,8 +344,6 @@ class MamlTRPO(GatheringLearner):
 def _of_latents(outputs: Outputs, batch: PolicyBatch) -> Tensor:
     """The surrogate of the episodes' latents, judged by the episodes' returns: [n]."""
     assert batch.held is not None and batch.episode_advantage is not None
-    log_prob, all_count = (
-        latent_log_prob(outputs, batch.held.latent),
-        torch.ones_like(batch.held.log_prob),
-    )
+    log_prob = latent_log_prob(outputs, batch.held.latent)
+    all_count = torch.ones_like(batch.held.log_prob)
     return lvc(log_prob, batch.held.log_prob, batch.episode_advantage, all_count)

@@ -1,5 +1,5 @@
-"""An expert of Stable-Baselines3 that is trained on all tasks of the prior at once, without meta-
-learning, and fine-tuned on a new task by the algorithm that trained it.
+"""An expert of Stable-Baselines3 that is trained on all tasks of the prior at once, without
+meta-learning, and fine-tuned on a new task by the algorithm that trained it.
 
 What it earns is what plain training and fine-tuning are worth, from as many steps and from the
 same adaptation data as a meta-learner has.
@@ -34,8 +34,8 @@ MakeExpert = Callable[..., Expert]
 
 
 class Multitask(GatheringLearner):
-    """One iteration: play E episodes on each of N sampled tasks, all by the same policy, and let the
-    algorithm learn from them as from one task. Off-policy, the first iteration's actions are
+    """One iteration: play E episodes on each of N sampled tasks, all by the same policy, and let
+    the algorithm learn from them as from one task. Off-policy, the first iteration's actions are
     uniformly random.
 
     Update k of an adaptation is k times `rounds_per_update` rounds of the algorithm's own learning,
@@ -138,8 +138,8 @@ def empty_replay(setting: Setting, *, capacity: int, num_tasks: int = 1) -> Repl
 
 
 def as_state(numbers: Params) -> dict[str, Any]:
-    """An expert's part of a learner's state. The optimizer's moments are apart, because a zoo leaves
-    them out."""
+    """An expert's part of a learner's state. The optimizer's moments are apart, because a zoo
+    leaves them out."""
     moments = P.group(numbers, MOMENTS)
     kept = {name: leaf for name, leaf in numbers.items() if not name.startswith(f"{MOMENTS}.")}
     return {"expert": kept, "moments": moments}

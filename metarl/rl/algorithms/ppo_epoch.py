@@ -93,10 +93,10 @@ class AskedEpoch:
     """The weight of each penalty."""
     data: Data
     left: Outputs | None
-    """Outputs [N, ...] on the query of the adapted policies that gathered it; None: the present ones
-    did."""
+    """Outputs [N, ...] on the query of the adapted policies that gathered it; None: the present
+    ones did."""
     cut: dict[Any, Data]
-    """What who answers has cut of the data in earlier epochs."""
+    """The pieces of the data that were cut in earlier epochs, kept by whoever answers."""
     ranks: Ranks
 
     def answers(self, asked: Sequence["AskedEpoch"]) -> list[Epoch]:

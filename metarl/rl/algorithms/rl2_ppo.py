@@ -111,9 +111,8 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
             "transformer or external_memory"
         )
     longest = model.memory.max_steps
-    if (
-        longest is not None and steps + 1 > longest
-    ):  # 1: the observation after the last step has a value, too
+    # The observation after the last step has a value, too: hence + 1.
+    if longest is not None and steps + 1 > longest:
         raise SettingError(
             f"a trial has {steps} steps (horizon x episodes_per_trial); "
             f"the model's context of {longest} takes at most {longest - 1}"

@@ -1,5 +1,5 @@
-"""What the gradient-based learners share: their meta-parameters, the metrics of their rollouts, and
-checks of their settings."""
+"""What learners share: what a run gives them, how they gather and how they leave work to who runs
+them, and the metrics of their rollouts; of gradient learners also their meta-parameters."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -220,6 +220,7 @@ class WithOld:
 
 
 def meta_params(policy: PolicyModule, rule: InnerRule) -> MetaParams:
+    """The policy's own tensors as θ, and the rule's learned parameters as they begin."""
     of_policy = P.of(policy)
     return MetaParams(
         theta=of_policy, rule={name: leaf.clone() for name, leaf in rule.init(of_policy).items()}

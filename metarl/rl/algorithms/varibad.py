@@ -151,9 +151,9 @@ class Inference:
 
         Σ_{t = 0…H} [ Σ_{k = 1…H} error(z_t, step k)  +  w KL(q_t ‖ q_{t−1}) ],     z_t ~ q_t
 
-    with q_t the belief after t of the trial's H steps, and q₋₁ = N(0, I). Every belief has to tell all steps, past and
-    future, so that before anything is known it has to hold what may come. Each belief should say no
-    more than the one before unless that pays.
+    with q_t the belief after t of the trial's H steps, and q₋₁ = N(0, I). Every belief has to tell
+    all steps, past and future, so that before anything is known it has to hold what may come. Each
+    belief should say no more than the one before unless that pays.
 
     Of the double sum `num_beliefs` × `num_decoded` terms are drawn, which estimate it without bias,
     so that the weight w means the same whatever is drawn. Trials may have any lengths: each counts

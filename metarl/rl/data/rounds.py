@@ -30,14 +30,14 @@ class Round(Generic[State]):
 
 @struct
 class Rollouts:
+    """What N tasks have gathered for one meta-update."""
+
     support: tuple[Trajectories, ...]  # K, the k-th by the policy after k updates
     query: Trajectories  # by the policy after K updates
     traces: tuple[Any, ...] = ()  # K, what update k worked out, see `RLAdapter.traced_update`
-    oracle: Tensor | None = (
-        # [N] the expected return of who knows the task, for trials of one episode, where it is
-        # known
-        None
-    )
+    oracle: Tensor | None = None
+    """[N] the expected return of who knows the task, for trials of one episode; None where it isn't
+    known."""
 
     @property
     def num_steps(self) -> int:
