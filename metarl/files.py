@@ -37,8 +37,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text in UTF-8, as `write_atomically` does."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """Writes a text in UTF-8, as `write_atomically` does; names of files that aren't UTF-8 stay the
+    bytes they are."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="surrogateescape")))
 
 
 @contextmanager

@@ -26,6 +26,11 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_a_name_that_is_not_utf_8_can_be_written_of(tmp_path):
+    files.write_text(tmp_path / "a.txt", os.fsdecode(b"runs/f\xe4"))
+    assert (tmp_path / "a.txt").read_bytes() == b"runs/f\xe4"
+
+
 @pytest.mark.parametrize(
     "failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 )

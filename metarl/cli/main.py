@@ -64,6 +64,7 @@ def run_command(
     """
     with console.tolerant():
         try:
+            _check_text(sys.argv[1:])
             flags, overrides = _split(sys.argv[1:])
             arguments = _parse_flags(flags, overrides)
             _check_processes(config_name, arguments)
@@ -102,6 +103,18 @@ def run_command(
         )
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
         command()
+
+
+def _check_text(words: list[str]) -> None:
+    """Files of a run hold its words in UTF-8. Raises: UserError for other bytes."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{ascii(word)[1:-1]}: isn't text in UTF-8; expected such names, or PYTHONUTF8=1 "
+                "where only the shell's language is another"
+            ) from None
 
 
 def _check_processes(command: str, arguments: Any) -> None:
@@ -228,7 +241,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if _is_out_of_memory(error):
         first, *_ = str(error).splitlines() or ["malloc failed"]
         if isinstance(error, torch.OutOfMemoryError):

@@ -94,7 +94,8 @@ def _lead(config: DictConfig) -> None:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
             raise SystemExit(130)
         made.env.close()  # A GPU has its memory back for the evaluation.
-        evaluation.report_run(config, made.learner, folder, made.device, outcome)
+        with run_folder.saying_how_to_evaluate(folder):
+            evaluation.report_run(config, made.learner, folder, made.device, outcome)
 
 
 def _follow() -> None:

@@ -125,6 +125,16 @@ def say_how_to_go_on(folder: Path, iteration: int) -> None:
     say(f"stopped after iteration {iteration}; to go on: {resume_command(folder)}")
 
 
+@contextmanager
+def saying_how_to_evaluate(folder: Path, script: str = "train") -> Iterator[None]:
+    """Inside, a training that is done is evaluated; Ctrl-C says how to make up for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"the training is done; to evaluate it: {resume_command(folder, script)}")
+        raise
+
+
 def resume_command(folder: Path, script: str = "train") -> str:
     looks_like_a_home = str(folder).startswith("~")
     return command_line(script, resume=str(folder.absolute() if looks_like_a_home else folder))

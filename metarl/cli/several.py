@@ -117,7 +117,8 @@ def run(config: DictConfig) -> None:
             stack.callback(gathering.close)
             found = train_together(trainings, gathering.gather, folder=folder, interval=_interval)
         _stop_if_interrupted(folder, found)
-        _report(runs, learners, folder, device, found)
+        with run_folder.saying_how_to_evaluate(folder):
+            _report(runs, learners, folder, device, found)
 
 
 @contextmanager

@@ -588,6 +588,13 @@ def test_help_tells_words_choices_and_meaning(
     assert "pilot=null who flies; one of kim" in text
 
 
+def test_words_that_are_not_utf_8_are_told_in_a_line(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = message_of(call, capsys, os.fsdecode(b"pilot=f\xe4"))
+    assert r"pilot=f\udce4: isn't text in UTF-8; expected" in message
+
+
 @pytest.mark.parametrize("columns", [1, 20, 40, 69])
 def test_help_fits_a_narrow_terminal(
     call: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int

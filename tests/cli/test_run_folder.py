@@ -3,6 +3,7 @@ whatever was begun can go on."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,25 @@ def test_a_training_holds_its_folder_until_its_evaluation_is_written(tmp_path, m
     folder = tmp_path / "run"
     assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
     assert seen == [True] and not (folder / NAME).exists()
+
+
+@pytest.mark.parametrize(("command", "sizes"), [(train_command, TINY), (fewshot_command, SHOTS)])
+def test_an_evaluation_that_is_interrupted_is_made_up_for_as_it_says(
+    tmp_path, monkeypatch, capsys, command, sizes
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    reports = (train_command.evaluation, fewshot_command.fewshot_report)
+    with monkeypatch.context() as patch:
+        for module in reports:
+            patch.setattr(module, "report_run", interrupt)
+        assert call(command, patch, *sizes, "iterations=1", f"run_dir={tmp_path}/run") == 130
+    told = capsys.readouterr().err
+    assert "the training is done; to evaluate it: python " in told
+    (word,) = re.findall(r"resume=\S+", told)
+    assert call(command, monkeypatch, word) == 0
+    assert (tmp_path / "run/evaluation.json").exists()
 
 
 @pytest.mark.parametrize(("command", "sizes"), [(train_command, TINY), (fewshot_command, SHOTS)])

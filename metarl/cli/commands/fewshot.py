@@ -83,7 +83,8 @@ def trained(config: DictConfig) -> Trained:
                 f"stopped after iteration {outcome.iteration}; to go on: {command}", file=sys.stderr
             )
             return Trained(folder=folder, interrupted=True)
-        fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
+        with run_folder.saying_how_to_evaluate(folder, "fewshot"):
+            fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
         return Trained(folder=folder, interrupted=False)
 
 

@@ -91,7 +91,8 @@ def trained(config: DictConfig) -> Trained:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
             return Trained(folder=folder, interrupted=True)
         env.close()  # A GPU has its memory back for the evaluation.
-        evaluation.report_run(config, learner, folder, device, outcome)
+        with run_folder.saying_how_to_evaluate(folder):
+            evaluation.report_run(config, learner, folder, device, outcome)
         return Trained(folder=folder, interrupted=False)
 
 
