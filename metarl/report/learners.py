@@ -185,7 +185,7 @@ def _check_alike(runs: Sequence[Finished]) -> None:
     for run in runs:
         _check_environment(run, first)
         if (run.report["env"], run.tasks) != (first.report["env"], first.tasks):
-            has, asked = (f"{len(r.tasks)} tasks of {r.report['env']}" for r in (run, first))
+            has, asked = (_tasks_of(r) for r in (run, first))
             raise UserError(
                 f"{run.place} has {has}{', other ones' if has == asked else ''}; expected the "
                 f"{asked} that {first.place} has"
@@ -197,6 +197,10 @@ def _check_alike(runs: Sequence[Finished]) -> None:
                 f"{run.place} has {rows - 1} updates of {episodes} episodes; expected "
                 f"{asked_rows - 1} of {asked_episodes}, as {like.place} has"
             )
+
+
+def _tasks_of(run: Finished) -> str:
+    return f"{len(run.tasks)} task{'s' if len(run.tasks) > 1 else ''} of {run.report['env']}"
 
 
 def _check_environment(run: Finished, first: Finished) -> None:

@@ -61,7 +61,7 @@ def test_it_writes_charts_and_tables_for_a_paper(
         (["runs=[{}/run]", "against=rl2"], "against=rl2: expected one of maml_ppo"),
         (
             ["runs=[{}]"],
-            "{}/z_other/evaluation.json has 1 tasks of ant_vel; expected the 1 tasks of",
+            "{}/z_other/evaluation.json has 1 task of ant_vel; expected the 1 task of",
         ),
         ([], "runs"),
     ],

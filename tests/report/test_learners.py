@@ -49,10 +49,10 @@ def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"returns": [[1.0], [2.0]]}, "2 tasks of half_cheetah_vel; expected the 1 tasks of half"),
+        ({"returns": [[1.0], [2.0]]}, "2 tasks of half_cheetah_vel; expected the 1 task of half"),
         (
             {"returns": [[1.0]], "env": "ant_vel"},
-            "1 tasks of ant_vel; expected the 1 tasks of half",
+            "1 task of ant_vel; expected the 1 task of half",
         ),
         (
             {"returns": [[1.0, 2.0]]},

@@ -37,7 +37,7 @@ from metarl.report.page.chart import (
 )
 from metarl.report.page.films import Film
 from metarl.report.page.html import Page
-from metarl.report.page.provenance import Facts, in_words
+from metarl.report.page.provenance import Facts
 from metarl.report.plots import GREY
 from metarl.report.summary import compared_with
 from metarl.report.summary_table import seeds_in_words
@@ -94,7 +94,11 @@ def gathered(
         pictures=list(_pictures(of)),
         going=[],
         run_head=["learner", "seed", "tasks", "training", "memory", "commit", "evaluation"],
-        run_rows=[_run_row(learner, run) for learner in of for run in learner.runs],
+        run_rows=[
+            provenance.run_row(learner.name, run, run.report.get("trained_tasks"))
+            for learner in of
+            for run in learner.runs
+        ],
         commands=[
             (of.name, provenance.commands(of.runs), provenance.settings(of.runs)) for of in of
         ],
@@ -301,17 +305,3 @@ def _pictures(of: Sequence[FewShotLearner]) -> Iterator[Film]:
             if file.is_file() and (content := file.read_bytes()):
                 source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
                 yield Film(title=f"{learner.name}, seed {run.seed}", source=source)
-
-
-def _run_row(learner: FewShotLearner, run: FewShotRun) -> list[str]:
-    last = run.metrics[-1] if run.metrics else {}
-    tasks, memory = run.report.get("trained_tasks"), last.get("peak_memory_mib")
-    return [
-        learner.name,
-        str(run.seed),
-        "" if tasks is None else human(int(tasks)),
-        in_words(last["seconds"]) if "seconds" in last else "",
-        "" if memory is None else f"{memory:.0f} MiB",
-        str(run.report.get("commit") or ""),
-        str(run.place),
-    ]

@@ -1,6 +1,7 @@
 """Where the numbers of a report come from: problem, runs, code, library versions, computing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import yaml
@@ -40,6 +41,10 @@ def problem(learners: Sequence[Learner]) -> Facts:
 class Evaluated(Protocol):
     """A run with an evaluation, of whichever kind."""
 
+    @property
+    def place(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def config(self) -> dict[str, Any]: ...
     @property
@@ -82,19 +87,23 @@ def run_rows(learners: Sequence[Learner]) -> list[list[str]]:
         for run in learner.runs:
             last = run.metrics[-1] if run.metrics else {}
             steps = run.report.get("trained_env_steps", last.get("env_steps"))
-            memory = last.get("peak_memory_mib")
-            rows.append(
-                [
-                    learner.name,
-                    str(run.seed),
-                    "" if steps is None else human(int(steps)),
-                    in_words(last["seconds"]) if "seconds" in last else "",
-                    "" if memory is None else f"{memory:.0f} MiB",
-                    str(run.report.get("commit") or ""),
-                    str(run.place),
-                ]
-            )
+            rows.append(run_row(learner.name, run, steps))
     return rows
+
+
+def run_row(name: str, run: Evaluated, count: float | None) -> list[str]:
+    """A run of the learner of this name. Args: count: of steps, or of tasks, that it took."""
+    last = run.metrics[-1] if run.metrics else {}
+    memory = last.get("peak_memory_mib")
+    return [
+        name,
+        str(run.seed),
+        "" if count is None else human(int(count)),
+        in_words(last["seconds"]) if "seconds" in last else "",
+        "" if memory is None else f"{memory:.0f} MiB",
+        str(run.report.get("commit") or ""),
+        str(run.place),
+    ]
 
 
 def commands(runs: Sequence[Evaluated]) -> list[str]:
