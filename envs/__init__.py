@@ -13,7 +13,7 @@ one argument:
 Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is
 at), mujoco/ (robots) and small/ (worlds without physics), each with its __init__.py, then
 variants.py and this file (how a row becomes an environment), own/ (environments of a user), gym.py
-and sb3.py (ours for other libraries).
+and sb3.py (ours for other libraries, both on numpy_worlds.py).
 """
 
 import difflib

@@ -24,25 +24,20 @@ too; `horizon` is that of `envs.make`, and belongs to the problem.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, SupportsIndex, TypeAlias, cast
+from typing import Any, SupportsIndex, cast
 
 import gymnasium
 import numpy as np
-import torch
-import torch.utils._pytree as pytree
 from gymnasium.envs.registration import EnvSpec as EnvironmentId
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
-from metarl.noise import Noise
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
-
-Task: TypeAlias = Mapping[str, Any]
-"""One task: for each field of the family's struct a number, or a list of them."""
 
 OWN_SETTINGS = ("task", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
@@ -97,7 +92,7 @@ def sample_tasks(
     env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None = None
 ) -> list[dict[str, Any]]:
     """`num` training tasks; no seed: from this environment's own stream."""
-    return env._worlds.sample_tasks(num, _seed_from(env.np_random) if seed is None else seed)
+    return env._worlds.sample_tasks(num, seed_from(env.np_random) if seed is None else seed)
 
 
 def held_out_tasks(
@@ -136,7 +131,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, **_frame_rate(env)}
-        self._worlds = _Worlds(env, width, height)
+        self._worlds = NumpyWorlds(env, width, height)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
         self.set_task(task)
@@ -201,7 +196,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self.render_mode = _checked_render_mode(render_mode)
         self._mode = _checked_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, **_frame_rate(env), "autoreset_mode": self._mode}
-        self._worlds = _Worlds(env, width, height)
+        self._worlds = NumpyWorlds(env, width, height)
         self.num_envs = env.num_worlds
         self._spec: EnvironmentId | None = None
         self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
@@ -333,135 +328,6 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         return infos
 
 
-class _Worlds:
-    """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each
-    episode."""
-
-    def __init__(self, env: BatchedEnv, width: int, height: int) -> None:
-        for name, pixels in (("width", width), ("height", height)):
-            if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
-                raise ValueError(
-                    f"{name} is {pixels!r}; expected a whole number of pixels, at least 1"
-                )
-        self.env = env
-        self._width = width
-        self._height = height
-        self._template = env.prior.test_tasks(1)
-        self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
-        self._present: list[Any] = [None] * env.num_worlds
-
-    def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
-        if num < 1:
-            raise ValueError(f"num is {num}; expected at least 1 task")
-        return task_dicts(self.env.prior.sample(num, torch.Generator().manual_seed(seed)))
-
-    def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
-        if len(tasks) != len(worlds):
-            raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
-        for task, world in zip(tasks, worlds, strict=True):
-            self._given[world] = None if task is None else self._checked(task)
-
-    def take_options(self, options: Mapping[str, Any] | None) -> None:
-        every = range(self.env.num_worlds)
-        for key, value in (options or {}).items():
-            if key == "task":
-                self.set_tasks([value] * len(every), every)
-            elif key == "tasks" and len(every) > 1:
-                self.set_tasks(value, every)
-            else:
-                raise ValueError(
-                    f"unknown reset option {key!r}; expected "
-                    f"task{', tasks' if len(every) > 1 else ''}"
-                )
-
-    def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
-        """Starts an episode where there is a stream, which is asked for two seeds: of the task
-        (even if it is given), and of the start. So a given task doesn't change the starts."""
-        first = self._present[0] is None
-        if first and any(stream is None for stream in streams):
-            raise RuntimeError("the first reset() must be of all worlds, without reset_mask")
-        uniform = torch.zeros(self.env.num_worlds, self.env.num_uniforms, dtype=torch.float64)
-        for world, stream in enumerate(streams):
-            if stream is None:
-                continue
-            of_task, of_start = (
-                torch.Generator().manual_seed(_seed_from(stream)) for _ in range(2)
-            )
-            given = self._given[world]
-            self._present[world] = self.env.prior.sample(1, of_task) if given is None else given
-            uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[
-                0
-            ]
-        self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
-        worlds = None if first else torch.tensor([stream is not None for stream in streams])
-        return self.env.reset(uniform, worlds).cpu().numpy()
-
-    def step(self, action: np.ndarray) -> Step:
-        if self._present[0] is None:
-            raise RuntimeError("step() before reset()")
-        space = self.env.action_space
-        shape = (self.env.num_worlds, *(space.shape or ()))
-        discrete = isinstance(space, gymnasium.spaces.Discrete)
-        if action.shape != shape or action.dtype.kind not in ("iu" if discrete else "iuf"):
-            kind = "whole numbers" if discrete else "numbers"
-            raise ValueError(
-                f"action is {action.dtype} {action.shape[1:]} for a world; expected {kind} "
-                f"{shape[1:]}"
-            )
-        return self.env.step(torch.tensor(action, dtype=torch.int64 if discrete else torch.float32))
-
-    def info(self, world: int) -> dict[str, Any]:
-        """What `reset` tells of a world: its task."""
-        task = task_dicts(self._present[world])[0]
-        return {
-            "task": {
-                name: np.array(value) if isinstance(value, list) else value
-                for name, value in task.items()
-            }
-        }
-
-    def picture(self, world: int) -> Any:
-        return self.env.render(world, width=self._width, height=self._height)
-
-    def _checked(self, task: Task) -> Any:
-        """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing,
-        unknown or out of range."""
-        fields = {
-            field.name: getattr(self._template, field.name)
-            for field in dataclasses.fields(self._template)
-        }
-        if not isinstance(task, Mapping) or set(task) != set(fields):
-            raise ValueError(f"task is {task!r}; expected a dict with {', '.join(fields)}, or None")
-        leaves = {}
-        for name, like in fields.items():
-            try:
-                value = np.array(task[name])
-                leaves[name] = torch.as_tensor(value, dtype=like.dtype)[None]
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{name} is {task[name]!r}; expected numbers of shape {tuple(like.shape[1:])}"
-                ) from error
-            if leaves[name].shape != like.shape:
-                found, expected = tuple(leaves[name].shape[1:]), tuple(like.shape[1:])
-                raise ValueError(
-                    f"{name} is {task[name]!r} of shape {found}; expected shape {expected}"
-                )
-            if not like.is_floating_point() and (value != value.round()).any():
-                raise ValueError(f"{name} is {task[name]!r}; expected whole numbers")
-        tasks = type(self._template)(**leaves)
-        self.env.prior.check(tasks, 1)
-        return tasks
-
-
-def task_dicts(tasks: Any) -> list[dict[str, Any]]:
-    """A struct of N tasks -> N dicts of numbers and lists, which pickle, compare and go into
-    JSON."""
-    columns = {
-        field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 def _on_one_thread(settings: dict[str, Any]) -> dict[str, Any]:
     """One world needs no more threads; a machine that is given says so itself."""
     return settings if "machine" in settings else {"num_threads": 1, **settings}
@@ -508,10 +374,6 @@ def _python_int(seed: Any) -> Any:
     """Python's own for NumPy's whole numbers, which Gymnasium's seeding refuses; all else as it
     is."""
     return int(seed) if isinstance(seed, np.integer) else seed
-
-
-def _seed_from(stream: np.random.Generator) -> int:
-    return int(stream.integers(2**62))
 
 
 def _checked_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.gym import BatchedVectorEnv, Task, vector_env
+from envs.gym import BatchedVectorEnv, vector_env
+from envs.numpy_worlds import Task
 
 try:
     from stable_baselines3.common.vec_env import VecEnv

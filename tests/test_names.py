@@ -94,7 +94,7 @@ COVERED = {
     "envs/small/test_point.py": "envs/small/point_navigation envs/small/point_sparse",
     "envs/small/test_tabular_mdp.py": "envs/small/tabular_planning",
     "envs/test_environments.py": "envs/episodes envs/machine envs/mujoco/env envs/tasks",
-    "envs/test_gym.py": "metarl/gymnasium_plugin",
+    "envs/test_gym.py": "envs/numpy_worlds metarl/gymnasium_plugin",
     "envs/test_variants.py": "envs/mujoco/variant",
     "test_noise.py": "envs/noise",
 }

@@ -14,7 +14,7 @@ from gymnasium.utils import EzPickle
 from torch import Tensor
 
 from envs.episodes import Episodes, check_horizon
-from envs.gym import task_dicts
+from envs.numpy_worlds import task_dicts
 from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
 from envs.own.spaces import Actions
