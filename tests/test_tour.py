@@ -18,7 +18,10 @@ from metarl.cli.commands import train
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/architecture.md"
 _, _, *WALKS = PAGE.read_text().split("\n## ")
-STEPS = [step for walk in WALKS for step in re.split(r"\n(?=\d+\. )", walk)[1:]]
+# A paragraph behind a walk tells of other ways, which the training here doesn't go.
+STEPS = [
+    step.partition("\n\n")[0] for walk in WALKS for step in re.split(r"\n(?=\d+\. )", walk)[1:]
+]
 LINK = re.compile(r"\[(`?)([^\[\]]+?)\1\]\(\.\./([^)]+)\)")
 
 SMALL = (
@@ -131,7 +134,7 @@ def test_walks_are_what_a_training_does(tmp_path: Path, monkeypatch: pytest.Monk
         going = False  # Threads that began before, as a progress bar's, go on being watched.
     missed = [
         f"{name} in {file}"
-        for code, name, file in LINK.findall("".join(WALKS))
+        for code, name, file in LINK.findall("".join(STEPS))
         if code and runs(ROOT / file, name)
         if not any(
             at == str(ROOT / file) and f"{found}.".startswith(f"{name}.") for at, found in called
