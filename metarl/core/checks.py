@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from metarl.errors import SettingError
 
 Values = Mapping[str, float | None]
-"""By the names that users know."""
+"""Settings, by the names that users know."""
 
 
 def check_positive(values: Values) -> None:

@@ -99,7 +99,7 @@ class TogetherSource:
 
 
 def _of_each(rollouts: Rollouts, num: int) -> list[Rollouts]:
-    """Those of each of `num` learners, whose adapters met their tasks in a `TogetherAdapter`."""
+    """Splits what was gathered among `num` learners, whose adapters met their tasks in a `TogetherAdapter`."""
     episodes = split_rows(replace(rollouts, traces=()), num)
     return [
         replace(own, traces=tuple(of_all[number] for of_all in rollouts.traces))
