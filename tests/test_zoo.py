@@ -124,6 +124,8 @@ def test_mistakes_are_a_line(
         metarl.UserError, match="bytes beside 0 of the others; expected at most 100"
     ):
         zoo.write("bandit/rl2_ppo", content, largest=100)
+    assert call(monkeypatch, zoo_command, "output=typo") == 2
+    assert "output=typo: there is no such folder" in capsys.readouterr().err
     zoo.write("bandit/other", {**content, "spec_hash": "0" * 12})
     with pytest.raises(metarl.UserError, match="the environment's definition has changed"):
         metarl.load("bandit/other")
