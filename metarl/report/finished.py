@@ -23,6 +23,7 @@ from metarl.run import lock
 from metarl.run.logging import read_metrics
 
 _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of every evaluation
+_RL2_BASELINE = ("rl2_ppo", "memoryless")
 _EVALUATION = re.compile(r"evaluation(_seed\d+)?\.json")
 
 
@@ -113,8 +114,11 @@ class Begun:
 
 
 def _algo(config: dict[str, Any]) -> str:
-    chosen = ((config.get("composed") or {}).get("choices") or {}).get("algo")
-    return str(chosen or config["algo"].get("_target_", "").rpartition(".")[0].rpartition(".")[2])
+    choices = (config.get("composed") or {}).get("choices") or {}
+    target = config["algo"].get("_target_", "").rpartition(".")[0].rpartition(".")[2]
+    algo = str(choices.get("algo") or target)
+    # RL² with its memory taken away is the baseline beside it, and not another RL².
+    return f"{algo} without memory" if (algo, choices.get("model")) == _RL2_BASELINE else algo
 
 
 def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:

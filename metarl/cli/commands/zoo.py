@@ -40,7 +40,9 @@ def run(config: DictConfig) -> None:
     folder = zoo.FOLDER if config.output is None else Path(config.output).expanduser()
     if config.run is None:
         if not folder.is_dir():
-            raise UserError(f"output={folder}: there is no such folder; expected one of packed runs")
+            raise UserError(
+                f"output={folder}: there is no such folder; expected one of packed runs"
+            )
         print("\n".join(_line(name, folder) for name in zoo.names(folder)) or "nothing yet")
         return
     strangers.say_what_is_called(config)
