@@ -59,7 +59,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
 }
 # Where the algorithm's name doesn't say it.
-LEARNERS = {MEMORYLESS: "PPO without memory"}
+LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"}
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_15m"],
