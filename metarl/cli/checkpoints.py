@@ -128,7 +128,8 @@ def read(location: str) -> Loaded:
     Raises: UserError if there is none or it is damaged.
     """
     if location.startswith(zoo.PREFIX):
-        return _of_the_zoo(location.removeprefix(zoo.PREFIX))
+        name = location.removeprefix(zoo.PREFIX)
+        return _loaded(zoo.path(name), zoo.read(name), [], zoo_name=name)
     place = checkpoint.named(Path(location).expanduser())
     if location in zoo.names() and not place.exists():
         raise UserError(f"no checkpoint at {location}; did you mean {zoo.PREFIX}{location}?")
@@ -145,25 +146,15 @@ def read(location: str) -> Loaded:
         warnings: list[str] = []
     else:
         path, content, warnings = checkpoint.load_newest(found)
-    command = "fewshot" if "dataset" in content else "train"
-    return Loaded(
-        path=path,
-        content=content,
-        config=checked(content.get("config"), path, command),
-        warnings=warnings,
-    )
+    return _loaded(path, content, warnings)
 
 
-def _of_the_zoo(name: str) -> Loaded:
-    path, content = zoo.path(name), zoo.read(name)
+def _loaded(
+    path: Path, content: dict[str, Any], warnings: list[str], zoo_name: str | None = None
+) -> Loaded:
     command = "fewshot" if "dataset" in content else "train"
-    return Loaded(
-        path=path,
-        content=content,
-        config=checked(content.get("config"), path, command),
-        warnings=[],
-        zoo_name=name,
-    )
+    config = checked(content.get("config"), path, command)
+    return Loaded(path=path, content=content, config=config, warnings=warnings, zoo_name=zoo_name)
 
 
 def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:

@@ -1,7 +1,7 @@
 """Makes the objects of a few-shot run from a composed config, and brings them back from a
 checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,9 +131,7 @@ def load(location: str) -> checkpoints.Loaded:
             f"the checkpoint {loaded.path} isn't of few-shot learning: "
             f"{command_line('train', resume=location)}"
         )
-    with blamed_on(loaded.path, "config"):
-        tasks, generators = source_of(loaded), Generators(loaded.config.seed)
-        built = learner(loaded.config, tasks, generators, torch.device("cpu"))
+    tasks, built, generators = _untrained(loaded.config, loaded.path, partial(source_of, loaded))
     with blamed_on(loaded.path, "content"):
         checkpoints.check_spec(
             loaded, field(loaded.content, "dataset", str, "a name"), tasks.spec.spec_hash, "dataset"
@@ -171,6 +169,12 @@ def trained_learner(
 
 def untrained(config: DictConfig, file: Path) -> tuple[TaskSource, FewShotLearner, Generators]:
     """Makes what `checkpoints.untrained` makes, for a few-shot run."""
+    return _untrained(config, file, partial(source, config))
+
+
+def _untrained(
+    config: DictConfig, file: Path, make_source: Callable[[], TaskSource]
+) -> tuple[TaskSource, FewShotLearner, Generators]:
     with blamed_on(file, "config"):
-        tasks, generators = source(config), Generators(config.seed)
+        tasks, generators = make_source(), Generators(config.seed)
         return tasks, learner(config, tasks, generators, torch.device("cpu")), generators

@@ -47,10 +47,5 @@ def packed(spec: DataSpec) -> dict[str, Any]:
 
 def unpacked(values: dict[str, Any]) -> DataSpec:
     """What `packed` was given. Raises: TypeError or KeyError for anything else."""
-    return DataSpec(
-        **{
-            **values,
-            "input_shape": tuple(values["input_shape"]),
-            "splits": tuple(values["splits"]),
-        }
-    )
+    sequences = {name: tuple(values[name]) for name in ("input_shape", "splits")}
+    return DataSpec(**(values | sequences))
