@@ -210,6 +210,7 @@ ALLOWED: dict[str, Kind] = {
     "chunk": _COUNT,
     "MamlPPO.chunk": OrNull(_COUNT),
     "MamlTRPO.chunk": OrNull(_COUNT),
+    "Reptile.chunk": OrNull(_COUNT),
     "episodes_per_task": _COUNT,
     "episodes_per_trial": _COUNT,
     "meta_batch_size": _COUNT,

@@ -73,7 +73,7 @@ def test_chunks_of_all_sizes_update_alike_and_again_from_the_same_start(monkeypa
     words = ("env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=3")
     default, own = (
         sized_chunks.update((*words, "algo=maml_ppo", "algo.episodes_per_task=2"), size)
-        for size in (sized_chunks.CHUNK_ON_CPU, 3)
+        for size in (None, 1)
     )
     found = default()
     assert found == default()
@@ -83,17 +83,17 @@ def test_chunks_of_all_sizes_update_alike_and_again_from_the_same_start(monkeypa
 
     def measured(variants, **how):
         asked.append([args[1] for _, args in variants.values()])
-        # Twice as fast with five tasks at a time.
-        return {name: Measurement([2.0 if name == "2" else 1.0] * 3, 7.0) for name in variants}
+        # The default takes twice as long.
+        return {name: Measurement([2.0 if name == "None" else 1.0] * 3, 7.0) for name in variants}
 
     monkeypatch.setattr(sized_chunks, "measure", measured)
     monkeypatch.setattr(sys, "argv", ["metarl-benchmark", "iteration", "chunks=[5,2]"])
     command.main()
-    assert asked == [[2, 5], [2, 5]]
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert asked == [[None, 5, 2]] * 2
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[-6:]]
     assert [(row["row"], row["chunk"], row["speedup"]) for row in lines] == [
-        *(("maml_ppo", 2, 1.0), ("maml_ppo", 5, 2.0)),
-        *(("maml_trpo", 2, 1.0), ("maml_trpo", 5, 2.0)),
+        *(("maml_ppo", None, 1.0), ("maml_ppo", 5, 2.0), ("maml_ppo", 2, 2.0)),
+        *(("maml_trpo", None, 1.0), ("maml_trpo", 5, 2.0), ("maml_trpo", 2, 2.0)),
     ]
 
 

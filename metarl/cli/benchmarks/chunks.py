@@ -1,5 +1,5 @@
 """How many tasks to differentiate together: the update of one iteration with several sizes of the
-chunk, beside the size that a CPU takes by itself.
+chunk, beside the size that is taken where none is said.
 
 All sizes learn from the same episodes and begin with the same parameters, so they do the same work
 up to rounding.
@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from metarl.cli import build
 from metarl.cli.benchmarks.interleaved import measure, speedup
 from metarl.cli.configs import CONFIGS, composed
-from metarl.rl.adapters.gradient import CHUNK_ON_CPU
 from metarl.rl.algorithms.shared import GatheringLearner, run_alone
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
@@ -27,8 +26,8 @@ ALGORITHMS = ("maml_ppo", "maml_trpo")
 def run_chunks(
     sizes: Sequence[int], rounds: int, *, num_threads: int | None = None
 ) -> list[dict[str, Any]]:
-    """Measures the update of an iteration of the main job for each size and `CHUNK_ON_CPU`, prints
-    a line each, and returns them as JSON-able dicts.
+    """Measures the update of an iteration of the main job by default and for each size, prints a
+    line each, and returns them as JSON-able dicts.
 
     Args: num_threads: of the simulation. The update takes as many threads as in a training.
     """
@@ -36,16 +35,15 @@ def run_chunks(
     results = []
     for algo in ALGORITHMS:
         words = (*MAIN_JOB, f"algo={algo}", f"sim.num_threads={num_threads or 'null'}")
-        variants = {
-            str(size): (update, (words, size)) for size in dict.fromkeys((CHUNK_ON_CPU, *sizes))
-        }
+        asked = list(dict.fromkeys((None, *sizes)))
+        variants = {str(size): (update, (words, size)) for size in asked}
         found = measure(variants, num_rounds=rounds, num_threads=num_threads or 2)
-        default = found[str(CHUNK_ON_CPU)]
-        for size, own in found.items():
+        default = found[str(None)]
+        for size, own in zip(asked, found.values(), strict=True):
             row = {
                 "row": algo,
-                "name": f"{algo} update, {size} tasks at a time",
-                "chunk": int(size),
+                "name": f"{algo} update, {size or 'default'} tasks at a time",
+                "chunk": size,
                 "seconds": own.median,
                 "speedup": speedup(own, default),
                 "added_mib": own.peak_mib,
@@ -59,13 +57,13 @@ def run_chunks(
     return results
 
 
-def update(words: Sequence[str], size: int) -> Callable[[], Any]:
+def update(words: Sequence[str], size: int | None) -> Callable[[], Any]:
     """The update of a first iteration, again and again from the same start, on episodes that don't
     depend on the size."""
-    gathers = _learner([*words, f"algo.chunk={CHUNK_ON_CPU}"])
+    gathers = _learner(words)
     rollouts = gathers.source.gather(gathers.adapter())
     gathers.source.env.close()
-    learner = _learner([*words, f"algo.chunk={size}"])
+    learner = _learner([*words, f"algo.chunk={size or 'null'}"])
     learner.source.env.close()
     start = map_tensors(torch.clone, learner.state_dict())
 

@@ -2,7 +2,6 @@
 on the trajectories of each update."""
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,10 +26,12 @@ from metarl.rl.types import Act, Held, RLAdapter, Steady, Trajectories
 from metarl.struct import join_rows, replace, struct
 from metarl.types import InnerRule, Params
 
-CHUNK_ON_CPU = 2
-"""Tasks that are differentiated together unless a setting says how many: what fits into a core's
-cache. A GPU takes all at once: each chunk launches all kernels anew. `python scripts/benchmark.py
-iteration chunks=[5,10]` compares others with it."""
+ROWS_ON_CPU = 5000
+"""Steps that are differentiated together, in two tasks at least, unless a setting says how many
+tasks: with 64 units a layer of them is 1 MiB or so, and stays in a core's cache. A GPU takes all at
+once: each chunk launches all kernels anew. The number of cores has no say, so that a seed's numbers
+don't depend on it. `python scripts/benchmark.py iteration chunks=[2,10]` compares others with it.
+"""
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
 LAST_LAYER = "last_layer"
@@ -67,8 +68,8 @@ class InnerUpdate:
     gae_lambda: float
     mean_over: str
     """One of `MEANS_OVER`."""
-    chunk: int
-    """Tasks that are differentiated together."""
+    chunk: int | None
+    """Tasks that are differentiated together; None: see `ROWS_ON_CPU`."""
 
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
         """What the step learns from, see `policy_batch`."""
@@ -78,6 +79,12 @@ class InnerUpdate:
             gae_lambda=self.gae_lambda,
             mean_over=self.mean_over,
         )
+
+    def tasks_together(self, mask: Tensor) -> int:
+        """How many tasks are differentiated together, of those with this mask [N, steps]."""
+        if self.chunk is not None:
+            return self.chunk
+        return max(2, ROWS_ON_CPU // mask.shape[1]) if mask.device.type == "cpu" else len(mask)
 
     def __call__(
         self, params: Params, rule_params: Params, batch: PolicyBatch, step: int
@@ -93,7 +100,7 @@ class InnerUpdate:
             return Found(each=after)
 
         adapted: Params = mean_over_chunks(
-            updated, P.num_tasks(params), self.chunk, batch.obs.device
+            updated, P.num_tasks(params), self.tasks_together(batch.mask), batch.obs.device
         ).each
         return adapted
 
@@ -236,9 +243,6 @@ def inner_update(
     check_positive({"inner_lr": inner_lr})
     check_shares({"inner_lr_decay": inner_lr_decay})
     check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
-    if chunk is None:
-        on_cpu = next(policy.parameters()).device.type == "cpu"
-        chunk = CHUNK_ON_CPU if on_cpu else sys.maxsize
     if adapt_only is not None:
         last = f"trunk.layers.{len(policy.trunk.layers) - 1}"
         adapt_only = [last if name == LAST_LAYER else name for name in adapt_only]

@@ -271,11 +271,12 @@ class MamlTRPO(GatheringLearner):
                 kl=surrogate.of(self._kl, data),
             )
 
-        parts = over_chunks(of_chunk, len(query.mask), self._inner.chunk, query.mask.device)
+        chunk = self._inner.tasks_together(query.mask)
+        parts = over_chunks(of_chunk, len(query.mask), chunk, query.mask.device)
         return Linearized(
             parts=parts,
             num_tasks=len(query.mask),
-            chunk=self._inner.chunk,
+            chunk=chunk,
             device=query.mask.device,
             ranks=self.source.ranks,
         )

@@ -21,17 +21,13 @@ from metarl.core.judged import added, each_pulled_back, judge
 from metarl.core.linearize import linearize_adaptations
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import rounds_tasks_alike
-from metarl.rl.adapters.gradient import InnerUpdate
+from metarl.rl.adapters.gradient import ROWS_ON_CPU, InnerUpdate
 from metarl.rl.algorithms.shared import MetaParams, WithOld, outer_gradient
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean
 from metarl.struct import join_rows, struct
 from metarl.threads import WORKERS, map_in_threads
 from metarl.types import Params, Ranks
-
-ROWS_ON_CPU = 4000
-"""Steps that are differentiated together at most where several learners are side by side: with 64
-units a layer of them is 1 MiB, and stays in a core's cache. A GPU takes all."""
 
 
 @struct
@@ -111,7 +107,7 @@ class AskedEpoch:
             return sys.maxsize
         if not rounds_tasks_alike(self.objective.policy, mask.shape[1]):
             return 1
-        chunk = min(self.objective.inner.chunk, self.data.num_tasks)
+        chunk = min(self.objective.inner.tasks_together(mask), self.data.num_tasks)
         return max(1, ROWS_ON_CPU // (chunk * mask.shape[1]))
 
 
@@ -119,7 +115,8 @@ def epochs_of(asked: Sequence[AskedEpoch]) -> list[Epoch]:
     """The epoch of each of S learners, who stand side by side."""
     num_tasks, device = asked[0].data.num_tasks, asked[0].data.query.mask.device
     workers = WORKERS if device.type == "cpu" else 1
-    shares = _shares(num_tasks, asked[0].objective.inner.chunk, len(asked), workers)
+    chunk = asked[0].objective.inner.tasks_together(asked[0].data.query.mask)
+    shares = _shares(num_tasks, chunk, len(asked), workers)
     work = lambda share: _found(asked[share.learners], share.tasks)
     parts: list[list[Found]] = [[] for _ in asked]
     for share, found in zip(shares, map_in_threads(work, shares, device), strict=True):

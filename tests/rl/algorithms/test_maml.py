@@ -177,6 +177,16 @@ def test_chunk_size_changes_rounding_only():
     torch.testing.assert_close(after[0], after[2], rtol=1e-12, atol=1e-14)
 
 
+def test_as_many_tasks_go_together_as_fit_into_a_cache_and_two_at_least():
+    inner = make(MamlPPO, chunk=None)._inner
+    together = lambda steps, device="cpu": inner.tasks_together(
+        torch.empty(20, steps, dtype=torch.bool, device=device)
+    )
+    assert [together(steps) for steps in (100, 1000, 2000, 4000)] == [50, 5, 2, 2]
+    assert together(1000, "meta") == 20  # anything but a CPU takes all
+    assert make(MamlPPO, chunk=3)._inner.tasks_together(torch.empty(20, 1000)) == 3
+
+
 def test_first_order_ignores_the_curvature():
     both = []
     for mode in ("through", "first_order"):

@@ -12,7 +12,7 @@ from metarl.rl.algorithms import ppo_epoch
 from metarl.rl.algorithms.ppo_epoch import epochs_of
 from metarl.run.seeding import Generators
 
-WORLD = ["env=point_navigation_2d", "env.horizon=8", "algo.meta_batch_size=3"]
+WORLD = ["env=point_navigation_2d", "env.horizon=8", "algo.meta_batch_size=3", "algo.chunk=2"]
 PLAIN = ["algo=maml_ppo", "model=mlp", "algo.episodes_per_task=2", "model.hidden_sizes=[8]"]
 CASES = {
     "a latent and rates for each step": ["algo=maml_ppo", "algo.episodes_per_task=2"],
