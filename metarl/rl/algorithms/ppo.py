@@ -159,8 +159,7 @@ class PPO:
         self._value_coefficient = value_coefficient
         self._entropy_coefficient = entropy_coefficient
         self._entropy_decay = _decay(entropy_half_life)
-        self._lr_falls = outer_lr_half_life is not None
-        self._lr_decay = _decay(outer_lr_half_life)
+        self._lr_half_life = outer_lr_half_life
         self._discount = discount
         self._gae_lambda = gae_lambda
         self._value_loss = value_loss
@@ -191,8 +190,8 @@ class PPO:
         if self._kl_target is not None:
             lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
             self._descent.lr = lr
-        if self._lr_falls:
-            self._max_lr *= self._lr_decay
+        if self._lr_half_life is not None:
+            self._max_lr *= _decay(self._lr_half_life)
             self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
         self._entropy_coefficient *= self._entropy_decay
         return {
@@ -273,12 +272,12 @@ class PPO:
     def names(self) -> tuple[str, ...]:
         """The names of what its state may hold."""
         scale = () if self._reward_scale is None else ("reward_scale",)
-        falls = ("max_lr",) if self._lr_falls else ()
+        falls = () if self._lr_half_life is None else ("max_lr",)
         return (*APART, "entropy_coefficient", *falls, *scale)
 
     def state_dict(self) -> dict[str, Any]:
         state = self._descent.state_dict() | {"entropy_coefficient": self._entropy_coefficient}
-        if self._lr_falls:
+        if self._lr_half_life is not None:
             state["max_lr"] = self._max_lr
         if self._reward_scale is not None:
             state["reward_scale"] = self._reward_scale.state_dict()
@@ -295,7 +294,7 @@ class PPO:
         self.check(state)
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
-        if self._lr_falls:
+        if self._lr_half_life is not None:
             self._max_lr = state["max_lr"]
         if self._reward_scale is not None:
             self._reward_scale.load_state_dict(state["reward_scale"])
