@@ -20,7 +20,7 @@ from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import fewshot
 from metarl.report.evaluation import stage
-from metarl.report.finished import Finished, all_runs
+from metarl.report.finished import Finished, all_runs, configs_below
 from metarl.report.learners import learners, side_by_side
 from metarl.report.learners_table import what_intervals_are_over
 from metarl.report.markdown import table
@@ -74,7 +74,7 @@ def of_learners(folders: Sequence[Path]) -> tuple[list[str], dict[str, str]]:
     by_env: dict[str, list[Finished]] = {}
     texts, files = list[str](), dict[str, str]()
     try:
-        for run in all_runs(folders)[0]:
+        for run in all_runs(configs_below(folders))[0]:
             by_env.setdefault(run.report["env"], []).append(run)
         for env, runs in by_env.items():
             of = learners(runs)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.fewshot.evaluate import interval_over_seeds
-from metarl.report.finished import configs_below, evaluations, numbers_of
+from metarl.report.finished import ConfigsBelow, evaluations, numbers_of
 from metarl.report.learners import by_setting, named_settings
 from metarl.rl.evaluation import several_runs
 from metarl.rl.evaluation.several_runs import Estimate
@@ -68,15 +68,15 @@ class FewShotLearner:
         return torch.stack([run.by_task for run in self.runs])
 
 
-def few_shot_runs(folders: Sequence[Path]) -> tuple[list[FewShotRun], list[Path]]:
-    """Returns the finished few-shot runs in these folders and below them, in order of their places,
-    and the folders of those that haven't been evaluated yet.
+def few_shot_runs(below: ConfigsBelow) -> tuple[list[FewShotRun], list[Path]]:
+    """Returns the finished few-shot runs that these configurations are of, in order of their
+    places, and the folders of those that haven't been evaluated yet.
 
-    Raises: UserError for a folder that isn't there, or a file that can't be read.
+    Raises: UserError for an evaluation that can't be read.
     """
     found: dict[Path, FewShotRun] = {}
     begun: dict[Path, Path] = {}
-    for file, config in configs_below(folders):
+    for file, config in (pair for configs in below.values() for pair in configs.items()):
         if "dataset" not in config:
             continue
         of_run = [

@@ -26,6 +26,9 @@ _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of e
 _RL2_BASELINE = ("rl2_ppo", "memoryless")
 _EVALUATION = re.compile(r"evaluation(_seed\d+)?\.json")
 
+ConfigsBelow = dict[Path, dict[Path, dict[str, Any]]]
+"""By folder: each config.yaml in it and below it, and what that holds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -125,26 +128,25 @@ def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:
     """Returns the finished runs of reinforcement learning in these folders and below them, in order
     of their places, and the folders of runs that haven't been evaluated yet.
 
-    Raises: UserError as `all_runs` does, or if no run is finished.
+    Raises: UserError as `configs_below` and `all_runs` do, or if no run is finished.
     """
-    finished, begun = all_runs(folders)
+    finished, begun = all_runs(configs_below(folders))
     if not finished:
         raise UserError(_NOTHING.format(", ".join(map(str, folders))))
     return finished, [run.place for run in begun]
 
 
-def all_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Begun]]:
-    """Returns the runs of reinforcement learning in these folders and below them, in order of their
-    places: the finished ones, and those that haven't been evaluated yet.
+def all_runs(below: ConfigsBelow) -> tuple[list[Finished], list[Begun]]:
+    """Returns the runs of reinforcement learning that these configurations are of, in order of
+    their places: the finished ones, and those that haven't been evaluated yet.
 
-    Raises: UserError for a folder that isn't there, holds no run at all, or a file that can't be
-      read.
+    Raises: UserError for a folder that holds no run at all, or a file that can't be read.
     """
     finished: dict[Path, Finished] = {}
     begun: dict[Path, Begun] = {}
-    for folder in folders:
+    for folder, configs in below.items():
         has_run = has_few_shot = False
-        for file, config in configs_below([folder]):
+        for file, config in configs.items():
             has_few_shot |= "dataset" in config
             if "dataset" in config or config.get("num_seeds") not in (None, 1):
                 continue  # The folders of its seeds lie below.
@@ -164,16 +166,18 @@ def all_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Begun]]:
     return [finished[place] for place in sorted(finished)], [begun[p] for p in sorted(begun)]
 
 
-def configs_below(folders: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yields each config.yaml in these folders and below them, and what it holds. Raises: UserError
-    for a folder that isn't there, or a file that can't be read."""
+def configs_below(folders: Sequence[Path]) -> ConfigsBelow:
+    """Reads each config.yaml in these folders and below them. Raises: UserError for a folder that
+    isn't there, or a file that can't be read."""
+    found: ConfigsBelow = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(
                 f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
             )
-        for file in sorted(folder.rglob("config.yaml")):
-            yield file, _parsed(file, yaml.safe_load)
+        files = sorted(folder.rglob("config.yaml"))
+        found[folder] = {file: _parsed(file, yaml.safe_load) for file in files}
+    return found
 
 
 _NOTHING = (

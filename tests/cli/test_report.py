@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from support.commands import call
 from support.run_folders import few_shot_folder, run_folder
 
@@ -96,6 +97,16 @@ def test_few_shot_runs_have_a_page_of_their_own(
     assert call(monkeypatch, report, *words[:2]) == 0
     assert "left out: few-shot runs; they have a page of their own" in capsys.readouterr().err
     assert "a mean accuracy of" not in (tmp_path / "page.html").read_text()
+
+
+def test_the_configuration_of_a_run_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder(tmp_path / "runs/a", [[-8.0, -4.0]])
+    read, safe_load = [], yaml.safe_load
+    monkeypatch.setattr(yaml, "safe_load", lambda text: read.append(text) or safe_load(text))
+    assert call(monkeypatch, report, f"runs=[{tmp_path}/runs]", f"out={tmp_path}/page.html") == 0
+    assert read == [(tmp_path / "runs/a/config.yaml").read_text()]
 
 
 def test_without_its_libraries_it_names_the_extra(

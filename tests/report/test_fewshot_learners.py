@@ -14,7 +14,7 @@ from metarl.report.fewshot_learners import (
     few_shot_runs,
     references,
 )
-from metarl.report.finished import all_runs
+from metarl.report.finished import all_runs, configs_below
 
 TASKS = [[0.5, 0.7, 0.9], [0.7, 0.8, 1.0]]
 
@@ -26,7 +26,7 @@ def test_seeds_of_one_setting_are_one_learner(tmp_path: Path) -> None:
     few_shot_folder(tmp_path / "c", TASKS[0], settings={"inner_lr": 0.2}, transductive=True)
     run_folder(tmp_path / "rl", [[1.0, 2.0]])
     (few_shot_folder(tmp_path / "going", TASKS[0], seed=5) / "evaluation.json").unlink()
-    runs, begun = few_shot_runs([tmp_path, tmp_path / "b"])
+    runs, begun = few_shot_runs(configs_below([tmp_path, tmp_path / "b"]))
     learners = few_shot_learners(runs)
     assert [[run.seed for run in learner.runs] for learner in learners] == [[0, 1], [0], [0]]
     names = ["maml", "maml (learner.inner_lr=0.1)", "maml (transductive)"]
@@ -37,7 +37,7 @@ def test_seeds_of_one_setting_are_one_learner(tmp_path: Path) -> None:
 def test_means_of_seeds_have_intervals_over_seeds_and_tasks(tmp_path: Path) -> None:
     for seed, tasks in enumerate(TASKS):
         few_shot_folder(tmp_path / f"a{seed}", tasks, seed=seed, means=[0.2 + 0.1 * seed])
-    (learner,) = few_shot_learners(few_shot_runs([tmp_path])[0])
+    (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
     before, after = after_each_update(learner)
     exact = interval_over_seeds(torch.tensor(TASKS, dtype=torch.float64))
     assert after == {
@@ -54,7 +54,7 @@ def test_means_of_seeds_have_intervals_over_seeds_and_tasks(tmp_path: Path) -> N
 
 def test_a_single_seed_has_the_interval_of_its_evaluation(tmp_path: Path) -> None:
     few_shot_folder(tmp_path, [0.5, 0.7, 0.9])
-    (learner,) = few_shot_learners(few_shot_runs([tmp_path])[0])
+    (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
     assert after_each_update(learner)[1] == pytest.approx(
         {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
     )
@@ -62,7 +62,7 @@ def test_a_single_seed_has_the_interval_of_its_evaluation(tmp_path: Path) -> Non
 
 def test_a_task_that_diverged_leaves_no_mean(tmp_path: Path) -> None:
     few_shot_folder(tmp_path, [0.5, None])
-    (learner,) = few_shot_learners(few_shot_runs([tmp_path])[0])
+    (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
     assert after_each_update(learner)[1] is None and learner.by_task[0, 1] == torch.inf
 
 
@@ -85,10 +85,10 @@ def test_what_does_not_belong_together_is_named(tmp_path: Path, other: dict, sai
     few_shot_folder(tmp_path / "a", [0.5, 0.7])
     few_shot_folder(tmp_path / "b", **{"by_task": [0.5, 0.7], **other})
     with pytest.raises(UserError, match=said):
-        few_shot_learners(few_shot_runs([tmp_path])[0])
+        few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
 
 
 def test_where_reinforcement_learning_is_expected_few_shot_runs_are_named(tmp_path: Path) -> None:
     few_shot_folder(tmp_path, [0.5])
     with pytest.raises(UserError, match="has few-shot runs alone; expected runs of reinforcement"):
-        all_runs([tmp_path])
+        all_runs(configs_below([tmp_path]))

@@ -9,7 +9,7 @@ import yaml
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
-from metarl.report.finished import all_runs, finished_runs
+from metarl.report.finished import all_runs, configs_below, finished_runs
 from metarl.run.lock import FolderLock
 
 ROWS = [{"iteration": 0, "env_steps": 10, "return_after": 1.0}]
@@ -87,7 +87,7 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
 def test_runs_that_have_no_evaluation_are_told_apart(tmp_path: Path) -> None:
     run_folder(tmp_path / "done", [[1.0]])
     (run_folder(tmp_path / "begun", [[1.0]], seed=4, rows=ROWS) / "evaluation.json").unlink()
-    (finished,), (begun,) = all_runs([tmp_path])
+    (finished,), (begun,) = all_runs(configs_below([tmp_path]))
     assert (finished.seed, begun.seed, begun.algo, begun.metrics) == (0, 4, "maml_ppo", ROWS)
     assert not begun.goes_on
     with FolderLock(begun.place):

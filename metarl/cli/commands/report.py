@@ -15,7 +15,6 @@ Examples:
 
 import importlib
 import sys
-from collections.abc import Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from metarl.cli.words import called
 from metarl.errors import UserError
 from metarl.files import make_folder, write_atomically, write_text
 from metarl.report.fewshot_learners import few_shot_runs
-from metarl.report.finished import all_runs, configs_below
+from metarl.report.finished import ConfigsBelow, all_runs, configs_below
 from metarl.report.run_places import run_places
 
 
@@ -38,12 +37,13 @@ def run(config: DictConfig) -> None:
             f"out: {config.out} is a folder; expected the name of a file, as report.html"
         )
     folders, moved = run_places(config.runs)
-    kinds = {"dataset" in found for _, found in configs_below(folders)}
+    below = configs_below(folders)
+    kinds = {"dataset" in found for configs in below.values() for found in configs.values()}
     asked = {"names": config.names, "against": config.against, "command": called()}
     if kinds == {True}:
-        text, notes, drawn = _few_shot(config, folders, asked)
+        text, notes, drawn = _few_shot(config, below, asked)
     else:
-        text, notes, drawn = _reinforcement(config, folders, asked)
+        text, notes, drawn = _reinforcement(config, below, asked)
     if kinds == {True, False}:
         notes.append("left out: few-shot runs; they have a page of their own")
     for note in moved + notes:
@@ -60,21 +60,21 @@ def run(config: DictConfig) -> None:
 
 
 def _reinforcement(
-    config: DictConfig, folders: Sequence[Path], asked: dict[str, Any]
+    config: DictConfig, below: ConfigsBelow, asked: dict[str, Any]
 ) -> tuple[str, list[str], dict[str, bytes]]:
     """The page on runs of reinforcement learning, a line for each that is left out, and the files
     of its figures, where these are asked for."""
     content, html, figures = (_of_page(name) for name in ("content", "html", "figures"))
-    found, notes = content.gathered(*all_runs(folders), **asked, num_videos=config.num_videos)
+    found, notes = content.gathered(*all_runs(below), **asked, num_videos=config.num_videos)
     return html.page(found), notes, {} if config.figures is None else figures.files(found)
 
 
 def _few_shot(
-    config: DictConfig, folders: Sequence[Path], asked: dict[str, Any]
+    config: DictConfig, below: ConfigsBelow, asked: dict[str, Any]
 ) -> tuple[str, list[str], dict[str, bytes]]:
     """The same of few-shot runs, whose figures are the table alone."""
     fewshot, html = (_of_page(name) for name in ("fewshot", "html"))
-    found, notes = fewshot.gathered(*few_shot_runs(folders), **asked)
+    found, notes = fewshot.gathered(*few_shot_runs(below), **asked)
     return html.written(found), notes, {} if config.figures is None else fewshot.files(found)
 
 

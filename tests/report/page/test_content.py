@@ -10,7 +10,7 @@ import yaml
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
-from metarl.report.finished import all_runs
+from metarl.report.finished import all_runs, configs_below
 from metarl.report.page import films
 from metarl.report.page.charts import BEFORE
 from metarl.report.page.content import Content, gathered
@@ -38,7 +38,7 @@ TOLD = {
 
 def content(folder: Path, **more: Any) -> tuple[Content, list[str]]:
     settings = {"names": None, "against": None, "num_videos": 12, "command": "report", **more}
-    return gathered(*all_runs([folder]), **settings)
+    return gathered(*all_runs(configs_below([folder])), **settings)
 
 
 def begun(folder: Path, rows: list[dict[str, float]], **more: Any) -> Path:

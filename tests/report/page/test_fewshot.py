@@ -7,6 +7,7 @@ from support.run_folders import few_shot_folder
 
 from metarl.errors import UserError
 from metarl.report.fewshot_learners import few_shot_runs
+from metarl.report.finished import configs_below
 from metarl.report.page.fewshot import files, gathered
 from metarl.report.page.html import Page, written
 
@@ -15,7 +16,7 @@ ROWS = [{"iteration": i, "tasks": 100 * (i + 1), "accuracy": 0.1 * i} for i in r
 
 def page(folder: Path, **more: object) -> tuple[Page, list[str]]:
     settings = {"names": None, "against": None, "command": "report", **more}
-    return gathered(*few_shot_runs([folder]), **settings)
+    return gathered(*few_shot_runs(configs_below([folder])), **settings)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from support.run_folders import few_shot_folder, run_folder
 
 from metarl.report.fewshot_learners import few_shot_runs
-from metarl.report.finished import all_runs
+from metarl.report.finished import all_runs, configs_below
 from metarl.report.page.content import gathered
 from metarl.report.page.fewshot import gathered as few_shot_page
 from metarl.report.page.html import page, written
@@ -54,7 +54,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _film(folder / "runs/maml0/adaptation.mp4")
     flat = "a policy without memory, whose name is longer than a phone is wide"
     settings = {"names": [flat, "maml"], "against": "maml", "num_videos": 3}
-    content, _ = gathered(*all_runs([folder / "runs"]), **settings, command="report.py")
+    content, _ = gathered(
+        *all_runs(configs_below([folder / "runs"])), **settings, command="report.py"
+    )
     (folder / "page.html").write_text(page(content))
     return folder / "page.html"
 
@@ -200,7 +202,7 @@ def test_a_page_on_few_shot_runs_is_drawn_as_well(browser: Any, tmp_path: Path) 
         Image.new("RGB", (900, 300)).save(run / "tasks.png")
     settings = {"names": None, "against": None, "command": "report"}
     (tmp_path / "page.html").write_text(
-        written(few_shot_page(*few_shot_runs([tmp_path]), **settings)[0])
+        written(few_shot_page(*few_shot_runs(configs_below([tmp_path])), **settings)[0])
     )
     browser.get_log("browser")
     _look(browser, width=390)
