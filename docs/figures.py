@@ -29,6 +29,7 @@ from metarl.cli import build, fewshot_report  # noqa: E402
 from metarl.cli.configs import merged, read  # noqa: E402
 from metarl.files import write_text  # noqa: E402
 from metarl.report.adaptation_plot import adaptation_figure  # noqa: E402
+from metarl.report.algo_name import algo_name  # noqa: E402
 from metarl.report.facts import fixed_speed_bounds  # noqa: E402
 from metarl.report.finished import finished_runs  # noqa: E402
 from metarl.report.learners import learners, side_by_side  # noqa: E402
@@ -170,7 +171,7 @@ def _problem(config: Any) -> str:
 
 
 def _learner(folder: Path, config: Any) -> str:
-    return LEARNERS.get(folder.name, build.algo_name(config))
+    return LEARNERS.get(folder.name, algo_name(config))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

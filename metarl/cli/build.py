@@ -75,14 +75,6 @@ def sizes(config: DictConfig) -> Sizes:
     return found
 
 
-def algo_name(config: DictConfig) -> str:
-    """The algorithm as the command line calls it: its `name`, where several files of configs/algo
-    choose one class; else the last module of its `_target_`, metarl.rl.algorithms.rl2_ppo.RL2PPO.
-    """
-    module = str(config.algo._target_).rpartition(".")[0].rpartition(".")[2]
-    return str(config.algo.get("name") or module)
-
-
 def _unnamed(algo: DictConfig) -> DictConfig:
     """The algorithm's settings without its name, which isn't for its constructor."""
     return OmegaConf.masked_copy(algo, [str(key) for key in algo if key != "name"])

@@ -13,6 +13,7 @@ from metarl.cli import build, checkpoints, comparison, console, filming, held_ou
 from metarl.cli.configs import shown
 from metarl.errors import UserError
 from metarl.report import evaluation
+from metarl.report.algo_name import algo_name
 from metarl.report.held_out import returns_row
 from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
@@ -66,7 +67,7 @@ def evaluate(
         unit=sizes.unit,
         streams=build.streams(generators, device, "evaluation/"),
         device=device,
-        algo=build.algo_name(config),
+        algo=algo_name(config),
         deterministic=deterministic,
     )
     return replace(found, report=found.report | asked)
@@ -81,7 +82,7 @@ def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
     algo, asked = config.algo, f"inner_lr_decay={shown(inner_lr_decay)}"
     if "inner_lr_decay" not in algo:
         raise UserError(
-            f"{asked}: {build.algo_name(config)} has no update with a rate that could decay; "
+            f"{asked}: {algo_name(config)} has no update with a rate that could decay; "
             "expected null"
         )
     if algo.get("inner_rule", "sgd") != "sgd":
@@ -99,7 +100,7 @@ def seeing(config: DictConfig, context_size: int) -> DictConfig:
     """
     if "evaluated_context" not in config.algo:
         raise UserError(
-            f"context_size={context_size}: {build.algo_name(config)} infers no task from a "
+            f"context_size={context_size}: {algo_name(config)} infers no task from a "
             "context; expected null"
         )
     return OmegaConf.merge(config, {"algo": {"evaluated_context": context_size}})  # type: ignore[return-value]

@@ -19,6 +19,7 @@ from metarl.cli import (
 )
 from metarl.cli.configs import as_dict, merged
 from metarl.errors import UserError
+from metarl.report.algo_name import algo_name
 from metarl.rl.algorithms.shared import GatheringLearner
 from metarl.rl.types import BatchedEnv, RLLearner
 from metarl.run import distributed
@@ -135,7 +136,7 @@ def _made(config: DictConfig, kind: str, ranks: Processes) -> Made:
     learner = build.learner(config, env, generators, device, ranks)
     if not isinstance(learner, GatheringLearner):
         raise UserError(
-            f"algo={build.algo_name(config)} gathers by itself, so its tasks can't be shared out "
+            f"algo={algo_name(config)} gathers by itself, so its tasks can't be shared out "
             "among processes; call it without torchrun"
         )
     return Made(device=device, generators=generators, env=env, learner=learner)

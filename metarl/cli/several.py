@@ -33,6 +33,7 @@ from metarl.cli.run_folder import Place, Run
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import seeds as seeds_report
+from metarl.report.algo_name import algo_name
 from metarl.report.evaluation import write
 from metarl.rl.algorithms.shared import GatheringLearner, Source
 from metarl.rl.algorithms.together import TogetherSource
@@ -182,7 +183,7 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
 def _source(config: DictConfig, learner: RLLearner) -> Source:
     if not isinstance(learner, GatheringLearner):
         raise UserError(
-            f"num_seeds={config.num_seeds}: {build.algo_name(config)} gathers by itself, so its "
+            f"num_seeds={config.num_seeds}: {algo_name(config)} gathers by itself, so its "
             "seeds can't share a simulation; expected 1 (a run for each seed is -m seed=0,1,2)"
         )
     return learner.source

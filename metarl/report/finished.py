@@ -19,11 +19,11 @@ import yaml
 from torch import Tensor
 
 from metarl.errors import UserError
+from metarl.report.algo_name import algo_name
 from metarl.run import lock
 from metarl.run.logging import read_metrics
 
 _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of every evaluation
-_RL2_BASELINE = ("rl2_ppo", "memoryless")
 _EVALUATION = re.compile(r"evaluation(_seed\d+)?\.json")
 
 ConfigsBelow = dict[Path, dict[Path, dict[str, Any]]]
@@ -58,8 +58,8 @@ class Finished:
 
     @property
     def algo(self) -> str:
-        """The algorithm as the command line calls it."""
-        return _algo(self.config)
+        """What results call the algorithm."""
+        return algo_name(self.config)
 
     @property
     def shows_task(self) -> bool:
@@ -108,20 +108,12 @@ class Begun:
 
     @property
     def algo(self) -> str:
-        return _algo(self.config)
+        return algo_name(self.config)
 
     @property
     def goes_on(self) -> bool:
         """Whether a process writes there."""
         return lock.is_held(self.place)
-
-
-def _algo(config: dict[str, Any]) -> str:
-    choices = (config.get("composed") or {}).get("choices") or {}
-    target = config["algo"].get("_target_", "").rpartition(".")[0].rpartition(".")[2]
-    algo = str(choices.get("algo") or target)
-    # RL² with its memory taken away is the baseline beside it, and not another RL².
-    return f"{algo} without memory" if (algo, choices.get("model")) == _RL2_BASELINE else algo
 
 
 def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:

@@ -123,13 +123,14 @@ def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
 
 def _key(run: Run | Begun) -> str:
     """The same for runs of one setting."""
-    return repr(sorted(setting(run).items()))
+    return repr((run.algo, sorted(setting(run).items())))
 
 
 def setting(run: Run | Begun) -> dict[str, Any]:
-    """The settings that make a learner, by their full names."""
+    """The settings that make a learner, by their full names, without what it is called: files of
+    earlier versions don't say that."""
     own = {k: v for k, v in run.config.items() if k not in (*_OF_A_RUN, *_ALSO_OF_A_RUN)}
-    return dict(_leaves(own))
+    return {key: value for key, value in _leaves(own) if key != "algo.name"}
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

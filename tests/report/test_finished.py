@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
@@ -59,19 +58,6 @@ def test_a_folder_of_results_holds_several_seeds(tmp_path: Path) -> None:
 def test_the_seed_is_the_trainings_where_another_evaluated_it(tmp_path: Path) -> None:
     run_folder(tmp_path, [[1.0]], seed=5, training_seed=2)
     assert finished_runs([tmp_path])[0][0].seed == 2
-
-
-@pytest.mark.parametrize(
-    ("model", "name"), [("memoryless", "rl2_ppo without memory"), ("gru", "rl2_ppo")]
-)
-def test_an_agent_whose_memory_is_taken_away_is_called_so(
-    tmp_path: Path, model: str, name: str
-) -> None:
-    folder = run_folder(tmp_path, [[1.0, 2.0]], algo="rl2_ppo")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["composed"]["choices"]["model"] = model
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    assert finished_runs([folder])[0][0].algo == name
 
 
 def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:

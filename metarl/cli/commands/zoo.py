@@ -26,6 +26,7 @@ from metarl.cli.main import run_command
 from metarl.errors import UserError
 from metarl.fewshot import deferred
 from metarl.fewshot.types import TaskSource
+from metarl.report.algo_name import algo_name
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -140,8 +141,7 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
 def _default_name(content: Mapping[str, Any]) -> str:
     if "dataset" in content:
         return f"{content['dataset']}/{content['learner_name']}"
-    algo = content["config"]["algo"]
-    return f"{content['env']}/{algo.get('name') or algo['_target_'].split('.')[-2]}"
+    return f"{content['env']}/{algo_name(content['config']).replace(' ', '_')}"
 
 
 def _line(name: str, folder: Path) -> str:

@@ -17,12 +17,13 @@ from support.gradient_family import (
     straight_objective,
 )
 
-from metarl.cli import build, configs, evaluation
+from metarl.cli import configs, evaluation
 from metarl.cli.commands import train as train_command
 from metarl.core import params as P
 from metarl.core.linearize import inner_step
 from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
+from metarl.report.algo_name import algo_name
 from metarl.rl.adapters import gradient
 from metarl.rl.algorithms.exploration import worth_of_steps
 from metarl.rl.data.batches import policy_batch
@@ -214,7 +215,7 @@ def test_results_and_folders_have_the_learners_own_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", GRADIENT)
 def test_each_has_its_name_and_rates_that_may_fall_unless_they_are_learned(name):
     config = configs.merged(configs.composed("train", [f"algo={name}"], [configs.CONFIGS])[0])
-    assert build.algo_name(config) == name
+    assert algo_name(config) == name
     if config.algo.get("inner_rule", "sgd") == "sgd":
         assert evaluation.scheduled(config, 0.5).algo.inner_lr_decay == 0.5
     else:
@@ -256,10 +257,3 @@ def test_a_penalty_for_each_step_follows_its_own_kl_and_is_saved():
     assert other.state_dict()["kl_coefficient"] == [1.0, 1.0]
     with pytest.raises(ValueError, match="kl_coefficient is a list of 2; expected"):
         learner_of("promp", dtype=torch.float32).load_state_dict(learner.state_dict())
-
-
-def test_algorithms_without_a_name_are_called_after_their_module():
-    config = configs.merged({"algo": {"_target_": "metarl.rl.algorithms.rl2_ppo.RL2PPO"}})
-    assert build.algo_name(config) == "rl2_ppo"
-    config.algo.name = "mine"
-    assert build.algo_name(config) == "mine"
