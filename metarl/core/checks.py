@@ -2,7 +2,7 @@
 that isn't. NaN is refused by all; None, which stands for no number, by none."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from metarl.errors import SettingError
 
@@ -43,6 +43,21 @@ def check_below_one(values: Values) -> None:
 def check_between_zero_and_one(values: Values) -> None:
     """Raises: SettingError naming the first value outside (0, 1)."""
     _check(values, lambda x: 0 < x < 1, "a number between 0 and 1")
+
+
+def check_layers(sizes: Mapping[str, Sequence[int]]) -> None:
+    """Raises: SettingError naming the first list of layers in which one has no unit."""
+    for name, units in sizes.items():
+        if any(size < 1 for size in units):
+            raise SettingError(f"{name} {list(units)}: expected layers of 1 unit or more each")
+
+
+def check_one_layer_or_more(sizes: Mapping[str, Sequence[int]]) -> None:
+    """Raises: SettingError naming the first list that is empty, or in which a layer has no unit."""
+    check_layers(sizes)
+    for name, units in sizes.items():
+        if not units:
+            raise SettingError(f"{name} []: expected one layer or more")
 
 
 def _check(values: Values, is_inside: Callable[[float], bool], expected: str) -> None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_counts, check_layers
 from metarl.errors import SettingError
 from metarl.nn.mlp import ACTIVATIONS, IN_PLACE, MLP, Activation
 from metarl.struct import map_tensors, struct
@@ -125,6 +126,7 @@ class FeedForwardDynamics(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         self.normaliser = TransitionNormaliser(obs_size, action_size)
         self.trunk = MLP(
             (obs_size + action_size, *hidden_sizes, obs_size + 1), activation, generator=generator
@@ -170,11 +172,8 @@ class RecurrentDynamics(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if min(num_models, memory_size, *hidden_sizes) < 1:
-            raise SettingError(
-                f"num_models {num_models}, memory_size {memory_size}, hidden_sizes "
-                f"{list(hidden_sizes)}: expected 1 or more each"
-            )
+        check_counts({"num_models": num_models, "memory_size": memory_size})
+        check_layers({"hidden_sizes": hidden_sizes})
         if activation not in ACTIVATIONS:
             raise SettingError(
                 f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_one_layer_or_more
 from metarl.nn.batch_norm import BatchNorm
 
 
@@ -32,10 +32,7 @@ class PerceptronFeatures(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not sizes or min(sizes) < 1:
-            raise SettingError(
-                f"sizes {list(sizes)}: expected one layer of 1 unit or more, at least"
-            )
+        check_one_layer_or_more({"sizes": sizes})
         widths = (torch.Size(input_shape).numel(), *sizes)
         self.layers = nn.ModuleList(linear(i, o, generator) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm(width) if batch_norm else _NoNorm() for width in sizes)

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_layers
 from metarl.errors import SettingError
 from metarl.nn.beside import beside, beside_parameters, with_beside
 from metarl.nn.latent import (
@@ -112,6 +113,7 @@ class GaussianPolicy(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         if not 0 < min_std <= init_std < math.inf:
             raise SettingError(
                 f"expected 0 < min_std <= init_std, got min_std {min_std} and init_std {init_std}"
@@ -216,6 +218,7 @@ class CategoricalPolicy(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         num_latent = num_latent_inputs(obs_size, latent_size, products=latent_products)
         seen = obs_size + num_latent + noise_size + context_size
         sizes = (seen, *hidden_sizes, num_actions)

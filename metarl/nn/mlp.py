@@ -50,7 +50,8 @@ class MLP(nn.Module):
             )
         if len(sizes) < 2 or min(sizes) < 1:
             raise SettingError(
-                f"sizes {tuple(sizes)} must be (input, hidden ..., output), all at least 1"
+                f"sizes {list(sizes)}: expected those of input, hidden layers and output, 1 or more "
+                "each"
             )
         self.activation: Activation = activation
         linears = [nn.Linear(i, o) for i, o in pairwise(sizes)]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_layers
 from metarl.nn.heads import LOG_2PI, Outputs
 from metarl.nn.mlp import MLP, Activation, draw_by_width, mlp
 from metarl.noise import Noise
@@ -46,6 +47,7 @@ class SquashedGaussianPolicy(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         self.action_size = action_size
         sizes = (input_size, *hidden_sizes, 2 * action_size)
         self.trunk = MLP(sizes, activation, generator=generator)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.errors import SettingError
+from metarl.core.checks import check_one_layer_or_more
 from metarl.nn.mlp import MLP, mlp
 from metarl.nn.trial_encoder import StepParts
 
@@ -82,7 +82,8 @@ class RewardMap(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = (latent_size, *_checked(hidden_sizes), obs_size)
+        check_one_layer_or_more({"hidden_sizes": hidden_sizes})
+        sizes = (latent_size, *hidden_sizes, obs_size)
         self.network = MLP(sizes, "relu", generator=generator)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -124,6 +125,7 @@ class _Pairs(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_one_layer_or_more({"hidden_sizes": hidden_sizes})
         self._known, self._latent_size = tuple(known), latent_size
         given = {"obs": obs_size, "action": action_size}
         embedded = {"obs": obs_embedding, "action": action_embedding}
@@ -135,7 +137,7 @@ class _Pairs(nn.Module):
             }
         )
         size = sum(embedded[kind] or given[kind] for kind in map(_kind, known))
-        sizes = (latent_size + size, *_checked(hidden_sizes), num_outputs)
+        sizes = (latent_size + size, *hidden_sizes, num_outputs)
         self.network = MLP(sizes, "relu", generator=generator)
 
     def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
@@ -155,9 +157,3 @@ class _Pairs(nn.Module):
 def _kind(name: str) -> str:
     """`obs` for both observations of a step."""
     return name.removeprefix("next_")
-
-
-def _checked(hidden_sizes: Sequence[int]) -> Sequence[int]:
-    if not hidden_sizes:
-        raise SettingError("hidden_sizes []: expected at least one layer")
-    return hidden_sizes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_layers
 from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.mlp import MLP, draw_by_width
 
@@ -50,6 +51,7 @@ class FactorEncoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         self.latent_size = latent_size
         self.trunk = MLP((input_size, *hidden_sizes, 2 * latent_size), "relu", generator=generator)
         weights = self.trunk.weights(dict(self.trunk.named_parameters()))

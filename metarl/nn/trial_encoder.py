@@ -54,7 +54,8 @@ class TrialEncoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_counts({"latent_size": latent_size})
+        check_counts({"latent_size": latent_size, "next_obs_embedding": next_obs_embedding})
+        check_counts({"reward_embedding": reward_embedding})
         parts = {
             "next_obs": (obs_size + 2, next_obs_embedding),
             "reward": (1, reward_embedding),

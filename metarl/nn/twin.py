@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_layers
 from metarl.nn.mlp import Activation, Layer, draw_by_width, mlp
 from metarl.types import Params
 
@@ -31,6 +32,7 @@ class TwinCritics(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_layers({"hidden_sizes": hidden_sizes})
         self.activation: Activation = activation
         self._num_layers = len(hidden_sizes) + 1
         sizes = (input_size, *hidden_sizes, 1)

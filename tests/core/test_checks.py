@@ -36,6 +36,18 @@ def test_nan_and_infinity_are_refused_everywhere(check, value):
         check({"clip": value})
 
 
+def test_a_list_of_layers_is_named_whole():
+    checks.check_layers({"head_sizes": [], "hidden_sizes": (1, 40)})
+    checks.check_one_layer_or_more({"hidden_sizes": [1]})
+    for check in (checks.check_layers, checks.check_one_layer_or_more):
+        with pytest.raises(SettingError) as refused:
+            check({"fine": [1], "head_sizes": (64, 0)})
+        assert str(refused.value) == "head_sizes [64, 0]: expected layers of 1 unit or more each"
+    with pytest.raises(SettingError) as refused:
+        checks.check_one_layer_or_more({"hidden_sizes": ()})
+    assert str(refused.value) == "hidden_sizes []: expected one layer or more"
+
+
 def test_of_an_infinity_where_large_numbers_are_fine_it_says_what_is_wrong():
     with pytest.raises(SettingError, match="clip inf: expected 0 or more, and finite"):
         checks.check_not_negative({"clip": math.inf})

@@ -84,5 +84,5 @@ def test_a_map_is_judged_where_the_step_leads() -> None:
 
 @pytest.mark.parametrize("kind", [RewardDecoder, StateDecoder, RewardMap])
 def test_a_decoder_without_a_hidden_layer_is_refused(kind) -> None:
-    with pytest.raises(ValueError, match=r"hidden_sizes \[\]: expected at least one layer"):
+    with pytest.raises(ValueError, match=r"hidden_sizes \[\]: expected one layer or more"):
         made(kind, hidden_sizes=[])

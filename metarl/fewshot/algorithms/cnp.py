@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_counts, check_layers
 from metarl.errors import SettingError
 from metarl.fewshot.algorithms.episodic import Episodic, class_means, embedded
 from metarl.fewshot.algorithms.shared import Setting
@@ -41,6 +42,8 @@ class ConditionalProcess(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        check_counts({"code_size": code_size})
+        check_layers({"hidden_sizes": hidden_sizes})
         self.embed = embed
         self.num_values = num_values
         self.joint_decoder = joint_decoder

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_counts, check_layers
 from metarl.errors import SettingError
 from metarl.nn.gaussians import Gaussian
 from metarl.nn.heads import Outputs
@@ -53,6 +54,8 @@ class BeliefHeads(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        check_counts({"obs_embedding": obs_embedding, "belief_embedding": belief_embedding})
+        check_layers({"head_sizes": head_sizes})
         self._sizes = (obs_size, 2 * latent_size)
         self.obs_layer = MLP((obs_size, obs_embedding), generator=generator)
         self.belief_layer = MLP((2 * latent_size, belief_embedding), generator=generator)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.core.checks import check_layers
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
 from metarl.nn.normaliser import Normaliser, update_beneath
@@ -58,6 +59,7 @@ class MemoryModel(nn.Module):
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
         super().__init__()
+        check_layers({"head_sizes": head_sizes})
         obs_size = flat_size(observation_space)
         self.num_actions = (
             int(action_space.n) if isinstance(action_space, gymnasium.spaces.Discrete) else None

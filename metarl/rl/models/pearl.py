@@ -11,6 +11,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_counts, check_layers
 from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, draw_by_width
@@ -45,6 +46,8 @@ class PearlModel(nn.Module):
         Raises: SettingError for actions that aren't vectors in a bounded box.
         """
         super().__init__()
+        check_counts({"latent_size": latent_size})
+        check_layers({"encoder_sizes": encoder_sizes, "hidden_sizes": hidden_sizes})
         obs_size = flat_size(observation_space)
         self.actions = UnitActions(action_space)
         action_size = self.actions.size

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import torch
 
+from metarl.core.checks import check_one_layer_or_more
 from metarl.errors import SettingError
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy
 from metarl.nn.mlp import Activation
@@ -49,8 +50,7 @@ def mlp_policy(
     Args: settings: those of `PolicySettings`.
     Raises: ValueError for spaces that it doesn't fit, or numbers out of range.
     """
-    if not PolicySettings(**settings).hidden_sizes:
-        raise SettingError("hidden_sizes []: expected at least one layer")
+    check_one_layer_or_more({"hidden_sizes": PolicySettings(**settings).hidden_sizes})
     return policy_for(flat_size(observation_space), action_space, generator=generator, **settings)
 
 
@@ -68,10 +68,6 @@ def policy_for(
     Raises: ValueError for an action space that it doesn't fit, or numbers out of range.
     """
     of = PolicySettings(**settings)
-    if any(size < 1 for size in of.hidden_sizes):
-        raise SettingError(
-            f"hidden_sizes {list(of.hidden_sizes)}: expected layers of 1 unit or more each"
-        )
     common: dict[str, Any] = {
         "hidden_sizes": of.hidden_sizes,
         "activation": of.activation,

@@ -14,6 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_counts, check_layers
 from metarl.nn.mlp import MLP
 from metarl.nn.recurrent import Memory
 from metarl.nn.squashed import SquashedGaussianPolicy
@@ -151,6 +152,8 @@ class RecurrentActorCritic(nn.Module):
           range.
         """
         super().__init__()
+        check_counts({"present_size": present_size})
+        check_layers({"head_sizes": head_sizes})
         obs_size, actions = flat_size(observation_space), UnitActions(action_space)
         sizes: dict[str, Any] = {
             "memory": memory,

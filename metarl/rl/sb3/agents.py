@@ -8,6 +8,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from metarl.core.checks import check_one_layer_or_more
 from metarl.errors import SettingError
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs
 from metarl.nn.normaliser import Normaliser
@@ -157,7 +158,6 @@ class Greedy(nn.Module):
 
 
 def _check(hidden_sizes: Sequence[int], activation: str) -> None:
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise SettingError(f"hidden_sizes {list(hidden_sizes)}: expected sizes of 1 or more")
+    check_one_layer_or_more({"hidden_sizes": hidden_sizes})
     if activation not in ACTIVATIONS:
         raise SettingError(f"activation {activation!r}: expected {' or '.join(ACTIVATIONS)}")
