@@ -48,7 +48,7 @@ COVERED = {
     "metarl/report/page/provenance metarl/report/page/task_charts",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
-    "rl/algorithms/test_maml.py": "metarl/rl/adapters/gradient metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "
+    "rl/algorithms/test_maml.py": "metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "
     "metarl/rl/algorithms/shared",
     "rl/adapters/test_latent_rule.py": "metarl/core/judged",
     "rl/algorithms/test_gradient_family.py": "metarl/rl/algorithms/exploration "

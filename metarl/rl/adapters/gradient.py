@@ -106,7 +106,10 @@ class InnerUpdate:
 
 
 class GradientAdapter(RLAdapter[Adapted]):
-    """Shares memory with the parameters it was given: it adapts from where they are now."""
+    """Shares memory with the parameters it was given: it adapts from where they are now.
+
+    A subclass may adapt by an `update` of its own: training takes it as evaluations do.
+    """
 
     def __init__(
         self, policy: PolicyModule, params: Params, rule_params: Params, inner_update: InnerUpdate
@@ -130,10 +133,19 @@ class GradientAdapter(RLAdapter[Adapted]):
         return Act(action=action.flatten(0, 1), log_prob=log_prob.flatten())
 
     def update(self, state: Adapted, data: Trajectories, noise: Noise | None = None) -> Adapted:
-        return self.traced_update(state, data, noise)[0]
+        return self._inner_step(state, data, noise)[0]
 
     def traced_update(
         self, state: Adapted, data: Trajectories, noise: Noise | None = None
+    ) -> tuple[Adapted, InnerStep]:
+        if type(self).update is GradientAdapter.update:
+            return self._inner_step(state, data, noise)
+        # A subclass says by `update` alone how it adapts.
+        after = self.update(state, data, noise)
+        return after, InnerStep(batch=self._inner_update.batch(data), adapted=after.params)
+
+    def _inner_step(
+        self, state: Adapted, data: Trajectories, noise: Noise | None
     ) -> tuple[Adapted, InnerStep]:
         batch = self._inner_update.batch(data)
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
@@ -142,7 +154,9 @@ class GradientAdapter(RLAdapter[Adapted]):
         return after, InnerStep(batch=batch, adapted=adapted)
 
     @torch.no_grad()
-    def joined(self, states: Sequence[Adapted]) -> Adapted:
+    def joined(self, states: Sequence[Adapted]) -> Adapted | None:
+        if type(self) is not GradientAdapter:
+            return None  # A subclass may act, observe or measure in its own way.
         held = [state.held for state in states if state.held is not None]
         return Adapted(
             params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},
