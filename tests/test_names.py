@@ -46,6 +46,8 @@ COVERED = {
     "report/test_summary_table.py": "metarl/report/summary",
     "report/page/test_content.py": "metarl/report/page/chart metarl/report/page/charts metarl/report/page/films "
     "metarl/report/page/provenance metarl/report/page/task_charts",
+    "report/page/test_fewshot.py": "metarl/report/page/fewshot_charts "
+    "metarl/report/page/fewshot_figures metarl/report/page/fewshot_measures",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
     "rl/algorithms/test_maml.py": "metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "

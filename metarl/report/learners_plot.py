@@ -134,16 +134,40 @@ def draw_adaptation(
         learner["name"]: [row["mean"] for row in learner["returns"]]
         for learner in found["learners"]
     }
-    curves = [(name, means, looks[name]) for name, means in rows.items()]
+    curves: list[tuple[str, Sequence[Estimate | None], Look]] = [
+        (name, means, looks[name]) for name, means in rows.items()
+    ]
     for other, look in zip(by_task, _RECORDED, strict=False):
         curves.append((other.label, _of_recorded(other), look))
+    draw_means(axes, curves)
+    beside = found["beside"]
+    if "stand_still" in beside:
+        axes.axhline(beside["stand_still"], color=FAINT, ls="-.", lw=1.2, label="standing still")
+    for name, means in beside["references"].items():
+        if len(means) == 1:
+            axes.axhline(means[0], color=INK, ls=(0, (6, 2)), lw=1.0, label=name.replace("_", " "))
+    if "fixed_speeds" in beside:
+        speed_marks(axes, beside["fixed_speeds"], vertical=False)
+    units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
+    axes.set_xlabel(" or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)))
+    axes.set_ylabel("mean return on held-out tasks\nwith its 95 % interval")
+
+
+def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None], Look]]) -> None:
+    """Draws means after 0, 1, ... updates with their intervals; nothing where there is no mean.
+
+    Args: curves: of each learner its name, its means, and its look.
+    """
     for number, (name, means, look) in enumerate(curves):
-        value, low, high = ([mean[key] for mean in means] for key in ("value", "ci_low", "ci_high"))
-        if len(means) == 1:  # it has nothing to adapt
+        there = [(update, mean) for update, mean in enumerate(means) if mean is not None]
+        value, low, high = (
+            [mean[end] for _, mean in there] for end in ("value", "ci_low", "ci_high")
+        )
+        if len(means) == 1 and there:  # it has nothing to adapt
             axes.axhline(value[0], color=look.color, ls=look.dashes, lw=1.5, label=name)
             axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
             continue
-        x = [update + 0.06 * (number - (len(curves) - 1) / 2) for update in range(len(means))]
+        x = [update + 0.06 * (number - (len(curves) - 1) / 2) for update, _ in there]
         reach = [
             [v - a for v, a in zip(value, low, strict=True)],
             [b - v for v, b in zip(value, high, strict=True)],
@@ -156,18 +180,7 @@ def draw_adaptation(
             "label": name,
         }
         axes.errorbar(x, value, reach, elinewidth=1.4, capsize=3, **line)
-    beside = found["beside"]
-    if "stand_still" in beside:
-        axes.axhline(beside["stand_still"], color=FAINT, ls="-.", lw=1.2, label="standing still")
-    for name, means in beside["references"].items():
-        if len(means) == 1:
-            axes.axhline(means[0], color=INK, ls=(0, (6, 2)), lw=1.0, label=name.replace("_", " "))
-    if "fixed_speeds" in beside:
-        speed_marks(axes, beside["fixed_speeds"], vertical=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
-    axes.set_xlabel(" or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)))
-    axes.set_ylabel("mean return on held-out tasks\nwith its 95 % interval")
 
 
 COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}

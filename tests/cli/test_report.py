@@ -91,7 +91,8 @@ def test_few_shot_runs_have_a_page_of_their_own(
     words = [f"runs=[{tmp_path}/few]", f"out={tmp_path}/page.html", f"figures={tmp_path}/paper"]
     assert call(monkeypatch, report, *words) == 0
     assert "a mean accuracy of" in (tmp_path / "page.html").read_text()
-    assert {file.name for file in (tmp_path / "paper").iterdir()} == {"table.csv", "table.md"}
+    files = {file.name for file in (tmp_path / "paper").iterdir()}
+    assert files == {"adaptation.pdf", "adaptation.png", "table.csv", "table.md"}
     # Beside others they are left out.
     run_folder(tmp_path / "few/b", [[-8.0, -4.0]])
     assert call(monkeypatch, report, *words[:2]) == 0

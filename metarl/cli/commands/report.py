@@ -72,10 +72,11 @@ def _reinforcement(
 def _few_shot(
     config: DictConfig, below: ConfigsBelow, asked: dict[str, Any]
 ) -> tuple[str, list[str], dict[str, bytes]]:
-    """The same of few-shot runs, whose figures are the table alone."""
-    fewshot, html = (_of_page(name) for name in ("fewshot", "html"))
+    """The same of few-shot runs."""
+    fewshot, html, figures = (_of_page(name) for name in ("fewshot", "html", "fewshot_figures"))
     found, notes = fewshot.gathered(*few_shot_runs(below), **asked)
-    return html.written(found), notes, {} if config.figures is None else fewshot.files(found)
+    text = html.written(fewshot.page(found))
+    return text, notes, {} if config.figures is None else figures.files(found)
 
 
 def _of_page(name: str) -> Any:

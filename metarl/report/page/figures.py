@@ -70,10 +70,11 @@ def figures(content: Content) -> dict[str, Figure]:
         draw["profiles"] = lambda axes: _draw_profiles(axes, learners, colors)
         for number, (learner, color) in enumerate(zip(learners, colors, strict=True), start=1):
             draw[f"tasks_{number}"] = partial(_draw_tasks, learner=learner, color=color)
-    return {name: _figure(content.title, of) for name, of in draw.items()}
+    return {name: figure_with_legend(content.title, of) for name, of in draw.items()}
 
 
-def _figure(title: str, draw: Callable[[Axes], None]) -> Figure:
+def figure_with_legend(title: str, draw: Callable[[Axes], None]) -> Figure:
+    """A figure of one panel that `draw` fills; what is in it is named below."""
     with figure_of(title=title) as (figure, (axes,)):
         draw(axes)
         handles, labels = axes.get_legend_handles_labels()

@@ -8,15 +8,23 @@ from support.run_folders import few_shot_folder
 from metarl.errors import UserError
 from metarl.report.fewshot_learners import few_shot_runs
 from metarl.report.finished import configs_below
-from metarl.report.page.fewshot import files, gathered
+from metarl.report.page import fewshot, fewshot_figures
 from metarl.report.page.html import Page, written
 
 ROWS = [{"iteration": i, "tasks": 100 * (i + 1), "accuracy": 0.1 * i} for i in range(5)]
 
 
+SETTINGS = {"names": None, "against": None, "command": "report"}
+KINDS = ("pdf", "png")
+
+
+def content(folder: Path, **settings: object) -> tuple[fewshot.Content, list[str]]:
+    return fewshot.gathered(*few_shot_runs(configs_below([folder])), **settings)
+
+
 def page(folder: Path, **more: object) -> tuple[Page, list[str]]:
-    settings = {"names": None, "against": None, "command": "report", **more}
-    return gathered(*few_shot_runs(configs_below([folder])), **settings)
+    found, notes = content(folder, **{**SETTINGS, **more})
+    return fewshot.page(found), notes
 
 
 @pytest.fixture
@@ -76,15 +84,38 @@ def test_what_diverged_is_said_so(tmp_path: Path) -> None:
     assert "diverged" in written(found)
 
 
-def test_it_is_written_as_a_page_and_its_table_as_files(runs: Path) -> None:
+def test_it_is_written_as_a_page(runs: Path) -> None:
     found, _ = page(runs)
     text = written(found)
     assert 'data-chart="training_tasks"' in text and "data:image/png;base64,cG5n" in text
-    table = {name: content.decode() for name, content in files(found).items()}
-    assert table["table.csv"].startswith("learner,measured,before,after,beats maml\n")
-    assert (
-        "| protonet | after 0 updates; seed 0; 1k training tasks |  | 87.50 %" in table["table.md"]
-    )
+
+
+def test_its_charts_and_its_table_are_written_for_a_paper(runs: Path) -> None:
+    found = fewshot_figures.files(content(runs, **SETTINGS)[0])
+    charts = {f"{name}.{kind}" for name in ("adaptation", "training_tasks") for kind in KINDS}
+    assert set(found) == charts | {"table.csv", "table.md"}
+    assert found["adaptation.pdf"].startswith(b"%PDF")
+    assert found["training_tasks.png"].startswith(b"\x89PNG")
+    assert found["table.csv"].startswith(b"learner,measured,before,after,beats maml\n")
+    row = b"| protonet | after 0 updates; seed 0; 1k training tasks |  | 87.50 %"
+    assert row in found["table.md"]
+
+
+def test_a_chart_for_a_paper_shows_means_with_their_intervals(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        few_shot_folder(tmp_path / f"a{seed}", [0.5, 0.75], seed=seed, means=[0.2, None])
+    few_shot_folder(tmp_path / "b", [0.75, 1.0], learner="protonet", means=[])
+    (axes,) = fewshot_figures.figures(content(tmp_path, **SETTINGS)[0])["adaptation"].axes
+    (maml,) = axes.containers
+    line, _, (bars,) = maml.lines
+    # After one update a task diverged: no mean.
+    assert [round(x) for x in line.get_xdata()] == [0, 2]
+    assert line.get_ydata() == pytest.approx([20.0, 62.5])
+    low, high = bars.get_segments()[1][:, 1]
+    assert high - 62.5 == pytest.approx(62.5 - low) and high > 62.6
+    across = {of.get_label(): of.get_ydata()[0] for of in axes.lines if len(of.get_xdata()) == 2}
+    assert across["protonet"] == pytest.approx(87.5)
+    assert axes.get_ylabel().startswith("accuracy in % on test tasks")
 
 
 def test_mistakes_are_told(runs: Path, tmp_path: Path) -> None:

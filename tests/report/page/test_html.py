@@ -17,8 +17,8 @@ from support.run_folders import few_shot_folder, run_folder
 
 from metarl.report.fewshot_learners import few_shot_runs
 from metarl.report.finished import all_runs, configs_below
+from metarl.report.page import fewshot
 from metarl.report.page.content import gathered
-from metarl.report.page.fewshot import gathered as few_shot_page
 from metarl.report.page.html import page, written
 
 ROWS = [
@@ -202,7 +202,9 @@ def test_a_page_on_few_shot_runs_is_drawn_as_well(browser: Any, tmp_path: Path) 
         Image.new("RGB", (900, 300)).save(run / "tasks.png")
     settings = {"names": None, "against": None, "command": "report"}
     (tmp_path / "page.html").write_text(
-        written(few_shot_page(*few_shot_runs(configs_below([tmp_path])), **settings)[0])
+        written(
+            fewshot.page(fewshot.gathered(*few_shot_runs(configs_below([tmp_path])), **settings)[0])
+        )
     )
     browser.get_log("browser")
     _look(browser, width=390)

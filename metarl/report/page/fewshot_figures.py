@@ -1,0 +1,86 @@
+"""The charts and the table of a report on few-shot learners as files for a paper: each chart as PDF
+and PNG, the table as Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metarl.report.adaptation_plot import Look
+from metarl.report.fewshot import scale_of
+from metarl.report.fewshot_learners import FewShotLearner, references
+from metarl.report.learners_plot import draw_means, looks_of
+from metarl.report.markdown import table
+from metarl.report.page.fewshot import INTERVALS, Content, columns_and_rows, title
+from metarl.report.page.fewshot_measures import (
+    scaled_means,
+    scaled_metrics,
+    with_training,
+    with_unit,
+)
+from metarl.report.page.figures import figure_with_legend
+from metarl.report.plots import GREY, draw_curve, drawn, name_count
+
+
+def files(content: Content) -> dict[str, bytes]:
+    """Names and contents of all files, charts under the names that the page has for them."""
+    found: dict[str, bytes] = {}
+    for name, figure in figures(content).items():
+        found |= {f"{name}.{kind}": drawn(figure, kind) for kind in ("pdf", "png")}
+    columns, learners = columns_and_rows(content)
+    heads = ["learner", "measured", *(head for head, _ in columns)]
+    rows = [
+        [name, words, *(" ".join(cell or ()).strip() for cell in cells)]
+        for name, words, cells in learners
+    ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([heads, *rows])
+    shown = f"{title(content)}. {INTERVALS}\n\n{table(heads, rows)}\n"
+    return found | {"table.md": shown.encode(), "table.csv": text.getvalue().encode()}
+
+
+def figures(content: Content) -> dict[str, Figure]:
+    """The charts of a report by their names."""
+    of, name = content.learners, title(content)
+    looks = looks_of([learner.name for learner in of])
+    found = {"adaptation": figure_with_legend(name, lambda axes: _draw_adaptation(axes, of, looks))}
+    if trained := with_training(of):
+        found["training_tasks"] = figure_with_legend(
+            name, lambda axes: _draw_training(axes, trained, looks)
+        )
+    return found
+
+
+def _draw_adaptation(axes: Axes, of: Sequence[FewShotLearner], looks: Mapping[str, Look]) -> None:
+    report = of[0].runs[0].report
+    draw_means(axes, [(learner.name, scaled_means(learner), looks[learner.name]) for learner in of])
+    named = set[str]()
+    for learner in of:
+        for name, numbers in references(learner).items():
+            there = [(k, value) for k, value in enumerate(numbers) if value is not None]
+            values = [scale_of(report)[0] * value for _, value in there]
+            label = None if name in named else name
+            named.add(name)
+            if len(numbers) == 1 and values:
+                axes.axhline(values[0], color=GREY, ls=":", lw=1.5, label=label)
+            else:
+                axes.plot([k for k, _ in there], values, color=GREY, ls=":", lw=1.5, label=label)
+    axes.set_xlabel("updates on the task")
+    axes.set_ylabel(f"{with_unit(report)} on {report['split']} tasks\nwith its 95 % interval")
+
+
+def _draw_training(axes: Axes, of: Sequence[FewShotLearner], looks: Mapping[str, Look]) -> None:
+    report, count = of[0].runs[0].report, ("tasks", "training tasks")
+    for learner in of:
+        look = looks[learner.name]
+        draw_curve(
+            *(axes, scaled_metrics(learner), report["measure"]),
+            color=look.color,
+            dashes=look.dashes,
+            label=learner.name,
+            count=count,
+        )
+    name_count(axes, count)
+    axes.set_ylabel(f"{with_unit(report)} on training tasks")
