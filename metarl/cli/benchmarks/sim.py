@@ -6,27 +6,21 @@ Measurements are interleaved, one of each row a round, and a ratio is the median
 ratios: it holds on a machine that is busy with other things.
 """
 
-import ctypes
-import hashlib
 import json
 import statistics
-import subprocess
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gymnasium
-import mujoco
-import numpy as np
 import torch
 
 import envs
 from envs.mujoco.env import MujocoEnv
-from envs.sim.cpu import CpuSimulator
+from metarl.cli.benchmarks.raw_loop import PhysicsWork, cpu_simulator
+from metarl.cli.benchmarks.vector_envs import async_vector_env, envpool
 from metarl.noise import Noise
 from metarl.threads import on_one_thread
 
@@ -52,7 +46,6 @@ ASYNC_SIZES = (2, 8, 16)
 _STEPS_A_MEASUREMENT = (
     20_000  # of all worlds together: a quarter of a second of HalfCheetah on two cores
 )
-_ROOT = Path(__file__).parents[3]
 
 
 def run_sim(
@@ -116,7 +109,7 @@ def run_sim(
         row |= {
             "env": env_name,
             "num_worlds": num_worlds,
-            "num_threads": _cpu_simulator(env).num_threads if isinstance(env, MujocoEnv) else None,
+            "num_threads": cpu_simulator(env).num_threads if isinstance(env, MujocoEnv) else None,
         }
     env.close()
     print_table(table)
@@ -152,67 +145,6 @@ def print_table(table: Sequence[dict[str, Any]]) -> None:
         print(
             f"{row['name']:32}{row['steps_per_second']:16,.0f}{loop:>15}{waiting:>16}{outside:>17}"
         )
-
-
-class PhysicsWork:
-    """The same starts and controls for the raw loops and for the simulator, which must end in the
-    same states, bit for bit."""
-
-    def __init__(self, env: MujocoEnv[Any], num_steps: int) -> None:
-        self._sim = _cpu_simulator(env)
-        self._frame_skip = env.frame_skip
-        self._num_steps = num_steps
-        generator = torch.Generator().manual_seed(0)
-        uniform = torch.rand(
-            env.num_worlds, env.mdp.num_uniforms, dtype=torch.float64, generator=generator
-        )
-        self._qpos, self._qvel = env.mdp.initial_state(uniform)
-        control = (
-            2
-            * torch.rand(
-                self._num_steps, *self._sim.ctrl.shape, dtype=torch.float64, generator=generator
-            )
-            - 1
-        )
-        low, high = torch.tensor(self._sim.model.actuator_ctrlrange).unbind(-1)
-        self._ctrl = low + (control + 1) / 2 * (high - low)
-        self._raw_end = torch.zeros(
-            env.num_worlds, self._qpos.shape[1] + self._qvel.shape[1], dtype=torch.float64
-        )
-        self._raw = _build_raw_loop()
-
-    @on_one_thread
-    def simulator(self) -> float:
-        begin = time.perf_counter()
-        self._sim.reset(torch.ones(self._sim.num_worlds, dtype=torch.bool), self._qpos, self._qvel)
-        for ctrl in self._ctrl:
-            self._sim.ctrl.copy_(ctrl)
-            self._sim.step(self._frame_skip)
-        return self._num_steps * self._sim.num_worlds / (time.perf_counter() - begin)
-
-    def raw_loop(self, waits: bool = False) -> float:
-        start = torch.cat([self._qpos, self._qvel], dim=1).contiguous()
-        seconds = self._raw(
-            ctypes.c_void_p(self._sim.model._address),
-            self._sim.num_threads,
-            self._sim.num_worlds,
-            self._num_steps,
-            self._frame_skip,
-            waits,
-            *(ctypes.c_void_p(array.data_ptr()) for array in (start, self._ctrl, self._raw_end)),
-        )
-        if seconds < 0:
-            raise RuntimeError(f"the raw loop couldn't start {self._sim.num_threads} threads")
-        return self._num_steps * self._sim.num_worlds / seconds
-
-    def check_same_states(self) -> None:
-        self.simulator()
-        for waits in (False, True):
-            self.raw_loop(waits)
-            if not torch.equal(self._raw_end, torch.cat([self._sim.qpos, self._sim.qvel], dim=1)):
-                raise AssertionError(
-                    "a raw loop and the simulator end in different states: not the same work"
-                )
 
 
 class SteppedEnv:
@@ -269,120 +201,6 @@ def physics_clock(env: Any) -> Iterator[list[float]]:
         yield seconds
     finally:
         del env.sim.step  # type: ignore[attr-defined]
-
-
-@contextmanager
-def async_vector_env(
-    gymnasium_id: str, num_envs: int, frame_skip: int, num_steps: int = 200
-) -> Iterator[Callable[[], float]]:
-    """Gymnasium's worker processes with shared memory. They are forked, so their timer callback is
-    cleared as ours is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        vector = gymnasium.make_vec(
-            gymnasium_id,
-            num_envs,
-            vectorization_mode="async",
-            vector_kwargs={"shared_memory": True},
-            frame_skip=frame_skip,
-        )
-    assert vector.action_space.shape is not None  # It is a Box.
-    actions = (
-        np.random.default_rng(0)
-        .uniform(-1, 1, (num_steps, *vector.action_space.shape))
-        .astype(np.float32)
-    )
-
-    def once() -> float:
-        vector.reset(seed=0)
-        begin = time.perf_counter()
-        for action in actions:
-            vector.step(action)
-        return num_steps * num_envs / (time.perf_counter() - begin)
-
-    try:
-        yield once
-    finally:
-        vector.close()
-
-
-_ENVPOOL = """
-import sys, time, envpool, numpy as np
-name, num_envs, batch, frame_skip = sys.argv[1], *map(int, sys.argv[2:])
-pool = envpool.make_gymnasium(name, num_envs=num_envs, batch_size=batch, frame_skip=frame_skip)
-steps = 8000 // batch
-actions = np.random.default_rng(0).uniform(-1, 1, (steps, batch, *pool.action_space.shape))
-pool.async_reset()
-ids = pool.recv()[-1]["env_id"]
-for line in sys.stdin:
-    begin = time.perf_counter()
-    for action in actions:
-        pool.send(action, ids)
-        ids = pool.recv()[-1]["env_id"]
-    print(steps * batch / (time.perf_counter() - begin), flush=True)
-"""
-
-
-@contextmanager
-def envpool(
-    python: str, gymnasium_id: str, num_envs: int, batch: int, frame_skip: int
-) -> Iterator[Callable[[], float]]:
-    """EnvPool in another Python, asked line by line. Its HalfCheetah is the v4, with the same
-    physics."""
-    name = gymnasium_id.replace("-v5", "-v4")
-    arguments = [python, "-c", _ENVPOOL, name, *map(str, (num_envs, batch, frame_skip))]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    ask, answer = process.stdin, process.stdout
-
-    def once() -> float:
-        ask.write("\n")
-        ask.flush()
-        line = answer.readline()
-        if not line:
-            raise RuntimeError(f"EnvPool in {python} ended with code {process.wait()}")
-        return float(line)
-
-    try:
-        yield once
-    finally:
-        ask.close()
-        process.wait()
-
-
-def _cpu_simulator(env: MujocoEnv[Any]) -> CpuSimulator:
-    if not isinstance(env.sim, CpuSimulator):
-        raise TypeError(f"the physics runs on a {type(env.sim).__name__}; expected a CpuSimulator")
-    return env.sim
-
-
-def _build_raw_loop() -> Callable[..., float]:
-    """raw_loop.c compiled against the MuJoCo that Python has, into build/, once for each source and
-    version."""
-    source = Path(__file__).with_name("raw_loop.c")
-    folder = Path(mujoco.__file__).parent
-    mark = hashlib.sha256(source.read_bytes() + mujoco.__version__.encode()).hexdigest()[:12]
-    library = _ROOT / "build" / f"raw_loop-{mark}.so"
-    if not library.exists():
-        library.parent.mkdir(exist_ok=True)
-        mujoco_library = next(folder.glob("libmujoco*"))
-        command = [
-            "cc",
-            "-O3",
-            "-shared",
-            "-fPIC",
-            "-pthread",
-            str(source),
-            "-o",
-            str(library),
-            f"-I{folder / 'include'}",
-        ]
-        command += [str(mujoco_library), f"-Wl,-rpath,{folder}"]
-        subprocess.run(command, check=True)
-    function = ctypes.CDLL(str(library)).raw_loop
-    function.restype = ctypes.c_double
-    return function
 
 
 if __name__ == "__main__":
