@@ -276,6 +276,7 @@ ALLOWED: dict[str, Kind] = {
     "discount": _SHARE,
     "entropy_coefficient": _NOT_NEGATIVE,
     "entropy_half_life": OrNull(_POSITIVE),
+    "max_kl_half_life": OrNull(_POSITIVE),
     "outer_lr_half_life": OrNull(_POSITIVE),
     "gae_lambda": _SHARE,
     "halve_every": OrNull(_COUNT),

@@ -147,6 +147,12 @@ class Descent:
             self._num_steps = state["schedule"]["last_epoch"]
 
 
+def halving(half_life: float | None) -> float:
+    """What a number is multiplied by in each iteration to halve in `half_life` of them; None: it
+    stays."""
+    return 1.0 if half_life is None else 0.5 ** (1 / half_life)
+
+
 def follow_kl(lr: Tensor, kl: Tensor, *, target: float, max_lr: float) -> Tensor:
     """Returns the rate that keeps the KL of an iteration's steps near its target: `lr` over 1.5
     where the KL is above twice the target, times 1.5, up to `max_lr`, where it is below half.

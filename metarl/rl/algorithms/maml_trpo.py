@@ -14,6 +14,7 @@ from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_between_zero_and_one, check_not_negative, check_positive
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
+from metarl.core.descent import halving
 from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import Judged, added, check_judged_updates, judge, pulled_back
 from metarl.core.linearize import linearize_adaptation, path_of_tasks
@@ -125,6 +126,7 @@ class MamlTRPO(GatheringLearner):
         cg_damping: float,
         line_search_ratio: float,
         line_search_steps: int,
+        max_kl_half_life: float | None = None,
         judged_updates: str = "last",
         latent_coefficient: float = 0.0,
         exploration_coefficient: float = 0.0,
@@ -134,6 +136,7 @@ class MamlTRPO(GatheringLearner):
         check_positive(
             {
                 "max_kl": max_kl,
+                "max_kl_half_life": max_kl_half_life,
                 "cg_iterations": cg_iterations,
                 "line_search_steps": line_search_steps,
             }
@@ -160,8 +163,9 @@ class MamlTRPO(GatheringLearner):
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )
         self.params = meta_params(policy, self._inner.rule)
+        self._max_kl = max_kl  # of the next step
+        self._max_kl_half_life = max_kl_half_life
         self._trust_region: dict[str, Any] = {
-            "max_constraint": max_kl,
             "cg_iterations": cg_iterations,
             "damping": cg_damping,
             "backtrack_ratio": line_search_ratio,
@@ -201,9 +205,13 @@ class MamlTRPO(GatheringLearner):
             gradient=self.meta_gradient(around),
             curvature_product=lambda v: self.curvature_product(around, v),
             evaluate=lambda trial: self._evaluate(around, trial),
+            max_constraint=self._max_kl,
             **self._trust_region,
         )
         self.params.assign(params)
+        if self._max_kl_half_life is not None:
+            metrics["max_kl"] = self._max_kl
+            self._max_kl *= halving(self._max_kl_half_life)
         found = {
             "loss_before": info.objective_before,
             "loss_after": info.objective,
@@ -335,11 +343,15 @@ class MamlTRPO(GatheringLearner):
         return loss, numbers["kl"]
 
     def state_dict(self) -> dict[str, Any]:
-        return as_state(self.params)
+        # Learners whose trust region stays, earlier checkpoints among them, have no need to say it.
+        falls = {} if self._max_kl_half_life is None else {"max_kl": self._max_kl}
+        return as_state(self.params, **falls)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict())
         self.params.assign(state["params"])
+        if self._max_kl_half_life is not None:
+            self._max_kl = state["max_kl"]
 
 
 def _of_latents(outputs: Outputs, batch: PolicyBatch) -> Tensor:

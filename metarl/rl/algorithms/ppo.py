@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
-from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl
+from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl, halving
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.normaliser import Normaliser
@@ -158,7 +158,7 @@ class PPO:
         self._max_lr = outer_lr
         self._value_coefficient = value_coefficient
         self._entropy_coefficient = entropy_coefficient
-        self._entropy_decay = _decay(entropy_half_life)
+        self._entropy_decay = halving(entropy_half_life)
         self._lr_half_life = outer_lr_half_life
         self._discount = discount
         self._gae_lambda = gae_lambda
@@ -191,7 +191,7 @@ class PPO:
             lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
             self._descent.lr = lr
         if self._lr_half_life is not None:
-            self._max_lr *= _decay(self._lr_half_life)
+            self._max_lr *= halving(self._lr_half_life)
             self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
         self._entropy_coefficient *= self._entropy_decay
         return {
@@ -298,11 +298,6 @@ class PPO:
             self._max_lr = state["max_lr"]
         if self._reward_scale is not None:
             self._reward_scale.load_state_dict(state["reward_scale"])
-
-
-def _decay(half_life: float | None) -> float:
-    """What a number is multiplied by in each iteration to halve in `half_life` of them."""
-    return 1.0 if half_life is None else 0.5 ** (1 / half_life)
 
 
 def _mean(values: Iterable[Tensor]) -> Tensor:

@@ -177,6 +177,19 @@ def test_chunk_size_changes_rounding_only():
     torch.testing.assert_close(after[0], after[2], rtol=1e-12, atol=1e-14)
 
 
+def test_the_trust_region_halves_in_its_time_and_goes_on_from_a_checkpoint():
+    falling = {"num_tasks": 4, "episodes": 5, "max_kl": 0.01, "max_kl_half_life": 2.0}
+    learner = make(MamlTRPO, **falling)
+    found = [learner.step() for _ in range(3)]
+    bounds = [metrics["max_kl"] for metrics in found]
+    assert bounds == pytest.approx([0.01, 0.01 * 0.5**0.5, 0.005])
+    assert all(0 < metrics["kl"] <= metrics["max_kl"] for metrics in found)
+    other = make(MamlTRPO, **falling)
+    other.load_state_dict(learner.state_dict())
+    assert other.step()["max_kl"] == pytest.approx(0.01 * 0.5**1.5)
+    assert "max_kl" not in make(MamlTRPO, num_tasks=4, episodes=5).step()  # it stays
+
+
 def test_as_many_tasks_go_together_as_fit_into_a_cache_and_two_at_least():
     inner = make(MamlPPO, chunk=None)._inner
     together = lambda steps, device="cpu": inner.tasks_together(
