@@ -4,6 +4,7 @@ and each fault is told in a line."""
 import copy
 import hashlib
 import io
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from omegaconf import OmegaConf
 from support.commands import command
 from support.few_shot import LEARNERS
 
-from metarl.cli import build, checkpoints, fewshot_build
+from metarl.cli import build, checkpoints, configs, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import render as render_command
 from metarl.cli.commands import train as train_command
 from metarl.errors import UserError
 from metarl.run import checkpoint
+from metarl.run.seeding import Generators
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -80,6 +82,15 @@ DIGITS += [
 ]
 
 
+def words_of(learner: str) -> list[str]:
+    """What a small learner is trained with."""
+    if learner in RL:
+        plans = SMALL_PLANS if learner in ("grbal", "recurrent_mbrl") else []
+        return [*POINT, *RL[learner], *plans]
+    memory = ["learner.instances=2"] if learner in ("mann", "lstm") else []
+    return [*DIGITS, f"learner={learner}", *memory]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The run folder of a learner, trained for one iteration when it is first asked for."""
@@ -88,14 +99,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def made(learner: str) -> Path:
         if learner not in folders:
             folder = folders[learner] = tmp_path_factory.mktemp("runs") / learner
-            if learner in RL:
-                main, words = train_command.main, [*POINT, *RL[learner]]
-                words += SMALL_PLANS if learner in ("grbal", "recurrent_mbrl") else []
-            else:
-                main, words = fewshot_command.main, [*DIGITS, f"learner={learner}"]
-                words += ["learner.instances=2"] if learner in ("mann", "lstm") else []
+            main = train_command.main if learner in RL else fewshot_command.main
             with pytest.MonkeyPatch.context() as monkeypatch:
-                assert command(main, monkeypatch, *words, f"run_dir={folder}") == 0
+                assert command(main, monkeypatch, *words_of(learner), f"run_dir={folder}") == 0
         return folders[learner]
 
     return made
@@ -477,38 +483,41 @@ def test_what_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize("learner", [*RL, *LEARNERS])
-def test_every_learner_names_what_does_not_fit_its_state(made: Any, learner: str) -> None:
-    """Each part of a learner's state taken away, exchanged for a word, and, if it is a tensor, cut
-    to another shape."""
-    from metarl.run.seeding import Generators
-
-    folder = made(learner)
-    loaded = load(folder, learner)
-    generators, on = Generators(0), torch.device("cpu")
-    if learner in RL:
-        built = build.learner(
-            loaded.config, build.training_environment(loaded.config), generators, on
-        )
-    else:
-        built = fewshot_build.learner(
-            loaded.config, fewshot_build.source(loaded.config), generators, on
-        )
-    whole = loaded.content["learner"]
+def test_every_learner_names_what_does_not_fit_its_state(learner: str) -> None:
+    """Each part of a learner's state taken away or exchanged for something else."""
+    words = words_of(learner)
+    kind, parts = ("train", build) if learner in RL else ("fewshot", fewshot_build)
+    config = configs.merged(configs.composed(kind, words, [configs.CONFIGS])[0])
+    world = parts.training_environment if learner in RL else parts.source
+    built = parts.learner(config, world(config), Generators(0), torch.device("cpu"))
+    built.step()
+    whole = copy.deepcopy(built.state_dict())
     built.load_state_dict(whole)
     # Parameters have names with dots. Of an optimizer's groups, only what Adam can't do without.
     optional = ("param_groups", "optimizer.state.")
+    # In turn: what the first weight is refused for, the second is as well. Five ways, so that
+    # weights and biases, of which there are two a layer, and Adam's three numbers of each meet all.
+    wrong = itertools.cycle(
+        [
+            lambda _: "a word",
+            lambda _: [None],
+            lambda _: {},
+            lambda _: torch.zeros(3, 1, 4, 1),
+            lambda tensor: tensor.to(torch.complex64),
+        ]
+    )
 
     def spoilt(tree: dict[Any, Any], place: str = "") -> Any:
         for key in tree:
             name = f"{place}{key}"
             if optional[1] not in name:
                 yield name, {k: v for k, v in tree.items() if k != key}
+            if isinstance(tree[key], torch.Tensor):
+                yield name, tree | {key: next(wrong)(tree[key])}
+                continue
             yield name, tree | {key: "a word"}
             yield name, tree | {key: [None]}
-            if isinstance(tree[key], torch.Tensor):
-                yield name, tree | {key: torch.zeros(3, 1, 4, 1)}
-                yield name, tree | {key: tree[key].to(torch.complex64)}
-            elif isinstance(tree[key], dict):
+            if isinstance(tree[key], dict):
                 for deeper, part in spoilt(tree[key], f"{name}."):
                     yield deeper, tree | {key: part}
 
