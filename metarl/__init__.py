@@ -8,7 +8,11 @@ of these names is asked for. __init__.pyi says for editors and type checkers wha
 import importlib
 from typing import Any
 
-from metarl.gymnasium_plugin import register
+from metarl.interrupt import end_commands_quietly
+
+end_commands_quietly()  # before the first import that takes its time
+
+from metarl.gymnasium_plugin import register  # noqa: E402
 
 register()
 

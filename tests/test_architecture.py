@@ -33,12 +33,13 @@ ENVIRONMENTS = [
 
 OUR_IMPORTS = {
     # and metarl.api by name, when one of its names is asked for
-    "metarl/__init__.py": ["metarl.gymnasium_plugin"],
+    "metarl/__init__.py": ["metarl.gymnasium_plugin", "metarl.interrupt"],
     "metarl/__init__.pyi": ["metarl.api"],
     "metarl/envs_package.py": [],
     "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
     "metarl/errors.py": [],
     "metarl/files.py": [],
+    "metarl/interrupt.py": [],
     "metarl/noise.py": [],
     "metarl/struct.py": [],
     "metarl/threads.py": [],
