@@ -37,7 +37,7 @@ def evaluate(
     references: Mapping[str, FewShotAdapter[Any]] | None = None,
 ) -> dict[str, Any]:
     """What evaluation.json holds: accuracy (or squared error) after 0, 1, ..., K updates with its
-    interval over tasks.
+    interval over tasks, and of each task the last one (`by_task`) and those before.
 
     Args:
       tasks: a new generator of the tasks, in the same state at each call.
@@ -76,8 +76,14 @@ def evaluate(
         "num_updates": num_updates,
         "updates": _rows(values),
         "references": beside,
-        "by_task": [value if math.isfinite(value) else None for value in values[:, -1].tolist()],
+        "by_task": _by_task(values[:, -1]),
+        "by_task_before": [_by_task(column) for column in values[:, :-1].unbind(1)],
     }
+
+
+def _by_task(column: Tensor) -> list[float | None]:
+    """The numbers of the tasks [N]; JSON knows no infinity."""
+    return [value if math.isfinite(value) else None for value in column.tolist()]
 
 
 def check_counts(num_tasks: int, num_updates: int | None) -> None:

@@ -51,8 +51,20 @@ class FewShotRun:
     @property
     def by_task(self) -> Tensor:
         """[N] float64 after the last update; infinite where a task diverged."""
-        values = [math.inf if value is None else value for value in self.report["by_task"]]
-        return torch.tensor(values, dtype=torch.float64)
+        return _numbers(self.report["by_task"])
+
+    def after(self, update: int) -> Tensor | None:
+        """`by_task` after so many updates; None where the evaluation doesn't tell it: those of
+        earlier versions have the last ones alone."""
+        if update == len(self.report["updates"]) - 1:
+            return self.by_task
+        before = self.report.get("by_task_before")
+        return None if before is None else _numbers(before[update])
+
+
+def _numbers(of_tasks: Sequence[float | None]) -> Tensor:
+    values = [math.inf if value is None else value for value in of_tasks]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,9 @@ def _check_whole(run: FewShotRun) -> None:
         rows = run.report["updates"]
         whole = run.by_task.ndim == 1 and len(run.by_task) > 0 and len(rows) > 0
         whole = whole and all(row["mean"] is None or "half_width" in row for row in rows)
-    except (KeyError, TypeError, ValueError):
+        told = [run.after(update) for update in range(len(rows))]
+        whole = whole and all(of is None or of.shape == run.by_task.shape for of in told)
+    except (KeyError, IndexError, TypeError, ValueError):
         whole = False
     if not whole:
         raise UserError(
@@ -145,17 +159,24 @@ def after_each_update(learner: FewShotLearner) -> list[Estimate | None]:
     any run diverged.
 
     The interval is over tasks, and of several seeds over these, too (see
-    `metarl.fewshot.evaluate.interval_over_seeds`). Before the last update only each run's own
-    interval is kept: it stands for that of the tasks' means, which is no wider.
+    `metarl.fewshot.evaluate.interval_over_seeds`). Where a run doesn't tell each task's number,
+    its own interval stands for that of the tasks' means, which is no wider.
     """
     num_updates = min(len(run.report["updates"]) for run in learner.runs)
     rows = [[run.report["updates"][k] for run in learner.runs] for k in range(num_updates)]
-    found = [_together(of) for of in rows]
-    values = learner.by_task
-    if found[-1] is not None and len(values) > 1 and bool(values.isfinite().all()):
-        exact = interval_over_seeds(values)
-        found[-1] = _estimate(exact.mean, exact.half_width)
-    return found
+    values = [[run.after(k) for run in learner.runs] for k in range(num_updates)]
+    return [
+        _over_seeds_and_tasks(of) or _together(row) for of, row in zip(values, rows, strict=True)
+    ]
+
+
+def _over_seeds_and_tasks(by_task: Sequence[Tensor | None]) -> Estimate | None:
+    """The mean of several runs by the numbers of their tasks; None where these aren't all there."""
+    told = [values for values in by_task if values is not None and bool(values.isfinite().all())]
+    if len(told) < max(2, len(by_task)):
+        return None
+    exact = interval_over_seeds(torch.stack(told))
+    return _estimate(exact.mean, exact.half_width)
 
 
 def _together(rows: Sequence[Mapping[str, Any]]) -> Estimate | None:

@@ -55,6 +55,15 @@ def test_references_meet_the_same_tasks():
     assert [line.split("  ")[-1] for line in lines[-2:]] == ["same", "worse"]
 
 
+def test_each_tasks_number_is_kept_after_each_update():
+    report = evaluated(Constant(0.5), {})
+    told = [*report["by_task_before"], report["by_task"]]
+    assert [len(tasks) for tasks in told] == [30, 30]
+    for tasks, row in zip(told, report["updates"], strict=True):
+        assert sum(tasks) / 30 == pytest.approx(row["mean"])
+    assert told[0] != told[1]
+
+
 def test_tasks_that_diverge_are_counted_and_not_left_out():
     report = evaluated(Constant(float("inf")), {})
     after = report["updates"][1]

@@ -52,6 +52,20 @@ def test_means_of_seeds_have_intervals_over_seeds_and_tasks(tmp_path: Path) -> N
     assert references(learner) == {"random initialisation": [0.25, 0.25]}
 
 
+def test_before_the_last_update_intervals_are_over_seeds_and_tasks_where_these_are_told(
+    tmp_path: Path,
+) -> None:
+    before = [[0.1, 0.2, 0.6], [0.2, 0.3, 0.1]]
+    for seed, (tasks, at_first) in enumerate(zip(TASKS, before, strict=True)):
+        run = {"seed": seed, "means": [sum(at_first) / 3], "by_task_before": [at_first]}
+        few_shot_folder(tmp_path / f"a{seed}", tasks, **run)
+    (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
+    exact = interval_over_seeds(torch.tensor(before, dtype=torch.float64))
+    found = after_each_update(learner)[0]
+    assert found is not None and found["value"] == pytest.approx(0.25)
+    assert found["ci_high"] - 0.25 == pytest.approx(exact.half_width)
+
+
 def test_a_single_seed_has_the_interval_of_its_evaluation(tmp_path: Path) -> None:
     few_shot_folder(tmp_path, [0.5, 0.7, 0.9])
     (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
@@ -78,6 +92,8 @@ def test_a_task_that_diverged_leaves_no_mean(tmp_path: Path) -> None:
         ({"learner": "reptile", "split": "train"}, "split=train; expected split=test"),
         ({}, "are both maml with seed 0; expected one run of each seed"),
         ({"updates": [{"mean": 1.0}]}, "b/evaluation.json: the numbers of its tasks are damaged"),
+        ({"by_task_before": []}, "b/evaluation.json: the numbers of its tasks are damaged"),
+        ({"by_task_before": [[0.5]]}, "b/evaluation.json: the numbers of its tasks are damaged"),
         ({"updates": []}, "b/evaluation.json: the numbers of its tasks are damaged"),
     ],
 )
