@@ -1,4 +1,5 @@
-"""Ctrl-C asks a training to stop after its present iteration, so that nothing is lost."""
+"""Ctrl-C asks a training to stop after its present iteration, so that nothing is lost; so does the
+signal of a cluster that a job's time is over."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,28 +11,54 @@ from typing import Any
 def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterator[Any]:
     """While active, the first Ctrl-C or SIGTERM only asks to stop.
 
+    In a job of submitit so does the signal that Slurm sends some time before the job's time is over
+    or another job takes its place. In the end submitit gets it, which has the job started again, or
+    raises its error, and doesn't return.
+
     Args: at_once: the second one raises KeyboardInterrupt; False for a process that gets both, one
       from the user and one from who started it.
     """
     requested = False
+    kept = set[int]()
 
     def handle(number: int, frame: Any) -> None:
         nonlocal requested
-        if requested and at_once:
+        if number in submitits:
+            kept.add(number)
+        elif requested and at_once:
             raise KeyboardInterrupt
         if not requested:
-            again = " (again to stop at once)" if at_once else ""
+            again = " (again to stop at once)" if at_once and number not in submitits else ""
             say(f"stopping after this iteration{again}")
         requested = True
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    submitits = _submitits_signals()
+    numbers = (signal.SIGINT, signal.SIGTERM, *submitits)
     try:
         previous = [signal.signal(number, handle) for number in numbers]
     except ValueError:  # not in the main thread: whoever runs us there handles signals
         yield lambda: False
         return
+    stopped = True
     try:
         yield lambda: requested
+    except Exception:
+        stopped = False  # A job that failed isn't started again.
+        raise
     finally:
         for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
+        if stopped:
+            for number in kept:
+                signal.raise_signal(number)
+
+
+def _submitits_signals() -> list[int]:
+    """The signals that submitit handles by having its job started again; a user may choose which."""
+    return [
+        number
+        for number in (signal.SIGUSR1, signal.SIGUSR2)
+        if type(getattr(signal.getsignal(number), "__self__", None)).__module__.startswith(
+            "submitit"
+        )
+    ]

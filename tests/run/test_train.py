@@ -129,6 +129,54 @@ def test_each_line_tells_time_and_memory(tmp_path):
     )
 
 
+class Requeues:
+    """What submitit does at its signal: it has the job started again, and ends this process."""
+
+    __module__ = "submitit.core.job_environment"
+
+    def __init__(self, folder):
+        self.folder, self.saved = folder, None
+
+    def checkpoint_and_try_requeue(self, number, frame):
+        self.saved = checkpoint.load_newest(self.folder / "checkpoints")[1]["iteration"]
+        raise SystemExit(-1)
+
+
+@pytest.mark.parametrize("others", [[], [signal.SIGUSR2], [signal.SIGTERM]])
+def test_a_job_is_started_again_once_the_training_is_saved(tmp_path, others):
+    """Also if the signal comes twice; a SIGTERM after it ends the training at once."""
+
+    def time_is_over(_):
+        for number in (signal.SIGUSR2, *others):
+            os.kill(os.getpid(), number)
+
+    submitit = Requeues(tmp_path)
+    before = signal.signal(signal.SIGUSR2, submitit.checkpoint_and_try_requeue)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            run(tmp_path, special=4, action=time_is_over)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert stop.value.code == -1
+    # Checkpoints are at multiples of three, and where it was stopped in peace.
+    assert submitit.saved == (3 if signal.SIGTERM in others else 5)
+
+
+def test_a_job_whose_training_fails_is_not_started_again(tmp_path):
+    def fails(_):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        raise ZeroDivisionError
+
+    submitit = Requeues(tmp_path)
+    before = signal.signal(signal.SIGUSR2, submitit.checkpoint_and_try_requeue)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path, special=4, action=fails)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert submitit.saved is None
+
+
 def test_the_seconds_of_a_resumed_run_go_on_where_it_stopped(tmp_path):
     def stop(_):
         time.sleep(0.3)
