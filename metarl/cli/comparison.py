@@ -48,8 +48,9 @@ def show(sweep: Path) -> None:
     comparison.md."""
     if not (sweep / SWEEP).exists():
         return
-    runs = [json.loads(line) for line in (sweep / SWEEP).read_text("utf-8").splitlines()]
-    runs.sort(key=lambda run: run["number"])
+    lines = [json.loads(line) for line in (sweep / SWEEP).read_text("utf-8").splitlines()]
+    # A run whose job was started again at its very end was noted twice.
+    runs = sorted({run["folder"]: run for run in lines}.values(), key=lambda run: run["number"])
     reports = [
         json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs
     ]

@@ -3,6 +3,7 @@ cluster. That is done by Hydra's launchers; here stands what they need, and what
 leaves to the others beside it."""
 
 import os
+import shutil
 from importlib.util import find_spec
 
 import torch
@@ -10,11 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metarl import threads
-from metarl.cli.sweep import is_sweep
+from metarl.cli.sweep import BASIC, is_sweep
 from metarl.errors import UserError
 
 NEEDS = {
-    "basic": None,
+    BASIC: None,
     "joblib": ("'metarl[joblib]'", "hydra_plugins.hydra_joblib_launcher"),
     "submitit_local": ("'metarl[submitit]'", "hydra_plugins.hydra_submitit_launcher"),
     "submitit_slurm": ("'metarl[submitit]'", "hydra_plugins.hydra_submitit_launcher"),
@@ -22,6 +23,8 @@ NEEDS = {
     "ray_aws": ("hydra-ray-launcher", "hydra_plugins.hydra_ray_launcher"),
 }
 """The names of `hydra/launcher`, with what pip installs for each and the package that it is then."""
+
+_SLURMS_SHARE = "SLURM_CPUS_PER_TASK"
 
 
 def check(name: str, *, multirun: bool) -> None:
@@ -35,6 +38,16 @@ def check(name: str, *, multirun: bool) -> None:
         raise UserError(f"hydra/launcher={name}: launchers start the runs of a sweep; say -m, too")
     if (needs := NEEDS[name]) is not None and not _is_installed(needs[1]):
         raise UserError(f"hydra/launcher={name} isn't installed: pip install {needs[0]}")
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm: there is no srun; expected a machine of a Slurm cluster "
+            "(submitit_local starts the same jobs on this machine)"
+        )
+
+
+def is_by_itself() -> bool:
+    """Tells whether this process does one run of a sweep, while another one has the sweep."""
+    return is_sweep() and HydraConfig.get().runtime.choices["hydra/launcher"] != BASIC
 
 
 def share_cores(config: DictConfig) -> None:
@@ -58,6 +71,11 @@ def _share() -> int | None:
         return max(1, cores // max(1, num_runs))
     if kind == "LocalLauncher":  # submitit starts all runs at once, and doesn't say how many.
         return launcher.cpus_per_task or 1
+    if kind == "SlurmLauncher" and _SLURMS_SHARE in os.environ:
+        # Not every cluster keeps a job to its cores.
+        return min(cores, int(os.environ[_SLURMS_SHARE]))
+    if kind in ("RayLauncher", "RayAWSLauncher"):  # Ray counts cores, and keeps nobody to them.
+        return max(1, int(launcher.ray.remote.get("num_cpus", 1)))
     return None
 
 

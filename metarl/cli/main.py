@@ -44,6 +44,7 @@ _QUIET_HYDRA = (
     "+hydra.callbacks.metarl_sweep._target_=metarl.cli.sweep.End",
 )
 
+_INTERRUPTED = 130  # the exit code after Ctrl-C
 _USERS_OS_ERRORS = (
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
@@ -77,9 +78,11 @@ def run_command(
                     )
                 )
                 return
+            launcher = sweep.BASIC
             for word in overrides:
                 if word.startswith("hydra/launcher="):
-                    launchers.check(word.partition("=")[2], multirun=arguments.multirun)
+                    launcher = word.partition("=")[2]
+                    launchers.check(launcher, multirun=arguments.multirun)
             if not (arguments.hydra_help or arguments.shell_completion):
                 shows_only = bool(arguments.cfg or arguments.info)
                 overrides = check_overrides(
@@ -102,7 +105,11 @@ def run_command(
             _guarded(run)
         )
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
-        command()
+        if launcher == sweep.BASIC:
+            command()
+            return
+        with sweep.to_its_end(launcher):
+            command()
 
 
 def _check_text(words: list[str]) -> None:
@@ -198,27 +205,42 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         sys.argv = command  # A launcher's process was called otherwise.
         with console.tolerant():  # Again: a sweep's launcher may have started another process.
             _log_to_stderr()
-            sweep.begin_run()
+            sweep.begin_run(config)
             launchers.share_cores(config)
             try:
                 return run(config)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
-                raise SystemExit(130) from None
+                return _interrupted()
+            except SystemExit as stop:
+                if stop.code != _INTERRUPTED:
+                    raise
+                return _interrupted()
             except Exception as error:
                 if console.is_closed_pipe(error):
                     raise
                 fault = cause(error)
                 if sweep.is_sweep():
-                    sweep.note_failure(
-                        _message(fault) if _is_mistake(fault) else traceback.format_exc()
-                    )
+                    if _is_mistake(fault):
+                        sweep.note_failure(_message(fault))
+                    else:
+                        sweep.note_failure(
+                            f"{traceback.format_exc().strip()}{sweep.how_to_go_on()}"
+                        )
                     return None
                 if not _is_mistake(fault):
                     raise
                 _stop(fault)
 
     return guarded
+
+
+def _interrupted() -> None:
+    """Ends the process, with a sweep whose runs are done in it; a run that is in a process of its own
+    leaves the others alone."""
+    if not launchers.is_by_itself():
+        raise SystemExit(_INTERRUPTED) from None
+    sweep.note_failure(f"stopped{sweep.how_to_go_on()}")
 
 
 def _is_mistake(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
-from metarl.cli import checkpoints, origins, strangers
+from metarl.cli import checkpoints, origins, strangers, sweep
 from metarl.cli.configs import as_dict
 from metarl.cli.words import command_line
 from metarl.errors import UserError
@@ -110,15 +110,9 @@ def choose(
             choices = {
                 group: choice for group, choice in chosen.items() if not group.startswith("hydra/")
             }
-            if config.run_dir is None:
-                parent = Path("runs").joinpath(*(choices[group] for group in groups))
-                yield Run(
-                    config, choices, lambda: _default_folder(parent, groups, seeds(config), held)
-                )
-            else:
-                folder = Path(config.run_dir).expanduser()
-                _refuse_a_run(folder)
-                yield Run(config, choices, lambda: named_folder(folder, held))
+            if config.run_dir is not None:
+                _refuse_a_run(Path(config.run_dir).expanduser())
+            yield Run(config, choices, lambda: _new_folder(config, choices, groups, held))
 
 
 def say_how_to_go_on(folder: Path, iteration: int) -> None:
@@ -155,10 +149,26 @@ def seeds(config: DictConfig) -> str:
 
 
 def given(config: DictConfig) -> dict[str, Any]:
-    """What the command line says, by its keys."""
+    """What the command line says, by its keys. Nothing where a run of a sweep goes on by itself: it
+    was begun with all of it."""
     overrides = HydraConfig.get().overrides.task
     keys = [override.split("=")[0].lstrip("+~") for override in overrides]
+    if config.resume is not None and "resume" not in keys:
+        return {}
     return {key: OmegaConf.select(config, key) for key in keys}
+
+
+def _new_folder(
+    config: DictConfig, choices: Mapping[str, Any], groups: tuple[str, str], held: ExitStack
+) -> Place:
+    if config.run_dir is None:
+        parent = Path("runs").joinpath(*(choices[group] for group in groups))
+        folder, lock = _default_folder(parent, groups, seeds(config), held)
+    else:
+        folder, lock = named_folder(Path(config.run_dir).expanduser(), held)
+    script = "fewshot" if "dataset" in groups else "train"
+    sweep.note_folder(folder, resume_command(folder, script))
+    return folder, lock
 
 
 def _default_folder(parent: Path, groups: tuple[str, str], end: str, held: ExitStack) -> Place:

@@ -1,15 +1,18 @@
-"""A sweep (-m) from its first run to its end: headings, runs that fail without ending it, and what
-is said when all are done.
+"""A sweep (-m) from its first run to its end: headings, runs that fail without ending it, runs that
+are started again, and what is said when all are done.
 
 Runs of a sweep may be in processes or machines of their own, so what they leave behind lies in
 files of the sweep's folder.
 """
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -17,10 +20,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from metarl.cli import comparison
+from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
-from metarl.files import make_folder
+from metarl.files import make_folder, write_text
+from metarl.report.run_places import SWEEP
+from metarl.run.lock import is_held
 
+BASIC = "basic"
+"""Hydra's own launcher: runs are in one process, one after the other."""
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 _FAILED = "failed.jsonl"
+_BEGUN = "begun"
+"""A folder with a file for each run that has a folder: the jobs of a cluster begin together, and
+lines that several machines append to one file at a time may be lost."""
 
 
 def is_sweep() -> bool:
@@ -48,9 +60,51 @@ def new_folder() -> Path:
         ) from error
 
 
-def begin_run() -> None:
+def begin_run(config: DictConfig) -> None:
+    """Called by each run at its start, with its configuration.
+
+    A cluster starts a job again, with the same words, after it was preempted, was out of time or
+    lost its machine. The run goes on then: `config` says `resume`.
+    """
+    if not is_sweep():
+        return
+    hydra = HydraConfig.get()
+    # Ray's processes are where the cluster was started, which may have no such folder.
+    if not hydra.job.chdir and Path(hydra.runtime.cwd).is_dir():
+        os.chdir(hydra.runtime.cwd)
+    print(f"\n--- {_heading()}", file=sys.stderr)
+    if "resume" in config and config.resume is None and (begun := _begun()) is not None:
+        print(f"it was begun before, and goes on: {begun['to go on']}", file=sys.stderr)
+        config.resume = begun["folder"]
+
+
+def note_folder(folder: Path, to_go_on: str) -> None:
+    """Called by a run that has made its folder: if its job is started again, it goes on there.
+
+    Args: to_go_on: the command for a user to do that.
+    """
     if is_sweep():
-        print(f"\n--- {_heading()}", file=sys.stderr)
+        begun = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
+        make_folder(_place_of_begun().parent)
+        write_text(_place_of_begun(), json.dumps(begun))
+
+
+def _begun() -> dict[str, str] | None:
+    """What `note_folder` noted of the present run, if that folder is still there."""
+    place = _place_of_begun()
+    begun = json.loads(place.read_text("utf-8")) if place.exists() else None
+    return begun if begun and (Path(begun["folder"]) / "config.yaml").exists() else None
+
+
+def _place_of_begun() -> Path:
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir) / _BEGUN / f"{hydra.job.num}.json"
+
+
+def how_to_go_on() -> str:
+    """The end of a line of a run that was stopped."""
+    begun = _begun()
+    return f"; to go on: {begun['to go on']}" if begun else ""
 
 
 def note_failure(message: str) -> None:
@@ -67,21 +121,93 @@ def _heading() -> str:
     return f"run {job.job.num + 1}: {' '.join(job.overrides.task)}"
 
 
+def _number(heading: str) -> int:
+    return int(heading.partition(":")[0].removeprefix("run "))
+
+
 class End(Callback):
-    """Hydra makes it and calls it, see cli.py."""
+    """Hydra makes it and calls it, see main.py."""
+
+    going: Path | None = None
+    """The folder of the sweep that this process has begun and not ended."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        End.going = Path(config.hydra.sweep.dir)
+        # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
+        for left in (End.going / _FAILED, *(End.going / _BEGUN).glob("*.json")):
+            left.unlink(missing_ok=True)
+        if config.hydra.runtime.choices["hydra/launcher"] != BASIC:
+            os.environ[_FULL_ERROR] = "1"  # Hydra raises errors then, for `to_its_end`.
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        comparison.show(folder)
-        if (folder / _FAILED).exists():
-            _stop([json.loads(line) for line in (folder / _FAILED).read_text("utf-8").splitlines()])
+        End.going = None
+        if sum_up(Path(config.hydra.sweep.dir)):
+            raise SystemExit(1)
 
 
-def _stop(failed: list[dict[str, str]]) -> NoReturn:
-    print(
-        f"\nerror: {len(failed)} run{'s' if len(failed) > 1 else ''} of the sweep failed:",
-        file=sys.stderr,
-    )
-    for failure in failed:
-        print(f"  {failure['run']}\n    {failure['error']}", file=sys.stderr)
-    raise SystemExit(1)
+@contextmanager
+def to_its_end(launcher: str) -> Iterator[None]:
+    """Inside, Hydra has a sweep done by a launcher, which gives up where it has lost a run: its job
+    was killed, its machine is gone. A line says why, and the runs so far are summed up."""
+    set_by_user = os.environ.get(_FULL_ERROR)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if End.going is None or set_by_user == "1":
+            raise
+        stopped = isinstance(error, KeyboardInterrupt)
+        said = "interrupted" if stopped else f"error: {_beginning(error)}"
+        print(f"hydra/launcher={launcher}: {said}", file=sys.stderr)
+        sum_up(End.going)
+        raise SystemExit(130 if stopped else 1) from None
+    finally:
+        End.going = None
+        if set_by_user is None:
+            os.environ.pop(_FULL_ERROR, None)
+        else:
+            os.environ[_FULL_ERROR] = set_by_user
+
+
+def _beginning(error: BaseException) -> str:
+    """What an error says in its first two lines; launchers add what the job has printed."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    more = f" ({_FULL_ERROR}=1 shows more)" if len(lines) > 2 else ""
+    return f"{one_line(' '.join(lines[:2]))}{more}"
+
+
+def sum_up(folder: Path) -> int:
+    """Prints the table of the runs that are done, and which are not and why. Returns how many have
+    failed."""
+    comparison.show(folder)
+    done = {run["folder"] for run in _lines(folder / SWEEP)}
+    failed = {run["run"]: run["error"] for run in _lines(folder / _FAILED)}
+    going = []
+    for place in sorted((folder / _BEGUN).glob("*.json"), key=lambda place: int(place.stem)):
+        run = json.loads(place.read_text("utf-8"))
+        if run["folder"] in done or is_held(Path(run["folder"])):
+            failed.pop(run["run"], None)  # Where it was stopped, it was started again since.
+            going += [run] if run["folder"] not in done else []
+        elif run["run"] not in failed:
+            failed[run["run"]] = f"its process was ended; to go on: {run['to go on']}"
+    if going:
+        where = "jobs of Slurm go on, others stop with this process"
+        print(f"\n{_counted(len(going))} of the sweep not at an end ({where}):", file=sys.stderr)
+        for run in going:
+            print(f"  {run['run']}", file=sys.stderr)
+            print(f"    to go on, once it has stopped: {run['to go on']}", file=sys.stderr)
+        print(f"when they are done: {command_line('report')} runs=[{folder}]", file=sys.stderr)
+    if failed:
+        print(f"\nerror: {_counted(len(failed))} of the sweep failed:", file=sys.stderr)
+        for name, error in sorted(failed.items(), key=lambda run: _number(run[0])):
+            print(f"  {name}\n    {error}", file=sys.stderr)
+    return len(failed)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _counted(runs: int) -> str:
+    return f"{runs} run{'s' if runs > 1 else ''}"

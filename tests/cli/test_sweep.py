@@ -1,11 +1,16 @@
-"""The folder that a sweep makes for itself."""
+"""The folder that a sweep makes for itself, and what its runs leave there."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from metarl.cli import sweep
 from metarl.errors import UserError
+from metarl.run.lock import FolderLock
 
 
 def test_sweeps_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
@@ -22,3 +27,121 @@ def test_a_file_where_its_folder_should_be_is_told(tmp_path, monkeypatch, in_the
     Path(in_the_way).touch()
     with pytest.raises(UserError, match=r"can't make the sweep's folder runs/sweeps/.*: Not a dir"):
         sweep.new_folder()
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Pretends that this process does the run of a number, of a sweep in the folder `sweep`."""
+    monkeypatch.chdir(tmp_path)
+
+    def pretend(number):
+        hydra = {
+            "job": {"num": number, "chdir": None},
+            "overrides": {"task": [f"seed={number}"]},
+            "runtime": {"cwd": str(tmp_path)},
+            "sweep": {"dir": "sweep"},
+        }
+        monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
+        monkeypatch.setattr(sweep, "is_sweep", lambda: True)
+
+    Path("sweep").mkdir()
+    pretend(0)
+    return pretend
+
+
+def begun(number):
+    """The folder of a run that was begun."""
+    folder = Path(f"run{number}")
+    folder.mkdir()
+    sweep.note_folder(folder, f"go on {number}")
+    (folder / "config.yaml").touch()
+    return folder
+
+
+def resumed():
+    """Where the present run goes on if it is started now."""
+    config = OmegaConf.create({"resume": None})
+    sweep.begin_run(config)
+    return config.resume
+
+
+def test_a_run_that_is_started_again_goes_on(runs):
+    assert resumed() is None
+    folder = begun(0)
+    assert resumed() == str(folder.resolve())
+    runs(1)
+    assert resumed() is None
+    runs(0)
+    (folder / "config.yaml").unlink()  # It was stopped before it had that.
+    assert resumed() is None
+
+
+def test_a_run_of_a_process_that_is_elsewhere_comes_to_the_sweeps_folder(runs, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.chdir("elsewhere")
+    resumed()
+    assert Path.cwd() == tmp_path
+
+
+def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
+    begun(0)
+    sweep.note_failure("no")
+    config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": "basic"}}}
+    sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+    assert resumed() is None and sweep.sum_up(Path("sweep")) == 0
+
+
+def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, monkeypatch):
+    """Run 1 is done though it was stopped once, 2 was killed, 3 goes on in its new job, 4 failed."""
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder: None)
+    for number in range(4):
+        runs(number)
+        folder = begun(number)
+        if number != 1:
+            sweep.note_failure(f"stopped{sweep.how_to_go_on()}" if number < 3 else "diverged")
+        if number == 0:
+            line = json.dumps({"folder": str(folder.resolve())})
+            Path("sweep/runs.jsonl").write_text(f"{line}\n")
+    capsys.readouterr()
+    with FolderLock(Path("run2")):
+        assert sweep.sum_up(Path("sweep")) == 2
+    said = capsys.readouterr().err
+    assert "1 run of the sweep not at an end (jobs of Slurm go on, others stop with" in said
+    assert "run 3: seed=2\n    to go on, once it has stopped: go on 2\n" in said
+    assert said.endswith(
+        "error: 2 runs of the sweep failed:\n"
+        "  run 2: seed=1\n    its process was ended; to go on: go on 1\n"
+        "  run 4: seed=3\n    diverged\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            RuntimeError("the job\nis gone\nsaid:"),
+            1,
+            "error: the job is gone (HYDRA_FULL_ERROR=1 shows more)",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_launcher_that_gives_up_is_told_in_a_line_before_what_was_done(
+    runs, capsys, monkeypatch, error, code, said
+):
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder: None)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def gives_up():
+        config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": "ray"}}}
+        sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+        assert os.environ["HYDRA_FULL_ERROR"] == "1"
+        begun(0)
+        raise error
+
+    with pytest.raises(SystemExit) as stop, sweep.to_its_end("ray"):
+        gives_up()
+    assert stop.value.code == code and "HYDRA_FULL_ERROR" not in os.environ
+    told = capsys.readouterr().err
+    assert told.startswith(f"hydra/launcher=ray: {said}\n")
+    assert "run 1: seed=0\n    its process was ended; to go on: go on 0" in told
