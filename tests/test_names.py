@@ -16,6 +16,7 @@ COVERED = {
     "cli/test_report.py": "metarl/cli/commands/report metarl/report/page/figures",
     "cli/test_estimators.py": "metarl/cli/commands/estimators metarl/report/estimator_plot",
     "cli/test_strangers.py": "metarl/cli/checkpoints",
+    "cli/test_run_folder.py": "metarl/cli/resumed_config metarl/cli/run_config",
     "cli/test_evaluation.py": "metarl/cli/commands/evaluate",
     "cli/test_main.py": "metarl/cli/overrides metarl/cli/helptext metarl/cli/configs metarl/errors",
     "cli/test_words.py": "metarl/cli/allowed metarl/cli/kinds",

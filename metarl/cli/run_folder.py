@@ -15,26 +15,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
-from metarl.cli import checkpoints, origins, strangers, sweep
-from metarl.cli.configs import as_dict
+from metarl.cli import checkpoints, resumed_config, run_config, sweep
 from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
 from metarl.run.logging import read_metrics
-
-MAY_CHANGE_ON_RESUME = (
-    *("resume", "iterations", "device", "sim.num_threads"),
-    *("checkpoint_every", "keep_checkpoints", "eval_every", "eval_tasks", "eval_by"),
-    "evaluation",
-    *("loggers", "wandb", "mlflow"),
-)
-"""Keys, or what they begin with, that leave the numbers so far as they are; the number of threads
-changes no state at all."""
-
-_FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
-"""What was `${iterations}` in our configs when checkpoints didn't say it yet."""
 
 _LONGEST = 60  # characters of a folder's name that tell what was chosen
 
@@ -77,7 +64,7 @@ class Run:
         self.folder = folder
         if self.has_work:
             with _blamed_on(folder):
-                write_text(folder / "config.yaml", _as_yaml(self.config, self.choices))
+                write_text(folder / "config.yaml", run_config.as_yaml(self.config, self.choices))
         return folder, lock
 
 
@@ -134,10 +121,6 @@ def resume_command(folder: Path, script: str = "train") -> str:
     return command_line(script, resume=str(folder.absolute() if looks_like_a_home else folder))
 
 
-def _may_change(key: str) -> bool:
-    return f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))
-
-
 def seeds(config: DictConfig) -> str:
     """The end of a run folder's name: seed3, or seeds0-7 of several."""
     num_seeds = config.get("num_seeds", 1)
@@ -191,10 +174,11 @@ def _chosen(groups: tuple[str, str]) -> list[str]:
     algo.inner_lr=0.1` -> gru-inner_lr_0.1; long ones are cut.
     """
     config = HydraConfig.get()
+    named_elsewhere = (*groups, "seed", "num_seeds", "run_dir", "log_every")
     parts = []
     for override in map(OverridesParser.create().parse_override, config.overrides.task):
         key, text = override.key_or_group, "" if override.is_delete() else str(override.value())
-        if key in (*groups, "seed", "num_seeds", "run_dir", "log_every") or _may_change(key):
+        if key in named_elsewhere or resumed_config.may_change(key):
             continue
         text = re.sub(r"[^a-zA-Z0-9_.+-]+", "_", text).strip("_.")
         named = (
@@ -280,7 +264,7 @@ def resumed(
     # Before anything is read: what another process still writes would be lost.
     lock = held.enter_context(FolderLock(folder, say=say))
     if _has_not_begun(location):
-        config, choices, follow = read_yaml(folder / "config.yaml", groups)
+        config, choices, follow = run_config.read(folder / "config.yaml", groups)
         untrained(config, folder / "config.yaml")
         content, done = None, 0
         say(f"{folder} has no checkpoint yet: the run begins")
@@ -289,47 +273,11 @@ def resumed(
         for warning in loaded.warnings:
             say(f"{warning}; going on from {loaded.path}")
         config, content, done = loaded.config, loaded.content, loaded.content["iteration"]
-        choices, follow = {}, content.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS)
-    check_unchanged(config, given)
-    change(config, given, follow, done, say)
+        choices = {}
+        follow = content.get("follow_iterations", run_config.FOLLOWED_IN_OLD_CHECKPOINTS)
+    resumed_config.check_unchanged(config, given)
+    resumed_config.change(config, given, follow, done, say)
     return Run(config, choices, lambda: (folder, lock), content)
-
-
-def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
-    """Raises: UserError if something is given otherwise that a run can't change on its way."""
-    for key, value in given.items():
-        if not _may_change(key) and value != OmegaConf.select(config, key):
-            raise UserError(
-                f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
-            )
-
-
-def change(
-    config: DictConfig,
-    given: Mapping[str, Any],
-    follow: list[str],
-    done: int,
-    say: Callable[[str], None] = say,
-) -> None:
-    """Changes the settings that are given. What was as many as `iterations` because it follows them
-    (where a schedule ends) follows them again, and a line says so: else a rate would be 0 from
-    there on."""
-    planned = config.iterations
-    for key in follow:
-        if OmegaConf.select(config, key) == planned:
-            OmegaConf.update(config, key, "${iterations}")
-    for key, value in given.items():
-        OmegaConf.update(config, key, value)
-    if config.iterations <= done:
-        say(
-            f"iterations={config.iterations}: {done} are done, so only the evaluation is made again"
-        )
-    elif config.iterations != planned and (moved := origins.follow_iterations(config)):
-        say(
-            f"iterations={config.iterations}, once {planned}: {', '.join(moved)} moves with it, so "
-            "from here on rates are those "
-            f"of a schedule over {config.iterations} iterations"
-        )
 
 
 def _has_not_begun(location: Path) -> bool:
@@ -344,50 +292,6 @@ def _has_not_begun(location: Path) -> bool:
     ):
         return False
     return not any(checkpoint.list_checkpoints(place) for place in (folder / "checkpoints", folder))
-
-
-_COMPOSED = "composed"
-"""The key of config.yaml that tells of the configuration what its values don't."""
-
-
-def _as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
-    composed = {"choices": dict(choices), "follow_iterations": origins.follow_iterations(config)}
-    return OmegaConf.to_yaml(
-        OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
-    )
-
-
-def read_yaml(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
-    """The configuration that `_as_yaml` wrote, the choices of its groups, and what follows
-    `iterations`.
-
-    Raises: UserError if it is damaged, or another command's.
-    """
-    try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # of the parser, or of what it was given
-        raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not isinstance(plain, dict) or not all(
-        group in plain for group in (*groups, "iterations", "seed")
-    ):
-        raise UserError(
-            f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, "
-            "iterations, seed"
-        )
-    with strangers.blamed_on(path, _COMPOSED):
-        composed = plain.pop(_COMPOSED, {})
-        chosen, follow = (
-            composed.get("choices", {}),
-            composed.get("follow_iterations", _FOLLOWED_IN_OLD_CHECKPOINTS),
-        )
-        strangers.check_words(
-            [choice for choice in chosen.values() if isinstance(choice, str)], "choices"
-        )
-        strangers.check_words(follow, "follow_iterations")
-    config = strangers.checked(plain, path, "fewshot" if "dataset" in groups else "train")
-    # The first versions didn't write the choices.
-    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]
-    return config, {groups[1]: unnamed, **chosen}, follow
 
 
 def _check(config: DictConfig) -> None:

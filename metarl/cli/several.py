@@ -24,6 +24,8 @@ from metarl.cli import (
     held_out,
     origins,
     placement,
+    resumed_config,
+    run_config,
     run_folder,
     strangers,
     tracking,
@@ -162,8 +164,8 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
         said.add(message)
 
     lock = held.enter_context(FolderLock(folder, say=say))
-    whole, choices, follow = run_folder.read_yaml(folder / "config.yaml", ("env", "algo"))
-    run_folder.check_unchanged(whole, given)
+    whole, choices, follow = run_config.read(folder / "config.yaml", ("env", "algo"))
+    resumed_config.check_unchanged(whole, given)
     of_each = {key: value for key, value in given.items() if key not in _OWN}
     places = {seed: folder / f"seed{seed}" for seed in _seeds(whole)}
     begun = {
@@ -175,7 +177,7 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
         0 if run.resume_from is None else run.resume_from["iteration"] for run in begun.values()
     ]
     first = min(done) if len(done) == len(places) else 0
-    run_folder.change(whole, given, follow, first, say)
+    resumed_config.change(whole, given, follow, first, say)
     above = Run(whole, choices, lambda: (folder, lock), {"iteration": first})
     return Several(above, {seed: begun.get(seed) or _new(above, seed, held) for seed in places})
 

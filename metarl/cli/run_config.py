@@ -1,0 +1,58 @@
+"""config.yaml in the folder of a run: all settings, and what they don't say of how they came about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from metarl.cli import origins, strangers
+from metarl.cli.configs import as_dict
+from metarl.errors import UserError
+
+FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
+"""What was `${iterations}` in our configs when checkpoints didn't say it yet."""
+
+_COMPOSED = "composed"
+"""The key of config.yaml that tells of the configuration what its values don't."""
+
+
+def as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
+    """The file's text. Args: choices: of the config's groups."""
+    composed = {"choices": dict(choices), "follow_iterations": origins.follow_iterations(config)}
+    return OmegaConf.to_yaml(
+        OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
+    )
+
+
+def read(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
+    """The configuration that `as_yaml` wrote, the choices of its groups, and what follows
+    `iterations`.
+
+    Raises: UserError if it is damaged, or another command's.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # of the parser, or of what it was given
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(plain, dict) or not all(
+        group in plain for group in (*groups, "iterations", "seed")
+    ):
+        raise UserError(
+            f"{path} isn't the configuration of such a run: expected {groups[0]}, {groups[1]}, "
+            "iterations, seed"
+        )
+    with strangers.blamed_on(path, _COMPOSED):
+        composed = plain.pop(_COMPOSED, {})
+        chosen, follow = (
+            composed.get("choices", {}),
+            composed.get("follow_iterations", FOLLOWED_IN_OLD_CHECKPOINTS),
+        )
+        strangers.check_words(
+            [choice for choice in chosen.values() if isinstance(choice, str)], "choices"
+        )
+        strangers.check_words(follow, "follow_iterations")
+    config = strangers.checked(plain, path, "fewshot" if "dataset" in groups else "train")
+    # The first versions didn't write the choices.
+    unnamed = str(config[groups[1]].get("_target_")).rpartition(".")[2]
+    return config, {groups[1]: unnamed, **chosen}, follow
