@@ -27,7 +27,7 @@ _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of e
 _EVALUATION = re.compile(r"evaluation(_seed\d+)?\.json")
 
 ConfigsBelow = dict[Path, dict[Path, dict[str, Any]]]
-"""By folder: each config.yaml in it and below it, and what that holds."""
+"""What each config.yaml holds that lies in a folder or below it, by the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from metarl.rl.evaluation.several_runs import Estimate
 
 
 def with_training(of: Sequence[FewShotLearner]) -> list[FewShotLearner]:
-    """Those of the learners whose runs all tell how their training went."""
+    """Returns the learners whose runs all tell how their training went."""
     measure = of[0].runs[0].report["measure"]
     return [
         learner
