@@ -4,6 +4,7 @@ leaves to the others beside it."""
 
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import torch
@@ -43,6 +44,15 @@ def check(name: str, *, multirun: bool) -> None:
             "hydra/launcher=submitit_slurm: there is no srun; expected a machine of a Slurm cluster "
             "(submitit_local starts the same jobs on this machine)"
         )
+
+
+def settings(name: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that a launcher needs besides those of the user."""
+    key = "hydra.launcher.ray.init.object_store_memory"
+    if name != "ray" or any(word.lstrip("+").startswith(f"{key}=") for word in overrides):
+        return []
+    # Unless it is there the launcher sets a size of its own, which a cluster that runs refuses.
+    return [f"++{key}=null"]
 
 
 def is_by_itself() -> bool:

@@ -92,11 +92,11 @@ def run_command(
                     sweep=arguments.multirun,
                     required=not shows_only,
                 )
-            places = []
+            places = launchers.settings(launcher, overrides)
             if arguments.multirun and not any(
                 word.startswith("hydra.sweep.dir=") for word in overrides
             ):
-                places = [f"hydra.sweep.dir={sweep.new_folder()}"]
+                places.append(f"hydra.sweep.dir={sweep.new_folder()}")
         except UserError as error:
             if distributed.rank() > 0:  # Number 0 says it.
                 raise SystemExit(2) from None

@@ -94,9 +94,8 @@ def test_slurm_runs_a_sweep_in_its_jobs(tmp_path):
 def test_ray_runs_a_sweep_in_its_tasks(tmp_path):
     if find_spec("hydra_plugins.hydra_ray_launcher") is None:
         pytest.skip("hydra-ray-launcher isn't installed")
-    # Ray starts here, or is the cluster that RAY_ADDRESS names, which refuses what the launcher sets.
-    words = ("hydra/launcher=ray", "+hydra.launcher.ray.init.object_store_memory=null")
-    check_that_one_of_two_runs_fails(tmp_path, *words, num_threads=1)
+    """Ray starts here, or is the cluster that RAY_ADDRESS names."""
+    check_that_one_of_two_runs_fails(tmp_path, "hydra/launcher=ray", num_threads=1)
 
 
 @pytest.mark.slow
@@ -217,3 +216,11 @@ def test_slurm_is_missed_in_a_line(monkeypatch):
     monkeypatch.setattr(launchers, "_is_installed", lambda package: True)
     with pytest.raises(UserError, match="submitit_slurm: there is no srun; expected a machine of"):
         launchers.check("submitit_slurm", multirun=True)
+
+
+def test_ray_may_be_a_cluster_that_runs_unless_the_user_gives_it_memory():
+    """Beside a size, which its launcher sets otherwise, a cluster refuses the connection."""
+    key = "hydra.launcher.ray.init.object_store_memory"
+    assert launchers.settings("ray", ["seed=0"]) == [f"++{key}=null"]
+    assert launchers.settings("ray", [f"+{key}=100000000"]) == []
+    assert launchers.settings("joblib", ["seed=0"]) == []
