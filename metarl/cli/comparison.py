@@ -22,7 +22,7 @@ from metarl.report import fewshot
 from metarl.report.evaluation import stage
 from metarl.report.finished import Finished, all_runs, configs_below
 from metarl.report.learners import learners, side_by_side
-from metarl.report.learners_table import what_intervals_are_over
+from metarl.report.learners_table import what_an_update_sees, what_intervals_are_over
 from metarl.report.markdown import table
 from metarl.report.run_places import SWEEP
 from metarl.report.summary import summaries
@@ -83,6 +83,7 @@ def of_learners(folders: Sequence[Path]) -> tuple[list[str], dict[str, str]]:
             rows, against = summaries(numbers, of)
             over = what_intervals_are_over(numbers)
             caption = f"{env}, {numbers['num_tasks']} tasks: returns, with 95 % intervals {over}."
+            caption += what_an_update_sees(numbers)
             end = f"_{env}".replace(":", "_") if len(by_env) > 1 else ""
             texts.append(f"{caption}\n\n{markdown(rows, against)}")
             files[f"table{end}.csv"] = as_csv(rows, against)

@@ -227,8 +227,8 @@ def _check_environment(run: Finished, first: Finished) -> None:
 def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     """The numbers of a comparison, as JSON values.
 
-    `learners`: of each its `name`, `unit`, `seeds`, `env_steps` and `seconds` of each seed, and in
-    `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
+    `learners`: of each its `name`, `unit`, `episodes_per_update` (None where that isn't the unit),
+    `seeds`, `env_steps` and `seconds` of each seed, and in `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
     seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
     `success` after each, where the environment tells it.
     `beside`: what doesn't learn, as means over the runs: `stand_still`, `random_initialisation` of
@@ -262,6 +262,7 @@ def _of_learner(
     found: dict[str, Any] = {
         "name": learner.name,
         "unit": learner.unit,
+        "episodes_per_update": returns.shape[3] if learner.unit == "update" else None,
         "seeds": [run.seed for run in runs],
         "env_steps": [run.report.get("trained_env_steps") for run in runs],
         "seconds": [run.metrics[-1].get("seconds") if run.metrics else None for run in runs],

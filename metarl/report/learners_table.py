@@ -36,9 +36,27 @@ def _learners(found: Numbers) -> str:
         f"{found['env']}, {found['num_tasks']} {tasks}: mean return, "
         f"with 95 % intervals {what_intervals_are_over(found)}."
     )
+    caption += what_an_update_sees(found)
     if "normalised" in extras:
         caption += " Score: 0 for standing still, 1 for the best that can be had, if it is known."
     return f"{caption}\n\n{table(head, rows)}"
+
+
+def what_an_update_sees(found: Numbers) -> str:
+    """Says how many episodes of its task, which is what adaptation costs; nothing of learners
+    without updates."""
+    of: dict[int, list[str]] = {}
+    for learner in found["learners"]:
+        if learner["episodes_per_update"] is not None:
+            of.setdefault(learner["episodes_per_update"], []).append(learner["name"])
+    if not of:
+        return ""
+    words = [
+        f"{count} episode{'s' if count > 1 else ''}"
+        + (f" ({', '.join(names)})" if len(of) > 1 else "")
+        for count, names in of.items()
+    ]
+    return f" An update sees {' or '.join(words)} of its task."
 
 
 def what_intervals_are_over(found: Numbers) -> str:

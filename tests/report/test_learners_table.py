@@ -65,6 +65,21 @@ def test_each_learner_has_a_row_each_seed_another_and_what_stands_beside_them(
     assert row(lines, "the best fixed speed, at no cost; less 36.5 (run-up)")[1] == "-12.0; -48.5"
 
 
+def test_the_caption_says_how_many_episodes_an_update_sees(tmp_path: Path) -> None:
+    run_folder(tmp_path / "maml", [[-8.0, -4.0]])
+    run_folder(tmp_path / "rl2", [[-2.0]], algo="rl2_ppo", unit="episode")
+    (alone,) = (line[0] for line in shown(tmp_path) if "with 95 %" in line[0])
+    assert alone.endswith("An update sees 2 episodes of its task.")
+    found = side_by_side(learners(finished_runs([tmp_path])[0]))
+    maml, rl2 = found["learners"]
+    assert rl2["episodes_per_update"] is None
+    found["learners"] = [maml, {**maml, "name": "promp", "episodes_per_update": 1}, rl2]
+    caption, *_ = tables(found).splitlines()
+    told = "An update sees 2 episodes (maml_ppo) or 1 episode (promp) of its task."
+    assert caption.endswith(told)
+    assert "An update sees" not in tables({**found, "learners": [rl2]})
+
+
 def test_one_seed_has_no_table_of_seeds_and_success_is_told(tmp_path: Path) -> None:
     run_folder(tmp_path, [[-8.0, -4.0]], success=[0.25, 1.0], split="none")
     lines = shown(tmp_path)

@@ -17,7 +17,7 @@ from metarl.report.learners_plot import (
     return_key,
     rows_of,
 )
-from metarl.report.learners_table import what_intervals_are_over
+from metarl.report.learners_table import what_an_update_sees, what_intervals_are_over
 from metarl.report.page.charts import Going, all_looks
 from metarl.report.page.content import Content
 from metarl.report.page.measures import profiles, task_axis, thresholds
@@ -35,7 +35,7 @@ def files(content: Content) -> dict[str, bytes]:
         over = what_intervals_are_over(content.found)
         caption = (
             f"{content.title}: returns on {content.found['num_tasks']} tasks. In brackets: 95 % "
-            f"intervals {over}."
+            f"intervals {over}.{what_an_update_sees(content.found)}"
         )
         texts = {
             "table.tex": latex(rows, against, caption),
