@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What metarl imports first, in its place.
-CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(10)\n"
+# What metarl imports first, in its place. Tests in a shell's background have Ctrl-C ignored.
+CTRL_C = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(10)
+"""
 MISTAKE = "raise ValueError('a bug')\n"
 
 

@@ -169,8 +169,8 @@ def test_mlp_with_one_layer_is_affine():
     ("call", "message"),
     [
         (lambda: MLP((2, 3), "gelu"), "gelu"),
-        (lambda: MLP((2,)), r"\(2,\)"),
-        (lambda: MLP((2, 0, 1)), r"\(2, 0, 1\)"),
+        (lambda: MLP((2,)), r"sizes \[2\]: expected those of input"),
+        (lambda: MLP((2, 0, 1)), r"sizes \[2, 0, 1\]: expected"),
         (
             lambda: GaussianPolicy(2, 1, (4,), init_std=0.1, min_std=0.2),
             "min_std 0.2 and init_std 0.1",

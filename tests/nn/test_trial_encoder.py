@@ -86,7 +86,7 @@ def test_truncation_changes_no_belief_but_where_gradients_end() -> None:
     [
         ({"latent_size": 0}, "latent_size 0: expected 1 or more"),
         ({"hidden_size": 0}, "hidden_size 0"),
-        ({"reward_embedding": 0}, "must be"),
+        ({"reward_embedding": 0}, "reward_embedding 0: expected 1 or more"),
     ],
 )
 def test_sizes_that_are_too_small_are_named(settings, message) -> None:
