@@ -225,7 +225,7 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                         sweep.note_failure(_message(fault))
                     else:
                         sweep.note_failure(
-                            f"{traceback.format_exc().strip()}{sweep.how_to_go_on()}"
+                            f"{traceback.format_exc().strip().rstrip('.')}{sweep.how_to_go_on()}"
                         )
                     return None
                 if not _is_mistake(fault):
