@@ -190,7 +190,7 @@ def test_the_trust_region_halves_in_its_time_and_goes_on_from_a_checkpoint():
     assert "max_kl" not in make(MamlTRPO, num_tasks=4, episodes=5).step()  # it stays
 
 
-def test_as_many_tasks_go_together_as_fit_into_a_cache_and_two_at_least():
+def test_as_many_tasks_go_together_as_have_5000_steps_and_two_at_least():
     inner = make(MamlPPO, chunk=None)._inner
     together = lambda steps, device="cpu": inner.tasks_together(
         torch.empty(20, steps, dtype=torch.bool, device=device)
