@@ -27,8 +27,8 @@ from metarl.struct import join_rows, replace, struct
 from metarl.types import InnerRule, Params
 
 ROWS_ON_CPU = 5000
-"""Steps that are differentiated together, in two tasks at least, unless a setting says how many
-tasks: enough that what Python adds to each operation is little, and few enough that threads have
+"""Steps that are differentiated together, in two tasks at least and half of all at most, unless a
+setting says how many tasks: enough that what Python adds to each operation is little, and few enough that threads have
 tasks to share out. A GPU takes all at once: each chunk launches all kernels anew. The number of
 cores has no say, so that a seed's numbers don't depend on it. `python scripts/benchmark.py iteration chunks=[2,10]` compares others with it.
 """
@@ -84,7 +84,10 @@ class InnerUpdate:
         """How many tasks are differentiated together, of those with this mask [N, steps]."""
         if self.chunk is not None:
             return self.chunk
-        return max(2, ROWS_ON_CPU // mask.shape[1]) if mask.device.type == "cpu" else len(mask)
+        num_tasks, num_rows = mask.shape
+        if mask.device.type != "cpu":
+            return num_tasks
+        return max(2, min(ROWS_ON_CPU // num_rows, -(-num_tasks // 2)))
 
     def __call__(
         self, params: Params, rule_params: Params, batch: PolicyBatch, step: int

@@ -21,13 +21,17 @@ from metarl.core.judged import added, each_pulled_back, judge
 from metarl.core.linearize import linearize_adaptations
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import rounds_tasks_alike
-from metarl.rl.adapters.gradient import ROWS_ON_CPU, InnerUpdate
+from metarl.rl.adapters.gradient import InnerUpdate
 from metarl.rl.algorithms.shared import MetaParams, WithOld, outer_gradient
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.losses import masked_mean
 from metarl.struct import join_rows, struct
 from metarl.threads import WORKERS, map_in_threads
 from metarl.types import Params, Ranks
+
+ROWS_SIDE_BY_SIDE = 10_000
+"""Steps that are differentiated together at most on a CPU where several learners are side by side:
+twice as many were no faster. A GPU takes all."""
 
 
 @struct
@@ -108,7 +112,7 @@ class AskedEpoch:
         if not rounds_tasks_alike(self.objective.policy, mask.shape[1]):
             return 1
         chunk = min(self.objective.inner.tasks_together(mask), self.data.num_tasks)
-        return max(1, ROWS_ON_CPU // (chunk * mask.shape[1]))
+        return max(1, ROWS_SIDE_BY_SIDE // (chunk * mask.shape[1]))
 
 
 def epochs_of(asked: Sequence[AskedEpoch]) -> list[Epoch]:

@@ -61,7 +61,7 @@ def test_so_many_stand_side_by_side_as_fit_into_a_cache_and_round_alike(monkeypa
     recorded = lambda group: called.append(len(group)) or epochs_of(group)
     monkeypatch.setattr(ppo_epoch, "epochs_of", recorded)
     question.answers([question] * 5)
-    monkeypatch.setattr(ppo_epoch, "ROWS_ON_CPU", 64)
+    monkeypatch.setattr(ppo_epoch, "ROWS_SIDE_BY_SIDE", 64)
     assert len(question.answers([question] * 5)) == 5
     assert called == [5, 2, 2, 1]
     # The second of two tasks with 15 steps would begin in the middle of 16 bytes.
