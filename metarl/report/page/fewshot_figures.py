@@ -20,15 +20,13 @@ from metarl.report.page.fewshot_measures import (
     with_training,
     with_unit,
 )
-from metarl.report.page.figures import figure_with_legend
-from metarl.report.plots import GREY, draw_curve, drawn, name_count
+from metarl.report.page.figures import charts_as_files, figure_with_legend
+from metarl.report.plots import GREY, draw_curve, name_count
 
 
 def files(content: Content) -> dict[str, bytes]:
     """Names and contents of all files, charts under the names that the page has for them."""
-    found: dict[str, bytes] = {}
-    for name, figure in figures(content).items():
-        found |= {f"{name}.{kind}": drawn(figure, kind) for kind in ("pdf", "png")}
+    found = charts_as_files(figures(content))
     columns, learners = columns_and_rows(content)
     heads = ["learner", "measured", *(head for head, _ in columns)]
     rows = [

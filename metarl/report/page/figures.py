@@ -1,7 +1,7 @@
 """The charts and the table of a report as files for a paper: each chart as PDF and PNG, the table as
 LaTeX, Markdown and CSV."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -27,9 +27,7 @@ from metarl.report.summary_table import as_csv, latex, markdown
 
 def files(content: Content) -> dict[str, bytes]:
     """Names and contents of all files, charts under the names that the page has for them."""
-    found: dict[str, bytes] = {}
-    for name, figure in figures(content).items():
-        found |= {f"{name}.{kind}": drawn(figure, kind) for kind in ("pdf", "png")}
+    found = charts_as_files(figures(content))
     if content.rows:
         rows, against = content.rows, content.against
         over = what_intervals_are_over(content.found)
@@ -44,6 +42,15 @@ def files(content: Content) -> dict[str, bytes]:
         }
         found |= {name: text.encode() for name, text in texts.items()}
     return found
+
+
+def charts_as_files(charts: Mapping[str, Figure]) -> dict[str, bytes]:
+    """Names and contents of the files of charts, PDF and PNG, under the charts' names."""
+    return {
+        f"{name}.{kind}": drawn(figure, kind)
+        for name, figure in charts.items()
+        for kind in ("pdf", "png")
+    }
 
 
 def figures(content: Content) -> dict[str, Figure]:
