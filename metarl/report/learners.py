@@ -228,9 +228,10 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     """The numbers of a comparison, as JSON values.
 
     `learners`: of each its `name`, `unit`, `episodes_per_update` (None where that isn't the unit),
-    `seeds`, `env_steps` and `seconds` of each seed, and in `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
-    seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
-    `success` after each, where the environment tells it.
+    `seeds`, `env_steps` and `seconds` of each seed, and in `returns` for each update the `mean`,
+    `iqm` and `median` with their intervals, the mean of each seed (`by_seed`) and, where the tasks
+    have a scale, `normalised`; `made_worse` by each update; `success` after each, where the
+    environment tells it.
     `beside`: what doesn't learn, as means over the runs: `stand_still`, `random_initialisation` of
     each learner after each update, `references`, and `fixed_speeds`.
     """

@@ -28,9 +28,10 @@ from metarl.types import InnerRule, Params
 
 ROWS_ON_CPU = 5000
 """Steps that are differentiated together, in two tasks at least and half of all at most, unless a
-setting says how many tasks: enough that what Python adds to each operation is little, and few enough that threads have
-tasks to share out. A GPU takes all at once: each chunk launches all kernels anew. The number of
-cores has no say, so that a seed's numbers don't depend on it. `python scripts/benchmark.py iteration chunks=[2,10]` compares others with it.
+setting says how many tasks: enough that what Python adds to each operation is little, and few
+enough that threads have tasks to share out. A GPU takes all at once: each chunk launches all
+kernels anew. The number of cores has no say, so that a seed's numbers don't depend on it.
+`python scripts/benchmark.py iteration chunks=[2,10]` compares others with it.
 """
 
 INNER_LOSSES = ("lvc", "reinforce", "dice")
