@@ -124,6 +124,27 @@ def test_tensorboard_of_a_killed_run_is_that_of_one_that_was_not(both):
     assert values(by_iteration["return_after"]) == values(by_steps["by_env_steps/return_after"])
 
 
+def test_tensorboard_of_a_run_resumed_within_the_second_is_whole(tmp_path):
+    """Its new file's name comes last, whatever the old one's process was called."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(whole, "tensorboard")
+    run(killed, "tensorboard", die_after=5)
+    for place in (killed, killed / "by_env_steps"):
+        (file,) = place.glob("events*")
+        file.rename(place / f"events.out.tfevents.{int(time.time()) + 2}.host.zz.0")
+    run(killed, "tensorboard", resume=True)
+    for place in (".", "by_env_steps"):
+        assert curves(killed / place) == curves(whole / place), place
+
+
+def test_tensorboard_warns_where_older_files_are_from_the_future(tmp_path, caplog):
+    run(tmp_path, "tensorboard", die_after=5)
+    (file,) = tmp_path.glob("events*")
+    file.rename(tmp_path / f"events.out.tfevents.{int(time.time()) + 1000}.host.1.0")
+    run(tmp_path, "tensorboard", resume=True)
+    assert "later than this machine's clock" in caplog.text
+
+
 def test_tensorboard_has_the_settings_beside_the_numbers_that_runs_are_compared_by(tmp_path):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 

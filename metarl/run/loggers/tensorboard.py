@@ -2,9 +2,13 @@
 settings in the tab HParams, and the film at the end.
 
 A run that goes on begins another file. What older ones say from there on is told to be void, by a
-step; that is why curves by iteration and by env steps can't lie in one folder.
+step; that is why curves by iteration and by env steps can't lie in one folder. TensorBoard reads a
+folder's files in the order of their names, so the new one's has to come last.
 """
 
+import logging
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,9 @@ from metarl.run.loggers.logger import EVALUATION, HELD_OUT, Begun, Results, name
 from metarl.run.loggers.moving_picture import gif
 from metarl.types import Metrics
 
+LONGEST_WAIT = 5.0
+"""Seconds that a run waits for the clock to pass the names of older files."""
+
 
 class TensorBoard:
     """Writes two files of events at a time, one for each axis."""
@@ -26,6 +33,7 @@ class TensorBoard:
         by_count = begun.folder / f"by_{begun.count}"
         is_new, is_new_by_count = _has_no_events(begun.folder), _has_no_events(by_count)
         first = begun.first_iteration
+        _wait_for_a_later_name(begun.folder, by_count)
         self._by_iteration = SummaryWriter(str(begun.folder), purge_step=first)
         self._by_count = SummaryWriter(str(by_count), purge_step=begun.num + 1)
         self._settings = settings(begun.config)
@@ -91,3 +99,24 @@ class TensorBoard:
 
 def _has_no_events(folder: Path) -> bool:
     return not any(folder.glob("events.out.tfevents*"))
+
+
+def _wait_for_a_later_name(*folders: Path) -> None:
+    """Waits until a new file's name comes after those of the files in ``folders``.
+
+    A name begins with the second it is given in. What follows, host and process, has no order in
+    time: of a run killed and resumed within one second the old file could be read as the newer.
+    """
+    names = [path.name for folder in folders for path in folder.glob("events.out.tfevents*")]
+    seconds = [re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names]
+    latest = max((int(second[1]) for second in seconds if second), default=0)
+    ahead = latest + 1 - time.time()
+    if ahead > LONGEST_WAIT:
+        logging.getLogger("metarl").warning(
+            "the files of TensorBoard in %s were begun %.0f seconds later than this machine's clock "
+            "says it is: TensorBoard may show what was before the resume in place of what comes now",
+            folders[0],
+            ahead,
+        )
+    elif ahead > 0:
+        time.sleep(ahead)
