@@ -352,12 +352,29 @@ class Belief:
     decoded."""
 
 
+_SAYS_HOW = {
+    "steady": ("act", "observe", "measure"),
+    "joined": ("act", "observe", "measure"),
+    "as_module": ("act", "observe"),
+}
+"""Methods that say what an adapter does in another form, and the methods that do it."""
+
+
 class RLAdapter(Adapter[State], Protocol[State]):
     """An adapter that acts. Its state and its acts are values: it may act from any state at any
     time, as films do.
 
-    Whoever meets it by inheriting has the methods that do nothing here for nothing.
+    Whoever meets it by inheriting has the methods that do nothing here for nothing. A subclass of
+    another adapter with an `act`, `observe` or `measure` of its own has those for nothing, too,
+    that would say what its parent does: `steady`, `joined` and, unless it only measures,
+    `as_module`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, acting in _SAYS_HOW.items():
+            if name not in vars(cls) and any(method in vars(cls) for method in acting):
+                setattr(cls, name, getattr(RLAdapter, name))
 
     rounds_per_update: int = 1
     """How many times an update of an adaptation plays and learns; `metarl.rl.data.rounds.rounds`

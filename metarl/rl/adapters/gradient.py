@@ -159,8 +159,6 @@ class GradientAdapter(RLAdapter[Adapted]):
 
     @torch.no_grad()
     def joined(self, states: Sequence[Adapted]) -> Adapted | None:
-        if type(self) is not GradientAdapter:
-            return None  # A subclass may act, observe or measure in its own way.
         held = [state.held for state in states if state.held is not None]
         return Adapted(
             params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},

@@ -1,6 +1,7 @@
 """A subclass of the gradient learner's adapter adapts in its own way, in training too. Its inner
 steps as such are tested by the algorithms that take them (tests/rl/algorithms/test_maml.py)."""
 
+import pytest
 import torch
 from support.gradient_learners import N, make
 
@@ -8,7 +9,7 @@ from metarl.rl.adapters.gradient import GradientAdapter
 from metarl.rl.adapters.together import TogetherAdapter
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.data.rounds import gather
-from metarl.rl.types import Step
+from metarl.rl.types import NotSteady, Step
 from metarl.struct import replace
 
 
@@ -33,6 +34,13 @@ class Watching(GradientAdapter):
     def observe(self, state, obs, act, step):
         self.observed += 1
         return state
+
+
+class Still(GradientAdapter):
+    """Stands still."""
+
+    def act(self, state, obs, noise):
+        return replace(super().act(state, obs, noise), action=torch.zeros(len(obs), 2))
 
 
 def gathered(kind, num_updates=1):
@@ -82,3 +90,19 @@ def test_learners_whose_adapter_is_a_subclass_act_by_themselves_side_by_side():
             )
             together.observe(state, obs, act, step)
             assert [adapter.observed for adapter in adapters] == [1, 1]
+
+
+def test_what_says_how_an_adapter_acts_is_not_inherited_by_one_that_acts_otherwise():
+    learner = make(MamlPPO)
+    settings = (learner._policy, learner.params.theta, learner.params.rule, learner._inner)
+    obs = torch.rand(4, 2)
+    for kind, is_as_parent in ((HalfWay, True), (Watching, False), (Still, False)):
+        adapter = kind(*settings)
+        state = adapter.begin(4, 1, None)
+        assert (adapter.as_module(state, obs[0]) is not None) == is_as_parent
+        assert (adapter.joined([state, state]) is not None) == is_as_parent
+        if is_as_parent:
+            assert adapter.steady(state, obs).state.num_updates == 0
+        else:
+            with pytest.raises(NotSteady, match=f"{kind.__name__} may decide in Python"):
+                adapter.steady(state, obs)

@@ -278,6 +278,8 @@ class Remembering(RLAdapter[tuple[Tensor, ...]]):
 
 
 class Growing(Remembering):
+    steady = Remembering.steady  # said, not inherited: wrongly
+
     def observe(self, state, obs, act, step):
         return (torch.cat([obs, obs]), state[0])
 
