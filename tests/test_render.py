@@ -60,6 +60,9 @@ def test_a_checkpoint_gives_a_video_of_each_task_before_beside_after(
     assert frames == 6
     assert 2 * 160 <= width < 2 * 160 + 20
     assert f"written to {videos}" in capsys.readouterr().err
+    (videos / "task_of_mine.mp4").touch()
+    call(monkeypatch, render, f"checkpoint={run_folder}", "num_tasks=1", "width=160", "height=120")
+    assert names(videos) == ["task_0.mp4", "task_of_mine.mp4"], "older films would be shown as its"
 
 
 def test_without_updates_there_is_one_panel(run_folder, monkeypatch, tmp_path):

@@ -53,11 +53,11 @@ class Evaluation:
 
 
 class Videos(Sequence[Path]):
-    """The files of videos; a notebook plays them."""
+    """The files of videos, one of each task; a notebook plays them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files = sorted(folder.glob("task_*.mp4"))
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.folder = files[0].parent
+        self._files = list(files)
 
     def __len__(self) -> int:
         return len(self._files)

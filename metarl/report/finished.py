@@ -20,6 +20,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.report.algo_name import algo_name
+from metarl.report.run_places import in_order
 from metarl.run import lock
 from metarl.run.logging import read_metrics
 
@@ -167,7 +168,7 @@ def configs_below(folders: Sequence[Path]) -> ConfigsBelow:
             raise UserError(
                 f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
             )
-        files = sorted(folder.rglob("config.yaml"))
+        files = in_order(folder.rglob("config.yaml"))
         found[folder] = {file: _parsed(file, yaml.safe_load) for file in files}
     return found
 
@@ -191,7 +192,7 @@ def evaluations(
 ) -> Iterator[tuple[Path, dict[str, Any], Path]]:
     """Yields the evaluations beside a config.yaml: their files, what they hold, and the
     metrics.jsonl of their runs. Raises: UserError for one that is damaged, or lacks an entry."""
-    for file in sorted(config_file.parent.glob("evaluation*.json")):
+    for file in in_order(config_file.parent.glob("evaluation*.json")):
         named = _EVALUATION.fullmatch(file.name)
         if named is None or file.stat().st_size == 0:  # another evaluation of it, or one to come
             continue

@@ -1,8 +1,9 @@
 """Where runs lie that a user names: folders, patterns of folders (`runs/*/seed?`), and the folders of
-sweeps, which list their runs in a file."""
+sweeps, which list their runs in a file; and the order in which what lies in folders is shown."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metarl.errors import UserError
@@ -45,7 +46,7 @@ def _named(word: str) -> list[Path]:
     if place.exists() or not any(sign in word for sign in "*?["):
         return [place]
     start = Path(place.anchor)
-    matches = sorted(start.glob(str(place.relative_to(start))))
+    matches = in_order(start.glob(str(place.relative_to(start))))
     folders = [match for match in matches if match.is_dir() and _has_runs(match)]
     if not folders:
         raise UserError(f"runs: no folder with a run matches {word}")
@@ -63,3 +64,14 @@ def _of_sweep(folder: Path) -> Iterator[Path]:
             yield Path(json.loads(line)["folder"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def in_order(places: Iterable[Path]) -> list[Path]:
+    """Sorted by name as people count: seed2 comes before seed10."""
+    return sorted(places, key=lambda place: [_counted(name) for name in place.parts])
+
+
+def _counted(name: str) -> list[tuple[int, str]]:
+    """The pieces of a name, which compare by the numbers in it where they have one."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [(int(piece) if index % 2 else -1, piece) for index, piece in enumerate(pieces)]

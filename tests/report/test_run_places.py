@@ -7,7 +7,7 @@ import pytest
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
-from metarl.report.run_places import run_places
+from metarl.report.run_places import in_order, run_places
 
 
 def sweep(folder: Path, runs: list[Path]) -> Path:
@@ -48,3 +48,9 @@ def test_nothing_found_is_said(tmp_path: Path) -> None:
     folder = sweep(tmp_path / "sweep", [tmp_path / "gone"])
     with pytest.raises(UserError, match="runs: none of the 1 runs that .* lists is there"):
         run_places([str(folder)])
+
+
+def test_what_lies_in_folders_is_shown_as_people_count() -> None:
+    names = ["run9/seed0", "run10/seed1", "run10/seed2", "run10/seed10", "run10/seed10b", "runs/0"]
+    places = [Path(name) for name in names]
+    assert in_order(reversed(places)) == places

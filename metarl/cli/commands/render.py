@@ -10,6 +10,7 @@ Examples:
   python scripts/render.py checkpoint=<run folder> env=half_cheetah_cripple env.fails_at_step=100
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from metarl.cli import build, checkpoints, filming, strangers
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 
+_OF_A_TASK = re.compile(r"task_([0-9]+)(?:\.mp4|_belief\.png)")
+
 
 def run(config: DictConfig) -> None:
-    print(f"written to {rendered(config)}", file=sys.stderr)
+    print(f"written to {rendered(config)[0].parent}", file=sys.stderr)
 
 
-def rendered(config: DictConfig) -> Path:
-    """Films what the config asks for. Returns the folder of the videos."""
+def rendered(config: DictConfig) -> list[Path]:
+    """Films what the config asks for. Returns the video of each task."""
     _check(config)
     strangers.say_what_is_called(config)
     device = build.device(config.device)
@@ -50,7 +53,20 @@ def rendered(config: DictConfig) -> Path:
     grid_path = folder / "grid.mp4" if config.num_tasks > 1 else None
     settings = {key: config[key] for key in ("num_tasks", "seed", "width", "height")}
     filming.film(subject, paths, device=device, grid_path=grid_path, **settings)
-    return folder
+    if config.output is None:
+        _remove_what_is_older(folder, config.num_tasks)
+    return list(paths.values())
+
+
+def _remove_what_is_older(folder: Path, num_tasks: int) -> None:
+    """Removes what an earlier call filmed of more tasks: beside these films it would be taken for
+    the same agent's."""
+    for path in folder.iterdir():
+        named = _OF_A_TASK.fullmatch(path.name)
+        if named and int(named[1]) >= num_tasks:
+            path.unlink()
+    if num_tasks == 1:
+        (folder / "grid.mp4").unlink(missing_ok=True)
 
 
 def _check(config: DictConfig) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from metarl.report.learners import Learner
+from metarl.report.run_places import in_order
 from metarl.report.summary_table import seeds_in_words
 from metarl.struct import struct
 
@@ -43,7 +44,7 @@ def _of_learner(learner: Learner) -> Iterator[tuple[Path, str]]:
     folders = {run.place.parent.resolve(): run.place.parent for run in learner.runs}
     for real, folder in folders.items():
         seeds = [run.seed for run in learner.runs if run.place.parent.resolve() == real]
-        files = [*sorted(folder.glob("*.mp4")), *sorted((folder / "videos").glob("*.mp4"))]
+        files = [*in_order(folder.glob("*.mp4")), *in_order((folder / "videos").glob("*.mp4"))]
         of_seeds = f"seed{'s' if len(seeds) > 1 else ''} {seeds_in_words(seeds)}"
         for file in files:
             if file.name == "grid.mp4" and len(files) > 1:
