@@ -61,7 +61,7 @@ def rendered(config: DictConfig) -> list[Path]:
 def _remove_what_is_older(folder: Path, num_tasks: int) -> None:
     """Removes what an earlier call filmed of more tasks: beside these films it would be taken for
     the same agent's."""
-    for path in folder.iterdir():
+    for path in folder.glob("task_*"):
         named = _OF_A_TASK.fullmatch(path.name)
         if named and int(named[1]) >= num_tasks:
             path.unlink()
