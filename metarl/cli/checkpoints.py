@@ -15,6 +15,7 @@ from metarl.cli.strangers import blamed_on, check_words, checked, field
 from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
+from metarl.report.run_places import in_order
 from metarl.rl.types import BatchedEnv, RLLearner
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
@@ -136,7 +137,7 @@ def read(location: str) -> Loaded:
     above = place.parent if place.name == checkpoint.BEST else place
     if (num_seeds := num_seeds_in(above)) > 1:
         place = above
-        seeds = ", ".join(sorted(folder.name for folder in place.glob("seed*"))[:3])
+        seeds = ", ".join(folder.name for folder in in_order(place.glob("seed*"))[:3])
         raise UserError(
             f"{place} holds {num_seeds} seeds; expected one of its folders: {seeds}, ..."
         )

@@ -9,7 +9,7 @@ folder's files in the order of their names, so the new one's has to come last.
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from metarl.run.loggers.logger import EVALUATION, HELD_OUT, Begun, Results, name
 from metarl.run.loggers.moving_picture import gif
 from metarl.types import Metrics
 
-LONGEST_WAIT = 5.0
+_LONGEST_WAIT = 5.0
 """Seconds that a run waits for the clock to pass the names of older files."""
 
 
@@ -31,9 +31,10 @@ class TensorBoard:
     def __init__(self, begun: Begun, _: Mapping[str, Any]) -> None:
         self._count = begun.count
         by_count = begun.folder / f"by_{begun.count}"
-        is_new, is_new_by_count = _has_no_events(begun.folder), _has_no_events(by_count)
+        older, older_by_count = _files(begun.folder), _files(by_count)
+        is_new, is_new_by_count = not older, not older_by_count
         first = begun.first_iteration
-        _wait_for_a_later_name(begun.folder, by_count)
+        _wait_for_a_name_after([*older, *older_by_count])
         self._by_iteration = SummaryWriter(str(begun.folder), purge_step=first)
         self._by_count = SummaryWriter(str(by_count), purge_step=begun.num + 1)
         self._settings = settings(begun.config)
@@ -97,25 +98,24 @@ class TensorBoard:
         self._shows_settings = False
 
 
-def _has_no_events(folder: Path) -> bool:
-    return not any(folder.glob("events.out.tfevents*"))
+def _files(folder: Path) -> list[Path]:
+    return list(folder.glob("events.out.tfevents*"))
 
 
-def _wait_for_a_later_name(*folders: Path) -> None:
-    """Waits until a new file's name comes after those of the files in ``folders``.
+def _wait_for_a_name_after(older: Sequence[Path]) -> None:
+    """Waits until a new file's name comes after those of older ones.
 
     A name begins with the second it is given in. What follows, host and process, has no order in
     time: of a run killed and resumed within one second the old file could be read as the newer.
     """
-    names = [path.name for folder in folders for path in folder.glob("events.out.tfevents*")]
-    seconds = [re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names]
+    seconds = [re.match(r"events\.out\.tfevents\.(\d+)\.", path.name) for path in older]
     latest = max((int(second[1]) for second in seconds if second), default=0)
     ahead = latest + 1 - time.time()
-    if ahead > LONGEST_WAIT:
+    if ahead > _LONGEST_WAIT:
         logging.getLogger("metarl").warning(
             "the files of TensorBoard in %s were begun %.0f seconds later than this machine's clock "
             "says it is: TensorBoard may show what was before the resume in place of what comes now",
-            folders[0],
+            older[0].parent,
             ahead,
         )
     elif ahead > 0:
