@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.checks import check_one_layer_or_more
+from metarl.errors import SettingError
 from metarl.nn.mlp import MLP, mlp
 from metarl.nn.trial_encoder import StepParts
+
+OF_A_REWARD = ("next_obs", "action", "obs")
+"""What a reward may be told from, besides z."""
 
 
 class Decoder(Protocol):
@@ -26,16 +30,24 @@ class Decoder(Protocol):
 
 
 class RewardDecoder(nn.Module):
-    """Predicts the reward from z, the next observation, the action and the observation, in squared
-    error.
+    """Predicts the reward from z and from what it sees of a step, in squared error.
 
-    Args: settings: those of `_Pairs`.
-    Raises: ValueError for a size below 1; so do the others here.
+    Where the next observation says all that a reward depends on besides the task, the rest is
+    better hidden. An agent stays where it is paid, so that who sees it stay knows the reward
+    without knowing the task, and the belief has less to tell.
+
+    Args:
+      sees: some of `OF_A_REWARD`, in any order.
+      settings: those of `_Pairs`.
+    Raises: ValueError for another name, and for a size below 1; so do the others here.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, sees: Sequence[str] = OF_A_REWARD, **settings: Any) -> None:
         super().__init__()
-        self.pairs = _Pairs(("next_obs", "action", "obs"), 1, **settings)
+        if not sees or not set(sees) <= set(OF_A_REWARD):
+            expected = f"a list of some of {', '.join(OF_A_REWARD)}"
+            raise SettingError(f"sees {sees}: expected {expected}")
+        self.pairs = _Pairs([name for name in OF_A_REWARD if name in sees], 1, **settings)
 
     def forward(self, latent: Tensor, steps: StepParts) -> Tensor:
         """[..., n, k] the rewards expected, of z [..., n, L]."""

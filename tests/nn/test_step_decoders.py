@@ -2,12 +2,14 @@
 alone."""
 
 import math
+import re
 
 import pytest
 import torch
 
-from metarl.nn.step_decoders import RewardDecoder, RewardMap, StateDecoder
+from metarl.nn.step_decoders import OF_A_REWARD, RewardDecoder, RewardMap, StateDecoder
 from metarl.nn.trial_encoder import StepParts
+from metarl.struct import replace
 
 SIZES = {"latent_size": 3, "obs_size": 4, "action_size": 2, "hidden_sizes": [6, 5]}
 
@@ -49,6 +51,23 @@ def test_a_next_observation_is_judged_by_the_mean_over_its_numbers() -> None:
     said = decoder.pairs.network(torch.cat([LATENT[1, 2], *known]))
     expected = (said - parts.next_obs[1, 3]).square().sum() / 4
     torch.testing.assert_close(error[1, 2, 3], expected)
+
+
+@pytest.mark.parametrize("hidden", ["action", "obs", "next_obs"])
+def test_a_reward_is_told_from_what_the_decoder_sees(hidden) -> None:
+    sees, parts = [name for name in OF_A_REWARD if name != hidden], steps()
+    decoder = made(RewardDecoder, sees=sees[::-1])
+    for name in OF_A_REWARD:
+        other = replace(parts, **{name: getattr(parts, name) + 1.0})
+        same = torch.equal(decoder(LATENT, other), decoder(LATENT, parts))
+        assert same == (name == hidden)
+
+
+@pytest.mark.parametrize("sees", [[], ["next_obs", "reward"], "obs"])
+def test_what_a_reward_cannot_be_told_from_is_refused(sees) -> None:
+    message = f"sees {sees}: expected a list of some of next_obs, action, obs"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        made(RewardDecoder, sees=sees)
 
 
 @pytest.mark.parametrize("kind", [RewardDecoder, StateDecoder])
