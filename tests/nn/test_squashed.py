@@ -57,6 +57,17 @@ def test_log_probability_of_a_sample_is_right_where_tanh_is_flat(u, dtype):
     )
 
 
+def test_the_usual_correction_makes_saturated_actions_look_less_likely_than_they_are():
+    """An action that is ±1 in float32 gets −log(1e-6) = 13.8 from log(1 − a² + 1e-6); the slope of
+    tanh at u = 12 says −log(1 − tanh²(u)) = 2 log cosh 12 = 22.6."""
+    mean, std = 12.0, 0.5
+    action, found = sample(outputs([mean], [math.log(std)], torch.float32), torch.zeros(1, 1))
+    of_u = -math.log(std) - 0.5 * math.log(2 * math.pi)
+    usual = of_u - math.log(1 - action.item() ** 2 + 1e-6)
+    assert usual - of_u == pytest.approx(13.8, abs=0.1)
+    assert found.item() - of_u == pytest.approx(22.6, abs=0.1)
+
+
 def test_saturated_actions_have_finite_densities_and_gradients():
     found = outputs([20.0, -20.0, 0.0], [2.0, -20.0, 0.0], torch.float32)
     leaves = {name: leaf.requires_grad_() for name, leaf in found.items()}

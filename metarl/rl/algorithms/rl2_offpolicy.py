@@ -61,8 +61,8 @@ class RL2OffPolicy(GatheringLearner):
     drawn.
 
     How we differ from the authors' code: each memory takes its input as it is, without a layer for
-    every part of it; it is told where an episode ends; trials of early ends are as long as they
-    are.
+    every part of it; after an episode inside a trial the agent sees how the next one begins, where
+    theirs acts once more on the last observation, in a world that has been reset.
 
     Args: see configs/algo/rl2_offpolicy.yaml.
     Raises: SettingError, naming it, for a number out of range or a model of another kind.
