@@ -78,7 +78,9 @@ class Play:
             horizon, copies = setting.env.spec.horizon, -(-num_tasks // self._num_train)
             parts = (prior_steps, posterior_steps, rl_steps)
             most = copies * sum(-(-steps // horizon) * horizon for steps in parts)
-            if replay_capacity < most:  # Else a context could be gone before it is used.
+            # Else a context could be gone before it is used. Where other tasks' episodes end early,
+            # a task plays more than this; the replay says so if that takes its context's room.
+            if replay_capacity < most:
                 raise SettingError(
                     f"replay_capacity {replay_capacity}: expected {most} or more, the steps that "
                     "an iteration plays on a task"

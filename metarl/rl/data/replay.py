@@ -167,14 +167,15 @@ class Replay:
         """Draws `num` steps of each of these tasks, ids [B] on the CPU, uniformly from all that are
         kept; with replacement.
 
-        Raises: ValueError naming a task that has none; so do `context` and `sequences`.
+        Raises: ValueError naming a task that has none; so do `context` and `sequences`. SettingError
+          if what there was had to make room.
         """
-        return self._take(ids, self._draw("all", ids, num, noise, "steps yet")[0])
+        return self._take(ids, self._draw("all", ids, num, noise, "steps")[0])
 
     def context(self, ids: Tensor, num: int, noise: Noise) -> Steps:
         """Draws `num` steps of the present context of each of these tasks, uniformly and with
         replacement."""
-        return self._take(ids, self._draw("context", ids, num, noise, "context yet")[0])
+        return self._take(ids, self._draw("context", ids, num, noise, "context")[0])
 
     def sequences(self, ids: Tensor, length: int, noise: Noise) -> Steps:
         """Draws `length` consecutive steps of a trial of each of these tasks, [B, length], padded
@@ -312,8 +313,13 @@ class Replay:
             self._tables[of] = Stretches.of(stretches, self._rows.device)
         table = self._tables[of]
         empty = next((task for task in ids.tolist() if table.totals[task] == 0), None)
+        if empty is not None and self._oldest(empty) > 0:
+            raise SettingError(
+                f"replay_capacity {self._capacity}: task {empty} has no {lacking}, because later "
+                "steps took its room; expected a larger capacity"
+            )
         if empty is not None:
-            raise ValueError(f"task {empty} has no {lacking}")
+            raise ValueError(f"task {empty} has no {lacking} yet")
         return table.draw(ids, num, noise)
 
     def _stretches(self, of: str | int, task: int) -> list[Stretch]:

@@ -7,12 +7,15 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from support.played import trajectories
 from support.sides import Sides
 from torch.distributions import Independent, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
 import envs
+from metarl.errors import SettingError
 from metarl.noise import Noise
+from metarl.rl.algorithms import pearl_play
 from metarl.rl.algorithms.pearl import Batch, Pearl
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
@@ -344,6 +347,18 @@ def test_iterations_play_what_they_are_asked_to():
     # The context of a task begins with what is played on it under the prior; RL's steps never enter it.
     drawn = learner._play.kept._stretches("context", int(counts.argmax()))
     assert sum(stretch.num for stretch in drawn) == 8 + 4
+
+
+def test_a_context_whose_room_was_taken_names_the_capacity(monkeypatch, generator):
+    """Episodes of one of two tasks end at once. The other one then plays 16 steps under the prior and
+    20 that don't belong to its context, where 8 + 12 were asked for."""
+    learner = make(prior_steps=8, rl_steps=12, replay_capacity=20)
+    episodes = trajectories(generator, 2, 1, 4, lengths=[[1], [4]])
+    monkeypatch.setattr(pearl_play, "collect", lambda *args, **settings: (episodes, None))
+    with pytest.raises(
+        SettingError, match=r"replay_capacity 20: task \d has no context, because later steps took"
+    ):
+        played(learner, 6)
 
 
 def test_tasks_of_an_iteration_are_different_ones_in_turn():
