@@ -16,7 +16,6 @@ variants.py and this file (how a row becomes an environment), own/ (environments
 and sb3.py (ours for other libraries, both on numpy_worlds.py).
 """
 
-import difflib
 import importlib
 from typing import Any
 
@@ -34,6 +33,7 @@ from envs.mujoco.variant import Variant  # noqa: E402
 from envs.shows_task import ShowsTask  # noqa: E402
 from envs.small import bandit, gridworld, point_navigation, point_sparse, tabular_mdp  # noqa: E402
 from envs.variants import Row, UserFunction  # noqa: E402
+from metarl.choices import did_you_mean  # noqa: E402
 from metarl.errors import SettingError  # noqa: E402
 
 FAMILIES = (
@@ -85,7 +85,7 @@ def make(
     for key in overrides:
         if key not in known:
             raise SettingError(
-                f"{name} has no setting {key!r}{_like(key, known)}; it has: {', '.join(known)}"
+                f"{name} has no setting {key!r}{did_you_mean(key, known)}\nit has: {', '.join(known)}"
             )
     if machine is None:
         machine = Machine(num_threads=num_threads, device="cpu" if device is None else device)
@@ -118,7 +118,7 @@ def _row(name: str) -> Row:
     module, colon, variable = name.partition(":")
     if not colon:
         raise SettingError(
-            f"unknown environment {name!r}{_like(name, ALL)}; there are: {', '.join(ALL)}"
+            f"there is no environment {name!r}{did_you_mean(name, ALL)}\nthere are: {', '.join(ALL)}"
         )
     try:
         found = getattr(importlib.import_module(module), variable)
@@ -131,7 +131,7 @@ def _row(name: str) -> Row:
             else ""
         )
         raise SettingError(
-            f"unknown environment {name!r} ({error}); expected module:function, on Python's "
+            f"there is no environment {name!r} ({error}); expected module:function, on Python's "
             f"path{hint}"
         ) from error
     if isinstance(found, Row):
@@ -141,8 +141,3 @@ def _row(name: str) -> Row:
             f"{name} is {found!r}; expected a row, or a function that makes an environment"
         )
     return UserFunction(found)
-
-
-def _like(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.choices import expected
 from metarl.errors import SettingError
 
 BACKENDS = ("cpu", "warp")
@@ -36,9 +37,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            raise SettingError(
-                f"backend is {self.backend!r}; expected {' or '.join(map(repr, BACKENDS))}"
-            )
+            raise SettingError(f"backend is {self.backend!r}; {expected(self.backend, BACKENDS)}")
         check_num_threads(self.num_threads)
         if self.max_contacts is not None and self.max_contacts < 1:
             raise SettingError(f"max_contacts is {self.max_contacts}; expected at least 1, or None")

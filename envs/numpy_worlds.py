@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 
+from metarl.choices import expected
 from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, Step
 
@@ -53,10 +54,8 @@ class NumpyWorlds:
             elif key == "tasks" and len(every) > 1:
                 self.set_tasks(value, every)
             else:
-                raise ValueError(
-                    f"unknown reset option {key!r}; expected "
-                    f"task{', tasks' if len(every) > 1 else ''}"
-                )
+                known = ["task", "tasks"] if len(every) > 1 else ["task"]
+                raise ValueError(f"reset option {key!r}; {expected(key, known)}")
 
     def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
         """Starts an episode where there is a stream, which is asked for two seeds: of the task

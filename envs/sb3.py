@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 
 from envs.gym import BatchedVectorEnv, vector_env
 from envs.numpy_worlds import Task
+from metarl.choices import expected
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -78,7 +79,7 @@ class SB3VecEnv(VecEnv):
         for world, options in enumerate(self._options):
             for key in options:
                 if key != "task":
-                    raise ValueError(f"unknown reset option {key!r}; expected task")
+                    raise ValueError(f"reset option {key!r}; {expected(key, ['task'])}")
             if "task" in options:
                 self.vector.set_task(options["task"], [world])
         obs, infos = self.vector.reset(seed=self._seeds)

@@ -3,7 +3,7 @@ is held to them.
 
 struct <- types <- core <- nn <- {rl, fewshot} <- report    rl and fewshot never import each other
 struct <- types <- run <- report                            run knows neither rl nor fewshot
-struct, errors, noise, threads, rl.{spec, types} <- envs    of metarl, only cli imports envs
+struct, errors, choices, noise, threads, rl.{spec, types} <- envs    of metarl, only cli imports envs
 run <- zoo <- cli                                           trained learners as files
 everything <- cli <- {scripts, api}                         cli is the only place with hydra and omegaconf
 """
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = [
     "metarl.struct",
     "metarl.errors",
+    "metarl.choices",
     "metarl.noise",
     "metarl.rl.spec",
     "metarl.rl.types",
@@ -37,6 +38,7 @@ OUR_IMPORTS = {
     "metarl/__init__.pyi": ["metarl.api"],
     "metarl/envs_package.py": [],
     "metarl/gymnasium_plugin.py": ["metarl.envs_package"],
+    "metarl/choices.py": ["metarl.errors"],
     "metarl/errors.py": [],
     "metarl/files.py": [],
     "metarl/interrupt.py": [],
@@ -48,6 +50,7 @@ OUR_IMPORTS = {
         "metarl.struct",
         "metarl.types",
         "metarl.errors",
+        "metarl.choices",
         "metarl.threads",
         "metarl.core",
     ],
@@ -56,6 +59,7 @@ OUR_IMPORTS = {
         "metarl.noise",
         "metarl.types",
         "metarl.errors",
+        "metarl.choices",
         "metarl.core",
         "metarl.nn",
     ],
@@ -64,6 +68,7 @@ OUR_IMPORTS = {
         "metarl.noise",
         "metarl.types",
         "metarl.errors",
+        "metarl.choices",
         "metarl.threads",
         "metarl.core",
         "metarl.nn",
@@ -73,6 +78,7 @@ OUR_IMPORTS = {
         "metarl.struct",
         "metarl.types",
         "metarl.errors",
+        "metarl.choices",
         "metarl.files",
         "metarl.core",
         "metarl.nn",
@@ -80,11 +86,12 @@ OUR_IMPORTS = {
     ],
     "metarl/cli": ["metarl", "envs"],
     "metarl/api": ["metarl"],
-    "metarl/zoo": ["metarl.struct", "metarl.errors", "metarl.run"],
+    "metarl/zoo": ["metarl.struct", "metarl.errors", "metarl.choices", "metarl.run"],
     "metarl/run": [
         "metarl.struct",
         "metarl.types",
         "metarl.errors",
+        "metarl.choices",
         "metarl.files",
         "metarl.threads",
         "metarl.run",
@@ -93,6 +100,7 @@ OUR_IMPORTS = {
         "metarl.struct",
         "metarl.noise",
         "metarl.errors",
+        "metarl.choices",
         "metarl.files",
         "metarl.rl",
         "metarl.fewshot",
@@ -100,12 +108,13 @@ OUR_IMPORTS = {
         "metarl.report",
     ],
     "scripts": ["metarl.cli.commands"],
-    "envs/sim": ["metarl.errors", "envs.machine", "envs.sim"],
+    "envs/sim": ["metarl.errors", "metarl.choices", "envs.machine", "envs.sim"],
     "envs/mujoco": [*ENVIRONMENTS, "metarl.threads", "envs.sim", "envs.mujoco"],
     "envs/small": [*ENVIRONMENTS, "envs.small"],
     "envs": [
         "metarl.struct",
         "metarl.errors",
+        "metarl.choices",
         "metarl.noise",
         "metarl.threads",
         "metarl.gymnasium_plugin",

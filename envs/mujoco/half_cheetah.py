@@ -87,6 +87,7 @@ from envs.mujoco.variant import Setting, Variant
 from envs.noise import normal_from_uniform
 from envs.sim.types import Simulator
 from envs.tasks import ListedTasks, PublishedTest
+from metarl.choices import expected
 from metarl.errors import SettingError
 from metarl.rl.types import FixedSpeeds
 from metarl.struct import struct
@@ -256,7 +257,7 @@ def _dies_at(row: Variant, fails_at_step: int | None) -> Variant:
 def _tested_on(row: Variant, test_velocities: str) -> Variant:
     if test_velocities not in TEST_VELOCITIES:
         raise SettingError(
-            f"test_velocities is {test_velocities!r}; expected {' or '.join(TEST_VELOCITIES)}"
+            f"test_velocities is {test_velocities!r}; {expected(test_velocities, TEST_VELOCITIES)}"
         )
     if test_velocities == "own":
         return row

@@ -444,10 +444,10 @@ def _read(root: Any, path: str) -> Any:
     for name in path.split("."):
         if not hasattr(present, name):
             close = difflib.get_close_matches(name, dir(present), n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
+            hint = f"; did you mean {close[0]}?" if close else ""
             raise WorldError(
-                f"{type(present).__name__} has no {name!r}{hint}; a task variable was to go to "
-                f"{path}"
+                f"{type(present).__name__} has no {name!r}, where a task variable was to go to "
+                f"{path}{hint}"
             )
         present = getattr(present, name)
     return present

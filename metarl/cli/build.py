@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 from envs.sim.process import tune_process
+from metarl.choices import expected
 from metarl.cli.moved import present_name
 from metarl.errors import UserError
 from metarl.noise import Noise
@@ -91,7 +92,7 @@ def training_environment(
     """
     backend = config.sim.backend
     if backend not in envs.BACKENDS:
-        raise UserError(f"sim.backend={backend}: expected {' or '.join(envs.BACKENDS)}")
+        raise UserError(f"sim.backend={backend}: {expected(backend, envs.BACKENDS)}")
     machine = envs.Machine(
         backend=backend,
         num_threads=config.sim.num_threads,

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metarl import threads
+from metarl.choices import expected
 from metarl.cli.sweep import BASIC, is_sweep
 from metarl.errors import UserError
 
@@ -31,10 +32,7 @@ _SLURMS_SHARE = "SLURM_CPUS_PER_TASK"
 def check(name: str, *, multirun: bool) -> None:
     """Raises: UserError for a launcher that there isn't, that isn't installed, or without a sweep."""
     if name not in NEEDS:
-        known = ", ".join(NEEDS)
-        raise UserError(
-            f"hydra/launcher={name}: there is no such launcher; expected one of {known}"
-        )
+        raise UserError(f"hydra/launcher={name}: {expected(name, NEEDS)}")
     if not multirun:
         raise UserError(f"hydra/launcher={name}: launchers start the runs of a sweep; say -m, too")
     if (needs := NEEDS[name]) is not None and not _is_installed(needs[1]):

@@ -7,7 +7,6 @@ there, the value must have the type of the default, and `null` needs a default o
 in the YAML that says what null means.
 """
 
-import difflib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metarl.choices import did_you_mean
 from metarl.cli.allowed import allowed
 from metarl.cli.configs import Chosen, choices, comments, composed, leaves, shown
 from metarl.cli.kinds import (
@@ -134,10 +134,10 @@ def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Pa
                         f"{group}={name} is of another command; of {config_name}, {group} is one "
                         f"of: {', '.join(names_allowed)}"
                     )
-                suggestion = _did_you_mean(str(name), names_allowed)
+                hint = did_you_mean(name, names_allowed)
                 raise UserError(
-                    f"{group}={name}: there is no {group} of that name.{suggestion}\n{group} is "
-                    f"one of: {', '.join(names_allowed)}"
+                    f"{group}={name}: there is no {group} of that name{hint}\n{group} is one of: "
+                    f"{', '.join(names_allowed)}"
                 )
         known = composed(config_name, [], folders)[1]
         if group not in known and not override.is_add():
@@ -316,10 +316,10 @@ def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[
         raise UserError(f"{key}: {parent} is a single value ({shown(siblings)}) and has no keys")
     names = [f"{parent}.{name}" if parent else name for name in siblings]
     elsewhere = [name for name in leaves(config) if name.split(".")[-1] == key.split(".")[-1]]
-    suggestion = f" Did you mean {elsewhere[0]}?" if elsewhere else _did_you_mean(key, names)
+    hint = f"; did you mean {elsewhere[0]}?" if elsewhere else did_you_mean(key, names)
     whose = f"{parent} has" if parent else "the keys are"
     raise UserError(
-        f"{key}: there is no such key.{suggestion}\n{whose}: "
+        f"{key}: there is no such key{hint}\n{whose}: "
         f"{', '.join(sorted(name for name in siblings if not name.startswith('_')))}"
     )
 
@@ -367,8 +367,3 @@ def _as_single_value(override: Override) -> str | None:
     if not override.is_choice_sweep() and not override.is_range_sweep():
         return None
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
-
-
-def _did_you_mean(name: str, names: list[str]) -> str:
-    closest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {closest[0]}?" if closest else ""

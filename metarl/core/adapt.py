@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.utils._pytree as pytree
 
+from metarl.choices import expected
 from metarl.core import params as P
 from metarl.core.checks import check_counts
 from metarl.core.gradients import Implicit, Mode, check_mode, inner_gradient
@@ -219,9 +220,7 @@ def _chunks(
         each = [_part(stacked, i) for i in range(num_tasks)]
         yield from each_in_threads(lambda data: _as_chunk(task(*data)), each, workers=workers)
     else:
-        raise ValueError(
-            f"unknown back-end {backend!r}, expected one of {', '.join(get_args(Backend))}"
-        )
+        raise ValueError(f"backend {backend!r}: {expected(backend, get_args(Backend))}")
 
 
 def _best_backend(stacked: tuple[Any, ...], workers: int | None) -> Backend:

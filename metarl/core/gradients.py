@@ -42,9 +42,7 @@ count as constants (FOMAML). Implicit(...): iMAML."""
 def check_mode(mode: Mode, rule: InnerRule) -> None:
     """Raises: ValueError unless `mode` is one and `rule` can be differentiated that way."""
     if not (isinstance(mode, Implicit) or mode in ("through", "first_order")):
-        raise ValueError(
-            f"unknown gradient mode {mode!r}, expected through, first_order or Implicit(...)"
-        )
+        raise ValueError(f"mode {mode!r}: expected through, first_order or Implicit(...)")
     if isinstance(mode, Implicit) and isinstance(rule, Only):
         raise ValueError(f"the implicit mode needs a rule that adapts every parameter, got {rule}")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.differentiated import Differentiate, DifferentiatedLoss, OutputLoss
 from metarl.core.linearize import LinearizedAdaptation
-from metarl.errors import SettingError
 from metarl.types import Batch, Params
 
 JUDGED_UPDATES = ("last", "all")
@@ -108,8 +108,5 @@ def added(
 
 def check_judged_updates(judged_updates: str) -> str:
     """Returns the word. Raises: ValueError for an unknown one."""
-    if judged_updates not in JUDGED_UPDATES:
-        raise SettingError(
-            f"judged_updates {judged_updates!r}: expected one of {', '.join(JUDGED_UPDATES)}"
-        )
+    check_choice("judged_updates", judged_updates, JUDGED_UPDATES)
     return judged_updates

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from metarl.choices import check_choice
 from metarl.core.checks import check_counts, check_not_negative
 from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
@@ -152,8 +153,7 @@ def named_rule(
       adapt_only: the prefixes of `Only`; None: all parameters.
     Raises: ValueError for an unknown name, or a decay where rates are learned.
     """
-    if name not in RULES:
-        raise SettingError(f"inner_rule {name!r}: expected one of {', '.join(RULES)}")
+    check_choice("inner_rule", name, RULES)
     if name == "learned_rates" and decay != 1:
         raise SettingError(
             f"inner_lr_decay {decay}: learned_rates has one rate for all steps; expected 1, or "

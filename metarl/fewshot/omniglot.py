@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from metarl.choices import expected
 from metarl.errors import SettingError, UserError
 from metarl.fewshot.images import ImageClasses, ImageTasks, resized
 from metarl.fewshot.omniglot_archives import DRAWERS, FILE_NAME, SIDE, cache_folder, converted
@@ -46,9 +47,7 @@ def omniglot(
     are damaged.
     """
     if split not in get_args(CharacterSplit):
-        raise SettingError(
-            f"dataset.split={split}: expected one of {', '.join(get_args(CharacterSplit))}"
-        )
+        raise SettingError(f"dataset.split={split}: {expected(split, get_args(CharacterSplit))}")
     if image_size < 1:
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     characters = _characters(locate(data_dir), image_size)

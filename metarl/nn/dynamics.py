@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metarl.choices import check_choice
 from metarl.core.checks import check_counts, check_layers
-from metarl.errors import SettingError
 from metarl.nn.mlp import ACTIVATIONS, IN_PLACE, MLP, Activation
 from metarl.struct import map_tensors, struct
 from metarl.types import Params
@@ -174,10 +174,7 @@ class RecurrentDynamics(nn.Module):
         super().__init__()
         check_counts({"num_models": num_models, "memory_size": memory_size})
         check_layers({"hidden_sizes": hidden_sizes})
-        if activation not in ACTIVATIONS:
-            raise SettingError(
-                f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
-            )
+        check_choice("activation", activation, ACTIVATIONS)
         self.normaliser = TransitionNormaliser(obs_size, action_size)
         self.num_models = num_models
         self.memory_size = memory_size

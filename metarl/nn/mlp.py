@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.choices import check_choice
 from metarl.errors import SettingError
 from metarl.nn.parts import elementwise, product
 
@@ -44,10 +45,7 @@ class MLP(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise SettingError(
-                f"unknown activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
-            )
+        check_choice("activation", activation, ACTIVATIONS)
         if len(sizes) < 2 or min(sizes) < 1:
             raise SettingError(
                 f"sizes {list(sizes)}: expected those of input, hidden layers and output, 1 or more "

@@ -5,12 +5,12 @@ Means, medians and scores are those of `learners.side_by_side`; what sets two st
 against each other is worked out here. Intervals are over seeds and tasks.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from metarl.choices import expected
 from metarl.errors import UserError
 from metarl.report.evaluation import stage
 from metarl.report.learners import Learner, scale
@@ -72,9 +72,7 @@ def compared_with(names: Sequence[str], against: str | None) -> str | None:
     """The learner that the others are set against: None of a single one, else the one that is asked
     for, or the first one. Raises: UserError for a name that none of them has."""
     if against is not None and against not in names:
-        close = difflib.get_close_matches(against, names, 1, 0.3)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"against={against}: expected one of {', '.join(names)}{hint}")
+        raise UserError(f"against={against}: {expected(against, names)}")
     return None if len(names) == 1 else against or names[0]
 
 

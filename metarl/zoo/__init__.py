@@ -7,7 +7,6 @@ weights, and the command, the commit and the machine that made them. Loading it 
 can't be resumed: the optimizer isn't in it. scripts/zoo.py packs a finished run folder.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.choices import did_you_mean
 from metarl.errors import UserError
 from metarl.run import archive
 from metarl.struct import map_tensors
@@ -47,9 +47,8 @@ def path(name: str, folder: Path | None = None) -> Path:
 def unknown(name: str, folder: Path | None = None) -> str:
     """What to say of a name that isn't there."""
     known = names(folder)
-    closest = difflib.get_close_matches(name.strip(" /").lower(), known, n=1, cutoff=0.4)
-    hint = f"did you mean {closest[0]}?" if closest else f"it has {', '.join(known) or 'nothing'}"
-    return f"the zoo has no {name or 'file without a name'}; {hint}"
+    hint = did_you_mean(name, known) or f"; it has {', '.join(known) or 'nothing'}"
+    return f"the zoo has no {name or 'file without a name'}{hint}"
 
 
 def read(name: str, folder: Path | None = None) -> dict[str, Any]:

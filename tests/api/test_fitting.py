@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
             "updates=-1: expected a whole number, 0 or more",
         ),
         (lambda: agent.fit(x, [0, 1, 2]).probabilities(x), "have no probabilities"),
-        (lambda: agent.evaluate(num_task=3), "num_task: .* Did you mean evaluation.num_tasks"),
+        (lambda: agent.evaluate(num_task=3), "num_task: .* did you mean evaluation.num_tasks"),
         (
             lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", "a"]),
             "y has the only label 'a'",

@@ -120,13 +120,13 @@ def test_python_values_become_words() -> None:
 
 def test_mistakes_are_a_line_with_what_is_closest(run: metarl.Run) -> None:
     for mistake, message in (
-        (lambda: metarl.train("half_cheta"), "env=half_cheta: .* Did you mean half_cheetah_vel"),
-        (lambda: metarl.train("bandit", "maml_pp"), "algo=maml_pp: .* Did you mean maml_ppo"),
-        (lambda: metarl.train("bandit", iteration=3), "iteration: .* Did you mean iterations"),
+        (lambda: metarl.train("half_cheta"), "env=half_cheta: .* did you mean half_cheetah_vel"),
+        (lambda: metarl.train("bandit", "maml_pp"), "algo=maml_pp: .* did you mean maml_ppo"),
+        (lambda: metarl.train("bandit", iteration=3), "iteration: .* did you mean iterations"),
         (lambda: metarl.train("bandit", seed=-1), "seed=-1: expected an integer"),
         (lambda: metarl.train("bandit", "iterations"), "algo=iterations: "),
         (lambda: metarl.train("bandit", config_dir="/no/such"), "there is no such folder"),
-        (lambda: run.evaluate(num_task=2), "num_task: .* Did you mean num_tasks"),
+        (lambda: run.evaluate(num_task=2), "num_task: .* did you mean num_tasks"),
         (lambda: metarl.load("/no/such/run"), "there is no file or folder /no/such/run"),
         (lambda: metarl.load(run.folder.parent), "no checkpoint at"),
     ):

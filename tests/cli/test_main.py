@@ -154,15 +154,15 @@ def test_flags_may_stand_anywhere(call: Any) -> None:
     [
         (
             "wing=lnog",
-            "wing=lnog: there is no wing of that name. Did you mean long?\nwing is one of: long, "
+            "wing=lnog: there is no wing of that name; did you mean long?\nwing is one of: long, "
             "short, soft",
         ),
         (
             "wing.spam=1",
-            "wing.spam: there is no such key. Did you mean wing.span?\nwing has: feathers, span",
+            "wing.spam: there is no such key; did you mean wing.span?\nwing has: feathers, span",
         ),
-        ("span=1", "span: there is no such key. Did you mean wing.span?"),
-        ("sede=1", "sede: there is no such key. Did you mean seed?\nthe keys are: calm,"),
+        ("span=1", "span: there is no such key; did you mean wing.span?"),
+        ("sede=1", "sede: there is no such key; did you mean seed?\nthe keys are: calm,"),
         ("~sede", "sede: there is no such key"),
         ("seed.x=1", "seed.x: seed is a single value (0) and has no keys"),
         ("wing.span=abc", "wing.span=abc: expected a number; the default is 2.0"),

@@ -59,7 +59,7 @@ def test_it_writes_charts_and_tables_for_a_paper(
         (["runs=[{}/run]", "out={}/run/config.yaml/a.html"], "{}/run/config.yaml: Not a directory"),
         (["runs=[{}/run]", "figures={}/run/config.yaml"], "{}/run/config.yaml: Not a directory"),
         (["runs=[{}/run]", "out=/proc/page.html"], "/proc/page.html: No such file or directory"),
-        (["runs=[{}/run]", "against=rl2"], "against=rl2: expected one of maml_ppo"),
+        (["runs=[{}/run]", "against=rl2"], "against=rl2: expected maml_ppo"),
         (
             ["runs=[{}]"],
             "{}/z_other/evaluation.json has 1 task of ant_vel; expected the 1 task of",

@@ -379,7 +379,7 @@ def test_tasks_that_the_prior_does_not_have_are_refused(name: str, task: Any, me
 def test_other_mistakes_are_refused_with_what_was_expected() -> None:
     with pytest.raises(ValueError, match="no setting 'horizn'"):
         gymnasium.make(VEL, horizn=3)
-    with pytest.raises(ValueError, match="unknown reset option 'tsak'; expected task"):
+    with pytest.raises(ValueError, match="reset option 'tsak'; expected task"):
         gymnasium.make(VEL).reset(options={"tsak": None})
     with pytest.raises(ValueError, match=r"height is 0; expected .* pixels"):
         gymnasium.make_vec(VEL, num_envs=2, height=0)

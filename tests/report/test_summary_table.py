@@ -55,9 +55,7 @@ def test_numbers_by_hand(two: Path) -> None:
 
 def test_the_first_learner_is_the_others_measure_unless_one_is_named(two: Path) -> None:
     assert read(two)[1] == "maml_ppo"
-    with pytest.raises(
-        UserError, match=r"against=rl2: expected one of maml_ppo, rl2_ppo; did you mean 'rl2_ppo'\?"
-    ):
+    with pytest.raises(UserError, match=r"against=rl2: expected maml_ppo or rl2_ppo$"):
         read(two, "rl2")
 
 

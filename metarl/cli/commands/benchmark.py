@@ -34,6 +34,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from metarl.choices import expected
 from metarl.cli import build, origins
 from metarl.cli.benchmarks.chunks import run_chunks
 from metarl.cli.benchmarks.collection import collect_row
@@ -54,7 +55,7 @@ KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
 
 def run(config: DictConfig) -> None:
     if config.what not in KINDS:
-        raise UserError(f"what={config.what}: expected one of {', '.join(KINDS)}")
+        raise UserError(f"what={config.what}: {expected(config.what, KINDS)}")
     if config.chunks is not None and config.what != "iteration":
         raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
     if config.what in ON_A_GPU:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.checks import check_counts, check_positive, check_shares, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
@@ -259,6 +260,7 @@ def inner_update(
     check_positive({"inner_lr": inner_lr})
     check_shares({"inner_lr_decay": inner_lr_decay})
     check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
+    check_choice("mean_over", mean_over, MEANS_OVER)
     if adapt_only is not None:
         last = f"trunk.layers.{len(policy.trunk.layers) - 1}"
         adapt_only = [last if name == LAST_LAYER else name for name in adapt_only]
@@ -284,7 +286,7 @@ def inner_update(
         differentiate=differentiator(policy, loss),
         discount=discount,
         gae_lambda=gae_lambda,
-        mean_over=_known("mean_over", mean_over, MEANS_OVER),
+        mean_over=mean_over,
         chunk=chunk,
     )
 
@@ -312,7 +314,8 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
         "reinforce": reinforce_loss,
         "dice": dice_loss,
     }
-    return losses[_known("inner_loss", name, INNER_LOSSES)]
+    check_choice("inner_loss", name, losses)
+    return losses[name]
 
 
 def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
@@ -328,9 +331,3 @@ def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
 def plus(loss: OutputLoss, other: OutputLoss, weight: float = 1.0) -> OutputLoss:
     """The loss with `weight` times the other."""
     return lambda outputs, batch: loss(outputs, batch) + weight * other(outputs, batch)
-
-
-def _known(key: str, name: str, allowed: Sequence[str]) -> str:
-    if name not in allowed:
-        raise SettingError(f"{key} {name!r}: expected one of {', '.join(allowed)}")
-    return name

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metarl.choices import check_choice
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl, halving
@@ -129,12 +130,8 @@ class PPO:
         check_positive({"outer_lr_half_life": outer_lr_half_life})
         check_positive({"adam_epsilon": adam_epsilon})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
-        for name, value, known in (
-            ("value_loss", value_loss, VALUE_LOSSES),
-            ("normalises", normalises, NORMALISED),
-        ):
-            if value not in known:
-                raise SettingError(f"{name} {value!r}: expected {' or '.join(known)}")
+        check_choice("value_loss", value_loss, VALUE_LOSSES)
+        check_choice("normalises", normalises, NORMALISED)
         check_not_negative({"value_coefficient": value_coefficient})
         check_not_negative({"entropy_coefficient": entropy_coefficient})
         if not 1 <= num_minibatches <= num_trials:

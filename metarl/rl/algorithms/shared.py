@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.checks import check_positive
 from metarl.errors import SettingError
@@ -326,8 +327,7 @@ def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
         "through": "through",
         "first_order": "first_order",
     }
-    if gradient_mode not in modes:
-        raise SettingError(f"gradient_mode {gradient_mode!r}: expected one of {', '.join(modes)}")
+    check_choice("gradient_mode", gradient_mode, modes)
     return modes[gradient_mode]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.choices import check_choice, expected
 from metarl.core.checks import check_counts, check_layers
 from metarl.errors import SettingError
 from metarl.nn.gaussians import Gaussian
@@ -126,13 +127,11 @@ class BeliefModel(nn.Module):
         Raises: ValueError for spaces that no policy fits, or numbers out of range.
         """
         super().__init__()
-        unknown = [name for name in decodes if name not in DECODED]
-        if unknown or not decodes:
-            raise SettingError(f"decodes {list(decodes)}: expected some of {', '.join(DECODED)}")
-        if first_weights not in FIRST_WEIGHTS:
-            raise SettingError(
-                f"first_weights {first_weights!r}: expected {' or '.join(FIRST_WEIGHTS)}"
-            )
+        if not decodes:
+            raise SettingError(f"decodes []: {expected(None, DECODED)}, or both")
+        for name in decodes:
+            check_choice("decodes", name, DECODED)
+        check_choice("first_weights", first_weights, FIRST_WEIGHTS)
         obs_size = flat_size(observation_space)
         self.num_actions: int | None = None
         if isinstance(action_space, gymnasium.spaces.Discrete):

@@ -8,8 +8,8 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from metarl.choices import check_choice
 from metarl.core.checks import check_one_layer_or_more
-from metarl.errors import SettingError
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs
 from metarl.nn.normaliser import Normaliser
 from metarl.nn.squashed import LOG_STD_RANGE, SquashedGaussianPolicy
@@ -159,5 +159,4 @@ class Greedy(nn.Module):
 
 def _check(hidden_sizes: Sequence[int], activation: str) -> None:
     check_one_layer_or_more({"hidden_sizes": hidden_sizes})
-    if activation not in ACTIVATIONS:
-        raise SettingError(f"activation {activation!r}: expected {' or '.join(ACTIVATIONS)}")
+    check_choice("activation", activation, ACTIVATIONS)

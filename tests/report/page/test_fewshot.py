@@ -119,7 +119,7 @@ def test_a_chart_for_a_paper_shows_means_with_their_intervals(tmp_path: Path) ->
 
 
 def test_mistakes_are_told(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="against=protnet: .*did you mean 'protonet'"):
+    with pytest.raises(UserError, match="against=protnet: expected .*protonet"):
         page(runs, against="protnet")
     with pytest.raises(UserError, match=r"names=\[a\]: expected 2 different names"):
         page(runs, names=["a"])

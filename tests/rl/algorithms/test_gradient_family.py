@@ -226,7 +226,7 @@ def test_each_has_its_name_and_rates_that_may_fall_unless_they_are_learned(name)
 @pytest.mark.parametrize(
     ("name", "word", "message"),
     [
-        ("promp", "algo.inner_kl_steps=some", "inner_kl_steps 'some': expected one of first, all"),
+        ("promp", "algo.inner_kl_steps=some", "inner_kl_steps 'some': expected first or all"),
         ("promp", "algo.num_inner_steps=0", "num_inner_steps 0: expected 1 or more"),
         ("e_maml", "algo.exploration_coefficient=-1", "exploration_coefficient -1: expected 0"),
         ("e_maml", "algo.meta_batch_size=1", "meta_batch_size 1: expected 2 or more, because E-M"),

@@ -281,9 +281,9 @@ def test_saved_learner_goes_on_bit_for_bit(cls):
         (MamlPPO, {"outer_lr": -1.0}, "outer_lr -1.0"),
         (MamlPPO, {"clip": 0.0}, "clip 0.0"),
         (MamlPPO, {"inner_lr": -0.1}, "inner_lr -0.1"),
-        (MamlPPO, {"inner_loss": "a2c"}, "lvc, reinforce, dice"),
-        (MamlPPO, {"inner_rule": "adam"}, "sgd, learned_rates, per_step_rates"),
-        (MamlPPO, {"gradient_mode": "third_order"}, "through, first_order"),
+        (MamlPPO, {"inner_loss": "a2c"}, "lvc, reinforce or dice"),
+        (MamlPPO, {"inner_rule": "adam"}, "sgd, learned_rates or per_step_rates"),
+        (MamlPPO, {"gradient_mode": "third_order"}, "through or first_order"),
         (MamlPPO, {"discount": 1.5}, "discount 1.5"),
         (MamlPPO, {"num_inner_steps": 0}, "num_inner_steps 0"),
         (
