@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive
-from metarl.core.descent import APART, Descent, follow_kl, follow_penalty
+from metarl.core.descent import APART, Descent, follow_kl, follow_penalty, halving
 from metarl.core.judged import check_judged_updates
-from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
@@ -89,11 +89,13 @@ class MamlPPO(GatheringLearner):
         inner_kl_steps: str = "first",
         judged_updates: str = "last",
         latent_coefficient: float = 0.0,
+        outer_lr_half_life: float | None = None,
         **inner: Any,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive(
             {
+                "outer_lr_half_life": outer_lr_half_life,
                 "kl_target": kl_target,
                 "inner_kl_target": inner_kl_target,
                 "max_grad_norm": max_grad_norm,
@@ -101,10 +103,7 @@ class MamlPPO(GatheringLearner):
         )
         check_not_negative({"inner_kl_coefficient": inner_kl_coefficient})
         check_not_negative({"latent_coefficient": latent_coefficient})
-        if inner_kl_steps not in INNER_KL_STEPS:
-            raise SettingError(
-                f"inner_kl_steps {inner_kl_steps!r}: expected one of {', '.join(INNER_KL_STEPS)}"
-            )
+        check_choice("inner_kl_steps", inner_kl_steps, INNER_KL_STEPS)
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,
@@ -121,6 +120,7 @@ class MamlPPO(GatheringLearner):
         self._num_epochs = num_epochs
         self._kl_target = kl_target
         self._max_lr = outer_lr
+        self._lr_half_life = outer_lr_half_life
         self._inner_kl_target = inner_kl_target
         self.num_penalised = num_inner_steps if inner_kl_steps == "all" else 1
         self._kl_coefficients = torch.full(
@@ -257,6 +257,9 @@ class MamlPPO(GatheringLearner):
             self._descent.lr = follow_kl(
                 self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr
             )
+        if self._lr_half_life is not None:
+            self._max_lr *= halving(self._lr_half_life)
+            self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
         if self._inner_kl_target is not None:
             self._kl_coefficients = follow_penalty(
                 self._kl_coefficients, last.inner_kl.cpu(), target=self._inner_kl_target
@@ -265,7 +268,9 @@ class MamlPPO(GatheringLearner):
     def state_dict(self) -> dict[str, Any]:
         # A single one is a number, as in files of older versions.
         coefficients = self._kl_coefficients.squeeze().tolist()
-        return as_state(self.params, kl_coefficient=coefficients, **self._descent.state_dict())
+        falls = {} if self._lr_half_life is None else {"max_lr": self._max_lr}
+        own = {"kl_coefficient": coefficients, **falls}
+        return as_state(self.params, **own, **self._descent.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict(), apart=APART)
@@ -273,3 +278,5 @@ class MamlPPO(GatheringLearner):
         self._descent.load_state_dict(state)
         coefficients = torch.tensor(state["kl_coefficient"], dtype=torch.float64)
         self._kl_coefficients = coefficients.reshape(-1)
+        if self._lr_half_life is not None:
+            self._max_lr = state["max_lr"]

@@ -190,6 +190,17 @@ def test_the_trust_region_halves_in_its_time_and_goes_on_from_a_checkpoint():
     assert "max_kl" not in make(MamlTRPO, num_tasks=4, episodes=5).step()  # it stays
 
 
+def test_the_rate_halves_in_its_time_and_goes_on_from_a_checkpoint():
+    falling = {"num_tasks": 4, "episodes": 5, "outer_lr": 0.004, "outer_lr_half_life": 2.0}
+    learner = make(MamlPPO, **falling, kl_target=None)
+    rates = [learner.step()["outer_lr"] for _ in range(2)]
+    assert rates == pytest.approx([0.004 * 0.5**0.5, 0.002])
+    other = make(MamlPPO, **falling, kl_target=None)
+    other.load_state_dict(learner.state_dict())
+    assert [other.step()["outer_lr"] for _ in range(2)][1] == pytest.approx(0.001)
+    assert "max_lr" not in make(MamlPPO).state_dict()  # it stays
+
+
 def test_as_many_tasks_go_together_as_have_5000_steps_and_two_at_least():
     inner = make(MamlPPO, chunk=None)._inner
     together = lambda steps, device="cpu": inner.tasks_together(
