@@ -19,10 +19,10 @@ from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import fewshot
-from metarl.report.evaluation import stage
+from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.finished import Finished, all_runs, configs_below
 from metarl.report.learners import learners, side_by_side
-from metarl.report.learners_table import what_an_update_sees, what_intervals_are_over
+from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.markdown import table
 from metarl.report.run_places import SWEEP
 from metarl.report.summary import summaries
@@ -82,8 +82,9 @@ def of_learners(folders: Sequence[Path]) -> tuple[list[str], dict[str, str]]:
             numbers = side_by_side(of)
             rows, against = summaries(numbers, of)
             over = what_intervals_are_over(numbers)
-            caption = f"{env}, {numbers['num_tasks']} tasks: returns, with 95 % intervals {over}."
-            caption += what_an_update_sees(numbers)
+            tasks = tasks_in_words(numbers["num_tasks"], numbers["split"])
+            caption = f"{env}, {tasks}: returns, with 95 % intervals {over}."
+            caption += notes(numbers)
             end = f"_{env}".replace(":", "_") if len(by_env) > 1 else ""
             texts.append(f"{caption}\n\n{markdown(rows, against)}")
             files[f"table{end}.csv"] = as_csv(rows, against)
@@ -109,7 +110,7 @@ def _runs(reports: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]
         returns = (_cell(first), _cell(last), after)
         rows.append((report["env"], name, str(report["seed"]), *returns, run["folder"]))
     head = ("env", "run", "seed", "before", "after", "", "folder")
-    title = "The runs: IQM of the return on held-out tasks, with its 95 % interval"
+    title = "The runs: IQM of the return, with its 95 % interval"
     return f"{title}\n\n{table(head, rows)}"
 
 

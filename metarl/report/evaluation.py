@@ -197,7 +197,8 @@ def table(report: Mapping[str, Any]) -> str:
     """The report as text for the console."""
     lines = [
         f"{report['env']} (variant {report['variant']}, spec {report['spec_hash']}), "
-        f"{report['num_tasks']} held-out tasks x {report['episodes_per_task']} episodes"
+        f"{tasks_in_words(report['num_tasks'], report['split'])} x {report['episodes_per_task']} "
+        "episodes"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test "
         "tasks are the same",
@@ -235,14 +236,17 @@ def table(report: Mapping[str, Any]) -> str:
             "stand_still": "standing still",
         },
     )
-    if report["diverged_episodes"]:
-        lines.append(
-            f"{report['diverged_episodes']} episodes ended because the physics blew up; they are "
-            "counted as they are"
-        )
+    lines += diverged_lines(report)
     lines += ["with the policy's most likely actions"] if report.get("deterministic") else []
     lines += [report["note"]] if "note" in report else []
     return "\n".join(lines)
+
+
+def diverged_lines(report: Mapping[str, Any]) -> list[str]:
+    """The line that says how many episodes blew up; none where none did."""
+    count = report.get("diverged_episodes")
+    words = "episodes ended because the physics blew up; they are counted as they are"
+    return [f"{count} {words}"] if count else []
 
 
 def stage(unit: str, num_updates: int) -> str:
@@ -255,6 +259,14 @@ def stage(unit: str, num_updates: int) -> str:
         if num_updates
         else "before adaptation"
     )
+
+
+def tasks_in_words(num_tasks: int, split: str) -> str:
+    """How many tasks an evaluation has, and whether training saw them."""
+    tasks = "task" if num_tasks == 1 else "tasks"
+    if split == "none":
+        return f"{num_tasks} {tasks}, the same as in training"
+    return f"{num_tasks} held-out {tasks}"
 
 
 def _short(unit: str, row: Mapping[str, Any]) -> str:

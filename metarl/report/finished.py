@@ -25,6 +25,7 @@ from metarl.run import lock
 from metarl.run.logging import read_metrics
 
 _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of every evaluation
+_PLAYED = ("deterministic", "inner_lr_decay", "context_size")
 _EVALUATION = re.compile(r"evaluation(_seed\d+)?\.json")
 
 ConfigsBelow = dict[Path, dict[Path, dict[str, Any]]]
@@ -56,6 +57,16 @@ class Finished:
         tasks = self.report["tasks"]
         episodes = [task.get("episodes", [[mean] for mean in task["returns"]]) for task in tasks]
         return torch.tensor(episodes, dtype=torch.float64)
+
+    @property
+    def episodes_per_task(self) -> int:
+        """How many episodes of a task were played after each update."""
+        return int(self.report.get("episodes_per_task", self.returns.shape[2]))
+
+    @property
+    def played(self) -> dict[str, Any]:
+        """What the evaluation was asked to do otherwise than training does, by its names."""
+        return {key: self.report[key] for key in _PLAYED if self.report.get(key)}
 
     @property
     def algo(self) -> str:

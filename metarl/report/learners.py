@@ -181,7 +181,7 @@ def _in_words(key: str, value: Any) -> str:
 
 def _check_alike(runs: Sequence[Finished]) -> None:
     """Raises: UserError naming two runs that weren't evaluated in the same environment on the same
-    tasks, or two of one learner with other numbers of updates or episodes."""
+    tasks, or two of one learner with other numbers of updates or episodes, or played otherwise."""
     first, of_setting = runs[0], dict[str, Finished]()
     for run in runs:
         _check_environment(run, first)
@@ -197,6 +197,12 @@ def _check_alike(runs: Sequence[Finished]) -> None:
             raise UserError(
                 f"{run.place} has {rows - 1} updates of {episodes} episodes; expected "
                 f"{asked_rows - 1} of {asked_episodes}, as {like.place} has"
+            )
+        if run.played != like.played:
+            own, asked = (named_settings(of.played) or "none of that" for of in (run, like))
+            raise UserError(
+                f"{run.place} was evaluated with {own}, {like.place} with {asked}; expected the "
+                "same of all seeds"
             )
 
 
@@ -228,10 +234,11 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     """The numbers of a comparison, as JSON values.
 
     `learners`: of each its `name`, `unit`, `episodes_per_update` (None where that isn't the unit),
-    `seeds`, `env_steps` and `seconds` of each seed, and in `returns` for each update the `mean`,
-    `iqm` and `median` with their intervals, the mean of each seed (`by_seed`) and, where the tasks
-    have a scale, `normalised`; `made_worse` by each update; `success` after each, where the
-    environment tells it.
+    `played` (what its evaluations were asked to do otherwise than training does),
+    `diverged_episodes` of all `episodes`, `seeds`, `env_steps` and `seconds` of each seed, and in
+    `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
+    seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
+    `success` after each, where the environment tells it.
     `beside`: what doesn't learn, as means over the runs: `stand_still`, `random_initialisation` of
     each learner after each update, `references`, and `fixed_speeds`.
     """
@@ -263,7 +270,10 @@ def _of_learner(
     found: dict[str, Any] = {
         "name": learner.name,
         "unit": learner.unit,
-        "episodes_per_update": returns.shape[3] if learner.unit == "update" else None,
+        "episodes_per_update": runs[0].episodes_per_task if learner.unit == "update" else None,
+        "played": runs[0].played,
+        "diverged_episodes": sum(run.report.get("diverged_episodes", 0) for run in runs),
+        "episodes": len(rows) * sum(len(run.tasks) * run.episodes_per_task for run in runs),
         "seeds": [run.seed for run in runs],
         "env_steps": [run.report.get("trained_env_steps") for run in runs],
         "seconds": [run.metrics[-1].get("seconds") if run.metrics else None for run in runs],

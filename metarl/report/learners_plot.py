@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from metarl.report.adaptation_plot import Look, speed_marks
+from metarl.report.evaluation import tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.plots import (
     BLUE,
@@ -88,9 +89,7 @@ def learners_figure(
     timed = bool(trained) and all(tell_time(rows_of(learner)) for learner in trained)
     panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * timed
     panels += ["tasks"] * bool(by_task and told)
-    title = f"{found['env']}: {found['num_tasks']} held-out tasks"
-    if found["split"] == "none":
-        title = f"{found['env']}: {found['num_tasks']} tasks, the same as in training"
+    title = f"{found['env']}: {tasks_in_words(found['num_tasks'], found['split'])}"
     with figure_of(panels=len(panels), title=title) as (figure, axes):
         places = dict(zip(panels, axes, strict=True))
         looks = looks_of([learner.name for learner in learners])
@@ -150,7 +149,8 @@ def draw_adaptation(
         speed_marks(axes, beside["fixed_speeds"], vertical=False)
     units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
     axes.set_xlabel(" or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)))
-    axes.set_ylabel("mean return on held-out tasks\nwith its 95 % interval")
+    held_out = "held-out " if found["split"] != "none" else ""
+    axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
 
 
 def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None], Look]]) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metarl.report.evaluation import stage
+from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.markdown import table
-from metarl.report.summary_table import seeds_in_words
+from metarl.report.summary_table import decimals_of, seeds_in_words
 from metarl.run.logging import human
 
 Numbers = Mapping[str, Any]
@@ -17,32 +17,36 @@ def tables(found: Numbers) -> str:
 
 
 def _learners(found: Numbers) -> str:
-    learners = found["learners"]
+    learners, digits = found["learners"], _decimals(found)
     num_rows = max(len(learner["returns"]) for learner in learners)
     stages = [_stage(learners, update) for update in range(num_rows)]
     extras = [key for key in ("success", "normalised", "made_worse") if _has(learners, key)]
     head = ["learner", "seeds", "steps", *stages, *(_EXTRAS[key][0] for key in extras)]
     rows = []
     for learner in learners:
-        cells = [_interval(row["mean"]) for row in learner["returns"]]
+        cells = [_interval(row["mean"], digits) for row in learner["returns"]]
         cells += [""] * (num_rows - len(cells))
         steps = [steps for steps in learner["env_steps"] if steps is not None]
-        of_training = [seeds_in_words(learner["seeds"]), _range([human(count) for count in steps])]
+        of_training = [seeds_in_words(learner["seeds"]), _range(steps)]
         rows.append(
             [learner["name"], *of_training, *cells, *(_EXTRAS[key][1](learner) for key in extras)]
         )
-    tasks = "held-out tasks" if found["split"] != "none" else "tasks, the same as in training"
     caption = (
-        f"{found['env']}, {found['num_tasks']} {tasks}: mean return, "
+        f"{found['env']}, {tasks_in_words(found['num_tasks'], found['split'])}: mean return, "
         f"with 95 % intervals {what_intervals_are_over(found)}."
     )
-    caption += what_an_update_sees(found)
+    caption += notes(found)
     if "normalised" in extras:
         caption += " Score: 0 for standing still, 1 for the best that can be had, if it is known."
     return f"{caption}\n\n{table(head, rows)}"
 
 
-def what_an_update_sees(found: Numbers) -> str:
+def notes(found: Numbers) -> str:
+    """What must be known of learners that are compared, as sentences, each after a space."""
+    return _what_an_update_sees(found) + _how_they_played(found) + _what_diverged(found)
+
+
+def _what_an_update_sees(found: Numbers) -> str:
     """Says how many episodes of its task, which is what adaptation costs; nothing of learners
     without updates."""
     of: dict[int, list[str]] = {}
@@ -57,6 +61,38 @@ def what_an_update_sees(found: Numbers) -> str:
         for count, names in of.items()
     ]
     return f" An update sees {' or '.join(words)} of its task."
+
+
+def _how_they_played(found: Numbers) -> str:
+    """Says what evaluations were asked to do otherwise than training does, and of which learners;
+    nothing where they weren't."""
+    of: dict[str, list[str]] = {}
+    for learner in found["learners"]:
+        for word, value in learner["played"].items():
+            of.setdefault(_PLAYED[word].format(value), []).append(learner["name"])
+    whole = len(found["learners"])
+    return "".join(
+        f" {words}{'' if len(names) == whole else ', ' + ', '.join(names) + ' alone'}."
+        for words, names in of.items()
+    )
+
+
+_PLAYED = {
+    "deterministic": "Played with the policy's most likely actions",
+    "inner_lr_decay": "Adapted with {} times the rate from the second update on",
+    "context_size": "Tasks inferred from {} steps",
+}
+
+
+def _what_diverged(found: Numbers) -> str:
+    """Says how many episodes ended early because the physics blew up, which can be to the good of a
+    return; nothing where none did."""
+    return "".join(
+        f" {one['diverged_episodes']} of {one['episodes']} episodes of {one['name']} ended because "
+        "the physics blew up; they are counted as they are."
+        for one in found["learners"]
+        if one["diverged_episodes"]
+    )
 
 
 def what_intervals_are_over(found: Numbers) -> str:
@@ -100,10 +136,10 @@ def _has(learners: Sequence[Numbers], key: str) -> bool:
 
 def _by_seed(found: Numbers) -> str:
     """The means of each seed, where a learner has several."""
-    rows = []
+    rows, digits = list[list[str]](), _decimals(found)
     for learner in found["learners"]:
         for number, seed in enumerate(learner["seeds"]):
-            means = [f"{row['by_seed'][number]:.1f}" for row in learner["returns"]]
+            means = [f"{row['by_seed'][number]:.{digits}f}" for row in learner["returns"]]
             rows.append([learner["name"], str(seed), ", ".join(means)])
     if len(rows) == len(found["learners"]):
         return ""
@@ -117,13 +153,13 @@ def _beside(found: Numbers) -> str:
 
 def beside_rows(found: Numbers) -> list[list[str]]:
     """What doesn't learn: names, and mean returns in words."""
-    beside, rows = found["beside"], list[list[str]]()
+    beside, rows, digits = found["beside"], list[list[str]](), _decimals(found)
     for name, means in beside["random_initialisation"].items():
-        rows.append([f"random initialisation, adapted as {name}", _numbers(means)])
+        rows.append([f"random initialisation, adapted as {name}", _numbers(means, digits)])
     if "stand_still" in beside:
-        rows.append(["standing still", _numbers([beside["stand_still"]])])
+        rows.append(["standing still", _numbers([beside["stand_still"]], digits)])
     for name, means in beside["references"].items():
-        rows.append([name.replace("_", " "), _numbers(means)])
+        rows.append([name.replace("_", " "), _numbers(means, digits)])
     for bound in beside.get("fixed_speeds", {}).get("bounds", []):
         count, allowance = bound["num_speeds"], beside["fixed_speeds"]["allowance"]
         name = f"the best {f'{count} ' if count > 1 else ''}fixed speed{'s' if count > 1 else ''}"
@@ -132,18 +168,25 @@ def beside_rows(found: Numbers) -> list[list[str]]:
         if allowance:
             name += f"; less {allowance:g} ({beside['fixed_speeds']['allowance_is']})"
             values.append(bound["mean_with_allowance"])
-        rows.append([name, "; ".join(f"{value:.1f}" for value in values)])
+        rows.append([name, "; ".join(f"{value:.{digits}f}" for value in values)])
     return rows
 
 
-def _interval(estimate: Mapping[str, float]) -> str:
-    return f"{estimate['value']:.1f} [{estimate['ci_low']:.1f}, {estimate['ci_high']:.1f}]"
+def _decimals(found: Numbers) -> int:
+    rows = [row for learner in found["learners"] for row in learner["returns"]]
+    return decimals_of(row["mean"]["value"] for row in rows)
 
 
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)
+def _interval(estimate: Mapping[str, float], digits: int) -> str:
+    value, low, high = (f"{estimate[end]:.{digits}f}" for end in ("value", "ci_low", "ci_high"))
+    return f"{value} [{low}, {high}]"
 
 
-def _range(values: Sequence[str]) -> str:
-    """The one value that all have, or the first and the last of several."""
-    return " to ".join(dict.fromkeys([values[0], values[-1]])) if values else ""
+def _numbers(values: Sequence[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def _range(counts: Sequence[int]) -> str:
+    """The one count that all have, or the least and the most of several."""
+    ends = [human(of(counts)) for of in (min, max)] if counts else []
+    return " to ".join(dict.fromkeys(ends))

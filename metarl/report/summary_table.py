@@ -6,7 +6,7 @@ LaTeX needs the package booktabs.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from metarl.report.markdown import table
 from metarl.report.summary import Summary
@@ -92,8 +92,13 @@ def cell(row: Summary, column: Column, decimals: int) -> tuple[str, str] | None:
 
 
 def decimals(rows: Sequence[Summary]) -> int:
+    """How many decimals the returns of these learners need."""
+    return decimals_of([row.mean["value"] for row in rows])
+
+
+def decimals_of(returns: Iterable[float]) -> int:
     """How many decimals returns of this size need."""
-    return 1 if max(abs(row.mean["value"]) for row in rows) >= 10 else 2
+    return 1 if max(map(abs, returns)) >= 10 else 2
 
 
 def markdown(rows: Sequence[Summary], against: str | None) -> str:

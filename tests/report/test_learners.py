@@ -58,6 +58,14 @@ def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
             {"returns": [[1.0, 2.0]]},
             "b/evaluation.json has 1 updates of 2 episodes; expected 0 of 2,",
         ),
+        (
+            {"returns": [[1.0]], "deterministic": True},
+            "b/evaluation.json was evaluated with deterministic=True, .*a/evaluation.json with none",
+        ),
+        (
+            {"returns": [[1.0]], "inner_lr_decay": 0.5},
+            "b/evaluation.json was evaluated with inner_lr_decay=0.5, .* the same of all seeds",
+        ),
     ],
 )
 def test_runs_on_other_tasks_or_evaluated_otherwise_are_refused(

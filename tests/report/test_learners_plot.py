@@ -121,5 +121,6 @@ def test_more_learners_than_have_a_look_of_their_own_can_be_drawn(tmp_path: Path
 def test_the_title_says_whether_tasks_are_held_out(tmp_path: Path, split: str) -> None:
     run_folder(tmp_path, [[-8.0, -4.0]], split=split)
     title = drawn(tmp_path).axes[0].get_title(loc="left")
-    words = {"fixed": "held-out tasks", "none": "tasks, the same as in training"}
+    words = {"fixed": "held-out task", "none": "task, the same as in training"}
     assert title == f"half_cheetah_vel: 1 {words[split]}"
+    assert ("held-out" in drawn(tmp_path).axes[0].get_ylabel()) == (split == "fixed")

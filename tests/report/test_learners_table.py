@@ -83,7 +83,42 @@ def test_the_caption_says_how_many_episodes_an_update_sees(tmp_path: Path) -> No
 def test_one_seed_has_no_table_of_seeds_and_success_is_told(tmp_path: Path) -> None:
     run_folder(tmp_path, [[-8.0, -4.0]], success=[0.25, 1.0], split="none")
     lines = shown(tmp_path)
-    assert "1 tasks, the same as in training: mean return" in lines[0][0]
+    assert "1 task, the same as in training: mean return" in lines[0][0]
     assert row(lines, "learner")[-2:] == ["solved", "tasks made worse by each update"]
     assert "25 %, 100 %" in row(lines, "maml_ppo", "0")
     assert not [line for line in lines if line[:2] == ["learner", "seed"]]
+
+
+def test_an_update_sees_as_many_episodes_as_were_played_not_as_many_as_are_told(
+    tmp_path: Path,
+) -> None:
+    """Evaluations of earlier versions tell the mean of a task's episodes alone."""
+    run_folder(tmp_path, [[-8.0, -4.0]], episodes_per_task=10)
+    assert "An update sees 10 episodes of its task." in shown(tmp_path)[0][0]
+
+
+def test_steps_are_told_from_the_least_to_the_most(tmp_path: Path) -> None:
+    for seed, steps in enumerate((3_000_000, 1_000_000, 2_000_000, 3_000_000)):
+        run_folder(tmp_path / str(seed), [[-8.0]], seed=seed, trained_env_steps=steps)
+    assert row(shown(tmp_path), "maml_ppo", "0–3")[2] == "1M to 3M"
+
+
+def test_the_caption_says_who_was_played_otherwise_and_what_blew_up(tmp_path: Path) -> None:
+    run_folder(tmp_path / "maml", [[-8.0, -4.0]], deterministic=True, diverged_episodes=3)
+    run_folder(tmp_path / "rl2", [[-2.0]], algo="rl2_ppo", unit="episode", deterministic=False)
+    caption = shown(tmp_path)[0][0]
+    assert "Played with the policy's most likely actions, maml_ppo alone." in caption
+    # One task, two episodes, before and after an update
+    assert "3 of 4 episodes of maml_ppo ended because the physics blew up" in caption
+    assert "of rl2_ppo ended" not in caption
+    alone = shown(tmp_path / "maml")[0][0]
+    assert "Played with the policy's most likely actions." in alone
+    run_folder(tmp_path / "maml", [[-8.0, -4.0]], inner_lr_decay=0.5)
+    assert "with 0.5 times the rate from the second update on." in shown(tmp_path / "maml")[0][0]
+
+
+def test_small_returns_have_two_decimals(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[0.42, 0.58]], stand_still={"mean": 0.07})
+    lines = shown(tmp_path)
+    assert row(lines, "maml_ppo", "0")[3].startswith("0.42 [")
+    assert row(lines, "standing still")[1] == "0.07"

@@ -10,7 +10,7 @@ from metarl.report.page import films, provenance
 from metarl.report.page.chart import Chart
 from metarl.report.page.charts import Going, charts
 from metarl.report.summary import Summary, summaries
-from metarl.report.summary_table import seeds_in_words
+from metarl.report.summary_table import decimals, seeds_in_words
 from metarl.struct import struct
 
 
@@ -65,7 +65,7 @@ def gathered(
         found=found,
         rows=rows,
         against=other,
-        lead=[_sentence(row) for row in rows],
+        lead=[_sentence(row, decimals(rows)) for row in rows],
         problem=provenance.problem(of) if of else [],
         code=provenance.code(finished, begun),
         charts=charts(found, of, going),
@@ -102,18 +102,16 @@ def _going(begun: Sequence[Begun], of: Sequence[Learner]) -> tuple[list[Going], 
     return found, notes
 
 
-def _sentence(row: Summary) -> str:
+def _sentence(row: Summary, digits: int) -> str:
     """What a learner comes to, for who reads nothing else."""
-    ends = f"[{row.mean['ci_low']:.1f}, {row.mean['ci_high']:.1f}]"
-    end = f"{row.mean['value']:.1f} {ends} {_at(row.stage)}"
+    value, low, high = (f"{row.mean[end]:.{digits}f}" for end in ("value", "ci_low", "ci_high"))
+    end = f"{value} [{low}, {high}] {_at(row.stage)}"
     seeds = f"seed{'s' if len(row.seeds) > 1 else ''} {seeds_in_words(row.seeds)}"
     if row.before is None or row.made_worse is None:
         return f"{row.name} ({seeds}): a mean return of {end}."
     worse = f"{100 * row.made_worse['value']:.0f} % of the tasks end lower than they began"
-    return (
-        f"{row.name} ({seeds}): a mean return of {row.before['value']:.1f} at first and {end}; "
-        f"{worse}."
-    )
+    before = f"{row.before['value']:.{digits}f}"
+    return f"{row.name} ({seeds}): a mean return of {before} at first and {end}; {worse}."
 
 
 def _at(stage: str) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from metarl.report.evaluation import stage
+from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.learners_plot import (
     draw_adaptation,
@@ -17,7 +17,7 @@ from metarl.report.learners_plot import (
     return_key,
     rows_of,
 )
-from metarl.report.learners_table import what_an_update_sees, what_intervals_are_over
+from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.page.charts import Going, all_looks
 from metarl.report.page.content import Content
 from metarl.report.page.measures import profiles, task_axis, thresholds
@@ -31,9 +31,10 @@ def files(content: Content) -> dict[str, bytes]:
     if content.rows:
         rows, against = content.rows, content.against
         over = what_intervals_are_over(content.found)
+        tasks = tasks_in_words(content.found["num_tasks"], content.found["split"])
         caption = (
-            f"{content.title}: returns on {content.found['num_tasks']} tasks. In brackets: 95 % "
-            f"intervals {over}.{what_an_update_sees(content.found)}"
+            f"{content.title}: returns on {tasks}. In brackets: 95 % intervals {over}."
+            f"{notes(content.found)}"
         )
         texts = {
             "table.tex": latex(rows, against, caption),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from metarl.report import plots
-from metarl.report.learners_table import beside_rows, what_an_update_sees, what_intervals_are_over
+from metarl.report.learners_table import beside_rows, notes, what_intervals_are_over
 from metarl.report.page import provenance
 from metarl.report.page.chart import Chart
 from metarl.report.page.charts import Going
@@ -69,7 +69,7 @@ def page(content: Content) -> str:
     rows, digits = content.rows, decimals(content.rows) if content.rows else 1
     shown = columns(rows, content.against)
     over = what_intervals_are_over(content.found) if rows else ""
-    seen = what_an_update_sees(content.found) if rows else ""
+    seen = notes(content.found) if rows else ""
     return written(
         Page(
             **{name: getattr(content, name) for name in _AS_THEY_ARE},

@@ -25,7 +25,7 @@ def problem(learners: Sequence[Learner]) -> Facts:
         if report["split"] == "none"
         else "held out: training never saw them"
     )
-    episodes = _all(str(learner.returns.shape[3]) for learner in learners)
+    episodes = _all(str(learner.runs[0].episodes_per_task) for learner in learners)
     found = [
         ("environment", str(report["env"])),
         ("variant", str(report.get("variant", ""))),

@@ -143,9 +143,9 @@ def _tasks_of(
     return Chart(
         key=f"tasks_{place + 1}",
         title=f"Task by task: {learner.name}",
-        note=f"Each held-out task before (hollow) and in the end (filled){seeds}{told}."
+        note=f"Each task before (hollow) and in the end (filled){seeds}{told}."
         if adapts
-        else f"Each held-out task{seeds}.",
+        else f"Each task{seeds}.",
         words=f"Scatter of the return of each task over {axis.label}, for {learner.name}{told}.",
         head=head,
         rows=rows if adapts else [[row[0], row[2]] for row in rows],
