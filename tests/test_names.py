@@ -76,7 +76,6 @@ COVERED = {
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
     "rl/algorithms/test_together.py": "metarl/nn/parts metarl/rl/adapters/together",
     "cli/test_held_out.py": "metarl/cli/tracking metarl/report/held_out",
-    "cli/test_several.py": "metarl/report/seeds",
     "run/test_distributed.py": "metarl/cli/processes",
     "run/test_checkpoint.py": "metarl/run/archive",
     "run/test_loggers.py": "metarl/run/log metarl/run/loggers/*",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl.report.evaluation import stage
+from metarl.report.evaluation import diverged_lines, stage, tasks_in_words
 from metarl.rl.evaluation.several_runs import across_runs, over
 
 _SAME = (
@@ -30,10 +30,12 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seed": ", ".join(map(str, seeds)),
         "seeds": seeds,
         "over": over(len(seeds), returns.shape[1]),
+        "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
     }
     if len(rows) > 1:
-        gains = returns[:, :, -1] - returns[:, :, 0]
+        # Episodes before and after are no pairs: tasks are.
+        gains = returns[:, :, -1].mean(2) - returns[:, :, 0].mean(2)
         found["adaptation_gain_of_all_updates"] = _summary(gains, generator)
     return found
 
@@ -42,14 +44,16 @@ def table(report: Mapping[str, Any]) -> str:
     """The report as text for the console."""
     unit, rows = report["unit"], report["returns"]
     lines = [
-        f"{report['env']}, {report['algo']}, seeds {report['seed']}: {report['num_tasks']} held-out "
-        f"tasks x {report['episodes_per_task']} episodes",
+        f"{report['env']}, {report['algo']}, seeds {report['seed']}: "
+        f"{tasks_in_words(report['num_tasks'], report['split'])}; "
+        f"{report['episodes_per_task']} episodes of each",
         f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {report['over']}",
         *(_row(stage(unit, row["update"]), row) for row in rows),
     ]
     if len(rows) > 1:
         name = f"gain to {'the end' if unit == 'update' else stage(unit, rows[-1]['update'])}"
         lines.append(_row(name, report["adaptation_gain_of_all_updates"]))
+    lines += diverged_lines(report)
     return "\n".join(lines)
 
 
@@ -59,7 +63,7 @@ def _returns(report: Mapping[str, Any]) -> Tensor:
 
 
 def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """Sums up scores [S, N, E] under the names of an evaluation of one seed; the interval is over
+    """Sums up scores [S, N, E] or [S, N] under the names of an evaluation of one seed; the interval is over
     seeds and tasks."""
     found: Any = across_runs(scores, generator)
     ends = {f"mean_{end}": found["mean"][end] for end in ("ci_low", "ci_high")}
