@@ -17,6 +17,7 @@ from metarl.report.learners import Learner, scale
 from metarl.rl.evaluation.several_runs import (
     Estimate,
     across_runs,
+    difference_of_means,
     made_worse_across_runs,
     paired_differences,
     probability_of_improvement,
@@ -82,19 +83,26 @@ def _summary(
     rows, returns = numbers["returns"], learner.returns
     first, last, adapts = returns[:, :, 0], returns[:, :, -1], len(rows) > 1
     found: dict[str, Any] = dict.fromkeys(("gain", "made_worse", "gap", "better", "difference"))
+    # Of one task and one seed the episodes are all that varies, and they aren't pairs.
+    is_single = returns.shape[:2] == (1, 1)
     if adapts:
         gains = last.mean(2) - first.mean(2)
-        found["gain"] = across_runs(gains, generator)["mean"]
+        found["gain"] = (
+            difference_of_means(last, first) if is_single else across_runs(gains, generator)["mean"]
+        )
         found["made_worse"] = made_worse_across_runs(returns[:, :, [0, -1]])[0]
     ends = scale(learner.runs)
-    if ends is not None:
+    if ends is not None and not is_single:
         missing = last.mean(2) - ends[1]
         found["gap"] = across_runs(missing, generator, optimum=0.0)["optimality_gap"]
     if against is not None and against is not learner:
         theirs = against.returns[:, :, -1]
         found["better"] = probability_of_improvement(last, theirs)
-        if len(theirs) == len(last):
+        same_seeds = [run.seed for run in learner.runs] == [run.seed for run in against.runs]
+        if same_seeds and not is_single:
             found["difference"] = paired_differences(last, theirs, generator)["mean"]
+        else:
+            found["difference"] = difference_of_means(last, theirs)
     steps = [steps for steps in numbers["env_steps"] if steps is not None]
     seconds = [time for time in numbers["seconds"] if time is not None]
     return Summary(

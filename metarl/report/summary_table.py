@@ -50,7 +50,7 @@ def columns(rows: Sequence[Summary], against: str | None) -> list[Column]:
         Column(
             key="difference",
             head=f"minus {other}",
-            meaning=f"mean return less that of {other}, seed by seed on the same tasks",
+            meaning=f"mean return less that of {other} on the same tasks",
         ),
     ]
     return [column for column in known if any(getattr(row, column.key) for row in rows)]

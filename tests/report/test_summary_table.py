@@ -17,7 +17,11 @@ SCALE = {"zero": [-40.0, -40.0], "one": [-10.0, 0.0]}
 
 
 def read(folder: Path, against: str | None = None) -> tuple[list[Summary], str | None]:
-    of = learners(finished_runs([folder])[0])
+    return read_of(folder, against=against)
+
+
+def read_of(*folders: Path, against: str | None = None) -> tuple[list[Summary], str | None]:
+    of = learners(finished_runs(folders)[0])
     return summaries(side_by_side(of), of, against)
 
 
@@ -57,6 +61,30 @@ def test_the_first_learner_is_the_others_measure_unless_one_is_named(two: Path) 
     assert read(two)[1] == "maml_ppo"
     with pytest.raises(UserError, match=r"against=rl2: expected maml_ppo or rl2_ppo$"):
         read(two, "rl2")
+
+
+def test_learners_of_other_seeds_are_set_against_each_other_too(two: Path) -> None:
+    more = [[-31.0, -24.0], [-20.0, -12.0]]
+    run_folder(two / "b2", more, seed=2, algo="rl2_ppo", scale=SCALE)
+    (first, _), _ = read(two, "rl2_ppo")
+    # -16 less the mean of -16.5, -16.5 and -18
+    assert first.difference and first.difference["value"] == pytest.approx(1.0)
+    assert first.difference["ci_low"] < 1.0 < first.difference["ci_high"]
+
+
+def test_one_task_of_one_seed_is_compared_by_its_episodes(tmp_path: Path) -> None:
+    scale = {"zero": [-40.0], "one": [0.0]}
+    run_folder(tmp_path / "a", [[-30.0, -20.0]], scale=scale)
+    run_folder(tmp_path / "b", [[-30.0, -20.5]], algo="rl2_ppo", scale=scale)
+    run_folder(tmp_path / "c", [[-30.0, -22.0]], algo="rl2_ppo", seed=1, scale=scale)
+    (first, _), _ = read(tmp_path, "rl2_ppo")
+    assert first.gain and first.gain["value"] == pytest.approx(10.0)
+    assert first.gain["ci_low"] < 10.0 < first.gain["ci_high"]
+    assert first.gap is None and first.better and first.better["value"] == 1.0
+    (_, alone), _ = read_of(tmp_path / "a", tmp_path / "b")
+    # -21.5 and -19.5 against -21 and -19
+    assert alone.better and alone.better["value"] == 0.25
+    assert alone.difference and alone.difference["ci_low"] < -0.5 < alone.difference["ci_high"]
 
 
 def test_a_learner_alone_and_one_that_has_no_updates_leave_cells_out(tmp_path: Path) -> None:

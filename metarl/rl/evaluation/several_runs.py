@@ -68,6 +68,7 @@ def paired_differences(
     Episodes of a task are averaged first; ties count half. Seeds are drawn together: right where
     runs of a seed share something (the start, the random data), and no harm where they don't.
     """
+    shape = first.shape[:2]
     first, second = _same_tasks(first, second)
     if len(first) != len(second):
         raise ValueError(
@@ -75,8 +76,24 @@ def paired_differences(
             "seed"
         )
     difference = first.mean(2) - second.mean(2)
-    better = _share(_better(difference), confidence)
-    return across_runs(difference, generator, confidence=confidence) | {"first_better": better}
+    found = across_runs(difference, generator, confidence=confidence)
+    return found | {"over": over(*shape), "first_better": _share(_better(difference), confidence)}
+
+
+def difference_of_means(first: Tensor, second: Tensor, *, confidence: float = 0.95) -> Estimate:
+    """Estimates the mean of first − second on the same tasks, whose seeds aren't pairs and may
+    differ in number.
+
+    The variances of the means over either learner's seeds and over tasks, of the differences on
+    the same task, add up; so do their degrees of freedom, by Satterthwaite's rule.
+    """
+    first, second = _same_tasks(first, second)
+    difference = first.mean(2).unsqueeze(1) - second.mean(2).unsqueeze(0)
+    value, parts = difference.mean().item(), _Parts(difference)
+    if parts.variance == 0:
+        return {"value": value, "ci_low": value, "ci_high": value}
+    reach = t_quantile(confidence, parts.degrees) * math.sqrt(parts.variance)
+    return {"value": value, "ci_low": value - reach, "ci_high": value + reach}
 
 
 def probability_of_improvement(
@@ -258,21 +275,30 @@ def _share(values: Tensor, confidence: float) -> Estimate:
 
 def _by_seed(scores: Tensor) -> Tensor:
     """[S, N, E] float64 from [S, N, E] or [S, N]."""
-    if scores.ndim not in (2, 3):
-        raise ValueError(
-            f"scores have the shape {tuple(scores.shape)}; expected [S, N, E] or [S, N]"
-        )
-    scores = checked(scores).reshape(*scores.shape[:2], -1)
+    scores = _with_episodes(scores)
     # With one seed and one task the episodes are all that differs.
     return scores.transpose(1, 2) if scores.shape[:2] == (1, 1) else scores
 
 
+def _with_episodes(scores: Tensor) -> Tensor:
+    """[S, N, E] float64 from [S, N, E] or [S, N]."""
+    if scores.ndim not in (2, 3):
+        raise ValueError(
+            f"scores have the shape {tuple(scores.shape)}; expected [S, N, E] or [S, N]"
+        )
+    return checked(scores).reshape(*scores.shape[:2], -1)
+
+
 def _same_tasks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    first, second = _by_seed(first), _by_seed(second)
+    """Scores [S, N, E] and [S', N, E'] of two learners. Of one seed each on one task, episodes
+    stand in the seeds' place: they are all that differs, and aren't pairs either."""
+    first, second = _with_episodes(first), _with_episodes(second)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"{first.shape[1]} tasks beside {second.shape[1]}; expected scores on the same tasks"
         )
+    if first.shape[:2] == second.shape[:2] == (1, 1):
+        return first.transpose(0, 2), second.transpose(0, 2)
     return first, second
 
 

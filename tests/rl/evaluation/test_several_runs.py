@@ -6,6 +6,7 @@ import torch
 
 from metarl.rl.evaluation.several_runs import (
     across_runs,
+    difference_of_means,
     interval_over_seeds,
     made_worse_across_runs,
     normalised_across_runs,
@@ -135,6 +136,50 @@ def test_probability_of_improvement_by_hand():
     assert reverse["value"] == 1 - (0.5 + 3.5 / 4) / 2
     # Numbers of seeds may differ: 3 and 5 beat 1 and 1 of one more seed, too.
     assert probability_of_improvement(first[:1], torch.ones(3, 2))["value"] == 1.0
+
+
+def test_difference_of_learners_with_other_seeds_by_hand():
+    """First: seeds 4 and 2, variance 2 / 2 = 1 of their mean; second: 3, 1 and 2, 1 / 3. Tasks
+    differ by 0 and 2: 2 / 2 = 1. √(1 + 1/3 + 1) = 1.5275, and (7/3)² / (1 + 1/18 + 1) = 2.649
+    degrees, of which t is 3.435 (4.303 of 2, 3.182 of 3)."""
+    first = torch.tensor([[3.0, 5.0], [1.0, 3.0]])
+    second = torch.tensor([[2.0, 4.0], [2.0, 0.0], [2.0, 2.0]])
+    found = difference_of_means(first, second)
+    reach = 3.435 * 1.5275
+    assert found["value"] == 1.0
+    assert found["ci_low"] == pytest.approx(1.0 - reach, abs=0.01)
+    assert found["ci_high"] == pytest.approx(1.0 + reach, abs=0.01)
+    alone = difference_of_means(first[:, :1], first[:, :1] * 0)
+    assert alone["value"] == 2.0 and alone["ci_low"] < 2.0
+
+
+@pytest.mark.parametrize(("num_first", "num_second"), [(3, 5), (1, 5)])
+def test_interval_of_the_difference_holds_it(num_first, num_second):
+    """Of one seed it is that of tasks and of the other learner's seeds; here its seed is a mean
+    one."""
+    generator, trials, held = seeded(num_first), 120, 0
+    for _ in range(trials):
+        task = torch.randn(30, generator=generator)
+        first, second = (
+            torch.randn(seeds, 1, generator=generator) * (seeds > 1)
+            + torch.randn(seeds, 30, generator=generator)
+            for seeds in (num_first, num_second)
+        )
+        found = difference_of_means(first + task + 2.0, second + task * 0.5)
+        held += found["ci_low"] <= 2.0 <= found["ci_high"]
+    assert held / trials >= 0.95 - 3 * 0.02  # √(.95 · .05 / 120)
+
+
+def test_one_seed_of_each_on_one_task_are_compared_by_their_episodes():
+    """3 and 5 beat 1, 2 and 4 in five of six pairs; their means differ by 4 − 7 / 3."""
+    first, second = torch.tensor([[[3.0, 5.0]]]), torch.tensor([[[1.0, 2.0, 4.0]]])
+    assert probability_of_improvement(first, second)["value"] == pytest.approx(5 / 6)
+    found = difference_of_means(first, second)
+    assert found["value"] == pytest.approx(5 / 3) and found["ci_low"] < 0 < found["ci_high"]
+    # Two seeds differ by themselves: their episodes are averaged.
+    both = torch.tensor([[[1.0, 2.0, 4.0]], [[4.5, 4.5, 6.0]]])
+    assert probability_of_improvement(first, both)["value"] == 0.5
+    assert paired_differences(first, first - 1, seeded())["over"] == over(1, 1)
 
 
 def test_a_learner_that_always_wins_might_not_next_time():
