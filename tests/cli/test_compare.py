@@ -35,11 +35,26 @@ def test_it_prints_what_it_writes(
     assert call(monkeypatch, compare, *words) == 0
     told = capsys.readouterr()
     assert told.out == (tmp_path / "all/side_by_side.md").read_text()
-    assert "| maml_trpo | 0, 1 | 2M | -8.0 [" in told.out
+    assert "| maml_trpo | 0, 1 | 2M | -8.00 [" in told.out
     assert f"left out: {tmp_path}/runs/begun has no evaluation yet" in told.err
     found = json.loads((tmp_path / "all/side_by_side.json").read_text())
     assert [learner["name"] for learner in found["learners"]] == ["maml_ppo", "maml_trpo"]
     assert (tmp_path / "all/side_by_side.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_may_be_patterns_and_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for algo in ("maml_ppo", "maml_trpo", "promp"):
+        run_folder(tmp_path / algo, [[-8.0, -4.0]], algo=algo)
+    (tmp_path / "sweep").mkdir()
+    lines = [{"folder": str(tmp_path / name)} for name in ("promp", "gone")]
+    (tmp_path / "sweep/runs.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    words = f"runs=[{tmp_path}/maml_*,{tmp_path}/sweep]"
+    assert call(monkeypatch, compare, words) == 0
+    told = capsys.readouterr()
+    assert all(f"| {name} | 0 |" in told.out for name in ("maml_ppo", "maml_trpo", "promp"))
+    assert f"left out: {tmp_path}/gone is not there" in told.err
 
 
 @pytest.mark.parametrize(

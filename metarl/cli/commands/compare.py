@@ -25,10 +25,14 @@ from metarl.report.learners import learners, side_by_side
 from metarl.report.learners_plot import learners_png
 from metarl.report.learners_table import tables
 from metarl.report.recorded import read_recorded
+from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
-    runs, unfinished = finished_runs([Path(folder).expanduser() for folder in config.runs])
+    folders, moved = run_places(config.runs)
+    runs, unfinished = finished_runs(folders)
+    for note in moved:
+        print(note, file=sys.stderr)
     for folder in unfinished:
         print(f"left out: {folder} has no evaluation yet", file=sys.stderr)
     recorded = [read_recorded(Path(file).expanduser()) for file in config.recorded]

@@ -67,14 +67,36 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
     )
     metrics = [run.metrics for run in runs] + [run.metrics for run in begun]
     ends = [rows[-1] for rows in metrics if rows]
-    trained = [row["seconds"] for row in ends if "seconds" in row]
+    trained = _seconds(runs, begun)
     counted = sum(row.get(count, 0) for row in ends)
     devices = _all(str(run.config["device"]) for run in runs if run.config.get("device"))
     computing = [f"{human(int(counted))} {COUNTED[count]}"] if counted else []
-    computing += [f"{in_words(sum(trained))} of training in all"] if trained else []
+    computing += [f"{in_words(trained)} of training in all"] if trained else []
     computing += [f"on {devices}"] if devices else []
     found = [("commit", commits), ("versions", versions), ("computing", ", ".join(computing))]
     return [(name, text) for name, text in found if text]
+
+
+def _seconds(runs: Sequence[Evaluated], begun: Sequence[Begun]) -> float:
+    """How long all trainings took. Seeds of one process took their time together."""
+    longest: dict[Path, float] = {}
+    every = [(run.place, run.place.parent, run.metrics) for run in runs]
+    every += [(run.place, run.place, run.metrics) for run in begun]
+    for place, folder, rows in every:
+        seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+        key = folder.parent if _has_several_seeds(folder.parent) else place
+        longest[key] = max(longest.get(key, 0.0), seconds)
+    return sum(longest.values())
+
+
+def _has_several_seeds(folder: Path) -> bool:
+    """Whether it lies above the folders of seeds that were trained side by side."""
+    file = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
+    except (OSError, ValueError, yaml.YAMLError):  # It isn't among what was asked for.
+        config = None
+    return isinstance(config, dict) and config.get("num_seeds") not in (None, 1)
 
 
 RUN_HEAD = ["learner", "seed", "steps", "training", "memory", "commit", "evaluation"]

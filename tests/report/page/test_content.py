@@ -87,7 +87,7 @@ def test_each_chart_has_its_numbers_and_words(tmp_path: Path) -> None:
         ["target 2.00 m/s", "-8.00", "-5.00"],
     ]
     assert found.lead[0].startswith(
-        "maml_ppo (seeds 0, 1): a mean return of -8.5 at first and -4.5 ["
+        "maml_ppo (seeds 0, 1): a mean return of -8.50 at first and -4.50 ["
     )
 
 
@@ -100,6 +100,10 @@ def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert code["commit"] == "1234567; 7654321" and code["versions"] == "torch 2"
     # Twice 150 s
     assert code["computing"].startswith("100 environment steps, 5 minutes of training in all")
+    # Seeds of one process took their 150 s together.
+    (tmp_path / "config.yaml").write_text("num_seeds: 2\n")
+    together = dict(content(tmp_path)[0].code)["computing"]
+    assert together.startswith("100 environment steps, 2 minutes of training in all")
     row = dict(zip(RUN_HEAD, run_rows(found.learners)[0], strict=True))
     assert (row["steps"], row["memory"], row["commit"]) == ("2M", "100 MiB", "1234567")
     assert commands(found.learners[0].runs) == ["python scripts/train.py"]
