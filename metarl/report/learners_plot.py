@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from metarl.report.adaptation_plot import Look, speed_marks
+from metarl.report.adaptation_plot import LOOKS, UNKNOWN, Look, speed_marks
 from metarl.report.evaluation import tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.plots import (
@@ -41,6 +41,7 @@ from metarl.report.plots import (
 )
 from metarl.report.recorded import Recorded
 from metarl.rl.evaluation.several_runs import Estimate, across_runs
+from metarl.struct import replace
 
 Numbers = Mapping[str, Any]
 
@@ -112,17 +113,24 @@ def learners_figure(
 
 
 def looks_of(names: Sequence[str], taken: Collection[Look] = ()) -> dict[str, Look]:
-    """The look of each learner, by its name. The first one of an algorithm has the algorithm's;
-    others have what is left.
+    """The look of each learner, by its name. Who is called as an algorithm has the algorithm's,
+    else the first whose name begins so; others have what is left.
 
     Args: taken: looks that stand beside these.
     """
     known = {name: look for name, look in _LOOKS.items() if look not in taken}
-    others, found = [look for look in _OTHERS if look not in taken], dict[str, Look]()
+    others = [look for look in _OTHERS if look not in taken]
+    own, found = {name: known.pop(name) for name in names if name in known}, dict[str, Look]()
     for name in names:
-        look = known.pop(re.split("[ ,]", name)[0], None)
+        look = own.get(name) or known.pop(re.split("[ ,]", name)[0], None)
         found[name] = look or (others.pop(0) if others else _OTHERS[-1])
     return found
+
+
+def reference_look(name: str) -> Look:
+    """The look of one of the environment's references: that of an evaluation's picture, but for the
+    colour, for colours are learners' here."""
+    return replace(LOOKS.get(name, UNKNOWN), color=INK)
 
 
 def draw_adaptation(
@@ -143,12 +151,17 @@ def draw_adaptation(
     if "stand_still" in beside:
         axes.axhline(beside["stand_still"], color=FAINT, ls="-.", lw=1.2, label="standing still")
     for name, means in beside["references"].items():
+        look, words = reference_look(name), name.replace("_", " ")
+        line = {"color": look.color, "ls": look.dashes, "lw": 1.0, "label": words}
         if len(means) == 1:
-            axes.axhline(means[0], color=INK, ls=(0, (6, 2)), lw=1.0, label=name.replace("_", " "))
+            axes.axhline(means[0], **line)
+        else:
+            axes.plot(range(len(means)), means, marker=look.marker, ms=4, zorder=1, **line)
     if "fixed_speeds" in beside:
         speed_marks(axes, beside["fixed_speeds"], vertical=False)
     units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
-    axes.set_xlabel(" or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)))
+    counted = " or ".join(COUNTED[unit] for unit in sorted(units, reverse=True))
+    axes.set_xlabel(counted or "no updates")
     held_out = "held-out " if found["split"] != "none" else ""
     axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
 
@@ -156,18 +169,22 @@ def draw_adaptation(
 def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None], Look]]) -> None:
     """Draws means after 0, 1, ... updates with their intervals; nothing where there is no mean.
 
+    Who has nothing to adapt is a line across; where nobody has, each is a point.
+
     Args: curves: of each learner its name, its means, and its look.
     """
+    adapts = any(len(means) > 1 for _, means, _ in curves)
     for number, (name, means, look) in enumerate(curves):
         there = [(update, mean) for update, mean in enumerate(means) if mean is not None]
         value, low, high = (
             [mean[end] for _, mean in there] for end in ("value", "ci_low", "ci_high")
         )
-        if len(means) == 1 and there:  # it has nothing to adapt
+        if len(means) == 1 and there and adapts:
             axes.axhline(value[0], color=look.color, ls=look.dashes, lw=1.5, label=name)
             axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
             continue
-        x = [update + 0.06 * (number - (len(curves) - 1) / 2) for update, _ in there]
+        aside = 0.06 if adapts else 1.0
+        x = [update + aside * (number - (len(curves) - 1) / 2) for update, _ in there]
         reach = [
             [v - a for v, a in zip(value, low, strict=True)],
             [b - v for v, b in zip(value, high, strict=True)],
@@ -180,7 +197,11 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
             "label": name,
         }
         axes.errorbar(x, value, reach, elinewidth=1.4, capsize=3, **line)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if adapts:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    else:
+        axes.set_xticks([])
+        axes.set_xlim(-len(curves) / 2, len(curves) / 2)
 
 
 COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
@@ -209,7 +230,7 @@ def draw_training(
     shows_before = len(learners) == 1
     for name, runs, look in curves:
         draw_curve(axes, runs, return_key(runs), color=look.color, dashes=look.dashes, label=name)
-        if shows_before and "return_before" in runs[0][0]:
+        if shows_before and tells_before(runs):
             label = f"{name}, before adaptation"
             draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)
     name_count(axes, STEPS)
@@ -251,6 +272,16 @@ def _draw_points(axes: Axes, x: Tensor, y: Tensor, look: Look, label: str) -> No
 def rows_of(learner: Learner) -> list[list[dict[str, Any]]]:
     """The metrics of each seed."""
     return [run.metrics for run in learner.runs]
+
+
+def tells_before(runs: Sequence[Sequence[Numbers]]) -> bool:
+    """Whether the rows tell another return before adaptation than after. Trials of one episode have
+    one; earlier versions wrote it twice."""
+    return any(
+        row.get("return_before") not in (None, row.get("return_after"))
+        for rows in runs
+        for row in rows
+    )
 
 
 def return_key(runs: Sequence[Sequence[Numbers]]) -> str:

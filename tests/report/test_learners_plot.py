@@ -10,7 +10,7 @@ from support.run_folders import run_folder
 
 from metarl.report.finished import finished_runs
 from metarl.report.learners import learners, side_by_side
-from metarl.report.learners_plot import learners_figure, learners_png
+from metarl.report.learners_plot import learners_figure, learners_png, looks_of
 from metarl.report.plots import BLUE, PURPLE
 from metarl.report.recorded import Recorded
 
@@ -124,3 +124,47 @@ def test_the_title_says_whether_tasks_are_held_out(tmp_path: Path, split: str) -
     words = {"fixed": "held-out task", "none": "task, the same as in training"}
     assert title == f"half_cheetah_vel: 1 {words[split]}"
     assert ("held-out" in drawn(tmp_path).axes[0].get_ylabel()) == (split == "fixed")
+
+
+def test_each_reference_has_a_look_of_its_own_also_one_that_learns(tmp_path: Path) -> None:
+    learning = [{"update": 0, "mean": -9.0}, {"update": 1, "mean": -7.0}]
+    references = {
+        "oracle": {"mean": -1.0},
+        "gittins": {"mean": -2.0},
+        "thompson_sampling": {"mean": -3.0},
+        "posterior_sampling": learning,
+    }
+    run_folder(tmp_path, [[-8.0, -4.0]], references=references)
+    adaptation, *_ = drawn(tmp_path).axes
+    assert list(line(adaptation, "posterior sampling").get_ydata()) == [-9, -7]
+    lines = [line(adaptation, name.replace("_", " ")) for name in references]
+    assert len({(of._dash_pattern[1][0], of.get_marker()) for of in lines}) == len(lines)
+
+
+def test_where_nobody_adapts_each_learner_is_a_point_beside_the_others(tmp_path: Path) -> None:
+    for algo in ("grbal", "recurrent_mbrl"):
+        run_folder(tmp_path / algo, [[-8.0], [-6.0]], algo=algo, unit="episode")
+    adaptation, *_ = drawn(tmp_path).axes
+    places = [line(adaptation, name).get_xdata()[0] for name in ("grbal", "recurrent_mbrl")]
+    assert places[1] - places[0] == 1 and not adaptation.get_xticks().size
+    assert adaptation.get_xlabel() == "no updates"
+    run_folder(tmp_path / "maml", [[-8.0, -4.0], [-6.0, -4.0]])
+    beside, *_ = drawn(tmp_path).axes
+    # Beside one that adapts they are lines across.
+    assert list(line(beside, "grbal").get_ydata()) == [-7, -7] and beside.get_xticks().size
+
+
+def test_a_trial_of_one_episode_has_no_curve_before_adaptation(tmp_path: Path) -> None:
+    """Earlier versions wrote its return twice."""
+    twice = [row | {"return_before": row["return_after"]} for row in rows(-8.0, -4.0)]
+    run_folder(tmp_path, [[-4.0]], algo="rl2_ppo", unit="episode", rows=twice)
+    labels = [x.get_label() for axes in drawn(tmp_path).axes for x in axes.lines]
+    assert "rl2_ppo" in labels and "rl2_ppo, before adaptation" not in labels
+
+
+def test_a_learner_looks_as_its_algorithm_wherever_it_stands() -> None:
+    names = ["rl2_ppo without memory", "rl2_ppo", "maml_ppo (algo.inner_lr=0.1)"]
+    looks = looks_of(names)
+    assert looks["rl2_ppo"] == looks_of(["rl2_ppo"])["rl2_ppo"]
+    assert looks[names[2]] == looks_of(["maml_ppo"])["maml_ppo"]
+    assert list(looks) == names and len(set(map(repr, looks.values()))) == 3

@@ -12,12 +12,13 @@ import plotly.graph_objects as go
 from metarl.report.adaptation_plot import Look
 from metarl.report.evaluation import stage
 from metarl.report.learners import Learner
-from metarl.report.learners_plot import COUNTED, looks_of, return_key
+from metarl.report.learners_plot import COUNTED, looks_of, reference_look, return_key, tells_before
 from metarl.report.page.chart import (
     BEFORE,
     Chart,
     Runs,
     adaptation_line,
+    dash_of,
     figure_of,
     learning_lines,
     learning_rows,
@@ -29,7 +30,7 @@ from metarl.report.page.chart import (
     what_bands_are,
 )
 from metarl.report.page.task_charts import profile_chart, task_charts
-from metarl.report.plots import FAINT, GREY, INK, STEPS, in_time, tell_time, unit_of_time
+from metarl.report.plots import FAINT, GREY, STEPS, in_time, tell_time, unit_of_time
 from metarl.report.training_curve import training_curve
 from metarl.struct import struct
 
@@ -103,7 +104,7 @@ def _adaptation_lines(learner: Numbers, style: Look, aside: float, last: int) ->
         for place, seed in enumerate(learner["seeds"]):
             values = [row["by_seed"][place] for row in learner["returns"]]
             yield seed_line(x, values, name, f"seed {seed}", style)
-    adapts = len(means) > 1
+    adapts = len(means) > 1 or last == 0  # Where nobody adapts each is a point.
     if not adapts:
         x, means = [-0.2, last + 0.2], means * 2
     yield adaptation_line(x, means, name, style, adapts=adapts)
@@ -147,7 +148,8 @@ def _beside(found: Numbers) -> Iterator[tuple[str, str, list[float], str, str]]:
         yield "standing still", "standing still", [beside["stand_still"]], FAINT, "dashdot"
     for name, means in beside["references"].items():
         words = name.replace("_", " ")
-        yield words, words, means, INK, "longdash"
+        look = reference_look(name)
+        yield words, words, means, look.color, dash_of(look)
     bounds = beside.get("fixed_speeds", {}).get("bounds", [])
     group = f"the best of 1 to {len(bounds)} fixed speeds"
     for bound in bounds:
@@ -198,7 +200,7 @@ def _training_over(
     shows_before = len(runs) + len(alone) == 1
     for name, of in runs.items():
         traces += learning_lines(name, of, seeds[name], look[name], return_key(of), count[0])
-        if "return_before" in of[0][-1]:
+        if tells_before(of):
             is_first = not any(trace.legendgroup == BEFORE for trace in traces)
             line = _before_line(name, of, look[name], count[0])
             visible = True if shows_before else "legendonly"

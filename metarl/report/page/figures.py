@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from metarl.report.adaptation_plot import Look
 from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.learners_plot import (
@@ -74,9 +75,9 @@ def figures(content: Content) -> dict[str, Figure]:
     if timed:
         draw["training_time"] = lambda axes: draw_time(axes, timed, look)
     if learners:
-        colors = [look[learner.name].color for learner in learners]
-        draw["profiles"] = lambda axes: _draw_profiles(axes, learners, colors)
-        for number, (learner, color) in enumerate(zip(learners, colors, strict=True), start=1):
+        draw["profiles"] = lambda axes: _draw_profiles(axes, learners, look)
+        for number, learner in enumerate(learners, start=1):
+            color = look[learner.name].color
             draw[f"tasks_{number}"] = partial(_draw_tasks, learner=learner, color=color)
     return {name: figure_with_legend(content.title, of) for name, of in draw.items()}
 
@@ -98,19 +99,19 @@ def _draw_going(axes: Axes, going: Sequence[Going], colors: Sequence[str]) -> No
         )
 
 
-def _draw_profiles(axes: Axes, learners: Sequence[Learner], colors: Sequence[str]) -> None:
+def _draw_profiles(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
     at = thresholds(learners)
-    for learner, color in zip(learners, colors, strict=True):
-        of = profiles(learner, at)
+    for learner in learners:
+        of, look = profiles(learner, at), looks[learner.name]
         for update, estimates in of.items():
             is_last = update == max(of)
             value, low, high = (
                 [estimate[end] for estimate in estimates] for end in ("value", "ci_low", "ci_high")
             )
             label = f"{learner.name}, {stage(learner.unit, update)}"
-            axes.plot(at, value, color=color, ls="-" if is_last else ":", label=label)
+            axes.plot(at, value, color=look.color, ls=look.dashes if is_last else ":", label=label)
             if is_last:
-                add_band(axes, at, low, high, color)
+                add_band(axes, at, low, high, look.color)
     axes.set_xlabel("mean return of a task")
     axes.set_ylabel("share of tasks above it\nwith its 95 % interval")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
