@@ -287,9 +287,10 @@ def _of_learner(
 
 
 def scale(runs: Sequence[Finished]) -> tuple[Tensor, Tensor] | None:
-    """[N] of each task what scores 0 and what scores 1, means over the runs; None if not told."""
+    """[N] of each task what scores 0 and what scores 1, means over the runs that tell it, which
+    evaluations of earlier versions don't; None if none does."""
     scales = [run.report["scale"] for run in runs if "scale" in run.report]
-    if len(scales) < len(runs):  # evaluations of earlier versions
+    if not scales:
         return None
     zero, one = (
         torch.tensor([scale[end] for scale in scales], dtype=torch.float64).mean(0)

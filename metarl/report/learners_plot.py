@@ -87,8 +87,8 @@ def learners_figure(
     by_task = [other for other in recorded if other.returns is not None]
     told = [learner for learner in learners if learner.runs[0].numbers is not None]
     trained = [learner for learner in learners if all(run.metrics for run in learner.runs)]
-    timed = bool(trained) and all(tell_time(rows_of(learner)) for learner in trained)
-    panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * timed
+    timed = [learner for learner in trained if tell_time(rows_of(learner))]
+    panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * bool(timed)
     panels += ["tasks"] * bool(by_task and told)
     title = f"{found['env']}: {tasks_in_words(found['num_tasks'], found['split'])}"
     with figure_of(panels=len(panels), title=title) as (figure, axes):
@@ -97,8 +97,10 @@ def learners_figure(
         draw_adaptation(places["adaptation"], found, looks, by_task)
         if "steps" in places:
             draw_training(places["steps"], trained, curves, looks)
+            _name_missing(places["steps"], learners, trained)
         if timed:
-            draw_time(places["time"], trained, looks)
+            draw_time(places["time"], timed, looks)
+            _name_missing(places["time"], learners, timed)
         if "tasks" in places:
             _draw_tasks(places["tasks"], told, looks, by_task)
         handles, labels = [], []
@@ -246,6 +248,13 @@ def draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]
         style = {"color": look.color, "dashes": look.dashes, "label": learner.name}
         draw_curve(axes, runs, return_key(runs), count=count, **style)
     name_count(axes, count)
+
+
+def _name_missing(axes: Axes, learners: Sequence[Learner], drawn: Sequence[Learner]) -> None:
+    """Says below an axis whose curves it can't show."""
+    missing = [learner.name for learner in learners if learner not in drawn]
+    if missing:
+        axes.set_xlabel(f"{axes.get_xlabel()}\nnot told by {', '.join(missing)}")
 
 
 def _draw_tasks(

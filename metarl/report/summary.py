@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metarl.choices import expected
 from metarl.errors import UserError
@@ -62,8 +63,9 @@ def summaries(
     against = compared_with([learner.name for learner in learners], against)
     other = next((learner for learner in learners if learner.name == against), None)
     generator = torch.Generator().manual_seed(0)
+    ends = scale([run for learner in learners for run in learner.runs])
     rows = [
-        _summary(numbers, learner, other, generator)
+        _summary(numbers, learner, other, ends, generator)
         for numbers, learner in zip(found["learners"], learners, strict=True)
     ]
     return rows, against
@@ -78,8 +80,13 @@ def compared_with(names: Sequence[str], against: str | None) -> str | None:
 
 
 def _summary(
-    numbers: Numbers, learner: Learner, against: Learner | None, generator: torch.Generator
+    numbers: Numbers,
+    learner: Learner,
+    against: Learner | None,
+    ends: tuple[Tensor, Tensor] | None,
+    generator: torch.Generator,
 ) -> Summary:
+    """Args: ends: of the tasks, see `scale`."""
     rows, returns = numbers["returns"], learner.returns
     first, last, adapts = returns[:, :, 0], returns[:, :, -1], len(rows) > 1
     found: dict[str, Any] = dict.fromkeys(("gain", "made_worse", "gap", "better", "difference"))
@@ -91,7 +98,6 @@ def _summary(
             difference_of_means(last, first) if is_single else across_runs(gains, generator)["mean"]
         )
         found["made_worse"] = made_worse_across_runs(returns[:, :, [0, -1]])[0]
-    ends = scale(learner.runs)
     if ends is not None and not is_single:
         missing = last.mean(2) - ends[1]
         found["gap"] = across_runs(missing, generator, optimum=0.0)["optimality_gap"]

@@ -125,6 +125,15 @@ def test_evaluations_without_a_scale_have_no_score(tmp_path: Path) -> None:
     assert "normalised" not in side_by_side(read(tmp_path))["learners"][0]["returns"][0]
 
 
+def test_a_scale_that_one_run_tells_is_that_of_all(tmp_path: Path) -> None:
+    """All have the same tasks: -4 is .6 of the way from -10 to 0, -2 is .8."""
+    run_folder(tmp_path / "a", [[-4.0]])
+    scale = {"zero": [-10.0], "one": [0.0]}
+    run_folder(tmp_path / "b", [[-2.0]], algo="rl2_ppo", scale=scale)
+    told = [one["returns"][0]["normalised"] for one in side_by_side(read(tmp_path))["learners"]]
+    assert [row["value"] for row in told] == pytest.approx([0.6, 0.8])
+
+
 def test_learners_that_differ_in_what_one_of_them_lacks_have_names_of_their_own(
     tmp_path: Path,
 ) -> None:

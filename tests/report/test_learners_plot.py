@@ -168,3 +168,13 @@ def test_a_learner_looks_as_its_algorithm_wherever_it_stands() -> None:
     assert looks["rl2_ppo"] == looks_of(["rl2_ppo"])["rl2_ppo"]
     assert looks[names[2]] == looks_of(["maml_ppo"])["maml_ppo"]
     assert list(looks) == names and len(set(map(repr, looks.values()))) == 3
+
+
+def test_learners_without_curves_are_named_below_them(tmp_path: Path) -> None:
+    timed = rows(-8.0, -4.0, seconds=1.0)
+    run_folder(tmp_path / "a", [[-4.0]], rows=timed)
+    run_folder(tmp_path / "b", [[-4.0]], algo="promp", rows=rows(-8.0, -4.0))
+    run_folder(tmp_path / "c", [[-4.0]], algo="rl2_ppo")
+    _, steps, time = drawn(tmp_path).axes
+    assert steps.get_xlabel() == "environment steps\nnot told by rl2_ppo"
+    assert time.get_xlabel().endswith("\nnot told by promp, rl2_ppo")

@@ -171,7 +171,8 @@ def _training(
     alone: list[tuple[Going, Runs]] = [(run, [run.rows]) for run in going]
     if not runs and not alone:
         return
-    yield _training_over(runs, seeds, alone, look, STEPS, "steps")
+    without = [learner.name for learner in learners if learner.name not in runs]
+    yield _training_over(runs, seeds, alone, look, STEPS, "steps", without)
     timed = {name: of for name, of in runs.items() if tell_time(of)}
     timed_alone = [(run, of) for run, of in alone if tell_time(of)]
     every = [rows for of in (*timed.values(), *(of for _, of in timed_alone)) for rows in of]
@@ -182,7 +183,7 @@ def _training(
             seeds,
             [(run, in_time(of, size)) for run, of in timed_alone],
             *(look, ("time", f"{unit} of training"), "time"),
-            without=[name for name in runs if name not in timed],
+            without=without + [name for name in runs if name not in timed],
         )
 
 
