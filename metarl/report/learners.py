@@ -243,20 +243,21 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     each learner after each update, `references`, and `fixed_speeds`.
     """
     runs = [run for learner in of for run in learner.runs]
-    ends, generator = scale(runs), torch.Generator().manual_seed(0)
+    ends = scale(runs)
     return {
         "env": runs[0].report["env"],
         "split": runs[0].report["split"],
         "num_tasks": len(runs[0].tasks),
-        "learners": [_of_learner(learner, ends, generator) for learner in of],
+        "learners": [_of_learner(learner, ends) for learner in of],
         "beside": _beside(of),
     }
 
 
-def _of_learner(
-    learner: Learner, ends: tuple[Tensor, Tensor] | None, generator: torch.Generator
-) -> dict[str, Any]:
+def _of_learner(learner: Learner, ends: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
     returns, runs = learner.returns, learner.runs
+    # Of its own, so that its intervals are the same whoever stands beside it, and whether or not
+    # it has a score.
+    generator, of_scores = (torch.Generator().manual_seed(0) for _ in range(2))
     rows: list[dict[str, Any]] = []
     for update, after in enumerate(returns.unbind(2)):
         row = {
@@ -265,7 +266,7 @@ def _of_learner(
             "by_seed": after.mean((1, 2)).tolist(),
         }
         if ends is not None:
-            row["normalised"] = normalised_across_runs(after, *ends, generator)
+            row["normalised"] = normalised_across_runs(after, *ends, of_scores)
         rows.append(row)
     found: dict[str, Any] = {
         "name": learner.name,

@@ -62,10 +62,9 @@ def summaries(
     """
     against = compared_with([learner.name for learner in learners], against)
     other = next((learner for learner in learners if learner.name == against), None)
-    generator = torch.Generator().manual_seed(0)
     ends = scale([run for learner in learners for run in learner.runs])
     rows = [
-        _summary(numbers, learner, other, ends, generator)
+        _summary(numbers, learner, other, ends)
         for numbers, learner in zip(found["learners"], learners, strict=True)
     ]
     return rows, against
@@ -84,9 +83,10 @@ def _summary(
     learner: Learner,
     against: Learner | None,
     ends: tuple[Tensor, Tensor] | None,
-    generator: torch.Generator,
 ) -> Summary:
     """Args: ends: of the tasks, see `scale`."""
+    # Of its own, so that its intervals are the same whoever stands beside it.
+    generator = torch.Generator().manual_seed(0)
     rows, returns = numbers["returns"], learner.returns
     first, last, adapts = returns[:, :, 0], returns[:, :, -1], len(rows) > 1
     found: dict[str, Any] = dict.fromkeys(("gain", "made_worse", "gap", "better", "difference"))

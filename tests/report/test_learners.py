@@ -134,6 +134,18 @@ def test_a_scale_that_one_run_tells_is_that_of_all(tmp_path: Path) -> None:
     assert [row["value"] for row in told] == pytest.approx([0.6, 0.8])
 
 
+def test_intervals_are_the_same_whoever_stands_beside(tmp_path: Path) -> None:
+    for seed, mean in ((0, -4.0), (1, -7.0)):
+        run_folder(tmp_path / f"b{seed}", [[mean, -2.0], [-9.0, -1.0]], seed=seed)
+    (alone,) = side_by_side(read(tmp_path))["learners"]
+    scale = {"zero": [-10.0, -12.0], "one": [0.0, 0.0]}
+    run_folder(tmp_path / "a", [[-4.0], [-5.0]], algo="rl2_ppo", scale=scale)
+    _, beside = side_by_side(read(tmp_path))["learners"]
+    for row in beside["returns"]:
+        assert row.pop("normalised")
+    assert beside == alone
+
+
 def test_learners_that_differ_in_what_one_of_them_lacks_have_names_of_their_own(
     tmp_path: Path,
 ) -> None:
