@@ -16,7 +16,7 @@ def test_there_is_a_table_of_each_environment(tmp_path: Path) -> None:
         for seed in (0, 1)
     ]
     texts, files = of_learners(folders)
-    assert [text.partition(":")[0] for text in texts] == ["ant_vel, 1 tasks", "my"]
+    assert [text.partition(":")[0] for text in texts] == ["ant_vel, 1 held-out task", "my"]
     assert "| maml_ppo | 0, 1 | 2M | after 1 update |" in texts[0]
     assert sorted(files) == [
         *("table_ant_vel.csv", "table_ant_vel.tex", "table_my_env.csv", "table_my_env.tex")
