@@ -65,11 +65,13 @@ LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_15m"],
+    "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
 }
 # Folder of such a picture -> what others recorded, drawn beside.
 RECORDED = {
+    "half_cheetah_vel_maml": ["half_cheetah_vel_maml_maml_trpo"],
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr_maml_trpo"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw_maml_trpo"],
 }

@@ -63,8 +63,8 @@ def _returns(report: Mapping[str, Any]) -> Tensor:
 
 
 def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """Sums up scores [S, N, E] or [S, N] under the names of an evaluation of one seed; the interval is over
-    seeds and tasks."""
+    """Sums up scores [S, N, E] or [S, N] under the names of an evaluation of one seed; the interval
+    is over seeds and tasks."""
     found: Any = across_runs(scores, generator)
     ends = {f"mean_{end}": found["mean"][end] for end in ("ci_low", "ci_high")}
     return {
