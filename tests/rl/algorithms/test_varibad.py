@@ -591,7 +591,7 @@ def test_a_map_is_refused_where_observations_cant_be_one_hot():
 
 @pytest.mark.parametrize("decodes", [[], ["task"]])
 def test_what_it_decodes_is_reward_or_state(decodes):
-    with pytest.raises(ValueError, match="expected some of reward, state"):
+    with pytest.raises(ValueError, match="^decodes .*: expected reward or state"):
         model_for(Drifting(1), decodes=decodes)
 
 
