@@ -147,6 +147,44 @@ class Descent:
             self._num_steps = state["schedule"]["last_epoch"]
 
 
+class FollowedRate:
+    """Moves the rate of a descent after each iteration: it follows a KL, and the most that it may be
+    falls.
+
+    Args:
+      max_lr: the most, at first.
+      kl_target: see `follow_kl`; None: it follows none.
+      half_life: iterations after which the most has halved, and so on; None: it stays.
+    Raises: ValueError, named as in the learners' settings, for a number out of range.
+    """
+
+    def __init__(
+        self, descent: Descent, *, max_lr: float, kl_target: float | None, half_life: float | None
+    ) -> None:
+        check_positive({"kl_target": kl_target, "outer_lr_half_life": half_life})
+        self._descent = descent
+        self._max_lr = max_lr
+        self._kl_target = kl_target
+        self._half_life = half_life
+
+    def follow(self, kl: Tensor) -> None:
+        """Args: kl: [] of the iteration that has ended."""
+        descent = self._descent
+        if self._kl_target is not None:
+            descent.lr = follow_kl(descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
+        if self._half_life is not None:
+            self._max_lr *= halving(self._half_life)
+            descent.lr = descent.lr.clamp(max=self._max_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The most, where it falls; the rate itself is in the descent's state."""
+        return {} if self._half_life is None else {"max_lr": self._max_lr}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self._half_life is not None:
+            self._max_lr = state["max_lr"]
+
+
 def halving(half_life: float | None) -> float:
     """What a number is multiplied by in each iteration to halve in `half_life` of them; None: it
     stays."""

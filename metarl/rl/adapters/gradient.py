@@ -314,7 +314,7 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
         "reinforce": reinforce_loss,
         "dice": dice_loss,
     }
-    check_choice("inner_loss", name, losses)
+    check_choice("inner_loss", name, INNER_LOSSES)
     return losses[name]
 
 

@@ -15,7 +15,7 @@ from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive
-from metarl.core.descent import APART, Descent, follow_kl, follow_penalty, halving
+from metarl.core.descent import APART, Descent, FollowedRate, follow_penalty
 from metarl.core.judged import check_judged_updates
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
@@ -95,8 +95,6 @@ class MamlPPO(GatheringLearner):
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
         check_positive(
             {
-                "outer_lr_half_life": outer_lr_half_life,
-                "kl_target": kl_target,
                 "inner_kl_target": inner_kl_target,
                 "max_grad_norm": max_grad_norm,
             }
@@ -119,14 +117,15 @@ class MamlPPO(GatheringLearner):
         self.params = meta_params(policy, self._inner.rule)
         self._num_epochs = num_epochs
         self._kl_target = kl_target
-        self._max_lr = outer_lr
-        self._lr_half_life = outer_lr_half_life
         self._inner_kl_target = inner_kl_target
         self.num_penalised = num_inner_steps if inner_kl_steps == "all" else 1
         self._kl_coefficients = torch.full(
             (self.num_penalised,), inner_kl_coefficient, dtype=torch.float64
         )
         self._descent = Descent(self.params.joined, lr=outer_lr, max_norm=max_grad_norm)
+        self._rate = FollowedRate(
+            self._descent, max_lr=outer_lr, kl_target=kl_target, half_life=outer_lr_half_life
+        )
 
         def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             log_prob = policy.log_prob(outputs, batch.action)
@@ -253,13 +252,7 @@ class MamlPPO(GatheringLearner):
 
     def _follow(self, last: Epoch) -> None:
         """Moves the rate and the penalties' weights where the KLs of the last epoch ask for it."""
-        if self._kl_target is not None:
-            self._descent.lr = follow_kl(
-                self._descent.lr, last.kl, target=self._kl_target, max_lr=self._max_lr
-            )
-        if self._lr_half_life is not None:
-            self._max_lr *= halving(self._lr_half_life)
-            self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
+        self._rate.follow(last.kl)
         if self._inner_kl_target is not None:
             self._kl_coefficients = follow_penalty(
                 self._kl_coefficients, last.inner_kl.cpu(), target=self._inner_kl_target
@@ -268,8 +261,7 @@ class MamlPPO(GatheringLearner):
     def state_dict(self) -> dict[str, Any]:
         # A single one is a number, as in files of older versions.
         coefficients = self._kl_coefficients.squeeze().tolist()
-        falls = {} if self._lr_half_life is None else {"max_lr": self._max_lr}
-        own = {"kl_coefficient": coefficients, **falls}
+        own = {"kl_coefficient": coefficients, **self._rate.state_dict()}
         return as_state(self.params, **own, **self._descent.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -278,5 +270,4 @@ class MamlPPO(GatheringLearner):
         self._descent.load_state_dict(state)
         coefficients = torch.tensor(state["kl_coefficient"], dtype=torch.float64)
         self._kl_coefficients = coefficients.reshape(-1)
-        if self._lr_half_life is not None:
-            self._max_lr = state["max_lr"]
+        self._rate.load_state_dict(state)

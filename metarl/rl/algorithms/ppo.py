@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.choices import check_choice
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
-from metarl.core.descent import APART, Descent, clipped_as_torch, follow_kl, halving
+from metarl.core.descent import APART, Descent, FollowedRate, clipped_as_torch, halving
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.normaliser import Normaliser
@@ -125,9 +125,8 @@ class PPO:
         outer_lr_half_life: float | None = None,
     ) -> None:
         check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
-        check_positive({"kl_target": kl_target, "max_grad_norm": max_grad_norm})
+        check_positive({"max_grad_norm": max_grad_norm})
         check_positive({"entropy_half_life": entropy_half_life})
-        check_positive({"outer_lr_half_life": outer_lr_half_life})
         check_positive({"adam_epsilon": adam_epsilon})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
         check_choice("value_loss", value_loss, VALUE_LOSSES)
@@ -151,12 +150,9 @@ class PPO:
         self._num_epochs = num_epochs
         self._num_minibatches = num_minibatches
         self._clip = clip
-        self._kl_target = kl_target
-        self._max_lr = outer_lr
         self._value_coefficient = value_coefficient
         self._entropy_coefficient = entropy_coefficient
         self._entropy_decay = halving(entropy_half_life)
-        self._lr_half_life = outer_lr_half_life
         self._discount = discount
         self._gae_lambda = gae_lambda
         self._value_loss = value_loss
@@ -169,6 +165,9 @@ class PPO:
             max_norm=max_grad_norm,
             epsilon=adam_epsilon,
             clip=clipped_as_torch,
+        )
+        self._rate = FollowedRate(
+            self._descent, max_lr=outer_lr, kl_target=kl_target, half_life=outer_lr_half_life
         )
 
     def update(self, trials: Trials, inputs: Tensor) -> dict[str, Tensor]:
@@ -184,12 +183,7 @@ class PPO:
         losses = [self.descend(batch, columns) for columns in parts]
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
-        if self._kl_target is not None:
-            lr = follow_kl(self._descent.lr, kl, target=self._kl_target, max_lr=self._max_lr)
-            self._descent.lr = lr
-        if self._lr_half_life is not None:
-            self._max_lr *= halving(self._lr_half_life)
-            self._descent.lr = self._descent.lr.clamp(max=self._max_lr)
+        self._rate.follow(kl)
         self._entropy_coefficient *= self._entropy_decay
         return {
             "loss": _mean(x.policy for x in last),
@@ -269,13 +263,11 @@ class PPO:
     def names(self) -> tuple[str, ...]:
         """The names of what its state may hold."""
         scale = () if self._reward_scale is None else ("reward_scale",)
-        falls = () if self._lr_half_life is None else ("max_lr",)
-        return (*APART, "entropy_coefficient", *falls, *scale)
+        return (*APART, "entropy_coefficient", *self._rate.state_dict(), *scale)
 
     def state_dict(self) -> dict[str, Any]:
         state = self._descent.state_dict() | {"entropy_coefficient": self._entropy_coefficient}
-        if self._lr_half_life is not None:
-            state["max_lr"] = self._max_lr
+        state |= self._rate.state_dict()
         if self._reward_scale is not None:
             state["reward_scale"] = self._reward_scale.state_dict()
         return state
@@ -291,8 +283,7 @@ class PPO:
         self.check(state)
         self._descent.load_state_dict(state)
         self._entropy_coefficient = state["entropy_coefficient"]
-        if self._lr_half_life is not None:
-            self._max_lr = state["max_lr"]
+        self._rate.load_state_dict(state)
         if self._reward_scale is not None:
             self._reward_scale.load_state_dict(state["reward_scale"])
 
