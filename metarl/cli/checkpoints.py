@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from metarl import zoo
 from metarl.cli.build import environment, learner, shows_task, sizes
@@ -15,7 +14,7 @@ from metarl.cli.strangers import blamed_on, check_words, checked, field
 from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
-from metarl.report.run_places import in_order
+from metarl.report.run_places import in_order, num_seeds_in
 from metarl.rl.types import BatchedEnv, RLLearner
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
@@ -48,16 +47,6 @@ def run_folder(location: Path) -> Path:
     """A run folder, its checkpoints folder or a checkpoint file -> the run folder."""
     folder = location.parent if location.is_file() else location
     return folder.parent if folder.name == "checkpoints" else folder
-
-
-def num_seeds_in(folder: Path) -> int:
-    """How many seeds a folder holds the run folders of; 1 where it isn't such a folder."""
-    try:
-        config = OmegaConf.load(folder / "config.yaml")
-    except (OSError, ValueError, yaml.YAMLError):
-        return 1
-    found = config.get("num_seeds") if isinstance(config, DictConfig) else None
-    return found if isinstance(found, int) else 1
 
 
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:

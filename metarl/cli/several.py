@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 
 from metarl.cli import (
     build,
-    checkpoints,
     comparison,
     console,
     evaluation,
@@ -37,6 +36,7 @@ from metarl.files import write_text
 from metarl.report import seeds as seeds_report
 from metarl.report.algo_name import algo_name
 from metarl.report.evaluation import write
+from metarl.report.run_places import num_seeds_in
 from metarl.rl.algorithms.shared import GatheringLearner, Source
 from metarl.rl.algorithms.together import TogetherSource
 from metarl.rl.evaluation.several_runs import interval_over_seeds
@@ -69,7 +69,7 @@ def is_asked_for(config: DictConfig) -> bool:
     """Whether the command line means several seeds, new ones or a folder to go on with."""
     if config.resume is None:
         return bool(config.num_seeds > 1)
-    return checkpoints.num_seeds_in(Path(config.resume).expanduser()) > 1
+    return num_seeds_in(Path(config.resume).expanduser()) > 1
 
 
 def run(config: DictConfig) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import yaml
+
 from metarl.errors import UserError
 
 SWEEP = "runs.jsonl"
@@ -64,6 +66,16 @@ def _of_sweep(folder: Path) -> Iterator[Path]:
             yield Path(json.loads(line)["folder"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def num_seeds_in(folder: Path) -> int:
+    """How many seeds a folder holds the run folders of; 1 where it isn't such a folder."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return 1
+    found = config.get("num_seeds") if isinstance(config, dict) else None
+    return found if isinstance(found, int) else 1
 
 
 def in_order(places: Iterable[Path]) -> list[Path]:

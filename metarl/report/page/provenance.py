@@ -9,6 +9,7 @@ import yaml
 from metarl.report.finished import Begun, Finished
 from metarl.report.learners import Learner
 from metarl.report.plots import unit_of_time
+from metarl.report.run_places import num_seeds_in
 from metarl.run.logging import human
 
 Facts = list[tuple[str, str]]
@@ -84,19 +85,9 @@ def _seconds(runs: Sequence[Evaluated], begun: Sequence[Begun]) -> float:
     every += [(run.place, run.place, run.metrics) for run in begun]
     for place, folder, rows in every:
         seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
-        key = folder.parent if _has_several_seeds(folder.parent) else place
+        key = folder.parent if num_seeds_in(folder.parent) > 1 else place
         longest[key] = max(longest.get(key, 0.0), seconds)
     return sum(longest.values())
-
-
-def _has_several_seeds(folder: Path) -> bool:
-    """Whether it lies above the folders of seeds that were trained side by side."""
-    file = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
-    except (OSError, ValueError, yaml.YAMLError):  # It isn't among what was asked for.
-        config = None
-    return isinstance(config, dict) and config.get("num_seeds") not in (None, 1)
 
 
 RUN_HEAD = ["learner", "seed", "steps", "training", "memory", "commit", "evaluation"]
