@@ -57,6 +57,7 @@ ALLOWED: dict[str, Kind] = {
     "output": OrNull(Place("a folder")),
     "evaluate.output": OrNull(Place("a folder, or a file x.json")),
     "deterministic": Flag(),
+    "evaluate.deterministic": OrNull(Flag()),
     "recorded": ListOf(Place("a file")),
     "half": Flag(),
     "zoo.name": OrNull(Pattern(r"[\w.-]+/[\w.-]+", "<environment or dataset>/<learner>")),

@@ -32,7 +32,7 @@ def evaluate(
     episodes_per_task: int | None,
     seed: int,
     inner_lr_decay: float | None = None,
-    deterministic: bool = False,
+    deterministic: bool | None = None,
     context_size: int | None = None,
 ) -> evaluation.Evaluation:
     """Adaptation to held-out tasks beside a random initialisation's and standing still; None: as
@@ -68,7 +68,7 @@ def evaluate(
         streams=build.streams(generators, device, "evaluation/"),
         device=device,
         algo=algo_name(config),
-        deterministic=deterministic,
+        deterministic=bool(deterministic),
     )
     return replace(found, report=found.report | asked)
 
@@ -183,13 +183,23 @@ def tell_loggers(
     tracking.report(config, folder, outcome, numbers, video=video)
 
 
+def settings(config: DictConfig, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What `evaluate` is told of a training's own problem: what is `asked` for; else, and where
+    that is None, as the training's `evaluation` says.
+
+    Checkpoints of earlier versions may lack a setting; it is None then.
+    """
+    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay", "deterministic")
+    own = {name: config.evaluation.get(name) for name in names}
+    given = {name: value for name, value in (asked or {}).items() if value is not None}
+    return own | given
+
+
 def evaluate_run(
     config: DictConfig, learner: RLLearner, device: torch.device, outcome: Outcome
 ) -> evaluation.Evaluation:
     """The evaluation that a training ends with, whose report says where it comes from."""
-    names = ("num_tasks", "num_updates", "episodes_per_task", "inner_lr_decay")
-    settings = {key: config.evaluation.get(key) for key in names}
-    found = evaluate(config, learner, device, seed=config.seed, **settings)
+    found = evaluate(config, learner, device, seed=config.seed, **settings(config))
     origin = {
         "iteration": outcome.iteration,
         "trained_env_steps": outcome.count,

@@ -115,6 +115,28 @@ def test_output_is_a_folder_or_a_file(evaluate: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["x.json", "x.png"]
 
 
+def test_unless_told_otherwise_it_measures_what_the_training_measured_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, again = tmp_path / "run", tmp_path / "again.json"
+    own = ["num_tasks=3", "num_updates=2", "episodes_per_task=4", "inner_lr_decay=0.5"]
+    own = [f"evaluation.{word}" for word in [*own, "deterministic=true"]]
+    small = ["model.hidden_sizes=[4]", "algo.inner_rule=sgd", "algo.episodes_per_task=2"]
+    assert command(train_command.main, monkeypatch, *NOTHING, *own, *small, f"run_dir={run}") == 0
+    words = [f"checkpoint={run}", f"output={again}", "device=cpu"]
+    assert command(evaluate_command.main, monkeypatch, *words) == 0
+    measured, at_end = read(again), read(run / "evaluation.json")
+    for key in ("returns", "tasks", "episodes_per_task", "inner_lr_decay", "deterministic"):
+        assert measured[key] == at_end[key], key
+    words += ["deterministic=false", "num_tasks=1"]
+    assert command(evaluate_command.main, monkeypatch, *words) == 0
+    assert not read(again)["deterministic"] and len(read(again)["tasks"]) == 1
+    assert len(read(again)["returns"]) == 3  # what isn't said stays the training's
+    words = [*words[:3], "env=point_navigation_2d", "num_tasks=1", "episodes_per_task=1"]
+    assert command(evaluate_command.main, monkeypatch, *words) == 0
+    assert len(read(again)["returns"]) == 4 and "inner_lr_decay" not in read(again)
+
+
 def test_another_variant_and_horizon_are_evaluated_with_a_note(
     evaluate: Any, tmp_path: Path, capsys: Any
 ) -> None:

@@ -314,7 +314,7 @@ def test_a_yaml_file_that_cannot_be_read_is_named_and_harms_no_other(
     [
         ("seed: x", "seed=x: expected an integer"),
         ("seed:", "seed=null: expected an integer"),
-        ("evaluation: 3", "evaluation.episodes_per_task is missing; train needs it"),
+        ("evaluation: 3", "evaluation.deterministic is missing; train needs it"),
         ("model: {hidden_sizes: 10}", "model.hidden_sizes=10: expected a list"),
         ("algo: {adapt_only: log_std}", "algo.adapt_only=log_std: expected a list"),
         ("iterations: ${nowhere}", "iterations=${nowhere}: Interpolation key 'nowhere' not found"),

@@ -2,8 +2,9 @@
 intervals.
 
 Beside it stand a random initialisation that adapts in the same way, and standing still. Every
-episode counts, once. With env=... it is another variant or horizon than it was trained on, as far
-as the learner can see and act there; the result says so.
+episode counts, once. Tasks, updates and episodes are as many as at the end of the training unless
+you say otherwise. With env=... it is another variant or horizon than it was trained on, as far as
+the learner can see and act there; the result says so.
 
 Examples:
   python scripts/evaluate.py checkpoint=<run folder> num_tasks=40 num_updates=3
@@ -47,11 +48,12 @@ def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
         "episodes_per_task",
         "inner_lr_decay",
         "context_size",
-        "seed",
         "deterministic",
     )
-    settings = {key: config[key] for key in names}
-    found = evaluation.evaluate(tested, learner, device, **settings)
+    asked = {key: config[key] for key in names}
+    if config.env is None or "name" not in config.env:
+        asked = evaluation.settings(tested, asked)
+    found = evaluation.evaluate(tested, learner, device, seed=config.seed, **asked)
     origin = {
         "checkpoint": str(loaded.path),
         "iteration": loaded.content["iteration"],

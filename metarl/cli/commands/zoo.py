@@ -123,7 +123,7 @@ def machine() -> dict[str, Any]:
 def _report(loaded: checkpoints.Loaded) -> dict[str, Any]:
     config, cpu = loaded.config, build.device("cpu")
     learner = checkpoints.trained_learner(loaded, Generators(config.seed), cpu)
-    asked = {key: value for key, value in config.evaluation.items() if key != "video"}
+    asked = evaluation.settings(config)
     return dict(evaluation.evaluate(config, learner, cpu, seed=config.seed, **asked).report)
 
 
