@@ -8,7 +8,7 @@ adds up over tasks is added up learner by learner, so that each gets the numbers
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from metarl.core.chunks import Found, chunked, mean_of, take
 from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.gradients import Mode
 from metarl.core.judged import added, each_pulled_back, judge
-from metarl.core.linearize import linearize_adaptations
+from metarl.core.linearize import LinearizedAdaptation, linearize_adaptations
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import rounds_tasks_alike
 from metarl.rl.adapters.gradient import InnerUpdate
@@ -168,23 +168,22 @@ def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[Found]:
     judged = judge(
         adaptation, of.differentiate, of.loss, data.support, data.query, of.judged_updates
     )
-    # At coefficient 0 the penalties are still evaluated: they are worth watching.
-    penalties = [
-        adaptation.points[k].of(of.kl_to_old, held) for k, held in enumerate(data.penalised)
-    ]
-    weights = [own.coefficients / len(penalties) for own in asked]
-    pulls = [P.parts(penalty.gradient, num) for penalty in penalties]
+    penalties = _penalties(asked, adaptation, data.penalised)
+    weights = [own.coefficients / len(penalties.values) for own in asked]
     cotangents = judged.cotangents
-    for k in range(1, len(penalties)):
-        pull = [P.scaled(own, weight[k]) for own, weight in zip(pulls[k], weights, strict=True)]
+    for k in range(1, len(penalties.pulls)):
+        own_pulls = zip(penalties.pulls[k], weights, strict=True)
+        pull = [P.scaled(own, weight[k]) for own, weight in own_pulls]
         cotangents = added(cotangents, k, P.one_after_the_other(pull))
     found = []
     outputs = P.parts(judged.points[len(data.support)].outputs, num)
     values = judged.value.chunk(num)
-    penalty_values = [penalty.value.chunk(num) for penalty in penalties]
+    penalty_values = [value.chunk(num) for value in penalties.values]
     for number, (of_theta, of_rates) in enumerate(each_pulled_back(adaptation, cotangents)):
         own, present = asked[number], outputs[number]
-        of_theta = P.add(of_theta, P.sum_tasks(pulls[0][number]), weights[number][0])
+        if penalties.pulls:
+            of_all = P.sum_tasks(penalties.pulls[0][number])
+            of_theta = P.add(of_theta, of_all, weights[number][0])
         old = present if own.left is None else take(own.left, tasks)
         kl = masked_mean(of.policy.kl(old, present), own.data.query.weight[tasks])
         numbers = {
@@ -195,6 +194,29 @@ def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[Found]:
         gradient = outer_gradient(of_theta, of_rates)
         found.append(Found(gradient=gradient, numbers=numbers, each=present))
     return found
+
+
+class _Penalties(NamedTuple):
+    """The KLs of S learners on their support, and what each alone asks of the parameters."""
+
+    values: list[Tensor]
+    """[S n] of each penalised policy."""
+    pulls: list[list[Params]]
+    """The gradients [n, ...] of each, learner by learner; none at all where nothing weighs."""
+
+
+def _penalties(
+    asked: Sequence[AskedEpoch], adaptation: LinearizedAdaptation, penalised: Sequence[WithOld]
+) -> _Penalties:
+    kl, points = asked[0].objective.kl_to_old, adaptation.points
+    if not any(own.coefficients.any() for own in asked):
+        # Worth watching all the same, but not another backward pass through the network.
+        with torch.no_grad():
+            values = [kl(points[k].outputs, held) for k, held in enumerate(penalised)]
+        return _Penalties(values, [])
+    found = [points[k].of(kl, held) for k, held in enumerate(penalised)]
+    pulls = [P.parts(one.gradient, len(asked)) for one in found]
+    return _Penalties([one.value for one in found], pulls)
 
 
 def _data(asked: Sequence[AskedEpoch], tasks: slice) -> Data:
