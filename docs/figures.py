@@ -64,7 +64,8 @@ ADAPTATION: dict[str, dict[str, str]] = {
 LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"}
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
-    "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_15m"],
+    "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_30m"],
+    "half_cheetah_vel_15m": ["half_cheetah_vel_15m"],
     "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
@@ -91,11 +92,12 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_one_step": ["metrics"],
     "half_cheetah_vel_memoryless": ["metrics"],
+    "half_cheetah_vel_15m/maml_ppo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/memoryless": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/promp": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
-    "half_cheetah_vel_30m/maml_ppo": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_30m_steady": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],

@@ -20,7 +20,7 @@ SIZES = (
     *("env=half_cheetah_vel", "algo.meta_batch_size=40", "algo.episodes_per_task=20"),
     "algo.num_inner_steps=1",
 )
-BARS = {"maml_ppo": 0.45, "maml_trpo": 0.55}
+BARS = {"maml_ppo": 0.33, "maml_trpo": 0.40}
 """The largest share of an iteration that may be spent outside physics, by algorithm."""
 
 
