@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarl.cli import (
     build,
     evaluation,
+    falling,
     held_out,
     origins,
     placement,
@@ -61,6 +62,7 @@ def _lead(config: DictConfig) -> None:
                 evaluation.check(config, **config.evaluation)
                 if asked.resume_from is None:
                     strangers.say_what_is_called(config)
+                falling.say_how_far(config)
                 device = placement.settle(config)
                 made = _made(config, device.type, ranks)
                 if asked.has_work:

@@ -20,6 +20,7 @@ from metarl.cli import (
     comparison,
     console,
     evaluation,
+    falling,
     held_out,
     origins,
     placement,
@@ -79,6 +80,7 @@ def run(config: DictConfig) -> None:
         evaluation.check(config, **config.evaluation)
         if asked.above.resume_from is None:
             strangers.say_what_is_called(config)
+        falling.say_how_far(config)
         device = placement.settle(config)
         for own in asked.seeds.values():
             own.config.sim.backend = config.sim.backend

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from metarl.cli import (
     build,
     evaluation,
+    falling,
     held_out,
     origins,
     placement,
@@ -64,6 +65,7 @@ def trained(config: DictConfig) -> Trained:
         evaluation.check(config, **config.evaluation)
         if asked.resume_from is None:
             strangers.say_what_is_called(config)
+        falling.say_how_far(config)
         device = placement.settle(config)
         generators = Generators(config.seed)
         env = build.training_environment(config, device)
