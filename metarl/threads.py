@@ -73,9 +73,9 @@ def each_in_threads(
     goes on, and keep malloc from joining these.
 
     The caller, too, has one torch thread until the last result: a second one would spin beside the
-    workers."""
+    workers. Among workers there are no further ones: the cores are busy."""
     workers = min(workers or WORKERS, len(items)) if torch.device(device).type == "cpu" else 1
-    if workers <= 1:
+    if workers <= 1 or is_worker():
         yield from map(function, items)
         return
     grad_enabled = torch.is_grad_enabled()

@@ -1,12 +1,13 @@
-"""One thread an operation for what asks for it, and for nothing else."""
+"""One thread an operation for what asks for it, and for nothing else; threads over tasks."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from metarl.threads import on_one_thread, one_thread
+from metarl.threads import is_worker, map_in_threads, on_one_thread, one_thread
 
 
 @pytest.mark.parametrize("decorator", [one_thread(), on_one_thread])
@@ -31,3 +32,18 @@ def test_torch_takes_one_thread_inside_and_gives_the_others_back(
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_workers_share_out_work_that_they_do_not_share_out_again() -> None:
+    together = threading.Barrier(2, timeout=60)  # Both must be at work at once to pass it.
+
+    def work(item: int) -> tuple[list[int], set[int]]:
+        together.wait()
+        assert is_worker()
+        inner = map_in_threads(lambda x: (10 * item + x, threading.get_ident()), [1, 2], workers=2)
+        return [value for value, _ in inner], {thread for _, thread in inner}
+
+    (first, one), (second, other) = map_in_threads(work, [1, 2], workers=2)
+    assert first == [11, 12] and second == [21, 22]
+    assert len(one) == len(other) == 1 and one != other
+    assert not is_worker()

@@ -12,6 +12,7 @@ from torch import Tensor
 from metarl.noise import Noise
 from metarl.rl.types import Act, Held, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import join_rows, replace, split_rows, struct
+from metarl.threads import map_in_threads
 
 T = TypeVar("T")
 
@@ -70,9 +71,10 @@ class TogetherAdapter(RLAdapter[Together]):
     def traced_update(
         self, state: Together, data: Trajectories, noise: Noise | None = None
     ) -> tuple[Together, tuple[Any, ...]]:
-        """The trace is that of each learner's update."""
+        """The trace is that of each learner's update. Learners update side by side, on a CPU each in
+        a thread."""
         parts = self._with_each(state.each, self._blocks(data), self._streams(noise))
-        found = [adapter.traced_update(*own) for adapter, *own in parts]
+        found = map_in_threads(_traced_update, list(parts), data.reward.device)
         states, traces = zip(*found, strict=True)
         return self._standing(states), traces
 
@@ -118,3 +120,9 @@ class TogetherAdapter(RLAdapter[Together]):
 
     def _blocks(self, tree: T) -> list[T]:
         return split_rows(tree, len(self._adapters))
+
+
+def _traced_update(own: tuple[Any, ...]) -> tuple[Any, Any]:
+    adapter, *of = own
+    found: tuple[Any, Any] = adapter.traced_update(*of)
+    return found
