@@ -94,7 +94,8 @@ def learners_figure(
     with figure_of(panels=len(panels), title=title) as (figure, axes):
         places = dict(zip(panels, axes, strict=True))
         looks = looks_of([learner.name for learner in learners])
-        draw_adaptation(places["adaptation"], found, looks, by_task)
+        targets = told[0].runs[0].numbers if told else None
+        draw_adaptation(places["adaptation"], found, looks, by_task, targets)
         if "steps" in places:
             draw_training(places["steps"], trained, curves, looks)
             _name_missing(places["steps"], learners, trained)
@@ -136,9 +137,16 @@ def reference_look(name: str) -> Look:
 
 
 def draw_adaptation(
-    axes: Axes, found: Numbers, looks: Mapping[str, Look], by_task: Sequence[Recorded] = ()
+    axes: Axes,
+    found: Numbers,
+    looks: Mapping[str, Look],
+    by_task: Sequence[Recorded] = (),
+    targets: Sequence[float] | None = None,
 ) -> None:
-    """Draws mean returns after each update with their intervals, and what stands beside them."""
+    """Draws mean returns after each update with their intervals, and what stands beside them.
+
+    Args: targets: of the learners' tasks; recorded means over others aren't drawn.
+    """
     rows = {
         learner["name"]: [row["mean"] for row in learner["returns"]]
         for learner in found["learners"]
@@ -147,7 +155,8 @@ def draw_adaptation(
         (name, means, looks[name]) for name, means in rows.items()
     ]
     for other, look in zip(by_task, _RECORDED, strict=False):
-        curves.append((other.label, _of_recorded(other), look))
+        if not other.differs_from(targets):
+            curves.append((other.label, _of_recorded(other), look))
     draw_means(axes, curves)
     beside = found["beside"]
     if "stand_still" in beside:

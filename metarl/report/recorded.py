@@ -12,7 +12,7 @@ Columns of other names are for the reader.
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,19 @@ class Recorded:
     def num_updates(self) -> int:
         """K of a table by task."""
         return 0 if self.returns is None else self.returns.shape[1] - 1
+
+    def differs_from(self, targets: Sequence[float] | None) -> str:
+        """How the targets of a table by task differ from these, in words; "" if they are the same
+        to a hundredth, in whatever order, or where either has none."""
+        if targets is None or self.targets is None:
+            return ""
+        theirs, ours = self.targets.sort().values, torch.tensor(sorted(targets)).to(self.targets)
+        if theirs.shape == ours.shape and (theirs - ours).abs().max() < 0.01:
+            return ""
+        return (
+            f"its {len(theirs)} targets have a mean of {theirs.mean():.2f}, the {len(ours)} of the "
+            f"runs one of {ours.mean():.2f}"
+        )
 
 
 def read_recorded(file: Path) -> Recorded:

@@ -42,6 +42,19 @@ def test_it_prints_what_it_writes(
     assert (tmp_path / "all/side_by_side.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_table_of_other_tasks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(tmp_path / "run", [[-8.0, -4.0], [-9.0, -5.0]])  # 1 and 2 m/s
+    notes = "# source: a log\n# label: theirs\n# env: half_cheetah_vel\n"
+    words = [f"runs=[{tmp_path}/run]", f"recorded=[{tmp_path}/theirs.csv]"]
+    for second, said in ((2.0, 0), (1.5, 1)):
+        rows = f"target,after_0,after_1\n1.0,-9,-8\n{second},-7,-6\n"
+        (tmp_path / "theirs.csv").write_text(notes + rows)
+        assert call(monkeypatch, compare, *words) == 0
+        assert capsys.readouterr().err.count("theirs.csv: its 2 targets have a mean of") == said
+
+
 def test_runs_may_be_patterns_and_sweeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,10 +97,20 @@ def test_a_recorded_curve_stands_beside_ours_before_and_after_adaptation(tmp_pat
     assert "theirs" not in [x.get_label() for x in adaptation.containers]
 
 
+def test_a_recorded_table_of_the_same_tasks_has_its_mean_beside_ours(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0, -3.0], [-12.0, -6.0, -5.0]])  # 1 and 2 m/s
+    for targets, is_there in (([2.0004, 1.0], True), ([1.02, 2.0], False), ([1.0, 1.0], False)):
+        adaptation, tasks = drawn(tmp_path, table(targets=torch.tensor(targets))).axes
+        labels = [x.get_label() for x in adaptation.containers]
+        assert ("theirs" in labels) == is_there, targets
+        assert line(tasks, "theirs") is not None
+        if is_there:
+            assert list(line(adaptation, "theirs").get_ydata()) == [-10, -6]
+
+
 def test_a_recorded_table_stands_beside_ours_task_by_task(tmp_path: Path) -> None:
     run_folder(tmp_path, [[-8.0, -4.0, -3.0], [-12.0, -6.0, -5.0]])
-    adaptation, tasks = drawn(tmp_path, table()).axes
-    assert list(line(adaptation, "theirs").get_ydata()) == [-10, -6]
+    _, tasks = drawn(tmp_path, table()).axes
     # After one update, as theirs end there; our tasks ask for 1 and 2 m/s.
     assert list(line(tasks, "theirs").get_xdata()) == [0.5, 1.5]
     assert list(line(tasks, "theirs").get_ydata()) == [-5, -7]

@@ -43,6 +43,11 @@ def run(config: DictConfig) -> None:
             raise UserError(
                 f"recorded: {file} is of {other.env}; expected {found['env']}, as the runs"
             )
+        if difference := other.differs_from(of[0].runs[0].numbers):
+            print(
+                f"recorded: {file}: {difference}; drawn task by task, not as a mean",
+                file=sys.stderr,
+            )
     text = tables(found)
     with console.shown_after(text.rstrip("\n")):
         if config.output is not None:
