@@ -98,6 +98,8 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_15m/promp": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m_steady": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_30m/memoryless": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
