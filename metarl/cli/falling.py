@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from metarl.cli.configs import shown
 from metarl.cli.run_folder import say
+from metarl.core.descent import halving
 
 FALLING = ("outer_lr", "max_kl")
 """Settings that say how far an outer step goes; an algorithm may have their `<name>_half_life`."""
@@ -17,7 +18,7 @@ def say_how_far(config: DictConfig) -> None:
     """Names what will have fallen below `LEAST`, unless nothing will."""
     for name in FALLING:
         half_life = config.algo.get(f"{name}_half_life")
-        left = 1.0 if half_life is None else 0.5 ** (config.iterations / half_life)
+        left = halving(half_life) ** config.iterations
         if left < LEAST:
             say(
                 f"algo.{name}_half_life={shown(half_life)}: with iterations={config.iterations} "
