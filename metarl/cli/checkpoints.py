@@ -57,15 +57,21 @@ def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) ->
     return built
 
 
+def names_world(env: DictConfig | None) -> bool:
+    """Whether the command line gives another environment by its name, env=<name>, instead of only
+    settings of the same one, env.shows_task=true."""
+    return env is not None and "name" in env
+
+
 def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
     """The checkpoint's configuration with another environment than it was trained on, if one is
     given: by its name, or the same one with another `shows_task`.
 
     Raises: UserError if the learner can't see or act there.
     """
-    if env is None or ("name" not in env and env.shows_task is None):
+    if env is None or (not names_world(env) and env.shows_task is None):
         return loaded.config
-    asked = env if "name" in env else merged(loaded.config.env, env)
+    asked = env if names_world(env) else merged(loaded.config.env, env)
     sees = shows_task(loaded.config.env)
     if shows_task(asked) != sees:
         whose = f"the policy in {loaded.path} {'sees' if sees else 'does not see'} the task"

@@ -10,12 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from metarl.cli import (
     build,
     evaluation,
-    falling,
     held_out,
     origins,
     placement,
     run_folder,
-    strangers,
+    start,
     tracking,
 )
 from metarl.cli.configs import as_dict, merged
@@ -59,11 +58,7 @@ def _lead(config: DictConfig) -> None:
             try:
                 asked = held.enter_context(run_folder.choose(config))
                 config = asked.config
-                evaluation.check(config, **config.evaluation)
-                if asked.resume_from is None:
-                    strangers.say_what_is_called(config)
-                falling.say_how_far(config)
-                device = placement.settle(config)
+                device = start.prepare(asked)
                 made = _made(config, device.type, ranks)
                 if asked.has_work:
                     every = config.checkpoint_every

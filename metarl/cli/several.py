@@ -20,14 +20,13 @@ from metarl.cli import (
     comparison,
     console,
     evaluation,
-    falling,
     held_out,
     origins,
     placement,
     resumed_config,
     run_config,
     run_folder,
-    strangers,
+    start,
     tracking,
 )
 from metarl.cli.configs import merged
@@ -77,11 +76,7 @@ def run(config: DictConfig) -> None:
     """Trains all seeds, then evaluates each and all of them together."""
     with choose(config) as asked:
         config = asked.above.config
-        evaluation.check(config, **config.evaluation)
-        if asked.above.resume_from is None:
-            strangers.say_what_is_called(config)
-        falling.say_how_far(config)
-        device = placement.settle(config)
+        device = start.prepare(asked.above)
         for own in asked.seeds.values():
             own.config.sim.backend = config.sim.backend
         generators = [Generators(seed) for seed in asked.seeds]

@@ -51,7 +51,7 @@ def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
         "deterministic",
     )
     asked = {key: config[key] for key in names}
-    if config.env is None or "name" not in config.env:
+    if not checkpoints.names_world(config.env):
         asked = evaluation.settings(tested, asked)
     found = evaluation.evaluate(tested, learner, device, seed=config.seed, **asked)
     origin = {

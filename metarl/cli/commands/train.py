@@ -23,14 +23,13 @@ from omegaconf import DictConfig
 from metarl.cli import (
     build,
     evaluation,
-    falling,
     held_out,
     origins,
     placement,
     processes,
     run_folder,
     several,
-    strangers,
+    start,
     tracking,
 )
 from metarl.cli.main import run_command
@@ -62,11 +61,7 @@ def trained(config: DictConfig) -> Trained:
     """Trains one seed as the config asks for, and evaluates unless it was stopped."""
     with run_folder.choose(config) as asked:
         config = asked.config
-        evaluation.check(config, **config.evaluation)
-        if asked.resume_from is None:
-            strangers.say_what_is_called(config)
-        falling.say_how_far(config)
-        device = placement.settle(config)
+        device = start.prepare(asked)
         generators = Generators(config.seed)
         env = build.training_environment(config, device)
         learner = build.learner(config, env, generators, device)

@@ -1,0 +1,21 @@
+"""What every training does before it makes anything, with one seed or several, in one process or
+several."""
+
+import torch
+
+from metarl.cli import evaluation, falling, placement, strangers
+from metarl.cli.run_folder import Run
+
+
+def prepare(run: Run) -> torch.device:
+    """Checks what the run asks for at its end, says what its user should know of it, and settles in
+    its config where the physics is. Returns: where the learner computes.
+
+    Raises: UserError for what can't be evaluated or isn't on this machine.
+    """
+    config = run.config
+    evaluation.check(config, **config.evaluation)
+    if run.resume_from is None:
+        strangers.say_what_is_called(config)
+    falling.say_how_far(config)
+    return placement.settle(config)
