@@ -1,6 +1,7 @@
 """How training went, as numbers: the smoothed curve of several seeds, their mean, and a band around
 it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -61,9 +62,11 @@ def _common_counts(counts: Sequence[np.ndarray]) -> np.ndarray:
 
 def _values(rows: Sequence[Row], key: str, x: np.ndarray, count: str) -> np.ndarray:
     """The numbers `key` of a run at the counts `x`; runs whose episodes end early have their rows
-    at other steps."""
-    rows = [row for row in rows if key in row]
-    return np.interp(x, [row[count] for row in rows], [row[key] for row in rows])
+    at other steps. What isn't finite is bridged, for a running mean would hand it on to the end."""
+    told = [row for row in rows if math.isfinite(row.get(key, math.nan))]
+    if not told:
+        return np.full(len(x), np.nan)
+    return np.interp(x, [row[count] for row in told], [row[key] for row in told])
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:

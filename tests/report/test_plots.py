@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -48,6 +50,18 @@ def test_learning_curve_is_smoothed_without_looking_ahead(tmp_path, drawn):
     )  # 100 rows: the mean of 100 // 50 = 2
     after = lines(drawn[0])["after adaptation"].get_ydata()
     assert {i: y for i, y in enumerate(after) if y} == {60: 0.5, 61: 0.5}
+
+
+def test_rows_that_are_not_finite_are_bridged(tmp_path, drawn):
+    rows = [
+        {"env_steps": 10 * i, "return_before": math.nan, "return_after": float(i)}
+        for i in range(100)
+    ]
+    rows[30]["return_after"] = math.inf
+    learning_curve_png(tmp_path / "curve.png", [rows], title="x")
+    found = lines(drawn[0])
+    assert list(found["after adaptation"].get_ydata())[-2:] == [97.5, 98.5]
+    assert all(math.isnan(value) for value in found["before"].get_ydata())
 
 
 def test_one_row_can_be_drawn(tmp_path):
