@@ -102,6 +102,7 @@ def test_a_name_without_its_prefix_is_told_on_the_command_line() -> None:
     [
         ("/home/me/metarl/scripts/train.py env=bandit run_dir=/home/me/r", "env=bandit"),
         ("scripts/train.py +hydra.mode=MULTIRUN seed=1", "seed=1"),
+        ("scripts/train.py resume=/home/me/r iterations=9", "resume=<run folder> iterations=9"),
     ],
 )
 def test_what_made_a_file_says_nothing_of_the_machines_folders(command: str, kept: str) -> None:

@@ -11,7 +11,8 @@ few-shot learning `fewshot_build` does); `strangers` checks first what a file fr
 hold, and `moved` knows where what it names is now. `origins` is what a result says of where it
 comes from. `run_folder` makes the folder of a run, or finds an old one to go on with;
 `run_config` is the configuration in it, `resumed_config` what of it may be changed on the way.
-`falling` says which steps of such a training become too small.
+`start` is what every training checks and says before it begins; `falling` says which of its steps
+become too small.
 
 `several` trains several seeds of one configuration at once, `processes` one run in several
 processes.

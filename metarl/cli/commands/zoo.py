@@ -107,7 +107,11 @@ def _to_repeat(command: str) -> str:
     if program.endswith(".py"):
         program = f"scripts/{Path(program).name}"
     places = ("run_dir=", "dataset.data_dir=", "+hydra.")
-    kept = [word for word in words if not word.startswith(places)]
+    kept = [
+        "resume=<run folder>" if word.startswith("resume=") else word
+        for word in words
+        if not word.startswith(places)
+    ]
     return " ".join([program, *kept])
 
 
