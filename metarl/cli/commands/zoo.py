@@ -153,11 +153,12 @@ def _line(name: str, folder: Path) -> str:
     content = zoo.read(name, folder)
     report = content["evaluation"]
     if "dataset" in content:
-        rows = [row["mean"] for row in report["updates"]]
-        numbers = f"{report['measure']} {rows[0]:.3f} -> {rows[-1]:.3f}"
+        measure = report["measure"]
+        rows = [f"{row['mean']:.3f}" for row in report["updates"]]
     else:
-        rows = [row["iqm"] for row in report["returns"]]
-        numbers = f"return {rows[0]:.1f} -> {rows[-1]:.1f}"
+        measure, rows = "return", [f"{row['iqm']:.1f}" for row in report["returns"]]
+    # A trial of a single episode has one number.
+    numbers = f"{measure} {' -> '.join(rows[:: max(1, len(rows) - 1)])}"
     return f"{name:32} {numbers:32} {content['made_by']['command']} ({content['commit']})"
 
 
