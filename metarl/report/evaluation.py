@@ -61,7 +61,10 @@ def evaluate(
     distribution: TaskDistribution = env.prior
     tasks = distribution.test_tasks(num_tasks)
     assert_held_out(distribution, tasks)
-    with counted("evaluating", 2 * (num_updates + 1)) as advance:
+    known = env.references
+    plays = 2 * (num_updates + 1) + sum(x is not None for x in (known.stand_still, known.scripted))
+    words = f"evaluating on {tasks_in_words(num_tasks, distribution.split)}"
+    with counted(words, plays) as advance:
         sizes: dict[str, Any] = {
             "num_tasks": num_tasks,
             "num_updates": num_updates,
@@ -71,10 +74,21 @@ def evaluate(
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
+        still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
+        if still is not None:
+            advance()
+        # Last, so that they change no draw of the above.
+        references = reference_outcomes(
+            env,
+            tasks,
+            streams,
+            num_tasks=num_tasks,
+            num_updates=num_updates,
+            on_scripted=advance,
+        )
     rows: dict[str, Any] = {
         "random_initialisation": summaries(random_curve.outcomes, streams.tasks)
     }
-    still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
     others = {"random_initialisation": random_curve.outcomes}
     if still is not None:
         rows["stand_still"] = _summary(still, streams.tasks)
@@ -112,10 +126,6 @@ def evaluate(
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
     if distribution.split == "none":
         report["returns_by_task"] = _by_task(descriptions, curve.outcomes, streams.tasks)
-    # Last, so that it changes no draw of the above.
-    references = reference_outcomes(
-        env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates
-    )
     report["references"] = {
         name: (summaries if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()

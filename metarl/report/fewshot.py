@@ -48,7 +48,8 @@ def evaluate(
     check_counts(num_tasks, num_updates)
     num_updates = adapter.num_updates if num_updates is None else num_updates
     references = references or {}
-    with counted("evaluating", -(-num_tasks // TASKS_AT_A_TIME) * (1 + len(references))) as advance:
+    chunks = -(-num_tasks // TASKS_AT_A_TIME) * (1 + len(references))
+    with counted(f"evaluating on {num_tasks} tasks", chunks) as advance:
 
         def measured(one: FewShotAdapter[Any], updates: int) -> Tensor:
             return adaptation_measures(

@@ -144,9 +144,11 @@ class _Lines:
 
 @contextmanager
 def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A plain progress bar for shorter work, where there can be one; yields what to call after each
-    of the `total` parts."""
+    """A plain progress bar for shorter work, or where there can be none a line that says that it
+    has begun; yields what to call after each of the `total` parts."""
     hidden = not shows_bars()
+    if hidden:
+        print(f"{title} ...", file=sys.stderr, flush=True)
     with tqdm(
         total=total, desc=title, dynamic_ncols=True, file=sys.stderr, leave=False, disable=hidden
     ) as bar:

@@ -1,6 +1,9 @@
 """What an evaluation says of success: how many episodes solved the task after each update, where
 the environment can tell."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -146,3 +149,25 @@ def test_updates_that_harm_are_counted() -> None:
     worse = [task["returns"][1] < task["returns"][0] for task in found["tasks"]]
     assert row["share"] == sum(worse) / 4
     assert f"{25 * sum(worse)} % by update 1" in evaluation.table(found)
+
+
+def test_every_play_moves_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    totals: list[int] = []
+    moves: list[int] = []
+
+    @contextmanager
+    def counted(title: str, total: int) -> Iterator[Callable[..., None]]:
+        titles.append(title)
+        totals.append(total)
+        yield lambda *_: moves.append(1)
+
+    monkeypatch.setattr(evaluation, "counted", counted)
+    evaluated("arm_reach", num_updates=1)
+    # Two episodes each of learner and random initialisation, standing still, the scripted one.
+    assert (titles, totals, len(moves)) == (["evaluating on 4 held-out tasks"], [6], 6)
+
+
+def test_a_log_says_what_takes_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluated("arm_reach", num_updates=1)
+    assert capsys.readouterr().err == "evaluating on 4 held-out tasks ...\n"

@@ -4,6 +4,7 @@ agents that learn by calculation.
 All of them come from the environment; a learner between standing still and the oracle has a scale.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +27,13 @@ def stand_still_outcomes(
 
 
 def reference_outcomes(
-    env: BatchedEnv, tasks: Any, streams: Streams, *, num_tasks: int, num_updates: int
+    env: BatchedEnv,
+    tasks: Any,
+    streams: Streams,
+    *,
+    num_tasks: int,
+    num_updates: int,
+    on_scripted: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcomes]:
     """Returns the outcomes of all references by name: [N] or [N, E] where they are the same after
     every update, else [N, K + 1, E] after 0, 1, ..., K updates.
@@ -38,6 +45,7 @@ def reference_outcomes(
     Args:
       env: num_tasks * E worlds; tasks: leaves [num_tasks, ...].
       streams: draws from `reset` only.
+      on_scripted: called after the scripted controller's episodes, for a progress bar.
     Raises: ValueError for a known return that is neither [N] nor [N, K + 1].
     """
     num_episodes = num_updates + 1
@@ -56,6 +64,7 @@ def reference_outcomes(
         found["scripted"] = controller_outcomes(
             env, tasks, scripted, streams.reset, num_tasks=num_tasks
         )
+        on_scripted()
     # On the CPU, wherever the learner is: what they calculate is small.
     seed = int(torch.randint(2**62, (1,), generator=streams.reset.alone))
     own = replace(streams, policy=Noise(torch.Generator().manual_seed(seed)))
