@@ -44,6 +44,7 @@ MEMORYLESS = "half_cheetah_vel_memoryless"
 # Folder of results -> evaluation -> its picture.
 ADAPTATION: dict[str, dict[str, str]] = {
     "ant_dir": {"evaluation": "adaptation_curve"},
+    "arm_grasp/rl2": {"evaluation_seed1": "adaptation_curve_seed1"},
     "arm_reach_maml": {"evaluation": "adaptation_curve"},
     "arm_reach_rl2": {"evaluation": "adaptation_curve"},
     "bandit_100_5_rl2": {"evaluation": "adaptation_curve"},
@@ -79,6 +80,7 @@ RECORDED = {
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics"],
+    "arm_grasp/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_reach_maml": ["metrics"],
     "arm_reach_rl2": ["metrics"],
     "bandit_100_5_rl2": ["metrics"],
