@@ -171,8 +171,8 @@ def test_an_iteration_makes_each_batch_and_takes_each_inner_step_once(name, monk
 LEARNING = {
     "promp": ("algo.outer_lr=0.02", "algo.inner_lr=0.5"),
     "dice_maml": ("algo.outer_lr=0.02", "algo.inner_lr=0.5", "algo.num_epochs=5"),
-    "fomaml": ("algo.inner_lr=0.3", "algo.max_kl=0.05"),
-    "anil": ("algo.inner_lr=1.0", "algo.max_kl=0.05"),
+    "fomaml": ("algo.inner_lr=0.5", "algo.max_kl=0.02"),
+    "anil": ("algo.inner_lr=2.0", "algo.max_kl=0.02"),
     "meta_sgd": ("algo.inner_lr=0.3", "algo.max_kl=0.05"),
     "e_maml": ("algo.inner_lr=0.3", "algo.max_kl=0.05"),
     "cavia": ("algo.max_kl=0.05",),
