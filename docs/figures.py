@@ -100,6 +100,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_15m/promp": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_15m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m_steady": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_30m/promp": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/memoryless": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
