@@ -65,6 +65,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
 LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"}
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
+    "arm_grasp": ["arm_grasp"],
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_30m"],
     "half_cheetah_vel_15m": ["half_cheetah_vel_15m"],
     "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
