@@ -39,7 +39,6 @@ def test_what_is_called_of_the_users_own_is_said_of_a_new_run(
 ) -> None:
     said: list[Any] = []
     monkeypatch.setattr(strangers, "say_what_is_called", said.append)
-    start.prepare(
-        asked(resume_from=resume_from)
-    )  # An old run's file was looked at when it was read.
+    # An old run's file was looked at when it was read.
+    start.prepare(asked(resume_from=resume_from))
     assert len(said) == (resume_from is None)

@@ -25,10 +25,11 @@ RELATIVE, ABSOLUTE = 5e-2, 5e-3
 number by up to 4.8 %: rounding grows while an episode goes on, above all in differences of returns.
 What a wrong formula moves is usually larger, but not always."""
 
-MOST_MOVED = 1 / 3
-"""The share of a case's numbers that may move by more elsewhere. Rounding can turn a choice, and
-with it all that follows: with AVX2 kernels e_maml's first line search takes one step less, and 34
-of its 122 numbers move; the others' four at most."""
+MOST_MOVED, TURNED = 0.05, {"e_maml": 1 / 3}
+"""The share of a case's numbers that may move by more elsewhere. With AVX2 kernels three numbers of
+74 are the most, differences of returns, or one answer of 22. Where rounding turns a choice, all
+moves that follows: e_maml's first line search takes one step less, and with it 34 of 122 numbers.
+"""
 
 
 def moved(kept: Mapping[str, float], found: Mapping[str, float], *, exact: bool) -> list[str]:
@@ -44,11 +45,12 @@ def moved(kept: Mapping[str, float], found: Mapping[str, float], *, exact: bool)
     return sorted(lines)
 
 
-def check(kept: Mapping[str, float], found: Mapping[str, float]) -> None:
+def check(kept: Mapping[str, float], found: Mapping[str, float], name: str = "") -> None:
     lines = moved(kept, found, exact=IS_EXACT)
     how = "bit for bit" if IS_EXACT else f"within {RELATIVE:.0%} + {ABSOLUTE}"
     more = "; see tests/golden/record.py if that is meant"
-    assert len(lines) <= (0 if IS_EXACT else MOST_MOVED * len(kept)), "\n".join(
+    most = 0 if IS_EXACT else TURNED.get(name, MOST_MOVED) * len(kept)
+    assert len(lines) <= most, "\n".join(
         [f"{len(lines)} of {len(kept)} numbers moved (compared {how}){more}:", *lines[:12]]
     )
 
@@ -73,7 +75,7 @@ def test_three_iterations_and_an_evaluation_give_the_numbers_that_were_kept(name
     check_training(
         run.learner, iterations=cases.ITERATIONS, checkpoint_every=1
     )  # what a training asks of it first
-    check(case["numbers"], run.numbers())
+    check(case["numbers"], run.numbers(), name)
 
 
 @pytest.mark.parametrize("kind", cases.CHECKPOINTS)

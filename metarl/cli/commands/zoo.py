@@ -158,7 +158,8 @@ def _line(name: str, folder: Path) -> str:
     else:
         measure, rows = "return", [f"{row['iqm']:.1f}" for row in report["returns"]]
     # A trial of a single episode has one number.
-    numbers = f"{measure} {' -> '.join(rows[:: max(1, len(rows) - 1)])}"
+    ends = rows if len(rows) == 1 else [rows[0], rows[-1]]
+    numbers = f"{measure} {' -> '.join(ends)}"
     return f"{name:32} {numbers:32} {content['made_by']['command']} ({content['commit']})"
 
 
