@@ -66,6 +66,7 @@ LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
     "arm_grasp": ["arm_grasp"],
+    "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_30m"],
     "half_cheetah_vel_15m": ["half_cheetah_vel_15m"],
     "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
@@ -82,6 +83,8 @@ RECORDED = {
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics"],
     "arm_grasp/rl2": [f"metrics_seed{seed}" for seed in range(3)],
+    "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
+    "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_reach_maml": ["metrics"],
     "arm_reach_rl2": ["metrics"],
     "bandit_100_5_rl2": ["metrics"],
