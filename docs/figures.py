@@ -66,12 +66,12 @@ LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
     "arm_grasp": ["arm_grasp"],
-    "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_30m"],
     "half_cheetah_vel_15m": ["half_cheetah_vel_15m"],
     "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
+    "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
 }
 # Folder of such a picture -> what others recorded, drawn beside.
 RECORDED = {
@@ -83,8 +83,6 @@ RECORDED = {
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics"],
     "arm_grasp/rl2": [f"metrics_seed{seed}" for seed in range(3)],
-    "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
-    "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_reach_maml": ["metrics"],
     "arm_reach_rl2": ["metrics"],
     "bandit_100_5_rl2": ["metrics"],
@@ -110,6 +108,8 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
+    "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "tabular_mdp_rl2": ["metrics"],
     "omniglot_5w1s_maml_mlp": ["metrics_seed0"],
     "omniglot_mann": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
