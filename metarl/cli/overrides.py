@@ -285,7 +285,8 @@ def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
 def _surplus(
     config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]
 ) -> set[str]:
-    """What an experiment sets that the choices taken in place of its own don't have."""
+    """What an experiment sets that the choices taken in place of its own don't have. Beside its own
+    it may add keys, such as the name of an algorithm."""
     if chosen.get("experiment") is None:
         return set()
     others = [
@@ -293,7 +294,9 @@ def _surplus(
         for group, choice in chosen.items()
         if isinstance(choice, str) and group != "experiment"
     ]
-    return leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
+    own = composed(config_name, [f"experiment={chosen['experiment']}"], folders)[1]
+    more = leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
+    return {key for key in more if chosen.get(group := key.split(".")[0]) != own.get(group)}
 
 
 def _check_experiment(

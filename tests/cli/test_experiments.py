@@ -1,5 +1,5 @@
-"""Every experiment of reinforcement learning can be begun: its settings fit its environment, its
-learner and its evaluation."""
+"""Every experiment can be begun: the command takes its settings, and those of reinforcement
+learning fit their environment, learner and evaluation."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from metarl.cli import checkpoints, configs, evaluation
+from metarl.cli.overrides import check_overrides
 
 FOLDERS = [configs.CONFIGS]
 
@@ -17,3 +18,15 @@ def test_an_experiment_can_be_begun(name: str) -> None:
     config = OmegaConf.create(plain)
     checkpoints.untrained(config, Path(f"configs/experiment/{name}.yaml"))
     evaluation.check(config, **config.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (command, name)
+        for command in ("train", "fewshot")
+        for name in configs.choices("experiment", FOLDERS, command)
+    ],
+)
+def test_the_command_takes_an_experiment_as_it_is(command: str, name: str) -> None:
+    assert check_overrides(command, [f"experiment={name}"], FOLDERS) == [f"experiment={name}"]

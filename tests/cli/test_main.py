@@ -71,6 +71,13 @@ CONFIGS = {
         wing:
           flaps: 3
         """,
+    "experiment/glide.yaml": """
+        # @package _global_
+        defaults:
+          - override /wing: long
+        wing:
+          tip: bent
+        """,
     "pilot/kim.yaml": """
         # @package _global_
         gust: 0.1
@@ -204,6 +211,14 @@ def test_experiments_setting_that_another_choice_lacks_is_named(
         "span": 2.0,
         "feathers": 12,
     }
+
+
+def test_an_experiment_may_add_a_key_to_its_own_choice_alone(
+    call: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("experiment=glide")[0].wing == {"span": 2.0, "feathers": 12, "tip": "bent"}
+    message = "experiment=glide sets wing.tip, which wing=short does not have: say '~wing.tip'"
+    assert message in message_of(call, capsys, "experiment=glide", "wing=short")
 
 
 def test_every_value_of_a_sweep_is_checked(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
