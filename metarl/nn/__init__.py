@@ -12,7 +12,8 @@ For off-policy learners: `squashed` is a policy of bounded actions, `twin` two c
 `task_posterior` makes a Gaussian over tasks of what single steps say of them.
 
 Memories, which carry something from one input to the next: `recurrent` says what a memory is,
-with GRU and LSTM; `transformer` is one that looks back at all inputs; `external_memory` has slots
+with GRU and LSTM; `gru_sequence` is a GRU over a whole sequence, its derivatives written out because
+that is faster than torch's layer where rows are few; `transformer` is one that looks back at all inputs; `external_memory` has slots
 that are written and read by content. `dynamics` predicts what an action does, for planning;
 `normaliser` keeps the running mean and deviation of what goes in and comes out.
 

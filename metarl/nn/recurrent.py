@@ -12,9 +12,16 @@ from torch import Tensor, nn
 
 from metarl.core.checks import check_counts
 from metarl.nn.external_memory import ExternalMemory, ExternalState
+from metarl.nn.gru_sequence import gru_sequence
 from metarl.struct import choose_rows
 
 State = TypeVar("State")
+
+_SMALL = 5000
+"""A GRU's state of so many numbers, B H, at most goes over a sequence by our own operations on a
+CPU: they take .41 of the time of torch's layer for 10 rows of 64, .67 for 40, 1.0 for 40 of 128,
+1.3 for 100 of 128 (300 steps and back, one thread). Torch's LSTM is quick for few rows, too.
+"""
 
 
 class Memory(Protocol):
@@ -64,8 +71,13 @@ class GRU(nn.Module):
         hidden = torch.gru_cell(x, state, *self.layer.all_weights[0])
         return hidden, _where(active, hidden, state)
 
-    def sequence(self, x: Tensor) -> Tensor:
-        return self.layer(x)[0]
+    def sequence(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
+        """As a memory's, from the state `initial` [B, H] if one is given."""
+        state = self.initial(x.shape[1]) if initial is None else initial
+        if x.device.type == "cpu" and state.numel() <= _SMALL:
+            return gru_sequence(x, state, self.layer.all_weights[0])
+        output: Tensor = self.layer(x, state.unsqueeze(0))[0]  # on a GPU a single kernel, cuDNN's
+        return output
 
 
 class LSTM(nn.Module):

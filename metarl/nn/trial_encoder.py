@@ -93,11 +93,9 @@ class TrialEncoder(nn.Module):
           goes to the first step.
         """
         x = self._embedded(parts).transpose(0, 1)
-        state = self.initial(x.shape[1]).unsqueeze(0)
-        outputs = [state]
+        outputs = [self.initial(x.shape[1]).unsqueeze(0)]
         for stretch in x.split(truncation or len(x)):
-            output, state = self.memory.layer(stretch, state.detach())
-            outputs.append(output)
+            outputs.append(self.memory.sequence(stretch, outputs[-1][-1].detach()))
         return map_tensors(lambda leaf: leaf.transpose(0, 1), self.belief(torch.cat(outputs)))
 
     def _embedded(self, parts: StepParts) -> Tensor:

@@ -24,9 +24,12 @@ from metarl.run import checkpoint  # noqa: E402
 
 def record(name: str, present: dict[str, Any]) -> None:
     """Puts a case's configuration and numbers into `present`; one that is there already keeps its
-    configuration."""
+    configuration. Where it is made with something else than most, it says so itself."""
     config = present["cases"].get(name, {}).get("config") or cases.compose(name)
-    present["cases"][name] = {"config": config, "numbers": cases.Run(config).numbers()}
+    case = {"config": config, "numbers": cases.Run(config).numbers()}
+    if cases.made_with() != present["made_with"]:
+        case["made_with"] = cases.made_with()
+    present["cases"][name] = case
 
 
 def record_checkpoint(kind: str, present: dict[str, Any]) -> None:
@@ -50,16 +53,16 @@ def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     present = cases.kept() if cases.VALUES.exists() else {"cases": {}, "checkpoints": {}}
     names = [word for word in words if not word.startswith("--")]
+    if not names:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout
+        present |= {"commit": commit.strip(), "made_with": cases.made_with()}
     for name in names or [*cases.RL, *cases.FEW_SHOT]:
         record(name, present)
     if "--checkpoints" in words:
         for kind in cases.CHECKPOINTS:
             record_checkpoint(kind, present)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout
-    if not names:
-        present |= {"commit": commit.strip(), "made_with": cases.made_with()}
     cases.write(present)
 
 

@@ -139,6 +139,23 @@ def _trials(num_steps: int) -> Trials:
     )
 
 
+def gru_of_torch(num_steps: int, num_trials: int) -> Callable[[], Any]:
+    memory, x = _gru(num_steps, num_trials)
+    return lambda: memory.layer(x)[0].sum().backward()
+
+
+def gru_ours(num_steps: int, num_trials: int) -> Callable[[], Any]:
+    memory, x = _gru(num_steps, num_trials)
+    return lambda: memory.sequence(x).sum().backward()
+
+
+def _gru(num_steps: int, num_trials: int) -> tuple[GRU, torch.Tensor]:
+    """A GRU as VariBAD's encoder and RL² have it, and what goes into it."""
+    generator = torch.Generator().manual_seed(0)
+    memory = GRU(OBS_SIZE + ACTION_SIZE + 1, 64, generator=generator)
+    return memory, torch.randn(num_steps, num_trials, memory.layer.input_size, generator=generator)
+
+
 def transformer_plain(num_steps: int) -> Callable[[], Any]:
     """20 steps of 64 worlds in a trial that is `num_steps` long already, by running all of it each
     time."""

@@ -27,6 +27,12 @@ ROWS |= {
         (memory.epoch_ours, (400,)),
         1.0,
     ),
+    "gru": Row(
+        "GRU over 20 trials beside torch's layer",
+        (memory.gru_of_torch, (400, 20)),
+        (memory.gru_ours, (400, 20)),
+        1.5,
+    ),
     "rl2_linear": Row(
         "RL² epoch of 800 steps beside two of 400",
         (memory.twice, (memory.epoch_ours, 400)),
