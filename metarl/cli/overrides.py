@@ -285,8 +285,8 @@ def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
 def _surplus(
     config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]
 ) -> set[str]:
-    """What an experiment sets that the choices taken in place of its own don't have. Beside its own
-    it may add keys, such as the name of an algorithm."""
+    """What an experiment sets that the choices taken in place of its own don't have. To its
+    own it may add keys, such as the name of an algorithm, but not replace them by a value."""
     if chosen.get("experiment") is None:
         return set()
     others = [
@@ -296,7 +296,11 @@ def _surplus(
     ]
     own = composed(config_name, [f"experiment={chosen['experiment']}"], folders)[1]
     more = leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
-    return {key for key in more if chosen.get(group := key.split(".")[0]) != own.get(group)}
+    return {
+        key
+        for key in more
+        if key in own or chosen.get(group := key.split(".")[0]) != own.get(group)
+    }
 
 
 def _check_experiment(

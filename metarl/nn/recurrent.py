@@ -72,7 +72,7 @@ class GRU(nn.Module):
         return hidden, _where(active, hidden, state)
 
     def sequence(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
-        """As a memory's, from the state `initial` [B, H] if one is given."""
+        """x [T, B, I] -> the states [T, B, H] after T steps from `initial` [B, H], by default 0."""
         state = self.initial(x.shape[1]) if initial is None else initial
         if x.device.type == "cpu" and state.numel() <= _SMALL:
             return gru_sequence(x, state, self.layer.all_weights[0])
