@@ -79,7 +79,7 @@ class _Sequence(torch.autograd.Function):
 
 
 def _back(gates: Tensor, states: Tensor, of_h: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
-    """From the gradients in the states [T, B, H] to that in the initial state [B, H] and those in
+    """Goes from the gradients in the states [T, B, H] back to that in the initial state [B, H] and
     what goes into the gates, δ_n, δ_r, δ_z, δ_a [T, B, 4 H]."""
     num_steps, _, size = grads.shape
     new, reset, update, recalled = gates.split(size, -1)
