@@ -58,6 +58,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "half_cheetah_vel_one_step": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_memoryless": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_rl2": {"evaluation": "adaptation_curve"},
+    "half_cheetah_vel_wide/rl2": {"evaluation_seed0": "adaptation_curve_seed0"},
     "point_navigation_2d": {"evaluation_seed1": "adaptation_curve_seed1"},
     "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
 }
@@ -82,6 +83,7 @@ RECORDED = {
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics"],
+    "arm_grasp/memoryless": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_grasp/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_reach_maml": ["metrics"],
     "arm_reach_rl2": ["metrics"],
@@ -107,6 +109,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
+    "half_cheetah_vel_wide/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
