@@ -81,7 +81,7 @@ def check_overrides(
         surplus = _surplus(config_name, config, chosen, folders)
         for override in values:
             _check_value(override, config, meaning, surplus, config_name, is_text=override in texts)
-        _check_experiment(config, chosen, values, surplus)
+        _check_experiment(chosen, values, surplus, config_name, folders)
         if required:
             _check_required(config, {override.key_or_group for override in values}, meaning)
         settled = [_as_single_value(override) for override in every if override not in groups]
@@ -285,8 +285,8 @@ def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
 def _surplus(
     config_name: str, config: dict[str, Any], chosen: Chosen, folders: list[Path]
 ) -> set[str]:
-    """What an experiment sets that the choices taken in place of its own don't have. To its
-    own it may add keys, such as the name of an algorithm, but not replace them by a value."""
+    """What an experiment sets that the choices, its own or those taken in their place, don't
+    have."""
     if chosen.get("experiment") is None:
         return set()
     others = [
@@ -294,22 +294,26 @@ def _surplus(
         for group, choice in chosen.items()
         if isinstance(choice, str) and group != "experiment"
     ]
-    own = composed(config_name, [f"experiment={chosen['experiment']}"], folders)[1]
-    more = leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
-    return {
-        key
-        for key in more
-        if key in own or chosen.get(group := key.split(".")[0]) != own.get(group)
-    }
+    return leaves(config).keys() - leaves(composed(config_name, others, folders)[0]).keys()
 
 
 def _check_experiment(
-    config: dict[str, Any], chosen: Chosen, values: list[Override], surplus: set[str]
+    chosen: Chosen,
+    values: list[Override],
+    surplus: set[str],
+    config_name: str,
+    folders: list[Path],
 ) -> None:
-    """Checks that what an experiment sets too much is taken away by `~key`."""
+    """Checks that what an experiment sets too much is taken away by `~key`. To its own choices it
+    may add keys, such as the name of an algorithm, but not put a value in their place."""
     removed = {override.key_or_group for override in values if override.is_delete()}
-    for key in sorted(surplus - removed):
+    if not (left := sorted(surplus - removed)):
+        return
+    own = composed(config_name, [f"experiment={chosen['experiment']}"], folders)[1]
+    for key in left:
         group = key.split(".")[0]
+        if key not in own and chosen.get(group) == own.get(group):
+            continue
         raise UserError(
             f"experiment={chosen['experiment']} sets {key}, which {group}={chosen.get(group)} does "
             "not have: "

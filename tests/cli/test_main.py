@@ -217,6 +217,7 @@ def test_an_experiment_may_add_a_key_to_its_own_choice_alone(
     call: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("experiment=glide")[0].wing == {"span": 2.0, "feathers": 12, "tip": "bent"}
+    assert "tip" not in call("experiment=glide", "~wing.tip")[0].wing
     message = "experiment=glide sets wing.tip, which wing=short does not have: say '~wing.tip'"
     assert message in message_of(call, capsys, "experiment=glide", "wing=short")
 
