@@ -12,6 +12,7 @@ import torch
 import yaml
 from support.commands import call
 from support.docs_scripts import docs_script
+from support.pages import code_blocks
 
 import envs
 from metarl.cli.commands import evaluate, train
@@ -159,20 +160,15 @@ RUN_BY = {
 """Which test runs the Python code of a page."""
 
 
-def blocks(file: str, language: str = "python") -> list[str]:
-    text = (ROOT / file).read_text("utf-8")
-    return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
 def test_every_page_with_code_has_a_test_that_runs_it() -> None:
-    assert {file for file in MARKDOWN if blocks(file)} == set(RUN_BY)
+    assert {file for file in MARKDOWN if code_blocks(file)} == set(RUN_BY)
     for file, test in RUN_BY.items():
         assert Path(file).name in (ROOT / "tests" / test).read_text(), (file, test)
 
 
 def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the Python API is that of docs/python_api.md, where it runs."""
-    statistics, api, gym = blocks("README.md")
+    statistics, api, gym = code_blocks("README.md")
     generator = torch.Generator().manual_seed(0)
     draw = lambda: torch.rand(3, 4, 2, generator=generator)
     exec(statistics, {"returns": draw(), "ours": draw(), "theirs": draw()})
@@ -183,7 +179,7 @@ def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("docs/start.md")
+    (code,) = code_blocks("docs/start.md")
     exec(code.replace("num_tasks=3", "num_tasks=1"), {})
     assert "gridworld_5x5" in capsys.readouterr().out
 
@@ -191,7 +187,10 @@ def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_own_learner_of_the_page_trains_and_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,), (config,) = blocks("docs/own_learner.md"), blocks("docs/own_learner.md", "yaml")
+    (code,), (config,) = (
+        code_blocks("docs/own_learner.md"),
+        code_blocks("docs/own_learner.md", "yaml"),
+    )
     (tmp_path / "my_learner.py").write_text(code)
     (tmp_path / "my_configs/algo").mkdir(parents=True)
     (tmp_path / "my_configs/algo/es_maml.yaml").write_text(config)

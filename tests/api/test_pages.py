@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pages import code_blocks
 
 import metarl
 from metarl.cli import filming
 
-DOCS = Path(__file__).parents[2] / "docs"
 SMALL = {"algo": {"meta_batch_size": 2}, "device": "cpu", "iterations": 1}
-
-
-def blocks(page: str, language: str) -> list[str]:
-    text = (DOCS / page).read_text("utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_of_the_python_api(small: None) -> None:
-    code = blocks("python_api.md", "python")
+    code = code_blocks("docs/python_api.md")
     assert len(code) == 6
     namespace: dict[str, Any] = {}
     for block in code:
@@ -49,7 +44,10 @@ def test_the_page_of_the_python_api(small: None) -> None:
 
 
 def test_the_page_of_deployment_runs_without_metarl(small: None) -> None:
-    (export,), (use,) = blocks("deploy.md", "python"), blocks("deploy.md", "python without metarl")
+    (export,), (use,) = (
+        code_blocks("docs/deploy.md"),
+        code_blocks("docs/deploy.md", "python without metarl"),
+    )
     exec(export, {})
     hidden = "import sys; sys.modules['metarl'] = None; sys.modules['envs'] = None\n"
     done = subprocess.run([sys.executable, "-c", hidden + use], capture_output=True, text=True)

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from support.pages import code_blocks
 
 import envs
 from envs.mujoco import half_cheetah, hopper
@@ -168,10 +169,8 @@ table = bandit.VARIANTS
 
 @pytest.fixture
 def my_envs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    page = (Path(__file__).parents[2] / "docs" / "own_environment.md").read_text()
-    (documented,) = re.findall(
-        r"^```python\n([^`]*fast_cheetah = .*?)^```", page, re.MULTILINE | re.DOTALL
-    )
+    pages = code_blocks("docs/own_environment.md")
+    (documented,) = (code for code in pages if "fast_cheetah = " in code)
     (tmp_path / "my_rows.py").write_text(documented + MY_ENVS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_rows", raising=False)

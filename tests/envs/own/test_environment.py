@@ -5,7 +5,6 @@ import copy
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from support.pages import code_blocks
 
 import envs
 from envs.gym import BatchedVectorEnv, SingleEnv
@@ -25,6 +25,7 @@ from tests.envs import test_environments as facts
 from tests.support.own_lines import Line, hopper_load, line, sloped_line
 
 ROOT = Path(__file__).parents[3]
+PAGE = "docs/own_environment.md"
 HOPPER = "tests.support.own_lines:hopper_load"
 FACTS = [
     facts.test_spaces_hold_what_is_emitted_and_no_element_is_constant,
@@ -386,17 +387,10 @@ def test_discrete_actions_and_no_standing_still() -> None:
     assert env.references.stand_still is None
 
 
-def blocks(language: str) -> list[str]:
-    text = (ROOT / "docs" / "own_environment.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
 def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition, use, with_hook, with_class, _ = blocks(
-        "python"
-    )  # The last is tested in test_variants.py.
+    definition, use, with_hook, with_class, _ = code_blocks(PAGE)  # the last: test_variants.py
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
@@ -418,9 +412,9 @@ def test_documented_examples_run(
 
 
 def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> None:
-    (tmp_path / "my_envs.py").write_text(blocks("python")[0])
+    (tmp_path / "my_envs.py").write_text(code_blocks(PAGE)[0])
     (tmp_path / "my_configs/env").mkdir(parents=True)
-    (tmp_path / "my_configs/env/hopper_load.yaml").write_text(blocks("yaml")[0])
+    (tmp_path / "my_configs/env/hopper_load.yaml").write_text(code_blocks(PAGE, "yaml")[0])
     environment = {
         **os.environ,
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
