@@ -5,7 +5,6 @@ Any algorithm trains on it as on any other environment. It is another problem, w
 its own; tasks, their split, dynamics and rewards stay what they are.
 """
 
-import dataclasses
 from typing import Any, cast
 
 import gymnasium
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.tasks import fields_of
 from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, References, Step, StepsInParts, TaskDistribution
 from metarl.struct import choose_rows, replace
@@ -113,7 +113,7 @@ class ShowsTask:
     def _seen(self, tasks: Any) -> Tensor:
         """[N, D] float32 in [−1, 1], of tasks with leaves [N, ...]."""
         columns = []
-        for name, value in _fields(tasks).items():
+        for name, value in fields_of(tasks).items():
             lowest, highest = (
                 torch.as_tensor(bound, dtype=torch.float64) for bound in self._bounds[name]
             )
@@ -126,14 +126,9 @@ class ShowsTask:
 
 def _check_bounds(name: str, tasks: TaskDistribution[Any]) -> None:
     bounds = tasks.bounds
-    for field in _fields(tasks.test_tasks(1)):
+    for field in fields_of(tasks.test_tasks(1)):
         if field not in bounds or not np.isfinite(np.asarray(bounds[field], dtype=float)).all():
             raise SettingError(
                 f"{name} can't show its tasks: {field} is within {bounds.get(field)}; expected "
                 "finite bounds, which it is shown by"
             )
-
-
-def _fields(tasks: Any) -> dict[str, Tensor]:
-    """The fields of a struct of tasks by name."""
-    return {field.name: getattr(tasks, field.name) for field in dataclasses.fields(tasks)}

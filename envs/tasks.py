@@ -85,6 +85,7 @@ class TaskPrior(Generic[Tasks]):
         )
         self.num_train: int | None = num_train
         self.num_test = num_test
+        self.num_held_out: int | None = None
         self.seed = seed
         self._draw = draw
         self._draw_test = draw_test or draw
@@ -193,8 +194,8 @@ def uniform_prior(
 
 
 class ListedTasks(Generic[Tasks]):
-    """Tasks given one by one: a list for training and another for test. Longer lists than these
-    begin again.
+    """Tasks given one by one: a list for training and another for test. Who asks for more of them
+    gets them again in turn.
 
     Args:
       train, test: leaves [M, ...]; no task may be in both.
@@ -212,8 +213,11 @@ class ListedTasks(Generic[Tasks]):
         bounds: Mapping[str, tuple[float, float]],
         describe: Callable[[Tasks], list[str]],
     ) -> None:
-        if num_test < 1:
-            raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
+        listed = _length(test)
+        if not 1 <= num_test <= listed:
+            raise SettingError(
+                f"num_test_tasks is {num_test}; expected 1, ..., {listed}, as many as are listed"
+            )
         if bool(_contained(test, train).any()):
             raise SettingError(
                 "a test task is also a training task; expected two lists without common tasks"
@@ -223,7 +227,7 @@ class ListedTasks(Generic[Tasks]):
         self._test = test
         self.bounds = dict(bounds)
         self._describe = describe
-        self._num_listed = _length(test)
+        self.num_held_out: int | None = listed
         self._source = source
         self.num_train: int | None = _length(train)
         self.num_test = num_test
@@ -238,7 +242,7 @@ class ListedTasks(Generic[Tasks]):
         return self._train
 
     def test_tasks(self, num: int | None = None) -> Tasks:
-        order = torch.arange(self.num_test if num is None else num) % self._num_listed
+        order = torch.arange(self.num_test if num is None else num) % _length(self._test)
         return map_tensors(lambda leaf: leaf[order], self._test)
 
     def is_held_out(self, tasks: Tasks) -> Tensor:
@@ -277,6 +281,7 @@ class FewTasks(Generic[Tasks]):
         self._describe = describe
         self.num_test = pytree.tree_leaves(tasks)[0].shape[0]
         self.num_train: int | None = self.num_test
+        self.num_held_out: int | None = None
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Returns the tasks in turn, so that every meta-batch is balanced; what doesn't make a
@@ -307,10 +312,10 @@ class FewTasks(Generic[Tasks]):
         check_tasks(tasks, num, self._all, self.bounds)
         other = (~_contained(tasks, self._all)).nonzero().flatten()
         if len(other):
-            (name, leaf), *_ = _leaves(
+            (name, leaf), *_ = fields_of(
                 map_tensors(lambda leaf: leaf[other[:1].to(leaf.device)], tasks)
             ).items()
-            known = ", ".join(str(value) for value in _leaves(self._all)[name].tolist())
+            known = ", ".join(str(value) for value in fields_of(self._all)[name].tolist())
             raise ValueError(f"{name} is {leaf[0].tolist()}; expected one of {known}")
 
     def split_definition(self) -> dict[str, object]:
@@ -324,8 +329,8 @@ def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, R
         raise ValueError(
             f"tasks are {type(tasks).__name__}; this environment has {type(example).__name__}"
         )
-    like = _leaves(example)
-    for name, value in _leaves(tasks).items():
+    like = fields_of(example)
+    for name, value in fields_of(tasks).items():
         if value.shape[:1] != (num,):
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}; expected one task for each of {num} worlds"
@@ -346,7 +351,7 @@ def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, R
             )
 
 
-def _leaves(tasks: object) -> dict[str, Tensor]:
+def fields_of(tasks: object) -> dict[str, Tensor]:
     """The fields of a struct of tasks by name."""
     return {field.name: getattr(tasks, field.name) for field in dataclasses.fields(tasks)}  # type: ignore[arg-type]
 

@@ -15,3 +15,12 @@ class SettingError(ValueError):
     them. A plain ValueError is for callers in code (a tensor of the wrong shape, say); in a command
     it means a bug.
     """
+
+
+def misfit(model: object, expected: type, made_by: str) -> SettingError:
+    """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that
+    makes a fitting one."""
+    return SettingError(
+        f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} "
+        "makes it"
+    )

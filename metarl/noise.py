@@ -56,10 +56,6 @@ class Noise:
         return self._share
 
     @property
-    def num_streams(self) -> int:
-        return len(self._generators)
-
-    @property
     def alone(self) -> torch.Generator:
         """The generator of the only stream, for draws that have no rows. Raises: ValueError if
         there are several."""

@@ -72,7 +72,6 @@ COVERED = {
     "metarl/rl/types",
     "rl/data/test_graphed.py": "metarl/rl/data/cuda_graphs",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
-    "rl/evaluation/test_references.py": "metarl/rl/evaluation/curve",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
     "rl/algorithms/test_together.py": "metarl/nn/parts metarl/rl/adapters/together",
     "cli/test_held_out.py": "metarl/cli/tracking metarl/report/held_out",

@@ -157,8 +157,6 @@ class MujocoEnv(BatchedEnv[Tasks]):
       graphs: steps may be recorded as CUDA graphs, where the simulator is on such a device.
     """
 
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
-
     def __init__(
         self,
         *,

@@ -36,8 +36,8 @@ def own_environment(
     tasks: Mapping[str, TaskVariable],
     horizon: SupportsIndex | None = None,
     num_train_tasks: SupportsIndex | None = None,
-    num_test_tasks: SupportsIndex = 40,
-    split_seed: SupportsIndex = 0,
+    num_test_tasks: SupportsIndex | None = None,
+    split_seed: SupportsIndex | None = None,
     settings: Mapping[str, Any] | None = None,
     after_task: Callable[[Any], object] | None = None,
     terms: Sequence[str] = (),
@@ -66,7 +66,9 @@ def own_environment(
         the reset.
       horizon: control steps; None: the id's own max_episode_steps. It replaces the id's TimeLimit.
       num_train_tasks: size of the fixed training set; None draws a new task each time.
-      split_seed: of the training and the test tasks.
+      num_test_tasks: how many held-out tasks an evaluation takes by default; None: 40.
+      split_seed: of the training and the test tasks; None: 0. It and the two numbers can't be given
+        where all variables are `one_of`: every combination is then a task of both.
       settings: keyword arguments of the environment.
       after_task: called with the unwrapped environment when a task is set, before the reset, to set
         what derives from it.
@@ -151,8 +153,6 @@ class OwnEnv(BatchedEnv[Any]):
     """Worlds of a user's environment; `own_environment` makes them."""
 
     num_uniforms = 1  # from which the episode's seed comes
-
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
 
     def __init__(
         self,

@@ -27,6 +27,9 @@ Numbers = float | Sequence[float]
 Choice = bool | str | float | np.generic | Sequence[bool] | Sequence[float]
 """A truth value, a word or a number, or a list of k numbers or truth values."""
 
+NUM_TEST = 40
+"""Held-out tasks of an evaluation, unless told otherwise."""
+
 
 def attribute(
     *paths: str,
@@ -79,10 +82,14 @@ def reset_option(
 
 
 def prior(
-    variables: Mapping[str, TaskVariable], *, num_train: int | None, num_test: int, seed: int
+    variables: Mapping[str, TaskVariable],
+    *,
+    num_train: int | None,
+    num_test: int | None,
+    seed: int | None,
 ) -> TaskPrior[Any] | FewTasks[Any]:
     """All variables drawn independently and uniformly. If all are `one_of`: every combination, with
-    training = test."""
+    training = test; then there is nothing to split, and no size or seed of it may be given."""
     # TaskPrior keeps training and test apart by the first number, which a choice would round away.
     in_order = dict(sorted(variables.items(), key=lambda item: item[1].how == "one_of"))
     if not in_order:
@@ -97,7 +104,15 @@ def prior(
     bounds = {name: _bounds(variable) for name, variable in in_order.items()}
     describe = functools.partial(_describe, in_order)
     if all(variable.how == "one_of" for variable in in_order.values()):
-        return FewTasks(_combinations(in_order), bounds=bounds, describe=describe)
+        few = FewTasks(_combinations(in_order), bounds=bounds, describe=describe)
+        given = {"num_train_tasks": num_train, "num_test_tasks": num_test, "split_seed": seed}
+        for name, value in given.items():
+            if value is not None:
+                raise SettingError(
+                    f"{name} is {value}, but all task variables are one_of: training and test have "
+                    f"the same {few.num_test} tasks; expected None, or a variable with `between`"
+                )
+        return few
     first, (lowest, highest) = next((name, variable.values) for name, variable in in_order.items())
     return TaskPrior(
         draw=functools.partial(_draw, in_order),
@@ -106,8 +121,8 @@ def prior(
         bounds=bounds,
         describe=describe,
         num_train=num_train,
-        num_test=num_test,
-        seed=seed,
+        num_test=NUM_TEST if num_test is None else num_test,
+        seed=0 if seed is None else seed,
     )
 
 

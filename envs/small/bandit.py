@@ -56,8 +56,6 @@ class Arms:
 class Bandit(BatchedEnv[Arms]):
     """W bandits in torch on any device."""
 
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
-
     def __init__(
         self,
         num_worlds: int,

@@ -62,8 +62,6 @@ class Gridworld(BatchedEnv[GoalCell]):
     map_shape = (SIZE, SIZE)
     """Columns and rows of a map of the states: one is in column c // rows, row c % rows."""
 
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
-
     def __init__(
         self,
         num_worlds: int,

@@ -122,8 +122,6 @@ class PointVariant:
 class PointWorld(BatchedEnv[Tasks]):
     """W points in the plane, in torch on any device."""
 
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
-
     def __init__(
         self,
         num_worlds: int,

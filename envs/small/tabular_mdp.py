@@ -66,8 +66,6 @@ class Tables:
 class TabularMDP(BatchedEnv[Tables]):
     """W MDPs in torch on any device."""
 
-    tasks = property(lambda self: self.prior, doc="`prior` by its older name.")
-
     def __init__(
         self,
         num_worlds: int,

@@ -1,6 +1,7 @@
 """What `eval_every` asks for: evaluations on held-out tasks while a run goes, in worlds and with
 random streams of their own."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,15 +26,22 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
     """The evaluations of a training in worlds; None if none are asked for.
 
     Their tasks are the held-out ones behind those of the evaluation at the end, so that no task
-    both chooses the best state and judges it; where an environment lists no more, they are the
-    same. Each evaluation begins the same streams anew.
+    both chooses the best state and judges it; where an environment lists too few for that, a line
+    says so. Each evaluation begins the same streams anew.
     """
     if config.eval_every is None:
         yield None
         return
     sizes, at_end = build.sizes(config), config.evaluation
-    declared = build.environment(config, num_worlds=1).prior.num_test
-    num_tasks = config.eval_tasks or at_end.num_tasks or declared
+    prior = build.environment(config, num_worlds=1).prior
+    num_tasks = config.eval_tasks or at_end.num_tasks or prior.num_test
+    skip = max(prior.num_test, at_end.num_tasks or 0)
+    if prior.num_held_out is not None and skip + num_tasks > prior.num_held_out:
+        print(
+            f"eval_every: {config.env.name} has {prior.num_held_out} held-out tasks; some that choose "
+            "the best state judge it at the end, too",
+            file=sys.stderr,
+        )
     num_worlds = num_tasks * (at_end.episodes_per_task or sizes.episodes_per_task)
     env = build.environment(config, num_worlds)
     # Another learner of the same kind gets the state: what is evaluated can't disturb the training.
@@ -46,7 +54,7 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
             env,
             build.streams(Generators(config.seed), device, "held_out/"),
             num_tasks=num_tasks,
-            skip=max(declared, at_end.num_tasks or 0),
+            skip=skip,
             num_updates=sizes.num_updates,
             scored_by=scored_by(config),
             device=device,

@@ -35,8 +35,8 @@ def clipped(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
 
 
 def clipped_as_torch(gradient: Params, max_norm: float | None) -> tuple[Params, Tensor]:
-    """Does the same with the rounding of `torch.nn.utils.clip_grad_norm_`: a norm of the tensors'
-    norms, and 1e-6 beside it."""
+    """A gradient no longer than `max_norm`, and its norm before, with the rounding of
+    `torch.nn.utils.clip_grad_norm_`: a norm of the tensors' norms, and 1e-6 beside it."""
     norm = nn.utils.get_total_norm(list(gradient.values()))
     if max_norm is None:
         return gradient, norm

@@ -92,7 +92,7 @@ def pulled_back(adaptation: LinearizedAdaptation, cotangents: Cotangents) -> tup
 def each_pulled_back(
     adaptation: LinearizedAdaptation, cotangents: Cotangents
 ) -> list[tuple[Params, Params]]:
-    """The same of each of several learners side by side."""
+    """`pulled_back` of each of several learners side by side."""
     earlier = dict(cotangents)
     return adaptation.pullbacks(earlier.pop(len(adaptation.steps)), earlier)
 

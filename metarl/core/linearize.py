@@ -87,7 +87,8 @@ class LinearizedAdaptation:
         return self.pushed_path(tangent, rule_tangent)[-1]
 
     def pushed_path(self, tangent: Params, rule_tangent: Params | None = None) -> list[Params]:
-        """The same for every point passed, φ₀, ..., φ_K. Not with the implicit mode."""
+        """J v of every point passed: how each task's φ₀, ..., φ_K move as θ moves along `tangent`,
+        and the rule's parameters along theirs. Of a single learner; not with the implicit mode."""
         path = [P.expand(tangent, P.num_tasks(self.adapted))]
         for k, (step,) in enumerate(self.steps):
             v = path[-1]
@@ -127,7 +128,7 @@ def linearize_adaptations(
     rule_params: Sequence[Params],
     mode: Mode = "through",
 ) -> LinearizedAdaptation:
-    """The same of S learners side by side, which the network sees at once.
+    """`linearize_adaptation` of S learners side by side, which the network sees at once.
 
     Args:
       params, rule_params: those of each learner, leaves [...].
@@ -163,8 +164,8 @@ def adapt_tasks(
     rule_params: Params | None = None,
     mode: Mode = "through",
 ) -> Params:
-    """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For line
-    searches."""
+    """`linearize_adaptation(...).adapted` [n, ...] alone: nothing is kept for derivatives. For
+    acting, and wherever nobody asks how φ depends on θ."""
     return path_of_tasks(differentiate, params, support, rule, rule_params, mode)[-1]
 
 
@@ -176,7 +177,8 @@ def path_of_tasks(
     rule_params: Params | None = None,
     mode: Mode = "through",
 ) -> list[Params]:
-    """The same with all that was passed: φ₀, ..., φ_K [n, ...]."""
+    """Adapts n tasks and returns all that was passed, φ₀, ..., φ_K [n, ...]: nothing is kept for
+    derivatives."""
     start = P.expand(P.detached(params), _num_tasks(support))
     path = [start]
     for k, batch in enumerate(support):

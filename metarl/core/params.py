@@ -67,11 +67,6 @@ def stack(params: Sequence[Params]) -> Params:
     return {name: torch.stack([one[name] for one in params]) for name in params[0]}
 
 
-def unstack(params: Params) -> list[Params]:
-    """Leaves [N, ...] -> N dicts with leaves [...], views of the same memory."""
-    return [task(params, i) for i in range(num_tasks(params))]
-
-
 def task(params: Params, index: int | slice) -> Params:
     """Task `index` of stacked parameters (or a slice of tasks), a view."""
     return {name: leaf[index] for name, leaf in params.items()}

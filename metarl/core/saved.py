@@ -99,12 +99,6 @@ def load_parts(found: Any, like: Mapping[str, Any], parts: Parts) -> None:
         loaded.load_state_dict(found[key])
 
 
-def load_module(module: nn.Module, found: Any, name: str) -> None:
-    """Raises: ValueError unless `found` has exactly the module's parameters and buffers."""
-    check(found, module.state_dict(), name)
-    module.load_state_dict(found)
-
-
 def check_adam(optimizer: torch.optim.Optimizer, found: Any, name: str) -> None:
     """Raises: ValueError unless `found` is a state of torch's Adam, with the groups and the moments
     of this optimizer's parameters."""

@@ -53,7 +53,7 @@ def interval(values: Tensor) -> Interval:
     )
 
 
-def interval_over_seeds(values: Tensor) -> Interval:
+def interval_over_seeds_and_tasks(values: Tensor) -> Interval:
     """Returns mean and interval of what another seed reaches on other tasks, from S ≥ 2 trainings
     that differ by their seed, measured on the same N tasks: [S, N].
 

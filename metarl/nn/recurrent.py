@@ -62,7 +62,7 @@ class GRU(nn.Module):
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.GRU(input_size, hidden_size)
-        _draw(self.layer, hidden_size, generator)
+        draw_recurrent(self.layer, hidden_size, generator)
 
     def initial(self, batch_size: int) -> Tensor:
         return next(self.parameters()).new_zeros(batch_size, self.output_size)
@@ -96,7 +96,7 @@ class LSTM(nn.Module):
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.LSTM(input_size, hidden_size)
-        _draw(self.layer, hidden_size, generator)
+        draw_recurrent(self.layer, hidden_size, generator)
 
     def initial(self, batch_size: int) -> tuple[Tensor, Tensor]:
         zeros = next(self.parameters()).new_zeros(batch_size, self.output_size)
@@ -167,7 +167,7 @@ class NoMemory(nn.Module):
         super().__init__()
         self.output_size = _checked(hidden_size)
         self.layer = nn.Linear(input_size, hidden_size)
-        _draw(self.layer, input_size, generator)
+        draw_recurrent(self.layer, input_size, generator)
 
     def initial(self, batch_size: int) -> Tensor:
         return self.layer.weight.new_zeros(batch_size, 0)
@@ -188,7 +188,8 @@ def _checked(hidden_size: int) -> int:
     return hidden_size
 
 
-def _draw(layer: nn.Module, size: int, generator: torch.Generator | None) -> None:
-    """Draws all parameters from U[−1/√size, 1/√size]."""
+def draw_recurrent(layer: nn.Module, size: int, generator: torch.Generator | None) -> None:
+    """Draws all parameters of a recurrent layer of `size` units from U[−1/√size, 1/√size], as torch
+    does, but by `generator`."""
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(size**-0.5), size**-0.5, generator=generator)

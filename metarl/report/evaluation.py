@@ -14,7 +14,13 @@ from metarl.files import make_folder, write_text
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import Acting, Outcomes, adaptation_curve, assert_held_out
+from metarl.rl.evaluation.curve import (
+    Acting,
+    Outcomes,
+    adaptation_curve,
+    assert_held_out,
+    check_num_tasks,
+)
 from metarl.rl.evaluation.proportions import success_summary
 from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.evaluation.several_runs import over
@@ -56,9 +62,10 @@ def evaluate(
       unit: what the updates are called, see `metarl.rl.types.Sizes`.
       streams: the random streams of the evaluation; they decide the intervals' resamples, too.
       deterministic: count episodes in which the policy's most likely actions are taken.
-    Raises: ValueError if training could have seen one of the tasks.
+    Raises: SettingError if training could have seen one of the tasks, or there aren't as many.
     """
     distribution: TaskDistribution = env.prior
+    check_num_tasks(distribution, num_tasks)
     tasks = distribution.test_tasks(num_tasks)
     assert_held_out(distribution, tasks)
     known = env.references

@@ -16,7 +16,7 @@ from metarl.fewshot.evaluate import (
     TASKS_AT_A_TIME,
     adaptation_measures,
     interval,
-    interval_over_seeds,
+    interval_over_seeds_and_tasks,
 )
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
@@ -148,7 +148,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
     """Runs of a sweep side by side, as a Markdown table: a row a run, and one over the seeds where
-    there are several, with the interval of `metarl.fewshot.evaluate.interval_over_seeds`.
+    there are several, with the interval of `metarl.fewshot.evaluate.interval_over_seeds_and_tasks`.
 
     Args: reports: what `evaluate` gives and with it `learner`, `seed`, and `overrides`, what the
     run was called with.
@@ -181,7 +181,11 @@ def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     before = [report["updates"][0]["mean"] for report in runs]
     mean_before = None if None in before else sum(before) / len(before)
     finite = bool(values.isfinite().all())
-    after = asdict(interval_over_seeds(values)) if finite else {"mean": None, "half_width": None}
+    after = (
+        asdict(interval_over_seeds_and_tasks(values))
+        if finite
+        else {"mean": None, "half_width": None}
+    )
     return {**runs[0], "updates": [{"mean": mean_before}, after]}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.fewshot.evaluate import interval_over_seeds
+from metarl.fewshot.evaluate import interval_over_seeds_and_tasks
 from metarl.report.finished import ConfigsBelow, evaluations, numbers_of
 from metarl.report.learners import by_setting, named_settings
 from metarl.rl.evaluation import several_runs
@@ -159,7 +159,7 @@ def after_each_update(learner: FewShotLearner) -> list[Estimate | None]:
     any run diverged.
 
     The interval is over tasks, and of several seeds over these, too (see
-    `metarl.fewshot.evaluate.interval_over_seeds`). Where a run doesn't tell each task's number,
+    `metarl.fewshot.evaluate.interval_over_seeds_and_tasks`). Where a run doesn't tell each task's number,
     its own interval stands for that of the tasks' means, which is no wider.
     """
     num_updates = min(len(run.report["updates"]) for run in learner.runs)
@@ -175,7 +175,7 @@ def _over_seeds_and_tasks(by_task: Sequence[Tensor | None]) -> Estimate | None:
     told = [values for values in by_task if values is not None and bool(values.isfinite().all())]
     if len(told) < max(2, len(by_task)):
         return None
-    exact = interval_over_seeds(torch.stack(told))
+    exact = interval_over_seeds_and_tasks(torch.stack(told))
     return _estimate(exact.mean, exact.half_width)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from metarl.report.evaluation import summaries
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import adaptation_curve, assert_held_out
+from metarl.rl.evaluation.curve import adaptation_curve, assert_held_out, check_num_tasks
 from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.run.logging import HIGH, LOW
 from metarl.struct import map_tensors
@@ -34,11 +34,12 @@ def measured_returns(
 
     Args:
       env: num_tasks * E worlds.
-      skip: how many held-out tasks at the beginning of their list are left to other evaluations. A
-        list that is no longer than that begins again.
+      skip: how many held-out tasks at the beginning of their list are left to other evaluations.
+        Where fewer are listed than all ask for, those at the beginning come again.
       scored_by: one of `SCORED_BY`.
-    Raises: SettingError if training could have seen one of the tasks.
+    Raises: SettingError if training could have seen one of the tasks, or there aren't as many.
     """
+    check_num_tasks(env.prior, num_tasks)
     tasks = env.prior.test_tasks(skip + num_tasks)
     tasks = _last(tasks, num_tasks)
     assert_held_out(env.prior, tasks)

@@ -122,7 +122,7 @@ def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
 
 
 def _key(run: Run | Begun) -> str:
-    """The same for runs of one setting."""
+    """What tells runs of one setting from those of others: equal for two of the same."""
     return repr((run.algo, sorted(setting(run).items())))
 
 

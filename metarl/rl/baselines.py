@@ -31,7 +31,7 @@ def linear_feature_baseline(obs: Tensor, returns: Tensor, mask: Tensor) -> Tenso
 
         w = (ΦᵀΦ + ρ I)⁻¹ Φᵀ R,     ρ = 1e-5
 
-    For tasks whose system isn't positive definite ρ is taken times 10, at most 5 times.
+    For tasks whose system isn't positive definite ρ is taken times 10, at most 4 times.
     It estimates the return up to the time limit, so its value beyond the limit is 0 by definition.
 
     Args:

@@ -250,6 +250,9 @@ class TaskDistribution(Protocol[Tasks]):
     num_train: int | None
     """How many training tasks there are; None if training draws from the prior."""
     num_test: int
+    num_held_out: int | None
+    """How many different held-out tasks there are; None if others can always be drawn, or training
+    and test have the same ones."""
 
     @property
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:
@@ -300,8 +303,9 @@ class Sizes:
     episodes_per_task: int
     """Episodes played side by side on each task, before and again after each update."""
     num_updates: int
-    """Updates that training takes on a task. For a learner with memory update k is episode k of the
-    trial."""
+    """Updates on a task as training goes: those that it learns from, or, of a learner that doesn't
+    adapt in training, those of evaluations on the way. For a learner with memory update k is
+    episode k of the trial."""
     evaluated_updates: int
     """Updates that an evaluation shows unless told otherwise."""
     unit: Literal["update", "episode"]
@@ -429,6 +433,11 @@ class RLAdapter(Adapter[State], Protocol[State]):
         """What the policy sees beside every observation of the episodes that begin; None if
         nothing."""
         return None
+
+    def most_likely(self, state: State) -> State:
+        """The state, but with the most likely of what the policy may hold for the episodes that
+        begin."""
+        return state
 
     def log_prob(self, state: State, obs: Tensor, action: Tensor) -> Tensor | None:
         """[W] how likely the policy is to take these actions at obs [W, O]; None where it isn't

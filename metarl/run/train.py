@@ -55,14 +55,18 @@ def train(
         already, nothing is touched.
       lock: of the run folder; asked before each checkpoint whether it is still held.
       ranks: the processes that share the run's work, of which this is number 0; the others
-        `follow`.
+        `follow`, iteration by iteration, so that log_every must be 1.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`;
       a second one at once.
     Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is
       over before `iterations`, the memory for its experience isn't there, files of that are
       missing, or the folder can't be written to; ValueError if rows of metrics would straddle
-      checkpoints.
+      checkpoints, or hold several iterations of several processes.
     """
+    if ranks.num > 1 and log_every > 1:
+        raise ValueError(
+            f"log_every {log_every}: expected 1, for {ranks.num} processes share a run"
+        )
     training = Training(
         learner,
         generators,

@@ -91,6 +91,18 @@ def test_tasks_that_choose_the_best_state_are_not_those_that_judge_it(tmp_path, 
     assert not (seen["tasks"][:, None] == seen["at the end"][None]).all(-1).any()
 
 
+def test_a_short_list_of_tasks_is_told_and_not_gone_over_twice(tmp_path, monkeypatch, capsys):
+    words = [*MAML, "env=point_navigation_2d_sparse_pearl", "iterations=1", "eval_every=1"]
+    words += ["evaluation.num_tasks=20", f"run_dir={tmp_path / 'run'}"]
+    assert call(monkeypatch, train, *words) == 0
+    said = "point_navigation_2d_sparse_pearl has 20 held-out tasks; some that choose the best state"
+    assert said in capsys.readouterr().err
+    words = [*words[:-2], "evaluation.num_tasks=21", f"run_dir={tmp_path / 'other'}"]
+    assert call(monkeypatch, train, *words) == 2
+    assert "num_tasks 21: expected at most 20" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Never written to."""

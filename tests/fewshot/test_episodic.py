@@ -3,6 +3,7 @@ do."""
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from metarl.fewshot.algorithms.cnp import ConditionalProcess, cnp
 from metarl.fewshot.algorithms.episodic import Episodic
@@ -34,7 +35,6 @@ def learner(name: str, seed: int = 0, **changes) -> Episodic:
     streams = Streams(
         **{key: torch.Generator().manual_seed(seed) for key in ("init", "tasks", "noise")}
     )
-    torch.manual_seed(seed)  # The LSTMs of full context take torch's own stream.
     embed = PerceptronFeatures(
         source.spec.input_shape, sizes=(12, 8), batch_norm=True, generator=streams.init
     )
@@ -50,6 +50,29 @@ def examples(num_tasks=2, seed=0):
     x = torch.randn(num_tasks, 6, 1, 8, 8, generator=generator)
     y = torch.tensor([0, 1, 2, 2, 1, 0]).expand(num_tasks, 6)
     return Examples(x=x, y=y), torch.randn(num_tasks, 5, 1, 8, 8, generator=generator)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_all_weights_follow_the_seed(name):
+    """Whatever stands in torch's own stream."""
+    made = []
+    for elsewhere in (1, 2):
+        torch.manual_seed(elsewhere)
+        made.append(learner(name).state_dict())
+    assert_same(*made)
+    other = flat(learner(name, seed=1).state_dict())
+    drawn = [leaf for leaf in flat(made[0]) if leaf.ndim > 1]
+    changed = [leaf for leaf in other if leaf.ndim > 1]
+    assert drawn and not any(torch.equal(*both) for both in zip(drawn, changed, strict=True))
+
+
+def flat(state):
+    return [leaf for leaf in tree_leaves(state) if torch.is_tensor(leaf)]
+
+
+def assert_same(one, other):
+    for mine, theirs in zip(flat(one), flat(other), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_prototypes_are_means_and_distances_squares():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metarl.fewshot.digits import digits
-from metarl.fewshot.evaluate import adaptation_measures, interval, interval_over_seeds
+from metarl.fewshot.evaluate import adaptation_measures, interval, interval_over_seeds_and_tasks
 from metarl.fewshot.losses import accuracy, cross_entropy, mean_squared_error
 from metarl.fewshot.types import TaskSize
 
@@ -69,7 +69,7 @@ def test_interval_is_the_normal_one():
 
 def test_tasks_that_several_seeds_meet_count_once():
     tasks = torch.rand(200, generator=torch.Generator().manual_seed(0))
-    one, same = interval(tasks), interval_over_seeds(tasks.expand(4, -1))
+    one, same = interval(tasks), interval_over_seeds_and_tasks(tasks.expand(4, -1))
     assert (same.mean, same.half_width, same.num_tasks) == pytest.approx(
         (one.mean, one.half_width, 200)
     )
@@ -78,7 +78,7 @@ def test_tasks_that_several_seeds_meet_count_once():
 def test_seeds_are_clusters():
     # Seeds' means .5 and .7: variance .02; t = 12.7062: 12.7062² · .02 / 2 = 1.61448. Tasks' means
     # .55 and .65: variance .005; 1.96² · .005 / 2 = .00960. √1.62408 = 1.27439.
-    found = interval_over_seeds(torch.tensor([[0.4, 0.6], [0.7, 0.7]]))
+    found = interval_over_seeds_and_tasks(torch.tensor([[0.4, 0.6], [0.7, 0.7]]))
     assert (found.mean, found.half_width) == pytest.approx((0.6, 1.27439), abs=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_interval_over_seeds_holds_what_another_seed_and_other_tasks_have(
     held = 0
     for _ in range(400):
         values = of_seeds * draw(3, 1) + of_tasks * draw(1, 50) + of_both * draw(3, 50)
-        found = interval_over_seeds(values)
+        found = interval_over_seeds_and_tasks(values)
         held += abs(found.mean) <= found.half_width
     assert held >= 372  # 95 % of 400 is 380, with a standard deviation of 4.4.
 

@@ -363,10 +363,10 @@ class Run:
         )
 
     def _evaluation(self) -> dict[str, float]:
-        seed, updates = self.config.seed, 2
-        sizes = {"num_tasks": NUM_TASKS, "num_updates": updates, "episodes_per_task": 2}
+        seed, most = self.config.seed, build.environment(self.config, 1).prior.num_held_out
+        sizes = {"num_tasks": min(NUM_TASKS, most or NUM_TASKS), "num_updates": 2}
         report = evaluation.evaluate(
-            self.config, self.learner, self._cpu, seed=seed, **sizes
+            self.config, self.learner, self._cpu, seed=seed, episodes_per_task=2, **sizes
         ).report
         return dict(
             _leaves({"evaluation": {name: x for name, x in report.items() if name != "tasks"}})

@@ -7,7 +7,7 @@ import torch
 from support.run_folders import few_shot_folder, run_folder
 
 from metarl.errors import UserError
-from metarl.fewshot.evaluate import interval_over_seeds
+from metarl.fewshot.evaluate import interval_over_seeds_and_tasks
 from metarl.report.fewshot_learners import (
     after_each_update,
     few_shot_learners,
@@ -39,7 +39,7 @@ def test_means_of_seeds_have_intervals_over_seeds_and_tasks(tmp_path: Path) -> N
         few_shot_folder(tmp_path / f"a{seed}", tasks, seed=seed, means=[0.2 + 0.1 * seed])
     (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
     before, after = after_each_update(learner)
-    exact = interval_over_seeds(torch.tensor(TASKS, dtype=torch.float64))
+    exact = interval_over_seeds_and_tasks(torch.tensor(TASKS, dtype=torch.float64))
     assert after == {
         "value": exact.mean,
         "ci_low": exact.mean - exact.half_width,
@@ -60,7 +60,7 @@ def test_before_the_last_update_intervals_are_over_seeds_and_tasks_where_these_a
         run = {"seed": seed, "means": [sum(at_first) / 3], "by_task_before": [at_first]}
         few_shot_folder(tmp_path / f"a{seed}", tasks, **run)
     (learner,) = few_shot_learners(few_shot_runs(configs_below([tmp_path]))[0])
-    exact = interval_over_seeds(torch.tensor(before, dtype=torch.float64))
+    exact = interval_over_seeds_and_tasks(torch.tensor(before, dtype=torch.float64))
     found = after_each_update(learner)[0]
     assert found is not None and found["value"] == pytest.approx(0.25)
     assert found["ci_high"] - 0.25 == pytest.approx(exact.half_width)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -296,6 +297,14 @@ def test_a_damaged_line_of_metrics_costs_that_line_alone(tmp_path, damaged, caps
     train(Walker(generators), generators, iterations=12, resume_from=newest, **settings)
     assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2, *range(4, 12)]
     assert "metrics.jsonl: 1 damaged lines left out" in capsys.readouterr().err
+
+
+def test_processes_that_share_a_run_need_a_row_for_each_iteration(tmp_path):
+    """They ask each other in every iteration whether to stop."""
+    generators, two = Generators(4), SimpleNamespace(num=2)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 4}
+    with pytest.raises(ValueError, match="log_every 2: expected 1, for 2 processes share a run"):
+        train(Walker(generators), generators, iterations=8, log_every=2, ranks=two, **settings)
 
 
 def test_a_disk_that_fills_up_while_a_resume_tidies_metrics_loses_no_row(tmp_path, monkeypatch):

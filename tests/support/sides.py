@@ -22,6 +22,7 @@ class Sides:
     observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     num_uniforms, num_train, num_test, split = 1, 2, 2, "none"
+    num_held_out = None
     spec = EnvSpec(name="sides", family="sides", variant="default", horizon=4, definition={})
 
     def __init__(self, num_worlds: int) -> None:

@@ -32,11 +32,6 @@ EXCEPTIONS = {
 """Other tolerances, and why."""
 
 
-def mujoco_names() -> list[str]:
-    """The environments that have physics."""
-    return [name for name in envs.ALL if envs.has_physics(name)]
-
-
 def parity(
     name: str, *, device: torch.device | str = "cpu", num_worlds: int = 8, num_steps: int = 20
 ) -> dict[str, Any]:

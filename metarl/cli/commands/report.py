@@ -72,7 +72,8 @@ def _reinforcement(
 def _few_shot(
     config: DictConfig, below: ConfigsBelow, asked: dict[str, Any]
 ) -> tuple[str, list[str], dict[str, bytes]]:
-    """The same of few-shot runs."""
+    """The page of few-shot runs: its HTML, notes for the console, and the files of its figures,
+    where these are asked for."""
     fewshot, html, figures = (_of_page(name) for name in ("fewshot", "html", "fewshot_figures"))
     found, notes = fewshot.gathered(*few_shot_runs(below), **asked)
     text = html.written(fewshot.page(found))

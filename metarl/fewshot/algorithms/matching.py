@@ -14,6 +14,7 @@ from metarl.core.checks import check_not_negative, check_positive
 from metarl.fewshot.algorithms.episodic import Episodic, embedded, need_classes
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.types import Examples
+from metarl.nn.recurrent import draw_recurrent
 
 
 class MatchingNet(nn.Module):
@@ -28,10 +29,17 @@ class MatchingNet(nn.Module):
       scale: the cosines are multiplied by it; cosines alone, in ±1, can't make a sharp softmax.
       full_context: processing steps of the question's LSTM; 0: none, embeddings of the examples
         alone.
+      generator: draws the weights of both LSTMs U[−1/√F, 1/√F], as torch does.
     """
 
     def __init__(
-        self, embed: nn.Module, num_features: int, *, scale: float, full_context: int
+        self,
+        embed: nn.Module,
+        num_features: int,
+        *,
+        scale: float,
+        full_context: int,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_positive({"scale": scale})
@@ -39,12 +47,13 @@ class MatchingNet(nn.Module):
         self.embed = embed
         self.scale = scale
         self.steps = full_context
-        self.support_lstm = nn.LSTM(
-            num_features, num_features, bidirectional=True, batch_first=True
-        )
-        self.question_cell = nn.LSTMCell(num_features, num_features)
-        if not full_context:
-            del self.support_lstm, self.question_cell
+        if full_context:
+            self.support_lstm = nn.LSTM(
+                num_features, num_features, bidirectional=True, batch_first=True
+            )
+            self.question_cell = nn.LSTMCell(num_features, num_features)
+            for lstm in (self.support_lstm, self.question_cell):
+                draw_recurrent(lstm, num_features, generator)
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
         """Returns logits [N, B, W]."""
@@ -88,6 +97,10 @@ def matching(
     a number out of range."""
     need_classes(setting.source, "matching")
     answer = MatchingNet(
-        setting.embed, setting.embed.num_features, scale=scale, full_context=full_context
+        setting.embed,
+        setting.embed.num_features,
+        scale=scale,
+        full_context=full_context,
+        generator=setting.streams.init,
     )
     return Episodic(answer=answer, setting=setting, num_outputs=setting.size.ways, **settings)

@@ -178,6 +178,12 @@ class GradientAdapter(RLAdapter[Adapted]):
     def held(self, state: Adapted) -> Held | None:
         return state.held
 
+    def most_likely(self, state: Adapted) -> Adapted:
+        if state.held is None:
+            return state
+        episodes_per_task = state.held.latent.shape[1]
+        return replace(state, held=self._hold(state.params, episodes_per_task, None))
+
     @torch.no_grad()
     def log_prob(self, state: Adapted, obs: Tensor, action: Tensor) -> Tensor:
         rows = action.unflatten(0, (P.num_tasks(state.params), -1))

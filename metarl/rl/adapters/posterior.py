@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.task_posterior import LEAST_VARIANCE, product, standard
 from metarl.noise import Noise
+from metarl.rl.data.stretches import drawn_below
 from metarl.rl.models.pearl import PearlModel
 from metarl.rl.types import Act, Belief, RLAdapter, Step, Trajectories
 from metarl.struct import replace, struct
@@ -73,7 +74,7 @@ class PosteriorAdapter(RLAdapter[Guess]):
     def believing(self, belief: GaussianByVariance, noise: Noise | None) -> Guess:
         """The state at the start of a trial of whose task this much [W, L] is known."""
         return Guess(
-            z=_draw(belief, 0, noise),
+            z=_draw(belief, noise or _fixed(0)),
             belief=belief,
             factors=None,
             num_episodes=0,
@@ -103,11 +104,12 @@ class PosteriorAdapter(RLAdapter[Guess]):
                 variance=torch.cat([state.factors.variance, found.variance], dim=1),
             )
         num_episodes = state.num_episodes + 1
+        noise = noise or _fixed(num_episodes)
         explores = num_episodes < self._exploration_episodes
-        belief = state.belief if explores else self._posterior(found, num_episodes, noise)
+        belief = state.belief if explores else self._posterior(found, noise)
         return replace(
             state,
-            z=_draw(belief, num_episodes, noise),
+            z=_draw(belief, noise),
             belief=belief,
             factors=found,
             num_episodes=num_episodes,
@@ -147,11 +149,9 @@ class PosteriorAdapter(RLAdapter[Guess]):
         variance = found.variance.masked_fill(~counts, torch.inf)
         return GaussianByVariance(mean=found.mean.flatten(0, 1), variance=variance.flatten(0, 1))
 
-    def _posterior(
-        self, factors: GaussianByVariance, num_episodes: int, noise: Noise | None
-    ) -> GaussianByVariance:
+    def _posterior(self, factors: GaussianByVariance, noise: Noise) -> GaussianByVariance:
         if self._context_size is not None:
-            factors = _drawn(factors, self._context_size, noise or _fixed(num_episodes))
+            factors = _drawn(factors, self._context_size, noise)
         found, prior = product(factors), standard(*factors.mean[:, 0].shape, like=factors.mean)
         # All steps of an episode may have blown up.
         known = found.variance.isfinite()
@@ -161,9 +161,8 @@ class PosteriorAdapter(RLAdapter[Guess]):
         )
 
 
-def _draw(belief: GaussianByVariance, num_episodes: int, noise: Noise | None) -> Tensor:
-    """A z [W, L] of each world, after so many episodes."""
-    noise = noise or _fixed(num_episodes)
+def _draw(belief: GaussianByVariance, noise: Noise) -> Tensor:
+    """A z [W, L] of each world."""
     return belief.at(noise.normal(*belief.mean.shape, dtype=belief.mean.dtype).to(belief.mean))
 
 
@@ -186,10 +185,7 @@ def _drawn(factors: GaussianByVariance, num: int, noise: Noise) -> GaussianByVar
     """`num` factors of each world, uniformly and with replacement from those of finite variance;
     the first one where there is none."""
     until = factors.variance[..., 0].isfinite().cumsum(-1)
-    total = until[:, -1:]
-    uniform = noise.uniform(len(total), num, dtype=torch.float64).to(total.device)
-    # A product with a number just below 1 may be rounded up.
-    rank = (uniform * total).long().minimum(total - 1).clamp(min=0)
+    rank = drawn_below(until[:, -1:], num, noise)
     index = torch.searchsorted(until, rank, right=True).clamp(max=until.shape[1] - 1).unsqueeze(-1)
     index = index.expand(-1, -1, factors.mean.shape[-1])
     return GaussianByVariance(
@@ -197,6 +193,7 @@ def _drawn(factors: GaussianByVariance, num: int, noise: Noise) -> GaussianByVar
     )
 
 
-def _fixed(seed: int) -> Noise:
-    """The same numbers whenever it is asked for, drawn on the CPU."""
-    return Noise(torch.Generator().manual_seed(seed))
+def _fixed(num_episodes: int) -> Noise:
+    """What a guess after so many episodes is drawn by where there is no noise: the same numbers
+    whenever it is asked for, drawn on the CPU."""
+    return Noise(torch.Generator().manual_seed(num_episodes))

@@ -93,6 +93,10 @@ class TogetherAdapter(RLAdapter[Together]):
         held = [adapter.held(own) for adapter, own in self._with_each(state.each)]
         return None if held[0] is None else join_rows(held)
 
+    def most_likely(self, state: Together) -> Together:
+        each = [adapter.most_likely(own) for adapter, own in self._with_each(state.each)]
+        return self._standing(each)
+
     def measure(self, state: Together, obs: Tensor, act: Act, step: Step) -> dict[str, Tensor]:
         if state.joint is not None:
             return {}

@@ -20,12 +20,12 @@ from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.core.differentiated import Differentiate, Outputs
 from metarl.core.linearize import adapt_tasks, linearize_adaptation
 from metarl.core.rules import named_rule
-from metarl.errors import SettingError
+from metarl.errors import SettingError, misfit
 from metarl.nn.dynamics import FeedForwardDynamics, Transitions, imagined_returns
 from metarl.nn.mlp import mlp
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.planning import PlanningAdapter
-from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
+from metarl.rl.algorithms.model_based import Practice, squared_error
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,

@@ -206,7 +206,8 @@ class MamlPPO(GatheringLearner):
         return run_alone(self.descending(data))
 
     def descending(self, data: Data) -> Generator[AskedEpoch, Epoch, list[Epoch]]:
-        """Does what `descend` does, and asks for the epochs."""
+        """Takes the Adam steps of `descend`, but asks for each epoch instead of computing it: several
+        learners' are then computed side by side."""
         cut: dict[Any, Data] = {}
         epochs = [(yield self._asked(data, None, cut))]
         left = epochs[0].outputs

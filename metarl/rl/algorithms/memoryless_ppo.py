@@ -13,14 +13,12 @@ from typing import Any
 
 from torch import nn
 
-from metarl.core.checks import check_positive
 from metarl.errors import SettingError
 from metarl.nn.recurrent import NoMemory
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.algorithms.rl2_ppo import RL2PPO
-from metarl.rl.algorithms.shared import GatheringLearner, Iteration, Setting, trial_sizes
+from metarl.rl.algorithms.shared import GatheringLearner, Iteration, Setting, episode_sizes
 from metarl.rl.models.memory import MemoryModel
-from metarl.rl.types import Sizes
 
 
 class MemorylessPPO(GatheringLearner):
@@ -31,13 +29,7 @@ class MemorylessPPO(GatheringLearner):
     task.
     """
 
-    @staticmethod
-    def sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
-        """Raises: ValueError unless there are tasks and episodes."""
-        check_positive({"episodes_per_task": episodes_per_task})
-        return trial_sizes(
-            meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
-        )
+    sizes = staticmethod(episode_sizes)
 
     def __init__(
         self, *, setting: Setting, meta_batch_size: int, episodes_per_task: int, **numbers: Any

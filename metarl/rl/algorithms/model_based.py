@@ -3,7 +3,7 @@ iteration reports."""
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.core import saved
 from metarl.errors import SettingError
@@ -57,6 +57,10 @@ class Practice:
         # Every process learns from all trials: planning takes far longer than learning.
         rollouts = self._source.ranks.whole(rollouts)
         self.trials.add((*rollouts.support, rollouts.query))
+        if not len(self.trials):
+            raise FloatingPointError(
+                "all worlds diverged at their first step: there is nothing to learn from"
+            )
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)
 
@@ -76,12 +80,3 @@ def squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean over predicted numbers and unmasked rows: [..., B, O + 1], mask [..., B] -> [...]; 0
     where all is masked."""
     return ((prediction - target).square().mean(-1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def misfit(model: nn.Module, expected: type[nn.Module], made_by: str) -> SettingError:
-    """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that
-    makes a fitting one."""
-    return SettingError(
-        f"model is a {type(model).__name__}; expected a {expected.__name__}, as model={made_by} "
-        "makes it"
-    )

@@ -4,12 +4,10 @@ which a meta-learner's returns are read."""
 from collections.abc import Mapping
 from typing import Any
 
-from metarl.core.checks import check_positive
 from metarl.errors import SettingError
 from metarl.rl.adapters.fine_tuning import FineTuningAdapter
 from metarl.rl.algorithms.multitask import Multitask
-from metarl.rl.algorithms.shared import GatheringLearner, Iteration, Setting, trial_sizes
-from metarl.rl.types import Sizes
+from metarl.rl.algorithms.shared import GatheringLearner, Iteration, Setting, episode_sizes
 
 
 class Oracle(GatheringLearner):
@@ -21,13 +19,7 @@ class Oracle(GatheringLearner):
       environment that doesn't show its task.
     """
 
-    @staticmethod
-    def sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
-        """Raises: SettingError unless there are tasks and episodes."""
-        check_positive({"episodes_per_task": episodes_per_task})
-        return trial_sizes(
-            meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
-        )
+    sizes = staticmethod(episode_sizes)
 
     def __init__(self, *, setting: Setting, **numbers: Any) -> None:
         """Args: numbers: those of `Multitask` but rounds_per_update."""

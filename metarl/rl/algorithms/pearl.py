@@ -17,8 +17,8 @@ from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import Descent
+from metarl.errors import misfit
 from metarl.rl.adapters.posterior import PosteriorAdapter
-from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.algorithms.pearl_play import Play
 from metarl.rl.algorithms.shared import Setting, rollout_metrics
 from metarl.rl.data.replay import Steps

@@ -173,7 +173,7 @@ class Play:
           infers: whether z comes from the posterior given the context that a task has by then.
         Returns: all of them, [N, E, T].
         """
-        setting, played = self._setting, list[Trajectories]()
+        setting, played, begun = self._setting, list[Trajectories](), set[int]()
         noise = setting.streams.policy
         adapter = PosteriorAdapter(self._model, exploration_episodes=1, cost=self._cost)
         tasks = map_tensors(lambda leaf: leaf[ids], self._tasks)
@@ -188,7 +188,13 @@ class Play:
                 episodes_per_task=1,
                 device=setting.device,
             )
-            self.kept.add(ids, episodes, context="grows" if played and use == "begins" else use)
+            # A task whose first episode diverged at once has nothing to begin with yet.
+            uses: list[Use] = [
+                "grows" if use == "begins" and task in begun else use for task in ids.tolist()
+            ]
+            self.kept.add(ids, episodes, context=uses)
+            steps = (episodes.mask & ~episodes.diverged).sum((1, 2))
+            begun.update(ids[steps.cpu() > 0].tolist())
             played.append(episodes)
         return _side_by_side(played)
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from metarl.core import saved
 from metarl.core.checks import check_positive
 from metarl.core.descent import APART, Descent, clipped_as_torch
+from metarl.errors import misfit
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
 from metarl.rl.adapters.planning import PlanningAdapter
-from metarl.rl.algorithms.model_based import Practice, misfit, squared_error
+from metarl.rl.algorithms.model_based import Practice, squared_error
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,
@@ -149,7 +150,7 @@ class RecurrentMBRL(GatheringLearner):
         chosen = torch.randint(
             len(trials), (self._batch_size,), generator=generator, device=generator.device
         )
-        data = trials.transitions(chosen)
+        data = trials.whole(chosen)
         for start in range(0, data.mask.shape[1], self._segment):
             yield data.steps(slice(start, start + self._segment))
 

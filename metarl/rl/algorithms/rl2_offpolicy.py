@@ -16,10 +16,9 @@ from metarl.core import saved
 from metarl.core.checks import check_positive, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import Descent
-from metarl.errors import SettingError
+from metarl.errors import SettingError, misfit
 from metarl.rl.adapters.memory import MemoryAdapter
 from metarl.rl.adapters.uniform import UniformActions
-from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
     Iteration,
@@ -33,7 +32,7 @@ from metarl.rl.data.replay import Replay, Steps
 from metarl.rl.models.recurrent_actor_critic import RecurrentActor, RecurrentActorCritic
 from metarl.rl.soft_actor_critic import bellman_error, bellman_target, follow, soft_value
 from metarl.rl.types import RLAdapter
-from metarl.struct import map_tensors, struct
+from metarl.struct import struct
 from metarl.types import Params, as_metrics
 
 
@@ -165,11 +164,9 @@ class RL2OffPolicy(GatheringLearner):
     def batch(self) -> Batch:
         """Draws what the next update learns from."""
         ids, noise = torch.zeros(self._batch_size, dtype=torch.int64), self._streams.policy.whole
-        steps = self._replay.sequences(ids, self._trial_steps, noise)
-        longest = int(steps.mask.sum(1).max())
-        steps = map_tensors(lambda leaf: leaf[:, :longest], steps)
-        size = self._model.actor.actions.size
-        return batch_of(steps, noise.normal(self._batch_size, longest + 1, size))
+        steps = self._replay.sequences(ids, self._trial_steps, noise).until_the_longest()
+        shape = (self._batch_size, steps.mask.shape[1] + 1, self._model.actor.actions.size)
+        return batch_of(steps, noise.normal(*shape))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Takes a step of the critics, then one of the actor, which the new critics judge, and one

@@ -58,6 +58,15 @@ def trial_sizes(
     )
 
 
+def episode_sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
+    """The `sizes` of a learner whose trials are single episodes. Raises: ValueError for zero of
+    anything."""
+    check_positive({"episodes_per_task": episodes_per_task})
+    return trial_sizes(
+        meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
+    )
+
+
 def memoryless_policy(model: nn.Module) -> PolicyModule:
     """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):

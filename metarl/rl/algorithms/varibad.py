@@ -212,7 +212,7 @@ class Inference:
         found = []
         for _ in range(self._num_gradient_steps):
             ids = torch.zeros(self._batch_size, dtype=torch.int64)
-            steps = _cut(replay.sequences(ids, self._longest, noise))
+            steps = replay.sequences(ids, self._longest, noise).until_the_longest()
             found.append(_named(self.descend(steps, noise)))
         return {name: torch.stack([row[name] for row in found]).mean() for name in found[0]}
 
@@ -263,12 +263,6 @@ def _clipped_by_part(gradient: Params, max_norm: float | None) -> tuple[Params, 
     found = [clipped_as_torch(part, max_norm) for part in parts.values()]
     limited = {name: leaf for part, _ in found for name, leaf in part.items()}
     return limited, torch.stack([norm for _, norm in found]).norm()
-
-
-def _cut(steps: Steps) -> Steps:
-    """The steps [B, T, ...] up to the end of the longest trial."""
-    longest = int(steps.mask.sum(1).max())
-    return map_tensors(lambda leaf: leaf[:, :longest], steps)
 
 
 def _named(elbo: Elbo) -> dict[str, Tensor]:

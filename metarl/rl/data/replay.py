@@ -19,7 +19,7 @@ from metarl.noise import Noise
 from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.data.stretches import Stretch, Stretches
 from metarl.rl.types import Trajectories
-from metarl.struct import struct
+from metarl.struct import map_tensors, struct
 from metarl.types import Reserve, Shard
 
 Use = Literal["begins", "grows", "stays"]
@@ -41,6 +41,11 @@ class Steps:
     mask: Tensor  # [B, n] bool: False on padding, which only sequences have; there all else is 0
     cost: Tensor | None = None
     """[B, n] what was measured of each step under the name `cost`, where that is kept."""
+
+    def until_the_longest(self) -> "Steps":
+        """Returns the steps up to the end of the longest trial, as views."""
+        longest = int(self.mask.sum(1).max())
+        return map_tensors(lambda leaf: leaf[:, :longest], self)
 
 
 def step_leaves(episodes: Sequence[Trajectories]) -> dict[str, list[Tensor]]:
@@ -125,14 +130,16 @@ class Replay:
         self._marked = (0, list(self._totals))
         self._tables: dict[str | int, Stretches] = {}
 
-    def add(self, task_ids: Tensor, *episodes: Trajectories, context: Use = "grows") -> None:
+    def add(
+        self, task_ids: Tensor, *episodes: Trajectories, context: Use | Sequence[Use] = "grows"
+    ) -> None:
         """Adds one trial for each world: the k-th of `episodes`, [N, E, T_k, ...], holds the k-th
         episode of all trials.
 
         Args:
           task_ids: [N] int64 which ring each task's steps go into; several may go into the same.
-          context: what becomes of the context of these tasks. Of several trials of a task "begins"
-            means the first.
+          context: what becomes of the context of these tasks, of all or of each. Of several trials
+            of a task "begins" means the first one with a step.
         Raises: ValueError if a task isn't known; SettingError if one gets more steps than it can
           keep; FloatingPointError if a number is NaN or infinite. Nothing is added then.
         """
@@ -152,11 +159,13 @@ class Replay:
             keeps.sum(-1).flatten().tolist(),
         )
         self._check_room(tasks, lengths)
+        uses = [context] * num_tasks if isinstance(context, str) else context
+        asked = [use for use in uses for _ in range(num_trials)]
         begun, trials, totals = set(), list[_Trial](), list(self._totals)
-        for task, length in zip(tasks, lengths, strict=True):
+        for task, length, wanted in zip(tasks, lengths, asked, strict=True):
             if length == 0:  # It diverged at its first step.
                 continue
-            use: Use = "grows" if context == "begins" and task in begun else context
+            use: Use = "grows" if wanted == "begins" and task in begun else wanted
             begun.add(task)
             start, number = totals[task], self._next + len(trials)
             trials.append(_Trial(number, task, start, start + length, _USES.index(use), start))

@@ -51,12 +51,17 @@ class Stretches:
         """
         tasks = tasks.to(self.start.device, non_blocking=True)
         until = self.until[tasks]
-        total = until[:, -1:]
-        uniform = noise.uniform(len(tasks), num, dtype=torch.float64).to(self.start.device)
-        # A product with a number just below 1 may be rounded up.
-        drawn = (uniform * total).long().minimum(total - 1)
+        drawn = drawn_below(until[:, -1:], num, noise)
         index = torch.searchsorted(until, drawn, right=True)
         start, count, stop = (
             leaf[tasks].gather(1, index) for leaf in (self.start, self.count, self.stop)
         )
         return start + drawn - (until.gather(1, index) - count), stop
+
+
+def drawn_below(total: Tensor, num: int, noise: Noise) -> Tensor:
+    """Draws [B, num] of the numbers 0, ..., total − 1, uniformly and with replacement; total [B, 1]
+    int64. 0 where there are none."""
+    uniform = noise.uniform(len(total), num, dtype=torch.float64).to(total.device)
+    # A product with a number just below 1 may be rounded up.
+    return (uniform * total).long().minimum(total - 1).clamp(min=0)

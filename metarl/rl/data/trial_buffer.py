@@ -2,7 +2,6 @@
 tensors, oldest dropped first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,8 @@ class TrialBuffer:
     of T steps are kept.
 
     Observations are kept once: [E, T + 1], the successor of a step is the next row. It grows with
-    what it holds. A step that diverged isn't kept: nothing is to be learned from it.
+    what it holds. A step that diverged isn't kept, nor a trial without any other: nothing is to be
+    learned from them.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class TrialBuffer:
                 [(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2
             ),
         }
-        self._append(
-            {name: leaf.flatten(0, 1).to(self._rows[name]) for name, leaf in joined.items()}
-        )
+        rows = {name: leaf.flatten(0, 1) for name, leaf in joined.items()}
+        kept = rows["length"].any(-1)
+        self._append({name: leaf[kept].to(self._rows[name]) for name, leaf in rows.items()})
 
-    def transitions(self, trials: Tensor | None = None) -> Transitions:
-        """Returns the transitions of all trials, or of those with these numbers [B], 0 for the
-        oldest; leaves [B, E * T, ...] in the order they happened."""
-        data = self._all() if trials is None else self._rows.take(self._places(trials))
+    def transitions(self) -> Transitions:
+        """Returns the transitions of all B trials; leaves [B, E * T, ...] in the order they
+        happened, where an episode that ended early leaves masked ones behind it."""
+        data = self._all()
         obs, length = data["obs"], data["length"]
         step = torch.arange(self._horizon, device=obs.device)
         separate = Transitions(
@@ -97,22 +97,44 @@ class TrialBuffer:
         """Draws `num` stretches of `length` consecutive steps, each from a trial chosen at random;
         leaves [num, length, ...].
 
-        A stretch may go across the boundary of two episodes of a trial: the task stays the same.
+        A stretch may go across the boundary of two episodes of a trial: the task stays the same. A
+        trial of fewer steps comes whole at the end of its stretch, behind masked ones.
         """
         num_steps = self._num_episodes * self._horizon
         if length > num_steps:
             raise ValueError(f"a window of {length} steps doesn't fit into a trial of {num_steps}")
-        obs, device = self._rows["obs"], self._rows.device
-        drawn = partial(torch.randint, size=(num, 1), generator=generator, device=generator.device)
-        trial, first = self._places(drawn(len(self))), drawn(num_steps - length + 1).to(device)
-        steps = first + torch.arange(length, device=device)
-        episode, step = steps // self._horizon, steps % self._horizon
+        like: dict[str, Any] = {"generator": generator, "device": generator.device}
+        trial = self._places(torch.randint(len(self), (num,), **like))
+        share = torch.rand(num, dtype=torch.float64, **like).to(trial.device)
+        spare = self._rows["length"].sum(-1)[trial] - length
+        first = (share * (spare + 1).clamp(min=1)).long() + spare.clamp(max=0)
+        return self._in_a_row(trial, first.unsqueeze(1) + torch.arange(length, device=first.device))
+
+    def whole(self, trials: Tensor) -> Transitions:
+        """Returns the transitions of the trials with these numbers [B], 0 for the oldest, each
+        without gaps from its first step to its last; leaves [B, L, ...], L the steps of the longest
+        one, masked behind the last step of the others."""
+        places = self._places(trials)
+        longest = int(self._rows["length"].sum(-1)[places].max())
+        at = torch.arange(longest, device=places.device)
+        return self._in_a_row(places, at.expand(len(places), -1))
+
+    def _in_a_row(self, trial: Tensor, at: Tensor) -> Transitions:
+        """The steps `at` [B, L] of the trials in these rows [B], counted from 0 over the steps that
+        each has, through all of its episodes; masked where it has none."""
+        length = self._rows["length"][trial]  # [B, E]
+        ends = length.cumsum(-1)
+        inside = (at >= 0) & (at < ends[:, -1:])
+        at = torch.where(inside, at, 0)
+        episode = torch.searchsorted(ends, at, right=True)
+        step = at - (ends - length).gather(1, episode)
+        place = (trial.unsqueeze(1), episode, step)
         return Transitions(
-            obs=obs[trial, episode, step],
-            action=self._rows["action"][trial, episode, step],
-            next_obs=obs[trial, episode, step + 1],
-            reward=self._rows["reward"][trial, episode, step],
-            mask=step < self._rows["length"][trial, episode],
+            obs=self._rows["obs"][place],
+            action=self._rows["action"][place],
+            next_obs=self._rows["obs"][*place[:2], step + 1],
+            reward=self._rows["reward"][place],
+            mask=inside,
         )
 
     def reserve(self) -> Reserve | None:

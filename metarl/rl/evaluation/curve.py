@@ -83,7 +83,7 @@ def adaptation_curve(
         state, trajectories = played.state, played.episodes
         if acting == "mode_beside":
             trajectories, _ = collect(
-                *(env, adapter, state, tasks, streams),
+                *(env, adapter, adapter.most_likely(state), tasks, streams),
                 episodes_per_task=env.num_worlds // num_tasks,
                 device=device,
                 deterministic=True,
@@ -115,8 +115,8 @@ def adaptation_curve(
 def controller_outcomes(
     env: BatchedEnv, tasks: Any, act: Callable[[], Tensor], noise: Noise, *, num_tasks: int
 ) -> Outcomes:
-    """What becomes of a controller without a policy: `act()` is the action now; tasks have leaves
-    [N, ...]."""
+    """Plays episodes with a fixed controller; `act()` returns the current actions. Args: tasks:
+    leaves [N, ...]."""
     episodes_per_task = env.num_worlds // num_tasks
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     env.reset(noise.starts(env))
@@ -143,8 +143,19 @@ def controller_outcomes(
     )
 
 
+def check_num_tasks(distribution: TaskDistribution, num_tasks: int) -> None:
+    """Raises: SettingError for more tasks than are held out: one that comes twice would count as two
+    in intervals over tasks."""
+    most = distribution.num_held_out
+    if most is not None and num_tasks > most:
+        raise SettingError(
+            f"num_tasks {num_tasks}: expected at most {most}, for there are no more held-out tasks; "
+            "more episodes of each are played with episodes_per_task"
+        )
+
+
 def assert_held_out(distribution: TaskDistribution, tasks: Any) -> None:
-    """Raises: ValueError if training could have seen any of the tasks. Distributions with split
+    """Raises: SettingError if training could have seen any of the tasks. Distributions with split
     `none` declare that training and test tasks are the same; they pass, and every report says
     so."""
     if distribution.split == "none":

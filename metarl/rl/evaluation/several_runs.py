@@ -67,8 +67,16 @@ def paired_differences(
 
     Episodes of a task are averaged first; ties count half. Seeds are drawn together: right where
     runs of a seed share something (the start, the random data), and no harm where they don't.
+
+    Raises: ValueError where the seeds aren't as many, or of one seed each on one task, whose
+      episodes aren't pairs.
     """
     shape = first.shape[:2]
+    if shape == second.shape[:2] == (1, 1):
+        raise ValueError(
+            "one seed of each on one task: episodes aren't pairs; expected several seeds or tasks, "
+            "or difference_of_means"
+        )
     first, second = _same_tasks(first, second)
     if len(first) != len(second):
         raise ValueError(

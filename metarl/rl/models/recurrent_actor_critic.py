@@ -125,7 +125,8 @@ class RecurrentCritics(nn.Module):
         return self.judge(self.memory.sequence(inputs), obs, action)
 
     def judge(self, remembered: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """The same of what the memory gave, [T, B, H]."""
+        """The values of actions [T, B, A] at obs [T, B, O], given what the memory remembered
+        [T, B, H]."""
         present = self.present(torch.cat([obs, action], dim=-1)).relu()
         return self.heads(torch.cat([remembered, present], dim=-1))
 

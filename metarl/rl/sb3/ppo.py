@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
-from metarl.errors import SettingError
+from metarl.errors import SettingError, misfit
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
-from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.reward_scale import RewardScale
 from metarl.rl.sb3.agents import PPOAgent
 from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.checks import check_positive, check_unit_interval
+from metarl.errors import misfit
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
-from metarl.rl.algorithms.model_based import misfit
 from metarl.rl.sb3.agents import SACAgent
 from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means
 from metarl.rl.sb3.library import library, seeded, without_environment

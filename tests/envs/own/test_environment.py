@@ -20,6 +20,7 @@ from support.pages import code_blocks
 import envs
 from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
+from metarl.errors import SettingError
 from metarl.noise import Noise
 from tests.envs import test_environments as facts
 from tests.support.own_lines import Line, hopper_load, line, sloped_line
@@ -225,6 +226,11 @@ def test_split_follows_its_seed_and_choices_are_all_combinations() -> None:
     few = own_environment(Line, 1, tasks=tasks, horizon=5).prior
     assert few.split == "none"
     assert few.describe(few.test_tasks())[:2] == ["slope 1, goal (0, 1)", "slope 1, goal (1, 0)"]
+    for given in ({"num_train_tasks": 2}, {"num_test_tasks": 4}, {"split_seed": 7}):
+        (name, value), *_ = given.items()
+        said = f"{name} is {value}, but all task variables are one_of: .* the same 4 tasks"
+        with pytest.raises(SettingError, match=said):
+            own_environment(Line, 1, tasks=tasks, horizon=5, **given)
     mixed = own_environment(
         Line, 1, tasks={**tasks, "table": attribute("table", scale=(0.9, 1.1))}, horizon=5
     ).prior

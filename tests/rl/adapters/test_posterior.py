@@ -96,6 +96,18 @@ def test_a_context_of_the_training_size_is_drawn_from_the_own_steps_alone(genera
         torch.testing.assert_close(after.belief.mean[world], once.mean)
 
 
+def test_without_noise_a_context_and_the_guess_from_it_are_drawn_by_one_stream(generator):
+    """One draw after the other, not the same numbers twice."""
+    of = model()
+    adapter = PosteriorAdapter(of, exploration_episodes=1, context_size=5)
+    data = trajectories(generator, 3, 1, 4)
+    after = adapter.update(adapter.begin(3), data)
+    stream = noise(1)  # that of a guess after one episode
+    stream.uniform(3, 5, dtype=torch.float64)
+    expected = after.belief.at(stream.normal(*after.z.shape))
+    torch.testing.assert_close(after.z, expected)
+
+
 def test_draws_of_a_context_are_uniform_over_the_steps_that_count(generator):
     of = model(latent_size=1)
     adapter = PosteriorAdapter(of, exploration_episodes=1, context_size=1)

@@ -2,6 +2,7 @@
 context has, and that it learns."""
 
 import copy
+import itertools
 
 import gymnasium
 import numpy as np
@@ -25,6 +26,7 @@ from metarl.rl.models.pearl import PearlModel
 from metarl.rl.models.policies import mlp_policy
 from metarl.rl.models.unit_actions import UnitActions
 from metarl.run.seeding import Generators
+from metarl.struct import replace
 
 CPU = torch.device("cpu")
 NUMBERS = {
@@ -359,6 +361,30 @@ def test_a_context_whose_room_was_taken_names_the_capacity(monkeypatch, generato
         SettingError, match=r"replay_capacity 20: task \d has no context, because later steps took"
     ):
         played(learner, 6)
+
+
+def test_a_context_begins_with_the_first_step_that_a_task_has(monkeypatch, generator):
+    """One of two tasks diverges at the first step of its first episode: what it lived through before
+    is forgotten all the same."""
+    learner, counted = make(prior_steps=8, context_size=8), itertools.count()
+
+    def collect(*args, **settings):
+        number = next(counted)
+        episodes = trajectories(generator, 2, 1, 4)
+        diverged = episodes.diverged.clone()
+        if number == 4:  # Two for each half of the training tasks come first.
+            diverged[0] = True
+        reward = torch.full_like(episodes.reward, number)
+        return replace(episodes, diverged=diverged, reward=reward), None
+
+    monkeypatch.setattr(pearl_play, "collect", collect)
+    learner._play.check()
+    learner._play.begin()
+    ids = torch.tensor([0, 1])
+    learner._play._episodes(ids, 12, "begins")
+    stream = Noise(torch.Generator().manual_seed(0))
+    found = learner._play.kept.context(ids, 50, stream).reward
+    assert [set(own.tolist()) for own in found] == [{5.0, 6.0}, {4.0, 5.0, 6.0}]
 
 
 def test_tasks_of_an_iteration_are_different_ones_in_turn():

@@ -63,6 +63,51 @@ def test_windows_are_stretches_of_one_trial(generator):
     assert len(starts) == 12
 
 
+def of_lengths(generator, *lengths):
+    """Trials of two episodes that end after so many steps, and the rewards of these in a row."""
+    first, second = (trajectories(generator, len(lengths), 1, 5) for _ in range(2))
+    for trial, (early, late) in enumerate(lengths):
+        first.mask[trial, 0, early:] = False
+        second.mask[trial, 0, late:] = False
+    kept = buffer()
+    kept.add([first, second])
+    played = [
+        torch.cat([first.reward[trial, 0, :early], second.reward[trial, 0, :late]])
+        for trial, (early, late) in enumerate(lengths)
+    ]
+    return kept, played
+
+
+def test_windows_hold_steps_that_were_played(generator):
+    """Not what lies between the end of an episode and its horizon."""
+    kept, played = of_lengths(generator, (2, 5), (3, 1), (1, 0))
+    windows, found = kept.windows(300, 5, generator), {0: 0, 1: 0, 2: 0}
+    for reward, mask in zip(windows.reward, windows.mask, strict=True):
+        trial = next(i for i, own in enumerate(played) if reward[-1] in own)
+        own, found[trial] = reward[mask], found[trial] + 1
+        start = played[trial].tolist().index(own[0])
+        torch.testing.assert_close(own, played[trial][start : start + 5])
+        assert mask[-1] and len(own) == min(5, len(played[trial]))
+    assert min(found.values()) > 70  # of 100 expected; a deviation is 8
+
+
+def test_whole_trials_have_no_gaps(generator):
+    kept, played = of_lengths(generator, (2, 5), (3, 1), (1, 0))
+    found = kept.whole(torch.tensor([2, 0]))
+    assert found.mask.tolist() == [[True] + [False] * 6, [True] * 7]
+    torch.testing.assert_close(found.reward[found.mask], torch.cat([played[2], played[0]]))
+    separate = kept.transitions()
+    for name in ("obs", "action", "next_obs"):
+        both = [getattr(data, name)[i][data.mask[i]] for data, i in ((found, 1), (separate, 0))]
+        torch.testing.assert_close(*both)
+
+
+def test_a_trial_without_a_step_is_not_kept(generator):
+    kept, played = of_lengths(generator, (0, 0), (2, 1), (0, 0))
+    assert len(kept) == 1
+    torch.testing.assert_close(kept.whole(torch.tensor([0])).reward[0], played[1])
+
+
 def test_the_oldest_trials_are_dropped_first(generator):
     kept, batches = buffer(capacity=5), [trajectories(generator, 3, 1, 5) for _ in range(4)]
     for i in (0, 2):
