@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from PIL import Image
 from support.commands import call, instead, numbers, refused
 
-from metarl.cli import configs
+from metarl.cli import build, configs
 from metarl.cli.commands import evaluate, render, train
 from metarl.run import memory
 from metarl.struct import struct
@@ -274,6 +275,20 @@ def test_an_experiments_replay_has_room_for_its_iterations(experiment):
     assert algo["replay_capacity"] >= 10 * trial * algo["meta_batch_size"]
     comments = configs.comments("train", chosen, [configs.CONFIGS])
     assert comments["algo.inference.kl_weight_executed"]
+
+
+def test_more_worlds_than_memory_holds_are_refused_before_they_are_made(monkeypatch, capsys):
+    """A step of a point has 2 numbers that are seen and 2 that are done, of 4 bytes each."""
+    words = ["env=point_navigation_2d", "algo=rl2_ppo", "algo.meta_batch_size=100000"]
+    for free, fits in ((100_000 * 100 * 16 - 1, False), (100_000 * 100 * 16, True)):
+        monkeypatch.setattr(memory, "available", lambda device, free=free: free)
+        config = OmegaConf.create(configs.composed("train", words, [configs.CONFIGS])[0])
+        if fits:
+            build.check_memory(config, 100_000)
+            continue
+        shown = refused(monkeypatch, capsys, train, *words)
+        assert "100000 worlds of point_navigation_2d, one for each episode of each task" in shown
+        assert "with 100 steps of 4 numbers: 152.6 MiB of memory, but 152.6 MiB are free" in shown
 
 
 def test_a_replay_is_stated_before_training_and_refused_when_it_does_not_fit(

@@ -65,6 +65,17 @@ def test_a_packed_run_is_evaluated_as_its_file_says(
     assert (own_zoo / "runs/zoo/bandit/rl2_ppo/evaluation_1.json").exists()
 
 
+def test_a_packed_file_is_taken_by_its_path(
+    run: metarl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (f"run={run.folder}", "name=mine/arms", f"output={tmp_path}")
+    assert call(monkeypatch, zoo_command, *words) == 0
+    monkeypatch.chdir(tmp_path)
+    words = (f"checkpoint={tmp_path / 'mine/arms.pt'}", "num_tasks=2", "device=cpu")
+    assert call(monkeypatch, evaluate_command, *words) == 0
+    assert (tmp_path / "runs/zoo/mine/arms/evaluation_1.json").exists()
+
+
 def test_a_few_shot_learner_answers_without_its_data(
     tmp_path: Path, own_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,10 @@ class Agent:
         """
         given: Sequence[Mapping[str, Any]] | None = None
         number: int | None = None
+        if isinstance(episodes, Mapping):
+            raise UserError(
+                "episodes is a dict; expected a number, or a list of dicts, one for each episode"
+            )
         if isinstance(episodes, Sequence) and not isinstance(episodes, str):
             given, number = episodes, len(episodes)
         elif episodes is not None:

@@ -14,6 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.choices import did_you_mean
 from metarl.errors import UserError
 from metarl.struct import struct
 
@@ -34,6 +35,8 @@ class Episode:
 def floats(value: Any, name: str) -> np.ndarray:
     """The value as an array of float32. Raises: UserError for what holds other things than numbers,
     rows of several lengths, or a number that isn't finite."""
+    if value is None:
+        raise UserError(f"{name} is None; expected numbers, as an array")
     try:
         found = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -50,7 +53,7 @@ def whole(value: Any, name: str) -> int:
     except TypeError:
         found = -1
     if found < 0:
-        raise UserError(f"{name}={value!r}: expected a whole number, 0 or more")
+        raise UserError(f"{name}={value!r:.60}: expected a whole number, 0 or more")
     return found
 
 
@@ -68,6 +71,12 @@ def given_episode(
         raise UserError(
             f"{name} is a {type(episode).__name__}; expected a dict with obs, action and reward"
         )
+    known = ("obs", "action", "reward", "terminated")
+    for key in episode:
+        if key not in known:
+            raise UserError(
+                f"{name} has {key!r}; expected {', '.join(known)}{did_you_mean(key, known)}"
+            )
     if missing := [key for key in ("obs", "action", "reward") if key not in episode]:
         raise UserError(f"{name} has no {missing[0]}; expected obs, action and reward")
     reward = floats(episode["reward"], f"{name}.reward")

@@ -130,7 +130,8 @@ class Policy:
 
 
 class _InItsSpace(nn.Module):
-    """A module whose actions are moved into the action space."""
+    """A module that takes observations of any kind of number, and whose actions are moved into the
+    action space."""
 
     def __init__(self, module: nn.Module, action_space: spaces.Box | spaces.Discrete) -> None:
         super().__init__()
@@ -142,7 +143,8 @@ class _InItsSpace(nn.Module):
             self.register_buffer("start", cast(Tensor, module.start))
         self.requires_grad_(False)
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *given: Tensor) -> Any:
+        inputs = [value.to(torch.float32) for value in given]
         if not hasattr(self, "start"):
             return self._clipped(self.module(*inputs))
         action, memory = self.module(*inputs)

@@ -1,5 +1,6 @@
 """Makes the objects of a run from a composed config. No library code sees a config."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,12 @@ from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
+from metarl.run.memory import check_rollout_fits
 from metarl.run.seeding import Generators
 from metarl.types import ALONE, Ranks
+
+_MANY_STEPS = 10_000_000
+"""Control steps side by side from which on it is worth making a world to see how large they are."""
 
 
 def device(name: str) -> torch.device:
@@ -51,6 +56,8 @@ def environment(
     tune_process()  # Small worlds have no simulator that would.
     if machine is None:
         machine = envs.Machine(num_threads=config.sim.num_threads)
+    if torch.device(machine.device).type == "cpu":
+        check_memory(config, num_worlds)
     overrides = {
         key: value for key, value in config.env.items() if key not in ("name", "shows_task")
     }
@@ -58,6 +65,16 @@ def environment(
     return envs.make(
         config.env.name, num_worlds=num_worlds, machine=machine, shows_task=seen, **overrides
     )
+
+
+def check_memory(config: DictConfig, num_worlds: int) -> None:
+    """Raises: UserError if so many worlds can't be played side by side on a CPU of this machine."""
+    if num_worlds == 1 or num_worlds * (config.env.get("horizon") or 1000) < _MANY_STEPS:
+        return
+    one = environment(config, num_worlds=1)
+    numbers = math.prod(one.observation_space.shape or ()) + math.prod(one.action_space.shape or ())
+    check_rollout_fits(num_worlds, one.spec.horizon, numbers, one.spec.name)
+    one.close()
 
 
 def shows_task(env: DictConfig) -> bool:

@@ -32,8 +32,8 @@ class Loaded:
     warnings: list[str]
 
     zoo_name: str | None = None
-    """The name in the zoo, if it comes from there: weights alone, in a folder that isn't the
-    user's."""
+    """The name in the zoo, or that of a file packed as its files are: weights alone, in a folder
+    that no run has."""
 
     @property
     def run_folder(self) -> Path:
@@ -104,8 +104,8 @@ def load(location: str) -> Loaded:
     loaded = read(location)
     if "env" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} is of few-shot learning: "
-            f"{command_line('fewshot', resume=location)}"
+            f"the checkpoint {loaded.path} is of few-shot learning, whose evaluation is the end of its "
+            f"training: {command_line('fewshot', resume=location)}"
         )
     env, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):
@@ -118,8 +118,8 @@ def load(location: str) -> Loaded:
 
 
 def read(location: str) -> Loaded:
-    """The newest whole checkpoint of a run folder, one checkpoint file, or `zoo:<name>`, whatever
-    it was trained on.
+    """The newest whole checkpoint of a run folder, one checkpoint file, `zoo:<name>`, or a file that
+    was packed as those of the zoo, whatever it was trained on.
 
     Raises: UserError if there is none or it is damaged.
     """
@@ -137,6 +137,9 @@ def read(location: str) -> Loaded:
             f"{place} holds {num_seeds} seeds; expected one of its folders: {seeds}, ..."
         )
     found = checkpoint.resolve(place)
+    if zoo.is_packed(found):
+        own = f"{found.parent.name}/{found.stem}"
+        return _loaded(found, zoo.read_file(found), [], zoo_name=own)
     if found.is_file():
         path, content = found, checkpoint.load(found)
         warnings: list[str] = []

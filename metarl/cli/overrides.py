@@ -24,6 +24,7 @@ from metarl.cli.configs import Chosen, choices, comments, composed, leaves, show
 from metarl.cli.kinds import (
     Anything,
     Fixed,
+    Integer,
     Kind,
     ListOf,
     OneOf,
@@ -231,7 +232,10 @@ def _check_kind(key: str, value: Any, kind: Kind, default: Any) -> None:
         hint = f"; write '{key}=\"{shown(value)}\"' if that is its name"
     elif default is not None and not _is_open(default):
         hint = f"; the default is {shown(default)}"
-    raise UserError(f"{key}={shown(value)}: expected {kind.expected}{hint}")
+    wanted = kind.expected
+    if isinstance(bare, Integer) and isinstance(value, int) and value > bare.most:
+        wanted = f"an integer, {bare.most} or less"
+    raise UserError(f"{key}={shown(value)}: expected {wanted}{hint}")
 
 
 def _check_deleted(

@@ -74,6 +74,8 @@ def is_asked_for(config: DictConfig) -> bool:
 
 def run(config: DictConfig) -> None:
     """Trains all seeds, then evaluates each and all of them together."""
+    if config.resume is None:
+        build.check_memory(config, config.num_seeds * build.sizes(config).num_worlds)
     with choose(config) as asked:
         config = asked.above.config
         device = start.prepare(asked.above)

@@ -38,6 +38,15 @@ def packed(content: Mapping[str, Any]) -> Packed:
     return Packed(payload=payload, digest=hashlib.sha256(payload).hexdigest())
 
 
+def is_of(path: Path, kind: str) -> bool:
+    """Whether a file says of itself that it is of this kind."""
+    try:
+        with path.open("rb") as file:
+            return file.readline().startswith(f"metarl-{kind} ".encode())
+    except OSError:
+        return False
+
+
 def write(path: Path, kind: str, content: Packed) -> None:
     """Writes the file, and its folder if there is none.
 
@@ -71,7 +80,10 @@ def read(
     header, _, payload = data.partition(b"\n")
     magic = f"metarl-{kind} ".encode()
     if not header.startswith(magic):
-        raise UserError(f"the {kind} {path} is damaged: it doesn't begin as a metarl {kind} does")
+        raise UserError(
+            f"the {kind} {path} is damaged, or of another kind: it doesn't begin as a metarl {kind} "
+            "does"
+        )
     found = hashlib.sha256(payload).hexdigest()
     if found.encode() != header.removeprefix(magic) or not found.startswith(digest):
         raise UserError(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")

@@ -46,6 +46,19 @@ def check_fits(experience: Experience | None) -> str | None:
     return f"{need}, of {in_words(free)} free"
 
 
+def check_rollout_fits(num_worlds: int, horizon: int, numbers_a_step: int, whose: str) -> None:
+    """Raises: UserError if the memory of this machine is too small for what one episode of each
+    world leaves behind. Args: whose: of which environment, for the message."""
+    need = num_worlds * horizon * numbers_a_step * torch.float32.itemsize
+    free = available(torch.device("cpu"))
+    if need > free:
+        raise UserError(
+            f"{num_worlds} worlds of {whose}, one for each episode of each task, with {horizon} steps "
+            f"of {numbers_a_step} numbers: {in_words(need)} of memory, but {in_words(free)} are free; "
+            "expected fewer tasks, episodes or seeds, or a shorter horizon"
+        )
+
+
 def in_words(num_bytes: int) -> str:
     """Says a size in words: 1536 -> 1.5 KiB."""
     size, unit = float(num_bytes), "bytes"

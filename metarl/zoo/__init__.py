@@ -56,6 +56,16 @@ def read(name: str, folder: Path | None = None) -> dict[str, Any]:
     return archive.read(path(name, folder), _KIND)
 
 
+def is_packed(file: Path) -> bool:
+    """Whether this is a file as `write` makes it, wherever it lies."""
+    return archive.is_of(file, _KIND)
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """The content of such a file. Raises: UserError if it is damaged."""
+    return archive.read(file, _KIND)
+
+
 def write(
     name: str, content: Mapping[str, Any], folder: Path | None = None, *, largest: int = LARGEST
 ) -> Path:

@@ -37,10 +37,22 @@ def test_what_is_no_array_of_numbers_is_named(value: Any) -> None:
         floats(value, "x")
 
 
+def test_nothing_is_named_as_such() -> None:
+    with pytest.raises(UserError, match="^x is None; expected numbers, as an array$"):
+        floats(None, "x")
+
+
 @pytest.mark.parametrize("value", [np.nan, [0, np.inf], [None]])
 def test_what_is_not_finite_is_named(value: Any) -> None:
     with pytest.raises(UserError, match="^x holds NaN or infinity"):
         floats(value, "x")
+
+
+def test_a_word_that_an_episode_does_not_have_is_named() -> None:
+    """`rewards` beside `reward` would be taken no notice of."""
+    episode = {"obs": np.zeros((2, 1)), "action": [0], "reward": [0.0], "rewards": [1.0]}
+    with pytest.raises(UserError, match=r"episodes\[0\] has 'rewards'; .* did you mean reward\?"):
+        given_episode(episode, 0, spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)
 
 
 def test_an_episode_of_discrete_actions_has_whole_ones() -> None:

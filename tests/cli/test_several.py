@@ -138,6 +138,8 @@ def test_a_folder_of_several_seeds_has_one_writer(copied, monkeypatch, capsys):
     [
         (["num_seeds=0"], "num_seeds=0: expected an integer, 1 or more; the default is 1"),
         (["num_seeds=2.5"], "num_seeds=2.5: expected an integer, 1 or more"),
+        (["num_seeds=1000000001"], "num_seeds=1000000001: expected an integer, 1000000000 or less"),
+        (["num_seeds=100000000"], "5000000000 worlds of half_cheetah_vel, one for each episode"),
         (["resume={}", "num_seeds=3"], "num_seeds can't be changed with resume; what can:"),
         (["resume={}", "seed=0"], "seed can't be changed with resume; what can:"),
         (["resume={}/seed3", "num_seeds=2"], "num_seeds can't be changed with resume; what can:"),
