@@ -1,5 +1,5 @@
-"""What reinforcement learning passes around: steps, trajectories, tasks, and the two protocols an
-environment meets.
+"""What reinforcement learning passes around: steps, trajectories and tasks; the protocols that
+environments and their tasks meet, and that of an adapter, which acts in them.
 
 N tasks, E episodes per task, W = N * E worlds, T steps, O observation and A action size. World w
 belongs to task w // E.
