@@ -59,6 +59,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "half_cheetah_vel_memoryless": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_rl2": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_wide/rl2": {"evaluation_seed0": "adaptation_curve_seed0"},
+    "half_cheetah_vel_wide/varibad": {"evaluation_seed0": "adaptation_curve_seed0"},
     "point_navigation_2d": {"evaluation_seed1": "adaptation_curve_seed1"},
     "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
 }
@@ -71,6 +72,7 @@ SIDE_BY_SIDE = {
     "half_cheetah_vel_15m": ["half_cheetah_vel_15m"],
     "half_cheetah_vel_maml": ["half_cheetah_vel_maml"],
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
+    "half_cheetah_vel_wide": ["half_cheetah_vel_wide"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
     "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
 }
@@ -110,6 +112,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
     "half_cheetah_vel_wide/rl2": [f"metrics_seed{seed}" for seed in range(3)],
+    "half_cheetah_vel_wide/varibad": ["metrics_seed0"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
