@@ -160,7 +160,8 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
     for main, word in ((train_command.main, "resume"), (evaluate_command.main, "checkpoint")):
         assert command(main, monkeypatch, f"{word}={folder}") == 2
         assert (
-            "is of few-shot learning: python scripts/fewshot.py resume=" in capsys.readouterr().err
+            "is of few-shot learning, whose evaluation is the end of its training: python scripts/fewshot.py resume="
+            in capsys.readouterr().err
         )
 
 
