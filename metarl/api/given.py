@@ -71,13 +71,14 @@ def given_episode(
         raise UserError(
             f"{name} is a {type(episode).__name__}; expected a dict with obs, action and reward"
         )
-    known = ("obs", "action", "reward", "terminated")
+    needed = ("obs", "action", "reward")
+    known = (*needed, "terminated")
     for key in episode:
         if key not in known:
             raise UserError(
                 f"{name} has {key!r}; expected {', '.join(known)}{did_you_mean(key, known)}"
             )
-    if missing := [key for key in ("obs", "action", "reward") if key not in episode]:
+    if missing := [key for key in needed if key not in episode]:
         raise UserError(f"{name} has no {missing[0]}; expected obs, action and reward")
     reward = floats(episode["reward"], f"{name}.reward")
     steps = len(reward) if reward.ndim == 1 else 0

@@ -15,7 +15,6 @@ from metarl.errors import UserError
 from metarl.report import evaluation
 from metarl.report.algo_name import algo_name
 from metarl.report.held_out import returns_row
-from metarl.rl.evaluation.curve import check_num_tasks
 from metarl.rl.types import RLLearner
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -144,8 +143,8 @@ def check(
     inner_lr_decay: float | None = None,
     **others: Any,
 ) -> None:
-    """Raises: UserError or SettingError for what no evaluation can have, or not that of the config's
-    algorithm or environment; a training asks at its start."""
+    """Raises: UserError for what no evaluation can have, or not that of the config's algorithm; a
+    training asks at its start."""
     least = {
         "num_tasks": (num_tasks, 1),
         "num_updates": (num_updates, 0),
@@ -154,8 +153,6 @@ def check(
     for name, (value, limit) in least.items():
         if value is not None and value < limit:
             raise UserError(f"{name}={value}: expected {limit} or more")
-    if num_tasks is not None:
-        check_num_tasks(build.environment(config, num_worlds=1).prior, num_tasks)
     if inner_lr_decay is not None:
         scheduled(config, inner_lr_decay)
 

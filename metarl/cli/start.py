@@ -3,18 +3,21 @@ several."""
 
 import torch
 
-from metarl.cli import evaluation, falling, placement, strangers
+from metarl.cli import build, evaluation, falling, placement, strangers
 from metarl.cli.run_folder import Run
+from metarl.rl.evaluation.curve import check_num_tasks
 
 
 def prepare(run: Run) -> torch.device:
     """Checks what the run asks for at its end, says what its user should know of it, and settles in
     its config where the physics is. Returns: where the learner computes.
 
-    Raises: UserError for what can't be evaluated or isn't on this machine.
+    Raises: UserError or SettingError for what can't be evaluated or isn't on this machine.
     """
     config = run.config
     evaluation.check(config, **config.evaluation)
+    if (num_tasks := config.evaluation.num_tasks) is not None:
+        check_num_tasks(build.environment(config, num_worlds=1).prior, num_tasks)
     if run.resume_from is None:
         strangers.say_what_is_called(config)
     falling.say_how_far(config)

@@ -189,7 +189,7 @@ def _checked(hidden_size: int) -> int:
 
 
 def draw_recurrent(layer: nn.Module, size: int, generator: torch.Generator | None) -> None:
-    """Draws all parameters of a recurrent layer of `size` units from U[−1/√size, 1/√size], as torch
-    does, but by `generator`."""
+    """Draws all parameters from U[−1/√size, 1/√size], as torch does in recurrent layers of `size`
+    units, but by `generator`."""
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(size**-0.5), size**-0.5, generator=generator)

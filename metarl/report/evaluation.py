@@ -14,13 +14,7 @@ from metarl.files import make_folder, write_text
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import (
-    Acting,
-    Outcomes,
-    adaptation_curve,
-    assert_held_out,
-    check_num_tasks,
-)
+from metarl.rl.evaluation.curve import Acting, Outcomes, adaptation_curve, held_out_tasks
 from metarl.rl.evaluation.proportions import success_summary
 from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.evaluation.several_runs import over
@@ -65,9 +59,7 @@ def evaluate(
     Raises: SettingError if training could have seen one of the tasks, or there aren't as many.
     """
     distribution: TaskDistribution = env.prior
-    check_num_tasks(distribution, num_tasks)
-    tasks = distribution.test_tasks(num_tasks)
-    assert_held_out(distribution, tasks)
+    tasks = held_out_tasks(distribution, num_tasks)
     known = env.references
     plays = 2 * (num_updates + 1) + sum(x is not None for x in (known.stand_still, known.scripted))
     words = f"evaluating on {tasks_in_words(num_tasks, distribution.split)}"

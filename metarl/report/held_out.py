@@ -7,10 +7,9 @@ import torch
 
 from metarl.report.evaluation import summaries
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import adaptation_curve, assert_held_out, check_num_tasks
+from metarl.rl.evaluation.curve import adaptation_curve, held_out_tasks
 from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.run.logging import HIGH, LOW
-from metarl.struct import map_tensors
 
 Row = dict[str, float]
 
@@ -39,10 +38,7 @@ def measured_returns(
       scored_by: one of `SCORED_BY`.
     Raises: SettingError if training could have seen one of the tasks, or there aren't as many.
     """
-    check_num_tasks(env.prior, num_tasks)
-    tasks = env.prior.test_tasks(skip + num_tasks)
-    tasks = _last(tasks, num_tasks)
-    assert_held_out(env.prior, tasks)
+    tasks = held_out_tasks(env.prior, num_tasks, skip)
     curve = adaptation_curve(
         adapter, env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
@@ -95,7 +91,3 @@ def measures_row(report: Mapping[str, Any], *, less_is_better: bool) -> Row:
 
 def _add(row: Row, name: str, value: float, low: float, high: float) -> None:
     row |= {name: value, name + LOW: low, name + HIGH: high}
-
-
-def _last(tasks: Any, num: int) -> Any:
-    return map_tensors(lambda leaf: leaf[len(leaf) - num :], tasks)

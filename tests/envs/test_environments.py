@@ -85,8 +85,8 @@ OUT_OF_RANGE = [
     ("num_actions", 1),
 ]
 
-# Settings that are words, with another one than the default.
 SIZES = ("num_train_tasks", "num_test_tasks")
+# Settings that are words, with another one than the default.
 OTHER_WORDS = {"test_velocities": "published"}
 
 # A definition that changes by accident shows here; one that changes on purpose changes here too.

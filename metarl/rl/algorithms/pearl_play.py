@@ -192,9 +192,7 @@ class Play:
             uses: list[Use] = [
                 "grows" if use == "begins" and task in begun else use for task in ids.tolist()
             ]
-            self.kept.add(ids, episodes, context=uses)
-            steps = (episodes.mask & ~episodes.diverged).sum((1, 2))
-            begun.update(ids[steps.cpu() > 0].tolist())
+            begun |= self.kept.add(ids, episodes, context=uses)
             played.append(episodes)
         return _side_by_side(played)
 

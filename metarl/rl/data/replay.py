@@ -132,7 +132,7 @@ class Replay:
 
     def add(
         self, task_ids: Tensor, *episodes: Trajectories, context: Use | Sequence[Use] = "grows"
-    ) -> None:
+    ) -> set[int]:
         """Adds one trial for each world: the k-th of `episodes`, [N, E, T_k, ...], holds the k-th
         episode of all trials.
 
@@ -140,6 +140,7 @@ class Replay:
           task_ids: [N] int64 which ring each task's steps go into; several may go into the same.
           context: what becomes of the context of these tasks, of all or of each. Of several trials
             of a task "begins" means the first one with a step.
+        Returns: the tasks that got a step; the others diverged at their first one.
         Raises: ValueError if a task isn't known; SettingError if one gets more steps than it can
           keep; FloatingPointError if a number is NaN or infinite. Nothing is added then.
         """
@@ -161,7 +162,7 @@ class Replay:
         self._check_room(tasks, lengths)
         uses = [context] * num_tasks if isinstance(context, str) else context
         asked = [use for use in uses for _ in range(num_trials)]
-        begun, trials, totals = set(), list[_Trial](), list(self._totals)
+        begun, trials, totals = set[int](), list[_Trial](), list(self._totals)
         for task, length, wanted in zip(tasks, lengths, asked, strict=True):
             if length == 0:  # It diverged at its first step.
                 continue
@@ -171,6 +172,7 @@ class Replay:
             trials.append(_Trial(number, task, start, start + length, _USES.index(use), start))
             totals[task] += length
         self._append(trials, rows)
+        return begun
 
     def transitions(self, ids: Tensor, num: int, noise: Noise) -> Steps:
         """Draws `num` steps of each of these tasks, ids [B] on the CPU, uniformly from all that are

@@ -13,7 +13,7 @@ from metarl.rl.data.collect import Streams, collect, repeat_tasks
 from metarl.rl.data.rounds import rounds
 from metarl.rl.evaluation.within_episode import Steps, stacked
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
-from metarl.struct import struct
+from metarl.struct import map_tensors, struct
 
 State = TypeVar("State")
 
@@ -141,6 +141,16 @@ def controller_outcomes(
             reward=rewards.T.reshape(*shape, -1), running=taken.T.reshape(*shape, -1), measured={}
         ),
     )
+
+
+def held_out_tasks(distribution: TaskDistribution, num_tasks: int, skip: int = 0) -> Any:
+    """The held-out tasks behind the first `skip`, leaves [num_tasks, ...]. Raises: SettingError if
+    there aren't so many, or training could have seen one of them."""
+    check_num_tasks(distribution, num_tasks)
+    tasks = distribution.test_tasks(skip + num_tasks)
+    tasks = map_tensors(lambda leaf: leaf[skip:], tasks)
+    assert_held_out(distribution, tasks)
+    return tasks
 
 
 def check_num_tasks(distribution: TaskDistribution, num_tasks: int) -> None:
