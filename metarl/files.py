@@ -9,9 +9,11 @@ file or the new one.
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 _CANT_FLUSH = (
@@ -46,18 +48,24 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path in the folder of `path`, for programs that open files by themselves;
     what they wrote there becomes `path` at the end. After an exception `path` is as it was. Where
-    `path` is a link, so it stays.
+    `path` is a link, so it stays. A device or a pipe is no file to replace, and gets it written.
 
     Raises: OSError with `path` in it, because nobody knows the temporary one.
     """
     place = path.resolve()
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        with TemporaryDirectory() as folder:
+            yield Path(folder) / "written"
+            with place.open("wb") as sink, (Path(folder) / "written").open("rb") as written:
+                shutil.copyfileobj(written, sink)
+        return
     # Its own for each of several writers
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(place)
-        _flush(place.parent)  # the rename itself must reach the disk, too
+        flush(place.parent)  # the rename itself must reach the disk, too
     except BaseException as error:
         with suppress(OSError):  # NotADirectoryError where its folder is a file
             temporary.unlink(missing_ok=True)
@@ -88,9 +96,9 @@ def remove_leftovers(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk, where the file system can do
-    that."""
+    that: a power cut takes nothing of it then."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -44,9 +44,13 @@ def train(
     chosen = {"env": env, "algo": algo}
     with session("train", _all_words(chosen, words, settings), config_dir) as config:
         if several.is_asked_for(config):
+            asked = (
+                f"num_seeds={config.num_seeds}"
+                if config.resume is None
+                else f"resume={config.resume}, a folder of several seeds"
+            )
             raise UserError(
-                f"num_seeds={config.num_seeds}: from Python a run has one seed; expected 1, or the "
-                "command metarl-train"
+                f"{asked}: from Python a run has one seed; expected one, or the command metarl-train"
             )
         done = train_command.trained(config)
     return Run(done.folder, interrupted=done.interrupted, config_dir=config_dir)

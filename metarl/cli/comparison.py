@@ -1,7 +1,7 @@
 """What a sweep of trainings ends with: a table that sets its runs side by side, on the console and
 in the sweep's folder.
 
-Each run that is done leaves a line with its folder in the sweep's folder, for it may be in a
+Each run that is done leaves a file with its folder in the sweep's folder, for it may be in a
 process of its own.
 """
 
@@ -17,14 +17,14 @@ from hydra.types import RunMode
 from metarl.cli import console
 from metarl.cli.words import command_line
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.report import fewshot
 from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.finished import Finished, all_runs, configs_below
 from metarl.report.learners import learners, side_by_side
 from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.markdown import table
-from metarl.report.run_places import SWEEP
+from metarl.report.run_places import DONE, noted
 from metarl.report.summary import summaries
 from metarl.report.summary_table import as_csv, latex, markdown
 
@@ -33,9 +33,10 @@ def note(folder: Path) -> None:
     """Called by a training that is done: if it is one of a sweep, the sweep will compare it."""
     config = HydraConfig.get()
     if config.mode == RunMode.MULTIRUN:
-        line = {"number": config.job.num, "folder": str(folder.resolve()), "overrides": overrides()}
-        with (Path(config.sweep.dir) / SWEEP).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        run = {"number": config.job.num, "folder": str(folder.resolve()), "overrides": overrides()}
+        place = Path(config.sweep.dir) / DONE
+        make_folder(place)
+        write_text(place / f"{config.job.num}.json", json.dumps(run))
 
 
 def overrides() -> list[str]:
@@ -46,14 +47,17 @@ def overrides() -> list[str]:
 def show(sweep: Path) -> None:
     """Prints the table of all runs that were noted, in their order, and writes it to
     comparison.md."""
-    if not (sweep / SWEEP).exists():
+    listed = {run["folder"]: run for run in noted(sweep)}
+    runs, reports = list[dict[str, Any]](), list[dict[str, Any]]()
+    for run in sorted(listed.values(), key=lambda run: run["number"]):
+        file = Path(run["folder"]) / "evaluation.json"
+        try:
+            reports.append(json.loads(file.read_text("utf-8")))
+            runs.append(run)
+        except (OSError, ValueError) as error:
+            print(f"left out: {file} can't be read: {error}", file=sys.stderr)
+    if not runs:
         return
-    lines = [json.loads(line) for line in (sweep / SWEEP).read_text("utf-8").splitlines()]
-    # A run whose job was started again at its very end was noted twice.
-    runs = sorted({run["folder"]: run for run in lines}.values(), key=lambda run: run["number"])
-    reports = [
-        json.loads((Path(run["folder"]) / "evaluation.json").read_text("utf-8")) for run in runs
-    ]
     if "dataset" in reports[0]:
         texts, files = [fewshot.comparison(reports)], dict[str, str]()
     else:

@@ -244,7 +244,7 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _placed(file: Path, folder: Path) -> dict[str, Any]:
     try:
-        text = file.read_text()
+        text = file.read_text("utf-8")
         found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
         return {}

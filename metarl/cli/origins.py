@@ -68,7 +68,10 @@ def commit() -> str | None:
             return None
         # An error if the repository doesn't know them
         _git(root, "ls-files", "--error-unmatch", *ours)
-        if tomllib.loads((root / ours[1]).read_text()).get("project", {}).get("name") != "metarl":
+        if (
+            tomllib.loads((root / ours[1]).read_text("utf-8")).get("project", {}).get("name")
+            != "metarl"
+        ):
             return None
         return _git(root, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError, tomllib.TOMLDecodeError):

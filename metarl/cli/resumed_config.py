@@ -26,6 +26,11 @@ def may_change(key: str) -> bool:
 def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
     """Raises: UserError if something is given otherwise that a run can't change on its way."""
     for key, value in given.items():
+        if key == "experiment":  # It sets whatever it names, and leaves no value of its own.
+            raise UserError(
+                "experiment can't be given with resume: the run goes on with its own settings; what "
+                f"can be changed: {', '.join(MAY_CHANGE_ON_RESUME)}"
+            )
         if not may_change(key) and value != OmegaConf.select(config, key):
             raise UserError(
                 f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"

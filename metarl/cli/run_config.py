@@ -25,6 +25,16 @@ def as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
     )
 
 
+def choices_in(path: Path) -> dict[str, Any]:
+    """The choices of the groups that a config.yaml tells; none where it tells none or is gone."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        chosen = plain[_COMPOSED]["choices"]
+    except Exception:  # of the parser, or of what it was given
+        return {}
+    return dict(chosen) if isinstance(chosen, dict) else {}
+
+
 def read(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:
     """The configuration that `as_yaml` wrote, the choices of its groups, and what follows
     `iterations`.

@@ -2,6 +2,7 @@
 at a time writes there."""
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -64,8 +65,22 @@ class Run:
         self.folder = folder
         if self.has_work:
             with _blamed_on(folder):
+                _set_aside_evaluation(folder)
                 write_text(folder / "config.yaml", run_config.as_yaml(self.config, self.choices))
         return folder, lock
+
+
+def _set_aside_evaluation(folder: Path) -> None:
+    """What lies in a run's folder as its evaluation is that of its end: while it goes on, that of an
+    earlier end has another name."""
+    file = folder / "evaluation.json"
+    try:
+        iteration = json.loads(file.read_text("utf-8"))["iteration"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):  # damaged, or of an early version
+        iteration = "unknown"
+    file.replace(folder / f"evaluation_iteration_{iteration}.json")
 
 
 @contextmanager
@@ -273,7 +288,7 @@ def resumed(
         for warning in loaded.warnings:
             say(f"{warning}; going on from {loaded.path}")
         config, content, done = loaded.config, loaded.content, loaded.content["iteration"]
-        choices = {}
+        choices = run_config.choices_in(folder / "config.yaml")
         follow = content.get("follow_iterations", run_config.FOLLOWED_IN_OLD_CHECKPOINTS)
     resumed_config.check_unchanged(config, given)
     resumed_config.change(config, given, follow, done, say)

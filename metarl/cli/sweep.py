@@ -23,16 +23,17 @@ from metarl.cli import comparison
 from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
-from metarl.report.run_places import SWEEP
+from metarl.report.run_places import DONE, in_order, noted
 from metarl.run.lock import is_held
 
 BASIC = "basic"
 """Hydra's own launcher: runs are in one process, one after the other."""
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_FAILED = "failed.jsonl"
-_BEGUN = "begun"
-"""A folder with a file for each run that has a folder: the jobs of a cluster begin together, and
-lines that several machines append to one file at a time may be lost."""
+_FAILED, _BEGUN = "failed", "begun"
+"""Folders with a file for each run that has failed, or has a folder: the jobs of a cluster begin
+together, and lines that several machines append to one file at a time may be lost."""
+_AT_THE_END = ("runs.jsonl", "comparison.md", "table*.csv", "table*.tex")
+"""What else a sweep before may have left in the folder."""
 
 
 def is_sweep() -> bool:
@@ -85,20 +86,21 @@ def note_folder(folder: Path, to_go_on: str) -> None:
     """
     if is_sweep():
         begun = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
-        make_folder(_place_of_begun().parent)
-        write_text(_place_of_begun(), json.dumps(begun))
+        make_folder(_place_in(_BEGUN).parent)
+        write_text(_place_in(_BEGUN), json.dumps(begun))
 
 
 def _begun() -> dict[str, str] | None:
     """What `note_folder` noted of the present run, if that folder is still there."""
-    place = _place_of_begun()
+    place = _place_in(_BEGUN)
     begun = json.loads(place.read_text("utf-8")) if place.exists() else None
     return begun if begun and (Path(begun["folder"]) / "config.yaml").exists() else None
 
 
-def _place_of_begun() -> Path:
+def _place_in(folder: str) -> Path:
+    """The file of the present run in a folder of the sweep's."""
     hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir) / _BEGUN / f"{hydra.job.num}.json"
+    return Path(hydra.sweep.dir) / folder / f"{hydra.job.num}.json"
 
 
 def how_to_go_on() -> str:
@@ -110,10 +112,9 @@ def how_to_go_on() -> str:
 def note_failure(message: str) -> None:
     """Called by a run that failed: the sweep goes on and tells of it at its end."""
     print(f"error: {message}", file=sys.stderr)
-    with (Path(HydraConfig.get().sweep.dir) / _FAILED).open("a", encoding="utf-8") as file:
-        file.write(
-            json.dumps({"run": _heading(), "error": message.strip().splitlines()[-1]}) + "\n"
-        )
+    failed = {"run": _heading(), "error": message.strip().splitlines()[-1]}
+    make_folder(_place_in(_FAILED).parent)
+    write_text(_place_in(_FAILED), json.dumps(failed))
 
 
 def _heading() -> str:
@@ -134,14 +135,21 @@ class End(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         End.going = Path(config.hydra.sweep.dir)
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
-        for left in (End.going / _FAILED, *(End.going / _BEGUN).glob("*.json")):
-            left.unlink(missing_ok=True)
+        for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, _BEGUN)), *_AT_THE_END):
+            for left in End.going.glob(pattern):
+                left.unlink(missing_ok=True)
         if config.hydra.runtime.choices["hydra/launcher"] != BASIC:
             os.environ[_FULL_ERROR] = "1"  # Hydra raises errors then, for `to_its_end`.
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         End.going = None
-        if sum_up(Path(config.hydra.sweep.dir)):
+        try:
+            failed = sum_up(Path(config.hydra.sweep.dir))
+        except Exception as error:
+            # Hydra would only warn, and end as if no run had failed.
+            print(f"error: the sweep can't be summed up: {_beginning(error)}", file=sys.stderr)
+            raise SystemExit(1) from error
+        if failed:
             raise SystemExit(1)
 
 
@@ -179,11 +187,10 @@ def sum_up(folder: Path) -> int:
     """Prints the table of the runs that are done, and which are not and why. Returns how many have
     failed."""
     comparison.show(folder)
-    done = {run["folder"] for run in _lines(folder / SWEEP)}
-    failed = {run["run"]: run["error"] for run in _lines(folder / _FAILED)}
+    done = {run["folder"] for run in noted(folder)}
+    failed = {run["run"]: run["error"] for run in _each(folder / _FAILED)}
     going = []
-    for place in sorted((folder / _BEGUN).glob("*.json"), key=lambda place: int(place.stem)):
-        run = json.loads(place.read_text("utf-8"))
+    for run in _each(folder / _BEGUN):
         if run["folder"] in done or is_held(Path(run["folder"])):
             failed.pop(run["run"], None)  # Where it was stopped, it was started again since.
             going += [run] if run["folder"] not in done else []
@@ -203,10 +210,10 @@ def sum_up(folder: Path) -> int:
     return len(failed)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+def _each(folder: Path) -> list[dict[str, str]]:
+    """What the files of a folder hold, in order of their runs."""
+    places = in_order(folder.glob("*.json"))
+    return [json.loads(place.read_text("utf-8")) for place in places]
 
 
 def _counted(runs: int) -> str:

@@ -167,6 +167,10 @@ class FollowedRate:
         self._kl_target = kl_target
         self._half_life = half_life
 
+    @property
+    def follows_kl(self) -> bool:
+        return self._kl_target is not None
+
     def follow(self, kl: Tensor) -> None:
         """Args: kl: [] of the iteration that has ended."""
         descent = self._descent

@@ -21,9 +21,9 @@ from metarl.rl.evaluation.several_runs import (
     made_worse_across_runs,
     normalised_across_runs,
 )
+from metarl.run.loggers.logger import CHANGES_NO_NUMBER
 
-_OF_A_RUN = ("seed", "run_dir", "resume", "device", "sim", "composed", "evaluation")
-_ALSO_OF_A_RUN = ("checkpoint_every", "keep_checkpoints", "log_every")
+_OF_A_RUN = ("seed", "device", "sim", "composed", *CHANGES_NO_NUMBER)
 """Keys of a configuration in which runs of one setting may differ."""
 
 _MOST_DIFFERENCES = 2  # settings that a learner's name tells
@@ -129,7 +129,7 @@ def _key(run: Run | Begun) -> str:
 def setting(run: Run | Begun) -> dict[str, Any]:
     """The settings that make a learner, by their full names, without what it is called: files of
     earlier versions don't say that."""
-    own = {k: v for k, v in run.config.items() if k not in (*_OF_A_RUN, *_ALSO_OF_A_RUN)}
+    own = {k: v for k, v in run.config.items() if k not in _OF_A_RUN}
     return {key: value for key, value in _leaves(own) if key != "algo.name"}
 
 

@@ -3,15 +3,19 @@ sweeps, which list their runs in a file; and the order in which what lies in fol
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from metarl.errors import UserError
 
-SWEEP = "runs.jsonl"
-"""What a sweep keeps in its folder: of each run that is done a line with its `folder`."""
+DONE = "done"
+"""What a sweep keeps in its folder: a folder with a file for each run that is done, which holds its
+`folder`. Several machines that append to one file may lose lines."""
+_IN_LINES = "runs.jsonl"
+"""The same in sweeps of earlier versions: a line for each run."""
 
 
 def run_places(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -24,19 +28,19 @@ def run_places(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     notes: list[str] = []
     for word in words:
         for folder in _named(word):
-            if not (folder / SWEEP).is_file():
+            listed = [Path(run["folder"]) for run in noted(folder)]
+            if not listed:
                 places.append(folder)
                 continue
-            listed = list(_of_sweep(folder))
             there = [place for place in listed if place.is_dir()]
             if not there:
                 raise UserError(
-                    f"runs: none of the {len(listed)} runs that {folder / SWEEP} lists is there; "
+                    f"runs: none of the {len(listed)} runs that the sweep {folder} lists is there; "
                     "name their folders instead"
                 )
             places += there
             notes += [
-                f"left out: {place} is not there, where {folder / SWEEP} has it"
+                f"left out: {place} is not there, where the sweep {folder} has it"
                 for place in listed
                 if place not in there
             ]
@@ -56,16 +60,28 @@ def _named(word: str) -> list[Path]:
 
 
 def _has_runs(folder: Path) -> bool:
-    return (folder / SWEEP).is_file() or next(folder.rglob("config.yaml"), None) is not None
+    return bool(noted(folder)) or next(folder.rglob("config.yaml"), None) is not None
 
 
-def _of_sweep(folder: Path) -> Iterator[Path]:
-    """The folders that a sweep lists. A damaged line is left out, as one of metrics.jsonl is."""
-    for line in (folder / SWEEP).read_text("utf-8", errors="replace").splitlines():
-        try:
-            yield Path(json.loads(line)["folder"])
-        except (ValueError, KeyError, TypeError):
-            continue
+def noted(sweep: Path) -> list[dict[str, Any]]:
+    """What a sweep has noted of its runs that are done, each with its `folder`; none where it is no
+    sweep's folder. What is damaged is left out, as lines of metrics.jsonl are."""
+    files = [sweep / _IN_LINES, *in_order((sweep / DONE).glob("*.json"))]
+    lines = [
+        line
+        for file in files
+        if file.is_file()
+        for line in file.read_text("utf-8", errors="replace").splitlines()
+    ]
+    return [run for run in map(_run_of, lines) if run is not None]
+
+
+def _run_of(line: str) -> dict[str, Any] | None:
+    try:
+        run = json.loads(line)
+    except ValueError:
+        return None
+    return run if isinstance(run, dict) and isinstance(run.get("folder"), str) else None
 
 
 def num_seeds_in(folder: Path) -> int:

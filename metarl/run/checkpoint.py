@@ -32,13 +32,18 @@ def save(folder: Path, content: Mapping[str, Any], *, keep: int) -> Path:
     Raises: UserError if the folder can't be written to or the disk is full; the older checkpoints
     are then still whole.
     """
-    path = folder / f"iteration_{content['iteration']:08d}.pt"
+    path = path_of(folder, content["iteration"])
     archive.write(path, _KIND, archive.packed(content))
     remove_after(folder, content["iteration"])
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
     remove_leftovers(folder)
     return path
+
+
+def path_of(folder: Path, iteration: int) -> Path:
+    """The file of the state after so many iterations."""
+    return folder / f"iteration_{iteration:08d}.pt"
 
 
 def save_best(folder: Path, content: Mapping[str, Any]) -> Path:
@@ -48,16 +53,15 @@ def save_best(folder: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def remove_after(folder: Path, iteration: int) -> list[Path]:
-    """Removes the checkpoints of later iterations than this one, and says which."""
-    later = [
-        path
-        for path in list_checkpoints(folder)
-        if int(path.stem.removeprefix("iteration_")) > iteration
-    ]
-    for path in later:
+def later_than(folder: Path, iteration: int) -> list[Path]:
+    """The checkpoints of later iterations than this one, oldest first."""
+    return [path for path in list_checkpoints(folder) if path > path_of(folder, iteration)]
+
+
+def remove_after(folder: Path, iteration: int) -> None:
+    """Removes the checkpoints of later iterations than this one."""
+    for path in later_than(folder, iteration):
         path.unlink()
-    return later
 
 
 def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:

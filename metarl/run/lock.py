@@ -234,7 +234,13 @@ def _started(pid: int) -> str | None:
         else:
             command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
             found = subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=10
+                command,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+                # The same words for whoever asks, wherever the computer has been taken since.
+                env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
             ).stdout.split()
             state, started = found[0], " ".join(found[1:])
     except (OSError, IndexError, subprocess.SubprocessError):
@@ -246,7 +252,7 @@ def _machine() -> str:
     """What tells this boot of this machine, and the processes that see each other there, from all
     others."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"{sys.platform} {socket.gethostname()}"

@@ -69,7 +69,11 @@ class RunLog:
         self._loggers.evaluation(dict(row))
 
     def flush(self) -> None:
-        """Comes before each checkpoint: no row of before it may be lost."""
+        """Comes before each checkpoint: no row of before it may be lost, for they don't come
+        again."""
+        for file in (self._metrics, self._evaluations):
+            if file is not None:
+                file.flush()
         self._loggers.flush()
 
     def close(self) -> None:

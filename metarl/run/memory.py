@@ -72,7 +72,7 @@ def in_words(num_bytes: int) -> str:
 def _of_machine() -> int:
     if _MEMINFO.exists():
         lines = dict(
-            line.split(":", 1) for line in _MEMINFO.read_text().splitlines() if ":" in line
+            line.split(":", 1) for line in _MEMINFO.read_text("utf-8").splitlines() if ":" in line
         )
         return int(lines["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -82,9 +82,11 @@ def _of_container() -> list[int]:
     found = []
     for folder, limit, taken, files in _CGROUPS:
         try:
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            used = int((folder / taken).read_text()) - int(stat[files])
-            found.append(int((folder / limit).read_text()) - used)
+            stat = dict(
+                line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines()
+            )
+            used = int((folder / taken).read_text("utf-8")) - int(stat[files])
+            found.append(int((folder / limit).read_text("utf-8")) - used)
         # There is none of this version, or no limit ("max").
         except (OSError, ValueError, KeyError):
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.errors import UserError
-from metarl.files import write_text
+from metarl.files import flush, write_text
 
 
 class RowsFile:
@@ -39,6 +39,13 @@ class RowsFile:
     def write(self, row: Mapping[str, float]) -> None:
         """Raises: UserError if there is no room for the row."""
         append(self._file, self.path, json.dumps(row) + "\n")
+
+    def flush(self) -> None:
+        """Waits until all rows are on the disk. Raises: UserError if it can't take them."""
+        try:
+            flush(self.path)
+        except OSError as error:
+            raise UserError(f"can't write {self.path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         self._file.close()

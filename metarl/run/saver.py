@@ -42,6 +42,11 @@ class Saver:
         self.saved = run.iteration
         return path
 
+    def has_present(self, run: Run) -> bool:
+        """Whether the checkpoint of the present iteration lies among those that a run goes on
+        from."""
+        return checkpoint.path_of(self.folder, run.iteration).exists()
+
     def content(self, run: Run) -> dict[str, Any]:
         """Returns what the checkpoint of the state holds that was saved last."""
         names = {} if self._names is None else {KEY: self._names}

@@ -112,9 +112,16 @@ class Training:
             self._saver.load_experience(run, self._resume_from)
         # First the checkpoints: if the process is killed here, the newest one decides again which
         # rows stay.
-        abandoned = [
-            path.name for path in checkpoint.remove_after(self._saver.folder, run.iteration)
-        ]
+        later = checkpoint.later_than(self._saver.folder, run.iteration)
+        before = self._resume_from
+        if before is not None and (
+            before.get("config", {}) != self.config or not self._saver.has_present(run)
+        ):
+            # It goes on to another end, or from the best one or a copy: so it does if it is killed
+            # at once.
+            self._saver.write(run)
+        checkpoint.remove_after(self._saver.folder, run.iteration)
+        abandoned = [path.name for path in later]
         by = "score" if self._held_out is None else self._held_out.compared_by
         self._best = Best(self._saver.folder, run.iteration, by)
         if self._best.removed:

@@ -15,6 +15,7 @@ import metarl
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session
+from metarl.errors import UserError
 from metarl.run.logging import shows_bars
 from metarl.run.timing import without_timing
 
@@ -159,3 +160,9 @@ def test_a_notebook_has_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shows_bars()
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
     assert not shows_bars()
+
+
+def test_a_folder_of_several_seeds_is_not_gone_on_from(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("num_seeds: 4\n")
+    with pytest.raises(UserError, match=f"resume={tmp_path}, a folder of several seeds: from"):
+        metarl.train(resume=tmp_path)

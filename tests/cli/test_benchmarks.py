@@ -212,3 +212,22 @@ def test_all_questions_to_a_gpu_fit_into_a_transfer_of_ten_minutes(tmp_path) -> 
     assert gpu.SECONDS < 600
     assert sum(question.limit for question in asked[:8]) <= gpu.SECONDS
     assert all((ROOT / q.words[0]).exists() for q in asked if q.words[0].endswith(".py"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["env.horizon=7"], "env.horizon=7: benchmarks measure an environment with its own"),
+        (["output={}/file/rows.jsonl"], "output: can't write {}/file/rows.jsonl: Not a directory"),
+    ],
+)
+def test_what_would_be_found_out_after_measuring_is_said_before(
+    words, said, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(command, "run_sim", None)
+    words = [word.format(tmp_path) for word in words]
+    monkeypatch.setattr(sys, "argv", ["metarl-benchmark", "sim", "env=bandit", *words])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert stop.value.code == 2 and said.format(tmp_path) in capsys.readouterr().err

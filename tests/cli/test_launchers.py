@@ -50,16 +50,16 @@ def ended(process, folder):
 
 
 def the_run_of(place):
-    (line,) = (place / "runs.jsonl").read_text().splitlines()
-    return Path(json.loads(line)["folder"])
+    (file,) = (place / "done").iterdir()
+    return Path(json.loads(file.read_text())["folder"])
 
 
 def check_that_one_of_two_runs_fails(folder, *words, num_threads):
     """The other is in the table, and took so many threads."""
     code, said, place = ended(started(folder, *words, "algo.inner_lr=0.1,1e30"), folder)
     assert code == 1 and "error: 1 run of the sweep failed:" in said, said
-    (failed,) = (place / "failed.jsonl").read_text().splitlines()
-    assert "training diverged" in json.loads(failed)["error"]
+    (failed,) = (place / "failed").iterdir()
+    assert "training diverged" in json.loads(failed.read_text())["error"]
     assert "| point_navigation_2d |" in (place / "comparison.md").read_text()
     run = the_run_of(place)
     assert run.is_relative_to(folder / "runs")
@@ -129,10 +129,9 @@ def test_a_job_that_is_started_again_when_all_is_done_makes_no_second_run(
         assert call(monkeypatch, train, "-m", *TINY, *words, "hydra.sweep.dir=sweep") == 0
         monkeypatch.setattr(sweep.End, "on_multirun_start", lambda *_, **__: None)
     assert "so only the evaluation is made again" in capsys.readouterr().err
-    lines = Path("sweep/runs.jsonl").read_text().splitlines()
-    assert len(lines) == 2 and len({json.loads(line)["folder"] for line in lines}) == 1
+    (file,) = Path("sweep/done").iterdir()
     (row,) = Path("sweep/comparison.md").read_text().partition("The runs:")[2].splitlines()[4:]
-    assert json.loads(lines[0])["folder"] in row
+    assert json.loads(file.read_text())["folder"] in row
 
 
 ZERO = "iteration_00000000"

@@ -487,7 +487,8 @@ def test_a_sweep_goes_on_after_a_run_that_fails_and_tells_of_it_at_its_end(
     assert "Traceback" in error  # Of the bug, where it happened.
     assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {
         "multirun.yaml",
-        "failed.jsonl",
+        "1.json",
+        "2.json",
     }
 
 

@@ -18,6 +18,7 @@ from support.commands import numbers
 from metarl.cli import origins, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
+from metarl.report import finished
 from metarl.run import checkpoint
 from metarl.run.lock import NAME, FolderLock
 from metarl.run.logging import read_metrics
@@ -360,3 +361,39 @@ def test_a_repository_that_a_hook_is_about_is_not_taken_for_ours(tmp_path, monke
 def test_an_unpacked_metarl_has_no_commit(tmp_path, monkeypatch):
     (tmp_path / "metarl").mkdir()
     assert commit_of(monkeypatch, tmp_path / "metarl" / "__init__.py") is None
+
+
+def test_an_evaluation_of_before_is_not_that_of_a_run_that_goes_on(tmp_path, monkeypatch):
+    """Else a comparison would take it for the end of the longer run."""
+    folder = tmp_path / "run"
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    before = (folder / "evaluation.json").read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr("metarl.run.training.Training.row", _die)
+        assert train(monkeypatch, f"resume={folder}", "iterations=3") != 0
+    assert not (folder / "evaluation.json").exists()
+    assert (folder / "evaluation_iteration_1.json").read_text() == before
+    assert not finished.all_runs(finished.configs_below([folder]))[0]
+    assert train(monkeypatch, f"resume={folder}") == 0
+    assert json.loads((folder / "evaluation.json").read_text())["iteration"] == 3
+
+
+def _die(*_):
+    raise MemoryError
+
+
+def test_an_experiment_cannot_be_given_to_a_run_that_goes_on(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    words = (f"resume={folder}", "iterations=2", "experiment=bandit_500_5_rl2")
+    assert train(monkeypatch, *words) == 2
+    assert "experiment can't be given with resume" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_keeps_the_names_of_what_was_chosen(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    read = lambda: OmegaConf.load(folder / "config.yaml").composed.choices
+    before = read()
+    assert train(monkeypatch, f"resume={folder}", "iterations=2") == 0
+    assert read() == before and before.env == "point_navigation_2d"

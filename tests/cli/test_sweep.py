@@ -86,9 +86,22 @@ def test_a_run_of_a_process_that_is_elsewhere_comes_to_the_sweeps_folder(runs, t
 def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
     begun(0)
     sweep.note_failure("no")
+    Path("sweep/done").mkdir()
+    for left in ("done/0.json", "runs.jsonl", "comparison.md", "table_bandit.csv", "table.tex"):
+        Path("sweep", left).touch()
     config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": "basic"}}}
     sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
     assert resumed() is None and sweep.sum_up(Path("sweep")) == 0
+    assert not [path for path in Path("sweep").rglob("*") if path.is_file()]
+
+
+def test_a_sweep_that_cannot_be_summed_up_does_not_end_as_if_all_was_well(runs, capsys):
+    """Hydra only warns of an exception at its end."""
+    Path("sweep/begun").mkdir()
+    Path("sweep/begun/0.json").write_text("{damaged")
+    with pytest.raises(SystemExit, match="1"):
+        sweep.End().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": "sweep"}}}))
+    assert "error: the sweep can't be summed up: Expecting" in capsys.readouterr().err
 
 
 def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, monkeypatch):
@@ -100,8 +113,8 @@ def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, m
         if number != 1:
             sweep.note_failure(f"stopped{sweep.how_to_go_on()}" if number < 3 else "diverged")
         if number == 0:
-            line = json.dumps({"folder": str(folder.resolve())})
-            Path("sweep/runs.jsonl").write_text(f"{line}\n")
+            Path("sweep/done").mkdir()
+            Path("sweep/done/0.json").write_text(json.dumps({"folder": str(folder.resolve())}))
     capsys.readouterr()
     with FolderLock(Path("run2")):
         assert sweep.sum_up(Path("sweep")) == 2

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
@@ -161,3 +162,18 @@ def test_learners_that_differ_in_what_one_of_them_lacks_have_names_of_their_own(
         "maml_ppo (algo.a=1, algo.b=1)",
         "maml_ppo (algo.a=2, algo.b=2, ...), 2",
     ]
+
+
+def test_what_changes_no_number_makes_no_learner_of_its_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = run_folder(tmp_path / str(seed), [[-8.0, -4.0]], seed=seed)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config |= {
+            "eval_every": seed or None,
+            "eval_tasks": 3 + seed,
+            "loggers": ["csv"] * seed,
+            "wandb": {"mode": f"mode {seed}"},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (learner,) = read(tmp_path)
+    assert len(learner.runs) == 2

@@ -10,10 +10,15 @@ from metarl.errors import UserError
 from metarl.report.run_places import in_order, run_places
 
 
-def sweep(folder: Path, runs: list[Path]) -> Path:
+def sweep(folder: Path, runs: list[Path], in_lines: bool = False) -> Path:
     folder.mkdir(parents=True)
     lines = [json.dumps({"number": n, "folder": str(run)}) for n, run in enumerate(runs)]
-    (folder / "runs.jsonl").write_text("\n".join([*lines, '{"number": 2, "fold']) + "\n")
+    if in_lines:
+        (folder / "runs.jsonl").write_text("\n".join([*lines, '{"number": 2, "fold']) + "\n")
+    else:
+        (folder / "done").mkdir()
+        for number, line in enumerate([*lines, '{"number": 2, "fold']):
+            (folder / f"done/{number}.json").write_text(line)
     return folder
 
 
@@ -32,13 +37,15 @@ def test_signs_of_patterns_in_the_name_of_a_folder_are_letters(tmp_path: Path) -
     assert run_places([f"{tmp_path}/a[1]"])[0] == [tmp_path / "a[1]"]
 
 
-def test_a_sweep_leads_to_its_runs_and_tells_which_are_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_lines", [False, True])
+def test_a_sweep_leads_to_its_runs_and_tells_which_are_gone(tmp_path: Path, in_lines: bool) -> None:
+    """Sweeps of earlier versions list them in lines."""
     run = run_folder(tmp_path / "runs/x", [[1.0]])
-    folder = sweep(tmp_path / "sweeps/one", [run, tmp_path / "runs/gone"])
+    folder = sweep(tmp_path / "sweeps/one", [run, tmp_path / "runs/gone"], in_lines)
     found, notes = run_places([str(folder)])
     assert found == [run]
     assert notes == [
-        f"left out: {tmp_path}/runs/gone is not there, where {folder}/runs.jsonl has it"
+        f"left out: {tmp_path}/runs/gone is not there, where the sweep {folder} has it"
     ]
 
 

@@ -2,10 +2,12 @@
 began the run; and none of them can end it."""
 
 import csv
+import itertools
 import json
 import struct
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, ClassVar
@@ -454,3 +456,27 @@ def test_mlflow_itself_has_each_number_once(tmp_path, monkeypatch):
     assert steps("evaluation/score") == [8] and kept.info.status == "FINISHED"
     assert kept.data.params == {"seed": "3", "algo.inner_lr": "0.1", "algo.sizes": "[1, 2]"}
     assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["adaptation.mp4"]
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the extra [mlflow]")
+def test_a_server_that_does_not_answer_is_asked_less_and_less(tmp_path, monkeypatch):
+    """The client itself tries for minutes, and the training would wait at every row."""
+    from metarl.run.loggers import mlflow_run
+
+    now, asked = [0.0], []
+    monkeypatch.setattr(mlflow_run.time, "monotonic", lambda: now[0])
+    of = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "tests"}
+    logger = mlflow_run.MlflowRun(begun(tmp_path, 0), of)
+
+    def refuse(*_, **__):
+        asked.append(now[0])
+        now[0] += 100.0
+        raise ConnectionError
+
+    monkeypatch.setattr(logger._client, "log_batch", refuse)
+    for iteration in range(60):
+        now[0] += 6.0
+        with suppress(ConnectionError):
+            logger.metrics({"iteration": iteration, "return": 0.0})
+    waits = [after - before - 100.0 for before, after in itertools.pairwise(asked)]
+    assert waits == sorted(waits) and waits[0] < 15.0 < 100.0 < waits[-1]

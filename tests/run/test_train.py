@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl.errors import UserError
-from metarl.run import checkpoint
+from metarl.run import checkpoint, rows
 from metarl.run.log import RunLog
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -378,3 +378,25 @@ def test_streams_resume_where_they_were():
     fresh("tasks")
     fresh.load_state_dict(state)
     assert torch.rand(3, generator=fresh("tasks")).tolist() == expected
+
+
+def test_a_run_that_goes_on_from_a_copy_can_go_on_again(tmp_path):
+    """As from the best one, which is older than all others: killed before its first checkpoint, it
+    has one all the same."""
+    run(tmp_path)
+    place = tmp_path / "checkpoints" / "iteration_00000006.pt"
+    copied = checkpoint.load(place)
+    place.unlink()
+    generators = Generators(4)
+    die = Walker(generators, 7, lambda _: (_ for _ in ()).throw(MemoryError()))
+    where = {"run_folder": tmp_path, "provenance": {}}
+    with pytest.raises(MemoryError):
+        train(die, generators, iterations=9, checkpoint_every=9, resume_from=copied, **where)
+    assert [path.name for path in checkpoint.list_checkpoints(place.parent)] == [place.name]
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_on_them(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(rows, "flush", lambda path: flushed.append(path.name))
+    run(tmp_path)
+    assert flushed.count("metrics.jsonl") == 4  # after 3, 6, 9 and 10 iterations

@@ -109,7 +109,7 @@ def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Ques
 def _tests_on_a_gpu() -> list[str]:
     """The files that have any: to collect all others takes longer than these tests."""
     files = (_ROOT / "tests").rglob("test_*.py")
-    return sorted(str(file) for file in files if "mark.gpu" in file.read_text())
+    return sorted(str(file) for file in files if "mark.gpu" in file.read_text("utf-8"))
 
 
 def _asked(question: Question, left: float) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _asked(question: Question, left: float) -> list[dict[str, Any]]:
     head["seconds"] = round(time.monotonic() - begin, 1)
     found: list[dict[str, Any]] = []
     if question.answers is not None and question.answers.exists():
-        found = [json.loads(line) for line in question.answers.read_text().splitlines()]
+        found = [json.loads(line) for line in question.answers.read_text("utf-8").splitlines()]
     elif question.run is not None:
         # Of several seeds each has a folder of its own; their steps a second are of all together.
         files = sorted(question.run.rglob("metrics.jsonl"))[:1]

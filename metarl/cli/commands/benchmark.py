@@ -32,6 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metarl.choices import expected
@@ -48,6 +49,7 @@ from metarl.cli.benchmarks.sim import run_sim
 from metarl.cli.benchmarks.update import QUICK, run_update
 from metarl.cli.main import run_command
 from metarl.errors import UserError
+from metarl.files import make_folder
 
 ON_A_GPU = ("rates", "launches", "parity", "gpu")
 KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
@@ -58,8 +60,10 @@ def run(config: DictConfig) -> None:
         raise UserError(f"what={config.what}: {expected(config.what, KINDS)}")
     if config.chunks is not None and config.what != "iteration":
         raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
+    _refuse_settings_of_an_environment()
+    output = None if config.output is None else _to_append_to(config.output)
     if config.what in ON_A_GPU:
-        rows = _on_a_gpu(config)
+        rows = _on_a_gpu(config, output)
     elif config.what == "sim":
         name = config.env.name
         rows = run_sim(
@@ -90,14 +94,42 @@ def run(config: DictConfig) -> None:
         return
     stamp = {"what": config.what, "commit": origins.commit(), "versions": origins.versions()}
     lines = [json.dumps(row | stamp) for row in rows]
-    if config.output is None:
+    if output is None:
         print("\n".join(lines))
-    else:
-        with Path(config.output).open("a") as file:
+        return
+    try:
+        with output.open("a") as file:
             file.write("\n".join(lines) + "\n")
+    except OSError as error:  # What took minutes to measure is told all the same.
+        print("\n".join(lines))
+        raise UserError(f"output: can't write {output}: {error.strerror or error}") from error
 
 
-def _on_a_gpu(config: DictConfig) -> list[dict[str, Any]]:
+def _refuse_settings_of_an_environment() -> None:
+    """Raises: UserError for `env.horizon=7`, which nothing here would heed."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    for word in given:
+        if word.lstrip("+~").startswith("env."):
+            raise UserError(
+                f"{word}: benchmarks measure an environment with its own settings; expected "
+                "env=<name> alone"
+            )
+
+
+def _to_append_to(word: str) -> Path:
+    """The file of `output`, once it is there and can be written to: before anything is measured.
+    Raises: UserError."""
+    file = Path(word).expanduser()
+    try:
+        make_folder(file.parent)
+        with file.open("a"):
+            pass
+    except OSError as error:
+        raise UserError(f"output: can't write {file}: {error.strerror or error}") from error
+    return file
+
+
+def _on_a_gpu(config: DictConfig, output: Path | None) -> list[dict[str, Any]]:
     """What is about MuJoCo Warp, which not everyone has installed."""
     if find_spec("mujoco_warp") is None:
         raise UserError(f"{config.what} needs MuJoCo Warp: pip install 'metarl[warp]'")
@@ -113,9 +145,9 @@ def _on_a_gpu(config: DictConfig) -> list[dict[str, Any]]:
         return rates(name, device, toy=config.toy)
     if config.what == "launches":
         return launches(name, device, toy=config.toy)
-    if config.output is None:
+    if output is None:
         raise UserError("gpu writes its answers as they come; expected output=<file>")
-    return run_gpu(device, Path(config.output).absolute(), toy=config.toy)
+    return run_gpu(device, output.absolute(), toy=config.toy)
 
 
 def main() -> None:

@@ -219,6 +219,8 @@ def _training_over(
     if without:
         note += f" Not told by {listed(without)}."
     over = "environment steps" if key == "steps" else "time"
+    # SI prefixes suit counts: half an hour would read 500m.
+    ticks = {"tickformat": "~s"} if key == "steps" else {}
     return Chart(
         key=f"training_{key}",
         title=f"Training, over {over}",
@@ -227,7 +229,7 @@ def _training_over(
         f"{listed([*runs, *(run.name for run, _ in alone)])}.",
         head=["row", count[1], "return after adaptation"],
         rows=rows,
-        figure=figure_of(traces, count[1], "return in training", x={"tickformat": "~s"}),
+        figure=figure_of(traces, count[1], "return in training", x=ticks),
     )
 
 

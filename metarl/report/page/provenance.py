@@ -70,7 +70,9 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
     ends = [rows[-1] for rows in metrics if rows]
     trained = _seconds(runs, begun)
     counted = sum(row.get(count, 0) for row in ends)
-    devices = _all(str(run.config["device"]) for run in runs if run.config.get("device"))
+    # "auto" says what was asked for, and not what it came to.
+    named = [str(run.config.get("device") or "auto") for run in runs]
+    devices = _all(name for name in named if name != "auto")
     computing = [f"{human(int(counted))} {COUNTED[count]}"] if counted else []
     computing += [f"{in_words(trained)} of training in all"] if trained else []
     computing += [f"on {devices}"] if devices else []

@@ -17,6 +17,7 @@ from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive
 from metarl.core.descent import APART, Descent, FollowedRate, follow_penalty
 from metarl.core.judged import check_judged_updates
+from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
@@ -60,7 +61,9 @@ class MamlPPO(GatheringLearner):
     follows its own KL if there is an `inner_kl_target`. Clipping bounds what a step can
     gain but not how far it leads, and adaptation amplifies it: with a `kl_target` the rate follows
     the KL of the adapted policies, and a step that leads beyond three times the target is taken
-    back. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then also that of
+    back. An epoch finds the KLs that the steps before its own have led to, so that the last step's
+    stay unknown. With an `inner_kl_target`, or if it is the only step, one more epoch without a
+    step finds them. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then also that of
     the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`.
 
     Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are
@@ -101,6 +104,11 @@ class MamlPPO(GatheringLearner):
         )
         check_not_negative({"inner_kl_coefficient": inner_kl_coefficient})
         check_not_negative({"latent_coefficient": latent_coefficient})
+        if inner_kl_target is not None and inner_kl_coefficient == 0:
+            raise SettingError(
+                f"inner_kl_coefficient 0 with inner_kl_target {inner_kl_target}: expected more than "
+                "0, for the target doubles or halves the coefficient"
+            )
         check_choice("inner_kl_steps", inner_kl_steps, INNER_KL_STEPS)
         policy = memoryless_policy(setting.model)
         sizes = self.sizes(
@@ -118,6 +126,9 @@ class MamlPPO(GatheringLearner):
         self._num_epochs = num_epochs
         self._kl_target = kl_target
         self._inner_kl_target = inner_kl_target
+        self._looks_again = inner_kl_target is not None or (
+            kl_target is not None and num_epochs == 1
+        )
         self.num_penalised = num_inner_steps if inner_kl_steps == "all" else 1
         self._kl_coefficients = torch.full(
             (self.num_penalised,), inner_kl_coefficient, dtype=torch.float64
@@ -175,7 +186,7 @@ class MamlPPO(GatheringLearner):
             "inner_kl": epochs[-1].inner_kl.mean(),
             "inner_kl_coefficient": self._kl_coefficients.mean(),
             "outer_lr": self._descent.lr,
-            "num_epochs": len(epochs),
+            "num_epochs": min(len(epochs), self._num_epochs),
             "meta_gradient_norm": P.norm(epochs[0].gradient),
         }
         return {**metrics, **as_metrics(found)}
@@ -214,11 +225,14 @@ class MamlPPO(GatheringLearner):
         while True:
             before = map_tensors(lambda leaf: leaf.detach().clone(), self.params.joined)
             self._descent.against(epochs[-1].gradient)
-            if len(epochs) == self._num_epochs:
+            was_last = len(epochs) == self._num_epochs
+            if was_last and not self._looks_again:
                 return epochs
             epochs.append((yield self._asked(data, left, cut)))
             if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
                 self.params.assign(before)
+                return epochs
+            if was_last:
                 return epochs
 
     def meta_gradient(

@@ -13,6 +13,7 @@ import torch
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive
+from metarl.errors import SettingError
 from metarl.rl.adapters.fine_tuning import FineTuningAdapter, of_task
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import (
@@ -79,7 +80,8 @@ class Multitask(GatheringLearner):
         self._has_begun = False
         self._memory: Replay | None = None
         if self._expert.keeps_data:
-            self._memory = empty_replay(setting, capacity=replay_capacity or 1)
+            capacity = roomy(replay_capacity, sizes.num_worlds * setting.env.spec.horizon)
+            self._memory = empty_replay(setting, capacity=capacity)
         self.experience = self._memory
 
     def adapter(self) -> FineTuningAdapter:
@@ -125,6 +127,17 @@ def fine_tuning(
         replay=replay if expert.keeps_data else None,
         rounds_per_update=rounds_per_update,
     )
+
+
+def roomy(replay_capacity: int | None, most: int) -> int:
+    """The capacity, if a task's steps of an iteration find room, `most` of them. Raises:
+    SettingError."""
+    if replay_capacity is None or replay_capacity < most:
+        given = "null" if replay_capacity is None else replay_capacity
+        raise SettingError(
+            f"replay_capacity {given}: expected {most} or more, the steps that an iteration may have"
+        )
+    return replay_capacity
 
 
 def empty_replay(setting: Setting, *, capacity: int, num_tasks: int = 1) -> Replay:

@@ -139,7 +139,7 @@ class PPO:
             )
         self._agent = agent
         self._mixes_steps = mixes_steps
-        smallest = len(torch.arange(num_trials).chunk(num_minibatches)[-1])
+        smallest = num_trials // num_minibatches
         if smallest < streams.ranks.num:
             raise SettingError(
                 f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few "
@@ -183,6 +183,9 @@ class PPO:
         losses = [self.descend(batch, columns) for columns in parts]
         last = losses[-self._num_minibatches :]
         kl = _mean(x.kl for x in last)
+        if len(parts) == 1 and self._rate.follows_kl:  # Before the only step there was none.
+            with torch.no_grad():
+                kl = self._total(self._own_losses(batch, parts[0])).kl.double()
         self._rate.follow(kl)
         self._entropy_coefficient *= self._entropy_decay
         return {
@@ -244,20 +247,32 @@ class PPO:
             for _ in range(self._num_epochs)
             for part in torch.randperm(
                 num, generator=self._streams.policy.alone, device=self._device
-            ).chunk(self._num_minibatches)
+            ).tensor_split(self._num_minibatches)
         ]
 
     def descend(self, batch: PolicyTrials, columns: Tensor) -> Losses:
-        """One Adam step on the trials of these numbers; of several processes each takes some."""
+        """One Adam step on the trials of these numbers."""
+        losses = self._own_losses(batch, columns)
+        loss = losses.policy + self._value_coefficient * losses.value
+        self._descent.down(loss - self._entropy_coefficient * losses.entropy, self._streams.ranks)
+        return self._total(losses)
+
+    def _own_losses(self, batch: PolicyTrials, columns: Tensor) -> Losses:
+        """On the trials of these numbers; of several processes each takes some, and has their part
+        of the means."""
         ranks = self._streams.ranks
         own = take_trials(batch, columns.tensor_split(ranks.num)[ranks.rank])
         losses = self.losses(own)
-        if ranks.num > 1:  # Means over all steps are those over the own ones times their share.
-            share = own.mask.sum() / batch.mask[:, columns].sum()
-            losses = Losses(**{name: share * mean for name, mean in vars(losses).items()})
-        loss = losses.policy + self._value_coefficient * losses.value
-        self._descent.down(loss - self._entropy_coefficient * losses.entropy, ranks)
-        return Losses(**ranks.total({name: part.detach() for name, part in vars(losses).items()}))
+        if ranks.num == 1:
+            return losses
+        # Means over all steps are those over the own ones times their share.
+        share = own.mask.sum() / batch.mask[:, columns].sum()
+        return Losses(**{name: share * mean for name, mean in vars(losses).items()})
+
+    def _total(self, own: Losses) -> Losses:
+        """Over all processes."""
+        parts = {name: part.detach() for name, part in vars(own).items()}
+        return Losses(**self._streams.ranks.total(parts))
 
     @property
     def names(self) -> tuple[str, ...]:

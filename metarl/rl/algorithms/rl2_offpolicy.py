@@ -25,6 +25,7 @@ from metarl.rl.algorithms.shared import (
     Question,
     Setting,
     Source,
+    check_remembers,
     rollout_metrics,
     trial_sizes,
 )
@@ -107,6 +108,8 @@ class RL2OffPolicy(GatheringLearner):
                 f"replay_capacity {replay_capacity}: expected {most} or more, the steps that an "
                 "iteration's trials may have"
             )
+        for memory in (model.actor.memory, model.critics.memory):
+            check_remembers(memory, self._trial_steps)
         self.source = Source.of(setting, sizes)
         self._streams = setting.streams
         self._device = setting.device

@@ -20,6 +20,7 @@ from metarl.rl.algorithms.shared import (
     Iteration,
     Setting,
     Source,
+    check_remembers,
     rollout_metrics,
     trial_sizes,
 )
@@ -110,13 +111,7 @@ def with_memory(model: nn.Module, *, steps: int) -> MemoryModel:
             f"model is a {type(model).__name__}; expected one with a memory: gru, lstm, "
             "transformer or external_memory"
         )
-    longest = model.memory.max_steps
-    # The observation after the last step has a value, too: hence + 1.
-    if longest is not None and steps + 1 > longest:
-        raise SettingError(
-            f"a trial has {steps} steps (horizon x episodes_per_trial); "
-            f"the model's context of {longest} takes at most {longest - 1}"
-        )
+    check_remembers(model.memory, steps)
     return model
 
 

@@ -17,6 +17,7 @@ from metarl.rl.algorithms.multitask import (
     empty_replay,
     fine_tuning,
     from_state,
+    roomy,
 )
 from metarl.rl.algorithms.shared import (
     GatheringLearner,
@@ -70,7 +71,7 @@ class Scratch(GatheringLearner):
         self._num_tasks = meta_batch_size
         self._memory = None
         if self._expert.keeps_data:
-            capacity = replay_capacity or 1
+            capacity = roomy(replay_capacity, episodes_per_task * setting.env.spec.horizon)
             self._memory = empty_replay(setting, capacity=capacity, num_tasks=meta_batch_size)
         self.experience = self._memory
 

@@ -14,6 +14,7 @@ from metarl.core.checks import check_positive
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
+from metarl.nn.recurrent import Memory
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
@@ -343,3 +344,14 @@ def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
 def as_state(params: MetaParams, **more: Any) -> dict[str, Any]:
     """A learner's state_dict: the meta-parameters and what else it must remember."""
     return {"params": {name: leaf.detach() for name, leaf in params.joined.items()}, **more}
+
+
+def check_remembers(memory: Memory, steps: int) -> None:
+    """Raises: SettingError if a memory can't hold a trial of so many steps. The observation after
+    the last step has a value, too: hence one more."""
+    longest = memory.max_steps
+    if longest is not None and steps + 1 > longest:
+        raise SettingError(
+            f"a trial has {steps} steps (horizon x episodes_per_trial); "
+            f"the model's context of {longest} takes at most {longest - 1}"
+        )

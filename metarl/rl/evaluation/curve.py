@@ -144,8 +144,9 @@ def controller_outcomes(
 
 
 def held_out_tasks(distribution: TaskDistribution, num_tasks: int, skip: int = 0) -> Any:
-    """The held-out tasks behind the first `skip`, leaves [num_tasks, ...]. Raises: SettingError if
-    there aren't so many, or training could have seen one of them."""
+    """The held-out tasks behind the first `skip`, leaves [num_tasks, ...]; where a list ends before
+    so many, those at its beginning follow. Raises: SettingError for more tasks than are held out,
+    or if training could have seen one of them."""
     check_num_tasks(distribution, num_tasks)
     tasks = distribution.test_tasks(skip + num_tasks)
     tasks = map_tensors(lambda leaf: leaf[skip:], tasks)

@@ -71,17 +71,18 @@ class Begun:
         return int(max((row.get(self.count, 0) for row in self.metrics), default=0))
 
 
-_HOUSEKEEPING = (
+CHANGES_NO_NUMBER = (
     *("run_dir", "resume", "loggers", "wandb", "mlflow", "evaluation"),
     *("eval_every", "eval_tasks", "eval_by"),
     *("checkpoint_every", "keep_checkpoints", "log_every"),
 )
+"""Keys of a configuration that leave a training's numbers as they are."""
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as hyperparameters: each value by its full name ("algo.inner_lr"), without
     what changes no number."""
-    kept = {key: value for key, value in config.items() if key not in _HOUSEKEEPING}
+    kept = {key: value for key, value in config.items() if key not in CHANGES_NO_NUMBER}
     return dict(_leaves(kept))
 
 

@@ -11,7 +11,9 @@ from metarl.run.loggers.logger import EVALUATION, HELD_OUT, Begun, Results, name
 from metarl.run.loggers.sent import Identity, Sent
 from metarl.types import Metrics
 
-_INTERVAL = 5.0  # s between two messages to the server
+_INTERVAL, _LONGEST_INTERVAL = 5.0, 600.0
+"""s between two messages to the server, and at most while it doesn't answer: the client tries for
+minutes by itself, and the training waits meanwhile."""
 _IN_A_MESSAGE = 900  # numbers; MLflow takes 1000
 _PARAMS_IN_A_MESSAGE, _LONGEST_PARAM = 100, 500  # characters
 _TAG = "metarl.id"
@@ -39,6 +41,7 @@ class MlflowRun:
         self._sent = Sent(begun, latest, is_known=False)
         self._waiting: list[Metric] = []
         self._last_sent = -float("inf")
+        self._interval = _INTERVAL
         for row in self._sent.metrics:
             self._take(row, "")
         for row in self._sent.evaluations:
@@ -62,12 +65,16 @@ class MlflowRun:
             self._client.log_artifact(self._run_id, str(file))
 
     def flush(self) -> None:
-        """Sends what is waiting; what fails goes on waiting."""
-        self._last_sent = time.monotonic()
-        while self._waiting:
-            part = self._waiting[:_IN_A_MESSAGE]
-            self._client.log_batch(self._run_id, metrics=part)
-            del self._waiting[: len(part)]
+        """Sends what is waiting; what fails goes on waiting, longer each time."""
+        self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
+        try:
+            while self._waiting:
+                part = self._waiting[:_IN_A_MESSAGE]
+                self._client.log_batch(self._run_id, metrics=part)
+                del self._waiting[: len(part)]
+            self._interval = _INTERVAL
+        finally:
+            self._last_sent = time.monotonic()
 
     def close(self) -> None:
         self.flush()
@@ -79,7 +86,7 @@ class MlflowRun:
             self._waiting.append(Metric(name, float(value), now, step))
 
     def _send_if_due(self) -> None:
-        if time.monotonic() - self._last_sent >= _INTERVAL:
+        if time.monotonic() - self._last_sent >= self._interval:
             self.flush()
 
     def _log_params(self, of: Mapping[str, Any]) -> None:

@@ -69,6 +69,9 @@ def test_each_chart_has_its_numbers_and_words(tmp_path: Path) -> None:
     for chart in charts.values():
         assert chart.words and chart.note and chart.figure["data"]
         assert {len(row) for row in chart.rows} == {len(chart.head)}
+    # Half an hour isn't 500m, as counts of steps are 500k.
+    formats = [charts[f"training_{key}"].figure["layout"]["xaxis"] for key in ("steps", "time")]
+    assert [axis.get("tickformat") for axis in formats] == ["~s", None]
     rows = charts["adaptation"].rows
     assert rows[1][:3] == ["maml_ppo", "after 1 update", "-4.50"]
     assert ["standing still", "", "-350.0", ""] in rows

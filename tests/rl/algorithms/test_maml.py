@@ -252,13 +252,34 @@ def test_every_inner_loss_takes_the_same_first_step():
             )
 
 
-def test_the_penalty_follows_its_target():
-    learner = make(MamlPPO, inner_kl_target=1e-9)
-    assert (
-        learner.step()["inner_kl_coefficient"] == 0.35
-    )  # one epoch: the policy is still the one that gathered
-    learner = make(MamlPPO, inner_kl_target=1e-9, num_epochs=2)
-    assert learner.step()["inner_kl_coefficient"] == pytest.approx(1.4)
+def test_the_penalty_follows_where_all_steps_have_led():
+    for num_epochs in (1, 3):
+        learner = make(MamlPPO, inner_kl_target=1e-9, num_epochs=num_epochs)
+        found = learner.step()
+        assert found["num_epochs"] == num_epochs and found["inner_kl"] > 1e-8
+        assert found["inner_kl_coefficient"] == pytest.approx(1.4)
+
+
+def test_the_kl_that_the_penalty_follows_is_that_of_the_present_parameters():
+    learner = make(MamlPPO, dtype=torch.float64, inner_kl_target=1e-3, num_epochs=2)
+    support, query, old = random_data(learner)
+    penalised = (WithOld(batch=support[0], old=old),)
+    last = learner.descend(support, query, penalised)[-1]
+    found = learner.meta_gradient(support, query, penalised)
+    assert torch.equal(last.inner_kl, found.inner_kl)
+
+
+def test_a_single_step_that_leads_too_far_is_taken_back():
+    learner = make(MamlPPO, dtype=torch.float64, kl_target=1e-3, outer_lr=1.0, num_epochs=1)
+    support, query, old = random_data(learner)
+    before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
+    learner.descend(support, query, (WithOld(batch=support[0], old=old),))
+    assert all(torch.equal(before[k], v) for k, v in learner.params.joined.items())
+
+
+def test_a_penalty_that_could_never_grow_is_refused():
+    with pytest.raises(ValueError, match="inner_kl_coefficient 0 with inner_kl_target 0.01"):
+        make(MamlPPO, inner_kl_coefficient=0.0, inner_kl_target=0.01)
 
 
 def test_a_step_that_leads_too_far_is_taken_back_and_the_rate_follows():

@@ -140,3 +140,12 @@ def test_a_state_that_does_not_fit_is_named(algo: str) -> None:
     part["expert"][name] = leaf[..., :0]
     with pytest.raises(ValueError, match=f"expert.{name} is a tensor"):
         learner.load_state_dict(state)
+
+
+@pytest.mark.parametrize("capacity", ["null", "11"])
+@pytest.mark.parametrize(("algo", "most"), [("oracle_sac", 24), ("scratch_sac", 12)])
+def test_a_replay_without_room_for_an_iteration_is_refused_at_the_start(algo, most, capacity):
+    shown = ["env.shows_task=true"] if algo.startswith("oracle") else []
+    words = ("env.horizon=4", "algo.meta_batch_size=2", "algo.episodes_per_task=3", *shown)
+    with pytest.raises(SettingError, match=f"replay_capacity {capacity}: expected {most} or more"):
+        made(algo, "point_navigation_2d", *words, f"algo.replay_capacity={capacity}")

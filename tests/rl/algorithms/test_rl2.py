@@ -453,3 +453,15 @@ def test_a_model_without_memory_is_refused():
 def test_an_evaluation_plays_the_episodes_of_a_trial():
     sizes = RL2PPO.sizes(meta_batch_size=3, trials_per_task=2, episodes_per_trial=4, outer_lr=0.1)
     assert (sizes.num_worlds, sizes.num_updates, sizes.evaluated_updates) == (6, 3, 3)
+
+
+def test_there_are_as_many_minibatches_as_asked_for():
+    """Of nearly one size, also where the trials can't be shared out evenly."""
+    ppo = make(env=Drifting(10), num_minibatches=6, num_epochs=2).ppo
+    assert [len(part) for part in ppo._parts(10)] == [2, 2, 2, 2, 1, 1] * 2
+
+
+def test_the_rate_follows_the_kl_of_a_single_step():
+    learner = make(num_epochs=1, num_minibatches=1, kl_target=1e-9)
+    found = learner.step()
+    assert found["kl"] > 1e-8 and found["outer_lr"] == pytest.approx(1e-2 / 1.5)
