@@ -1,5 +1,5 @@
 # make train            the main job: meta-train half_cheetah_vel with maml_ppo; ARGS="iterations=3 seed=1" are passed on
-# make demo             without training: a learner of the zoo meets three new tasks and adapts; a table and videos
+# make demo             without training: a learner of the zoo meets three hidden goals and adapts; a table and videos
 # make test             the tests; ARGS="tests/core -k trust" are passed on
 # make check            what a change must pass: formatting, lint, types, tests
 # make slow             the tests that take minutes

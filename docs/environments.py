@@ -57,8 +57,8 @@ Control steps of all worlds together in a second, measured by `python scripts/be
 env=<name>`; shares are medians over interleaved rounds. *Physics*: the batched simulator, as a
 share of two raw C loops over `mj_step` on as many threads. One plays each world to its end, and its
 threads never wait. The other's threads wait after every control step until all worlds have taken
-it, as they must for whoever chooses the next actions, and as the simulator's do: it pays alike for
-cores that are slowed down in turn. *Outside physics*: observation, reward and bookkeeping, as a
+it, as they must for whoever chooses the next actions, and as the simulator's do: a core that is
+slow for a moment delays both alike. *Outside physics*: observation, reward and bookkeeping, as a
 share of an environment's step: some twenty torch operations, each of which physics has pushed out
 of the caches. half_cheetah's `_maml` variants take one physics step a control step, where the
 others take five: hence the large share outside. The machine's own speed differed by a tenth from

@@ -304,8 +304,8 @@ class Sizes:
     """Episodes played side by side on each task, before and again after each update."""
     num_updates: int
     """Updates on a task as training goes: those that it learns from, or, of a learner that doesn't
-    adapt in training, those of evaluations on the way. For a learner with memory update k is
-    episode k of the trial."""
+    adapt in training, those of evaluations on the way. For a learner with memory, after k
+    updates means in episode k + 1 of the trial."""
     evaluated_updates: int
     """Updates that an evaluation shows unless told otherwise."""
     unit: Literal["update", "episode"]

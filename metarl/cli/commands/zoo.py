@@ -156,7 +156,7 @@ def _line(name: str, folder: Path) -> str:
         measure = report["measure"]
         rows = [f"{row['mean']:.3f}" for row in report["updates"]]
     else:
-        measure, rows = "return", [f"{row['iqm']:.1f}" for row in report["returns"]]
+        measure, rows = "return (IQM)", [f"{row['iqm']:.1f}" for row in report["returns"]]
     # A trial of a single episode has one number.
     ends = rows if len(rows) == 1 else [rows[0], rows[-1]]
     numbers = f"{measure} {' -> '.join(ends)}"

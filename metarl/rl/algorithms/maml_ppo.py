@@ -63,8 +63,9 @@ class MamlPPO(GatheringLearner):
     the KL of the adapted policies, and a step that leads beyond three times the target is taken
     back. An epoch finds the KLs that the steps before its own have led to, so that the last step's
     stay unknown. With an `inner_kl_target`, or if it is the only step, one more epoch without a
-    step finds them. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then also that of
-    the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`.
+    step finds them. A policy with a latent (metarl/nn/latent.py) adapts it, too; L_clip is then
+    also that of the latents, as actions that were judged by the episodes' returns, times
+    `latent_coefficient`.
 
     Args: see configs/algo/maml_ppo.yaml, which also says where each number comes from; `inner` are
       those of `inner_update`: num_inner_steps, inner_lr, ....

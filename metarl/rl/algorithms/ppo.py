@@ -258,8 +258,8 @@ class PPO:
         return self._total(losses)
 
     def _own_losses(self, batch: PolicyTrials, columns: Tensor) -> Losses:
-        """On the trials of these numbers; of several processes each takes some, and has their part
-        of the means."""
+        """The losses on the trials of these numbers; of several processes each takes some, and has
+        their part of the means."""
         ranks = self._streams.ranks
         own = take_trials(batch, columns.tensor_split(ranks.num)[ranks.rank])
         losses = self.losses(own)
@@ -270,7 +270,7 @@ class PPO:
         return Losses(**{name: share * mean for name, mean in vars(losses).items()})
 
     def _total(self, own: Losses) -> Losses:
-        """Over all processes."""
+        """The losses over all processes."""
         parts = {name: part.detach() for name, part in vars(own).items()}
         return Losses(**self._streams.ranks.total(parts))
 
