@@ -12,10 +12,10 @@ from metarl.cli.overrides import check_overrides
 
 _FLAGS = """\
   --cfg job            print the configuration and stop
-  -m, --multirun       a run for each of several values: -m seed=0,1,2
-  --config-dir FOLDER  a folder with configs of your own, laid out as configs/
+{}  --config-dir FOLDER  a folder with configs of your own, laid out as configs/
   --help               this text; with group=choice, the keys of that choice too
 """
+_SWEEP = "  -m, --multirun       a run for each of several values: -m seed=0,1,2\n"
 
 
 def help_text(config_name: str, docstring: str, overrides: list[str], folders: list[Path]) -> str:
@@ -30,12 +30,13 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
         f"Usage: {_command()} [name=value ...]",
         docstring.strip(),
         "Words, with their defaults:\n" + _entries(words, meaning),
-        "Groups, with their defaults:\n"
-        + "".join(
-            _entry(group, groups[group], _listed(group, meaning, folders, config_name))
-            for group in groups
-        ),
     ]
+    if groups:
+        listed = {group: _listed(group, meaning, folders, config_name) for group in groups}
+        parts.append(
+            "Groups, with their defaults:\n"
+            + "".join(_entry(group, groups[group], text) for group, text in listed.items())
+        )
     asked = [
         group
         for group in groups
@@ -51,7 +52,8 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
         parts.append(
             f"The keys of a choice: {_command()} {group}={choices(group, folders)[0]} --help"
         )
-    return "\n\n".join(part.rstrip() for part in [*parts, "Flags:\n" + _FLAGS])
+    flags = _FLAGS.format(_SWEEP if "seed" in words else "")
+    return "\n\n".join(part.rstrip() for part in [*parts, "Flags:\n" + flags])
 
 
 def _groups_only(overrides: list[str], folders: list[Path]) -> list[str]:

@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 import envs
 from metarl.cli import configs
 from metarl.cli import main as cli
+from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.errors import UserError
 
@@ -510,6 +511,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from metarl.cli import main as cli
+from metarl.cli.helptext import help_text
 
 def run(config):
     print("±" * 10, "läufe")
@@ -622,6 +624,12 @@ def test_help_fits_a_narrow_terminal(
     assert "ceiling=300.0 The highest altitude in metres." in " ".join(text.split())
     meaning = text[text.index("  ceiling=300.0") :].splitlines()[1]
     assert len(meaning) <= max(columns, 26)
+
+
+@pytest.mark.parametrize(("command", "has_seed"), [("compare", False), ("train", True)])
+def test_help_shows_no_sweep_over_a_seed_that_there_is_not(command: str, has_seed: bool) -> None:
+    text = help_text(command, "", [], [configs.CONFIGS])
+    assert ("-m seed=0,1,2" in text, "Groups, with" in text) == (has_seed, has_seed)
 
 
 def test_help_with_a_choice_lists_its_keys(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
