@@ -38,6 +38,7 @@ from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
+from metarl.struct import replace
 
 OWN_SETTINGS = ("task", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
@@ -83,9 +84,21 @@ def vector_env(
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
-def problem_of(env: "SingleEnv | BatchedVectorEnv") -> EnvSpec:
-    """What a result on this environment belongs to; its `spec_hash` should stand beside it."""
-    return env._worlds.env.spec
+def problem_of(env: "gymnasium.Env[Any, Any] | BatchedVectorEnv") -> EnvSpec:
+    """What a result on this environment belongs to; its `spec_hash` should stand beside it.
+
+    Args: env: what `gymnasium.make` gave, whose `max_episode_steps` is then the horizon; the
+      environment inside, its `unwrapped`, doesn't know of it.
+    """
+    inner = cast("SingleEnv | BatchedVectorEnv", env.unwrapped)
+    spec, limit = inner._worlds.env.spec, None
+    if isinstance(env, gymnasium.Wrapper) and env.spec is not None:
+        limit = env.spec.max_episode_steps
+    if limit is None or not isinstance(inner, SingleEnv):
+        return spec
+    # Where the environment ends episodes by itself, the earlier of the two counts.
+    horizon = min(limit, spec.horizon) if inner._has_time_limit else limit
+    return replace(spec, horizon=horizon)
 
 
 def sample_tasks(
@@ -239,7 +252,6 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         options = dict(options or {})
         chosen = self._checked_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if isinstance(seed, int | np.integer):
-            super().reset(seed=int(seed))
             seed = [int(seed) + world for world in range(self.num_envs)]
         seeds = (
             [None] * self.num_envs
@@ -250,6 +262,9 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             raise ValueError(
                 f"seed has {len(seeds)} entries; expected one for each of {self.num_envs} worlds"
             )
+        if seed is not None and seeds[0] is not None:
+            # What is drawn for all worlds, as tasks are, follows from the first one's.
+            super().reset(seed=seeds[0])
         for world, of_world in enumerate(seeds):
             if of_world is not None and chosen[world]:
                 self._streams[world] = seeding.np_random(of_world)[0]
@@ -265,7 +280,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
                 f"worlds {before.nonzero()[0].tolist()} have ended; expected "
                 f"reset(options={{'reset_mask': ...}})"
             )
-        step = self._worlds.step(np.asarray(actions))
+        step = self._worlds.step(self._heeded(np.asarray(actions), before))
         terminated, truncated = (
             flag.cpu().numpy() & ~before for flag in (step.terminated, step.truncated)
         )
@@ -292,6 +307,17 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             obs = self._reset(done)
             infos = self._add_infos(infos, done)
         return obs, reward, terminated, truncated, infos
+
+    def _heeded(self, actions: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """The actions with one that does no harm for each world that has ended, whose own is
+        ignored, whatever it is."""
+        space = self.single_action_space
+        if not before.any() or actions.shape[:1] != before.shape:
+            return actions
+        calm = space.start if isinstance(space, gymnasium.spaces.Discrete) else 0
+        heeded = actions.copy()
+        heeded[before] = calm
+        return heeded
 
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:

@@ -74,8 +74,9 @@ class SB3VecEnv(VecEnv):
         )
 
     def reset(self) -> np.ndarray:
-        """Takes the seeds and options (`task` of each world) given by `seed` and `set_options`;
-        they hold once."""
+        """Takes the seeds and options (`task` of each world) given by `seed` and `set_options`.
+        Seeds hold once; a world keeps its task until it is given another, None for a new one each
+        episode."""
         for world, options in enumerate(self._options):
             for key in options:
                 if key != "task":

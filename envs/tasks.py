@@ -23,6 +23,9 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 _CELLS = 2**22  # cells of [0, 1); float32 rounds a task by less than half of one
 
 
+_NUM_CHECKED = 200  # tasks of either side, when a prior is made
+
+
 @dataclass(frozen=True)
 class PublishedTest:
     """Held-out tasks that others evaluated on, in place of our own."""
@@ -100,6 +103,8 @@ class TaskPrior(Generic[Tasks]):
         self._train = (
             None if num_train is None else self._drawn(num_train, _stream(seed, "train"), odd=False)
         )
+        if num_train is None:
+            self._check_split()
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes
@@ -144,6 +149,23 @@ class TaskPrior(Generic[Tasks]):
             "seed": self.seed,
             **({} if self._published_test is None else {"test": self._published_test.source}),
         }
+
+    def _check_split(self) -> None:
+        """Raises: SettingError if training tasks can't be told from held-out ones: float32 has too
+        few numbers in a range that is narrow and far from 0."""
+        generator = _stream(self.seed, "check")
+        for odd in (False, True):
+            told = self._held_out(self._drawn(_NUM_CHECKED, generator, odd=odd))
+            if bool((told != odd).any()):
+                raise SettingError(
+                    f"the tasks' range {self._ranges()} is too narrow so far from 0: training and "
+                    "held-out tasks can't be told apart in single precision; expected a wider range, "
+                    "a number that is added to it elsewhere, or a fixed training set "
+                    "(num_train_tasks)"
+                )
+
+    def _ranges(self) -> str:
+        return ", ".join(f"{name} {low} to {high}" for name, (low, high) in self.bounds.items())
 
     def _drawn(self, num: int, generator: torch.Generator, *, odd: bool) -> Tasks:
         uniform = torch.rand(num, self._num_uniforms, dtype=torch.float64, generator=generator)
@@ -272,7 +294,7 @@ class FewTasks(Generic[Tasks]):
         self,
         tasks: Tasks,
         *,
-        bounds: Mapping[str, tuple[float, float]],
+        bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
     ):
         self.split: Literal["fixed", "infinite", "none"] = "none"

@@ -50,8 +50,11 @@ the last stage of the last Runge-Kutta step (under random actions their costs co
 Velocity is the displacement of qpos; Ant-v5's x_velocity takes the torso's xpos, which is not yet
 that of the end of the step (0.002 m/s apart in the median, at most 0.08). The bonus is paid as in
 Ant-v5, except in `_promp`; published are 1 and .05 also in the step in which the robot falls.
-Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants, and no
-second copy of the torso's place in the observation. Directions come in turn instead of by coin.
+Gymnasium's model, start pose and control step (cbfinn/maml_rl: 0.02 s) in all variants. Of what
+the published agents observe ours don't have the clipped contact forces (ant_vel, ant_goal, `_maml`,
+`_sparse`, ant_dir_2d), the torso's rotation matrix (cbfinn's two), nor a second copy of its place.
+Published `_sparse` charges contacts .0005 of their squares, ours nothing; published ant_dir_2d goes
+on below 0.2 m, as `_promp` does here. Directions come in turn instead of by coin.
 """
 
 import math

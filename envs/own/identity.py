@@ -2,7 +2,7 @@
 never share it.
 
 What can be imported by its name is its name. All else has its content beside: the arguments of a
-partial, the variables that a function made inside another closes over, the code of a lambda, the
+partial, the code of a function made inside another and the variables that it closes over, the
 attributes of an object.
 """
 
@@ -86,7 +86,7 @@ def _function(function: Any, of: Any) -> Any:
         "defaults": [function.__defaults__, function.__kwdefaults__]
         if _is_local(function)
         else None,
-        "code": function.__code__ if function.__name__ == "<lambda>" else None,
+        "code": function.__code__ if _is_local(function) else None,
     }
     told = {
         key: _digest(of(value)) for key, value in content.items() if value and value != [None, None]

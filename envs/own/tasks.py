@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from envs.own.world import TaskVariable
-from envs.tasks import FewTasks, TaskPrior, by_range
+from envs.tasks import FewTasks, Range, TaskPrior, by_range
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -164,7 +164,10 @@ def _num_uniforms(variable: TaskVariable) -> int:
     return 1 if variable.how == "one_of" else len(variable.values[0])
 
 
-def _bounds(variable: TaskVariable) -> tuple[float, float]:
+def _bounds(variable: TaskVariable) -> Range:
+    """The lowest and the highest value, of each element where each has a range of its own."""
+    if variable.how != "one_of" and variable.shape:
+        return variable.values[0], variable.values[1]
     return min(map(min, variable.values)), max(map(max, variable.values))
 
 

@@ -101,7 +101,9 @@ class World:
             if variable.kind != "reset_option"
             for path in variable.paths
         ]
-        self._own = {path: _copy(_read(self.unwrapped, path)) for path in self._places}
+        present = {path: _read(self.unwrapped, path) for path in self._places}
+        self._own = {path: _copy(value) for path, value in present.items()}
+        self._own_kinds = {path: type(value) for path, value in present.items()}
         in_model = any(
             path.startswith("model.") and not path.startswith("model.opt.") for path in self._places
         )
@@ -177,6 +179,11 @@ class World:
             for what, value in zip(("terminated", "truncated"), returned[2:4], strict=True)
         )
         diverged, numbers = self._diverged(obs, reward), numbers_in(returned[4])
+        if numbers.get("success", 0.0) not in (0.0, 1.0) and not diverged:
+            raise WorldError(
+                f"{self.name}.step has info['success'] = {numbers['success']:g}; expected 0 or 1 (False "
+                "or True), for a success rate counts episodes; a share goes under another name"
+            )
         if diverged:
             obs, reward, terminated, truncated, numbers = np.zeros_like(obs), 0.0, True, False, {}
         ends = (terminated, truncated, diverged)
@@ -229,7 +236,8 @@ class World:
         for path, value in values.items():
             *owners, attribute = path.split(".")
             try:
-                setattr(functools.reduce(getattr, owners, self.unwrapped), attribute, _copy(value))
+                owner = functools.reduce(getattr, owners, self.unwrapped)
+                setattr(owner, attribute, _as_it_was(self._own_kinds[path], value))
             except AttributeError as error:
                 raise WorldError(
                     f"{path} of {self.name} can't be set ({error}); expected an attribute that "
@@ -435,8 +443,8 @@ def _float32(values: Any) -> np.ndarray:
 
 def _is_whole(value: Any) -> bool:
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "iu"
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return value.dtype.kind in "iub"
+    return isinstance(value, int | np.integer)
 
 
 def _read(root: Any, path: str) -> Any:
@@ -457,6 +465,13 @@ def _copy(value: Any) -> Any:
     return np.array(value) if isinstance(value, np.ndarray | list | tuple) else value
 
 
+def _as_it_was(kind: type, value: Any) -> Any:
+    """A list or tuple that is worked on as an array is given back as such."""
+    if isinstance(value, np.ndarray) and kind in (list, tuple):
+        return kind(value.tolist())
+    return _copy(value)
+
+
 def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     """`own` with the task's value in place, or times it."""
     if not isinstance(own, np.ndarray):
@@ -474,7 +489,11 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
         ) from error
     if own.dtype.kind in "iub" and not np.array_equal(changed, changed.round()):
         raise WorldError(f"{path} holds {own.dtype}; expected whole numbers, not {value}")
-    return changed.astype(own.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = changed.astype(own.dtype)
+    if own.dtype.kind in "iub" and not np.array_equal(found, changed):
+        raise WorldError(f"{path} holds {own.dtype}, into which {value} doesn't go")
+    return found
 
 
 def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
@@ -493,7 +512,11 @@ def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> 
             f"{path} is the number {own!r}; a value of shape {value.shape} doesn't fit"
         )
     changed = own * value if variable.how == "scale" else value
-    if isinstance(own, bool | np.bool_) and changed in (0, 1):
+    if isinstance(own, bool | np.bool_):
+        if changed not in (0, 1):
+            raise WorldError(
+                f"{path} is the truth value {own}; expected one_of=(False, True), not {changed:g}"
+            )
         return bool(changed)
     # What is a whole number stays one: it may be an index.
     return (

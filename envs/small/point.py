@@ -170,16 +170,21 @@ class PointWorld(BatchedEnv[Tasks]):
     def step(self, action: Tensor) -> Step:
         control = (self._episodes.checked(action).float() / self._action_scale).clamp(-1.0, 1.0)
         before, goal = self._position, self._problem.goal(self._episodes.tasks)
-        self._position = before + self._problem.step_size * control
+        after = before + self._problem.step_size * control
+        # An action that isn't finite, which nobody looks for on a GPU.
+        diverged = ~after.isfinite().all(-1)
+        self._position = after.masked_fill(diverged[:, None], 0.0)
         to_goal = self._position - goal
-        never = torch.zeros(self.num_worlds, dtype=torch.bool, device=self.device)
-        terminated = never if self._problem.arrived is None else self._problem.arrived(to_goal)
+        terminated = diverged
+        if self._problem.arrived is not None:
+            terminated = terminated | self._problem.arrived(to_goal)
+        reward = self._problem.reward(before, self._position, goal)
         return Step(
             next_obs=self._position.clone(),
-            reward=self._problem.reward(before, self._position, goal),
+            reward=reward.masked_fill(diverged, 0.0),
             terminated=terminated,
             truncated=self._episodes.advance(terminated),
-            diverged=never,
+            diverged=diverged,
             terms={"distance": to_goal.norm(dim=-1)},
         )
 

@@ -67,11 +67,17 @@ def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[
     if not {"filename", "label"} <= set(columns):
         raise UserError(f"{name} of {files.root} has the columns {columns}; {LAYOUT}")
     classes: dict[str, list[str]] = {}
+    lines: dict[str, int] = {}
     for line, row in enumerate(entries, start=2):
         if not row["filename"] or not row["label"]:
             raise UserError(
                 f"{files.root}: line {line} of {place} has no "
                 f"{'label' if row['filename'] else 'filename'}"
+            )
+        if (before := lines.setdefault(row["filename"], line)) != line:
+            raise UserError(
+                f"{files.root}: {row['filename']} is in lines {before} and {line} of {place}; "
+                "expected each picture once, or it could be a query among its own support"
             )
         classes.setdefault(row["label"], []).append(row["filename"])
     return classes
@@ -93,6 +99,14 @@ def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> 
             if name in seen:
                 raise UserError(f"{root}: class {name} is in the lists of {seen[name]} and {split}")
             seen[name] = split
+    pictures: dict[str, Split] = {}
+    for split, classes in lists.items():
+        for name in (name for names in classes.values() for name in names):
+            if pictures.setdefault(name, split) != split:
+                raise UserError(
+                    f"{root}: {name} is in the lists of {pictures[name]} and {split}; expected each "
+                    "picture in one split"
+                )
 
 
 def _located(

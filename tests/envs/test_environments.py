@@ -14,6 +14,8 @@ from torch import Tensor
 
 import envs
 from envs.mujoco.env import MujocoEnv
+from envs.mujoco.targets import velocities
+from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.types import Step
 from metarl.run import checkpoint
@@ -718,3 +720,10 @@ def test_settings_out_of_range_are_refused_with_their_value(
 def test_number_of_worlds_must_be_positive(name: str) -> None:
     with pytest.raises(ValueError, match="num_worlds is 0; expected at least 1"):
         envs.make(name, 0)
+
+
+def test_a_range_in_which_training_and_test_cannot_be_told_apart_is_refused() -> None:
+    with pytest.raises(
+        SettingError, match=r"range target_velocity 2.0 to 2.1 is too narrow so far"
+    ):
+        velocities(2.1, num_train=None, num_test=40, lowest=2.0)

@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs.gym import SingleEnv
+from envs.gym import SingleEnv, problem_of
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 
 W, HORIZON = 3, 4
@@ -484,3 +484,33 @@ def test_gymnasium_accepts_the_pictures(name: str) -> None:
     assert env.render().std() > 0
     check_env(env.unwrapped)
     env.close()
+
+
+def test_the_problem_of_a_shorter_episode_is_another() -> None:
+    """gymnasium.make keeps `max_episode_steps` to itself."""
+    found = {
+        steps: problem_of(gymnasium.make("metarl/HalfCheetahVel-v0", max_episode_steps=steps))
+        for steps in (None, 50, 300)
+    }
+    assert [problem.horizon for problem in found.values()] == [200, 50, 300]
+    assert len({problem.spec_hash for problem in found.values()}) == 3
+    vector = gymnasium.make_vec("metarl/HalfCheetahVel-v0", 2, max_episode_steps=50)
+    assert problem_of(vector).spec_hash == found[50].spec_hash
+
+
+def test_whatever_comes_for_a_world_that_has_ended_is_ignored() -> None:
+    env = batched("half_cheetah_vel", autoreset_mode="NextStep")
+    env.reset(seed=0)
+    zero = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(HORIZON):
+        env.step(zero)
+    assert np.isfinite(env.step(np.full_like(zero, np.nan))[0]).all()
+
+
+def test_a_list_of_seeds_seeds_what_is_drawn_for_all_worlds() -> None:
+    drawn = []
+    for _ in range(2):
+        env = batched("half_cheetah_vel")
+        env.reset(seed=list(range(7, 7 + env.num_envs)))
+        drawn.append(env.sample_tasks(1))
+    assert drawn[0] == drawn[1]

@@ -476,3 +476,18 @@ def test_mini_imagenet_names_a_list_that_cannot_be_read(mini):
         UserError, match=r"val\.csv isn't a list of comma-separated values in UTF-8"
     ):
         mini_imagenet(root=mini, image_size=8)
+
+
+def test_mini_imagenet_refuses_a_picture_that_is_listed_twice(mini):
+    """It could be asked for among the pictures that it was shown with."""
+    with (mini / "test.csv").open("a") as file:
+        file.write("ntest000.jpg,ntest0\n")
+    with pytest.raises(UserError, match=r"ntest000\.jpg is in lines 2 and \d+ of .*test\.csv"):
+        mini_imagenet(root=mini, image_size=8)
+
+
+def test_mini_imagenet_refuses_a_picture_in_two_splits(mini):
+    with (mini / "test.csv").open("a") as file:
+        file.write("ntrain000.jpg,another\n")
+    with pytest.raises(UserError, match=r"ntrain000\.jpg is in the lists of train and test"):
+        mini_imagenet(root=mini, image_size=8)

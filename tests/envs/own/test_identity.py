@@ -152,3 +152,21 @@ def test_identity_is_the_same_in_another_process() -> None:
         words, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
     )
     assert json.loads(done.stdout) == told
+
+
+def test_functions_of_one_name_that_do_different_things_are_told_apart() -> None:
+    def made(kind: bool) -> Any:
+        if kind:
+
+            def build() -> Any:
+                return Point()
+
+        else:
+
+            def build() -> Any:
+                return Maker()
+
+        return build
+
+    assert identity(made(True)) != identity(made(False))
+    assert identity(made(True)) == identity(made(True))

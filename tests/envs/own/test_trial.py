@@ -110,7 +110,7 @@ def test_hook_sets_what_derives_from_an_attribute() -> None:
     env.reset(Noise(torch.Generator()).starts(env))
     inner = env._worlds.envs[0].unwrapped
     assert inner.half_length == inner.length / 2 == env.prior.test_tasks(1).length.item() / 2
-    assert env.spec.definition["after_task"].endswith("halve")
+    assert env.spec.definition["after_task"]["function"].endswith("halve")
 
 
 def test_hook_may_change_what_a_task_sets() -> None:

@@ -420,3 +420,39 @@ def test_ranges_are_of_numbers() -> None:
 def test_words_go_to_words_and_numbers_to_numbers(tasks: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         made(Grid, tasks=tasks)
+
+
+def test_a_share_of_success_is_refused() -> None:
+    """In the first episodes already: whatever is above 0 would count as solved."""
+    with pytest.raises(ValueError, match=r"info\['success'\] = 0.05; expected 0 or 1"):
+        made(point(told=lambda self: {"success": 0.05}), terms=("success",))
+
+
+def test_numbers_that_do_not_go_into_a_place_are_refused() -> None:
+    small = point(levels=np.array([3, 4], dtype=np.uint8))
+    with pytest.raises(ValueError, match="levels holds uint8, into which 300 doesn't go"):
+        made(small, tasks={"level": attribute("levels", one_of=(10, 300))})
+    with pytest.raises(ValueError, match=r"open is the truth value False; expected one_of="):
+        made(point(open=False), tasks={"open": attribute("open", between=(0, 2))})
+    with pytest.raises(ValueError, match=r"fails where open is 0.37"):
+        made(point(open=False), tasks={"open": attribute("open", between=(0, 1))})
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_and_tuples_stay_what_they_are(kind: Any) -> None:
+    """The environment may add to them, which joins lists and adds up arrays."""
+    env = made(
+        point(aim=kind([0.0, 0.0])),
+        tasks={"aim": attribute("aim", between=([1.0, 3.0], [2.0, 4.0]))},
+    )
+    aim = inside(env).aim
+    assert type(aim) is kind and 1 < aim[0] < 2 and 3 < aim[1] < 4
+
+
+def test_each_element_of_a_vector_has_bounds_of_its_own() -> None:
+    tasks = {"gains": attribute("aim", between=([0.001, 100.0], [0.002, 200.0]))}
+    env = made(point(aim=np.zeros(2)), tasks=tasks)
+    drawn = env.prior.test_tasks(1)
+    replaced = type(drawn)(gains=torch.tensor([[150.0, 150.0]], dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"gains is 150; expected a value in \[0.001, 0.002\]"):
+        env.set_tasks(replaced)

@@ -231,3 +231,16 @@ def test_published_goals_are_those_of_pearl() -> None:
     np.testing.assert_allclose(
         np.stack([np.cos(ours), np.sin(ours)], 1), goals, atol=1e-6
     )  # float32
+
+
+def test_an_action_that_is_not_finite_is_a_diverged_world_where_nobody_looks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU that would take a wait in each step."""
+    env = envs.make("point_navigation_2d", 2)
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator()).starts(env))
+    monkeypatch.setattr(type(env._episodes), "checked", lambda self, action: action)
+    step = env.step(torch.tensor([[math.nan, 0.0], [0.1, 0.0]]))
+    assert step.diverged.tolist() == step.terminated.tolist() == [True, False]
+    assert step.next_obs[0].tolist() == [0.0, 0.0] and step.reward[0] == 0.0
