@@ -92,3 +92,16 @@ def test_speed_table_takes_the_newest_rows(generator: Any) -> None:
         "| `bandit` | 5,000,000 | – | – | – | – | 0.050 | 256 on 1 |",
     ]
     assert generator.speeds([]) == ""
+
+
+def test_each_number_of_a_training_is_explained() -> None:
+    """All that learners of the goldens put into metrics.jsonl."""
+    told = set(re.findall(r"`(\w+)`", (DOCS / "numbers.md").read_text()))
+    cases = json.loads((DOCS.parent / "tests/golden/values.json").read_text())["cases"]
+    names = {
+        key.removeprefix("iteration 0: ")
+        for case in cases.values()
+        for key in case["numbers"]
+        if key.startswith("iteration 0: ")
+    }
+    assert names - told - {"accuracy_3"} == set()
