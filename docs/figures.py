@@ -60,6 +60,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
     "half_cheetah_vel_rl2": {"evaluation": "adaptation_curve"},
     "half_cheetah_vel_wide/rl2": {"evaluation_seed0": "adaptation_curve_seed0"},
     "half_cheetah_vel_wide/varibad": {"evaluation_seed0": "adaptation_curve_seed0"},
+    "half_cheetah_vel_wide_discount_99": {"evaluation_seed0": "adaptation_curve_seed0"},
     "point_navigation_2d": {"evaluation_seed1": "adaptation_curve_seed1"},
     "tabular_mdp_rl2": {"evaluation": "adaptation_curve"},
 }
@@ -112,7 +113,8 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
     "half_cheetah_vel_wide/rl2": [f"metrics_seed{seed}" for seed in range(3)],
-    "half_cheetah_vel_wide/varibad": ["metrics_seed0"],
+    "half_cheetah_vel_wide/varibad": ["metrics_seed0", "metrics_seed1"],
+    "half_cheetah_vel_wide_discount_99": ["metrics_seed0"],
     "point_navigation_2d": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],

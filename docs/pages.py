@@ -34,7 +34,15 @@ OUT = ROOT / "build/docs"
 GUIDES = {
     "Start": ["index", "start", "installation", "command_line"],
     "Guides": [
-        *("python_api", "own_environment", "own_learner", "many_runs", "loggers", "numbers", "deploy"),
+        *(
+            "python_api",
+            "own_environment",
+            "own_learner",
+            "many_runs",
+            "loggers",
+            "numbers",
+            "deploy",
+        ),
         *("learners", "task_inference", "pearl", "tuning", "estimators"),
     ],
 }
