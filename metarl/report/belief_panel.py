@@ -1,10 +1,12 @@
 """How a belief about the task is drawn beside the picture of a moment: how it moved over the
 episode so far, or where the learner expects to be paid.
 
-z1 ~~~~~~~▒▒▒~~~    ← μ as a line and μ ± σ as a band, from −3 to 3 of the prior's deviations
+z1 ~~~~~~~▒▒▒~~~    ← μ as a line and μ ± σ as a band, in deviations of the prior
 z2 ~~~▒▒▒▒~~~~~~
 or a map of the states, each as bright as its chance to pay
 """
+
+import math
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,8 +15,9 @@ from metarl.report.panels import FAINT, INK, PAPER, TRACK, VALUE, letters
 from metarl.rl.types import BatchedEnv, Belief
 from metarl.struct import struct
 
-REACH = 3.0
-"""Deviations of the prior N(0, 1); what is beyond is drawn at the edge."""
+REACH = 30.0
+"""Deviations of the prior N(0, 1); what is beyond is drawn at the edge. Beliefs of a learner that
+weighs the prior little go far: heights are as arsinh, so that 1 and 10 can both be seen."""
 _BAND = (45, 96, 128)  # VALUE on PAPER, half of it
 
 
@@ -69,7 +72,8 @@ def _draw_curves(side: Image.Image, belief: BeliefSoFar) -> None:
 
         def at(step: int, value: float, middle: float = middle, half: float = half) -> tuple:
             along = margin + (side.width - 2 * margin) * step / belief.num_steps
-            return along, middle - half * min(max(value / REACH, -1.0), 1.0)
+            height = math.asinh(value) / math.asinh(REACH)
+            return along, middle - half * min(max(height, -1.0), 1.0)
 
         draw.rectangle((*at(0, REACH), *at(belief.num_steps, -REACH)), outline=TRACK)
         mean, deviation = belief.mean[:, index], belief.deviation[:, index]

@@ -32,9 +32,10 @@ def test_a_mean_is_drawn_as_far_up_as_it_is_high() -> None:
 
     low, middle, high = (rows(value).mean() for value in (-2.0, 0.5, 2.0))
     assert high < middle < low
-    # Of the strip's height, 88 % for −3 to 3.
-    assert np.isclose(low - high, 4 / 6 * 0.88 * (120 - 10 - 4), atol=2)
-    assert rows(50.0).size  # beyond the reach it is drawn at the edge
+    # Of the strip's height, 88 % for −30 to 30, by their arsinh.
+    share = np.arcsinh(2) / np.arcsinh(30)
+    assert np.isclose(low - high, share * 0.88 * (120 - 10 - 4), atol=2)
+    assert rows(500.0).size  # beyond the reach it is drawn at the edge
 
 
 def test_a_map_has_the_brightest_cell_where_the_chance_is_highest() -> None:
