@@ -21,8 +21,6 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 """Lowest and highest value of a field."""
 
 _CELLS = 2**22  # cells of [0, 1); float32 rounds a task by less than half of one
-
-
 _NUM_CHECKED = 200  # tasks of either side, when a prior is made
 
 

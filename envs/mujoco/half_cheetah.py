@@ -55,10 +55,10 @@ for `_wide`; Grigsby et al. 2024 (UT-Austin-RPL/amago) for `_long`; Zintgraf et 
 
 How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`,
 and except for test_velocities=published of half_cheetah_vel_maml, which are its authors';
-`_wide` doesn't show the torso's place, which the published one does (20 numbers, as
-`_varibad` has); directions come in turn instead of by coin, so that each meta-batch has as many of both; the torso's
-origin is that at the end of the step, not one physics step before; `_cripple` has Gymnasium's
-control step and observation (published: 0.01 s, centre of mass and its velocity).
+`_wide` doesn't show the torso's place, which the published one does (20 numbers, as `_varibad`
+has); directions come in turn instead of by coin, so that each meta-batch has as many of both; the
+torso's origin is that at the end of the step, not one physics step before; `_cripple` has
+Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity).
 """
 
 from dataclasses import replace

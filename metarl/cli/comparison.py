@@ -34,9 +34,20 @@ def note(folder: Path) -> None:
     config = HydraConfig.get()
     if config.mode == RunMode.MULTIRUN:
         run = {"number": config.job.num, "folder": str(folder.resolve()), "overrides": overrides()}
-        place = Path(config.sweep.dir) / DONE
-        make_folder(place)
-        write_text(place / f"{config.job.num}.json", json.dumps(run))
+        keep(DONE, run)
+
+
+def keep(kind: str, content: Mapping[str, Any]) -> None:
+    """Writes the present run's file in a folder of the sweep's, where others have theirs."""
+    place = place_in(kind)
+    make_folder(place.parent)
+    write_text(place, json.dumps(content))
+
+
+def place_in(kind: str) -> Path:
+    """Where the file of the present run is in a folder of the sweep's."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir) / kind / f"{hydra.job.num}.json"
 
 
 def overrides() -> list[str]:

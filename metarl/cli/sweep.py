@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from metarl.cli import comparison
 from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
-from metarl.files import make_folder, write_text
+from metarl.files import make_folder
 from metarl.report.run_places import DONE, in_order, noted
 from metarl.run.lock import is_held
 
@@ -86,21 +86,14 @@ def note_folder(folder: Path, to_go_on: str) -> None:
     """
     if is_sweep():
         begun = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
-        make_folder(_place_in(_BEGUN).parent)
-        write_text(_place_in(_BEGUN), json.dumps(begun))
+        comparison.keep(_BEGUN, begun)
 
 
 def _begun() -> dict[str, str] | None:
     """What `note_folder` noted of the present run, if that folder is still there."""
-    place = _place_in(_BEGUN)
+    place = comparison.place_in(_BEGUN)
     begun = json.loads(place.read_text("utf-8")) if place.exists() else None
     return begun if begun and (Path(begun["folder"]) / "config.yaml").exists() else None
-
-
-def _place_in(folder: str) -> Path:
-    """The file of the present run in a folder of the sweep's."""
-    hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir) / folder / f"{hydra.job.num}.json"
 
 
 def how_to_go_on() -> str:
@@ -113,8 +106,7 @@ def note_failure(message: str) -> None:
     """Called by a run that failed: the sweep goes on and tells of it at its end."""
     print(f"error: {message}", file=sys.stderr)
     failed = {"run": _heading(), "error": message.strip().splitlines()[-1]}
-    make_folder(_place_in(_FAILED).parent)
-    write_text(_place_in(_FAILED), json.dumps(failed))
+    comparison.keep(_FAILED, failed)
 
 
 def _heading() -> str:
