@@ -13,7 +13,7 @@ terminates.
 | 10 | pitch rate | rad/s |
 | 11–16 | rates of the six joints | rad/s |
 | 17–19 | `_maml` only: centre of mass x, y, z; y is 0 at all times, for the robot is planar, and kept as published | m |
-| 17–19 | `_pmr`, `_pearl`, `_varibad`, `_sparse` only: origin of the torso x, y, z; y is 0 at all times, kept as published | m |
+| 17–19 | `_pmr`, `_pearl`, `_varibad`, `_wide`, `_sparse` only: origin of the torso x, y, z; y is 0 at all times, kept as published | m |
 
 | action | meaning | unit |
 |---|---|---|
@@ -55,8 +55,7 @@ for `_wide`; Grigsby et al. 2024 (UT-Austin-RPL/amago) for `_long`; Zintgraf et 
 
 How we differ: today's MuJoCo and Gymnasium's model; the test tasks are our own except in `_pearl`,
 and except for test_velocities=published of half_cheetah_vel_maml, which are its authors';
-`_wide` doesn't show the torso's place, which the published one does (20 numbers, as `_varibad`
-has); directions come in turn instead of by coin, so that each meta-batch has as many of both; the
+directions come in turn instead of by coin, so that each meta-batch has as many of both; the
 torso's origin is that at the end of the step, not one physics step before; `_cripple` has
 Gymnasium's control step and observation (published: 0.01 s, centre of mass and its velocity).
 """
@@ -321,7 +320,9 @@ VARIANTS: dict[str, Variant] = {
         _VEL, mdp=_SHOWS_TORSO, tasks=partial(published_velocities, 3.0)
     ),
     "half_cheetah_vel_varibad": replace(_VEL, mdp=_SHOWS_TORSO, **_NEW_EACH_TIME),
-    "half_cheetah_vel_wide": replace(_VEL, tasks=partial(velocities, 7.0), **_NEW_EACH_TIME),
+    "half_cheetah_vel_wide": replace(
+        _VEL, mdp=_SHOWS_TORSO, tasks=partial(velocities, 7.0), **_NEW_EACH_TIME
+    ),
     "half_cheetah_vel_long": replace(_VEL, horizon=1000, **_NEW_EACH_TIME),
     "half_cheetah_dir": _DIR,
     "half_cheetah_dir_maml": replace(

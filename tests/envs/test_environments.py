@@ -99,7 +99,7 @@ SPEC_HASHES = {
     "half_cheetah_vel_pmr": "564de12738a4",
     "half_cheetah_vel_pearl": "294cf7d6c6d7",
     "half_cheetah_vel_varibad": "ca235ace2d16",
-    "half_cheetah_vel_wide": "80ee72323d63",
+    "half_cheetah_vel_wide": "c054b525eebe",
     "half_cheetah_vel_long": "242d8eead23b",
     "half_cheetah_dir": "10a482727616",
     "half_cheetah_dir_maml": "c8e17b8227bd",
