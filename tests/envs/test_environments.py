@@ -31,6 +31,7 @@ CONSTANT = {  # y of a planar robot, kept as published
     "half_cheetah_vel_pmr": {18},
     "half_cheetah_vel_pearl": {18},
     "half_cheetah_vel_varibad": {18},
+    "half_cheetah_vel_wide": {18},
     "half_cheetah_dir_maml": {18},
     "half_cheetah_dir_sparse": {18},
     # Contact forces on the world, kept as published, and on the hips.

@@ -234,6 +234,7 @@ def test_sparse_variant_pays_for_speed_only_5_m_away() -> None:
         "half_cheetah_vel_pmr",
         "half_cheetah_vel_pearl",
         "half_cheetah_vel_varibad",
+        "half_cheetah_vel_wide",
         "half_cheetah_dir_sparse",
     ],
 )
