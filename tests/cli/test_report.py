@@ -18,13 +18,13 @@ def test_it_writes_a_page_that_tells_how_it_was_made(
 ) -> None:
     for algo in ("maml_ppo", "maml_trpo"):
         run_folder(tmp_path / f"runs/{algo}", [[-8.0, -4.0]], algo=algo, rows=ROWS)
-    words = [f"runs=[{tmp_path}/runs/*]", f"out={tmp_path}/new/page.html", "against=maml_trpo"]
+    words = [f"runs=[{tmp_path}/runs/*]", f"output={tmp_path}/new/page.html", "against=maml_trpo"]
     assert call(monkeypatch, report, *words) == 0
     told = capsys.readouterr()
     assert told.out == "" and told.err.endswith(f"written to {tmp_path}/new/page.html\n")
     text = (tmp_path / "new/page.html").read_text()
     assert "beats maml_trpo" in text and text.startswith("<!DOCTYPE html>")
-    assert f"&#39;runs=[{tmp_path}/runs/*]&#39; out={tmp_path}/new/page.html" in text
+    assert f"&#39;runs=[{tmp_path}/runs/*]&#39; output={tmp_path}/new/page.html" in text
 
 
 def test_it_writes_charts_and_tables_for_a_paper(
@@ -32,7 +32,7 @@ def test_it_writes_charts_and_tables_for_a_paper(
 ) -> None:
     run_folder(tmp_path / "runs/a", [[-8.0, -4.0], [-9.0, -5.0]], rows=ROWS)
     (run_folder(tmp_path / "runs/b", [[0.0]], seed=1, rows=ROWS) / "evaluation.json").unlink()
-    words = [f"runs=[{tmp_path}/runs]", f"out={tmp_path}/page.html", f"figures={tmp_path}/paper"]
+    words = [f"runs=[{tmp_path}/runs]", f"output={tmp_path}/page.html", f"figures={tmp_path}/paper"]
     assert call(monkeypatch, report, *words) == 0
     charts = ("adaptation", "profiles", "tasks_1", "training_steps")
     files = {file.name: file.read_bytes() for file in (tmp_path / "paper").iterdir()}
@@ -54,11 +54,11 @@ def test_it_writes_charts_and_tables_for_a_paper(
     [
         (["runs=[{}/nowhere]"], "runs: {}/nowhere is not there"),
         (["runs=[{}/x*]"], "runs: no folder with a run matches {}/x*"),
-        (["runs=[{}/run]", "out={}"], "out: {} is a folder; expected the name of a file"),
-        (["runs=[{}/run]", "out={}/new/"], "out: {}/new/ is a folder; expected the name of a file"),
-        (["runs=[{}/run]", "out={}/run/config.yaml/a.html"], "{}/run/config.yaml: Not a directory"),
+        (["runs=[{}/run]", "output={}"], "output: {} is a folder; expected the name of a file"),
+        (["runs=[{}/run]", "output={}/new/"], "output: {}/new/ is a folder; expected the name of a file"),
+        (["runs=[{}/run]", "output={}/run/config.yaml/a.html"], "{}/run/config.yaml: Not a directory"),
         (["runs=[{}/run]", "figures={}/run/config.yaml"], "{}/run/config.yaml: Not a directory"),
-        (["runs=[{}/run]", "out=/proc/page.html"], "/proc/page.html: No such file or directory"),
+        (["runs=[{}/run]", "output=/proc/page.html"], "/proc/page.html: No such file or directory"),
         (["runs=[{}/run]", "against=rl2"], "against=rl2: expected maml_ppo"),
         (
             ["runs=[{}]"],
@@ -77,7 +77,7 @@ def test_mistakes_are_answered_in_a_line_and_nothing_is_written(
     run_folder(tmp_path / "run", [[-8.0, -4.0]])
     run_folder(tmp_path / "z_other", [[-8.0, -4.0]], env="ant_vel")
     words = [*(word.format(tmp_path) for word in words)]
-    words += [] if any(w.startswith("out=") for w in words) else [f"out={tmp_path}/page.html"]
+    words += [] if any(w.startswith("output=") for w in words) else [f"output={tmp_path}/page.html"]
     assert call(monkeypatch, report, *words) == 2
     told = capsys.readouterr()
     assert said.format(tmp_path) in told.err and told.err.count("\n") == 1
@@ -88,7 +88,7 @@ def test_few_shot_runs_have_a_page_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few_shot_folder(tmp_path / "few/a", [0.5, 0.75])
-    words = [f"runs=[{tmp_path}/few]", f"out={tmp_path}/page.html", f"figures={tmp_path}/paper"]
+    words = [f"runs=[{tmp_path}/few]", f"output={tmp_path}/page.html", f"figures={tmp_path}/paper"]
     assert call(monkeypatch, report, *words) == 0
     assert "a mean accuracy of" in (tmp_path / "page.html").read_text()
     files = {file.name for file in (tmp_path / "paper").iterdir()}
@@ -106,7 +106,7 @@ def test_the_configuration_of_a_run_is_read_once(
     run_folder(tmp_path / "runs/a", [[-8.0, -4.0]])
     read, safe_load = [], yaml.safe_load
     monkeypatch.setattr(yaml, "safe_load", lambda text: read.append(text) or safe_load(text))
-    assert call(monkeypatch, report, f"runs=[{tmp_path}/runs]", f"out={tmp_path}/page.html") == 0
+    assert call(monkeypatch, report, f"runs=[{tmp_path}/runs]", f"output={tmp_path}/page.html") == 0
     assert read == [(tmp_path / "runs/a/config.yaml").read_text()]
 
 

@@ -7,9 +7,9 @@ Few-shot runs have a page of their own: table, adaptation, training, and the pic
 
 Examples:
   python scripts/report.py runs=[runs/half_cheetah_vel]
-  python scripts/report.py 'runs=[runs/*/maml_ppo,results/mine]' against=rl2_ppo out=both.html
+  python scripts/report.py 'runs=[runs/*/maml_ppo,results/mine]' against=rl2_ppo output=both.html
   python scripts/report.py runs=[runs/sweeps/<date>] figures=paper
-  python scripts/report.py runs=[runs/omniglot] out=omniglot.html
+  python scripts/report.py runs=[runs/omniglot] output=omniglot.html
   python scripts/report.py 'runs=[runs/a,runs/b]' 'names=[with memory,without]'
 """
 
@@ -31,10 +31,10 @@ from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
-    out = Path(config.out).expanduser()
-    if out.is_dir() or str(config.out).endswith("/"):
+    out = Path(config.output).expanduser()
+    if out.is_dir() or str(config.output).endswith("/"):
         raise UserError(
-            f"out: {config.out} is a folder; expected the name of a file, as report.html"
+            f"output: {config.output} is a folder; expected the name of a file, as report.html"
         )
     folders, moved = run_places(config.runs)
     below = configs_below(folders)
