@@ -68,12 +68,18 @@ class Run:
             "generators": self._generators.state_dict(),
         }
 
-    def load(self, content: Mapping[str, Any]) -> None:
+    def load(self, content: Mapping[str, Any]) -> list[str]:
+        """Returns what there is to say of it."""
         self.learner.load_state_dict(content["learner"])
-        self._generators.load_state_dict(content["generators"])
+        anew = self._generators.load_state_dict(content["generators"])
         self.iteration = content["iteration"]
         self.count = content[self.shown.count]
         self.stopwatch = Stopwatch(content.get("seconds", 0.0))
+        if not anew:
+            return []
+        return [
+            f"random streams that were saved on another kind of device begin anew: {', '.join(anew)}"
+        ]
 
 
 class _Before:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from metarl.errors import SettingError
 
+_BYTES_OF_A_STATE = {len(torch.Generator().get_state()), 16}  # of a CPU's generator, of a GPU's
+
 
 class Generators:
     """Named torch generators made from one seed on first use.
@@ -26,18 +28,22 @@ class Generators:
     def __call__(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
         """The generator of this name; its device is fixed by the first call."""
         if name not in self._generators:
-            digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
             generator = torch.Generator(device)
-            generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            generator.manual_seed(_seed_from(f"{self.seed}/{name}".encode()))
             self._generators[name] = generator
         return self._generators[name]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: generator.get_state() for name, generator in self._generators.items()}
 
-    def load_state_dict(self, states: Mapping[str, Tensor]) -> None:
-        """Raises: ValueError if the saved streams aren't the present ones: a state would be lost,
-        or a stream begin anew, silently; or if one isn't the state of a generator."""
+    def load_state_dict(self, states: Mapping[str, Tensor]) -> list[str]:
+        """Returns: the names of the streams that were saved on another kind of device. Generators of
+        a CPU and of a GPU can't take each other's states, so these streams begin anew, from a seed
+        that the saved state gives.
+
+        Raises: ValueError if the saved streams aren't the present ones: a state would be lost, or a
+        stream begin anew, silently; or if one isn't the state of a generator.
+        """
         if not isinstance(states, Mapping):
             raise ValueError(f"saved random streams are a {type(states).__name__}; expected a dict")
         saved, present = sorted(map(str, states)), sorted(self._generators)
@@ -46,10 +52,33 @@ class Generators:
                 f"saved random streams are {', '.join(saved) or 'none'}; used here: "
                 f"{', '.join(present)}"
             )
-        for name, state in states.items():
-            try:
-                self._generators[name].set_state(state.cpu())
-            except (AttributeError, RuntimeError, TypeError) as error:
-                raise ValueError(
-                    f"saved random stream {name} isn't the state of a generator"
-                ) from error
+        return [name for name, state in states.items() if not self._goes_on(name, state)]
+
+    def _goes_on(self, name: str, state: Tensor) -> bool:
+        generator = self._generators[name]
+        try:
+            state = state.cpu()
+            if _is_of_another_kind(state, generator):
+                generator.manual_seed(_seed_from(state.numpy().tobytes()))
+                return False
+            generator.set_state(state)
+        except (AttributeError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"saved random stream {name} isn't the state of a generator"
+            ) from error
+        return True
+
+
+def _is_of_another_kind(state: Tensor, generator: torch.Generator) -> bool:
+    """Whether this is the state of a generator of a GPU and the generator is of a CPU, or the other
+    way round: the sizes tell."""
+    return (
+        state.dtype == torch.uint8
+        and state.dim() == 1
+        and len(state) in _BYTES_OF_A_STATE
+        and len(state) != len(generator.get_state())
+    )
+
+
+def _seed_from(words: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(words).digest()[:8], "little") >> 1

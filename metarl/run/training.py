@@ -70,8 +70,7 @@ class Training:
         self._saver = Saver(
             run_folder / "checkpoints", provenance=provenance, keep=keep_checkpoints, lock=lock
         )
-        if resume_from is not None:
-            self.run.load(resume_from)
+        self._notes = [] if resume_from is None else self.run.load(resume_from)
 
     @property
     def is_over(self) -> bool:
@@ -99,7 +98,7 @@ class Training:
 
         Raises: what `check` does; UserError if it can't be written to, or files are missing.
         """
-        run, notes = self.run, list[str]()
+        run, notes = self.run, list(self._notes)
         memory = check(
             run.learner,
             iterations=self.iterations,

@@ -55,8 +55,14 @@ def test_it_writes_charts_and_tables_for_a_paper(
         (["runs=[{}/nowhere]"], "runs: {}/nowhere is not there"),
         (["runs=[{}/x*]"], "runs: no folder with a run matches {}/x*"),
         (["runs=[{}/run]", "output={}"], "output: {} is a folder; expected the name of a file"),
-        (["runs=[{}/run]", "output={}/new/"], "output: {}/new/ is a folder; expected the name of a file"),
-        (["runs=[{}/run]", "output={}/run/config.yaml/a.html"], "{}/run/config.yaml: Not a directory"),
+        (
+            ["runs=[{}/run]", "output={}/new/"],
+            "output: {}/new/ is a folder; expected the name of a file",
+        ),
+        (
+            ["runs=[{}/run]", "output={}/run/config.yaml/a.html"],
+            "{}/run/config.yaml: Not a directory",
+        ),
         (["runs=[{}/run]", "figures={}/run/config.yaml"], "{}/run/config.yaml: Not a directory"),
         (["runs=[{}/run]", "output=/proc/page.html"], "/proc/page.html: No such file or directory"),
         (["runs=[{}/run]", "against=rl2"], "against=rl2: expected maml_ppo"),

@@ -7,6 +7,7 @@ first gradient.
 
 import json
 import sys
+from functools import partial
 
 import gymnasium
 import pytest
@@ -15,11 +16,12 @@ from omegaconf import OmegaConf
 from support.emulated_graphs import EmulatedGraphs, Recording
 from support.few_shot import LEARNERS
 from support.played import trajectories
-from support.pretended_device import pretended_device
+from support.pretended_device import ItsGenerator, pretended_device
 from support.waits import Waited, moved_away, no_waits
 from torch import Tensor
 
 import envs
+import metarl
 from metarl.cli import build
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
@@ -131,18 +133,15 @@ DIGITS = [
 def run(tmp_path, monkeypatch, undrawn):
     """Runs a command with these words, on the device or on the CPU. Returns its metrics and its
     evaluation."""
-    drawn = Generators.__call__
     # The device has no random numbers of its own, and no inference mode.
-    monkeypatch.setattr(Generators, "__call__", lambda self, name, device="cpu": drawn(self, name))
+    monkeypatch.setattr(Generators, "__call__", its_generators())
     for kind, names in ((MemoryAdapter, ("act", "observe")), (BeliefAdapter, BELIEF_METHODS)):
         for name in names:
             monkeypatch.setattr(kind, name, getattr(kind, name).__wrapped__)
 
     def once(main, words, device):
         folder = tmp_path / device.type
-        monkeypatch.setattr(build, "device", lambda name: device)
-        monkeypatch.setattr(sys, "argv", ["metarl", *words, f"run_dir={folder}"])
-        main()
+        call(monkeypatch, main, device, *words, f"run_dir={folder}")
         rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
         found = json.loads((folder / "evaluation.json").read_text())
         return rows, found.get("returns") or found["updates"]
@@ -153,6 +152,58 @@ def run(tmp_path, monkeypatch, undrawn):
         return there, once(main, words, torch.device("cpu"))
 
     return both
+
+
+@pytest.fixture
+def run_alone(monkeypatch, undrawn):
+    """Trains with these words on a device."""
+    monkeypatch.setattr(Generators, "__call__", its_generators())
+    return partial(call, monkeypatch, train_command.main)
+
+
+def call(monkeypatch, main, device, *words):
+    monkeypatch.setattr(build, "device", lambda name: device)
+    monkeypatch.setattr(sys, "argv", ["metarl", *words])
+    main()
+
+
+def its_generators():
+    """What makes generators as `Generators` does, of the device where they belong there."""
+    made = Generators.__call__
+
+    def called(self, name, device="cpu"):
+        if torch.device(device).type != "cpu" and name not in self._generators:
+            its = ItsGenerator()
+            its.manual_seed(made(Generators(self.seed), name).initial_seed())
+            self._generators[name] = its
+        return made(self, name)
+
+    return called
+
+
+def test_a_run_of_policies_goes_on_there_bit_for_bit_and_elsewhere_with_new_draws(
+    run_alone, tmp_path, capsys
+):
+    words, names = RL["maml_ppo"], ("whole", "there", "here")
+    whole, there, here = (tmp_path / name for name in names)
+    with pretended_device() as device:
+        run_alone(device, *words, "iterations=3", f"run_dir={whole}")
+        for folder in (there, here):
+            run_alone(device, *words, "iterations=2", f"run_dir={folder}")
+        run_alone(device, "iterations=3", f"resume={there}")
+        assert "begin anew" not in capsys.readouterr().err
+    run_alone(torch.device("cpu"), "iterations=3", f"resume={here}")
+    assert (
+        "random streams that were saved on another kind of device begin anew: policy"
+        in capsys.readouterr().err
+    )
+    expected, found, elsewhere = (
+        [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+        for folder in (whole, there, here)
+    )
+    assert found == expected
+    assert elsewhere[:2] == expected[:2] and elsewhere[2] != expected[2]
+    metarl.load(str(there))
 
 
 @pytest.mark.parametrize("name", RL)
@@ -196,8 +247,7 @@ def test_acting_and_recording_wait_for_nothing(algo, monkeypatch):
     config = OmegaConf.create(composed("train", words, [CONFIGS])[0])
     env, generators = build.environment(config, 4), Generators(0)
     with pretended_device() as device:
-        drawn = Generators.__call__
-        monkeypatch.setattr(Generators, "__call__", lambda self, name, on="cpu": drawn(self, name))
+        monkeypatch.setattr(Generators, "__call__", its_generators())
         adapter = build.learner(config, env, generators, device).adapter()
         env.set_tasks(env.prior.test_tasks(4))
         obs = env.reset(Noise(generators("reset")).starts(env)).to(device)
@@ -230,8 +280,7 @@ def test_rollouts_that_are_recorded_wait_for_nothing_and_are_as_ever(words, monk
         monkeypatch.setattr(Recording, name, torch.no_grad()(getattr(Recording, name).__wrapped__))
     monkeypatch.setattr(graphed, "CudaGraphs", EmulatedGraphs)
     monkeypatch.setattr(EmulatedGraphs, "made", [])
-    drawn = Generators.__call__
-    monkeypatch.setattr(Generators, "__call__", lambda self, name, on="cpu": drawn(self, name))
+    monkeypatch.setattr(Generators, "__call__", its_generators())
     config = OmegaConf.create(
         composed("train", [*words, "env.horizon=3", "sim.num_threads=1"], [CONFIGS])[0]
     )

@@ -5,10 +5,11 @@ With it a machine without a GPU finds the tensors that a learner forgot to move.
 are the CPU's numbers.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,24 @@ def _registered() -> torch.device:
     return torch.device("pretended", 0)
 
 
+class ItsGenerator(torch.Generator):
+    """A generator that draws the CPU's numbers, and has states that no CPU's generator takes: of 16
+    bytes, as CUDA's."""
+
+    _states: ClassVar[dict[bytes, Tensor]] = {}
+
+    def get_state(self) -> Tensor:
+        state = super().get_state()
+        name = hashlib.sha256(state.numpy().tobytes()).digest()[:16]
+        self._states[name] = state
+        return torch.frombuffer(bytearray(name), dtype=torch.uint8)
+
+    def set_state(self, new_state: Tensor) -> torch.Generator:
+        if len(new_state) != 16:
+            raise RuntimeError("RNG state is wrong size")
+        return super().set_state(self._states[new_state.numpy().tobytes()])
+
+
 class _Elsewhere(Tensor):
     """A tensor of the device; `here` is where it really lies."""
 
@@ -54,6 +73,10 @@ class _Elsewhere(Tensor):
         )
         made.here = here
         return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Is saved as a tensor of the CPU; files are read back as such."""
+        return self.here.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
