@@ -154,13 +154,14 @@ class Episodes(Generic[Tasks]):
             raise ValueError(
                 f"action is {action.dtype} {tuple(action.shape)}; expected {self._expected_action}"
             )
+        if action.dtype.itemsize < 4:
+            action = action.float()  # in half precision the costs of actions would be coarse
+        action = action.to(self.device)
         # On a GPU the check would wait for the device at every step; there a NaN shows as a
         # diverged world.
         if action.device.type == "cpu":
             _check_values(action, self._action_space)
-        if action.dtype.itemsize < 4:
-            action = action.float()  # in half precision the costs of actions would be coarse
-        return action.to(self.device)
+        return action
 
 
 def check_horizon(horizon: object) -> None:

@@ -291,6 +291,17 @@ def test_more_worlds_than_memory_holds_are_refused_before_they_are_made(monkeypa
         assert "with 100 steps of 4 numbers: 152.6 MiB of memory, but 152.6 MiB are free" in shown
 
 
+def test_replays_of_several_seeds_must_fit_together(monkeypatch, capsys, tmp_path):
+    words = [*BELIEF, "num_seeds=2", f"run_dir={tmp_path / 'refused'}"]
+    monkeypatch.setattr(memory, "available", lambda device: 2 * 30 * 214 - 1)
+    shown = refused(monkeypatch, capsys, train, *words)
+    stated = (
+        "2 seeds, each with replay_capacity 30: 1 tasks × 30 transitions of 214 bytes: 12.5 KiB"
+    )
+    assert f"{stated} of memory on cpu, but 12.5 KiB are free there; expected fewer seeds" in shown
+    assert not (tmp_path / "refused").exists()
+
+
 def test_a_replay_is_stated_before_training_and_refused_when_it_does_not_fit(
     monkeypatch, capsys, tmp_path
 ):

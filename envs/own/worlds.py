@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs.own import world as worker
@@ -81,11 +82,13 @@ class Recipe:
 def worlds_in_processes(recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
     """A process for each of `sizes`, with that many worlds."""
     connections, processes = [], []
+    # CUDA can't go on in a fork of a process that has begun to use it.
+    begun = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else None)
     for size in sizes:
-        ours, theirs = multiprocessing.Pipe()
+        ours, theirs = begun.Pipe()
         # Sources may be functions without a name that another process could import.
         make: Any = CloudpickleWrapper(functools.partial(recipe.make_worlds, size))  # type: ignore[type-var]
-        process = multiprocessing.Process(target=worker.serve, args=(theirs, make), daemon=True)
+        process = begun.Process(target=worker.serve, args=(theirs, make), daemon=True)
         process.start()
         theirs.close()
         connections.append(ours)

@@ -43,6 +43,11 @@ _WRITTEN_BY_SET_CONST = {
 }
 _WRITTEN_BY_GEOM_SIZE = {"geom_rbound", "geom_aabb"}
 
+_MEMORY = {
+    *("_model", "_data", "time", "qpos", "qvel", "ctrl", "diverged", "_diverged"),
+    *("_acceleration", "_warm_start", "_overflow", "_params", "_fields"),
+}
+
 _BUFFERS = {
     "BROADPHASE": "contacts",
     "NARROWPHASE": "contacts",
@@ -189,9 +194,15 @@ class WarpSimulator:
         return model, data
 
     def close(self) -> None:
-        """Frees the graphs; memory goes with the object. Raises what `check` does."""
+        """Gives the memory back, also where someone still holds the object. Raises what `check`
+        does."""
         self._graphs.clear()
-        self.check()
+        try:
+            if "_data" in vars(self):
+                self.check()
+        finally:
+            for name in _MEMORY & vars(self).keys():
+                delattr(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         """Is called by copy.deepcopy and pickle. The copy goes on as this would, in memory of its

@@ -68,7 +68,8 @@ def refused_if_too_large(num_worlds: int, device: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "Failed to allocate" not in str(error) or "memory pools" in str(error):
+        lacks_memory = "Failed to allocate" in str(error) or "out of memory" in str(error)
+        if not lacks_memory or "memory pools" in str(error):
             raise
         raise SettingError(
             f"num_worlds is {num_worlds}: the memory of {device} is too small for them beside what "

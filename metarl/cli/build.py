@@ -18,6 +18,7 @@ from metarl.noise import Noise
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
+from metarl.run.device import used
 from metarl.run.memory import check_rollout_fits
 from metarl.run.seeding import Generators
 from metarl.types import ALONE, Ranks
@@ -29,7 +30,7 @@ _MANY_STEPS = 10_000_000
 def device(name: str) -> torch.device:
     """cpu, cuda, cuda:1 or auto -> a torch device that exists here. Raises: UserError."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return used(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", name):
         raise UserError(f"device={name}: expected cpu, cuda or auto, or one of several as cuda:1")
     if name == "cpu":
@@ -42,7 +43,7 @@ def device(name: str) -> torch.device:
     if found.index is not None and found.index >= (present := torch.cuda.device_count()):
         names = ", ".join(f"cuda:{index}" for index in range(present))
         raise UserError(f"device={name}: torch finds no such device here; there are cpu, {names}")
-    return found
+    return used(found)
 
 
 def environment(

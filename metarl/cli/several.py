@@ -43,6 +43,7 @@ from metarl.rl.evaluation.several_runs import interval_over_seeds
 from metarl.rl.types import RLLearner
 from metarl.run.lock import FolderLock
 from metarl.run.logging import read_metrics
+from metarl.run.memory import check_together_fit
 from metarl.run.seeding import Generators
 from metarl.run.together import train_together
 from metarl.run.training import Diverged, Outcome, Training, check
@@ -74,7 +75,9 @@ def is_asked_for(config: DictConfig) -> bool:
 
 def run(config: DictConfig) -> None:
     """Trains all seeds, then evaluates each and all of them together."""
-    if config.resume is None:
+    if (
+        config.resume is None and config.sim.backend != "warp"
+    ):  # It looks at the GPU's memory itself.
         build.check_memory(config, config.num_seeds * build.sizes(config).num_worlds)
     with choose(config) as asked:
         config = asked.above.config
@@ -91,6 +94,7 @@ def run(config: DictConfig) -> None:
             if own.has_work:
                 every = own.config.checkpoint_every
                 check(learner, iterations=own.config.iterations, checkpoint_every=every)
+        check_together_fit([learner.experience for learner in learners])
         loggers = tracking.tracking(config)
         folder, places = asked.create()
         place = placement.described(config, device)

@@ -106,11 +106,12 @@ class Descent:
         loss.backward()  # type: ignore[no-untyped-call]
         found = {name: leaf.grad for name, leaf in self._params.items() if leaf.grad is not None}
         found = ranks.total(found)
-        return self._step(found, f"; the loss is {loss.item()}" if not loss.isfinite() else "")
+        return self._step(found, loss)
 
-    def _step(self, gradient: Params, remark: str = "") -> Tensor:
+    def _step(self, gradient: Params, loss: Tensor | None = None) -> Tensor:
         limited, norm = self._clip(gradient, self._max_norm)
-        if not norm.isfinite():
+        if not norm.isfinite():  # On a GPU the only wait of a step.
+            remark = "" if loss is None or loss.isfinite() else f"; the loss is {loss.item()}"
             bad = P.first_non_finite(gradient)
             raise FloatingPointError(
                 f"the gradient's norm is {norm.item()}{remark}"

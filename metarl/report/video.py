@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -305,6 +304,8 @@ def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray]
         "-movflags",
         "+faststart",
     ]
+    import imageio_ffmpeg  # Here, for without films nothing needs it.
+
     writer: Any = None
     with replacing(path) as temporary:
         temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log

@@ -3,6 +3,7 @@ reward 0."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
@@ -17,6 +18,8 @@ def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
       discount: γ in [0, 1].
     Returns: [..., T].
     """
+    if reward.device.type != "cpu":
+        return summed_by_doubling(reward, torch.full_like(reward, discount))
     # Each in one piece of memory, which is faster to add up
     steps = reward.movedim(-1, 0).contiguous().unbind(0)
     running = torch.zeros_like(steps[0])
@@ -58,9 +61,31 @@ def gae(
     delta = reward + discount * next_value * ~terminated - value
     # Converted first: a float times a bool is float32
     decay = discount * gae_lambda * (~done).to(reward.dtype)
+    if delta.device.type != "cpu":
+        return summed_by_doubling(delta, decay)
     running = torch.zeros_like(reward[..., 0])
     advantages = []
     for d, c in zip(reversed(delta.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
         running = torch.addcmul(d, c, running)
         advantages.append(running)
     return torch.stack(advantages[::-1], dim=-1)
+
+
+def summed_by_doubling(x: Tensor, decay: Tensor) -> Tensor:
+    """The sums of a row from each step to its end, whose terms decay:
+
+        yₜ = xₜ + cₜ yₜ₊₁,     y_T = 0
+
+    In log₂ T rounds over all steps at once, each of which makes sums of twice as many terms: on a
+    GPU every operation has a price, however small it is, and going from step to step takes T of
+    them.
+
+    Args: x, decay: [..., T]; decay is c.
+    Returns: [..., T], up to rounding what going from step to step gives.
+    """
+    reach, num_steps = 1, x.shape[-1]
+    while reach < num_steps:
+        later, decay_later = (functional.pad(y[..., reach:], (0, reach)) for y in (x, decay))
+        x, decay = torch.addcmul(x, decay, later), decay * decay_later
+        reach *= 2
+    return x

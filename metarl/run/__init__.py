@@ -4,7 +4,8 @@ and no environment.
 Read `train` first: the one training loop. `training` is a run on its way, with what it writes and
 when. `together` is the loop for several runs that gather their data at the same time. `distributed`
 is how several processes share the work of one, `stopping` what Ctrl-C does. `iteration` does one
-step of the learner, all of it or nothing. `seeding` makes the named random streams from one seed.
+step of the learner, all of it or nothing. `seeding` makes the named random streams from one seed,
+`device` sets what a GPU needs.
 
 `checkpoint` saves a run so that a crash at any moment costs little, `shards` what its learner has
 gathered, both as files that `archive` makes; `saver` does both. `memory` tells whether what a

@@ -18,6 +18,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor, distributed
 
 from metarl.errors import UserError
+from metarl.run.device import used
 from metarl.struct import struct
 
 T = TypeVar("T")
@@ -125,8 +126,7 @@ def own_device(device: torch.device) -> torch.device:
             f"process {number} of this machine finds {count} CUDA devices; expected one for each "
             "process (--nproc-per-node), or device=cpu"
         )
-    torch.cuda.set_device(number)
-    return torch.device("cuda", number)
+    return used(torch.device("cuda", number))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What memory there is, and whether what a learner takes at its start fits into it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -44,6 +45,19 @@ def check_fits(experience: Experience | None) -> str | None:
     if reserve.num_bytes > free:
         raise UserError(f"{need}, but {in_words(free)} are free there; expected a smaller capacity")
     return f"{need}, of {in_words(free)} free"
+
+
+def check_together_fit(experiences: Sequence[Experience | None]) -> None:
+    """Raises: UserError with the numbers if there isn't the memory that these experiences, of as
+    many seeds, will take at once."""
+    reserves = [found for one in experiences if one is not None and (found := one.reserve())]
+    need = sum(reserve.num_bytes for reserve in reserves)
+    if need and need > (free := available(reserves[0].device)):
+        raise UserError(
+            f"{len(reserves)} seeds, each with {reserves[0].what}: {in_words(need)} of memory on "
+            f"{reserves[0].device}, but {in_words(free)} are free there; expected fewer seeds, or a "
+            "smaller capacity"
+        )
 
 
 def check_rollout_fits(num_worlds: int, horizon: int, numbers_a_step: int, whose: str) -> None:

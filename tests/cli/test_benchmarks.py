@@ -188,7 +188,12 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
         lambda *args, **kwargs: iter(
             [
                 asked("tests", "print('2 passed')"),
-                asked("cut off", f"{writes}; import time; time.sleep(60)", 3, answers=answers),
+                asked(
+                    "cut off",
+                    f"{writes}; print('begun', flush=True); import time; time.sleep(60)",
+                    3,
+                    answers=answers,
+                ),
                 asked("broken", "raise SystemExit('no GPU')"),
             ]
         ),
@@ -199,7 +204,7 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
     assert told == [
         {"question": "tests", "said": "2 passed\n"},
         {"question": "cut off", "rate": 3},
-        {"question": "cut off", "error": "not done in 3 s"},
+        {"question": "cut off", "error": "not done in 3 s; it had said: begun\n"},
         {"question": "broken", "error": "no GPU\n"},
     ]
     monkeypatch.setattr(gpu, "SECONDS", 0)

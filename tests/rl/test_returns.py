@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metarl.rl.returns import discounted_returns, gae
+from metarl.rl.returns import discounted_returns, gae, summed_by_doubling
 
 
 def test_discounted_returns_by_hand():
@@ -46,3 +46,18 @@ def test_gae_names_the_shapes_that_differ():
     x, flag = torch.zeros(3), torch.zeros(3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"next_value.*\(2,\)"):
         gae(x, x, torch.zeros(2), flag, flag, discount=0.9, gae_lambda=0.9)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 8, 200])
+def test_doubling_sums_up_what_going_from_step_to_step_does(num_steps):
+    stream = torch.Generator().manual_seed(num_steps)
+    reward, value, next_value = torch.randn(3, 5, num_steps, generator=stream, dtype=torch.float64)
+    done = torch.rand(5, num_steps, generator=stream) < 0.2
+    expected = gae(reward, value, next_value, done, done, discount=0.97, gae_lambda=0.9)
+    delta = reward + 0.97 * next_value * ~done - value
+    found = summed_by_doubling(delta, 0.97 * 0.9 * (~done).double())
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        summed_by_doubling(reward, torch.full_like(reward, 0.99)),
+        discounted_returns(reward, discount=0.99),
+    )

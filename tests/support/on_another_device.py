@@ -238,6 +238,16 @@ def test_a_control_step_of_worlds_on_a_gpu_waits_for_nothing(name):
     assert step.next_obs.device == device and step.next_obs.here.isfinite().all()
 
 
+def test_an_action_that_waits_for_its_way_to_worlds_on_the_cpu_is_looked_at_there():
+    env = envs.make("half_cheetah_vel", 2, num_threads=1)
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+    with pretended_device() as device:
+        action = torch.full((2, 6), float("nan")).to(device)
+        with pytest.raises(ValueError, match="action of world 0 is .*expected"):
+            env.step(action)
+
+
 @pytest.mark.parametrize("algo", ["maml_ppo", "rl2_ppo"])
 def test_acting_and_recording_wait_for_nothing(algo, monkeypatch):
     """All of `collect` but the reset, whose numbers are drawn on the CPU."""

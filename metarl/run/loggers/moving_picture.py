@@ -4,7 +4,6 @@ import io
 import itertools
 from pathlib import Path
 
-import imageio_ffmpeg
 from PIL import Image
 
 from metarl.struct import struct
@@ -21,6 +20,8 @@ class MovingPicture:
 
 def gif(video: Path) -> MovingPicture:
     """Every so many frames of a video, at its speed. Raises: OSError if it can't be read."""
+    import imageio_ffmpeg  # Here, for without films nothing needs it.
+
     frames = imageio_ffmpeg.read_frames(str(video))
     facts = next(frames)
     num = max(1, round(facts["fps"] * facts["duration"]))

@@ -365,7 +365,7 @@ def test_each_part_does_what_it_records(case, emulated):
 def test_each_part_does_on_a_gpu_what_it_records(case, caplog):
     config = compose(*CASES[case], f"env.horizon={HORIZON}", "sim=warp")
     assert_parts_do_what_they_record(Played(config, graphs=True, device=torch.device("cuda")))
-    assert caplog.messages == []
+    assert [said for said in caplog.messages if "compil" not in said] == []
 
 
 @pytest.mark.gpu
