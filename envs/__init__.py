@@ -19,6 +19,7 @@ and sb3.py (ours for other libraries, both on numpy_worlds.py).
 import importlib
 from typing import Any
 
+import numpy as np
 import torch
 
 from envs.mujoco.gl import import_mujoco
@@ -80,6 +81,11 @@ def make(
         spec hash.
     Raises: ValueError naming what is unknown or out of range, and what was expected.
     """
+    # numpy's numbers are as good as Python's.
+    overrides = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in overrides.items()
+    }
     row = _row(name)
     known = row.settings
     for key in overrides:

@@ -172,7 +172,8 @@ def check_horizon(horizon: object) -> None:
 
 
 def check_action_scale(action_scale: float) -> None:
-    if not (math.isfinite(action_scale) and action_scale > 0):
+    is_number = isinstance(action_scale, int | float) and not isinstance(action_scale, bool)
+    if not (is_number and math.isfinite(action_scale) and action_scale > 0):
         raise SettingError(f"action_scale is {action_scale!r}; expected a positive number")
 
 

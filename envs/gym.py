@@ -23,6 +23,7 @@ too; `horizon` is that of `envs.make`, and belongs to the problem.
 """
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex, cast
 
@@ -102,10 +103,11 @@ def problem_of(env: "gymnasium.Env[Any, Any] | BatchedVectorEnv") -> EnvSpec:
 
 
 def sample_tasks(
-    env: "SingleEnv | BatchedVectorEnv", num: int, seed: int | None = None
+    env: "SingleEnv | BatchedVectorEnv", num: SupportsIndex, seed: SupportsIndex | None = None
 ) -> list[dict[str, Any]]:
     """`num` training tasks; no seed: from this environment's own stream."""
-    return env._worlds.sample_tasks(num, seed_from(env.np_random) if seed is None else seed)
+    own = seed_from(env.np_random) if seed is None else operator.index(seed)
+    return env._worlds.sample_tasks(operator.index(num), own)
 
 
 def held_out_tasks(
@@ -231,10 +233,13 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             spec = dataclasses.replace(spec, max_episode_steps=problem_of(self).horizon)
         self._spec = spec
 
-    def set_task(self, task: Task | None, worlds: Iterable[int] | None = None) -> None:
+    def set_task(self, task: Task | None, worlds: Any = None) -> None:
         """Gives all worlds, or these, the task of their episodes to come; None: each episode draws
-        its own."""
-        chosen = list(range(self.num_envs) if worlds is None else worlds)
+        its own.
+
+        Args: worlds: their numbers, or a mask [W] bool.
+        """
+        chosen = self._chosen(range(self.num_envs) if worlds is None else worlds)
         self._worlds.set_tasks([task] * len(chosen), chosen)
 
     def set_tasks(self, tasks: Sequence[Task | None]) -> None:
@@ -334,6 +339,18 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             stream if yes else None for stream, yes in zip(self._streams, chosen, strict=True)
         ]
         return self._worlds.reset(streams)
+
+    def _chosen(self, worlds: Any) -> list[int]:
+        found = np.asarray(list(worlds) if isinstance(worlds, Iterable) else worlds)
+        if found.dtype == bool and found.shape == (self.num_envs,):
+            return [int(world) for world in found.nonzero()[0]]
+        numbers = found.dtype.kind in "iu" or found.size == 0
+        if found.ndim != 1 or not numbers or ((found < 0) | (found >= self.num_envs)).any():
+            raise ValueError(
+                f"worlds is {worlds!r}; expected a list of numbers from 0 to {self.num_envs - 1}, or "
+                f"a mask ({self.num_envs},) bool"
+            )
+        return [int(world) for world in found]
 
     def _checked_mask(self, mask: Any) -> np.ndarray:
         if (

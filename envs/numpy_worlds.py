@@ -43,8 +43,10 @@ class NumpyWorlds:
     def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
         if len(tasks) != len(worlds):
             raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
-        for task, world in zip(tasks, worlds, strict=True):
-            self._given[world] = None if task is None else self._checked(task)
+        # All are looked at first: a mistake changes nothing.
+        checked = [None if task is None else self._checked(task) for task in tasks]
+        for task, world in zip(checked, worlds, strict=True):
+            self._given[world] = task
 
     def take_options(self, options: Mapping[str, Any] | None) -> None:
         every = range(self.env.num_worlds)
@@ -86,8 +88,10 @@ class NumpyWorlds:
         if action.shape != shape or action.dtype.kind not in ("iu" if discrete else "iuf"):
             kind = "whole numbers" if discrete else "numbers"
             raise ValueError(
-                f"action is {action.dtype} {action.shape[1:]} for a world; expected {kind} "
-                f"{shape[1:]}"
+                f"action is {action.dtype} {action.shape[1:]} for each of {len(action)} worlds; "
+                f"expected {kind} {shape[1:]} for each of {shape[0]}"
+                if action.ndim
+                else f"action is {action.dtype} (); expected {kind} {shape}"
             )
         return self.env.step(torch.tensor(action, dtype=torch.int64 if discrete else torch.float32))
 
@@ -117,6 +121,8 @@ class NumpyWorlds:
         for name, like in fields.items():
             try:
                 value = np.array(task[name])
+                if value.dtype.kind == "c":
+                    raise TypeError
                 leaves[name] = torch.as_tensor(value, dtype=like.dtype)[None]
             except (TypeError, ValueError) as error:
                 raise ValueError(

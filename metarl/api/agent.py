@@ -82,7 +82,8 @@ class Agent:
           episodes: how many are played; None: as many as in training. A learner by gradients shares
             them out among the updates of its training; one with a memory plays them as a trial.
             Or the episodes themselves: dicts with `obs` [T + 1, ...], `action` [T, ...],
-            `reward` [T] and perhaps `terminated`.
+            `reward` [T] and perhaps `terminated`, true or false, or [T] with a true at most for the
+            last step; else a time limit ended the episode.
           seed: of the first reset and of the policy's noise.
         Returns: the adapted policy, also `agent.adapted`.
         Raises: UserError if the spaces don't fit, or episodes can't be learned from.

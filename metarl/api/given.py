@@ -38,22 +38,37 @@ def floats(value: Any, name: str) -> np.ndarray:
     if value is None:
         raise UserError(f"{name} is None; expected numbers, as an array")
     try:
-        found = np.asarray(value, dtype=np.float32)
+        if np.asarray(value).dtype.kind in "cSU":  # numpy would make numbers of these, too
+            raise TypeError
+        with np.errstate(over="ignore"):
+            found = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{name} is {value!r:.60}; expected numbers, as an array") from error
     if not np.isfinite(found).all():
-        raise UserError(f"{name} holds NaN or infinity; expected finite numbers")
+        raise UserError(
+            f"{name} holds NaN or infinity, or a number too large for float32; expected finite numbers"
+        )
     return found
 
 
-def whole(value: Any, name: str) -> int:
+def number(value: Any, name: str) -> float:
+    """The value as one number, of an array of one, too. Raises: UserError as `floats`, and for
+    several."""
+    found = floats(value, name)
+    if found.size != 1:
+        raise UserError(f"{name} has the shape {found.shape}; expected one number")
+    return float(found.item())
+
+
+def whole(value: Any, name: str, *, most: int = 2**63 - 1) -> int:
     """The value as a number of things, of numpy's types too. Raises: UserError for what is none."""
     try:
         found = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         found = -1
-    if found < 0:
-        raise UserError(f"{name}={value!r:.60}: expected a whole number, 0 or more")
+    if not 0 <= found <= most:
+        bound = f"from 0 to {most}" if found > most else "0 or more"
+        raise UserError(f"{name}={value!r:.60}: expected a whole number, {bound}")
     return found
 
 
@@ -75,9 +90,12 @@ def given_episode(
     known = (*needed, "terminated")
     for key in episode:
         if key not in known:
-            raise UserError(
-                f"{name} has {key!r}; expected {', '.join(known)}{did_you_mean(key, known)}"
+            hint = (
+                "; an episode that isn't terminated was ended by a time limit"
+                if key == "truncated"
+                else did_you_mean(key, known)
             )
+            raise UserError(f"{name} has {key!r}; expected {', '.join(known)}{hint}")
     if missing := [key for key in needed if key not in episode]:
         raise UserError(f"{name} has no {missing[0]}; expected obs, action and reward")
     reward = floats(episode["reward"], f"{name}.reward")
@@ -110,8 +128,24 @@ def given_episode(
         action=action,
         reward=torch.from_numpy(reward),
         log_prob=torch.zeros(steps),  # which is found out when it is read
-        terminated=bool(episode.get("terminated", False)),
+        terminated=_terminated(episode.get("terminated", False), f"{name}.terminated", steps),
     )
+
+
+def _terminated(value: Any, name: str, steps: int) -> bool:
+    """Whether the episode terminated: said once, or for each of its steps."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
+        raise UserError(f"{name} is {value!r:.60}; expected true or false")
+    if found.shape not in ((), (1,), (steps,)):
+        raise UserError(
+            f"{name} has the shape {found.shape}; expected true or false, or one for each of "
+            f"{steps} steps"
+        )
+    flags = found.reshape(-1).astype(bool)
+    if flags[:-1].any():
+        raise UserError(f"{name} is true before the last of {steps} steps; expected one episode")
+    return bool(flags[-1])
 
 
 def check_spaces(env: Any, expected: Spaces) -> None:

@@ -8,11 +8,10 @@ after the other.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.api.given import Episode, Spaces, check_spaces, whole
+from metarl.api.given import Episode, Spaces, check_spaces, number, whole
 from metarl.api.policy import Policy, as_env_action, as_obs, in_each_world, one_step
 from metarl.errors import UserError
 from metarl.noise import Noise
@@ -42,13 +41,13 @@ class Player:
         per_update = self._shared_out(episodes)
         env.reset(seed=self._seed)
         state, total = self._begin(per_update), [0.0, 0.0]
-        for number, count in enumerate(per_update):
+        for update, count in enumerate(per_update):
             played = []
             for row in range(count):
                 episode, state = self._play(env, state, row)
                 played.append(episode)
             held = self._held(state, count)
-            state = self._update(state, played, held, is_last=number == len(per_update) - 1)
+            state = self._update(state, played, held, is_last=update == len(per_update) - 1)
             total[0] += sum(float(episode.reward.sum()) for episode in played)
             total[1] += sum(len(episode.reward) for episode in played)
         return self._policy(state, total[0] / max(total[1], 1))
@@ -60,7 +59,7 @@ class Player:
             return self._policy(self._adapter.begin(1, 1, None), 0.0)
         per_update = self._shared_out(len(episodes))
         state, left = self._begin(per_update), list(episodes)
-        for number, count in enumerate(per_update):
+        for update, count in enumerate(per_update):
             if self._adapter.held(state) is not None:
                 raise UserError(
                     "this policy holds a latent for each episode and learns by which one did well; "
@@ -69,7 +68,7 @@ class Player:
             read, left = left[:count], left[count:]
             for row, episode in enumerate(read):
                 read[row], state = self._read(state, episode, row)
-            state = self._update(state, read, None, is_last=number == len(per_update) - 1)
+            state = self._update(state, read, None, is_last=update == len(per_update) - 1)
         rewards = torch.cat([episode.reward for episode in episodes])
         return self._policy(state, float(rewards.mean()))
 
@@ -104,10 +103,8 @@ class Player:
                 as_env_action(action, self._spaces[1])
             )
             obs.append(as_obs(observed, self._spaces[0]))
-            if not np.isfinite(float(reward)):
-                raise UserError(f"the environment's reward is {reward}; expected a finite number")
             actions.append(action)
-            rewards.append(float(reward))
+            rewards.append(number(reward, "the environment's reward"))
             log_probs.append(torch.zeros(()) if act.log_prob is None else act.log_prob[world])
             cut = not terminated and (truncated or len(actions) == self._horizon)
             ended = bool(terminated) or cut

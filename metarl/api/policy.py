@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metarl.api.export import export
-from metarl.api.given import check_spaces, floats, whole
+from metarl.api.given import check_spaces, floats, number, whole
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
@@ -58,14 +58,15 @@ class Policy:
         """The action at obs [O]: an array [A], or a number where actions are discrete.
 
         Args:
-          reward: what the action before has earned.
+          reward: what the action before has earned, one number. Nothing comes before an episode's
+            first action, and an agent without a memory has no use for it.
           deterministic: the most likely action; False: one drawn from the policy.
         Raises: UserError for an observation of another shape, or numbers that aren't finite.
         """
         present = as_obs(obs, self.observation_space)
         rows = in_each_world(self._adapter, self._state, present)
         if self._before is not None:
-            earned = self._mean_reward if reward is None else float(floats(reward, "reward"))
+            earned = self._mean_reward if reward is None else number(reward, "reward")
             last, act = self._before
             self._state = self._adapter.observe(self._state, last, act, one_step(rows, earned))
         act = self._adapter.act(self._state, rows, None if deterministic else self._noise)
@@ -87,15 +88,15 @@ class Policy:
         """
         check_spaces(env, (self.observation_space, self.action_space))
         returns = np.zeros(whole(episodes, "episodes"))
-        for number in range(len(returns)):
+        for episode in range(len(returns)):
             self.reset()
-            obs, _ = env.reset(seed=seed if number == 0 else None)
+            obs, _ = env.reset(seed=seed if episode == 0 else None)
             reward: float | None = None
             for _ in range(self._horizon):
                 action = self(obs, reward, deterministic=deterministic)
                 obs, earned, terminated, truncated, _ = env.step(action)
-                reward = float(earned)
-                returns[number] += reward
+                reward = number(earned, "the environment's reward")
+                returns[episode] += reward
                 if terminated or truncated:
                     break
         self.reset()
@@ -103,10 +104,12 @@ class Policy:
 
     @property
     def module(self) -> nn.Module:
-        """The policy as a torch module, which needs nothing else: obs [..., O] -> action.
+        """The policy as a torch module, which needs nothing else: obs [..., O] -> action [..., A],
+        or [...] int64 where actions are discrete.
 
-        That of an agent with a memory is `action, memory = module(obs, reward, memory)`, and an
-        episode begins with `memory = module.start`. Actions lie in the action space.
+        That of an agent with a memory takes one observation at a time:
+        `action, memory = module(obs, reward, memory)` with obs [O], reward [] and memory of the
+        shape of `module.start`, with which an episode begins. Actions lie in the action space.
         Raises: UserError where the agent plans, or remembers more and more.
         """
         obs = torch.zeros(self.observation_space.shape or ())

@@ -14,7 +14,7 @@ The activations and the δ of a point are computed once and serve every product.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -64,9 +64,7 @@ def differentiator(
         prefix = "trunk."
     if not isinstance(mlp, MLP):
         return differentiate_by_autograd(network, loss, take)
-    return lambda params, batch: _MLPLoss(
-        _Trunk(mlp, head, prefix, params, trunk_input(take(batch)), beside), loss, batch
-    )
+    return partial(_differentiated, mlp, head, prefix, trunk_input, take, beside, loss)
 
 
 def rounds_tasks_alike(network: nn.Module, num_rows: int) -> bool:
@@ -81,6 +79,22 @@ def rounds_tasks_alike(network: nn.Module, num_rows: int) -> bool:
     return all(is_aligned(size) for size in products) and all(
         fills_vectors(num_rows * layer.out_features) for layer in layers[:-1]
     )
+
+
+def _differentiated(
+    mlp: MLP,
+    head: Head,
+    prefix: str,
+    trunk_input: Callable[[Tensor], Tensor],
+    take: Callable[[Batch], Tensor],
+    beside: Beside | None,
+    loss: OutputLoss,
+    params: Params,
+    batch: Batch,
+) -> DifferentiatedLoss:
+    # A function of the module, so that what has adapted pickles.
+    trunk = _Trunk(mlp, head, prefix, params, trunk_input(take(batch)), beside)
+    return _MLPLoss(trunk, loss, batch)
 
 
 def _as_dict(params: Params, output: Tensor) -> Outputs:

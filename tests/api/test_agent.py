@@ -1,6 +1,7 @@
 """A trained agent in an environment of one's own: it adapts as the library's adapters do, and its
 policy is the same as a function, as a module and as a file."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,15 @@ def _after_a_step(agent: Any, reward: float) -> Any:
     policy = agent.unadapted
     policy(np.zeros(1))
     return policy(np.zeros(1), reward)
+
+
+def test_an_agent_and_its_policy_pickle(agents: Any) -> None:
+    obs, env = np.array([0.3, -0.1]), point_env()
+    for name in ("plain", "latent"):
+        policy = agents[name].adapt(env, episodes=2)
+        again = pickle.loads(pickle.dumps(policy))
+        assert np.array_equal(policy(obs), again(obs))
+        assert repr(pickle.loads(pickle.dumps(agents[name]))) == repr(agents[name])
 
 
 def test_counts_of_numpy_are_counts(agents: Any) -> None:

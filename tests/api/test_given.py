@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.api.given import floats, given_episode, whole
+from metarl.api.given import floats, given_episode, number, whole
 from metarl.errors import UserError
 
 
@@ -30,7 +30,8 @@ def test_arrays_of_any_type_are_arrays(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["a", {}, [[1], [2, 3]], ["a"], torch.ones(3, requires_grad=True), object()]
+    "value",
+    ["a", {}, [[1], [2, 3]], ["a"], ["1"], [1j], torch.ones(3, requires_grad=True), object()],
 )
 def test_what_is_no_array_of_numbers_is_named(value: Any) -> None:
     with pytest.raises(UserError, match="^x is .*; expected numbers, as an array$"):
@@ -42,7 +43,7 @@ def test_nothing_is_named_as_such() -> None:
         floats(None, "x")
 
 
-@pytest.mark.parametrize("value", [np.nan, [0, np.inf], [None]])
+@pytest.mark.parametrize("value", [np.nan, [0, np.inf], [None], 1e39])
 def test_what_is_not_finite_is_named(value: Any) -> None:
     with pytest.raises(UserError, match="^x holds NaN or infinity"):
         floats(value, "x")
@@ -65,3 +66,57 @@ def test_an_episode_of_discrete_actions_has_whole_ones() -> None:
             UserError, match=rf"episodes\[4\].action has {action}; expected actions"
         ):
             given_episode({**episode, "action": [0, action]}, 4, box, discrete, 5)
+
+
+def test_a_seed_that_torch_does_not_take_is_named() -> None:
+    with pytest.raises(UserError, match="^seed=.*: expected a whole number, from 0 to 92233"):
+        whole(2**63, "seed")
+
+
+@pytest.mark.parametrize("value", [2, np.float32(2), np.array([2.0]), torch.tensor([[2.0]])])
+def test_an_array_of_one_is_a_number(value: Any) -> None:
+    assert number(value, "reward") == 2.0
+
+
+def test_several_are_no_number() -> None:
+    with pytest.raises(UserError, match=r"^reward has the shape \(2,\); expected one number$"):
+        number([1.0, 2.0], "reward")
+
+
+EPISODE = {"obs": np.zeros((4, 1)), "action": [0, 2, 1], "reward": [0.0, 1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("said", "terminated"),
+    [
+        (True, True),
+        (np.bool_(False), False),
+        ([False] * 3, False),
+        (np.array([0, 0, 1]), True),
+        (torch.tensor([False, False, True]), True),
+    ],
+)
+def test_the_end_of_an_episode_is_said_once_or_for_each_step(said: Any, terminated: bool) -> None:
+    box, discrete = spaces.Box(-1, 1, (1,)), spaces.Discrete(3)
+    found = given_episode({**EPISODE, "terminated": said}, 0, box, discrete, 5)
+    assert found.terminated is terminated
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"terminated": "False"}, "terminated is 'False'; expected true or false"),
+        (
+            {"terminated": [False] * 2},
+            r"terminated has the shape \(2,\); expected true or false, or",
+        ),
+        ({"terminated": [True, False, False]}, "terminated is true before the last of 3 steps"),
+        (
+            {"truncated": True},
+            "has 'truncated'; .* that isn't terminated was ended by a time limit",
+        ),
+    ],
+)
+def test_an_end_that_no_episode_has_is_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        given_episode({**EPISODE, **wrong}, 0, spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)

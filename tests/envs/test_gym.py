@@ -332,6 +332,9 @@ def test_tasks_of_a_batch_are_given_together_to_some_or_one_by_one() -> None:
     assert env.reset(seed=0)[1]["task"]["target_velocity"].tolist() == [0.5, 1.0, 1.5]
     env.set_task({"target_velocity": 2.0}, worlds=[1])
     assert env.reset()[1]["task"]["target_velocity"].tolist() == [0.5, 2.0, 1.5]
+    env.set_task({"target_velocity": 2.5}, worlds=np.array([False, False, True]))
+    env.set_task({"target_velocity": 0.25}, worlds=[True, False, False])
+    assert env.reset()[1]["task"]["target_velocity"].tolist() == [0.25, 2.0, 2.5]
     assert env.reset(options={"tasks": tasks[::-1]})[1]["task"]["target_velocity"].tolist() == [
         1.5,
         1.0,
@@ -408,9 +411,29 @@ def test_other_mistakes_are_refused_with_what_was_expected() -> None:
     with pytest.raises(ValueError, match=r"action of world 2 is .*nan.*; expected finite numbers"):
         env.step(np.array([[0] * 6, [0] * 6, [np.nan] * 6], np.float32))
     with pytest.raises(
-        ValueError, match=re.escape("action is float32 (5,) for a world; expected numbers (6,)")
+        ValueError,
+        match=re.escape(
+            "action is float32 (5,) for each of 3 worlds; expected numbers (6,) for each of 3"
+        ),
     ):
         env.step(np.zeros((3, 5), np.float32))
+    for worlds in ([3], [-1], 1, [True, False], [0.5]):
+        with pytest.raises(ValueError, match=r"worlds is .*; expected a list of numbers from 0 to"):
+            env.set_task(None, worlds)
+
+
+def test_a_wrong_task_among_others_changes_none() -> None:
+    env = batched("half_cheetah_vel", task={"target_velocity": 1.0})
+    with pytest.raises(ValueError, match="target_velocity is 9"):
+        env.set_tasks([{"target_velocity": v} for v in (0.5, 2.0, 9.0)])
+    assert env.reset(seed=0)[1]["task"]["target_velocity"].tolist() == [1.0] * 3
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    env: Any = gymnasium.make_vec(VEL, num_envs=2, horizon=np.int64(7))
+    assert env.problem.horizon == 7
+    seed = np.int64(1)
+    assert env.sample_tasks(np.int64(2), seed=seed) == env.sample_tasks(2, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,8 @@ def test_tensors_come_out_where_the_machine_says(name: str) -> None:
 def test_a_machine_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="backend is 'gpu'; expected cpu or warp"):
         envs.Machine(backend="gpu")
+    with pytest.raises(ValueError, match="action_scale is True; expected a positive number"):
+        envs.make("half_cheetah_vel", 2, action_scale=True)
     with pytest.raises(ValueError, match="num_threads is 0; expected at least 1"):
         envs.make("bandit", 2, num_threads=0)
 

@@ -3,6 +3,8 @@ on the trajectories of each update."""
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -302,26 +304,30 @@ def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
 
     Raises: ValueError for an unknown name.
     """
-
-    def reinforce_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
-
-    def lvc_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        return lvc(
-            policy.log_prob(outputs, batch.action), batch.log_prob, batch.advantage, batch.weight
-        )
-
-    def dice_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-        per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
-        return dice(*(x.unflatten(-1, (-1, horizon)) for x in per_step))
-
-    losses: dict[str, Callable[[Outputs, PolicyBatch], Tensor]] = {
-        "lvc": lvc_loss,
-        "reinforce": reinforce_loss,
-        "dice": dice_loss,
-    }
     check_choice("inner_loss", name, INNER_LOSSES)
-    return losses[name]
+    return partial(_POLICY_LOSSES[name], policy, horizon)
+
+
+def _reinforce(policy: PolicyModule, horizon: int, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    return reinforce(policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
+
+
+def _lvc(policy: PolicyModule, horizon: int, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    log_prob = policy.log_prob(outputs, batch.action)
+    return lvc(log_prob, batch.log_prob, batch.advantage, batch.weight)
+
+
+def _dice(policy: PolicyModule, horizon: int, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    per_step = (policy.log_prob(outputs, batch.action), batch.advantage, batch.weight)
+    return dice(*(x.unflatten(-1, (-1, horizon)) for x in per_step))
+
+
+# Functions of the module, and not of a function, so that a policy that has adapted pickles.
+_POLICY_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "lvc": _lvc,
+    "reinforce": _reinforce,
+    "dice": _dice,
+}
 
 
 def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
@@ -336,4 +342,10 @@ def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
 
 def plus(loss: OutputLoss, other: OutputLoss, weight: float = 1.0) -> OutputLoss:
     """The loss with `weight` times the other."""
-    return lambda outputs, batch: loss(outputs, batch) + weight * other(outputs, batch)
+    return partial(_sum, loss, other, weight)
+
+
+def _sum(
+    loss: OutputLoss, other: OutputLoss, weight: float, outputs: Outputs, batch: Any
+) -> Tensor:
+    return loss(outputs, batch) + weight * other(outputs, batch)

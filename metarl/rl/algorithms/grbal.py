@@ -6,6 +6,7 @@ planner without that step, the baseline that adaptation must beat.
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 from statistics import mean
 from typing import Any
 
@@ -81,7 +82,7 @@ class AdaptiveModel:
         self._num_past = num_past
         self._num_inner_steps = num_inner_steps
         self.differentiate: Differentiate = differentiator(
-            model.trunk, regression_loss, lambda batch: batch.inputs
+            model.trunk, regression_loss, attrgetter("inputs")
         )
 
     def empty_memory(self, num_worlds: int) -> Transitions:

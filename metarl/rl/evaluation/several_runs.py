@@ -22,12 +22,16 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.core.quantiles import t_quantile
 from metarl.rl.evaluation.proportions import exact_interval
 from metarl.rl.evaluation.statistics import Statistic, checked, iqm
+
+Scores = Tensor | np.ndarray
+"""[S, N, E] or [S, N]."""
 
 Estimate = dict[str, float]
 """`value`, `ci_low`, `ci_high`."""
@@ -36,7 +40,7 @@ _BLOCK = 4_000_000  # numbers that resampling holds at a time
 
 
 def across_runs(
-    scores: Tensor,
+    scores: Scores,
     generator: torch.Generator,
     *,
     optimum: float | None = None,
@@ -46,10 +50,16 @@ def across_runs(
     """`mean`, `iqm` and `median` of a learner's scores, and `over`, in words what the intervals are
     over.
 
-    Args: optimum: where known, the best score; adds `optimality_gap`, see `optimality_gap`.
+    Args:
+      scores: [S, N, E] or [S, N], of runs with S seeds on the same N tasks, E episodes each.
+      optimum: where known, the best score; adds `optimality_gap`, see `optimality_gap`.
+      num_resamples: of the bootstrap, 2 or more.
+    Raises: ValueError for other shapes, numbers that aren't finite, a confidence outside (0, 1).
     """
-    by_seed = _by_seed(scores)
-    words = over(*scores.shape[:2])
+    if num_resamples < 2:
+        raise ValueError(f"num_resamples is {num_resamples}; expected 2 or more")
+    scores = torch.as_tensor(scores)
+    by_seed, words = _by_seed(scores), over(*scores.shape[:2])
     statistics: dict[str, Statistic] = {"mean": _mean, "iqm": iqm, "median": _median}
     if optimum is not None:
         statistics["optimality_gap"] = lambda values, dim: optimality_gap(values, optimum, dim)
@@ -60,7 +70,7 @@ def across_runs(
 
 
 def paired_differences(
-    first: Tensor, second: Tensor, generator: torch.Generator, *, confidence: float = 0.95
+    first: Scores, second: Scores, generator: torch.Generator, *, confidence: float = 0.95
 ) -> dict[str, Estimate | str]:
     """`mean`, `iqm` and `median` of first − second on the same task with the same seed, and
     `first_better`, the share above 0.
@@ -71,6 +81,7 @@ def paired_differences(
     Raises: ValueError where the seeds aren't as many, or of one seed each on one task, whose
       episodes aren't pairs.
     """
+    first, second = torch.as_tensor(first), torch.as_tensor(second)
     shape = first.shape[:2]
     if shape == second.shape[:2] == (1, 1):
         raise ValueError(
@@ -88,7 +99,7 @@ def paired_differences(
     return found | {"over": over(*shape), "first_better": _share(_better(difference), confidence)}
 
 
-def difference_of_means(first: Tensor, second: Tensor, *, confidence: float = 0.95) -> Estimate:
+def difference_of_means(first: Scores, second: Scores, *, confidence: float = 0.95) -> Estimate:
     """Estimates the mean of first − second on the same tasks, whose seeds aren't pairs and may
     differ in number.
 
@@ -105,7 +116,7 @@ def difference_of_means(first: Tensor, second: Tensor, *, confidence: float = 0.
 
 
 def probability_of_improvement(
-    first: Tensor, second: Tensor, *, confidence: float = 0.95
+    first: Scores, second: Scores, *, confidence: float = 0.95
 ) -> Estimate:
     """Estimates how probably a new run of the first learner beats a new run of the second on a new
     task (Agarwal et al. 2021).
@@ -114,13 +125,16 @@ def probability_of_improvement(
 
     Over all pairs of seeds, whose numbers may differ: seed 3 of one learner has nothing to do with
     seed 3 of another. Episodes of a task are averaged first.
+
+    Args: first, second: [S, N, E] or [S, N] each, on the same N tasks.
+    Raises: ValueError as `across_runs`, and where the tasks aren't as many.
     """
     first, second = _same_tasks(first, second)
     return _share(_better(first.mean(2).unsqueeze(1) - second.mean(2).unsqueeze(0)), confidence)
 
 
 def performance_profile(
-    scores: Tensor, thresholds: Sequence[float], *, confidence: float = 0.95
+    scores: Scores, thresholds: Sequence[float], *, confidence: float = 0.95
 ) -> list[Estimate]:
     """Estimates for each threshold τ the share of runs on tasks that score above it (Dolan & Moré
     2002): all of the distribution at a glance.
@@ -211,8 +225,7 @@ def _estimate(
     num_resamples: int,
 ) -> Estimate:
     """A statistic of all S · N · E scores, and its interval."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1")
+    _check_confidence(confidence)
     value = statistic(scores.flatten(), dim=0).item()
     parts = _Parts(scores.mean(2))
     if parts.variance == 0:
@@ -222,6 +235,11 @@ def _estimate(
     )
     reach = t_quantile(confidence, parts.degrees) * error
     return {"value": value, "ci_low": value - reach, "ci_high": value + reach}
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1")
 
 
 class _Parts:
@@ -270,6 +288,7 @@ def _share(values: Tensor, confidence: float) -> Estimate:
     corrected for how little few seeds say of how much they vary (Korn & Graubard 1998). Where all
     values are 0 or all 1, seeds and tasks count once each.
     """
+    _check_confidence(confidence)
     value, parts = values.mean().item(), _Parts(values)
     trials = 1 / sum(1 / count for count in parts.counts) if parts.counts else 1.0
     if parts.variance > 0:
@@ -281,15 +300,16 @@ def _share(values: Tensor, confidence: float) -> Estimate:
     return {"value": value, "ci_low": low, "ci_high": high}
 
 
-def _by_seed(scores: Tensor) -> Tensor:
+def _by_seed(scores: Scores) -> Tensor:
     """[S, N, E] float64 from [S, N, E] or [S, N]."""
     scores = _with_episodes(scores)
     # With one seed and one task the episodes are all that differs.
     return scores.transpose(1, 2) if scores.shape[:2] == (1, 1) else scores
 
 
-def _with_episodes(scores: Tensor) -> Tensor:
+def _with_episodes(scores: Scores) -> Tensor:
     """[S, N, E] float64 from [S, N, E] or [S, N]."""
+    scores = torch.as_tensor(scores)
     if scores.ndim not in (2, 3):
         raise ValueError(
             f"scores have the shape {tuple(scores.shape)}; expected [S, N, E] or [S, N]"
@@ -297,7 +317,7 @@ def _with_episodes(scores: Tensor) -> Tensor:
     return checked(scores).reshape(*scores.shape[:2], -1)
 
 
-def _same_tasks(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def _same_tasks(first: Scores, second: Scores) -> tuple[Tensor, Tensor]:
     """Scores [S, N, E] and [S', N, E'] of two learners. Of one seed each on one task, episodes
     stand in the seeds' place: they are all that differs, and aren't pairs either."""
     first, second = _with_episodes(first), _with_episodes(second)

@@ -235,6 +235,20 @@ def test_wrong_arguments_are_named():
         across_runs(torch.tensor([[1.0, float("nan")]]), seeded())
     with pytest.raises(ValueError, match="confidence is 95"):
         across_runs(torch.ones(2, 2), seeded(), confidence=95)
+    with pytest.raises(ValueError, match="confidence is 95"):
+        probability_of_improvement(torch.ones(2, 2), torch.ones(2, 2), confidence=95)
+    with pytest.raises(ValueError, match="num_resamples is 1; expected 2 or more"):
+        across_runs(torch.ones(2, 2), seeded(), num_resamples=1)
+
+
+def test_scores_may_be_arrays_of_numpy():
+    scores = torch.rand(3, 4, 2, generator=seeded())
+    for statistic in (
+        lambda x: across_runs(x, seeded()),
+        lambda x: paired_differences(x, x + 1, seeded()),
+        lambda x: probability_of_improvement(x, 1 - x),
+    ):
+        assert statistic(scores.numpy()) == statistic(scores)
 
 
 def test_interval_over_seeds_is_students():
