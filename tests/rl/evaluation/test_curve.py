@@ -4,15 +4,19 @@ from typing import Any
 
 import pytest
 import torch
+from support.drifting import Drifting, Lengths
 from support.gradient_learners import make
 
 import envs
 from metarl.errors import SettingError
 from metarl.nn.heads import GaussianPolicy
 from metarl.noise import Noise
+from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import Acting, adaptation_curve, check_num_tasks
+from metarl.rl.types import Step
+from metarl.struct import replace
 
 NUM_TASKS, EPISODES = 2, 4
 LATENT: dict[str, Any] = {"latent_lr": 0.8, "latent_shrink": 0.5, "latent_coefficient": 0.4}
@@ -48,6 +52,28 @@ def test_by_its_mode_a_policy_plays_one_episode_again_and_again(latent_size: int
     torch.testing.assert_close(beside, beside[..., :1].expand_as(beside))
     before = returns("mode", latent_size=latent_size)[:, 0]
     torch.testing.assert_close(beside[:, 0], before)
+
+
+class BlowingUp(Drifting):
+    """The physics of the first two worlds blows up at the second step."""
+
+    def step(self, action: torch.Tensor) -> Step:
+        step = super().step(action)
+        blown = (torch.arange(self.num_worlds) < 2) & (self.count == 2)
+        return replace(step, terminated=step.terminated | blown, diverged=blown)
+
+
+def test_each_episode_whose_physics_blew_up_counts() -> None:
+    """Both episodes of the first of two tasks."""
+    env = BlowingUp(4)
+    tasks, reset, drawn = (torch.Generator().manual_seed(seed) for seed in range(3))
+    curve = adaptation_curve(
+        *(UniformActions(env.action_space), env, Lengths(length=torch.tensor([5, 5]))),
+        Streams(tasks=tasks, reset=Noise(reset), policy=Noise(drawn)),
+        num_tasks=2,
+        num_updates=0,
+    )
+    assert curve.diverged == 2
 
 
 def test_a_held_out_task_counts_once() -> None:

@@ -61,6 +61,13 @@ def test_tasks_that_are_alike_count_nearly_as_often_as_they_are_played():
     assert effective_size(solved) == pytest.approx(1000 / (1 + 9 * 2 / 102))
 
 
+def test_the_variance_of_rates_is_that_of_a_sample_of_tasks():
+    """Rates 1, .5 and 0: s² = .25, the design effect is .25 · 2 / .25 = 2, ρ̂ = 1 and ρ with it:
+    6 / 2 trials."""
+    solved = torch.tensor([[True, True], [True, False], [False, False]])
+    assert effective_size(solved) == pytest.approx(3)
+
+
 def drawn(rate, num_tasks, num_episodes, correlation, generator):
     """Beta-binomial: each task has a rate of its own, with mean `rate`, so that two of its episodes
     are correlated."""

@@ -4,6 +4,7 @@ are the same for all of them."""
 import pytest
 import torch
 
+from metarl.rl.evaluation.proportions import exact_interval
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     difference_of_means,
@@ -222,6 +223,16 @@ def test_performance_profile_by_hand():
     found = performance_profile(scores, [-1.0, 2.0, 5.0, 9.0])
     assert [row["value"] for row in found] == [1.0, 0.5, 0.25, 0.0]
     assert found[0]["ci_low"] < 1 and found[-1]["ci_high"] > 0
+
+
+def test_the_interval_of_a_share_is_as_wide_as_few_seeds_make_it():
+    """Shares 1, 1, 0: s² = 1/3, (2/9) / (s²/3) = 2 trials, but no fewer than the 3 seeds; times
+    (z / t)², with 1.9600 for z and 4.3027 for t of two degrees."""
+    (found,) = performance_profile(torch.tensor([[1.0], [1.0], [0.0]]), [0.5])
+    trials = 3 * (1.959964 / 4.302653) ** 2
+    low, high = exact_interval(2 / 3 * trials, trials, confidence=0.95)
+    assert found["value"] == pytest.approx(2 / 3)
+    assert [found["ci_low"], found["ci_high"]] == pytest.approx([low, high], abs=1e-6)
 
 
 def test_wrong_arguments_are_named():
