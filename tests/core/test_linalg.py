@@ -150,7 +150,7 @@ def test_line_search_goes_back_until_the_constraint_holds():
 
 
 @pytest.mark.parametrize(
-    "value", [(1.0, 0.0), (-1.0, 1.0), (float("nan"), 0.0), (-1.0, float("nan"))]
+    "value", [(1.0, 0.0), (0.0, 0.0), (-1.0, 1.0), (float("nan"), 0.0), (-1.0, float("nan"))]
 )
 def test_without_an_acceptable_step_the_parameters_stay(value):
     answers = iter([(0.0, 0.0)])

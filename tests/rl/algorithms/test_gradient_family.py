@@ -71,6 +71,24 @@ def test_meta_gradient_is_that_of_the_straight_line_program(name, num_inner_step
         assert gradient @ direction == pytest.approx(slope, rel=2e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("name", ["e_maml", "maesn"])
+def test_the_line_search_judges_by_the_whole_objective(name):
+    """With E-MAML's exploration and MAESN's prior, elsewhere than where the gradient was taken."""
+    learner = learner_of(name, *NUMBERS[name], "algo.num_inner_steps=2")
+    data = random_data(learner)
+    around = learner.linearize(
+        data.support, data.query, list(data.worth) if name == "e_maml" else None
+    )
+    generator = torch.Generator().manual_seed(1)
+    trial = {
+        key: leaf.detach() + 0.1 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
+        for key, leaf in learner.params.joined.items()
+    }
+    leaves = {key: leaf.clone().requires_grad_() for key, leaf in trial.items()}
+    expected = straight_objective(name, learner, data)(leaves).item()
+    assert learner._evaluate(around, trial)[0].item() == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("num_batches", [2, 3])
 def test_reptile_goes_to_the_mean_of_what_steps_on_all_batches_make(num_batches):
     learner = learner_of("reptile", f"algo.num_inner_steps={num_batches - 1}", "algo.inner_lr=0.3")
@@ -245,6 +263,18 @@ def test_each_has_its_name_and_rates_that_may_fall_unless_they_are_learned(name)
 def test_mistakes_are_named(name, word, message):
     with pytest.raises(SettingError, match=message):
         learner_of(name, word)
+
+
+def test_each_policy_on_the_way_is_held_near_the_one_that_gathered_its_batch():
+    """Before the first outer step they are the same."""
+    learner = learner_of("promp", "algo.num_inner_steps=2")
+    data, params = random_data(learner), P.expand(learner.params.theta, N)
+    steps = []
+    for k, batch in enumerate(data.support):
+        params = learner._inner(params, learner.params.rule, batch, k)
+        steps.append(gradient.InnerStep(batch=batch, adapted=params))
+    epoch = learner.meta_gradient(data.support, data.query, learner.penalised(tuple(steps)))
+    assert epoch.inner_kl.tolist() == pytest.approx([0.0, 0.0], abs=1e-14)
 
 
 def test_a_penalty_for_each_step_follows_its_own_kl_and_is_saved():

@@ -10,9 +10,10 @@ from metarl.noise import Noise
 from metarl.rl.adapters.gradient import INNER_LOSSES
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.algorithms.maml_trpo import MamlTRPO
+from metarl.rl.algorithms.ppo_epoch import Data
 from metarl.rl.algorithms.shared import WithOld, split
 from metarl.rl.data.batches import PolicyBatch, normalise
-from metarl.struct import map_tensors
+from metarl.struct import map_tensors, replace
 
 B = 12
 
@@ -275,6 +276,22 @@ def test_a_single_step_that_leads_too_far_is_taken_back():
     before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
     learner.descend(support, query, (WithOld(batch=support[0], old=old),))
     assert all(torch.equal(before[k], v) for k, v in learner.params.joined.items())
+
+
+@pytest.mark.parametrize(("num_targets", "is_kept"), [(2.9, True), (3.1, False)])
+def test_a_step_is_taken_back_beyond_three_times_the_target(num_targets, is_kept):
+    learner = make(MamlPPO, dtype=torch.float64, kl_target=0.01, num_epochs=1)
+    support, query, old = random_data(learner)
+    data = Data(support=support, query=query, penalised=(WithOld(batch=support[0], old=old),))
+    first = learner.meta_gradient(support, query, data.penalised)
+    before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
+    descending = learner.descending(data)
+    next(descending)
+    descending.send(first)
+    with pytest.raises(StopIteration):
+        descending.send(replace(first, kl=torch.tensor(num_targets * 0.01)))
+    moved = [not torch.equal(before[k], v) for k, v in learner.params.joined.items()]
+    assert all(moved) if is_kept else not any(moved)
 
 
 def test_a_penalty_that_could_never_grow_is_refused():
