@@ -185,13 +185,11 @@ def test_densities_are_over_the_actions_of_the_environment(generator):
     )
 
 
-def test_what_is_known_of_the_task_is_measured_step_by_step(generator):
-    """After the last step of an episode it is the posterior that the next one begins with."""
-    of = model()
-    adapter = PosteriorAdapter(of, exploration_episodes=1, is_watched=True)
-    data = trajectories(generator, 2, 1, 4, lengths=[[4], [2]])
-    state, deviations = adapter.begin(2, 1, noise()), []
-    for t in range(4):
+def watched(adapter, data):
+    """An episode of each task step by step: (state before the update, deviations [T, W], the last
+    step)."""
+    state, deviations = adapter.begin(len(data.mask), 1, noise()), []
+    for t in range(data.mask.shape[-1]):
         act = Act(action=data.action[:, 0, t])
         step = Step(
             next_obs=data.next_obs[:, 0, t],
@@ -203,11 +201,29 @@ def test_what_is_known_of_the_task_is_measured_step_by_step(generator):
         )
         deviations.append(adapter.measure(state, data.step_obs[:, 0, t], act, step))
         state = adapter.observe(state, data.step_obs[:, 0, t], act, step)
-    found = torch.stack([row["task deviation"] for row in deviations])
+    return state, torch.stack([row["task deviation"] for row in deviations]), (act, step)
+
+
+def test_what_is_known_of_the_task_is_measured_step_by_step(generator):
+    """After the last step of an episode it is the posterior that the next one begins with."""
+    of = model()
+    adapter = PosteriorAdapter(of, exploration_episodes=1, is_watched=True)
+    data = trajectories(generator, 2, 1, 4, lengths=[[4], [2]])
+    state, found, last = watched(adapter, data)
     assert (found.diff(dim=0) <= 0).all() and found[0].max() < 1
     assert found[1, 1] == found[3, 1]  # What comes after the end tells nothing.
     after = adapter.update(state, data, noise())
     torch.testing.assert_close(found[-1], after.belief.variance.sqrt().mean(-1))
     torch.testing.assert_close(after.precision, after.belief.variance.reciprocal())
     unwatched = PosteriorAdapter(of, exploration_episodes=1)
-    assert unwatched.measure(state, data.step_obs[:, 0, 0], act, step) == {}
+    assert unwatched.measure(state, data.step_obs[:, 0, 0], *last) == {}
+
+
+def test_a_step_whose_physics_blew_up_says_nothing_of_the_task(generator):
+    adapter = PosteriorAdapter(model(), exploration_episodes=1, is_watched=True)
+    data = trajectories(generator, 2, 1, 4)
+    data.diverged[0, 0, 3] = True
+    state, found, _ = watched(adapter, data)
+    assert (found[3] < found[2]).tolist() == [False, True]
+    after = adapter.update(state, data, noise())
+    torch.testing.assert_close(state.precision, after.belief.variance.reciprocal())

@@ -2,6 +2,7 @@
 they learn to plan."""
 
 import json
+from itertools import product
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from metarl.core import params as P
 from metarl.nn.dynamics import FeedForwardDynamics, RecurrentDynamics, Transitions
 from metarl.noise import Noise
 from metarl.rl.algorithms.grbal import GrBAL
-from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL
+from metarl.rl.algorithms.recurrent_mbrl import RecurrentMBRL, RememberingModel
 from metarl.rl.algorithms.shared import Setting, split
 from metarl.rl.data.collect import Streams
 from metarl.rl.models.policies import mlp_policy
@@ -231,6 +232,23 @@ def test_a_step_is_predicted_from_a_memory_that_a_plan_could_hold(generator):
     torch.testing.assert_close(last, memory)
 
 
+def test_a_plan_is_worth_the_mean_of_what_each_model_imagines(generator):
+    learner, _ = make(RecurrentMBRL, dtype=torch.float64)
+    model, normal = learner._model, lambda *size: torch.randn(*size, generator=generator).double()
+    memory, obs, actions = normal(2, 2, 3), normal(2, O), normal(3, 2, 4, A)  # 2 models, 2 worlds
+    found = RememberingModel(model).score(memory, obs)(actions)
+    returns = torch.zeros(2, 2, 4, dtype=torch.float64)
+    for number, world, candidate in product(range(2), range(2), range(4)):
+        at = obs[world : world + 1]
+        for action in actions[:, world, candidate]:
+            inputs = torch.cat([at, action[None]], dim=-1)  # A new normaliser changes nothing.
+            out = model.predict(inputs, memory[:, world : world + 1])[number]
+            at = at + out[:, :-1]
+            returns[number, world, candidate] += out[0, -1].detach()
+    assert (returns[0] - returns[1]).abs().min() > 1e-2
+    torch.testing.assert_close(found, (returns[0] + returns[1]) / 2, rtol=1e-10, atol=1e-12)
+
+
 def step_of(next_obs, reward, *, over=False) -> Step:
     flags = torch.full((len(next_obs),), over)
     no = torch.zeros_like(flags)
@@ -303,6 +321,18 @@ def test_memory_goes_on_across_episodes_and_plans_do_not(cls, generator):
     following = adapter.update(ended, trajectories(generator, 2, 1, 6))
     assert not following.over.any() and following.plan.abs().max() == 0
     torch.testing.assert_close(leaves(following.memory), leaves(ended.memory), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_a_step_whose_physics_blew_up_is_not_remembered(cls, generator):
+    adapter = make(cls)[0].adapter()
+    state = play(adapter, adapter.begin(2), generator, 2)
+    obs, act = torch.randn(2, O, generator=generator), Act(action=torch.zeros(2, A))
+    step = step_of(obs, obs.sum(-1))
+    after = adapter.observe(state, obs, act, replace(step, diverged=torch.tensor([True, True])))
+    torch.testing.assert_close(leaves(after.memory), leaves(state.memory), atol=0, rtol=0)
+    remembered = leaves(adapter.observe(state, obs, act, step).memory)
+    assert not all(map(torch.equal, remembered, leaves(state.memory)))
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
