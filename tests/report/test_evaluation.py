@@ -10,9 +10,10 @@ import torch
 import envs
 from metarl.noise import Noise
 from metarl.report import evaluation
+from metarl.report.facts import fixed_speed_bounds
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.data.collect import Streams
-from metarl.rl.types import Act, RLAdapter
+from metarl.rl.types import Act, FixedSpeeds, RLAdapter
 
 
 class Learner(RLAdapter[int]):
@@ -121,6 +122,20 @@ def test_velocity_tasks_have_the_bounds_of_fixed_speeds_and_a_scale() -> None:
     assert found["normalised_score"][0]["mean"] == pytest.approx(
         0, abs=0.1
     )  # it stands still, from other starts
+
+
+def test_who_holds_a_speed_gets_the_bonus_less_the_distance_and_the_allowance() -> None:
+    """Targets 0, 1 and 3, ten steps, a bonus of 2: the speed 1 is off by (1 + 0 + 2) / 3, two speeds
+    by 1 / 3."""
+    speeds = FixedSpeeds(bonus=2.0, allowance=5.0)
+    rows = fixed_speed_bounds(speeds, torch.tensor([0.0, 1.0, 3.0]), 10)["bounds"]
+    assert [row["mean"] for row in rows] == pytest.approx([10, 50 / 3, 20])
+    assert [row["mean_with_allowance"] for row in rows] == pytest.approx([5, 35 / 3, 15])
+
+
+def test_the_best_of_a_velocity_task_has_the_bonus_of_every_step() -> None:
+    found = evaluated("walker2d_vel", num_updates=0, num_tasks=2, learns=False, horizon=20)
+    assert found["scale"]["one"] == [20 * 15.0] * 2
 
 
 def test_one_episode_shows_what_happens_within_it_and_the_regret() -> None:
