@@ -76,18 +76,22 @@ def test_evaluations_change_no_number_of_the_training(tmp_path, monkeypatch, com
     assert found[0]["score"] != found[1]["score"]
 
 
-def test_tasks_that_choose_the_best_state_are_not_those_that_judge_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("words", "num_at_end"), [([], 40), (["evaluation.num_tasks=60"], 60)])
+def test_tasks_that_choose_the_best_state_are_not_those_that_judge_it(
+    tmp_path, monkeypatch, words, num_at_end
+):
+    """Nor are they those that an evaluation takes which isn't told how many: the first 40."""
     seen = {}
 
     def measured(adapter, env, streams, *, num_tasks, skip, **_):
         seen["tasks"] = env.prior.test_tasks(skip + num_tasks).goal[skip:]
-        seen["at the end"] = env.prior.test_tasks().goal
+        seen["at the end"] = env.prior.test_tasks(num_at_end).goal
         return {"score": 0.0, "return_iqm_1": 0.0}
 
     monkeypatch.setattr(held_out, "measured_returns", measured)
-    words = [*MAML, "iterations=1", "eval_every=1", f"run_dir={tmp_path / 'run'}"]
+    words = [*MAML, "iterations=1", "eval_every=1", f"run_dir={tmp_path / 'run'}", *words]
     assert call(monkeypatch, train, *words) == 0
-    assert len(seen["tasks"]) == 3 and len(seen["at the end"]) == 40
+    assert len(seen["tasks"]) == 3 and len(seen["at the end"]) == num_at_end
     assert not (seen["tasks"][:, None] == seen["at the end"][None]).all(-1).any()
 
 

@@ -124,6 +124,13 @@ def test_a_damaged_best_state_is_no_obstacle(tmp_path):
     assert Best(tmp_path, 4).removed
 
 
+def test_a_later_tie_does_not_replace_the_best_state(tmp_path):
+    found = Best(tmp_path, 0)
+    assert found.keep_if_better({"iteration": 1}, {"score": 2.0})
+    assert not found.keep_if_better({"iteration": 2}, {"score": 2.0})
+    assert checkpoint.load(tmp_path / "best.pt")["iteration"] == 1
+
+
 def test_an_evaluation_that_fails_is_said_and_the_training_goes_on(tmp_path, capsys):
     def measure(learner):
         if learner.count == 6:
