@@ -98,6 +98,49 @@ def test_attention_weighs_labels_by_cosines():
     )
 
 
+def in_full_context(num_features=3, steps=3) -> MatchingNet:
+    generator = torch.Generator().manual_seed(0)
+    return MatchingNet(
+        Flat((num_features,)), num_features, scale=1.0, full_context=steps, generator=generator
+    ).double()
+
+
+@torch.no_grad()
+def test_a_question_is_reread_with_what_was_read_and_remembered_before(generator):
+    """Equations 3 to 6 of Vinyals et al. for one question. Of [h, r] both parts have the same
+    weights here."""
+    net = in_full_context()
+    asked, own = (
+        torch.randn(2, rows, 3, generator=generator, dtype=torch.float64) for rows in (4, 5)
+    )
+    lstm, x, g = net.question_cell, asked[1, 2], own[1]
+    hidden, cell = x, torch.zeros_like(x)
+    for _ in range(3):
+        worth = (g @ hidden).exp()
+        read = sum(a * row for a, row in zip(worth / worth.sum(), g, strict=True))
+        both = torch.cat([lstm.weight_hh, lstm.weight_hh], dim=1) @ torch.cat([hidden, read])
+        i, f, c, o = (lstm.weight_ih @ x + lstm.bias_ih + both + lstm.bias_hh).chunk(4)
+        cell = f.sigmoid() * cell + i.sigmoid() * c.tanh()
+        hidden = o.sigmoid() * cell.tanh() + x
+    torch.testing.assert_close(net._reread(asked, own)[1, 2], hidden, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_an_example_is_read_forward_and_backward_and_both_are_added(generator):
+    """Appendix A.2 of Vinyals et al., by LSTMs of one direction."""
+    net = in_full_context()
+    own = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    weights, read = net.support_lstm.state_dict(), []
+    for x, ending in ((own, "_l0"), (own.flip(1), "_l0_reverse")):
+        lstm = torch.nn.LSTM(3, 3, batch_first=True).double()
+        lstm.load_state_dict(
+            {key: weights[key[: -len("_l0")] + ending] for key in lstm.state_dict()}
+        )
+        read.append(lstm(x)[0])
+    expected = own + read[0] + read[1].flip(1)
+    torch.testing.assert_close(net._in_context(own), expected, rtol=1e-12, atol=1e-12)
+
+
 def conditional_process(
     num_features, *, ways=1, num_values=0, joint_decoder=False
 ) -> ConditionalProcess:
