@@ -292,6 +292,61 @@ def test_gates_forget_and_step():
     torch.testing.assert_close(after.theta, torch.tensor([3.0 - 0.5, -6.0 - 0.1]))
 
 
+def drawn_update(generator, hidden_size=3) -> LstmUpdate:
+    """One whose weights are all of size 1, so that everything it reads counts."""
+    update = LstmUpdate(hidden_size, forget_bias=(1.0, 1.0), input_bias=(-1.0, -1.0)).double()
+    with torch.no_grad():
+        for leaf in update.parameters():
+            leaf.copy_(torch.randn(leaf.shape, generator=generator))
+    return update
+
+
+TWO_STEPS = [  # gradients of three parameters, and losses
+    (torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64), torch.tensor(0.7).double()),
+    (torch.tensor([0.5, 0.1, -1.0], dtype=torch.float64), torch.tensor(0.6).double()),
+]
+
+
+@torch.no_grad()
+def test_a_gate_reads_what_it_was_before_and_not_what_the_other_was(generator):
+    """Equations 2 to 5 of Ravi & Larochelle, number by number, on what the lower LSTM found."""
+    update = drawn_update(generator)
+    theta, forget, rate = [0.3, -0.8, 1.5], [1.0] * 3, [0.0] * 3
+    state = update.begin(torch.tensor(theta, dtype=torch.float64))
+
+    def opened(gate, hidden, *others):
+        seen = [*hidden.tolist(), *others]
+        total = sum(w * x for w, x in zip(gate.weight[0].tolist(), seen, strict=True))
+        return 1 / (1 + math.exp(-total - gate.bias.item()))
+
+    for gradient, loss in TWO_STEPS:
+        state = update(state, gradient, loss)
+        for d, hidden in enumerate(state.hidden):
+            forget[d] = opened(update.forget, hidden, theta[d], forget[d])
+            rate[d] = opened(update.input, hidden, theta[d], rate[d])
+            theta[d] = forget[d] * theta[d] - rate[d] * gradient[d].item()
+        for found, expected in ((state.forget, forget), (state.input, rate), (state.theta, theta)):
+            assert found.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@torch.no_grad()
+def test_the_lower_lstm_is_torchs_own(generator):
+    """With the rows of its four gates in torch's order, the one that leaves last."""
+    update, own = drawn_update(generator), torch.nn.LSTMCell(4, 3).double()
+    of_inputs, of_hidden = update.lower.weight.unflatten(0, (4, 3))[[0, 1, 3, 2]].split([4, 3], -1)
+    own.weight_ih.copy_(of_inputs.flatten(0, 1))
+    own.weight_hh.copy_(of_hidden.flatten(0, 1))
+    own.bias_ih.copy_(update.lower.bias.unflatten(0, (4, 3))[[0, 1, 3, 2]].flatten())
+    own.bias_hh.zero_()
+    state, expected = update.begin(torch.zeros(3).double()), None
+    for gradient, loss in TWO_STEPS:
+        state = update(state, gradient, loss)
+        seen = torch.cat([preprocessed(gradient), preprocessed(loss).expand(3, 2)], dim=1)
+        expected = own(seen, expected)
+        found = (state.hidden, state.cell)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_gates_remember_for_each_parameter_by_itself():
     update = LstmUpdate(
         3,
