@@ -1,6 +1,8 @@
 """Memories step by step against whole sequences, and against torch's own layers; what a row sits
 out leaves no trace."""
 
+import math
+
 import pytest
 import torch
 
@@ -115,6 +117,14 @@ def test_a_step_of_the_transformer_adds_one_slot_a_layer():
             assert len(old) == len(recent) == 2
             sizes = [a.shape[2] + b.shape[2] for a, b in zip(old, recent, strict=True)]
             assert sizes == [num_steps] * 2
+
+
+def test_positions_are_sines_and_cosines_of_wavelengths_up_to_10000():
+    """Vaswani et al. 2017, section 3.5, all sines before all cosines."""
+    positions = Transformer(INPUT, width=8, num_layers=1, num_heads=2, context=5).positions
+    angles = [3 / 10000 ** (2 * i / 8) for i in range(4)]
+    expected = [*map(math.sin, angles), *map(math.cos, angles)]
+    assert positions[3].tolist() == pytest.approx(expected, rel=1e-6)  # float32
 
 
 def test_a_sequence_beyond_the_context_is_refused():
