@@ -75,6 +75,49 @@ def test_slots_are_taken_in_turn_before_any_is_written_over():
     assert filled == [[n] * BATCH for n in (1, 2, 3, 4)]
 
 
+def steered(memory, *, key, written):
+    """Whatever it takes in, its one head looks for `key`, very sharply, and writes `written` to the
+    least used slot."""
+    with torch.no_grad():
+        memory.heads.weight.zero_()
+        # The gate is shut, and softplus(50) / log 2 = 72 times as strong a key as at first.
+        raw = [*map(math.atanh, (*key, *written)), -50.0, 50.0]
+        memory.heads.bias.copy_(torch.tensor(raw, dtype=torch.float64))
+    return memory
+
+
+@torch.no_grad()
+def test_a_slot_that_is_read_is_not_taken_next():
+    """By hand, of two slots: step 1 writes to slot 0 and reads it; step 2 writes to slot 1, the
+    other one, and reads slot 0, which still has what is looked for; so step 3 takes slot 1, which
+    was written later but never read."""
+    memory = cell(num_heads=1, num_slots=2, slot_size=2)
+    state, x = memory.initial(1), inputs(1)[0, :1]
+    found = []
+    for written in ([0.5, -0.5], [0.5, 0.5], [-0.5, -0.5]):
+        state = steered(memory, key=[0.5, -0.5], written=written)(x, state)[1]
+        found.append((state.usage[0].tolist(), state.slots[0].tolist()))
+    usage, slots = zip(*found, strict=True)
+    # What was used decays by 0.9; a write and a read add 1 each.
+    expected = [[2, 0], [0.9 * 2 + 1, 1], [0.9 * 2.8 + 1, 0.9 * 1 + 1]]
+    for one, other in zip(usage, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
+    assert slots[1] == [pytest.approx([0.5, -0.5]), pytest.approx([0.5, 0.5])]
+    assert slots[2] == [pytest.approx([0.5, -0.5]), pytest.approx([-0.5, -0.5])]
+
+
+@torch.no_grad()
+def test_what_is_written_to_a_full_slot_stands_there_alone():
+    """Five writes to four slots. The key is at right angles to all that is written, so that all
+    slots are read alike and the oldest one is taken."""
+    memory = cell(num_heads=1, num_slots=4, slot_size=2)
+    state, x = memory.initial(1), inputs(1)[0, :1]
+    for size in (0.1, 0.2, 0.3, 0.4, 0.5):
+        state = steered(memory, key=[0.5, -0.5], written=[size, size])(x, state)[1]
+    expected = torch.tensor([0.5, 0.2, 0.3, 0.4], dtype=torch.float64)[:, None].expand(4, 2)
+    torch.testing.assert_close(state.slots[0], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_gradients_match_finite_differences():
     memory = cell()
     torch.manual_seed(0)
