@@ -98,11 +98,10 @@ def test_attention_weighs_labels_by_cosines():
     )
 
 
-def in_full_context(num_features=3, steps=3) -> MatchingNet:
+def in_full_context() -> MatchingNet:
     generator = torch.Generator().manual_seed(0)
-    return MatchingNet(
-        Flat((num_features,)), num_features, scale=1.0, full_context=steps, generator=generator
-    ).double()
+    net = MatchingNet(Flat((3,)), 3, scale=1.0, full_context=3, generator=generator)
+    return net.double()
 
 
 @torch.no_grad()
