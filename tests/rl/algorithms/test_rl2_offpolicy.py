@@ -22,6 +22,7 @@ from metarl.rl.evaluation.curve import adaptation_curve
 from metarl.rl.models.policies import mlp_policy
 from metarl.rl.models.recurrent_actor_critic import RecurrentActorCritic
 from metarl.run.seeding import Generators
+from metarl.struct import replace
 from metarl.types import Params
 
 CPU = torch.device("cpu")
@@ -259,6 +260,21 @@ def test_temperature_falls_where_there_is_more_entropy_than_wanted():
     torch.testing.assert_close(
         learner._model.critics.state_dict(), learner._model.target_critics.state_dict()
     )
+
+
+@pytest.mark.parametrize(("surplus", "move"), [(0.1, -1e-3), (-0.1, 1e-3)])
+def test_the_wanted_entropy_is_minus_the_number_of_actions(generator, surplus, move):
+    learner = make(dtype=torch.float64)
+    noise = torch.randn(12, 9, 2, dtype=torch.float64, generator=generator)
+    batch = batch_of(trials(generator), noise)
+    found = learner.actor_gradient(batch)
+    entropy = torch.tensor(-2 + surplus, dtype=torch.float64)
+    learner.actor_gradient = lambda _: replace(found, numbers={"entropy": entropy})
+    before = learner._model.log_temperature.item()
+    learner.update(batch)
+    # Adam's first step has the length of the rate.
+    after = learner._model.log_temperature.item()
+    assert after - before == pytest.approx(move, rel=1e-4)
 
 
 def test_trials_before_the_first_iteration_are_played_at_random_and_counted():
