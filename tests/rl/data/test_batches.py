@@ -1,12 +1,14 @@
 """What policy losses take out of trajectories, checked by hand on episodes of unequal length."""
 
+import statistics
+
 import pytest
 import torch
 
 from metarl.rl.data.batches import policy_batch
 from metarl.rl.losses import reinforce
-from metarl.rl.types import Trajectories
-from metarl.struct import map_tensors
+from metarl.rl.types import Held, Trajectories
+from metarl.struct import map_tensors, replace
 
 LENGTHS = torch.tensor([[2, 4, 1], [4, 4, 4]])
 HORIZON = 4
@@ -62,3 +64,19 @@ def test_the_two_are_one_where_all_episodes_are_as_long(episodes: Trajectories) 
         for mean_over in ("steps", "episodes")
     )
     torch.testing.assert_close(each.advantage, steps.advantage)
+
+
+def test_latents_are_judged_by_returns_without_a_discount(episodes: Trajectories) -> None:
+    latent, log_prob = torch.zeros(2, 3, 1).double(), torch.zeros(2, 3).double()
+    with_latents = replace(episodes, held=Held(latent=latent, log_prob=log_prob))
+    batch = policy_batch(with_latents, discount=0.5, gae_lambda=1.0)
+    assert batch.episode_advantage is not None
+    for task in range(2):
+        returns = [
+            sum(reward[:n].tolist())
+            for reward, n in zip(episodes.reward[task], LENGTHS[task], strict=True)
+        ]
+        mean, deviation = statistics.fmean(returns), statistics.pstdev(returns)
+        # 1e-8 beside the deviation, which is near 1.
+        expected = pytest.approx([(x - mean) / deviation for x in returns], rel=1e-7)
+        assert batch.episode_advantage[task].tolist() == expected
