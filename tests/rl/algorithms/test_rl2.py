@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.drifting import Drifting, Lengths
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
 from metarl.core import params as P
 from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
@@ -22,7 +23,7 @@ from metarl.rl.models.policies import mlp_policy
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import Act, Step, Trajectories
 from metarl.run.seeding import Generators
-from metarl.struct import map_tensors
+from metarl.struct import map_tensors, replace
 
 CPU = torch.device("cpu")
 
@@ -336,6 +337,67 @@ def test_gradient_through_the_trial_matches_finite_differences():
         assert gradient @ direction == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-8)
     names = [name for name, parameter in model.named_parameters() if name.startswith("memory")]
     assert all(dict(model.named_parameters())[name].grad.abs().max() > 1e-6 for name in names)
+
+
+def with_batch(**settings):
+    """A learner in float64 that has moved on since it played, so that no ratio is 1, and the batch
+    of its trials."""
+    learner = make(dtype=torch.float64, **settings)
+    trials = map_tensors(
+        lambda x: x.double() if x.is_floating_point() else x, join_episodes(played(learner))
+    )
+    batch = learner.ppo.batch(trials, learner.inputs(trials))
+    assert not batch.mask.all()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for leaf in learner._model.parameters():
+            leaf += 0.1 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
+    return learner, batch
+
+
+def test_a_step_descends_the_clipped_loss_and_the_values_and_raises_the_entropy(monkeypatch):
+    learner, batch = with_batch(value_coefficient=0.7, entropy_coefficient=0.3)
+    model, columns, handed = learner._model, torch.tensor([1, 4, 6]), []
+    monkeypatch.setattr(learner.ppo._descent, "down", lambda loss, ranks: handed.append(loss))
+    learner.ppo.descend(batch, columns)
+
+    mask = batch.mask[:, columns]
+    target, old, advantage = (
+        x[:, columns][mask] for x in (batch.target, batch.log_prob, batch.advantage)
+    )
+    outputs, value = model.evaluate(batch.inputs[:, columns])
+    policy = Independent(Normal(outputs["mean"], outputs["log_std"].exp()), 1)
+    ratio = (policy.log_prob(batch.action[:, columns])[mask] - old).exp()
+    assert ((ratio - 1).abs() > 0.2).any() and ((ratio - 1).abs() < 0.2).any()
+    clipped = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+    of_values = ((value[mask] - target) ** 2).mean() / 2
+    loss = -clipped + 0.7 * of_values - 0.3 * policy.entropy()[mask].mean()
+    found, expected = (torch.autograd.grad(x, [*model.parameters()]) for x in (*handed, loss))
+    # Sums of some dozens of products in float64, in other orders.
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_values_loss_is_half_the_mean_square():
+    learner, batch = with_batch()
+    value = learner._model.evaluate(batch.inputs)[1].detach()
+    far = replace(batch, target=value + torch.where(batch.mask, 3.0, 100.0))
+    assert learner.ppo.losses(far).value.item() == pytest.approx(9 / 2)
+
+
+def test_padding_is_no_return():
+    learner = make()
+    trials, statistics = join_episodes(played(learner)), learner._model.returns
+    before = statistics.count.item()
+    learner.ppo.batch(trials, learner.inputs(trials))
+    assert statistics.count - before == trials.mask.sum() < trials.mask.numel()
+
+
+def test_padding_is_no_observation_and_no_reward():
+    learner = make()
+    num_steps = learner.step()["env_steps"]
+    model = learner._model
+    assert num_steps < 8 * 3 * 5  # of 8 trials of 3 episodes, some ended before their 5 steps
+    assert model.observations.count == model.rewards.count == num_steps
 
 
 def test_a_saved_learner_goes_on_bit_for_bit():
