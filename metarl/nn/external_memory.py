@@ -48,6 +48,7 @@ class ExternalMemory(nn.Module):
     looks but to write its label, which comes a step later, needs two vectors. The key strength β is
     the neural Turing machine's: without it a softmax of cosines, which differ by 2 at most, over
     128 slots is nearly flat. The usage u only ranks slots, so no gradient goes through it.
+    Head i may write to the i-th least used slot, where each of theirs may to the R least used.
 
     Args:
       input_size, hidden_size: I and H; num_slots, slot_size, num_heads: S, D and R, R at most S.

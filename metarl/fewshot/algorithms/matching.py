@@ -25,6 +25,9 @@ class MatchingNet(nn.Module):
     attention (their section 2.1.2): what an example means depends on the others. The answer is the
     logarithm of P, so that its softmax is P.
 
+    How we differ: what was remembered and what was read, h and r of their eq. 3, are added up and
+    share one weight matrix; there they stand beside each other.
+
     Args:
       scale: the cosines are multiplied by it; cosines alone, in ±1, can't make a sharp softmax.
       full_context: processing steps of the question's LSTM; 0: none, embeddings of the examples
