@@ -43,21 +43,19 @@ class NumpyWorlds:
     def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
         if len(tasks) != len(worlds):
             raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
-        # All are looked at first: a mistake changes nothing.
-        checked = [None if task is None else self._checked(task) for task in tasks]
-        for task, world in zip(checked, worlds, strict=True):
-            self._given[world] = task
+        given = list(self._given)
+        for task, world in zip(tasks, worlds, strict=True):
+            given[world] = None if task is None else self._checked(task)
+        self._given = given  # all of them, or where one is refused none
 
     def take_options(self, options: Mapping[str, Any] | None) -> None:
         every = range(self.env.num_worlds)
-        for key, value in (options or {}).items():
-            if key == "task":
-                self.set_tasks([value] * len(every), every)
-            elif key == "tasks" and len(every) > 1:
-                self.set_tasks(value, every)
-            else:
-                known = ["task", "tasks"] if len(every) > 1 else ["task"]
+        known = ["task", "tasks"] if len(every) > 1 else ["task"]
+        for key in options or {}:
+            if key not in known:
                 raise ValueError(f"reset option {key!r}; {expected(key, known)}")
+        for key, value in (options or {}).items():
+            self.set_tasks([value] * len(every) if key == "task" else value, every)
 
     def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
         """Starts an episode where there is a stream, which is asked for two seeds: of the task

@@ -342,6 +342,19 @@ def test_tasks_of_a_batch_are_given_together_to_some_or_one_by_one() -> None:
     ]
 
 
+def test_refused_tasks_leave_every_world_the_one_it_had() -> None:
+    env = batched("half_cheetah_vel")
+    good, other, bad = ({"target_velocity": v} for v in (0.5, 1.0, 99.0))
+    env.set_tasks([good] * 3)
+    with pytest.raises(ValueError, match="target_velocity is 99"):
+        env.set_tasks([other, other, bad])
+    with pytest.raises(IndexError):
+        env.set_task(other, worlds=[0, 7])
+    with pytest.raises(ValueError, match="reset option 'taks'"):
+        env.reset(options={"task": other, "taks": bad})
+    assert env.reset(seed=0)[1]["task"]["target_velocity"].tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
