@@ -1,7 +1,6 @@
 """Worlds of a user's Gymnasium environment, each under a task of its own, as a
 `metarl.rl.types.BatchedEnv`."""
 
-import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from envs.numpy_worlds import task_dicts
 from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
 from envs.own.spaces import Actions
-from envs.own.tasks import TaskVariable, definition, prior
+from envs.own.tasks import TaskVariable, check_variables, definition, expect, prior, whole_number
 from envs.own.trial import try_out
 from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
@@ -43,7 +42,7 @@ def own_environment(
     terms: Sequence[str] = (),
     repeatable: bool = True,
     name: str | None = None,
-    processes: bool | int = False,
+    processes: bool | SupportsIndex = False,
     python: str | Path | None = None,
     num_threads: int | None = None,  # no effect: a Gymnasium environment steps in one thread
     device: torch.device | str = "cpu",
@@ -53,8 +52,8 @@ def own_environment(
     Observations must be a Box with one axis or a Dict that flattens to one, and a seeded reset must
     make the episode repeatable. Actions are a learner's: in [−1, 1] for a Box with bounds, which −1
     and 1 stand for; a number of a choice for Discrete, and for the combinations of a MultiDiscrete.
-    Beyond the bounds an action is clipped. A world whose observation or reward isn't finite, or
-    whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
+    Beyond the bounds an action is clipped. A world whose observation or reward isn't a finite
+    float32, or whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
 
     Two worlds more play some episodes first, which tell what can be known before a training: see
     envs/own/trial.py.
@@ -69,7 +68,8 @@ def own_environment(
       num_test_tasks: how many held-out tasks an evaluation takes by default; None: 40.
       split_seed: of the training and the test tasks; None: 0. It and the two numbers can't be given
         where all variables are `one_of`: every combination is then a task of both.
-      settings: keyword arguments of the environment.
+      settings: keyword arguments of the environment. Each world gets a copy of its own, or, where
+        one can't be copied, all get the same.
       after_task: called with the unwrapped environment when a task is set, before the reset, to set
         what derives from it.
       terms: numbers of the info that are handed on, besides those that the first episodes show; for
@@ -83,21 +83,22 @@ def own_environment(
     Raises: ValueError naming what doesn't fit and what was expected.
     Warns: of a variable whose two extremes give the same episode.
     """
-    count, steps = _whole(num_worlds), _whole(horizon)
+    count = whole_number("num_worlds", num_worlds)
     if count < 1:
         raise SettingError(f"num_worlds is {count}; expected at least 1")
+    steps = _whole_or_none("horizon", horizon)
     if steps is not None:
         check_horizon(steps)
-    if not (isinstance(source, str) or callable(source)):
-        raise SettingError(
-            f"source is {source!r}; expected an id for gymnasium.make, or something to call that "
-            "makes one"
-        )
+    _check_source(source, settings, after_task)
+    _check_words(terms, name, python)
+    expect(isinstance(repeatable, bool), "repeatable", repeatable, "True or False")
+    check_variables(tasks)
+    sizes = _sizes(count, processes)
     distribution = prior(
         tasks,
-        num_train=_whole(num_train_tasks),
-        num_test=_whole(num_test_tasks),
-        seed=_whole(split_seed),
+        num_train=_whole_or_none("num_train_tasks", num_train_tasks),
+        num_test=_whole_or_none("num_test_tasks", num_test_tasks),
+        seed=_whole_or_none("split_seed", split_seed),
     )
     shown = name or title(source).split(".")[-1].strip("<>")
     recipe = Recipe(
@@ -142,7 +143,12 @@ def own_environment(
             **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
     )
-    worlds = _worlds(recipe, count, processes, python)
+    if python is not None:
+        worlds: Worlds = worlds_in_python(python, recipe, sizes)
+    elif processes is False:
+        worlds = recipe.make_worlds(count)
+    else:
+        worlds = worlds_in_processes(recipe, sizes)
     named = [terms] if isinstance(terms, str) else terms
     return OwnEnv(
         spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *named])), device=device
@@ -270,31 +276,54 @@ class OwnEnv(BatchedEnv[Any]):
         return torch.tensor(array, device=self.device)
 
 
-def _worlds(
-    recipe: Recipe, num_worlds: int, processes: bool | int, python: str | Path | None
-) -> Worlds:
+def _check_source(source: object, settings: object, after_task: object) -> None:
+    expect(
+        isinstance(source, str) or callable(source),
+        "source",
+        source,
+        "an id for gymnasium.make, or something to call that makes one",
+    )
+    expect(
+        settings is None
+        or (isinstance(settings, Mapping) and all(isinstance(key, str) for key in settings)),
+        "settings",
+        settings,
+        "a dict of keyword arguments by name, or None",
+    )
+    expect(
+        after_task is None or callable(after_task),
+        "after_task",
+        after_task,
+        "a function of the unwrapped environment, or None",
+    )
+
+
+def _check_words(terms: object, name: object, python: object) -> None:
+    expect(
+        isinstance(terms, Sequence) and all(isinstance(term, str) for term in terms),
+        "terms",
+        terms,
+        "a list of names",
+    )
+    expect(name is None or isinstance(name, str), "name", name, "a word, or None")
+    expect(
+        python is None or isinstance(python, str | Path),
+        "python",
+        python,
+        "the path of a Python interpreter, or None",
+    )
+
+
+def _whole_or_none(name: str, value: Any) -> int | None:
+    return None if value is None else whole_number(name, value, "a whole number, or None")
+
+
+def _sizes(num_worlds: int, processes: Any) -> list[int]:
+    """How many worlds each process has."""
+    expected = f"True, False, or at most one for each of {num_worlds} worlds"
     if isinstance(processes, bool):
         num_processes = num_worlds if processes else 1
     else:
-        num_processes = _whole(processes)
-    if not 1 <= num_processes <= num_worlds:
-        raise SettingError(
-            f"processes is {processes!r}; expected True, False, or at most one for each of "
-            f"{num_worlds} worlds"
-        )
-    sizes = [len(part) for part in np.array_split(np.arange(num_worlds), num_processes)]
-    if python is not None:
-        return worlds_in_python(python, recipe, sizes)
-    return (
-        recipe.make_worlds(num_worlds) if processes is False else worlds_in_processes(recipe, sizes)
-    )
-
-
-def _whole(number: Any) -> Any:
-    """A whole number as Python's own, also where it is NumPy's; all else as it is, to be refused
-    where it is used."""
-    return (
-        number
-        if isinstance(number, bool) or not hasattr(number, "__index__")
-        else operator.index(number)
-    )
+        num_processes = whole_number("processes", processes, expected)
+    expect(1 <= num_processes <= num_worlds, "processes", processes, expected)
+    return [len(part) for part in np.array_split(np.arange(num_worlds), num_processes)]

@@ -92,15 +92,6 @@ def prior(
     training = test; then there is nothing to split, and no size or seed of it may be given."""
     # TaskPrior keeps training and test apart by the first number, which a choice would round away.
     in_order = dict(sorted(variables.items(), key=lambda item: item[1].how == "one_of"))
-    if not in_order:
-        raise SettingError(
-            "tasks is empty; expected a variable for each thing that differs between tasks"
-        )
-    for name in in_order:
-        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            raise SettingError(
-                f"the task variable {name!r} isn't a name; expected letters, digits and underscores"
-            )
     bounds = {name: _bounds(variable) for name, variable in in_order.items()}
     describe = functools.partial(_describe, in_order)
     if all(variable.how == "one_of" for variable in in_order.values()):
@@ -123,6 +114,35 @@ def prior(
         num_train=num_train,
         num_test=NUM_TEST if num_test is None else num_test,
         seed=0 if seed is None else seed,
+    )
+
+
+def check_variables(tasks: object) -> None:
+    """Raises: SettingError unless these are task variables by name, at least one."""
+    expected = "a variable for each thing that differs between tasks"
+    if not isinstance(tasks, Mapping):
+        raise SettingError(f"tasks is {tasks!r}; expected a dict with {expected}")
+    if not tasks:
+        raise SettingError(f"tasks is empty; expected {expected}")
+    for name, variable in tasks.items():
+        if not _is_field(name):
+            raise SettingError(
+                f"the task variable {name!r} isn't a name; expected letters, digits and underscores"
+            )
+        expect(
+            isinstance(variable, TaskVariable),
+            f"the task variable {name!r}",
+            variable,
+            "attribute(...), model_field(...) or reset_option(...)",
+        )
+
+
+def _is_field(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and not keyword.iskeyword(name)
+        and not name.startswith("_")
     )
 
 
@@ -215,11 +235,15 @@ def definition(variable: TaskVariable) -> dict[str, Any]:
 
 def _variable(
     kind: Literal["attribute", "model_field", "reset_option"],
-    paths: tuple[str, ...],
+    paths: tuple[Any, ...],
     given: Mapping[str, Any],
     index: SupportsIndex | None,
 ) -> TaskVariable:
     place = f"{kind}({', '.join(map(repr, paths))})"
+    for path in paths:
+        expect(isinstance(path, str), f"a path of {kind}", path, "a word")
+    if len(set(paths)) < len(paths):
+        raise SettingError(f"{place} has a path twice; expected it once")
     ranges = {how: values for how, values in given.items() if values is not None}
     if len(ranges) != 1 or not paths:
         raise SettingError(
@@ -227,36 +251,34 @@ def _variable(
             f"{', '.join(given)}"
         )
     ((how, values),) = ranges.items()
-    place = f"{place} has {how}={values!r}"
+    has = f"{place} has {how}={values!r}"
     if (
         isinstance(values, str | Mapping)
         or not isinstance(values, Sequence | np.ndarray)
         or len(values) == 0
     ):
         raise SettingError(
-            f"{place}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}"
+            f"{has}; expected {'a list of choices' if how == 'one_of' else '(lowest, highest)'}"
         )
     choices = tuple(_choice(value) for value in values)
-    arrays = (
-        _numbers(choices, place) if how == "one_of" else [np.array(choice) for choice in choices]
-    )
+    arrays = _numbers(choices, has) if how == "one_of" else [np.array(choice) for choice in choices]
     if any(
         array.ndim > 1 or array.shape != arrays[0].shape or array.dtype.kind not in "iuf"
         for array in arrays
     ):
         kinds = "numbers, truth values or words" if how == "one_of" else "numbers"
-        raise SettingError(f"{place}; expected {kinds}, or lists of the same length")
+        raise SettingError(f"{has}; expected {kinds}, or lists of the same length")
     if not all(np.isfinite(array).all() for array in arrays):
-        raise SettingError(f"{place}; expected finite numbers")
+        raise SettingError(f"{has}; expected finite numbers")
     if how != "one_of" and (len(arrays) != 2 or not (arrays[0] < arrays[1]).all()):
-        raise SettingError(f"{place}; expected (lowest, highest) with lowest < highest")
+        raise SettingError(f"{has}; expected (lowest, highest) with lowest < highest")
     return TaskVariable(
         kind=kind,
         paths=paths,
         how=how,  # type: ignore[arg-type]
         values=tuple(tuple(array.astype(float).reshape(-1).tolist()) for array in arrays),
         shape=arrays[0].shape,
-        index=None if index is None else operator.index(index),
+        index=None if index is None else whole_number(f"index of {place}", index),
         choices=choices if how == "one_of" else (),
     )
 
@@ -288,6 +310,24 @@ def _numbers(choices: tuple[Any, ...], place: str) -> list[np.ndarray]:
 
 def _parts(choice: Any) -> tuple[Any, ...]:
     return choice if isinstance(choice, tuple) else (choice,)
+
+
+def whole_number(name: str, value: Any, expected: str = "a whole number") -> int:
+    """Python's own int of a whole number, also of NumPy's. Raises: SettingError for all else, truth
+    values among it."""
+    try:
+        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None:
+        raise SettingError(f"{name} is {value!r}; expected {expected}")
+    return found
+
+
+def expect(fits: bool, name: str, value: Any, expected: str) -> None:
+    """Raises: SettingError unless the value fits."""
+    if not fits:
+        raise SettingError(f"{name} is {value!r}; expected {expected}")
 
 
 def _is_number(value: Any) -> bool:

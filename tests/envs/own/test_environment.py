@@ -27,6 +27,7 @@ from tests.support.own_lines import Line, hopper_load, line, sloped_line
 
 ROOT = Path(__file__).parents[3]
 PAGE = "docs/own_environment.md"
+SLOPE = attribute("slope", scale=(1, 2))
 HOPPER = "tests.support.own_lines:hopper_load"
 FACTS = [
     facts.test_spaces_hold_what_is_emitted_and_no_element_is_constant,
@@ -349,6 +350,70 @@ def test_wrong_variables_are_refused(make: Any, message: str) -> None:
 def test_variables_that_do_not_fit_the_environment_are_refused(tasks: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         own_environment("Hopper-v5", 1, tasks=tasks, horizon=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"tasks": {"a": (0, 1)}},
+            r"variable 'a' is \(0, 1\); expected attribute\(\.\.\.\), model_fie",
+        ),
+        ({"tasks": [SLOPE]}, r"tasks is \[.*\]; expected a dict with a variable for each"),
+        ({"tasks": {1: SLOPE}}, "the task variable 1 isn't a name; expected letters"),
+        ({"num_worlds": 2.0}, "num_worlds is 2.0; expected a whole number"),
+        ({"num_worlds": "2"}, "num_worlds is '2'; expected a whole number"),
+        ({"num_worlds": True}, "num_worlds is True; expected a whole number"),
+        ({"horizon": 2.5}, "horizon is 2.5; expected a whole number"),
+        ({"num_train_tasks": 2.5}, "num_train_tasks is 2.5; expected a whole number, or None"),
+        ({"num_train_tasks": True}, "num_train_tasks is True; expected a whole number, or None"),
+        ({"num_test_tasks": 1.5}, "num_test_tasks is 1.5; expected a whole number, or None"),
+        ({"split_seed": "a"}, "split_seed is 'a'; expected a whole number, or None"),
+        ({"split_seed": 1.5}, "split_seed is 1.5; expected a whole number, or None"),
+        (
+            {"processes": "2"},
+            "processes is '2'; expected True, False, or at most one for each of 1",
+        ),
+        (
+            {"processes": 1.5},
+            "processes is 1.5; expected True, False, or at most one for each of 1",
+        ),
+        ({"repeatable": "no"}, "repeatable is 'no'; expected True or False"),
+        ({"terms": [1]}, r"terms is \[1\]; expected a list of names"),
+        ({"settings": [1]}, r"settings is \[1\]; expected a dict of keyword arguments by name"),
+        (
+            {"settings": {1: 2}},
+            r"settings is \{1: 2\}; expected a dict of keyword arguments by name",
+        ),
+        ({"after_task": 3}, "after_task is 3; expected a function of the unwrapped environment"),
+        ({"name": 3}, "name is 3; expected a word, or None"),
+        ({"python": 3}, "python is 3; expected the path of a Python interpreter, or None"),
+    ],
+)
+def test_argument_of_another_kind_is_named_with_what_was_expected(given: Any, message: str) -> None:
+    usual: dict[str, Any] = {"num_worlds": 1, "tasks": {"slope": SLOPE}, "horizon": 5}
+    with pytest.raises(SettingError, match=message):
+        unchecked(own_environment)(Line, **{**usual, **given})
+
+
+def unchecked(function: Any) -> Any:
+    """The function as users call it, without the tests' type checker."""
+    return getattr(function, "__wrapped__", function)
+
+
+@pytest.mark.parametrize("index", ["a", 1.0, True])
+def test_index_is_a_whole_number(index: Any) -> None:
+    with pytest.raises(SettingError, match=r"index of attribute\('a'\) is .*; expected a whole n"):
+        attribute("a", index=index, between=(0, 1))
+    assert attribute("a", index=np.int64(2), between=(0, 1)).index == 2
+    with pytest.raises(SettingError, match="a path of attribute is 3; expected a word"):
+        unchecked(attribute)(3, between=(0, 1))
+
+
+def test_processes_may_be_a_number_of_numpy() -> None:
+    env = sloped_line(2, processes=np.int64(1))
+    assert env.num_worlds == 2
+    env.close()
 
 
 def test_environments_that_do_not_fit_are_refused() -> None:
