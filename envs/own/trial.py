@@ -1,8 +1,9 @@
 """First episodes of a user's environment, played before any training: what they show would be
 silent later.
 
-They tell which numbers its infos have, and find environments that don't follow their seed,
-variables that change nothing, and whole numbers that a prior would make fractions.
+They tell which numbers its infos have, and find worlds that share what a task sets, numbers that
+aren't finite, environments that don't follow their seed, variables that change nothing, and whole
+numbers that a prior would make fractions.
 """
 
 import warnings
@@ -60,7 +61,8 @@ def try_out(
     Args:
       worlds: two.
       repeatable: the same seed and the same actions must give the same episode.
-    Raises: ValueError if they don't, or if a whole number would become a fraction. Warns: of
+    Raises: ValueError if they don't, if both worlds have the task of one, if every episode breaks
+    off at a number that isn't finite, or if a whole number would become a fraction. Warns: of
     variables that change nothing.
     """
     lowest, highest = (
@@ -68,13 +70,29 @@ def try_out(
     )
     actions = random_actions(space, min(horizon, MOST_STEPS))
     first_steps = actions[:FIRST_STEPS]
+    _refuse_shared(worlds.shared(lowest, highest), variables, name)
     (before, _), terms = play(worlds, [lowest, lowest], [0, 1], actions)
+    breaks = worlds.not_finite()
+    # Beside a world with another task, which must not matter.
+    (beside, _), _ = play(worlds, [lowest, highest], [0, 0], first_steps)
+    if all([*breaks, *worlds.not_finite()]):
+        raise SettingError(
+            f"{name} breaks off all episodes: {breaks[0]}; expected finite numbers that single "
+            "precision can hold"
+        )
     _try_fractions(worlds, variables, first_steps, name)
     if repeatable:
         # Beside another world, which would take numbers out of a stream that both share.
         again, _ = play(worlds, [lowest, lowest], [0, 0], first_steps)
         for course in again:
             _assert_repeated(before, course, name)
+        if beside.first_difference(before) is not None:
+            found = [
+                key
+                for key in variables
+                if _reaches_the_other(worlds, before, lowest, key, highest[key], first_steps)
+            ]
+            _refuse_shared(found or list(variables), variables, name)
         _warn_of_idle(worlds, variables, [lowest, highest], actions, name)
     return list(terms)
 
@@ -103,6 +121,23 @@ def play(
         if ends.any(axis=1).all():
             break
     return courses, names
+
+
+def _refuse_shared(shared: Sequence[str], variables: Mapping[str, TaskVariable], name: str) -> None:
+    if shared:
+        places = ", ".join(f"{key} ({', '.join(variables[key].paths)})" for key in shared)
+        raise SettingError(
+            f"{name}'s worlds share {places}: what one world's task sets, all have. Expected each "
+            "to have its own, made anew in __init__, not one that the class, a module or an object "
+            "given to all of them holds (settings= are copied)"
+        )
+
+
+def _reaches_the_other(
+    worlds: Worlds, before: Course, task: Tasks, key: str, value: Any, actions: np.ndarray
+) -> bool:
+    (course, _), _ = play(worlds, [task, {**task, key: value}], [0, 0], actions)
+    return course.first_difference(before) is not None
 
 
 def _assert_repeated(before: Course, again: Course, name: str) -> None:
@@ -137,7 +172,7 @@ def _try_fractions(
         except Exception as error:
             raise SettingError(
                 f"{name} fails where {key} is {fraction} ({', '.join(variable.paths)} is a whole "
-                f"number): {_line(error)}; "
+                f"number): {_problem(error)}; "
                 f"expected one_of=[...] with whole numbers instead of {variable.how}"
             ) from error
 
@@ -180,6 +215,6 @@ def _changes(
     return False
 
 
-def _line(error: Exception) -> str:
-    """The first line of its message."""
-    return str(error).partition("\n")[0].rstrip(".:")
+def _problem(error: Exception) -> str:
+    """The first line of its message, without what was expected there."""
+    return str(error).partition("\n")[0].partition("; expected")[0].rstrip(".:")

@@ -5,11 +5,13 @@ world.py FD` serves the worlds of the process that holds the other end of the so
 (envs/own/worlds.py). Where MuJoCo is needed, the environment itself has imported it.
 """
 
+import copy
 import difflib
 import functools
 import importlib
 import inspect
 import io
+import itertools
 import math
 import pickle
 import signal
@@ -76,8 +78,8 @@ class World:
       name: of the environment, in messages.
       horizon: the environment's own time limit in control steps, which isn't in force; None if it
         has none.
-    Raises: ValueError if a space or a variable's place doesn't fit, or if a place doesn't hold its
-    values over a reset.
+    Raises: ValueError if a space or a variable's place doesn't fit, if two variables go to one
+    place, or if a place doesn't hold its values over a reset.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class World:
         self.env = _checked_environment(env, name)
         self.name = name
         self.horizon = horizon
-        self.observations = Observations(env.observation_space)
+        self.observations = Observations(env.observation_space, name)
         self._variables = variables
         self._after_task = after_task
         self._places = [
@@ -110,8 +112,12 @@ class World:
         self._derives = in_model or (after_task is not None and self._physics() is not None)
         self._mujoco_data: Any = None
         self._ended: tuple[np.ndarray, tuple[bool, bool, bool], dict[str, float]] | None = None
+        self._num_steps = 0
+        self.not_finite: str | None = None
+        """Why the present episode is diverged, if a number did it that isn't finite."""
         for extreme in (0, -1):
-            self._set({name: value_of(variable, extreme) for name, variable in variables.items()})
+            self.write({name: value_of(variable, extreme) for name, variable in variables.items()})
+        self._check_apart()
 
     @property
     def unwrapped(self) -> Any:
@@ -129,7 +135,7 @@ class World:
     def reset(self, task: Mapping[str, Any], seed: int) -> np.ndarray:
         """[O] float32: the first observation of an episode under the task, numbers or lists by
         name."""
-        written = self._set(task)
+        written = self.write(task)
         options = {
             path: variable.meant(task[name])
             for name, variable in self._variables.items()
@@ -144,13 +150,13 @@ class World:
                 f"{self.name}.reset returned {_kind(returned)}; Gymnasium expects an observation "
                 "and an info"
             )
-        for path, value in written.items():
-            if not np.array_equal(_read(self.unwrapped, path), value):
-                raise WorldError(
-                    f"{path} was set to {value} and is {_read(self.unwrapped, path)} after "
-                    "reset(); "
-                    "expected a place that the environment's own reset leaves alone"
-                )
+        for path in self.overwritten(written):
+            raise WorldError(
+                f"{path} was set to {written[path]} and is {_read(self.unwrapped, path)} after "
+                "reset(); "
+                "expected a place that the environment's own reset leaves alone"
+            )
+        self._num_steps = 0
         obs, physics = self._observation(returned[0]), self._physics()
         self._ended = None
         self._mujoco_data = physics and physics[1]
@@ -167,6 +173,7 @@ class World:
         if self._ended is not None:
             obs, ends, numbers = self._ended
             return obs, 0.0, ends, numbers
+        self._num_steps += 1
         returned = self.env.step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise WorldError(
@@ -203,7 +210,7 @@ class World:
         number = number_in(value)
         if number is None:
             raise WorldError(
-                f"{self.name}.step returned {what} {value!r}; Gymnasium expects one number or "
+                f"{self.name}.step returned {what} {_in_line(value)}; Gymnasium expects one number or "
                 "truth value"
             )
         return number
@@ -220,14 +227,55 @@ class World:
         return (model, data) if is_mujoco else None
 
     def _diverged(self, obs: np.ndarray, reward: float) -> bool:
-        if not (math.isfinite(reward) and np.isfinite(obs).all()):
-            return True
+        self.not_finite = None
         # MuJoCo resets a world that blew up by itself; only its warnings tell.
-        return self._mujoco_data is not None and bool(
-            self._mujoco_data.warning.number[_bad_state()].any()
-        )
+        if self._mujoco_data is not None and self._mujoco_data.warning.number[_bad_state()].any():
+            return True
+        bad = np.flatnonzero(~np.isfinite(obs))
+        if len(bad):
+            self.not_finite = f"observation[{bad[0]}] of step {self._num_steps} is {obs[bad[0]]}"
+        elif not np.isfinite(_float32(reward)):  # as learners get it
+            self.not_finite = f"the reward of step {self._num_steps} is {reward:g}"
+        return self.not_finite is not None
 
-    def _set(self, task: Mapping[str, Any]) -> dict[str, Any]:
+    def _check_apart(self) -> None:
+        """Raises: ValueError if two variables go to one place, or to a whole and its part; there,
+        only factors go together in any order."""
+        goes = [
+            (name, variable, (variable.kind == "reset_option", path))
+            for name, variable in self._variables.items()
+            for path in variable.paths
+        ]
+        for (name, one, place), (other_name, other, other_place) in itertools.combinations(goes, 2):
+            if place != other_place:
+                continue
+            path = place[1]
+            length = np.atleast_1d(np.asarray(self._own.get(path))).shape[0]
+            indices = {None if v.index is None else v.index % length for v in (one, other)}
+            are_factors = one.how == other.how == "scale"
+            if len(indices) == 1 or (None in indices and not are_factors):
+                raise WorldError(
+                    f"{name} and {other_name} both set {path}; expected one variable for each "
+                    "place, or scale= for an array and for elements of it"
+                )
+
+    def overwritten(self, written: Mapping[str, Any]) -> list[str]:
+        """The places that no longer hold what `write` says that they held."""
+        return [
+            path
+            for path, value in written.items()
+            if not np.array_equal(_read(self.unwrapped, path), value)
+        ]
+
+    def variables_of(self, paths: Sequence[str]) -> list[str]:
+        """The variables that go to one of the paths."""
+        return [
+            name
+            for name, variable in self._variables.items()
+            if variable.kind != "reset_option" and not set(paths).isdisjoint(variable.paths)
+        ]
+
+    def write(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Writes all places but reset options; what each holds then."""
         values = {path: _copy(own) for path, own in self._own.items()}
         for name, variable in self._variables.items():
@@ -253,9 +301,12 @@ class World:
 
 class Observations:
     """Observations as one row of numbers: a Box with one axis as it is, a Dict or Tuple flattened
-    in the order of its parts."""
+    in the order of its parts.
 
-    def __init__(self, space: gymnasium.Space[Any]) -> None:
+    Args: name: of the environment, in messages.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any], name: str) -> None:
         nested = isinstance(space, spaces.Dict | spaces.Tuple)
         row = spaces.flatten_space(space) if nested else space
         if not isinstance(row, spaces.Box) or len(row.shape) != 1:
@@ -264,13 +315,24 @@ class Observations:
                 "can be flattened to it "
                 "(gymnasium.wrappers.FlattenObservation makes one)"
             )
-        self._space = space if nested else None
+        self._space = space
+        self._nested = nested
+        self._shown = f"{name}'s observation"
         self.low = _float32(row.low)
         self.high = _float32(row.high)
 
     def flat(self, obs: Any) -> np.ndarray:
-        """Returns the observation as [O] float32, a copy."""
-        return _float32(obs if self._space is None else spaces.flatten(self._space, obs))
+        """Returns the observation as [O] float32, a copy. Raises: ValueError naming the part that
+        isn't of its space."""
+        try:
+            row = np.concatenate(_parts(self._space, obs, self._shown)) if self._nested else obs
+            return _float32(row)
+        except WorldError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:  # what isn't an array of numbers
+            raise WorldError(
+                f"{self._shown} is {_in_line(obs)}; expected one of {self._space}"
+            ) from error
 
 
 class LocalWorlds:
@@ -280,6 +342,11 @@ class LocalWorlds:
     def __init__(self, make_world: Callable[[], World], num_worlds: int) -> None:
         self.envs = [make_world() for _ in range(num_worlds)]
         self.num_worlds = num_worlds
+        if len({id(world.unwrapped) for world in self.envs}) < num_worlds:
+            raise WorldError(
+                f"{self.envs[0].name}'s worlds share one environment; expected a source that makes "
+                "another at each call"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Describes one world as `Worlds.describe` says, in plain values, which any Python can
@@ -313,6 +380,17 @@ class LocalWorlds:
         }
         return np.stack(obs), np.array(rewards), np.array(ends), terms
 
+    def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
+        """The variables whose value the first world loses when the last one gets another task."""
+        first, last = self.envs[0], self.envs[-1]
+        written = first.write(task)
+        last.write(other_task)
+        return first.variables_of(first.overwritten(written))
+
+    def not_finite(self) -> list[str | None]:
+        """Says for each world which number of its present episode wasn't finite."""
+        return [world.not_finite for world in self.envs]
+
     def close(self) -> None:
         for world in self.envs:
             world.env.close()
@@ -331,21 +409,45 @@ def make_world(
     after_task: Callable[[Any], object] | None,
     name: str,
 ) -> World:
-    """Args: source: an id for gymnasium.make, `module:function`, or something to call."""
+    """Makes one environment and gives it a task's places.
+
+    Args:
+      source: an id for gymnasium.make, `module:function`, or something to call.
+      settings: its keyword arguments, of which the world gets a copy of its own.
+    """
     horizon = None
+    settings = _of_one_world(settings)
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not isinstance(source, str):
         env = source(**settings)
     elif module and hasattr(_imported(module), function):
-        env = getattr(_imported(module), function)(**settings)
+        make = getattr(_imported(module), function)
+        if not callable(make):
+            raise WorldError(f"{source} is {_in_line(make)}; expected a class or a function")
+        env = make(**settings)
     else:
         try:
             horizon = gymnasium.spec(function).max_episode_steps
             # -1: without TimeLimit; the horizon is ours.
             env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
         except gymnasium.error.Error as error:
+            if module and isinstance(error, gymnasium.error.NameNotFound):
+                hint = _did_you_mean(function, dir(_imported(module)))
+                raise WorldError(
+                    f"{source} can't be made: {module} neither has {function!r} nor registers such "
+                    f"an id{hint}"
+                ) from error
             raise WorldError(f"{source} can't be made: {error}") from error
     return World(env, variables, after_task=after_task, name=name, horizon=horizon)
+
+
+def _of_one_world(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy: worlds that held one object would have one task. What can't be copied they share,
+    which the trial refuses if a task sets it."""
+    try:
+        return copy.deepcopy(dict(settings))
+    except Exception:  # An object that can't be copied says so by any exception.
+        return dict(settings)
 
 
 def _imported(module: str) -> Any:
@@ -378,8 +480,63 @@ def number_in(value: Any) -> float | None:
         return float(value)
     if isinstance(value, str) or not hasattr(value, "__array__"):
         return None
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError):  # a tensor with gradient, or on a GPU
+        return None
     return float(array.item()) if array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def _parts(space: Any, value: Any, place: str) -> list[np.ndarray]:
+    """The rows of an observation's parts. Raises: ValueError if a part is missing or isn't of its
+    space."""
+    if isinstance(space, spaces.Dict):
+        keys = list(space.spaces)
+        if not isinstance(value, Mapping) or any(key not in value for key in keys):
+            shown = f"has keys {list(value)}" if isinstance(value, Mapping) else "is no dict"
+            raise WorldError(f"{place} {shown}; expected keys {keys}")
+        inner = [(space[key], value[key], f"{place}[{key!r}]") for key in keys]
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(value, tuple | list) or len(value) != len(space.spaces):
+            raise WorldError(
+                f"{place} is {_in_line(value)}; expected a tuple of {len(space.spaces)} parts"
+            )
+        inner = [(space[i], part, f"{place}[{i}]") for i, part in enumerate(value)]
+    else:
+        row: Any = spaces.flatten(space, _of_space(space, value, place))
+        return [row]
+    return [row for part in inner for row in _parts(*part)]
+
+
+def _of_space(space: Any, value: Any, place: str) -> Any:
+    """The value as an array of the space's shape. A number that stands for a choice must be one of
+    them: `spaces.flatten` takes others for another choice, or another component's."""
+    num_choices = _num_choices(space)
+    if num_choices is None and not isinstance(space, spaces.Box):
+        return value
+    array = np.asarray(value)
+    if array.size == 1 == math.prod(space.shape):
+        array = array.reshape(space.shape)
+    fits = array.shape == space.shape and array.dtype.kind in "biuf"
+    if fits and num_choices is not None:
+        choice = array - getattr(space, "start", 0)
+        fits = bool(((choice >= 0) & (choice < num_choices) & (choice == np.floor(choice))).all())
+    if not fits:
+        raise WorldError(f"{place} is {_in_line(value)}; expected one of {space}")
+    return array if num_choices is None else array.astype(space.dtype)
+
+
+def _num_choices(space: Any) -> Any:
+    """How many there are, of each component; None where numbers aren't choices."""
+    if isinstance(space, spaces.Discrete):
+        return space.n
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.nvec
+    return 2 if isinstance(space, spaces.MultiBinary) else None
+
+
+def _in_line(value: Any) -> str:
+    return " ".join(repr(value).split())
 
 
 def _described(space: Any) -> dict[str, Any]:
@@ -451,14 +608,17 @@ def _read(root: Any, path: str) -> Any:
     present = root
     for name in path.split("."):
         if not hasattr(present, name):
-            close = difflib.get_close_matches(name, dir(present), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
             raise WorldError(
                 f"{type(present).__name__} has no {name!r}, where a task variable was to go to "
-                f"{path}{hint}"
+                f"{path}{_did_you_mean(name, dir(present))}"
             )
         present = getattr(present, name)
     return present
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _copy(value: Any) -> Any:
@@ -479,6 +639,10 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     element = ... if variable.index is None else variable.index
     if isinstance(value, str) or own.dtype.kind not in "biuf":
         raise WorldError(f"{path} holds {own.dtype}; expected numbers, not {value!r}")
+    if own.dtype.kind == "b" and variable.how != "one_of":
+        raise WorldError(
+            f"{path} holds truth values; expected one_of= with such, not {variable.how}"
+        )
     changed = own.astype(float)
     try:
         changed[element] = own[element] * np.asarray(value) if variable.how == "scale" else value
@@ -513,9 +677,10 @@ def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> 
         )
     changed = own * value if variable.how == "scale" else value
     if isinstance(own, bool | np.bool_):
-        if changed not in (0, 1):
+        if variable.how != "one_of" or changed not in (0, 1):
+            not_this = f"{changed:g}" if variable.how == "one_of" else variable.how
             raise WorldError(
-                f"{path} is the truth value {own}; expected one_of=(False, True), not {changed:g}"
+                f"{path} is the truth value {own}; expected one_of=(False, True), not {not_this}"
             )
         return bool(changed)
     # What is a whole number stays one: it may be an index.

@@ -57,6 +57,16 @@ class Worlds(Protocol):
         """
         ...
 
+    def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
+        """Gives the first world the one task and the last the other. Returns the variables whose
+        value the first loses by that; a reset brings tasks into force again."""
+        ...
+
+    def not_finite(self) -> list[str | None]:
+        """Says for each world which number of its present episode wasn't finite; None: all
+        were."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -215,6 +225,14 @@ class RemoteWorlds:
             for name in names
         }
         return np.concatenate(obs), np.concatenate(reward), np.concatenate(ends), joined
+
+    def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
+        found = self._ask("shared", [(task, other_task)] * len(self._connections))
+        return list(dict.fromkeys(name for of_shard in found for name in of_shard))
+
+    def not_finite(self) -> list[str | None]:
+        told = self._ask("not_finite", [()] * len(self._connections))
+        return [number for of_shard in told for number in of_shard]
 
     def close(self) -> None:
         for connection in self._connections:

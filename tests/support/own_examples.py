@@ -95,6 +95,38 @@ def faster(env: Any) -> None:
     env.speed = 2 * env.speed
 
 
+class Gain:
+    """What a task sets."""
+
+    value = 1.0
+
+
+class Paying(Point):
+    """Pays the gain of its params."""
+
+    def __init__(self, params: Any = None) -> None:
+        super().__init__()
+        if params is not None:
+            self.params = params
+
+    def step(self, action: Any) -> Any:
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, self.params.value, terminated, truncated, info
+
+
+class Held(Paying):
+    """Its worlds share their params."""
+
+    params = Gain()
+
+
+class Undefined(Point):
+    """Is nowhere."""
+
+    def observed(self) -> Any:
+        return np.array([np.nan])
+
+
 class Mortal(Point):
     """Ends its process at the action 1."""
 

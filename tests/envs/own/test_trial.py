@@ -1,6 +1,7 @@
 """What the first episodes of a user's environment find, before it is trained on."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from envs.own import attribute, own_environment, reset_option
 from metarl.noise import Noise
-from tests.support.own_examples import Grid, Point
+from tests.support.own_examples import Gain, Grid, Held, Paying, Point
 
 SPEED = {"speed": attribute("speed", between=(0.5, 2.0))}
 
@@ -67,6 +68,122 @@ def test_what_does_not_follow_its_seed_is_found(source: Any, where: str) -> None
     env = made(source, repeatable=False)
     env.set_tasks(env.prior.test_tasks(1))
     env.reset(Noise(torch.Generator()).starts(env))
+
+
+class Uncopied(Gain):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("it holds a socket")
+
+
+class Globally(Point):
+    """Keeps a reset option, and what its task sets, where all can read them."""
+
+    held: Any = {}
+
+    @property
+    def gain(self) -> float:
+        return self.held.get("gain", 1.0)
+
+    @gain.setter
+    def gain(self, value: float) -> None:
+        self.held["gain"] = value
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.held["option"] = options and options["goal"]
+        return super().reset(seed=seed)
+
+    def told(self) -> dict[str, Any]:
+        return {}
+
+    def moved(self, action: Any) -> float:
+        return float(action[0]) * (self.held["option"] or 1.0)
+
+
+GAIN = {"gain": attribute("params.value", between=(0.0, 3.0))}
+ONE = Point()
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+@pytest.mark.parametrize(
+    ("source", "tasks", "settings", "said"),
+    [
+        (Held, GAIN, None, r"gain \(params.value\)"),
+        (partial(Paying, Gain()), {**SPEED, **GAIN}, None, r"gain \(params.value\)"),
+        (Paying, GAIN, {"params": Uncopied()}, r"gain \(params.value\)"),
+        (
+            Globally,
+            {**SPEED, "gain": attribute("gain", between=(0.0, 3.0))},
+            None,
+            r"gain \(gain\)",
+        ),
+    ],
+)
+def test_worlds_that_share_what_a_task_sets_are_refused(
+    source: Any, tasks: Any, settings: Any, said: str, repeatable: bool
+) -> None:
+    with pytest.raises(ValueError, match=f"'s worlds share {said}: .* anew in __init__") as raised:
+        made(source, tasks=tasks, settings=settings, repeatable=repeatable)
+    assert "\n" not in str(raised.value)
+
+
+def test_reset_option_that_reaches_other_worlds_is_refused() -> None:
+    tasks = {**SPEED, "aim": reset_option("goal", between=(0.5, 1.0))}
+    with pytest.raises(ValueError, match=r"Globally's worlds share aim \(goal\): .* anew"):
+        made(Globally, tasks=tasks)
+
+
+@pytest.mark.parametrize("tasks", [SPEED, {"goal": reset_option("goal", between=(0.5, 1.0))}])
+def test_one_environment_for_all_worlds_is_refused(tasks: Any) -> None:
+    with pytest.raises(ValueError, match="worlds share one environment; expected a source that"):
+        made(lambda: ONE, tasks=tasks)
+
+
+def test_settings_are_copied_for_each_world() -> None:
+    params = Gain()
+    env = own_environment(Paying, 3, tasks=GAIN, horizon=5, settings={"params": params})
+    tasks = env.prior.test_tasks(3)
+    env.set_tasks(tasks)
+    env.reset(Noise(torch.Generator()).starts(env))
+    assert env.step(torch.zeros(3, 1)).reward.tolist() == tasks.gain.float().tolist()
+    assert params.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"paid": lambda self: np.nan}, "the reward of step 1 is nan"),
+        ({"paid": lambda self: 1e300}, r"the reward of step 1 is 1e\+300"),
+        ({"paid": lambda self: np.nan if len(self.seen) == 3 else 0.0}, "the reward of step 3 is"),
+        ({"observed": lambda self: np.array([np.nan])}, r"observation\[0\] of step 0 is nan"),
+        (
+            {"observed": lambda self: np.array([1 / self.speed if self.seen else 0.0]) * np.inf},
+            r"observation\[0\] of step 0 is nan",
+        ),
+    ],
+)
+def test_numbers_that_are_not_finite_in_every_episode_are_refused(changed: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"Changed breaks off all episodes: {said}") as raised:
+        made(rewarded(**changed))
+    assert "\n" not in str(raised.value)
+
+
+def test_episode_that_breaks_off_at_one_end_of_a_range_alone_is_taken() -> None:
+    made(rewarded(paid=lambda self: np.inf if self.speed == 0.5 else 0.0))
+    made(rewarded(paid=lambda self: np.inf if self.speed == 2.0 else 0.0))
+
+
+def rewarded(paid: Any = lambda self: 0.0, **changed: Any) -> Any:
+    """A point with other rewards."""
+
+    def step(self: Any, action: Any) -> Any:
+        obs, _, terminated, truncated, info = Point.step(self, action)
+        return obs, paid(self), terminated, truncated, info
+
+    def reset(self: Any, **given: Any) -> Any:
+        self.seen.clear()
+        return Point.reset(self, **given)
+
+    return point(step=step, reset=reset, **changed)
 
 
 def test_variable_that_changes_nothing_is_said_by_name() -> None:

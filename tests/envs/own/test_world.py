@@ -243,6 +243,117 @@ def test_reward_of_one_element_and_flags_of_numpy_are_taken() -> None:
     assert torch.equal(plain.step(action).next_obs, other.step(action).next_obs)
 
 
+@pytest.mark.parametrize(
+    "reward", [None, "1.0", [1.0], np.array([]), torch.ones(1, requires_grad=True), np.ones((2, 1))]
+)
+def test_reward_that_is_not_one_number_is_refused(reward: Any) -> None:
+    step = (np.zeros(1), reward, False, False, {})
+    with pytest.raises(ValueError, match="returned reward .*; Gymnasium expects one number") as e:
+        made(point(step=lambda self, action: step))
+    assert "\n" not in str(e.value)
+
+
+def test_numbers_too_large_for_single_precision_are_diverged() -> None:
+    env = made(point(told=lambda self: {}), 2)
+    type(inside(env)).step = lambda self, action: ((np.zeros(1), self.paid, False, False, {}))
+    inside(env, 0).paid, inside(env, 1).paid = 1e300, 3e38  # the largest float32 is 3.4e38
+    step = env.step(torch.zeros(2, 1))
+    assert step.diverged.tolist() == step.terminated.tolist() == [True, False]
+    assert step.reward.tolist() == [0.0, np.float32(3e38)]
+
+
+NESTED = spaces.Dict(
+    {
+        "kind": spaces.Discrete(3),
+        "cells": spaces.MultiDiscrete([2, 5]),
+        "on": spaces.MultiBinary(2),
+        "two": spaces.Tuple((spaces.Box(-1, 1, (1,), np.float64), spaces.Discrete(2, start=4))),
+    }
+)
+SEEN = {"kind": 2, "cells": np.array([1, 3]), "on": [0, 1], "two": (0.5, 5)}
+
+
+def test_nested_observation_is_what_gymnasium_flattens() -> None:
+    env = made(point(observation_space=NESTED, observed=lambda self: SEEN))
+    row = env.step(torch.zeros(1, 1)).next_obs[0].tolist()
+    # Sorted by name: cells (2 and 5 choices), kind, on, two (a number, 2 choices).
+    assert row == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0.5, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kind": -1}, r"observation\['kind'\] is -1; expected one of Discrete\(3\)"),
+        ({"kind": 7}, r"observation\['kind'\] is 7; expected one of Discrete\(3\)"),
+        ({"kind": 0.5}, r"observation\['kind'\] is 0.5; expected one of Discrete\(3\)"),
+        ({"kind": None}, r"observation\['kind'\] is None; expected one of Discrete\(3\)"),
+        # The second component's first choice, if it were taken.
+        ({"cells": np.array([2, 3])}, r"'cells'\] is array\(\[2, 3\]\); expected one of MultiD"),
+        ({"on": [0, 2]}, r"observation\['on'\] is \[0, 2\]; expected one of MultiBinary\(2\)"),
+        (
+            {"two": (0.5, 6)},
+            r"observation\['two'\]\[1\] is 6; expected one of Discrete\(2, start=4",
+        ),
+        ({"two": (0.5,)}, r"observation\['two'\] is \(0.5,\); expected a tuple of 2 parts"),
+        ({"two": ([0.5, 1], 5)}, r"observation\['two'\]\[0\] is \[0.5, 1\]; expected one of Box"),
+        (None, r"has keys \['kind'\]; expected keys \['cells', 'kind', 'on', 'two'\]"),
+        ("no", r"Changed's observation is no dict; expected keys \['cells', 'kind', 'on', 'two'\]"),
+    ],
+)
+def test_part_of_an_observation_that_its_space_does_not_have_is_named(
+    changed: Any, message: str
+) -> None:
+    obs = {"kind": 2} if changed is None else "no" if changed == "no" else {**SEEN, **changed}
+    with pytest.raises(ValueError, match=message):
+        made(point(observation_space=NESTED, observed=lambda self: obs))
+
+
+@pytest.mark.parametrize("obs", ["far", [[1.0], [1.0, 2.0]], {"place": 1.0}])
+def test_observation_that_is_no_row_of_numbers_is_refused(obs: Any) -> None:
+    with pytest.raises(ValueError, match="Changed's observation is .*; expected one of Box"):
+        made(point(observed=lambda self: obs))
+
+
+PLACE = {"aim": np.zeros(3), "z": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "place"),
+    [
+        (attribute("z", between=(1, 2)), attribute("z", scale=(5, 6)), "z"),
+        (attribute("z", scale=(1, 2)), attribute("z", scale=(5, 6)), "z"),
+        (attribute("aim", between=(1, 2)), attribute("aim", index=1, scale=(5, 6)), "aim"),
+        (
+            attribute("aim", index=-1, between=(1, 2)),
+            attribute("aim", index=2, scale=(1, 2)),
+            "aim",
+        ),
+        (attribute("z", "aim", between=(1, 2)), attribute("goal", "aim", scale=(1, 2)), "aim"),
+        (reset_option("far", between=(1, 2)), reset_option("far", one_of=(1, 2)), "far"),
+    ],
+)
+def test_two_variables_of_one_place_are_refused(one: Any, other: Any, place: str) -> None:
+    with pytest.raises(ValueError, match=f"^a and b both set {place}; expected one variable for"):
+        made(point(**PLACE), tasks={"a": one, "b": other})
+
+
+def test_variables_of_other_elements_or_kinds_go_together() -> None:
+    tasks = {
+        "first": attribute("aim", index=0, between=(1, 2)),
+        "last": attribute("aim", index=-1, between=(3, 4)),
+        "z": attribute("z", between=(1, 2)),
+        "option": reset_option("z", between=(5, 6)),
+    }
+    with pytest.warns(UserWarning, match="changes nothing"):
+        env = made(point(**PLACE), tasks=tasks)
+    aim = inside(env).aim
+    assert 1 < aim[0] < 2 and aim[1] == 0 and 3 < aim[2] < 4
+    with pytest.raises(
+        ValueError, match=r"attribute\('z', 'z'\) has a path twice; expected it once"
+    ):
+        attribute("z", "z", scale=(1, 2))
+
+
 def test_seeds_and_sizes_of_numpy_are_taken() -> None:
     whole = np.int64
     env = own_environment(
@@ -326,6 +437,11 @@ def test_what_is_no_environment_is_refused() -> None:
             "there is no module 'no_such_module' on Python's path; expected module:function",
         ),
         ("tests.support.own_examples:NoSuch-v0", "NoSuch-v0 can't be made"),
+        (
+            "tests.support.own_examples:Piont",
+            "own_examples neither has 'Piont' nor registers such an id; did you mean Point",
+        ),
+        ("tests.support.own_lines:np", "own_lines:np is <module.*; expected a class or a function"),
     ],
 )
 def test_names_of_nothing_are_answered_in_a_line(source: str, message: str) -> None:
@@ -434,8 +550,24 @@ def test_numbers_that_do_not_go_into_a_place_are_refused() -> None:
         made(small, tasks={"level": attribute("levels", one_of=(10, 300))})
     with pytest.raises(ValueError, match=r"open is the truth value False; expected one_of="):
         made(point(open=False), tasks={"open": attribute("open", between=(0, 2))})
-    with pytest.raises(ValueError, match=r"fails where open is 0.37"):
-        made(point(open=False), tasks={"open": attribute("open", between=(0, 1))})
+    with pytest.raises(
+        ValueError, match=r"fails where level is 0.37.*holds int64; expected one_of"
+    ):
+        made(point(levels=np.array([3, 4])), tasks={"level": attribute("levels", between=(0, 1))})
+
+
+@pytest.mark.parametrize("given", [{"between": (0, 1)}, {"scale": (0.0, 1.0)}])
+def test_truth_values_have_no_range(given: Any) -> None:
+    for source, message in (
+        (
+            point(open=False),
+            r"open is the truth value False; expected one_of=\(False, True\), not ",
+        ),
+        (point(open=np.array([True])), "open holds truth values; expected one_of= with such, not "),
+    ):
+        with pytest.raises(ValueError, match=message + next(iter(given))) as raised:
+            made(source, tasks={"open": attribute("open", **given)})
+        assert str(raised.value).count("expected") == 1
 
 
 @pytest.mark.parametrize("kind", [list, tuple])

@@ -18,7 +18,7 @@ from envs.own.world import packed
 from envs.own.worlds import WorldsEnded
 from metarl.noise import Noise
 from tests.envs.test_environments import assert_equal
-from tests.support.own_examples import Grid, Point, faster
+from tests.support.own_examples import Gain, Grid, Held, Paying, Point, Undefined, faster
 
 ROOT = Path(__file__).parents[3]
 TASKS = {
@@ -161,6 +161,26 @@ def test_mistakes_elsewhere_are_said_in_a_line(other_python: Path) -> None:
         own_environment(Point, 1, tasks=TASKS, horizon=5, python="/no/such")
     with pytest.raises(ValueError, match="ModuleNotFoundError: No module named 'torch'"):
         own_environment("envs.own:own_environment", 1, tasks=TASKS, horizon=5, python=other_python)
+
+
+def test_first_episodes_find_elsewhere_what_they_find_here(other_python: Path) -> None:
+    gain = {"gain": attribute("params.value", between=(0.0, 3.0))}
+    for source, tasks, message in (
+        (Held, gain, r"Held's worlds share gain \(params.value\)"),
+        (Undefined, TASKS, r"Undefined breaks off all episodes: observation\[0\] of step 0 is nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            own_environment(source, 1, tasks=tasks, horizon=5, python=other_python)
+    env = own_environment(
+        Paying, 2, tasks=gain, horizon=5, python=other_python, settings={"params": Gain()}
+    )
+    try:
+        drawn = env.prior.test_tasks(2)
+        env.set_tasks(drawn)
+        env.reset(Noise(torch.Generator()).starts(env))
+        assert torch.equal(env.step(torch.zeros(2, 1)).reward, drawn.gain.float())
+    finally:
+        env.close()
 
 
 def test_python_without_gymnasium_is_refused(tmp_path: Path) -> None:
