@@ -5,6 +5,7 @@ import posixpath
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,7 +172,9 @@ def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     statistics, api, gym = code_blocks("README.md")
     generator = torch.Generator().manual_seed(0)
     draw = lambda: torch.rand(3, 4, 2, generator=generator)
-    exec(statistics, {"returns": draw(), "ours": draw(), "theirs": draw()})
+    # What metarl.train returns has [tasks, updates + 1, episodes].
+    runs = [SimpleNamespace(evaluation=SimpleNamespace(returns=draw().numpy())) for _ in range(3)]
+    exec(statistics, {"runs": runs, "ours": draw(), "theirs": draw()})
     page = (ROOT / "docs/python_api.md").read_text()
     assert all(line in page for line in api.splitlines()[:4])
     pytest.importorskip("stable_baselines3")

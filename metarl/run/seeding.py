@@ -3,6 +3,7 @@ numbers of another."""
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ class Generators:
             )
         return [name for name, state in states.items() if not self._goes_on(name, state)]
 
-    def _goes_on(self, name: str, state: Tensor) -> bool:
+    def _goes_on(self, name: str, state: Any) -> bool:
         generator = self._generators[name]
         try:
             state = state.cpu()

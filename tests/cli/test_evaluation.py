@@ -155,10 +155,10 @@ def test_another_variant_and_horizon_are_evaluated_with_a_note(
     assert result["note"] in capsys.readouterr().out
     assert result["env_steps"] == 2 * 2 * 2 * 12  # tasks, episodes, before and after, steps
     evaluate(
-        "maml_ppo", "env=half_cheetah_vel_wide", "env.horizon=8", f"output={tmp_path}/wide.json"
+        "maml_ppo", "env=half_cheetah_vel_long", "env.horizon=8", f"output={tmp_path}/long.json"
     )
-    assert read(tmp_path / "wide.json")["env"] == "half_cheetah_vel_wide" and "note" in read(
-        tmp_path / "wide.json"
+    assert read(tmp_path / "long.json")["env"] == "half_cheetah_vel_long" and "note" in read(
+        tmp_path / "long.json"
     )
 
 
@@ -231,6 +231,8 @@ def test_modes_are_played_again_alike_and_gradients_still_come_from_samples(
 def test_devices_are_named_by_number(monkeypatch: Any) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert build.device("cuda:1") == torch.device("cuda:1") and build.device(
         "cuda"
     ) == torch.device("cuda")

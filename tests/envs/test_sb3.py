@@ -105,7 +105,7 @@ def test_wrong_input_is_refused_with_what_was_expected() -> None:
         env.step_wait()
     env.reset()
     with pytest.raises(
-        ValueError, match=r"action is float32 \(3,\) for a world; expected numbers \(2,\)"
+        ValueError, match=r"action is float32 \(3,\) for each of 3 worlds; expected numbers \(2,\)"
     ):
         env.step(np.zeros((W, 3), np.float32))
     with pytest.raises(

@@ -9,7 +9,7 @@ the learner can see and act there; the result says so.
 Examples:
   python scripts/evaluate.py checkpoint=<run folder> num_tasks=40 num_updates=3
   python scripts/evaluate.py checkpoint=<run folder>/checkpoints/iteration_00000300.pt output=300.json
-  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_wide deterministic=true
+  python scripts/evaluate.py checkpoint=<run folder> env=half_cheetah_vel_long deterministic=true
 """
 
 import sys
