@@ -75,9 +75,8 @@ def is_asked_for(config: DictConfig) -> bool:
 
 def run(config: DictConfig) -> None:
     """Trains all seeds, then evaluates each and all of them together."""
-    if (
-        config.resume is None and config.sim.backend != "warp"
-    ):  # It looks at the GPU's memory itself.
+    # MuJoCo Warp looks at the GPU's memory itself.
+    if config.resume is None and config.sim.backend != "warp":
         build.check_memory(config, config.num_seeds * build.sizes(config).num_worlds)
     with choose(config) as asked:
         config = asked.above.config

@@ -58,7 +58,6 @@ def across_runs(
     """
     if num_resamples < 2:
         raise ValueError(f"num_resamples is {num_resamples}; expected 2 or more")
-    scores = torch.as_tensor(scores)
     by_seed, words = _by_seed(scores), over(*scores.shape[:2])
     statistics: dict[str, Statistic] = {"mean": _mean, "iqm": iqm, "median": _median}
     if optimum is not None:
@@ -81,7 +80,6 @@ def paired_differences(
     Raises: ValueError where the seeds aren't as many, or of one seed each on one task, whose
       episodes aren't pairs.
     """
-    first, second = torch.as_tensor(first), torch.as_tensor(second)
     shape = first.shape[:2]
     if shape == second.shape[:2] == (1, 1):
         raise ValueError(

@@ -190,7 +190,7 @@ def made_worse(returns: Tensor) -> list[dict[str, float]]:
 def checked(values: Tensor) -> Tensor:
     """Returns the values in float64 on the CPU. Raises: ValueError for no values at all, NaN or
     infinite ones."""
-    values = torch.as_tensor(values).detach().to("cpu", torch.float64)
+    values = values.detach().to("cpu", torch.float64)
     if values.numel() == 0:
         raise ValueError("no values at all; statistics need at least one")
     bad = values[~values.isfinite()]
