@@ -8,8 +8,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.errors import SettingError
-from metarl.rl.types import BatchedEnv, NonFiniteAction
+from metarl.errors import NonFiniteAction, SettingError
+from metarl.rl.types import BatchedEnv
 from metarl.struct import choose_rows, map_tensors
 
 Tasks = TypeVar("Tasks")

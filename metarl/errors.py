@@ -17,6 +17,11 @@ class SettingError(ValueError):
     """
 
 
+class NonFiniteAction(ValueError, FloatingPointError):
+    """An action that is NaN or infinite, or that no probabilities choose: a wrong argument to
+    whoever steps an environment, divergence to a training loop."""
+
+
 def misfit(model: object, expected: type, made_by: str) -> SettingError:
     """What to raise for a model that the algorithm can't use. Args: made_by: the `model=` that
     makes a fitting one."""

@@ -29,8 +29,7 @@ from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
-from metarl.errors import SettingError, UserError
-from metarl.rl.types import NonFiniteAction
+from metarl.errors import NonFiniteAction, SettingError, UserError
 from metarl.run import distributed
 
 _QUIET_HYDRA = (

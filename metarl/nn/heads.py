@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core.checks import check_layers
-from metarl.errors import SettingError
+from metarl.errors import NonFiniteAction, SettingError
 from metarl.nn.beside import beside, beside_parameters, with_beside
 from metarl.nn.latent import (
     latent_outputs,
@@ -248,8 +248,18 @@ class CategoricalPolicy(nn.Module):
     @staticmethod
     def act(outputs: Outputs, noise: Noise | None) -> tuple[Tensor, Tensor]:
         """argmaxᵢ pᵢ / eᵢ, which with eᵢ ~ Exp(1) is i with probability pᵢ (the exponential race);
-        e = 1 without noise."""
+        e = 1 without noise.
+
+        Raises: NonFiniteAction on a CPU if a logit is NaN or infinite, which would choose action 0.
+        """
         logits = outputs["logits"].detach()
+        # On a GPU the question would wait for the device; there log_prob is NaN. And what is
+        # exported asks nothing.
+        asks = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        if asks and not math.isfinite(logits.sum()):
+            raise NonFiniteAction(
+                "the policy's logits are NaN or infinite; expected finite numbers"
+            )
         score = logits
         if noise is not None:
             probs = logits.softmax(-1)

@@ -23,11 +23,6 @@ Tasks = TypeVar("Tasks")
 m/s."""
 
 
-class NonFiniteAction(ValueError, FloatingPointError):
-    """An action that is NaN or infinite: a wrong argument to whoever steps an environment,
-    divergence to a training loop."""
-
-
 @struct
 class FixedSpeeds:
     """What an episode on a velocity task pays whoever holds a speed v all along: steps · (bonus −

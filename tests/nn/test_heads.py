@@ -168,6 +168,12 @@ def test_mlp_with_one_layer_is_affine():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda: CategoricalPolicy.act(
+                {"logits": torch.tensor([[0.0, 1.0], [0.0, math.nan]])}, None
+            ),
+            "logits are NaN or infinite; expected finite numbers",
+        ),
         (lambda: MLP((2, 3), "gelu"), "gelu"),
         (lambda: MLP((2,)), r"sizes \[2\]: expected those of input"),
         (lambda: MLP((2, 0, 1)), r"sizes \[2, 0, 1\]: expected"),
