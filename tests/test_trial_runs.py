@@ -300,6 +300,13 @@ def test_replays_of_several_seeds_must_fit_together(monkeypatch, capsys, tmp_pat
     )
     assert f"{stated} of memory on cpu, but 12.5 KiB are free there; expected fewer seeds" in shown
     assert not (tmp_path / "refused").exists()
+    # A seed that is done takes no memory, when its sibling goes on.
+    begun = tmp_path / "begun"
+    monkeypatch.setattr(memory, "available", lambda device: 2 * 30 * 214)
+    assert not call(monkeypatch, train, *BELIEF, "num_seeds=2", "iterations=1", f"run_dir={begun}")
+    max((begun / "seed1" / "checkpoints").glob("iteration_*.pt")).unlink()
+    monkeypatch.setattr(memory, "available", lambda device: 2 * 30 * 214 - 1)
+    assert not call(monkeypatch, train, f"resume={begun}")
 
 
 def test_a_replay_is_stated_before_training_and_refused_when_it_does_not_fit(

@@ -93,7 +93,8 @@ def run(config: DictConfig) -> None:
             if own.has_work:
                 every = own.config.checkpoint_every
                 check(learner, iterations=own.config.iterations, checkpoint_every=every)
-        check_together_fit([learner.experience for learner in learners])
+        going = [learner for own, learner in zip(runs, learners, strict=True) if own.has_work]
+        check_together_fit([learner.experience for learner in going])
         loggers = tracking.tracking(config)
         folder, places = asked.create()
         place = placement.described(config, device)
