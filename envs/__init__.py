@@ -86,6 +86,8 @@ def make(
         key: value.item() if isinstance(value, np.generic) else value
         for key, value in overrides.items()
     }
+    if not isinstance(shows_task, bool | np.bool_):
+        raise SettingError(f"shows_task is {shows_task!r}; expected True or False")
     row = _row(name)
     known = row.settings
     for key in overrides:

@@ -107,6 +107,7 @@ class TaskPrior(Generic[Tasks]):
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Training tasks, leaves [num, ...]. From a fixed set each task comes once before any comes
         twice."""
+        _check_generator(generator)
         if self._train is None or self.num_train is None:
             return self._drawn(num, generator, odd=False)
         order = _rounds(num, self.num_train, generator)
@@ -254,6 +255,7 @@ class ListedTasks(Generic[Tasks]):
 
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Training tasks, leaves [num, ...]. Each task comes once before any comes twice."""
+        _check_generator(generator)
         order = _rounds(num, _length(self._train), generator)
         return map_tensors(lambda leaf: leaf[order], self._train)
 
@@ -306,6 +308,7 @@ class FewTasks(Generic[Tasks]):
     def sample(self, num: int, generator: torch.Generator) -> Tasks:
         """Returns the tasks in turn, so that every meta-batch is balanced; what doesn't make a
         whole round is drawn, without repetition."""
+        _check_generator(generator)
         whole = num - num % self.num_test
         drawn = (
             torch.randperm(self.num_test, generator=generator)[: num - whole]
@@ -374,6 +377,15 @@ def check_tasks(tasks: object, num: int, example: object, bounds: Mapping[str, R
 def fields_of(tasks: object) -> dict[str, Tensor]:
     """The fields of a struct of tasks by name."""
     return {field.name: getattr(tasks, field.name) for field in dataclasses.fields(tasks)}  # type: ignore[arg-type]
+
+
+def _check_generator(generator: object) -> None:
+    """Raises ValueError for None, with which torch would draw from the stream of all the process."""
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator is {generator!r}; expected a torch.Generator, such as "
+            "torch.Generator().manual_seed(0)"
+        )
 
 
 def _rounds(num: int, num_tasks: int, generator: torch.Generator) -> Tensor:

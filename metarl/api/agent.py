@@ -14,7 +14,7 @@ from metarl.api.results import Evaluation, Videos
 from metarl.cli import build, checkpoints
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
-from metarl.cli.session import as_words, session
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.run.seeding import Generators
 
@@ -147,7 +147,7 @@ class Agent:
 
     def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
         checkpoint = as_words({"checkpoint": self._checkpoint})
-        return session(command, [*checkpoint, *words, *as_words(settings)], self._config_dir)
+        return session(command, [*checkpoint, *texts(words), *as_words(settings)], self._config_dir)
 
     def __repr__(self) -> str:
         return f"Agent({self._checkpoint!r}, env={self.spec.name!r})"

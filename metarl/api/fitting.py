@@ -11,7 +11,7 @@ from metarl.api.given import floats, whole
 from metarl.api.results import Evaluation
 from metarl.cli import checkpoints, fewshot_build, fewshot_report
 from metarl.cli.configs import merged
-from metarl.cli.session import as_words, session
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter
 
@@ -41,7 +41,10 @@ class FewShotAgent:
 
         Args: words, settings: those of `evaluation` in configs/fewshot.yaml.
         """
-        given = [*(f"evaluation.{word}" for word in words), *as_words({"evaluation": settings})]
+        given = [
+            *(f"evaluation.{word}" for word in texts(words)),
+            *as_words({"evaluation": settings}),
+        ]
         with session("fewshot", given, self._config_dir) as config:
             asked = {name: config.evaluation[name] for name in _names(given)}
             tested = merged(self._loaded.config, {"evaluation": asked})

@@ -12,7 +12,7 @@ from metarl.api.results import Evaluation, Videos
 from metarl.cli import several
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
-from metarl.cli.session import as_words, session
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.run.logging import read_metrics
 
@@ -130,4 +130,4 @@ def _all_words(
     chosen: Mapping[str, str | None], words: tuple[str, ...], settings: Mapping[str, Any]
 ) -> list[str]:
     groups = {name: choice for name, choice in chosen.items() if choice is not None}
-    return [*as_words(groups), *words, *as_words(settings)]
+    return [*as_words(groups), *texts(words), *as_words(settings)]

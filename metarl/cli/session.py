@@ -51,6 +51,18 @@ def session(
         sys.argv = typed
 
 
+def texts(words: Sequence[Any]) -> list[str]:
+    """Words of the command line that were given without a name. Raises: UserError if one is none,
+    for instance the 3 of evaluate(3)."""
+    for word in words:
+        if not isinstance(word, str):
+            raise UserError(
+                f"{word!r} is no word of the command line; expected settings by name, such as "
+                "seed=1, or words such as 'seed=1'"
+            )
+    return list(words)
+
+
 def as_words(settings: Settings, prefix: str = "") -> list[str]:
     """Python values as words of the command line: `{"seed": 1, "algo": {"inner_lr": 0.1}}` ->
     `seed=1`, `algo.inner_lr=0.1`.

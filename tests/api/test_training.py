@@ -14,7 +14,7 @@ from support.commands import call, numbers
 import metarl
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
-from metarl.cli.session import as_words, session
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.run.logging import shows_bars
 from metarl.run.timing import without_timing
@@ -117,6 +117,11 @@ def test_python_values_become_words() -> None:
     ]
     with pytest.raises(metarl.UserError, match="env is a object; expected a number, a string"):
         as_words({"env": object()})
+    assert texts(("seed=1",)) == ["seed=1"]
+    with pytest.raises(
+        metarl.UserError, match="3 is no word of the command line; expected settings"
+    ):
+        texts((3,))
 
 
 def test_mistakes_are_a_line_with_what_is_closest(run: metarl.Run) -> None:
