@@ -259,8 +259,9 @@ def split(joined: Params) -> tuple[Params, Params]:
 
 def rollout_metrics(rollouts: Rollouts, ranks: Ranks = ALONE) -> Metrics:
     """Mean returns over all episodes of the meta-batch before the first and after the last update,
-    and counts; the parts of them that solved their task, where the environment says. Of trials of a
-    single episode see `episode_metrics`.
+    and counts; the entropy of the actions after it, as their mean −log π tells it; the parts of the
+    episodes that solved their task, where the environment says. Of trials of a single episode see
+    `episode_metrics`.
 
     Args: ranks: whose rollouts these are a part of; the metrics are those of all.
     """
@@ -285,14 +286,22 @@ def rollout_metrics(rollouts: Rollouts, ranks: Ranks = ALONE) -> Metrics:
             for when, rate in zip(("before", "after"), success, strict=True)
             if rate is not None
         },
+        **_entropy(rollouts.query),
     }
+
+
+def _entropy(t: Trajectories) -> dict[str, float]:
+    """Nothing where no density chose the actions, which leaves log π at 0."""
+    if not t.log_prob.any():
+        return {}
+    return {"entropy": -t.log_prob.double()[t.mask].mean().item()}
 
 
 def _without_steps(rollouts: Rollouts) -> Rollouts:
     """Returns the rollouts without what is large and no metric asks for."""
 
     def small(t: Trajectories) -> Trajectories:
-        return replace(t, obs=t.mask, action=t.mask, log_prob=t.mask, held=None)
+        return replace(t, obs=t.mask, action=t.mask, held=None)
 
     return replace(
         rollouts,

@@ -8,6 +8,7 @@ from metarl.rl.data.rounds import Rollouts
 from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths, profile
 from metarl.rl.types import Trajectories
 from metarl.run.logging import RETURNS
+from metarl.struct import replace
 
 
 def of_lengths(*lengths: int, horizon: int) -> torch.Tensor:
@@ -75,5 +76,14 @@ def test_trials_of_one_episode_are_measured_within_it():
     # With a second episode there is a before and an after, and nothing else has changed.
     two = rollout_metrics(Rollouts(support=(episodes,), query=episodes))
     assert {"return_before", "return_after", "adaptation_gain"} <= set(two) and "return" not in two
+    assert "entropy" not in two, "nobody says how likely the actions were"
+    # Of the last episodes, and of them the steps that count.
+    ended = torch.arange(10) >= 2
+    likely = replace(
+        episodes,
+        log_prob=torch.where(ended, 99.0, 0.5).expand(2, 1, 10),
+        mask=(~ended).expand(2, 1, 10),
+    )
+    assert rollout_metrics(Rollouts(support=(episodes,), query=likely))["entropy"] == -0.5
     assert RETURNS.text(found) == "return 67.5 (first tenth 0.0, last 13.5)"
     assert RETURNS.text(two) == "return 67.5 -> 67.5"
