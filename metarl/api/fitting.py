@@ -1,5 +1,6 @@
 """A trained few-shot learner: evaluated as the command does, or fitted to arrays of one's own."""
 
+import numbers
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -16,6 +17,8 @@ from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter
 
 CPU = torch.device("cpu")
+
+_SLACK = 0.05  # of pictures beyond 0 to 1, for instance from resizing
 
 
 class FewShotAgent:
@@ -66,19 +69,22 @@ class FewShotAgent:
         Raises: UserError if they don't fit the learner.
         """
         inputs = self._inputs(x)
+        # As in every task of the training, the order tells nothing: users often sort by class.
+        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
         number = None if updates is None else whole(updates, "updates")
         answers, classes, ways = self._answers(y, len(inputs))
         tested = merged(self._loaded.config, {"evaluation": {"ways": ways}})
         learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
         adapter = learner.adapter()
         state = adapter.begin(1)
-        examples = Examples(x=inputs[None], y=answers[None])
+        examples = Examples(x=inputs[order][None], y=answers[order][None])
         for _ in range(adapter.num_updates if number is None else number):
             state = adapter.update(state, examples)
         return Predictor(self, adapter, state, classes, np.ndim(y))
 
     def _inputs(self, x: Any) -> Tensor:
-        """[B, ...]. Raises: UserError for another shape, or what isn't finite."""
+        """[B, ...]. Raises: UserError for another shape, what isn't finite, or pictures beyond 0 to
+        1."""
         found = torch.as_tensor(floats(x, "x"))
         shape = self.spec.input_shape
         if found.ndim == 1 and shape == (1,):
@@ -86,6 +92,12 @@ class FewShotAgent:
         if found.ndim == 0 or len(found) == 0 or tuple(found.shape[1:]) != tuple(shape):
             raise UserError(
                 f"x has the shape {np.shape(x)}; expected [B, {', '.join(map(str, shape))}]"
+            )
+        is_picture = len(shape) == 3
+        low, high = found.min().item(), found.max().item()
+        if is_picture and not -_SLACK <= low <= high <= 1 + _SLACK:
+            raise UserError(
+                f"x holds numbers from {low:g} to {high:g}; expected pictures as numbers from 0 to 1"
             )
         return found
 
@@ -151,11 +163,25 @@ class Predictor:
 
 
 def _labels(y: Any) -> np.ndarray:
-    """[B] labels of any kind. Raises: UserError for rows of several lengths."""
+    """[B] labels of any kind. Raises: UserError for rows of several lengths, for NaN and None, and
+    for labels of several kinds, which numpy would take for one another: 1 and "1"."""
     try:
-        return np.asarray(y)
+        found = np.asarray(y)
+        entries = np.asarray(y, dtype=object).ravel().tolist()
     except ValueError as error:
         raise UserError(f"y is {y!r:.60}; expected one label for each example") from error
+    if any(entry is None or entry != entry for entry in entries):
+        raise UserError(f"y is {y!r:.60}; expected a label for each example, no None or NaN")
+    if len({_kind(entry) for entry in entries}) > 1:
+        raise UserError(f"y is {y!r:.60}; expected labels of one type")
+    return found
+
+
+def _kind(label: Any) -> type:
+    """Whole numbers and fractions are of one kind."""
+    if isinstance(label, bool | np.bool_):
+        return bool
+    return float if isinstance(label, numbers.Real) else type(label)
 
 
 def _names(words: list[str]) -> list[str]:

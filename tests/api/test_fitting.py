@@ -1,5 +1,6 @@
 """A few-shot learner on arrays of one's own answers as it does on the tasks of its data set."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,32 @@ def test_labels_are_those_of_the_user(digits: Any) -> None:
     assert (answers == names[episodes.query.y[0]]).mean() > 1.2 / ways
 
 
+def test_the_order_of_the_examples_tells_nothing(digits: Any) -> None:
+    """A learner that takes them one after the other, as Reptile its minibatches."""
+    seen: list[torch.Tensor] = []
+
+    class Spy:
+        num_updates = 1
+
+        def __init__(self, adapter: Any) -> None:
+            self.begin = adapter.begin
+
+        def update(self, state: Any, examples: Any) -> Any:
+            seen.append(examples.y[0])
+            return state
+
+    made = fewshot_build.trained_learner
+
+    def spied(*given: Any) -> Any:
+        return SimpleNamespace(adapter=lambda: Spy(made(*given).adapter()))
+
+    y = np.arange(5).repeat(6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fewshot_build, "trained_learner", spied)
+        digits.fit(np.zeros((30, *digits.spec.input_shape)), y)
+    assert sorted(seen[0].tolist()) == y.tolist() != seen[0].tolist()
+
+
 def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
     agent, x = sinusoid.agent, np.zeros((3, 1))
     for mistake, message in (
@@ -72,7 +99,23 @@ def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
         (lambda: agent.fit(x, [0, np.nan, 0]), "y holds NaN"),
         (lambda: agent.fit(x, ["a", "b", "c"]), r"y is \['a', 'b', 'c'\]; expected numbers"),
         (lambda: agent.fit([[0], [1, 2]], [0, 0]), r"x is \[\[0\], \[1, 2\]\]; expected numbers"),
-        (lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", None]), "of one type"),
+        (
+            lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", None]),
+            "no None or NaN",
+        ),
+        *(
+            (lambda y=y: digits.fit(np.zeros((4, *digits.spec.input_shape)), y), message)
+            for y, message in (
+                ([0, 0, 1, np.nan], "expected a label for each example, no None or NaN"),
+                ([None] * 4, "expected a label for each example, no None or NaN"),
+                ([1, 1, "1", 2], "expected labels of one type"),
+                ([True, False, 1, 0], "expected labels of one type"),
+            )
+        ),
+        (
+            lambda: digits.fit(np.full((2, *digits.spec.input_shape), 255, np.uint8), [0, 1]),
+            "x holds numbers from 255 to 255; expected pictures as numbers from 0 to 1",
+        ),
         (lambda: agent.fit(x * np.nan, [0, 0, 0]), "x holds NaN"),
         (
             lambda: agent.fit(x, [0, 1, 2], updates=-1),

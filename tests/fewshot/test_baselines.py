@@ -9,6 +9,7 @@ import torch
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour, NearestPixels
 from metarl.fewshot.algorithms.pretrain import nearest_embedding, pretrain
 from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.deferred import DeferredTasks
 from metarl.fewshot.digits import digits
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Examples, Streams, TaskSize
@@ -40,6 +41,13 @@ def test_nearest_example_of_a_class_decides():
     # Squared distances 2, 128, 4 and 145, 1, 49 + 36: the least of class 0 (two examples) and of
     # class 1.
     assert logits.tolist() == [[[-2.0, -4.0], [-1.0, -85.0]]]
+
+
+def test_weights_fit_where_the_pictures_are_not_read_yet():
+    """A packed file's source knows its problem, and not its pictures."""
+    source = DeferredTasks(DIGITS.spec, lambda: DIGITS)
+    there, here = (made(nearest_embedding, of, **TRAINING) for of in (DIGITS, source))
+    here.load_state_dict(there.state_dict())
 
 
 def test_pixels_are_compared_by_whole_pictures():

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from metarl import zoo
 from metarl.core import params as P
 from metarl.fewshot.algorithms.reptile import Reptile, RmsState, RmsStep
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
-from metarl.fewshot.evaluate import adaptation_measures
+from metarl.fewshot.evaluate import adaptation_measures, predictions
 from metarl.fewshot.types import Streams, TaskSize
 from metarl.nn.features import PerceptronFeatures
 from metarl.struct import map_tensors
@@ -40,6 +41,20 @@ def learner(**settings):
     )
     made = Reptile(setting=setting, **{**defaults, **settings})
     return made, streams
+
+
+def test_what_the_zoo_keeps_answers_as_the_learner():
+    """A test step divides by the mean squares of earlier gradients, as if in training."""
+    trained, streams = learner()
+    for _ in range(3):
+        trained.step()
+    fresh, _ = learner()
+    kept = zoo.weights(trained.state_dict(), half=False)
+    fresh.load_state_dict(zoo.completed(kept, fresh.state_dict()))
+    episodes = digits().sample(2, SIZE, streams.tasks, "test")
+    *_, expected = predictions(trained.adapter(), episodes, 4)
+    *_, found = predictions(fresh.adapter(), episodes, 4)
+    torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected), rtol=0, atol=0)
 
 
 def test_inner_step_is_torchs_adam_without_momentum():

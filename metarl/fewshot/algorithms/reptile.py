@@ -161,7 +161,7 @@ class Reptile(FewShotLearner):
     def state_dict(self) -> dict[str, Any]:
         return {
             "params": self._params,
-            "moments": self._moments,
+            "squared_gradients": self._moments,  # A test step divides by them: no mere optimizer's.
             "num_steps": self._num_steps,
             "iteration": self._iteration,
         }
@@ -169,7 +169,7 @@ class Reptile(FewShotLearner):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         saved.check(state, self.state_dict())
         P.assign(self._params, state["params"])
-        P.assign(self._moments, state["moments"])
+        P.assign(self._moments, state["squared_gradients"])
         self._num_steps = state["num_steps"]
         self._iteration = state["iteration"]
 
