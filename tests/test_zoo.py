@@ -163,3 +163,14 @@ def test_what_is_shipped_is_small_named_and_loads() -> None:
         )
         assert content["config"]["run_dir"] is None
         assert content["config"].get("dataset", {}).get("data_dir") is None
+
+
+def test_what_training_alone_needs_is_forgotten_before_a_file_is_judged():
+    state = {
+        "params": torch.ones(2),
+        "optimizer": {"m": torch.ones(2)},
+        "of": {"moments": torch.ones(1)},
+    }
+    found = zoo.without_training(state)
+    assert found["params"].tolist() == [1, 1] and found["of"]["moments"].tolist() == [0]
+    assert found["optimizer"]["m"].tolist() == [0, 0]

@@ -86,6 +86,12 @@ def measures(config: DictConfig, source: TaskSource, device: torch.device) -> He
         )
     at_end = config.evaluation
     split: Split = "validation" if "validation" in source.spec.splits else at_end.split
+    if split == at_end.split:
+        print(
+            f"eval_every: {source.spec.name}'s {split} classes choose the best state and judge it at "
+            "the end, too",
+            file=sys.stderr,
+        )
     size = fewshot_build.test_size(config)
     source.sample(1, size, Generators(at_end.seed)("held_out"), split)
     twin = fewshot_build.learner(config, source, Generators(config.seed), device)

@@ -106,6 +106,17 @@ def completed(found: Any, fresh: Any) -> Any:
     return found
 
 
+def without_training(state: Any) -> Any:
+    """A learner's state with zeros in place of what `weights` leaves out: whoever answers with it
+    answers as the file's learner will."""
+    if not isinstance(state, Mapping):
+        return state
+    return {
+        key: map_tensors(torch.zeros_like, part) if key in _OF_TRAINING else without_training(part)
+        for key, part in state.items()
+    }
+
+
 def _packed(leaf: Tensor, *, half: bool) -> Tensor:
     leaf = leaf.detach().cpu().clone()
     return leaf.half() if half and leaf.is_floating_point() and leaf.numel() >= _FEW else leaf

@@ -55,6 +55,14 @@ def state(folder):
     return str(map_tensors(torch.Tensor.tolist, (found["learner"], found["generators"])))
 
 
+def test_it_is_said_where_classes_that_choose_judge_too(tmp_path, monkeypatch, capsys):
+    for dataset, said in (("digits", True), ("sinusoid", False)):
+        words = [*SHOTS, f"dataset={dataset}", "iterations=2", "eval_every=2"]
+        assert not call(monkeypatch, fewshot, *words, f"run_dir={tmp_path / dataset}")
+        shown = "digits's test classes choose the best state and judge it at the end, too"
+        assert (shown in capsys.readouterr().err) == said
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [(train, MAML), (train, RL2), (train, PEARL), (fewshot, SHOTS)],

@@ -89,7 +89,7 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
         "curve": _curve(loaded.run_folder),
         "made_by": {"command": made_by, "machine": machine(), "half": half},
     }
-    state = zoo.completed(weights, loaded.content["learner"])
+    state = zoo.completed(weights, zoo.without_training(loaded.content["learner"]))
     rounded = replace(loaded, content={**loaded.content, "learner": state})
     if is_fewshot:
         source = fewshot_build.source(loaded.config)
