@@ -93,12 +93,13 @@ class FewShotAgent:
             raise UserError(
                 f"x has the shape {np.shape(x)}; expected [B, {', '.join(map(str, shape))}]"
             )
-        is_picture = len(shape) == 3
-        low, high = found.min().item(), found.max().item()
-        if is_picture and not -_SLACK <= low <= high <= 1 + _SLACK:
-            raise UserError(
-                f"x holds numbers from {low:g} to {high:g}; expected pictures as numbers from 0 to 1"
-            )
+        if len(shape) == 3:  # pictures
+            low, high = found.min().item(), found.max().item()
+            if not -_SLACK <= low <= high <= 1 + _SLACK:
+                raise UserError(
+                    f"x holds numbers from {low:g} to {high:g}; expected pictures as numbers from 0 "
+                    "to 1"
+                )
         return found
 
     def _answers(self, y: Any, num: int) -> tuple[Tensor, np.ndarray | None, int]:
@@ -178,9 +179,11 @@ def _labels(y: Any) -> np.ndarray:
 
 
 def _kind(label: Any) -> type:
-    """Whole numbers and fractions are of one kind."""
+    """Whole numbers and fractions are of one kind, and numpy's labels of Python's."""
     if isinstance(label, bool | np.bool_):
         return bool
+    if isinstance(label, str):
+        return str
     return float if isinstance(label, numbers.Real) else type(label)
 
 

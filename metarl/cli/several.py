@@ -89,12 +89,11 @@ def run(config: DictConfig) -> None:
         learners = [build.learner(config, world, own, device) for own in generators]
         sources = [_source(config, learner) for learner in learners]
         runs = list(asked.seeds.values())
-        for own, learner in zip(runs, learners, strict=True):
-            if own.has_work:
-                every = own.config.checkpoint_every
-                check(learner, iterations=own.config.iterations, checkpoint_every=every)
-        going = [learner for own, learner in zip(runs, learners, strict=True) if own.has_work]
-        check_together_fit([learner.experience for learner in going])
+        going = [pair for pair in zip(runs, learners, strict=True) if pair[0].has_work]
+        for own, learner in going:
+            every = own.config.checkpoint_every
+            check(learner, iterations=own.config.iterations, checkpoint_every=every)
+        check_together_fit([learner.experience for _, learner in going])
         loggers = tracking.tracking(config)
         folder, places = asked.create()
         place = placement.described(config, device)

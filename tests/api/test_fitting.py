@@ -58,6 +58,8 @@ def test_labels_are_those_of_the_user(digits: Any) -> None:
     predictor = digits.fit(episodes.support.x[0], names[episodes.support.y[0]])
     answers = predictor(episodes.query.x[0])
     assert set(answers) <= set(names)
+    mixed = [names[0], *map(str, names[1:])]  # strings of numpy and of Python
+    assert set(digits.fit(episodes.support.x[0][:ways], mixed).classes) == set(names)
     chances = predictor.probabilities(episodes.query.x[0])
     np.testing.assert_array_equal(answers, predictor.classes[chances.argmax(1)])
     np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-5)

@@ -22,6 +22,7 @@ from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import (
+    DataSpec,
     Examples,
     FewShotAdapter,
     FewShotLearner,
@@ -65,7 +66,8 @@ class Pretrain(FewShotLearner):
         self._setting = setting
         self._answers_by = answers_by
         self._objective = OBJECTIVES[setting.source.spec.kind]
-        num_outputs, self._batch = _pool(setting.source, setting.size, batch_size)
+        self._batch = _pool(setting.source, setting.size, batch_size)
+        num_outputs = _num_outputs(setting.source.spec, setting.size)
         embed = use_running_statistics(setting.embed)
         self._network = WithHead(embed, num_outputs, setting.streams.init).to(setting.device).eval()
         self._descent = TrainedModule(self._network, lr=outer_lr, halve_every=halve_every)
@@ -98,11 +100,15 @@ class Pretrain(FewShotLearner):
         self._descent.load_state_dict(state)
 
 
-def _pool(
-    source: TaskSource, size: TaskSize, count: int
-) -> tuple[int, Callable[[torch.Generator], Examples]]:
-    """Returns how many outputs tell the training examples apart, and a function that draws `count`
-    examples or more, [B, ...]."""
+def _num_outputs(spec: DataSpec, size: TaskSize) -> int:
+    """How many outputs tell the training examples apart: all training classes where there is a list
+    of them, which a spec says without its pictures."""
+    classes: int | None = spec.definition.get("num_classes", {}).get("train")
+    return spec.num_outputs(size.ways) if classes is None else classes
+
+
+def _pool(source: TaskSource, size: TaskSize, count: int) -> Callable[[torch.Generator], Examples]:
+    """Returns a function that draws `count` training examples or more, [B, ...]."""
     if isinstance(source, ImageTasks):
         classes = source.classes("train")
         label = torch.arange(len(classes.counts)).repeat_interleave(classes.counts)
@@ -112,7 +118,7 @@ def _pool(
             chosen = classes.pictures[rows.to(classes.pictures.device)]
             return Examples(x=chosen.float() / 255, y=label[rows])
 
-        return len(classes.counts), pictures
+        return pictures
 
     num_tasks = math.ceil(count / (size.ways * (size.shots + size.queries)))
 
@@ -124,9 +130,7 @@ def _pool(
             y=torch.cat([part.y.flatten(0, 1) for part in both]),
         )
 
-    # The data set of a packed file knows its classes, and brings their pictures when it is asked to.
-    classes = source.spec.definition.get("num_classes", {}).get("train")
-    return classes or source.spec.num_outputs(size.ways), tasks
+    return tasks
 
 
 def pretrain(
