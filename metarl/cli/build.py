@@ -12,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 import envs
 from envs.sim.process import tune_process
 from metarl.choices import expected
+from metarl.cli.configs import shown
 from metarl.cli.moved import present_name
 from metarl.errors import UserError
 from metarl.noise import Noise
+from metarl.report.algo_name import algo_name
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
@@ -167,3 +169,36 @@ def maker(group: DictConfig) -> Callable[..., Any]:
     return instantiate(
         group, _target_=present_name(group._target_), _partial_=True, _convert_="all"
     )
+
+
+def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
+    """The configuration with another rate from the second update on: `inner_lr_decay` times
+    `algo.inner_lr`.
+
+    Raises: UserError if the algorithm's updates have no such rate.
+    """
+    algo, asked = config.algo, f"inner_lr_decay={shown(inner_lr_decay)}"
+    if "inner_lr_decay" not in algo:
+        raise UserError(
+            f"{asked}: {algo_name(config)} has no update with a rate that could decay; "
+            "expected null"
+        )
+    if algo.get("inner_rule", "sgd") != "sgd":
+        raise UserError(
+            f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd "
+            "there"
+        )
+    return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
+
+
+def seeing(config: DictConfig, context_size: int) -> DictConfig:
+    """The configuration of an agent that infers its task from so many steps of the trial.
+
+    Raises: UserError if the algorithm doesn't.
+    """
+    if "evaluated_context" not in config.algo:
+        raise UserError(
+            f"context_size={context_size}: {algo_name(config)} infers no task from a "
+            "context; expected null"
+        )
+    return OmegaConf.merge(config, {"algo": {"evaluated_context": context_size}})  # type: ignore[return-value]

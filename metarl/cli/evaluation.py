@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from metarl.cli import build, checkpoints, comparison, console, filming, held_out, origins, tracking
 from metarl.cli.configs import shown
@@ -16,6 +16,7 @@ from metarl.report import evaluation
 from metarl.report.algo_name import algo_name
 from metarl.report.held_out import returns_row
 from metarl.rl.types import RLLearner
+from metarl.run.held_out import KEY
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.training import Outcome
@@ -51,9 +52,9 @@ def evaluate(
     asked = {name: value for name, value in asked.items() if value is not None}
     if asked:
         if inner_lr_decay is not None:
-            config = scheduled(config, inner_lr_decay)
+            config = build.scheduled(config, inner_lr_decay)
         if context_size is not None:
-            config = seeing(config, context_size)
+            config = build.seeing(config, context_size)
         trained = learner.state_dict()
         learner = build.learner(config, env, Generators(seed), device)
         learner.load_state_dict(trained)
@@ -71,39 +72,6 @@ def evaluate(
         deterministic=bool(deterministic),
     )
     return replace(found, report=found.report | asked)
-
-
-def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
-    """The configuration with another rate from the second update on: `inner_lr_decay` times
-    `algo.inner_lr`.
-
-    Raises: UserError if the algorithm's updates have no such rate.
-    """
-    algo, asked = config.algo, f"inner_lr_decay={shown(inner_lr_decay)}"
-    if "inner_lr_decay" not in algo:
-        raise UserError(
-            f"{asked}: {algo_name(config)} has no update with a rate that could decay; "
-            "expected null"
-        )
-    if algo.get("inner_rule", "sgd") != "sgd":
-        raise UserError(
-            f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd "
-            "there"
-        )
-    return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
-
-
-def seeing(config: DictConfig, context_size: int) -> DictConfig:
-    """The configuration of an agent that infers its task from so many steps of the trial.
-
-    Raises: UserError if the algorithm doesn't.
-    """
-    if "evaluated_context" not in config.algo:
-        raise UserError(
-            f"context_size={context_size}: {algo_name(config)} infers no task from a "
-            "context; expected null"
-        )
-    return OmegaConf.merge(config, {"algo": {"evaluated_context": context_size}})  # type: ignore[return-value]
 
 
 def trained_elsewhere(
@@ -134,6 +102,26 @@ def trained_elsewhere(
     }
 
 
+def judged_by_its_choosers(
+    loaded: checkpoints.Loaded, tested: DictConfig, found: evaluation.Evaluation
+) -> dict[str, Any]:
+    """What the result says where some of the tasks have chosen the state that they judge, which
+    flatters it; {} if none has."""
+    env = build.environment(tested, num_worlds=1)
+    trained_on = build.environment(loaded.config, num_worlds=1)
+    if KEY not in loaded.content or env.spec.spec_hash != trained_on.spec.spec_hash:
+        return {}
+    listed, num_tasks = env.prior.num_held_out, found.report["num_tasks"]
+    places = [
+        place if listed is None else place % listed
+        for place in held_out.choosers(loaded.config, env.prior)
+    ]
+    chose = sum(place < num_tasks for place in places)
+    if not chose:
+        return {}
+    return {"note": f"{chose} of these tasks have chosen this state as the best (eval_every)"}
+
+
 def check(
     config: DictConfig,
     *,
@@ -154,7 +142,7 @@ def check(
         if value is not None and value < limit:
             raise UserError(f"{name}={value}: expected {limit} or more")
     if inner_lr_decay is not None:
-        scheduled(config, inner_lr_decay)
+        build.scheduled(config, inner_lr_decay)
 
 
 def report_run(

@@ -13,8 +13,10 @@ from metarl.cli import build, fewshot_build
 from metarl.errors import UserError
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Split, TaskSource
+from metarl.report.evaluation import acting
 from metarl.report.fewshot import evaluate
 from metarl.report.held_out import measured_returns, measures_row, score_name
+from metarl.rl.types import TaskDistribution
 from metarl.run.held_out import HeldOut
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
@@ -27,16 +29,17 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
 
     Their tasks are the held-out ones behind those of the evaluation at the end, so that no task
     both chooses the best state and judges it; where an environment lists too few for that, a line
-    says so. Each evaluation begins the same streams anew.
+    says so. They play as that evaluation does: its rates, its most likely actions. Each begins the
+    same streams anew.
     """
     if config.eval_every is None:
         yield None
         return
     sizes, at_end = build.sizes(config), config.evaluation
     prior = build.environment(config, num_worlds=1).prior
-    num_tasks = config.eval_tasks or at_end.num_tasks or prior.num_test
-    skip = max(prior.num_test, at_end.num_tasks or 0)
-    if prior.num_held_out is not None and skip + num_tasks > prior.num_held_out:
+    tasks = choosers(config, prior)
+    num_tasks = len(tasks)
+    if prior.num_held_out is not None and tasks.stop > prior.num_held_out:
         print(
             f"eval_every: {config.env.name} has {prior.num_held_out} held-out tasks; some that choose "
             "the best state judge it at the end, too",
@@ -44,8 +47,10 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
         )
     num_worlds = num_tasks * (at_end.episodes_per_task or sizes.episodes_per_task)
     env = build.environment(config, num_worlds)
+    decay = at_end.get("inner_lr_decay")  # Checkpoints of before don't say it.
+    tested = config if decay is None else build.scheduled(config, decay)
     # Another learner of the same kind gets the state: what is evaluated can't disturb the training.
-    twin = build.learner(config, env, Generators(config.seed), device)
+    twin = build.learner(tested, env, Generators(config.seed), device)
 
     def measure(learner: MetaLearner) -> Metrics:
         twin.load_state_dict(_copied(learner.state_dict()))
@@ -54,9 +59,10 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
             env,
             build.streams(Generators(config.seed), device, "held_out/"),
             num_tasks=num_tasks,
-            skip=skip,
+            skip=tasks.start,
             num_updates=sizes.num_updates,
             scored_by=scored_by(config),
+            acting=acting(sizes.unit, deterministic=bool(at_end.get("deterministic"))),
             device=device,
         )
 
@@ -65,6 +71,13 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
         yield HeldOut(every=config.eval_every, measure=measure, compared_by=compared_by)
     finally:
         env.close()
+
+
+def choosers(config: DictConfig, prior: TaskDistribution) -> range:
+    """The places of the tasks that choose the best state, in the list of those held out; beyond its
+    end those at its beginning are meant."""
+    skip = max(prior.num_test, config.evaluation.num_tasks or 0)
+    return range(skip, skip + (config.eval_tasks or config.evaluation.num_tasks or prior.num_test))
 
 
 def scored_by(config: DictConfig) -> str:

@@ -234,6 +234,7 @@ def _report(
         evaluation.tell_loggers(runs[0].config, together, folder, first)
     if errors := [str(error) for error in found if isinstance(error, Diverged)]:
         raise Diverged(f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors)}")
+    comparison.note(folder)  # A sweep counts a run as done where all its seeds are.
 
 
 def _report_together(
@@ -252,5 +253,4 @@ def _report_together(
         picture = folder / "learning_curve.png"
         learning_curve_png(picture, metrics, title=title, curves=curves)
     run_folder.say(f"written to {folder}")
-    comparison.note(folder)
     return report

@@ -69,7 +69,7 @@ def evaluate(
             "num_updates": num_updates,
             "device": device,
             "on_update": advance,
-            "acting": _acting(unit) if deterministic else "sampled",
+            "acting": acting(unit, deterministic=deterministic),
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
         random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
@@ -196,9 +196,11 @@ def _write(file: Path, picture: Path, report: Mapping[str, Any]) -> Path:
     return file
 
 
-def _acting(unit: str) -> Acting:
-    """Returns how a learner acts by its mode: one by gradients learns nothing from that, and goes
-    on adapting on sampled episodes."""
+def acting(unit: str, *, deterministic: bool) -> Acting:
+    """Returns how a learner whose updates are called so acts. One by gradients learns nothing from
+    its mode, and goes on adapting on sampled episodes."""
+    if not deterministic:
+        return "sampled"
     return "mode_beside" if unit == "update" else "mode"
 
 

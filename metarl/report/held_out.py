@@ -7,7 +7,7 @@ import torch
 
 from metarl.report.evaluation import summaries
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import adaptation_curve, held_out_tasks
+from metarl.rl.evaluation.curve import Acting, adaptation_curve, held_out_tasks
 from metarl.rl.types import BatchedEnv, RLAdapter
 from metarl.run.logging import HIGH, LOW
 
@@ -26,6 +26,7 @@ def measured_returns(
     skip: int,
     num_updates: int,
     scored_by: str,
+    acting: Acting,
     device: torch.device,
 ) -> Row:
     """Adapts to held-out tasks and returns the row of it, whose score is that after the last
@@ -36,11 +37,16 @@ def measured_returns(
       skip: how many held-out tasks at the beginning of their list are left to other evaluations.
         Where fewer are listed than all ask for, those at the beginning come again.
       scored_by: one of `SCORED_BY`.
+      acting: see `metarl.rl.evaluation.curve.adaptation_curve`.
     Raises: SettingError if training could have seen one of the tasks, or there aren't as many.
     """
     tasks = held_out_tasks(env.prior, num_tasks, skip)
     curve = adaptation_curve(
-        adapter, env, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
+        *(adapter, env, tasks, streams),
+        num_tasks=num_tasks,
+        num_updates=num_updates,
+        device=device,
+        acting=acting,
     )
     report = {"returns": summaries(curve.outcomes, streams.tasks)}
     return {**returns_row(report, num_updates, scored_by), "diverged_episodes": curve.diverged}

@@ -140,6 +140,36 @@ def test_every_command_takes_the_best_state(finished, tmp_path, monkeypatch):
     assert checkpoints.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
 
 
+def test_tasks_that_have_chosen_the_state_that_they_judge_are_told(
+    finished, tmp_path, monkeypatch, capsys
+):
+    """The 3 behind the first 40."""
+    words = ("num_updates=0", "device=cpu", f"output={tmp_path / 'found.json'}")
+    for num_tasks, name, told in ((42, "best", True), (40, "best", False), (42, "", False)):
+        asked = (f"checkpoint={finished}/{name}", f"num_tasks={num_tasks}", *words)
+        assert call(monkeypatch, evaluate, *asked) == 0
+        assert ("2 of these tasks have chosen this state" in capsys.readouterr().out) == told
+
+
+def test_states_are_compared_as_they_are_evaluated_at_the_end(tmp_path, monkeypatch):
+    seen = []
+
+    def measured(adapter, *args, acting, **_):
+        seen.append((adapter, acting))
+        return {"score": 0.0, "return_iqm_1": 0.0}
+
+    monkeypatch.setattr(held_out, "measured_returns", measured)
+    asked = ("evaluation.deterministic=true", "evaluation.inner_lr_decay=0.25")
+    for name, words in (("as trained", ()), ("otherwise", asked)):
+        words = ("algo.inner_rule=sgd", "algo.inner_lr_decay=0.5", *words, "eval_every=1")
+        words = (*words, "iterations=1", f"run_dir={tmp_path / name}")
+        assert call(monkeypatch, train, *MAML, *words) == 0
+    (trained, sampled), (other, mode) = seen
+    assert (sampled, mode) == ("sampled", "mode_beside")
+    rates = [adapter._inner_update.rule.decay for adapter in (trained, other)]
+    assert rates == [0.5, 0.25]
+
+
 def test_the_mean_that_is_asked_for_chooses_the_best_state(tmp_path, monkeypatch):
     """The mean falls from one evaluation to the next while the IQM rises. By the mean the first
     state is the best, by the IQM the last one."""

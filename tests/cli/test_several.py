@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.commands import call, numbers
 
+from metarl.cli import several
 from metarl.cli.commands import evaluate, fewshot, train
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.run import checkpoint
@@ -115,6 +116,8 @@ def test_a_seed_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, cap
 
     spoilt = [Generators(1)("tasks").initial_seed()]
     monkeypatch.setattr(MamlPPO, "iteration", iteration)
+    done = []
+    monkeypatch.setattr(several.comparison, "note", done.append)
     words = ("iterations=1", "num_seeds=3", f"run_dir={tmp_path / 'run'}")
     assert call(monkeypatch, train, *TINY, *words) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -123,6 +126,7 @@ def test_a_seed_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, cap
     )
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert report["seeds"] == [0, 2] and not (tmp_path / "run/seed1/evaluation.json").exists()
+    assert not done  # A sweep of it has failed.
 
 
 def test_a_folder_of_several_seeds_has_one_writer(copied, monkeypatch, capsys):

@@ -64,6 +64,7 @@ def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
     result = (
         found.report
         | evaluation.trained_elsewhere(loaded, tested, found)
+        | evaluation.judged_by_its_choosers(loaded, tested, found)
         | origin
         | evaluation.provenance()
     )

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from metarl.errors import UserError
 from metarl.report.fewshot import scale_of, task_of
 from metarl.report.fewshot_learners import (
@@ -137,11 +140,21 @@ def _row(learner: FewShotLearner, other: FewShotLearner | None) -> list[Cell]:
     report, means = learner.runs[0].report, after_each_update(learner)
     better: Cell = None
     if other is not None and other is not learner:
-        sign = 1.0 if report["measure"] == "accuracy" else -1.0
-        ours, theirs = (sign * of.by_task.unsqueeze(2) for of in (learner, other))
+        ours, theirs = _scores(learner, other)
         better = estimated(probability_of_improvement(ours, theirs), 100.0, 0, " %")
     before = means[0] if len(means) > 1 else None
     return [None if before is None else cell(report, before), cell(report, means[-1]), better]
+
+
+def _scores(*of: FewShotLearner) -> list[Tensor]:
+    """[S, N] of each learner, for comparisons: more is better, and a task that diverged has less
+    than any that didn't."""
+    sign = 1.0 if of[0].runs[0].report["measure"] == "accuracy" else -1.0
+    finite = [values[values.isfinite()] for values in (sign * learner.by_task for learner in of)]
+    least = min((values.min().item() for values in finite if len(values)), default=0.0) - 1.0
+    return [
+        torch.where(learner.by_task.isfinite(), sign * learner.by_task, least) for learner in of
+    ]
 
 
 def _sentence(learner: FewShotLearner) -> str:

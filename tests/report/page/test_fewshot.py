@@ -82,6 +82,9 @@ def test_what_diverged_is_said_so(tmp_path: Path) -> None:
     (line,) = (t for t in found.charts[1].figure["data"] if t["name"] == "maml")
     assert line["mode"] == "markers"  # A single point is no line.
     assert "diverged" in written(found)
+    few_shot_folder(tmp_path / "other", [0.25, 0.0], learner="reptile")
+    *_, reptile = (row for _, _, row in page(tmp_path)[0].table)
+    assert reptile[2][0] == "50 %"  # Worse on the first task; on the second anything is better.
 
 
 def test_it_is_written_as_a_page(runs: Path) -> None:

@@ -17,7 +17,7 @@ from support.gradient_family import (
     straight_objective,
 )
 
-from metarl.cli import configs, evaluation
+from metarl.cli import build, configs
 from metarl.cli.commands import train as train_command
 from metarl.core import params as P
 from metarl.core.linearize import inner_step
@@ -235,10 +235,10 @@ def test_each_has_its_name_and_rates_that_may_fall_unless_they_are_learned(name)
     config = configs.merged(configs.composed("train", [f"algo={name}"], [configs.CONFIGS])[0])
     assert algo_name(config) == name
     if config.algo.get("inner_rule", "sgd") == "sgd":
-        assert evaluation.scheduled(config, 0.5).algo.inner_lr_decay == 0.5
+        assert build.scheduled(config, 0.5).algo.inner_lr_decay == 0.5
     else:
         with pytest.raises(UserError, match="learns its rates; expected null"):
-            evaluation.scheduled(config, 0.5)
+            build.scheduled(config, 0.5)
 
 
 @pytest.mark.parametrize(
