@@ -23,15 +23,15 @@ from metarl.cli import comparison
 from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
 from metarl.files import make_folder
-from metarl.report.run_places import DONE, in_order, noted
+from metarl.report.run_places import BEGUN, DONE, in_order, noted
 from metarl.run.lock import is_held
 
 BASIC = "basic"
 """Hydra's own launcher: runs are in one process, one after the other."""
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_FAILED, _BEGUN = "failed", "begun"
-"""Folders with a file for each run that has failed, or has a folder: the jobs of a cluster begin
-together, and lines that several machines append to one file at a time may be lost."""
+_FAILED = "failed"
+"""A folder with a file for each run that has failed: the jobs of a cluster begin together, and lines
+that several machines append to one file at a time may be lost."""
 _AT_THE_END = ("runs.jsonl", "comparison.md", "table*.csv", "table*.tex")
 """What else a sweep before may have left in the folder."""
 
@@ -86,12 +86,12 @@ def note_folder(folder: Path, to_go_on: str) -> None:
     """
     if is_sweep():
         begun = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
-        comparison.keep(_BEGUN, begun)
+        comparison.keep(BEGUN, begun)
 
 
 def _begun() -> dict[str, str] | None:
     """What `note_folder` noted of the present run, if that folder is still there."""
-    place = comparison.place_in(_BEGUN)
+    place = comparison.place_in(BEGUN)
     begun = json.loads(place.read_text("utf-8")) if place.exists() else None
     return begun if begun and (Path(begun["folder"]) / "config.yaml").exists() else None
 
@@ -127,7 +127,7 @@ class End(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         End.going = Path(config.hydra.sweep.dir)
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
-        for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, _BEGUN)), *_AT_THE_END):
+        for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, BEGUN)), *_AT_THE_END):
             for left in End.going.glob(pattern):
                 left.unlink(missing_ok=True)
         if config.hydra.runtime.choices["hydra/launcher"] != BASIC:
@@ -182,7 +182,7 @@ def sum_up(folder: Path) -> int:
     done = {run["folder"] for run in noted(folder)}
     failed = {run["run"]: run["error"] for run in _each(folder / _FAILED)}
     going = []
-    for run in _each(folder / _BEGUN):
+    for run in _each(folder / BEGUN):
         if run["folder"] in done or is_held(Path(run["folder"])):
             failed.pop(run["run"], None)  # Where it was stopped, it was started again since.
             going += [run] if run["folder"] not in done else []

@@ -216,18 +216,25 @@ def _check_environment(run: Finished, first: Finished) -> None:
     hashes = run.spec_hash, first.spec_hash
     if None in hashes or hashes[0] == hashes[1] or run.report["env"] != first.report["env"]:
         return
-    own, other = (
-        {k: v for k, v in _leaves(of.config["env"]) if k != "shows_task"} for of in (run, first)
-    )
-    keys = [key for key in own if key in other and own[key] != other[key]]
+    keys = differing_in(run, first)
     if run.shows_task != first.shows_task and not keys:
         return
-    differing = ", ".join(f"env.{key}={own[key]} and {other[key]}" for key in keys)
+    differing = ", ".join(f"env.{key}={own} and {other}" for key, (own, other) in keys.items())
     raise UserError(
         f"{run.place} is of another problem than {first.place}: spec hash {hashes[0]} and "
         f"{hashes[1]} ({differing or 'by another version of metarl, or evaluated elsewhere'}); "
         "expected runs of one environment, evaluated there"
     )
+
+
+def differing_in(run: Run | Begun, first: Run) -> dict[str, tuple[Any, Any]]:
+    """The settings of their environments that both runs tell otherwise, but for whether the task is
+    shown: which make another problem."""
+    own, other = (
+        {k: v for k, v in _leaves(of.config["env"]) if k != "shows_task"} for of in (run, first)
+    )
+    keys = [key for key in own if key in other and own[key] != other[key]]
+    return {key: (own[key], other[key]) for key in keys}
 
 
 def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:

@@ -14,13 +14,17 @@ from metarl.errors import UserError
 DONE = "done"
 """What a sweep keeps in its folder: a folder with a file for each run that is done, which holds its
 `folder`. Several machines that append to one file may lose lines."""
+BEGUN = "begun"
+"""The same of each run that has a folder."""
 _IN_LINES = "runs.jsonl"
-"""The same in sweeps of earlier versions: a line for each run."""
+"""DONE in sweeps of earlier versions: a line for each run."""
 
 
 def run_places(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Returns the folders that the words name, in their order, and a line for each run of a sweep
     that isn't where it was.
+
+    Of a sweep these are the runs that are done, and behind them those that failed or still go.
 
     Raises: UserError for a pattern that nothing matches, or a sweep none of whose runs is left.
     """
@@ -28,7 +32,8 @@ def run_places(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     notes: list[str] = []
     for word in words:
         for folder in _named(word):
-            listed = [Path(run["folder"]) for run in noted(folder)]
+            runs = [*noted(folder), *begun(folder)]
+            listed = [Path(place) for place in dict.fromkeys(run["folder"] for run in runs)]
             if not listed:
                 places.append(folder)
                 continue
@@ -60,13 +65,23 @@ def _named(word: str) -> list[Path]:
 
 
 def _has_runs(folder: Path) -> bool:
-    return bool(noted(folder)) or next(folder.rglob("config.yaml"), None) is not None
+    return (
+        bool(noted(folder) or begun(folder)) or next(folder.rglob("config.yaml"), None) is not None
+    )
 
 
 def noted(sweep: Path) -> list[dict[str, Any]]:
     """What a sweep has noted of its runs that are done, each with its `folder`; none where it is no
     sweep's folder. What is damaged is left out, as lines of metrics.jsonl are."""
-    files = [sweep / _IN_LINES, *in_order((sweep / DONE).glob("*.json"))]
+    return _runs_in([sweep / _IN_LINES, *in_order((sweep / DONE).glob("*.json"))])
+
+
+def begun(sweep: Path) -> list[dict[str, Any]]:
+    """The same of its runs that have a folder, done or not; none in sweeps of earlier versions."""
+    return _runs_in(in_order((sweep / BEGUN).glob("*.json")))
+
+
+def _runs_in(files: Sequence[Path]) -> list[dict[str, Any]]:
     lines = [
         line
         for file in files

@@ -166,8 +166,8 @@ def shows_bars() -> bool:
 
 
 def human(number: float) -> str:
-    """Shortens a number: 1234567 -> 1.23M."""
+    """Shortens a number to three digits: 1234567 -> 1.23M, 999600 -> 1M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(number) >= size:
+        if abs(number) >= 0.9995 * size:  # 999.5 would be 1e+03.
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"

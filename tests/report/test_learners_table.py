@@ -7,6 +7,7 @@ from support.run_folders import run_folder
 from metarl.report.finished import finished_runs
 from metarl.report.learners import learners, side_by_side
 from metarl.report.learners_table import tables
+from metarl.report.markdown import table
 
 SCALE = {"zero": [-10.0, -20.0], "one": [0.0, 0.0]}
 
@@ -122,3 +123,7 @@ def test_small_returns_have_two_decimals(tmp_path: Path) -> None:
     lines = shown(tmp_path)
     assert row(lines, "maml_ppo", "0")[3].startswith("0.42 [")
     assert row(lines, "standing still")[1] == "0.07"
+
+
+def test_a_sign_that_parts_cells_is_no_end_of_one() -> None:
+    assert table(("a|b", "c"), [("1", "2")]).splitlines()[0] == r"| a\|b | c |"

@@ -49,6 +49,15 @@ def test_a_sweep_leads_to_its_runs_and_tells_which_are_gone(tmp_path: Path, in_l
     ]
 
 
+def test_a_sweep_leads_to_its_runs_that_are_not_done_too(tmp_path: Path) -> None:
+    done, going = (run_folder(tmp_path / name, [[1.0]]) for name in ("b", "a"))
+    folder = sweep(tmp_path / "sweep", [done])
+    (folder / "begun").mkdir()
+    for number, run in enumerate((done, going)):
+        (folder / f"begun/{number}.json").write_text(json.dumps({"folder": str(run)}))
+    assert run_places([str(folder)]) == ([done, going], [])
+
+
 def test_nothing_found_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"runs: no folder with a run matches .*/\*"):
         run_places([f"{tmp_path}/*"])

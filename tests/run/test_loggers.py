@@ -24,6 +24,7 @@ from metarl.run.loggers import opening
 from metarl.run.loggers.logger import Begun, Results, settings
 from metarl.run.loggers.opening import Tolerant, Tracking, check
 from metarl.run.loggers.sent import Sent
+from metarl.run.logging import human
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING
 from metarl.run.train import train
@@ -480,3 +481,11 @@ def test_a_server_that_does_not_answer_is_asked_less_and_less(tmp_path, monkeypa
             logger.metrics({"iteration": iteration, "return": 0.0})
     waits = [after - before - 100.0 for before, after in itertools.pairwise(asked)]
     assert waits == sorted(waits) and waits[0] < 15.0 < 100.0 < waits[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(999.4, "999"), (999.6, "1k"), (999_600, "1M"), (1_234_567, "1.23M"), (-2e9, "-2G"), (0, "0")],
+)
+def test_numbers_have_three_digits(number, said):
+    assert human(number) == said

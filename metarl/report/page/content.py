@@ -5,7 +5,14 @@ from typing import Any
 
 from metarl.errors import UserError
 from metarl.report.finished import Begun, Finished
-from metarl.report.learners import Learner, learners, named_like, renamed, side_by_side
+from metarl.report.learners import (
+    Learner,
+    differing_in,
+    learners,
+    named_like,
+    renamed,
+    side_by_side,
+)
 from metarl.report.page import films, provenance
 from metarl.report.page.chart import Chart
 from metarl.report.page.charts import Going, charts
@@ -92,6 +99,9 @@ def _going(begun: Sequence[Begun], of: Sequence[Learner]) -> tuple[list[Going], 
         env = run.config["env"].get("name")
         if envs and env not in envs:
             raise UserError(f"{run.place} is of {env}; expected {envs.pop()}, as the other runs")
+        if of and (keys := differing_in(run, of[0].runs[0])):
+            key, (own, other) = next(iter(keys.items()))
+            raise UserError(f"{run.place} has env.{key}={own}; expected {other}, as the other runs")
         like = named_like(run, of)
         state = "still going" if run.goes_on else "stopped"
         done, planned = run.metrics[-1]["iteration"] + 1, run.config.get("iterations")

@@ -110,11 +110,13 @@ def run_row(name: str, run: Evaluated, count: float | None) -> list[str]:
     """A run of the learner of this name. Args: count: of steps, or of tasks, that it took."""
     last = run.metrics[-1] if run.metrics else {}
     memory = last.get("peak_memory_mib")
+    seeds = num_seeds_in(run.place.parent.parent)
+    together = f", {seeds} seeds together" if seeds > 1 else ""
     return [
         name,
         str(run.seed),
         "" if count is None else human(int(count)),
-        in_words(last["seconds"]) if "seconds" in last else "",
+        in_words(last["seconds"]) + together if "seconds" in last else "",
         "" if memory is None else f"{memory:.0f} MiB",
         str(run.report.get("commit") or ""),
         str(run.place),

@@ -109,6 +109,7 @@ def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert together.startswith("100 environment steps, 2 minutes of training in all")
     row = dict(zip(RUN_HEAD, run_rows(found.learners)[0], strict=True))
     assert (row["steps"], row["memory"], row["commit"]) == ("2M", "100 MiB", "1234567")
+    assert row["training"] == "2 minutes, 2 seeds together"
     assert commands(found.learners[0].runs) == ["python scripts/train.py"]
 
 
@@ -166,6 +167,13 @@ def test_others_that_still_go_are_refused_and_damaged_ones_named(tmp_path: Path)
     with pytest.raises(
         UserError, match=r"b is of ant_vel; expected half_cheetah_vel, as the other"
     ):
+        content(tmp_path)
+    (going / "config.yaml").write_text(
+        (tmp_path / "a/config.yaml").read_text().replace("shows_task", "horizon: 100\n  shows_task")
+    )
+    config = tmp_path / "a/config.yaml"
+    config.write_text(config.read_text().replace("shows_task", "horizon: 200\n  shows_task"))
+    with pytest.raises(UserError, match=r"b has env.horizon=100; expected 200, as the other runs"):
         content(tmp_path)
     (going / "config.yaml").write_text("seed: 0\n")
     with pytest.raises(UserError, match="b/config.yaml: has no env; expected the configuration"):
