@@ -110,6 +110,20 @@ def test_a_reader_of_sequences_says_how_well_it_knows_a_class_again(tmp_path, mo
     assert "4. time" in capsys.readouterr().out
 
 
+def test_settings_that_a_learner_does_not_follow_are_told(tmp_path, monkeypatch, capsys):
+    for number, (learner, own) in enumerate(
+        (("protonet", ()), ("maml", ("learner.inner_lr=0.2",)))
+    ):
+        words = (f"learner={learner}", *own, "adaptation.inner_lr=0.1", "iterations=1")
+        assert fewshot(monkeypatch, *TINY, *words, f"run_dir={tmp_path / str(number)}") == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "changes nothing" in line]
+        rate = (
+            f"adaptation.inner_lr=0.1 changes nothing: learner={learner} doesn't take it from there"
+        )
+        assert said[-1].startswith(rate)
+        assert len(said) == (2 if learner == "protonet" else 1)  # maml takes its meta_batch_size.
+
+
 def test_rows_hold_means_over_the_iterations_between(tmp_path, monkeypatch):
     each, means = tmp_path / "each", tmp_path / "means"
     assert fewshot(monkeypatch, *TINY, "iterations=4", f"run_dir={each}") == 0

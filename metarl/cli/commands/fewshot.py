@@ -14,7 +14,7 @@ Examples:
 
 import sys
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl.cli import (
     build,
@@ -48,6 +48,7 @@ def trained(config: DictConfig) -> Trained:
         config = asked.config
         if asked.resume_from is None:
             strangers.say_what_is_called(config)
+            _say_what_is_not_followed(config, asked.choices["learner"])
         device = build.device(config.device)
         generators = Generators(config.seed)
         source = fewshot_build.source(config, device)
@@ -86,6 +87,19 @@ def trained(config: DictConfig) -> Trained:
         with run_folder.saying_how_to_evaluate(folder, "fewshot"):
             fewshot_report.report_run(config, name, learner, source, folder, device, outcome)
         return Trained(folder=folder, interrupted=False)
+
+
+def _say_what_is_not_followed(config: DictConfig, name: str) -> None:
+    """A line for each of the settings of `adaptation` that were asked for and this learner has no
+    use for: rows of a sweep over it would be alike."""
+    written = str(OmegaConf.to_container(config.learner, resolve=False))
+    for key, value in run_folder.given(config).items():
+        if key.startswith("adaptation.") and f"${{{key}}}" not in written:
+            print(
+                f"{key}={value} changes nothing: learner={name} doesn't take it from there; its own "
+                "settings are learner.*",
+                file=sys.stderr,
+            )
 
 
 def main() -> None:
