@@ -99,6 +99,17 @@ def test_another_number_of_ways_can_be_asked_of_a_trained_metric(tmp_path, monke
     )
 
 
+@pytest.mark.parametrize("learner", ["pretrain", "nearest_embedding", "nearest_neighbour"])
+def test_what_learns_no_tasks_answers_for_any_number_of_ways(tmp_path, monkeypatch, learner):
+    words = (f"learner={learner}", "iterations=1", f"run_dir={tmp_path}", "evaluation.ways=5")
+    small = [word for word in TINY if not word.startswith("adaptation")]
+    assert fewshot(monkeypatch, *small, *words) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (report["ways"], report["learner"]) == (5, learner)
+    # More than by chance, as five classes of digits by their nearest neighbour.
+    assert report["updates"][-1]["mean"] > (0.4 if learner == "nearest_neighbour" else 0.2)
+
+
 def test_a_reader_of_sequences_says_how_well_it_knows_a_class_again(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     small = ("learner=lstm", "learner.instances=4", "learner.memory.hidden_size=8")

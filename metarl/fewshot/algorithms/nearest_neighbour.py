@@ -61,12 +61,13 @@ class NearestPixels(FewShotLearner):
         return EpisodicAdapter(self._answer, self._setting.size.ways)
 
     def needs(self) -> Needs:
-        return Needs(training=self._setting.size)
+        return Needs(training=self._setting.training_size(), any_ways=True)
 
     def step(self) -> Metrics:
         of = self._setting
+        size = of.training_size()
         episodes = draw(
-            of.source, self._num_tasks, of.size, of.streams.tasks, "train", device=of.device
+            of.source, self._num_tasks, size, of.streams.tasks, "train", device=of.device
         )
         answer = self._answer(episodes.support, episodes.query.x)
         found = answer_metrics(self._objective, answer, episodes.query.y)

@@ -76,7 +76,9 @@ class Pretrain(FewShotLearner):
         return self._answers_by(self._network)
 
     def needs(self) -> Needs:
-        return Needs(training=self._setting.size)
+        # Where classes mean something in a task only, it has learned to tell that many apart.
+        any_ways = _num_classes(self._setting.source.spec) is not None
+        return Needs(training=self._setting.training_size(), any_ways=any_ways)
 
     def step(self) -> Metrics:
         batch = map_tensors(
@@ -103,8 +105,14 @@ class Pretrain(FewShotLearner):
 def _num_outputs(spec: DataSpec, size: TaskSize) -> int:
     """How many outputs tell the training examples apart: all training classes where there is a list
     of them, which a spec says without its pictures."""
-    classes: int | None = spec.definition.get("num_classes", {}).get("train")
+    classes = _num_classes(spec)
     return spec.num_outputs(size.ways) if classes is None else classes
+
+
+def _num_classes(spec: DataSpec) -> int | None:
+    """How many training classes there are; None where there is no list of them."""
+    classes: int | None = spec.definition.get("num_classes", {}).get("train")
+    return classes
 
 
 def _pool(source: TaskSource, size: TaskSize, count: int) -> Callable[[torch.Generator], Examples]:
