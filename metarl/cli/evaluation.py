@@ -107,9 +107,11 @@ def judged_by_its_choosers(
 ) -> dict[str, Any]:
     """What the result says where some of the tasks have chosen the state that they judge, which
     flatters it; {} if none has."""
+    if KEY not in loaded.content:
+        return {}
     env = build.environment(tested, num_worlds=1)
     trained_on = build.environment(loaded.config, num_worlds=1)
-    if KEY not in loaded.content or env.spec.spec_hash != trained_on.spec.spec_hash:
+    if env.spec.spec_hash != trained_on.spec.spec_hash:
         return {}
     listed, num_tasks = env.prior.num_held_out, found.report["num_tasks"]
     places = [

@@ -17,10 +17,10 @@ from metarl.report.evaluation import acting
 from metarl.report.fewshot import evaluate
 from metarl.report.held_out import measured_returns, measures_row, score_name
 from metarl.rl.types import TaskDistribution
-from metarl.run.held_out import HeldOut
+from metarl.run.held_out import HasState, HeldOut
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
-from metarl.types import MetaLearner, Metrics
+from metarl.types import Metrics
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
     # Another learner of the same kind gets the state: what is evaluated can't disturb the training.
     twin = build.learner(tested, env, Generators(config.seed), device)
 
-    def measure(learner: MetaLearner) -> Metrics:
+    def measure(learner: HasState) -> Metrics:
         twin.load_state_dict(_copied(learner.state_dict()))
         return measured_returns(
             twin.adapter(),
@@ -68,7 +68,13 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
 
     try:
         compared_by = score_name(sizes.num_updates, scored_by(config))
-        yield HeldOut(every=config.eval_every, measure=measure, compared_by=compared_by)
+        settings = (
+            f"{tasks} x {num_worlds // num_tasks}, {sizes.num_updates} updates, decay {decay}"
+        )
+        settings += ", by most likely actions" if at_end.get("deterministic") else ""
+        yield HeldOut(
+            every=config.eval_every, measure=measure, compared_by=compared_by, settings=settings
+        )
     finally:
         env.close()
 
@@ -109,22 +115,26 @@ def measures(config: DictConfig, source: TaskSource, device: torch.device) -> He
     source.sample(1, size, Generators(at_end.seed)("held_out"), split)
     twin = fewshot_build.learner(config, source, Generators(config.seed), device)
     less_is_better = OBJECTIVES[source.spec.kind].best is min
+    num_tasks = config.eval_tasks or at_end.num_tasks
 
-    def measure(learner: MetaLearner) -> Metrics:
+    def measure(learner: HasState) -> Metrics:
         twin.load_state_dict(_copied(learner.state_dict()))
         report = evaluate(
             twin.adapter(),
             source,
             size,
             split=split,
-            num_tasks=config.eval_tasks or at_end.num_tasks,
+            num_tasks=num_tasks,
             num_updates=at_end.num_updates,
             tasks=lambda: Generators(at_end.seed)("held_out"),
             device=device,
         )
         return measures_row(report, less_is_better=less_is_better)
 
-    return HeldOut(every=config.eval_every, measure=measure)
+    settings = (
+        f"{num_tasks} {split} tasks of seed {at_end.seed}, {size}, {at_end.num_updates} updates"
+    )
+    return HeldOut(every=config.eval_every, measure=measure, settings=settings)
 
 
 def _copied(state: Any) -> Any:

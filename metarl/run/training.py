@@ -121,8 +121,12 @@ class Training:
             self._saver.write(run)
         checkpoint.remove_after(self._saver.folder, run.iteration)
         abandoned = [path.name for path in later]
-        by = "score" if self._held_out is None else self._held_out.compared_by
-        self._best = Best(self._saver.folder, run.iteration, by)
+        asked = self._held_out
+        by, settings = ("score", "") if asked is None else (asked.compared_by, asked.settings)
+        self._best = Best(self._saver.folder, run.iteration, by, settings)
+        if asked is not None and self._best.is_outdated:
+            self._best.measure_anew(asked.measure)
+            notes.append("eval_every: evaluates otherwise now; the best state is measured anew")
         if self._best.removed:
             abandoned.append(checkpoint.BEST)
         if abandoned:

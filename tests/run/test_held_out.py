@@ -115,6 +115,37 @@ def test_going_back_before_the_best_state_removes_it(tmp_path, capsys):
     assert best(tmp_path / "run")[0] == 5  # what came before lies nowhere
 
 
+def test_a_best_state_that_was_measured_otherwise_is_measured_anew(tmp_path, capsys):
+    """Measured by a half, what comes later would never be as good as the number that the best one
+    has from before."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    asked = ((9, 1.0, "whole", False), (10, 1.0, "whole", False), (12, 0.5, "half", True))
+    for iterations, factor, settings, is_told in asked:
+        measure = lambda learner, factor=factor: {
+            "score": factor * learner.state_dict()["x"].sum().item()
+        }
+        generators = Generators(26)
+        train(
+            Walker(generators),
+            generators,
+            iterations=iterations,
+            run_folder=folder,
+            provenance={},
+            checkpoint_every=3,
+            held_out=HeldOut(every=3, measure=measure, settings=settings),
+            resume_from=checkpoint.load_newest(folder / "checkpoints")[1]
+            if iterations > 9
+            else None,
+        )
+        assert ("is measured anew" in capsys.readouterr().err) == is_told
+    _, x, score = best(folder)
+    *before, last = rows(folder, "evaluations")
+    assert last["iteration"] == 12
+    assert score == 0.5 * x.sum().item()
+    assert score == max(last["score"], *(0.5 * row["score"] for row in before))
+
+
 def test_a_damaged_best_state_is_no_obstacle(tmp_path):
     (tmp_path / "best.pt").write_bytes(b"damaged")
     found = Best(tmp_path, 5)
