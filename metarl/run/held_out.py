@@ -34,7 +34,7 @@ class HeldOut:
     """Which of the numbers the score is. A run that goes on may be compared by another one than
     before; the best state so far is, too, then."""
     settings: str = ""
-    """In words, on what and how it is measured. A run that goes on may change that; the best state
+    """What it is measured on, and how, in words. A run that goes on may change that; the best state
     so far is measured anew then, for its number says nothing beside the others."""
 
 
