@@ -43,7 +43,8 @@ MEMORYLESS = "half_cheetah_vel_memoryless"
 
 # Folder of results -> evaluation -> its picture.
 ADAPTATION: dict[str, dict[str, str]] = {
-    "ant_dir": {"evaluation": "adaptation_curve"},
+    "ant_dir": {"evaluation_seed0": "adaptation_curve_seed0"},
+    "ant_vel": {"evaluation_seed0": "adaptation_curve_seed0"},
     "arm_grasp/rl2": {"evaluation_seed1": "adaptation_curve_seed1"},
     "arm_reach_maml": {"evaluation": "adaptation_curve"},
     "arm_reach_rl2": {"evaluation": "adaptation_curve"},
@@ -87,7 +88,8 @@ RECORDED = {
 }
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
-    "ant_dir": ["metrics"],
+    "ant_dir": ["metrics_seed0", "metrics_seed1"],
+    "ant_vel": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "arm_grasp/memoryless": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_grasp/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "arm_reach_maml": ["metrics"],
