@@ -14,6 +14,7 @@ from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
 from metarl.run.loggers.opening import Tracking
+from metarl.run.loggers.sent import take_another_name
 from metarl.run.logging import RETURNS, Progress, Shown
 from metarl.run.memory import check_fits
 from metarl.run.rows import read_rows
@@ -119,6 +120,8 @@ class Training:
             # It goes on to another end, or from the best one or a copy: so it does if it is killed
             # at once.
             self._saver.write(run)
+        if later:
+            take_another_name(self.folder)
         checkpoint.remove_after(self._saver.folder, run.iteration)
         abandoned = [path.name for path in later]
         asked = self._held_out

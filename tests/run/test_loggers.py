@@ -36,7 +36,9 @@ class Killed(BaseException):
     pass
 
 
-def run(folder, *names, iterations=8, die_after=None, resume=False, every=3, **of_each):
+def run(
+    folder, *names, iterations=8, die_after=None, resume=False, back_to=None, every=3, **of_each
+):
     def special(learner):
         if learner.count == die_after:
             raise Killed
@@ -45,13 +47,15 @@ def run(folder, *names, iterations=8, die_after=None, resume=False, every=3, **o
     generators = Generators(26)
     learner = Walker(generators)
     found = checkpoint.load_newest(folder / "checkpoints")[1] if resume else None
+    if back_to is not None:
+        found = checkpoint.load(checkpoint.path_of(folder / "checkpoints", back_to))
     Walker.special = special
     try:
         train(
             *(learner, generators),
             iterations=iterations,
             run_folder=folder,
-            provenance={"config": CONFIG},
+            provenance={"config": CONFIG | {"iterations": iterations}},
             checkpoint_every=2,
             held_out=HeldOut(every=every, measure=measured),
             tracking=Tracking(names=names, settings=of_each),
@@ -160,6 +164,7 @@ def test_tensorboard_has_the_settings_beside_the_numbers_that_runs_are_compared_
     session = found["_hparams_/session_start_info"].session_start_info.hparams
     assert {name: value.number_value or value.string_value for name, value in session.items()} == {
         "seed": 3.0,
+        "iterations": 8.0,
         "algo.inner_lr": 0.1,
         "algo.sizes": "[1, 2]",
     }
@@ -367,7 +372,20 @@ def test_a_killed_run_goes_on_in_the_same_run_of_wandb(tmp_path, wandb, die_afte
     assert [row["iteration"] for row in whole if "iteration" in row] == list(range(8))
     given = wandb.called[0]
     assert given["project"] == "p" and "mode" not in given
-    assert given["config"] == CONFIG and given["resume"] == "allow"
+    assert given["config"] == CONFIG | {"iterations": 8} and given["resume"] == "allow"
+
+
+def test_a_run_that_goes_back_is_a_run_of_its_own_for_servers(tmp_path, wandb):
+    """The server has rows of the iterations that come again, and would take no others of them."""
+    run(tmp_path / "run", "wandb")
+    (left,) = [dict(kept) for kept in wandb.server.values()]
+    run(tmp_path / "run", "wandb", back_to=6, iterations=9)
+    old, new = wandb.server.values()
+    assert old == left
+    rows = [row["iteration"] for row in new["history"] if "iteration" in row]
+    assert rows == list(range(9))
+    run(tmp_path / "run", "wandb", resume=True, iterations=10)
+    assert len(wandb.server) == 2 and 9 in [row.get("iteration") for row in new["history"]]
 
 
 def test_wandb_gets_the_results_and_goes_on_behind_them(tmp_path, wandb):
@@ -443,6 +461,8 @@ def test_mlflow_itself_has_each_number_once(tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     of = {"mlflow": {"tracking_uri": uri, "experiment": "tests"}}
     run(tmp_path / "run", "mlflow", die_after=5, **of)
+    (begun,) = MlflowClient(uri).search_runs(["1"])
+    assert begun.info.status == "KILLED"
     run(tmp_path / "run", "mlflow", resume=True, **of)
     final = results(tmp_path / "run", video=film(tmp_path / "run/adaptation.mp4", 3))
     tracking = Tracking(names=("mlflow",), settings=of)
@@ -455,7 +475,12 @@ def test_mlflow_itself_has_each_number_once(tmp_path, monkeypatch):
     ]
     assert steps("return_after") == list(range(8)) and steps("held_out/score") == [3, 6, 8]
     assert steps("evaluation/score") == [8] and kept.info.status == "FINISHED"
-    assert kept.data.params == {"seed": "3", "algo.inner_lr": "0.1", "algo.sizes": "[1, 2]"}
+    assert kept.data.params == {
+        "seed": "3",
+        "iterations": "8",
+        "algo.inner_lr": "0.1",
+        "algo.sizes": "[1, 2]",
+    }
     assert [file.path for file in client.list_artifacts(kept.info.run_id)] == ["adaptation.mp4"]
 
 

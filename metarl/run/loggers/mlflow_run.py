@@ -42,6 +42,10 @@ class MlflowRun:
         self._waiting: list[Metric] = []
         self._last_sent = -float("inf")
         self._interval = _INTERVAL
+        self._num_done, self._num_planned = (
+            begun.first_iteration,
+            begun.config.get("iterations") or 0,
+        )
         for row in self._sent.metrics:
             self._take(row, "")
         for row in self._sent.evaluations:
@@ -49,6 +53,7 @@ class MlflowRun:
         self.flush()
 
     def metrics(self, row: Metrics) -> None:
+        self._num_done = int(row["iteration"]) + 1
         if self._sent.lacks_metrics(row):
             self._take(row, "")
             self._send_if_due()
@@ -78,7 +83,8 @@ class MlflowRun:
 
     def close(self) -> None:
         self.flush()
-        self._client.set_terminated(self._run_id)
+        is_over = self._num_done >= self._num_planned
+        self._client.set_terminated(self._run_id, "FINISHED" if is_over else "KILLED")
 
     def _take(self, row: Metrics, prefix: str) -> None:
         step, now = int(row["iteration"]), int(time.time() * 1000)

@@ -33,6 +33,12 @@ class Identity:
         write_text(self._file, json.dumps(content) + "\n")
 
 
+def take_another_name(folder: Path) -> None:
+    """A run that went back is another one for servers: they keep the rows of the way it left, and
+    take none of iterations that they have."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
 class Sent:
     """How far a server is.
 
