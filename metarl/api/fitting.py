@@ -1,6 +1,7 @@
 """A trained few-shot learner: evaluated as the command does, or fitted to arrays of one's own."""
 
 import numbers
+import warnings
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -56,7 +57,14 @@ class FewShotAgent:
             report = fewshot_report.evaluated(tested, learner, self._source, CPU)
         return Evaluation(report | {"learner": self.name})
 
-    def fit(self, x: Any, y: Any, *, updates: SupportsIndex | None = None) -> "Predictor":
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        updates: SupportsIndex | None = None,
+        transductive: bool | None = None,
+    ) -> "Predictor":
         """Learns a task from a few examples.
 
             predictor = agent.fit(x, y)
@@ -66,6 +74,10 @@ class FewShotAgent:
           x: [B, ...] inputs as those of its training, pictures as numbers from 0 to 1.
           y: [B] labels of any kind, or values [B] or [B, O].
           updates: None for as many as the learner is meant for.
+          transductive: whether an answer may depend on the questions that are asked with it, as in
+            the papers on gradient-based learners with batch norm: better for many questions at
+            once, useless for one. False takes the statistics of the examples; None is as in
+            training.
         Raises: UserError if they don't fit the learner.
         """
         inputs = self._inputs(x)
@@ -74,6 +86,8 @@ class FewShotAgent:
         number = None if updates is None else whole(updates, "updates")
         answers, classes, ways = self._answers(y, len(inputs))
         tested = merged(self._loaded.config, {"evaluation": {"ways": ways}})
+        if transductive is not None:
+            tested = merged(tested, {"learner": self._asked(transductive)})
         learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
         adapter = learner.adapter()
         state = adapter.begin(1)
@@ -81,6 +95,19 @@ class FewShotAgent:
         for _ in range(adapter.num_updates if number is None else number):
             state = adapter.update(state, examples)
         return Predictor(self, adapter, state, classes, np.ndim(y))
+
+    def _asked(self, transductive: object) -> dict[str, bool]:
+        """The setting of the learner. Raises: UserError for no bool, or True of a learner without
+        such a setting."""
+        if not isinstance(transductive, bool):
+            raise UserError(f"transductive is {transductive!r}; expected True, False or None")
+        has_it = "transductive" in self._loaded.config.learner
+        if transductive and not has_it:
+            raise UserError(
+                f"transductive=True: {self.name} answers each question by itself; expected False "
+                "or None"
+            )
+        return {"transductive": transductive} if has_it else {}
 
     def _inputs(self, x: Any) -> Tensor:
         """[B, ...]. Raises: UserError for another shape, what isn't finite, or pictures beyond 0 to
@@ -133,7 +160,11 @@ class FewShotAgent:
 
 class Predictor:
     """What has been learned from a few examples: `predictor(x)` gives the labels [B] or the values
-    that it thinks right."""
+    that it thinks right.
+
+    Attributes: classes: what labels stand for, None of values; transductive: whether an answer
+    depends on the questions that are asked with it, see `FewShotAgent.fit`.
+    """
 
     def __init__(
         self,
@@ -145,6 +176,7 @@ class Predictor:
     ) -> None:
         self._agent, self._adapter, self._state = agent, adapter, state
         self.classes, self._num_dims = classes, num_dims
+        self.transductive = adapter.transductive
 
     def __call__(self, x: Any) -> np.ndarray:
         answers = self._answers(x)
@@ -160,7 +192,14 @@ class Predictor:
 
     @torch.no_grad()
     def _answers(self, x: Any) -> Tensor:
-        return self._adapter.predict(self._state, self._agent._inputs(x)[None])[0]
+        inputs = self._agent._inputs(x)
+        if self.transductive and len(inputs) == 1:
+            warnings.warn(
+                "one question alone, of a learner whose answers depend on the questions asked "
+                "together; expected several, or fit(..., transductive=False)",
+                stacklevel=3,
+            )
+        return self._adapter.predict(self._state, inputs[None])[0]
 
 
 def _labels(y: Any) -> np.ndarray:

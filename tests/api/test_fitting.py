@@ -1,5 +1,6 @@
 """A few-shot learner on arrays of one's own answers as it does on the tasks of its data set."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,12 +68,46 @@ def test_labels_are_those_of_the_user(digits: Any) -> None:
     assert (answers == names[episodes.query.y[0]]).mean() > 1.2 / ways
 
 
+def test_questions_that_come_one_by_one_have_answers_of_their_own(tmp_path: Path) -> None:
+    """By the statistics of one question alone all would be answered alike."""
+    agent = metarl.train_fewshot("digits", "maml", **SMALL, run_dir=tmp_path / "run").agent
+    size = TaskSize(ways=agent._loaded.config.ways, shots=2, queries=3)
+    episodes = agent._source.sample(1, size, torch.Generator().manual_seed(0), "test")
+    asked = episodes.query.x[0]
+
+    def alone(predictor: Any) -> np.ndarray:
+        return np.concatenate(
+            [predictor.probabilities(asked[k : k + 1]) for k in range(len(asked))]
+        )
+
+    as_trained = agent.fit(episodes.support.x[0], episodes.support.y[0])
+    assert as_trained.transductive
+    with pytest.warns(UserWarning, match="one question alone"):
+        assert np.ptp(alone(as_trained), axis=0).max() < 1e-5
+    by_examples = agent.fit(episodes.support.x[0], episodes.support.y[0], transductive=False)
+    assert not by_examples.transductive
+    np.testing.assert_allclose(alone(by_examples), by_examples.probabilities(asked), atol=1e-5)
+    assert np.ptp(alone(by_examples), axis=0).max() > 1e-3
+    with pytest.raises(metarl.UserError, match="transductive is 1; expected True, False or None"):
+        agent._asked(1)
+
+
+def test_a_learner_that_answers_each_question_by_itself_says_so(digits: Any) -> None:
+    ways = digits._loaded.config.ways
+    size = TaskSize(ways=ways, shots=1, queries=1)
+    episodes = digits._source.sample(1, size, torch.Generator().manual_seed(0), "test")
+    examples = episodes.support.x[0], episodes.support.y[0]
+    assert not digits.fit(*examples, transductive=False).transductive
+    with pytest.raises(metarl.UserError, match="protonet answers each question by itself"):
+        digits.fit(*examples, transductive=True)
+
+
 def test_the_order_of_the_examples_tells_nothing(digits: Any) -> None:
     """A learner that takes them one after the other, as Reptile its minibatches."""
     seen: list[torch.Tensor] = []
 
     class Spy:
-        num_updates = 1
+        num_updates, transductive = 1, False
 
         def __init__(self, adapter: Any) -> None:
             self.begin = adapter.begin
