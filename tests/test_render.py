@@ -102,6 +102,9 @@ def test_a_learner_can_be_filmed_on_another_variant_of_what_it_was_trained_on(
     sizes = ("num_tasks=1", "num_updates=0", "width=160", "height=120", f"output={tmp_path}")
     call(monkeypatch, render, f"checkpoint={run_folder}", "env=bandit", "env.horizon=9", *sizes)
     assert num_frames_and_size(tmp_path / "task_0.mp4")[0] == 9
+    # Films of where it was trained stay.
+    call(monkeypatch, render, f"checkpoint={run_folder}", "env=bandit", "env.horizon=9", *sizes[:4])
+    assert num_frames_and_size(run_folder / "videos" / "bandit" / "task_0.mp4")[0] == 9
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, render, f"checkpoint={run_folder}", "env=point_navigation_2d", *sizes)
     assert stop.value.code == 2

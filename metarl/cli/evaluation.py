@@ -249,6 +249,7 @@ def film(
         states=filming.before_and_after(found.states, last, found.report["unit"]),
         episodes_per_task=found.report["episodes_per_task"],
         num_updates=last,
+        deterministic=found.report["deterministic"],
     )
     typical = int(gains.argsort()[len(gains) // 2])
     try:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 import envs
 from metarl.cli import build, checkpoints
 from metarl.cli.configs import as_dict, merged
-from metarl.report.evaluation import stage
+from metarl.report.evaluation import acting, stage
 from metarl.report.video import adaptation_video
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.data.collect import repeat_tasks
@@ -31,6 +31,8 @@ class Subject:
     episodes_per_task: int
     num_updates: int = 0
     """Up to the last of the states."""
+    deterministic: bool = False
+    """Whether the policy's most likely actions are taken."""
 
 
 def random_actions(config: DictConfig) -> Subject:
@@ -53,7 +55,7 @@ def trained(
     env: DictConfig | None = None,
 ) -> Subject:
     """The checkpoint's learner before and after `num_updates` updates on held-out tasks, with the
-    episodes of its training.
+    episodes of its training, played as its evaluation plays them.
 
     Args:
       num_updates: None for as many as training takes.
@@ -67,8 +69,13 @@ def trained(
     config = checkpoints.elsewhere(loaded, env)
     world = build.environment(config, num_tasks * episodes_per_task)
     tasks, streams = world.prior.test_tasks(num_tasks), build.streams(generators, device, "render/")
+    deterministic = bool(loaded.config.evaluation.get("deterministic"))
     curve = adaptation_curve(
-        adapter, world, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
+        *(adapter, world, tasks, streams),
+        num_tasks=num_tasks,
+        num_updates=num_updates,
+        device=device,
+        acting=acting(sizes.unit, deterministic=deterministic),
     )
     return Subject(
         config=config,
@@ -76,6 +83,7 @@ def trained(
         states=before_and_after(curve.states, num_updates, sizes.unit),
         episodes_per_task=episodes_per_task,
         num_updates=num_updates,
+        deterministic=deterministic,
     )
 
 
@@ -126,6 +134,7 @@ def film(
             grid_path=grid_path,
             width=width,
             height=height,
+            deterministic=subject.deterministic,
         )
         if subject.adapter.belief(next(iter(subject.states.values()))) is not None:
             from metarl.report.belief_plot import belief_pngs  # loads Matplotlib
@@ -140,6 +149,7 @@ def film(
                 num_updates=subject.num_updates,
                 titles=[f"{worlds[0].spec.name}: {text}" for text in descriptions],
                 device=device,
+                deterministic=subject.deterministic,
             )
     finally:
         for env in worlds:

@@ -87,6 +87,7 @@ def belief_pngs(
     num_updates: int,
     titles: Sequence[str],
     device: torch.device | str = "cpu",
+    deterministic: bool = False,
 ) -> None:
     """Plays a trial on each of N tasks with an adapter that has a belief, and draws some of them.
 
@@ -94,6 +95,7 @@ def belief_pngs(
       paths: number of a task -> where its picture goes.
       env: num_tasks * E worlds; of each task the first is drawn. tasks: leaves [num_tasks, ...].
       titles: of all tasks.
+      deterministic: take the policy's most likely actions.
     Raises: OSError if a file can't be written.
     """
     watched: _Watched[Any] = _Watched(adapter)
@@ -102,6 +104,7 @@ def belief_pngs(
         num_tasks=num_tasks,
         num_updates=num_updates,
         device=device,
+        deterministic=deterministic,
     )
     trajectories = [each.episodes for each in played]
     for task, path in paths.items():

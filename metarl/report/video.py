@@ -49,6 +49,7 @@ def adaptation_video(
     grid_path: Path | None = None,
     width: int = 480,
     height: int = 360,
+    deterministic: bool = False,
 ) -> None:
     """One video for each of `worlds`: the adapter in each of its states at the same task from the
     same start, side by side.
@@ -62,6 +63,7 @@ def adaptation_video(
         says it.
       seed: of starts and policy noise, the same for all states.
       grid_path: where a video of all of them goes, if any.
+      deterministic: take the policy's most likely actions.
     Raises: UserError if nothing can be drawn here (no GL library); OSError if a file can't be
     written.
     """
@@ -93,6 +95,7 @@ def adaptation_video(
             width=width,
             height=height,
             device=device,
+            deterministic=deterministic,
         )
     film(
         scenes,
@@ -117,6 +120,7 @@ def play(
     width: int,
     height: int,
     device: torch.device | str = "cpu",
+    deterministic: bool = False,
 ) -> Iterator[list[Shot]]:
     """Plays one episode in every world and yields, after each control step, a shot of each of
     `worlds`.
@@ -127,9 +131,12 @@ def play(
     What the adapter measures of its steps is drawn as curves, and what it believes of the task
     beside the picture.
 
-    Args: tasks: leaves [W, ...].
+    Args: tasks: leaves [W, ...]; deterministic: see `adaptation_video`.
     Raises: UserError if the environment can't draw here.
     """
+    if deterministic:
+        state = adapter.most_likely(state)
+    noise = None if deterministic else streams.policy
     env.set_tasks(tasks)
     obs = env.reset(streams.reset.starts(env)).to(device)
     over, reward_so_far = [False] * len(worlds), [0.0] * len(worlds)
@@ -138,7 +145,7 @@ def play(
     beliefs = [adapter.belief(state)]
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
-        act = adapter.act(state, obs, streams.policy)
+        act = adapter.act(state, obs, noise)
         step: Step = map_tensors(lambda x: x.to(device), env.step(act.action))
         of_step = adapter.measure(state, obs, act, step)
         state = adapter.observe(state, obs, act, step)

@@ -407,3 +407,28 @@ def test_a_curve_is_drawn_to_its_height_below_the_numbers():
     )  # half an episode, half the width
     beyond = drawn((50.0,) * 10)
     assert beyond.any() and beyond.sum(1).argmax() < rows[1]
+
+
+def test_the_most_likely_actions_are_filmed_where_they_are_asked_for():
+    class Asked(UniformActions):
+        def most_likely(self, state):
+            return "most likely"
+
+        def act(self, state, obs, noise):
+            acted.append((state, noise is None))
+            return super().act(None, obs, Noise(torch.Generator()))
+
+    env = CountingEnv([9, 9], horizon=1)
+    generator = torch.Generator()
+    streams = Streams(tasks=generator, reset=Noise(generator), policy=Noise(generator))
+    tasks, adapter = Speed(target_velocity=torch.ones(2)), Asked(env.action_space)
+    for deterministic, expected in ((True, ("most likely", True)), (False, ("drawn", False))):
+        acted: list = []
+        shots = play(
+            *(env, adapter, "drawn", tasks, streams),
+            worlds=[0],
+            width=32,
+            height=24,
+            deterministic=deterministic,
+        )
+        assert len(list(shots)) == 1 and acted == [expected]

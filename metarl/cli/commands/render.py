@@ -43,10 +43,10 @@ def rendered(config: DictConfig) -> list[Path]:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
         settings["env"] = config.env
-        subject, folder = (
-            filming.trained(loaded, device=device, **settings),
-            loaded.run_folder / "videos",
-        )
+        subject = filming.trained(loaded, device=device, **settings)
+        folder = loaded.run_folder / "videos"
+        if subject.config.env != loaded.config.env:  # Films of the own problem stay.
+            folder /= subject.config.env.name.split(":")[-1]
     if config.output is not None:
         folder = Path(config.output).expanduser()
     paths = {task: folder / f"task_{task}.mp4" for task in range(config.num_tasks)}
