@@ -1,10 +1,12 @@
 """The zoo: weights alone in files that load without executing code, and a command that packs
 them."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from support.commands import call
@@ -15,6 +17,7 @@ from metarl.cli import checkpoints, fewshot_build
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.commands import zoo as zoo_command
+from metarl.errors import UserError
 from metarl.run import archive
 
 SMALL: dict[str, Any] = {
@@ -174,3 +177,18 @@ def test_what_training_alone_needs_is_forgotten_before_a_file_is_judged():
     found = zoo.without_training(state)
     assert found["params"].tolist() == [1, 1] and found["of"]["moments"].tolist() == [0]
     assert found["optimizer"]["m"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["bandit", "../bandit/a", "/bandit/a", "bandit/../a", "a/b/c", ""])
+def test_a_name_that_could_not_be_found_again_is_refused(own_zoo: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"name={re.escape(name)}: expected <environment"):
+        zoo.write(name, {})
+    assert zoo.names() == []
+
+
+def test_a_long_curve_is_kept_in_parts_with_its_end(tmp_path: Path) -> None:
+    rows = [json.dumps({"iteration": i, "return": 1.0}) + "\n" for i in range(1001)]
+    (tmp_path / "metrics.jsonl").write_text("".join(rows))
+    kept = [row["iteration"] for row in zoo_command._curve(tmp_path)]
+    assert kept[-1] == 1000 and len(kept) <= zoo_command.CURVE_ROWS
+    assert len(set(numpy.diff(kept))) == 1

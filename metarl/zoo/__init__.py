@@ -7,6 +7,7 @@ weights, and the command, the commit and the machine that made them. Loading it 
 can't be resumed: the optimizer isn't in it. scripts/zoo.py packs a finished run folder.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ LARGEST = 3_000_000
 """Bytes of all files together, so that the package stays small."""
 
 _KIND = "policy"
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _OF_TRAINING = ("optimizer", "schedule", "moments", "experience")
 """Entries of a learner's state that only training needs, at any depth."""
 _FEW = 1024  # numbers; smaller tensors, as running statistics, are kept exactly
@@ -69,8 +71,13 @@ def read_file(file: Path) -> dict[str, Any]:
 def write(
     name: str, content: Mapping[str, Any], folder: Path | None = None, *, largest: int = LARGEST
 ) -> Path:
-    """Writes a file of the zoo. Raises: UserError if all would be larger than the package may
-    be."""
+    """Writes a file of the zoo. Raises: UserError for a name that isn't of two parts, or if all
+    would be larger than the package may be."""
+    if _NAME.fullmatch(name) is None:
+        raise UserError(
+            f"name={name}: expected <environment or dataset>/<learner>, of letters, digits, _, - "
+            "and dots"
+        )
     folder, packed = folder or FOLDER, archive.packed(content)
     place = folder / f"{name}.pt"
     others = sum(file.stat().st_size for file in _files(folder) if file != place)

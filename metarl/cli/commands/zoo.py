@@ -139,7 +139,7 @@ def _few_shot_report(loaded: checkpoints.Loaded, source: TaskSource) -> dict[str
 def _curve(folder: Path) -> list[dict[str, Any]]:
     rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
     every = max(1, -(-len(rows) // CURVE_ROWS))
-    return rows[::every]
+    return rows[::-every][::-1]  # The last row says where training ended.
 
 
 def _default_name(content: Mapping[str, Any]) -> str:
