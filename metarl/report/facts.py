@@ -51,9 +51,9 @@ def facts(
     if num_rows > 1:
         found["tasks_made_worse"] = made_worse(learner.returns)
     oracle = others["oracle"].returns if "oracle" in others else None
-    if oracle is not None and oracle.ndim == 1:
+    if oracle is not None and oracle.ndim != 2:  # Expected returns, not played ones
         found["regret"] = [
-            {"update": k, **summary(oracle[:, None] - learner.returns[:, k], generator)}
+            {"update": k, **summary(_after(oracle, k) - learner.returns[:, k], generator)}
             for k in range(num_rows)
         ]
     speeds = env.references.fixed_speeds
@@ -62,14 +62,17 @@ def facts(
         if oracle is None:
             oracle = torch.full((len(learner.returns),), env.spec.horizon * speeds.bonus)
     still = others["stand_still"].returns if "stand_still" in others else None
-    if still is not None and oracle is not None and oracle.mean() > still.mean():
-        found["normalised_score"] = [
-            {"update": k, **normalised_score(learner.returns[:, k], still, oracle, generator)}
-            for k in range(num_rows)
-        ]
-        found["scale"] = {
-            end: _by_task(returns).tolist() for end, returns in (("zero", still), ("one", oracle))
-        }
+    if still is not None and oracle is not None:
+        ones = [_after(oracle, k) for k in range(num_rows)]
+        if all(one.mean() > still.mean() for one in ones):
+            found["normalised_score"] = [
+                {"update": k, **normalised_score(learner.returns[:, k], still, one, generator)}
+                for k, one in enumerate(ones)
+            ]
+            found["scale"] = {
+                end: _by_task(returns).tolist()
+                for end, returns in (("zero", still), ("one", ones[-1]))
+            }
     if unit == "episode" and num_rows == 1:
         played = {"learner": learner, **others}
         found["within_episode"] = {
@@ -78,6 +81,14 @@ def facts(
             if outcomes.steps is not None
         }
     return found
+
+
+def _after(oracle: Tensor, update: int) -> Tensor:
+    """[N, E] what an oracle has after so many updates, of [N] or [N, E], the same after each, or of
+    [N, K + 1, E]."""
+    if oracle.ndim == 3:
+        return oracle[:, update]
+    return oracle[:, None] if oracle.ndim == 1 else oracle
 
 
 def _by_task(returns: Tensor) -> Tensor:

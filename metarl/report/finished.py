@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.report.algo_name import algo_name
-from metarl.report.run_places import in_order
+from metarl.report.run_places import in_order, num_seeds_in
 from metarl.run import lock
 from metarl.run.logging import read_metrics
 
@@ -43,7 +43,7 @@ class Finished:
     report: dict[str, Any]
     """What the evaluation holds."""
     metrics: list[dict[str, Any]]
-    """The rows of metrics.jsonl; none where that isn't kept."""
+    """The rows of metrics.jsonl, see `numbers_of`; none where that isn't kept."""
 
     @property
     def seed(self) -> int:
@@ -248,8 +248,14 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 def numbers_of(file: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, or of the file as results keep it. What isn't a finite number is
-    left out, as damaged rows are."""
-    return [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
+    left out, as damaged rows are.
+
+    Seeds that one process trained together wrote the time of all: here each has its share, so that
+    they compare with runs alone.
+    """
+    together = num_seeds_in(file.parent.parent)
+    rows = [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
+    return [row | {k: row[k] / together for k in ("seconds",) if k in row} for row in rows]
 
 
 def _is_number(value: Any) -> bool:

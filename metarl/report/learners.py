@@ -182,9 +182,11 @@ def _in_words(key: str, value: Any) -> str:
 def _check_alike(runs: Sequence[Finished]) -> None:
     """Raises: UserError naming two runs that weren't evaluated in the same environment on the same
     tasks, or two of one learner with other numbers of updates or episodes, or played otherwise."""
-    first, of_setting = runs[0], dict[str, Finished]()
+    first, of_setting, shown = runs[0], dict[str, Finished](), dict[bool, Finished]()
     for run in runs:
         _check_environment(run, first)
+        # To see the task makes another definition, whose like is another such.
+        _check_environment(run, shown.setdefault(run.shows_task, run))
         if (run.report["env"], run.tasks) != (first.report["env"], first.tasks):
             has, asked = (_tasks_of(r) for r in (run, first))
             raise UserError(
@@ -214,10 +216,11 @@ def _check_environment(run: Finished, first: Finished) -> None:
     """Raises: UserError if the definitions of their environments differ in more than whether the
     task is shown, with what their settings say of it."""
     hashes = run.spec_hash, first.spec_hash
-    if None in hashes or hashes[0] == hashes[1] or run.report["env"] != first.report["env"]:
+    are_told = None not in hashes  # not by evaluations of earlier versions
+    if (are_told and hashes[0] == hashes[1]) or run.report["env"] != first.report["env"]:
         return
     keys = differing_in(run, first)
-    if run.shows_task != first.shows_task and not keys:
+    if not keys and (run.shows_task != first.shows_task or not are_told):
         return
     differing = ", ".join(f"env.{key}={own} and {other}" for key, (own, other) in keys.items())
     raise UserError(
@@ -318,17 +321,26 @@ def _beside(of: Sequence[Learner]) -> dict[str, Any]:
     still = [run.report["stand_still"] for run in runs if "stand_still" in run.report]
     if still:
         found["stand_still"] = _means(still)[0]
-    names = [name for run in runs for name in run.report.get("references", {})]
-    found["references"] = {
-        name: _means(
-            [refs[name] for run in runs if name in (refs := run.report.get("references", {}))]
-        )
-        for name in dict.fromkeys(names)
-    }
+    found["references"] = _references(runs)
     speeds = [run.report["fixed_speeds"] for run in runs if "fixed_speeds" in run.report]
     if speeds:
         found["fixed_speeds"] = speeds[0]
     return found
+
+
+def _references(runs: Sequence[Finished]) -> dict[str, list[float]]:
+    """Means over the runs by name. Who knows how long a trial is plays otherwise in a longer one:
+    where trials differ, each length has a reference of its own."""
+    by_length: dict[str, dict[int, list[Any]]] = {}
+    for run in runs:
+        for name, rows in run.report.get("references", {}).items():
+            length = 1 if isinstance(rows, Mapping) else len(rows)
+            by_length.setdefault(name, {}).setdefault(length, []).append(rows)
+    return {
+        name if len(of_name) == 1 else f"{name}, of {length} in all": _means(rows)
+        for name, of_name in by_length.items()
+        for length, rows in of_name.items()
+    }
 
 
 def _means(summaries: Sequence[Any]) -> list[float]:
@@ -336,5 +348,5 @@ def _means(summaries: Sequence[Any]) -> list[float]:
     rows = [[summary] if isinstance(summary, Mapping) else summary for summary in summaries]
     return [
         sum(row["mean"] for row in of_update) / len(of_update)
-        for of_update in zip(*rows, strict=False)  # an agent's trial may be longer than another's
+        for of_update in zip(*rows, strict=True)
     ]

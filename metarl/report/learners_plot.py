@@ -5,8 +5,9 @@ and over time; and, where others recorded returns by task, these beside ours. A 
 the same learner's.
 """
 
+import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,10 @@ _OTHERS = tuple(
     for dashes, marker in (((0, (8, 2)), "X"), ((0, (1, 1)), "P"), ((0, (3, 1, 1, 1)), "h"))
     for color in (SKY, YELLOW, INK, GREEN, ORANGE)
 )
-_RECORDED = (
-    Look(color=INK, dashes=(0, (2, 1)), marker="x"),
-    Look(color=FAINT, dashes=(0, (2, 1)), marker="+"),
+_RECORDED = tuple(
+    Look(color=color, dashes=dashes, marker=marker)
+    for dashes, markers in (((0, (2, 1)), "x+"), ((0, (5, 1, 1, 1)), "14"), ((0, (1, 2)), "23"))
+    for color, marker in zip((INK, FAINT), markers, strict=True)
 )
 
 
@@ -130,6 +132,11 @@ def looks_of(names: Sequence[str], taken: Collection[Look] = ()) -> dict[str, Lo
     return found
 
 
+def recorded_looks() -> Iterator[Look]:
+    """The looks of what others recorded, in order; after six they come again."""
+    return itertools.cycle(_RECORDED)
+
+
 def reference_look(name: str) -> Look:
     """The look of one of the environment's references: that of an evaluation's picture, but for the
     colour, for colours are learners' here."""
@@ -154,7 +161,7 @@ def draw_adaptation(
     curves: list[tuple[str, Sequence[Estimate | None], Look]] = [
         (name, means, looks[name]) for name, means in rows.items()
     ]
-    for other, look in zip(by_task, _RECORDED, strict=False):
+    for other, look in zip(by_task, recorded_looks(), strict=False):
         if not other.differs_from(targets):
             curves.append((other.label, _of_recorded(other), look))
     draw_means(axes, curves)
@@ -236,7 +243,8 @@ def draw_training(
     """Draws how training went, over steps, of learners whose runs all have metrics."""
     curves = [(learner.name, rows_of(learner), looks[learner.name]) for learner in learners]
     curves += [
-        (other.label, [other.rows], look) for other, look in zip(recorded, _RECORDED, strict=False)
+        (other.label, [other.rows], look)
+        for other, look in zip(recorded, recorded_looks(), strict=False)
     ]
     shows_before = len(learners) == 1
     for name, runs, look in curves:
@@ -276,7 +284,7 @@ def _draw_tasks(
         values, look = learner.returns[:, :, last].mean((0, 2)), looks[learner.name]
         assert learner.runs[0].numbers is not None
         _draw_points(axes, torch.tensor(learner.runs[0].numbers), values, look, learner.name)
-    for other, look in zip(by_task, _RECORDED, strict=False):
+    for other, look in zip(by_task, recorded_looks(), strict=False):
         assert other.returns is not None and other.targets is not None
         _draw_points(axes, other.targets, other.returns[:, last], look, other.label)
     axes.set_xlabel("the task's target")

@@ -43,7 +43,8 @@ def _learners(found: Numbers) -> str:
 
 def notes(found: Numbers) -> str:
     """What must be known of learners that are compared, as sentences, each after a space."""
-    return _what_an_update_sees(found) + _how_they_played(found) + _what_diverged(found)
+    of = (_what_an_update_sees, _how_they_played, _what_diverged, _who_trained_longer)
+    return "".join(notes(found) for notes in of)
 
 
 def _what_an_update_sees(found: Numbers) -> str:
@@ -93,6 +94,20 @@ def _what_diverged(found: Numbers) -> str:
         for one in found["learners"]
         if one["diverged_episodes"]
     )
+
+
+def _who_trained_longer(found: Numbers) -> str:
+    """Names learners whose seeds are no runs of one length: one was stopped, or went on."""
+    texts = []
+    for one in found["learners"]:
+        steps = [steps for steps in one["env_steps"] if steps is not None]
+        # Where episodes end early seeds differ a little.
+        if steps and max(steps) > _ALIKE * min(steps):
+            texts.append(f" The seeds of {one['name']} trained for {_range(steps)} steps.")
+    return "".join(texts)
+
+
+_ALIKE = 1.5
 
 
 def what_intervals_are_over(found: Numbers) -> str:

@@ -72,6 +72,11 @@ def read_recorded(file: Path) -> Recorded:
         _numbers(row, file) for row in csv.DictReader(line for line in lines if line[:1] != "#")
     ]
     updates = [name for name in (rows[0] if rows else {}) if re.fullmatch(r"after_\d+", name)]
+    if updates != [f"after_{k}" for k in range(len(updates))]:
+        raise UserError(
+            f"recorded: {file} has the columns {', '.join(updates)}; expected after_0, after_1, ..., "
+            "in this order"
+        )
     is_curve = bool(rows) and all(name in rows[0] for name in _CURVE)
     if not is_curve and not (rows and "target" in rows[0] and updates):
         raise UserError(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import envs
+from envs.small.bandit import Bandit
 from metarl.noise import Noise
 from metarl.report import evaluation
 from metarl.report.facts import fixed_speed_bounds
@@ -186,3 +187,21 @@ def test_every_play_moves_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_says_what_takes_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     evaluated("arm_reach", num_updates=1)
     assert capsys.readouterr().err == "evaluating on 4 held-out tasks ...\n"
+
+
+def test_an_oracle_may_know_another_return_for_each_episode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regret and score are measured by its return in the same episode."""
+    by_episode = torch.tensor([30.0, 40.0, 50.0])
+    monkeypatch.setattr(
+        Bandit,
+        "_oracle",
+        lambda env, tasks, num_episodes: {"oracle": by_episode.expand(4, num_episodes)},
+    )
+    found = evaluated("bandit", num_updates=2, adapter=UniformActions)
+    means = [row["mean"] for row in found["returns"]]
+    assert [row["mean"] for row in found["regret"]] == pytest.approx(
+        [one - mean for one, mean in zip(by_episode.tolist(), means, strict=True)]
+    )
+    assert [row["mean"] for row in found["references"]["oracle"]] == by_episode.tolist()

@@ -177,3 +177,35 @@ def test_what_changes_no_number_makes_no_learner_of_its_own(tmp_path: Path) -> N
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (learner,) = read(tmp_path)
     assert len(learner.runs) == 2
+
+
+def test_a_reference_of_longer_trials_is_another_one(tmp_path: Path) -> None:
+    """Who knows that three episodes come explores otherwise than who knows of two."""
+    for name, means in (("a", [1.0, 2.0]), ("b", [0.5, 2.0, 4.0])):
+        rows = {"bayes_optimal": [{"mean": mean} for mean in means], "oracle": {"mean": 5.0}}
+        settings = {"episodes_per_trial": len(means)}
+        run_folder(tmp_path / name, [[0.0] * len(means)], settings=settings, references=rows)
+    assert side_by_side(read(tmp_path))["beside"]["references"] == {
+        "bayes_optimal, of 2 in all": [1.0, 2.0],
+        "bayes_optimal, of 3 in all": [0.5, 2.0, 4.0],
+        "oracle": [5.0],
+    }
+
+
+def test_learners_that_see_the_task_are_of_one_problem_too(tmp_path: Path) -> None:
+    """Their definition differs from that of those who don't, and must not from one another's."""
+    run_folder(tmp_path / "a", [[1.0]], spec_hash="abc")
+    for seed, spec_hash in enumerate(("def", "ghi")):
+        run_folder(tmp_path / f"b{seed}", [[1.0]], seed=seed, spec_hash=spec_hash, shows_task=True)
+    with pytest.raises(UserError, match=r"b1/eval.* another problem than .*b0/eval.* ghi and def"):
+        read(tmp_path)
+
+
+def test_settings_tell_problems_apart_where_an_evaluation_has_no_hash(tmp_path: Path) -> None:
+    for name, horizon in (("a", 100), ("b", 200)):
+        folder = run_folder(tmp_path / name, [[1.0]], seed=horizon)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["env"]["horizon"] = horizon
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"env.horizon=200 and 100"):
+        read(tmp_path)

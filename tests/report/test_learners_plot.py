@@ -188,3 +188,12 @@ def test_learners_without_curves_are_named_below_them(tmp_path: Path) -> None:
     _, steps, time = drawn(tmp_path).axes
     assert steps.get_xlabel() == "environment steps\nnot told by rl2_ppo"
     assert time.get_xlabel().endswith("\nnot told by promp, rl2_ppo")
+
+
+def test_as_many_recorded_curves_are_drawn_as_there_are(tmp_path: Path) -> None:
+    run_folder(tmp_path, [[-8.0, -4.0]], rows=rows(-8.0, -4.0))
+    curve = {"rows": rows(-7.0, -6.0), "returns": None, "targets": None}
+    theirs = [table(label=f"theirs {number}", **curve) for number in range(4)]
+    axes = drawn(tmp_path, *theirs).axes[1]
+    looks = [line(axes, one.label) for one in theirs]
+    assert len({(*of._dash_pattern[1], of.get_color()) for of in looks}) == len(looks)

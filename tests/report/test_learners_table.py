@@ -127,3 +127,13 @@ def test_small_returns_have_two_decimals(tmp_path: Path) -> None:
 
 def test_a_sign_that_parts_cells_is_no_end_of_one() -> None:
     assert table(("a|b", "c"), [("1", "2")]).splitlines()[0] == r"| a\|b | c |"
+
+
+def test_the_caption_names_learners_whose_seeds_trained_for_other_lengths(tmp_path: Path) -> None:
+    for seed, (steps, alike) in enumerate(((30_000_000, 9_400_000), (1_000_000, 10_000_000))):
+        run_folder(tmp_path / f"a{seed}", [[-8.0]], seed=seed, trained_env_steps=steps)
+        place = tmp_path / f"b{seed}"
+        run_folder(place, [[-8.0]], algo="rl2_ppo", seed=seed, trained_env_steps=alike)
+    caption = shown(tmp_path)[0][0]
+    assert "The seeds of maml_ppo trained for 1M to 30M steps." in caption
+    assert "seeds of rl2_ppo" not in caption

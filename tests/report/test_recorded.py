@@ -64,3 +64,11 @@ def test_the_tables_in_results_are_what_their_sources_have() -> None:
     point = read_recorded(REFERENCE / "point_navigation_2d_raw_maml_trpo.csv")
     assert point.rows[200]["return_after"] == -12.185
     assert {one.env for one in (table, curve, point)} <= set(envs.ALL)
+
+
+def test_columns_of_updates_are_in_order(tmp_path: Path) -> None:
+    """They are read by their place."""
+    file = tmp_path / "x.csv"
+    file.write_text(NOTES + "target,after_1,after_0\n0.5,-8,-9\n")
+    with pytest.raises(UserError, match=r"columns after_1, after_0; expected after_0, after_1"):
+        read_recorded(file)

@@ -68,7 +68,7 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
     )
     metrics = [run.metrics for run in runs] + [run.metrics for run in begun]
     ends = [rows[-1] for rows in metrics if rows]
-    trained = _seconds(runs, begun)
+    trained = sum(row.get("seconds", 0.0) for row in ends)
     counted = sum(row.get(count, 0) for row in ends)
     # "auto" says what was asked for, and not what it came to.
     named = [str(run.config.get("device") or "auto") for run in runs]
@@ -78,18 +78,6 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
     computing += [f"on {devices}"] if devices else []
     found = [("commit", commits), ("versions", versions), ("computing", ", ".join(computing))]
     return [(name, text) for name, text in found if text]
-
-
-def _seconds(runs: Sequence[Evaluated], begun: Sequence[Begun]) -> float:
-    """How long all trainings took. Seeds of one process took their time together."""
-    longest: dict[Path, float] = {}
-    every = [(run.place, run.place.parent, run.metrics) for run in runs]
-    every += [(run.place, run.place, run.metrics) for run in begun]
-    for place, folder, rows in every:
-        seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
-        key = folder.parent if num_seeds_in(folder.parent) > 1 else place
-        longest[key] = max(longest.get(key, 0.0), seconds)
-    return sum(longest.values())
 
 
 RUN_HEAD = ["learner", "seed", "steps", "training", "memory", "commit", "evaluation"]
@@ -111,12 +99,12 @@ def run_row(name: str, run: Evaluated, count: float | None) -> list[str]:
     last = run.metrics[-1] if run.metrics else {}
     memory = last.get("peak_memory_mib")
     seeds = num_seeds_in(run.place.parent.parent)
-    together = f", {seeds} seeds together" if seeds > 1 else ""
+    share = f", its share of {seeds} seeds together" if seeds > 1 else ""
     return [
         name,
         str(run.seed),
         "" if count is None else human(int(count)),
-        in_words(last["seconds"]) + together if "seconds" in last else "",
+        in_words(last["seconds"]) + share if "seconds" in last else "",
         "" if memory is None else f"{memory:.0f} MiB",
         str(run.report.get("commit") or ""),
         str(run.place),

@@ -159,7 +159,9 @@ class Source:
         """Adds what would be earned by knowing the tasks, where the trial is a single episode."""
         if self.sizes.num_updates > 0:
             return rollouts
-        return replace(rollouts, oracle=self.env.references.known_returns(tasks, 1).get("oracle"))
+        oracle = self.env.references.known_returns(tasks, 1).get("oracle")
+        # [N], or [N, 1] where it is told for each episode
+        return replace(rollouts, oracle=None if oracle is None else oracle.flatten())
 
 
 T = TypeVar("T")

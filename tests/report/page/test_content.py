@@ -103,13 +103,16 @@ def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:
     assert code["commit"] == "1234567; 7654321" and code["versions"] == "torch 2"
     # Twice 150 s
     assert code["computing"].startswith("100 environment steps, 5 minutes of training in all")
-    # Seeds of one process took their 150 s together.
+    # Seeds of one process took their 150 s together: each has half of it.
     (tmp_path / "config.yaml").write_text("num_seeds: 2\n")
-    together = dict(content(tmp_path)[0].code)["computing"]
+    found, _ = content(tmp_path)
+    together = dict(found.code)["computing"]
     assert together.startswith("100 environment steps, 2 minutes of training in all")
+    assert found.rows[0].seconds == 75.0
+    assert {chart.key: chart for chart in found.charts}["training_time"].rows[-1][1] == "75"
     row = dict(zip(RUN_HEAD, run_rows(found.learners)[0], strict=True))
     assert (row["steps"], row["memory"], row["commit"]) == ("2M", "100 MiB", "1234567")
-    assert row["training"] == "2 minutes, 2 seeds together"
+    assert row["training"] == "75 seconds, its share of 2 seeds together"
     assert commands(found.learners[0].runs) == ["python scripts/train.py"]
 
 
