@@ -138,6 +138,7 @@ ALLOWED: dict[str, Kind] = {
     "num_dimensions": _COUNT,
     "omniglot.split": OneOf("vinyals", "background"),
     "rotations": Flag(),
+    "test_rotations": Flag(),
     "split_seed": _SEED,
     "test_share": Number(above=0, below=1),
     # Networks

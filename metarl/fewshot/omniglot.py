@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ def omniglot(
     split: CharacterSplit = "vinyals",
     image_size: int = 28,
     rotations: bool = True,
+    test_rotations: bool = False,
     data_dir: str | Path | None = None,
 ) -> ImageTasks:
     """Training and test tasks of characters, ink 1 on paper 0.
@@ -41,6 +42,8 @@ def omniglot(
         Vinyals et al. 2016 (arXiv:1606.04080); which ones they drew isn't known, ours are fixed.
         `background`: the authors' own 964 and 659, which share no alphabet.
       rotations: the training characters turned by 90°, 180° and 270° are classes of their own.
+      test_rotations: so are the test characters, as in the lists of classes that Snell et al. 2017
+        published with their split.
       data_dir: a folder with omniglot.npz or the authors' archives; None: the cache, filled by a
         download if empty.
     Raises: ValueError for an unknown split or a size below 1; UserError if the data can't be had or
@@ -52,10 +55,20 @@ def omniglot(
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     characters = _characters(locate(data_dir), image_size)
     train, test = _split(characters, split)
+    definition: dict[str, Any] = {
+        "split": split,
+        "image_size": image_size,
+        "rotations": rotations,
+    }
+    if test_rotations:  # Else unsaid, as in the definitions of before there was such a setting.
+        definition["test_rotations"] = True
     return ImageTasks(
         "omniglot",
-        {"train": train.with_rotations() if rotations else train, "test": test},
-        definition={"split": split, "image_size": image_size, "rotations": rotations},
+        {
+            "train": train.with_rotations() if rotations else train,
+            "test": test.with_rotations() if test_rotations else test,
+        },
+        definition=definition,
     )
 
 

@@ -57,6 +57,14 @@ def archives(folder: Path, monkeypatch: pytest.MonkeyPatch, drawers: int = DRAWE
     return folder
 
 
+def test_test_characters_are_turned_where_it_is_asked_for(tmp_path):
+    of = {"data_dir": compact(tmp_path / "d"), "split": "background"}
+    upright, turned = omniglot(**of), omniglot(**of, test_rotations=True)
+    classes = [len(source.classes("test").names) for source in (upright, turned)]
+    assert classes == [2, 8] and upright.spec.spec_hash != turned.spec.spec_hash
+    assert len(turned.classes("train").names) == 12
+
+
 def test_background_split_is_the_authors(tmp_path):
     source = omniglot(
         data_dir=compact(tmp_path / "d"), split="background", rotations=False, image_size=SIDE
