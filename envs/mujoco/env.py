@@ -280,6 +280,9 @@ class MujocoEnv(BatchedEnv[Tasks]):
     def remembered(self, remembered: tuple[Any, Any]) -> None:
         self._episodes.remembered, self._measured = remembered
 
+    def rest(self, worlds: Tensor) -> None:
+        self.sim.rest(worlds)
+
     def render(self, world: int, *, width: int = 320, height: int = 240) -> np.ndarray:
         """[height, width, 3] uint8. Raises: RuntimeError naming the package to install where OpenGL
         is missing."""

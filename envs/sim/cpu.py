@@ -73,6 +73,8 @@ class CpuSimulator:
         self.ctrl = torch.from_numpy(self._batch.bind("ctrl"))
         self.diverged = torch.zeros(num_worlds, dtype=torch.bool)
         self.none_diverged = True
+        self._rests = np.zeros(num_worlds, dtype=bool)
+        self._awake: np.ndarray | None = None  # the numbers of the worlds to step, None for all
         # [W, kinds], since each world's reset
         self._num_warnings = torch.from_numpy(self._batch.warning[:, DIVERGED, 1])
         # [W, nq + nv]
@@ -85,7 +87,8 @@ class CpuSimulator:
         self._fields = {name: _tensor_to_read(self._batch.bind(name)) for name in fields}
 
     def step(self, num_substeps: int) -> None:
-        self._batch.step(nstep=num_substeps, stage=self._after_step)
+        if self._awake is None or len(self._awake):
+            self._batch.step(self._awake, nstep=num_substeps, stage=self._after_step)
         # The last substep's result is checked by MuJoCo only at the start of the next. NaN compares
         # as False. First over all worlds at once, by a norm that no element exceeds, for every step
         # pays for this; in torch, as all that follows: the physics has emptied the caches, and a
@@ -96,11 +99,20 @@ class CpuSimulator:
             )
             self.none_diverged = False
 
+    def rest(self, worlds: Tensor) -> None:
+        if bool(worlds.any()):
+            self._let_rest(self._rests | worlds.numpy())
+
+    def _let_rest(self, rests: np.ndarray) -> None:
+        self._rests = rests
+        self._awake = np.flatnonzero(~rests) if rests.any() else None
+
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         check_reset(self, worlds, qpos, qvel)
         if not bool(worlds.any()):
             return
         mask = worlds.numpy()
+        self._let_rest(self._rests & ~mask)
         self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.qpos[worlds] = qpos[worlds].to(self.qpos.dtype)
         self.qvel[worlds] = qvel[worlds].to(self.qvel.dtype)
@@ -145,6 +157,7 @@ class CpuSimulator:
             },
             "fields": {name: value.clone() for name, value in self._fields.items()},
             "diverged": self.diverged.clone(),
+            "rests": self._rests.copy(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -156,6 +169,7 @@ class CpuSimulator:
             self._fields[name].copy_(value)
         self.diverged.copy_(state["diverged"])
         self.none_diverged = not bool(self.diverged.any())
+        self._let_rest(state["rests"])
 
 
 def _place_in_state(model: mujoco.MjModel) -> slice:

@@ -34,6 +34,11 @@ class Simulator(Protocol):
         """Advances every world by `num_substeps` physics steps under the present `ctrl`."""
         ...
 
+    def rest(self, worlds: Tensor) -> None:
+        """Steps may leave these worlds, [W] bool, as they are until their next reset; where all
+        worlds take their steps together that saves nothing, and they go on."""
+        ...
+
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Sets state, and clears time, ctrl, warm start and `diverged`, where worlds [W] bool is
         True; qpos [W, nq], qvel [W, nv], all three on `device`."""

@@ -138,6 +138,9 @@ class WarpSimulator:
 
         self._run(num_substeps, substeps)
 
+    def rest(self, worlds: Tensor) -> None:
+        """All worlds take their steps together."""
+
     def reset(self, worlds: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Works on all worlds and keeps what isn't asked for, so that nothing waits."""
         check_reset(self, worlds, qpos, qvel)

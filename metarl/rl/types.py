@@ -202,6 +202,11 @@ class BatchedEnv(Protocol[Tasks]):
         may be stepped on."""
         ...
 
+    def rest(self, worlds: Tensor) -> None:
+        """Nobody looks at these worlds, [W] bool, before their next reset: from here on steps may
+        leave them as they are, which saves the time that their physics would take."""
+        return
+
     def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
         """An RGB picture [height, width, 3] uint8 of one world."""
         ...

@@ -44,6 +44,9 @@ class Drifting:
         self.obs = torch.randn(self.num_worlds, 2, generator=self.generator)
         return self.obs
 
+    def rest(self, worlds: Tensor) -> None:
+        return
+
     def step(self, action: Tensor) -> Step:
         self.count += 1
         move = action.float() if action.ndim == 2 else action[:, None].float()

@@ -44,6 +44,9 @@ class Sides:
         self.count = 0
         return torch.zeros(self.num_worlds, 1)
 
+    def rest(self, worlds: Tensor) -> None:
+        return
+
     def step(self, action: Tensor) -> Step:
         self.count += 1
         never = torch.zeros(self.num_worlds, dtype=torch.bool)

@@ -77,7 +77,9 @@ def collect(
             running = torch.ones(num_worlds, dtype=torch.bool, device=device)
             for t in range(horizon):
                 act = adapter.act(state, obs, noise)
-                step = bring(env.step(act.action))
+                there = env.step(act.action)
+                env.rest(there.terminated | there.truncated)
+                step = bring(there)
                 record.add(t, act, step, running, adapter.measure(state, obs, act, step))
                 state = adapter.observe(state, obs, act, step)
                 obs = step.next_obs

@@ -132,7 +132,9 @@ def controller_outcomes(
         if "success" in step.terms:
             solved = running & (step.terms["success"] > 0).cpu()
             success = solved if success is None else success | solved
-        running &= ~(step.terminated | step.truncated).cpu()
+        ended = step.terminated | step.truncated
+        env.rest(ended)
+        running &= ~ended.cpu()
     shape = (num_tasks, episodes_per_task)
     return Outcomes(
         returns=returns.reshape(shape),

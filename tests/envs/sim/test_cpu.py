@@ -106,6 +106,34 @@ def test_masked_reset_leaves_other_worlds_as_they_were(model: mujoco.MjModel) ->
     assert torch.equal(run(sim, ctrl[20:])[:, ~worlds], run(untouched, ctrl[20:])[:, ~worlds])
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_worlds_that_rest_stay_as_they_are_and_the_others_do_not_notice(
+    model: mujoco.MjModel, num_threads: int
+) -> None:
+    plain, resting = (CpuSimulator(model, NUM_WORLDS, num_threads=num_threads) for _ in range(2))
+    for sim in (plain, resting):
+        qpos, qvel = start(sim)
+        run(sim, controls(3))
+    resting.rest(torch.tensor([False, True, False, True, False]))
+    resting.rest(torch.tensor([False, False, False, True, True]))
+    before = torch.cat([resting.qpos, resting.qvel], dim=1)
+    expected, found = run(plain, controls(4)), run(pickle.loads(pickle.dumps(resting)), controls(4))
+    assert torch.equal(found[:, [0, 2]], expected[:, [0, 2]])
+    assert torch.equal(found[:, [1, 3, 4]], before[[1, 3, 4]].expand(4, 3, -1))
+    # All of them may rest; a reset wakes who is reset.
+    resting.rest(torch.ones(NUM_WORLDS, dtype=torch.bool))
+    resting.reset(torch.tensor([True, False, False, True, False]), qpos, qvel)
+    found = run(resting, controls(4))
+    for world in (0, 3):
+        own = alone(model, qpos[world], qvel[world], controls(4)[:, world])
+        assert torch.equal(found[:, world], own)
+    assert torch.equal(found[:, [1, 2, 4]], before[[1, 2, 4]].expand(4, 3, -1))
+    start(resting)
+    assert torch.equal(
+        run(resting, controls(2))[:, 1], alone(model, qpos[1], qvel[1], controls(2)[:, 1])
+    )
+
+
 @pytest.mark.parametrize("kind", ["nan", "huge", "control"])
 def test_blown_up_world_stays_diverged_until_its_reset(model: mujoco.MjModel, kind: str) -> None:
     sim, healthy = CpuSimulator(model, NUM_WORLDS), CpuSimulator(model, NUM_WORLDS)

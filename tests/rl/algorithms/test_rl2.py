@@ -45,6 +45,9 @@ class Recall(Drifting):
         self.cue = (4 * uniform[:, 0]).long()
         return torch.zeros(self.num_worlds, 2)
 
+    def rest(self, worlds: Tensor) -> None:
+        return
+
     def step(self, action: Tensor) -> Step:
         first, self.count = self.count == 0, self.count + 1
         ended = torch.full((self.num_worlds,), not first)

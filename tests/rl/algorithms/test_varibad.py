@@ -464,6 +464,9 @@ class Hidden(Drifting):
         self.count = 0
         return torch.zeros(self.num_worlds, 2)
 
+    def rest(self, worlds: Tensor) -> None:
+        return
+
     def step(self, action: Tensor) -> Step:
         self.count += 1
         ended = torch.full((self.num_worlds,), self.count == 2)

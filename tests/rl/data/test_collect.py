@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import envs
+from envs.mujoco.env import MujocoEnv
 from metarl.noise import Noise
+from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.data.collect import Streams, collect
 from metarl.rl.data.record import Record
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.spec import EnvSpec
-from metarl.rl.types import Act, RLAdapter, Step
+from metarl.rl.types import Act, RLAdapter, Step, Trajectories
 from metarl.struct import map_tensors, replace, struct
 
 HORIZON = 5
@@ -37,6 +40,7 @@ class Counter:
     def __init__(self, num_worlds: int, solved_at: list[int] | None = None):
         """solved_at: the step of each world at which it has success; None: it doesn't say."""
         self.num_worlds, self.solved_at = num_worlds, solved_at
+        self.rested: list[list[bool]] = []
 
     def set_tasks(self, tasks: Lengths) -> None:
         self.length = tasks.length
@@ -59,6 +63,9 @@ class Counter:
             if self.solved_at is None
             else {"success": (self.count == torch.tensor(self.solved_at)).float()},
         )
+
+    def rest(self, worlds: Tensor) -> None:
+        self.rested.append(worlds.tolist())
 
     def _obs(self) -> Tensor:
         return torch.stack([torch.arange(self.num_worlds).float(), self.count], dim=1)
@@ -142,10 +149,13 @@ def test_what_was_recorded_may_be_written_over():
 
 def test_collection_ends_when_every_episode_has_ended(streams):
     tasks = Lengths(length=torch.tensor([2, 1]))
+    env = Counter(2)
     trajectories, state = collect(
-        Counter(2), Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1
+        env, Memory(), Memory().begin(2), tasks, streams, episodes_per_task=1
     )
     assert state["steps"] == 2
+    # Whose episode has ended need not be simulated.
+    assert env.rested == [[False, True], [True, True]]
     assert trajectories.mask.shape == (2, 1, HORIZON)
 
 
@@ -235,3 +245,29 @@ def test_what_a_policy_draws_for_an_episode_is_held_until_the_next(streams):
     drawn = torch.cat([first[..., 0].flatten(), second[..., 0].flatten()])
     assert len(drawn.unique()) == 8
     assert (rollouts.query.log_prob == 0).all()  # it has no density
+
+
+def test_worlds_that_rest_change_no_number(monkeypatch):
+    """Neither of an episode nor of the next one, in other physics."""
+
+    def played() -> list[Trajectories]:
+        env = envs.make("hopper_rand_params", 12, horizon=60, num_threads=1)
+        adapter, generator = UniformActions(env.action_space), torch.Generator().manual_seed(0)
+        of = Streams(tasks=generator, reset=Noise(generator), policy=Noise(generator))
+        return [
+            collect(env, adapter, None, env.prior.sample(4, generator), of, episodes_per_task=3)[0]
+            for _ in range(2)
+        ]
+
+    resting = played()
+    monkeypatch.setattr(MujocoEnv, "rest", lambda env, worlds: None)
+    for found, expected in zip(resting, played(), strict=True):
+        lengths = expected.mask.sum(-1)
+        assert lengths.min() < lengths.max() < 60
+        assert torch.equal(found.mask, expected.mask)
+        for name in ("obs", "action", "reward", "terminated"):
+            own, other = (getattr(of, name) for of in (found, expected))
+            if name == "obs":
+                own, other = own[:, :, :-1], other[:, :, :-1]
+            assert torch.equal(own[found.mask], other[expected.mask]), name
+        assert torch.equal(found.next_obs[found.mask], expected.next_obs[found.mask])

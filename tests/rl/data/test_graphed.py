@@ -14,6 +14,7 @@ from torch import Tensor
 import envs
 from envs import episodes
 from envs.mujoco import variant
+from envs.mujoco.env import MujocoEnv
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
@@ -183,7 +184,9 @@ def test_who_acts_otherwise_has_a_recording_of_his_own(emulated):
     assert first not in ours.env.graphs and len(ours.env.graphs) == graphed.MOST
 
 
-def test_what_was_recorded_belongs_to_one_environment(emulated):
+def test_what_was_recorded_belongs_to_one_environment(emulated, monkeypatch):
+    # All episodes have ended when it steps on.
+    monkeypatch.setattr(MujocoEnv, "rest", lambda env, worlds: None)
     ours, theirs = both(CASES["cheetah"], HORIZON)
     ours.episodes(), theirs.episodes()
     other, action = copy.deepcopy(ours.env), torch.full((NUM_TASKS * EPISODES, 6), 0.5)

@@ -43,6 +43,9 @@ class Counter:
         self.num_steps = 0
         return torch.zeros(self.num_worlds, 1)
 
+    def rest(self, worlds):
+        return
+
     def step(self, action):
         self.num_steps += 1
         ended = torch.full((self.num_worlds,), self.num_steps >= 2)
