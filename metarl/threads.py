@@ -6,6 +6,7 @@ at the end only.
 """
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,13 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 T = TypeVar("T")
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 Args = ParamSpec("Args")
 
 WORKERS = torch.get_num_threads()

@@ -15,6 +15,7 @@ from metarl import threads
 from metarl.choices import expected
 from metarl.cli.sweep import BASIC, is_sweep
 from metarl.errors import UserError
+from metarl.threads import num_cores
 
 NEEDS = {
     BASIC: None,
@@ -85,11 +86,6 @@ def _share() -> int | None:
     if kind in ("RayLauncher", "RayAWSLauncher"):  # Ray counts cores, and keeps nobody to them.
         return max(1, int(launcher.ray.remote.get("num_cpus", 1)))
     return None
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_installed(package: str) -> bool:

@@ -49,11 +49,20 @@ class Run:
         self.resume_from = resume_from  # the checkpoint's content if an old run goes on
         self.folder: Path | None = None  # once it is made
         self._take = take
+        self._place: Place | None = None
 
     @property
     def has_work(self) -> bool:
         """Tells whether there is an iteration to train."""
         return self.resume_from is None or self.resume_from["iteration"] < self.config.iterations
+
+    def take(self) -> Place:
+        """Makes the folder this process's, and writes nothing there. Raises: UserError if it
+        can't be had, or holds a run already."""
+        if self._place is None:
+            self._place = self._take()
+            self.folder = self._place[0]
+        return self._place
 
     def create(self) -> Place:
         """Makes the folder with its config.yaml, once all that the config asks for was found
@@ -61,8 +70,7 @@ class Run:
 
         Raises: UserError if it can't be written to, or holds a run already.
         """
-        folder, lock = self._take()
-        self.folder = folder
+        folder, lock = self.take()
         if self.has_work:
             with _blamed_on(folder):
                 _set_aside_evaluation(folder)
@@ -106,7 +114,9 @@ def choose(
     _check(config)
     with ExitStack() as held:
         if config.resume is not None:
-            yield resumed(config.resume, given(config), held, groups, load, untrained)
+            run = resumed(config.resume, given(config), held, groups, load, untrained)
+            _note_folder(run.take()[0], groups)
+            yield run
         else:
             chosen = HydraConfig.get().runtime.choices
             choices = {
@@ -164,9 +174,13 @@ def _new_folder(
         folder, lock = _default_folder(parent, groups, seeds(config), held)
     else:
         folder, lock = named_folder(Path(config.run_dir).expanduser(), held)
+    _note_folder(folder, groups)
+    return folder, lock
+
+
+def _note_folder(folder: Path, groups: tuple[str, str]) -> None:
     script = "fewshot" if "dataset" in groups else "train"
     sweep.note_folder(folder, resume_command(folder, script))
-    return folder, lock
 
 
 def _default_folder(parent: Path, groups: tuple[str, str], end: str, held: ExitStack) -> Place:
@@ -280,6 +294,11 @@ def resumed(
     lock = held.enter_context(FolderLock(folder, say=say))
     if _has_not_begun(location):
         config, choices, follow = run_config.read(folder / "config.yaml", groups)
+        if (num_seeds := config.get("num_seeds", 1)) > 1:
+            raise UserError(
+                f"resume={place}: it holds {num_seeds} seeds, which one process trains together; "
+                f"expected the folder of one of them, as {folder / f'seed{config.seed}'}"
+            )
         untrained(config, folder / "config.yaml")
         content, done = None, 0
         say(f"{folder} has no checkpoint yet: the run begins")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl.cli import (
     build,
@@ -27,9 +27,10 @@ from metarl.cli import (
     run_config,
     run_folder,
     start,
+    sweep,
     tracking,
 )
-from metarl.cli.configs import merged
+from metarl.cli.configs import as_dict, merged
 from metarl.cli.run_folder import Place, Run
 from metarl.errors import UserError
 from metarl.files import write_text
@@ -42,6 +43,7 @@ from metarl.rl.algorithms.together import TogetherSource
 from metarl.rl.evaluation.several_runs import interval_over_seeds
 from metarl.rl.types import RLLearner
 from metarl.run.lock import FolderLock
+from metarl.run.loggers.logger import settings
 from metarl.run.logging import read_metrics
 from metarl.run.memory import check_together_fit
 from metarl.run.seeding import Generators
@@ -62,6 +64,8 @@ class Several:
 
     def create(self) -> tuple[Path, list[Place]]:
         """Makes the folders that aren't there. Raises: UserError as `Run.create`."""
+        for run in (self.above, *self.seeds.values()):
+            run.take()  # Before any is written to: one that can't be had must leave no others.
         folder, _ = self.above.create()
         return folder, [run.create() for run in self.seeds.values()]
 
@@ -166,15 +170,18 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
         said.add(message)
 
     lock = held.enter_context(FolderLock(folder, say=say))
+    sweep.note_folder(folder, run_folder.resume_command(folder))
     whole, choices, follow = run_config.read(folder / "config.yaml", ("env", "algo"))
     resumed_config.check_unchanged(whole, given)
-    of_each = {key: value for key, value in given.items() if key not in _OWN}
+    of_each = _of_each(whole, given)
     places = {seed: folder / f"seed{seed}" for seed in _seeds(whole)}
     begun = {
         seed: run_folder.resumed(str(place), of_each, held, say=say)
         for seed, place in places.items()
         if (place / "config.yaml").is_file()
     }
+    for seed, run in begun.items():
+        _check_like(run.config, whole, follow, seed, places[seed])
     done = [
         0 if run.resume_from is None else run.resume_from["iteration"] for run in begun.values()
     ]
@@ -182,6 +189,39 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
     resumed_config.change(whole, given, follow, first, say)
     above = Run(whole, choices, lambda: (folder, lock), {"iteration": first})
     return Several(above, {seed: begun.get(seed) or _new(above, seed, held) for seed in places})
+
+
+def _of_each(whole: DictConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What all seeds have alike of the settings that may change: as the folder above has them, or
+    as they are given now. A seed may not have heard of a change that was killed on its way."""
+    keys = [key for key in resumed_config.MAY_CHANGE_ON_RESUME if key not in _OWN]
+    present = {key: OmegaConf.select(whole, key, default=_ABSENT) for key in keys}
+    kept = {key: value for key, value in present.items() if value is not _ABSENT}
+    return kept | {key: value for key, value in given.items() if key not in _OWN}
+
+
+_ABSENT = object()
+
+
+def _check_like(
+    config: DictConfig, whole: DictConfig, follow: Sequence[str], seed: int, place: Path
+) -> None:
+    """Raises: UserError naming a setting in which the run of a seed isn't one of those that the
+    folder above has. Args: follow: keys of what follows `iterations`."""
+    own, above = (settings({**as_dict(of, resolve=True), **_NOT_ALIKE}) for of in (config, whole))
+    for key in own.keys() | above.keys():
+        if key in follow or resumed_config.may_change(key):
+            continue
+        if key in own and key in above and own[key] != above[key]:
+            raise UserError(
+                f"{place} has {key}={own[key]}, the folder above {above[key]}; expected runs of one "
+                "configuration"
+            )
+    if config.seed != seed:
+        raise UserError(f"{place} has seed={config.seed}; expected {seed}, as its name says")
+
+
+_NOT_ALIKE = dict.fromkeys((*_OWN, "composed"))
 
 
 def _source(config: DictConfig, learner: RLLearner) -> Source:
@@ -216,11 +256,15 @@ def _report(
 
     Raises: Diverged, once the others are reported, if seeds diverged.
     """
-    reports = []
+    reports, errors = [], [str(error) for error in found if isinstance(error, Diverged)]
     for own, learner, outcome in zip(runs, learners, found, strict=True):
         if isinstance(outcome, Outcome):
             assert own.folder is not None
-            evaluated = evaluation.evaluate_run(own.config, learner, device, outcome)
+            try:
+                evaluated = evaluation.evaluate_run(own.config, learner, device, outcome)
+            except FloatingPointError as error:
+                errors.append(f"seed {own.config.seed} can't be evaluated: {error}")
+                continue
             write(own.folder, evaluated.report)
             evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
             film = own.folder / "adaptation.mp4"
@@ -232,7 +276,7 @@ def _report(
         )
         first = next(outcome for outcome in found if isinstance(outcome, Outcome))
         evaluation.tell_loggers(runs[0].config, together, folder, first)
-    if errors := [str(error) for error in found if isinstance(error, Diverged)]:
+    if errors:
         raise Diverged(f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors)}")
     comparison.note(folder)  # A sweep counts a run as done where all its seeds are.
 

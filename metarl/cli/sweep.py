@@ -93,7 +93,10 @@ def _begun() -> dict[str, str] | None:
     """What `note_folder` noted of the present run, if that folder is still there."""
     place = comparison.place_in(BEGUN)
     begun = json.loads(place.read_text("utf-8")) if place.exists() else None
-    return begun if begun and (Path(begun["folder"]) / "config.yaml").exists() else None
+    # Another sweep in the same folder has runs of the same numbers.
+    if begun is None or begun["run"] != _heading():
+        return None
+    return begun if (Path(begun["folder"]) / "config.yaml").exists() else None
 
 
 def how_to_go_on() -> str:
@@ -106,7 +109,11 @@ def note_failure(message: str) -> None:
     """Called by a run that failed: the sweep goes on and tells of it at its end."""
     print(f"error: {message}", file=sys.stderr)
     failed = {"run": _heading(), "error": message.strip().splitlines()[-1]}
-    comparison.keep(_FAILED, failed)
+    try:
+        comparison.keep(_FAILED, failed)
+    except OSError as failure:  # a full disk, which may have ended the run, too
+        print(f"error: can't note that it failed: {failure}", file=sys.stderr)
+        End.num_unnoted += 1
 
 
 def _heading() -> str:
@@ -123,9 +130,11 @@ class End(Callback):
 
     going: Path | None = None
     """The folder of the sweep that this process has begun and not ended."""
+    num_unnoted = 0
+    """How many runs have failed of which no file tells."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        End.going = Path(config.hydra.sweep.dir)
+        End.going, End.num_unnoted = Path(config.hydra.sweep.dir), 0
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
         for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, BEGUN)), *_AT_THE_END):
             for left in End.going.glob(pattern):
@@ -141,7 +150,7 @@ class End(Callback):
             # Hydra would only warn, and end as if no run had failed.
             print(f"error: the sweep can't be summed up: {_beginning(error)}", file=sys.stderr)
             raise SystemExit(1) from error
-        if failed:
+        if failed or End.num_unnoted:
             raise SystemExit(1)
 
 

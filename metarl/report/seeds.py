@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.errors import UserError
 from metarl.report.evaluation import diverged_lines, stage, tasks_in_words
 from metarl.rl.evaluation.several_runs import across_runs, over
 
@@ -20,13 +21,25 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What evaluation.json holds above the folders of the seeds: its words, where it says the same.
 
     Args: reports: the evaluation.json of each seed, on the same tasks.
+    Raises: UserError naming a seed that was evaluated otherwise than the first.
     """
     seeds, first = [report["seed"] for report in reports], reports[0]
+    for report in reports:
+        for key in ("num_tasks", "episodes_per_task", "num_updates"):
+            if report.get(key) != first.get(key):
+                raise UserError(
+                    f"seed {report['seed']} was evaluated with {key}={report.get(key)}, seed "
+                    f"{first['seed']} with {first.get(key)}; expected the same of all"
+                )
     returns = torch.stack([_returns(report) for report in reports])  # [S, N, K + 1, E]
     generator = torch.Generator().manual_seed(seeds[0])
     rows = [{"update": k, **_summary(returns[:, :, k], generator)} for k in range(returns.shape[2])]
     found = {
-        **{key: first[key] for key in _SAME if key in first},
+        **{
+            key: first[key]
+            for key in _SAME
+            if key in first and all(report.get(key) == first[key] for report in reports)
+        },
         "seed": ", ".join(map(str, seeds)),
         "seeds": seeds,
         "over": over(len(seeds), returns.shape[1]),
@@ -53,6 +66,8 @@ def table(report: Mapping[str, Any]) -> str:
     if len(rows) > 1:
         name = f"gain to {'the end' if unit == 'update' else stage(unit, rows[-1]['update'])}"
         lines.append(_row(name, report["adaptation_gain_of_all_updates"]))
+    if "iteration" not in report:
+        lines.append("seeds of this table were trained for different numbers of iterations")
     lines += diverged_lines(report)
     return "\n".join(lines)
 

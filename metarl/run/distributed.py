@@ -20,6 +20,7 @@ from torch import Tensor, distributed
 from metarl.errors import UserError
 from metarl.run.device import used
 from metarl.struct import struct
+from metarl.threads import num_cores
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ def rank() -> int:
 
 def share_of_cores() -> int:
     """How many cores of this machine are for each of the processes on it."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -150,6 +151,7 @@ def _lost_processes_named() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise UserError(
-            f"process {rank()} has lost another of this job, which has ended or can't be reached "
+            f"process {rank()} has lost another of this job, which has ended, can't be reached, or "
+            f"has evaluated or saved for more than {PATIENCE.seconds // 60} minutes "
             f"({str(error).splitlines()[0][:120]})"
         ) from error

@@ -68,6 +68,9 @@ class Progress:
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
         self._shown = shown
         self._num_diverged = 0.0
+        self.is_unread = False
+        """Whether the console is a pipe whose reader has gone. A training stops then as if it had
+        been asked to, so that nothing is lost."""
         kind = _Bar if shows_bars() else _Lines
         self._bar = kind(total=iterations, initial=first_iteration)
 
@@ -82,14 +85,24 @@ class Progress:
             f"{human(row[self._shown.count])} {self._shown.unit}, {human(per_second)}/s | "
             f"{self._shown.text(row)}{diverged}"
         )
-        self._bar.update(iterations)
+        with self._noticing():
+            self._bar.update(iterations)
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
-        tqdm.write(message, file=sys.stderr)
+        with self._noticing():
+            tqdm.write(message, file=sys.stderr)
 
     def close(self) -> None:
-        self._bar.close()
+        with self._noticing():
+            self._bar.close()
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self.is_unread = True
 
 
 class _Bar(tqdm):

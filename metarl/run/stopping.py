@@ -3,7 +3,7 @@ signal of a cluster that a job's time is over."""
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -28,9 +28,10 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
         elif requested and at_once:
             raise KeyboardInterrupt
         if not requested:
+            requested = True
             again = " (again to stop at once)" if at_once and number not in submitits else ""
-            say(f"stopping after this iteration{again}")
-        requested = True
+            with suppress(OSError):  # Ctrl-C ends who reads a pipe (`| tee log`), too.
+                say(f"stopping after this iteration{again}")
 
     submitits = _submitits_signals()
     numbers = (signal.SIGINT, signal.SIGTERM, *submitits)

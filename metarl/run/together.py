@@ -55,7 +55,9 @@ def train_together(
             stop_requested = stack.enter_context(stop_requests(progress.say))
             stack.enter_context(one_thread())
             summary.evaluate(going, progress.say)
-            while (behind := _furthest_behind(going)) and not stop_requested():
+            while (behind := _furthest_behind(going)) and not (
+                stop_requested() or progress.is_unread
+            ):
                 rows, errors = _iterated(behind, gather)
                 for number, error in errors.items():
                     failed[number] = going.pop(number).diverged(error)
@@ -146,6 +148,7 @@ class Summary:
             }
             for number, training in enumerate(trainings)
         }
+        self._asked = dict[int, int]()  # after which iteration a run was asked for one last
         self._evaluations = {
             number: {row["iteration"]: row for row in read_rows(training.folder / EVALUATIONS)}
             for number, training in enumerate(trainings)
@@ -177,13 +180,18 @@ class Summary:
         for number, training in trainings.items():
             name = training.folder.name
             row = training.evaluate_if_due(partial(_say_of, name, say))
+            self._asked[number] = training.run.iteration
             if row is not None:
                 self._evaluations[number][int(row["iteration"])] = row
         there = {k for rows in self._evaluations.values() for k in rows}
         for k in sorted(there - self._log.evaluated):
             found = {n: rows[k] for n, rows in self._evaluations.items() if k in rows}
             alive = {n: found[n] for n in self._runs if n in found}
-            is_waiting = any(n not in found and run.iteration <= k for n, run in self._runs.items())
+            # One whose evaluation isn't finite has none.
+            is_waiting = any(
+                n not in found and run.iteration <= k and self._asked.get(n, -1) < k
+                for n, run in self._runs.items()
+            )
             if alive and not is_waiting:
                 self._log.write_evaluation(
                     evaluations_over_runs(list(alive.values()), self._interval)

@@ -89,9 +89,10 @@ def train(
             progress.say(note)
         at_once = ranks.num == 1
         with stop_requests(progress.say, at_once=at_once) as stop_requested, one_thread():
+            is_asked = lambda: stop_requested() or progress.is_unread
             training.evaluate_if_due(progress.say)  # A crash may have kept it from that.
-            while not training.is_over and not ranks.largest(int(stop_requested())):
-                row, num_iterations = training.row(stop_requested)
+            while not training.is_over and not ranks.largest(int(is_asked())):
+                row, num_iterations = training.row(is_asked)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
                 training.evaluate_if_due(progress.say)
                 training.save_if_due()

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.commands import call, numbers
 
-from metarl.cli import several
+from metarl.cli import run_folder, several
 from metarl.cli.commands import evaluate, fewshot, train
+from metarl.errors import NonFiniteAction, UserError
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
@@ -127,6 +129,71 @@ def test_a_seed_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, cap
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert report["seeds"] == [0, 2] and not (tmp_path / "run/seed1/evaluation.json").exists()
     assert not done  # A sweep of it has failed.
+
+
+def test_a_seed_that_cannot_be_evaluated_does_not_cost_the_others_their_reports(
+    copied, monkeypatch, capsys
+):
+    real = several.evaluation.evaluate_run
+
+    def evaluate_run(config, *others):
+        if config.seed == 3:
+            raise NonFiniteAction("action is nan")
+        return real(config, *others)
+
+    monkeypatch.setattr(several.evaluation, "evaluate_run", evaluate_run)
+    for seed in ("seed3", "seed4"):
+        (copied / seed / "evaluation.json").unlink()
+    assert call(monkeypatch, train, f"resume={copied}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("seed 3 can't be evaluated: action is nan")
+    assert json.loads((copied / "evaluation.json").read_text())["seeds"] == [4]
+    assert (copied / "seed4/evaluation.json").exists()
+
+
+def test_a_folder_that_holds_a_run_in_a_seeds_place_is_refused_as_it_is(
+    tmp_path, monkeypatch, capsys
+):
+    """Else it would look like a run of two seeds, and go on as one."""
+    folder, words = tmp_path / "x", (*TINY, "iterations=1")
+    assert call(monkeypatch, train, *words, f"run_dir={folder / 'seed1'}", "env.horizon=5") == 0
+    assert call(monkeypatch, train, *words, f"run_dir={folder}", "num_seeds=2") == 2
+    assert f"{folder / 'seed1'} holds a run already" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["seed1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=4", "env.horizon=5"], "has env.horizon=5, the folder above 10; expected runs of"),
+        (["seed=5"], "has seed=5; expected 4, as its name says"),
+    ],
+)
+def test_a_run_of_another_configuration_in_a_seeds_place_is_named(
+    copied, monkeypatch, capsys, words, said
+):
+    shutil.rmtree(copied / "seed4")
+    other = [*TINY, "iterations=1", *words, f"run_dir={copied / 'seed4'}"]
+    assert call(monkeypatch, train, *other) == 0
+    assert call(monkeypatch, train, f"resume={copied}") == 2
+    assert f"{copied / 'seed4'} {said}" in capsys.readouterr().err
+
+
+def test_a_change_that_was_killed_on_its_way_reaches_all_seeds(copied, monkeypatch):
+    """The folder above is told first, a seed's checkpoint when its training is opened."""
+    file = copied / "config.yaml"
+    file.write_text(file.read_text().replace("iterations: 2", "iterations: 3"))
+    assert call(monkeypatch, train, f"resume={copied}") == 0
+    assert [len(numbers(copied / seed)) for seed in ("seed3", "seed4", "")] == [3, 3, 3]
+
+
+def test_a_folder_of_several_seeds_is_no_run_of_one(copied):
+    for seed in ("seed3", "seed4"):
+        shutil.rmtree(copied / seed)
+    (copied / "metrics.jsonl").unlink()
+    said = rf"resume={copied}: it holds 2 seeds, .* expected the folder of one of them, as .*seed3"
+    with ExitStack() as held, pytest.raises(UserError, match=said):
+        run_folder.resumed(str(copied), {}, held)
 
 
 def test_a_folder_of_several_seeds_has_one_writer(copied, monkeypatch, capsys):

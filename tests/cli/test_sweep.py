@@ -158,3 +158,30 @@ def test_a_launcher_that_gives_up_is_told_in_a_line_before_what_was_done(
     told = capsys.readouterr().err
     assert told.startswith(f"hydra/launcher=ray: {said}\n")
     assert "run 1: seed=0\n    its process was ended; to go on: go on 0" in told
+
+
+def test_a_run_of_another_sweep_in_the_folder_is_not_gone_on_with(runs):
+    """Two sweeps may go on in one folder, which have runs of the same numbers."""
+    folder = Path("theirs")
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    sweep.note_folder(folder, "train resume=theirs")
+    assert sweep._begun()["to go on"] == "train resume=theirs"
+    file = sweep.comparison.place_in(sweep.BEGUN)
+    file.write_text(file.read_text().replace("seed=0", "seed=7"))
+    assert sweep._begun() is None
+
+
+def test_a_failure_that_cannot_be_noted_counts_all_the_same(runs, monkeypatch, capsys):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sweep.End, "num_unnoted", 0)
+    monkeypatch.setattr(sweep.comparison, "keep", full)
+    sweep.note_failure("the disk is full")
+    said = capsys.readouterr().err
+    assert "error: the disk is full" in said and "can't note that it failed: No space" in said
+    monkeypatch.setattr(sweep, "sum_up", lambda folder: 0)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": "sweep"}}})
+    with pytest.raises(SystemExit):
+        sweep.End().on_multirun_end(config)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from metarl.errors import UserError
 from metarl.report.seeds import table, together
 
 
@@ -39,3 +40,14 @@ def test_it_says_whether_tasks_are_held_out_and_what_blew_up() -> None:
     found = together([report(seed, episodes, split="none") for seed in (1, 2)])
     assert "1 task, the same as in training; 2 episodes of each" in table(found)
     assert "blew up" not in table(found)
+
+
+def test_seeds_that_were_evaluated_or_trained_otherwise_are_told() -> None:
+    episodes = [[0.0, 4.0], [1.0, 13.0]]
+    found = together([report(seed, episodes, iteration=seed) for seed in (2, 3)])
+    assert "iteration" not in found
+    assert "trained for different numbers of iterations" in table(found)
+    alike = together([report(seed, episodes, iteration=3) for seed in (2, 3)])
+    assert alike["iteration"] == 3 and "different numbers" not in table(alike)
+    with pytest.raises(UserError, match=r"seed 1 was .* num_tasks=2, seed 0 with 1; expected"):
+        together([report(0, episodes), report(1, episodes, episodes)])

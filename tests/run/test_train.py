@@ -4,6 +4,7 @@ how it goes on."""
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from metarl.errors import UserError
 from metarl.run import checkpoint, rows
 from metarl.run.log import RunLog
-from metarl.run.logging import read_metrics
+from metarl.run.logging import _Lines, read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import train
@@ -400,3 +401,33 @@ def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_on_them(tmp_path
     monkeypatch.setattr(rows, "flush", lambda path: flushed.append(path.name))
     run(tmp_path)
     assert flushed.count("metrics.jsonl") == 4  # after 3, 6, 9 and 10 iterations
+
+
+def test_a_console_that_nobody_reads_any_more_costs_nothing(tmp_path, monkeypatch):
+    """Ctrl-C ends the reader of a pipe (`| tee log`) together with the training."""
+
+    class Gone:
+        encoding = "utf-8"
+
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def isatty(self):
+            return False
+
+    def interrupt(learner):
+        monkeypatch.setattr(sys, "stderr", Gone())
+        if stops:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for stops in (True, False):
+        folder = tmp_path / str(stops)
+        folder.mkdir()
+        monkeypatch.setattr(_Lines, "INTERVAL", 0.0)
+        outcome = run(folder, special=4, action=interrupt)
+        monkeypatch.undo()
+        assert outcome.interrupted and outcome.iteration == 5
+        assert checkpoint.load_newest(folder / "checkpoints")[1]["iteration"] == 5
