@@ -24,6 +24,7 @@ too; `horizon` is that of `envs.make`, and belongs to the problem.
 
 import dataclasses
 import operator
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex, cast
 
@@ -44,6 +45,10 @@ from metarl.struct import replace
 OWN_SETTINGS = ("task", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
 
+_OF_INFOS = ("task", "final_obs", "final_info", "diverged")
+"""Entries of infos that no measurement of an environment may hide; with a _ before it, who has
+it."""
+
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
 """What an environment without physics has; others render at the speed of their world."""
 
@@ -58,7 +63,7 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     ours, limit = _take_own(settings), TIME_LIMITS.get(name)
     if (
         limit is not None
-        and isinstance(horizon := settings.get("horizon"), int)
+        and isinstance(horizon := settings.get("horizon"), int | np.integer)
         and horizon > limit
     ):
         raise ValueError(
@@ -81,6 +86,11 @@ def vector_env(
     """
     ours = _take_own(settings, "autoreset_mode")
     if max_episode_steps is not None:
+        if TIME_LIMITS.get(name, 0) is None:
+            raise ValueError(
+                f"max_episode_steps is {max_episode_steps}, but episodes of {gym_id(name)} end by "
+                f"themselves; expected horizon={max_episode_steps} instead"
+            )
         settings.setdefault("horizon", max_episode_steps)
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
@@ -97,6 +107,9 @@ def problem_of(env: "gymnasium.Env[Any, Any] | BatchedVectorEnv") -> EnvSpec:
         limit = env.spec.max_episode_steps
     if limit is None or not isinstance(inner, SingleEnv):
         return spec
+    if TIME_LIMITS.get(spec.name, 0) is None:  # The limit cuts off what is another problem.
+        cut = {**spec.definition, "max_episode_steps": limit}
+        return spec if limit >= spec.horizon else replace(spec, definition=cut)
     # Where the environment ends episodes by itself, the earlier of the two counts.
     horizon = min(limit, spec.horizon) if inner._has_time_limit else limit
     return replace(spec, horizon=horizon)
@@ -273,7 +286,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         for world, of_world in enumerate(seeds):
             if of_world is not None and chosen[world]:
                 self._streams[world] = seeding.np_random(of_world)[0]
-        self._worlds.take_options(options)
+        self._worlds.take_options(options, ("task", "tasks"))
         return self._reset(chosen), self._add_infos({}, chosen)
 
     def step(
@@ -394,11 +407,19 @@ def _take_own(settings: dict[str, Any], *more: str) -> dict[str, Any]:
 
 
 def _measurements(step: Step) -> dict[str, Tensor]:
-    """Returns what a step measured by name, [W] each, float64 or bool."""
-    return {
-        **{name: value.double() for name, value in step.terms.items()},
-        "diverged": step.diverged,
-    }
+    """Returns what a step measured by name, [W] each, float64 or bool. Names that mean something
+    else in infos are left out, with a warning."""
+    found = {name: value.double() for name, value in step.terms.items() if name not in _TAKEN}
+    if taken := [name for name in step.terms if name in _TAKEN]:
+        warnings.warn(
+            f"the environment measures {', '.join(taken)}, which is another thing in infos; left "
+            "out",
+            stacklevel=2,
+        )
+    return {**found, "diverged": step.diverged}
+
+
+_TAKEN = {f"{sign}{name}" for name in _OF_INFOS for sign in ("", "_")}
 
 
 def _masked(values: Mapping[str, np.ndarray], worlds: np.ndarray) -> dict[str, Any]:

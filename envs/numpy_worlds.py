@@ -48,9 +48,11 @@ class NumpyWorlds:
             given[world] = None if task is None else self._checked(task)
         self._given = given  # all of them, or where one is refused none
 
-    def take_options(self, options: Mapping[str, Any] | None) -> None:
+    def take_options(
+        self, options: Mapping[str, Any] | None, known: Sequence[str] = ("task",)
+    ) -> None:
+        """Args: known: `task`, the same for all worlds, and perhaps `tasks`, one for each."""
         every = range(self.env.num_worlds)
-        known = ["task", "tasks"] if len(every) > 1 else ["task"]
         for key in options or {}:
             if key not in known:
                 raise ValueError(f"reset option {key!r}; {expected(key, known)}")

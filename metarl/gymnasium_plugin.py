@@ -83,3 +83,7 @@ def single_env(**settings: Any) -> Any:
 def vector_env(**settings: Any) -> Any:
     """See envs/gym.py. Raises: ImportError if a user's package envs is in the way."""
     return import_envs("envs.gym").vector_env(**settings)
+
+
+# Where the mode isn't its own, Gymnasium wraps an environment with this one: in a window, or a list.
+single_env.metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[attr-defined]

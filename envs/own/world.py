@@ -13,6 +13,7 @@ import inspect
 import io
 import itertools
 import math
+import os
 import pickle
 import signal
 import sys
@@ -25,6 +26,9 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+_SECONDS_TO_LOOK = 5.0
+"""After so long without a request a process looks whether who asks is still there."""
 
 
 class WorldError(ValueError):
@@ -711,11 +715,16 @@ class _Pickler(pickle.Pickler):
 def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> None:
     """Answers each request (method, arguments) with (None, result), or (exception's name, message
     with traceback)."""
-    # Ctrl-C is for the process that asks; when it ends, so does the connection.
+    # Ctrl-C is for the process that asks; when it ends, so does this one. Its end of the connection
+    # may outlive it: processes that it has forked since have it, too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asks = os.getppid()
     worlds: LocalWorlds | None = None
     while True:
         try:
+            while not connection.poll(_SECONDS_TO_LOOK):
+                if os.getppid() != asks:
+                    return
             method, arguments = pickle.loads(connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             return

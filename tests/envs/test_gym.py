@@ -17,7 +17,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs.gym import SingleEnv, problem_of
+from envs.gym import BatchedVectorEnv, SingleEnv, problem_of
+from envs.own import attribute, own_environment
 from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
 
 W, HORIZON = 3, 4
@@ -260,6 +261,8 @@ def test_the_time_limit_is_in_the_spec_and_can_be_changed_as_in_gymnasium() -> N
         match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 instead",
     ):
         gymnasium.make(VEL, horizon=300)
+    with pytest.raises(ValueError, match="horizon is 300"):
+        gymnasium.make(VEL, horizon=np.int64(300))
     assert gymnasium.spec("metarl/Bandit-v0").max_episode_steps is None
     assert gymnasium.make("metarl/Bandit-v0", horizon=120).unwrapped.problem.horizon == 120
 
@@ -525,6 +528,69 @@ def test_the_problem_of_a_shorter_episode_is_another() -> None:
     assert len({problem.spec_hash for problem in found.values()}) == 3
     vector = gymnasium.make_vec("metarl/HalfCheetahVel-v0", 2, max_episode_steps=50)
     assert problem_of(vector).spec_hash == found[50].spec_hash
+
+
+def test_an_episode_that_is_cut_off_is_another_problem_than_one_that_ends_there() -> None:
+    """A bandit of 10 pulls ends after 10, one of 100 that Gymnasium cuts off after 10 doesn't."""
+    bandit = "metarl/Bandit-v0"
+    cut, beyond, whole, short = (
+        problem_of(gymnasium.make(bandit, **settings)).spec_hash
+        for settings in (
+            {"max_episode_steps": 10},
+            {"max_episode_steps": 200},
+            {},
+            {"horizon": 10},
+        )
+    )
+    assert beyond == whole and len({cut, whole, short}) == 3
+    with pytest.raises(ValueError, match="max_episode_steps is 10, .* expected horizon=10 instead"):
+        gymnasium.make_vec(bandit, num_envs=2, max_episode_steps=10)
+
+
+def test_one_world_of_a_vector_takes_a_list_of_tasks_too() -> None:
+    env = gymnasium.make_vec(VEL, num_envs=1, horizon=HORIZON)
+    (task,) = env.unwrapped.sample_tasks(1, seed=3)
+    _, infos = env.reset(options={"tasks": [task]})
+    assert infos["task"]["target_velocity"][0] == task["target_velocity"]
+    with pytest.raises(ValueError, match="reset option 'tasks'; expected task"):
+        gymnasium.make(VEL).reset(options={"tasks": [task]})
+
+
+def test_gymnasium_collects_pictures_where_it_is_asked() -> None:
+    env = gymnasium.make("metarl/PointNavigation2d-v0", render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert [picture.ndim for picture in env.render()] == [3, 3]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_measurements_that_are_called_as_infos_entries_are_left_out(mode: Any) -> None:
+    class Tasked(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        goal = 0.0
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            seen = np.array([self.goal], np.float32)
+            return seen, 0.0, False, False, {"task": 3.0, "kept": 4.0}
+
+    tasks = {"goal": attribute("goal", between=(-1.0, 1.0))}
+    env = BatchedVectorEnv(own_environment(Tasked, 2, tasks=tasks, horizon=6), autoreset_mode=mode)
+    env.reset(seed=0)
+    action = np.zeros((2, 1), np.float32)
+    with pytest.warns(UserWarning, match="measures task, which is another thing in infos"):
+        env.step(action)
+    with warnings.catch_warnings(action="ignore"):
+        for step in range(1, 6):
+            if step == 2:  # From here on one ends before the other.
+                env.reset(options={"reset_mask": np.array([True, False])})
+            *_, infos = env.step(action)
+    assert isinstance(infos.get("task", {}), dict)
+    assert 4.0 in infos.get("final_info", infos)["kept"]
 
 
 def test_whatever_comes_for_a_world_that_has_ended_is_ignored() -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,36 @@ def test_options_reach_another_python(other_python: Path) -> None:
     tasks = {**TASKS, "start": reset_option("start", between=([0.0, 0.0], [1.0, 1.0]))}
     with pytest.warns(UserWarning, match="start"):
         own_environment(Point, 1, tasks=tasks, horizon=3, python=other_python).close()
+
+
+def test_processes_end_with_the_one_that_asks_however_it_ends() -> None:
+    """Later ones are forked with its end of the connection to earlier ones."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from envs.own import world
+world._SECONDS_TO_LOOK = 0.1
+from tests.envs.own.test_worlds import make_point
+several = [make_point(3, processes=3) for _ in range(2)]
+import multiprocessing
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False
+    )
+    workers = [int(pid) for pid in told.stdout.split()]
+    assert len(workers) == 6
+    deadline = time.monotonic() + 60
+    while left := [pid for pid in workers if _lives(pid)]:
+        assert time.monotonic() < deadline, f"{left} outlive who asks"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
