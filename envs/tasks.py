@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
+import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
@@ -32,6 +33,14 @@ class PublishedTest:
     """num -> the numbers [num, num_uniforms] float64 that make the first `num` of them."""
     source: str
     """Where they come from, for the definition."""
+
+
+def check_count(name: str, value: object, more: str = "") -> None:
+    """Raises: SettingError unless it is a whole number of tasks, 1 or more. Args: more: what else
+    it may be, in words."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < 1:  # type: ignore[operator]
+        raise SettingError(f"{name} is {value!r}; expected a whole number, 1 or more{more}")
 
 
 class TaskPrior(Generic[Tasks]):
@@ -74,13 +83,9 @@ class TaskPrior(Generic[Tasks]):
         split_number: int = 0,
         published_test: PublishedTest | None = None,
     ) -> None:
-        if num_train is not None and num_train < 1:
-            raise SettingError(
-                f"num_train_tasks is {num_train}; expected at least 1, or None for a new task each "
-                "time"
-            )
-        if num_test < 1:
-            raise SettingError(f"num_test_tasks is {num_test}; expected at least 1")
+        if num_train is not None:
+            check_count("num_train_tasks", num_train, ", or None for a new task each time")
+        check_count("num_test_tasks", num_test)
         self.split: Literal["fixed", "infinite", "none"] = (
             "infinite" if num_train is None else "fixed"
         )
@@ -235,7 +240,8 @@ class ListedTasks(Generic[Tasks]):
         describe: Callable[[Tasks], list[str]],
     ) -> None:
         listed = _length(test)
-        if not 1 <= num_test <= listed:
+        check_count("num_test_tasks", num_test)
+        if num_test > listed:
             raise SettingError(
                 f"num_test_tasks is {num_test}; expected 1, ..., {listed}, as many as are listed"
             )

@@ -19,10 +19,10 @@ from envs.tasks import (
     PublishedTest,
     TaskPrior,
     by_range,
+    check_count,
     in_odd_cell,
     uniform_prior,
 )
-from metarl.errors import SettingError
 from metarl.struct import struct
 
 Tasks = TypeVar("Tasks")
@@ -74,8 +74,7 @@ def published_velocities(
 ) -> ListedTasks[TargetVelocity]:
     """The velocities that NumPy draws after seed(1337), as PEARL does: the first for training,
     those that follow for test."""
-    if num_train < 1:
-        raise SettingError(f"num_train_tasks is {num_train}; expected at least 1")
+    check_count("num_train_tasks", num_train)
     drawn = np.random.RandomState(1337).uniform(0.0, highest, num_train + 1000)
     velocity = torch.from_numpy(drawn.astype(np.float32))
     return ListedTasks(

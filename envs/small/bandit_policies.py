@@ -6,11 +6,13 @@ failures alone. They are `metarl.rl.types.RLAdapter`s, so a learner's returns ca
 theirs.
 """
 
+import sys
 from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
@@ -29,6 +31,9 @@ class Record:
         return self.successes + self.failures
 
 
+MOST_PULLS = 600
+"""For which `gittins_indices` are worked out: time and memory grow with the cube of the pulls."""
+
 Index = Callable[[Record, Noise | None], Tensor]
 """The index [W, k] of each arm."""
 
@@ -44,6 +49,13 @@ def reference_learners(num_arms: int, num_pulls: int) -> dict[str, RLAdapter[Rec
         "thompson_sampling": thompson_index,
         "ucb1": ucb1_index,
     }
+    if num_pulls > MOST_PULLS:
+        tqdm.write(
+            f"without gittins beside the others: its indices for {num_pulls} pulls would take more "
+            f"than minutes; they are worked out for up to {MOST_PULLS}",
+            file=sys.stderr,
+        )
+        del indices["gittins"]
     return {name: IndexPolicy(num_arms, index) for name, index in indices.items()}
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from envs.small.point import PointVariant, Problem, smallest_distances
-from envs.tasks import ListedTasks, TaskPrior, uniform_prior
+from envs.tasks import ListedTasks, TaskPrior, check_count, uniform_prior
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -58,7 +58,8 @@ def goal_angles(num_train: int | None, num_test: int) -> TaskPrior[GoalAngle]:
 def published_goal_angles(num_train: int, num_test: int) -> ListedTasks[GoalAngle]:
     """100 angles evenly from 0 to π in the order that NumPy shuffles them to after seed(1337), as
     PEARL does: the first for training, the rest for test."""
-    if not 1 <= num_train < NUM_PUBLISHED:
+    check_count("num_train_tasks", num_train)
+    if num_train >= NUM_PUBLISHED:
         raise SettingError(
             f"num_train_tasks is {num_train}; expected 1, ..., {NUM_PUBLISHED - 1} of "
             f"{NUM_PUBLISHED} goals"

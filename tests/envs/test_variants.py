@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from support.pages import code_blocks
@@ -18,7 +19,9 @@ import envs
 from envs.mujoco import half_cheetah, hopper
 from envs.mujoco.env import MujocoEnv
 from envs.mujoco.variant import Setting, Variant
+from envs.tasks import check_count
 from envs.variants import Row, variant_label
+from metarl.errors import SettingError
 from metarl.noise import Noise
 
 NUMBER = r"[−-]?(?:\d*\.?\d+)?π|[−-]?\d*\.?\d+"
@@ -245,7 +248,9 @@ def test_rows_that_cannot_be_are_refused() -> None:
     ):
         replace(direction, num_train_tasks=5)
     for name in ("half_cheetah_vel", "point_navigation_2d"):
-        with pytest.raises(ValueError, match="num_test_tasks is None; expected at least 1"):
+        with pytest.raises(
+            ValueError, match="num_test_tasks is None; expected a whole number, 1 or more"
+        ):
             envs.make(name, 1, num_test_tasks=None)
 
 
@@ -311,3 +316,10 @@ def test_no_two_robots_are_one_problem_under_two_names() -> None:
 
 def test_all_holds_rows() -> None:
     assert all(isinstance(row, Row) for row in envs.ALL.values())
+
+
+@pytest.mark.parametrize("value", [None, 10.5, "10", True, 0, -1, np.float64(3)])
+def test_numbers_of_tasks_are_whole_ones(value: object) -> None:
+    with pytest.raises(SettingError, match=r"num_train_tasks is .*; expected a whole number, 1 or"):
+        check_count("num_train_tasks", value)
+    check_count("num_train_tasks", np.int64(3))

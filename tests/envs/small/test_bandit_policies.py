@@ -8,9 +8,11 @@ import torch
 
 import envs
 from envs.small.bandit_policies import (
+    MOST_PULLS,
     Record,
     gittins_index,
     gittins_indices,
+    reference_learners,
     thompson_index,
     ucb1_index,
 )
@@ -193,3 +195,10 @@ def test_agents_keep_what_they_learnt_over_the_episodes_of_a_trial() -> None:
         # A random arm earns 10 of 20 pulls, the best 16.7; 200 episodes have a standard error of
         # 0.3.
         assert 10.9 < first < third < best, name
+
+
+def test_indices_that_would_take_too_long_are_left_out_and_it_is_said(capsys) -> None:
+    assert set(reference_learners(3, MOST_PULLS)) == {"gittins", "thompson_sampling", "ucb1"}
+    assert capsys.readouterr().err == ""
+    assert set(reference_learners(3, MOST_PULLS + 1)) == {"thompson_sampling", "ucb1"}
+    assert "without gittins beside the others: its indices for 601" in capsys.readouterr().err
