@@ -265,7 +265,8 @@ class RecurrentDynamics(nn.Module):
 def imagined_returns(
     layers: Layers, obs: Tensor, actions: Tensor, activation: Activation
 ) -> Tensor:
-    """The sum of predicted rewards along imagined trajectories [G, R], undiscounted.
+    """The sum of predicted rewards along imagined trajectories [G, R], undiscounted. None of them
+    ends early: where falling ends an episode, a plan doesn't know what that costs.
 
     Every step is one batched product a layer, for all worlds, candidates and models, into memory
     that is used again.

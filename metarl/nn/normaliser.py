@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from metarl.nn.mlp import MLP
 
 _EPSILON = 1e-8  # of the variance: a feature that never changes
+RETURNS_DIFFER = 1e-6
+"""The `least_variance` of returns: of such as are all the same nothing is to be told apart."""
 _BOUND = 10.0  # deviations; what is further out is an accident, not information
 
 
@@ -17,6 +19,9 @@ class Normaliser(nn.Module):
     the first.
 
     Statistics are merged as by Chan, Golub & LeVeque 1979.
+
+    Args: least_variance: below it the deviation counts as 1: for what other weights are measured
+      by, which a deviation of nearly 0 would make huge.
     """
 
     mean: Tensor  # [F]
@@ -24,8 +29,9 @@ class Normaliser(nn.Module):
     count: Tensor  # []
     scale: Tensor  # [F] 1 / deviation, derived from the variance
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, least_variance: float = 0.0) -> None:
         super().__init__()
+        self._least_variance = least_variance
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
         # float32 stops counting at 16 million
@@ -35,7 +41,8 @@ class Normaliser(nn.Module):
 
     @property
     def deviation(self) -> Tensor:
-        return (self.variance + _EPSILON).sqrt()
+        deviation = (self.variance + _EPSILON).sqrt()
+        return deviation.masked_fill_(self.variance < self._least_variance, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""

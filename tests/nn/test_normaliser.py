@@ -2,7 +2,8 @@
 
 import torch
 
-from metarl.nn.normaliser import Normaliser
+from metarl.nn.mlp import MLP
+from metarl.nn.normaliser import RETURNS_DIFFER, Normaliser, update_beneath
 
 
 def test_batches_of_any_size_add_up_to_the_statistics_of_all():
@@ -38,3 +39,16 @@ def test_statistics_are_part_of_the_state():
     assert other(torch.tensor([[7.0]])).item() == 2.0  # (7 − 3) / 2
     other.update(torch.tensor([[3.0]]))
     assert other.mean.item() == 3.0
+
+
+def test_returns_that_are_all_the_same_leave_the_values_weights_as_they_are():
+    """Their deviation is nearly 0, and the weights would be multiplied by ten thousand."""
+    network = MLP([2, 1], generator=torch.Generator().manual_seed(0))
+    before, x = network.layers[-1].weight.clone(), torch.randn(4, 2)
+    returns = Normaliser(1, least_variance=RETURNS_DIFFER)
+    values = returns.inverse(network(x))
+    update_beneath(network, returns, torch.full((50, 1), -0.1))
+    torch.testing.assert_close(network.layers[-1].weight, before)
+    update_beneath(network, returns, torch.tensor([[3.0], [5.0]]))
+    torch.testing.assert_close(returns.inverse(network(x)), values)  # They mean what they meant.
+    assert returns.deviation.item() > 0.5

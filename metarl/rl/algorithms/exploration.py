@@ -48,7 +48,8 @@ def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Ten
         worth = (Rₖ − mean Rₖ of the other tasks) / deviation of Rₖ over tasks
 
     The baseline comes from other tasks alone. One that depended on the task's own episodes would
-    take part of the gradient with it.
+    take part of the gradient with it. The deviation that divides is that of all tasks, this one
+    among them: a small bias, the larger the fewer tasks there are.
 
     Args:
       returns: K + 1 times [N, E], of the policies after 0, ..., K inner steps.

@@ -113,13 +113,15 @@ class Play:
 
     def begin(self) -> int:
         """Plays every training task under the prior; the last N tasks are filled up with the first
-        ones. Returns how many steps that took, 0 if it was done before."""
+        ones, which play more. Returns how many steps that took, 0 if it was done before."""
         num_train, num_steps = self.num_train, 0
         if self.has_begun:
             return 0
+        # Fewer tasks than worlds play in several of them at once.
+        steps = -(-self._initial_steps // max(1, self._num_tasks // num_train))
         for start in range(0, num_train, self._num_tasks):
             ids = (start + torch.arange(self._num_tasks)) % num_train
-            num_steps += self._episodes(ids, self._initial_steps, "grows").num_steps
+            num_steps += self._episodes(ids, steps, "grows").num_steps
         self.has_begun = True
         return num_steps
 

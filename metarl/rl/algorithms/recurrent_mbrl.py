@@ -36,6 +36,9 @@ class RememberingModel:
     Each candidate is scored by all M models, and their mean is what counts: a plan that only one of
     them likes is no good, and candidates compete on equal terms, which they don't if each is scored
     by one model.
+
+    Simpler than Chua et al.'s: the models predict without a variance, and see the same data; they
+    differ in their first weights alone. Their gradients are clipped together.
     """
 
     def __init__(self, model: RecurrentDynamics) -> None:

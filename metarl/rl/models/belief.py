@@ -20,7 +20,7 @@ from metarl.errors import SettingError
 from metarl.nn.gaussians import Gaussian
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
-from metarl.nn.normaliser import Normaliser, update_beneath
+from metarl.nn.normaliser import RETURNS_DIFFER, Normaliser, update_beneath
 from metarl.nn.step_decoders import Decoder, RewardMap
 from metarl.nn.trial_encoder import StepParts, TrialEncoder
 from metarl.rl.data.replay import Steps
@@ -74,7 +74,7 @@ class BeliefHeads(nn.Module):
         self.value_head = MLP((size, *head_sizes, 1), activation, generator=generator)
         self.observations = Normaliser(obs_size)
         self.beliefs = Normaliser(2 * latent_size)
-        self.returns = Normaliser(1)
+        self.returns = Normaliser(1, least_variance=RETURNS_DIFFER)
 
     def inputs(self, obs: Tensor, belief: Gaussian) -> Tensor:
         """obs [..., O], belief [..., L] -> [..., O + 2 L], without the belief's graph."""

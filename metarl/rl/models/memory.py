@@ -16,7 +16,7 @@ from torch.nn import functional
 from metarl.core.checks import check_layers
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
-from metarl.nn.normaliser import Normaliser, update_beneath
+from metarl.nn.normaliser import RETURNS_DIFFER, Normaliser, update_beneath
 from metarl.nn.recurrent import Memory
 from metarl.rl.models.policies import flat_size, policy_for
 
@@ -87,7 +87,7 @@ class MemoryModel(nn.Module):
         )
         self.observations = Normaliser(obs_size)
         self.rewards = Normaliser(1)
-        self.returns = Normaliser(1)
+        self.returns = Normaliser(1, least_variance=RETURNS_DIFFER)
 
     def feedback(
         self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor

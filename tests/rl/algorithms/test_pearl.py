@@ -387,6 +387,16 @@ def test_a_context_begins_with_the_first_step_that_a_task_has(monkeypatch, gener
     assert [set(own.tolist()) for own in found] == [{5.0, 6.0}, {4.0, 5.0, 6.0}]
 
 
+def test_fewer_tasks_than_worlds_share_their_first_steps():
+    """Of 4 tasks in 12 worlds each is played in three."""
+    learner = make(meta_batch_size=12, initial_steps=24)
+    learner._play.check()
+    assert learner._play.begin() == 4 * 24
+    alone = make(meta_batch_size=4, initial_steps=24)
+    alone._play.check()
+    assert alone._play.begin() == 4 * 24
+
+
 def test_tasks_of_an_iteration_are_different_ones_in_turn():
     learner = make(meta_batch_size=6)
     drawn = [learner._play._some_tasks() for _ in range(8)]
