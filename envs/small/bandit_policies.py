@@ -6,13 +6,12 @@ failures alone. They are `metarl.rl.types.RLAdapter`s, so a learner's returns ca
 theirs.
 """
 
-import sys
+import logging
 from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
@@ -50,10 +49,11 @@ def reference_learners(num_arms: int, num_pulls: int) -> dict[str, RLAdapter[Rec
         "ucb1": ucb1_index,
     }
     if num_pulls > MOST_PULLS:
-        tqdm.write(
-            f"without gittins beside the others: its indices for {num_pulls} pulls would take more "
-            f"than minutes; they are worked out for up to {MOST_PULLS}",
-            file=sys.stderr,
+        logging.getLogger("metarl").warning(
+            "without gittins beside the others: its indices for %d pulls would take more than "
+            "minutes; they are worked out for up to %d",
+            num_pulls,
+            MOST_PULLS,
         )
         del indices["gittins"]
     return {name: IndexPolicy(num_arms, index) for name, index in indices.items()}
