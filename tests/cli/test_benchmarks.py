@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from envs import episodes
 from metarl.cli import build
-from metarl.cli.benchmarks import advantages, fewshot, gpu, seeds
+from metarl.cli.benchmarks import advantages, collection, fewshot, gpu, seeds
 from metarl.cli.benchmarks import chunks as sized_chunks
 from metarl.cli.benchmarks import few_shot_updates as few_shot
 from metarl.cli.benchmarks import off_policy_updates as off_policy
@@ -236,3 +236,16 @@ def test_what_would_be_found_out_after_measuring_is_said_before(
     with pytest.raises(SystemExit) as stop:
         command.main()
     assert stop.value.code == 2 and said.format(tmp_path) in capsys.readouterr().err
+
+
+def test_collection_where_episodes_end_early_is_measured_without_rest_too(monkeypatch):
+    monkeypatch.setattr(collection, "NUM_TASKS", 2)
+    monkeypatch.setattr(collection, "EPISODES_PER_TASK", 2)
+    names = {
+        env: [name for name, _ in collection.collect_rows(env, num_threads=1)]
+        for env in ("half_cheetah_vel", "hopper_rand_params")
+    }
+    assert names["half_cheetah_vel"] == ["collect 2 x 2 x 200"]
+    assert names["hopper_rand_params"] == ["collect 2 x 2 x 200", "collect, no world rests"]
+    for _, measure in collection.collect_rows("hopper_rand_params", num_threads=1):
+        assert measure() > 0

@@ -38,7 +38,7 @@ from omegaconf import DictConfig
 from metarl.choices import expected
 from metarl.cli import build, origins
 from metarl.cli.benchmarks.chunks import run_chunks
-from metarl.cli.benchmarks.collection import collect_row
+from metarl.cli.benchmarks.collection import collect_rows
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
 from metarl.cli.benchmarks.gpu import run_gpu
 from metarl.cli.benchmarks.iteration import run_iteration
@@ -73,9 +73,7 @@ def run(config: DictConfig) -> None:
             num_threads=config.num_threads,
             envpool_python=config.envpool_python,
             vector_envs=config.vector_envs,
-            extra_rows=[collect_row(name, num_threads=config.num_threads)]
-            if config.collect
-            else [],
+            extra_rows=collect_rows(name, num_threads=config.num_threads) if config.collect else [],
         )
     elif config.what == "update":
         rows = run_update(config.rows or QUICK, config.rounds, num_threads=config.num_threads)
