@@ -62,7 +62,8 @@ class AdaptiveModel:
     world [W, M, ...].
 
     Every adaptation starts at the meta-parameters, so that errors don't add up over an episode;
-    with none of the M transitions there yet, it ends there, too.
+    with none of the M transitions there yet, it ends there, too. It begins with the first of them,
+    though training sees whole windows; their code waits until all M are there.
     """
 
     def __init__(
