@@ -74,7 +74,7 @@ def with_common_settings(row: CommonRow, values: Mapping[str, Any]) -> CommonRow
     number of test tasks."""
     known = common_settings(row)
     if "num_test_tasks" in known and values.get("num_test_tasks", known["num_test_tasks"]) is None:
-        raise SettingError("num_test_tasks is None; expected at least 1")
+        raise SettingError("num_test_tasks is None; expected a whole number, 1 or more")
     chosen = {key: value for key, value in values.items() if key in known}
     return replace(row, **chosen)  # type: ignore[type-var]
 

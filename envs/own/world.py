@@ -28,7 +28,7 @@ import numpy as np
 from gymnasium import spaces
 
 _SECONDS_TO_LOOK = 5.0
-"""After so long without a request a process looks whether who asks is still there."""
+"""How long a process waits for a request before it looks whether who asks is still there."""
 
 
 class WorldError(ValueError):

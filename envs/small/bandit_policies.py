@@ -31,7 +31,7 @@ class Record:
 
 
 MOST_PULLS = 600
-"""For which `gittins_indices` are worked out: time and memory grow with the cube of the pulls."""
+"""The most for which `gittins_indices` are worked out: time and memory grow with their cube."""
 
 Index = Callable[[Record, Noise | None], Tensor]
 """The index [W, k] of each arm."""
