@@ -89,7 +89,7 @@ RECORDED = {
 }
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
-    "ant_dir": ["metrics_seed0", "metrics_seed1"],
+    "ant_dir": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "ant_vel": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "ant_vel/memoryless": ["metrics_seed0"],
     "ant_vel/oracle": ["metrics_seed0"],
