@@ -37,7 +37,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
-from metarl.gymnasium_plugin import TIME_LIMITS, gym_id
+from metarl.gymnasium_plugin import METADATA, TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
 from metarl.struct import replace
@@ -48,9 +48,6 @@ OWN_SETTINGS = ("task", "render_mode", "width", "height")
 _OF_INFOS = ("task", "final_obs", "final_info", "diverged")
 """Entries of infos that no measurement of an environment may hide; with a _ before it, who has
 it."""
-
-METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
-"""What an environment without physics has; others render at the speed of their world."""
 
 
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":

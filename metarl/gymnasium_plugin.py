@@ -56,6 +56,9 @@ TIME_LIMITS: dict[str, int | None] = {
 """Control steps of an episode; None where the last step is the problem's own end, which no time
 limit makes."""
 
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+"""What an environment without physics has; others render at the speed of their world."""
+
 
 def gym_id(name: str) -> str:
     """Returns Gymnasium's id of an environment: half_cheetah_vel -> metarl/HalfCheetahVel-v0."""
@@ -86,4 +89,4 @@ def vector_env(**settings: Any) -> Any:
 
 
 # Where the mode isn't its own, Gymnasium wraps an environment with this one: in a window, or a list.
-single_env.metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[attr-defined]
+single_env.metadata = METADATA  # type: ignore[attr-defined]
