@@ -92,7 +92,11 @@ def moved_away(env: MujocoEnv[Any], device: torch.device) -> None:
         reset(*(arg.here if isinstance(arg, _Elsewhere) else arg for arg in args))
         vars(sim).update(away, none_diverged=False)
 
-    vars(sim).update(away, none_diverged=False, step=step_here, reset=reset_here, device=device)
+    def rest_nowhere(worlds: Tensor) -> None:
+        """On a GPU all worlds take their steps together."""
+
+    vars(sim).update(away, none_diverged=False, device=device)
+    vars(sim).update(step=step_here, reset=reset_here, rest=rest_nowhere)
     vars(sim).update(
         _params={name: _Elsewhere(tensor) for name, tensor in params.items()},
         _fields={name: _Elsewhere(tensor) for name, tensor in fields.items()},
