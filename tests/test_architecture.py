@@ -108,7 +108,7 @@ OUR_IMPORTS = {
         "metarl.report",
     ],
     "scripts": ["metarl.cli.commands"],
-    "envs/sim": ["metarl.errors", "metarl.choices", "envs.machine", "envs.sim"],
+    "envs/sim": ["metarl.errors", "metarl.choices", "metarl.threads", "envs.machine", "envs.sim"],
     "envs/mujoco": [*ENVIRONMENTS, "metarl.threads", "envs.sim", "envs.mujoco"],
     "envs/small": [*ENVIRONMENTS, "envs.small"],
     "envs": [

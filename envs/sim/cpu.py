@@ -2,7 +2,6 @@
 its memory."""
 
 import functools
-import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from envs.machine import check_num_threads
 from envs.sim.live import bound_once
 from envs.sim.process import quiet_mujoco, tune_process
 from envs.sim.types import check_reset, chosen_field, chosen_param
+from metarl.threads import num_cores
 
 # BADQPOS, BADQVEL, BADQACC, BADCTRL: MuJoCo resets a world with one of these by itself, and only
 # the counter tells. A slice, because an index tensor would copy, on as many threads as torch has.
@@ -63,7 +63,7 @@ class CpuSimulator:
         }
         self.model = model
         self.num_worlds = num_worlds
-        self.num_threads = min(num_threads or _num_cpus(), num_worlds)
+        self.num_threads = min(num_threads or num_cores(), num_worlds)
         self.timestep = float(model.opt.timestep)
         self.device = torch.device("cpu")
         self._batch = Batch(model, num_worlds, nthread=self.num_threads)
@@ -186,7 +186,3 @@ def _tensor_to_read(array: np.ndarray) -> Tensor:
         # lost, not harmful.
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(array)
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
