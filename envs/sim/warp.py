@@ -317,18 +317,22 @@ def _expanded(per_world: Sequence[str] | dict[str, Any]) -> set[str]:
 
 
 def _bytes_a_world(model: mujoco.MjModel, sizes: dict[str, int]) -> int:
-    """What one more world takes, found by making few of them in the CPU's memory."""
+    """What one more world takes, found by making few of them in the CPU's memory. Arrays that
+    aren't parts of parts lie there twice while a graph is captured, see `_unmoved`."""
     with wp.ScopedDevice("cpu"):
-        one, two = (_num_bytes(mjw.make_data(model, nworld=n, **sizes)) for n in (1, 2))
-    return two - one
+        one, two = (mjw.make_data(model, nworld=n, **sizes) for n in (1, 2))
+    return sum(size(two) - size(one) for size in (_num_bytes, _own_bytes))
 
 
 def _num_bytes(data: Any) -> int:
     """Returns the bytes of all arrays of a dataclass of MuJoCo Warp, those of its parts
     included."""
-    parts = vars(data).values()
-    arrays = sum(int(part.capacity) for part in parts if isinstance(part, wp.array))
-    return arrays + sum(_num_bytes(part) for part in parts if hasattr(part, "__dataclass_fields__"))
+    parts = [part for part in vars(data).values() if hasattr(part, "__dataclass_fields__")]
+    return _own_bytes(data) + sum(map(_num_bytes, parts))
+
+
+def _own_bytes(data: Any) -> int:
+    return sum(int(part.capacity) for part in vars(data).values() if isinstance(part, wp.array))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import envs
 from metarl.cli import build
+from metarl.errors import SettingError
 
 LEAST_WORLDS = 4096
 """The number of worlds from which on MuJoCo Warp on a GPU is faster than the C engine."""
@@ -64,6 +65,12 @@ def _why_not_warp(name: str, worlds: int, device: torch.device) -> str | None:
         return f"{worlds} worlds are few; a GPU pays from {LEAST_WORLDS} on"
     if find_spec("mujoco_warp") is None:
         return "MuJoCo Warp isn't installed (pip install 'metarl[warp]')"
+    from envs.sim.warp_device import warp_device
+
+    try:
+        warp_device(device)
+    except SettingError as error:
+        return str(error)
     return None
 
 

@@ -14,23 +14,27 @@ class RewardScale(nn.Module):
     far, in all trials up to the same step, so early rewards are scaled by the little that is known
     then.
 
+    All is computed on the CPU, wherever the rewards lie: which trials still run decides what is
+    computed, and a GPU would be waited for at each of their steps.
+
     Source: `VecNormalize` of OpenAI's baselines, as the published VariBAD uses it. How we differ:
     there R is 0 instead of its last value where a trial ends.
     """
 
-    def __init__(self, *, discount: float, device: torch.device) -> None:
+    def __init__(self, *, discount: float) -> None:
         super().__init__()
         self._discount = discount
-        self.sums = Normaliser(1).to(device)
+        self.sums = Normaliser(1)
 
     @torch.no_grad()
     def forward(self, reward: Tensor, mask: Tensor) -> Tensor:
         """Takes in the rewards [T, B] of whole trials, and scales them; `mask` is False on padding,
         which is not changed."""
-        running, scaled = torch.zeros_like(reward[0]), []
-        for now, real in zip(reward, mask, strict=True):
+        rewards, masks = reward.cpu(), mask.cpu()
+        running, scaled = torch.zeros_like(rewards[0]), []
+        for now, real in zip(rewards, masks, strict=True):
             running = self._discount * running + now
             if real.any():
                 self.sums.update(running[real].unsqueeze(-1))
             scaled.append((now * self.sums.scale).clamp(-_BOUND, _BOUND).where(real, now))
-        return torch.stack(scaled)
+        return torch.stack(scaled).to(reward.device)

@@ -22,6 +22,7 @@ from metarl.cli.benchmarks.launches import launches
 from metarl.cli.benchmarks.rates import rates
 from metarl.cli.commands import benchmark as command
 from metarl.core import chunks
+from metarl.errors import UserError
 from metarl.rl.data import graphed
 from metarl.rl.data.batches import policy_batch
 from metarl.struct import replace
@@ -217,6 +218,22 @@ def test_all_questions_to_a_gpu_fit_into_a_transfer_of_ten_minutes(tmp_path) -> 
     assert gpu.SECONDS < 600
     assert sum(question.limit for question in asked[:8]) <= gpu.SECONDS
     assert all((ROOT / q.words[0]).exists() for q in asked if q.words[0].endswith(".py"))
+
+
+def test_rows_are_written_as_they_come(tmp_path, capsys):
+    output = tmp_path / "rows.jsonl"
+
+    def measured():
+        yield "first"
+        assert output.read_text() == "first\n"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command._write(measured(), output)
+    assert output.read_text() == "first\n"
+    with pytest.raises(UserError, match="output: can't write .*: Is a directory"):
+        command._write(iter(["one", "two"]), tmp_path)
+    assert capsys.readouterr().out == "one\ntwo\n"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import torch
 from omegaconf import OmegaConf
 from support.commands import command
 
+from envs.sim import warp_device
 from metarl.cli import build, placement
 from metarl.cli.commands import train as train_command
 from metarl.cli.configs import CONFIGS, composed
+from metarl.errors import SettingError
 from metarl.run import checkpoint
 
 GPU = torch.device("cuda")
@@ -19,6 +21,7 @@ def settled(monkeypatch, *words: str, gpu: bool) -> tuple[str, torch.device]:
     """The simulator and the device that a training with these words has."""
     found = lambda name: GPU if gpu and name != "cpu" else torch.device("cpu")
     monkeypatch.setattr(build, "device", found)
+    monkeypatch.setattr(warp_device, "warp_device", lambda device: None)
     config = OmegaConf.create(composed("train", list(words), [CONFIGS])[0])
     device = placement.settle(config)
     return config.sim.backend, device
@@ -69,6 +72,19 @@ def test_auto_is_what_is_faster_for_the_sizes(
     backend, device = settled(monkeypatch, *words, gpu=gpu)
     assert (backend, device.type) == expected
     assert said in capsys.readouterr().err if said else capsys.readouterr().err == ""
+
+
+def test_auto_is_the_c_engine_where_warp_cannot_use_the_gpu(monkeypatch, capsys) -> None:
+    def too_old(device: torch.device) -> None:
+        raise SettingError("the NVIDIA driver is too old")
+
+    words = ("algo.meta_batch_size=100", "algo.episodes_per_task=80", "sim=auto")
+    assert settled(monkeypatch, *words, gpu=True)[0] == "warp"
+    monkeypatch.setattr(warp_device, "warp_device", too_old)
+    config = OmegaConf.create(composed("train", list(words), [CONFIGS])[0])
+    placement.settle(config)
+    assert config.sim.backend == "cpu"
+    assert "sim=auto: cpu, as the NVIDIA driver is too old" in capsys.readouterr().err
 
 
 def test_a_training_on_mujoco_warp_says_so_and_is_evaluated(tmp_path, monkeypatch, capsys) -> None:

@@ -33,6 +33,7 @@ from metarl.rl.data import graphed
 from metarl.rl.data.collect import collect
 from metarl.rl.data.record import Record
 from metarl.rl.data.replay import Replay
+from metarl.rl.reward_scale import RewardScale
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
@@ -101,6 +102,13 @@ RL = {
         *("algo.prior_steps=4", "algo.rl_steps=4", "algo.updates_per_iteration=2"),
         *("algo.batch_tasks=2", "algo.batch_size=3", "algo.context_size=3"),
         *("algo.replay_capacity=50", "model.encoder_sizes=[4]", "model.hidden_sizes=[4]"),
+    ],
+    "pearl with a cost": [
+        *("algo=pearl", "env=point_navigation_2d_sparse_pearl", *POINT[1:], "algo.cost=distance"),
+        *("algo.prior_steps=4", "algo.rl_steps=4", "algo.updates_per_iteration=2"),
+        *("algo.batch_tasks=2", "algo.batch_size=3", "algo.context_size=3"),
+        *("env.num_train_tasks=3", "algo.initial_steps=4", "algo.replay_capacity=50"),
+        *("model.encoder_sizes=[4]", "model.hidden_sizes=[4]"),
     ],
     "rl2_offpolicy": [
         *("algo=rl2_offpolicy", *POINT, "algo.initial_trials=2", "algo.updates_per_iteration=2"),
@@ -319,6 +327,14 @@ def test_rollouts_that_are_recorded_wait_for_nothing_and_are_as_ever(words, monk
             assert torch.equal(getattr(one, name), getattr(other, name)), name
     (graphs,) = EmulatedGraphs.made
     assert graphs.num_replays == 2 * (3 * 3 - 1)
+
+
+def test_rewards_are_scaled_on_the_cpu_and_given_back_where_they_lie():
+    reward, mask = torch.tensor([[1.0, 3.0], [7.0, 7.0]]), torch.tensor([[True] * 2, [True, False]])
+    expected = RewardScale(discount=0.9)(reward, mask)
+    with pretended_device() as device:
+        found = RewardScale(discount=0.9)(reward.to(device), mask.to(device))
+        assert found.device == device and torch.equal(found.to("cpu"), expected)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ Examples:
 
 import json
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def run(config: DictConfig) -> None:
         raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
     _refuse_settings_of_an_environment()
     output = None if config.output is None else _to_append_to(config.output)
+    rows: Iterable[dict[str, Any]]
     if config.what in ON_A_GPU:
         rows = _on_a_gpu(config, output)
     elif config.what == "sim":
@@ -91,16 +93,25 @@ def run(config: DictConfig) -> None:
     if config.what == "gpu":  # Its answers are written as they come.
         return
     stamp = {"what": config.what, "commit": origins.commit(), "versions": origins.versions()}
-    lines = [json.dumps(row | stamp) for row in rows]
-    if output is None:
-        print("\n".join(lines))
-        return
-    try:
-        with output.open("a") as file:
-            file.write("\n".join(lines) + "\n")
-    except OSError as error:  # What took minutes to measure is told all the same.
-        print("\n".join(lines))
-        raise UserError(f"output: can't write {output}: {error.strerror or error}") from error
+    _write((json.dumps(row | stamp) for row in rows), output)
+
+
+def _write(lines: Iterable[str], output: Path | None) -> None:
+    """Prints the lines, or appends each to the file as soon as it is there. Raises: UserError if
+    that can't be done, after all of them: what took minutes to measure is told all the same."""
+    failure: OSError | None = None
+    for line in lines:
+        try:
+            if output is not None and failure is None:
+                with output.open("a") as file:
+                    file.write(line + "\n")
+                continue
+        except OSError as error:
+            failure = error
+        print(line, flush=True)
+    if failure is not None:
+        said = failure.strerror or failure
+        raise UserError(f"output: can't write {output}: {said}") from failure
 
 
 def _refuse_settings_of_an_environment() -> None:
@@ -127,7 +138,7 @@ def _to_append_to(word: str) -> Path:
     return file
 
 
-def _on_a_gpu(config: DictConfig, output: Path | None) -> list[dict[str, Any]]:
+def _on_a_gpu(config: DictConfig, output: Path | None) -> Iterable[dict[str, Any]]:
     """What is about MuJoCo Warp, which not everyone has installed."""
     if find_spec("mujoco_warp") is None:
         raise UserError(f"{config.what} needs MuJoCo Warp: pip install 'metarl[warp]'")

@@ -203,8 +203,8 @@ class Play:
         env = self._setting.env
         env.set_tasks(env.prior.test_tasks(env.num_worlds))
         env.reset(torch.full((env.num_worlds, env.num_uniforms), 0.5, dtype=torch.float64))
-        action = self._model.actions.to_env(torch.zeros(env.num_worlds, self._model.actions.size))
-        return sorted(env.step(action).terms)
+        still = torch.zeros(env.num_worlds, self._model.actions.size, device=self._setting.device)
+        return sorted(env.step(self._model.actions.to_env(still)).terms)
 
 
 def _side_by_side(episodes: list[Trajectories]) -> Trajectories:

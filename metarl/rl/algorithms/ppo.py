@@ -158,7 +158,7 @@ class PPO:
         self._value_loss = value_loss
         self._reward_scale: RewardScale | None = None
         if normalises == "rewards":
-            self._reward_scale = RewardScale(discount=discount, device=device)
+            self._reward_scale = RewardScale(discount=discount)
         self._descent = Descent(
             params,
             lr=outer_lr,

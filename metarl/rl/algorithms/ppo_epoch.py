@@ -5,7 +5,6 @@ Several learners' networks see their tasks in the same operations, which are man
 adds up over tasks is added up learner by learner, so that each gets the numbers that it has alone.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,7 +30,10 @@ from metarl.types import Params, Ranks
 
 ROWS_SIDE_BY_SIDE = 10_000
 """Steps that are differentiated together at most on a CPU where several learners are side by side:
-twice as many were no faster. A GPU takes all."""
+twice as many were no faster."""
+ROWS_ON_A_GPU = 4_000_000
+"""The same on a GPU, for its memory: with layers of 100 units each tensor that a gradient keeps of
+so many has 1.6 GB."""
 
 
 @struct
@@ -107,12 +109,12 @@ class AskedEpoch:
 
     def _num_side_by_side(self) -> int:
         mask = self.data.query.mask
-        if mask.device.type != "cpu":
-            return sys.maxsize
-        if not rounds_tasks_alike(self.objective.policy, mask.shape[1]):
+        on_cpu = mask.device.type == "cpu"
+        if on_cpu and not rounds_tasks_alike(self.objective.policy, mask.shape[1]):
             return 1
         chunk = min(self.objective.inner.tasks_together(mask), self.data.num_tasks)
-        return max(1, ROWS_SIDE_BY_SIDE // (chunk * mask.shape[1]))
+        most = ROWS_SIDE_BY_SIDE if on_cpu else ROWS_ON_A_GPU
+        return max(1, most // (chunk * mask.shape[1]))
 
 
 def epochs_of(asked: Sequence[AskedEpoch]) -> list[Epoch]:

@@ -7,7 +7,7 @@ memory that stays.
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -40,7 +40,7 @@ class CudaGraphs:
         Raises: RuntimeError, if it does what can't be recorded (waits for the device, copies from
         the CPU's memory) or memory is short. Work goes on then as if nothing had been tried.
         """
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         for generator in self._generators:
             graph.register_generator_state(generator)
         # A recording also takes hold of torch's own generator.
@@ -52,10 +52,16 @@ class CudaGraphs:
             # The outer one brings the usual stream back where the inner one fails at its end.
             with (
                 torch.cuda.stream(self._stream),
-                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(
+                    graph, pool, stream=self._stream, capture_error_mode="thread_local"
+                ),
             ):
                 work()
         except RuntimeError:
+            # Before torch 2.13 memory would go on being taken for the graph, from there to the end
+            # of the process; later ones have ended that, and say so.
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._device.index or 0, pool)
             # What broke off without an end has left them waiting for it, and unable to draw.
             for generator, state in zip(known, before, strict=True):
                 fresh = torch.Generator(self._device)

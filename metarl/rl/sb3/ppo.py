@@ -91,7 +91,7 @@ class PPOExpert(AgentNumbers[PPOAgent]):
         )
         self._scale: RewardScale | None = None
         if agent.observations is not None:
-            self._scale = RewardScale(discount=discount, device=device)
+            self._scale = RewardScale(discount=discount)
         moments = adam_tensors(dict(agent.policy.named_parameters()), agent.policy.optimizer)
         rewards = {} if self._scale is None else dict(self._scale.named_buffers())
         super().__init__(agent, {"rewards": rewards, MOMENTS: moments})

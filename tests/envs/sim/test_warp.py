@@ -16,7 +16,7 @@ from torch import Tensor
 
 import envs
 from envs.mujoco.models import GymnasiumModel
-from envs.sim import warp_device
+from envs.sim import warp, warp_device
 from envs.sim.backends import simulator
 from envs.sim.warp import WarpSimulator
 from metarl.cli.benchmarks.parity import EXCEPTIONS, TOLERANCE, parity
@@ -246,6 +246,19 @@ def test_too_many_worlds_are_refused_with_the_number_that_fits() -> None:
         r" 1.0 GiB that are free on H100; expected at most 921",
     ):
         warp_device.check_fits(1000, 2**20, 2**30, "H100")
+
+
+def test_a_world_takes_what_its_arrays_do_and_what_a_capture_keeps_of_them() -> None:
+    sims = [WarpSimulator(robot(), num, device="cpu") for num in (1, 2)]
+    kept = [
+        sum(array.capacity for name, array in sim._arrays().items() if name != "diverged")
+        for sim in sims
+    ]
+    buffers = sims[0].buffers
+    sizes = {"nconmax": buffers.contacts, "njmax": buffers.rows, "nccdmax": buffers.convex_contacts}
+    one, two = (warp._num_bytes(sim._data) for sim in sims)
+    assert kept[1] > kept[0]
+    assert warp._bytes_a_world(sims[0].model, sizes) == two - one + kept[1] - kept[0]
 
 
 def test_memory_that_is_too_small_after_all_is_said_in_our_words(

@@ -70,6 +70,14 @@ def test_so_many_stand_side_by_side_as_fit_into_a_cache_and_round_alike(monkeypa
     assert odd._num_side_by_side() == 1
 
 
+def test_a_gpu_takes_as_many_side_by_side_as_its_memory_lets(monkeypatch):
+    (question,) = asked(CASES["a rate for each entry"], seeds=(0,))  # chunks of 2 · 16 steps
+    query = replace(question.data.query, mask=question.data.query.mask.to("meta"))
+    there = replace(question, data=replace(question.data, query=query))
+    monkeypatch.setattr(ppo_epoch, "ROWS_ON_A_GPU", 96)
+    assert there._num_side_by_side() == 3
+
+
 @pytest.mark.parametrize(
     ("num_tasks", "workers", "sizes"),
     [
