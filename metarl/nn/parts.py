@@ -19,6 +19,13 @@ _ALIGNED = 4
 """Numbers: float32 ones of 16 bytes."""
 
 
+def placed_alone(part: Tensor) -> Tensor:
+    """`part` itself, or a copy, so that it begins where a tensor of its own would."""
+    if part.device.type != "cpu" or part.data_ptr() % (4 * _ALIGNED) == 0:
+        return part
+    return part.clone()
+
+
 def elementwise(function: Callable[[Tensor], Tensor], x: Tensor, parts: int) -> Tensor:
     """function(x) of contiguous x [N, ...] with `parts` equal parts of N. It may write to x."""
     if parts == 1 or x.device.type != "cpu" or fills_vectors(x.numel() // parts):

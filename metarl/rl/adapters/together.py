@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from metarl.nn.parts import placed_alone
 from metarl.noise import Noise
 from metarl.rl.types import Act, Held, RLAdapter, Steady, Step, Trajectories
-from metarl.struct import join_rows, replace, split_rows, struct
+from metarl.struct import join_rows, map_tensors, replace, split_rows, struct
 from metarl.threads import map_in_threads
 
 T = TypeVar("T")
@@ -123,7 +124,8 @@ class TogetherAdapter(RLAdapter[Together]):
         return [None] * len(self._adapters) if noise is None else noise.each()
 
     def _blocks(self, tree: T) -> list[T]:
-        return split_rows(tree, len(self._adapters))
+        blocks = split_rows(tree, len(self._adapters))
+        return [map_tensors(placed_alone, block) for block in blocks]
 
 
 def _traced_update(own: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -13,6 +13,10 @@ MEANS_OVER = ("steps", "episodes")
 """What counts alike in a task's means: each step, or each episode, so that the steps of short
 episodes count more."""
 
+_ROUNDING = 1e-6
+"""The largest deviation, beside the mean, that float32's rounding makes of numbers that are the
+same."""
+
 
 @struct
 class PolicyBatch:
@@ -72,7 +76,7 @@ def policy_batch(
 
 def normalise(advantage: Tensor, weight: Tensor) -> Tensor:
     """Zero mean and unit deviation over each row's entries by their weights, bool or numbers; 0
-    where a weight is 0.
+    where a weight is 0, and where all entries of a row are the same but for their rounding.
 
     Per task and not over the meta-batch: tasks whose rewards are larger must not drown the others.
     """
@@ -80,4 +84,5 @@ def normalise(advantage: Tensor, weight: Tensor) -> Tensor:
     mean = (advantage * weight).sum(-1, keepdim=True) / count
     centred = (advantage - mean) * (weight != 0)
     deviation = ((centred.square() * weight).sum(-1, keepdim=True) / count).sqrt()
-    return centred / (deviation + 1e-8)
+    rounding = deviation <= _ROUNDING * mean.abs()
+    return (centred / (deviation + 1e-8)).masked_fill(rounding, 0.0)

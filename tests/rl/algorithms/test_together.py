@@ -41,6 +41,13 @@ CASES = {
         *("env=hopper_rand_params", "env.horizon=60", "algo=memoryless_ppo", *TRIALS),
         "algo.episodes_per_task=1",
     ],
+    # Blocks of three trials don't all begin at a multiple of 16 bytes.
+    "varibad": [
+        *("env=hopper_rand_params", "env.horizon=50", "algo=varibad", "algo.meta_batch_size=3"),
+        *("algo.num_minibatches=2", "algo.replay_capacity=1000", "algo.inference.batch_size=3"),
+        *("algo.inference.num_gradient_steps=2", "algo.inference.num_beliefs=5"),
+        "algo.inference.num_decoded=5",
+    ],
     "rl2_offpolicy": [
         *("env=point_navigation_2d", "env.horizon=6", "algo=rl2_offpolicy"),
         *("algo.meta_batch_size=2", "algo.trials_per_task=1", "algo.initial_trials=4"),

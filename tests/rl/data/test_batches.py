@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from metarl.rl.data.batches import policy_batch
+from metarl.rl.data.batches import normalise, policy_batch
 from metarl.rl.losses import reinforce
 from metarl.rl.types import Held, Trajectories
 from metarl.struct import map_tensors, replace
@@ -80,3 +80,13 @@ def test_latents_are_judged_by_returns_without_a_discount(episodes: Trajectories
         # 1e-8 beside the deviation, which is near 1.
         expected = pytest.approx([(x - mean) / deviation for x in returns], rel=1e-7)
         assert batch.episode_advantage[task].tolist() == expected
+
+
+@pytest.mark.parametrize("num", [3, 5, 20])
+def test_what_is_all_the_same_is_judged_by_nothing(num: int) -> None:
+    """Fifteen steps of -0.1 in every episode: their mean is not what each of them has."""
+    returns = torch.full((2, num, 15), -0.1).sum(-1)
+    assert not normalise(returns, torch.ones_like(returns)).any()
+    returns[1, 0] += 1e-4  # more than rounding
+    found = normalise(returns, torch.ones_like(returns))
+    assert not found[0].any() and found[1].all()
