@@ -188,6 +188,8 @@ def test_commands_say_which_of_them_a_checkpoint_is_for(tmp_path, monkeypatch, c
             "is of few-shot learning, whose evaluation is the end of its training: python scripts/fewshot.py resume="
             in capsys.readouterr().err
         )
+    assert command(evaluate_command.main, monkeypatch, "checkpoint=zoo:sinusoid/maml") == 2
+    assert "metarl.load('sinusoid/maml').evaluate() in Python" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,11 @@ def test_mistakes_are_a_line(
     with pytest.raises(
         metarl.UserError, match="bytes beside 0 of the others; expected at most 100"
     ):
-        zoo.write("bandit/rl2_ppo", content, largest=100)
+        zoo.write("bandit/rl2_ppo", content, replace=True, largest=100)
+    assert call(monkeypatch, zoo_command, f"run={run.folder}") == 2
+    assert "is there already; expected another name" in capsys.readouterr().err
+    assert call(monkeypatch, zoo_command, "name=bandit/rl2_ppo") == 2
+    assert "nothing is packed without run=<run folder>" in capsys.readouterr().err
     assert call(monkeypatch, zoo_command, "output=typo") == 2
     assert "output=typo: there is no such folder" in capsys.readouterr().err
     zoo.write("bandit/other", {**content, "spec_hash": "0" * 12})

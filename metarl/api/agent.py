@@ -146,6 +146,8 @@ class Agent:
         )
 
     def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+        if "checkpoint" in settings or any(word.startswith("checkpoint=") for word in texts(words)):
+            raise UserError("checkpoint: this agent's is meant; expected metarl.load of the other")
         checkpoint = as_words({"checkpoint": self._checkpoint})
         return session(command, [*checkpoint, *texts(words), *as_words(settings)], self._config_dir)
 

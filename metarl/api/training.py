@@ -14,6 +14,7 @@ from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
+from metarl.report.finished import parsed
 from metarl.run.logging import read_metrics
 
 
@@ -83,9 +84,9 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, *, interrupted: bool = False, config_dir: str | Path | None = None
+        self, folder: str | Path, *, interrupted: bool = False, config_dir: str | Path | None = None
     ) -> None:
-        self.folder, self.interrupted, self._config_dir = folder, interrupted, config_dir
+        self.folder, self.interrupted, self._config_dir = Path(folder), interrupted, config_dir
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -119,15 +120,18 @@ class Run:
 
 
 def evaluation_in(folder: Path) -> Evaluation:
-    """The evaluation in a run folder. Raises: UserError if there is none."""
-    try:
-        return Evaluation(json.loads((folder / "evaluation.json").read_text("utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no evaluation.json: the training was stopped") from None
+    """The evaluation in a run folder. Raises: UserError if there is none, or it is damaged."""
+    file = folder / "evaluation.json"
+    if not file.exists():
+        raise UserError(f"{folder} has no evaluation.json: the training was stopped")
+    return Evaluation(parsed(file, json.loads))
 
 
 def _all_words(
-    chosen: Mapping[str, str | None], words: tuple[str, ...], settings: Mapping[str, Any]
+    chosen: Mapping[str, Any], words: tuple[str, ...], settings: Mapping[str, Any]
 ) -> list[str]:
     groups = {name: choice for name, choice in chosen.items() if choice is not None}
+    for name, choice in groups.items():
+        if not isinstance(choice, str):
+            raise UserError(f"{name}={choice!r}: expected one name")
     return [*as_words(groups), *texts(words), *as_words(settings)]

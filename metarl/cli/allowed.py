@@ -61,6 +61,7 @@ ALLOWED: dict[str, Kind] = {
     "evaluate.deterministic": OrNull(Flag()),
     "recorded": ListOf(Place("a file")),
     "half": Flag(),
+    "replace": Flag(),
     "zoo.name": OrNull(Pattern(r"[\w.-]+/[\w.-]+", "<environment or dataset>/<learner>")),
     "run": OrNull(_RUN),
     "resume": OrNull(_RUN),

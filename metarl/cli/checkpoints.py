@@ -104,8 +104,12 @@ def load(location: str) -> Loaded:
     loaded = read(location)
     if "env" not in loaded.content:
         raise UserError(
-            f"the checkpoint {loaded.path} is of few-shot learning, whose evaluation is the end of its "
-            f"training: {command_line('fewshot', resume=location)}"
+            f"the checkpoint {loaded.path} is of few-shot learning, whose evaluation is "
+            + (
+                f"metarl.load({location.removeprefix(zoo.PREFIX)!r}).evaluate() in Python"
+                if loaded.zoo_name is not None
+                else f"the end of its training: {command_line('fewshot', resume=location)}"
+            )
         )
     env, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):

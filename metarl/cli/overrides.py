@@ -70,12 +70,19 @@ def check_overrides(
                 f"{key}={value}: several values need -m (a run for each); a list is written "
                 f"{key}=[{value}]"
             )
+    if any(override.is_sweep_override() for override in parsed):
+        _check_own_folders(parsed)
     groups = [override for override in parsed if choices(override.key_or_group, folders)]
     values = [override for override in parsed if override not in groups]
     _check_groups(config_name, groups, folders)
     own = _own_keys(config_name, folders)
     for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
         config, chosen = composed(config_name, list(combination), folders)
+        if chosen.get("env") and not (config.get("env") or {}).get("name"):
+            raise UserError(
+                f"env={chosen['env']}: its file has no `name`; expected that of an environment, for "
+                "instance half_cheetah_vel, or own_environment"
+            )
         if lost := sorted(own - leaves(config).keys()):
             raise UserError(f"{lost[0]} is missing; {config_name} needs it")
         meaning = comments(config_name, chosen, folders)
@@ -93,6 +100,18 @@ def check_overrides(
         )
         _check_config(whole, config, meaning, config_name)
     return [str(override.input_line) for override in every]
+
+
+def _check_own_folders(overrides: Iterable[Override]) -> None:
+    """Raises: UserError if the runs of a sweep would all have the folder of the first."""
+    for override in overrides:
+        text = str(override.input_line).partition("=")[2]
+        is_one = override.key_or_group == "run_dir" and not override.is_sweep_override()
+        if is_one and "${" not in text and text != "null":
+            raise UserError(
+                f"run_dir={text}: the runs of a sweep need a folder each; expected "
+                f"'run_dir={text}/${{seed}}' or the like, or none, for folders below runs/"
+            )
 
 
 def _parse(text: str) -> Override:

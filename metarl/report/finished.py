@@ -180,7 +180,7 @@ def configs_below(folders: Sequence[Path]) -> ConfigsBelow:
                 f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
             )
         files = in_order(folder.rglob("config.yaml"))
-        found[folder] = {file: _parsed(file, yaml.safe_load) for file in files}
+        found[folder] = {file: parsed(file, yaml.safe_load) for file in files}
     return found
 
 
@@ -207,7 +207,7 @@ def evaluations(
         named = _EVALUATION.fullmatch(file.name)
         if named is None or file.stat().st_size == 0:  # another evaluation of it, or one to come
             continue
-        report = _parsed(file, json.loads)
+        report = parsed(file, json.loads)
         if missing := [name for name in entries if name not in report]:
             raise UserError(
                 f"{file}: has no {missing[0]}; expected an evaluation, as train and evaluate "
@@ -273,7 +273,8 @@ def _all_rows(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{packed}: can't be read: {' '.join(str(error).split())}") from error
 
 
-def _parsed(file: Path, parse: Any) -> dict[str, Any]:
+def parsed(file: Path, parse: Any) -> dict[str, Any]:
+    """What a file of JSON or YAML holds. Raises: UserError, naming it, if it is damaged."""
     try:
         content = parse(file.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -8,7 +8,7 @@ to it later.
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,42 @@ class Packed:
 
 
 def packed(content: Mapping[str, Any]) -> Packed:
-    """Makes an archive of the content and of the format's version."""
-    buffer = io.BytesIO()
-    torch.save({"version": VERSION, **content}, buffer)
+    """Makes an archive of the content and of the format's version.
+
+    Raises: UserError naming an entry that no file holds which loads without executing code.
+    """
+    buffer, strange = io.BytesIO(), next(_strange(content), None)
+    try:
+        torch.save({"version": VERSION, **content}, buffer)
+        if strange is not None:  # Torch may know it all the same.
+            torch.load(io.BytesIO(buffer.getbuffer()), weights_only=True)
+    except Exception as error:
+        if strange is None:
+            raise
+        raise UserError(
+            f"{strange} can't be saved; expected tensors, numbers, strings, None, and dicts, lists "
+            "and tuples of them"
+        ) from error
     payload = buffer.getbuffer()
     return Packed(payload=payload, digest=hashlib.sha256(payload).hexdigest())
+
+
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+def _strange(tree: Any, name: str = "") -> Iterator[str]:
+    """Yields, as `state.best is a float64`, what isn't of the types that every file may hold. Types,
+    not kinds: numpy's float64 is a float, too."""
+    if isinstance(tree, Mapping):
+        for key, part in tree.items():
+            yield from _strange(part, f"{name}.{key}" if name else str(key))
+    elif type(tree) in (list, tuple):
+        for index, part in enumerate(tree):
+            yield from _strange(part, f"{name}[{index}]")
+    elif not isinstance(tree, torch.Tensor) and type(tree) not in _PLAIN:
+        kind = type(tree)
+        library = kind.__module__.partition(".")[0]
+        yield f"{name} is a {kind.__name__}{'' if library == 'builtins' else f' of {library}'}, which"
 
 
 def is_of(path: Path, kind: str) -> bool:

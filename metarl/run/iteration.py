@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metarl.errors import SettingError
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.run.timing import Stopwatch
@@ -53,6 +54,7 @@ class Run:
 
     def _checked(self, metrics: Metrics) -> Metrics:
         """The metrics of an iteration that is done, once all is found to be finite."""
+        metrics = {name: _number(name, value) for name, value in metrics.items()}
         _check_finite(metrics, self.learner.state_dict())
         self.count += int(metrics[self.shown.count])
         self.iteration += 1
@@ -99,6 +101,16 @@ class _Before:
         self._generators.load_state_dict(self._streams)
         if self._experience is not None:
             self._experience.forget_since(self._mark)
+
+
+def _number(name: str, value: Any) -> float:
+    """A metric as a number of Python; learners may give one of numpy or a tensor []. Raises:
+    SettingError."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, int | float):
+        raise SettingError(f"metric {name} is a {type(value).__name__}; expected a number")
+    return value
 
 
 def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:

@@ -69,10 +69,15 @@ def read_file(file: Path) -> dict[str, Any]:
 
 
 def write(
-    name: str, content: Mapping[str, Any], folder: Path | None = None, *, largest: int = LARGEST
+    name: str,
+    content: Mapping[str, Any],
+    folder: Path | None = None,
+    *,
+    replace: bool = False,
+    largest: int = LARGEST,
 ) -> Path:
-    """Writes a file of the zoo. Raises: UserError for a name that isn't of two parts, or if all
-    would be larger than the package may be."""
+    """Writes a file of the zoo. Raises: UserError for a name that isn't of two parts or is taken
+    (unless it is to `replace` that one), or if all would be larger than the package may be."""
     if _NAME.fullmatch(name) is None:
         raise UserError(
             f"name={name}: expected <environment or dataset>/<learner>, of letters, digits, _, - "
@@ -80,6 +85,11 @@ def write(
         )
     folder, packed = folder or FOLDER, archive.packed(content)
     place = folder / f"{name}.pt"
+    if place.exists() and not replace:
+        raise UserError(
+            f"name={name}: {place} is there already; expected another name, output=<folder>, or "
+            "replace=true"
+        )
     others = sum(file.stat().st_size for file in _files(folder) if file != place)
     if others + len(packed.payload) > largest:
         raise UserError(

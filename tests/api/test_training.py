@@ -12,6 +12,7 @@ import yaml
 from support.commands import call, numbers
 
 import metarl
+from metarl.api.training import _all_words
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session, texts
@@ -171,3 +172,19 @@ def test_a_folder_of_several_seeds_is_not_gone_on_from(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("num_seeds: 4\n")
     with pytest.raises(UserError, match=f"resume={tmp_path}, a folder of several seeds: from"):
         metarl.train(resume=tmp_path)
+
+
+def test_a_folder_may_be_text_and_a_damaged_evaluation_is_named(run, tmp_path):
+    again = metarl.Run(str(run.folder))
+    assert again.metrics == run.metrics and again.evaluation.report == run.evaluation.report
+    (tmp_path / "evaluation.json").write_text('{"returns": [')
+    with pytest.raises(UserError, match=r"evaluation\.json: can't be read"):
+        metarl.Run(tmp_path).evaluation
+
+
+def test_what_names_no_choice_or_another_agent_is_refused(run):
+    with pytest.raises(UserError, match=r"env=\['bandit'\]: expected one name"):
+        _all_words({"env": ["bandit"], "algo": None}, (), {})
+    for words, settings in ((("checkpoint=zoo:bandit/rl2_ppo",), {}), ((), {"checkpoint": "x"})):
+        with pytest.raises(UserError, match="checkpoint: this agent's is meant"):
+            run.agent.evaluate(*words, **settings)

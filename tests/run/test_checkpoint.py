@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,6 +93,23 @@ def test_loading_executes_no_code(tmp_path):
         with pytest.raises(UserError, match="holds more than tensors"):
             checkpoint.load(path)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (np.float64(1.5), "a float64 of numpy"),
+        (np.zeros(3), "a ndarray of numpy"),
+        (len, "a builtin_function_or_method"),
+        (lambda: 0, "a function,"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, value, named):
+    with pytest.raises(UserError, match=rf"learner\.best\[0\] is {named}.*can't be saved"):
+        checkpoint.save(tmp_path, content(3) | {"learner": {"best": [value]}}, keep=1)
+    assert not list(tmp_path.iterdir())
+    # Torch knows more types than we name.
+    checkpoint.load(checkpoint.save(tmp_path, content(3) | {"more": torch.Size([2])}, keep=1))
 
 
 def test_another_format_version_is_refused(tmp_path, monkeypatch):

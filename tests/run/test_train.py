@@ -9,14 +9,16 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint, rows
+from metarl.run.iteration import Run
 from metarl.run.log import RunLog
-from metarl.run.logging import _Lines, read_metrics
+from metarl.run.logging import RETURNS, _Lines, read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import train
@@ -341,6 +343,18 @@ def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path
     assert saved["iteration"] == 4 and saved["learner"]["x"].isfinite().all()
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 4  # the bad iteration isn't logged
     assert run(tmp_path, resume=True).iteration == 10  # and the state is good to go on from
+
+
+def test_a_metric_of_numpy_or_torch_is_a_number_and_text_is_named(tmp_path):
+    learner = Walker(Generators(4))
+    step = learner.step
+    others = {"slope": np.float32(0.5), "rise": torch.tensor(2.0)}
+    learner.step = lambda: {**step(), **others}
+    found = Run(learner, Generators(4), RETURNS).iterate()
+    assert (found["slope"], found["rise"]) == (0.5, 2.0) and type(found["slope"]) is float
+    learner.step = lambda: {**step(), "slope": "steep"}
+    with pytest.raises(SettingError, match="metric slope is a str; expected a number"):
+        Run(learner, Generators(4), RETURNS).iterate()
 
 
 def test_a_tensor_that_diverges_while_the_metrics_look_well_is_named(tmp_path):

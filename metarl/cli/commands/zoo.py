@@ -7,7 +7,7 @@ own evaluation. Everybody then loads it as zoo:<name>; without words it lists wh
 Examples:
   python scripts/zoo.py
   python scripts/zoo.py run=runs/bandit/rl2_ppo/2026-01-31_12-00-00-seed0
-  python scripts/zoo.py run=<run folder> name=half_cheetah_vel/rl2_ppo half=true
+  python scripts/zoo.py run=<run folder> name=half_cheetah_vel/rl2_ppo half=true output=my_zoo
 """
 
 import json
@@ -27,6 +27,7 @@ from metarl.errors import UserError
 from metarl.fewshot import deferred
 from metarl.fewshot.types import TaskSource
 from metarl.report.algo_name import algo_name
+from metarl.report.finished import parsed
 from metarl.run import checkpoint
 from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
@@ -40,6 +41,8 @@ CURVE_ROWS = 100
 def run(config: DictConfig) -> None:
     folder = zoo.FOLDER if config.output is None else Path(config.output).expanduser()
     if config.run is None:
+        if config.name is not None:
+            raise UserError(f"name={config.name}: nothing is packed without run=<run folder>")
         if not folder.is_dir():
             raise UserError(
                 f"output={folder}: there is no such folder; expected one of packed runs"
@@ -49,7 +52,7 @@ def run(config: DictConfig) -> None:
     strangers.say_what_is_called(config)
     content = packed(config.run, half=config.half)
     name = config.name or _default_name(content)
-    place = zoo.write(name, content, folder)
+    place = zoo.write(name, content, folder, replace=config.replace)
     print(f"written to {place}, {place.stat().st_size} bytes", file=sys.stderr)
     print(_line(name, folder))
 
@@ -70,7 +73,7 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"
         )
-    made_by = _to_repeat(str(json.loads(own.read_text("utf-8")).get("command")))
+    made_by = _to_repeat(str(parsed(own, json.loads).get("command")))
     settings = as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None}
     if "data_dir" in settings.get("dataset", {}):
         settings["dataset"]["data_dir"] = None

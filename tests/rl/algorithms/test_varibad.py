@@ -508,7 +508,7 @@ def test_values_of_scaled_rewards_are_in_their_units():
     trials, steps, heads = join_episodes(episodes), trial_steps(episodes), learner._model.heads
     belief = map_tensors(lambda x: x.transpose(0, 1), learner._model.beliefs(steps))
     inputs = heads.inputs(trials.obs, belief)
-    scaled = RewardScale(discount=PPO["discount"], device=CPU)(trials.reward, trials.mask)
+    scaled = RewardScale(discount=PPO["discount"])(trials.reward, trials.mask)
     assert (scaled != trials.reward)[trials.mask].any()
     batch = learner._ppo.batch(trials, inputs)
     value = heads.evaluate(inputs)[1].detach()
