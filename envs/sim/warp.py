@@ -317,8 +317,8 @@ def _expanded(per_world: Sequence[str] | dict[str, Any]) -> set[str]:
 
 
 def _bytes_a_world(model: mujoco.MjModel, sizes: dict[str, int]) -> int:
-    """What one more world takes, found by making few of them in the CPU's memory. Arrays that
-    aren't parts of parts lie there twice while a graph is captured, see `_unmoved`."""
+    """What one more world takes, found by making few of them in the CPU's memory. Its own arrays,
+    unlike those of its parts, lie there twice while a graph is captured, see `_unmoved`."""
     with wp.ScopedDevice("cpu"):
         one, two = (mjw.make_data(model, nworld=n, **sizes) for n in (1, 2))
     return sum(size(two) - size(one) for size in (_num_bytes, _own_bytes))
