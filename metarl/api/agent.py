@@ -146,10 +146,11 @@ class Agent:
         )
 
     def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
-        if "checkpoint" in settings or any(word.startswith("checkpoint=") for word in texts(words)):
+        given = [*texts(words), *as_words(settings)]
+        if any(word.startswith("checkpoint=") for word in given):
             raise UserError("checkpoint: this agent's is meant; expected metarl.load of the other")
-        checkpoint = as_words({"checkpoint": self._checkpoint})
-        return session(command, [*checkpoint, *texts(words), *as_words(settings)], self._config_dir)
+        own = as_words({"checkpoint": self._checkpoint})
+        return session(command, [*own, *given], self._config_dir)
 
     def __repr__(self) -> str:
         return f"Agent({self._checkpoint!r}, env={self.spec.name!r})"
