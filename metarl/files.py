@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, BinaryIO
 
 _CANT_FLUSH = (
@@ -87,6 +87,22 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(
             errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(in_the_way)
         ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Tries to write a file in the folder, which is made for that if need be, and leaves everything
+    as it was.
+
+    Raises: OSError if there can be no folder, or no file in it.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        make_folder(folder)
+        TemporaryFile(dir=folder).close()
+    finally:
+        for place in missing:
+            with suppress(OSError):  # Not made, or somebody has begun to use it.
+                place.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:

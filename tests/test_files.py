@@ -149,6 +149,7 @@ APPENDS = {
     "metarl/run/loggers/csv_tables.py",
     "metarl/run/rows.py",
     "metarl/cli/commands/benchmark.py",
+    "metarl/cli/outputs.py",
 }
 THE_WAY = "metarl/files.py"
 

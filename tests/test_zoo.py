@@ -84,7 +84,8 @@ def test_a_few_shot_learner_answers_without_its_data(
 ) -> None:
     small = {"iterations": 1, "evaluation": {"num_tasks": 2, "pictures": False}, "device": "cpu"}
     run = metarl.train_fewshot("digits", "protonet", **small, run_dir=tmp_path / "run")
-    zoo.write("digits/protonet", zoo_command.packed(str(run.folder), half=False))
+    packed = zoo_command.packed(zoo_command.finished(str(run.folder)), half=False)
+    zoo.write("digits/protonet", packed)
 
     def gone(*_: Any) -> None:
         raise metarl.UserError("no pictures here")
@@ -117,6 +118,12 @@ def test_a_name_without_its_prefix_is_told_on_the_command_line() -> None:
         ("/home/me/metarl/scripts/train.py env=bandit run_dir=/home/me/r", "env=bandit"),
         ("scripts/train.py +hydra.mode=MULTIRUN seed=1", "seed=1"),
         ("scripts/train.py resume=/home/me/r iterations=9", "resume=<run folder> iterations=9"),
+        ("python /me/scripts/train.py 'a=[1,2]' 'run_dir=/a b' seed=1", "'a=[1,2]' seed=1"),
+        (
+            "python scripts/train.py seed=1 && python scripts/train.py resume='/a b' iterations=9",
+            "seed=1 && scripts/train.py resume=<run folder> iterations=9",
+        ),
+        ("scripts/train.py names=[it's]", """'names=[it'"'"'s]'"""),
     ],
 )
 def test_what_made_a_file_says_nothing_of_the_machines_folders(command: str, kept: str) -> None:
@@ -129,7 +136,7 @@ def test_mistakes_are_a_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    content = zoo_command.packed(str(run.folder), half=False)
+    content = zoo_command.packed(zoo_command.finished(str(run.folder)), half=False)
     zoo.write("bandit/rl2_ppo", content)
     with pytest.raises(
         metarl.UserError, match="the zoo has no bandit/rl2_pp; did you mean bandit/"

@@ -44,7 +44,10 @@ def tune_memory() -> None:
 def _tune(steps: Mapping[str, Callable[[], bool]]) -> None:
     """Takes the steps unless the user forbids it, and says which of them did something."""
     log = logging.getLogger("metarl")
-    if os.environ.get("METARL_TUNE_PROCESS") == "0":
+    asked = os.environ.get("METARL_TUNE_PROCESS", "1")
+    if asked not in ("0", "1"):
+        log.warning("METARL_TUNE_PROCESS=%s: expected 0 or 1; taken as 1", asked)
+    if asked == "0":
         log.info("METARL_TUNE_PROCESS=0: the process is left as it is")
         return
     done = [words for words, step in steps.items() if step()]

@@ -49,9 +49,9 @@ class Agent:
         result is written there, too.
         """
         with self._session("evaluate", words, settings) as config:
-            loaded, result = evaluate_command.evaluated(config)
-            kept = None
-            if config.output is not None:
+            is_kept, kept = config.output is not None, None
+            loaded, result = evaluate_command.evaluated(config, is_kept=is_kept)
+            if is_kept:
                 kept = evaluate_command.keep(config, loaded, result)
         return Evaluation(result, kept)
 

@@ -192,6 +192,7 @@ class Predictor:
 
     @torch.no_grad()
     def _answers(self, x: Any) -> Tensor:
+        """Raises: UserError if x doesn't fit, or the answers aren't finite."""
         inputs = self._agent._inputs(x)
         if self.transductive and len(inputs) == 1:
             warnings.warn(
@@ -199,7 +200,13 @@ class Predictor:
                 "together; expected several, or fit(..., transductive=False)",
                 stacklevel=3,
             )
-        return self._adapter.predict(self._state, inputs[None])[0]
+        answers = self._adapter.predict(self._state, inputs[None])[0]
+        if not answers.isfinite().all():
+            raise UserError(
+                "the learner's answers aren't finite numbers: what it was given lies too far from "
+                "what it was trained on; expected x and y of that size"
+            )
+        return answers
 
 
 def _labels(y: Any) -> np.ndarray:

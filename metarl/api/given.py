@@ -6,6 +6,7 @@ All of it may be of any type, so each mistake is told by the name that the user 
 
 import operator
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -69,6 +70,20 @@ def whole(value: Any, name: str, *, most: int = 2**63 - 1) -> int:
     if not 0 <= found <= most:
         bound = f"from 0 to {most}" if found > most else "0 or more"
         raise UserError(f"{name}={value!r:.60}: expected a whole number, {bound}")
+    return found
+
+
+def place(value: Any, name: str) -> Path:
+    """The value as a path, ~ standing for the home. Raises: UserError for what names none."""
+    try:
+        found = Path(value).expanduser()
+        found.exists()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{name} is {value!r:.60}; expected the name of a file or folder"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{name} is {value!r:.60}: {error.strerror or error}") from error
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from metarl import zoo
 from metarl.api.agent import Agent
 from metarl.api.fitting import FewShotAgent
+from metarl.api.given import place
 from metarl.cli import checkpoints, fewshot_build
 from metarl.cli.session import as_words, session
 from metarl.errors import UserError
@@ -22,15 +23,14 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
       config_dir: configs of your own, if the run was made with them.
     Raises: UserError if there is neither, or the file can't be used.
     """
-    checkpoint = _located(str(where))
+    checkpoint = _located(str(where), place(where, "load: where"))
     with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
         if "dataset" in checkpoints.read(checkpoint).content:
             return FewShotAgent(fewshot_build.load(checkpoint), checkpoint, config_dir)
         return Agent(checkpoints.load(checkpoint), checkpoint, config_dir)
 
 
-def _located(where: str) -> str:
-    place = Path(where).expanduser()
+def _located(where: str, place: Path) -> str:
     if where.startswith(zoo.PREFIX) or place.exists() or checkpoint.named(place) != place:
         return where
     if where in zoo.names():

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metarl.api.export import export
-from metarl.api.given import check_spaces, floats, number, whole
+from metarl.api.given import check_spaces, floats, number, place, whole
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
@@ -78,7 +78,7 @@ class Policy:
         env: Any,
         episodes: SupportsIndex = 1,
         *,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         deterministic: bool = True,
     ) -> np.ndarray:
         """Plays episodes from the adapted state, each by itself. Returns their returns [episodes].
@@ -88,9 +88,10 @@ class Policy:
         """
         check_spaces(env, (self.observation_space, self.action_space))
         returns = np.zeros(whole(episodes, "episodes"))
+        first = None if seed is None else whole(seed, "seed")
         for episode in range(len(returns)):
             self.reset()
-            obs, _ = env.reset(seed=seed if episode == 0 else None)
+            obs, _ = env.reset(seed=first if episode == 0 else None)
             reward: float | None = None
             for _ in range(self._horizon):
                 action = self(obs, reward, deterministic=deterministic)
@@ -127,9 +128,8 @@ class Policy:
         Args: path: policy.pt (TorchScript), policy.pt2 (torch.export), or policy.onnx (ONNX).
         Raises: UserError for another ending, or without the package `onnx` where it is needed.
         """
-        return export(
-            self.module, Path(path).expanduser(), torch.zeros(self.observation_space.shape or ())
-        )
+        file = place(path, "path")
+        return export(self.module, file, torch.zeros(self.observation_space.shape or ()))
 
 
 class _InItsSpace(nn.Module):

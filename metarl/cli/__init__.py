@@ -25,8 +25,8 @@ them side by side.
 
 `session` runs a command from Python, for metarl/api.
 
-Small things: `words` for text as a user types it, `console` for where it is printed. `benchmarks`
-is what the command of that name measures.
+Small things: `words` for text as a user types it, `console` for where it is printed, `outputs` for
+where results are written. `benchmarks` is what the command of that name measures.
 
 A user's own folder `envs` may come first on Python's path. In a command, `envs` is metarl's.
 """

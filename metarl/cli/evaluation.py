@@ -9,8 +9,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from metarl.cli import build, checkpoints, comparison, console, filming, held_out, origins, tracking
+from metarl.cli import (
+    build,
+    checkpoints,
+    comparison,
+    console,
+    filming,
+    held_out,
+    origins,
+    run_config,
+    tracking,
+)
 from metarl.cli.configs import shown
+from metarl.cli.words import called
 from metarl.errors import UserError
 from metarl.report import evaluation
 from metarl.report.algo_name import algo_name
@@ -152,7 +163,7 @@ def report_run(
 ) -> None:
     """What a training ends with: evaluation.json, adaptation_curve.png, learning_curve.png, a
     video, a table on the console."""
-    found = evaluate_run(config, learner, device, outcome)
+    found = evaluate_run(config, learner, folder, device, outcome)
     with console.shown_after(evaluation.table(found.report)):
         evaluation.write(folder, found.report)
     illustrate(config, learner, found, folder, device)
@@ -186,7 +197,7 @@ def settings(config: DictConfig, asked: Mapping[str, Any] | None = None) -> dict
 
 
 def evaluate_run(
-    config: DictConfig, learner: RLLearner, device: torch.device, outcome: Outcome
+    config: DictConfig, learner: RLLearner, folder: Path, device: torch.device, outcome: Outcome
 ) -> evaluation.Evaluation:
     """The evaluation that a training ends with, whose report says where it comes from."""
     found = evaluate(config, learner, device, seed=config.seed, **settings(config))
@@ -195,7 +206,7 @@ def evaluate_run(
         "trained_env_steps": outcome.count,
         "seed": config.seed,
     }
-    return replace(found, report=found.report | origin | provenance())
+    return replace(found, report=found.report | origin | provenance(folder))
 
 
 def illustrate(
@@ -218,12 +229,13 @@ def illustrate(
         film(config, learner, found, folder / "adaptation.mp4", device)
 
 
-def provenance() -> dict[str, Any]:
-    """Returns where a result comes from: the command, the code and the library versions."""
-    # Without what cli.py adds
-    command = [word for word in sys.argv if not word.lstrip("+").startswith("hydra")]
+def provenance(folder: Path | None = None) -> dict[str, Any]:
+    """Returns where a result comes from: the command, the code and the library versions.
+
+    Args: folder: of the run whose end it is, which may have taken more than one command.
+    """
     return {
-        "command": " ".join(command),
+        "command": called() if folder is None else run_config.made_by(folder / "config.yaml"),
         "commit": origins.commit(),
         "versions": origins.versions(),
     }

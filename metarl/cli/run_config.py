@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from metarl.cli import origins, strangers
 from metarl.cli.configs import as_dict
+from metarl.cli.words import called
 from metarl.errors import UserError
 
 FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
@@ -16,10 +18,17 @@ FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
 _COMPOSED = "composed"
 """The key of config.yaml that tells of the configuration what its values don't."""
 
+_THEN = " && "
+"""Between the commands of `made_by`."""
 
-def as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
-    """The file's text. Args: choices: of the config's groups."""
-    composed = {"choices": dict(choices), "follow_iterations": origins.follow_iterations(config)}
+
+def as_yaml(config: DictConfig, choices: Mapping[str, Any], command: str) -> str:
+    """The file's text. Args: choices: of the config's groups; command: see `made_by`."""
+    composed = {
+        "choices": dict(choices),
+        "follow_iterations": origins.follow_iterations(config),
+        "command": command,
+    }
     return OmegaConf.to_yaml(
         OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
     )
@@ -27,12 +36,30 @@ def as_yaml(config: DictConfig, choices: Mapping[str, Any]) -> str:
 
 def choices_in(path: Path) -> dict[str, Any]:
     """The choices of the groups that a config.yaml tells; none where it tells none or is gone."""
+    chosen = _composed(path).get("choices")
+    return dict(chosen) if isinstance(chosen, dict) else {}
+
+
+def made_by(path: Path) -> str:
+    """The commands that make a run, to be copied into a shell: what began it, as its config.yaml
+    tells, then each by which it went on with a change, the present one too. Where the file tells
+    none, the present one."""
+    now, before = called(), _composed(path).get("command")
+    if not isinstance(before, str) or now in before.split(_THEN):
+        return before if isinstance(before, str) else now
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    changes = any(not word.startswith("resume=") for word in words)
+    return f"{before}{_THEN}{now}" if changes else before
+
+
+def _composed(path: Path) -> dict[str, Any]:
+    """What a config.yaml tells beside the settings; nothing where it is damaged or gone."""
     try:
         plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        chosen = plain[_COMPOSED]["choices"]
+        found = plain[_COMPOSED]
     except Exception:  # of the parser, or of what it was given
         return {}
-    return dict(chosen) if isinstance(chosen, dict) else {}
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def read(path: Path, groups: tuple[str, str]) -> tuple[DictConfig, dict[str, Any], list[str]]:

@@ -74,7 +74,9 @@ class Run:
         if self.has_work:
             with _blamed_on(folder):
                 _set_aside_evaluation(folder)
-                write_text(folder / "config.yaml", run_config.as_yaml(self.config, self.choices))
+                file = folder / "config.yaml"
+                text = run_config.as_yaml(self.config, self.choices, run_config.made_by(file))
+                write_text(file, text)
         return folder, lock
 
 

@@ -261,7 +261,9 @@ def _report(
         if isinstance(outcome, Outcome):
             assert own.folder is not None
             try:
-                evaluated = evaluation.evaluate_run(own.config, learner, device, outcome)
+                evaluated = evaluation.evaluate_run(
+                    own.config, learner, own.folder, device, outcome
+                )
             except FloatingPointError as error:
                 errors.append(f"seed {own.config.seed} can't be evaluated: {error}")
                 continue
@@ -288,7 +290,7 @@ def _report_together(
 
     report = seeds_report.together(reports)
     with console.shown_after(seeds_report.table(report)):
-        text = json.dumps(report | evaluation.provenance(), indent=2)
+        text = json.dumps(report | evaluation.provenance(folder), indent=2)
         write_text(folder / "evaluation.json", text)
     metrics = [read_metrics(place / "metrics.jsonl") for place in places]
     if all(metrics):

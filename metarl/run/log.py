@@ -55,6 +55,12 @@ class RunLog:
             if file is not None and file.num_damaged
         ]
         """What there is to say of the files."""
+        last = max((row["iteration"] for row in begun.metrics), default=-1)
+        if last < first_iteration - 1:
+            self.notes.append(
+                f"{self._metrics.path}: the rows of iterations {last + 1} to "
+                f"{first_iteration - 1} are gone"
+            )
         self._loggers = Loggers(tracking or Tracking(), begun)
 
     def write(self, row: Mapping[str, float]) -> None:

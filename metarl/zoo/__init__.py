@@ -76,20 +76,10 @@ def write(
     replace: bool = False,
     largest: int = LARGEST,
 ) -> Path:
-    """Writes a file of the zoo. Raises: UserError for a name that isn't of two parts or is taken
-    (unless it is to `replace` that one), or if all would be larger than the package may be."""
-    if _NAME.fullmatch(name) is None:
-        raise UserError(
-            f"name={name}: expected <environment or dataset>/<learner>, of letters, digits, _, - "
-            "and dots"
-        )
+    """Writes a file of the zoo. Raises: UserError as `check_free` does, or if all would be larger
+    than the package may be."""
+    place = check_free(name, folder, replace=replace)
     folder, packed = folder or FOLDER, archive.packed(content)
-    place = folder / f"{name}.pt"
-    if place.exists() and not replace:
-        raise UserError(
-            f"name={name}: {place} is there already; expected another name, output=<folder>, or "
-            "replace=true"
-        )
     others = sum(file.stat().st_size for file in _files(folder) if file != place)
     if others + len(packed.payload) > largest:
         raise UserError(
@@ -97,6 +87,23 @@ def write(
             f"most {largest} in all"
         )
     archive.write(place, _KIND, packed)
+    return place
+
+
+def check_free(name: str, folder: Path | None = None, *, replace: bool) -> Path:
+    """The file that would have this name. Raises: UserError for a name that isn't of two parts, or
+    is taken, unless it is to `replace` that one."""
+    if _NAME.fullmatch(name) is None:
+        raise UserError(
+            f"name={name}: expected <environment or dataset>/<learner>, of letters, digits, _, - "
+            "and dots"
+        )
+    place = (folder or FOLDER) / f"{name}.pt"
+    if place.exists() and not replace:
+        raise UserError(
+            f"name={name}: {place} is there already; expected another name, output=<folder>, or "
+            "replace=true"
+        )
     return place
 
 

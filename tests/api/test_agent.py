@@ -210,6 +210,8 @@ def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
         (lambda: plain.adapt(bandit_env(), episodes=1), "observation_space"),
         (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a whole number, 0"),
         (lambda: plain.adapt(point_env(), seed=-1), "seed=-1: expected a whole number"),
+        (lambda: plain.unadapted.play(point_env(), seed=-1), "seed=-1: expected a whole number"),
+        (lambda: metarl.load("x" * 5000), "File name too long"),
         (lambda: plain.unadapted.play(bandit_env()), "the environment's observation_space is"),
         (lambda: plain.unadapted("here"), "an observation is 'here'; expected numbers"),
         (lambda: _after_a_step(agents["memory"], np.nan), "reward holds NaN or infinity"),

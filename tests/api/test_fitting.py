@@ -164,6 +164,10 @@ def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
             lambda: digits.fit(np.zeros((2, *digits.spec.input_shape)), ["a", "a"]),
             "y has the only label 'a'",
         ),
+        (
+            lambda: agent.fit([0.0, 1.0, 2.0], [1e30, -1e30, 1e30])([0.5]),
+            "answers aren't finite numbers",
+        ),
     ):
         with pytest.raises(metarl.UserError, match=message):
             mistake()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.api.given import floats, given_episode, number, whole
+from metarl.api.given import floats, given_episode, number, place, whole
 from metarl.errors import UserError
 
 
@@ -120,3 +120,17 @@ def test_the_end_of_an_episode_is_said_once_or_for_each_step(said: Any, terminat
 def test_an_end_that_no_episode_has_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         given_episode({**EPISODE, **wrong}, 0, spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "path is None; expected the name of a file or folder"),
+        (3.5, "path is 3.5; expected the name of a file or folder"),
+        ("~nobody_of_this_name/x", "path is '~nobody_of_this_name/x'; expected the name"),
+        ("x" * 5000, "path is 'xxx.*: File name too long"),
+    ],
+)
+def test_what_names_no_place_is_told(value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        place(value, "path")

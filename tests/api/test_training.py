@@ -65,6 +65,7 @@ def test_numbers_and_configuration_are_those_of_the_command_line(
     configs = [yaml.safe_load((f / "config.yaml").read_text()) for f in (typed, run.folder)]
     for config in configs:
         config.pop("run_dir")
+        assert config["composed"].pop("command").startswith(("python ", "metarl-train "))
     assert configs[0] == configs[1]
     assert {p.name for p in typed.iterdir()} - {p.name for p in run.folder.iterdir()} <= {
         p.name for p in typed.glob("events*")
@@ -93,6 +94,10 @@ def test_the_default_folder_and_the_recorded_command_are_as_if_typed(
     longer = metarl.train(resume=made.folder, iterations=2)
     assert longer.folder == made.folder.absolute() or longer.folder == made.folder
     assert len(longer.metrics) == 2
+    both = longer.evaluation.report["command"]
+    assert both == f"{recorded} && metarl-train resume={made.folder} iterations=2"
+    again = metarl.train(resume=made.folder).evaluation.report["command"]
+    assert again == both  # Going on without a change tells nothing.
 
 
 def test_tables_are_shown_as_text_and_kept_where_asked(run: metarl.Run, tmp_path: Path) -> None:

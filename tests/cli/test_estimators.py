@@ -31,3 +31,16 @@ def test_the_table_has_a_row_for_each_estimator_and_lies_in_the_folder_beside_it
     assert {(of.removeprefix("| "), k, name) for of, k, name, *_ in rows} == expected
     assert (tmp_path / "lab/estimators.md").read_text() == shown
     assert (tmp_path / "lab/estimators.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_that_leave_no_gradient_are_a_line_and_no_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("num_states=2", "horizon=2", "num_estimates=16", "inner_lr=1e9")
+    assert call(monkeypatch, estimators, *words) == 2
+    told = capsys.readouterr()
+    assert (
+        "inner_lr=1000000000.0: " in told.err
+        and "expected a smaller" in told.err
+        and told.out == ""
+    )

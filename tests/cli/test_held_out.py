@@ -136,7 +136,7 @@ def test_every_command_takes_the_best_state(finished, tmp_path, monkeypatch):
     assert report["checkpoint"] == str(finished / "checkpoints" / "best.pt")
     found = metarl.load(finished / "best").evaluate(num_tasks=1, num_updates=0)
     assert found.report["iteration"] == iteration
-    assert zoo.packed(f"{finished}/best", half=False)["iteration"] == iteration
+    assert zoo.packed(zoo.finished(f"{finished}/best"), half=False)["iteration"] == iteration
     assert checkpoints.load(f"{finished}/checkpoints/best").content["iteration"] == iteration
 
 

@@ -61,9 +61,12 @@ def test_it_writes_charts_and_tables_for_a_paper(
         ),
         (
             ["runs=[{}/run]", "output={}/run/config.yaml/a.html"],
-            "{}/run/config.yaml: Not a directory",
+            "output: can't write {}/run/config.yaml/a.html: Not a directory",
         ),
-        (["runs=[{}/run]", "figures={}/run/config.yaml"], "{}/run/config.yaml: Not a directory"),
+        (
+            ["runs=[{}/run]", "figures={}/run/config.yaml"],
+            "figures: can't write {}/run/config.yaml: Not a directory",
+        ),
         (["runs=[{}/run]", "output=/proc/page.html"], "/proc/page.html: No such file or directory"),
         (["runs=[{}/run]", "against=rl2"], "against=rl2: expected maml_ppo"),
         (

@@ -302,6 +302,24 @@ def test_a_damaged_line_of_metrics_costs_that_line_alone(tmp_path, damaged, caps
     assert "metrics.jsonl: 1 damaged lines left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"), [(None, "0 to 9"), (0, "0 to 9"), (7, "7 to 9"), (10, None)]
+)
+def test_rows_that_are_gone_are_told(tmp_path, kept, told, capsys):
+    run(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    rows = path.read_bytes().splitlines(keepends=True)
+    assert len(rows) == 10
+    path.unlink() if kept is None else path.write_bytes(b"".join(rows[:kept]))
+    generators = Generators(4)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5}
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
+    train(Walker(generators), generators, iterations=12, resume_from=newest, **settings)
+    said = capsys.readouterr().err
+    assert ("are gone" in said) == (told is not None)
+    assert told is None or f"metrics.jsonl: the rows of iterations {told} are gone" in said
+
+
 def test_processes_that_share_a_run_need_a_row_for_each_iteration(tmp_path):
     """They ask each other in every iteration whether to stop."""
     generators, two = Generators(4), SimpleNamespace(num=2)

@@ -37,7 +37,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metarl.choices import expected
-from metarl.cli import build, origins
+from metarl.cli import build, origins, outputs
 from metarl.cli.benchmarks.chunks import run_chunks
 from metarl.cli.benchmarks.collection import collect_rows
 from metarl.cli.benchmarks.fewshot import KEYS, run_fewshot
@@ -50,7 +50,6 @@ from metarl.cli.benchmarks.sim import run_sim
 from metarl.cli.benchmarks.update import QUICK, run_update
 from metarl.cli.main import run_command
 from metarl.errors import UserError
-from metarl.files import make_folder
 
 ON_A_GPU = ("rates", "launches", "parity", "gpu")
 KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
@@ -62,7 +61,7 @@ def run(config: DictConfig) -> None:
     if config.chunks is not None and config.what != "iteration":
         raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
     _refuse_settings_of_an_environment()
-    output = None if config.output is None else _to_append_to(config.output)
+    output = None if config.output is None else outputs.file_to_append_to(config.output)
     rows: Iterable[dict[str, Any]]
     if config.what in ON_A_GPU:
         rows = _on_a_gpu(config, output)
@@ -123,19 +122,6 @@ def _refuse_settings_of_an_environment() -> None:
                 f"{word}: benchmarks measure an environment with its own settings; expected "
                 "env=<name> alone"
             )
-
-
-def _to_append_to(word: str) -> Path:
-    """The file of `output`, once it is there and can be written to: before anything is measured.
-    Raises: UserError."""
-    file = Path(word).expanduser()
-    try:
-        make_folder(file.parent)
-        with file.open("a"):
-            pass
-    except OSError as error:
-        raise UserError(f"output: can't write {file}: {error.strerror or error}") from error
-    return file
 
 
 def _on_a_gpu(config: DictConfig, output: Path | None) -> Iterable[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metarl.cli import console
+from metarl.cli import console, outputs
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
@@ -29,12 +29,13 @@ from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
+    folder = None if config.output is None else outputs.folder(config.output)
     folders, moved = run_places(config.runs)
     runs, unfinished = finished_runs(folders)
     for note in moved:
         print(note, file=sys.stderr)
-    for folder in unfinished:
-        print(f"left out: {folder} has no evaluation yet", file=sys.stderr)
+    for place in unfinished:
+        print(f"left out: {place} has no evaluation yet", file=sys.stderr)
     recorded = [read_recorded(Path(file).expanduser()) for file in config.recorded]
     of = learners(runs)
     found = side_by_side(of)
@@ -50,14 +51,13 @@ def run(config: DictConfig) -> None:
             )
     text = tables(found)
     with console.shown_after(text.rstrip("\n")):
-        if config.output is not None:
-            folder = Path(config.output).expanduser()
+        if folder is not None:
             make_folder(folder)
             write_text(folder / "side_by_side.md", text)
             write_text(folder / "side_by_side.json", json.dumps(found, indent=2) + "\n")
             learners_png(folder / "side_by_side.png", found, of, recorded)
-    if config.output is not None:
-        print(f"written to {config.output}", file=sys.stderr)
+    if folder is not None:
+        print(f"written to {folder}", file=sys.stderr)
 
 
 def main() -> None:

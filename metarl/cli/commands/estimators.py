@@ -10,12 +10,13 @@ Examples:
 """
 
 import sys
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
+from metarl.cli import outputs
 from metarl.cli.main import run_command
+from metarl.errors import UserError
 from metarl.files import make_folder, write_text
 from metarl.report.estimator_plot import estimators_png
 from metarl.rl.enumerated import random_mdp
@@ -32,6 +33,7 @@ SIZES = [4**k for k in range(8)]
 
 
 def run(config: DictConfig) -> None:
+    folder = None if config.output is None else outputs.folder(config.output)
     generator = torch.Generator().manual_seed(config.seed)
     mdp = random_mdp(config.num_states, config.num_actions, config.horizon, generator)
     logits = torch.randn(
@@ -43,6 +45,12 @@ def run(config: DictConfig) -> None:
         for num_updates in (1, 2):
             of = {"inner_lr": config.inner_lr, "num_updates": num_updates}
             exact, errors = exact_meta_gradient(mdp, logits, objective, **of), {}
+            if not (exact.isfinite().all() and exact.any()):
+                raise UserError(
+                    f"inner_lr={config.inner_lr}: such steps leave a policy without chance, whose "
+                    "exact meta-gradient is 0, and no error is a share of that; expected a smaller "
+                    "inner_lr"
+                )
             for name in names:
                 counts = {"num_estimates": config.num_estimates, "generator": generator}
                 found = estimates(name, mdp, logits, objective, **of, **counts)
@@ -51,8 +59,7 @@ def run(config: DictConfig) -> None:
             panels[f"{objective} updates, K = {num_updates}"] = errors
     table = "\n".join(lines)
     print(table)
-    if config.output is not None:
-        folder = Path(config.output).expanduser()
+    if folder is not None:
         make_folder(folder)
         write_text(folder / "estimators.md", table + "\n")
         estimators_png(folder / "estimators.png", panels, sizes)

@@ -19,26 +19,33 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, checkpoints, console, evaluation, strangers
+from metarl.cli import build, checkpoints, console, evaluation, outputs, strangers
 from metarl.cli.main import run_command
 from metarl.report.evaluation import table, write_beside
 from metarl.run.seeding import Generators
 
 
 def run(config: DictConfig) -> None:
-    loaded, result = evaluated(config)
+    loaded, result = evaluated(config, is_kept=True)
     with console.shown_after(table(result)):
         written = keep(config, loaded, result)
     kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
     print(f"written to {written}{kept}", file=sys.stderr)
 
 
-def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
-    """The learner that the config names, and how it adapts: what the result file will hold."""
+def evaluated(config: DictConfig, *, is_kept: bool) -> tuple[checkpoints.Loaded, dict[str, Any]]:
+    """The learner that the config names, and how it adapts: what the result file will hold.
+
+    Args: is_kept: whether there is to be such a file; that it can be written is tried first.
+    """
     strangers.say_what_is_called(config)
     loaded = checkpoints.load(config.checkpoint)
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
+    if is_kept:
+        place = _place(config, loaded)
+        is_file = place.suffix.lower() == ".json" and not place.is_dir()
+        outputs.folder(place.parent if is_file else place)
     device = build.device(config.device)
     tested = checkpoints.elsewhere(loaded, config.env)
     learner = checkpoints.trained_learner(loaded, Generators(config.seed), device)
@@ -73,8 +80,11 @@ def evaluated(config: DictConfig) -> tuple[checkpoints.Loaded, dict[str, Any]]:
 
 def keep(config: DictConfig, loaded: checkpoints.Loaded, result: Mapping[str, Any]) -> Path:
     """Writes the result to the config's `output`, or beside the run. Returns the file."""
-    place = loaded.run_folder if config.output is None else Path(config.output).expanduser()
-    return write_beside(place, result, spare=config.output is None)
+    return write_beside(_place(config, loaded), result, spare=config.output is None)
+
+
+def _place(config: DictConfig, loaded: checkpoints.Loaded) -> Path:
+    return loaded.run_folder if config.output is None else Path(config.output).expanduser()
 
 
 def main() -> None:

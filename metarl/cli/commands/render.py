@@ -16,7 +16,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metarl.cli import build, checkpoints, filming, strangers
+from metarl.cli import build, checkpoints, filming, outputs, strangers
 from metarl.cli.main import run_command
 from metarl.errors import UserError
 
@@ -33,22 +33,19 @@ def rendered(config: DictConfig) -> list[Path]:
     strangers.say_what_is_called(config)
     device = build.device(config.device)
     if config.checkpoint is None:
-        subject, folder = (
-            filming.random_actions(config),
-            Path("videos") / config.env.name.split(":")[-1],
-        )
+        folder = _folder(config, Path("videos") / config.env.name.split(":")[-1])
+        subject = filming.random_actions(config)
     else:
         loaded = checkpoints.load(config.checkpoint)
         for warning in loaded.warnings:
             print(f"{warning}; using {loaded.path}", file=sys.stderr)
+        own, there = loaded.config.env, checkpoints.elsewhere(loaded, config.env).env
+        # Films of the own problem stay.
+        below = "videos" if there == own else f"videos/{there.name.split(':')[-1]}"
+        folder = _folder(config, loaded.run_folder / below)
         settings = {key: config[key] for key in ("num_tasks", "num_updates", "seed")}
         settings["env"] = config.env
         subject = filming.trained(loaded, device=device, **settings)
-        folder = loaded.run_folder / "videos"
-        if subject.config.env != loaded.config.env:  # Films of the own problem stay.
-            folder /= subject.config.env.name.split(":")[-1]
-    if config.output is not None:
-        folder = Path(config.output).expanduser()
     paths = {task: folder / f"task_{task}.mp4" for task in range(config.num_tasks)}
     grid_path = folder / "grid.mp4" if config.num_tasks > 1 else None
     settings = {key: config[key] for key in ("num_tasks", "seed", "width", "height")}
@@ -56,6 +53,11 @@ def rendered(config: DictConfig) -> list[Path]:
     if config.output is None:
         _remove_what_is_older(folder, config.num_tasks)
     return list(paths.values())
+
+
+def _folder(config: DictConfig, default: Path) -> Path:
+    """Where the films go. Raises: UserError if nothing can be written there."""
+    return outputs.folder(default if config.output is None else config.output)
 
 
 def _remove_what_is_older(folder: Path, num_tasks: int) -> None:

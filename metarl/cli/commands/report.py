@@ -16,11 +16,11 @@ Examples:
 import importlib
 import sys
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from metarl.cli import outputs
 from metarl.cli.main import run_command
 from metarl.cli.words import called
 from metarl.errors import UserError
@@ -31,11 +31,8 @@ from metarl.report.run_places import run_places
 
 
 def run(config: DictConfig) -> None:
-    out = Path(config.output).expanduser()
-    if out.is_dir() or str(config.output).endswith("/"):
-        raise UserError(
-            f"output: {config.output} is a folder; expected the name of a file, as report.html"
-        )
+    out = outputs.file(config.output, (".html", ".htm"))
+    figures = None if config.figures is None else outputs.folder(config.figures, "figures")
     folders, moved = run_places(config.runs)
     below = configs_below(folders)
     kinds = {"dataset" in found for configs in below.values() for found in configs.values()}
@@ -48,12 +45,11 @@ def run(config: DictConfig) -> None:
         notes.append("left out: few-shot runs; they have a page of their own")
     for note in moved + notes:
         print(note, file=sys.stderr)
-    if config.figures is not None:
-        folder = Path(config.figures).expanduser()
-        make_folder(folder)
+    if figures is not None:
+        make_folder(figures)
         for name, content in drawn.items():
-            write_atomically(folder / name, methodcaller("write", content))
-        print(f"figures and tables in {folder}", file=sys.stderr)
+            write_atomically(figures / name, methodcaller("write", content))
+        print(f"figures and tables in {figures}", file=sys.stderr)
     make_folder(out.parent)
     write_text(out, text)
     print(f"written to {out}", file=sys.stderr)

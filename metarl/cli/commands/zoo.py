@@ -12,6 +12,7 @@ Examples:
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from metarl import zoo
-from metarl.cli import build, checkpoints, evaluation, fewshot_build, fewshot_report, strangers
+from metarl.cli import (
+    build,
+    checkpoints,
+    evaluation,
+    fewshot_build,
+    fewshot_report,
+    outputs,
+    strangers,
+)
 from metarl.cli.configs import as_dict
 from metarl.cli.main import run_command
 from metarl.errors import UserError
@@ -37,6 +46,9 @@ from metarl.struct import replace
 CURVE_ROWS = 100
 """Rows of metrics that are kept, evenly over the training."""
 
+_RESUMED = "resume=<run folder>"
+"""What stands for a folder on another machine; not to be pasted, so it has no quotes."""
+
 
 def run(config: DictConfig) -> None:
     folder = zoo.FOLDER if config.output is None else Path(config.output).expanduser()
@@ -50,18 +62,18 @@ def run(config: DictConfig) -> None:
         print("\n".join(_line(name, folder) for name in zoo.names(folder)) or "nothing yet")
         return
     strangers.say_what_is_called(config)
-    content = packed(config.run, half=config.half)
-    name = config.name or _default_name(content)
+    loaded = finished(config.run)
+    name = config.name or _default_name(loaded.content)
+    zoo.check_free(name, outputs.folder(folder), replace=config.replace)
+    content = packed(loaded, half=config.half)
     place = zoo.write(name, content, folder, replace=config.replace)
     print(f"written to {place}, {place.stat().st_size} bytes", file=sys.stderr)
     print(_line(name, folder))
 
 
-def packed(location: str, *, half: bool) -> dict[str, Any]:
-    """What the file holds of a run. Raises: UserError if the run isn't finished, or can't be
-    loaded."""
-    loaded = checkpoints.read(location)
-    is_fewshot = "dataset" in loaded.content
+def finished(location: str) -> checkpoints.Loaded:
+    """The run to be packed. Raises: UserError if it isn't finished, or can't be loaded."""
+    is_fewshot = "dataset" in checkpoints.read(location).content
     loaded = fewshot_build.load(location) if is_fewshot else checkpoints.load(location)
     if loaded.zoo_name is not None:
         raise UserError(f"run={location}: it is packed already; expected a run folder")
@@ -73,6 +85,12 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
             f"run={location}: {loaded.content['iteration']} of {loaded.config.iterations} "
             "iterations are done; expected a finished run with its evaluation.json"
         )
+    return loaded
+
+
+def packed(loaded: checkpoints.Loaded, *, half: bool) -> dict[str, Any]:
+    """What the file holds of a finished run. Raises: UserError if its evaluation is damaged."""
+    own = loaded.run_folder / "evaluation.json"
     made_by = _to_repeat(str(parsed(own, json.loads).get("command")))
     settings = as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None}
     if "data_dir" in settings.get("dataset", {}):
@@ -94,7 +112,7 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
     }
     state = zoo.completed(weights, zoo.without_training(loaded.content["learner"]))
     rounded = replace(loaded, content={**loaded.content, "learner": state})
-    if is_fewshot:
+    if "dataset" in loaded.content:
         source = fewshot_build.source(loaded.config)
         content["data_spec"] = deferred.packed(source.spec)
         content["evaluation"] = _few_shot_report(rounded, source)
@@ -104,18 +122,27 @@ def packed(location: str, *, half: bool) -> dict[str, Any]:
 
 
 def _to_repeat(command: str) -> str:
-    """The command without where metarl, run and data lay on its machine, and what we add for
-    Hydra."""
-    program, *words = command.split()
+    """The commands, joined by &&, without where metarl, run and data lay on their machine, and what
+    we add for Hydra."""
+    return " && ".join(map(_one_to_repeat, command.split(" && ")))
+
+
+def _one_to_repeat(command: str) -> str:
+    try:
+        program, *words = shlex.split(command)
+    except ValueError:  # Evaluations of earlier versions name words without their quotes.
+        program, *words = command.split()
+    if program == "python" and words:
+        program, *words = words
     if program.endswith(".py"):
         program = f"scripts/{Path(program).name}"
     places = ("run_dir=", "dataset.data_dir=", "+hydra.")
     kept = [
-        "resume=<run folder>" if word.startswith("resume=") else word
+        _RESUMED if word.startswith("resume=") else word
         for word in words
         if not word.startswith(places)
     ]
-    return " ".join([program, *kept])
+    return " ".join([program, *(word if word == _RESUMED else shlex.quote(word) for word in kept)])
 
 
 def machine() -> dict[str, Any]:

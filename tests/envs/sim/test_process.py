@@ -60,3 +60,9 @@ def test_process_is_left_alone_when_asked_to(tmp_path: Path) -> None:
     text = output(tmp_path, METARL_TUNE_PROCESS="0")
     assert "timer after: True\n" in text
     assert "left as it is" in text
+
+
+def test_a_word_that_says_neither_is_told(tmp_path: Path) -> None:
+    text = output(tmp_path, METARL_TUNE_PROCESS="maybe")
+    assert "METARL_TUNE_PROCESS=maybe: expected 0 or 1" in text
+    assert "timer after: False\n" in text
