@@ -15,6 +15,7 @@ import pytest
 import torch
 from support.commands import command, numbers
 
+from metarl.cli import outputs
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
 from metarl.cli.commands import train as train_command
@@ -283,6 +284,7 @@ def test_an_evaluation_that_cannot_be_written_is_shown_all_the_same(
 ):
     (tmp_path / "file").write_text("not a folder")
     capsys.readouterr()
+    monkeypatch.setattr(outputs, "folder", Path)  # It could be written when the work began.
     sizes = (
         f"checkpoint={finished}",
         f"output={tmp_path}/file/here",
