@@ -32,13 +32,14 @@ from metarl.rl.algorithms.shared import (
     as_state,
     checked_mode,
     gradient_sizes,
+    kl_on_steps,
     memoryless_policy,
     meta_params,
     rollout_metrics,
     run_alone,
 )
 from metarl.rl.data.batches import PolicyBatch
-from metarl.rl.losses import masked_mean, ppo_clip
+from metarl.rl.losses import ppo_clip
 from metarl.struct import map_tensors
 from metarl.types import as_metrics
 
@@ -144,7 +145,7 @@ class MamlPPO(GatheringLearner):
             return ppo_clip(log_prob, batch.log_prob, batch.advantage, batch.weight, clip=clip)
 
         def kl_to_old(outputs: Outputs, data: WithOld) -> Tensor:
-            return masked_mean(policy.kl(data.old, outputs), data.batch.weight)
+            return kl_on_steps(policy, data.old, outputs, data.batch.weight)
 
         def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
             assert batch.held is not None and batch.episode_advantage is not None

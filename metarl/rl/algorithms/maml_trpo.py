@@ -22,7 +22,7 @@ from metarl.core.trust_region import trust_region_step
 from metarl.errors import SettingError
 from metarl.nn.beside import prior_kl
 from metarl.nn.heads import Outputs
-from metarl.nn.latent import latent_kl, latent_log_prob
+from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, InnerStep, inner_update, plus
 from metarl.rl.algorithms.exploration import (
@@ -41,6 +41,7 @@ from metarl.rl.algorithms.shared import (
     checked_mode,
     gradient_sizes,
     join,
+    kl_on_steps,
     memoryless_policy,
     meta_params,
     outer_gradient,
@@ -48,7 +49,7 @@ from metarl.rl.algorithms.shared import (
     split,
 )
 from metarl.rl.data.batches import PolicyBatch
-from metarl.rl.losses import lvc, masked_mean
+from metarl.rl.losses import lvc
 from metarl.struct import split_rows
 from metarl.types import Params, Ranks, as_metrics
 
@@ -230,10 +231,7 @@ class MamlTRPO(GatheringLearner):
         )
 
     def _kl(self, outputs: Outputs, data: WithOld) -> Tensor:
-        of_actions = masked_mean(self._policy.kl(data.old, outputs), data.batch.weight)
-        if not self._policy.latent_size:
-            return of_actions
-        return of_actions + latent_kl(data.old, outputs)
+        return kl_on_steps(self._policy, data.old, outputs, data.batch.weight)
 
     def linearize(
         self,

@@ -21,9 +21,8 @@ from metarl.core.linearize import LinearizedAdaptation, linearize_adaptations
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.mlp_derivatives import rounds_tasks_alike
 from metarl.rl.adapters.gradient import InnerUpdate
-from metarl.rl.algorithms.shared import MetaParams, WithOld, outer_gradient
+from metarl.rl.algorithms.shared import MetaParams, WithOld, kl_on_steps, outer_gradient
 from metarl.rl.data.batches import PolicyBatch
-from metarl.rl.losses import masked_mean
 from metarl.struct import join_rows, struct
 from metarl.threads import WORKERS, map_in_threads
 from metarl.types import Params, Ranks
@@ -187,7 +186,7 @@ def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[Found]:
             of_all = P.sum_tasks(penalties.pulls[0][number])
             of_theta = P.add(of_theta, of_all, weights[number][0])
         old = present if own.left is None else take(own.left, tasks)
-        kl = masked_mean(of.policy.kl(old, present), own.data.query.weight[tasks])
+        kl = kl_on_steps(of.policy, old, present, own.data.query.weight[tasks])
         numbers = {
             "loss": values[number].sum(),
             "kl": kl.sum(),

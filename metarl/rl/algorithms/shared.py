@@ -14,11 +14,13 @@ from metarl.core.checks import check_positive
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
+from metarl.nn.latent import latent_kl
 from metarl.nn.recurrent import Memory
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import Rollouts, gather
 from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths
+from metarl.rl.losses import masked_mean
 from metarl.rl.types import BatchedEnv, RLAdapter, RLLearner, Sizes, Trajectories
 from metarl.struct import replace, split_rows, struct
 from metarl.types import ALONE, InnerRule, Metrics, Params, Ranks
@@ -66,6 +68,16 @@ def episode_sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any
     return trial_sizes(
         meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
     )
+
+
+def kl_on_steps(policy: PolicyModule, old: Outputs, new: Outputs, weight: Tensor) -> Tensor:
+    """KL(old ‖ new) [N] of each task's policies: the mean over its steps of what their actions say,
+    plus that of their latents' distributions, where they have a latent.
+
+    Args: weight: [N, B] of the steps.
+    """
+    of_actions = masked_mean(policy.kl(old, new), weight)
+    return of_actions + latent_kl(old, new) if policy.latent_size else of_actions
 
 
 def memoryless_policy(model: nn.Module) -> PolicyModule:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
+from metarl.nn.latent import LOG_STD, MEAN
 from metarl.rl.algorithms import ppo_epoch
 from metarl.rl.algorithms.ppo_epoch import epochs_of
 from metarl.run.seeding import Generators
@@ -53,6 +54,23 @@ def test_side_by_side_each_has_the_bits_that_it_has_alone(case):
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
         for name, leaf in expected.outputs.items():
             assert torch.equal(found.outputs[name], leaf), name
+
+
+def test_the_kl_counts_how_far_latents_have_moved():
+    """Else a rate that follows the KL, and a bound on it, would let them run away."""
+    (question,) = asked(CASES["a latent and rates for each step"], seeds=(3,))
+    left, kls, expected = question.left, [], []
+    for shift in (0.0, 2.0):
+        moved = {**left, MEAN: left[MEAN] + shift * left[LOG_STD].exp()}
+        (found,) = epochs_of([replace(question, left=moved)])
+        kls.append(found.kl)
+        old, new = (
+            torch.distributions.Normal(one[MEAN], one[LOG_STD].exp())
+            for one in (moved, found.outputs)
+        )
+        expected.append(torch.distributions.kl_divergence(old, new).flatten(1).sum(1).mean())
+    assert expected[1] > 0.5
+    assert (kls[1] - kls[0]).item() == pytest.approx((expected[1] - expected[0]).item(), rel=1e-5)
 
 
 def test_so_many_stand_side_by_side_as_fit_into_a_cache_and_round_alike(monkeypatch):
