@@ -13,8 +13,9 @@ from metarl.cli.overrides import check_overrides
 _FLAGS = """\
   --cfg job            print the configuration and stop
 {}  --config-dir FOLDER  a folder with configs of your own, laid out as configs/
-  --help               this text; with group=choice, the keys of that choice too
+  --help               this text{}
 """
+_OF_GROUPS = "; with group=choice, the keys of that choice too"
 _SWEEP = "  -m, --multirun       a run for each of several values: -m seed=0,1,2\n"
 
 
@@ -52,7 +53,7 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
         parts.append(
             f"The keys of a choice: {_command()} {group}={choices(group, folders)[0]} --help"
         )
-    flags = _FLAGS.format(_SWEEP if "seed" in words else "")
+    flags = _FLAGS.format(_SWEEP if "seed" in words else "", _OF_GROUPS if groups else "")
     return "\n\n".join(part.rstrip() for part in [*parts, "Flags:\n" + flags])
 
 

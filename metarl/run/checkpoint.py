@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from metarl.choices import did_you_mean
 from metarl.errors import UserError
 from metarl.files import remove_leftovers
 from metarl.run import archive
@@ -122,7 +123,9 @@ def resolve(location: Path) -> Path:
     for folder in (location / "checkpoints", location):
         if folder.is_dir() and list_checkpoints(folder):
             return folder
+    places = (location.parent, location.parent / "checkpoints")
+    hint = did_you_mean(location.name, [file.name for at in places for file in at.glob("*.pt")])
     raise UserError(
         f"no checkpoint at {location}: expected a run folder with checkpoints/, or a checkpoint "
-        "file"
+        f"file{hint}"
     )

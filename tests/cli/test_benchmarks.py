@@ -103,7 +103,9 @@ def test_chunks_of_what_has_none_are_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main()
     assert stop.value.code == 2
-    assert "chunks=[5]: update has none; expected `iteration`" in capsys.readouterr().err
+    assert (
+        "chunks=[5]: update doesn't heed it; expected it with iteration" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("kind", ["update", "fewshot", "seeds"])
@@ -240,6 +242,15 @@ def test_rows_are_written_as_they_come(tmp_path, capsys):
     ("words", "said"),
     [
         (["env.horizon=7"], "env.horizon=7: benchmarks measure an environment with its own"),
+        (
+            ["rows=[trpo]"],
+            "rows=[trpo]: sim doesn't heed it; expected it with update, fewshot, seeds",
+        ),
+        (
+            ["toy=true"],
+            "toy=true: sim doesn't heed it; expected it with rates, launches, parity, gpu",
+        ),
+        (["what=update"], "what=update: expected one kind at a time"),
         (["output={}/file/rows.jsonl"], "output: can't write {}/file/rows.jsonl: Not a directory"),
     ],
 )

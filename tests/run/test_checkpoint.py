@@ -176,3 +176,11 @@ checkpoint.save(folder, {{"iteration": 2}}, keep=1)
 def test_a_missing_checkpoint_says_what_was_expected(tmp_path):
     with pytest.raises(UserError, match="expected a run folder"):
         checkpoint.resolve(tmp_path / "nowhere")
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/iteration_00000300.pt").touch()
+    for place in (tmp_path / "checkpoints/iteration_300", tmp_path / "iteration_00000300"):
+        with pytest.raises(UserError, match="did you mean iteration_00000300.pt?"):
+            checkpoint.resolve(place)

@@ -52,15 +52,25 @@ from metarl.cli.main import run_command
 from metarl.errors import UserError
 
 ON_A_GPU = ("rates", "launches", "parity", "gpu")
-KINDS = ("sim", "update", "fewshot", "iteration", "plan", "seeds", *ON_A_GPU)
+_ROWS = ("rounds", "num_threads", "rows")
+_PHYSICS = ("num_worlds", "collect", "vector_envs", "envpool_python")
+WORDS = {
+    "sim": ("env", "rounds", "num_threads", *_PHYSICS),
+    "update": _ROWS,
+    "fewshot": _ROWS,
+    "iteration": ("rounds", "num_threads", "chunks"),
+    "plan": ("rounds", "num_threads"),
+    "seeds": _ROWS,
+    **dict.fromkeys(("rates", "launches", "parity"), ("env", "device", "toy")),
+    "gpu": ("device", "toy"),
+}
+"""The words that each kind heeds, beside `output`."""
 
 
 def run(config: DictConfig) -> None:
-    if config.what not in KINDS:
-        raise UserError(f"what={config.what}: {expected(config.what, KINDS)}")
-    if config.chunks is not None and config.what != "iteration":
-        raise UserError(f"chunks={config.chunks}: {config.what} has none; expected `iteration`")
-    _refuse_settings_of_an_environment()
+    if config.what not in WORDS:
+        raise UserError(f"what={config.what}: {expected(config.what, WORDS)}")
+    _refuse_what_is_not_heeded(config.what)
     output = None if config.output is None else outputs.file_to_append_to(config.output)
     rows: Iterable[dict[str, Any]]
     if config.what in ON_A_GPU:
@@ -113,15 +123,21 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
         raise UserError(f"output: can't write {output}: {said}") from failure
 
 
-def _refuse_settings_of_an_environment() -> None:
-    """Raises: UserError for `env.horizon=7`, which nothing here would heed."""
+def _refuse_what_is_not_heeded(what: str) -> None:
+    """Raises: UserError for a word of another kind, or an environment's own settings, as
+    `env.horizon=7`; or where two kinds are asked for."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if sum(word.startswith("what=") for word in given) > 1:
+        raise UserError(f"what={what}: expected one kind at a time, got {', '.join(given)}")
     for word in given:
         if word.lstrip("+~").startswith("env."):
             raise UserError(
                 f"{word}: benchmarks measure an environment with its own settings; expected "
                 "env=<name> alone"
             )
+        if (key := word.lstrip("+").partition("=")[0]) not in (*WORDS[what], "what", "output"):
+            kinds = ", ".join(kind for kind, words in WORDS.items() if key in words)
+            raise UserError(f"{word}: {what} doesn't heed it; expected it with {kinds or 'none'}")
 
 
 def _on_a_gpu(config: DictConfig, output: Path | None) -> Iterable[dict[str, Any]]:
@@ -146,7 +162,7 @@ def _on_a_gpu(config: DictConfig, output: Path | None) -> Iterable[dict[str, Any
 
 
 def main() -> None:
-    sys.argv[1:] = [f"what={word}" if word in KINDS else word for word in sys.argv[1:]]
+    sys.argv[1:] = [f"what={word}" if word in WORDS else word for word in sys.argv[1:]]
     run_command("benchmark", run)
 
 
