@@ -1,5 +1,6 @@
 """config.yaml in the folder of a run: all settings, and what they don't say of how they came about."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def as_yaml(config: DictConfig, choices: Mapping[str, Any], command: str) -> str
     composed = {
         "choices": dict(choices),
         "follow_iterations": origins.follow_iterations(config),
-        "command": command,
+        # Not to be filled in: words may have the ${...} that the settings had.
+        "command": re.sub(r"(\\*)\$\{", r"\1\1\\${", command),
     }
     return OmegaConf.to_yaml(
         OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
@@ -45,8 +47,11 @@ def made_by(path: Path) -> str:
     tells, then each by which it went on with a change, the present one too. Where the file tells
     none, the present one."""
     now, before = called(), _composed(path).get("command")
-    if not isinstance(before, str) or now in before.split(_THEN):
-        return before if isinstance(before, str) else now
+    if not isinstance(before, str):
+        return now
+    before = re.sub(r"(\\*)\1\\\$\{", r"\1${", before)
+    if now in before.split(_THEN):
+        return before
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     changes = any(not word.startswith("resume=") for word in words)
     return f"{before}{_THEN}{now}" if changes else before

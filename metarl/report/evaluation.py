@@ -146,6 +146,12 @@ def write(folder: Path, report: Mapping[str, Any]) -> None:
     _write(folder / "evaluation.json", folder / "adaptation_curve.png", report)
 
 
+def folder_of(place: Path) -> Path:
+    """Where `write_beside` writes: above a file x.json, or the place itself."""
+    is_file = place.suffix.lower() == ".json" and not place.is_dir()
+    return place.parent if is_file else place
+
+
 def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path:
     """Writes a further evaluation, over none that is there; returns its file.
 
@@ -155,7 +161,7 @@ def write_beside(place: Path, report: Mapping[str, Any], *, spare: bool) -> Path
       spare: whether evaluation.json is left free in a folder, for the training whose folder it is.
     Raises: UserError if it can't be written.
     """
-    if place.suffix.lower() == ".json" and not place.is_dir():
+    if folder_of(place) != place:
         return _write(place, place.with_suffix(".png"), report)
     try:
         make_folder(place)

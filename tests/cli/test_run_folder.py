@@ -4,18 +4,20 @@ whatever was begun can go on."""
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 from support.commands import numbers
 
-from metarl.cli import origins, run_folder
+from metarl.cli import origins, run_config, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
 from metarl.report import finished
@@ -397,3 +399,25 @@ def test_a_run_that_goes_on_keeps_the_names_of_what_was_chosen(tmp_path, monkeyp
     before = read()
     assert train(monkeypatch, f"resume={folder}", "iterations=2") == 0
     assert read() == before and before.env == "point_navigation_2d"
+
+
+@pytest.mark.parametrize("word", ["a=${b", r"a=\${b}", r"a='\\${b'", "a=${b:'c d'}", "a=b c"])
+def test_commands_are_kept_as_they_were_called(tmp_path, monkeypatch, word):
+    """Though OmegaConf would read a ${ in them."""
+    monkeypatch.setattr(sys, "argv", ["metarl-train", word])
+    file = tmp_path / "config.yaml"
+    first = run_config.made_by(file)
+    assert first == f"metarl-train {shlex.quote(word)}"
+    config = OmegaConf.create({"env": {}, "algo": {}, "iterations": 1, "seed": 0})
+    file.write_text(run_config.as_yaml(config, {"algo": "x"}, first))
+    assert run_config.made_by(file) == first
+    assert run_config.choices_in(file) == {"algo": "x"}
+    changed = SimpleNamespace(overrides=SimpleNamespace(task=["resume=r", "iterations=2"]))
+    monkeypatch.setattr(run_config.HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(run_config.HydraConfig, "get", lambda: changed)
+    monkeypatch.setattr(sys, "argv", ["metarl-train", "resume=r", "iterations=2"])
+    both = f"{first} && metarl-train resume=r iterations=2"
+    assert run_config.made_by(file) == both
+    changed.overrides.task = ["resume=r"]
+    monkeypatch.setattr(sys, "argv", ["metarl-train", "resume=r"])
+    assert run_config.made_by(file) == first

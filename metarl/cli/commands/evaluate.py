@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from metarl.cli import build, checkpoints, console, evaluation, outputs, strangers
 from metarl.cli.main import run_command
-from metarl.report.evaluation import table, write_beside
+from metarl.report.evaluation import folder_of, table, write_beside
 from metarl.run.seeding import Generators
 
 
@@ -43,9 +43,7 @@ def evaluated(config: DictConfig, *, is_kept: bool) -> tuple[checkpoints.Loaded,
     for warning in loaded.warnings:
         print(f"{warning}; using {loaded.path}", file=sys.stderr)
     if is_kept:
-        place = _place(config, loaded)
-        is_file = place.suffix.lower() == ".json" and not place.is_dir()
-        outputs.folder(place.parent if is_file else place)
+        outputs.folder(folder_of(_place(config, loaded)))
     device = build.device(config.device)
     tested = checkpoints.elsewhere(loaded, config.env)
     learner = checkpoints.trained_learner(loaded, Generators(config.seed), device)
