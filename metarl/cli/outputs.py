@@ -29,7 +29,8 @@ def file(word: str | Path, endings: tuple[str, ...], key: str = "output") -> Pat
             f"{key}: {word} is there already, and would be written over; expected a name that ends "
             f"in {' or '.join(endings)}"
         )
-    _try(place, place.parent, key)
+    if place.is_file() or not place.exists():  # A device or a pipe is written to as it is.
+        _try(place, place.resolve().parent, key)
     return place
 
 

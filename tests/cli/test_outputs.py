@@ -123,7 +123,14 @@ def test_home_is_where_it_always_is(
     assert found("~/x") == tmp_path / "x"
 
 
-def test_a_page_is_written_over_and_a_device_written_to(tmp_path: Path) -> None:
+def test_a_page_is_written_over_and_a_device_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "old.HTML").write_text("old")
     assert outputs.file(tmp_path / "old.HTML", (".html",)).exists()
+    (tmp_path / "link.html").symlink_to(tmp_path / "elsewhere/page.html")
+    tried = []
+    monkeypatch.setattr(outputs, "check_writable", tried.append)
     assert outputs.file("/dev/null", (".html",)) == Path("/dev/null")
+    outputs.file(tmp_path / "link.html", (".html",))
+    assert tried == [tmp_path / "elsewhere"]
