@@ -20,7 +20,7 @@ _COMPOSED = "composed"
 """The key of config.yaml that tells of the configuration what its values don't."""
 
 _THEN = " && "
-"""Between the commands of `made_by`."""
+"""What stands between the commands of `made_by`."""
 
 
 def as_yaml(config: DictConfig, choices: Mapping[str, Any], command: str) -> str:

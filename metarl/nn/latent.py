@@ -46,9 +46,10 @@ def with_products(obs: Tensor, size: int) -> Tensor:
 
 def latent_outputs(params: dict[str, Tensor]) -> dict[str, Tensor]:
     """μ and log σ among a policy's outputs: [L], or [N, 1, L] of stacked parameters, to broadcast
-    against z [N, E, L]."""
+    against z [N, E, L]. Copies: whoever holds outputs while an optimizer moves the parameters in
+    place must not see them move."""
     return {
-        name: params[name].unsqueeze(-2) if params[name].dim() == 2 else params[name]
+        name: (params[name].unsqueeze(-2) if params[name].dim() == 2 else params[name]).clone()
         for name in (MEAN, LOG_STD)
     }
 

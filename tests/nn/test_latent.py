@@ -123,3 +123,24 @@ def test_gain_acts_on_the_latent_alone():
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="latent_size -1: expected 0 or more"):
         GaussianPolicy(3, 2, (8,), latent_size=-1)
+
+
+@pytest.mark.parametrize("make", [GaussianPolicy, CategoricalPolicy])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_outputs_stay_when_parameters_are_moved_in_place(make, stacked):
+    """As an optimizer moves them: a divergence from what was would be nothing."""
+    policy = make(
+        3, 2, (8,), latent_size=L, latent_gain=4.0, generator=torch.Generator().manual_seed(0)
+    )
+    params = {name: leaf.detach() for name, leaf in policy.named_parameters()}
+    obs = torch.randn(4, 3 + L)
+    if stacked:
+        params = {name: leaf.expand(5, *leaf.shape) for name, leaf in params.items()}
+        obs = obs.expand(5, 4, 3 + L)
+    outputs = policy.with_params(params, obs)
+    before = {name: leaf.clone() for name, leaf in outputs.items()}
+    with torch.no_grad():
+        for leaf in policy.parameters():
+            leaf.add_(1.0)
+    for name, leaf in before.items():
+        assert torch.equal(outputs[name], leaf), name
