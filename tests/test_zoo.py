@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from support.commands import call
+from support.commands import SMALL_BANDIT, call
 
 import metarl
 from metarl import zoo
@@ -20,19 +20,12 @@ from metarl.cli.commands import zoo as zoo_command
 from metarl.errors import UserError
 from metarl.run import archive
 
-SMALL: dict[str, Any] = {
-    "iterations": 1,
-    "device": "cpu",
-    "env": {"horizon": 4, "num_arms": 3},
-    "algo": {"meta_batch_size": 2, "num_minibatches": 1},
-    "model": {"memory": {"hidden_size": 32}, "head_sizes": []},
-    "evaluation": {"num_tasks": 2, "video": False},
-}
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> metarl.Run:
-    return metarl.train("bandit", "rl2_ppo", **SMALL, run_dir=tmp_path_factory.mktemp("z") / "run")
+    return metarl.train(
+        "bandit", "rl2_ppo", **SMALL_BANDIT, run_dir=tmp_path_factory.mktemp("z") / "run"
+    )
 
 
 @pytest.fixture

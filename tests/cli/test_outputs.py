@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import call
+from support.commands import SMALL_BANDIT, call
 
 import metarl
 from metarl.cli import evaluation, filming, outputs
@@ -20,20 +20,11 @@ from metarl.cli.commands import (
 )
 from metarl.errors import UserError
 
-SMALL: dict[str, Any] = {
-    "iterations": 1,
-    "device": "cpu",
-    "env": {"horizon": 4, "num_arms": 3},
-    "algo": {"meta_batch_size": 2, "num_minibatches": 1},
-    "model": {"memory": {"hidden_size": 8}, "head_sizes": []},
-    "evaluation": {"num_tasks": 2, "video": False},
-}
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outputs") / "run"
-    return metarl.train("bandit", "rl2_ppo", **SMALL, run_dir=folder).folder
+    return metarl.train("bandit", "rl2_ppo", **SMALL_BANDIT, run_dir=folder).folder
 
 
 @pytest.fixture

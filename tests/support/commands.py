@@ -10,6 +10,16 @@ import pytest
 from metarl.run.logging import read_metrics
 from metarl.run.timing import without_timing
 
+SMALL_BANDIT: dict[str, Any] = {
+    "iterations": 1,
+    "device": "cpu",
+    "env": {"horizon": 4, "num_arms": 3},
+    "algo": {"meta_batch_size": 2, "num_minibatches": 1},
+    "model": {"memory": {"hidden_size": 32}, "head_sizes": []},
+    "evaluation": {"num_tasks": 2, "video": False},
+}
+"""A training of rl2_ppo on bandit that takes a second, for metarl.train."""
+
 
 def call(monkeypatch: pytest.MonkeyPatch, module: Any, *words: Any) -> int:
     """The exit code of a command, a module of metarl.cli.commands."""
