@@ -53,10 +53,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises: OSError with `path` in it, because nobody knows the temporary one.
     """
     place = path.resolve()
-    if place.exists() and not (place.is_file() or place.is_dir()):
+    if path.exists() and not (path.is_file() or path.is_dir()):
         with TemporaryDirectory() as folder:
             yield Path(folder) / "written"
-            with place.open("wb") as sink, (Path(folder) / "written").open("rb") as written:
+            with path.open("wb") as sink, (Path(folder) / "written").open("rb") as written:
                 shutil.copyfileobj(written, sink)
         return
     # Its own for each of several writers
@@ -95,6 +95,13 @@ def check_writable(folder: Path) -> None:
 
     Raises: OSError if there can be no folder, or no file in it.
     """
+    try:
+        _try_writing(folder)
+    except FileNotFoundError:  # Another that tried has just taken the folder away again.
+        _try_writing(folder)
+
+
+def _try_writing(folder: Path) -> None:
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         make_folder(folder)

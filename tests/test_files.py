@@ -229,3 +229,12 @@ def test_every_text_is_read_as_utf_8():
     """Whatever the locale says: what we write is UTF-8."""
     for path in sorted((ROOT / "metarl").rglob("*.py")):
         assert ".read_text()" not in path.read_text("utf-8"), path
+
+
+def test_a_pipe_by_its_number_gets_what_is_written():
+    """As /dev/stdout before `| less`: what it leads to has no name."""
+    reads, writes = os.pipe()
+    files.write_text(Path(f"/dev/fd/{writes}"), "page")
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        assert pipe.read() == "page"

@@ -116,6 +116,7 @@ def test_a_name_without_its_prefix_is_told_on_the_command_line() -> None:
             "python scripts/train.py seed=1 && python scripts/train.py resume='/a b' iterations=9",
             "seed=1 && scripts/train.py resume=<run folder> iterations=9",
         ),
+        ("python scripts/train.py 'a=b && c' 'run_dir=/a && b'", "'a=b && c'"),
         ("scripts/train.py names=[it's]", """'names=[it'"'"'s]'"""),
     ],
 )

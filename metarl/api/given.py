@@ -76,6 +76,8 @@ def whole(value: Any, name: str, *, most: int = 2**63 - 1) -> int:
 def place(value: Any, name: str) -> Path:
     """The value as a path, ~ standing for the home. Raises: UserError for what names none."""
     try:
+        if not str(value) or "\0" in str(value):
+            raise ValueError("no name")
         found = Path(value).expanduser()
         found.exists()
     except (TypeError, ValueError, RuntimeError) as error:

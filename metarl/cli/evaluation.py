@@ -235,7 +235,9 @@ def provenance(folder: Path | None = None) -> dict[str, Any]:
     Args: folder: of the run whose end it is, which may have taken more than one command.
     """
     return {
-        "command": called() if folder is None else run_config.made_by(folder / "config.yaml"),
+        "command": called()
+        if folder is None
+        else " && ".join(run_config.made_by(folder / "config.yaml")),
         "commit": origins.commit(),
         "versions": origins.versions(),
     }

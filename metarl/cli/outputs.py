@@ -4,7 +4,7 @@ mustn't find out at its end that there is no place for it."""
 from pathlib import Path
 
 from metarl.errors import UserError
-from metarl.files import check_writable, make_folder
+from metarl.files import check_writable
 
 
 def folder(word: str | Path, key: str = "output") -> Path:
@@ -24,7 +24,8 @@ def file(word: str | Path, endings: tuple[str, ...], key: str = "output") -> Pat
     place = Path(word).expanduser()
     if place.is_dir() or str(word).endswith("/"):
         raise UserError(f"{key}: {word} is a folder; expected the name of a file, as x{endings[0]}")
-    if place.is_file() and place.suffix.lower() not in endings:
+    is_own = Path("/dev") in place.parents  # whatever the console is
+    if place.is_file() and place.suffix.lower() not in endings and not is_own:
         raise UserError(
             f"{key}: {word} is there already, and would be written over; expected a name that ends "
             f"in {' or '.join(endings)}"
@@ -35,13 +36,14 @@ def file(word: str | Path, endings: tuple[str, ...], key: str = "output") -> Pat
 
 
 def file_to_append_to(word: str | Path, key: str = "output") -> Path:
-    """The file that `key` names, which is there from now on. Raises: UserError if it can't be
-    written to."""
+    """The file that `key` names. Raises: UserError if nothing can be appended to it, or it can't be
+    made."""
     place = Path(word).expanduser()
     try:
-        make_folder(place.parent)
-        with place.open("a"):
-            pass
+        if place.exists():
+            place.open("a").close()
+        else:
+            check_writable(place.parent)
     except OSError as error:
         raise UserError(f"{key}: can't write {place}: {error.strerror or error}") from error
     return place

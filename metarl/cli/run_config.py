@@ -1,7 +1,7 @@
 """config.yaml in the folder of a run: all settings, and what they don't say of how they came about."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,14 @@ FOLLOWED_IN_OLD_CHECKPOINTS = ["learner.decay_iterations"]
 _COMPOSED = "composed"
 """The key of config.yaml that tells of the configuration what its values don't."""
 
-_THEN = " && "
-"""What stands between the commands of `made_by`."""
 
-
-def as_yaml(config: DictConfig, choices: Mapping[str, Any], command: str) -> str:
-    """The file's text. Args: choices: of the config's groups; command: see `made_by`."""
+def as_yaml(config: DictConfig, choices: Mapping[str, Any], commands: Sequence[str]) -> str:
+    """The file's text. Args: choices: of the config's groups; commands: see `made_by`."""
     composed = {
         "choices": dict(choices),
         "follow_iterations": origins.follow_iterations(config),
         # Not to be filled in: words may have the ${...} that the settings had.
-        "command": re.sub(r"(\\*)\$\{", r"\1\1\\${", command),
+        "commands": [re.sub(r"(\\*)\$\{", r"\1\1\\${", command) for command in commands],
     }
     return OmegaConf.to_yaml(
         OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
@@ -42,19 +39,24 @@ def choices_in(path: Path) -> dict[str, Any]:
     return dict(chosen) if isinstance(chosen, dict) else {}
 
 
-def made_by(path: Path) -> str:
+def made_by(path: Path) -> list[str]:
     """The commands that make a run, to be copied into a shell: what began it, as its config.yaml
     tells, then each by which it went on with a change, the present one too. Where the file tells
-    none, the present one."""
-    now, before = called(), _composed(path).get("command")
-    if not isinstance(before, str):
-        return now
-    before = re.sub(r"(\\*)\1\\\$\{", r"\1${", before)
-    if now in before.split(_THEN):
-        return before
+    none, the present one; but what began a run of several seeds also began each."""
+    now, before = called(), _commands(path)
+    if not before and re.fullmatch(r"seed\d+", path.parent.name):
+        before = _commands(path.parent.parent / path.name)
+    if not before or now == before[-1]:
+        return before or [now]
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    changes = any(not word.startswith("resume=") for word in words)
-    return f"{before}{_THEN}{now}" if changes else before
+    changes = any(not word.lstrip("+").startswith("resume=") for word in words)
+    return [*before, now] if changes else before
+
+
+def _commands(path: Path) -> list[str]:
+    found = _composed(path).get("commands")
+    kept = found if isinstance(found, list) else []
+    return [re.sub(r"(\\*)\1\\\$\{", r"\1${", str(command)) for command in kept]
 
 
 def _composed(path: Path) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def measure(found: Tensor, exact: Tensor) -> Measured:
     return Measured(
         bias=((mean - g).norm() / scale).item(),
         bias_error=(error.norm() / scale).item(),
-        farthest=((mean - g).abs() / error).max().item(),
+        # Of what no estimate ever varies in, nothing is far.
+        farthest=((mean - g).abs() / error).nan_to_num(nan=0.0, posinf=float("inf")).max().item(),
         deviation=(variance.sum().sqrt() / scale).item(),
         cosine=torch.nn.functional.cosine_similarity(mean, g, dim=0).item(),
         single_cosine=cosines.mean().item(),

@@ -58,7 +58,7 @@ class RunLog:
         last = max((row["iteration"] for row in begun.metrics), default=-1)
         if last < first_iteration - 1:
             self.notes.append(
-                f"{self._metrics.path}: the rows of iterations {last + 1} to "
+                f"{self._metrics.path}: the rows from iteration {last + 1} to "
                 f"{first_iteration - 1} are gone"
             )
         self._loggers = Loggers(tracking or Tracking(), begun)

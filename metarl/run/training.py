@@ -166,6 +166,8 @@ class Training:
             try:
                 window.append(run.iterate())
             except FloatingPointError as error:
+                if window:  # What the state is saved after has its row.
+                    self.log(window, start)
                 raise self.diverged(error) from error
         return self.log(window, start), len(window)
 

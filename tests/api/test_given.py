@@ -126,6 +126,8 @@ def test_an_end_that_no_episode_has_is_named(wrong: dict[str, Any], message: str
     ("value", "message"),
     [
         (None, "path is None; expected the name of a file or folder"),
+        ("", "path is ''; expected the name of a file or folder"),
+        ("a\0b", r"path is 'a.x00b'; expected the name of a file or folder"),
         (3.5, "path is 3.5; expected the name of a file or folder"),
         ("~nobody_of_this_name/x", "path is '~nobody_of_this_name/x'; expected the name"),
         ("x" * 5000, "path is 'xxx.*: File name too long"),

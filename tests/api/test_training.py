@@ -65,7 +65,8 @@ def test_numbers_and_configuration_are_those_of_the_command_line(
     configs = [yaml.safe_load((f / "config.yaml").read_text()) for f in (typed, run.folder)]
     for config in configs:
         config.pop("run_dir")
-        assert config["composed"].pop("command").startswith(("python ", "metarl-train "))
+        (begun,) = config["composed"].pop("commands")
+        assert begun.startswith(("python ", "metarl-train "))
     assert configs[0] == configs[1]
     assert {p.name for p in typed.iterdir()} - {p.name for p in run.folder.iterdir()} <= {
         p.name for p in typed.glob("events*")

@@ -42,6 +42,7 @@ def a_file(tmp_path: Path) -> Path:
         (render, ["checkpoint={run}", "output={file}/new"]),
         (render, ["env=half_cheetah_vel", "output={file}"]),
         (zoo, ["run={run}", "output={file}/new"]),
+        (zoo, ["run={run}", "output={folder}"]),
         (report, ["runs=[{run}]", "output={file}/new/page.html"]),
         (report, ["runs=[{run}]", "output={file}"]),
         (report, ["runs=[{run}]", "figures={file}/new"]),
@@ -71,11 +72,28 @@ def test_no_command_works_for_nothing(
         (benchmark, "run_sim"),
     ):
         monkeypatch.setattr(module, name, works)
-    given = [word.format(run=run, file=a_file) for word in words]
+    (a_file.parent / "bandit").touch()  # where the zoo would have a folder
+    given = [word.format(run=run, file=a_file, folder=a_file.parent) for word in words]
     assert call(monkeypatch, command, *given) == 2
     key = given[-1].partition("=")[0]
     assert f"{key}: " in capsys.readouterr().err
     assert a_file.read_text() == "mine"
+
+
+def test_what_is_refused_later_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("update", "rows=[nope]", f"output={tmp_path}/new/rows.jsonl")
+    assert call(monkeypatch, benchmark, *words) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_and_a_folder_of_one_name_are_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"runs=[{run}]", f"output={tmp_path}/a.html", f"figures={tmp_path}/a.html")
+    assert call(monkeypatch, report, *words) == 2
+    assert "is the page's name; expected a folder" in capsys.readouterr().err
 
 
 def test_a_name_of_the_zoo_that_is_taken_is_told_before_the_run_is_evaluated(

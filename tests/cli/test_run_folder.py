@@ -401,13 +401,15 @@ def test_a_run_that_goes_on_keeps_the_names_of_what_was_chosen(tmp_path, monkeyp
     assert read() == before and before.env == "point_navigation_2d"
 
 
-@pytest.mark.parametrize("word", ["a=${b", r"a=\${b}", r"a='\\${b'", "a=${b:'c d'}", "a=b c"])
+@pytest.mark.parametrize(
+    "word", ["a=${b", r"a=\${b}", "a=b && c", r"a='\\${b'", "a=${b:'c d'}", "a=b c"]
+)
 def test_commands_are_kept_as_they_were_called(tmp_path, monkeypatch, word):
     """Though OmegaConf would read a ${ in them."""
     monkeypatch.setattr(sys, "argv", ["metarl-train", word])
     file = tmp_path / "config.yaml"
     first = run_config.made_by(file)
-    assert first == f"metarl-train {shlex.quote(word)}"
+    assert first == [f"metarl-train {shlex.quote(word)}"]
     config = OmegaConf.create({"env": {}, "algo": {}, "iterations": 1, "seed": 0})
     file.write_text(run_config.as_yaml(config, {"algo": "x"}, first))
     assert run_config.made_by(file) == first
@@ -416,8 +418,16 @@ def test_commands_are_kept_as_they_were_called(tmp_path, monkeypatch, word):
     monkeypatch.setattr(run_config.HydraConfig, "initialized", lambda: True)
     monkeypatch.setattr(run_config.HydraConfig, "get", lambda: changed)
     monkeypatch.setattr(sys, "argv", ["metarl-train", "resume=r", "iterations=2"])
-    both = f"{first} && metarl-train resume=r iterations=2"
+    both = [*first, "metarl-train resume=r iterations=2"]
     assert run_config.made_by(file) == both
+    longer = [*both, "metarl-train resume=r iterations=3"]
+    file.write_text(run_config.as_yaml(config, {}, longer))
+    assert run_config.made_by(file) == [*longer, both[-1]]  # back to an earlier end
+    file.write_text(run_config.as_yaml(config, {}, both))
+    assert run_config.made_by(file) == both
+    # A seed that begins only now was begun by what began all.
+    assert run_config.made_by(tmp_path / "seed1/config.yaml") == both
+    file.write_text(run_config.as_yaml(config, {}, first))
     changed.overrides.task = ["resume=r"]
     monkeypatch.setattr(sys, "argv", ["metarl-train", "resume=r"])
     assert run_config.made_by(file) == first

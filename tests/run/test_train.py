@@ -317,7 +317,7 @@ def test_rows_that_are_gone_are_told(tmp_path, kept, told, capsys):
     train(Walker(generators), generators, iterations=12, resume_from=newest, **settings)
     said = capsys.readouterr().err
     assert ("are gone" in said) == (told is not None)
-    assert told is None or f"metrics.jsonl: the rows of iterations {told} are gone" in said
+    assert told is None or f"metrics.jsonl: the rows from iteration {told} are gone" in said
 
 
 def test_processes_that_share_a_run_need_a_row_for_each_iteration(tmp_path):
@@ -361,6 +361,25 @@ def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path
     assert saved["iteration"] == 4 and saved["learner"]["x"].isfinite().all()
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 4  # the bad iteration isn't logged
     assert run(tmp_path, resume=True).iteration == 10  # and the state is good to go on from
+
+
+def test_a_row_that_nan_cuts_short_tells_of_what_was_before(tmp_path, capsys):
+    def poison(learner):
+        learner.x[1] = float("nan")
+
+    def trained(learner, **more):
+        settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5}
+        train(learner, generators, iterations=10, log_every=5, **settings, **more)
+
+    generators = Generators(4)
+    with pytest.raises(Diverged, match="iteration_00000007.pt"):
+        trained(Walker(generators, 7, poison))
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4, 6]
+    generators = Generators(4)
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
+    trained(Walker(generators), resume_from=newest)
+    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4, 6, 9]
+    assert "gone" not in capsys.readouterr().err
 
 
 def test_a_metric_of_numpy_or_torch_is_a_number_and_text_is_named(tmp_path):

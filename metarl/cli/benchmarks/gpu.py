@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from metarl.files import write_text
+from metarl.files import make_folder, write_text
 from metarl.run.logging import read_metrics
 
 SECONDS = 540
@@ -43,6 +43,7 @@ def run_gpu(device: torch.device, output: Path, *, toy: bool = False) -> list[di
     """
     rows, deadline = [], time.monotonic() + SECONDS
     text = output.read_text("utf-8") if output.exists() else ""
+    make_folder(output.parent)
     with tempfile.TemporaryDirectory() as folder:
         for question in questions(device, Path(folder), toy=toy):
             left = deadline - time.monotonic()

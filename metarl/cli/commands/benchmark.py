@@ -50,6 +50,7 @@ from metarl.cli.benchmarks.sim import run_sim
 from metarl.cli.benchmarks.update import QUICK, run_update
 from metarl.cli.main import run_command
 from metarl.errors import UserError
+from metarl.files import make_folder
 
 ON_A_GPU = ("rates", "launches", "parity", "gpu")
 _ROWS = ("rounds", "num_threads", "rows")
@@ -112,6 +113,7 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
     for line in lines:
         try:
             if output is not None and failure is None:
+                make_folder(output.parent)
                 with output.open("a") as file:
                     file.write(line + "\n")
                 continue

@@ -33,6 +33,8 @@ from metarl.report.run_places import run_places
 def run(config: DictConfig) -> None:
     out = outputs.file(config.output, (".html", ".htm"))
     figures = None if config.figures is None else outputs.folder(config.figures, "figures")
+    if figures is not None and figures.resolve() == out.resolve():
+        raise UserError(f"figures: {config.figures} is the page's name; expected a folder")
     folders, moved = run_places(config.runs)
     below = configs_below(folders)
     kinds = {"dataset" in found for configs in below.values() for found in configs.values()}

@@ -10,11 +10,12 @@ Examples:
   python scripts/zoo.py run=<run folder> name=half_cheetah_vel/rl2_ppo half=true output=my_zoo
 """
 
+import itertools
 import json
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def run(config: DictConfig) -> None:
     strangers.say_what_is_called(config)
     loaded = finished(config.run)
     name = config.name or _default_name(loaded.content)
-    zoo.check_free(name, outputs.folder(folder), replace=config.replace)
+    outputs.folder(zoo.check_free(name, folder, replace=config.replace).parent)
     content = packed(loaded, half=config.half)
     place = zoo.write(name, content, folder, replace=config.replace)
     print(f"written to {place}, {place.stat().st_size} bytes", file=sys.stderr)
@@ -124,14 +125,16 @@ def packed(loaded: checkpoints.Loaded, *, half: bool) -> dict[str, Any]:
 def _to_repeat(command: str) -> str:
     """The commands, joined by &&, without where metarl, run and data lay on their machine, and what
     we add for Hydra."""
-    return " && ".join(map(_one_to_repeat, command.split(" && ")))
-
-
-def _one_to_repeat(command: str) -> str:
     try:
-        program, *words = shlex.split(command)
+        words = shlex.split(command)
     except ValueError:  # Evaluations of earlier versions name words without their quotes.
-        program, *words = command.split()
+        words = command.split()
+    parts = itertools.groupby(words, "&&".__ne__)
+    return " && ".join(_one_to_repeat(list(part)) for is_command, part in parts if is_command)
+
+
+def _one_to_repeat(command: Sequence[str]) -> str:
+    program, *words = command
     if program == "python" and words:
         program, *words = words
     if program.endswith(".py"):
