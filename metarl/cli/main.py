@@ -104,11 +104,14 @@ def run_command(
             _guarded(run)
         )
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
-        if launcher == sweep.BASIC:
-            command()
-            return
-        with sweep.to_its_end(launcher):
-            command()
+        try:
+            if launcher == sweep.BASIC:
+                command()
+                return
+            with sweep.to_its_end(launcher):
+                command()
+        finally:
+            sweep.let_go()
 
 
 def _check_text(words: list[str]) -> None:

@@ -23,8 +23,8 @@ from metarl.cli import comparison
 from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
 from metarl.files import make_folder
-from metarl.report.run_places import BEGUN, DONE, in_order, noted
-from metarl.run.lock import is_held
+from metarl.report.run_places import BEGUN, DONE, begun, in_order, noted
+from metarl.run.lock import FolderLock, is_held
 
 BASIC = "basic"
 """Hydra's own launcher: runs are in one process, one after the other."""
@@ -74,9 +74,9 @@ def begin_run(config: DictConfig) -> None:
     if not hydra.job.chdir and Path(hydra.runtime.cwd).is_dir():
         os.chdir(hydra.runtime.cwd)
     print(f"\n--- {_heading()}", file=sys.stderr)
-    if "resume" in config and config.resume is None and (begun := _begun()) is not None:
-        print(f"it was begun before, and goes on: {begun['to go on']}", file=sys.stderr)
-        config.resume = begun["folder"]
+    if "resume" in config and config.resume is None and (before := _begun()) is not None:
+        print(f"it was begun before, and goes on: {before['to go on']}", file=sys.stderr)
+        config.resume = before["folder"]
 
 
 def note_folder(folder: Path, to_go_on: str) -> None:
@@ -85,24 +85,24 @@ def note_folder(folder: Path, to_go_on: str) -> None:
     Args: to_go_on: the command for a user to do that.
     """
     if is_sweep():
-        begun = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
-        comparison.keep(BEGUN, begun)
+        run = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
+        comparison.keep(BEGUN, run)
 
 
 def _begun() -> dict[str, str] | None:
     """What `note_folder` noted of the present run, if that folder is still there."""
     place = comparison.place_in(BEGUN)
-    begun = json.loads(place.read_text("utf-8")) if place.exists() else None
-    # Another sweep in the same folder has runs of the same numbers.
-    if begun is None or begun["run"] != _heading():
+    run = json.loads(place.read_text("utf-8")) if place.exists() else None
+    # A sweep before in the same folder had runs of the same numbers.
+    if run is None or run["run"] != _heading():
         return None
-    return begun if (Path(begun["folder"]) / "config.yaml").exists() else None
+    return run if (Path(run["folder"]) / "config.yaml").exists() else None
 
 
 def how_to_go_on() -> str:
     """The end of a line of a run that was stopped."""
-    begun = _begun()
-    return f"; to go on: {begun['to go on']}" if begun else ""
+    run = _begun()
+    return f"; to go on: {run['to go on']}" if run else ""
 
 
 def note_failure(message: str) -> None:
@@ -132,9 +132,17 @@ class End(Callback):
     """The folder of the sweep that this process has begun and not ended."""
     num_unnoted = 0
     """How many runs have failed of which no file tells."""
+    lock: FolderLock | None = None
+    """Of the sweep's folder, from its start to `let_go`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        End.going, End.num_unnoted = Path(config.hydra.sweep.dir), 0
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            End.lock = _taken(folder)
+        except UserError as error:  # Of which Hydra would only warn.
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        End.going, End.num_unnoted = folder, 0
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
         for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, BEGUN)), *_AT_THE_END):
             for left in End.going.glob(pattern):
@@ -150,8 +158,35 @@ class End(Callback):
             # Hydra would only warn, and end as if no run had failed.
             print(f"error: the sweep can't be summed up: {_beginning(error)}", file=sys.stderr)
             raise SystemExit(1) from error
+        finally:
+            let_go()
         if failed or End.num_unnoted:
             raise SystemExit(1)
+
+
+def _taken(folder: Path) -> FolderLock:
+    """Takes the folder for a sweep, which clears it of what one before has left there. Raises:
+    UserError if another goes on there, or a job of one whose own process has ended."""
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise UserError(f"hydra.sweep.dir={folder}: {error.strerror}: {error.filename}") from error
+    lock = FolderLock(folder, say=lambda words: print(words, file=sys.stderr))
+    for run in begun(folder):
+        if is_held(Path(run["folder"])):
+            lock.release()
+            raise UserError(
+                f"hydra.sweep.dir={folder}: a run of the sweep before still goes on, in "
+                f"{run['folder']}; wait for it, or name another folder"
+            )
+    return lock
+
+
+def let_go() -> None:
+    """Another process may have the sweep's folder now."""
+    if End.lock is not None:
+        End.lock.release()
+    End.lock = None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One writer per run folder: a file in it says who writes there, and doesn't outlive that process.
+"""One writer per folder of a run or a sweep: a file in it says who writes there, and doesn't outlive that process.
 
 The file is made exclusively, which every file system can do, those of networks too. A process of
 this machine can be asked whether it lives. One of another machine shows it by touching its file;
@@ -63,7 +63,7 @@ class FolderLock:
             self._take()
         except OSError as error:
             raise UserError(
-                f"can't write the run folder {folder}: {error.strerror or error}"
+                f"can't write the folder {folder}: {error.strerror or error}"
             ) from error
         threading.Thread(target=self._touch, daemon=True, name="metarl-lock").start()
 
@@ -139,7 +139,7 @@ class FolderLock:
     def _held_by(self, found: bytes) -> str:
         holder = _parsed(found) or {"pid": "?", "host": "?", "since": "?"}
         return (
-            f"the run folder {self.path.parent} is in use by process {holder['pid']} on "
+            f"the folder {self.path.parent} is in use by process {holder['pid']} on "
             f"{holder['host']}, "
             f"since {holder['since']}"
         )

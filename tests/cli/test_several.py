@@ -200,7 +200,7 @@ def test_a_folder_of_several_seeds_has_one_writer(copied, monkeypatch, capsys):
     for place in (copied, copied / "seed4"):
         with FolderLock(place):
             assert call(monkeypatch, train, f"resume={copied}", "iterations=3") == 2
-        assert f"error: the run folder {place} is in use by process" in capsys.readouterr().err
+        assert f"error: the folder {place} is in use by process" in capsys.readouterr().err
     assert len(numbers(copied)) == 2
 
 

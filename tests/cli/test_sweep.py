@@ -46,7 +46,8 @@ def runs(tmp_path, monkeypatch):
 
     Path("sweep").mkdir()
     pretend(0)
-    return pretend
+    yield pretend
+    sweep.let_go()
 
 
 def begun(number):
@@ -89,10 +90,43 @@ def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
     Path("sweep/done").mkdir()
     for left in ("done/0.json", "runs.jsonl", "comparison.md", "table_bandit.csv", "table.tex"):
         Path("sweep", left).touch()
-    config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": "basic"}}}
-    sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+    start()
     assert resumed() is None and sweep.sum_up(Path("sweep")) == 0
+    sweep.let_go()
     assert not [path for path in Path("sweep").rglob("*") if path.is_file()]
+
+
+def start(launcher="basic"):
+    config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": launcher}}}
+    sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+
+
+def test_a_sweeps_folder_is_not_cleared_under_another_that_goes_on_there(runs, capsys):
+    folder = begun(0)
+    kept = Path("sweep/begun")
+    with FolderLock(Path("sweep")), pytest.raises(SystemExit, match="2"):
+        start()
+    assert "error: the folder sweep is in use by process" in capsys.readouterr().err
+    with FolderLock(folder), pytest.raises(SystemExit, match="2"):  # Its own process was killed.
+        start()
+    said = f"error: hydra.sweep.dir=sweep: a run of the sweep before still goes on, in {folder.absolute()}"
+    assert said in capsys.readouterr().err and len(list(kept.iterdir())) == 1
+    start()
+    assert Path("sweep/run.lock").exists() and not list(kept.iterdir())
+    sweep.let_go()
+    assert not Path("sweep/run.lock").exists()
+
+
+@pytest.mark.parametrize("in_the_way", ["a file", "a file/in it"])
+def test_a_sweeps_folder_that_cannot_be_had_is_told(runs, capsys, in_the_way):
+    """Hydra only warns of an exception at its start."""
+    Path("a file").touch()
+    config = {"sweep": {"dir": in_the_way}, "runtime": {"choices": {"hydra/launcher": "basic"}}}
+    with pytest.raises(SystemExit, match="2"):
+        sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+    assert (
+        f"error: hydra.sweep.dir={in_the_way}: Not a directory: a file\n" == capsys.readouterr().err
+    )
 
 
 def test_a_sweep_that_cannot_be_summed_up_does_not_end_as_if_all_was_well(runs, capsys):
@@ -146,8 +180,7 @@ def test_a_launcher_that_gives_up_is_told_in_a_line_before_what_was_done(
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def gives_up():
-        config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": "ray"}}}
-        sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+        start("ray")
         assert os.environ["HYDRA_FULL_ERROR"] == "1"
         begun(0)
         raise error
@@ -161,7 +194,7 @@ def test_a_launcher_that_gives_up_is_told_in_a_line_before_what_was_done(
 
 
 def test_a_run_of_another_sweep_in_the_folder_is_not_gone_on_with(runs):
-    """Two sweeps may go on in one folder, which have runs of the same numbers."""
+    """Sweeps in one folder have runs of the same numbers."""
     folder = Path("theirs")
     folder.mkdir()
     (folder / "config.yaml").touch()

@@ -165,7 +165,7 @@ def test_a_lock_that_somebody_removed_is_made_again(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=f"can't write the run folder {tmp_path}/file: "):
+    with pytest.raises(UserError, match=f"can't write the folder {tmp_path}/file: "):
         FolderLock(tmp_path / "file")
 
 
