@@ -6,7 +6,7 @@ tuple does.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import torch
@@ -44,6 +44,21 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: T) -> T:
     """Applies `function` to every tensor of a pytree (struct, dict, tuple) and leaves everything
     else as it is."""
     return pytree.tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What lies in dicts, lists and tuples, each behind the name of its place: `moments.mean[0]`.
+
+    Args: name: of the tree itself.
+    """
+    if isinstance(tree, Mapping):
+        for key, part in tree.items():
+            yield from named_leaves(part, f"{name}.{key}" if name else str(key))
+    elif type(tree) in (list, tuple):  # Not a tuple with names, which no checkpoint holds.
+        for index, part in enumerate(tree):
+            yield from named_leaves(part, f"{name}[{index}]")
+    else:
+        yield name, tree
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -16,7 +16,7 @@ import torch
 
 from metarl.errors import UserError
 from metarl.files import make_folder, write_atomically
-from metarl.struct import struct
+from metarl.struct import named_leaves, struct
 
 VERSION = 1
 
@@ -54,19 +54,15 @@ def packed(content: Mapping[str, Any]) -> Packed:
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
-def _strange(tree: Any, name: str = "") -> Iterator[str]:
+def _strange(content: Mapping[str, Any]) -> Iterator[str]:
     """Yields, as `state.best is a float64`, what isn't of the types that every file may hold. Types,
     not kinds: numpy's float64 is a float, too."""
-    if isinstance(tree, Mapping):
-        for key, part in tree.items():
-            yield from _strange(part, f"{name}.{key}" if name else str(key))
-    elif type(tree) in (list, tuple):
-        for index, part in enumerate(tree):
-            yield from _strange(part, f"{name}[{index}]")
-    elif not isinstance(tree, torch.Tensor) and type(tree) not in _PLAIN:
-        kind = type(tree)
-        library = kind.__module__.partition(".")[0]
-        yield f"{name} is a {kind.__name__}{'' if library == 'builtins' else f' of {library}'}, which"
+    for name, leaf in named_leaves(content):
+        if not isinstance(leaf, torch.Tensor) and type(leaf) not in _PLAIN:
+            kind = type(leaf)
+            library = kind.__module__.partition(".")[0]
+            of = "" if library == "builtins" else f" of {library}"
+            yield f"{name} is a {kind.__name__}{of}, which"
 
 
 def is_of(path: Path, kind: str) -> bool:

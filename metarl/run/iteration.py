@@ -12,7 +12,7 @@ from metarl.errors import SettingError
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
 from metarl.run.timing import Stopwatch
-from metarl.struct import all_finite, map_tensors
+from metarl.struct import all_finite, map_tensors, named_leaves
 from metarl.types import MetaLearner, Metrics
 
 
@@ -117,20 +117,9 @@ def _check_finite(metrics: Metrics, state: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise FloatingPointError(f"metric {name} is {value}")
-    tensors = list(_tensors(state))
+    tensors = [(name, leaf) for name, leaf in named_leaves(state) if isinstance(leaf, Tensor)]
     if all_finite(tensor for _, tensor in tensors):
         return
     for name, tensor in tensors:
         if not tensor.isfinite().all():
             raise FloatingPointError(f"tensor {name} holds NaN or infinity")
-
-
-def _tensors(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(tree, Tensor):
-        yield prefix, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _tensors(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(tree, list | tuple):
-        for index, value in enumerate(tree):
-            yield from _tensors(value, f"{prefix}[{index}]")

@@ -42,6 +42,28 @@ def test_gae_with_lambda_one_is_return_minus_value():
     torch.testing.assert_close(advantage, discounted_returns(reward, discount=0.97) - value)
 
 
+def test_time_is_the_last_dimension_of_however_many():
+    reward, value, next_value = torch.randn(3, 2, 3, 4, dtype=torch.float64)
+    done = torch.rand(2, 3, 4) < 0.3
+    factors = {"discount": 0.9, "gae_lambda": 0.8}
+    found = gae(reward, value, next_value, done, done, **factors)
+    returns = discounted_returns(reward, discount=0.9)
+    for i in range(2):
+        for j in range(3):
+            row = [x[i, j] for x in (reward, value, next_value, done, done)]
+            torch.testing.assert_close(found[i, j], gae(*row, **factors))
+            torch.testing.assert_close(returns[i, j], discounted_returns(row[0], discount=0.9))
+
+
+def test_no_gradient_flows_to_the_values():
+    reward, value, next_value = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(5, dtype=torch.bool)
+    advantage = gae(reward, value, next_value, none, none, discount=0.9, gae_lambda=0.8)
+    leaves = (reward, value, next_value)
+    found = torch.autograd.grad(advantage.sum(), leaves, allow_unused=True)
+    assert found[0] is not None and found[1:] == (None, None)
+
+
 def test_gae_names_the_shapes_that_differ():
     x, flag = torch.zeros(3), torch.zeros(3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"next_value.*\(2,\)"):
