@@ -70,6 +70,7 @@ ADAPTATION: dict[str, dict[str, str]] = {
 LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"}
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
+    "ant_dir": ["ant_dir"],
     "ant_vel": ["ant_vel"],
     "arm_grasp": ["arm_grasp"],
     "half_cheetah_vel": ["half_cheetah_vel", "half_cheetah_vel_30m"],
@@ -90,6 +91,7 @@ RECORDED = {
 # Folder of results -> the metrics of its seeds.
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
+    "ant_dir/memoryless": ["metrics_seed0"],
     "ant_vel": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "ant_vel/memoryless": ["metrics_seed0"],
     "ant_vel/oracle": ["metrics_seed0"],
