@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.rl.losses import clipped_huber, dice, lvc, ppo_clip, reinforce
+from metarl.rl.losses import clipped_huber, dice, e_maml, lvc, ppo_clip, reinforce
 
 HORIZON = 2
 REWARD = torch.tensor(
@@ -134,12 +134,38 @@ def test_losses_ignore_padding():
 
 
 def test_ppo_clip_by_hand():
-    # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 1, 1, −1, −1: min(2, 1.2), min(.5, .8),
-    # min(−2, −1.2), min(−.5, −.8)
-    ratio = torch.tensor([2.0, 0.5, 2.0, 0.5])
-    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
-    loss = ppo_clip(ratio.log(), torch.zeros(4), advantage, everything(ratio), clip=0.2)
-    torch.testing.assert_close(loss, torch.tensor(-(1.2 + 0.5 - 2.0 - 0.8) / 4))
+    # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 3, 5, −4, −2: min(6, 3.6), min(2.5, 4),
+    # min(−8, −4.8), min(−1, −1.6)
+    ratio, old = torch.tensor([2.0, 0.5, 2.0, 0.5]), torch.tensor([-0.1, -0.4, -2.0, -3.0])
+    advantage = torch.tensor([3.0, 5.0, -4.0, -2.0])
+    loss = ppo_clip(old + ratio.log(), old, advantage, everything(ratio), clip=0.2)
+    torch.testing.assert_close(loss, torch.tensor(-(3.6 + 2.5 - 8.0 - 1.6) / 4))
+
+
+def test_e_maml_by_hand():
+    log_prob = torch.tensor([[-1.0, -2.0, 9.0], [-3.0, -4.0, -5.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    later_return = torch.tensor([10.0, 0.5], requires_grad=True)
+    loss = e_maml(log_prob, later_return, mask)
+    assert loss.tolist() == [30.0, 6.0]
+    of_steps, of_returns = torch.autograd.grad(
+        loss.sum(), (log_prob, later_return), allow_unused=True
+    )
+    assert of_steps.tolist() == [[-10.0, -10.0, 0.0], [-0.5, -0.5, -0.5]] and of_returns is None
+
+
+def test_dice_of_many_tasks_is_that_of_each():
+    log_prob, advantage = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    mask = torch.rand(3, 4, 5) < 0.8
+    log_prob.requires_grad_()
+    rows = zip(log_prob, advantage, mask, strict=True)
+    found, each = dice(log_prob, advantage, mask), torch.stack([dice(*row) for row in rows])
+    for loss in (found, each):
+        assert loss.shape == (3,)
+    of_all, of_each = (
+        torch.autograd.grad((loss * torch.arange(3.0)).sum(), log_prob)[0] for loss in (found, each)
+    )
+    torch.testing.assert_close(of_all, of_each)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,15 @@ def test_one_seed_of_each_on_one_task_are_compared_by_their_episodes():
         paired_differences(first, second, seeded())
 
 
+def test_learners_are_compared_by_the_means_of_their_episodes():
+    first, second = torch.randn(2, 3, 4, 5, generator=seeded(), dtype=torch.float64)
+    means = [scores.mean(2) for scores in (first, second)]
+    paired = [paired_differences(*two, seeded()) for two in ((first, second), means)]
+    assert paired[0] == paired[1] and paired[0]["over"] == "over 3 seeds and 4 tasks"
+    assert difference_of_means(first, second) == difference_of_means(*means)
+    assert probability_of_improvement(first, second) == probability_of_improvement(*means)
+
+
 def test_a_learner_that_always_wins_might_not_next_time():
     """Three seeds of each on 30 tasks: as from 1 / (1/3 + 1/3 + 1/30) = 1.43 trials; .025^(1/1.43)
     = .076."""
