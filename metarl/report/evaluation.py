@@ -11,6 +11,7 @@ import torch
 
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
+from metarl.noise import Noise
 from metarl.report.facts import facts
 from metarl.report.facts import lines as facts_lines
 from metarl.rl.data.collect import Streams
@@ -21,7 +22,8 @@ from metarl.rl.evaluation.several_runs import over
 from metarl.rl.evaluation.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
 from metarl.run.logging import counted
-from metarl.struct import map_tensors, struct
+from metarl.run.seeding import Generators
+from metarl.struct import map_tensors, replace, struct
 
 MOST_TASKS_SHOWN = 6  # in the table, each apart; evaluation.json has them all
 
@@ -72,15 +74,15 @@ def evaluate(
             "acting": acting(unit, deterministic=deterministic),
         }
         curve = adaptation_curve(adapter, env, tasks, streams, **sizes)
-        random_curve = adaptation_curve(random_adapter, env, tasks, streams, **sizes)
-        still = stand_still_outcomes(env, tasks, streams.reset, num_tasks=num_tasks)
+        own = {name: _apart(streams, name) for name in ("random", "still", "references")}
+        random_curve = adaptation_curve(random_adapter, env, tasks, own["random"], **sizes)
+        still = stand_still_outcomes(env, tasks, own["still"].reset, num_tasks=num_tasks)
         if still is not None:
             advance()
-        # Last, so that they change no draw of the above.
         references = reference_outcomes(
             env,
             tasks,
-            streams,
+            own["references"],
             num_tasks=num_tasks,
             num_updates=num_updates,
             on_scripted=advance,
@@ -131,6 +133,17 @@ def evaluate(
     }
     report |= facts(curve.outcomes, others | references, env, tasks, streams.tasks, unit=unit)
     return Evaluation(report=report, tasks=tasks, states=curve.states)
+
+
+def _apart(streams: Streams, name: str) -> Streams:
+    """Streams of this name that depend on an evaluation's seed alone, not on what was drawn before:
+    what every learner is set beside is the same, however long its episodes are."""
+    seed = Generators(streams.reset.alone.initial_seed() % 2**63)
+    return replace(
+        streams,
+        reset=Noise(seed(f"{name}/reset")),
+        policy=Noise(seed(f"{name}/policy", streams.policy.device)),
+    )
 
 
 def _numbers(tasks: Any) -> list[dict[str, Any]]:

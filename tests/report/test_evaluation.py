@@ -83,6 +83,16 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     ]  # learner, random, standing still, scripted
 
 
+def test_what_a_learner_is_set_beside_does_not_depend_on_what_was_played_before() -> None:
+    few, more = (evaluated("arm_reach", num_updates=k) for k in (0, 2))
+    for beside in (lambda found: found, lambda found: found["references"]):
+        for name in ("stand_still", "scripted"):
+            if name in beside(few):
+                assert beside(few)[name]["mean"] == beside(more)[name]["mean"]
+    first, other = (found["random_initialisation"][0]["mean"] for found in (few, more))
+    assert first == other and first != more["returns"][0]["mean"]
+
+
 def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
     found = evaluated("point_navigation_2d", num_updates=0)
     assert "success" not in str(found["returns"])

@@ -57,8 +57,6 @@ def reference_outcomes(
                 f"{num_episodes})"
             )
         found[name] = Outcomes(returns=value.cpu() if value.ndim == 1 else value.cpu()[:, :, None])
-    # Nobody plays these starts. Drawing them keeps what is drawn next as it is in older results.
-    streams.reset.starts(env)
     scripted = env.references.scripted
     if scripted is not None:
         found["scripted"] = controller_outcomes(
