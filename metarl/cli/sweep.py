@@ -133,7 +133,7 @@ class End(Callback):
     num_unnoted = 0
     """How many runs have failed of which no file tells."""
     lock: FolderLock | None = None
-    """Of the sweep's folder, from its start to `let_go`."""
+    """What holds the sweep's folder, from its start to `let_go`."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -9,6 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from metarl.run import distributed
+
 
 def hydra_text(text: str) -> str:
     """The text as the value of an override that Hydra reads as this text: as it is where that will
@@ -32,7 +34,9 @@ def command_line(script: str, **words: str) -> str:
         command = f"metarl-{script}"
     else:
         folder = called.parent if called.suffix == ".py" else Path("scripts")
-        command = f"python {shlex.quote(str(folder / f'{script}.py'))}"
+        # The other commands are done in one process.
+        program = distributed.launcher() if script == "train" else "python"
+        command = f"{program} {shlex.quote(str(folder / f'{script}.py'))}"
     return " ".join(
         [command, *(shlex.quote(f"{name}={hydra_text(value)}") for name, value in words.items())]
     )
@@ -41,7 +45,10 @@ def command_line(script: str, **words: str) -> str:
 def called() -> str:
     """The present command, to be copied into a shell."""
     program = Path(sys.argv[0])
-    command = f"python {shlex.quote(str(program))}" if program.suffix == ".py" else program.name
+    if program.suffix == ".py":
+        command = f"{distributed.launcher()} {shlex.quote(str(program))}"
+    else:
+        command = program.name
     # Without what main.py adds.
     words = [word for word in sys.argv[1:] if not word.lstrip("+").startswith("hydra")]
     return " ".join([command, *map(shlex.quote, words)])

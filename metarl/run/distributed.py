@@ -106,6 +106,16 @@ def num_processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
 
 
+def launcher() -> str:
+    """How this job's processes were started, to be typed before a script: torchrun with their
+    number, or python."""
+    if (num := num_processes()) == 1:
+        return "python"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", num))
+    machines = f" --nnodes={num // local}" if num > local else ""
+    return f"torchrun --nproc-per-node={local}{machines}"
+
+
 def rank() -> int:
     """The number of this process among them."""
     return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0

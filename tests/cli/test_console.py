@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from metarl.cli import run_folder
-from metarl.cli.words import command_line, hydra_text
+from metarl.cli.words import called, command_line, hydra_text
 from metarl.run import logging
 from metarl.run.logging import Progress
 
@@ -83,6 +83,27 @@ def test_commands_are_named_as_the_present_one_was_called(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [called])
     assert command_line("fewshot", resume="a") == command
+
+
+@pytest.mark.parametrize(
+    ("num", "local", "launcher"),
+    [
+        (1, 1, "python"),
+        (2, 2, "torchrun --nproc-per-node=2"),
+        (8, 4, "torchrun --nproc-per-node=4 --nnodes=2"),
+    ],
+)
+def test_a_command_begins_as_its_processes_were_started(
+    num: int, local: int, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if num > 1:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    monkeypatch.setenv("WORLD_SIZE", str(num))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "seed=1"])
+    assert called() == f"{launcher} scripts/train.py seed=1"
+    assert command_line("train", resume="a") == f"{launcher} scripts/train.py resume=a"
+    assert command_line("evaluate", checkpoint="a") == "python scripts/evaluate.py checkpoint=a"
 
 
 def progressed(capsys: pytest.CaptureFixture[str], iterations: int = 6) -> str:

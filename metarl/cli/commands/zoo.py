@@ -134,9 +134,9 @@ def _to_repeat(command: str) -> str:
 
 
 def _one_to_repeat(command: Sequence[str]) -> str:
-    program, *words = command
-    if program == "python" and words:
-        program, *words = words
+    is_launcher = lambda word: word in ("python", "torchrun") or word.startswith("--")
+    launcher = list(itertools.takewhile(is_launcher, command))
+    program, *words = command[len(launcher) :]
     if program.endswith(".py"):
         program = f"scripts/{Path(program).name}"
     places = ("run_dir=", "dataset.data_dir=", "+hydra.")
@@ -145,7 +145,9 @@ def _one_to_repeat(command: Sequence[str]) -> str:
         for word in words
         if not word.startswith(places)
     ]
-    return " ".join([program, *(word if word == _RESUMED else shlex.quote(word) for word in kept)])
+    begin = [word for word in launcher if word != "python"]
+    end = [word if word == _RESUMED else shlex.quote(word) for word in kept]
+    return " ".join([*begin, program, *end])
 
 
 def machine() -> dict[str, Any]:
