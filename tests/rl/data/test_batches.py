@@ -5,8 +5,10 @@ import statistics
 import pytest
 import torch
 
+from metarl.rl.baselines import linear_feature_baseline
 from metarl.rl.data.batches import normalise, policy_batch
 from metarl.rl.losses import reinforce
+from metarl.rl.returns import discounted_returns
 from metarl.rl.types import Held, Trajectories
 from metarl.struct import map_tensors, replace
 
@@ -64,6 +66,36 @@ def test_the_two_are_one_where_all_episodes_are_as_long(episodes: Trajectories) 
         for mean_over in ("steps", "episodes")
     )
     torch.testing.assert_close(each.advantage, steps.advantage)
+
+
+@pytest.mark.parametrize("gae_lambda", [0.6, 1.0])
+def test_a_batch_step_by_step(episodes: Trajectories, gae_lambda: float) -> None:
+    latent = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).double()[..., None]
+    t = replace(episodes, held=Held(latent=latent, log_prob=torch.zeros(2, 3).double()))
+    batch = policy_batch(t, discount=0.9, gae_lambda=gae_lambda)
+    obs = torch.stack([torch.cat([t.step_obs[:, :, k], latent], -1) for k in range(HORIZON)], 2)
+    returns = discounted_returns(t.reward, discount=0.9)
+    value = linear_feature_baseline(obs, returns, t.mask)
+    for task in range(2):
+        found, expected = batch.advantage[task].tolist(), {}
+        for episode in range(3):
+            following = 0.0  # Nothing comes after an episode's end, of whichever kind.
+            for k in reversed(range(int(LENGTHS[task, episode]))):
+                ends = k == LENGTHS[task, episode] - 1
+                later = 0.0 if ends else value[task, episode, k + 1].item()
+                delta = t.reward[task, episode, k].item() + 0.9 * later
+                delta -= value[task, episode, k].item()
+                following = delta + 0.9 * gae_lambda * following
+                row = episode * HORIZON + k
+                expected[row] = following
+                assert batch.obs[task, row].equal(obs[task, episode, k])
+                assert batch.action[task, row].equal(t.action[task, episode, k])
+                assert batch.log_prob[task, row].equal(t.log_prob[task, episode, k])
+        mean, deviation = (of(expected.values()) for of in (statistics.fmean, statistics.pstdev))
+        assert {row for row, is_step in enumerate(batch.mask[task]) if is_step} == set(expected)
+        for row, advantage in expected.items():
+            # 1e-8 counts: the baseline explains nearly all of so few steps.
+            assert found[row] == pytest.approx((advantage - mean) / (deviation + 1e-8), rel=1e-6)
 
 
 def test_latents_are_judged_by_returns_without_a_discount(episodes: Trajectories) -> None:
