@@ -7,6 +7,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from metarl.api.given import floats, whole
@@ -15,7 +16,7 @@ from metarl.cli import checkpoints, fewshot_build, fewshot_report
 from metarl.cli.configs import merged
 from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
-from metarl.fewshot.types import Examples, FewShotAdapter
+from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner
 
 CPU = torch.device("cpu")
 
@@ -72,7 +73,8 @@ class FewShotAgent:
 
         Args:
           x: [B, ...] inputs as those of its training, pictures as numbers from 0 to 1.
-          y: [B] labels of any kind, or values [B] or [B, O].
+          y: [B] labels of any kind, or values [B] or [B, O]. Learners with an output for each
+            class of their training tell as many apart, or fewer.
           updates: None for as many as the learner is meant for.
           transductive: whether an answer may depend on the questions that are asked with it, as in
             the papers on gradient-based learners with batch norm: better for many questions at
@@ -84,17 +86,31 @@ class FewShotAgent:
         # As in every task of the training, the order tells nothing: users often sort by class.
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
         number = None if updates is None else whole(updates, "updates")
-        answers, classes, ways = self._answers(y, len(inputs))
-        tested = merged(self._loaded.config, {"evaluation": {"ways": ways}})
+        answers, classes = self._answers(y, len(inputs))
+        tested = merged(self._loaded.config, {"evaluation": {"ways": self._loaded.config.ways}})
         if transductive is not None:
             tested = merged(tested, {"learner": self._asked(transductive)})
-        learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
-        adapter = learner.adapter()
+        adapter = self._trained(tested, classes).adapter()
         state = adapter.begin(1)
         examples = Examples(x=inputs[order][None], y=answers[order][None])
         for _ in range(adapter.num_updates if number is None else number):
             state = adapter.update(state, examples)
         return Predictor(self, adapter, state, classes, np.ndim(y))
+
+    def _trained(self, tested: DictConfig, classes: np.ndarray | None) -> FewShotLearner:
+        """The learner for so many classes. Raises: UserError if it can't tell them apart."""
+        learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
+        if classes is None or len(classes) == tested.ways:
+            return learner
+        if learner.needs().any_ways:
+            ways = {"evaluation": {"ways": len(classes)}}
+            return fewshot_build.trained_learner(self._loaded, merged(tested, ways), self._source)
+        if len(classes) > tested.ways:
+            raise UserError(
+                f"y has {len(classes)} labels; {self.name} was trained to tell {tested.ways} "
+                "apart, expected as many or fewer"
+            )
+        return learner
 
     def _asked(self, transductive: object) -> dict[str, bool]:
         """The setting of the learner. Raises: UserError for no bool, or True of a learner without
@@ -129,9 +145,8 @@ class FewShotAgent:
                 )
         return found
 
-    def _answers(self, y: Any, num: int) -> tuple[Tensor, np.ndarray | None, int]:
-        """The answers as the learner takes them, the classes that labels stand for, and how many
-        there are."""
+    def _answers(self, y: Any, num: int) -> tuple[Tensor, np.ndarray | None]:
+        """The answers as the learner takes them, and the classes that labels stand for."""
         is_regression = self.spec.kind == "regression"
         given = floats(y, "y") if is_regression else _labels(y)
         if given.ndim == 0 or len(given) != num:
@@ -143,7 +158,7 @@ class FewShotAgent:
                     f"y has the shape {given.shape}; expected {self.spec.num_values} "
                     f"number{'s' * (self.spec.num_values > 1)} for each of {num}"
                 )
-            return values, None, 1
+            return values, None
         if given.ndim != 1:
             raise UserError(f"y has the shape {given.shape}; expected [{num}] labels")
         try:
@@ -152,7 +167,7 @@ class FewShotAgent:
             raise UserError(f"y is {y!r:.60}; expected labels of one type") from error
         if len(classes) < 2:
             raise UserError(f"y has the only label {str(classes[0])!r}; expected two or more")
-        return torch.as_tensor(labels, dtype=torch.int64), classes, len(classes)
+        return torch.as_tensor(labels, dtype=torch.int64), classes
 
     def __repr__(self) -> str:
         return f"FewShotAgent({self._checkpoint!r}, dataset={self.spec.name!r})"
@@ -201,6 +216,8 @@ class Predictor:
                 stacklevel=3,
             )
         answers = self._adapter.predict(self._state, inputs[None])[0]
+        if self.classes is not None:
+            answers = answers[:, : len(self.classes)]  # Of more outputs the rest stands for none.
         if not answers.isfinite().all():
             raise UserError(
                 "the learner's answers aren't finite numbers: what it was given lies too far from "

@@ -68,6 +68,27 @@ def test_labels_are_those_of_the_user(digits: Any) -> None:
     assert (answers == names[episodes.query.y[0]]).mean() > 1.2 / ways
 
 
+@pytest.mark.parametrize("learner", ["maml", "reptile", "mann", "cnp", "meta_lstm"])
+def test_a_learner_of_so_many_outputs_tells_fewer_classes_apart(
+    tmp_path: Path, learner: str
+) -> None:
+    small = {name: value for name, value in SMALL.items() if name != "adaptation"}
+    words = ["joint_decoder"] if learner == "cnp" else []
+    settings = small | ({"learner": dict.fromkeys(words, True)} if words else {})
+    agent = metarl.train_fewshot(
+        "digits", learner, ways=3, **settings, run_dir=tmp_path / "r"
+    ).agent
+    x = torch.rand(8, *agent.spec.input_shape).numpy()
+    predictor = agent.fit(x[:4], ["b", "a", "b", "a"])
+    assert set(predictor(x)) <= {"a", "b"}
+    chances = predictor.probabilities(x)
+    assert chances.shape == (8, 2)
+    np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-5)
+    assert agent.fit(x[:3], [2, 1, 0]).probabilities(x).shape == (8, 3)
+    with pytest.raises(metarl.UserError, match=f"y has 4 labels; {learner} was trained to tell 3"):
+        agent.fit(x[:4], [0, 1, 2, 3])
+
+
 def test_questions_that_come_one_by_one_have_answers_of_their_own(tmp_path: Path) -> None:
     """By the statistics of one question alone all would be answered alike."""
     agent = metarl.train_fewshot("digits", "maml", **SMALL, run_dir=tmp_path / "run").agent

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from metarl.core.checks import check_counts, check_layers
 from metarl.errors import SettingError
@@ -47,6 +48,7 @@ class ConditionalProcess(nn.Module):
         self.embed = embed
         self.num_values = num_values
         self.joint_decoder = joint_decoder
+        self._ways = ways
         self.encode = MLP(
             (num_features + num_values, *hidden_sizes, code_size), "relu", generator=generator
         )
@@ -66,6 +68,8 @@ class ConditionalProcess(nn.Module):
             return self._decoded(asked, code.unsqueeze(1))
         codes = class_means(self.encode(own), support.y)
         if self.joint_decoder:
+            # A class without an example, of a task with fewer than the decoder has, has none.
+            codes = functional.pad(codes, (0, 0, 0, self._ways - codes.shape[1]))
             return self._decoded(asked, codes.flatten(1).unsqueeze(1))
         beside_all = torch.cat([codes, codes.mean(1, keepdim=True).expand_as(codes)], dim=-1)
         return self._decoded(asked.unsqueeze(2), beside_all.unsqueeze(1)).squeeze(-1)
@@ -113,5 +117,6 @@ def cnp(
         setting=setting,
         train_ways=train_ways,
         num_outputs=spec.num_outputs(size.ways),
+        any_ways=not joint_decoder,
         **settings,
     )

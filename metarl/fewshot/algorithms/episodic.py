@@ -61,6 +61,7 @@ class Episodic(FewShotLearner):
       train_ways: of the training tasks; None: as many. Metric learners profit from more ways than
         they are tested with.
       halve_every: iterations after which Adam's rate is halved, again and again; None: never.
+      any_ways: whether it tells any number of classes apart, not only as many as in training.
     Raises: ValueError, naming it, for a number out of range.
     """
 
@@ -74,12 +75,14 @@ class Episodic(FewShotLearner):
         meta_batch_size: int,
         outer_lr: float,
         halve_every: int | None,
+        any_ways: bool = True,
     ) -> None:
         check_positive({"meta_batch_size": meta_batch_size})
         self._setting = setting
         self._size = setting.training_size(train_ways)
         self._num_tasks = meta_batch_size
         self._num_outputs = num_outputs
+        self._any_ways = any_ways
         self._objective = OBJECTIVES[setting.source.spec.kind]
         # Faster; see Conv4.forward. Torch's annotations don't know of this argument.
         placed = use_running_statistics(answer).to(setting.device)
@@ -90,7 +93,7 @@ class Episodic(FewShotLearner):
         return EpisodicAdapter(self._answer, self._num_outputs)
 
     def needs(self) -> Needs:
-        return Needs(training=self._size, any_ways=True)
+        return Needs(training=self._size, any_ways=self._any_ways)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks, self._size)
