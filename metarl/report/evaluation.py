@@ -138,11 +138,11 @@ def evaluate(
 def _apart(streams: Streams, name: str) -> Streams:
     """Streams of this name that depend on an evaluation's seed alone, not on what was drawn before:
     what every learner is set beside is the same, however long its episodes are."""
-    seed = Generators(streams.reset.alone.initial_seed() % 2**63)
+    generators = Generators(streams.reset.alone.initial_seed() % 2**63)
     return replace(
         streams,
-        reset=Noise(seed(f"{name}/reset")),
-        policy=Noise(seed(f"{name}/policy", streams.policy.device)),
+        reset=Noise(generators(f"{name}/reset")),
+        policy=Noise(generators(f"{name}/policy", streams.policy.device)),
     )
 
 
