@@ -7,7 +7,6 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from metarl.api.given import floats, whole
@@ -87,30 +86,33 @@ class FewShotAgent:
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
         number = None if updates is None else whole(updates, "updates")
         answers, classes = self._answers(y, len(inputs))
-        tested = merged(self._loaded.config, {"evaluation": {"ways": self._loaded.config.ways}})
-        if transductive is not None:
-            tested = merged(tested, {"learner": self._asked(transductive)})
-        adapter = self._trained(tested, classes).adapter()
+        asked = {} if transductive is None else {"learner": self._asked(transductive)}
+        adapter = self._trained(asked, classes).adapter()
         state = adapter.begin(1)
         examples = Examples(x=inputs[order][None], y=answers[order][None])
         for _ in range(adapter.num_updates if number is None else number):
             state = adapter.update(state, examples)
         return Predictor(self, adapter, state, classes, np.ndim(y))
 
-    def _trained(self, tested: DictConfig, classes: np.ndarray | None) -> FewShotLearner:
-        """The learner for so many classes. Raises: UserError if it can't tell them apart."""
-        learner = fewshot_build.trained_learner(self._loaded, tested, self._source)
-        if classes is None or len(classes) == tested.ways:
+    def _trained(self, asked: dict[str, Any], classes: np.ndarray | None) -> FewShotLearner:
+        """The learner with the settings that are asked for, for so many classes. Raises: UserError
+        if it can't tell them apart."""
+        ways = self._loaded.config.ways
+        learner = self._of_ways(ways, asked)
+        if classes is None or len(classes) == ways:
             return learner
         if learner.needs().any_ways:
-            ways = {"evaluation": {"ways": len(classes)}}
-            return fewshot_build.trained_learner(self._loaded, merged(tested, ways), self._source)
-        if len(classes) > tested.ways:
+            return self._of_ways(len(classes), asked)
+        if len(classes) > ways:
             raise UserError(
-                f"y has {len(classes)} labels; {self.name} was trained to tell {tested.ways} "
-                "apart, expected as many or fewer"
+                f"y has {len(classes)} labels; {self.name} was trained to tell {ways} apart, "
+                "expected as many or fewer"
             )
         return learner
+
+    def _of_ways(self, ways: int, asked: dict[str, Any]) -> FewShotLearner:
+        tested = merged(self._loaded.config, {"evaluation": {"ways": ways}}, asked)
+        return fewshot_build.trained_learner(self._loaded, tested, self._source)
 
     def _asked(self, transductive: object) -> dict[str, bool]:
         """The setting of the learner. Raises: UserError for no bool, or True of a learner without

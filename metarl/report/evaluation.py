@@ -139,10 +139,12 @@ def _apart(streams: Streams, name: str) -> Streams:
     """Streams of this name that depend on an evaluation's seed alone, not on what was drawn before:
     what every learner is set beside is the same, however long its episodes are."""
     generators = Generators(streams.reset.alone.initial_seed() % 2**63)
+    policy = streams.policy
+    own = generators(f"{name}/policy", policy.alone.device)
     return replace(
         streams,
         reset=Noise(generators(f"{name}/reset")),
-        policy=Noise(generators(f"{name}/policy", streams.policy.device)),
+        policy=Noise(own, device=policy.device),
     )
 
 
