@@ -158,8 +158,6 @@ class End(Callback):
             # Hydra would only warn, and end as if no run had failed.
             print(f"error: the sweep can't be summed up: {_beginning(error)}", file=sys.stderr)
             raise SystemExit(1) from error
-        finally:
-            let_go()
         if failed or End.num_unnoted:
             raise SystemExit(1)
 

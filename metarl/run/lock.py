@@ -1,4 +1,5 @@
-"""One writer per folder of a run or a sweep: a file in it says who writes there, and doesn't outlive that process.
+"""One writer per folder of a run or a sweep: a file in it says who writes there, and doesn't outlive
+that process.
 
 The file is made exclusively, which every file system can do, those of networks too. A process of
 this machine can be asked whether it lives. One of another machine shows it by touching its file;

@@ -96,8 +96,8 @@ def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
     assert not [path for path in Path("sweep").rglob("*") if path.is_file()]
 
 
-def start(launcher="basic"):
-    config = {"sweep": {"dir": "sweep"}, "runtime": {"choices": {"hydra/launcher": launcher}}}
+def start(launcher="basic", folder="sweep"):
+    config = {"sweep": {"dir": folder}, "runtime": {"choices": {"hydra/launcher": launcher}}}
     sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
 
 
@@ -121,9 +121,8 @@ def test_a_sweeps_folder_is_not_cleared_under_another_that_goes_on_there(runs, c
 def test_a_sweeps_folder_that_cannot_be_had_is_told(runs, capsys, in_the_way):
     """Hydra only warns of an exception at its start."""
     Path("a file").touch()
-    config = {"sweep": {"dir": in_the_way}, "runtime": {"choices": {"hydra/launcher": "basic"}}}
     with pytest.raises(SystemExit, match="2"):
-        sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+        start(folder=in_the_way)
     assert (
         f"error: hydra.sweep.dir={in_the_way}: Not a directory: a file\n" == capsys.readouterr().err
     )

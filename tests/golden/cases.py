@@ -21,6 +21,7 @@ from torch import Tensor
 from metarl.cli import build, configs, evaluation, fewshot_build
 from metarl.fewshot.evaluate import adaptation_measures
 from metarl.fewshot.types import TaskSource
+from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 from metarl.types import MetaLearner
 
@@ -383,6 +384,15 @@ class Run:
             generator=Generators(0)("evaluation"),
         )
         return dict(_leaves({"evaluation": measures.tolist()}))
+
+
+def what_follows(kind: str) -> dict[str, float]:
+    """The numbers of two iterations and an evaluation from the kept checkpoint of this kind."""
+    content = checkpoint.load(FOLDER / f"{kind}.pt")
+    run = Run(content["config"])
+    run.learner.load_state_dict(content["learner"])
+    run.generators.load_state_dict(content["generators"])
+    return run.numbers(2)
 
 
 def made_with() -> dict[str, str]:

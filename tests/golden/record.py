@@ -49,15 +49,6 @@ def record_checkpoint(kind: str, present: dict[str, Any]) -> None:
     present["checkpoints"][kind] = run.numbers(2)
 
 
-def record_what_follows(kind: str, present: dict[str, Any]) -> None:
-    """The numbers of what follows the kept checkpoint, which stays as it is."""
-    content = checkpoint.load(cases.FOLDER / f"{kind}.pt")
-    run = cases.Run(content["config"])
-    run.learner.load_state_dict(content["learner"])
-    run.generators.load_state_dict(content["generators"])
-    present["checkpoints"][kind] = run.numbers(2)
-
-
 def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     present = cases.kept() if cases.VALUES.exists() else {"cases": {}, "checkpoints": {}}
@@ -74,7 +65,7 @@ def main(words: list[str]) -> None:
             record_checkpoint(kind, present)
     elif not names:  # All are made with the same then.
         for kind in cases.CHECKPOINTS:
-            record_what_follows(kind, present)
+            present["checkpoints"][kind] = cases.what_follows(kind)
     cases.write(present)
 
 
