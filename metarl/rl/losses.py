@@ -2,8 +2,9 @@
 one number a task.
 
 Shapes: [..., B] steps of each task (B = E * T), reduced to [...]; `mask` is False on padding, or a
-weight of each step, 0 on padding. Advantages are constants. What differs is the *second* derivative, that is what MAML's meta-gradient
-sees when it goes through the inner step.
+weight of each step, 0 on padding. A task all of whose steps are padding has a loss of 0. Advantages
+are constants. What differs is the *second* derivative, that is what MAML's meta-gradient sees when
+it goes through the inner step.
 """
 
 import torch
@@ -12,8 +13,10 @@ from torch.nn import functional
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of x [..., B] over the steps where mask [..., B] is True, or weighted by it."""
-    return (x * mask).sum(-1) / mask.sum(-1)
+    """The mean of x [..., B] over the steps where mask [..., B] is True, or weighted by it; 0 where
+    there is no such step."""
+    count = mask.sum(-1)
+    return (x * mask).sum(-1) / (count + (count == 0))
 
 
 def reinforce(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:

@@ -103,6 +103,12 @@ class Trajectories:
         return is_first.expand_as(self.mask)
 
     @property
+    def learnable(self) -> Tensor:
+        """[N, E, T] bool: steps that came to something. What a policy did before the physics blew
+        up is to be judged, the blow-up itself has no reward that means anything."""
+        return self.mask & ~self.diverged
+
+    @property
     def returns(self) -> Tensor:
         """[N, E] undiscounted sum of rewards of each episode."""
         return (self.reward * self.mask).sum(-1)

@@ -135,6 +135,7 @@ def _trials(num_steps: int) -> Trials:
         log_prob=torch.full(size, -8.0),
         terminated=flags,
         truncated=flags,
+        diverged=flags,
         mask=~flags,
     )
 

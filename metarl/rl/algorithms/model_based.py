@@ -11,6 +11,7 @@ from metarl.nn.dynamics import TransitionNormaliser
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import Iteration, Source, rollout_metrics
 from metarl.rl.data.trial_buffer import TrialBuffer
+from metarl.rl.data.trials import ALL_DIVERGED
 from metarl.rl.types import RLAdapter
 
 
@@ -58,9 +59,7 @@ class Practice:
         rollouts = self._source.ranks.whole(rollouts)
         self.trials.add((*rollouts.support, rollouts.query))
         if not len(self.trials):
-            raise FloatingPointError(
-                "all worlds diverged at their first step: there is nothing to learn from"
-            )
+            raise FloatingPointError(ALL_DIVERGED)
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)
 

@@ -20,7 +20,7 @@ from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.normaliser import Normaliser
 from metarl.rl.data.batches import normalise
 from metarl.rl.data.collect import Streams
-from metarl.rl.data.trials import Trials, take_trials, trial_advantages
+from metarl.rl.data.trials import ALL_DIVERGED, Trials, take_trials, trial_advantages
 from metarl.rl.losses import clipped_huber, masked_mean, ppo_clip
 from metarl.rl.reward_scale import RewardScale
 from metarl.struct import map_tensors, replace, struct
@@ -55,7 +55,7 @@ class PolicyTrials:
     inputs: Tensor  # [T, B, I] of the agent
     action: Tensor  # [T, B, A] or [T, B]
     log_prob: Tensor  # of the policy that acted
-    mask: Tensor  # bool
+    mask: Tensor  # bool, False on padding and where the physics blew up
     advantage: Tensor  # normalised over all trials' steps
     old_value: Tensor  # of the value head as it was while acting, in the units of now
     target: Tensor  # of the value head: returns, if they are normalised as deviations
@@ -204,18 +204,20 @@ class PPO:
         value = agent.returns.inverse(agent.evaluate(inputs)[1])
         factors = {"discount": self._discount, "gae_lambda": self._gae_lambda}
         advantage = trial_advantages(trials, value, **factors)
-        returns = advantage + value[:-1]
+        returns, mask = advantage + value[:-1], trials.learnable
+        learnt = returns[mask]
+        if not len(learnt):
+            raise FloatingPointError(ALL_DIVERGED)
         before, target = value[:-1], returns
         if self._reward_scale is None:
-            agent.rescale_returns(returns[trials.mask][:, None])
+            agent.rescale_returns(learnt[:, None])
             before, target = (agent.returns(x[..., None]).squeeze(-1) for x in (before, target))
-        flat, mask = advantage.flatten(), trials.mask.flatten()
         return PolicyTrials(
             inputs=inputs[:-1],
             action=trials.action,
             log_prob=trials.log_prob,
-            mask=trials.mask,
-            advantage=normalise(flat, mask).reshape(advantage.shape),
+            mask=mask,
+            advantage=normalise(advantage.flatten(), mask.flatten()).reshape(advantage.shape),
             old_value=before,
             target=target,
         )

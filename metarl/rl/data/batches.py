@@ -26,7 +26,7 @@ class PolicyBatch:
     action: Tensor  # [N, B, A] or [N, B]
     log_prob: Tensor  # [N, B] of the policy that acted
     advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
-    mask: Tensor  # [N, B] bool
+    mask: Tensor  # [N, B] bool, False on padding and where the physics blew up
     weight: Tensor  # [N, B] of a step in its task's means: `mask`, or `mask` / its episode's length
     held: Held | None = None
     """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O
@@ -43,7 +43,8 @@ def policy_batch(
     within each task by means over its steps or over its episodes (`MEANS_OVER`).
 
     The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it
-    (peers: the same).
+    (peers: the same). Where the physics blew up, it stands for what would have come: a policy whose
+    rewards are negative would else learn to end its episodes so.
 
     Raises: FloatingPointError, naming the tensor, if the data isn't finite.
     """
@@ -52,22 +53,23 @@ def policy_batch(
     obs, of_episodes = t.step_obs, None
     if t.held is not None:
         obs = torch.cat([obs, t.held.latent[:, :, None].expand(-1, -1, obs.shape[2], -1)], dim=-1)
-        of_episodes = normalise(t.returns, torch.ones_like(t.returns, dtype=torch.bool))
+        of_episodes = normalise(t.returns, ~t.diverged.any(-1))
     value = linear_feature_baseline(obs, returns, t.mask)
-    next_value = torch.cat([value[..., 1:], torch.zeros_like(value[..., :1])], dim=-1)
+    of_next = lambda x: torch.cat([x[..., 1:], torch.zeros_like(x[..., :1])], dim=-1)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after
     # both is 0.
-    done = (t.terminated | t.truncated) & t.mask
+    done, mask = (t.terminated | t.truncated) & t.mask, t.learnable
+    stops = done | of_next(t.diverged)
     advantage = gae(
-        t.reward, value, next_value, done, done, discount=discount, gae_lambda=gae_lambda
+        t.reward, value, of_next(value), done, stops, discount=discount, gae_lambda=gae_lambda
     )
-    weight = t.mask if mean_over == "steps" else t.mask / t.mask.sum(-1, keepdim=True)
+    weight = mask if mean_over == "steps" else mask / mask.sum(-1, keepdim=True).clamp(min=1)
     return PolicyBatch(
         obs=obs.flatten(1, 2),
         action=t.action.flatten(1, 2),
         log_prob=t.log_prob.flatten(1),
         advantage=normalise(advantage.flatten(1), weight.flatten(1)),
-        mask=t.mask.flatten(1),
+        mask=mask.flatten(1),
         weight=weight.flatten(1),
         held=t.held,
         episode_advantage=of_episodes,
@@ -81,6 +83,7 @@ def normalise(advantage: Tensor, weight: Tensor) -> Tensor:
     Per task and not over the meta-batch: tasks whose rewards are larger must not drown the others.
     """
     count = weight.sum(-1, keepdim=True)
+    count = count + (count == 0)  # A row without weight has nothing but zeros.
     mean = (advantage * weight).sum(-1, keepdim=True) / count
     centred = (advantage - mean) * (weight != 0)
     deviation = ((centred.square() * weight).sum(-1, keepdim=True) / count).sqrt()

@@ -14,6 +14,8 @@ from metarl.struct import map_tensors, struct
 
 T = TypeVar("T")
 
+ALL_DIVERGED = "all worlds diverged at their first step: there is nothing to learn from"
+
 
 @struct
 class Trials:
@@ -30,19 +32,27 @@ class Trials:
     log_prob: Tensor  # [T, B] of the policy that acted
     terminated: Tensor  # [T, B] bool
     truncated: Tensor  # [T, B] bool
+    diverged: Tensor  # [T, B] bool
     mask: Tensor  # [T, B] bool, False on padding
+
+    @property
+    def learnable(self) -> Tensor:
+        """[T, B] bool, see `Trajectories.learnable`."""
+        return self.mask & ~self.diverged
 
     @property
     def last(self) -> Tensor:
         """[T, B] bool: the last step of its trial."""
-        following = torch.cat([self.mask[1:], torch.zeros_like(self.mask[:1])])
-        return self.mask & ~following
+        return self.mask & ~_of_next(self.mask)
 
 
 def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
     """The k-th of `episodes` holds the k-th episode of every trial, [N, E, T_k, ...]; trial n, e
     becomes number n E + e."""
-    fields = ("step_obs", "action", "reward", "log_prob", "terminated", "truncated", "mask")
+    fields = (
+        *("step_obs", "action", "reward", "log_prob"),
+        *("terminated", "truncated", "diverged", "mask"),
+    )
     joined = _joined({name: [getattr(t, name) for t in episodes] for name in fields})
     if not joined["mask"].all():
         # On padding lies what followed an episode.
@@ -85,22 +95,28 @@ def _joined(leaves: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
 def trial_advantages(
     trials: Trials, value: Tensor, *, discount: float, gae_lambda: float
 ) -> Tensor:
-    """Generalised advantages [T, B] over whole trials, 0 on padding.
+    """Generalised advantages [T, B] over whole trials, 0 on padding and where the physics blew up.
 
     Inside a trial the end of an episode is a step as any other: what follows it is the first step
     of the next episode, so that exploration in one episode earns credit in the next. After the last
     step of the trial comes nothing if it terminated, and the value of its true successor if the
-    time was up.
+    time was up. Where the physics blows up, the value stands for what would have come: with negative
+    rewards, ending an episode so would else pay.
 
     Args: value: [T + 1, B] of trials.obs, detached.
     """
-    terminated, last = trials.terminated & trials.last, trials.last
+    terminated, stops = trials.terminated & trials.last, trials.last | _of_next(trials.diverged)
     found = gae(
-        *(x.T for x in (trials.reward, value[:-1], value[1:], terminated, last)),
+        *(x.T for x in (trials.reward, value[:-1], value[1:], terminated, stops)),
         discount=discount,
         gae_lambda=gae_lambda,
     )
-    return found.T * trials.mask
+    return found.T * trials.learnable
+
+
+def _of_next(flags: Tensor) -> Tensor:
+    """flags [T, B] of the step that follows; False after the last one."""
+    return torch.cat([flags[1:], torch.zeros_like(flags[:1])])
 
 
 def take_trials(batch: T, columns: Tensor) -> T:

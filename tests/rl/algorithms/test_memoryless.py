@@ -16,7 +16,7 @@ from metarl.rl.models.memory import MemoryModel
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import References, Step
 from metarl.run.seeding import Generators
-from metarl.struct import struct
+from metarl.struct import replace, struct
 
 SETTINGS = {
     "meta_batch_size": 20,
@@ -93,9 +93,24 @@ class Doors:
         )
 
 
-def make(*, memory=NoMemory, has_feedback=False, **changes) -> MemorylessPPO:
+class Trapdoors(Doors):
+    """Every step costs 1, but choice 0 blows the physics up, which ends the episode."""
+
+    def step(self, action: Tensor) -> Step:
+        step, blows_up = super().step(action), action == 0
+        return replace(
+            step,
+            reward=-(~blows_up).float(),
+            terminated=blows_up | torch.tensor(self.count == 3),
+            diverged=blows_up,
+        )
+
+
+def make(
+    *, env: type[Doors] = Doors, memory=NoMemory, has_feedback=False, **changes
+) -> MemorylessPPO:
     settings, generators = SETTINGS | changes, Generators(0)
-    env = Doors(settings["meta_batch_size"] * settings["episodes_per_task"])
+    env = env(settings["meta_batch_size"] * settings["episodes_per_task"])
     model = MemoryModel(
         env.observation_space,
         env.action_space,
@@ -126,6 +141,29 @@ def test_it_learns_the_best_that_can_be_had_without_knowing_the_task():
     # exploration.
     assert sum(returns[-10:]) / 10 == pytest.approx(1.35, abs=0.07)
     assert metrics[-1]["regret"] == pytest.approx(1.6 - returns[-1])
+
+
+def test_it_does_not_learn_to_blow_the_physics_up():
+    learner = make(env=Trapdoors)
+    metrics = [learner.step() for _ in range(60)]
+    # By chance a third of the steps blow up, of three in a row 70 %.
+    assert metrics[0]["diverged_episodes"] == pytest.approx(70, abs=20)
+    assert sum(row["diverged_episodes"] for row in metrics[-10:]) / 10 < 85
+
+
+class Broken(Doors):
+    """The physics blows up at once, whatever one does."""
+
+    def step(self, action: Tensor) -> Step:
+        step, all_worlds = super().step(action), torch.ones(self.num_worlds, dtype=torch.bool)
+        return replace(
+            step, reward=torch.zeros(self.num_worlds), terminated=all_worlds, diverged=all_worlds
+        )
+
+
+def test_where_all_worlds_blow_up_at_once_it_says_so():
+    with pytest.raises(FloatingPointError, match="all worlds diverged at their first step"):
+        make(env=Broken).step()
 
 
 def test_there_is_no_update_between_its_episodes():

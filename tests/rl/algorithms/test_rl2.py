@@ -17,7 +17,7 @@ from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import gather
-from metarl.rl.data.trials import join_episodes, take_trials, trial_advantages
+from metarl.rl.data.trials import Trials, join_episodes, take_trials, trial_advantages
 from metarl.rl.models.memory import MemoryModel
 from metarl.rl.models.policies import mlp_policy
 from metarl.rl.spec import EnvSpec
@@ -261,7 +261,7 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
             "reward": reward,
             "log_prob": -reward,
             "mask": mask,
-            "diverged": torch.zeros_like(mask),
+            "diverged": mask & (reward == 2),
         }
         ended = mask & ~torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
         obs = torch.cat([time * mask, torch.zeros_like(time[..., :1])], -1)
@@ -278,6 +278,7 @@ def test_episodes_are_joined_without_gaps_and_keep_what_follows_the_trial():
     trials = join_episodes([first, second])
     assert trials.reward.T.tolist() == [[1, 2, 6, 7], [3, 4, 5, 8]]
     assert trials.obs[..., 0].T.tolist() == [[10, 11, 20, 21, 21.5], [10, 11, 12, 20, 20.5]]
+    assert trials.diverged.T.tolist() == [[False, True, False, False], [False] * 4]
     assert trials.mask.all() and trials.last.T.tolist() == [[False] * 3 + [True]] * 2
     assert trials.terminated.T.tolist() == [[False, True, False, True], [False, False, True, True]]
     shorter = join_episodes([first])
@@ -293,6 +294,7 @@ def test_advantages_cross_the_ends_of_episodes_and_stop_at_the_trials():
         "mask": torch.ones(2, 2, dtype=torch.bool),
         "log_prob": torch.zeros(2, 2),
         "action": torch.zeros(2, 2),
+        "diverged": torch.zeros(2, 2, dtype=torch.bool),
     }
     trials = type(join_episodes(played(make())))(
         obs=torch.zeros(3, 2, 1), reward=torch.tensor([[1.0, 1.0], [2.0, 2.0]]), terminated=flags, truncated=~flags,
@@ -303,6 +305,24 @@ def test_advantages_cross_the_ends_of_episodes_and_stop_at_the_trials():
     # terminated: A = [0, 0]. Trial 1: δ₁ = 2 − 6 = −4 (terminated); δ₀ = 0, A₀ = 0 + ¼ (−4) = −1.
     found = trial_advantages(trials, value, discount=0.5, gae_lambda=0.5)
     assert found.T.tolist() == [[0, 0], [-1, -4]]
+
+
+def test_advantages_stop_where_the_physics_blows_up():
+    """By hand, γ = λ = ½: a trial of two episodes, the first of which blows up at step 1; and one
+    whose last step does."""
+    diverged = torch.tensor([[False, True, False], [False, False, True]]).T
+    lasts = torch.tensor([[False, True, True], [False, True, True]]).T
+    zeros, true = torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bool)
+    reward = torch.tensor([[1.0, 0.0, 5.0], [1.0, 2.0, 0.0]]).T
+    trials = Trials(
+        obs=torch.zeros(4, 2, 1), reward=reward, terminated=lasts, truncated=~true, mask=true,
+        log_prob=zeros, action=zeros, diverged=diverged,
+    )  # fmt: skip
+    value = torch.tensor([[4.0, 6.0, 8.0, 7.0], [4.0, 6.0, 8.0, 7.0]]).T
+    # Trial 0: A₂ = 5 − 8, for it terminated; A₀ = 1 + ½ 6 − 4. Trial 1: A₁ = 2 + ½ 8 − 6 = 0.
+    found = trial_advantages(trials, value, discount=0.5, gae_lambda=0.5)
+    assert found.T.tolist() == [[0, 0, -3], [0, 0, 0]]
+    assert trials.learnable.equal(~diverged)
 
 
 def test_gradient_through_the_trial_matches_finite_differences():

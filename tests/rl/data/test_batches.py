@@ -98,6 +98,53 @@ def test_a_batch_step_by_step(episodes: Trajectories, gae_lambda: float) -> None
             assert found[row] == pytest.approx((advantage - mean) / (deviation + 1e-8), rel=1e-6)
 
 
+@pytest.mark.parametrize("mean_over", ["steps", "episodes"])
+def test_what_a_blow_up_cuts_off_is_stood_for_by_its_value(
+    episodes: Trajectories, mean_over: str
+) -> None:
+    """The first task's episode of two steps blew up at its second one; that of one step, too."""
+    diverged = torch.zeros_like(episodes.mask)
+    diverged[0, 0, 1] = diverged[0, 2, 0] = True
+    t = replace(episodes, diverged=diverged)
+    batch = policy_batch(t, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
+    untold = policy_batch(episodes, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
+    value = linear_feature_baseline(t.step_obs, discounted_returns(t.reward, discount=0.9), t.mask)
+    reward, v = t.reward[0].tolist(), value[0].tolist()
+    raw = [reward[0][0] + 0.9 * v[0][1] - v[0][0]]
+    following, whole = 0.0, []
+    for k in reversed(range(4)):
+        later = 0.0 if k == 3 else v[1][k + 1]
+        following = reward[1][k] + 0.9 * later - v[1][k] + 0.9 * 0.6 * following
+        whole.insert(0, following)
+    raw, weights = raw + whole, [1, 1, 1, 1, 1] if mean_over == "steps" else [1, *[0.25] * 4]
+    mean = sum(w * x for w, x in zip(weights, raw, strict=True)) / sum(weights)
+    square = sum(w * (x - mean) ** 2 for w, x in zip(weights, raw, strict=True)) / sum(weights)
+    rows = [0, 4, 5, 6, 7]
+    assert batch.mask[0].nonzero().flatten().tolist() == rows
+    assert batch.weight[0, rows].tolist() == weights
+    expected = pytest.approx([(x - mean) / (square**0.5 + 1e-8) for x in raw], rel=1e-6)
+    assert batch.advantage[0, rows].tolist() == expected
+    assert not batch.weight[0, [1, 2, 3, 8]].any() and not batch.advantage[0, [1, 2, 3, 8]].any()
+    assert batch.advantage[1].equal(untold.advantage[1])
+
+
+@pytest.mark.parametrize("mean_over", ["steps", "episodes"])
+def test_a_task_all_of_whose_worlds_blow_up_at_once_teaches_nothing(
+    episodes: Trajectories, mean_over: str
+) -> None:
+    first = torch.zeros_like(episodes.mask)
+    first[0, :, 0] = True
+    t = replace(episodes, mask=episodes.mask.clone(), diverged=first)
+    t.mask[0] = first[0]
+    held = Held(latent=torch.zeros(2, 3, 1).double(), log_prob=torch.zeros(2, 3).double())
+    t = replace(t, reward=t.reward * t.mask * ~first, held=held)
+    batch = policy_batch(t, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
+    assert not batch.advantage[0].any() and not batch.weight[0].any()
+    assert batch.episode_advantage is not None and not batch.episode_advantage[0].any()
+    assert reinforce(batch.log_prob, batch.advantage, batch.weight)[0] == 0
+    assert batch.advantage[1].isfinite().all() and batch.advantage[1].any()
+
+
 def test_latents_are_judged_by_returns_without_a_discount(episodes: Trajectories) -> None:
     latent, log_prob = torch.zeros(2, 3, 1).double(), torch.zeros(2, 3).double()
     with_latents = replace(episodes, held=Held(latent=latent, log_prob=log_prob))
