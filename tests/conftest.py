@@ -1,4 +1,4 @@
-"""What holds for the whole suite: shapes are checked, nothing is written into the source tree, and
+"""What holds for the whole suite: types are checked, nothing is written into the source tree, and
 machines may differ.
 
 `gpu` tests are skipped without a CUDA device. `gl` tests are skipped without a GL library, naming
@@ -15,13 +15,12 @@ from ctypes.util import find_library
 from functools import cache
 
 import pytest
-import support.shape_checks
 import torch
-from jaxtyping import install_import_hook
+from support.type_checks import check_imports
 
 # Before the first import of our packages, MuJoCo and matplotlib. MuJoCo can't even be imported with
 # a library that is missing.
-install_import_hook(["metarl", "envs"], f"{support.shape_checks.__name__}.checked")
+check_imports(["metarl", "envs"])
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # For processes that tests start; see below.
 if sys.platform == "linux" and find_library("EGL") and find_library("OpenGL"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError  # raised in place of ours where a Literal is checked
+from support.type_checks import WrongType  # raised in place of ours
 
 from metarl.core import params as P
 from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
@@ -98,7 +98,7 @@ def test_a_rate_out_of_range_is_refused(make, lr):
 def test_other_mistakes_are_named():
     with pytest.raises(ValueError, match="'hed'"):
         Only(Sgd(0.1), ("hed",)).init(PARAMS)
-    with pytest.raises((ValueError, TypeCheckError), match="'head'"):
+    with pytest.raises((ValueError, WrongType), match="'head'"):
         Only(Sgd(0.1), "head")
     with pytest.raises(ValueError, match="num_steps 0: expected 1 or more"):
         PerStepRates(0.1, 0)
