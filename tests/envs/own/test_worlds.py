@@ -307,7 +307,7 @@ def test_processes_end_with_the_one_that_asks_however_it_ends() -> None:
     """Later ones are forked with its end of the connection to earlier ones."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(ROOT)!r})
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
 from envs.own import world
 world._SECONDS_TO_LOOK = 0.1
 from tests.envs.own.test_worlds import make_point
