@@ -7,7 +7,7 @@ import torch
 from support.type_checks import WrongType  # raised in place of ours
 
 from metarl.core import params as P
-from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd
+from metarl.core.rules import LearnedRates, Only, PerStepRates, Sgd, moved_by, named_rule
 
 PARAMS = {
     "body.weight": torch.tensor([[1.0, 2.0]]),
@@ -55,6 +55,26 @@ def test_per_step_rates_keep_the_last_rate_past_the_trained_steps():
     assert [rule(PARAMS, GRADS, rates, k)["head.weight"].item() for k in range(4)] == pytest.approx(
         [0, 2.4, 2.4, 2.4]
     )
+
+
+def test_per_step_rates_begin_with_one_that_decays():
+    rates = PerStepRates(0.4, 3, decay=0.5).init(PARAMS)
+    assert rates["head.weight"].tolist() == pytest.approx([0.4, 0.2, 0.1])
+
+
+def test_named_rules_have_the_numbers_of_the_settings():
+    assert named_rule("sgd", 0.1, decay=0.5) == Sgd(0.1, later_lr=0.05)
+    assert named_rule("sgd", 0.1) == Sgd(0.1, later_lr=0.1)
+    assert named_rule("learned_rates", 0.1) == LearnedRates(0.1)
+    assert named_rule("per_step_rates", 0.1, decay=0.5, num_steps=3) == PerStepRates(0.1, 3, 0.5)
+    assert named_rule("per_step_rates", 0.1) == PerStepRates(0.1, 1, 1.0)
+    only = named_rule("sgd", 0.1, adapt_only=["head"])
+    assert only == Only(Sgd(0.1, later_lr=0.1), ("head",))
+    assert moved_by(only, PARAMS) == ["head.weight"] and moved_by(Sgd(0.1), PARAMS) == [*PARAMS]
+    with pytest.raises(ValueError, match="inner_lr_decay 0.5: learned_rates has one rate"):
+        named_rule("learned_rates", 0.1, decay=0.5)
+    with pytest.raises(ValueError, match="non-empty sequence of names"):
+        named_rule("sgd", 0.1, adapt_only=[])
 
 
 def test_only_changes_what_lies_under_the_prefix():

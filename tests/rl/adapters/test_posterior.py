@@ -58,6 +58,9 @@ def test_belief_is_the_product_over_all_steps_of_the_trial(generator, context_ha
         expected = expected_belief(of, first, second, world=world)
         torch.testing.assert_close(after.belief.mean[world], expected.mean)
         torch.testing.assert_close(after.belief.variance[world], expected.variance)
+        torch.testing.assert_close(adapter.belief(after).mean[world], expected.mean)
+        deviation = adapter.belief(after).deviation[world]
+        torch.testing.assert_close(deviation * deviation, expected.variance)
 
 
 def test_first_guesses_come_from_the_prior_and_are_drawn_anew(generator):
