@@ -63,6 +63,50 @@ def test_planner_finds_the_linear_quadratic_optimum(method, generator):
     torch.testing.assert_close(plan[0], best_first_actions(start), atol=0.05, rtol=0)
 
 
+class TheSame(Noise):
+    """Draws the same numbers each time."""
+
+    def normal(self, *size, dtype=torch.float32, dim=0):
+        return torch.randn(*size, dtype=dtype, generator=torch.Generator().manual_seed(3))
+
+
+WIDE = Bounds(torch.tensor([-50.0, -50.0]), torch.tensor([50.0, 50.0]))
+
+
+@pytest.mark.parametrize("method", ["cem", "mppi"])
+def test_a_round_by_hand(method):
+    seen, settings = [], {"num_candidates": 6, "num_iterations": 2, "num_elites": 3}
+    score = quadratic_score(torch.tensor([[1.0, -0.5], [-0.7, 1.2]]))
+
+    def watched(actions):
+        seen.append(actions.clone())
+        return score(actions)
+
+    planner = Planner(method=method, **SETTINGS | settings | {"noise_std": 0.01})
+    found = planner(watched, torch.zeros(H, 2, 2), WIDE, TheSame(torch.Generator()))
+    drawn = TheSame(torch.Generator()).normal(H, 2, 6, 2).numpy()
+    drawn[:, :, 0] = 0
+    plans, widths = [], []
+    for candidates in seen:
+        returns, candidates = score(candidates).numpy(), candidates.numpy()
+        plan, width = np.zeros((H, 2, 2)), np.full((H, 2, 2), 0.5)  # of a half range of 50
+        for world in range(2):
+            own, of_world = returns[world], candidates[:, world]
+            if method == "cem":
+                best = of_world[:, np.argsort(own)[-3:]]
+                plan[:, world], width[:, world] = best.mean(1), best.std(1)
+            else:
+                weights = np.exp((own - own.max()) / (0.2 * own.std()))
+                weights /= weights.sum()
+                plan[:, world] = (weights[:, None] * of_world).sum(1)
+        plans.append(plan)
+        widths.append(width)
+    np.testing.assert_allclose(seen[0].numpy(), 0.5 * drawn, rtol=1e-5, atol=1e-6)
+    second = plans[0][:, :, None] + widths[0][:, :, None] * drawn
+    np.testing.assert_allclose(seen[1].numpy(), second, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.numpy(), plans[1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", ["cem", "mppi"])
 def test_worlds_do_not_influence_each_other(method):
     start = torch.tensor([[1.0, -0.5], [-0.7, 1.2], [0.2, 0.1]])
@@ -203,3 +247,7 @@ def test_action_spaces_that_cannot_be_sampled_are_refused(space):
 def test_settings_out_of_range_are_named(setting, message):
     with pytest.raises(ValueError, match=message):
         Planner(**{"method": "cem"} | SETTINGS | setting)
+
+
+def test_all_candidates_may_be_elites():
+    Planner(method="cem", **SETTINGS | {"num_elites": SETTINGS["num_candidates"]})
