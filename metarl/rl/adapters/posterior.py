@@ -145,7 +145,7 @@ class PosteriorAdapter(RLAdapter[Guess]):
         """[W, T, L] of the steps of one episode of each world [N, E, T]."""
         actions = self._model.actions.to_unit(data.action)
         found = self._model.factors(data.step_obs, actions, data.reward, data.next_obs)
-        counts = (data.mask & ~data.diverged).unsqueeze(-1)
+        counts = data.learnable.unsqueeze(-1)
         variance = found.variance.masked_fill(~counts, torch.inf)
         return GaussianByVariance(mean=found.mean.flatten(0, 1), variance=variance.flatten(0, 1))
 

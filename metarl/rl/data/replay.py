@@ -146,7 +146,7 @@ class Replay:
         """
         num_tasks, num_trials = episodes[0].mask.shape[:2]
         self._check_ids(task_ids, num_tasks)
-        keeps = torch.cat([t.mask & ~t.diverged for t in episodes], dim=2)
+        keeps = torch.cat([t.learnable for t in episodes], dim=2)
         leaves = step_leaves(episodes)
         if self._has_cost:
             leaves["cost"] = [t.measured["cost"] for t in episodes]

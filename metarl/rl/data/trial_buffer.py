@@ -71,7 +71,7 @@ class TrialBuffer:
             "action": torch.stack([t.action for t in episodes], dim=2),
             "reward": torch.stack([t.reward for t in episodes], dim=2),
             "length": torch.stack(
-                [(t.mask & ~t.diverged).sum(-1, dtype=torch.int32) for t in episodes], dim=2
+                [t.learnable.sum(-1, dtype=torch.int32) for t in episodes], dim=2
             ),
         }
         rows = {name: leaf.flatten(0, 1) for name, leaf in joined.items()}

@@ -106,7 +106,7 @@ class AgentNumbers(Generic[Agent]):
 
 def check_data(data: Trajectories) -> None:
     """Raises: UserError if there are no steps to learn from."""
-    usable = data.mask & ~data.diverged
+    usable = data.learnable
     if not usable.any():
         raise UserError(
             f"fine-tuning has no data: {usable.shape[1]} episodes of 0 steps, or of steps whose "
