@@ -142,6 +142,8 @@ ALLOWED: dict[str, Kind] = {
     "test_rotations": Flag(),
     "split_seed": _SEED,
     "test_share": Number(above=0, below=1),
+    "validation_share": Number(0, below=1),
+    "num_validation": _COUNT_OR_NONE,
     # Networks
     "action_unit": OrNull(_POSITIVE),
     "action_embedding": _COUNT_OR_NONE,

@@ -22,6 +22,9 @@ from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
 from metarl.types import Metrics
 
+# Settings of data without validation classes that set some aside, and how many are usual
+_SET_ASIDE = {"num_validation": 172, "validation_share": 0.2}
+
 
 @contextmanager
 def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None]:
@@ -106,11 +109,14 @@ def measures(config: DictConfig, source: TaskSource, device: torch.device) -> He
     at_end = config.evaluation
     split: Split = "validation" if "validation" in source.spec.splits else at_end.split
     if split == at_end.split:
-        print(
+        told = (
             f"eval_every: {source.spec.name}'s {split} classes choose the best state and judge it at "
-            "the end, too",
-            file=sys.stderr,
+            "the end, too"
         )
+        for key, some in _SET_ASIDE.items():
+            if key in config.dataset:
+                told += f"; dataset.{key}={some} sets training classes aside for the choice"
+        print(told, file=sys.stderr)
     size = fewshot_build.test_size(config)
     source.sample(1, size, Generators(at_end.seed)("held_out"), split)
     twin = fewshot_build.learner(config, source, Generators(config.seed), device)

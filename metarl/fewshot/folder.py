@@ -31,6 +31,7 @@ def folder(
     image_size: int = 28,
     grey: bool = False,
     test_share: float = 0.3,
+    validation_share: float = 0.0,
     split_seed: int = 0,
 ) -> ImageTasks:
     """Tasks from root/<class>/<picture>, or root/train/<class>/..., root/test/<class>/... (and
@@ -44,19 +45,26 @@ def folder(
 
     Args:
       test_share: of the classes, drawn by `split_seed`, are for test where the folders don't say.
+      validation_share: so many of the others are for validation, so that a choice between states
+        needs no test classes; 0: none. Which ones are for test doesn't depend on it.
       grey: read pictures with one channel instead of three.
     Raises: UserError if there is nothing to read, a picture can't be read, too few classes to
       split, or a class is in two splits; ValueError for a share outside (0, 1).
     """
     if not 0 < test_share < 1:
         raise SettingError(f"dataset.test_share={test_share}: expected a number between 0 and 1")
+    if not 0 <= validation_share < 1:
+        raise SettingError(
+            f"dataset.validation_share={validation_share}: expected 0, for none, or a number "
+            "between 0 and 1"
+        )
     if image_size < 1:
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     left_out: LeftOut = {}
     with opened(root) as files:
         classes = _classes(files, left_out)
         splits = _by_split(root, classes, left_out) or _drawn(
-            root, classes, test_share, split_seed, left_out
+            root, classes, left_out, test_share, validation_share, split_seed
         )
         named = _named(splits)
         more_frames = left_out.setdefault("the later frames of {}", [])
@@ -143,7 +151,12 @@ def _by_split(
 
 
 def _drawn(
-    root: str | Path, classes: Classes, share: float, seed: int, left_out: LeftOut
+    root: str | Path,
+    classes: Classes,
+    left_out: LeftOut,
+    test_share: float,
+    validation_share: float,
+    seed: int,
 ) -> Mapping[Split, Classes]:
     if len(classes) < 4:
         told = _told(left_out)
@@ -154,9 +167,19 @@ def _drawn(
             f"test/<class>/...{'; ' if told else ''}{told}"
         )
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).tolist()
-    num_test = min(max(2, round(share * len(classes))), len(classes) - 2)
-    every = list(classes)
-    chosen: dict[Split, list[int]] = {"train": order[num_test:], "test": order[:num_test]}
+    num_test = min(max(2, round(test_share * len(classes))), len(classes) - 2)
+    test, others, every = order[:num_test], order[num_test:], list(classes)
+    chosen: dict[Split, list[int]] = {"train": others, "test": test}
+    if validation_share:
+        num_validation = max(2, round(validation_share * len(classes)))
+        if num_validation > len(others) - 2:
+            raise UserError(
+                f"dataset.validation_share={validation_share}: {root} has {len(classes)} classes, "
+                f"{num_test} of which are for test; {num_validation} for validation would leave "
+                f"{max(0, len(others) - num_validation)} for training, expected 2 at least"
+            )
+        validation, train = others[:num_validation], others[num_validation:]
+        chosen = {"train": train, "validation": validation, "test": test}
     return {
         split: {every[k]: classes[every[k]] for k in sorted(rows)} for split, rows in chosen.items()
     }

@@ -20,6 +20,7 @@ from metarl.choices import expected
 from metarl.errors import SettingError, UserError
 from metarl.fewshot.images import ImageClasses, ImageTasks, resized
 from metarl.fewshot.omniglot_archives import DRAWERS, FILE_NAME, SIDE, cache_folder, converted
+from metarl.fewshot.types import Split
 
 NUM_TRAIN = 1200  # characters of the `vinyals` split's training part; the other 423 are for test
 
@@ -33,9 +34,11 @@ def omniglot(
     image_size: int = 28,
     rotations: bool = True,
     test_rotations: bool = False,
+    num_validation: int = 0,
     data_dir: str | Path | None = None,
 ) -> ImageTasks:
-    """Training and test tasks of characters, ink 1 on paper 0.
+    """Training and test tasks of characters, ink 1 on paper 0; validation tasks where they are
+    asked for.
 
     Args:
       split: `vinyals`: 1200 characters drawn from all for training, the other 423 for test, as in
@@ -43,11 +46,13 @@ def omniglot(
         `background`: the authors' own 964 and 659, which share no alphabet.
       rotations: the training characters turned by 90°, 180° and 270° are classes of their own.
       test_rotations: so are the test characters, as in the lists of classes that Snell et al. 2017
-        published with their split.
+        (arXiv:1703.05175) published with their split, and those for validation.
+      num_validation: so many of the training characters are for validation instead, so that a
+        choice between states or settings needs no test characters; 172 in the lists of Snell et al.
       data_dir: a folder with omniglot.npz or the authors' archives; None: the cache, filled by a
         download if empty.
-    Raises: ValueError for an unknown split or a size below 1; UserError if the data can't be had or
-    are damaged.
+    Raises: ValueError for an unknown split, a size below 1 or more validation characters than there
+    are for training; UserError if the data can't be had or are damaged.
     """
     if split not in get_args(CharacterSplit):
         raise SettingError(f"dataset.split={split}: {expected(split, get_args(CharacterSplit))}")
@@ -55,6 +60,12 @@ def omniglot(
         raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
     characters = _characters(locate(data_dir), image_size)
     train, test = _split(characters, split)
+    num_train = len(train.names)
+    if not 0 <= num_validation < num_train:
+        raise SettingError(
+            f"dataset.num_validation={num_validation}: expected 0 to {num_train - 1}, for the "
+            f"{split} split has {num_train} characters for training"
+        )
     definition: dict[str, Any] = {
         "split": split,
         "image_size": image_size,
@@ -62,14 +73,18 @@ def omniglot(
     }
     if test_rotations:  # Else unsaid, as in the definitions of before there was such a setting.
         definition["test_rotations"] = True
-    return ImageTasks(
-        "omniglot",
-        {
-            "train": train.with_rotations() if rotations else train,
-            "test": test.with_rotations() if test_rotations else test,
-        },
-        definition=definition,
-    )
+    parts: dict[Split, ImageClasses] = {"train": train, "test": test}
+    if num_validation:
+        definition["num_validation"] = num_validation
+        order = torch.randperm(num_train, generator=torch.Generator().manual_seed(0))
+        validation, train = (
+            train.choose(order[:num_validation]),
+            train.choose(order[num_validation:]),
+        )
+        parts = {"train": train, "validation": validation, "test": test}
+    turned = {part: rotations if part == "train" else test_rotations for part in parts}
+    splits = {part: c.with_rotations() if turned[part] else c for part, c in parts.items()}
+    return ImageTasks("omniglot", splits, definition=definition)
 
 
 def locate(data_dir: str | Path | None) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.commands import call
+from support.few_shot import write_picture
 from support.walker import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -61,6 +62,22 @@ def test_it_is_said_where_classes_that_choose_judge_too(tmp_path, monkeypatch, c
         assert not call(monkeypatch, fewshot, *words, f"run_dir={tmp_path / dataset}")
         shown = "digits's test classes choose the best state and judge it at the end, too"
         assert (shown in capsys.readouterr().err) == said
+
+
+def test_classes_that_are_set_aside_choose_and_their_setting_is_named(
+    tmp_path, monkeypatch, capsys
+):
+    for k in range(6):
+        for i in range(4):
+            write_picture(tmp_path / "own" / f"class{k}" / f"{i}.png", 30 * k + i)
+    words = [*SHOTS, "dataset=folder", f"dataset.root={tmp_path / 'own'}", "backbone=mlp_digits"]
+    words += ["dataset.image_size=2", "ways=2", "queries=2", "iterations=2", "eval_every=2"]
+    words.remove("backbone.sizes=[4]")
+    asked, told = "dataset.validation_share=0.2", "choose the best state and judge it"
+    for run, more in (("without", []), ("with", [asked])):
+        assert not call(monkeypatch, fewshot, *words, *more, f"run_dir={tmp_path / run}")
+        shown = capsys.readouterr().err
+        assert ((told in shown), (asked in shown)) == (not more, not more)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from metarl.fewshot.omniglot import omniglot
 from metarl.fewshot.omniglot_archives import DRAWERS, FILE_NAME, SHA256, SIDE
 from metarl.fewshot.types import TaskSize
 
+PARTS = ("train", "validation")
+
 
 def drawing(alphabet: int, character: int, drawer: int) -> np.ndarray:
     """[105, 105] bool: a bar whose place tells the character and whose length tells the drawer."""
@@ -63,6 +65,30 @@ def test_test_characters_are_turned_where_it_is_asked_for(tmp_path):
     classes = [len(source.classes("test").names) for source in (upright, turned)]
     assert classes == [2, 8] and upright.spec.spec_hash != turned.spec.spec_hash
     assert len(turned.classes("train").names) == 12
+
+
+def test_training_characters_are_set_aside_for_validation_where_it_is_asked_for(tmp_path):
+    """Those for test stay the same, and a character is of one part, with all ways it is turned."""
+    folder = compact(tmp_path / "d")
+    for words, turned in (({}, 1), ({"test_rotations": True}, 4)):
+        of = {"data_dir": folder, "split": "background", **words}
+        without, source = omniglot(**of), omniglot(**of, num_validation=1)
+        assert source.spec.splits == ("train", "validation", "test")
+        assert without.spec.splits == ("train", "test")
+        assert source.spec.spec_hash != without.spec.spec_hash
+        assert source.classes("test").names == without.classes("test").names
+        kept, aside = ({name.split()[0] for name in source.classes(part).names} for part in PARTS)
+        assert not kept & aside
+        assert kept | aside == {name.split()[0] for name in without.classes("train").names}
+        assert [len(source.classes(part).names) for part in PARTS] == [8, turned]
+
+
+@pytest.mark.parametrize("number", [-1, 3, 100])
+def test_some_characters_must_be_left_for_training(tmp_path, number):
+    with pytest.raises(
+        ValueError, match=rf"dataset\.num_validation={number}: expected 0 to 2, for"
+    ):
+        omniglot(data_dir=compact(tmp_path / "d"), split="background", num_validation=number)
 
 
 def test_background_split_is_the_authors(tmp_path):

@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.few_shot import write_picture
 
 from metarl.errors import UserError
 from metarl.fewshot.folder import folder
 from metarl.fewshot.mini_imagenet import mini_imagenet
 from metarl.fewshot.types import TaskSize
-
-
-def picture(path: Path, value: int, size=(6, 4)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size[1], size[0], 3), (value, 255 - value, 7), dtype=np.uint8)).save(
-        path
-    )
 
 
 def packed(root: Path, kind: str) -> Path:
@@ -47,7 +41,7 @@ def mini(tmp_path):
         for k in range(2):
             for i in range(3):
                 file = f"n{name}{k}0{i}.jpg"
-                picture(root / "images" / file, value)
+                write_picture(root / "images" / file, value)
                 lines.append(f"{file},n{name}{k}")
             value += 40
         (root / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -105,7 +99,7 @@ def own(tmp_path):
     root = tmp_path / "own"
     for k in range(6):
         for i in range(2 + k):
-            picture(root / f"class{k}" / f"{i}.png", 30 * k)
+            write_picture(root / f"class{k}" / f"{i}.png", 30 * k)
     (root / "notes.txt").write_text("not a picture")
     return root
 
@@ -130,7 +124,7 @@ def test_a_split_in_the_folders_is_kept(tmp_path, kind):
     tmp_path = tmp_path / "own"
     for split, classes in {"train": ("a", "b"), "test": ("c", "d")}.items():
         for name in classes:
-            picture(tmp_path / split / name / "0.png", 9)
+            write_picture(tmp_path / split / name / "0.png", 9)
     source = folder(root=packed(tmp_path, kind), grey=True, image_size=4)
     assert source.classes("train").names == ("a", "b") and source.classes("test").names == (
         "c",
@@ -138,12 +132,12 @@ def test_a_split_in_the_folders_is_kept(tmp_path, kind):
     )
     assert source.spec.input_shape == (1, 4, 4)
     for split in ("validation", "test"):
-        picture(tmp_path / split / "e" / "0.png", 9)
+        write_picture(tmp_path / split / "e" / "0.png", 9)
     with pytest.raises(
         UserError, match="class e is in validation and in test; a class may be in one split only"
     ):
         folder(root=tmp_path, grey=True, image_size=4)
-    picture(tmp_path / "test" / "a" / "0.png", 9)
+    write_picture(tmp_path / "test" / "a" / "0.png", 9)
     with pytest.raises(
         UserError, match="class a is in train and in test; a class may be in one split only"
     ):
@@ -202,6 +196,31 @@ def test_bad_input_is_named(own, tmp_path):
         folder(root=own, test_share=1.0)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_classes_are_drawn_for_validation_where_it_is_asked_for(own, seed):
+    of = {"root": own, "image_size": 1, "test_share": 0.34, "split_seed": seed}
+    without, source = folder(**of), folder(**of, validation_share=0.1)
+    assert source.spec.splits == ("train", "validation", "test")
+    assert source.classes("test").names == without.classes("test").names
+    train, validation = (set(source.classes(s).names) for s in ("train", "validation"))
+    assert not train & validation and len(validation) == 2
+    assert train | validation == set(without.classes("train").names)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_for_validation_is_none_or_a_part(own, share):
+    with pytest.raises(
+        ValueError, match=f"validation_share={share}: expected 0, for none, or a num"
+    ):
+        folder(root=own, validation_share=share)
+
+
+def test_validation_leaves_classes_for_training(own):
+    told = "has 6 classes, 2 of which are for test; 3 for validation would leave 1 for training"
+    with pytest.raises(UserError, match=rf"validation_share=0\.5: .*{told}"):
+        folder(root=own, validation_share=0.5)
+
+
 def counts_of(source) -> dict[str, int]:
     """Of each class how many pictures it has."""
     splits = [source.classes(split) for split in source.spec.splits]
@@ -217,7 +236,7 @@ def omniglot_like(root: Path) -> dict[str, int]:
     shades = {f"alphabet{a}/character{c}": 60 * a + 10 * c for a in range(3) for c in range(4)}
     for name, shade in shades.items():
         for i in range(2):
-            picture(root / name / f"{i}.png", shade)
+            write_picture(root / name / f"{i}.png", shade)
     return shades
 
 
@@ -234,7 +253,7 @@ def test_characters_of_equal_names_in_several_alphabets_are_several_classes(tmp_
 
 def test_classes_of_different_names_have_no_path(tmp_path):
     for name in ("a/x", "a/y", "b/z", "b/w"):
-        picture(tmp_path / "own" / name / "0.png", 1)
+        write_picture(tmp_path / "own" / name / "0.png", 1)
     source = folder(root=tmp_path / "own")
     assert sorted(source.classes("train").names + source.classes("test").names) == [
         "w",
@@ -257,7 +276,7 @@ def test_a_split_is_kept_whatever_its_folders_are_called(tmp_path, called, split
     root = tmp_path / "own"
     for split in called:
         for alphabet in ("x", "y"):
-            picture(root / split / f"{alphabet}_{split[-4:]}" / "same" / "0.png", 9)
+            write_picture(root / split / f"{alphabet}_{split[-4:]}" / "same" / "0.png", 9)
     source = folder(root=root)
     assert source.spec.splits == splits
     name = lambda split: (f"x_{split[-4:]}/same", f"y_{split[-4:]}/same")
@@ -267,26 +286,26 @@ def test_a_split_is_kept_whatever_its_folders_are_called(tmp_path, called, split
 def test_what_lies_beside_a_split_is_told_and_half_a_split_refused(tmp_path, capsys):
     root = tmp_path / "own"
     for name in ("train/a", "train/b", "more/c", "more/d"):
-        picture(root / name / "0.png", 9)
+        write_picture(root / name / "0.png", 9)
     with pytest.raises(
         UserError, match=r"has a folder for train, beside more/c/0\.png; expected train/<class>"
     ):
         folder(root=root)
-    picture(root / "val" / "e" / "0.png", 9)
+    write_picture(root / "val" / "e" / "0.png", 9)
     assert folder(root=root).spec.splits == ("train", "validation")
     assert (
         "files left out: 2 outside of train, validation (more/c/0.png, ...)"
         in capsys.readouterr().err
     )
     shutil.rmtree(root / "train")
-    picture(root / "test" / "f" / "0.png", 9)
+    write_picture(root / "test" / "f" / "0.png", 9)
     with pytest.raises(UserError, match="has a folder for validation and test"):
         folder(root=root)
 
 
 def test_one_folder_around_everything_is_no_split(tmp_path):
     for name in "abcd":
-        picture(tmp_path / "own" / "train" / name / "0.png", 9)
+        write_picture(tmp_path / "own" / "train" / name / "0.png", 9)
     source = folder(root=tmp_path / "own")
     assert sorted(source.classes("train").names + source.classes("test").names) == list("abcd")
 
@@ -294,7 +313,7 @@ def test_one_folder_around_everything_is_no_split(tmp_path):
 def test_a_split_within_the_classes_is_refused(tmp_path):
     for name in "abcd":
         for split in ("train", "test"):
-            picture(tmp_path / "own" / name / split / "0.png", 9)
+            write_picture(tmp_path / "own" / name / split / "0.png", 9)
     with pytest.raises(
         UserError,
         match="the folders test and train split the pictures of a class; expected them around",
@@ -303,9 +322,9 @@ def test_a_split_within_the_classes_is_refused(tmp_path):
 
 
 def hide_things_in(own: Path) -> None:
-    picture(own / ".ipynb_checkpoints" / "0.png", 1)
-    picture(own / "class1" / ".ipynb_checkpoints" / "0.png", 1)
-    picture(own / "__MACOSX" / "class1" / "0.png", 1)
+    write_picture(own / ".ipynb_checkpoints" / "0.png", 1)
+    write_picture(own / "class1" / ".ipynb_checkpoints" / "0.png", 1)
+    write_picture(own / "__MACOSX" / "class1" / "0.png", 1)
     (own / "class2" / "._0.png").write_bytes(b"a Mac's notes")
     (own / ".DS_Store").write_bytes(b"a Mac's notes")
 
@@ -324,12 +343,12 @@ def test_hidden_files_are_no_pictures_and_are_counted_once(own, kind, capsys):
 
 
 def test_pictures_are_found_by_suffix_or_content_and_the_rest_is_counted(own, capsys):
-    picture(own / "class0" / "9.tif", 7)
-    picture(own / "class0" / "8.PPM", 7)
-    picture(own / "class0" / "6.png", 7)
+    write_picture(own / "class0" / "9.tif", 7)
+    write_picture(own / "class0" / "8.PPM", 7)
+    write_picture(own / "class0" / "6.png", 7)
     (own / "class0" / "6.png").rename(own / "class0" / "scan")
     (own / "class0" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    picture(own / "cover.png", 7)
+    write_picture(own / "cover.png", 7)
     source = folder(root=own, image_size=5)
     assert counts_of(source) == {"class0": 5, **{f"class{k}": 2 + k for k in range(1, 6)}}
     told = capsys.readouterr().err

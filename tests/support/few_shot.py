@@ -1,4 +1,10 @@
-"""What tests of few-shot learners share: the learners by name, and small feature networks."""
+"""What tests of few-shot learners share: the learners by name, small feature networks, pictures on
+the disk."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from metarl.nn.conv import Conv4
 from metarl.nn.features import PerceptronFeatures
@@ -21,3 +27,10 @@ BACKBONES = {
     "mlp": lambda g: PerceptronFeatures(PICTURE, sizes=[5, 4], batch_norm=False, generator=g),
 }
 """A generator -> a network for pictures [1, 16, 16], by name."""
+
+
+def write_picture(path: Path, value: int, size: tuple[int, int] = (6, 4)) -> None:
+    """A picture of one colour, by default 6 pixels wide and 4 high; red is `value`, blue is 7."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = (value, 255 - value, 7)
+    Image.fromarray(np.full((size[1], size[0], 3), colour, dtype=np.uint8)).save(path)
