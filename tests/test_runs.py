@@ -238,7 +238,7 @@ def test_a_world_that_blows_up_ends_its_episode_and_neither_the_run_nor_the_metr
         rows[1]["env_steps"] - rows[0]["env_steps"] == rows[0]["env_steps"] - 3
     )  # of 5 steps, 2 count
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert "1 episode blew up" in capsys.readouterr().err
+    assert "1 episode broke off" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_definition_of_the_environment_is_refused(

@@ -183,6 +183,7 @@ class OwnEnv(BatchedEnv[Any]):
         self.action_space = self._actions.space
         self._episodes = Episodes(self, self.device)
         self._pictures = Pictures()
+        self._told_of_breaks = False
         if isinstance(worlds, LocalWorlds):  # Else it can't be drawn.
             inner = worlds.envs[0].env
             self.control_step = control_step(inner)
@@ -221,6 +222,8 @@ class OwnEnv(BatchedEnv[Any]):
         obs, reward, ends, terms = self._worlds.step(given)
         self._present = self._tensor(obs)
         terminated, truncated, diverged = self._tensor(ends).unbind(1)
+        if ends[:, 2].any() and not self._told_of_breaks:
+            self._warn_of_breaks()
         if "success" in terms and "success" not in self._terms:
             self._warn_of_late_success()
         nothing = np.zeros(self.num_worlds)
@@ -247,6 +250,21 @@ class OwnEnv(BatchedEnv[Any]):
     def close(self) -> None:
         self._pictures.close()
         self._worlds.close()
+
+    def _warn_of_breaks(self) -> None:
+        """Says once of which number an episode broke off; where MuJoCo's physics blew up, reports
+        say so."""
+        numbers = self._worlds.not_finite()
+        world = next((world for world, number in enumerate(numbers) if number), None)
+        if world is None:
+            return
+        self._told_of_breaks = True
+        task = self.prior.describe(self._episodes.tasks)[world]
+        warnings.warn(
+            f"{self.spec.name} breaks off an episode: {numbers[world]}, under the task {task}; it "
+            "counts with the rewards before, which may be better than a whole one's",
+            stacklevel=3,
+        )
 
     def _warn_of_late_success(self) -> None:
         warnings.warn(

@@ -11,6 +11,8 @@ from PIL import Image
 
 from envs.mujoco.render import WorldRenderer
 
+_ROOM = 2.5  # of the distance from which 45° see what reaches so far to either side
+
 
 class Pictures:
     """Draws the worlds of one environment. Geometry (meshes, textures) of MuJoCo models is that of
@@ -73,7 +75,8 @@ def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int
     camera.lookat[:] = np.median(data.geom_xpos, axis=0) if model.ngeom > 0 else model.stat.center
     moves = model.geom_bodyid > 0
     reach = np.linalg.norm(data.geom_xpos - camera.lookat, axis=1) + model.geom_rbound
-    camera.distance = min(model.stat.extent, 4 * float(reach[moves].max(initial=0.0)) or math.inf)
+    farthest = float(reach[moves].max(initial=0.0))
+    camera.distance = max(min(model.stat.extent, 4 * farthest or math.inf), _ROOM * farthest)
     for name, value in (getattr(settings, "default_cam_config", None) or {}).items():
         if isinstance(value, np.ndarray):
             getattr(camera, name)[:] = value

@@ -36,7 +36,7 @@ def attribute(
     between: tuple[Numbers, Numbers] | None = None,
     scale: tuple[Numbers, Numbers] | None = None,
     one_of: Sequence[Choice] | None = None,
-    index: SupportsIndex | None = None,
+    index: SupportsIndex | Sequence[SupportsIndex] | None = None,
 ) -> TaskVariable:
     """Attributes of the unwrapped environment, for instance "target_velocity"; they must hold what
     they are set to over a reset.
@@ -44,9 +44,10 @@ def attribute(
     Args:
       between: lowest and highest value; lists of k numbers for an array of k.
       scale: lowest and highest factor of the environment's own value, instead.
-      one_of: all possible values, instead: numbers, truth values, words, or lists of k. Whole
-        numbers stay whole; a word stands in a task as its number in the list.
-      index: of the one element to set; None: a number goes to all elements, k numbers to the k
+      one_of: all possible values, instead, two or more: numbers, truth values, words, or lists of
+        k. Whole numbers stay whole; a word stands in a task as its number in the list.
+      index: of the one element to set, a tuple (row, column) in a table; of a table an index of one
+        number sets that row. None: one number goes to all elements alike, k numbers to the k
         elements.
     Raises: ValueError unless just one of between, scale and one_of is given, with lowest < highest.
     """
@@ -60,10 +61,11 @@ def model_field(
     between: tuple[Numbers, Numbers] | None = None,
     scale: tuple[Numbers, Numbers] | None = None,
     one_of: Sequence[Choice] | None = None,
-    index: SupportsIndex | None = None,
+    index: SupportsIndex | Sequence[SupportsIndex] | None = None,
 ) -> TaskVariable:
     """Fields of the MuJoCo model, for instance "body_mass" or "opt.gravity"; what MuJoCo derives
-    from them is computed anew. Otherwise as `attribute`."""
+    from them is computed anew. Masses, inertias and the time step must stay above 0. Otherwise as
+    `attribute`."""
     fields = tuple(f"model.{path}" for path in paths)
     return _variable(
         "model_field", fields, {"between": between, "scale": scale, "one_of": one_of}, index
@@ -203,9 +205,11 @@ def _from_uniform(variable: TaskVariable, uniform: Tensor) -> Tensor:
 
 def _describe(variables: Mapping[str, TaskVariable], tasks: Any) -> list[str]:
     columns = {name: getattr(tasks, name).tolist() for name in variables}
+    # A factor of what the environment has, which isn't in its unit.
+    sign = {name: "×" if variable.how == "scale" else "" for name, variable in variables.items()}
     return [
         ", ".join(
-            f"{name} {_shown(variables[name].meant(value))}"
+            f"{name} {sign[name]}{_shown(variables[name].meant(value))}"
             for name, value in zip(columns, row, strict=True)
         )
         for row in zip(*columns.values(), strict=True)
@@ -229,7 +233,7 @@ def definition(variable: TaskVariable) -> dict[str, Any]:
             list(value)
             for value in (variable.values if are_numbers else map(_parts, variable.choices))
         ],
-        "index": variable.index,
+        "index": list(variable.index) if isinstance(variable.index, tuple) else variable.index,
     }
 
 
@@ -237,7 +241,7 @@ def _variable(
     kind: Literal["attribute", "model_field", "reset_option"],
     paths: tuple[Any, ...],
     given: Mapping[str, Any],
-    index: SupportsIndex | None,
+    index: SupportsIndex | Sequence[SupportsIndex] | None,
 ) -> TaskVariable:
     place = f"{kind}({', '.join(map(repr, paths))})"
     for path in paths:
@@ -271,16 +275,36 @@ def _variable(
     if not all(np.isfinite(array).all() for array in arrays):
         raise SettingError(f"{has}; expected finite numbers")
     if how != "one_of" and (len(arrays) != 2 or not (arrays[0] < arrays[1]).all()):
-        raise SettingError(f"{has}; expected (lowest, highest) with lowest < highest")
+        one = "" if not arrays[0].ndim else " in each element; index= sets one element alone"
+        raise SettingError(f"{has}; expected (lowest, highest) with lowest < highest{one}")
+    if how == "one_of" and not 1 < len(choices) == len(set(choices)):
+        raise SettingError(f"{has}; expected two choices or more, each of them once")
     return TaskVariable(
         kind=kind,
         paths=paths,
         how=how,  # type: ignore[arg-type]
         values=tuple(tuple(array.astype(float).reshape(-1).tolist()) for array in arrays),
         shape=arrays[0].shape,
-        index=None if index is None else whole_number(f"index of {place}", index),
+        index=_index(f"index of {place}", index),
         choices=choices if how == "one_of" else (),
     )
+
+
+def _index(name: str, index: Any) -> int | tuple[int, ...] | None:
+    if index is None:
+        return None
+    if isinstance(index, Sequence) and not isinstance(index, str) and len(index) > 0:
+        return tuple(_index_of_axis(name, index, place) for place in index)
+    return _index_of_axis(name, index, index)
+
+
+def _index_of_axis(name: str, index: Any, place: Any) -> int:
+    try:
+        return whole_number(name, place)
+    except SettingError:
+        raise SettingError(
+            f"{name} is {index!r}; expected a whole number, or a tuple of one for each axis"
+        ) from None
 
 
 def _choice(value: Any) -> Any:

@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 
 from envs.own.spaces import Actions
-from envs.own.world import TaskVariable, value_of
+from envs.own.world import EnvironmentFailed, TaskVariable, value_of
 from envs.own.worlds import Worlds
 from metarl.errors import SettingError
 
@@ -63,7 +63,7 @@ def try_out(
       repeatable: the same seed and the same actions must give the same episode.
     Raises: ValueError if they don't, if both worlds have the task of one, if every episode breaks
     off at a number that isn't finite, or if a whole number would become a fraction. Warns: of
-    variables that change nothing.
+    variables that change nothing, and of episodes that break off.
     """
     lowest, highest = (
         {key: value_of(variable, which) for key, variable in variables.items()} for which in (0, -1)
@@ -75,11 +75,11 @@ def try_out(
     breaks = worlds.not_finite()
     # Beside a world with another task, which must not matter.
     (beside, _), _ = play(worlds, [lowest, highest], [0, 0], first_steps)
-    if all([*breaks, *worlds.not_finite()]):
-        raise SettingError(
-            f"{name} breaks off all episodes: {breaks[0]}; expected finite numbers that single "
-            "precision can hold"
-        )
+    breaks += worlds.not_finite()
+    if any(breaks):
+        middle = {key: _in_the_middle(variable) for key, variable in variables.items()}
+        play(worlds, [middle, middle], [0, 0], first_steps)
+        _tell_of_breaks([*breaks, *worlds.not_finite()], name)
     _try_fractions(worlds, variables, first_steps, name)
     if repeatable:
         # Beside another world, which would take numbers out of a stream that both share.
@@ -95,6 +95,30 @@ def try_out(
             _refuse_shared(found or list(variables), variables, name)
         _warn_of_idle(worlds, variables, [lowest, highest], actions, name)
     return list(terms)
+
+
+def _in_the_middle(variable: TaskVariable) -> Any:
+    """The value of a task between the lowest and the highest."""
+    if variable.how == "one_of":
+        return value_of(variable, len(variable.values) // 2)
+    lowest, highest = (np.array(value_of(variable, which)) for which in (0, -1))
+    # Not half of the way: that is 0 of symmetric ranges, where much is special.
+    return (lowest + 0.37 * (highest - lowest)).tolist()
+
+
+def _tell_of_breaks(breaks: Sequence[str | None], name: str) -> None:
+    """Raises: SettingError if all episodes broke off. Warns: if some did, of the first."""
+    first = next(filter(None, breaks))
+    if all(breaks):
+        raise SettingError(
+            f"{name} breaks off all episodes, at the lowest and the highest values of its tasks and "
+            f"between them: {first}; expected finite numbers that single precision can hold"
+        )
+    warnings.warn(
+        f"{name} breaks off {sum(map(bool, breaks))} of {len(breaks)} episodes: {first}; expected "
+        "finite numbers that single precision can hold",
+        stacklevel=4,
+    )
 
 
 def random_actions(space: Actions, num: int) -> np.ndarray:
@@ -164,8 +188,7 @@ def _try_fractions(
         variable = variables[key]
         if variable.how == "one_of":
             continue
-        lowest, highest = (np.array(value_of(variable, which)) for which in (0, -1))
-        fraction = (lowest + 0.37 * (highest - lowest)).tolist()
+        fraction = _in_the_middle(variable)
         tasks = {**{other: value_of(variables[other], 0) for other in variables}, key: fraction}
         try:
             play(worlds, [tasks] * 2, [0, 0], actions)
@@ -216,5 +239,7 @@ def _changes(
 
 
 def _problem(error: Exception) -> str:
-    """The first line of its message, without what was expected there."""
-    return str(error).partition("\n")[0].partition("; expected")[0].rstrip(".:")
+    """The first line of its message, without what was expected there; of an error in the user's
+    code, that one's."""
+    told = error.__cause__ if isinstance(error, EnvironmentFailed) and error.__cause__ else error
+    return str(told).partition("\n")[0].partition("; expected")[0].rstrip(".:")

@@ -5,6 +5,7 @@ world.py FD` serves the worlds of the process that holds the other end of the so
 (envs/own/worlds.py). Where MuJoCo is needed, the environment itself has imported it.
 """
 
+import contextlib
 import copy
 import difflib
 import functools
@@ -15,10 +16,12 @@ import itertools
 import math
 import os
 import pickle
+import re
 import signal
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -36,6 +39,37 @@ class WorldError(ValueError):
     names what was expected."""
 
 
+class EnvironmentFailed(WorldError):
+    """The code of the user's environment raised an error, which is the cause of this one; the
+    message says what and where."""
+
+
+@contextlib.contextmanager
+def _theirs(doing: str) -> Iterator[None]:
+    """Around calls of the user's code. Raises: EnvironmentFailed for what it raises; what is ours,
+    and an action that isn't finite, passes."""
+    try:
+        yield
+    except (WorldError, FloatingPointError, MemoryError):
+        raise
+    except Exception as error:
+        told = " ".join(" ".join(line.split()) for line in str(error).strip().splitlines()[:2])
+        place = _place_in_users_code(error)
+        raise EnvironmentFailed(
+            f"{doing}: {type(error).__name__}{': ' if told else ''}{told}{place}"
+        ) from error
+
+
+def _place_in_users_code(error: Exception) -> str:
+    """The innermost line that isn't of an installed package; empty where all are."""
+    frames = traceback.extract_tb(error.__traceback__)
+    installed = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+    for frame in reversed(frames):
+        if frame.filename != __file__ and not frame.filename.startswith((*installed, "<")):
+            return f" ({frame.filename}, line {frame.lineno}, in {frame.name})"
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskVariable:
     """One field of a task. Made by `attribute`, `model_field` or `reset_option`."""
@@ -50,7 +84,7 @@ class TaskVariable:
     list."""
     shape: tuple[int, ...]
     """The shape of one task's value: () or (k,)."""
-    index: int | None
+    index: int | tuple[int, ...] | None
     choices: tuple[Any, ...] = ()
     """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an
     array."""
@@ -146,7 +180,8 @@ class World:
             if variable.kind == "reset_option"
             for path in variable.paths
         }
-        returned = self.env.reset(seed=seed, options=options or None)
+        with _theirs(f"{self.name}.reset fails under the task {self._in_words(task)}"):
+            returned = self.env.reset(seed=seed, options=options or None)
         if not (
             isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)
         ):
@@ -178,7 +213,8 @@ class World:
             obs, ends, numbers = self._ended
             return obs, 0.0, ends, numbers
         self._num_steps += 1
-        returned = self.env.step(action)
+        with _theirs(f"{self.name}.step fails at step {self._num_steps}"):
+            returned = self.env.step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise WorldError(
                 f"{self.name}.step returned {_kind(returned)}; "
@@ -254,14 +290,26 @@ class World:
             if place != other_place:
                 continue
             path = place[1]
-            length = np.atleast_1d(np.asarray(self._own.get(path))).shape[0]
-            indices = {None if v.index is None else v.index % length for v in (one, other)}
+            first, second = sorted((self._elements(v, path) for v in (one, other)), key=len)
             are_factors = one.how == other.how == "scale"
-            if len(indices) == 1 or (None in indices and not are_factors):
+            if first == second or (second[: len(first)] == first and not are_factors):
                 raise WorldError(
                     f"{name} and {other_name} both set {path}; expected one variable for each "
                     "place, or scale= for an array and for elements of it"
                 )
+
+    def _in_words(self, task: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {task[name]}" for name in self._variables)
+
+    def _elements(self, variable: TaskVariable, path: str) -> tuple[int, ...]:
+        """The index of what a variable sets at one of its paths, counted from the start; () for all
+        of it."""
+        index = variable.index
+        if index is None:
+            return ()
+        shape = np.shape(np.atleast_1d(self._own[path]))
+        places = index if isinstance(index, tuple) else (index,)
+        return tuple(place % size for place, size in zip(places, shape, strict=False))
 
     def overwritten(self, written: Mapping[str, Any]) -> list[str]:
         """The places that no longer hold what `write` says that they held."""
@@ -285,6 +333,7 @@ class World:
         for name, variable in self._variables.items():
             for path in variable.paths if variable.kind != "reset_option" else ():
                 values[path] = _changed(path, values[path], variable, variable.meant(task[name]))
+                _check_physical(path, self._own[path], values[path])
         for path, value in values.items():
             *owners, attribute = path.split(".")
             try:
@@ -297,10 +346,15 @@ class World:
                     "not a property without setter"
                 ) from error
         if self._after_task is not None:
-            self._after_task(self.unwrapped)
+            with _theirs(f"after_task of {self.name} fails under the task {self._in_words(task)}"):
+                self._after_task(self.unwrapped)
         if self._derives:
             sys.modules["mujoco"].mj_setConst(*self._physics() or ())
         return {path: _copy(_read(self.unwrapped, path)) for path in values}
+
+
+_NO_NUMBERS = "USMmc"
+"""Kinds of arrays that NumPy makes numbers of which nobody meant."""
 
 
 class Observations:
@@ -330,6 +384,8 @@ class Observations:
         isn't of its space."""
         try:
             row = np.concatenate(_parts(self._space, obs, self._shown)) if self._nested else obs
+            if np.asarray(row).dtype.kind in _NO_NUMBERS:
+                raise TypeError("words, times or complex numbers")
             return _float32(row)
         except WorldError:
             raise
@@ -423,18 +479,25 @@ def make_world(
     settings = _of_one_world(settings)
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not isinstance(source, str):
-        env = source(**settings)
+        with _theirs(f"{name} can't be made"):
+            env = source(**settings)
     elif module and hasattr(_imported(module), function):
         make = getattr(_imported(module), function)
         if not callable(make):
             raise WorldError(f"{source} is {_in_line(make)}; expected a class or a function")
-        env = make(**settings)
+        with _theirs(f"{source} can't be made"):
+            env = make(**settings)
     else:
         try:
             horizon = gymnasium.spec(function).max_episode_steps
             # -1: without TimeLimit; the horizon is ours.
-            env = gymnasium.make(source, max_episode_steps=-1, disable_env_checker=True, **settings)
-        except gymnasium.error.Error as error:
+            settings |= {"max_episode_steps": -1, "disable_env_checker": True}
+            with _theirs(f"{source} can't be made"):
+                env = gymnasium.make(source, **settings)
+        except (gymnasium.error.Error, EnvironmentFailed) as failure:
+            error = failure.__cause__ or failure
+            if not isinstance(error, gymnasium.error.Error):
+                raise
             if module and isinstance(error, gymnasium.error.NameNotFound):
                 hint = _did_you_mean(function, dir(_imported(module)))
                 raise WorldError(
@@ -662,6 +725,32 @@ def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     if own.dtype.kind in "iub" and not np.array_equal(found, changed):
         raise WorldError(f"{path} holds {own.dtype}, into which {value} doesn't go")
     return found
+
+
+def _check_physical(path: str, own: Any, changed: Any) -> None:
+    """Raises: WorldError where a mass, an inertia or a time step that was above 0 no longer is, and
+    for a field that says how a MuJoCo model is built: written to, it ends Python."""
+    if not path.startswith("model."):
+        return
+    field = path.removeprefix("model.")
+    if field in _ABOVE_0:
+        bad = np.argwhere((np.asarray(own) > 0) & ~(np.asarray(changed) > 0))
+        if len(bad):
+            place = ", ".join(map(str, bad[0].tolist()))
+            value = np.asarray(changed)[tuple(bad[0])]
+            raise WorldError(
+                f"{path}{f'[{place}]' if place else ''} would be {value:g}; expected a task variable "
+                "that leaves it above 0"
+            )
+    elif "." not in field and _is_whole(own) and _BUILT.search(field):
+        raise WorldError(
+            f"{path} says how the model is built, and can't differ between tasks; expected a field "
+            "of its physics, such as body_mass, geom_friction or opt.gravity"
+        )
+
+
+_ABOVE_0 = ("body_mass", "body_inertia", "opt.timestep")
+_BUILT = re.compile(r"(_type|trntype|dyntype|gaintype|biastype|objtype|reftype|id|adr|num)$")
 
 
 def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:

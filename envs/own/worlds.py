@@ -20,7 +20,15 @@ import torch
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs.own import world as worker
-from envs.own.world import LocalWorlds, TaskVariable, World, WorldError, make_world, packed
+from envs.own.world import (
+    EnvironmentFailed,
+    LocalWorlds,
+    TaskVariable,
+    World,
+    WorldError,
+    make_world,
+    packed,
+)
 from envs.sim.process import quiet_mujoco, tune_process
 from metarl.errors import SettingError
 
@@ -280,8 +288,11 @@ def _plain(variable: TaskVariable) -> dict[str, Any]:
 
 def _raised_there(kind: str, message: str) -> Exception:
     """What stands here for an exception of another process, by the name of its class."""
-    if kind in ("WorldError", "ValueError"):
-        return WorldError(message) if kind == "WorldError" else ValueError(message)
+    ours: dict[str, type[Exception]] = {
+        of.__name__: of for of in (WorldError, EnvironmentFailed, ValueError)
+    }
+    if kind in ours:
+        return ours[kind](message)
     told = f"{kind}: {message}"
     return (
         WorldError(told) if kind in ("ImportError", "ModuleNotFoundError") else RuntimeError(told)

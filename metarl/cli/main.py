@@ -23,7 +23,7 @@ import torch
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from envs.own.world import WorldError
+from envs.own.world import EnvironmentFailed, WorldError
 from metarl.cli import console, launchers, sweep
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
@@ -274,6 +274,8 @@ def _message(error: Exception) -> str:
                 "smaller chunk (tasks that are differentiated together), or fewer tasks or episodes"
             )
         return f"too little memory for sizes as large as these: {first}"
+    if isinstance(error, EnvironmentFailed):
+        return f"{error}; HYDRA_FULL_ERROR=1 shows its traceback"
     return str(error)
 
 

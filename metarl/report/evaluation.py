@@ -275,9 +275,12 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def diverged_lines(report: Mapping[str, Any]) -> list[str]:
-    """The line that says how many episodes blew up; none where none did."""
+    """The line that says how many episodes broke off; none where none did."""
     count = report.get("diverged_episodes")
-    words = "episodes ended because the physics blew up; they are counted as they are"
+    words = (
+        "episodes broke off, because the physics blew up or a number wasn't finite; they count with "
+        "the rewards before, which may be better than whole ones"
+    )
     return [f"{count} {words}"] if count else []
 
 

@@ -86,11 +86,11 @@ _PLAYED = {
 
 
 def _what_diverged(found: Numbers) -> str:
-    """Says how many episodes ended early because the physics blew up, which can be to the good of a
-    return; nothing where none did."""
+    """Says how many episodes broke off, which can be to the good of a return; nothing where none
+    did."""
     return "".join(
-        f" {one['diverged_episodes']} of {one['episodes']} episodes of {one['name']} ended because "
-        "the physics blew up; they are counted as they are."
+        f" {one['diverged_episodes']} of {one['episodes']} episodes of {one['name']} broke off, "
+        "because the physics blew up or a number wasn't finite; they count with the rewards before."
         for one in found["learners"]
         if one["diverged_episodes"]
     )

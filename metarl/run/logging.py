@@ -62,7 +62,7 @@ class Progress:
     returns, time left.
 
     Where stderr is neither a terminal nor a notebook, as in a log file, a line every half minute
-    takes the bar's place. Episodes that blew up are counted from the start of the process.
+    takes the bar's place. Episodes that broke off are counted from the start of the process.
     """
 
     def __init__(self, *, iterations: int, first_iteration: int, shown: Shown = RETURNS) -> None:
@@ -80,7 +80,7 @@ class Progress:
         # Of all rows so far, for most rows are never seen; a row holds the mean of its iterations.
         self._num_diverged += iterations * row.get("diverged_episodes", 0.0)
         num = round(self._num_diverged)
-        diverged = f" | {num} episode{'s' * (num > 1)} blew up" if num else ""
+        diverged = f" | {num} episode{'s' * (num > 1)} broke off" if num else ""
         self._bar.text = (
             f"{human(row[self._shown.count])} {self._shown.unit}, {human(per_second)}/s | "
             f"{self._shown.text(row)}{diverged}"

@@ -146,7 +146,7 @@ def test_no_episode_that_blew_up_is_lost_between_two_lines(
         progress.update(row | {"diverged_episodes": diverged}, 2000.0, iterations=5)
     progress.close()
     first, last = capsys.readouterr().err.splitlines()
-    assert "blew up" not in first and "| 3 episodes blew up |" in last
+    assert "broke off" not in first and "| 3 episodes broke off |" in last
 
 
 def test_a_run_without_iterations_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def test_the_caption_says_who_was_played_otherwise_and_what_blew_up(tmp_path: Pa
     caption = shown(tmp_path)[0][0]
     assert "Played with the policy's most likely actions, maml_ppo alone." in caption
     # One task, two episodes, before and after an update
-    assert "3 of 4 episodes of maml_ppo ended because the physics blew up" in caption
+    assert "3 of 4 episodes of maml_ppo broke off, because the physics blew up" in caption
     assert "of rl2_ppo ended" not in caption
     alone = shown(tmp_path / "maml")[0][0]
     assert "Played with the policy's most likely actions." in alone

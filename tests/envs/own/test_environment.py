@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from support.commands import refused
 from support.pages import code_blocks
 
 import envs
 from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
+from envs.own.tasks import definition
+from metarl.cli.commands import train
 from metarl.errors import SettingError
 from metarl.noise import Noise
 from tests.envs import test_environments as facts
@@ -311,6 +315,17 @@ def test_picture_is_of_the_world_asked_for() -> None:
             "expected numbers, or lists of the same length",
         ),
         (lambda: attribute("a", scale=(0, np.inf)), "expected finite numbers"),
+        *(
+            (
+                partial(attribute, "a", one_of=same),
+                "expected two choices or more, each of them once",
+            )
+            for same in ([1], [0.0, 1.0, 0.0], [[1, 2], [1, 2]], ["ice", "ice"])
+        ),
+        (
+            lambda: attribute("a", between=([1, 0], [3, 0])),
+            "lowest < highest in each element; index= sets one element alone",
+        ),
         (
             lambda: attribute("a", scale=(0, 1), one_of=[1]),
             "has scale, one_of; expected a path and one of",
@@ -336,6 +351,22 @@ def test_wrong_variables_are_refused(make: Any, message: str) -> None:
             r"shape \(5,\); a value of shape \(2,\) doesn't fit",
         ),
         ({"m": model_field("opt.gravity", index=3, between=(1, 2))}, r"shape \(3,\) at index 3"),
+        *(
+            (
+                {"m": model_field(name, **given)},
+                rf"model\.{name}{place} would be {value}; expected a .* above 0",
+            )
+            for name, given, place, value in (
+                ("body_mass", {"index": 4, "between": (-1.0, 1.0)}, r"\[4\]", "-1"),
+                ("body_mass", {"scale": (0.0, 1.0)}, r"\[1\]", "0"),
+                ("body_inertia", {"scale": (-0.5, 1.0)}, r"\[1, 0\]", "-.*"),
+                ("opt.timestep", {"between": (-0.005, 0.02)}, "", "-0.005"),
+            )
+        ),
+        *(
+            ({"m": model_field(name, one_of=(0, 1))}, rf"model\.{name} says how the model is built")
+            for name in ("jnt_type", "body_parentid", "jnt_qposadr", "actuator_trntype")
+        ),
         (
             {"m": model_field("geom_condim", between=(1.0, 1.5))},
             "holds int32; expected whole numbers",
@@ -396,16 +427,70 @@ def test_argument_of_another_kind_is_named_with_what_was_expected(given: Any, me
         unchecked(own_environment)(Line, **{**usual, **given})
 
 
+def test_a_command_tells_of_an_error_in_the_environment_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, env = tmp_path / "my_failing_env.py", tmp_path / "configs/env/failing.yaml"
+    module.write_text(FAILING)
+    env.parent.mkdir(parents=True)
+    env.write_text("name: my_failing_env:failing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [f"--config-dir={tmp_path / 'configs'}", "env=failing", "algo=maml_ppo", "device=cpu"]
+    shown = refused(monkeypatch, capsys, train, *words, f"run_dir={tmp_path / 'run'}")
+    assert shown.splitlines()[-1] == (
+        "error: Motor.step fails at step 1: ZeroDivisionError: division by zero "
+        f"({module}, line 12, in step); HYDRA_FULL_ERROR=1 shows its traceback"
+    )
+
+
+FAILING = """
+import gymnasium
+import numpy as np
+from envs.own import attribute, own_environment
+class Motor(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+    gain = 1.0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1), {}
+    def step(self, action):
+        return np.zeros(1), 1 / 0, False, False, {}
+def failing(num_worlds, **machine):
+    gain = attribute("gain", between=(0.5, 2.0))
+    return own_environment(Motor, num_worlds, tasks={"gain": gain}, horizon=5, **machine)
+"""
+
+
+def test_one_element_of_a_table_is_set_by_a_tuple_and_a_factor_is_told_as_one() -> None:
+    tasks = {
+        "length": model_field("body_pos", index=(2, 2), between=(-0.4, -0.1)),
+        "mass": model_field("body_mass", scale=(0.5, 2.0)),
+    }
+    env = own_environment("Hopper-v5", 1, tasks=tasks, horizon=5)
+    drawn = env.prior.test_tasks(1)
+    env.set_tasks(drawn)
+    env.reset(Noise(torch.Generator()).starts(env))
+    ours, theirs = (
+        of.unwrapped.model.body_pos for of in (env._worlds.envs[0], gymnasium.make("Hopper-v5"))
+    )
+    changed = np.argwhere(ours != theirs)
+    assert changed.tolist() == [[2, 2]] and ours[2, 2] == drawn.length.item()
+    (words,) = env.prior.describe(drawn)
+    assert words == f"length {drawn.length.item():.3g}, mass ×{drawn.mass.item():.3g}"
+    assert definition(tasks["length"])["index"] == [2, 2]
+
+
 def unchecked(function: Any) -> Any:
     """The function as users call it, without the tests' type checker."""
     return getattr(function, "__wrapped__", function)
 
 
-@pytest.mark.parametrize("index", ["a", 1.0, True])
+@pytest.mark.parametrize("index", ["a", 1.0, True, (), (1, 0.5)])
 def test_index_is_a_whole_number(index: Any) -> None:
     with pytest.raises(SettingError, match=r"index of attribute\('a'\) is .*; expected a whole n"):
         attribute("a", index=index, between=(0, 1))
     assert attribute("a", index=np.int64(2), between=(0, 1)).index == 2
+    assert attribute("a", index=(np.int64(2), 0), between=(0, 1)).index == (2, 0)
     with pytest.raises(SettingError, match="a path of attribute is 3; expected a word"):
         unchecked(attribute)(3, between=(0, 1))
 
@@ -466,7 +551,7 @@ def test_documented_examples_run(
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
     monkeypatch.delitem(sys.modules, "my_envs")
-    assert "load 1.43, gravity" in capsys.readouterr().out
+    assert "load ×1.43, gravity" in capsys.readouterr().out
     names: dict[str, Any] = {"__name__": "with_hook"}
     exec(with_hook, names)
     env = names["cart_pole"](1)

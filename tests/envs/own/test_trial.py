@@ -162,7 +162,9 @@ def test_settings_are_copied_for_each_world() -> None:
     ],
 )
 def test_numbers_that_are_not_finite_in_every_episode_are_refused(changed: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=f"Changed breaks off all episodes: {said}") as raised:
+    with pytest.raises(
+        ValueError, match=f"Changed breaks off all episodes, .* between them: {said}"
+    ) as raised:
         made(rewarded(**changed))
     assert "\n" not in str(raised.value)
 
@@ -170,6 +172,32 @@ def test_numbers_that_are_not_finite_in_every_episode_are_refused(changed: Any, 
 def test_episode_that_breaks_off_at_one_end_of_a_range_alone_is_taken() -> None:
     made(rewarded(paid=lambda self: np.inf if self.speed == 0.5 else 0.0))
     made(rewarded(paid=lambda self: np.inf if self.speed == 2.0 else 0.0))
+
+
+def test_breaks_in_some_episodes_are_told_with_their_number() -> None:
+    """Also where the first episodes, at the lowest and the highest values, all break off."""
+    with pytest.warns(
+        UserWarning, match=r"breaks off 3 of 6 episodes: the reward of step 1 is nan"
+    ):
+        made(rewarded(paid=lambda self: np.nan if self.speed == 0.5 else 0.0))
+    with pytest.warns(
+        UserWarning, match=r"breaks off 4 of 6 episodes: the reward of step 1 is nan"
+    ):
+        made(rewarded(paid=lambda self: np.nan if self.speed in (0.5, 2.0) else 0.0))
+
+
+def test_a_break_later_on_is_told_once_with_its_step_and_task() -> None:
+    slow = rewarded(paid=lambda self: np.nan if len(self.seen) == 55 else 0.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        env = made(slow, horizon=60)
+        env.set_tasks(env.prior.test_tasks(1))
+        for _ in range(2):
+            env.reset(Noise(torch.Generator()).starts(env))
+            for _ in range(60):
+                env.step(torch.zeros(1, 1))
+    (words,) = [str(one.message) for one in told if "breaks off an episode" in str(one.message)]
+    assert "the reward of step 55 is nan, under the task speed " in words
 
 
 def rewarded(paid: Any = lambda self: 0.0, **changed: Any) -> Any:

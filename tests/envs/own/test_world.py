@@ -1,6 +1,7 @@
 """One world: what the environment is given and what is taken from it, and how old habits are
 answered."""
 
+import re
 import warnings
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from gymnasium import spaces
 
 from envs.own import attribute, own_environment, reset_option
+from envs.own.world import EnvironmentFailed
+from metarl.errors import NonFiniteAction
 from metarl.noise import Noise
 from tests.support.own_examples import Grid, Point
 
@@ -308,13 +311,43 @@ def test_part_of_an_observation_that_its_space_does_not_have_is_named(
         made(point(observation_space=NESTED, observed=lambda self: obs))
 
 
-@pytest.mark.parametrize("obs", ["far", [[1.0], [1.0, 2.0]], {"place": 1.0}])
+@pytest.mark.parametrize("obs", ["far", ["0.5"], [1 + 2j], [[1.0], [1.0, 2.0]], {"place": 1.0}])
 def test_observation_that_is_no_row_of_numbers_is_refused(obs: Any) -> None:
     with pytest.raises(ValueError, match="Changed's observation is .*; expected one of Box"):
         made(point(observed=lambda self: obs))
 
 
-PLACE = {"aim": np.zeros(3), "z": 1.0}
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("__init__", "Changed can't be made: "),
+        ("reset", r"Changed.reset fails under the task speed 0\.5: "),
+        ("step", "Changed.step fails at step 1: "),
+    ],
+)
+def test_an_error_of_the_environments_own_code_is_told_with_its_line(
+    where: str, message: str
+) -> None:
+    def broken(self: Any, *_: Any, **__: Any) -> Any:
+        raise KeyError("motor")
+
+    place = rf"\({re.escape(__file__)}, line {broken.__code__.co_firstlineno + 1}, in broken\)"
+    with pytest.raises(EnvironmentFailed, match=f"^{message}KeyError: 'motor' {place}$") as raised:
+        made(point(**{where: broken}))
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_an_action_that_is_not_finite_is_the_learners() -> None:
+    """Whose training it ends as a divergence, also where an environment of ours is inside."""
+
+    def step(self: Any, action: Any) -> Any:
+        raise NonFiniteAction("action[0] is nan")
+
+    with pytest.raises(NonFiniteAction):
+        made(point(step=step))
+
+
+PLACE = {"aim": np.zeros(3), "table": np.zeros((2, 2)), "z": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -327,6 +360,16 @@ PLACE = {"aim": np.zeros(3), "z": 1.0}
             attribute("aim", index=-1, between=(1, 2)),
             attribute("aim", index=2, scale=(1, 2)),
             "aim",
+        ),
+        (
+            attribute("table", index=(0, 1), between=(1, 2)),
+            attribute("table", index=(-2, -1), scale=(1, 2)),
+            "table",
+        ),
+        (
+            attribute("table", index=0, between=(1, 2)),
+            attribute("table", index=(0, 1), scale=(1, 2)),
+            "table",
         ),
         (attribute("z", "aim", between=(1, 2)), attribute("goal", "aim", scale=(1, 2)), "aim"),
         (reset_option("far", between=(1, 2)), reset_option("far", one_of=(1, 2)), "far"),
@@ -341,6 +384,8 @@ def test_variables_of_other_elements_or_kinds_go_together() -> None:
     tasks = {
         "first": attribute("aim", index=0, between=(1, 2)),
         "last": attribute("aim", index=-1, between=(3, 4)),
+        "right": attribute("table", index=(0, 1), between=(1, 2)),
+        "left": attribute("table", index=(0, 0), between=(1, 2)),
         "z": attribute("z", between=(1, 2)),
         "option": reset_option("z", between=(5, 6)),
     }
