@@ -142,6 +142,7 @@ def own_environment(
             **({"actions": actions.definition} if actions.definition else {}),
             **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
+        made_by=form["made_by"],
     )
     if python is not None:
         worlds: Worlds = worlds_in_python(python, recipe, sizes)

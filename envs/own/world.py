@@ -9,6 +9,7 @@ import contextlib
 import copy
 import difflib
 import functools
+import hashlib
 import importlib
 import inspect
 import io
@@ -20,6 +21,7 @@ import re
 import signal
 import sys
 import sysconfig
+import tokenize
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,6 +118,7 @@ class World:
       name: of the environment, in messages.
       horizon: the environment's own time limit in control steps, which isn't in force; None if it
         has none.
+      source: what made the environment, where that isn't an id of Gymnasium's.
     Raises: ValueError if a space or a variable's place doesn't fit, if two variables go to one
     place, or if a place doesn't hold its values over a reset.
     """
@@ -128,7 +131,9 @@ class World:
         after_task: Callable[[Any], object] | None = None,
         name: str,
         horizon: int | None = None,
+        source: Callable[..., Any] | None = None,
     ) -> None:
+        self.source = source
         self.env = _checked_environment(env, name)
         self.name = name
         self.horizon = horizon
@@ -334,6 +339,15 @@ class World:
             for path in variable.paths if variable.kind != "reset_option" else ():
                 values[path] = _changed(path, values[path], variable, variable.meant(task[name]))
                 _check_physical(path, self._own[path], values[path])
+        self._put(values)
+        if self._after_task is not None:
+            with _theirs(f"after_task of {self.name} fails under the task {self._in_words(task)}"):
+                self._after_task(self.unwrapped)
+        if self._derives:
+            sys.modules["mujoco"].mj_setConst(*self._physics() or ())
+        return {path: _copy(_read(self.unwrapped, path)) for path in values}
+
+    def _put(self, values: Mapping[str, Any]) -> None:
         for path, value in values.items():
             *owners, attribute = path.split(".")
             try:
@@ -345,12 +359,24 @@ class World:
                     "can, "
                     "not a property without setter"
                 ) from error
-        if self._after_task is not None:
-            with _theirs(f"after_task of {self.name} fails under the task {self._in_words(task)}"):
-                self._after_task(self.unwrapped)
-        if self._derives:
-            sys.modules["mujoco"].mj_setConst(*self._physics() or ())
-        return {path: _copy(_read(self.unwrapped, path)) for path in values}
+
+    def made_by(self) -> str:
+        """12 hex digits of what the environment is made of: the code of its classes and of what
+        made it, as far as it can be read and isn't Gymnasium's, and its MuJoCo model. No task is in
+        force afterwards.
+
+        Comments don't count; of a model's numbers five digits do, so that it is the same on every
+        machine.
+        """
+        self._put(self._own)
+        found = hashlib.sha256()
+        for code in _code_of(self.env, self.source, self._after_task):
+            found.update(_words_of(code).encode())
+        if (physics := self._physics()) is not None:
+            if self._derives:
+                sys.modules["mujoco"].mj_setConst(*physics)
+            found.update(_numbers_of(physics[0]).encode())
+        return found.hexdigest()[:12]
 
 
 _NO_NUMBERS = "USMmc"
@@ -410,7 +436,7 @@ class LocalWorlds:
 
     def describe(self) -> dict[str, Any]:
         """Describes one world as `Worlds.describe` says, in plain values, which any Python can
-        read."""
+        read. The next thing to do is a reset."""
         world = self.envs[0]
         return {
             "obs_low": world.observations.low,
@@ -418,6 +444,7 @@ class LocalWorlds:
             "action_space": _described(world.env.action_space),
             "whole_numbers": world.whole_numbers,
             "horizon": world.horizon,
+            "made_by": world.made_by(),
         }
 
     def reset(
@@ -475,7 +502,7 @@ def make_world(
       source: an id for gymnasium.make, `module:function`, or something to call.
       settings: its keyword arguments, of which the world gets a copy of its own.
     """
-    horizon = None
+    horizon, make = None, source
     settings = _of_one_world(settings)
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not isinstance(source, str):
@@ -505,7 +532,66 @@ def make_world(
                     f"an id{hint}"
                 ) from error
             raise WorldError(f"{source} can't be made: {error}") from error
-    return World(env, variables, after_task=after_task, name=name, horizon=horizon)
+    return World(
+        env,
+        variables,
+        after_task=after_task,
+        name=name,
+        horizon=horizon,
+        source=make if callable(make) else None,
+    )
+
+
+def _code_of(env: Any, *functions: Callable[..., Any] | None) -> list[Any]:
+    """The classes of an environment, from its wrappers to the bases of its own, and these
+    functions, without what is Gymnasium's or metarl's."""
+    found: list[Any] = []
+    layer = env
+    while layer is not None:
+        found += type(layer).__mro__
+        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
+    for function in functions:
+        while isinstance(function, functools.partial):
+            function = function.func
+        found.append(function)
+    theirs = [of for of in found if of is not None and not _is_known(of)]
+    return list(dict.fromkeys(theirs))
+
+
+def _is_known(code: Any) -> bool:
+    package = (getattr(code, "__module__", None) or "").partition(".")[0]
+    return package in ("gymnasium", "metarl", "envs", "builtins", "typing", "collections", "abc")
+
+
+def _words_of(code: Any) -> str:
+    """The source of a class or a function without comments and without the layout of its lines;
+    nothing where it can't be read."""
+    try:
+        lines = io.StringIO(inspect.getsource(code))
+        layout = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
+        words = [t.string for t in tokenize.generate_tokens(lines.readline) if t.type not in layout]
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
+        return ""
+    return "\n".join(words)
+
+
+def _numbers_of(model: Any) -> str:
+    """The arrays of a MuJoCo model."""
+    texts = []
+    for name in sorted(dir(model)):
+        value = None if name.startswith("_") else getattr(model, name)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            rounded = value.dtype.kind == "f" and value.size <= _FEW
+            numbers = (
+                map("{:.5g}".format, value.flat)
+                if rounded
+                else [value.astype("f4").tobytes().hex()]
+            )
+            texts.append(f"{name} {value.shape} {' '.join(numbers)}")
+    return "\n".join(texts)
+
+
+_FEW = 10_000  # numbers; larger arrays are of meshes and textures, which are as the file has them
 
 
 def _of_one_world(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Worlds(Protocol):
     def describe(self) -> dict[str, Any]:
         """Describes one world: obs_low and obs_high [O], action_space (its kind, how it is shown,
         and what is in it), whole_numbers (the variables that go to such), horizon (the
-        environment's own) or None."""
+        environment's own) or None, made_by (see `World.made_by`). No task is in force then."""
         ...
 
     def reset(

@@ -1,5 +1,6 @@
 """Brings a trained agent back, whatever it was trained on."""
 
+import warnings
 from pathlib import Path
 
 from metarl import zoo
@@ -25,9 +26,13 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
     """
     checkpoint = _located(str(where), place(where, "load: where"))
     with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
-        if "dataset" in checkpoints.read(checkpoint).content:
-            return FewShotAgent(fewshot_build.load(checkpoint), checkpoint, config_dir)
-        return Agent(checkpoints.load(checkpoint), checkpoint, config_dir)
+        found = checkpoints.read(checkpoint)
+        if "dataset" in found.content:
+            return FewShotAgent(fewshot_build.load(checkpoint, found), checkpoint, config_dir)
+        loaded = checkpoints.load(checkpoint, found)
+        for warning in loaded.warnings:
+            warnings.warn(f"{warning}; using {loaded.path}", stacklevel=2)
+        return Agent(loaded, checkpoint, config_dir)
 
 
 def _located(where: str, place: Path) -> str:

@@ -95,13 +95,14 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
     return config
 
 
-def load(location: str) -> Loaded:
+def load(location: str, found: Loaded | None = None) -> Loaded:
     """The newest whole checkpoint of a run folder, or one checkpoint file.
 
+    Args: found: what `read` gave, where that was called.
     Raises: UserError if there is none, it is damaged, or the environment it was trained on is
     defined otherwise now.
     """
-    loaded = read(location)
+    loaded = found or read(location)
     if "env" not in loaded.content:
         raise UserError(
             f"the checkpoint {loaded.path} is of few-shot learning, whose evaluation is "
@@ -115,6 +116,11 @@ def load(location: str) -> Loaded:
     with blamed_on(loaded.path, "content"):
         check_spec(
             loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment"
+        )
+    if (then := loaded.content.get("made_by", env.spec.made_by)) != env.spec.made_by:
+        loaded.warnings.append(
+            f"the code or the model of {env.spec.name} has changed since this training (then {then}, "
+            f"now {env.spec.made_by}), though its definition is the same: returns needn't compare"
         )
     loaded = whole(loaded, built, generators)
     try_out(loaded, built, generators, count="env_steps")

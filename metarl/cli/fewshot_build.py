@@ -119,13 +119,14 @@ def provenance(config: DictConfig, tasks: TaskSource, name: str) -> dict[str, An
     return {**problem, "learner_name": name, **origins.origin(config)}
 
 
-def load(location: str) -> checkpoints.Loaded:
+def load(location: str, found: checkpoints.Loaded | None = None) -> checkpoints.Loaded:
     """The newest whole checkpoint of a few-shot run folder, or one checkpoint file.
 
+    Args: found: what `checkpoints.read` gave, where that was called.
     Raises: UserError if there is none, it is damaged, not of few-shot learning, or its dataset is
     defined otherwise now.
     """
-    loaded = checkpoints.read(location)
+    loaded = found or checkpoints.read(location)
     if "dataset" not in loaded.content:
         raise UserError(
             f"the checkpoint {loaded.path} isn't of few-shot learning: "

@@ -24,6 +24,7 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
         "env": env.spec.name,
         "variant": env.spec.variant,
         "spec_hash": env.spec.spec_hash,
+        **({} if env.spec.made_by is None else {"made_by": env.spec.made_by}),
         **origin(config),
     }
 

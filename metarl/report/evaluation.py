@@ -100,6 +100,7 @@ def evaluate(
         "family": env.spec.family,
         "variant": env.spec.variant,
         "spec_hash": env.spec.spec_hash,
+        **({} if env.spec.made_by is None else {"made_by": env.spec.made_by}),
         "split": distribution.split,
         **({} if algo is None else {"algo": algo}),
         "num_tasks": num_tasks,

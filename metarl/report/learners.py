@@ -245,6 +245,7 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
 
     `learners`: of each its `name`, `unit`, `episodes_per_update` (None where that isn't the unit),
     `played` (what its evaluations were asked to do otherwise than training does),
+    `made_by` of its environments where these are a user's (see `metarl.rl.spec.EnvSpec`),
     `diverged_episodes` of all `episodes`, `seeds`, `env_steps` and `seconds` of each seed, and in
     `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
     seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
@@ -291,6 +292,8 @@ def _of_learner(learner: Learner, ends: tuple[Tensor, Tensor] | None) -> dict[st
         "returns": rows,
         "made_worse": made_worse_across_runs(returns),
     }
+    if made_by := {run.report["made_by"] for run in runs if "made_by" in run.report}:
+        found["made_by"] = sorted(made_by)
     if all("success_rate" in row for run in runs for row in run.report["returns"]):
         rates = [[row["success_rate"] for row in run.report["returns"]] for run in runs]
         found["success"] = torch.tensor(rates, dtype=torch.float64).mean(0).tolist()

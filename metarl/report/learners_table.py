@@ -43,7 +43,10 @@ def _learners(found: Numbers) -> str:
 
 def notes(found: Numbers) -> str:
     """What must be known of learners that are compared, as sentences, each after a space."""
-    of = (_what_an_update_sees, _how_they_played, _what_diverged, _who_trained_longer)
+    of = (
+        *(_what_an_update_sees, _how_they_played, _what_diverged, _who_trained_longer),
+        _whether_worlds_are_alike,
+    )
     return "".join(notes(found) for notes in of)
 
 
@@ -105,6 +108,18 @@ def _who_trained_longer(found: Numbers) -> str:
         if steps and max(steps) > _ALIKE * min(steps):
             texts.append(f" The seeds of {one['name']} trained for {_range(steps)} steps.")
     return "".join(texts)
+
+
+def _whether_worlds_are_alike(found: Numbers) -> str:
+    """Says whether a user's environment was of other code, or another model, in some runs."""
+    of = {one["name"]: one["made_by"] for one in found["learners"] if "made_by" in one}
+    if len({made_by for each in of.values() for made_by in each}) < 2:
+        return ""
+    told = "; ".join(f"{name}: {', '.join(each)}" for name, each in of.items())
+    return (
+        f" The code or the model of {found['env']} wasn't the same in all evaluations ({told}), so "
+        "returns needn't compare."
+    )
 
 
 _ALIKE = 1.5

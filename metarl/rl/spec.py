@@ -22,9 +22,14 @@ class EnvSpec:
     definition: dict[str, Any]
     """Everything else that defines the problem (JSON values): prior, split, physics step, action
     scale, noise, ..."""
+    made_by: str | None = None
+    """A digest of the code and the model that a user's environment is made of; None for ours, which
+    the commit tells. It isn't in the hash, because a change of the code needn't change the problem:
+    who compares numbers says where it differs."""
 
     @property
     def spec_hash(self) -> str:
-        """12 hex digits over all fields; stable across processes and Python versions."""
+        """12 hex digits over all fields but `made_by`; stable across processes and Python
+        versions."""
         content = [self.name, self.family, self.variant, self.horizon, self.definition]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,8 +3,10 @@ environment, and trains."""
 
 import copy
 import json
+import linecache
 import os
 import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -16,14 +18,15 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from support.commands import refused
+from support.commands import call, refused
 from support.pages import code_blocks
 
 import envs
+import metarl
 from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
 from envs.own.tasks import definition
-from metarl.cli.commands import train
+from metarl.cli.commands import compare, evaluate, train
 from metarl.errors import SettingError
 from metarl.noise import Noise
 from tests.envs import test_environments as facts
@@ -441,6 +444,61 @@ def test_a_command_tells_of_an_error_in_the_environment_in_a_line(
         "error: Motor.step fails at step 1: ZeroDivisionError: division by zero "
         f"({module}, line 12, in step); HYDRA_FULL_ERROR=1 shows its traceback"
     )
+
+
+def test_runs_before_and_after_a_change_of_the_reward_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The definition, and so the spec hash, are the same; comments may change."""
+    module, env = tmp_path / "my_changing_env.py", tmp_path / "configs/env/changing.yaml"
+    env.parent.mkdir(parents=True)
+    env.write_text("name: my_changing_env:failing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def edited(reward: str, comment: str = "") -> None:
+        commented = FAILING.replace("gain = 1.0", f"gain = 1.0{comment}")
+        module.write_text(commented.replace("1 / 0", reward))
+        linecache.clearcache()
+        sys.modules.pop("my_changing_env", None)
+
+    own = f"--config-dir={tmp_path / 'configs'}"
+    words = ["env=changing", "algo=memoryless_ppo", "algo.meta_batch_size=2", "iterations=1"]
+    words += ["algo.num_minibatches=1", "device=cpu", "evaluation.video=false"]
+    words += ["evaluation.num_tasks=2", "evaluation.episodes_per_task=2"]
+    for seed, comment in enumerate(("", "  # N m")):
+        edited("-self.gain", comment)
+        run = [f"seed={seed}", f"run_dir={tmp_path / f'runs/{seed}'}"]
+        assert call(monkeypatch, train, own, *words, *run) == 0
+    comparing = [f"runs=[{tmp_path / 'runs'}]", f"output={tmp_path}"]
+    assert call(monkeypatch, compare, *comparing) == 0
+    shown = capsys.readouterr()
+    assert "has changed" not in shown.err and "wasn't the same" not in shown.out
+    edited("-10 * self.gain")
+    told = "the code or the model of Motor has changed since this training (then "
+    where = [f"checkpoint={tmp_path / 'runs/0'}", "num_tasks=2"]
+    assert call(monkeypatch, evaluate, own, *where) == 0
+    assert told in capsys.readouterr().err
+    assert call(monkeypatch, train, own, f"resume={tmp_path / 'runs/0'}", "iterations=2") == 0
+    assert told in capsys.readouterr().err
+    assert call(monkeypatch, compare, *comparing) == 0
+    assert "The code or the model of Motor wasn't the same in all" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        metarl.load(tmp_path / "runs/1", config_dir=tmp_path / "configs")
+
+
+def test_a_model_is_told_from_a_changed_one_as_it_is_before_any_task(tmp_path: Path) -> None:
+    ours = Path(gymnasium.envs.mujoco.__file__).parent / "assets/hopper.xml"
+    files = ours, tmp_path / "longer.xml"
+    files[1].write_text(ours.read_text("utf-8").replace('size="0.05"', 'size="0.06"', 1))
+    assert files[1].read_text("utf-8") != ours.read_text("utf-8")
+    mass = {"mass": model_field("body_mass", scale=(0.5, 2.0))}
+    own, again, changed = (
+        own_environment(
+            "Hopper-v5", num, tasks=mass, horizon=5, settings={"xml_file": str(files[file])}
+        ).spec.made_by
+        for num, file in ((1, 0), (3, 0), (1, 1))
+    )
+    assert own == again != changed
 
 
 FAILING = """
