@@ -19,6 +19,7 @@ and sb3.py (ours for other libraries, both on numpy_worlds.py).
 import importlib
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -107,6 +108,8 @@ def make(
             "expected 'cpu'"
         )
     env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
+    if isinstance(env, gymnasium.Env):
+        raise SettingError(f"{name} makes a Gymnasium environment; {_OWN}")
     return ShowsTask(env) if shows_task else env
 
 
@@ -144,8 +147,16 @@ def _row(name: str) -> Row:
         ) from error
     if isinstance(found, Row):
         return found
+    if isinstance(found, type) and issubclass(found, gymnasium.Env):
+        raise SettingError(f"{name} is a class of Gymnasium environments; {_OWN}")
     if not callable(found):
         raise SettingError(
             f"{name} is {found!r}; expected a row, or a function that makes an environment"
         )
     return UserFunction(found)
+
+
+_OWN = (
+    "expected a function (num_worlds, **machine) that makes worlds of it with "
+    "envs.own.own_environment (docs/own_environment.md)"
+)

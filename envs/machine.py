@@ -16,7 +16,7 @@ class Machine:
     """Says where an environment runs. The spec hash doesn't depend on it; with the backend `cpu` no
     result does. MuJoCo Warp computes in float32, so its results differ by rounding.
 
-    Raises: ValueError for a backend that isn't there, or fewer than one thread or contact.
+    Raises: ValueError for a backend or device that isn't there, or fewer than one thread or contact.
     """
 
     backend: str = "cpu"
@@ -39,8 +39,21 @@ class Machine:
         if self.backend not in BACKENDS:
             raise SettingError(f"backend is {self.backend!r}; {expected(self.backend, BACKENDS)}")
         check_num_threads(self.num_threads)
+        check_device(self.device)
         if self.max_contacts is not None and self.max_contacts < 1:
             raise SettingError(f"max_contacts is {self.max_contacts}; expected at least 1, or None")
+
+
+def check_device(device: torch.device | str) -> None:
+    """Raises: ValueError for a device that isn't there."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:  # torch's own message is a list of twenty.
+        raise SettingError(
+            f"device is {device!r}; expected cpu or cuda, or one of several as cuda:1"
+        ) from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SettingError(f"device is {str(device)!r}: torch finds no CUDA device here")
 
 
 def check_num_threads(num_threads: int | None) -> None:

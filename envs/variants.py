@@ -162,6 +162,12 @@ class UserFunction:
     def make(
         self, name: str, num_worlds: int, machine: Machine, **overrides: Any
     ) -> BatchedEnv[Any]:
-        return self.function(
-            num_worlds, num_threads=machine.num_threads, device=machine.device, **overrides
-        )
+        given = {"num_threads": machine.num_threads, "device": machine.device}
+        try:
+            inspect.signature(self.function).bind(num_worlds, **given, **overrides)
+        except TypeError as error:
+            raise SettingError(
+                f"{name} can't be called with num_worlds, {', '.join([*given, *overrides])} ({error}); "
+                "expected def f(num_worlds, *, <settings>, **machine)"
+            ) from error
+        return self.function(num_worlds, **given, **overrides)

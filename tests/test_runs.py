@@ -184,6 +184,13 @@ def test_a_folder_that_holds_a_run_is_not_written_over(finished, monkeypatch, ca
     assert "holds a run already" in capsys.readouterr().err
 
 
+def test_a_folder_of_runs_is_no_run_folder(finished, monkeypatch, capsys):
+    """Comparisons of what lies there would take it for one of them."""
+    for folder in (finished.parent, finished.parents[1]):
+        assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 2
+        assert f"run_dir={folder}: holds runs already, such as " in capsys.readouterr().err
+
+
 def test_a_policy_that_outputs_nan_stops_with_a_checkpoint_from_before(
     tmp_path, monkeypatch, capsys
 ):

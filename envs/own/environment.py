@@ -13,6 +13,7 @@ from gymnasium.utils import EzPickle
 from torch import Tensor
 
 from envs.episodes import Episodes, check_horizon
+from envs.machine import check_device
 from envs.numpy_worlds import task_dicts
 from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
@@ -91,6 +92,7 @@ def own_environment(
         check_horizon(steps)
     _check_source(source, settings, after_task)
     _check_words(terms, name, python)
+    check_device(device)
     expect(isinstance(repeatable, bool), "repeatable", repeatable, "True or False")
     check_variables(tasks)
     sizes = _sizes(count, processes)

@@ -761,9 +761,15 @@ def _read(root: Any, path: str) -> Any:
     present = root
     for name in path.split("."):
         if not hasattr(present, name):
+            inner = path.removeprefix("model.model.")
+            hint = (
+                f"; expected model_field({inner!r})"
+                if inner != path
+                else _did_you_mean(name, dir(present))
+            )
             raise WorldError(
                 f"{type(present).__name__} has no {name!r}, where a task variable was to go to "
-                f"{path}{_did_you_mean(name, dir(present))}"
+                f"{path}{hint}"
             )
         present = getattr(present, name)
     return present

@@ -181,7 +181,21 @@ def check_spaces(env: Any, expected: Spaces) -> None:
     if not _same_actions(done, expected[1]):
         raise UserError(
             f"the environment's action_space is {done}; the agent was trained with {expected[1]}"
+            f"{_rescaling(done, expected[1])}"
         )
+
+
+def _rescaling(found: Any, expected: spaces.Space[Any]) -> str:
+    """What makes actions between other bounds fit; nothing where they don't fit otherwise."""
+    if not isinstance(found, spaces.Box) or not isinstance(expected, spaces.Box):
+        return ""
+    if found.shape != expected.shape or not found.is_bounded():
+        return ""
+    low, high = (f"{bound.flat[0].item():g}" for bound in (expected.low, expected.high))
+    return (
+        f"; gymnasium.wrappers.RescaleAction(env, {low}, {high}) lets these stand for its bounds, as "
+        "they did in a training on an environment of your own"
+    )
 
 
 def _same_actions(found: Any, expected: spaces.Box | spaces.Discrete) -> bool:

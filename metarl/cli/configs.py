@@ -8,7 +8,7 @@ read from them here. `folders` is the search path everywhere: our own folder fir
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -299,7 +299,7 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
             yield from _comments_of_file(_file(base, [file.parent]))
     above: list[str] = []
     path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
-    for line in text.splitlines():
+    for line in _with_whole_comments(text.splitlines()):
         # A key, or a group in the defaults list.
         entry = re.match(r"( *(?:- )?)(\w+):(?: |$)", line)
         if line.lstrip().startswith("#"):
@@ -314,3 +314,18 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
             above = []
         else:
             above = []
+
+
+def _with_whole_comments(lines: Iterable[str]) -> list[str]:
+    """The lines of a config, each comment beside a key in one piece: it may go on in lines of
+    comment alone, which begin in the same column."""
+    found: list[str] = []
+    column = -1
+    for line in lines:
+        if found and line.strip().startswith("#") and line.index("#") == column:
+            found[-1] += f" {line.strip().removeprefix('#').strip()}"
+            continue
+        beside = re.search(r"\S\s+#\s", line)
+        column = beside.end() - 2 if beside else -1
+        found.append(line)
+    return found

@@ -68,7 +68,7 @@ def run_command(
             flags, overrides = _split(sys.argv[1:])
             arguments = _parse_flags(flags, overrides)
             _check_processes(config_name, arguments)
-            folders = [configs, *users_folder(arguments.config_dir)]
+            folders = [configs, *users_folder(arguments.config_dir, configs)]
             config_name = arguments.config_name or config_name
             if arguments.help:
                 print(
@@ -178,7 +178,9 @@ def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
     return arguments
 
 
-def users_folder(config_dir: str | None) -> list[Path]:
+def users_folder(config_dir: str | None, configs: Path = CONFIGS) -> list[Path]:
+    """The folder of the user's own configs, if there is one. Raises: UserError for a folder that
+    isn't there, or isn't laid out as `configs`."""
     if config_dir is None:
         return []
     folder = Path(config_dir)
@@ -186,6 +188,12 @@ def users_folder(config_dir: str | None) -> list[Path]:
         raise UserError(
             f"--config-dir {config_dir}: "
             f"{'is no folder' if folder.exists() else 'there is no such folder'}"
+        )
+    groups = [place.name for place in configs.iterdir() if place.is_dir()]
+    if not any(folder.glob("*.yaml")) and not any((folder / group).is_dir() for group in groups):
+        raise UserError(
+            f"--config-dir {config_dir}: holds no configs; expected a folder laid out as configs/, "
+            f"with env/<name>.yaml and the like, not {config_dir}/<folder>/env/<name>.yaml"
         )
     return [folder]
 

@@ -155,6 +155,8 @@ def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Pa
                         f"of: {', '.join(names_allowed)}"
                     )
                 hint = did_you_mean(name, names_allowed)
+                if ":" in str(name):
+                    hint = f"; code of your own is named in a config, {group}/<name>.yaml in a folder for --config-dir"
                 raise UserError(
                     f"{group}={name}: there is no {group} of that name{hint}\n{group} is one of: "
                     f"{', '.join(names_allowed)}"

@@ -256,6 +256,14 @@ def _refuse_a_run(folder: Path) -> None:
         raise UserError(
             f"{folder} holds a run already; go on with resume={folder}, or choose another run_dir"
         )
+    if below := next((place for depth in _BELOW for place in folder.glob(depth)), None):
+        raise UserError(
+            f"run_dir={folder}: holds runs already, such as {below.parent}; expected a folder of its "
+            "own, or comparisons of all that lies there would take it for one of them"
+        )
+
+
+_BELOW = ("*/config.yaml", "*/*/config.yaml")
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def _text(value: Any, key: str) -> str:
         return f"[{','.join(_text(entry, key) for entry in value)}]"
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return _text(value.item(), key)  # a number of numpy or torch
+    if type(value).__module__.partition(".")[0] == "torch" and key == "device":
+        return str(value)
     raise UserError(
         f"{key} is a {type(value).__name__}; expected a number, a string, true or false, None, a "
         "list, or a dict of settings"

@@ -166,9 +166,9 @@ def _check_names(config: Mapping[str, Any]) -> None:
         if pair not in users:
             raise ValueError(
                 f"{key} is {_brief(value)}, which isn't metarl's, and a file can't make us call "
-                "it; if it is code of your "
-                "own that you trust, name it yourself, in a config of --config-dir or on the "
-                "command line"
+                "it; if it is code of your own that you trust, name it yourself: in a config of "
+                "--config-dir (in Python config_dir=...), or on the command line where a key may be "
+                f"given, {key}=..."
             )
         print(
             f"{key}: calls {value}, which isn't metarl's but named by {users[pair]}",

@@ -230,8 +230,8 @@ def table(report: Mapping[str, Any]) -> str:
     """The report as text for the console."""
     lines = [
         f"{report['env']} (variant {report['variant']}, spec {report['spec_hash']}), "
-        f"{tasks_in_words(report['num_tasks'], report['split'])} x {report['episodes_per_task']} "
-        "episodes"
+        f"{tasks_in_words(report['num_tasks'], report['split'])} x "
+        f"{episodes_in_words(report['episodes_per_task'])}"
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test "
         "tasks are the same",
@@ -241,7 +241,8 @@ def table(report: Mapping[str, Any]) -> str:
     unit = report["unit"]
     lines += [_row(stage(unit, row["update"]), row) for row in report["returns"]]
     lines += [
-        _row(f"random init, {_short(unit, row)}", row) for row in report["random_initialisation"]
+        _row(f"random init, {short_stage(unit, row)}", row)
+        for row in report["random_initialisation"]
     ]
     if "stand_still" in report:
         lines.append(_row("standing still", report["stand_still"]))
@@ -249,12 +250,12 @@ def table(report: Mapping[str, Any]) -> str:
         lines += (
             [_row(name, rows)]
             if isinstance(rows, Mapping)
-            else [_row(f"{name}, {_short('episode', row)}", row) for row in rows]
+            else [_row(f"{name}, {short_stage('episode', row)}", row) for row in rows]
         )
     by_task = report.get("returns_by_task", {})
     if len(by_task) <= MOST_TASKS_SHOWN:
         lines += [
-            _row(f"{name}, {_short(unit, row)}", row)
+            _row(f"{name}, {short_stage(unit, row)}", row)
             for name, rows in by_task.items()
             for row in rows
         ]
@@ -305,7 +306,12 @@ def tasks_in_words(num_tasks: int, split: str) -> str:
     return f"{num_tasks} held-out {tasks}"
 
 
-def _short(unit: str, row: Mapping[str, Any]) -> str:
+def episodes_in_words(count: int) -> str:
+    return f"{count} episode{'s' if count != 1 else ''}"
+
+
+def short_stage(unit: str, row: Mapping[str, Any]) -> str:
+    """`stage` of a row in a few letters."""
     return f"ep. {row['update'] + 1}" if unit == "episode" else f"{row['update']} upd."
 
 

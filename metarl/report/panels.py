@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metarl.struct import struct
 
-UNITS = {"velocity": "m/s", "distance": "m"}
+UNITS = {"velocity": "m/s", "distance": "m"}  # of our environments' terms
 CURVE_LINES = 3  # lines of text that a curve takes, the first of them for its name
 
 PAPER, INK, FAINT, TRACK = (24, 27, 31), (242, 244, 246), (160, 167, 175), (64, 70, 78)
@@ -43,6 +43,7 @@ class Shot:
     over: bool  # the episode ended earlier; what is shown is its last moment
     # What the learner measures of its steps
     curves: "dict[str, Curve]" = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=lambda: UNITS)  # of the terms, by name
 
 
 @struct
@@ -128,7 +129,7 @@ def _headline(text: str, *, width: float, height: float) -> tuple[str, ImageFont
         return highest * min(1.0, width / widest), width - widest
 
     best = max(layouts, key=size)
-    font = letters(size(best)[0], bold=True)
+    font = letters(int(size(best)[0]), bold=True)  # Rounded up it would have no room.
     return "\n".join(_shortened(line, width, font) for line in best.split("\n")), font
 
 
@@ -158,7 +159,8 @@ def _panel(title: str, shot: Shot, gauges: Mapping[str, Gauge]) -> Image.Image:
     baseline = line + height + line * 0.6
     total = f"return {_signed(shot.reward_so_far, 1)}"
     room = width - 3 * margin - draw.textlength(total, small)
-    draw.text((margin, baseline), _numbers(shot.terms, room, small), INK, small, anchor="lm")
+    numbers = _numbers(shot.terms, shot.units, room, small)
+    draw.text((margin, baseline), numbers, INK, small, anchor="lm")
     draw.text((width - margin, baseline), total, INK, small, anchor="rm")
     for row, (name, gauge) in enumerate(gauges.items()):
         _draw_gauge(
@@ -233,7 +235,12 @@ def _draw_gauge(
     )
 
 
-def _numbers(terms: Mapping[str, float | bool], room: float, font: ImageFont.FreeTypeFont) -> str:
+def _numbers(
+    terms: Mapping[str, float | bool],
+    units: Mapping[str, str],
+    room: float,
+    font: ImageFont.FreeTypeFont,
+) -> str:
     """The terms as text, as many as have room, without the costs: they are small, and the return
     has them."""
 
@@ -241,7 +248,7 @@ def _numbers(terms: Mapping[str, float | bool], room: float, font: ImageFont.Fre
         word = (
             ("no", "yes")[value]
             if isinstance(value, bool)
-            else f"{_signed(value, 2)} {UNITS.get(name, '')}"
+            else f"{_signed(value, 2)} {units.get(name, '')}"
         )
         return f"{name.replace('_', ' ')} {word}".rstrip()
 

@@ -7,11 +7,27 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.report.evaluation import diverged_lines, stage, tasks_in_words
+from metarl.report.evaluation import (
+    diverged_lines,
+    episodes_in_words,
+    short_stage,
+    stage,
+    tasks_in_words,
+)
 from metarl.rl.evaluation.several_runs import across_runs, over
 
 _SAME = (
-    *("env", "family", "variant", "spec_hash", "split", "algo", "num_tasks", "episodes_per_task"),
+    *(
+        "env",
+        "family",
+        "variant",
+        "spec_hash",
+        "made_by",
+        "split",
+        "algo",
+        "num_tasks",
+        "episodes_per_task",
+    ),
     *("num_updates", "unit", "deterministic", "iteration"),
 )
 """What the evaluations of all seeds have in common."""
@@ -46,6 +62,17 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
     }
+    for k, row in enumerate(rows):
+        of_seeds = [report["returns"][k] for report in reports if "returns" in report]
+        if of_seeds and all("success_rate" in of for of in of_seeds):
+            row["success_rate"] = sum(of["success_rate"] for of in of_seeds) / len(of_seeds)
+    if all("random_initialisation" in report for report in reports):
+        of_updates = zip(*(report["random_initialisation"] for report in reports), strict=False)
+        found["random_initialisation"] = [
+            {"update": of[0]["update"], **_mean_of(of)} for of in of_updates
+        ]
+    if all("stand_still" in report for report in reports):
+        found["stand_still"] = _mean_of([report["stand_still"] for report in reports])
     if len(rows) > 1:
         # Episodes before and after are no pairs: tasks are.
         gains = returns[:, :, -1].mean(2) - returns[:, :, 0].mean(2)
@@ -59,9 +86,14 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['env']}, {report['algo']}, seeds {report['seed']}: "
         f"{tasks_in_words(report['num_tasks'], report['split'])}; "
-        f"{report['episodes_per_task']} episodes of each",
+        f"{episodes_in_words(report['episodes_per_task'])} of each",
         f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {report['over']}",
         *(_row(stage(unit, row["update"]), row) for row in rows),
+        *(
+            _row(f"random init, {short_stage(unit, row)}", row)
+            for row in report.get("random_initialisation", ())
+        ),
+        *([_row("standing still", report["stand_still"])] if "stand_still" in report else []),
     ]
     if len(rows) > 1:
         name = f"gain to {'the end' if unit == 'update' else stage(unit, rows[-1]['update'])}"
@@ -92,6 +124,13 @@ def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:
     }
 
 
+def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What doesn't learn, as means over the seeds."""
+    return {key: sum(row[key] for row in rows) / len(rows) for key in ("mean", "iqm")}
+
+
 def _row(name: str, row: Mapping[str, float]) -> str:
-    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}"
+    """Without an interval it is of what stands beside the learners."""
+    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if "ci_low" in row else ""
+    success = f"  success {100 * row['success_rate']:.0f} %" if "success_rate" in row else ""
+    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}".rstrip()

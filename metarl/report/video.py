@@ -18,7 +18,7 @@ from metarl.errors import UserError
 from metarl.files import make_folder, replacing
 from metarl.noise import Noise
 from metarl.report.belief_panel import BeliefSoFar, as_map, beside
-from metarl.report.panels import Curve, Gauge, Shot, frame, grid
+from metarl.report.panels import UNITS, Curve, Gauge, Shot, frame, grid
 from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, Belief, RLAdapter, Step
 from metarl.run.seeding import Generators
@@ -143,6 +143,8 @@ def play(
     happened: list[set[str]] = [set() for _ in worlds]
     measured: list[dict[str, list[float]]] = [{} for _ in worlds]
     beliefs = [adapter.belief(state)]
+    # A user's own distance may be in any unit.
+    units = UNITS if env.spec.made_by is None else {}
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
         act = adapter.act(state, obs, noise)
@@ -173,6 +175,7 @@ def play(
                     name: Curve(values=tuple(values), num_steps=env.spec.horizon)
                     for name, values in measured[i].items()
                 },
+                units=units,
             )
         yield list(shots)
         if all(over):

@@ -207,6 +207,7 @@ def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
         (lambda: plain.adapt("bandit"), "env is a str; expected a Gymnasium environment"),
         (lambda: plain.adapt(Other(box(-1, 1, (3,)), done)), "observation_space is Box.*trained"),
         (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), "action_space is Box.*trained"),
+        (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), r"RescaleAction\(env, -.*\) lets"),
         (lambda: plain.adapt(bandit_env(), episodes=1), "observation_space"),
         (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a whole number, 0"),
         (lambda: plain.adapt(point_env(), seed=-1), "seed=-1: expected a whole number"),

@@ -8,6 +8,7 @@ Examples:
 import ast
 import inspect
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -20,10 +21,12 @@ import pytest
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
+from support.commands import refused
 
 import envs
 from metarl.cli import configs
 from metarl.cli import main as cli
+from metarl.cli.commands import train
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.errors import UserError
@@ -296,6 +299,31 @@ def test_config_dir_that_is_not_there_is_said(
         message_of(call, capsys, "--config-dir", "mine")
         == "error: --config-dir mine: is no folder\n"
     )
+
+
+def test_config_dir_that_holds_no_configs_is_said(
+    call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "configs" / "wing").mkdir(parents=True)
+    said = message_of(call, capsys, "--config-dir", "mine")
+    assert "mine: holds no configs; expected a folder laid out as configs/" in said
+
+
+def test_code_of_ones_own_is_named_in_a_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(monkeypatch, capsys, train, "env=my_envs:hopper")
+    assert "code of your own is named in a config, env/<name>.yaml in a folder for" in said
+
+
+def test_help_has_the_whole_of_a_comment() -> None:
+    """Which may go on below, as do those beside keys of algo/maml_ppo.yaml."""
+    text = " ".join(help_text("train", "", ["algo=maml_ppo"], [configs.CONFIGS]).split())
+    assert "it stays, and a long training slides back. More iterations want a longer one" in text
+    file = configs.CONFIGS / "algo" / "maml_ppo.yaml"
+    beside = [line for line in file.read_text().splitlines() if re.match(r" +#", line)]
+    assert len(beside) > 1
+    assert all(line.strip("# ") in text for line in beside)
 
 
 BROKEN = {

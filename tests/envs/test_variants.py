@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ import envs
 from envs.mujoco import half_cheetah, hopper
 from envs.mujoco.env import MujocoEnv
 from envs.mujoco.variant import Setting, Variant
+from envs.own import attribute, own_environment
 from envs.tasks import check_count
 from envs.variants import Row, variant_label
 from metarl.errors import SettingError
@@ -207,6 +209,28 @@ def test_what_is_neither_row_nor_function_is_refused(my_envs: str) -> None:
         envs.make(f"{my_envs}:table", 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("CartPoleEnv", "CartPoleEnv is a class of Gymnasium environments; expected a function"),
+        ("cart_pole", "cart_pole makes a Gymnasium environment; expected a function"),
+        ("nothing", r"nothing can't be called with num_worlds, num_threads, device \(too many"),
+    ],
+)
+def test_a_function_that_makes_no_worlds_is_refused(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_slips.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "def cart_pole(num_worlds, **machine): return gymnasium.make('CartPole-v1')\n"
+        "def nothing(): return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingError, match=f"my_slips:{said}" if name != "nothing" else said):
+        envs.make(f"my_slips:{name}", 2)
+
+
 def test_a_row_in_the_table_is_an_environment_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     row = half_cheetah.VARIANTS["half_cheetah_vel"]
     monkeypatch.setitem(envs.ALL, "half_cheetah_vel_short", replace(row, horizon=3))
@@ -305,6 +329,20 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         envs.make("half_cheetah_vel", 2, action_scale=True)
     with pytest.raises(ValueError, match="num_threads is 0; expected at least 1"):
         envs.make("bandit", 2, num_threads=0)
+    with pytest.raises(
+        ValueError, match="device is 'gpu'; expected cpu or cuda, or one of several"
+    ):
+        envs.make("bandit", 2, device="gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    for make in (
+        partial(envs.make, "bandit", 2),
+        partial(own_environment, "CartPole-v1", 1, tasks={"l": attribute("length", scale=(1, 2))}),
+    ):
+        with pytest.raises(SettingError, match="device is 'cuda:1': torch finds no CUDA device"):
+            make(device="cuda:1")
 
 
 def test_no_two_robots_are_one_problem_under_two_names() -> None:

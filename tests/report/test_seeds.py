@@ -51,3 +51,25 @@ def test_seeds_that_were_evaluated_or_trained_otherwise_are_told() -> None:
     assert alike["iteration"] == 3 and "different numbers" not in table(alike)
     with pytest.raises(UserError, match=r"seed 1 was .* num_tasks=2, seed 0 with 1; expected"):
         together([report(0, episodes), report(1, episodes, episodes)])
+
+
+def test_what_does_not_learn_and_the_share_of_solved_episodes_stand_beside() -> None:
+    """As means over the seeds."""
+
+    def solved(seed: int) -> dict[str, Any]:
+        more = {
+            "returns": [{"success_rate": rate} for rate in (0.0, (0.4, 0.8)[seed])],
+            "random_initialisation": [
+                {"update": k, "mean": -8.0 - seed, "iqm": -7.0 - seed} for k in (0, 1)
+            ],
+            "stand_still": {"mean": -3.0, "iqm": -4.0 - 2 * seed},
+        }
+        return report(seed, [[0.0, 4.0], [1.0, 13.0]], **more)
+
+    found = together([solved(0), solved(1)])
+    assert [row["success_rate"] for row in found["returns"]] == pytest.approx([0.0, 0.6])
+    assert found["random_initialisation"][1] == {"update": 1, "mean": -8.5, "iqm": -7.5}
+    assert found["stand_still"] == {"mean": -3.0, "iqm": -5.0}
+    shown = table(found)
+    assert "success 60 %" in shown and "random init, 1 upd." in shown and "standing still" in shown
+    assert "1 episode of each" in table(together([report(seed, [[1.0]]) for seed in (0, 1)]))

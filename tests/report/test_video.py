@@ -6,6 +6,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from PIL import ImageDraw
 
 from metarl.errors import UserError
 from metarl.noise import Noise
@@ -432,3 +433,25 @@ def test_the_most_likely_actions_are_filmed_where_they_are_asked_for():
             deterministic=deterministic,
         )
         assert len(list(shots)) == 1 and acted == [expected]
+
+
+def test_a_headline_is_shown_whole(monkeypatch):
+    """Letters that were rounded up had no room."""
+    shown = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, at, text, *_, **__: shown.append(text)
+    )
+    shot = Shot(
+        picture=np.zeros((360, 480, 3), np.uint8),
+        moment="0.42 s",
+        reward_so_far=0.0,
+        terms={"distance": 0.5},
+        over=False,
+    )
+    task = "arm3: goal (0.0975, 0.269), payload ×2.06"
+    frame({"random actions": shot}, task=task, gauges={})
+    assert task in [text.replace("\n", " ") for text in shown]
+    assert "distance 0.50 m" in shown
+    shown.clear()
+    frame({"random actions": replace(shot, units={})}, task=task, gauges={})
+    assert "distance 0.50" in shown

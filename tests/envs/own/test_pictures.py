@@ -8,12 +8,14 @@ from typing import Any
 
 import gymnasium
 import imageio_ffmpeg
+import mujoco
 import numpy as np
 import pytest
 import torch
 
 from envs.gym import SingleEnv
 from envs.own import attribute, own_environment
+from envs.own.pictures import _camera
 from metarl.cli.commands import train
 from metarl.noise import Noise
 
@@ -90,6 +92,19 @@ def test_a_model_without_a_camera_is_seen_as_gymnasium_shows_it(name: str) -> No
     picture = env.render(0, width=64, height=48)
     assert picture.shape == (48, 64, 3) and picture.std() > 5
     env.close()
+
+
+def test_all_that_moves_is_seen_where_gymnasium_would_be_too_near() -> None:
+    """From a distance of 2.42 m 45° show 1 m to either side."""
+    model = mujoco.MjModel.from_xml_string(ARM)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    assert model.stat.extent < 2.42 * 0.5
+    assert _camera(None, model, data).distance > 2.42 * 0.5
+
+
+ARM = """<mujoco><statistic extent="0.6"/><worldbody><body><joint type="hinge"/>
+<geom type="capsule" fromto="-0.5 0 0 0.5 0 0" size="0.02"/></body></worldbody></mujoco>"""
 
 
 @pytest.mark.gl
