@@ -195,6 +195,10 @@ class Predictor:
         self.classes, self._num_dims = classes, num_dims
         self.transductive = adapter.transductive
 
+    def __repr__(self) -> str:
+        what = "values" if self.classes is None else f"classes {self.classes.tolist()}"
+        return f"Predictor({what} of {self._agent!r})"
+
     def __call__(self, x: Any) -> np.ndarray:
         answers = self._answers(x)
         if self.classes is not None:

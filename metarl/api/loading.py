@@ -40,4 +40,6 @@ def _located(where: str, place: Path) -> str:
         return where
     if where in zoo.names():
         return zoo.PREFIX + where
+    if (packed := place.with_name(f"{place.name}.pt")).exists():
+        raise UserError(f"there is no file or folder {where}; did you mean {packed}?")
     raise UserError(f"there is no file or folder {where}, and {zoo.unknown(where)}")

@@ -49,6 +49,13 @@ class Policy:
         self._noise = Noise(torch.Generator().manual_seed(seed))
         self.reset()
 
+    def __repr__(self) -> str:
+        seen, done = self.observation_space, self.action_space
+        shown = (
+            f"{done.n} actions" if isinstance(done, spaces.Discrete) else f"actions {done.shape}"
+        )
+        return f"Policy(observations {seen.shape} -> {shown})"
+
     def reset(self) -> None:
         """Begins a new episode."""
         self._state: Any = self._start

@@ -1,6 +1,7 @@
 """What a value on the command line may be: each kind knows whether a value is one of it, and says
 in words what was expected."""
 
+import importlib
 import math
 import re
 from dataclasses import dataclass
@@ -187,6 +188,22 @@ class Target:
             return callable(get_object(present_name(value)))
         except (ImportError, ValueError):
             return False
+
+    def problem(self, value: str) -> str:
+        """Says why the name of a user's own can't be imported; empty where its form is to blame."""
+        module = value.rpartition(".")[0]
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module}.".startswith(f"{error.name}."):
+                return (
+                    f"there is no module {error.name} on Python's path; PYTHONPATH=<the folder that "
+                    "it lies in> puts it there"
+                )
+            return f"{module} can't be imported: {error}"
+        except (ImportError, ValueError) as error:
+            return f"{module} can't be imported: {error}" if module else ""
+        return f"{module} has no {value.rpartition('.')[2]}"
 
 
 @dataclass(frozen=True)

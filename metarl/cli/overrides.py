@@ -155,6 +155,8 @@ def _check_groups(config_name: str, groups: Iterable[Override], folders: list[Pa
                         f"of: {', '.join(names_allowed)}"
                     )
                 hint = did_you_mean(name, names_allowed)
+                if not hint and len(folders) == 1:
+                    hint = "; one of your own needs --config-dir <its folder>"
                 if ":" in str(name):
                     hint = f"; code of your own is named in a config, {group}/<name>.yaml in a folder for --config-dir"
                 raise UserError(
@@ -254,6 +256,8 @@ def _check_kind(key: str, value: Any, kind: Kind, default: Any) -> None:
     elif default is not None and not _is_open(default):
         hint = f"; the default is {shown(default)}"
     wanted = kind.expected
+    if isinstance(bare, Target) and isinstance(value, str) and (problem := bare.problem(value)):
+        raise UserError(f"{key}={value}: {problem}")
     if isinstance(bare, Integer) and isinstance(value, int) and value > bare.most:
         wanted = f"an integer, {bare.most} or less"
     raise UserError(f"{key}={shown(value)}: expected {wanted}{hint}")

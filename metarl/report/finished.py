@@ -251,11 +251,19 @@ def numbers_of(file: Path) -> list[dict[str, Any]]:
     left out, as damaged rows are.
 
     Seeds that one process trained together wrote the time of all: here each has its share, so that
-    they compare with runs alone.
+    they compare with runs alone. A seed that went on alone, or whose others had diverged, says so
+    by `seeds_together` of its rows; in those of earlier versions all seeds of the folder count.
     """
-    together = num_seeds_in(file.parent.parent)
     rows = [{k: v for k, v in row.items() if _is_number(v)} for row in _all_rows(file)]
-    return [row | {k: row[k] / together for k in ("seconds",) if k in row} for row in rows]
+    of_old = num_seeds_in(file.parent.parent)
+    if any("seeds_together" in row for row in rows):
+        of_old = 1
+    before = share = 0.0
+    for row in rows:
+        if "seconds" in row:
+            share += (row["seconds"] - before) / row.get("seeds_together", of_old)
+            before, row["seconds"] = row["seconds"], share
+    return rows
 
 
 def _is_number(value: Any) -> bool:

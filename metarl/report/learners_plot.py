@@ -237,6 +237,10 @@ def _of_recorded(other: Recorded) -> list[Estimate]:
     return found
 
 
+OF_TRAINING = "mean return of training episodes\nafter adaptation"
+"""The label of the axis of returns."""
+
+
 def draw_training(
     axes: Axes, learners: Sequence[Learner], recorded: Sequence[Recorded], looks: Mapping[str, Look]
 ) -> None:
@@ -253,7 +257,7 @@ def draw_training(
             label = f"{name}, before adaptation"
             draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)
     name_count(axes, STEPS)
-    axes.set_ylabel("mean return of training episodes\nafter adaptation")
+    axes.set_ylabel(OF_TRAINING)
 
 
 def draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:

@@ -130,7 +130,7 @@ def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _row(name: str, row: Mapping[str, float]) -> str:
-    """Without an interval it is of what stands beside the learners."""
+    """A row of the table; what stands beside the learners has no interval."""
     interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if "ci_low" in row else ""
     success = f"  success {100 * row['success_rate']:.0f} %" if "success_rate" in row else ""
     return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}".rstrip()

@@ -54,10 +54,10 @@ def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _common_counts(counts: Sequence[np.ndarray]) -> np.ndarray:
-    """The counts of the shortest run, and within the range that all runs cover."""
-    shortest = min(counts, key=lambda x: x[-1])
-    inside = shortest[shortest >= max(x[0] for x in counts)]
-    return inside if len(inside) else shortest[-1:]
+    """The counts of the shortest run within the range that all runs cover, and the begin of that."""
+    shortest, begin = min(counts, key=lambda x: x[-1]), max(x[0] for x in counts)
+    inside = shortest[shortest > begin]
+    return np.concatenate([[min(begin, shortest[-1])], inside])
 
 
 def _values(rows: Sequence[Row], key: str, x: np.ndarray, count: str) -> np.ndarray:

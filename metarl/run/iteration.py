@@ -52,9 +52,19 @@ class Run:
             before.restore()
             raise
 
-    def _checked(self, metrics: Metrics) -> Metrics:
+    def _checked(self, metrics: Any) -> Metrics:
         """The metrics of an iteration that is done, once all is found to be finite."""
+        if not isinstance(metrics, Mapping):
+            raise TypeError(
+                f"an iteration of {type(self.learner).__name__} returned {metrics!r:.60}; expected "
+                "its metrics, numbers by name"
+            )
         metrics = {name: _number(name, value) for name, value in metrics.items()}
+        if missing := self.shown.missing(metrics):
+            raise TypeError(
+                f"the metrics of {type(self.learner).__name__} lack {missing}; they are "
+                f"{', '.join(metrics) or 'none'}"
+            )
         _check_finite(metrics, self.learner.state_dict())
         self.count += int(metrics[self.shown.count])
         self.iteration += 1

@@ -33,6 +33,13 @@ class Shown:
         both = (f"{self.quantity}_before", f"{self.quantity}_after")
         return [name for name in both if name in row] or [self.quantity]
 
+    def missing(self, metrics: Mapping[str, float]) -> str:
+        """The metrics in words that every iteration has to tell and these don't; empty if none."""
+        told = f"{self.quantity}_before and {self.quantity}_after, or {self.quantity}"
+        lacking = [] if self.count in metrics else [self.count]
+        lacking += [] if set(self.names(metrics)) <= metrics.keys() else [told]
+        return " and ".join(lacking)
+
     def text(self, row: Mapping[str, float]) -> str:
         """Says how well it goes, for instance `return -12.3 -> 45.6`; of trials of one episode
         `return 45.6 (first tenth 3.1, last 5.2)`; where the row has intervals (see `LOW`) `return

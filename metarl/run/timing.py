@@ -20,9 +20,11 @@ TIMING = frozenset(
         "tasks_per_second",
         "peak_memory_mib",
         "peak_device_memory_mib",
+        "seeds_together",
     }
 )
-"""The metrics of `Stopwatch.row`, whatever a learner counts."""
+"""The metrics of `Stopwatch.row`, whatever a learner counts, and in rows of seeds that were trained
+together how many these were: the seconds are of all of them."""
 
 _MIB = 2**20
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes; what ru_maxrss counts in
@@ -40,7 +42,7 @@ class Stopwatch:
         return time.perf_counter() - self._start
 
     def row(self, count: str, num: float, since: float) -> dict[str, float]:
-        """The metrics of `TIMING`.
+        """The metrics of `TIMING` that one run tells.
 
         Args:
           count: what is counted: env_steps or tasks.

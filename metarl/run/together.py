@@ -237,7 +237,7 @@ def _iterated(
         if isinstance(metrics, FloatingPointError):
             errors[number] = metrics
         else:
-            rows[number] = trainings[number].log([metrics], starts[number])
+            rows[number] = trainings[number].log([metrics], starts[number], len(trainings))
     return rows, errors
 
 

@@ -171,14 +171,16 @@ class Training:
                 raise self.diverged(error) from error
         return self.log(window, start), len(window)
 
-    def log(self, window: Sequence[Metrics], start: float) -> Metrics:
+    def log(self, window: Sequence[Metrics], start: float, seeds_together: int = 1) -> Metrics:
         """Writes the row of the iterations that were just done, which began `start` seconds after
-        the run did, and returns it."""
+        the run did, and returns it. Args: seeds_together: how many runs did one at once."""
         run = self.run
         counted = sum(metrics[run.shown.count] for metrics in window)
         timing = run.stopwatch.row(run.shown.count, counted, start)
         means = _mean(window)
         row = {"iteration": run.iteration - 1, **means, run.shown.count: run.count, **timing}
+        if seeds_together > 1:
+            row["seeds_together"] = seeds_together
         self._log.write(row)
         return row
 

@@ -247,6 +247,7 @@ def test_an_agent_and_its_policy_pickle(agents: Any) -> None:
         again = pickle.loads(pickle.dumps(policy))
         assert np.array_equal(policy(obs), again(obs))
         assert repr(pickle.loads(pickle.dumps(agents[name]))) == repr(agents[name])
+    assert repr(agents["plain"].unadapted) == "Policy(observations (2,) -> actions (2,))"
 
 
 def test_counts_of_numpy_are_counts(agents: Any) -> None:

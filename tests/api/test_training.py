@@ -12,6 +12,7 @@ import yaml
 from support.commands import call, numbers
 
 import metarl
+from metarl import zoo
 from metarl.api.training import _all_words
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
@@ -141,6 +142,10 @@ def test_mistakes_are_a_line_with_what_is_closest(run: metarl.Run) -> None:
         (lambda: metarl.train("bandit", config_dir="/no/such"), "there is no such folder"),
         (lambda: run.evaluate(num_task=2), "num_task: .* did you mean num_tasks"),
         (lambda: metarl.load("/no/such/run"), "there is no file or folder /no/such/run"),
+        (
+            lambda: metarl.load(zoo.FOLDER / "bandit/rl2_ppo"),
+            r"did you mean .*/bandit/rl2_ppo\.pt\?",
+        ),
         (lambda: metarl.load(run.folder.parent), "no checkpoint at"),
     ):
         with pytest.raises(metarl.UserError, match=message):

@@ -158,7 +158,7 @@ def test_a_folder_that_holds_a_run_in_a_seeds_place_is_refused_as_it_is(
     folder, words = tmp_path / "x", (*TINY, "iterations=1")
     assert call(monkeypatch, train, *words, f"run_dir={folder / 'seed1'}", "env.horizon=5") == 0
     assert call(monkeypatch, train, *words, f"run_dir={folder}", "num_seeds=2") == 2
-    assert f"{folder / 'seed1'} holds a run already" in capsys.readouterr().err
+    assert f"holds runs already, such as {folder / 'seed1'}" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["seed1"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
-from metarl.report.finished import all_runs, configs_below, finished_runs
+from metarl.report.finished import all_runs, configs_below, finished_runs, numbers_of
 from metarl.run.lock import FolderLock
 
 ROWS = [{"iteration": 0, "env_steps": 10, "return_after": 1.0}]
@@ -130,3 +130,18 @@ def test_a_folder_without_finished_runs_is_named(tmp_path: Path) -> None:
         finished_runs([tmp_path])
     with pytest.raises(UserError, match="nowhere is not there"):
         finished_runs([tmp_path / "nowhere"])
+
+
+def test_the_time_of_seeds_together_is_shared_as_long_as_they_were(tmp_path: Path) -> None:
+    """Two seeds for 20 s, then this one alone for 8: 10 + 8. Rows of earlier versions don't say how
+    many they were: there all seeds of the folder count."""
+    (tmp_path / "config.yaml").write_text("num_seeds: 2\n")
+    (tmp_path / "seed0").mkdir()
+    file = tmp_path / "seed0" / "metrics.jsonl"
+    of_both = [{"seconds": seconds, "seeds_together": 2} for seconds in (12.0, 20.0)]
+    for rows, seconds in (
+        ([*of_both, {"seconds": 28.0}], [6.0, 10.0, 18.0]),
+        ([{"seconds": 12.0}, {"iteration": 1}, {"seconds": 20.0}], [6.0, None, 10.0]),
+    ):
+        file.write_text("".join(json.dumps({"iteration": 0} | row) + "\n" for row in rows))
+        assert [row.get("seconds") for row in numbers_of(file)] == seconds

@@ -34,7 +34,7 @@ class CountingEnv:
 
     def __init__(self, ends, horizon=4):
         self.ends, self.num_worlds = torch.tensor(ends), len(ends)
-        self.spec = SimpleNamespace(horizon=horizon)
+        self.spec = SimpleNamespace(horizon=horizon, made_by=None)
         self.starts, self.actions = [], []
 
     def set_tasks(self, tasks):
@@ -330,7 +330,9 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
 def test_without_physical_time_an_episode_takes_five_seconds_or_as_long_as_its_steps_can_be_followed(
     horizon, rate
 ):
-    env = SimpleNamespace(spec=SimpleNamespace(horizon=horizon), control_step=None, render_fps=None)
+    env = SimpleNamespace(
+        spec=SimpleNamespace(horizon=horizon, made_by=None), control_step=None, render_fps=None
+    )
     assert video.frames_per_second(env) == rate
     env.render_fps = 30
     assert video.frames_per_second(env) == 30
@@ -351,7 +353,7 @@ def test_what_was_found_stays_found():
     assert [terms["found"] for terms in shown] == [False, True, True, True]
     assert [terms["success"] for terms in shown] == [False, True, True, True]
     assert [terms["height"] for terms in shown] == [0.0, 1.0, 0.0, 0.0]
-    words = panels._numbers(shown[3], 1e3, panels.letters(16))
+    words = panels._numbers(shown[3], panels.UNITS, 1e3, panels.letters(16))
     assert words == "found yes   success yes   height 0.00"
 
 

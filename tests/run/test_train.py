@@ -3,6 +3,7 @@ how it goes on."""
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -482,3 +483,17 @@ def test_a_console_that_nobody_reads_any_more_costs_nothing(tmp_path, monkeypatc
         monkeypatch.undo()
         assert outcome.interrupted and outcome.iteration == 5
         assert checkpoint.load_newest(folder / "checkpoints")[1]["iteration"] == 5
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"return": 1.0}, "the metrics of Walker lack env_steps; they are return"),
+        ({"env_steps": 10}, "lack return_before and return_after, or return; they are env_steps"),
+        (None, "an iteration of Walker returned None; expected its metrics, numbers by name"),
+    ],
+)
+def test_metrics_that_an_own_learner_forgets_are_named(tmp_path, monkeypatch, metrics, said):
+    monkeypatch.setattr(Walker, "step", lambda self: metrics)
+    with pytest.raises(TypeError, match=re.escape(said)):
+        run(tmp_path)

@@ -12,6 +12,7 @@ from metarl.report.adaptation_plot import Look
 from metarl.report.evaluation import stage, tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.learners_plot import (
+    OF_TRAINING,
     draw_adaptation,
     draw_time,
     draw_training,
@@ -73,7 +74,7 @@ def figures(content: Content) -> dict[str, Figure]:
 
         draw["training_steps"] = over_steps
     if timed:
-        draw["training_time"] = lambda axes: draw_time(axes, timed, look)
+        draw["training_time"] = lambda axes: _draw_time_alone(axes, timed, look)
     if learners:
         draw["profiles"] = lambda axes: _draw_profiles(axes, learners, look)
         for number, learner in enumerate(learners, start=1):
@@ -90,6 +91,12 @@ def figure_with_legend(title: str, draw: Callable[[Axes], None]) -> Figure:
         columns = max(1, min(len(labels), 80 // max(map(len, labels))))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
+
+
+def _draw_time_alone(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
+    """Beside no panel of steps, whose label would be that of both."""
+    draw_time(axes, learners, looks)
+    axes.set_ylabel(OF_TRAINING)
 
 
 def _draw_going(axes: Axes, going: Sequence[Going], colors: Sequence[str]) -> None:

@@ -489,7 +489,7 @@ def test_runs_before_and_after_a_change_of_the_reward_are_told_apart(
 def test_a_model_is_told_from_a_changed_one_as_it_is_before_any_task(tmp_path: Path) -> None:
     ours = Path(gymnasium.envs.mujoco.__file__).parent / "assets/hopper.xml"
     files = ours, tmp_path / "longer.xml"
-    files[1].write_text(ours.read_text("utf-8").replace('size="0.05"', 'size="0.06"', 1))
+    files[1].write_text(ours.read_text("utf-8").replace('size="0.05 ', 'size="0.06 ', 1))
     assert files[1].read_text("utf-8") != ours.read_text("utf-8")
     mass = {"mass": model_field("body_mass", scale=(0.5, 2.0))}
     own, again, changed = (
