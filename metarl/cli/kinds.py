@@ -201,8 +201,10 @@ class Target:
                     "it lies in> puts it there"
                 )
             return f"{module} can't be imported: {error}"
-        except (ImportError, ValueError) as error:
-            return f"{module} can't be imported: {error}" if module else ""
+        except (ValueError, TypeError):  # no module before the dot, or a dot before all
+            return ""
+        except Exception as error:  # The user's code may raise anything.
+            return f"{module} can't be imported: {type(error).__name__}: {error}"
         return f"{module} has no {value.rpartition('.')[2]}"
 
 

@@ -316,6 +316,38 @@ def test_code_of_ones_own_is_named_in_a_config(
     assert "code of your own is named in a config, env/<name>.yaml in a folder for" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "my_lost_learner.Maml",
+            "there is no module my_lost_learner on Python's path; PYTHONPATH=",
+        ),
+        (
+            "my_broken_learner.Maml",
+            "my_broken_learner can't be imported: NameError: name 'x' is not",
+        ),
+        ("my_needy_learner.Maml", "my_needy_learner can't be imported: No module named 'not_here'"),
+        ("my_learner_of_another_name.Maml", "my_learner_of_another_name has no Maml"),
+        (".Maml", "expected the full name of a function or class"),
+        ("Maml", "expected the full name of a function or class"),
+    ],
+)
+def test_why_code_of_ones_own_cannot_be_had_is_said(
+    name: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "my_broken_learner.py").write_text("x\n")
+    (tmp_path / "my_needy_learner.py").write_text("import not_here\n")
+    (tmp_path / "my_learner_of_another_name.py").write_text("class Reptile: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = refused(monkeypatch, capsys, train, "env=bandit", f"algo._target_={name}")
+    assert f"error: algo._target_={name}: {said}" in shown
+
+
 def test_help_has_the_whole_of_a_comment() -> None:
     """Which may go on below, as do those beside keys of algo/maml_ppo.yaml."""
     text = " ".join(help_text("train", "", ["algo=maml_ppo"], [configs.CONFIGS]).split())
