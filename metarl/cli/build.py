@@ -88,11 +88,17 @@ def shows_task(env: DictConfig) -> bool:
 
 def sizes(config: DictConfig) -> Sizes:
     """Returns how many tasks, episodes and updates the config's algorithm asks for. Raises:
-    ValueError for zero of them."""
+    ValueError for zero of them; UserError for a learner that doesn't say it."""
     settings = {
         str(key): value for key, value in _unnamed(config.algo).items() if key != "_target_"
     }
-    found: Sizes = get_object(config.algo._target_).sizes(**settings)
+    made_of = get_object(config.algo._target_)
+    if not callable(getattr(made_of, "sizes", None)):
+        raise UserError(
+            f"algo._target_={config.algo._target_}: has no sizes; expected a learner that says how many "
+            "tasks, episodes and updates an iteration has, as docs/own_learner.md shows"
+        )
+    found: Sizes = made_of.sizes(**settings)
     return found
 
 

@@ -329,6 +329,10 @@ def test_code_of_ones_own_is_named_in_a_config(
         ),
         ("my_needy_learner.Maml", "my_needy_learner can't be imported: No module named 'not_here'"),
         ("my_learner_of_another_name.Maml", "my_learner_of_another_name has no Maml"),
+        (
+            "my_learner_of_another_name.Reptile",
+            "has no sizes; expected a learner that says how many",
+        ),
         (".Maml", "expected the full name of a function or class"),
         ("Maml", "expected the full name of a function or class"),
     ],
