@@ -115,7 +115,7 @@ def own_environment(
         recipe.make_worlds(2) if python is None else worlds_in_python(python, recipe, [2])
     )
     try:
-        form = trial.describe()
+        form, made_by = trial.describe(), trial.made_by()
         steps = form["horizon"] if steps is None else steps
         if steps is None:
             raise SettingError(
@@ -144,7 +144,7 @@ def own_environment(
             **({"actions": actions.definition} if actions.definition else {}),
             **({"after_task": identity(after_task)} if after_task is not None else {}),
         },
-        made_by=form["made_by"],
+        made_by=made_by,
     )
     if python is not None:
         worlds: Worlds = worlds_in_python(python, recipe, sizes)

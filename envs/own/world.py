@@ -5,7 +5,6 @@ world.py FD` serves the worlds of the process that holds the other end of the so
 (envs/own/worlds.py). Where MuJoCo is needed, the environment itself has imported it.
 """
 
-import contextlib
 import copy
 import difflib
 import functools
@@ -23,7 +22,7 @@ import sys
 import sysconfig
 import tokenize
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -46,19 +45,27 @@ class EnvironmentFailed(WorldError):
     message says what and where."""
 
 
-@contextlib.contextmanager
-def _theirs(doing: str) -> Iterator[None]:
-    """Around calls of the user's code. Raises: EnvironmentFailed for what it raises; what is ours,
-    and an action that isn't finite, passes."""
-    try:
-        yield
-    except (WorldError, FloatingPointError, MemoryError):
-        raise
-    except Exception as error:
+class _Theirs:
+    """Stands around calls of the user's code. Raises: EnvironmentFailed for what it raises; what is
+    ours, and an action that isn't finite, passes.
+
+    Args: doing: the beginning of the message, asked for only then: it stands around every step.
+    """
+
+    def __init__(self, doing: Callable[[], str]) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        ours = (WorldError, FloatingPointError, MemoryError)
+        if not isinstance(error, Exception) or isinstance(error, ours):
+            return
         told = " ".join(" ".join(line.split()) for line in str(error).strip().splitlines()[:2])
         place = _place_in_users_code(error)
         raise EnvironmentFailed(
-            f"{doing}: {type(error).__name__}{': ' if told else ''}{told}{place}"
+            f"{self._doing()}: {type(error).__name__}{': ' if told else ''}{told}{place}"
         ) from error
 
 
@@ -185,7 +192,7 @@ class World:
             if variable.kind == "reset_option"
             for path in variable.paths
         }
-        with _theirs(f"{self.name}.reset fails under the task {self._in_words(task)}"):
+        with _Theirs(lambda: f"{self.name}.reset fails under the task {self._in_words(task)}"):
             returned = self.env.reset(seed=seed, options=options or None)
         if not (
             isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)
@@ -218,7 +225,7 @@ class World:
             obs, ends, numbers = self._ended
             return obs, 0.0, ends, numbers
         self._num_steps += 1
-        with _theirs(f"{self.name}.step fails at step {self._num_steps}"):
+        with _Theirs(lambda: f"{self.name}.step fails at step {self._num_steps}"):
             returned = self.env.step(action)
         if not (isinstance(returned, tuple) and len(returned) == 5):
             raise WorldError(
@@ -341,7 +348,9 @@ class World:
                 _check_physical(path, self._own[path], values[path])
         self._put(values)
         if self._after_task is not None:
-            with _theirs(f"after_task of {self.name} fails under the task {self._in_words(task)}"):
+            with _Theirs(
+                lambda: f"after_task of {self.name} fails under the task {self._in_words(task)}"
+            ):
                 self._after_task(self.unwrapped)
         if self._derives:
             sys.modules["mujoco"].mj_setConst(*self._physics() or ())
@@ -436,7 +445,7 @@ class LocalWorlds:
 
     def describe(self) -> dict[str, Any]:
         """Describes one world as `Worlds.describe` says, in plain values, which any Python can
-        read. The next thing to do is a reset."""
+        read."""
         world = self.envs[0]
         return {
             "obs_low": world.observations.low,
@@ -444,8 +453,11 @@ class LocalWorlds:
             "action_space": _described(world.env.action_space),
             "whole_numbers": world.whole_numbers,
             "horizon": world.horizon,
-            "made_by": world.made_by(),
         }
+
+    def made_by(self) -> str:
+        """See `World.made_by`. The next thing to do is a reset."""
+        return self.envs[0].made_by()
 
     def reset(
         self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]
@@ -506,20 +518,20 @@ def make_world(
     settings = _of_one_world(settings)
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not isinstance(source, str):
-        with _theirs(f"{name} can't be made"):
+        with _Theirs(lambda: f"{name} can't be made"):
             env = source(**settings)
     elif module and hasattr(_imported(module), function):
         make = getattr(_imported(module), function)
         if not callable(make):
             raise WorldError(f"{source} is {_in_line(make)}; expected a class or a function")
-        with _theirs(f"{source} can't be made"):
+        with _Theirs(lambda: f"{source} can't be made"):
             env = make(**settings)
     else:
         try:
             horizon = gymnasium.spec(function).max_episode_steps
             # -1: without TimeLimit; the horizon is ours.
             settings |= {"max_episode_steps": -1, "disable_env_checker": True}
-            with _theirs(f"{source} can't be made"):
+            with _Theirs(lambda: f"{source} can't be made"):
                 env = gymnasium.make(source, **settings)
         except (gymnasium.error.Error, EnvironmentFailed) as failure:
             error = failure.__cause__ or failure

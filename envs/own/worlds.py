@@ -45,7 +45,11 @@ class Worlds(Protocol):
     def describe(self) -> dict[str, Any]:
         """Describes one world: obs_low and obs_high [O], action_space (its kind, how it is shown,
         and what is in it), whole_numbers (the variables that go to such), horizon (the
-        environment's own) or None, made_by (see `World.made_by`). No task is in force then."""
+        environment's own) or None."""
+        ...
+
+    def made_by(self) -> str:
+        """Tells what one world is made of, see `World.made_by`. No task is in force then."""
         ...
 
     def reset(
@@ -204,6 +208,9 @@ class RemoteWorlds:
 
     def describe(self) -> dict[str, Any]:
         return self._ask("describe", [()] * len(self._connections))[0]
+
+    def made_by(self) -> str:
+        return str(self._ask("made_by", [()] * len(self._connections))[0])
 
     def reset(
         self, worlds: Sequence[int], tasks: Sequence[Mapping[str, Any]], seeds: Sequence[int]

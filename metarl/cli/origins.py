@@ -23,8 +23,7 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
     return {
         "env": env.spec.name,
         "variant": env.spec.variant,
-        "spec_hash": env.spec.spec_hash,
-        **({} if env.spec.made_by is None else {"made_by": env.spec.made_by}),
+        **env.spec.hashes,
         **origin(config),
     }
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metarl.report.evaluation import stage, tasks_in_words
+from metarl.report.evaluation import episodes_in_words, stage, tasks_in_words
 from metarl.report.markdown import table
 from metarl.report.summary_table import decimals_of, seeds_in_words
 from metarl.run.logging import human
@@ -60,8 +60,7 @@ def _what_an_update_sees(found: Numbers) -> str:
     if not of:
         return ""
     words = [
-        f"{count} episode{'s' if count > 1 else ''}"
-        + (f" ({', '.join(names)})" if len(of) > 1 else "")
+        episodes_in_words(count) + (f" ({', '.join(names)})" if len(of) > 1 else "")
         for count, names in of.items()
     ]
     return f" An update sees {' or '.join(words)} of its task."

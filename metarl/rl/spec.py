@@ -28,6 +28,12 @@ class EnvSpec:
     who compares numbers says where it differs."""
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """What results say of it: `spec_hash`, and `made_by` where there is one."""
+        told = {} if self.made_by is None else {"made_by": self.made_by}
+        return {"spec_hash": self.spec_hash, **told}
+
+    @property
     def spec_hash(self) -> str:
         """12 hex digits over all fields but `made_by`; stable across processes and Python
         versions."""
