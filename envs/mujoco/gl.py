@@ -63,12 +63,13 @@ def why_not(error: Exception) -> str:
         f", DISPLAY={os.environ['DISPLAY']!r}" if os.environ.get("DISPLAY") else ""
     )
     if sys.platform == "linux" and _plain(given) != "egl" and problems["egl"] is None:
-        remedy = "EGL is there: leave MUJOCO_GL unset or set it to egl, before MuJoCo is imported"
-        if _plain(given) in _ANY:  # Our import would have chosen it.
-            remedy = (
-                "EGL is there, but MuJoCo was imported before envs, which chooses it: import envs "
-                "first, or set MUJOCO_GL=egl"
-            )
+        # Where nothing is named, our import of MuJoCo would have chosen it.
+        remedy = (
+            "EGL is there, but MuJoCo was imported before envs, which chooses it: import envs first, "
+            "or set MUJOCO_GL=egl"
+            if _plain(given) in _ANY
+            else "EGL is there: leave MUJOCO_GL unset or set it to egl, before MuJoCo is imported"
+        )
     else:
         remedy = f"On Debian or Ubuntu: {INSTALL}"
     return f"MuJoCo can't draw here ({place}: {reason}). {remedy}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -91,7 +92,7 @@ def _text(value: Any, key: str) -> str:
         return f"[{','.join(_text(entry, key) for entry in value)}]"
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return _text(value.item(), key)  # a number of numpy or torch
-    if type(value).__module__.partition(".")[0] == "torch" and key == "device":
+    if isinstance(value, torch.device):
         return str(value)
     raise UserError(
         f"{key} is a {type(value).__name__}; expected a number, a string, true or false, None, a "

@@ -238,29 +238,24 @@ def table(report: Mapping[str, Any]) -> str:
         f"{over(1, report['num_tasks'])}",
     ]
     unit = report["unit"]
-    lines += [_row(stage(unit, row["update"]), row) for row in report["returns"]]
-    lines += [
-        _row(f"random init, {short_stage(unit, row)}", row)
-        for row in report["random_initialisation"]
-    ]
-    if "stand_still" in report:
-        lines.append(_row("standing still", report["stand_still"]))
+    lines += [table_row(stage(unit, row["update"]), row) for row in report["returns"]]
+    lines += lines_beside(report)
     for name, rows in _references(report).items():
         lines += (
-            [_row(name, rows)]
+            [table_row(name, rows)]
             if isinstance(rows, Mapping)
-            else [_row(f"{name}, {short_stage('episode', row)}", row) for row in rows]
+            else [table_row(f"{name}, {_short('episode', row)}", row) for row in rows]
         )
     by_task = report.get("returns_by_task", {})
     if len(by_task) <= MOST_TASKS_SHOWN:
         lines += [
-            _row(f"{name}, {short_stage(unit, row)}", row)
+            table_row(f"{name}, {_short(unit, row)}", row)
             for name, rows in by_task.items()
             for row in rows
         ]
     if "adaptation_gain" in report:
         gain = "gain of 1 update" if unit == "update" else "episode 2 - episode 1"
-        lines.append(_row(gain, report["adaptation_gain"]))
+        lines.append(table_row(gain, report["adaptation_gain"]))
     lines += facts_lines(
         report,
         {
@@ -309,8 +304,7 @@ def episodes_in_words(count: int) -> str:
     return f"{count} episode{'s' if count != 1 else ''}"
 
 
-def short_stage(unit: str, row: Mapping[str, Any]) -> str:
-    """`stage` of a row in a few letters."""
+def _short(unit: str, row: Mapping[str, Any]) -> str:
     return f"ep. {row['update'] + 1}" if unit == "episode" else f"{row['update']} upd."
 
 
@@ -320,15 +314,25 @@ def _references(report: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("_", " "): rows for name, rows in report.get("references", {}).items()}
 
 
-def _row(name: str, row: Mapping[str, float]) -> str:
-    success = ""
-    if "success_rate" in row:
-        rate, low, high = (
-            f"{100 * row[key]:.0f}" for key in ("success_rate", "success_ci_low", "success_ci_high")
-        )
-        success = f"  success {rate} % [{low}, {high}]"
-    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}"
+def table_row(name: str, row: Mapping[str, float]) -> str:
+    """A line of a table; intervals are there where the row has them."""
+    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if "ci_low" in row else ""
+    success = f"  success {100 * row['success_rate']:.0f} %" if "success_rate" in row else ""
+    if "success_ci_low" in row:
+        low, high = (f"{100 * row[f'success_ci_{end}']:.0f}" for end in ("low", "high"))
+        success += f" [{low}, {high}]"
+    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}".rstrip()
+
+
+def lines_beside(report: Mapping[str, Any]) -> list[str]:
+    """The lines of what doesn't learn, as far as the report tells it."""
+    lines = [
+        table_row(f"random init, {_short(report['unit'], row)}", row)
+        for row in report.get("random_initialisation", ())
+    ]
+    if "stand_still" in report:
+        lines.append(table_row("standing still", report["stand_still"]))
+    return lines
 
 
 def _summary(outcomes: Outcomes, generator: torch.Generator) -> dict[str, float]:

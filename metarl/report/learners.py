@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.report.finished import Begun, Finished
+from metarl.report.seeds import mean_success
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     made_worse_across_runs,
@@ -294,9 +295,8 @@ def _of_learner(learner: Learner, ends: tuple[Tensor, Tensor] | None) -> dict[st
     }
     if made_by := {run.report["made_by"] for run in runs if "made_by" in run.report}:
         found["made_by"] = sorted(made_by)
-    if all("success_rate" in row for run in runs for row in run.report["returns"]):
-        rates = [[row["success_rate"] for row in run.report["returns"]] for run in runs]
-        found["success"] = torch.tensor(rates, dtype=torch.float64).mean(0).tolist()
+    if success := mean_success([run.report for run in runs]):
+        found["success"] = success
     return found
 
 

@@ -10,8 +10,9 @@ from metarl.errors import UserError
 from metarl.report.evaluation import (
     diverged_lines,
     episodes_in_words,
-    short_stage,
+    lines_beside,
     stage,
+    table_row,
     tasks_in_words,
 )
 from metarl.rl.evaluation.several_runs import across_runs, over
@@ -62,10 +63,8 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
     }
-    for k, row in enumerate(rows):
-        of_seeds = [report["returns"][k] for report in reports if "returns" in report]
-        if of_seeds and all("success_rate" in of for of in of_seeds):
-            row["success_rate"] = sum(of["success_rate"] for of in of_seeds) / len(of_seeds)
+    for row, rate in zip(rows, mean_success(reports), strict=False):
+        row["success_rate"] = rate
     if all("random_initialisation" in report for report in reports):
         of_updates = zip(*(report["random_initialisation"] for report in reports), strict=False)
         found["random_initialisation"] = [
@@ -88,20 +87,27 @@ def table(report: Mapping[str, Any]) -> str:
         f"{tasks_in_words(report['num_tasks'], report['split'])}; "
         f"{episodes_in_words(report['episodes_per_task'])} of each",
         f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {report['over']}",
-        *(_row(stage(unit, row["update"]), row) for row in rows),
-        *(
-            _row(f"random init, {short_stage(unit, row)}", row)
-            for row in report.get("random_initialisation", ())
-        ),
-        *([_row("standing still", report["stand_still"])] if "stand_still" in report else []),
+        *(table_row(stage(unit, row["update"]), row) for row in rows),
+        *lines_beside(report),
     ]
     if len(rows) > 1:
         name = f"gain to {'the end' if unit == 'update' else stage(unit, rows[-1]['update'])}"
-        lines.append(_row(name, report["adaptation_gain_of_all_updates"]))
+        lines.append(table_row(name, report["adaptation_gain_of_all_updates"]))
     if "iteration" not in report:
         lines.append("seeds of this table were trained for different numbers of iterations")
     lines += diverged_lines(report)
     return "\n".join(lines)
+
+
+def mean_success(reports: Sequence[Mapping[str, Any]]) -> list[float]:
+    """[K + 1] the share of solved episodes after each update, as means over the seeds; nothing
+    where one of them doesn't tell it."""
+    of_seeds = [report.get("returns", ()) for report in reports]
+    if not all(rows and all("success_rate" in row for row in rows) for rows in of_seeds):
+        return []
+    rates = [[row["success_rate"] for row in rows] for rows in of_seeds]
+    means: list[float] = torch.tensor(rates, dtype=torch.float64).mean(0).tolist()
+    return means
 
 
 def _returns(report: Mapping[str, Any]) -> Tensor:
@@ -127,10 +133,3 @@ def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:
 def _mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """What doesn't learn, as means over the seeds."""
     return {key: sum(row[key] for row in rows) / len(rows) for key in ("mean", "iqm")}
-
-
-def _row(name: str, row: Mapping[str, float]) -> str:
-    """A row of the table; what stands beside the learners has no interval."""
-    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if "ci_low" in row else ""
-    success = f"  success {100 * row['success_rate']:.0f} %" if "success_rate" in row else ""
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}".rstrip()

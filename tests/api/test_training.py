@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from support.commands import call, numbers
 
@@ -125,6 +126,7 @@ def test_python_values_become_words() -> None:
     ]
     with pytest.raises(metarl.UserError, match="env is a object; expected a number, a string"):
         as_words({"env": object()})
+    assert as_words({"device": torch.device("cpu")}) == ["device=cpu"]
     assert texts(("seed=1",)) == ["seed=1"]
     with pytest.raises(
         metarl.UserError, match="3 is no word of the command line; expected settings"
