@@ -112,7 +112,7 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
                     report["unit"],
                     ("success_rate", "success_ci_low", "success_ci_high"),
                 )
-                _as_percent(place, vertical=not single)
+                as_percent(place, vertical=not single)
         if not single or "within" in panels:
             _legend(figure, agents, names, with_mean=not single)
     return figure
@@ -261,7 +261,8 @@ def speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
             )
 
 
-def _as_percent(axes: Axes, *, vertical: bool) -> None:
+def as_percent(axes: Axes, *, vertical: bool) -> None:
+    """Makes an axis that of the share of solved episodes, from none to all."""
     label = (
         "solved episodes\nwith a 95 % interval"
         if vertical

@@ -117,9 +117,10 @@ def evaluate(
                 "numbers": numbers,
                 "returns": returns.mean(-1).tolist(),
                 "episodes": returns.tolist(),
+                **({} if curve.success is None else {"solved": curve.success[place].tolist()}),
             }
-            for text, numbers, returns in zip(
-                descriptions, _numbers(tasks), curve.returns, strict=True
+            for place, (text, numbers, returns) in enumerate(
+                zip(descriptions, _numbers(tasks), curve.returns, strict=True)
             )
         ],
     }

@@ -228,6 +228,7 @@ def _check_whole(run: Finished) -> None:
         shape, is_finite = run.returns.shape, bool(run.returns.isfinite().all())
         whole = len(shape) == 3 and 0 not in shape and is_finite and all(run.tasks)
         whole = whole and all("mean" in row for row in run.report["returns"])
+        whole = whole and _tell_success_alike(run.report["tasks"], shape)
     except (KeyError, TypeError, ValueError, RuntimeError):
         whole = False
     if not whole:
@@ -235,6 +236,12 @@ def _check_whole(run: Finished) -> None:
             f"{run.place}: the returns of its tasks are damaged; expected a finite number for each "
             "episode after each update"
         )
+
+
+def _tell_success_alike(tasks: Sequence[dict[str, Any]], shape: Sequence[int]) -> bool:
+    """Whether each task says of each of its episodes whether it is solved, or none says it."""
+    solved = [task["solved"] for task in tasks if "solved" in task]
+    return not solved or torch.tensor(solved).shape == shape
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.errors import UserError
 from metarl.report.finished import Begun, Finished
-from metarl.report.seeds import mean_success
+from metarl.report.seeds import success
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     made_worse_across_runs,
@@ -249,10 +249,11 @@ def side_by_side(of: Sequence[Learner]) -> dict[str, Any]:
     `made_by` of its environments where these are a user's (see `metarl.rl.spec.EnvSpec`),
     `diverged_episodes` of all `episodes`, `seeds`, `env_steps` and `seconds` of each seed, and in
     `returns` for each update the `mean`, `iqm` and `median` with their intervals, the mean of each
-    seed (`by_seed`) and, where the tasks have a scale, `normalised`; `made_worse` by each update;
-    `success` after each, where the environment tells it.
+    seed (`by_seed`), where the tasks have a scale, `normalised`, and where the environment tells
+    it, `success`, the share of solved episodes; `made_worse` by each update.
     `beside`: what doesn't learn, as means over the runs: `stand_still`, `random_initialisation` of
-    each learner after each update, `references`, and `fixed_speeds`.
+    each learner after each update, `references`, and `fixed_speeds`; in `success` the first three
+    once more, as shares of solved episodes.
     """
     runs = [run for learner in of for run in learner.runs]
     ends = scale(runs)
@@ -295,8 +296,8 @@ def _of_learner(learner: Learner, ends: tuple[Tensor, Tensor] | None) -> dict[st
     }
     if made_by := {run.report["made_by"] for run in runs if "made_by" in run.report}:
         found["made_by"] = sorted(made_by)
-    if success := mean_success([run.report for run in runs]):
-        found["success"] = success
+    for row, of_row in zip(rows, success([run.report for run in runs]), strict=False):
+        row["success"] = of_row
     return found
 
 
@@ -315,41 +316,55 @@ def scale(runs: Sequence[Finished]) -> tuple[Tensor, Tensor] | None:
 
 def _beside(of: Sequence[Learner]) -> dict[str, Any]:
     runs = [run for learner in of for run in learner.runs]
-    found: dict[str, Any] = {
-        "random_initialisation": {
-            learner.name: _means([run.report["random_initialisation"] for run in learner.runs])
-            for learner in of
-        }
-    }
-    still = [run.report["stand_still"] for run in runs if "stand_still" in run.report]
-    if still:
-        found["stand_still"] = _means(still)[0]
-    found["references"] = _references(runs)
+    found = _means_beside(of, "mean")
+    told = [
+        learner
+        for learner in of
+        if all("success_rate" in run.report["random_initialisation"][0] for run in learner.runs)
+    ]
+    if told:
+        found["success"] = _means_beside(told, "success_rate")
     speeds = [run.report["fixed_speeds"] for run in runs if "fixed_speeds" in run.report]
     if speeds:
         found["fixed_speeds"] = speeds[0]
     return found
 
 
-def _references(runs: Sequence[Finished]) -> dict[str, list[float]]:
-    """Means over the runs by name. Who knows how long a trial is plays otherwise in a longer one:
+def _means_beside(of: Sequence[Learner], key: str) -> dict[str, Any]:
+    runs = [run for learner in of for run in learner.runs]
+    found: dict[str, Any] = {
+        "random_initialisation": {
+            learner.name: _means([run.report["random_initialisation"] for run in learner.runs], key)
+            for learner in of
+        }
+    }
+    still = [run.report["stand_still"] for run in runs if key in run.report.get("stand_still", ())]
+    if still:
+        found["stand_still"] = _means(still, key)[0]
+    found["references"] = _references(runs, key)
+    return found
+
+
+def _references(runs: Sequence[Finished], key: str) -> dict[str, list[float]]:
+    """Means over the runs by name, of the references that tell `key`. Who knows how long a trial is plays otherwise in a longer one:
     where trials differ, each length has a reference of its own."""
     by_length: dict[str, dict[int, list[Any]]] = {}
     for run in runs:
         for name, rows in run.report.get("references", {}).items():
+            if key not in (rows if isinstance(rows, Mapping) else rows[0]):
+                continue
             length = 1 if isinstance(rows, Mapping) else len(rows)
             by_length.setdefault(name, {}).setdefault(length, []).append(rows)
     return {
-        name if len(of_name) == 1 else f"{name}, of {length} in all": _means(rows)
+        name if len(of_name) == 1 else f"{name}, of {length} in all": _means(rows, key)
         for name, of_name in by_length.items()
         for length, rows in of_name.items()
     }
 
 
-def _means(summaries: Sequence[Any]) -> list[float]:
-    """The mean over runs of what was summed up after each update, or once for all of them."""
+def _means(summaries: Sequence[Any], key: str) -> list[float]:
+    """The mean over runs of what was summed up as `key` after each update, or once for all."""
     rows = [[summary] if isinstance(summary, Mapping) else summary for summary in summaries]
     return [
-        sum(row["mean"] for row in of_update) / len(of_update)
-        for of_update in zip(*rows, strict=True)
+        sum(row[key] for row in of_update) / len(of_update) for of_update in zip(*rows, strict=True)
     ]

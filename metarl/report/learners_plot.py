@@ -1,11 +1,13 @@
 """The picture of several learners side by side: how they adapt, and how they came to it.
 
-Panels: mean returns after 0, 1, ... updates on held-out tasks; returns during training over steps
-and over time; and, where others recorded returns by task, these beside ours. A colour is always
+Panels: mean returns after 0, 1, ... updates on held-out tasks; where a task can be solved, how often
+it is; returns during training over steps and over time; and, where others recorded returns by task,
+these beside ours. A colour is always
 the same learner's.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from metarl.report.adaptation_plot import LOOKS, UNKNOWN, Look, speed_marks
+from metarl.report.adaptation_plot import LOOKS, UNKNOWN, Look, as_percent, speed_marks
 from metarl.report.evaluation import tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.plots import (
@@ -90,7 +92,8 @@ def learners_figure(
     told = [learner for learner in learners if learner.runs[0].numbers is not None]
     trained = [learner for learner in learners if all(run.metrics for run in learner.runs)]
     timed = [learner for learner in trained if tell_time(rows_of(learner))]
-    panels = ["adaptation"] + ["steps"] * bool(trained or curves) + ["time"] * bool(timed)
+    panels = ["adaptation"] + ["success"] * tells_success(found)
+    panels += ["steps"] * bool(trained or curves) + ["time"] * bool(timed)
     panels += ["tasks"] * bool(by_task and told)
     title = f"{found['env']}: {tasks_in_words(found['num_tasks'], found['split'])}"
     with figure_of(panels=len(panels), title=title) as (figure, axes):
@@ -98,6 +101,8 @@ def learners_figure(
         looks = looks_of([learner.name for learner in learners])
         targets = told[0].runs[0].numbers if told else None
         draw_adaptation(places["adaptation"], found, looks, by_task, targets)
+        if "success" in places:
+            draw_success(places["success"], found, looks)
         if "steps" in places:
             draw_training(places["steps"], trained, curves, looks)
             _name_missing(places["steps"], learners, trained)
@@ -165,29 +170,55 @@ def draw_adaptation(
         if not other.differs_from(targets):
             curves.append((other.label, _of_recorded(other), look))
     draw_means(axes, curves)
-    beside = found["beside"]
+    _draw_beside(axes, found["beside"])
+    if "fixed_speeds" in found["beside"]:
+        speed_marks(axes, found["beside"]["fixed_speeds"], vertical=False)
+    axes.set_xlabel(counted(found) or "no updates")
+    held_out = "held-out " if found["split"] != "none" else ""
+    axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
+
+
+def tells_success(found: Numbers) -> bool:
+    """Whether any learner's evaluation says which episodes solve their task."""
+    return any("success" in learner["returns"][0] for learner in found["learners"])
+
+
+def draw_success(axes: Axes, found: Numbers, looks: Mapping[str, Look]) -> None:
+    """Draws the share of solved episodes after each update, of the learners that tell it."""
+    curves = [
+        (learner["name"], [row["success"] for row in learner["returns"]], looks[learner["name"]])
+        for learner in found["learners"]
+        if "success" in learner["returns"][0]
+    ]
+    draw_means(axes, curves)
+    _draw_beside(axes, found["beside"].get("success", {}))
+    axes.set_xlabel(counted(found) or "no updates")
+    as_percent(axes, vertical=True)
+
+
+def _draw_beside(axes: Axes, beside: Numbers) -> None:
     if "stand_still" in beside:
         axes.axhline(beside["stand_still"], color=FAINT, ls="-.", lw=1.2, label="standing still")
-    for name, means in beside["references"].items():
+    for name, means in beside.get("references", {}).items():
         look, words = reference_look(name), name.replace("_", " ")
         line = {"color": look.color, "ls": look.dashes, "lw": 1.0, "label": words}
         if len(means) == 1:
             axes.axhline(means[0], **line)
         else:
             axes.plot(range(len(means)), means, marker=look.marker, ms=4, zorder=1, **line)
-    if "fixed_speeds" in beside:
-        speed_marks(axes, beside["fixed_speeds"], vertical=False)
+
+
+def counted(found: Numbers) -> str:
+    """What stands on the axis of updates; "" where no learner has any."""
     units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
-    counted = " or ".join(COUNTED[unit] for unit in sorted(units, reverse=True))
-    axes.set_xlabel(counted or "no updates")
-    held_out = "held-out " if found["split"] != "none" else ""
-    axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
+    return " or ".join(_COUNTED[unit] for unit in sorted(units, reverse=True))
 
 
 def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None], Look]]) -> None:
     """Draws means after 0, 1, ... updates with their intervals; nothing where there is no mean.
 
-    Who has nothing to adapt is a line across; where nobody has, each is a point.
+    Who has nothing to adapt is a line across; where nobody has, each is a point. Estimates without
+    an interval have no bar.
 
     Args: curves: of each learner its name, its means, and its look.
     """
@@ -195,11 +226,12 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
     for number, (name, means, look) in enumerate(curves):
         there = [(update, mean) for update, mean in enumerate(means) if mean is not None]
         value, low, high = (
-            [mean[end] for _, mean in there] for end in ("value", "ci_low", "ci_high")
+            [mean.get(end, math.nan) for _, mean in there] for end in ("value", "ci_low", "ci_high")
         )
         if len(means) == 1 and there and adapts:
             axes.axhline(value[0], color=look.color, ls=look.dashes, lw=1.5, label=name)
-            axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
+            if not math.isnan(low[0]):
+                axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
             continue
         aside = 0.06 if adapts else 1.0
         x = [update + aside * (number - (len(curves) - 1) / 2) for update, _ in there]
@@ -222,7 +254,7 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
         axes.set_xlim(-len(curves) / 2, len(curves) / 2)
 
 
-COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
+_COUNTED = {"update": "updates on the task", "episode": "episodes of it before (memory)"}
 
 
 def _of_recorded(other: Recorded) -> list[Estimate]:

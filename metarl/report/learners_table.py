@@ -1,6 +1,6 @@
 """The numbers of several learners side by side, as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from metarl.report.evaluation import episodes_in_words, stage, tasks_in_words
@@ -136,7 +136,8 @@ def _stage(learners: Sequence[Numbers], update: int) -> str:
 
 
 def _success(learner: Numbers) -> str:
-    return ", ".join(f"{100 * rate:.0f} %" for rate in learner.get("success", []))
+    of = [row["success"] for row in learner["returns"] if "success" in row]
+    return ", ".join(_share(row) if "ci_low" in row else _percent(row["value"]) for row in of)
 
 
 def _normalised(learner: Numbers) -> str:
@@ -145,11 +146,15 @@ def _normalised(learner: Numbers) -> str:
 
 
 def _made_worse(learner: Numbers) -> str:
-    shares = [
-        f"{100 * row['value']:.0f} % [{100 * row['ci_low']:.0f}, {100 * row['ci_high']:.0f}]"
-        for row in learner["made_worse"]
-    ]
-    return ", ".join(shares)
+    return ", ".join(map(_share, learner["made_worse"]))
+
+
+def _share(row: Mapping[str, float]) -> str:
+    return f"{_percent(row['value'])} [{100 * row['ci_low']:.0f}, {100 * row['ci_high']:.0f}]"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.0f} %"
 
 
 _EXTRAS = {
@@ -183,12 +188,12 @@ def _beside(found: Numbers) -> str:
 def beside_rows(found: Numbers) -> list[list[str]]:
     """What doesn't learn: names, and mean returns in words."""
     beside, rows, digits = found["beside"], list[list[str]](), _decimals(found)
-    for name, means in beside["random_initialisation"].items():
-        rows.append([f"random initialisation, adapted as {name}", _numbers(means, digits)])
-    if "stand_still" in beside:
-        rows.append(["standing still", _numbers([beside["stand_still"]], digits)])
-    for name, means in beside["references"].items():
-        rows.append([name.replace("_", " "), _numbers(means, digits)])
+    success = dict(_who_is_beside(beside.get("success", {})))
+    for name, means in _who_is_beside(beside):
+        numbers = _numbers(means, digits)
+        if name in success:
+            numbers += f"; solved {', '.join(map(_percent, success[name]))}"
+        rows.append([name, numbers])
     for bound in beside.get("fixed_speeds", {}).get("bounds", []):
         count, allowance = bound["num_speeds"], beside["fixed_speeds"]["allowance"]
         name = f"the best {f'{count} ' if count > 1 else ''}fixed speed{'s' if count > 1 else ''}"
@@ -199,6 +204,16 @@ def beside_rows(found: Numbers) -> list[list[str]]:
             values.append(bound["mean_with_allowance"])
         rows.append([name, "; ".join(f"{value:.{digits}f}" for value in values)])
     return rows
+
+
+def _who_is_beside(beside: Numbers) -> Iterator[tuple[str, list[float]]]:
+    """Names in words, and what each has after each update, or once for all."""
+    for name, means in beside.get("random_initialisation", {}).items():
+        yield f"random initialisation, adapted as {name}", means
+    if "stand_still" in beside:
+        yield "standing still", [beside["stand_still"]]
+    for name, means in beside.get("references", {}).items():
+        yield name.replace("_", " "), means
 
 
 def _decimals(found: Numbers) -> int:

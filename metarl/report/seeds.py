@@ -15,7 +15,7 @@ from metarl.report.evaluation import (
     table_row,
     tasks_in_words,
 )
-from metarl.rl.evaluation.several_runs import across_runs, over
+from metarl.rl.evaluation.several_runs import Estimate, across_runs, over, success_across_runs
 
 _SAME = (
     *(
@@ -32,6 +32,9 @@ _SAME = (
     *("num_updates", "unit", "deterministic", "iteration"),
 )
 """What the evaluations of all seeds have in common."""
+
+_SUCCESS = {"value": "success_rate", "ci_low": "success_ci_low", "ci_high": "success_ci_high"}
+"""What an evaluation's rows call the parts of an estimate."""
 
 
 def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -63,8 +66,8 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
     }
-    for row, rate in zip(rows, mean_success(reports), strict=False):
-        row["success_rate"] = rate
+    for row, of in zip(rows, success(reports), strict=False):
+        row |= {name: of[key] for key, name in _SUCCESS.items() if key in of}
     if all("random_initialisation" in report for report in reports):
         of_updates = zip(*(report["random_initialisation"] for report in reports), strict=False)
         found["random_initialisation"] = [
@@ -99,15 +102,23 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def mean_success(reports: Sequence[Mapping[str, Any]]) -> list[float]:
-    """[K + 1] the share of solved episodes after each update, as means over the seeds; nothing
-    where one of them doesn't tell it."""
+def success(reports: Sequence[Mapping[str, Any]]) -> list[Estimate]:
+    """The share of solved episodes after each update, over seeds and tasks; nothing where one of
+    the seeds doesn't tell it. Several seeds of earlier versions, which kept the rates alone, have
+    no interval."""
+    tasks = [report["tasks"] for report in reports]
+    if all("solved" in task for of in tasks for task in of):
+        solved = torch.tensor([[task["solved"] for task in of] for of in tasks], dtype=torch.bool)
+        return [success_across_runs(after) for after in solved.unbind(2)]
     of_seeds = [report.get("returns", ()) for report in reports]
     if not all(rows and all("success_rate" in row for row in rows) for rows in of_seeds):
         return []
+    if len(of_seeds) == 1:
+        return [
+            {k: row[name] for k, name in _SUCCESS.items() if name in row} for row in of_seeds[0]
+        ]
     rates = [[row["success_rate"] for row in rows] for rows in of_seeds]
-    means: list[float] = torch.tensor(rates, dtype=torch.float64).mean(0).tolist()
-    return means
+    return [{"value": sum(of) / len(of)} for of in zip(*rates, strict=True)]
 
 
 def _returns(report: Mapping[str, Any]) -> Tensor:

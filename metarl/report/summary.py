@@ -41,6 +41,7 @@ class Summary:
     iqm: Estimate
     median: Estimate
     before: Estimate | None  # the mean before any update; None of a learner that has none
+    solved: Estimate | None  # the share of episodes that solve their task, where one can be solved
     gain: Estimate | None  # the mean of what is more than before on the same task
     made_worse: Estimate | None  # the share of tasks with less than before
     normalised: Estimate | None  # 0 for standing still, 1 for the best that can be had
@@ -119,6 +120,7 @@ def _summary(
         seconds=sum(seconds) / len(seconds) if seconds else None,
         **{name: rows[-1][name] for name in ("mean", "iqm", "median")},
         before=rows[0]["mean"] if adapts else None,
+        solved=rows[-1].get("success"),
         normalised=rows[-1].get("normalised"),
         **found,
     )

@@ -30,6 +30,12 @@ def columns(rows: Sequence[Summary], against: str | None) -> list[Column]:
         Column(key="before", head="before", meaning="mean return before adapting"),
         Column(key="mean", head="mean", meaning="mean return in the end"),
         Column(key="iqm", head="IQM", meaning="mean of the middle half of all episodes"),
+        Column(
+            key="solved",
+            head="solved",
+            meaning="share of episodes that solve their task in the end",
+            is_share=True,
+        ),
         Column(key="gain", head="gain", meaning="mean gain from adapting, on the same task"),
         Column(
             key="made_worse",
@@ -81,14 +87,18 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 
 def cell(row: Summary, column: Column, decimals: int) -> tuple[str, str] | None:
-    """The estimate and its interval, to be read: "-56.9" and "[-65.6, -48.1]"; None for none."""
+    """The estimate and its interval, to be read: "-56.9" and "[-65.6, -48.1]", which is "" of one
+    that has none; None for no estimate."""
     estimate: Estimate | None = getattr(row, column.key)
     if estimate is None:
         return None
     of_kind = 2 if column.key == "normalised" else decimals
-    ends = [estimate[end] for end in ("value", "ci_low", "ci_high")]
-    value, low, high = (f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}" for x in ends)
-    return f"{value} %" if column.is_share else value, f"[{low}, {high}]"
+    shown = {
+        end: f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}"
+        for end, x in estimate.items()
+    }
+    interval = f"[{shown['ci_low']}, {shown['ci_high']}]" if "ci_low" in shown else ""
+    return f"{shown['value']}{' %' if column.is_share else ''}", interval
 
 
 def decimals(rows: Sequence[Summary]) -> int:
@@ -105,7 +115,7 @@ def markdown(rows: Sequence[Summary], against: str | None) -> str:
     """The table, without a line break at its end."""
     shown, digits = columns(rows, against), decimals(rows)
     cells = [
-        [*described(row), *(" ".join(cell(row, column, digits) or ()) for column in shown)]
+        [*described(row), *(" ".join(cell(row, column, digits) or ()).rstrip() for column in shown)]
         for row in rows
     ]
     return table([*HEAD, *(column.head for column in shown)], cells)
@@ -157,7 +167,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _in_math(value: str, interval: str) -> str:
-    return f"${value.replace(' %', chr(92) + ',' + chr(92) + '%')}$ {{\\scriptsize ${interval}$}}"
+    value = f"${value.replace(' %', chr(92) + ',' + chr(92) + '%')}$"
+    return f"{value} {{\\scriptsize ${interval}$}}" if interval else value
 
 
 _SIGNS = {

@@ -71,6 +71,7 @@ def test_success_rate_stands_beside_the_returns_of_each_update() -> None:
     assert found["stand_still"]["success_rate"] == 0.0
     lines = evaluation.table(found).splitlines()
     told = [line.split("success ")[1] for line in lines if "success" in line]
+    assert [task["solved"] for task in found["tasks"]] == 4 * [[[False], [True]]]
     # Four tasks of one episode: 1 − .025^¼ = .60, see test_proportions.py.
     solved, not_yet = "100 % [40, 100]", "0 % [0, 60]"
     assert told == [
@@ -95,7 +96,7 @@ def test_what_a_learner_is_set_beside_does_not_depend_on_what_was_played_before(
 
 def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
     found = evaluated("point_navigation_2d", num_updates=0)
-    assert "success" not in str(found["returns"])
+    assert "success" not in str(found["returns"]) and "solved" not in str(found["tasks"])
     assert "success" not in evaluation.table(found)
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
 from metarl.report.finished import finished_runs
 from metarl.report.learners import Learner, learners, side_by_side
+from metarl.rl.evaluation.proportions import proportion_interval
 
 
 def read(folder: Path) -> list[Learner]:
@@ -117,8 +119,44 @@ def test_references_and_success_are_means_over_the_runs(tmp_path: Path) -> None:
             references=references,
         )
     found = side_by_side(read(tmp_path))
-    assert found["learners"][0]["success"] == [0.0, 0.75]
+    # Evaluations of earlier versions kept the rates alone, which tell no interval.
+    rows = found["learners"][0]["returns"]
+    assert [row["success"] for row in rows] == [{"value": 0.0}, {"value": 0.75}]
     assert found["beside"]["references"] == {"oracle": [2.5], "gittins": [1.0, 2.0]}
+
+
+def test_solved_episodes_have_an_interval_over_seeds_and_tasks(tmp_path: Path) -> None:
+    no, half, yes = [False, False], [True, False], [True, True]
+    for seed, last in ((0, yes), (1, half)):
+        run_folder(
+            *(tmp_path / str(seed), [[-9.0, -1.0], [-9.0, -2.0]]),
+            seed=seed,
+            success=[0.0, 0.5],
+            solved=[[no, yes], [no, last]],
+            references={"scripted": {"mean": 2.0, "success_rate": 0.5 + seed / 2}},
+        )
+    found = side_by_side(read(tmp_path))
+    before, after = (row["success"] for row in found["learners"][0]["returns"])
+    # Nothing of two seeds on two tasks: as of one trial, see `_share`.
+    assert before["value"] == before["ci_low"] == 0 and 0.5 < before["ci_high"] < 1
+    assert after["value"] == 7 / 8 and after["ci_low"] < 7 / 8 < after["ci_high"]
+    assert found["beside"]["success"]["references"] == {"scripted": [0.75]}
+    assert found["beside"]["success"]["random_initialisation"] == {"maml_ppo": [0.0, 0.5]}
+    assert "stand_still" not in found["beside"]["success"]
+    # One seed has the interval of its own evaluation's table.
+    (alone,) = side_by_side(read(tmp_path / "0"))["learners"]
+    low, high = proportion_interval(torch.tensor([yes, yes]))
+    assert alone["returns"][1]["success"] == {"value": 1.0, "ci_low": low, "ci_high": high}
+
+
+@pytest.mark.parametrize(
+    "solved", [[[[True, True]]], [[[True]], [[True, True]]], [[["x"]], [["y"]]], [3, 4]]
+)
+def test_successes_of_other_episodes_are_damaged(tmp_path: Path, solved: list[Any]) -> None:
+    """One task tells them alone, one tells fewer, or they aren't truth values."""
+    run_folder(tmp_path, [[-9.0], [-8.0]], solved=solved)
+    with pytest.raises(UserError, match="the returns of its tasks are damaged"):
+        read(tmp_path)
 
 
 def test_evaluations_without_a_scale_have_no_score(tmp_path: Path) -> None:

@@ -164,6 +164,24 @@ def test_where_nobody_adapts_each_learner_is_a_point_beside_the_others(tmp_path:
     assert list(line(beside, "grbal").get_ydata()) == [-7, -7] and beside.get_xticks().size
 
 
+def test_a_task_that_can_be_solved_has_a_panel_of_how_often_it_is(tmp_path: Path) -> None:
+    run_folder(
+        *(tmp_path / "maml", [[-8.0, -4.0], [-6.0, -4.0]]),
+        success=[0.0, 0.75],
+        solved=[[[False, False], [True, True]], [[False, False], [True, False]]],
+        references={"scripted": {"mean": 3.0, "success_rate": 1.0}},
+    )
+    for seed in (0, 1):  # of an earlier version
+        run_folder(tmp_path / str(seed), [[-8.0], [-6.0]], algo="grbal", seed=seed, success=[0.25])
+    run_folder(tmp_path / "untold", [[-8.0], [-6.0]], algo="recurrent_mbrl")
+    _, success = drawn(tmp_path).axes
+    assert list(line(success, "maml_ppo").get_ydata()) == [0, 0.75]
+    assert list(line(success, "scripted").get_ydata()) == [1, 1]
+    assert list(line(success, "grbal").get_ydata()) == [0.25, 0.25]
+    assert "recurrent_mbrl" not in success.get_legend_handles_labels()[1]
+    assert "solved episodes" in success.get_ylabel()
+
+
 def test_a_trial_of_one_episode_has_no_curve_before_adaptation(tmp_path: Path) -> None:
     """Earlier versions wrote its return twice."""
     twice = [row | {"return_before": row["return_after"]} for row in rows(-8.0, -4.0)]

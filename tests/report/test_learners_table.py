@@ -90,6 +90,21 @@ def test_one_seed_has_no_table_of_seeds_and_success_is_told(tmp_path: Path) -> N
     assert not [line for line in lines if line[:2] == ["learner", "seed"]]
 
 
+def test_solved_episodes_are_told_with_intervals_and_beside_the_learners(tmp_path: Path) -> None:
+    run_folder(
+        *(tmp_path, [[-8.0, -4.0]] * 4),
+        success=[0.25, 1.0],
+        solved=[[[False, False], [True, True]]] * 4,
+        references={"scripted": {"mean": 3.0, "success_rate": 1.0}},
+    )
+    lines = shown(tmp_path)
+    # Four tasks, see tests/rl/evaluation/test_proportions.py
+    assert "0 % [0, 60], 100 % [40, 100]" in row(lines, "maml_ppo", "0")
+    assert row(lines, "scripted")[-1] == "3.00; solved 100 %"
+    assert row(lines, "random initialisation, adapted as maml_ppo")[-1].endswith("25 %, 100 %")
+    assert row(lines, "standing still")[-1] == "-350.00"
+
+
 def test_an_update_sees_as_many_episodes_as_were_played_not_as_many_as_are_told(
     tmp_path: Path,
 ) -> None:

@@ -118,6 +118,27 @@ def test_tables_say_the_same(two: Path) -> None:
     assert len(widths) == 1
 
 
+def test_solved_episodes_stand_in_all_tables(tmp_path: Path) -> None:
+    solved = [[[False, False], [True, True]]] * 4
+    run_folder(tmp_path / "a", [[1.0, 2.0]] * 4, success=[0.0, 1.0], solved=solved)
+    # Of an earlier version, whose several seeds have no interval
+    for seed in (0, 1):
+        run_folder(
+            *(tmp_path / f"b{seed}", [[1.0, 2.0]] * 4),
+            algo="promp",
+            seed=seed,
+            success=[0.0, 0.5],
+        )
+    rows, against = read(tmp_path)
+    texts = markdown(rows, against).splitlines()
+    assert "| solved |" in texts[0]
+    assert "| 100 % [40, 100] |" in texts[2] and "| 50 % |" in texts[3]
+    ours, theirs = csv.DictReader(io.StringIO(as_csv(rows, against)))
+    assert (ours["solved"], theirs["solved"], theirs["solved_ci_low"]) == ("1.0", "0.5", "")
+    text = latex(rows, against, "")
+    assert r"& $100\,\%$ {\scriptsize $[40, 100]$}" in text and r"& $50\,\%$ &" in text
+
+
 def test_seeds_in_a_row_are_shortened() -> None:
     assert [seeds_in_words(seeds) for seeds in ([3], [0, 1], [0, 1, 2], [0, 2, 3])] == [
         "3",

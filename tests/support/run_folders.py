@@ -19,6 +19,7 @@ def run_folder(
     env: str = "half_cheetah_vel",
     shows_task: bool = False,
     success: list[float] | None = None,
+    solved: list[Any] | None = None,
     **more: Any,
 ) -> Path:
     """Writes a run whose tasks ask for 1, 2, ... m/s.
@@ -26,7 +27,8 @@ def run_folder(
     Args:
       returns: [N][K + 1] means of each task; two episodes of each are 1 above and 1 below.
       settings: of the algorithm; rows: of metrics.jsonl; success:
-        the rate after each update; more: further entries of the evaluation.
+        the rate after each update; solved: [N][K + 1][2] of each episode; more: further entries of
+        the evaluation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -51,6 +53,8 @@ def run_folder(
         }
         for number, of_task in enumerate(returns, start=1)
     ]
+    for task, of_task in zip(tasks, solved or (), strict=False):
+        task["solved"] = of_task
     report = {
         "env": env,
         "algo": algo,

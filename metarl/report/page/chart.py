@@ -190,6 +190,8 @@ def short(values: Any) -> list[Any]:
 
 
 def number(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 

@@ -4,6 +4,7 @@ Each chart comes with what stands in its place for who can't see it: a sentence,
 a table. Colours are those of plots.py; the page exchanges them for brighter ones on a dark ground.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,14 @@ import plotly.graph_objects as go
 from metarl.report.adaptation_plot import Look
 from metarl.report.evaluation import stage
 from metarl.report.learners import Learner
-from metarl.report.learners_plot import COUNTED, looks_of, reference_look, return_key, tells_before
+from metarl.report.learners_plot import (
+    counted,
+    looks_of,
+    reference_look,
+    return_key,
+    tells_before,
+    tells_success,
+)
 from metarl.report.page.chart import (
     BEFORE,
     Chart,
@@ -32,6 +40,7 @@ from metarl.report.page.chart import (
 from metarl.report.page.task_charts import profile_chart, task_charts
 from metarl.report.plots import FAINT, GREY, STEPS, in_time, tell_time, unit_of_time
 from metarl.report.training_curve import training_curve
+from metarl.rl.evaluation.several_runs import Estimate
 from metarl.struct import struct
 
 Numbers = Mapping[str, Any]
@@ -53,6 +62,8 @@ def charts(found: Numbers, learners: Sequence[Learner], going: Sequence[Going]) 
     """
     look = all_looks(learners, going)
     drawn = [_adaptation(found, look)] if learners else []
+    if learners and tells_success(found):
+        drawn.append(_success(found, look))
     drawn += _training(learners, going, look)
     if learners:
         drawn.append(profile_chart(learners, look))
@@ -72,11 +83,10 @@ def _adaptation(found: Numbers, look: Mapping[str, Look]) -> Chart:
     last = max(len(learner["returns"]) for learner in of) - 1
     traces: list[Any] = []
     for place, learner in enumerate(of):
-        aside = 0.05 * (place - (len(of) - 1) / 2)
+        aside = _ASIDE * (place - (len(of) - 1) / 2)
         traces += _adaptation_lines(learner, look[learner["name"]], aside, last)
-    traces += _lines_beside(found, last)
-    units = {learner["unit"] for learner in of if len(learner["returns"]) > 1}
-    xaxis = " or ".join(COUNTED[unit] for unit in sorted(units, reverse=True)) or "no updates"
+    traces += _lines_beside(found["beside"], last)
+    xaxis = counted(found) or "no updates"
     best = max(of, key=lambda learner: learner["returns"][-1]["mean"]["value"])
     return Chart(
         key="adaptation",
@@ -92,6 +102,53 @@ def _adaptation(found: Numbers, look: Mapping[str, Look]) -> Chart:
     )
 
 
+_ASIDE = 0.05  # that learners' points stand from each other
+
+
+def _success(found: Numbers, look: Mapping[str, Look]) -> Chart:
+    of = [learner for learner in found["learners"] if "success" in learner["returns"][0]]
+    last = max(len(learner["returns"]) for learner in found["learners"]) - 1
+    traces: list[Any] = []
+    rows: list[list[str]] = []
+    for place, learner in enumerate(of):
+        # Several seeds of earlier versions have no interval.
+        shares = [
+            {"ci_low": math.nan, "ci_high": math.nan} | r["success"] for r in learner["returns"]
+        ]
+        aside = _ASIDE * (place - (len(of) - 1) / 2)
+        traces.append(_line_of(learner["name"], shares, look[learner["name"]], aside, last))
+        for update, share in enumerate(shares):
+            value, low, high = (number(100 * share[end]) for end in ("value", "ci_low", "ci_high"))
+            state = stage(learner["unit"], update)
+            rows.append([learner["name"], state, f"{value} %", f"[{low}, {high}]"])
+    beside = found["beside"].get("success", {})
+    for name, _, rates, _, _ in _beside(beside):
+        for update, rate in enumerate(rates):
+            rows.append(
+                [name, "" if len(rates) == 1 else str(update), f"{number(100 * rate)} %", ""]
+            )
+    xaxis = counted(found) or "no updates"
+    best = max(of, key=lambda learner: learner["returns"][-1]["success"]["value"])
+    share = best["returns"][-1]["success"]["value"]
+    return Chart(
+        key="success",
+        title="How often they solve the task",
+        note="Share of episodes that solve their task in any of their steps, after each update, "
+        "with its 95 % interval.",
+        words=f"Line chart of the share of solved episodes over {xaxis}, for "
+        f"{listed(learner['name'] for learner in of)} and what stands beside them. In the end "
+        f"{best['name']} has the highest, {100 * share:.0f} %.",
+        head=["row", "state", "solved episodes", "95 % interval"],
+        rows=rows,
+        figure=figure_of(
+            [*traces, *_lines_beside(beside, last)],
+            *(xaxis, "solved episodes"),
+            x={"dtick": 1, "range": [-0.3, last + 0.3]},
+            y={"tickformat": ".0%", "range": [-0.03, 1.03]},
+        ),
+    )
+
+
 def _adaptation_lines(learner: Numbers, style: Look, aside: float, last: int) -> Iterator[Any]:
     """The mean of a learner after each update, and of each of its seeds; a line across of one that
     has no updates.
@@ -104,15 +161,23 @@ def _adaptation_lines(learner: Numbers, style: Look, aside: float, last: int) ->
         for place, seed in enumerate(learner["seeds"]):
             values = [row["by_seed"][place] for row in learner["returns"]]
             yield seed_line(x, values, name, f"seed {seed}", style)
+    yield _line_of(name, means, style, aside, last)
+
+
+def _line_of(
+    name: str, means: Sequence[Estimate], style: Look, aside: float, last: int
+) -> go.Scatter:
+    """Means after each update; a line across where there is one alone, beside others who adapt."""
+    x = [k + aside for k in range(len(means))]
     adapts = len(means) > 1 or last == 0  # Where nobody adapts each is a point.
     if not adapts:
-        x, means = [-0.2, last + 0.2], means * 2
-    yield adaptation_line(x, means, name, style, adapts=adapts)
+        x, means = [-0.2, last + 0.2], [*means, *means]
+    return adaptation_line(x, means, name, style, adapts=adapts)
 
 
-def _lines_beside(found: Numbers, last: int) -> Iterator[Any]:
+def _lines_beside(beside: Numbers, last: int) -> Iterator[Any]:
     shown = set[str]()
-    for name, group, means, color, dash in _beside(found):
+    for name, group, means, color, dash in _beside(beside):
         yield go.Scatter(
             x=list(range(len(means))) if len(means) > 1 else [-0.2, last + 0.2],
             y=short(means if len(means) > 1 else means * 2),
@@ -132,21 +197,20 @@ def _adaptation_rows(found: Numbers) -> Iterator[list[str]]:
             value, low, high = (number(row["mean"][end]) for end in ("value", "ci_low", "ci_high"))
             state = stage(learner["unit"], row["update"])
             yield [learner["name"], state, value, f"[{low}, {high}]"]
-    for name, _, means, _, _ in _beside(found):
+    for name, _, means, _, _ in _beside(found["beside"]):
         for update, mean in enumerate(means):
             yield [name, "" if len(means) == 1 else str(update), number(mean), ""]
 
 
-def _beside(found: Numbers) -> Iterator[tuple[str, str, list[float], str, str]]:
+def _beside(beside: Numbers) -> Iterator[tuple[str, str, list[float], str, str]]:
     """What doesn't learn: names, the rows of the legend they belong to, means after each update or
     once for all, colours and dashes."""
-    beside = found["beside"]
-    for learner, means in beside["random_initialisation"].items():
+    for learner, means in beside.get("random_initialisation", {}).items():
         name = f"random initialisation, adapted as {learner}"
         yield name, "random initialisations", means, GREY, "dot"
     if "stand_still" in beside:
         yield "standing still", "standing still", [beside["stand_still"]], FAINT, "dashdot"
-    for name, means in beside["references"].items():
+    for name, means in beside.get("references", {}).items():
         words = name.replace("_", " ")
         look = reference_look(name)
         yield words, words, means, look.color, dash_of(look)

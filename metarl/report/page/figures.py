@@ -14,10 +14,12 @@ from metarl.report.learners import Learner
 from metarl.report.learners_plot import (
     OF_TRAINING,
     draw_adaptation,
+    draw_success,
     draw_time,
     draw_training,
     return_key,
     rows_of,
+    tells_success,
 )
 from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.page.charts import Going, all_looks
@@ -64,6 +66,8 @@ def figures(content: Content) -> dict[str, Figure]:
     draw: dict[str, Callable[[Axes], None]] = {}
     if learners:
         draw["adaptation"] = lambda axes: draw_adaptation(axes, content.found, look)
+        if tells_success(content.found):
+            draw["success"] = lambda axes: draw_success(axes, content.found, look)
     if trained or content.going:
 
         def over_steps(axes: Axes) -> None:

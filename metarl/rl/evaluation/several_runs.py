@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from metarl.core.quantiles import t_quantile
-from metarl.rl.evaluation.proportions import exact_interval
+from metarl.rl.evaluation.proportions import exact_interval, proportion_interval
 from metarl.rl.evaluation.statistics import Statistic, checked, iqm
 
 Scores = Tensor | np.ndarray
@@ -174,6 +174,20 @@ def made_worse_across_runs(returns: Tensor, *, confidence: float = 0.95) -> list
     ]
 
 
+def success_across_runs(success: Tensor, *, confidence: float = 0.95) -> Estimate:
+    """Estimates the part of episodes that solve their task; of one seed as
+    `metarl.rl.evaluation.proportions` does.
+
+    Args: success: [S, N, E] bool.
+    """
+    if success.ndim != 3:
+        raise ValueError(f"success has the shape {tuple(success.shape)}; expected [S, N, E]")
+    if len(success) == 1:
+        low, high = proportion_interval(success[0], confidence=confidence)
+        return {"value": success.double().mean().item(), "ci_low": low, "ci_high": high}
+    return _share(success.double().mean(2), confidence, episodes=success.shape[2])
+
+
 def normalised_across_runs(
     scores: Tensor, zero: Tensor, one: Tensor, generator: torch.Generator
 ) -> Estimate:
@@ -278,9 +292,9 @@ def _resampled(
     return torch.cat(found)
 
 
-def _share(values: Tensor, confidence: float) -> Estimate:
+def _share(values: Tensor, confidence: float, episodes: int = 1) -> Estimate:
     """The mean of values within 0 and 1 that are crossed by seeds (of one or two learners) and
-    tasks, [S, N] or [S, S', N].
+    tasks, [S, N] or [S, S', N], each the mean of so many episodes.
 
     Its interval is Clopper and Pearson's from as many independent trials as would vary as much,
     corrected for how little few seeds say of how much they vary (Korn & Graubard 1998). Where all
@@ -290,7 +304,8 @@ def _share(values: Tensor, confidence: float) -> Estimate:
     value, parts = values.mean().item(), _Parts(values)
     trials = 1 / sum(1 / count for count in parts.counts) if parts.counts else 1.0
     if parts.variance > 0:
-        trials = min(max(trials, value * (1 - value) / parts.variance), values.numel())
+        most = values.numel() * episodes
+        trials = min(max(trials, value * (1 - value) / parts.variance), most)
         trials *= (
             NormalDist().inv_cdf((1 + confidence) / 2) / t_quantile(confidence, parts.degrees)
         ) ** 2

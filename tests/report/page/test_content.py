@@ -14,6 +14,7 @@ from metarl.report.finished import all_runs, configs_below
 from metarl.report.page import films
 from metarl.report.page.charts import BEFORE
 from metarl.report.page.content import Content, gathered
+from metarl.report.page.figures import files
 from metarl.report.page.provenance import RUN_HEAD, commands, run_rows
 
 ROWS = [
@@ -92,6 +93,27 @@ def test_each_chart_has_its_numbers_and_words(tmp_path: Path) -> None:
     assert found.lead[0].startswith(
         "maml_ppo (seeds 0, 1): a mean return of -8.50 at first and -4.50 ["
     )
+
+
+def test_how_often_a_task_is_solved_has_a_chart_and_files(tmp_path: Path) -> None:
+    run_folder(
+        *(tmp_path / "a", [[-9.0, -4.0], [-8.0, -5.0]]),
+        success=[0.0, 0.5],
+        solved=[[[False, False], [True, True]], [[False, False], [False, False]]],
+        references={"scripted": {"mean": 3.0, "success_rate": 1.0}},
+    )
+    for seed in (0, 1):  # of an earlier version: no interval
+        run_folder(tmp_path / f"b{seed}", [[-9.0], [-8.0]], algo="grbal", seed=seed, success=[0.25])
+    found, _ = content(tmp_path)
+    (chart,) = [chart for chart in found.charts if chart.key == "success"]
+    assert "maml_ppo has the highest, 50 %" in chart.words
+    told = {(row[0], row[1]): row[2:] for row in chart.rows}
+    assert told["maml_ppo", "after 1 update"][0] == "50.0 %"
+    assert told["grbal", "before adaptation"] == ["25.0 %", "[–, –]"]
+    assert told["scripted", ""] == ["100.0 %", ""]
+    names = {trace["name"]: trace["y"] for trace in chart.figure["data"]}
+    assert names["maml_ppo"] == [0, 0.5] and names["scripted"] == [1, 1]
+    assert {"success.pdf", "success.png"} <= set(files(found))
 
 
 def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:

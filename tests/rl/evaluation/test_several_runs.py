@@ -4,7 +4,7 @@ are the same for all of them."""
 import pytest
 import torch
 
-from metarl.rl.evaluation.proportions import exact_interval
+from metarl.rl.evaluation.proportions import exact_interval, proportion_interval
 from metarl.rl.evaluation.several_runs import (
     across_runs,
     difference_of_means,
@@ -16,6 +16,7 @@ from metarl.rl.evaluation.several_runs import (
     paired_differences,
     performance_profile,
     probability_of_improvement,
+    success_across_runs,
 )
 from metarl.rl.evaluation.statistics import iqm
 
@@ -294,6 +295,36 @@ def test_tasks_made_worse_are_counted_over_all_seeds():
     assert made_worse_across_runs(returns[:, :, :1]) == []
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\); expected \[S, N, K \+ 1, E\]"):
         made_worse_across_runs(returns[..., 0])
+
+
+def test_success_of_one_seed_is_as_that_seed_alone_says():
+    success = torch.rand(7, 3, generator=torch.Generator().manual_seed(0)) < 0.6
+    found = success_across_runs(success[None])
+    assert (found["ci_low"], found["ci_high"]) == proportion_interval(success)
+    assert found["value"] == pytest.approx(success.double().mean().item())
+    with pytest.raises(ValueError, match=r"shape \(7, 3\); expected \[S, N, E\]"):
+        success_across_runs(success)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "tasks", "widest"),
+    [(0.0, 0.0, 0.22), (0.5, 0.5, 0.5), (1.0, 0.2, 0.8), (0.2, 1.5, 0.36)],
+)
+def test_the_interval_of_successes_holds_their_rate(seeds, tasks, widest):
+    """3 seeds on 20 tasks, 5 episodes each, whose log-odds vary by seed and by task. All episodes
+    count where they differ alone; where seeds differ most, they are what counts."""
+    generator, held, width, draws = torch.Generator().manual_seed(0), 0, 0.0, 200
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    for _ in range(draws):
+        rates = torch.sigmoid(seeds * normal(3, 1) + tasks * normal(1, 20))
+        success = torch.rand(3, 20, 5, generator=generator) < rates[..., None]
+        found = success_across_runs(success)
+        held += found["ci_low"] <= 0.5 <= found["ci_high"]  # by symmetry
+        width += (found["ci_high"] - found["ci_low"]) / draws
+    assert held / draws >= 0.91 and width < widest
 
 
 def test_a_score_is_the_ratio_of_means_and_varies_with_what_it_does_not_explain():
