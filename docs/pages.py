@@ -38,6 +38,7 @@ GUIDES = {
             "python_api",
             "own_environment",
             "own_learner",
+            "own_fewshot",
             "many_runs",
             "loggers",
             "numbers",

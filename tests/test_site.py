@@ -1,6 +1,7 @@
 """The documentation site: every learner, environment and module has a page, every page its place,
 every link its end; and the code of the pages runs."""
 
+import json
 import posixpath
 import re
 import sys
@@ -16,8 +17,11 @@ from support.docs_scripts import docs_script
 from support.pages import code_blocks
 
 import envs
-from metarl.cli.commands import evaluate, train
+import metarl
+from metarl.cli.commands import evaluate, fewshot, train
 from metarl.cli.configs import CONFIGS, choices
+from metarl.run.checkpoint import load
+from metarl.struct import named_leaves
 
 ROOT = Path(__file__).parents[1]
 MARKDOWN = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
@@ -154,6 +158,7 @@ RUN_BY = {
     "README.md": "test_site.py",
     "docs/start.md": "test_site.py",
     "docs/own_learner.md": "test_site.py",
+    "docs/own_fewshot.md": "test_site.py",
     "docs/python_api.md": "api/test_pages.py",
     "docs/deploy.md": "api/test_pages.py",
     "docs/own_environment.md": "envs/own/test_environment.py",
@@ -188,15 +193,16 @@ def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_own_learner_of_the_page_trains_and_is_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,), (config,) = (
-        code_blocks("docs/own_learner.md"),
-        code_blocks("docs/own_learner.md", "yaml"),
-    )
+    code, rule = code_blocks("docs/own_learner.md")
+    config, of_rule = code_blocks("docs/own_learner.md", "yaml")
     (tmp_path / "my_learner.py").write_text(code)
     (tmp_path / "my_configs/algo").mkdir(parents=True)
     (tmp_path / "my_configs/algo/es_maml.yaml").write_text(config)
+    (tmp_path / "my_rule.py").write_text(rule)
+    (tmp_path / "my_configs/algo/maml_decaying.yaml").write_text(of_rule)
+    monkeypatch.delitem(sys.modules, "my_rule", raising=False)
     assert yaml.safe_load(config)["_target_"] == "my_learner.EsMaml"
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -213,3 +219,53 @@ def test_own_learner_of_the_page_trains_and_is_evaluated(
     sizes = ("num_tasks=1", "num_updates=0", "device=cpu", "output=x.json")
     assert call(monkeypatch, evaluate, *own, "checkpoint=run", *sizes) == 0
     assert '"slope"' in (tmp_path / "run/metrics.jsonl").read_text()
+    # The rule: its numbers are learned, and what was learned is saved.
+    words = [word for word in words if word != "algo=es_maml"]
+    words += ["algo=maml_decaying", "iterations=1", "device=cpu"]
+    assert call(monkeypatch, train, *own, *words, "run_dir=ruled") == 0
+    assert call(monkeypatch, train, *own, "resume=ruled", "iterations=2") == 0
+    (checkpoint,) = (tmp_path / "ruled/checkpoints").glob("iteration_*2.pt")
+    saved = dict(named_leaves(load(checkpoint)["learner"]))
+    decays = [leaf for name, leaf in saved.items() if name.endswith(".decay")]
+    assert decays and all(decay.abs().sum() > 0 for decay in decays)
+    told = "algo.inner_rule=my_rule.DecayingRates has its rates; expected null, or sgd there"
+    assert call(monkeypatch, evaluate, *own, "checkpoint=ruled", "inner_lr_decay=0.5") == 2
+    assert told in capsys.readouterr().err
+    assert call(monkeypatch, train, "resume=ruled", "iterations=3") == 2  # not named
+    assert "algo.inner_rule._target_ is 'my_rule.DecayingRates'" in capsys.readouterr().err
+    assert call(monkeypatch, train, "algo=maml_ppo", "algo.inner_rule=adam") == 2
+    assert "or a rule of your own ({_target_: module.name, ...})" in capsys.readouterr().err
+
+
+def test_own_few_shot_tasks_and_learner_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in zip(
+        ("my_tasks", "my_fewshot"), code_blocks("docs/own_fewshot.md"), strict=True
+    ):
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name, config in zip(
+        ("dataset/oscillations", "learner/ridge"),
+        code_blocks("docs/own_fewshot.md", "yaml"),
+        strict=True,
+    ):
+        (tmp_path / f"my_configs/{name}.yaml").parent.mkdir(parents=True)
+        (tmp_path / f"my_configs/{name}.yaml").write_text(config)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    own, small = ("--config-dir", "my_configs"), ("evaluation.num_tasks=50", "device=cpu")
+    words = ("dataset=oscillations", "learner=ridge", "iterations=150", "run_dir=run", *small)
+    assert call(monkeypatch, fewshot, *own, *words) == 0
+    assert call(monkeypatch, fewshot, *own, "resume=run", "iterations=200") == 0
+    before, after = json.loads((tmp_path / "run/evaluation.json").read_text())["updates"]
+    assert after["mean"] < before["mean"]  # squared errors
+    assert (tmp_path / "run/curves.png").exists()
+    by_maml = ("dataset=oscillations", "learner=maml", "iterations=1", "run_dir=maml", *small)
+    assert call(monkeypatch, fewshot, *own, *by_maml) == 0
+    classes = ("dataset=digits", "learner=ridge", "iterations=1", "run_dir=classes", *small)
+    assert call(monkeypatch, fewshot, *own, *classes) == 0
+    agent = metarl.load("classes", config_dir="my_configs")
+    x = torch.rand(6, 1, 8, 8)
+    names = ["bolt", "nut", "gear"]
+    assert set(agent.fit(x, names * 2)(x)) <= set(names)

@@ -189,10 +189,10 @@ def scheduled(config: DictConfig, inner_lr_decay: float) -> DictConfig:
             f"{asked}: {algo_name(config)} has no update with a rate that could decay; "
             "expected null"
         )
-    if algo.get("inner_rule", "sgd") != "sgd":
+    if (rule := algo.get("inner_rule", "sgd")) != "sgd":
+        name, does = (rule, "learns") if isinstance(rule, str) else (rule._target_, "has")
         raise UserError(
-            f"{asked}: algo.inner_rule={algo.inner_rule} learns its rates; expected null, or sgd "
-            "there"
+            f"{asked}: algo.inner_rule={name} {does} its rates; expected null, or sgd there"
         )
     return OmegaConf.merge(config, {"algo": {"inner_lr_decay": inner_lr_decay}})  # type: ignore[return-value]
 

@@ -4,6 +4,7 @@ in words what was expected."""
 import importlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,6 +128,24 @@ class OneOf:
 
     def fits(self, value: Any) -> bool:
         return isinstance(value, str) and value in self.words
+
+
+class OneOfOrOwn:
+    """One of a few words, or something of a user's own that is called: its `_target_`, and what it
+    is called with beside it."""
+
+    def __init__(self, *words: str, own: str) -> None:
+        self._words, self._own = OneOf(*words), own
+
+    @property
+    def expected(self) -> str:
+        return (
+            f"{self._words.expected}, or {self._own} of your own ({{_target_: module.name, ...}})"
+        )
+
+    def fits(self, value: Any) -> bool:
+        is_own = isinstance(value, Mapping) and isinstance(value.get("_target_"), str)
+        return is_own or self._words.fits(value)
 
 
 @dataclass(frozen=True)

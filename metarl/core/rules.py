@@ -137,24 +137,31 @@ RULES = ("sgd", "learned_rates", "per_step_rates")
 
 
 def named_rule(
-    name: str,
+    rule: str | InnerRule,
     lr: float,
     *,
     decay: float = 1.0,
     num_steps: int = 1,
     adapt_only: Sequence[str] | None = None,
 ) -> InnerRule:
-    """The rule that an algorithm's settings name.
+    """The rule that an algorithm's settings name, or one of a user's own.
 
     Args:
+      rule: one of `RULES`; or a rule, which has its own numbers.
       decay: factor on the rate of `sgd` from the second step on; of `per_step_rates` from each step
         to the next, at first.
       num_steps: how many rates `per_step_rates` has.
       adapt_only: the prefixes of `Only`; None: all parameters.
-    Raises: ValueError for an unknown name, or a decay where rates are learned.
+    Raises: SettingError for an unknown name, what is no rule, or a decay where rates are learned.
     """
-    check_choice("inner_rule", name, RULES)
-    if name == "learned_rates" and decay != 1:
+    if isinstance(rule, str):
+        check_choice("inner_rule", rule, RULES)
+    elif not callable(rule) or not callable(getattr(rule, "init", None)):
+        raise SettingError(
+            f"inner_rule {rule!r}: expected {', '.join(RULES)}, or an InnerRule (metarl/types.py), "
+            "which has init and is called"
+        )
+    if rule == "learned_rates" and decay != 1:
         raise SettingError(
             f"inner_lr_decay {decay}: learned_rates has one rate for all steps; expected 1, or "
             "another inner_rule"
@@ -164,7 +171,8 @@ def named_rule(
         "learned_rates": lambda: LearnedRates(lr),
         "per_step_rates": lambda: PerStepRates(lr, num_steps, decay),
     }
-    return rules[name]() if adapt_only is None else Only(rules[name](), tuple(adapt_only))
+    found = rules[rule]() if isinstance(rule, str) else rule
+    return found if adapt_only is None else Only(found, tuple(adapt_only))
 
 
 def _is_under(name: str, prefix: str) -> bool:

@@ -55,7 +55,7 @@ def unknown(name: str, folder: Path | None = None) -> str:
 
 def read(name: str, folder: Path | None = None) -> dict[str, Any]:
     """The content of a file. Raises: UserError if there is none of that name, or it is damaged."""
-    return archive.read(path(name, folder), _KIND)
+    return read_file(path(name, folder))
 
 
 def is_packed(file: Path) -> bool:
@@ -65,7 +65,11 @@ def is_packed(file: Path) -> bool:
 
 def read_file(file: Path) -> dict[str, Any]:
     """The content of such a file. Raises: UserError if it is damaged."""
-    return archive.read(file, _KIND)
+    content = archive.read(file, _KIND)
+    if isinstance(content.get("made_by"), dict):
+        # As files of earlier versions call it. Now that is what a user's environment is made of.
+        content["training"] = content.pop("made_by")
+    return content
 
 
 def write(

@@ -19,6 +19,7 @@ from metarl.cli.kinds import (
     ListOf,
     Number,
     OneOf,
+    OneOfOrOwn,
     OrNull,
     Pattern,
     Place,
@@ -117,6 +118,8 @@ def wrong(kind: Kind | None) -> Iterator[str]:
             yield from ("0", "1", "yes", "''", "[true]", "'true'")
         case OneOf():
             yield from ("0", "true", "''", "[a]", f"{kind.words[0]}_", kind.words[0].upper())
+        case OneOfOrOwn():
+            yield from ("0", "true", "''", "[a]", "adam", "{}", "{lr:1}", "{_target_:1}")
         case Word() | Pattern():
             yield from ("0", "1.5", "true", "[a]", "''", "' '")
             if isinstance(kind, Place):

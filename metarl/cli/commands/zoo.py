@@ -92,12 +92,15 @@ def finished(location: str) -> checkpoints.Loaded:
 def packed(loaded: checkpoints.Loaded, *, half: bool) -> dict[str, Any]:
     """What the file holds of a finished run. Raises: UserError if its evaluation is damaged."""
     own = loaded.run_folder / "evaluation.json"
-    made_by = _to_repeat(str(parsed(own, json.loads).get("command")))
+    command = _to_repeat(str(parsed(own, json.loads).get("command")))
     settings = as_dict(loaded.config, resolve=True) | {"run_dir": None, "resume": None}
     if "data_dir" in settings.get("dataset", {}):
         settings["dataset"]["data_dir"] = None
     weights = zoo.weights(loaded.content["learner"], half=half)
-    names = ("env", "variant", "dataset", "learner_name", "spec_hash", "commit", "versions")
+    names = (
+        *("env", "variant", "dataset", "learner_name", "spec_hash", "made_by"),
+        *("commit", "versions"),
+    )
     content = {name: loaded.content[name] for name in names if name in loaded.content}
     counts = {
         name: loaded.content[name]
@@ -109,7 +112,7 @@ def packed(loaded: checkpoints.Loaded, *, half: bool) -> dict[str, Any]:
         "follow_iterations": loaded.content.get("follow_iterations", []),
         "learner": weights,
         "curve": _curve(loaded.run_folder),
-        "made_by": {"command": made_by, "machine": machine(), "half": half},
+        "training": {"command": command, "machine": machine(), "half": half},
     }
     state = zoo.completed(weights, zoo.without_training(loaded.content["learner"]))
     rounded = replace(loaded, content={**loaded.content, "learner": state})
@@ -195,7 +198,7 @@ def _line(name: str, folder: Path) -> str:
     # A trial of a single episode has one number.
     ends = rows if len(rows) == 1 else [rows[0], rows[-1]]
     numbers = f"{measure} {' -> '.join(ends)}"
-    return f"{name:32} {numbers:32} {content['made_by']['command']} ({content['commit']})"
+    return f"{name:32} {numbers:32} {content['training']['command']} ({content['commit']})"
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class Maml(FewShotLearner):
         meta_batch_size: int,
         num_inner_steps: int,
         num_test_steps: int,
-        inner_rule: str,
+        inner_rule: str | InnerRule,
         inner_lr: float,
         adapt_only: Sequence[str] | None,
         gradient_mode: Mode,

@@ -244,7 +244,7 @@ class _AdaptedPolicy(nn.Module):
 def inner_update(
     policy: PolicyModule,
     *,
-    inner_rule: str,
+    inner_rule: str | InnerRule,
     inner_lr: float,
     inner_lr_decay: float,
     num_inner_steps: int,

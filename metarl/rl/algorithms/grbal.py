@@ -172,7 +172,7 @@ class GrBAL(GatheringLearner):
         num_past: int,
         num_future: int,
         num_inner_steps: int,
-        inner_rule: str,
+        inner_rule: str | InnerRule,
         inner_lr: float,
         gradient_mode: str,
         lr: float,
