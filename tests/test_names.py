@@ -50,8 +50,7 @@ COVERED = {
     "metarl/report/page/fewshot_figures metarl/report/page/fewshot_measures",
     "report/test_evaluation.py": "metarl/report/facts",
     "report/test_video.py": "metarl/report/panels",
-    "rl/algorithms/test_maml.py": "metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo "
-    "metarl/rl/algorithms/shared",
+    "rl/algorithms/test_maml.py": "metarl/rl/algorithms/maml_ppo metarl/rl/algorithms/maml_trpo",
     "rl/adapters/test_latent_rule.py": "metarl/core/judged",
     "rl/algorithms/test_gradient_family.py": "metarl/rl/algorithms/exploration "
     "metarl/rl/algorithms/reptile",

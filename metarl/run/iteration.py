@@ -41,7 +41,7 @@ class Run:
         for, to be sent the data, or to be thrown the FloatingPointError that came instead."""
         learner: Any = self.learner
         with self._all_or_nothing():
-            return self._checked((yield from learner.iteration()))
+            return self._checked((yield from learner.asking()))
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

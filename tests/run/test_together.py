@@ -22,6 +22,9 @@ class Asker(MetaLearner):
         self.seed, self.generator = generators.seed, generators("policy")
         self.x = torch.zeros(1)
 
+    def asking(self):
+        return self.iteration()
+
     def iteration(self):
         first = yield "first"
         second = yield "second"

@@ -32,6 +32,9 @@ class Walker(MetaLearner):
             return metrics
         raise AssertionError("it asks once")
 
+    def asking(self) -> Any:
+        return self.iteration()
+
     def iteration(self) -> Any:
         yield "data"
         self.x += torch.randn(3, generator=self.generator)

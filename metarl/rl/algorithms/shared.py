@@ -227,9 +227,47 @@ class GatheringLearner(RLLearner, Protocol):
         """One meta-iteration: sample tasks, gather data, update."""
         ...
 
+    def asking(self) -> Iteration:
+        """The iteration, once what it yields is found to be what somebody can answer.
+
+        Raises: TypeError naming what isn't.
+        """
+        name, iteration = type(self).__name__, self.iteration()
+        if not isinstance(iteration, Generator):
+            raise TypeError(
+                f"{name}.iteration returned {iteration!r:.60} without a yield; expected a generator, "
+                "which yields an adapter wherever it needs episodes, and returns its metrics"
+            )
+        answer, error = None, None
+        while True:
+            try:
+                asked = iteration.send(answer) if error is None else iteration.throw(error)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if not isinstance(asked, Question) and not _can_act(asked):
+                raise TypeError(
+                    f"{name}.iteration yielded {_briefly(asked)}; expected an adapter, as "
+                    f"{name}.adapter returns one"
+                )
+            answer, error = None, None
+            try:
+                answer = yield asked
+            except FloatingPointError as failed:
+                error = failed
+
     def step(self) -> Metrics:
         """The iteration with what its own source gathers."""
-        return run_alone(self.iteration(), self.source.gather)
+        return run_alone(self.asking(), self.source.gather)
+
+
+def _can_act(asked: Any) -> bool:
+    methods = (getattr(asked, name, None) for name in ("begin", "act", "update"))
+    return not isinstance(asked, type) and all(map(callable, methods))
+
+
+def _briefly(value: Any) -> str:
+    is_class = isinstance(value, type)
+    return f"the class {value.__name__}" if is_class else f"a {type(value).__name__}"
 
 
 @struct

@@ -1,0 +1,69 @@
+"""What learners share: an iteration of one's own is told what it does wrong."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from gymnasium.spaces import Discrete
+from torch import nn
+
+from metarl.rl.adapters.uniform import UniformActions
+from metarl.rl.algorithms.shared import GatheringLearner
+
+
+class Own(GatheringLearner):
+    """Iterates as a test says."""
+
+    def __init__(self, iteration: Callable[["Own"], Any]) -> None:
+        self._iteration = iteration
+
+    def iteration(self) -> Any:
+        return self._iteration(self)
+
+    def adapter(self) -> Any:
+        return UniformActions(Discrete(2))
+
+
+def yields(what: Any) -> Callable[[Own], Any]:
+    def iteration(learner: Own) -> Any:
+        yield what
+        return {}
+
+    return iteration
+
+
+@pytest.mark.parametrize(
+    ("iteration", "said"),
+    [
+        (lambda learner: {"return": 1.0}, "Own.iteration returned {'return': 1.0} without a yield"),
+        (lambda learner: None, "Own.iteration returned None without a yield; expected a generator"),
+        (yields(nn.Linear(1, 1)), "Own.iteration yielded a Linear; expected an adapter, as Own."),
+        (yields(None), "Own.iteration yielded a NoneType; expected an adapter"),
+        (yields(UniformActions), "Own.iteration yielded the class UniformActions; expected"),
+    ],
+)
+def test_an_iteration_that_asks_for_nothing_that_acts_is_told_so(
+    iteration: Callable[[Own], Any], said: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        list(Own(iteration).asking())
+
+
+def test_an_iteration_is_thrown_what_came_in_place_of_its_episodes() -> None:
+    seen: list[str] = []
+
+    def iteration(learner: Own) -> Any:
+        try:
+            yield learner.adapter()
+        except FloatingPointError as error:
+            seen.append(str(error))
+        got = yield learner.adapter()
+        return {"got": got}
+
+    asking = Own(iteration).asking()
+    next(asking)
+    asking.throw(FloatingPointError("NaN"))
+    with pytest.raises(StopIteration) as end:
+        asking.send(3)
+    assert seen == ["NaN"] and end.value.value == {"got": 3}
