@@ -8,6 +8,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from metarl.report.latex import escaped, estimate
+from metarl.report.latex import table as as_latex
 from metarl.report.markdown import table
 from metarl.report.summary import Summary
 from metarl.rl.evaluation.several_runs import Estimate
@@ -89,13 +91,12 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 def cell(row: Summary, column: Column, decimals: int) -> tuple[str, str] | None:
     """The estimate and its interval, to be read: "-56.9" and "[-65.6, -48.1]", which is "" of one
     that has none; None for no estimate."""
-    estimate: Estimate | None = getattr(row, column.key)
-    if estimate is None:
+    found: Estimate | None = getattr(row, column.key)
+    if found is None:
         return None
     of_kind = 2 if column.key == "normalised" else decimals
     shown = {
-        end: f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}"
-        for end, x in estimate.items()
+        end: f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}" for end, x in found.items()
     }
     interval = f"[{shown['ci_low']}, {shown['ci_high']}]" if "ci_low" in shown else ""
     return f"{shown['value']}{' %' if column.is_share else ''}", interval
@@ -131,8 +132,8 @@ def as_csv(rows: Sequence[Summary], against: str | None) -> str:
     for row in rows:
         numbers: list[float | str] = []
         for column in shown:
-            estimate = getattr(row, column.key) or {}
-            numbers += [estimate.get(end, "") for end in ("value", "ci_low", "ci_high")]
+            found = getattr(row, column.key) or {}
+            numbers += [found.get(end, "") for end in ("value", "ci_low", "ci_high")]
         seeds = " ".join(map(str, row.seeds))
         of_training = [len(row.seeds), row.env_steps, row.seconds, row.stage, against]
         writer.writerow([row.name, seeds, *("" if x is None else x for x in of_training), *numbers])
@@ -142,44 +143,10 @@ def as_csv(rows: Sequence[Summary], against: str | None) -> str:
 def latex(rows: Sequence[Summary], against: str | None, caption: str) -> str:
     """A table for a paper."""
     shown, digits = columns(rows, against), decimals(rows)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\caption{{{_escaped(caption)}}}",
-        f"  \\begin{{tabular}}{{ll{'r' * (len(shown) + 1)}}}",
-        "    \\toprule",
-        _line(["learner", "seeds", "steps", *(column.head for column in shown)]),
-        "    \\midrule",
-    ]
+    lines = []
     for row in rows:
-        cells = [_escaped(text) for text in described(row)[:3]]
-        for column in shown:
-            found = cell(row, column, digits)
-            cells.append("" if found is None else _in_math(*found))
-        lines.append(f"    {' & '.join(cells)} \\\\")
-    lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"    {' & '.join(map(_escaped, cells))} \\\\"
-
-
-def _in_math(value: str, interval: str) -> str:
-    value = f"${value.replace(' %', chr(92) + ',' + chr(92) + '%')}$"
-    return f"{value} {{\\scriptsize ${interval}$}}" if interval else value
-
-
-_SIGNS = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "²": "$^2$",
-}
-
-
-def _escaped(text: str) -> str:
-    return "".join(_SIGNS.get(sign, sign) for sign in text)
+        cells = [escaped(text) for text in described(row)[:3]]
+        found = [cell(row, column, digits) for column in shown]
+        lines.append([*cells, *("" if of is None else estimate(*of) for of in found)])
+    head = ["learner", "seeds", "steps", *(column.head for column in shown)]
+    return as_latex(caption, head, lines, num_words=2)

@@ -101,7 +101,7 @@ def test_few_shot_runs_have_a_page_of_their_own(
     assert call(monkeypatch, report, *words) == 0
     assert "a mean accuracy of" in (tmp_path / "page.html").read_text()
     files = {file.name for file in (tmp_path / "paper").iterdir()}
-    assert files == {"adaptation.pdf", "adaptation.png", "table.csv", "table.md"}
+    assert files == {"adaptation.pdf", "adaptation.png", "table.csv", "table.md", "table.tex"}
     # Beside others they are left out.
     run_folder(tmp_path / "few/b", [[-8.0, -4.0]])
     assert call(monkeypatch, report, *words[:2]) == 0

@@ -27,7 +27,7 @@ from metarl.report.page.html import Page
 from metarl.report.page.provenance import Facts
 from metarl.report.summary import compared_with
 from metarl.report.summary_table import seeds_in_words
-from metarl.rl.evaluation.several_runs import probability_of_improvement
+from metarl.rl.evaluation.several_runs import Estimate, probability_of_improvement
 from metarl.run.logging import human
 
 Cell = tuple[str, str] | None
@@ -117,7 +117,7 @@ def columns_and_rows(
     """The columns of the table that say something, each with what it means, and of each learner its
     name, how it was measured, and its cells."""
     of, against = content.learners, content.against
-    other = next((learner for learner in of if learner.name == against), None)
+    other = measured_against(content)
     measure = in_words(of[0].runs[0].report)
     rows = [_row(learner, other) for learner in of]
     shown = [place for place, _ in enumerate(_COLUMNS) if any(row[place] for row in rows)]
@@ -137,13 +137,29 @@ _COLUMNS = (
 
 def _row(learner: FewShotLearner, other: FewShotLearner | None) -> list[Cell]:
     """The cells of `_COLUMNS`."""
-    report, means = learner.runs[0].report, after_each_update(learner)
-    better: Cell = None
+    report, found = learner.runs[0].report, estimates(learner, other)
+    before, better = found["before"], found["better"]
+    return [
+        None if before is None else cell(report, before),
+        cell(report, found["after"]),
+        None if better is None else estimated(better, 100.0, 0, " %"),
+    ]
+
+
+def estimates(learner: FewShotLearner, other: FewShotLearner | None) -> dict[str, Estimate | None]:
+    """What the columns of the table say of a learner, as numbers: the mean `before` and `after` all
+    updates, None where a task diverged, and the probability that it is `better` than the other one.
+    """
+    means = after_each_update(learner)
+    found = {"before": means[0] if len(means) > 1 else None, "after": means[-1], "better": None}
     if other is not None and other is not learner:
-        ours, theirs = _scores(learner, other)
-        better = estimated(probability_of_improvement(ours, theirs), 100.0, 0, " %")
-    before = means[0] if len(means) > 1 else None
-    return [None if before is None else cell(report, before), cell(report, means[-1]), better]
+        found["better"] = probability_of_improvement(*_scores(learner, other))
+    return found
+
+
+def measured_against(content: Content) -> FewShotLearner | None:
+    """The learner that the others are set against."""
+    return next((of for of in content.learners if of.name == content.against), None)
 
 
 def _scores(*of: FewShotLearner) -> list[Tensor]:

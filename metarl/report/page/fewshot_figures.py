@@ -1,5 +1,5 @@
 """The charts and the table of a report on few-shot learners as files for a paper: each chart as PDF
-and PNG, the table as Markdown and CSV."""
+and PNG, the table as LaTeX, Markdown and CSV."""
 
 import csv
 import io
@@ -10,10 +10,19 @@ from matplotlib.figure import Figure
 
 from metarl.report.adaptation_plot import Look
 from metarl.report.fewshot import scale_of
-from metarl.report.fewshot_learners import FewShotLearner, references
+from metarl.report.fewshot_learners import FewShotLearner, after_each_update, references
+from metarl.report.latex import escaped, estimate
+from metarl.report.latex import table as as_latex
 from metarl.report.learners_plot import draw_means, looks_of
 from metarl.report.markdown import table
-from metarl.report.page.fewshot import INTERVALS, Content, columns_and_rows, title
+from metarl.report.page.fewshot import (
+    INTERVALS,
+    Content,
+    columns_and_rows,
+    estimates,
+    measured_against,
+    title,
+)
 from metarl.report.page.fewshot_measures import (
     scaled_means,
     scaled_metrics,
@@ -28,15 +37,53 @@ def files(content: Content) -> dict[str, bytes]:
     """Names and contents of all files, charts under the names that the page has for them."""
     found = charts_as_files(figures(content))
     columns, learners = columns_and_rows(content)
-    heads = ["learner", "measured", *(head for head, _ in columns)]
+    head = ["learner", "measured", *(head for head, _ in columns)]
     rows = [
         [name, words, *(" ".join(cell or ()).strip() for cell in cells)]
         for name, words, cells in learners
     ]
+    of_latex = [
+        [
+            escaped(name),
+            escaped(words),
+            *("" if cell is None else estimate(*cell) for cell in cells),
+        ]
+        for name, words, cells in learners
+    ]
+    caption = f"{title(content)}. {INTERVALS}"
+    texts = {
+        "table.tex": as_latex(caption, head, of_latex, num_words=2),
+        "table.md": f"{caption}\n\n{table(head, rows)}\n",
+        "table.csv": _as_csv(content),
+    }
+    return found | {name: text.encode() for name, text in texts.items()}
+
+
+def _as_csv(content: Content) -> str:
+    """Numbers in full, accuracies from 0 to 1; the ends of intervals in columns of their own."""
+    of, other = content.learners, measured_against(content)
+    found = [estimates(learner, other) for learner in of]
+    keys = [key for key in found[0] if any(row[key] for row in found)]
+    ends = ("value", "ci_low", "ci_high")
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([heads, *rows])
-    shown = f"{title(content)}. {INTERVALS}\n\n{table(heads, rows)}\n"
-    return found | {"table.md": shown.encode(), "table.csv": text.getvalue().encode()}
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["learner", "seeds", "num_seeds", "trained_tasks", "num_updates", "measure", "against"]
+    writer.writerow(
+        [*head, *(f"{key}{end}" for key in keys for end in ("", "_ci_low", "_ci_high"))]
+    )
+    for learner, row in zip(of, found, strict=True):
+        seeds = [run.seed for run in learner.runs]
+        tasks = [int(run.report.get("trained_tasks") or 0) for run in learner.runs]
+        writer.writerow(
+            [
+                *(learner.name, " ".join(map(str, seeds)), len(seeds)),
+                round(sum(tasks) / len(tasks)) if all(tasks) else "",
+                len(after_each_update(learner)) - 1,
+                *(learner.runs[0].report["measure"], content.against or ""),
+                *((row[key] or {}).get(end, "") for key in keys for end in ends),
+            ]
+        )
+    return text.getvalue()
 
 
 def figures(content: Content) -> dict[str, Figure]:

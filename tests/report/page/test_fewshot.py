@@ -1,5 +1,7 @@
 """The page on few-shot runs: what it says, and that nothing of it is complained of."""
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -96,10 +98,18 @@ def test_it_is_written_as_a_page(runs: Path) -> None:
 def test_its_charts_and_its_table_are_written_for_a_paper(runs: Path) -> None:
     found = fewshot_figures.files(content(runs, **SETTINGS)[0])
     charts = {f"{name}.{kind}" for name in ("adaptation", "training_tasks") for kind in KINDS}
-    assert set(found) == charts | {"table.csv", "table.md"}
+    assert set(found) == charts | {"table.csv", "table.md", "table.tex"}
     assert found["adaptation.pdf"].startswith(b"%PDF")
     assert found["training_tasks.png"].startswith(b"\x89PNG")
-    assert found["table.csv"].startswith(b"learner,measured,before,after,beats maml\n")
+    maml, protonet = csv.DictReader(io.StringIO(found["table.csv"].decode()))
+    assert (maml["seeds"], maml["num_seeds"], maml["trained_tasks"]) == ("0 1", "2", "1000")
+    assert (maml["num_updates"], protonet["num_updates"], maml["better"]) == ("1", "0", "")
+    numbers = [float(maml[key]) for key in ("before", "after", "after_ci_low")]
+    assert numbers[:2] == [0.2, 0.625] and numbers[2] < 0.625
+    assert protonet["before"] == "" and float(protonet["better"]) == 1.0
+    tex = found["table.tex"].decode()
+    assert r"protonet & after 0 updates; seed 0; 1k training tasks &  & $87.50\,\%$ {" in tex
+    assert r"\begin{tabular}{llrrr}" in tex
     row = b"| protonet | after 0 updates; seed 0; 1k training tasks |  | 87.50 %"
     assert row in found["table.md"]
 
