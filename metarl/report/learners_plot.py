@@ -36,6 +36,7 @@ from metarl.report.plots import (
     draw_curve,
     figure_of,
     in_time,
+    legend_below,
     name_count,
     shortest_time,
     tell_time,
@@ -61,19 +62,22 @@ _LOOKS = {
     "protonet": Look(color=GREEN, dashes="-.", marker="^"),
     "reptile": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
 }
+# One after the other differ in everything, so that a print in grey tells them apart, too.
 _OTHERS = tuple(
     Look(color=color, dashes=dashes, marker=marker)
-    for dashes, marker in (((0, (8, 2)), "X"), ((0, (1, 1)), "P"), ((0, (3, 1, 1, 1)), "h"))
-    for color in (SKY, YELLOW, INK, GREEN, ORANGE)
+    for color, dashes, marker, _ in zip(
+        itertools.cycle((SKY, YELLOW, INK, GREEN, ORANGE)),
+        itertools.cycle(((0, (8, 2)), (0, (1, 1)), (0, (3, 1, 1, 1)))),
+        itertools.cycle("XPhp<*"),
+        range(15),
+        strict=False,
+    )
 )
 _RECORDED = tuple(
     Look(color=color, dashes=dashes, marker=marker)
     for dashes, markers in (((0, (2, 1)), "x+"), ((0, (5, 1, 1, 1)), "14"), ((0, (1, 2)), "23"))
     for color, marker in zip((INK, FAINT), markers, strict=True)
 )
-
-
-_LINE = 55  # letters of a legend, signs counted, that fit below a panel
 
 
 def learners_png(
@@ -117,8 +121,7 @@ def learners_figure(
                 if label not in labels:
                     handles.append(handle)
                     labels.append(label)
-        columns = max(1, min(len(labels), _LINE * len(panels) // max(map(len, labels))))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        legend_below(figure, handles, labels)
     return figure
 
 

@@ -39,6 +39,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "lines.linewidth": 2.0,
     "legend.frameon": False,
+    "legend.handlelength": 3.2,  # long enough for the longest dash and its gap
 }
 
 
@@ -222,6 +223,16 @@ def figure_of(
         else:
             figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         yield figure, list(found)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Names what is in a figure below it, in as many columns as its width holds."""
+    letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
+    columns = max(1, min(len(labels), letters // (_LETTERS_OF_A_LINE + max(map(len, labels)))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+_LETTERS_PER_INCH, _LETTERS_OF_A_LINE = 12, 12  # of a legend, and what its dashes and gaps take
 
 
 def write_png(path: Path, figure: Figure) -> None:

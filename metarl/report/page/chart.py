@@ -28,6 +28,8 @@ SYMBOLS = {
     "X": "x",
     "P": "cross",
     "h": "hexagon",
+    "p": "pentagon",
+    "<": "triangle-left",
     "*": "star",
 }
 _DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}

@@ -25,7 +25,14 @@ from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.page.charts import Going, all_looks
 from metarl.report.page.content import Content
 from metarl.report.page.measures import profiles, task_axis, thresholds
-from metarl.report.plots import add_band, draw_curve, drawn, figure_of, tell_time
+from metarl.report.plots import (
+    add_band,
+    draw_curve,
+    drawn,
+    figure_of,
+    legend_below,
+    tell_time,
+)
 from metarl.report.summary_table import as_csv, latex, markdown
 
 
@@ -91,9 +98,7 @@ def figure_with_legend(title: str, draw: Callable[[Axes], None]) -> Figure:
     """A figure of one panel that `draw` fills; what is in it is named below."""
     with figure_of(title=title) as (figure, (axes,)):
         draw(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        columns = max(1, min(len(labels), 80 // max(map(len, labels))))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        legend_below(figure, *axes.get_legend_handles_labels())
     return figure
 
 
