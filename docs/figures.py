@@ -81,6 +81,7 @@ SIDE_BY_SIDE = {
     "half_cheetah_vel_wide_without_torso": ["half_cheetah_vel_wide_without_torso"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
     "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
+    "walker2d_rand_params": ["walker2d_rand_params"],
 }
 # Folder of such a picture -> what others recorded, drawn beside.
 RECORDED = {
@@ -131,6 +132,7 @@ TRAINING: dict[str, list[str]] = {
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "tabular_mdp_rl2": ["metrics"],
+    "walker2d_rand_params/varibad": ["metrics_seed0"],
     "omniglot_5w1s_maml_mlp": ["metrics_seed0"],
     "omniglot_mann": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "omniglot_protonet_60_ways": ["metrics_seed0"],
