@@ -27,12 +27,11 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
     checkpoint = _located(str(where), place(where, "load: where"))
     with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
         found = checkpoints.read(checkpoint)
-        if "dataset" in found.content:
-            return FewShotAgent(fewshot_build.load(checkpoint, found), checkpoint, config_dir)
-        loaded = checkpoints.load(checkpoint, found)
+        is_few_shot = "dataset" in found.content
+        loaded = (fewshot_build if is_few_shot else checkpoints).load(checkpoint, found)
         for warning in loaded.warnings:
             warnings.warn(f"{warning}; using {loaded.path}", stacklevel=2)
-        return Agent(loaded, checkpoint, config_dir)
+        return (FewShotAgent if is_few_shot else Agent)(loaded, checkpoint, config_dir)
 
 
 def _located(where: str, place: Path) -> str:

@@ -8,8 +8,9 @@ import torch
 from omegaconf import DictConfig
 
 from metarl import zoo
+from metarl.cli import own_code
 from metarl.cli.build import environment, learner, shows_task, sizes
-from metarl.cli.configs import merged, shown
+from metarl.cli.configs import as_dict, merged, shown
 from metarl.cli.strangers import blamed_on, check_words, checked, field
 from metarl.cli.words import command_line
 from metarl.core import saved
@@ -122,6 +123,7 @@ def load(location: str, found: Loaded | None = None) -> Loaded:
             f"the code or the model of {env.spec.name} has changed since this training (then {then}, "
             f"now {env.spec.made_by}), though its definition is the same: returns needn't compare"
         )
+    say_changes(loaded)
     loaded = whole(loaded, built, generators)
     try_out(loaded, built, generators, count="env_steps")
     return loaded
@@ -206,6 +208,13 @@ def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count
         generators.load_state_dict(
             field(loaded.content, "generators", dict, "the states of random streams")
         )
+
+
+def say_changes(loaded: Loaded) -> None:
+    """Adds to its warnings what code of the user's own isn't as it was; files of earlier versions
+    don't tell it."""
+    now = own_code.own_code(as_dict(loaded.config, resolve=True))
+    loaded.warnings.extend(own_code.changes(loaded.content.get("own_code", {}), now))
 
 
 def check_spec(loaded: Loaded, name: str, present_hash: str, kind: str) -> None:

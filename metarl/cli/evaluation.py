@@ -17,10 +17,11 @@ from metarl.cli import (
     filming,
     held_out,
     origins,
+    own_code,
     run_config,
     tracking,
 )
-from metarl.cli.configs import shown
+from metarl.cli.configs import as_dict, shown
 from metarl.cli.words import called
 from metarl.errors import UserError
 from metarl.report import evaluation
@@ -206,7 +207,7 @@ def evaluate_run(
         "trained_env_steps": outcome.count,
         "seed": config.seed,
     }
-    return replace(found, report=found.report | origin | provenance(folder))
+    return replace(found, report=found.report | origin | provenance(config, folder))
 
 
 def illustrate(
@@ -229,7 +230,7 @@ def illustrate(
         film(config, learner, found, folder / "adaptation.mp4", device)
 
 
-def provenance(folder: Path | None = None) -> dict[str, Any]:
+def provenance(config: DictConfig, folder: Path | None = None) -> dict[str, Any]:
     """Returns where a result comes from: the command, the code and the library versions.
 
     Args: folder: of the run whose end it is, which may have taken more than one command.
@@ -239,6 +240,7 @@ def provenance(folder: Path | None = None) -> dict[str, Any]:
         if folder is None
         else " && ".join(run_config.made_by(folder / "config.yaml")),
         "commit": origins.commit(),
+        **own_code.told(as_dict(config, resolve=True)),
         "versions": origins.versions(),
     }
 

@@ -139,6 +139,7 @@ def load(location: str, found: checkpoints.Loaded | None = None) -> checkpoints.
         )
         # Files of the first versions have no such name.
         check_words([loaded.content.get("learner_name", "maml")], "learner_name")
+    checkpoints.say_changes(loaded)
     loaded = checkpoints.whole(loaded, built, generators)
     checkpoints.try_out(loaded, built, generators, count="tasks")
     return loaded

@@ -46,7 +46,7 @@ def report_run(
         "seed": config.seed,
     }
     with console.shown_after(fewshot.table(report)):
-        fewshot.write(folder, report | origin | evaluation.provenance(folder))
+        fewshot.write(folder, report | origin | evaluation.provenance(config, folder))
     if config.evaluation.pictures:
         draw(config, name, learner, source, folder, device, num_updates=report["num_updates"])
         draw_training(

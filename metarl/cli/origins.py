@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import metarl
+from metarl.cli import own_code
 from metarl.cli.configs import as_dict
 from metarl.rl.types import BatchedEnv
 
@@ -30,9 +31,11 @@ def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
 
 def origin(config: DictConfig) -> dict[str, Any]:
     """The settings, the code and the library versions."""
+    plain = as_dict(config, resolve=True)
     return {
-        "config": as_dict(config, resolve=True),
+        "config": plain,
         "follow_iterations": follow_iterations(config),
+        **own_code.told(plain),
         "commit": commit(),
         "versions": versions(),
     }

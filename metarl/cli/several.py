@@ -274,7 +274,10 @@ def _report(
             reports.append((own.folder, evaluated.report))
     if reports:
         together = _report_together(
-            [place for place, _ in reports], [report for _, report in reports], folder
+            runs[0].config,
+            [place for place, _ in reports],
+            [report for _, report in reports],
+            folder,
         )
         first = next(outcome for outcome in found if isinstance(outcome, Outcome))
         evaluation.tell_loggers(runs[0].config, together, folder, first)
@@ -284,13 +287,16 @@ def _report(
 
 
 def _report_together(
-    places: Sequence[Path], reports: Sequence[Mapping[str, Any]], folder: Path
+    config: DictConfig,
+    places: Sequence[Path],
+    reports: Sequence[Mapping[str, Any]],
+    folder: Path,
 ) -> dict[str, Any]:
     from metarl.report.plots import learning_curve_png, return_curves  # loads Matplotlib
 
     report = seeds_report.together(reports)
     with console.shown_after(seeds_report.table(report)):
-        text = json.dumps(report | evaluation.provenance(folder), indent=2)
+        text = json.dumps(report | evaluation.provenance(config, folder), indent=2)
         write_text(folder / "evaluation.json", text)
     metrics = [read_metrics(place / "metrics.jsonl") for place in places]
     if all(metrics):

@@ -128,10 +128,22 @@ def named(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def say_what_is_called(config: DictConfig) -> None:
     """Says in a line each what this configuration of the user's own calls that isn't metarl's."""
-    plain = as_dict(config, resolve=True)
-    for key, value in named(plain).items():
-        if (key, repr(value)) not in _named_in(CONFIGS) and key.endswith(("_target_", "env.name")):
-            print(f"{key}: calls {value}, which isn't metarl's", file=sys.stderr)
+    for key, value in _not_ours(as_dict(config, resolve=True)).items():
+        print(f"{key}: calls {value}, which isn't metarl's", file=sys.stderr)
+
+
+def own_targets(config: Mapping[str, Any]) -> list[str]:
+    """What a configuration names as a `_target_` that isn't metarl's."""
+    found = _not_ours(config).items()
+    return [value for key, value in found if key.endswith("_target_") and isinstance(value, str)]
+
+
+def _not_ours(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in named(config).items()
+        if (key, repr(value)) not in _named_in(CONFIGS) and key.endswith(("_target_", "env.name"))
+    }
 
 
 def _check_is_data(found: Any, place: str = "", depth: int = 0) -> None:

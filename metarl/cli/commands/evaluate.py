@@ -71,7 +71,7 @@ def evaluated(config: DictConfig, *, is_kept: bool) -> tuple[checkpoints.Loaded,
         | evaluation.trained_elsewhere(loaded, tested, found)
         | evaluation.judged_by_its_choosers(loaded, tested, found)
         | origin
-        | evaluation.provenance()
+        | evaluation.provenance(tested)
     )
     return loaded, result
 

@@ -66,6 +66,11 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
         for run in runs
         if "versions" in run.report
     )
+    own = _all(
+        f"{name} {digest}"
+        for run in runs
+        for name, digest in run.report.get("own_code", {}).items()
+    )
     metrics = [run.metrics for run in runs] + [run.metrics for run in begun]
     ends = [rows[-1] for rows in metrics if rows]
     trained = sum(row.get("seconds", 0.0) for row in ends)
@@ -76,7 +81,8 @@ def code(runs: Sequence[Evaluated], begun: Sequence[Begun], count: str = "env_st
     computing = [f"{human(int(counted))} {COUNTED[count]}"] if counted else []
     computing += [f"{in_words(trained)} of training in all"] if trained else []
     computing += [f"on {devices}"] if devices else []
-    found = [("commit", commits), ("versions", versions), ("computing", ", ".join(computing))]
+    found = [("commit", commits), ("own code", own), ("versions", versions)]
+    found.append(("computing", ", ".join(computing)))
     return [(name, text) for name, text in found if text]
 
 

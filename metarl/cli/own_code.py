@@ -1,0 +1,40 @@
+"""Code of a user's own that a run calls: which module was which, so that a result says it, and a
+later command whether it has changed."""
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object
+
+from metarl.cli.strangers import own_targets
+
+
+def own_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """Twelve hex digits of the file of each module that a configuration calls and that isn't
+    metarl's. What these import in turn isn't looked at; environments have a digest of their own
+    (`metarl.rl.spec.EnvSpec`)."""
+    found = {}
+    for target in own_targets(config):
+        module = inspect.getmodule(get_object(target))
+        # Modules of C have no source.
+        if (file := getattr(module, "__file__", None)) is not None and module is not None:
+            found[module.__name__] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+    return found
+
+
+def told(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What results and checkpoints say of it: `own_code`, where there is any."""
+    found = own_code(config)
+    return {"own_code": found} if found else {}
+
+
+def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """A line for each module that was another one in a training."""
+    return [
+        f"the code of {name} has changed since this training (then {then[name]}, now {digest})"
+        for name, digest in now.items()
+        if then.get(name, digest) != digest
+    ]
