@@ -24,7 +24,13 @@ from metarl.report.learners_plot import (
 from metarl.report.learners_table import notes, what_intervals_are_over
 from metarl.report.page.charts import Going, all_looks
 from metarl.report.page.content import Content
-from metarl.report.page.measures import profiles, task_axis, thresholds
+from metarl.report.page.measures import (
+    ends_of_tasks,
+    profiles,
+    reach_over_tasks,
+    task_axis,
+    thresholds,
+)
 from metarl.report.plots import (
     add_band,
     draw_curve,
@@ -88,9 +94,11 @@ def figures(content: Content) -> dict[str, Figure]:
         draw["training_time"] = lambda axes: _draw_time_alone(axes, timed, look)
     if learners:
         draw["profiles"] = lambda axes: _draw_profiles(axes, learners, look)
+        reach = reach_over_tasks(learners)
         for number, learner in enumerate(learners, start=1):
             color = look[learner.name].color
-            draw[f"tasks_{number}"] = partial(_draw_tasks, learner=learner, color=color)
+            of_tasks = partial(_draw_tasks, learner=learner, color=color, reach=reach)
+            draw[f"tasks_{number}"] = of_tasks
     return {name: figure_with_legend(content.title, of) for name, of in draw.items()}
 
 
@@ -133,9 +141,9 @@ def _draw_profiles(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _draw_tasks(axes: Axes, learner: Learner, color: str) -> None:
+def _draw_tasks(axes: Axes, learner: Learner, color: str, reach: tuple[float, float]) -> None:
     axis, last = task_axis(learner.runs[0]), learner.returns.shape[2] - 1
-    before, after = learner.returns[:, :, [0, -1]].mean((0, 3)).unbind(1)
+    before, after = ends_of_tasks(learner).unbind(1)
     if last > 0:
         axes.vlines(axis.values, before, after, color=color, lw=1, alpha=0.5)
         label = f"{learner.name}, {stage(learner.unit, 0)}"
@@ -146,4 +154,5 @@ def _draw_tasks(axes: Axes, learner: Learner, color: str) -> None:
     if axis.names is not None:
         axes.set_xticks(range(len(axis.names)), axis.names)
     axes.set_xlabel(axis.label)
+    axes.set_ylim(*reach)
     axes.set_ylabel("mean return")

@@ -73,6 +73,19 @@ def profiles(learner: Learner, at: Sequence[float]) -> dict[int, list[Estimate]]
     }
 
 
+def ends_of_tasks(learner: Learner) -> Tensor:
+    """[N, 2] the mean of each task over seeds and episodes, before and after the last update."""
+    return learner.returns[:, :, [0, -1]].mean((0, 3))
+
+
+def reach_over_tasks(learners: Sequence[Learner]) -> tuple[float, float]:
+    """From where to where an axis goes on which the `ends_of_tasks` of all of these stand."""
+    ends = [ends_of_tasks(learner) for learner in learners]
+    low, high = min(e.min().item() for e in ends), max(e.max().item() for e in ends)
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
 def _falling(estimates: list[Estimate]) -> list[Estimate]:
     lows = itertools.accumulate((e["ci_low"] for e in reversed(estimates)), max)
     highs = itertools.accumulate((e["ci_high"] for e in estimates), min)

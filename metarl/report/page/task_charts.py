@@ -19,7 +19,14 @@ from metarl.report.page.chart import (
     number,
     short,
 )
-from metarl.report.page.measures import TaskAxis, profiles, task_axis, thresholds
+from metarl.report.page.measures import (
+    TaskAxis,
+    ends_of_tasks,
+    profiles,
+    reach_over_tasks,
+    task_axis,
+    thresholds,
+)
 
 
 def profile_chart(learners: Sequence[Learner], look: Mapping[str, Look]) -> Chart:
@@ -78,12 +85,10 @@ def profile_chart(learners: Sequence[Learner], look: Mapping[str, Look]) -> Char
 
 def task_charts(learners: Sequence[Learner], look: Mapping[str, Look]) -> Iterator[Chart]:
     """One chart for each learner, all with the same axes."""
-    ends = [learner.returns[:, :, [0, -1]].mean((0, 3)) for learner in learners]
-    low, high = (min(e.min().item() for e in ends), max(e.max().item() for e in ends))
-    margin = 0.05 * (high - low) or 1.0
-    for place, (learner, of) in enumerate(zip(learners, ends, strict=True)):
-        axis = task_axis(learner.runs[0])
-        yield _tasks_of(learner, of, axis, look[learner.name], [low - margin, high + margin], place)
+    reach = list(reach_over_tasks(learners))
+    for place, learner in enumerate(learners):
+        axis, ends = task_axis(learner.runs[0]), ends_of_tasks(learner)
+        yield _tasks_of(learner, ends, axis, look[learner.name], reach, place)
 
 
 def _tasks_of(

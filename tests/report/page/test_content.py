@@ -14,7 +14,7 @@ from metarl.report.finished import all_runs, configs_below
 from metarl.report.page import films
 from metarl.report.page.charts import BEFORE
 from metarl.report.page.content import Content, gathered
-from metarl.report.page.figures import files
+from metarl.report.page.figures import figures, files
 from metarl.report.page.provenance import RUN_HEAD, commands, run_rows
 
 ROWS = [
@@ -114,6 +114,9 @@ def test_how_often_a_task_is_solved_has_a_chart_and_files(tmp_path: Path) -> Non
     names = {trace["name"]: trace["y"] for trace in chart.figure["data"]}
     assert names["maml_ppo"] == [0, 0.5] and names["scripted"] == [1, 1]
     assert {"success.pdf", "success.png"} <= set(files(found))
+    drawn = figures(found)
+    reaches = [drawn[name].axes[0].get_ylim() for name in ("tasks_1", "tasks_2")]
+    assert reaches[0] == reaches[1] and reaches[0][0] < -9 and reaches[0][1] > -4
 
 
 def test_it_says_where_the_numbers_come_from(tmp_path: Path) -> None:
