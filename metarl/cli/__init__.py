@@ -9,10 +9,10 @@ Then the way from a configuration to objects: `build` and `fewshot_build` make w
 `placement` decides on which simulator and device it runs. `checkpoints` brings a run back (for
 few-shot learning `fewshot_build` does); `strangers` checks first what a file from elsewhere may
 hold, and `moved` knows where what it names is now. `origins` is what a result says of where it
-comes from, `own_code` what it says of code that isn't metarl's. `run_folder` makes the folder of a run, or finds an old one to go on with;
-`run_config` is the configuration in it, `resumed_config` what of it may be changed on the way.
-`start` is what every training checks and says before it begins; `falling` says which of its steps
-become too small.
+comes from, `own_code` what it says of code that isn't metarl's. `run_folder` makes the folder of a
+run, or finds an old one to go on with; `run_config` is the configuration in it, `resumed_config`
+what of it may be changed on the way. `start` is what every training checks and says before it
+begins; `falling` says which of its steps become too small.
 
 `several` trains several seeds of one configuration at once, `processes` one run in several
 processes.

@@ -3,6 +3,7 @@ later command whether it has changed."""
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     (`metarl.rl.spec.EnvSpec`)."""
     found = {}
     for target in own_targets(config):
-        module = inspect.getmodule(get_object(target))
-        # Modules of C have no source.
-        if (file := getattr(module, "__file__", None)) is not None and module is not None:
+        # A partial has no module of its own.
+        module = inspect.getmodule(get_object(target)) or sys.modules[target.rpartition(".")[0]]
+        file = getattr(module, "__file__", None)
+        if file is not None and not module.__name__.startswith(("metarl.", "envs.")):
             found[module.__name__] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
     return found
 

@@ -346,8 +346,8 @@ def _means_beside(of: Sequence[Learner], key: str) -> dict[str, Any]:
 
 
 def _references(runs: Sequence[Finished], key: str) -> dict[str, list[float]]:
-    """Means over the runs by name, of the references that tell `key`. Who knows how long a trial is plays otherwise in a longer one:
-    where trials differ, each length has a reference of its own."""
+    """Means over the runs by name, of the references that tell `key`. Who knows how long a trial is
+    plays otherwise in a longer one: where trials differ, each length has a reference of its own."""
     by_length: dict[str, dict[int, list[Any]]] = {}
     for run in runs:
         for name, rows in run.report.get("references", {}).items():

@@ -2,8 +2,7 @@
 
 Panels: mean returns after 0, 1, ... updates on held-out tasks; where a task can be solved, how often
 it is; returns during training over steps and over time; and, where others recorded returns by task,
-these beside ours. A colour is always
-the same learner's.
+these beside ours. A colour is always the same learner's.
 """
 
 import itertools

@@ -16,10 +16,13 @@ from metarl.cli.configs import CONFIGS, composed
 from metarl.cli.own_code import own_code
 
 CODE = """
+from functools import partial
 from metarl.fewshot.algorithms.protonet import protonet
 
 def own(**settings):
     return protonet(**settings)
+
+half = partial(own, meta_batch_size=1)
 """
 CONFIG = "defaults: [protonet]\n_target_: my_learner.own\n"
 SMALL = ("dataset=digits", "learner=own", "iterations=1", "device=cpu", "evaluation.num_tasks=2")
@@ -63,7 +66,9 @@ def test_only_what_is_not_ours_counts(own: tuple[str, str]) -> None:
     words = ("env=point_navigation_2d", "algo=maml_ppo")
     ours, _ = composed("train", list(words), [CONFIGS])
     assert own_code(ours) == {}
-    assert list(own_code({"algo": {"_target_": "my_learner.own"}})) == ["my_learner"]
+    for name in ("own", "half"):
+        assert list(own_code({"algo": {"_target_": f"my_learner.{name}"}})) == ["my_learner"]
+    assert own_code({"algo": {"_target_": "metarl.nn.mlp.MLP"}}) == {}  # the commit says it
     assert own_code({"algo": {"_target_": "math.sqrt"}}) == {} or list(
         own_code({"algo": {"_target_": "math.sqrt"}})
     ) == ["math"]  # of C, in a file of its own or in Python itself
