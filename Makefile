@@ -3,7 +3,7 @@
 # make test             the tests; ARGS="tests/core -k trust" are passed on
 # make check            what a change must pass: formatting, lint, types, tests
 # make slow             the tests that take minutes
-# make gpu-check        all that a GPU machine should be asked, in nine minutes, into gpu-check.jsonl
+# make gpu-check        all that a GPU machine should be asked, nine minutes a call, into gpu-check.jsonl
 # make docs             the documentation site: build/site/index.html; `python3 -m http.server -d build/site` serves it, with its search
 # make venv             only the environment in .venv, from constraints.txt; a second call does nothing
 PYTHON ?= python3

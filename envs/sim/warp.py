@@ -18,6 +18,7 @@ from envs.sim.warp_device import (
     between_torchs,
     can_capture,
     check_fits,
+    free_memory,
     refused_if_too_large,
     told_if_compiling,
     torchs_stream,
@@ -233,7 +234,7 @@ class WarpSimulator:
             "nccdmax": self.buffers.convex_contacts,
         }
         if self._warp.is_cuda:
-            size, free = _bytes_a_world(self.model, sizes), self._warp.free_memory
+            size, free = _bytes_a_world(self.model, sizes), free_memory(self._warp)
             check_fits(self.num_worlds, size, free, self._warp.name)
         too_large = refused_if_too_large(self.num_worlds, self._warp.name)
         with too_large, wp.ScopedDevice(self._warp):

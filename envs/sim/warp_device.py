@@ -48,6 +48,15 @@ def warp_device(device: torch.device | str) -> wp.Device:
     return wp.get_device(f"cuda:{index}")
 
 
+def free_memory(device: wp.Device) -> int:
+    """How many bytes Warp can have of a GPU. What torch keeps for later is given back first, for
+    Warp, unlike torch, can't take it from there."""
+    theirs = wp.device_to_torch(device)
+    torch.cuda.synchronize(theirs)
+    torch.cuda.empty_cache()
+    return int(device.free_memory)
+
+
 def check_fits(num_worlds: int, bytes_a_world: int, free: int, device: str) -> None:
     """Raises: SettingError saying how many worlds fit into what is free, if so many don't."""
     most = int(_SHARE_OF_FREE * free / bytes_a_world)

@@ -132,6 +132,8 @@ def own_device(device: torch.device) -> torch.device:
     if device.type != "cuda":
         return device
     number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ:
+        number = 0  # Who started it shows each process a device of its own, as Slurm does.
     if number >= count:
         raise UserError(
             f"process {number} of this machine finds {count} CUDA devices; expected one for each "
@@ -159,6 +161,8 @@ def joined() -> Iterator[Processes]:
 def _lost_processes_named() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise  # its own fault
     except RuntimeError as error:
         raise UserError(
             f"process {rank()} has lost another of this job, which has ended, can't be reached, or "

@@ -25,9 +25,10 @@ taken, and in memory.stat how much of that are copies of files that can go."""
 
 def available(device: torch.device) -> int:
     """Returns how many bytes are free on the device, those counted that the system can make
-    free."""
+    free, and on a GPU those that torch keeps for later."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return min([_of_machine(), *_of_container()])
 
 

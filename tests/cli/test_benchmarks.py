@@ -12,7 +12,7 @@ from support.emulated_graphs import EmulatedGraphs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from envs import episodes
-from metarl.cli import build
+from metarl.cli import build, origins
 from metarl.cli.benchmarks import advantages, collection, fewshot, gpu, seeds
 from metarl.cli.benchmarks import chunks as sized_chunks
 from metarl.cli.benchmarks import few_shot_updates as few_shot
@@ -203,22 +203,31 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
     )
     gpu.run_gpu(torch.device("cpu"), output)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
-    told = [{key: row[key] for key in row if key != "seconds"} for row in rows]
+    assert {(row["commit"], row["on"]) for row in rows} == {(origins.commit(), "cpu")}
+    others = ("seconds", "commit", "on")
+    told = [{key: row[key] for key in row if key not in others} for row in rows]
     assert told == [
         {"question": "tests", "said": "2 passed\n"},
         {"question": "cut off", "rate": 3},
         {"question": "cut off", "error": "not done in 3 s; it had said: begun\n"},
         {"question": "broken", "error": "no GPU\n"},
     ]
+    # A further call asks what has no whole answer yet: not the tests.
     monkeypatch.setattr(gpu, "SECONDS", 0)
-    assert gpu.run_gpu(torch.device("cpu"), output)[0]["error"] == "no time left"
+    again = gpu.run_gpu(torch.device("cpu"), output)
+    assert [row["question"] for row in again] == ["cut off", "broken"]
+    assert all(row["error"] == "no time left" for row in again)
+    # Another commit's answers are none.
+    monkeypatch.setattr(gpu.origins, "commit", lambda: "another")
+    assert len(gpu.run_gpu(torch.device("cpu"), output)) == 3
 
 
 def test_all_questions_to_a_gpu_fit_into_a_transfer_of_ten_minutes(tmp_path) -> None:
     """The limit of all is below it; the first ones, which matter most, can all take their time."""
     asked = list(gpu.questions(torch.device("cuda"), tmp_path, toy=False))
     assert gpu.SECONDS < 600
-    assert sum(question.limit for question in asked[:8]) <= gpu.SECONDS
+    assert sum(question.limit for question in asked[:6]) <= gpu.SECONDS
+    assert len({question.name for question in asked}) == len(asked)
     assert all((ROOT / q.words[0]).exists() for q in asked if q.words[0].endswith(".py"))
 
 

@@ -14,6 +14,7 @@ from support import one_of_two
 from support.commands import call
 
 from metarl.cli.commands import evaluate, train
+from metarl.errors import UserError
 from metarl.run import checkpoint, distributed
 from metarl.run.logging import read_metrics
 from metarl.types import ALONE
@@ -119,6 +120,26 @@ def test_a_lost_process_ends_the_job_and_the_run_goes_on(tmp_path, monkeypatch):
         *(read_metrics(x / "metrics.jsonl") for x in (folder, whole)), strict=True
     ):
         assert found["return_after"] == pytest.approx(expected["return_after"], rel=1e-3)
+
+
+def test_each_process_has_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(distributed, "used", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    cuda = torch.device("cuda")
+    assert distributed.own_device(cuda) == torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="process 1 of this machine finds 1 CUDA devices"):
+        distributed.own_device(cuda)
+    # Slurm may show each process its own alone.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert distributed.own_device(cuda) == torch.device("cuda", 0)
+
+
+def test_a_device_whose_memory_is_full_is_no_lost_process():
+    with pytest.raises(torch.OutOfMemoryError), distributed._lost_processes_named():
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @pytest.mark.parametrize(

@@ -377,6 +377,13 @@ def test_memory_that_is_not_there_is_told_before_anything_is_written(tmp_path, m
     )
 
 
+def test_free_memory_of_a_gpu_is_also_what_torch_keeps_for_later(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert memory.available(torch.device("cuda", 0)) == 130
+
+
 def test_free_memory_is_what_the_system_says():
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 2**20 < memory.available(CPU) <= total

@@ -37,8 +37,8 @@ class EmulatedGraphs:
         self.num_warmed_up += 1
         yield
 
-    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
-        recording = Recording(self._generators)
+    def recorded(self, work: Callable[[], None], *, draws: bool) -> Callable[[], None]:
+        recording = Recording(self._generators if draws else ())
         try:
             with no_waits(), recording:
                 work()

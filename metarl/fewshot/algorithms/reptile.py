@@ -212,7 +212,8 @@ class ReptileAdapter:
         for k in range(self._num_steps):
             first = k * self._batch_size
             # They come in random order.
-            rows = torch.arange(first, first + min(self._batch_size, count)) % count
+            last = first + min(self._batch_size, count)
+            rows = torch.arange(first, last, device=data.x.device) % count
             batch = Examples(x=data.x[:, rows], y=data.y[:, rows])
             state = self._step(
                 state, P.detached(over_tasks(gradient, state.params, batch, backend=backend))

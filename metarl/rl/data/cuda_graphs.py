@@ -34,17 +34,20 @@ class CudaGraphs:
             yield
         usual.wait_stream(self._stream)
 
-    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+    def recorded(self, work: Callable[[], None], *, draws: bool) -> Callable[[], None]:
         """Records `work`, without running it. Returns what replays it.
 
+        Args: draws: whether the work draws random numbers. Each generator that it may draw from
+          costs some launches in every replay.
         Raises: RuntimeError, if it does what can't be recorded (waits for the device, copies from
         the CPU's memory) or memory is short. Work goes on then as if nothing had been tried.
         """
         graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-        for generator in self._generators:
+        own = self._generators if draws else ()
+        for generator in own:
             graph.register_generator_state(generator)
         # A recording also takes hold of torch's own generator.
-        known = [*self._generators, torch.cuda.default_generators[self._device.index or 0]]
+        known = [*own, torch.cuda.default_generators[self._device.index or 0]]
         before = [generator.get_state() for generator in known]
         collects = gc.isenabled()
         gc.disable()  # Else a graph that nobody holds any more may be destroyed in the midst of it.

@@ -155,7 +155,8 @@ class GraphedRollout(Generic[State]):
 
     def _recorded(self) -> tuple[Callable[[], None], Callable[[], None]]:
         try:
-            return self._graphs.recorded(self._begin_step), self._graphs.recorded(self._end_step)
+            begin = self._graphs.recorded(self._begin_step, draws=True)
+            return begin, self._graphs.recorded(self._end_step, draws=False)
         except RuntimeError as error:
             self._env.remembered = self._now.env
             _give_up(self._env, error)

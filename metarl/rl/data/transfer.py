@@ -53,7 +53,8 @@ class _Buffer:
         there = {dtype: self._brought(leaves, dtype) for dtype in {leaf.dtype for leaf in leaves}}
         if self._device.type == "cuda":
             self._sent = torch.cuda.Event()
-            self._sent.record()
+            # In the stream that copies: of this device, which needn't be the current one.
+            self._sent.record(torch.cuda.current_stream(self._device))
         return [next(there[leaf.dtype]) for leaf in leaves]
 
     def _brought(self, leaves: list[Tensor], dtype: torch.dtype) -> Any:

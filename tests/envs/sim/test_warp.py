@@ -238,6 +238,20 @@ def test_a_device_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch
         WarpSimulator(robot(), 1, device="cuda")
 
 
+def test_warp_has_of_a_gpu_what_torch_keeps_for_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Device:
+        @property
+        def free_memory(self) -> int:
+            return 2**30 if done == ["waited", "given back"] else 2**20
+
+    monkeypatch.setattr(warp_device.wp, "device_to_torch", lambda device: "cuda:0")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append("waited"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("given back"))
+    assert warp_device.free_memory(Device()) == 2**30
+
+
 def test_too_many_worlds_are_refused_with_the_number_that_fits() -> None:
     warp_device.check_fits(900, 2**20, 2**30, "H100")
     with pytest.raises(

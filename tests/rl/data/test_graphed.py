@@ -418,13 +418,13 @@ def test_what_breaks_off_on_a_gpu_leaves_random_numbers_as_they_were():
         x.sum().item()
 
     with pytest.raises(RuntimeError):
-        CudaGraphs(device, [generator]).recorded(waits)
+        CudaGraphs(device, [generator]).recorded(waits, draws=True)
     drawn = [torch.randn(3, generator=one, device=device) for one in (generator, other)]
     assert torch.equal(*drawn) and torch.rand(1, device=device) < 1
     assert torch.cuda.current_stream() == usual
     found = torch.zeros(3, device=device)
     replay = CudaGraphs(device, [generator]).recorded(
-        lambda: found.copy_(torch.randn(3, generator=generator, device=device))
+        lambda: found.copy_(torch.randn(3, generator=generator, device=device)), draws=True
     )
     for _ in range(2):
         replay()
