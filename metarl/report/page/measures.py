@@ -79,7 +79,7 @@ def ends_of_tasks(learner: Learner) -> Tensor:
 
 
 def reach_over_tasks(learners: Sequence[Learner]) -> tuple[float, float]:
-    """From where to where an axis goes on which the `ends_of_tasks` of all of these stand."""
+    """The ends of an axis on which the `ends_of_tasks` of all of these stand."""
     ends = [ends_of_tasks(learner) for learner in learners]
     low, high = min(e.min().item() for e in ends), max(e.max().item() for e in ends)
     margin = 0.05 * (high - low) or 1.0
