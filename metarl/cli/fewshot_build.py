@@ -16,8 +16,9 @@ from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.fewshot import deferred
 from metarl.fewshot.algorithms.shared import Setting
+from metarl.fewshot.checks import check_draws, check_moved, check_spec
 from metarl.fewshot.losses import OBJECTIVES
-from metarl.fewshot.types import FewShotLearner, Needs, Streams, TaskSize, TaskSource
+from metarl.fewshot.types import FewShotLearner, Needs, Split, Streams, TaskSize, TaskSource
 from metarl.report.fewshot import check_counts
 from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
@@ -29,7 +30,10 @@ def source(config: DictConfig, device: torch.device | str = "cpu") -> TaskSource
     device."""
     tune_memory()
     made: TaskSource = build.maker(config.dataset)()
-    return made.to(device)
+    check_spec(made)
+    moved = made.to(device)
+    check_moved(moved, made)
+    return moved
 
 
 def train_size(config: DictConfig) -> TaskSize:
@@ -62,7 +66,15 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
             f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
             f"it has {', '.join(tasks.spec.splits)}"
         )
-    tasks.sample(1, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
+    _draw(tasks, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
+
+
+def _draw(tasks: TaskSource, size: TaskSize, generator: torch.Generator, split: Split) -> None:
+    """Draws a task, and of a user's own source looks at what comes."""
+    if type(tasks).__module__.startswith("metarl."):
+        tasks.sample(1, size, generator, split)
+    else:
+        check_draws(tasks, size, split)
 
 
 def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
@@ -71,7 +83,12 @@ def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
     Raises: ValueError if a split is missing or too small.
     """
     generator = Generators(config.evaluation.seed)("evaluation")
-    tasks.sample(1, needs.training, generator, "train")
+    if not isinstance(needs, Needs):
+        raise UserError(
+            f"the learner's needs() returned a {type(needs).__name__}; expected "
+            "Needs(training=<the TaskSize that it trains on>)"
+        )
+    _draw(tasks, needs.training, generator, "train")
     if needs.sequences is not None:
         tasks.sample(1, needs.sequences, generator, config.evaluation.split)
 

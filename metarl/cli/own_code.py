@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     (`metarl.rl.spec.EnvSpec`)."""
     found = {}
     for target in own_targets(config):
-        # A partial has no module of its own.
-        module = inspect.getmodule(get_object(target)) or sys.modules[target.rpartition(".")[0]]
-        file = getattr(module, "__file__", None)
-        if file is not None and not module.__name__.startswith(("metarl.", "envs.")):
+        called = get_object(target)
+        while isinstance(called, partial):
+            called = called.func
+        # Where it is named, and where it is written.
+        for module in (sys.modules.get(target.rpartition(".")[0]), inspect.getmodule(called)):
+            file = getattr(module, "__file__", None)  # Modules of C may have none.
+            if module is None or file is None or module.__name__.startswith(("metarl.", "envs.")):
+                continue
             found[module.__name__] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
     return found
 

@@ -3,7 +3,7 @@ of RL or of pictures here.
 
 Read in this order. `params`: arithmetic on dicts of tensors, of one task or stacked over N tasks.
 `rules`: one inner step, from parameters and their gradient to new parameters; `lstm_update` is a
-rule that is learned. `adapt`: K inner steps as a differentiable function, and the same for N
+rule that is learned, `own_rule` tries out one of a user's own. `adapt`: K inner steps as a differentiable function, and the same for N
 tasks at once. `gradients`: how the outer gradient goes back through these steps; `implicit` goes
 back without storing them. `judged` is a loss of several points that the steps pass.
 

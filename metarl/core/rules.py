@@ -11,6 +11,7 @@ import torch
 
 from metarl.choices import check_choice
 from metarl.core.checks import check_counts, check_not_negative
+from metarl.core.own_rule import OwnRule
 from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
 
@@ -171,7 +172,7 @@ def named_rule(
         "learned_rates": lambda: LearnedRates(lr),
         "per_step_rates": lambda: PerStepRates(lr, num_steps, decay),
     }
-    found = rules[rule]() if isinstance(rule, str) else rule
+    found = rules[rule]() if isinstance(rule, str) else OwnRule(rule)
     return found if adapt_only is None else Only(found, tuple(adapt_only))
 
 

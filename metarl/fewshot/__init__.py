@@ -9,6 +9,6 @@ themselves are in `algorithms`.
 Where tasks come from: `sinusoid` and `logistic` are drawn from formulas. Pictures are held by
 `images`, which draws N-way K-shot tasks from any classes of pictures; `digits`, `omniglot`,
 `mini_imagenet` and `folder` (a user's own) bring them. `deferred` reads them only once tasks are
-drawn, for trained learners on machines without the data. Below these, `omniglot_archives` downloads
+drawn, for trained learners on machines without the data. `checks` tries out a user's own source. Below these, `omniglot_archives` downloads
 and checks, `picture_files` reads files from folders and archives, `picture_pixels` decodes one.
 """

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import functional
 
+from metarl.errors import SettingError
 from metarl.struct import struct
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """−log softmax(logits)[y], mean over examples: [..., B, W], [..., B] -> [...]."""
+    _check(logits, y, logits.shape[:-1] == y.shape, "answers [..., B, W] to labels [..., B]")
     return -functional.log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1).mean(-1)
 
 
@@ -33,7 +35,17 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 
 def mean_squared_error(values: Tensor, y: Tensor) -> Tensor:
     """Mean of (values − y)² over examples and outputs: [..., B, O] twice -> [...]."""
+    # Else they would be broadcast against each other, to other numbers.
+    _check(values, y, values.shape == y.shape, "answers [..., B, O] to values of the same shape")
     return (values - y).square().mean((-2, -1))
+
+
+def _check(answers: Tensor, y: Tensor, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise SettingError(
+            f"answers {list(answers.shape)} to questions whose right ones are {list(y.shape)}; "
+            f"expected {expected}"
+        )
 
 
 @struct

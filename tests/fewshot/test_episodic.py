@@ -1,16 +1,20 @@
 """Learners that answer from the support set: against hand arithmetic, and what no such learner may
 do."""
 
+import re
+
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from metarl.errors import SettingError
 from metarl.fewshot.algorithms.cnp import ConditionalProcess, cnp
 from metarl.fewshot.algorithms.episodic import Episodic
 from metarl.fewshot.algorithms.matching import MatchingNet, matching
 from metarl.fewshot.algorithms.protonet import ProtoNet, protonet
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
+from metarl.fewshot.losses import cross_entropy, mean_squared_error
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Examples, Streams, TaskSize
 from metarl.nn.batch_norm import BatchNorm, RunningBatchNorm, use_running_statistics
@@ -50,6 +54,38 @@ def examples(num_tasks=2, seed=0):
     x = torch.randn(num_tasks, 6, 1, 8, 8, generator=generator)
     y = torch.tensor([0, 1, 2, 2, 1, 0]).expand(num_tasks, 6)
     return Examples(x=x, y=y), torch.randn(num_tasks, 5, 1, 8, 8, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "found"),
+    [
+        (lambda answer: answer[:1], r"[1, 12, 3]"),
+        (lambda answer: answer.sum(1, keepdim=True), r"[3, 1, 3]"),
+        (lambda answer: answer[..., :2], r"[3, 12, 2]"),
+        (lambda answer: None, "a NoneType"),
+    ],
+)
+def test_an_answer_that_fits_no_question_is_told(monkeypatch, spoilt, found):
+    real = ProtoNet.forward
+    monkeypatch.setattr(ProtoNet, "forward", lambda *given: spoilt(real(*given)))
+    told = f"ProtoNet answered {found} to the questions of 3 tasks; expected a tensor [3, 12, 3]"
+    with pytest.raises(SettingError, match=re.escape(told)):
+        learner("protonet").step()
+
+
+@pytest.mark.parametrize(
+    ("loss", "answers", "y"),
+    [
+        (mean_squared_error, torch.zeros(2, 4, 1), torch.zeros(2, 4)),
+        (mean_squared_error, torch.zeros(2, 4, 1), torch.zeros(2, 4, 2)),
+        (mean_squared_error, torch.zeros(1, 4, 1), torch.zeros(2, 4, 1)),
+        (cross_entropy, torch.zeros(1, 4, 3), torch.zeros(2, 4, dtype=torch.int64)),
+    ],
+)
+def test_answers_are_not_broadcast_against_what_they_are_no_answers_to(loss, answers, y):
+    told = f"answers {list(answers.shape)} to questions whose right ones are {list(y.shape)}"
+    with pytest.raises(SettingError, match=re.escape(told)):
+        loss(answers, y)
 
 
 @pytest.mark.parametrize("name", MAKERS)

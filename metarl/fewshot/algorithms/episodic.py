@@ -99,9 +99,24 @@ class Episodic(FewShotLearner):
         episodes = self._setting.draw(self._num_tasks, self._size)
         self._answer.train()
         prediction = cast(Answer, self._answer)(episodes.support, episodes.query.x)
+        self._check(prediction, episodes.query.x)
         found = answer_metrics(self._objective, prediction, episodes.query.y)
         self._descent.step(found["loss"])
         return {"tasks": self._num_tasks, **as_metrics(found)}
+
+    def _check(self, prediction: Any, x: Tensor) -> None:
+        """Raises: SettingError unless there is an answer to each question of each task."""
+        of_classes = self._setting.source.spec.kind == "classification"
+        outputs = self._size.ways if of_classes else self._num_outputs
+        expected = [*x.shape[:2], outputs]
+        if not isinstance(prediction, Tensor) or list(prediction.shape) != expected:
+            is_tensor = isinstance(prediction, Tensor)
+            found = list(prediction.shape) if is_tensor else f"a {type(prediction).__name__}"
+            raise SettingError(
+                f"{type(self._answer).__name__} answered {found} to the questions of "
+                f"{len(x)} tasks; expected a tensor {expected}: tasks, questions, "
+                f"{'classes' if of_classes else 'values'}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return self._descent.state_dict()

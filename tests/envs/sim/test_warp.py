@@ -241,7 +241,10 @@ def test_a_device_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_warp_has_of_a_gpu_what_torch_keeps_for_later_too(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
-    class Device:
+    class Device(warp_device.wp.Device):
+        def __init__(self) -> None:
+            pass  # It is no device.
+
         @property
         def free_memory(self) -> int:
             return 2**30 if done == ["waited", "given back"] else 2**20
