@@ -13,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, open_dict
 
+from metarl.cli.allowed import ALLOWED
 from metarl.cli.configs import CONFIGS, search_path
+from metarl.cli.kinds import OneOfOrOwn
 from metarl.cli.main import users_folder
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
@@ -66,13 +68,14 @@ def texts(words: Sequence[Any]) -> list[str]:
 
 def as_words(settings: Settings, prefix: str = "") -> list[str]:
     """Python values as words of the command line: `{"seed": 1, "algo": {"inner_lr": 0.1}}` ->
-    `seed=1`, `algo.inner_lr=0.1`.
+    `seed=1`, `algo.inner_lr=0.1`. What may be a word or something of the user's own is one word,
+    `algo.inner_rule={_target_:my_rule.Rule,lr:0.1}`.
 
     Raises: UserError naming a value that no word can say.
     """
     words: list[str] = []
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not isinstance(ALLOWED.get(key), OneOfOrOwn):
             words += as_words(value, f"{prefix}{key}.")
         else:
             words.append(f"{prefix}{key}={_text(value, f'{prefix}{key}')}")
@@ -90,6 +93,9 @@ def _text(value: Any, key: str) -> str:
         return hydra_text(str(value))
     if isinstance(value, list | tuple):
         return f"[{','.join(_text(entry, key) for entry in value)}]"
+    if isinstance(value, Mapping):
+        entries = (f"{name}:{_text(entry, f'{key}.{name}')}" for name, entry in value.items())
+        return f"{{{','.join(entries)}}}"
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return _text(value.item(), key)  # a number of numpy or torch
     if isinstance(value, torch.device):

@@ -127,6 +127,11 @@ def test_python_values_become_words() -> None:
     with pytest.raises(metarl.UserError, match="env is a object; expected a number, a string"):
         as_words({"env": object()})
     assert as_words({"device": torch.device("cpu")}) == ["device=cpu"]
+    rule = {"_target_": "my_rule.Rule", "lr": 0.1, "of": {"names": ["a", "b"]}}
+    assert as_words({"learner": {"inner_rule": rule}}) == [
+        "learner.inner_rule={_target_:my_rule.Rule,lr:0.1,of:{names:[a,b]}}"
+    ]
+    assert as_words({"learner": {"inner_rule": "sgd"}}) == ["learner.inner_rule=sgd"]
     assert texts(("seed=1",)) == ["seed=1"]
     with pytest.raises(
         metarl.UserError, match="3 is no word of the command line; expected settings"
