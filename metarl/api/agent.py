@@ -14,7 +14,7 @@ from metarl.api.results import Evaluation, Videos
 from metarl.cli import build, checkpoints
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
-from metarl.cli.session import as_words, session, texts
+from metarl.cli.session import as_words, session, texts, undisturbed
 from metarl.errors import UserError
 from metarl.run.seeding import Generators
 
@@ -31,6 +31,7 @@ class Agent:
         self, loaded: checkpoints.Loaded, checkpoint: str, config_dir: str | Path | None = None
     ) -> None:
         self._checkpoint, self._config_dir, self._config = checkpoint, config_dir, loaded.config
+        self._iteration = loaded.content["iteration"]
         self._sizes = build.sizes(loaded.config)
         env = build.environment(loaded.config, num_worlds=1)
         self.spec = env.spec
@@ -63,6 +64,7 @@ class Agent:
         with self._session("render", words, settings) as config:
             return Videos(render_command.rendered(config))
 
+    @undisturbed()
     def adapt(
         self,
         env: Any = None,
@@ -153,4 +155,5 @@ class Agent:
         return session(command, [*own, *given], self._config_dir)
 
     def __repr__(self) -> str:
-        return f"Agent({self._checkpoint!r}, env={self.spec.name!r})"
+        done = f"iteration {self._iteration} of {self._config.iterations}"
+        return f"Agent({self._checkpoint!r}, env={self.spec.name!r}, {done})"

@@ -13,7 +13,7 @@ from metarl.api.given import floats, whole
 from metarl.api.results import Evaluation
 from metarl.cli import checkpoints, fewshot_build, fewshot_report
 from metarl.cli.configs import merged
-from metarl.cli.session import as_words, session, texts
+from metarl.cli.session import as_words, session, texts, undisturbed
 from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner
 
@@ -57,6 +57,7 @@ class FewShotAgent:
             report = fewshot_report.evaluated(tested, learner, self._source, CPU)
         return Evaluation(report | {"learner": self.name})
 
+    @undisturbed()
     def fit(
         self,
         x: Any,
@@ -71,7 +72,8 @@ class FewShotAgent:
             predictor(more_x)
 
         Args:
-          x: [B, ...] inputs as those of its training, pictures as numbers from 0 to 1.
+          x: [B, ...] inputs as those of its training, pictures as numbers from 0 to 1 (Omniglot's: ink 1
+            on paper 0, so that black on white wants 1 - x).
           y: [B] labels of any kind, or values [B] or [B, O]. Learners with an output for each
             class of their training tell as many apart, or fewer.
           updates: None for as many as the learner is meant for.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor
 
 from metarl.api.given import Episode, Spaces, check_spaces, number, whole
@@ -16,7 +17,7 @@ from metarl.api.policy import Policy, as_env_action, as_obs, in_each_world, one_
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, Held, RLAdapter, Sizes, Trajectories
-from metarl.struct import map_tensors, replace
+from metarl.struct import all_finite, map_tensors, replace
 
 
 class Player:
@@ -157,6 +158,11 @@ class Player:
         return in_each_world(self._adapter, state, obs)
 
     def _policy(self, state: Any, mean_reward: float) -> Policy:
+        if not all_finite(x for x in pytree.tree_leaves(state) if isinstance(x, Tensor)):
+            raise UserError(
+                "adapting to these episodes led to numbers that aren't finite; expected episodes as "
+                "the agent's own: actions that its policy might take, and rewards of the usual size"
+            )
         return Policy(
             self._adapter,
             state,

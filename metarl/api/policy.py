@@ -1,11 +1,13 @@
 """An adapted policy: a function from observations to actions, a torch module, and a file that runs
 without metarl."""
 
+import warnings
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
+import torch.utils._pytree as pytree
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -47,6 +49,7 @@ class Policy:
         self.observation_space, self.action_space = spaces
         self._horizon, self._mean_reward = horizon, mean_reward
         self._noise = Noise(torch.Generator().manual_seed(seed))
+        self._asked = False  # whether it was looked at what a forgotten reward does
         self.reset()
 
     def __repr__(self) -> str:
@@ -75,10 +78,29 @@ class Policy:
         if self._before is not None:
             earned = self._mean_reward if reward is None else number(reward, "reward")
             last, act = self._before
-            self._state = self._adapter.observe(self._state, last, act, one_step(rows, earned))
+            known = self._state
+            self._state = self._adapter.observe(known, last, act, one_step(rows, earned))
+            if reward is None and not self._asked:
+                self._asked = True
+                other = self._adapter.observe(known, last, act, one_step(rows, earned + 1.0))
+                self._warn_if_it_matters(rows, self._state, other)
         act = self._adapter.act(self._state, rows, None if deterministic else self._noise)
         self._before = (rows, act)
         return as_env_action(act.action[0], self.action_space)
+
+    def _warn_if_it_matters(self, rows: Tensor, with_mean: Any, with_another: Any) -> None:
+        """Args: with_mean, with_another: states after different rewards."""
+        acts = [self._adapter.act(state, rows, None) for state in (with_mean, with_another)]
+        leaves = [
+            [leaf for leaf in pytree.tree_leaves(act) if isinstance(leaf, Tensor)] for act in acts
+        ]
+        if not all(map(torch.equal, *leaves)):
+            warnings.warn(
+                "this agent learns from the reward of its last action within an episode, and got "
+                "none: the mean reward of its adaptation stands for it; expected "
+                "policy(obs, reward), and reset() before an episode",
+                stacklevel=3,
+            )
 
     def play(
         self,

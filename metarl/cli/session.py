@@ -2,6 +2,7 @@
 errors as exceptions."""
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, open_dict
@@ -25,21 +27,47 @@ from metarl.errors import UserError
 Settings = Mapping[str, Any]
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, what a user's program has asked of torch (inference mode, another default type) is out
+    of force, and outside its own random numbers go on as if nothing had been drawn inside."""
+    dtype = torch.get_default_dtype()
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
 @contextmanager
 def session(
     command: str, words: Sequence[str], config_dir: str | Path | None = None
 ) -> Iterator[DictConfig]:
     """The configuration that the command composes from these words. While it is open, all else of
     metarl/cli takes this process for that command; what it prints and records as the command to
-    repeat is `metarl-<command> <words>`.
+    repeat is `metarl-<command> <words>`. Another thread waits for its end; a program of Hydra's own
+    goes on as it was.
 
     Raises: UserError or SettingError as the command would print them.
     """
+    with _ONE_AT_A_TIME, undisturbed():
+        yield from _session(command, words, config_dir)
+
+
+def _session(
+    command: str, words: Sequence[str], config_dir: str | Path | None
+) -> Iterator[DictConfig]:
     folders = [CONFIGS, *users_folder(None if config_dir is None else str(config_dir))]
-    words = check_overrides(command, list(words), folders)
     before, typed = HydraConfig.instance().cfg, sys.argv
+    theirs = GlobalHydra.instance().hydra
     flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
     try:
+        GlobalHydra.instance().clear()
+        words = check_overrides(command, list(words), folders)
         with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
             config = compose(command, [*words, *search_path(folders)], return_hydra_config=True)
         HydraConfig.instance().set_config(config)
@@ -50,6 +78,7 @@ def session(
     except InstantiationException as error:
         raise cause(error) from None
     finally:
+        GlobalHydra.instance().hydra = theirs
         HydraConfig.instance().cfg = before
         sys.argv = typed
 
