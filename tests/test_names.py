@@ -43,7 +43,7 @@ COVERED = {
     "nn/test_heads.py": "metarl/nn/mlp",
     "nn/test_recurrent.py": "metarl/nn/transformer",
     "report/test_learners_table.py": "metarl/report/markdown",
-    "report/test_summary_table.py": "metarl/report/summary",
+    "report/test_summary_table.py": "metarl/report/csv_table metarl/report/summary",
     "report/page/test_content.py": "metarl/report/page/chart metarl/report/page/charts metarl/report/page/films "
     "metarl/report/page/provenance metarl/report/page/task_charts",
     "report/page/test_fewshot.py": "metarl/report/page/fewshot_charts "

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.core import params as P
 from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
 
@@ -51,9 +52,9 @@ class OwnRule:
                     f"{name} changed {changed[0]} in place; expected new tensors, so that gradients "
                     "flow through the step"
                 )
-        stacked = self.rule(_stacked(tasks), _stacked(grads), rule_params, 0)
-        _check_like(name, stacked, _stacked(before))
-        for key, leaf in _stacked(alone).items():
+        stacked = self.rule(P.stack(tasks), P.stack(grads), rule_params, 0)
+        _check_like(name, stacked, P.stack(before))
+        for key, leaf in P.stack(alone).items():
             if not torch.allclose(stacked[key], leaf, rtol=1e-3, atol=1e-5):
                 raise SettingError(
                     f"{name} isn't elementwise: with the parameters of two tasks stacked, [N, ...], "
@@ -88,10 +89,6 @@ def _check_like(name: str, updated: Any, params: Params) -> None:
                 f"{name} returned NaN or infinity in {key} for a finite gradient; expected finite "
                 "numbers"
             )
-
-
-def _stacked(trees: list[Params]) -> Params:
-    return {key: torch.stack([tree[key] for tree in trees]) for key in trees[0]}
 
 
 def _is_leaf(value: object) -> bool:

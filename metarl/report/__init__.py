@@ -9,8 +9,8 @@ Several runs: `run_places` finds them, `finished` reads them, `algo_name` says w
 algorithms are called, `recorded` reads what others published, `learners` works out what the seeds
 of each learner say together, `learners_table` and `learners_plot` show it. `summary` says in a row
 what a learner comes to, `summary_table` writes these rows, and `page` makes of all of it a page for
-the browser. `fewshot_learners` reads few-shot runs and puts them together. `markdown` and `latex`
-write tables.
+the browser. `fewshot_learners` reads few-shot runs and puts them together. `markdown`, `latex` and
+`csv_table` write tables.
 
 Pictures: `plots` says how our plots look, and draws how training went, which `training_curve` works
 out. `adaptation_plot` draws an evaluation, `fewshot_plots` few-shot tasks with the answers to them, `estimator_plot` what

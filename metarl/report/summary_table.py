@@ -4,10 +4,9 @@ All of them say the same. CSV has the ends of intervals in columns of their own 
 LaTeX needs the package booktabs.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
+from metarl.report import csv_table
 from metarl.report.latex import escaped, estimate
 from metarl.report.latex import table as as_latex
 from metarl.report.markdown import table
@@ -123,21 +122,22 @@ def markdown(rows: Sequence[Summary], against: str | None) -> str:
 
 
 def as_csv(rows: Sequence[Summary], against: str | None) -> str:
-    shown = columns(rows, against)
-    keys = [f"{c.key}{end}" for c in shown for end in ("", "_ci_low", "_ci_high")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    keys = [column.key for column in columns(rows, against)]
     head = ["learner", "seeds", "num_seeds", "env_steps", "seconds", "measured", "against"]
-    writer.writerow([*head, *keys])
-    for row in rows:
-        numbers: list[float | str] = []
-        for column in shown:
-            found = getattr(row, column.key) or {}
-            numbers += [found.get(end, "") for end in ("value", "ci_low", "ci_high")]
-        seeds = " ".join(map(str, row.seeds))
-        of_training = [len(row.seeds), row.env_steps, row.seconds, row.stage, against]
-        writer.writerow([row.name, seeds, *("" if x is None else x for x in of_training), *numbers])
-    return text.getvalue()
+    return csv_table.table(
+        head,
+        keys,
+        (
+            (
+                [
+                    *(row.name, " ".join(map(str, row.seeds)), len(row.seeds)),
+                    *(row.env_steps, row.seconds, row.stage, against),
+                ],
+                {key: getattr(row, key) for key in keys},
+            )
+            for row in rows
+        ),
+    )
 
 
 def latex(rows: Sequence[Summary], against: str | None, caption: str) -> str:

@@ -80,9 +80,10 @@ def band(x: Any, low: Any, high: Any, group: str, style: Look) -> Any:
 def adaptation_line(
     x: Any, means: Sequence[Mapping[str, Any]], name: str, style: Look, *, adapts: bool = True
 ) -> Any:
-    """Means after some numbers of updates with their intervals. Args: adapts: whether each is a
+    """Means after some numbers of updates with their intervals, where they have any. Args: adapts: whether each is a
     point; else a line goes across."""
-    value, low, high = ([mean[end] for mean in means] for end in ("value", "ci_low", "ci_high"))
+    ends = ("value", "ci_low", "ci_high")
+    value, low, high = ([mean.get(end, math.nan) for mean in means] for end in ends)
     return go.Scatter(
         x=x,
         y=short(value),

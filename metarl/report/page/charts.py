@@ -111,14 +111,14 @@ def _success(found: Numbers, look: Mapping[str, Look]) -> Chart:
     traces: list[Any] = []
     rows: list[list[str]] = []
     for place, learner in enumerate(of):
-        # Several seeds of earlier versions have no interval.
-        shares = [
-            {"ci_low": math.nan, "ci_high": math.nan} | r["success"] for r in learner["returns"]
-        ]
+        shares = [row["success"] for row in learner["returns"]]
         aside = _ASIDE * (place - (len(of) - 1) / 2)
         traces.append(_line_of(learner["name"], shares, look[learner["name"]], aside, last))
         for update, share in enumerate(shares):
-            value, low, high = (number(100 * share[end]) for end in ("value", "ci_low", "ci_high"))
+            # Several seeds of earlier versions have no interval.
+            value, low, high = (
+                number(100 * share.get(end, math.nan)) for end in ("value", "ci_low", "ci_high")
+            )
             state = stage(learner["unit"], update)
             rows.append([learner["name"], state, f"{value} %", f"[{low}, {high}]"])
     beside = found["beside"].get("success", {})

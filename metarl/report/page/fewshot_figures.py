@@ -1,13 +1,12 @@
 """The charts and the table of a report on few-shot learners as files for a paper: each chart as PDF
 and PNG, the table as LaTeX, Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metarl.report import csv_table
 from metarl.report.adaptation_plot import Look
 from metarl.report.fewshot import scale_of
 from metarl.report.fewshot_learners import FewShotLearner, after_each_update, references
@@ -60,30 +59,23 @@ def files(content: Content) -> dict[str, bytes]:
 
 
 def _as_csv(content: Content) -> str:
-    """Numbers in full, accuracies from 0 to 1; the ends of intervals in columns of their own."""
+    """Accuracies go from 0 to 1."""
     of, other = content.learners, measured_against(content)
     found = [estimates(learner, other) for learner in of]
     keys = [key for key in found[0] if any(row[key] for row in found)]
-    ends = ("value", "ci_low", "ci_high")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     head = ["learner", "seeds", "num_seeds", "trained_tasks", "num_updates", "measure", "against"]
-    writer.writerow(
-        [*head, *(f"{key}{end}" for key in keys for end in ("", "_ci_low", "_ci_high"))]
-    )
+    rows = []
     for learner, row in zip(of, found, strict=True):
         seeds = [run.seed for run in learner.runs]
         tasks = [int(run.report.get("trained_tasks") or 0) for run in learner.runs]
-        writer.writerow(
-            [
-                *(learner.name, " ".join(map(str, seeds)), len(seeds)),
-                round(sum(tasks) / len(tasks)) if all(tasks) else "",
-                len(after_each_update(learner)) - 1,
-                *(learner.runs[0].report["measure"], content.against or ""),
-                *((row[key] or {}).get(end, "") for key in keys for end in ends),
-            ]
-        )
-    return text.getvalue()
+        cells = [
+            *(learner.name, " ".join(map(str, seeds)), len(seeds)),
+            round(sum(tasks) / len(tasks)) if all(tasks) else None,
+            len(after_each_update(learner)) - 1,
+            *(learner.runs[0].report["measure"], content.against),
+        ]
+        rows.append((cells, row))
+    return csv_table.table(head, keys, rows)
 
 
 def figures(content: Content) -> dict[str, Figure]:
