@@ -36,7 +36,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
+from envs.numpy_worlds import NumpyWorlds, Task, ordinary_tensors, seed_from, task_dicts
 from metarl.gymnasium_plugin import METADATA, TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
@@ -50,6 +50,7 @@ _OF_INFOS = ("task", "final_obs", "final_info", "diverged")
 it."""
 
 
+@ordinary_tensors
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and
     those of `envs.make`.
@@ -73,6 +74,7 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     return SingleEnv(_make(name, 1, **_on_one_thread(settings)), **ours, has_time_limit=given)
 
 
+@ordinary_tensors
 def vector_env(
     *, name: str, num_envs: int, max_episode_steps: int | None = None, **settings: Any
 ) -> "BatchedVectorEnv":

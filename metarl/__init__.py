@@ -22,13 +22,17 @@ API = (
     *("SettingError", "UserError"),
 )
 """The names of metarl/api that are metarl's, too."""
+ROOMS = ("zoo",)
+"""Rooms that `import metarl` is enough for: metarl.zoo.names()."""
 
 
 def __getattr__(name: str) -> Any:
     if name in API:
         return getattr(importlib.import_module("metarl.api"), name)
+    if name in ROOMS:
+        return importlib.import_module(f"metarl.{name}")
     raise AttributeError(f"module 'metarl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *API})
+    return sorted({*globals(), *API, *ROOMS})

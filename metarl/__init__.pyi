@@ -1,3 +1,4 @@
+from metarl import zoo as zoo
 from metarl.api import Agent as Agent
 from metarl.api import FewShotAgent as FewShotAgent
 from metarl.api import Policy as Policy

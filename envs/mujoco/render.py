@@ -12,6 +12,8 @@ from envs.mujoco.gl import why_not
 # The orange that targets have in the gauges of videos
 _MARK_COLOUR = np.array([240, 160, 30, 255], np.float32) / 255
 
+_GROUND = 10.0  # m from its middle to its edge; smaller planes are things that end
+
 _ROOM = 1.4  # m of distance for each m between body and marks; the camera sees 45°
 
 
@@ -72,9 +74,9 @@ class WorldRenderer:
         # Not the renderer's own update_scene, which knows only the first model; worlds may differ
         # in sizes and places.
         every, scene = mujoco.mjtCatBit.mjCAT_ALL.value, self._renderer.scene
-        mujoco.mjv_updateScene(
-            model, data, mujoco.MjvOption(), None, self._view(model, data, marks), every, scene
-        )
+        view = self._view(model, data, marks)
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, view, every, scene)
+        _follow_with_the_ground(model, scene)
         for mark in marks:
             _add(mark, self._renderer.scene)
         return self._renderer.render()
@@ -109,6 +111,20 @@ def _following(view: View, body: np.ndarray, marks: Sequence[Mark]) -> mujoco.Mj
     camera.elevation = view.elevation
     camera.azimuth = 90.0
     return camera
+
+
+def _follow_with_the_ground(model: mujoco.MjModel, scene: mujoco.MjvScene) -> None:
+    """Bodies can't fall off a plane, which has no end in MuJoCo, but its picture has one. The picture
+    of a ground goes with the camera, by whole tiles, so that the ground itself seems to lie still."""
+    camera = np.asarray(scene.camera[0].pos[:2])
+    for geom in scene.geoms[: scene.ngeom]:
+        half = np.asarray(geom.size[:2])
+        is_plane = geom.type == mujoco.mjtGeom.mjGEOM_PLANE
+        if not is_plane or half.min() < _GROUND or not np.array_equal(geom.mat, np.eye(3)):
+            continue
+        repeats = model.mat_texrepeat[geom.matid] if geom.matid >= 0 else np.ones(2)
+        tile = 2 * half / np.maximum(repeats, 1)
+        geom.pos[:2] += np.round((camera - geom.pos[:2]) / tile) * tile
 
 
 def _add(mark: Mark, scene: mujoco.MjvScene) -> None:

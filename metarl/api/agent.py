@@ -17,6 +17,7 @@ from metarl.cli.commands import render as render_command
 from metarl.cli.session import as_words, session, texts, undisturbed
 from metarl.errors import UserError
 from metarl.run.seeding import Generators
+from metarl.struct import replace
 
 
 class Agent:
@@ -30,8 +31,9 @@ class Agent:
     def __init__(
         self, loaded: checkpoints.Loaded, checkpoint: str, config_dir: str | Path | None = None
     ) -> None:
-        self._checkpoint, self._config_dir, self._config = checkpoint, config_dir, loaded.config
-        self._iteration = loaded.content["iteration"]
+        # Runs go on and programs change their folder: it stays the agent that was loaded.
+        self._loaded = replace(loaded, path=loaded.path.absolute())
+        self._checkpoint, self._config_dir = checkpoint, config_dir
         self._sizes = build.sizes(loaded.config)
         env = build.environment(loaded.config, num_worlds=1)
         self.spec = env.spec
@@ -51,7 +53,9 @@ class Agent:
         """
         with self._session("evaluate", words, settings) as config:
             is_kept, kept = config.output is not None, None
-            loaded, result = evaluate_command.evaluated(config, is_kept=is_kept)
+            loaded, result = evaluate_command.evaluated(
+                config, is_kept=is_kept, loaded=self._loaded
+            )
             if is_kept:
                 kept = evaluate_command.keep(config, loaded, result)
         return Evaluation(result, kept)
@@ -62,7 +66,7 @@ class Agent:
         Args: words, settings: those of the command, see `metarl-render --help`.
         """
         with self._session("render", words, settings) as config:
-            return Videos(render_command.rendered(config))
+            return Videos(render_command.rendered(config, self._loaded))
 
     @undisturbed()
     def adapt(
@@ -155,5 +159,6 @@ class Agent:
         return session(command, [*own, *given], self._config_dir)
 
     def __repr__(self) -> str:
-        done = f"iteration {self._iteration} of {self._config.iterations}"
+        iteration = self._loaded.content["iteration"]
+        done = f"iteration {iteration} of {self._loaded.config.iterations}"
         return f"Agent({self._checkpoint!r}, env={self.spec.name!r}, {done})"

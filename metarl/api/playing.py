@@ -5,11 +5,14 @@ Our own environments step many worlds together; here there is one world, whose e
 after the other.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
+from gymnasium import spaces
 from torch import Tensor
 
 from metarl.api.given import Episode, Spaces, check_spaces, number, whole
@@ -60,6 +63,7 @@ class Player:
             return self._policy(self._adapter.begin(1, 1, None), 0.0)
         per_update = self._shared_out(len(episodes))
         state, left = self._begin(per_update), list(episodes)
+        self._less_likely: list[Tensor] = []
         for update, count in enumerate(per_update):
             if self._adapter.held(state) is not None:
                 raise UserError(
@@ -70,8 +74,31 @@ class Player:
             for row, episode in enumerate(read):
                 read[row], state = self._read(state, episode, row)
             state = self._update(state, read, None, is_last=update == len(per_update) - 1)
+        self._warn_of_a_stranger()
         rewards = torch.cat([episode.reward for episode in episodes])
         return self._policy(state, float(rewards.mean()))
+
+    def _warn_of_a_stranger(self) -> None:
+        """Warns a learner by policy gradients of actions that its own policy wouldn't have drawn."""
+        space = self._spaces[1]
+        size = math.prod(space.shape) if isinstance(space, spaces.Box) else 1
+        less_likely = float(torch.stack(self._less_likely).mean()) if self._less_likely else 0.0
+        if less_likely > size:
+            seen = (
+                f"are less likely under the agent's policy than its own, by {less_likely:.3g} nats a "
+                f"step where {size} and more means strange"
+            )
+        # The mode of a Gaussian is more likely than its draws, by half a nat a number.
+        elif isinstance(space, spaces.Box) and less_likely < -0.4 * size:
+            seen = "lie nearer to the most likely ones than the policy's draws do"
+        else:
+            return
+        warnings.warn(
+            f"the episodes' actions {seen}; expected what the policy itself drew, "
+            "agent.unadapted(obs, deterministic=False): this learner learns little or wrong things "
+            "from others",
+            stacklevel=5,
+        )
 
     def _shared_out(self, episodes: int | None) -> list[int]:
         """How many episodes come before each of the adapter's updates: as in training, or so many
@@ -125,12 +152,16 @@ class Player:
         """Takes in what happened, as if it had been the agent that acted; with the probabilities
         that it would have given to the actions."""
         last, log_probs = len(episode.reward) - 1, list[Tensor]()
+        noise = Noise(torch.Generator().manual_seed(0))  # of its own: nothing else depends on it
         for t in range(last + 1):
             rows, after = (self._rows(state, episode.obs[i]) for i in (t, t + 1))
             own: Act = self._adapter.act(state, rows, None)
             taken = episode.action[t].expand_as(own.action)
             likely = self._adapter.log_prob(state, rows, taken)
             log_probs.append(torch.zeros(()) if likely is None else likely[min(row, len(rows) - 1)])
+            drawn = None if likely is None else self._adapter.act(state, rows, noise).log_prob
+            if drawn is not None:
+                self._less_likely.append(drawn[min(row, len(rows) - 1)] - log_probs[-1])
             is_end = t == last
             step = one_step(
                 after,

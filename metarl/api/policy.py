@@ -112,12 +112,15 @@ class Policy:
     ) -> np.ndarray:
         """Plays episodes from the adapted state, each by itself. Returns their returns [episodes].
 
-        Args: seed: of the first reset; None: none is given.
+        Args: seed: of the first reset and of the policy's noise; None: none is given, and the noise
+        goes on.
         Raises: UserError if the environment's spaces aren't those of the policy.
         """
         check_spaces(env, (self.observation_space, self.action_space))
         returns = np.zeros(whole(episodes, "episodes"))
         first = None if seed is None else whole(seed, "seed")
+        if first is not None:
+            self._noise = Noise(torch.Generator().manual_seed(first))
         for episode in range(len(returns)):
             self.reset()
             obs, _ = env.reset(seed=first if episode == 0 else None)
@@ -149,7 +152,8 @@ class Policy:
                 f"{type(self._adapter).__name__}: what it does isn't a network with a state of one "
                 "size, so there is no module; call the policy instead"
             )
-        return _InItsSpace(found, self.action_space).eval()
+        wrapper = _RemembersInItsSpace if hasattr(found, "start") else _InItsSpace
+        return wrapper(found, self.action_space).eval()
 
     def export(self, path: str | Path) -> Path:
         """Writes the module to a file that runs without metarl, see `metarl.api.export`.
@@ -171,19 +175,26 @@ class _InItsSpace(nn.Module):
         if isinstance(action_space, spaces.Box):
             self.register_buffer("low", torch.as_tensor(action_space.low))
             self.register_buffer("high", torch.as_tensor(action_space.high))
-        if hasattr(module, "start"):
-            self.register_buffer("start", cast(Tensor, module.start))
         self.requires_grad_(False)
 
-    def forward(self, *given: Tensor) -> Any:
-        inputs = [value.to(torch.float32) for value in given]
-        if not hasattr(self, "start"):
-            return self._clipped(self.module(*inputs))
-        action, memory = self.module(*inputs)
-        return self._clipped(action), memory
+    def forward(self, obs: Tensor) -> Any:
+        return self._clipped(self.module(obs.float()))
 
     def _clipped(self, action: Tensor) -> Tensor:
         return action.clamp(self.low, self.high) if self.is_box else action  # type: ignore[arg-type]
+
+
+class _RemembersInItsSpace(_InItsSpace):
+    """The same of a module with a memory."""
+
+    def __init__(self, module: nn.Module, action_space: spaces.Box | spaces.Discrete) -> None:
+        super().__init__(module, action_space)
+        self.register_buffer("start", cast(Tensor, module.start))
+
+    # Files of TorchScript show these names.
+    def forward(self, obs: Tensor, reward: Tensor, memory: Tensor) -> Any:  # type: ignore[override]
+        action, memory = self.module(obs.float(), reward.float(), memory.float())
+        return self._clipped(action), memory
 
 
 def as_obs(obs: Any, space: spaces.Box) -> Tensor:

@@ -1,6 +1,7 @@
 """Brings a run back from its checkpoint: whole, and checked against what its configuration makes
 now; what doesn't fit is refused in a line."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Loaded:
         """Where what is made of it belongs."""
         if self.zoo_name is not None:
             return Path("runs/zoo") / self.zoo_name
-        return run_folder(self.path)
+        return run_folder(self.path.parent)  # the file itself may be gone meanwhile
 
 
 def run_folder(location: Path) -> Path:
@@ -126,6 +127,14 @@ def load(location: str, found: Loaded | None = None) -> Loaded:
     say_changes(loaded)
     loaded = whole(loaded, built, generators)
     try_out(loaded, built, generators, count="env_steps")
+    return loaded
+
+
+def load_saying(location: str) -> Loaded:
+    """`load`, which says on stderr what is to be known of what it found."""
+    loaded = load(location)
+    for warning in loaded.warnings:
+        print(f"{warning}; using {loaded.path}", file=sys.stderr)
     return loaded
 
 

@@ -1,6 +1,7 @@
 """A gradient learner meets new few-shot tasks: each task has parameters of its own, and every
 update is an inner step."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from metarl.fewshot.losses import Objective
 from metarl.fewshot.types import Examples
 from metarl.nn.batch_norm import BatchNorm
 from metarl.struct import struct
-from metarl.types import InnerRule, LossFn, Params
+from metarl.types import InnerRule, Params
 
 
 @struct
@@ -50,7 +51,7 @@ class GradientAdapter:
         self._params = params
         self._rule = rule
         self._rule_params = rule_params
-        self._loss = support_loss(network, objective)
+        self._loss = SupportLoss(network, objective)
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)
 
@@ -107,14 +108,16 @@ def answers(
     return P.call(network, params, torch.cat([reference, x]), count)[count:]
 
 
-def support_loss(network: nn.Module, objective: Objective) -> LossFn:
+@dataclass(frozen=True)
+class SupportLoss:  # not a closure, so that predictors pickle
     """What an inner step lowers: the loss on the support set, with the support set's own
     statistics."""
 
-    def loss(params: Params, batch: Examples) -> Tensor:
-        return objective.loss(cast(Any, P.call(network, params, batch.x)), batch.y)
+    network: nn.Module
+    objective: Objective
 
-    return loss
+    def __call__(self, params: Params, batch: Examples) -> Tensor:
+        return self.objective.loss(cast(Any, P.call(self.network, params, batch.x)), batch.y)
 
 
 def best_backend(network: nn.Module) -> Backend:

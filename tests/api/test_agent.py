@@ -37,11 +37,15 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "plain": ("point_navigation_2d", "maml_trpo", {"env": POINT, "algo": one_step}),
         "latent": ("point_navigation_2d", "maml_ppo", {"env": POINT, "algo": sizes}),
         "memory": ("bandit", "rl2_ppo", {"env": {"horizon": 4, "num_arms": 3}, "algo": trial}),
+        "belief": ("point_navigation_2d", "varibad", {"env": POINT, "algo": trial}),
+        "memoryless": ("point_navigation_2d", "memoryless_ppo", {"env": POINT, "algo": sizes}),
     }
     own = {
         "plain": {"model": {**hidden, "latent_size": 0, "latent_products": False}},
         "latent": {"model": {**hidden, "latent_size": 1, "latent_products": True}},
         "memory": {"model": memory},
+        "belief": {"model": {"head_sizes": [4], "encoder": {"hidden_size": 3}}},
+        "memoryless": {"model": memory},
     }
     return {
         name: metarl.train(env, algo, **SMALL, **own[name], **settings, run_dir=folder / name).agent
@@ -101,6 +105,27 @@ def test_given_episodes_change_a_policy_as_an_inner_step_on_them_does(agents: An
     assert agent.adapted is policy
 
 
+def test_actions_of_another_controller_are_told(
+    agents: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    own = as_episodes(gathered(agents["plain"], num_worlds=3, num_rounds=1)[0])
+    agents["plain"].adapt(episodes=own)
+    strange = [{**episode, "action": episode["action"] + 3} for episode in own]
+    agents["memory"].adapt(
+        episodes=as_episodes(gathered(agents["memory"], num_worlds=1, num_rounds=2)[0])
+    )
+    assert not [warning for warning in recwarn if "the episodes'" in str(warning.message)]
+    with pytest.warns(UserWarning, match=r"nats a step where 2 .*agent.unadapted"):
+        agents["plain"].adapt(episodes=strange)
+    unadapted = agents["plain"].unadapted
+    modes = [
+        {**episode, "action": np.stack([unadapted(obs) for obs in episode["obs"][:-1]])}
+        for episode in own
+    ]
+    with pytest.warns(UserWarning, match="nearer to the most likely"):
+        agents["plain"].adapt(episodes=modes)
+
+
 def test_given_episodes_leave_a_memory_as_playing_them_did(agents: Any) -> None:
     agent = agents["memory"]
     found, state = gathered(agent, num_worlds=1, num_rounds=2)
@@ -118,6 +143,8 @@ def test_playing_adapts_repeats_and_gives_actions_of_the_space(agents: Any, name
     np.testing.assert_array_equal(*actions)
     assert agent.action_space.contains(actions[0])
     assert policies[0].play(make(), episodes=2, seed=3).shape == (2,)
+    drawn = [policies[0].play(make(), 3, seed=3, deterministic=False) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_episodes_are_shared_out_among_the_updates_of_training(
@@ -140,7 +167,7 @@ def test_episodes_are_shared_out_among_the_updates_of_training(
     assert seen == [3] * updates
 
 
-@pytest.mark.parametrize("name", ["plain", "latent", "memory"])
+@pytest.mark.parametrize("name", ["plain", "latent", "memory", "belief", "memoryless"])
 @pytest.mark.parametrize("ending", ["pt", "pt2"])
 def test_module_and_file_act_as_the_policy(
     agents: Any, name: str, ending: str, tmp_path: Path
@@ -149,7 +176,9 @@ def test_module_and_file_act_as_the_policy(
     policy = agent.adapt(make(), episodes=2)
     file = policy.export(tmp_path / f"policy.{ending}")
     loaded = torch.jit.load(file) if ending == "pt" else torch.export.load(file).module()
-    memory = policy.module.start if name == "memory" else None
+    remembers = name in ("memory", "belief")
+    assert hasattr(policy.module, "start") == remembers
+    memory = policy.module.start if remembers else None
     generator, reward = torch.Generator().manual_seed(0), 0.0
     for t in range(4):
         obs = torch.rand(agent.observation_space.shape, generator=generator)
@@ -163,6 +192,30 @@ def test_module_and_file_act_as_the_policy(
             assert torch.equal(loaded(obs.double()), action)
         np.testing.assert_allclose(action, expected, rtol=1e-5)
         reward = float(t % 2)
+
+
+def test_an_exported_belief_depends_on_what_was_earned_and_on_where_an_episode_begins(
+    agents: Any,
+) -> None:
+    policy = agents["belief"].adapt(point_env(), episodes=1)
+    module, obs = policy.module, torch.ones(2)
+    _, once = module(obs, torch.tensor(0.0), module.start)
+    twice = [module(obs, torch.tensor(reward), once)[1] for reward in (0.0, 0.0, 5.0)]
+    assert torch.equal(*twice[:2]) and not torch.allclose(twice[0], twice[2])
+    # what was earned before an episode isn't looked at, and the step after the first has a flag
+    assert torch.equal(module(obs, torch.tensor(5.0), module.start)[1], once)
+    hidden, reached = once[:3], twice[0][:3]
+    assert torch.equal(hidden, module.start[:3]) and not torch.equal(reached, hidden)
+    policy(obs.numpy())
+    policy(obs.numpy(), 5.0)
+    torch.testing.assert_close(policy._state.hidden[0], twice[2][:3])
+
+
+def test_a_file_names_what_it_takes(agents: Any, tmp_path: Path) -> None:
+    for name, names in (("plain", ["obs"]), ("memory", ["obs", "reward", "memory"])):
+        file = agents[name].unadapted.export(tmp_path / f"{name}.pt")
+        arguments = torch.jit.load(file).forward.schema.arguments
+        assert [argument.name for argument in arguments][1:] == names
 
 
 def test_a_memory_learns_from_rewards_and_starts_anew_with_each_episode(agents: Any) -> None:
@@ -238,6 +291,26 @@ def _after_a_step(agent: Any, reward: float) -> Any:
     policy = agent.unadapted
     policy(np.zeros(1))
     return policy(np.zeros(1), reward)
+
+
+def test_an_agent_stays_what_it_was_when_its_run_goes_on_and_the_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = {"algo": {"meta_batch_size": 2, "episodes_per_task": 2}, "env": POINT}
+    run = metarl.train(
+        "point_navigation_2d", "maml_ppo", **{**SMALL, "iterations": 1}, **tiny, run_dir="run"
+    )
+    agent = metarl.load("run")
+    before = agent.evaluate(num_tasks=3)
+    metarl.train(resume="run", iterations=3)
+    for file in (run.folder / "checkpoints").glob("iteration_00000001.pt"):
+        file.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    again = pickle.loads(pickle.dumps(agent)).evaluate(num_tasks=3)
+    np.testing.assert_array_equal(before.returns, again.returns)
+    assert agent.render(num_tasks=1, width=64, height=48).folder == tmp_path / "run" / "videos"
 
 
 def test_an_agent_and_its_policy_pickle(agents: Any) -> None:

@@ -1,5 +1,6 @@
 """A few-shot learner on arrays of one's own answers as it does on the tasks of its data set."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,3 +193,10 @@ def test_what_does_not_fit_is_named(sinusoid: Any, digits: Any) -> None:
     ):
         with pytest.raises(metarl.UserError, match=message):
             mistake()
+
+
+def test_a_predictor_pickles(sinusoid: Any) -> None:
+    x = np.linspace(-4, 4, 5)
+    predictor = sinusoid.agent.fit(x, np.sin(x))
+    again = pickle.loads(pickle.dumps(predictor))
+    np.testing.assert_array_equal(again(x), predictor(x))

@@ -52,7 +52,7 @@ def test_import_metarl_loads_neither_torch_nor_an_environment_nor_hydra() -> Non
 def test_names_of_the_module_are_those_of_the_room() -> None:
     assert set(metarl.API) == set(__import__("metarl.api").api.__all__)
     stub = (Path(metarl.__file__).parent / "__init__.pyi").read_text()
-    assert {line.split()[-1] for line in stub.splitlines()} == set(metarl.API)
+    assert {line.split()[-1] for line in stub.splitlines()} == {*metarl.API, *metarl.ROOMS}
     with pytest.raises(AttributeError, match="'metarl' has no attribute 'trian'"):
         metarl.trian
 

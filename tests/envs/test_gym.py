@@ -609,3 +609,17 @@ def test_a_list_of_seeds_seeds_what_is_drawn_for_all_worlds() -> None:
         env.reset(seed=list(range(7, 7 + env.num_envs)))
         drawn.append(env.sample_tasks(1))
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_inference_mode_of_the_program_around_it_leaves_no_trace(name: str) -> None:
+    with torch.inference_mode():
+        single, batch = gymnasium.make(gym_id(name), horizon=HORIZON), batched(name)
+        single.reset(seed=0)
+        batch.reset(seed=0)
+        single.step(single.action_space.sample())
+    for env in (single, batch):
+        for _ in range(2 * HORIZON):
+            env.step(env.action_space.sample())
+            single.reset()
+        env.reset(seed=1)

@@ -14,7 +14,7 @@ from metarl.fewshot.algorithms.maml import Maml
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.evaluate import adaptation_measures, predictions
-from metarl.fewshot.gradient_adapter import support_loss
+from metarl.fewshot.gradient_adapter import SupportLoss
 from metarl.fewshot.logistic import Logistic
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.sinusoid import Sinusoid
@@ -246,7 +246,7 @@ def test_logistic_regression_has_the_meta_gradient_of_the_closed_form():
 def inner_loop_on_the_real_parameters(made, groups, support, query):
     """Writes the inner steps into the parameters, so that each task starts where the one before
     ended."""
-    loss = support_loss(made._network, OBJECTIVES["classification"])
+    loss = SupportLoss(made._network, OBJECTIVES["classification"])
     network = {name: leaf.clone() for name, leaf in groups["network"].items()}
     losses = []
     for i in range(len(support.y)):
@@ -263,7 +263,7 @@ def detached_updates(made, groups, support, query):
     """No derivative through the inner steps: first order by accident."""
 
     def task(network, one_support, one_query):
-        loss = support_loss(made._network, OBJECTIVES["classification"])
+        loss = SupportLoss(made._network, OBJECTIVES["classification"])
         phi = network
         for _ in range(2):
             found = torch.func.grad(loss)(P.detached(phi), one_support)
@@ -350,7 +350,7 @@ def test_the_adapters_updates_are_the_inner_steps_of_training():
     state = adapter.begin(3)
     for _ in range(2):
         state = adapter.update(state, episodes.support)
-    loss = support_loss(made._network, OBJECTIVES["classification"])
+    loss = SupportLoss(made._network, OBJECTIVES["classification"])
     for i in range(3):
         one = map_tensors(lambda leaf, i=i: leaf[i], episodes.support)
         expected = adapt(loss, made.learned["network"], (one, one), made._rule, rates)

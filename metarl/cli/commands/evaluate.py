@@ -33,15 +33,17 @@ def run(config: DictConfig) -> None:
     print(f"written to {written}{kept}", file=sys.stderr)
 
 
-def evaluated(config: DictConfig, *, is_kept: bool) -> tuple[checkpoints.Loaded, dict[str, Any]]:
+def evaluated(
+    config: DictConfig, *, is_kept: bool, loaded: checkpoints.Loaded | None = None
+) -> tuple[checkpoints.Loaded, dict[str, Any]]:
     """The learner that the config names, and how it adapts: what the result file will hold.
 
     Args: is_kept: whether there is to be such a file; that it can be written is tried first.
+    loaded: what the config names, where that is at hand.
     """
     strangers.say_what_is_called(config)
-    loaded = checkpoints.load(config.checkpoint)
-    for warning in loaded.warnings:
-        print(f"{warning}; using {loaded.path}", file=sys.stderr)
+    if loaded is None:
+        loaded = checkpoints.load_saying(config.checkpoint)
     if is_kept:
         outputs.folder(folder_of(_place(config, loaded)))
     device = build.device(config.device)

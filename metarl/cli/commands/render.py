@@ -27,8 +27,11 @@ def run(config: DictConfig) -> None:
     print(f"written to {rendered(config)[0].parent}", file=sys.stderr)
 
 
-def rendered(config: DictConfig) -> list[Path]:
-    """Films what the config asks for. Returns the video of each task."""
+def rendered(config: DictConfig, loaded: checkpoints.Loaded | None = None) -> list[Path]:
+    """Films what the config asks for. Returns the video of each task.
+
+    Args: loaded: the checkpoint that the config names, where it is at hand.
+    """
     _check(config)
     strangers.say_what_is_called(config)
     device = build.device(config.device)
@@ -36,9 +39,8 @@ def rendered(config: DictConfig) -> list[Path]:
         folder = _folder(config, Path("videos") / config.env.name.split(":")[-1])
         subject = filming.random_actions(config)
     else:
-        loaded = checkpoints.load(config.checkpoint)
-        for warning in loaded.warnings:
-            print(f"{warning}; using {loaded.path}", file=sys.stderr)
+        if loaded is None:
+            loaded = checkpoints.load_saying(config.checkpoint)
         own, there = loaded.config.env, checkpoints.elsewhere(loaded, config.env).env
         # Films of the own problem stay.
         below = "videos" if there == own else f"videos/{there.name.split(':')[-1]}"

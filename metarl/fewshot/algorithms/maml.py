@@ -20,10 +20,10 @@ from metarl.core.rules import Sgd, named_rule
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.gradient_adapter import (
     GradientAdapter,
+    SupportLoss,
     answers,
     best_backend,
     has_batch_norm,
-    support_loss,
 )
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs
@@ -81,7 +81,7 @@ class Maml(FewShotLearner):
         self._mode = gradient_mode
         self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._inner_loss = support_loss(network, self._objective)
+        self._inner_loss = SupportLoss(network, self._objective)
         params = P.of(network)
         backend = best_backend(network)
         pays = (

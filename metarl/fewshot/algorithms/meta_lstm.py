@@ -19,11 +19,11 @@ from metarl.core.rules import Sgd
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
 from metarl.fewshot.gradient_adapter import (
     GradientAdapter,
+    SupportLoss,
     answers,
     best_backend,
     has_batch_norm,
     predicted,
-    support_loss,
 )
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs
@@ -75,7 +75,7 @@ class MetaLstm(FewShotLearner):
         ).to(device)
         self._transductive = transductive or not has_batch_norm(network)
         self._objective = OBJECTIVES[source.spec.kind]
-        self._loss = support_loss(network, self._objective)
+        self._loss = SupportLoss(network, self._objective)
         self._backend = best_backend(network)
         groups = {"network": P.of(network), "update": P.of(self._update)}
         self._meta = Meta(groups, lr=outer_lr, max_norm=max_grad_norm)

@@ -16,7 +16,7 @@ from metarl.core.adapt import over_tasks
 from metarl.core.checks import check_below_one, check_positive
 from metarl.core.gradients import reptile_direction
 from metarl.fewshot.algorithms.shared import Setting, answer_metrics
-from metarl.fewshot.gradient_adapter import best_backend, has_batch_norm, predicted, support_loss
+from metarl.fewshot.gradient_adapter import SupportLoss, best_backend, has_batch_norm, predicted
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import Examples, FewShotLearner, Needs, TaskSize
 from metarl.nn.features import WithHead
@@ -130,7 +130,7 @@ class Reptile(FewShotLearner):
             self._network,
             RmsState(params=self._params, moments=self._moments, num_steps=self._num_steps),
             self._step,
-            loss=support_loss(self._network, self._objective),
+            loss=SupportLoss(self._network, self._objective),
             num_steps=num_steps,
             batch_size=batch_size,
             transductive=self._transductive,

@@ -1,13 +1,16 @@
 """How an agent with a belief meets new tasks: what it believes goes on through the episodes of a
 trial, and is all that adapts."""
 
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.nn.gaussians import Gaussian
 from metarl.noise import Noise
 from metarl.rl.adapters.memory import all_running, still_running
+from metarl.rl.adapters.one_tensor import OneTensor
 from metarl.rl.data.replay import Steps
 from metarl.rl.models.belief import BeliefModel
 from metarl.rl.types import Act, Belief, RLAdapter, Steady, Step, Trajectories
@@ -89,6 +92,10 @@ class BeliefAdapter(RLAdapter[BeliefState]):
         """The next episode begins in every world; all that was learned is in the belief already."""
         return replace(state, first=torch.ones_like(state.first), running=None)
 
+    @torch.no_grad()
+    def as_module(self, state: BeliefState, obs: Tensor) -> "BelievingPolicy":
+        return BelievingPolicy(self._model, state.hidden[:1].clone(), obs)
+
     @torch.inference_mode()
     def belief(self, state: BeliefState) -> Belief:
         return Belief(
@@ -96,3 +103,42 @@ class BeliefAdapter(RLAdapter[BeliefState]):
             deviation=state.belief.deviation,
             chances=self._model.chances(state.belief),
         )
+
+
+class BelievingPolicy(nn.Module):
+    """The mode of an agent with a belief, called as a `metarl.rl.adapters.memory.RememberedPolicy`:
+    what it remembers is the encoder's state and the step before.
+
+    Args: hidden: [1, H] of the encoder, what was known when this was made; obs: any [O].
+    """
+
+    start: Tensor  # [M]
+
+    def __init__(self, model: BeliefModel, hidden: Tensor, obs: Tensor) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        num_steps = torch.zeros(1)  # of this episode that it has acted in
+        start = (hidden, obs[None], self._act(obs[None], hidden), num_steps)
+        self._packed = OneTensor(start)
+        self.register_buffer("start", self._packed.flat(start))
+
+    def forward(self, obs: Tensor, reward: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, last_obs, last_action, num_steps = self._packed.tree(memory)
+        last = Steps(
+            obs=last_obs,
+            action=last_action,
+            reward=reward.reshape(1),
+            next_obs=obs[None],
+            terminated=torch.zeros_like(num_steps, dtype=torch.bool),
+            first=num_steps == 1,
+            mask=num_steps > 0,
+        )
+        hidden = self.model.encoder.step(self.model.parts(last), hidden, last.mask)
+        action = self._act(obs[None], hidden)
+        return action[0], self._packed.flat((hidden, obs[None], action, num_steps + 1))
+
+    def _act(self, obs: Tensor, hidden: Tensor) -> Tensor:
+        heads = self.model.heads
+        features = heads.features(heads.inputs(obs, self.model.encoder.belief(hidden)))
+        action: Tensor = heads.policy.act(heads.policy(features), None)[0]
+        return action

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.nn.recurrent import Memory
 from metarl.noise import Noise
+from metarl.rl.adapters.one_tensor import OneTensor
 from metarl.rl.types import Act, NotSteady, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import choose_rows, map_tensors, replace, struct
 
@@ -120,11 +121,20 @@ class MemoryAdapter(RLAdapter[TrialState]):
         )
 
     @torch.no_grad()
-    def as_module(self, state: TrialState, obs: Tensor) -> "RememberedPolicy | None":
+    def as_module(self, state: TrialState, obs: Tensor) -> nn.Module | None:
         first = map_tensors(lambda leaf: leaf[:1].clone(), replace(state, running=None))
         if self._grows(first, obs[None]):
             return None  # What keeps all that it has seen doesn't fit into a tensor of one size.
-        return RememberedPolicy(self._model, first, obs)
+        policy = RememberedPolicy(self._model, first, obs)
+        return _ForgetfulPolicy(policy) if self._forgets(first, obs[None]) else policy
+
+    def _forgets(self, state: TrialState, obs: Tensor) -> bool:
+        """Whether no step leaves anything behind."""
+        if any(leaf.numel() for leaf in pytree.tree_leaves(state.memory)):
+            return False
+        action, no = self.act(state, obs, None).action, torch.zeros(1, dtype=torch.bool)
+        answered = self._model.feedback(obs, action, torch.ones(1), no, no)
+        return torch.equal(answered, self._model.no_feedback((1,)))
 
     def _grows(self, state: TrialState, obs: Tensor) -> bool:
         """Whether a step makes the memory larger."""
@@ -153,37 +163,37 @@ class RememberedPolicy(nn.Module):
         copied: Any = copy.deepcopy(model)
         self.model: RemembersItsTrial = copied.requires_grad_(False)
         action = self._act(self.model.inputs(obs[None], state.feedback), state.memory)[0]
-        leaves, self._structure = pytree.tree_flatten(
-            (state.memory, state.feedback, obs[None], action, torch.ones(1))
-        )
-        self._like = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        self.register_buffer("start", self._flat(leaves))
+        start = (state.memory, state.feedback, obs[None], action, torch.ones(1))
+        self._packed = OneTensor(start)
+        self.register_buffer("start", self._packed.flat(start))
 
     def forward(self, obs: Tensor, reward: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        past, feedback, last_obs, last_action, is_first = self._parts(memory)
+        past, feedback, last_obs, last_action, is_first = self._packed.tree(memory)
         no = torch.zeros(1, dtype=torch.bool, device=memory.device)
         reward = reward.reshape(1)
         answered = self.model.feedback(last_obs, last_action, reward, no, no)
         feedback = torch.where(is_first[:, None] > 0, feedback, answered)
         action, past = self._act(self.model.inputs(obs[None], feedback), past)
         now = (past, feedback, obs[None], action, torch.zeros_like(is_first))
-        return action[0], self._flat(pytree.tree_leaves(now))
+        return action[0], self._packed.flat(now)
 
     def _act(self, inputs: Tensor, past: Any) -> tuple[Tensor, Any]:
         output, past = self.model.memory.step(inputs, past)
         return self.model.policy.act(self.model.policy(output), None)[0], past
 
-    @staticmethod
-    def _flat(leaves: list[Tensor]) -> Tensor:
-        return torch.cat([leaf.flatten().float() for leaf in leaves])
 
-    def _parts(self, memory: Tensor) -> Any:
-        parts = memory.split([shape.numel() for shape, _ in self._like])
-        leaves = [
-            part.reshape(shape).to(dtype)
-            for part, (shape, dtype) in zip(parts, self._like, strict=True)
-        ]
-        return pytree.tree_unflatten(leaves, self._structure)
+class _ForgetfulPolicy(nn.Module):
+    """The mode of an agent whose memory was taken away: obs [..., O] -> action."""
+
+    def __init__(self, policy: RememberedPolicy) -> None:
+        super().__init__()
+        self.model = policy.model
+
+    def forward(self, obs: Tensor) -> Tensor:
+        inputs = self.model.inputs(obs, self.model.no_feedback(obs.shape[:-1]))
+        output, _ = self.model.memory.step(inputs, self.model.memory.initial(1))
+        action: Tensor = self.model.policy.act(self.model.policy(output), None)[0]
+        return action
 
 
 def _shapes(tree: Any) -> list[torch.Size]:

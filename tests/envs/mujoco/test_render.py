@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 
@@ -125,3 +126,25 @@ def test_a_screen_that_is_not_there_does_not_hinder_drawing() -> None:
 def test_who_asks_for_a_screen_that_is_not_there_reads_of_egl() -> None:
     *_, line = said("", MUJOCO_GL="glfw", DISPLAY=":77")
     assert "DISPLAY=':77'" in line and line.endswith("set it to egl, before MuJoCo is imported")
+
+
+@pytest.mark.parametrize("name", ["half_cheetah_vel", "humanoid_dir"])
+def test_far_from_the_start_there_is_a_ground_and_it_lies_still(name: str) -> None:
+    env = envs.make(name, 1)
+    env.set_tasks(env.prior.test_tasks(1))
+    env.reset(Noise(torch.Generator()).starts(env))
+    model, data = env.sim.host_data(0)
+    [ground] = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+    tile = 2 * model.geom_size[ground, 0] / 60  # so many in the picture of the whole plane
+    below, beside = [], []
+    for tiles in (0.0, 300.0, 300.5):
+        moved = mujoco.MjData(model)
+        moved.qpos[:] = data.qpos
+        moved.qpos[0] += tiles * tile
+        mujoco.mj_forward(model, moved)
+        picture = env._renderer.picture(model, moved, width=160, height=120)
+        below.append(picture[-10:].astype(float))
+        beside.append(picture[-40:, -40:].astype(float))  # where no shadow falls
+    env.close()
+    assert min(rows.std() for rows in below) > 30
+    assert np.abs(beside[1] - beside[0]).mean() < 20 < np.abs(beside[2] - beside[0]).mean()
