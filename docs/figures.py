@@ -93,6 +93,7 @@ RECORDED = {
 TRAINING: dict[str, list[str]] = {
     "ant_dir": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "ant_dir/memoryless": ["metrics_seed0"],
+    "ant_dir/oracle": ["metrics_seed0"],
     "ant_vel": ["metrics_seed0", "metrics_seed1", "metrics_seed2"],
     "ant_vel/memoryless": ["metrics_seed0"],
     "ant_vel/oracle": ["metrics_seed0"],
