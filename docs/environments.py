@@ -62,7 +62,8 @@ slow for a moment delays both alike. *Outside physics*: observation, reward and 
 share of an environment's step: some twenty torch operations, each of which physics has pushed out
 of the caches. half_cheetah's `_maml` variants take one physics step a control step, where the
 others take five: hence the large share outside. The machine's own speed differed by a tenth from
-round to round, as rows of environments with the same physics show.
+round to round, as rows of environments with the same physics show, and is about half of that behind
+the README's row: read the shares, not the steps.
 """
 
 

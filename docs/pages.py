@@ -32,7 +32,7 @@ from metarl.report.markdown import table  # noqa: E402
 
 OUT = ROOT / "build/docs"
 GUIDES = {
-    "Start": ["index", "start", "installation", "command_line"],
+    "Start": ["index", "start", "installation", "command_line", "run_folder"],
     "Guides": [
         *(
             "python_api",
@@ -50,7 +50,7 @@ GUIDES = {
 """Pages of docs/ in the order of their tab. Others come after these, or in a tab of their own."""
 
 APART = {
-    "docs/results.md": "results/few_shot.md",
+    "docs/fewshot_results.md": "results/few_shot.md",
     "results/README.md": "results/index.md",
     "README.md": "index.md",
     "CONTRIBUTING.md": "code/contributing.md",

@@ -11,7 +11,7 @@ Examples:
   python scripts/train.py env=point_navigation_2d algo=maml_trpo algo.inner_lr=0.5 iterations=100
   python scripts/train.py experiment=point_navigation_2d_maml seed=1
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo num_seeds=8
-  torchrun --nproc-per-node=4 scripts/train.py env=half_cheetah_vel algo=maml_ppo
+  torchrun --nproc-per-node=2 scripts/train.py env=half_cheetah_vel algo=maml_ppo
   python scripts/train.py resume=<run folder> iterations=1000
 """
 
