@@ -30,7 +30,7 @@ def help_text(config_name: str, docstring: str, overrides: list[str], folders: l
     parts = [
         f"Usage: {_command()} [name=value ...]",
         docstring.strip(),
-        "Words, with their defaults:\n" + _entries(words, meaning),
+        "Settings, with their defaults:\n" + _entries(words, meaning),
     ]
     if groups:
         listed = {group: _listed(group, meaning, folders, config_name) for group in groups}

@@ -1,10 +1,11 @@
 """Meta-trains a learner, then evaluates how it adapts to held-out tasks.
 
 A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at
-its end evaluation.json, adaptation_curve.png and a video before and after adaptation. eval_every=10
-evaluates on held-out tasks while it goes, and keeps the best state; loggers=[...] chooses who else
-gets the numbers. Ctrl-C saves; resume=<run folder> goes on with the same numbers. With num_seeds=8 eight seeds share one simulation,
-each with a run folder of its own below the run's.
+its end evaluation.json, adaptation_curve.png, learning_curve.png and a video before and after
+adaptation. eval_every=10 evaluates on held-out tasks while it goes, and keeps the best checkpoint;
+loggers=[...] chooses who else gets the numbers. Ctrl-C saves; resume=<run folder> goes on with the
+same numbers. With num_seeds=8 eight seeds share one simulation, each with a run folder of its own
+below the run's.
 
 Examples:
   python scripts/train.py env=half_cheetah_vel algo=maml_ppo

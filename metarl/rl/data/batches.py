@@ -43,7 +43,7 @@ def policy_batch(
     within each task by means over its steps or over its episodes (`MEANS_OVER`).
 
     The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it
-    (peers: the same). Where the physics blew up, it stands for what would have come: a policy whose
+    (other implementations: the same). Where the physics blew up, it stands for what would have come: a policy whose
     rewards are negative would else learn to end its episodes so.
 
     Raises: FloatingPointError, naming the tensor, if the data isn't finite.
