@@ -31,7 +31,7 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
     """The evaluations of a training in worlds; None if none are asked for.
 
     Their tasks are the held-out ones behind those of the evaluation at the end, so that no task
-    both chooses the best state and judges it; where an environment lists too few for that, a line
+    both chooses the best checkpoint and judges it; where an environment lists too few for that, a line
     says so. They play as that evaluation does: its rates, its most likely actions. Each begins the
     same streams anew.
     """
@@ -45,7 +45,7 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
     if prior.num_held_out is not None and tasks.stop > prior.num_held_out:
         print(
             f"eval_every: {config.env.name} has {prior.num_held_out} held-out tasks; some that choose "
-            "the best state judge it at the end, too",
+            "the best checkpoint judge it at the end, too",
             file=sys.stderr,
         )
     num_worlds = num_tasks * (at_end.episodes_per_task or sizes.episodes_per_task)
@@ -83,14 +83,14 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
 
 
 def choosers(config: DictConfig, prior: TaskDistribution) -> range:
-    """The places of the tasks that choose the best state, in the list of those held out; beyond its
+    """The places of the tasks that choose the best checkpoint, in the list of those held out; beyond its
     end those at its beginning are meant."""
     skip = max(prior.num_test, config.evaluation.num_tasks or 0)
     return range(skip, skip + (config.eval_tasks or config.evaluation.num_tasks or prior.num_test))
 
 
 def scored_by(config: DictConfig) -> str:
-    """Which mean of the returns chooses the best state."""
+    """Which mean of the returns chooses the best checkpoint."""
     return str(config.get("eval_by", "iqm"))  # Checkpoints of before don't say it.
 
 
@@ -110,7 +110,7 @@ def measures(config: DictConfig, source: TaskSource, device: torch.device) -> He
     split: Split = "validation" if "validation" in source.spec.splits else at_end.split
     if split == at_end.split:
         told = (
-            f"eval_every: {source.spec.name}'s {split} classes choose the best state and judge it at "
+            f"eval_every: {source.spec.name}'s {split} classes choose the best checkpoint and judge it at "
             "the end, too"
         )
         for key, some in _SET_ASIDE.items():

@@ -17,7 +17,7 @@ _KIND = "checkpoint"
 _NAME = re.compile(r"iteration_(\d{8})\.pt")
 
 BEST = "best.pt"
-"""The file of the best state, which stays whatever comes later. As a place to load from it may be
+"""The file of the best checkpoint, which stays whatever comes later. As a place to load from it may be
 called `<run folder>/best`."""
 
 

@@ -32,14 +32,14 @@ class HeldOut:
     the same numbers with it and without, and the same state is always worth the same."""
     compared_by: str = "score"
     """Which of the numbers the score is. A run that goes on may be compared by another one than
-    before; the best state so far is, too, then."""
+    before; the best checkpoint so far is, too, then."""
     settings: str = ""
-    """What it is measured on, and how, in words. A run that goes on may change that; the best state
+    """What it is measured on, and how, in words. A run that goes on may change that; the best checkpoint
     so far is measured anew then, for its number says nothing beside the others."""
 
 
 class Best:
-    """The best state of a run so far.
+    """The best checkpoint of a run so far.
 
     Args:
       folder: of its checkpoints.

@@ -129,7 +129,9 @@ class Training:
         self._best = Best(self._saver.folder, run.iteration, by, settings)
         if asked is not None and self._best.is_outdated:
             self._best.measure_anew(asked.measure)
-            notes.append("eval_every: evaluates otherwise now; the best state is measured anew")
+            notes.append(
+                "eval_every: evaluates otherwise now; the best checkpoint is measured anew"
+            )
         if self._best.removed:
             abandoned.append(checkpoint.BEST)
         if abandoned:
@@ -196,7 +198,7 @@ class Training:
         there yet.
 
         The state that it is made of is saved before: a run that is killed goes on from there, and
-        finds the evaluation missing. The best state comes before the row that tells of it.
+        finds the evaluation missing. The best checkpoint comes before the row that tells of it.
         """
         run, held_out = self.run, self._held_out
         if held_out is None or run.iteration == 0 or run.iteration in self._log.evaluated:

@@ -60,7 +60,7 @@ def test_it_is_said_where_classes_that_choose_judge_too(tmp_path, monkeypatch, c
     for dataset, said in (("digits", True), ("sinusoid", False)):
         words = [*SHOTS, f"dataset={dataset}", "iterations=2", "eval_every=2"]
         assert not call(monkeypatch, fewshot, *words, f"run_dir={tmp_path / dataset}")
-        shown = "digits's test classes choose the best state and judge it at the end, too"
+        shown = "digits's test classes choose the best checkpoint and judge it at the end, too"
         assert (shown in capsys.readouterr().err) == said
 
 
@@ -73,7 +73,7 @@ def test_classes_that_are_set_aside_choose_and_their_setting_is_named(
     words = [*SHOTS, "dataset=folder", f"dataset.root={tmp_path / 'own'}", "backbone=mlp_digits"]
     words += ["dataset.image_size=2", "ways=2", "queries=2", "iterations=2", "eval_every=2"]
     words.remove("backbone.sizes=[4]")
-    asked, told = "dataset.validation_share=0.2", "choose the best state and judge it"
+    asked, told = "dataset.validation_share=0.2", "choose the best checkpoint and judge it"
     for run, more in (("without", []), ("with", [asked])):
         assert not call(monkeypatch, fewshot, *words, *more, f"run_dir={tmp_path / run}")
         shown = capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_a_short_list_of_tasks_is_told_and_not_gone_over_twice(tmp_path, monkeyp
     words = [*MAML, "env=point_navigation_2d_sparse_pearl", "iterations=1", "eval_every=1"]
     words += ["evaluation.num_tasks=20", f"run_dir={tmp_path / 'run'}"]
     assert call(monkeypatch, train, *words) == 0
-    said = "point_navigation_2d_sparse_pearl has 20 held-out tasks; some that choose the best state"
+    said = "point_navigation_2d_sparse_pearl has 20 held-out tasks; some that choose the best checkpoint"
     assert said in capsys.readouterr().err
     words = [*words[:-2], "evaluation.num_tasks=21", f"run_dir={tmp_path / 'other'}"]
     assert call(monkeypatch, train, *words) == 2
@@ -213,7 +213,7 @@ def test_the_mean_that_is_asked_for_chooses_the_best_state(tmp_path, monkeypatch
     assert call(monkeypatch, train, *MAML, *asked) == 0
     assert [row["score"] for row in rows(folder, "evaluations")] == [10.0, 9.0]
     assert best()["iteration"] == 1
-    # The best state so far has a mean of 10 and an IQM of 0: 2 is more than that.
+    # The best checkpoint so far has a mean of 10 and an IQM of 0: 2 is more than that.
     assert call(monkeypatch, train, f"resume={folder}", "iterations=3", "eval_by=iqm") == 0
     assert best()["iteration"] == 3
     # Now the best has a mean of 8 and an IQM of 2: 7 is less than that.
@@ -245,7 +245,7 @@ def curves(folder):
 
 
 def test_killed_in_the_middle_it_resumes_to_the_same_files(tmp_path, monkeypatch):
-    """By kill -9, in a process of its own; and goes on from the best state as from any other."""
+    """By kill -9, in a process of its own; and goes on from the best checkpoint as from any other."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     words = [*MAML, "env.horizon=5", "iterations=16", "eval_every=3", "loggers=[csv,tensorboard]"]
     assert call(monkeypatch, train, *words, f"run_dir={whole}") == 0

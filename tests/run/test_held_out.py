@@ -1,5 +1,5 @@
 """Evaluations on held-out tasks while a run goes, with a learner that is nothing but a random walk:
-they change no number of it, none is lost, and the best state is kept."""
+they change no number of it, none is lost, and the best checkpoint is kept."""
 
 import os
 import signal
