@@ -119,6 +119,8 @@ def sample_tasks(
 ) -> list[dict[str, Any]]:
     """`num` training tasks; no seed: from this environment's own stream."""
     own = seed_from(env.np_random) if seed is None else operator.index(seed)
+    if own < 0:
+        raise ValueError(f"seed is {own}; expected 0 or more")
     return env._worlds.sample_tasks(operator.index(num), own)
 
 

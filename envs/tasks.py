@@ -294,7 +294,7 @@ class ListedTasks(Generic[Tasks]):
 
 class FewTasks(Generic[Tasks]):
     """Tasks so few that training and test have the same ones, in turn: task i of a list is number i
-    modulo their count."""
+    modulo their count. Fewer than all of them are some at random."""
 
     def __init__(
         self,
@@ -328,7 +328,11 @@ class FewTasks(Generic[Tasks]):
         return self._all
 
     def test_tasks(self, num: int | None = None) -> Tasks:
-        order = torch.arange(self.num_test if num is None else num) % self.num_test
+        if num is not None and num < self.num_test:
+            # Some of them at random, always the same: the first ones may be all of a kind.
+            order = torch.randperm(self.num_test, generator=torch.Generator().manual_seed(0))[:num]
+        else:
+            order = torch.arange(self.num_test if num is None else num) % self.num_test
         return map_tensors(lambda leaf: leaf[order], self._all)
 
     def is_held_out(self, tasks: Tasks) -> Tensor:

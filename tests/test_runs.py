@@ -177,6 +177,9 @@ def test_resume_with_more_iterations_goes_on_and_refuses_other_settings(
     )
     assert train(monkeypatch, f"resume={finished}", "algo.inner_lr=0.2") == 2
     assert "algo.inner_lr can't be changed with resume" in capsys.readouterr().err
+    # what the default learner doesn't have, another one may
+    assert train(monkeypatch, f"resume={finished}", "algo.entropy_coefficient=0.2") == 2
+    assert "algo.entropy_coefficient can't be changed with resume" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(finished, monkeypatch, capsys):

@@ -392,15 +392,21 @@ _NO_NUMBERS = "USMmc"
 """Kinds of arrays that NumPy makes numbers of which nobody meant."""
 
 
+_FLATTENED = (
+    *(spaces.Dict, spaces.Tuple),
+    *(spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+)
+
+
 class Observations:
     """Observations as one row of numbers: a Box with one axis as it is, a Dict or Tuple flattened
-    in the order of its parts.
+    in the order of its parts, choices (Discrete, MultiDiscrete, MultiBinary) as one-hot.
 
     Args: name: of the environment, in messages.
     """
 
     def __init__(self, space: gymnasium.Space[Any], name: str) -> None:
-        nested = isinstance(space, spaces.Dict | spaces.Tuple)
+        nested = isinstance(space, _FLATTENED)
         row = spaces.flatten_space(space) if nested else space
         if not isinstance(row, spaces.Box) or len(row.shape) != 1:
             raise WorldError(

@@ -18,6 +18,7 @@ from metarl.cli.session import as_words, session, texts, undisturbed
 from metarl.errors import UserError
 from metarl.run.seeding import Generators
 from metarl.struct import replace
+from metarl.threads import on_one_thread
 
 
 class Agent:
@@ -69,6 +70,7 @@ class Agent:
             return Videos(render_command.rendered(config, self._loaded))
 
     @undisturbed()
+    @on_one_thread  # one task's steps are small
     def adapt(
         self,
         env: Any = None,
@@ -103,11 +105,11 @@ class Agent:
         if isinstance(episodes, Sequence) and not isinstance(episodes, str):
             given, number = episodes, len(episodes)
         elif episodes is not None:
-            number = whole(episodes, "episodes")
+            number = whole(episodes, "episodes", least=int(self._sizes.unit == "update"))
         if number == 0 and self._sizes.unit == "update":
             raise UserError(
-                "episodes=0: there is nothing to learn from; expected 1 or more (agent.unadapted "
-                "is the policy before any)"
+                "episodes is empty: there is nothing to learn from; expected 1 or more "
+                "(agent.unadapted is the policy before any)"
             )
         player = Player(
             self._adapter,

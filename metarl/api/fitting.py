@@ -16,6 +16,7 @@ from metarl.cli.configs import merged
 from metarl.cli.session import as_words, session, texts, undisturbed
 from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner
+from metarl.threads import on_one_thread
 
 CPU = torch.device("cpu")
 
@@ -58,6 +59,7 @@ class FewShotAgent:
         return Evaluation(report | {"learner": self.name})
 
     @undisturbed()
+    @on_one_thread  # one task's steps are small: shared out they wait for each other
     def fit(
         self,
         x: Any,
@@ -137,8 +139,10 @@ class FewShotAgent:
         if found.ndim == 1 and shape == (1,):
             found = found[:, None]
         if found.ndim == 0 or len(found) == 0 or tuple(found.shape[1:]) != tuple(shape):
+            one_number = "[B] or " if shape == (1,) else ""
             raise UserError(
-                f"x has the shape {np.shape(x)}; expected [B, {', '.join(map(str, shape))}]"
+                f"x has the shape {np.shape(x)}; expected {one_number}"
+                f"[B, {', '.join(map(str, shape))}], B examples"
             )
         if len(shape) == 3:  # pictures
             low, high = found.min().item(), found.max().item()

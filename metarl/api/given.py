@@ -61,14 +61,15 @@ def number(value: Any, name: str) -> float:
     return float(found.item())
 
 
-def whole(value: Any, name: str, *, most: int = 2**63 - 1) -> int:
-    """The value as a number of things, of numpy's types too. Raises: UserError for what is none."""
+def whole(value: Any, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """The value as a number of things, of numpy's types too. Raises: UserError for what is none, and
+    beyond `least` and `most`."""
     try:
         found = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         found = -1
-    if not 0 <= found <= most:
-        bound = f"from 0 to {most}" if found > most else "0 or more"
+    if not least <= found <= most:
+        bound = f"from {least} to {most}" if found > most else f"{least} or more"
         raise UserError(f"{name}={value!r:.60}: expected a whole number, {bound}")
     return found
 

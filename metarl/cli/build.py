@@ -14,6 +14,7 @@ from envs.sim.process import tune_process
 from metarl.choices import expected
 from metarl.cli.configs import shown
 from metarl.cli.moved import present_name
+from metarl.cli.own_code import own_faults
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.report.algo_name import algo_name
@@ -153,14 +154,16 @@ def learner(
 
     Args: ranks: the processes that share its tasks; `env` then has this one's part of the worlds.
     """
-    model = maker(config.model)(
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        generator=generators("init"),
-    )
+    with own_faults(config.model._target_):
+        model = maker(config.model)(
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            generator=generators("init"),
+        )
     of_run = streams(generators, on, ranks=ranks)
     setting = Setting(env=env, model=model.to(on), streams=of_run, device=on)
-    made: RLLearner = algorithm(config)(setting=setting)
+    with own_faults(config.algo._target_):
+        made: RLLearner = algorithm(config)(setting=setting)
     return made
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from envs.sim.process import tune_memory
 from metarl.cli import build, checkpoints, origins
+from metarl.cli.own_code import own_faults
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
 from metarl.errors import UserError
@@ -29,7 +30,8 @@ def source(config: DictConfig, device: torch.device | str = "cpu") -> TaskSource
     """Makes the source of tasks that the config's group `dataset` names; its pictures lie on the
     device."""
     tune_memory()
-    made: TaskSource = build.maker(config.dataset)()
+    with own_faults(config.dataset._target_):
+        made: TaskSource = build.maker(config.dataset)()
     check_spec(made)
     moved = made.to(device)
     check_moved(moved, made)
@@ -103,12 +105,14 @@ def learner(
     answer for those.
     """
     streams = Streams(init=generators("init"), tasks=generators("tasks"), noise=generators("noise"))
-    embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
+    with own_faults(config.backbone._target_):
+        embed = build.maker(config.backbone)(tasks.spec.input_shape, generator=streams.init)
     size = replace(train_size(config), ways=test_size(config).ways)
     setting = Setting(
         source=tasks, size=size, embed=embed, streams=streams, device=on, train_ways=config.ways
     )
-    made: FewShotLearner = build.maker(config.learner)(setting=setting)
+    with own_faults(config.learner._target_):
+        made: FewShotLearner = build.maker(config.learner)(setting=setting)
     if size.ways != config.ways and not made.needs().any_ways:
         raise UserError(
             f"evaluation.ways={config.evaluation.ways}: this learner can only answer for the "

@@ -34,6 +34,7 @@ from metarl.cli.kinds import (
     Word,
     like,
 )
+from metarl.cli.resumed_config import CANT_CHANGE, may_change
 from metarl.cli.words import hydra_text, one_line
 from metarl.errors import UserError
 
@@ -76,6 +77,7 @@ def check_overrides(
     values = [override for override in parsed if override not in groups]
     _check_groups(config_name, groups, folders)
     own = _own_keys(config_name, folders)
+    goes_on = any(o.key_or_group == "resume" and o.value() is not None for o in values)
     for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
         config, chosen = composed(config_name, list(combination), folders)
         if chosen.get("env") and not (config.get("env") or {}).get("name"):
@@ -88,6 +90,8 @@ def check_overrides(
         meaning = comments(config_name, chosen, folders)
         surplus = _surplus(config_name, config, chosen, folders)
         for override in values:
+            if goes_on:
+                _check_known_on_resume(override, config)
             _check_value(override, config, meaning, surplus, config_name, is_text=override in texts)
         _check_experiment(chosen, values, surplus, config_name, folders)
         if required:
@@ -348,6 +352,14 @@ def _check_experiment(
             "not have: "
             f"say '~{key}' to leave it out"
         )
+
+
+def _check_known_on_resume(override: Override, config: dict[str, Any]) -> None:
+    """Raises: UserError for a key that the defaults don't have: the run may have chosen otherwise,
+    but can't change it."""
+    key: str = override.key_or_group
+    if key not in leaves(config) and not may_change(key) and not override.is_hydra_override():
+        raise UserError(CANT_CHANGE.format(key))
 
 
 def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """Code of a user's own that a run calls: which module was which, so that a result says it, and a
-later command whether it has changed."""
+later command whether it has changed; and faults in it, in a line."""
 
 import hashlib
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from metarl.cli.strangers import own_targets
+from metarl.errors import SettingError, UserError
 
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:
@@ -45,3 +49,24 @@ def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         for name, digest in now.items()
         if then.get(name, digest) != digest
     ]
+
+
+@contextmanager
+def own_faults(target: str) -> Iterator[None]:
+    """What goes wrong inside, where `target` of the user's own is called, is said in a line with its
+    place; HYDRA_FULL_ERROR=1 shows all."""
+    try:
+        yield
+    except (UserError, SettingError):
+        raise
+    except Exception as error:
+        module = sys.modules.get(target.rpartition(".")[0])
+        file = getattr(module, "__file__", None)
+        is_ours = target.split(".")[0] in ("metarl", "envs")
+        if is_ours or file is None or os.environ.get("HYDRA_FULL_ERROR", "0") != "0":
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename == file]
+        place = f" ({Path(file).name}, line {own[-1].lineno})" if own else ""
+        reason = " ".join(str(error).split())
+        raise UserError(f"_target_={target}: {type(error).__name__}: {reason}{place}") from error

@@ -18,6 +18,10 @@ MAY_CHANGE_ON_RESUME = (
 changes no state at all."""
 
 
+CANT_CHANGE = f"{{}} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
+"""Takes the key."""
+
+
 def may_change(key: str) -> bool:
     """Tells whether the setting may be another one where a run goes on."""
     return f"{key}.".startswith(tuple(f"{word}." for word in MAY_CHANGE_ON_RESUME))
@@ -32,9 +36,7 @@ def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
                 f"can be changed: {', '.join(MAY_CHANGE_ON_RESUME)}"
             )
         if not may_change(key) and value != OmegaConf.select(config, key):
-            raise UserError(
-                f"{key} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
-            )
+            raise UserError(CANT_CHANGE.format(key))
 
 
 def change(

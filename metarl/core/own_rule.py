@@ -45,6 +45,7 @@ class OwnRule:
         alone = [
             self.rule(task, grad, rule_params, 0) for task, grad in zip(tasks, grads, strict=True)
         ]
+        again = self.rule(before[1], grads[1], rule_params, 0)
         for task, updated, as_before in zip(tasks, alone, before, strict=True):
             _check_like(name, updated, as_before)
             if changed := [key for key in task if not torch.equal(task[key], as_before[key])]:
@@ -52,6 +53,13 @@ class OwnRule:
                     f"{name} changed {changed[0]} in place; expected new tensors, so that gradients "
                     "flow through the step"
                 )
+        _check_like(name, again, before[1])
+        if other := [key for key in again if not torch.equal(again[key], alone[1][key])]:
+            raise SettingError(
+                f"{name} gives another {other[0]} when it is called again with the same arguments; "
+                "expected a rule that keeps nothing between calls (what it learns are the parameters "
+                "that init returns, and `step` says which step it is)"
+            )
         stacked = self.rule(P.stack(tasks), P.stack(grads), rule_params, 0)
         _check_like(name, stacked, P.stack(before))
         for key, leaf in P.stack(alone).items():

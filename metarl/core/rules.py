@@ -158,9 +158,10 @@ def named_rule(
     if isinstance(rule, str):
         check_choice("inner_rule", rule, RULES)
     elif not callable(rule) or not callable(getattr(rule, "init", None)):
+        missing = "init" if callable(rule) else "__call__"
         raise SettingError(
-            f"inner_rule {rule!r}: expected {', '.join(RULES)}, or an InnerRule (metarl/types.py), "
-            "which has init and is called"
+            f"inner_rule {type(rule).__name__} has no {missing}: expected {', '.join(RULES)}, or an "
+            "InnerRule (metarl/types.py), which has init and is called"
         )
     if rule == "learned_rates" and decay != 1:
         raise SettingError(

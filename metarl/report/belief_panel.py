@@ -88,8 +88,9 @@ def _draw_curves(side: Image.Image, belief: BeliefSoFar) -> None:
 
 
 def _draw_map(side: Image.Image, chances: np.ndarray) -> None:
-    """A cell is as far from the paper's colour to that of values as its chance is from 0 to 1, with
-    the chance in %."""
+    """A cell is as far from the paper's colour to that of values as the root of its chance is from
+    0 to 1, as in the picture of a whole trial, so that small chances can be told apart; the chance
+    stands in it in %."""
     draw = ImageDraw.Draw(side)
     head = side.height / 12
     title = letters(head * 0.55)
@@ -102,11 +103,11 @@ def _draw_map(side: Image.Image, chances: np.ndarray) -> None:
             chance = float(chances[column, row])
             corner = (left + cell * column, bottom - cell * (row + 1))
             colour = tuple(
-                round(dark + (bright - dark) * chance)
+                round(dark + (bright - dark) * math.sqrt(chance))
                 for dark, bright in zip(PAPER, VALUE, strict=True)
             )
             opposite = (corner[0] + cell, corner[1] + cell)
             draw.rectangle((*corner, *opposite), colour, outline=TRACK)
             middle = (corner[0] + cell / 2, corner[1] + cell / 2)
-            ink = PAPER if chance > 0.5 else INK
+            ink = PAPER if chance > 0.25 else INK
             draw.text(middle, f"{100 * chance:.0f}", ink, letters(cell * 0.35), anchor="mm")

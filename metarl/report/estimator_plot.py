@@ -7,11 +7,11 @@ from pathlib import Path
 from metarl.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, figure_of, write_png
 
 _LOOKS = {
-    "first_order": (GREY, ":", "first-order"),
-    "reinforce": (ORANGE, (0, (4, 1.5)), "reinforce"),
-    "lvc": (GREEN, "-.", "LVC"),
-    "dice": (BLUE, "-", "DiCE"),
-    "e_maml": (PURPLE, (0, (1, 1)), "E-MAML"),
+    "first_order": (GREY, ":"),
+    "reinforce": (ORANGE, (0, (4, 1.5))),
+    "lvc": (GREEN, "-."),
+    "dice": (BLUE, "-"),
+    "e_maml": (PURPLE, (0, (1, 1))),
 }
 
 
@@ -23,13 +23,16 @@ def estimators_png(
     Args: panels: title -> estimator -> error for each n of `sizes`, as `errors_of_means` gives it.
     Raises: OSError if `path` can't be written.
     """
-    title = "Error of the mean of n meta-gradient estimates, in shares of the exact one"
+    title = "Error of the mean of n meta-gradient estimates"
+    every = [error for curves in panels.values() for errors in curves.values() for error in errors]
     with figure_of(panels=len(panels), title=title) as (figure, axes):
         for place, (name, curves) in zip(axes, panels.items(), strict=True):
             for estimator, errors in curves.items():
-                color, dashes, label = _LOOKS[estimator]
-                place.loglog(sizes, errors, color=color, ls=dashes, label=label)
+                color, dashes = _LOOKS[estimator]
+                place.loglog(sizes, errors, color=color, ls=dashes, label=estimator)
             place.set_title(name, pad=10)
-            place.set_xlabel("n")
+            place.set_xlabel("n, estimates in the mean")
+            place.set_ylim(min(every) / 1.5, max(every) * 1.5)  # the same in all panels
             place.legend(loc="lower left")
+        axes[0].set_ylabel("error, in norms of the exact one")
     write_png(path, figure)

@@ -317,12 +317,12 @@ def _references(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def table_row(name: str, row: Mapping[str, float]) -> str:
     """A line of a table; intervals are there where the row has them."""
-    interval = f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if "ci_low" in row else ""
+    interval = f"[{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]" if "ci_low" in row else ""
     success = f"  success {100 * row['success_rate']:.0f} %" if "success_rate" in row else ""
     if "success_ci_low" in row:
         low, high = (f"{100 * row[f'success_ci_{end}']:.0f}" for end in ("low", "high"))
         success += f" [{low}, {high}]"
-    return f"{name:>26}  {row['mean']:9.2f}  {row['iqm']:9.2f}  {interval}{success}".rstrip()
+    return f"{name:>26}  {row['mean']:z9.2f}  {row['iqm']:z9.2f}  {interval}{success}".rstrip()
 
 
 def lines_beside(report: Mapping[str, Any]) -> list[str]:

@@ -173,7 +173,7 @@ def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
             found.append(f"{f'worse than {first}':>26}  {', '.join(below)}")
     if "normalised_score" in report:
         scores = [
-            f"{row['mean']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+            f"{row['mean']:z.2f} [{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]"
             for row in report["normalised_score"]
         ]
         best = (
@@ -183,7 +183,7 @@ def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
         )
         found.append(f"{'0 still, 1 best':>26}  {', '.join(scores)}; best: {best}")
     if "regret" in report:
-        regrets = [f"{row['mean']:.2f}" for row in report["regret"]]
+        regrets = [f"{row['mean']:z.2f}" for row in report["regret"]]
         found.append(f"{'mean regret':>26}  {', '.join(regrets)}")
     found += _speed_lines(report["fixed_speeds"]) if "fixed_speeds" in report else []
     found += _within_lines(report["within_episode"], names) if "within_episode" in report else []
@@ -203,12 +203,12 @@ def _speed_lines(speeds: Mapping[str, Any]) -> list[str]:
         ),
         row(
             "at no cost",
-            [f"{bound['mean']:.2f}" for bound in bounds],
+            [f"{bound['mean']:z.2f}" for bound in bounds],
             "  a bound: no run-up, no control",
         ),
     ]
     if speeds["allowance"]:
-        costly = [f"{bound['mean_with_allowance']:.2f}" for bound in bounds]
+        costly = [f"{bound['mean_with_allowance']:z.2f}" for bound in bounds]
         found.append(
             row(f"at {speeds['allowance']:g} an episode", costly, f"  {speeds['allowance_is']}")
         )

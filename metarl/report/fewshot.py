@@ -135,15 +135,19 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['updates'][0]['num_tasks']} {report['split']} tasks{_transductive(report)}",
         f"{report['measure'] + ' after':>16}  {'mean':>9}  95 % interval",
     ]
-    lines += [f"{row['update']:>8} updates  {_shown(report, row)}" for row in report["updates"]]
+    lines += [f"{_updates(row)}  {_shown(report, row)}" for row in report["updates"]]
     for name, rows in report.get("references", {}).items():
-        lines.append(f"{rows[-1]['update']:>8} updates  {_shown(report, rows[-1])}  {name}")
+        lines.append(f"{_updates(rows[-1])}  {_shown(report, rows[-1])}  {name}")
     if "instances" in report:
         lines.append("one example after the other, where a class is met for the")
         lines += [
             f"{row['instance']:>8}. time   {_shown(report, row)}" for row in report["instances"]
         ]
     return "\n".join(lines)
+
+
+def _updates(row: Mapping[str, Any]) -> str:
+    return f"{row['update']:>8} update{' ' if row['update'] == 1 else 's'}"
 
 
 def comparison(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -199,7 +203,7 @@ def _name(report: Mapping[str, Any], shared: Set[str]) -> str:
 
 def _comparison_row(name: str, seed: str, report: Mapping[str, Any]) -> str:
     (scale, digits), row = scale_of(report), report["updates"][-1]
-    shown = lambda value: "diverged" if value is None else f"{scale * value:.{digits}f}"
+    shown = lambda value: "diverged" if value is None else f"{scale * value:z.{digits}f}"
     ends = (
         "" if row["mean"] is None else [row["mean"] + sign * row["half_width"] for sign in (-1, 1)]
     )
@@ -223,7 +227,7 @@ def _shown(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     scale, digits = scale_of(report)
     if row["mean"] is None:
         return f"{row['diverged']} of {row['num_tasks']} tasks diverged"
-    return f"{scale * row['mean']:9.{digits}f}  ± {scale * row['half_width']:.{digits}f}"
+    return f"{scale * row['mean']:z9.{digits}f}  ± {scale * row['half_width']:z.{digits}f}"
 
 
 def scale_of(report: Mapping[str, Any]) -> tuple[float, int]:

@@ -63,7 +63,17 @@ def _what_an_update_sees(found: Numbers) -> str:
         episodes_in_words(count) + (f" ({', '.join(names)})" if len(of) > 1 else "")
         for count, names in of.items()
     ]
-    return f" An update sees {' or '.join(words)} of its task."
+    told = f" An update sees {' or '.join(words)} of its task."
+    without = [
+        each["name"]
+        for each in found["learners"]
+        if each["episodes_per_update"] is None and len(each["returns"]) > 1
+    ]
+    if without and max(of) > 1:
+        told += (
+            f" Of {', '.join(without)} each column is one episode further: unlike amounts of data."
+        )
+    return told
 
 
 def _how_they_played(found: Numbers) -> str:
@@ -142,7 +152,7 @@ def _success(learner: Numbers) -> str:
 
 def _normalised(learner: Numbers) -> str:
     row = learner["returns"][-1].get("normalised")
-    return f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if row else ""
+    return f"{row['value']:z.2f} [{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]" if row else ""
 
 
 def _made_worse(learner: Numbers) -> str:
@@ -173,7 +183,7 @@ def _by_seed(found: Numbers) -> str:
     rows, digits = list[list[str]](), _decimals(found)
     for learner in found["learners"]:
         for number, seed in enumerate(learner["seeds"]):
-            means = [f"{row['by_seed'][number]:.{digits}f}" for row in learner["returns"]]
+            means = [f"{row['by_seed'][number]:z.{digits}f}" for row in learner["returns"]]
             rows.append([learner["name"], str(seed), ", ".join(means)])
     if len(rows) == len(found["learners"]):
         return ""
@@ -202,7 +212,7 @@ def beside_rows(found: Numbers) -> list[list[str]]:
         if allowance:
             name += f"; less {allowance:g} ({beside['fixed_speeds']['allowance_is']})"
             values.append(bound["mean_with_allowance"])
-        rows.append([name, "; ".join(f"{value:.{digits}f}" for value in values)])
+        rows.append([name, "; ".join(f"{value:z.{digits}f}" for value in values)])
     return rows
 
 
@@ -222,12 +232,12 @@ def _decimals(found: Numbers) -> int:
 
 
 def _interval(estimate: Mapping[str, float], digits: int) -> str:
-    value, low, high = (f"{estimate[end]:.{digits}f}" for end in ("value", "ci_low", "ci_high"))
+    value, low, high = (f"{estimate[end]:z.{digits}f}" for end in ("value", "ci_low", "ci_high"))
     return f"{value} [{low}, {high}]"
 
 
 def _numbers(values: Sequence[float], digits: int) -> str:
-    return ", ".join(f"{value:.{digits}f}" for value in values)
+    return ", ".join(f"{value:z.{digits}f}" for value in values)
 
 
 def _range(counts: Sequence[int]) -> str:

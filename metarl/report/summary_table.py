@@ -95,7 +95,8 @@ def cell(row: Summary, column: Column, decimals: int) -> tuple[str, str] | None:
         return None
     of_kind = 2 if column.key == "normalised" else decimals
     shown = {
-        end: f"{100 * x:.0f}" if column.is_share else f"{x:.{of_kind}f}" for end, x in found.items()
+        end: f"{100 * x:.0f}" if column.is_share else f"{x:z.{of_kind}f}"
+        for end, x in found.items()
     }
     interval = f"[{shown['ci_low']}, {shown['ci_high']}]" if "ci_low" in shown else ""
     return f"{shown['value']}{' %' if column.is_share else ''}", interval

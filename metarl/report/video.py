@@ -332,6 +332,7 @@ def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray]
                     quality=None,
                     macro_block_size=2,
                     output_params=options,
+                    ffmpeg_log_level="error",  # a warning says that few pictures tell no rate
                 )
                 writer.send(None)
             writer.send(np.ascontiguousarray(picture))

@@ -33,8 +33,13 @@ _FEW = 1024  # numbers; smaller tensors, as running statistics, are kept exactly
 
 
 def names(folder: Path | None = None) -> list[str]:
-    """What there is, for instance bandit/rl2_ppo. Args: folder: None, here and below, for ours."""
-    folder = folder or FOLDER
+    """What there is, for instance bandit/rl2_ppo.
+
+    Args: folder: None, here and below, for ours. Raises: UserError if it is none.
+    """
+    folder = FOLDER if folder is None else Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; expected one of packed files, or none for ours")
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in _files(folder))
 
 

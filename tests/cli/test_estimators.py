@@ -23,8 +23,11 @@ def test_the_table_has_a_row_for_each_estimator_and_lies_in_the_folder_beside_it
         )
         == 0
     )
-    shown = capsys.readouterr().out
-    rows = [line.split(" | ") for line in shown.splitlines()[2:]]
+    told = capsys.readouterr()
+    shown = told.out
+    assert "2 states, 2 actions, 2 steps, seed 5" in shown and "of rate 1, and 16" in shown
+    assert told.err.startswith("1/18 sampled updates, K = 1, first_order\n")
+    rows = [line.split(" | ") for line in shown.splitlines() if line.startswith("| ")][1:]
     expected = {
         (of, str(k), f"`{name}`") for of, names in LAB.items() for k in (1, 2) for name in names
     }

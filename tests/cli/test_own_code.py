@@ -72,3 +72,20 @@ def test_only_what_is_not_ours_counts(own: tuple[str, str]) -> None:
     assert own_code({"algo": {"_target_": "math.sqrt"}}) == {} or list(
         own_code({"algo": {"_target_": "math.sqrt"}})
     ) == ["math"]  # of C, in a file of its own or in Python itself
+
+
+def test_what_fails_while_a_learner_of_the_users_is_made_is_a_line_with_its_place(
+    own: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "my_learner.py").write_text(
+        "def own(*, setting, **rest):\n    return rest['none']\n"
+    )
+    (tmp_path / "configs/learner/own.yaml").write_text("_target_: my_learner.own\n")
+    importlib.invalidate_caches()
+    assert call(monkeypatch, fewshot, *own, *SMALL, "run_dir=run") == 2
+    told = capsys.readouterr().err
+    assert "error: _target_=my_learner.own: KeyError: 'none' (my_learner.py, line 2)" in told
+    assert "Traceback" not in told

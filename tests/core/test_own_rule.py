@@ -77,6 +77,19 @@ def test_what_no_rule_may_do_is_told(rule: Rule, said: str) -> None:
         named_rule(rule, 0.5).init(PARAMS)
 
 
+def test_a_rule_that_remembers_between_calls_is_told() -> None:
+    speed: dict[str, torch.Tensor] = {}
+
+    def with_momentum(params: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> Any:
+        speed.update({n: 0.9 * speed.get(n, torch.zeros(())) + leaf for n, leaf in grads.items()})
+        return stepped(params, speed)
+
+    with pytest.raises(SettingError, match="another w when it is called again.* keeps nothing"):
+        named_rule(Rule(with_momentum), 0.5).init(PARAMS)
+
+
 def test_what_is_no_rule_is_told() -> None:
+    with pytest.raises(SettingError, match="inner_rule function has no init: expected sgd, "):
+        named_rule(lambda params: params, 0.5)
     with pytest.raises(SettingError, match="expected sgd, learned_rates, per_step_rates, or an In"):
         named_rule(3, 0.5)

@@ -68,16 +68,17 @@ def test_each_learner_has_a_row_each_seed_another_and_what_stands_beside_them(
 
 def test_the_caption_says_how_many_episodes_an_update_sees(tmp_path: Path) -> None:
     run_folder(tmp_path / "maml", [[-8.0, -4.0]])
-    run_folder(tmp_path / "rl2", [[-2.0]], algo="rl2_ppo", unit="episode")
+    run_folder(tmp_path / "rl2", [[-2.0, -1.0]], algo="rl2_ppo", unit="episode")
     (alone,) = (line[0] for line in shown(tmp_path) if "with 95 %" in line[0])
-    assert alone.endswith("An update sees 2 episodes of its task.")
+    unlike = " Of rl2_ppo each column is one episode further: unlike amounts of data."
+    assert alone.endswith(f"An update sees 2 episodes of its task.{unlike}")
     found = side_by_side(learners(finished_runs([tmp_path])[0]))
     maml, rl2 = found["learners"]
     assert rl2["episodes_per_update"] is None
     found["learners"] = [maml, {**maml, "name": "promp", "episodes_per_update": 1}, rl2]
     caption, *_ = tables(found).splitlines()
     told = "An update sees 2 episodes (maml_ppo) or 1 episode (promp) of its task."
-    assert caption.endswith(told)
+    assert caption.endswith(told + unlike)
     assert "An update sees" not in tables({**found, "learners": [rl2]})
 
 

@@ -43,7 +43,11 @@ def run(config: DictConfig) -> None:
         config.num_states, config.num_actions, dtype=torch.float64, generator=generator
     )
     sizes = [size for size in SIZES if 4 * size <= config.num_estimates] or [1]
-    lines, panels = [HEAD], {}
+    settings = f"{config.num_states} states, {config.num_actions} actions, {config.horizon} steps"
+    settings += f", seed {config.seed}"
+    intro = INTRO.format(settings=settings, lr=config.inner_lr, num=config.num_estimates)
+    num_rows = 2 * sum(map(len, ESTIMATORS.values()))
+    lines, panels = [intro, HEAD], {}
     for objective, names in ESTIMATORS.items():
         for num_updates in (1, 2):
             of = {"inner_lr": config.inner_lr, "num_updates": num_updates}
@@ -55,6 +59,8 @@ def run(config: DictConfig) -> None:
                     "expected a smaller inner_lr"
                 )
             for name in names:
+                row = f"{objective} updates, K = {num_updates}, {name}"
+                print(f"{len(lines) - 1}/{num_rows} {row}", file=sys.stderr)
                 counts = {"num_estimates": config.num_estimates, "generator": generator}
                 found = estimates(name, mdp, logits, objective, **of, **counts)
                 lines.append(_row(objective, num_updates, name, measure(found, exact)))
@@ -68,6 +74,15 @@ def run(config: DictConfig) -> None:
         estimators_png(folder / "estimators.png", panels, sizes)
         print(f"written to {folder}", file=sys.stderr)
 
+
+INTRO = """\
+The exact meta-gradient of a random MDP ({settings}), after K updates of rate {lr:g}, and {num}
+independent estimates of it by each estimator. Updates follow sampled episodes, or the expected
+gradient. In shares of the exact one's norm: the bias of the mean, what that would be by chance
+without any bias, how many standard errors the mean's farthest coordinate is off (above 4 isn't
+chance), and the deviation of an estimate; then the cosine of the mean with the exact one, and of one
+estimate. docs/estimators.md explains them.
+"""
 
 HEAD = """\
 | updates | K | estimator | bias | by chance | farthest | deviation | cosine of the mean | of one |

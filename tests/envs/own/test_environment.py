@@ -569,7 +569,7 @@ def test_environments_that_do_not_fit_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"the observation space is .*; expected a Box with one axis"
     ):
-        fitting(observation_space=gymnasium.spaces.Discrete(3))
+        fitting(observation_space=gymnasium.spaces.Box(0, 1, (3, 3)))
     with pytest.raises(
         ValueError, match=r"the action space is .*; expected a Box with one axis or Discrete from 0"
     ):

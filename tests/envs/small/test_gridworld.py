@@ -196,3 +196,10 @@ def test_bayes_optimal_return_is_left_out_where_goals_are_out_of_reach():
         for horizon in (7, 8)
     }
     assert set(known[7]) == {"oracle"} and set(known[8]) == {"oracle", "bayes_optimal"}
+
+
+def test_a_few_of_the_goals_are_not_all_of_one_edge() -> None:
+    prior = envs.make("gridworld_5x5", 1).prior
+    few, every = prior.test_tasks(3).goal, prior.test_tasks().goal
+    assert len(few) == 3 and len(few.unique(dim=0)) == 3 and len(few[:, 0].unique()) > 1
+    assert len(every) == 21 and torch.equal(prior.test_tasks(22).goal[:21], every)
