@@ -26,8 +26,8 @@ interpreter, for environments that can't be installed here. docs/own_environment
 
 Read in this order: tasks.py (what differs), world.py (one environment under a task), worlds.py
 (where they run), spaces.py (actions as learners have them), trial.py (what is found out before a
-training), identity.py (what the spec says of a source), pictures.py, environment.py (all of it as a
-BatchedEnv).
+training), identity.py (what the spec says of a source), best_returns.py (an optimum that the user
+knows), pictures.py, environment.py (all of it as a BatchedEnv).
 """
 
 from envs.own.environment import OwnEnv, own_environment

@@ -15,6 +15,7 @@ from torch import Tensor
 from envs.episodes import Episodes, check_horizon
 from envs.machine import check_device
 from envs.numpy_worlds import task_dicts
+from envs.own.best_returns import BestReturn, BestReturns
 from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
 from envs.own.spaces import Actions
@@ -41,6 +42,7 @@ def own_environment(
     settings: Mapping[str, Any] | None = None,
     after_task: Callable[[Any], object] | None = None,
     terms: Sequence[str] = (),
+    best_return: BestReturn | None = None,
     repeatable: bool = True,
     name: str | None = None,
     processes: bool | SupportsIndex = False,
@@ -75,6 +77,9 @@ def own_environment(
         what derives from it.
       terms: numbers of the info that are handed on, besides those that the first episodes show; for
         instance "success", where only an agent that has learnt something comes to see it.
+      best_return: what who knows the task can earn in an episode, in expectation: a number, or a
+        function of a task, a dict of the variables. Evaluations then have it as `oracle`, and
+        regrets and normalised scores; the problem stays the same.
       repeatable: False: the environment needn't follow its seed, and a run that is resumed goes on
         with other numbers.
       name: in results and videos; None: the id or the class's name.
@@ -153,8 +158,16 @@ def own_environment(
     else:
         worlds = worlds_in_processes(recipe, sizes)
     named = [terms] if isinstance(terms, str) else terms
+    known = best_return if best_return is None else BestReturns(best_return, dict(tasks), shown)
+    if known is not None:
+        known(distribution.test_tasks(), 1)  # so that a mistake shows before a training
     return OwnEnv(
-        spec, distribution, worlds, list(dict.fromkeys([*shown_terms, *named])), device=device
+        spec,
+        distribution,
+        worlds,
+        list(dict.fromkeys([*shown_terms, *named])),
+        known_returns=known,
+        device=device,
     )
 
 
@@ -170,9 +183,11 @@ class OwnEnv(BatchedEnv[Any]):
         worlds: Worlds,
         terms: Sequence[str],
         *,
+        known_returns: BestReturns | None = None,
         device: torch.device | str,
     ) -> None:
         self.spec = spec
+        self._known = {} if known_returns is None else {"known_returns": known_returns}
         self.prior = tasks
         self.num_worlds = worlds.num_worlds
         self.device = torch.device(device)
@@ -197,13 +212,13 @@ class OwnEnv(BatchedEnv[Any]):
 
     @property
     def references(self) -> References[Any]:
-        """Standing still alone: no action, or what is nearest to it in the action space. It isn't
-        there where actions are choices."""
+        """Standing still: no action, or what is nearest to it in the action space, which isn't there
+        where actions are choices; and what the user says of the best returns."""
         still = self._actions.standing_still()
         if still is None:
-            return References()
+            return References(**self._known)
         action = self._tensor(still).expand(self.num_worlds, -1)
-        return References(stand_still=action.clone)
+        return References(stand_still=action.clone, **self._known)
 
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)
