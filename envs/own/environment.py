@@ -187,7 +187,9 @@ class OwnEnv(BatchedEnv[Any]):
         device: torch.device | str,
     ) -> None:
         self.spec = spec
-        self._known = {} if known_returns is None else {"known_returns": known_returns}
+        self._known: dict[str, Any] = (
+            {} if known_returns is None else {"known_returns": known_returns}
+        )
         self.prior = tasks
         self.num_worlds = worlds.num_worlds
         self.device = torch.device(device)
