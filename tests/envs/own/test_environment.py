@@ -604,7 +604,8 @@ def test_discrete_actions_and_no_standing_still() -> None:
 def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition, use, with_hook, with_class, _ = code_blocks(PAGE)  # the last: test_variants.py
+    # The last: test_variants.py.
+    definition, use, with_hook, with_class, with_optimum, _ = code_blocks(PAGE)
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
@@ -623,6 +624,9 @@ def test_documented_examples_run(
     # 0.1 a^2 for each of six motors, Gymnasium's control cost; float32
     expected = -0.1 * 6 * 0.25 - abs(step.terms["x_velocity"] - 2.0)
     torch.testing.assert_close(step.reward, expected)
+    exec(with_optimum, names)
+    env = names["known_cheetah"](1)
+    assert env.references.known_returns(env.prior.test_tasks(2), 1)["oracle"].tolist() == [0, 0]
 
 
 def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> None:
