@@ -124,6 +124,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_rl2": ["metrics"],
+    "half_cheetah_vel_wide/oracle": ["metrics_seed0"],
     "half_cheetah_vel_wide/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "half_cheetah_vel_wide_without_torso/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "half_cheetah_vel_wide_without_torso/varibad": ["metrics_seed0", "metrics_seed1"],
