@@ -97,7 +97,7 @@ def test_an_agent_adapts_in_any_environment_and_its_policy_is_a_file(runs, tmp_p
     exported = torch.jit.load(policy.export(tmp_path / "policy.pt"))
     np.testing.assert_allclose(exported(torch.from_numpy(obs)), policy(obs), rtol=1e-5)
     for nothing in (0, []):
-        with pytest.raises(UserError, match="episodes=0: there is nothing to learn from"):
+        with pytest.raises(UserError, match="episodes(=0| is empty): .*expected .*1 or more"):
             agent.adapt(None if nothing == [] else env, episodes=nothing)
 
 
