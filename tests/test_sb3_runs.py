@@ -96,8 +96,11 @@ def test_an_agent_adapts_in_any_environment_and_its_policy_is_a_file(runs, tmp_p
     assert not np.array_equal(policy(obs), agent.unadapted(obs))
     exported = torch.jit.load(policy.export(tmp_path / "policy.pt"))
     np.testing.assert_allclose(exported(torch.from_numpy(obs)), policy(obs), rtol=1e-5)
-    for nothing in (0, []):
-        with pytest.raises(UserError, match="episodes(=0| is empty): .*expected .*1 or more"):
+    for nothing, said in (
+        (0, "episodes=0: expected a whole number, 1 or more"),
+        ([], "episodes is empty: there is nothing to learn from; expected 1 or more"),
+    ):
+        with pytest.raises(UserError, match=said):
             agent.adapt(None if nothing == [] else env, episodes=nothing)
 
 

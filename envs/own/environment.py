@@ -108,6 +108,9 @@ def own_environment(
         seed=_whole_or_none("split_seed", split_seed),
     )
     shown = name or title(source).split(".")[-1].strip("<>")
+    known = None if best_return is None else BestReturns(best_return, dict(tasks), shown)
+    if known is not None:
+        known(distribution.test_tasks(), 1)  # a mistake shows before any world is made
     recipe = Recipe(
         source=source,
         settings=dict(settings or {}),
@@ -158,9 +161,6 @@ def own_environment(
     else:
         worlds = worlds_in_processes(recipe, sizes)
     named = [terms] if isinstance(terms, str) else terms
-    known = best_return if best_return is None else BestReturns(best_return, dict(tasks), shown)
-    if known is not None:
-        known(distribution.test_tasks(), 1)  # so that a mistake shows before a training
     return OwnEnv(
         spec,
         distribution,
@@ -217,10 +217,8 @@ class OwnEnv(BatchedEnv[Any]):
         """Standing still: no action, or what is nearest to it in the action space, which isn't there
         where actions are choices; and what the user says of the best returns."""
         still = self._actions.standing_still()
-        if still is None:
-            return References(**self._known)
-        action = self._tensor(still).expand(self.num_worlds, -1)
-        return References(stand_still=action.clone, **self._known)
+        action = None if still is None else self._tensor(still).expand(self.num_worlds, -1)
+        return References(stand_still=None if action is None else action.clone, **self._known)
 
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)

@@ -102,15 +102,16 @@ class Agent:
             raise UserError(
                 "episodes is a dict; expected a number, or a list of dicts, one for each episode"
             )
+        least = 1 if self._sizes.unit == "update" else 0
         if isinstance(episodes, Sequence) and not isinstance(episodes, str):
-            given, number = episodes, len(episodes)
+            given = episodes
+            if len(given) < least:
+                raise UserError(
+                    "episodes is empty: there is nothing to learn from; expected 1 or more "
+                    "(agent.unadapted is the policy before any)"
+                )
         elif episodes is not None:
-            number = whole(episodes, "episodes", least=int(self._sizes.unit == "update"))
-        if number == 0 and self._sizes.unit == "update":
-            raise UserError(
-                "episodes is empty: there is nothing to learn from; expected 1 or more "
-                "(agent.unadapted is the policy before any)"
-            )
+            number = whole(episodes, "episodes", least=least)
         player = Player(
             self._adapter,
             self._sizes,

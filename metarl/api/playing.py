@@ -155,13 +155,14 @@ class Player:
         noise = Noise(torch.Generator().manual_seed(0))  # of its own: nothing else depends on it
         for t in range(last + 1):
             rows, after = (self._rows(state, episode.obs[i]) for i in (t, t + 1))
+            world = min(row, len(rows) - 1)
             own: Act = self._adapter.act(state, rows, None)
             taken = episode.action[t].expand_as(own.action)
             likely = self._adapter.log_prob(state, rows, taken)
-            log_probs.append(torch.zeros(()) if likely is None else likely[min(row, len(rows) - 1)])
+            log_probs.append(torch.zeros(()) if likely is None else likely[world])
             drawn = None if likely is None else self._adapter.act(state, rows, noise).log_prob
             if drawn is not None:
-                self._less_likely.append(drawn[min(row, len(rows) - 1)] - log_probs[-1])
+                self._less_likely.append(drawn[world] - log_probs[-1])
             is_end = t == last
             step = one_step(
                 after,

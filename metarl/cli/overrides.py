@@ -358,7 +358,7 @@ def _check_known_on_resume(override: Override, config: dict[str, Any]) -> None:
     """Raises: UserError for a key that the defaults don't have: the run may have chosen otherwise,
     but can't change it."""
     key: str = override.key_or_group
-    if key not in leaves(config) and not may_change(key) and not override.is_hydra_override():
+    if key not in leaves(config) and not may_change(key):
         raise UserError(CANT_CHANGE.format(key))
 
 

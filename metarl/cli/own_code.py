@@ -15,6 +15,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from metarl.cli.strangers import own_targets
+from metarl.cli.words import one_line
 from metarl.errors import SettingError, UserError
 
 
@@ -68,5 +69,5 @@ def own_faults(target: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.filename == file]
         place = f" ({Path(file).name}, line {own[-1].lineno})" if own else ""
-        reason = " ".join(str(error).split())
-        raise UserError(f"_target_={target}: {type(error).__name__}: {reason}{place}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"_target_={target}: {reason}{place}") from error

@@ -125,8 +125,9 @@ class MemoryAdapter(RLAdapter[TrialState]):
         first = map_tensors(lambda leaf: leaf[:1].clone(), replace(state, running=None))
         if self._grows(first, obs[None]):
             return None  # What keeps all that it has seen doesn't fit into a tensor of one size.
-        policy = RememberedPolicy(self._model, first, obs)
-        return _ForgetfulPolicy(policy) if self._forgets(first, obs[None]) else policy
+        if self._forgets(first, obs[None]):
+            return _ForgetfulPolicy(self._model)
+        return RememberedPolicy(self._model, first, obs)
 
     def _forgets(self, state: TrialState, obs: Tensor) -> bool:
         """Whether no step leaves anything behind."""
@@ -185,9 +186,10 @@ class RememberedPolicy(nn.Module):
 class _ForgetfulPolicy(nn.Module):
     """The mode of an agent whose memory was taken away: obs [..., O] -> action."""
 
-    def __init__(self, policy: RememberedPolicy) -> None:
+    def __init__(self, model: RemembersItsTrial) -> None:
         super().__init__()
-        self.model = policy.model
+        copied: Any = copy.deepcopy(model)
+        self.model: RemembersItsTrial = copied.requires_grad_(False)
 
     def forward(self, obs: Tensor) -> Tensor:
         inputs = self.model.inputs(obs, self.model.no_feedback(obs.shape[:-1]))
