@@ -62,6 +62,10 @@ class Gridworld(BatchedEnv[GoalCell]):
     map_shape = (SIZE, SIZE)
     """Columns and rows of a map of the states: one is in column c // rows, row c % rows."""
 
+    def paying_states(self, tasks: GoalCell) -> Tensor:
+        """[N, S] bool: the states that pay in N tasks, for maps."""
+        return torch.nn.functional.one_hot(_cell(tasks), SIZE**2).bool()
+
     def __init__(
         self,
         num_worlds: int,

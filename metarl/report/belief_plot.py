@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from metarl.noise import Noise
@@ -38,6 +39,7 @@ class BelievedEpisode:
     maps: np.ndarray | None
     places: np.ndarray  # [T + 1, 2] column and row of the state one is in; for maps
     paid: np.ndarray  # [T] bool: the step's reward was above 0
+    paying: np.ndarray  # [G, 2] columns and rows of the states that pay; none if nobody can tell
 
 
 class _Watched(RLAdapter[State]):
@@ -110,14 +112,19 @@ def belief_pngs(
     for task, path in paths.items():
         world = task * (env.num_worlds // num_tasks)
         episodes = [
-            _of_world(beliefs, episode, task, world, env)
+            _of_world(beliefs, episode, task, world, env, _paying(env, tasks, task))
             for beliefs, episode in zip(watched.beliefs, trajectories, strict=True)
         ]
         belief_png(path, episodes, title=titles[task])
 
 
 def _of_world(
-    beliefs: Sequence[Belief], episode: Trajectories, task: int, world: int, env: BatchedEnv
+    beliefs: Sequence[Belief],
+    episode: Trajectories,
+    task: int,
+    world: int,
+    env: BatchedEnv,
+    paying: np.ndarray,
 ) -> BelievedEpisode:
     length = int(episode.mask[task, 0].sum())
     known = beliefs[: length + 1]
@@ -128,9 +135,22 @@ def _of_world(
         mean=np.stack([belief.mean[world].cpu().numpy() for belief in known]),
         deviation=np.stack([belief.deviation[world].cpu().numpy() for belief in known]),
         maps=None if maps[0] is None else np.stack(maps),  # type: ignore[arg-type]
-        places=np.stack([states // rows, states % rows], axis=1),
+        places=_on_map(states, rows),
         paid=(episode.reward[task, 0, :length] > 0).cpu().numpy(),
+        paying=_on_map(paying, rows),
     )
+
+
+def _paying(env: BatchedEnv, tasks: Any, task: int) -> np.ndarray:
+    """The numbers of the states that pay, as an environment says that knows."""
+    if not hasattr(env, "paying_states"):
+        return np.zeros(0, int)
+    found: np.ndarray = env.paying_states(tasks)[task].nonzero()[:, 0].cpu().numpy()
+    return found
+
+
+def _on_map(states: np.ndarray, rows: int) -> np.ndarray:
+    return np.stack([states // rows, states % rows], axis=1)
 
 
 def belief_png(path: Path, episodes: Sequence[BelievedEpisode], *, title: str) -> None:
@@ -168,7 +188,8 @@ def _maps_png(path: Path, episodes: Sequence[BelievedEpisode], title: str) -> No
     with drawn as (figure, axes):
         figure.supxlabel(
             "after each step: brightness is the root of a state's chance to pay; the dot is the "
-            "agent, green where it was paid",
+            "agent, green where it was paid"
+            + ("; the frame is what pays in truth" if len(episodes[0].paying) else ""),
             fontsize=9,
         )
         for number, episode in enumerate(episodes):
@@ -195,3 +216,5 @@ def _draw_map(place: Axes, episode: BelievedEpisode, step: int) -> None:
     place.imshow(root, origin="lower", vmin=0, vmax=1, cmap="viridis")
     color = GREEN if step > 0 and episode.paid[step - 1] else ORANGE
     place.plot(*episode.places[step], "o", color=color, ms=3.5, mec="white", mew=0.6)
+    for column, row in episode.paying:
+        place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, ec=ORANGE, fill=False, lw=1.2))

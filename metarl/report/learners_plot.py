@@ -213,6 +213,8 @@ def _draw_beside(axes: Axes, beside: Numbers) -> None:
 def counted(found: Numbers) -> str:
     """What stands on the axis of updates; "" where no learner has any."""
     units = {learner["unit"] for learner in found["learners"] if len(learner["returns"]) > 1}
+    if units == {"episode"}:
+        return "episodes of the trial played before"
     return " or ".join(_COUNTED[unit] for unit in sorted(units, reverse=True))
 
 

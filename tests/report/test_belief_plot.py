@@ -1,11 +1,15 @@
 """The picture of a belief over a trial: that it is of the right world, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support.drifting import Drifting, Lengths
 
+from envs import make
+from envs.small.gridworld import GoalCell
 from metarl.noise import Noise
 from metarl.report import belief_plot
 from metarl.report.belief_plot import BelievedEpisode, belief_png, belief_pngs
@@ -51,6 +55,27 @@ def test_beliefs_are_those_of_the_tasks_first_world_before_and_after_each_step(
     assert first.maps is None and len(first.paid) == 5
 
 
+def test_the_state_that_pays_in_truth_is_framed(tmp_path, monkeypatch) -> None:
+    class Guessing(Counting):
+        def act(self, state, obs, noise):
+            return Act(action=torch.zeros(len(obs), dtype=torch.int64))
+
+        def belief(self, state):
+            return replace(super().belief(state), chances=torch.full((len(state), 25), 0.5))
+
+    drawn = {}
+    monkeypatch.setattr(
+        belief_plot, "belief_png", lambda path, episodes, title: drawn.update({title: episodes})
+    )
+    generator = torch.Generator().manual_seed(0)
+    streams = Streams(tasks=generator, reset=Noise(generator), policy=Noise(generator))
+    tasks = GoalCell(goal=torch.tensor([[4, 4], [1, 3]]))
+    sizes = {"num_tasks": 2, "num_updates": 0, "titles": ["a", "b"]}
+    env = make("gridworld_5x5", 2)
+    belief_pngs({1: tmp_path / "b.png"}, env, Guessing(), tasks, streams, **sizes)
+    assert drawn["b"][0].paying.tolist() == [[1, 3]]
+
+
 @pytest.mark.parametrize("has_maps", [False, True])
 def test_a_picture_is_written(has_maps, tmp_path) -> None:
     def episode(num_steps: int) -> BelievedEpisode:
@@ -61,6 +86,7 @@ def test_a_picture_is_written(has_maps, tmp_path) -> None:
             maps=np.full((rows, 2, 3), 0.5) if has_maps else None,
             places=np.zeros((rows, 2), int),
             paid=np.zeros(num_steps, bool),
+            paying=np.array([[1, 2]]) if has_maps else np.zeros((0, 2), int),
         )
 
     belief_png(tmp_path / "belief.png", [episode(3), episode(2)], title="a task")
