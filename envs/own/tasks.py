@@ -27,6 +27,8 @@ Numbers = float | Sequence[float]
 Choice = bool | str | float | np.generic | Sequence[bool] | Sequence[float]
 """A truth value, a word or a number, or a list of k numbers or truth values."""
 
+Index = SupportsIndex | str
+
 NUM_TEST = 40
 """Held-out tasks of an evaluation, unless told otherwise."""
 
@@ -61,11 +63,16 @@ def model_field(
     between: tuple[Numbers, Numbers] | None = None,
     scale: tuple[Numbers, Numbers] | None = None,
     one_of: Sequence[Choice] | None = None,
-    index: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    index: Index | Sequence[Index] | None = None,
 ) -> TaskVariable:
     """Fields of the MuJoCo model, for instance "body_mass" or "opt.gravity"; what MuJoCo derives
     from them is computed anew. Masses, inertias and the time step must stay above 0. Otherwise as
-    `attribute`."""
+    `attribute`.
+
+    Args:
+      index: as in `attribute`, or the name that the model gives the body, joint, geom, ...:
+        index="payload", index=("payload", 2).
+    """
     fields = tuple(f"model.{path}" for path in paths)
     return _variable(
         "model_field", fields, {"between": between, "scale": scale, "one_of": one_of}, index
@@ -241,7 +248,7 @@ def _variable(
     kind: Literal["attribute", "model_field", "reset_option"],
     paths: tuple[Any, ...],
     given: Mapping[str, Any],
-    index: SupportsIndex | Sequence[SupportsIndex] | None,
+    index: Index | Sequence[Index] | None,
 ) -> TaskVariable:
     place = f"{kind}({', '.join(map(repr, paths))})"
     for path in paths:
@@ -285,26 +292,30 @@ def _variable(
         how=how,  # type: ignore[arg-type]
         values=tuple(tuple(array.astype(float).reshape(-1).tolist()) for array in arrays),
         shape=arrays[0].shape,
-        index=_index(f"index of {place}", index),
+        index=_index(f"index of {place}", index, may_be_named=kind == "model_field"),
         choices=choices if how == "one_of" else (),
     )
 
 
-def _index(name: str, index: Any) -> int | tuple[int, ...] | None:
+def _index(
+    name: str, index: Any, *, may_be_named: bool
+) -> int | str | tuple[int | str, ...] | None:
+    def of_axis(place: Any, axis: int = 0) -> int | str:
+        if may_be_named and isinstance(place, str) and axis == 0:
+            return place
+        try:
+            return whole_number(name, place)
+        except SettingError:
+            named = ", or the name of a body, joint, ... first" if may_be_named else ""
+            raise SettingError(
+                f"{name} is {index!r}; expected a whole number, or a tuple of one for each axis{named}"
+            ) from None
+
     if index is None:
         return None
     if isinstance(index, Sequence) and not isinstance(index, str) and len(index) > 0:
-        return tuple(_index_of_axis(name, index, place) for place in index)
-    return _index_of_axis(name, index, index)
-
-
-def _index_of_axis(name: str, index: Any, place: Any) -> int:
-    try:
-        return whole_number(name, place)
-    except SettingError:
-        raise SettingError(
-            f"{name} is {index!r}; expected a whole number, or a tuple of one for each axis"
-        ) from None
+        return tuple(of_axis(place, axis) for axis, place in enumerate(index))
+    return of_axis(index)
 
 
 def _choice(value: Any) -> Any:

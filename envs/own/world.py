@@ -23,7 +23,7 @@ import sysconfig
 import tokenize
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -93,7 +93,8 @@ class TaskVariable:
     list."""
     shape: tuple[int, ...]
     """The shape of one task's value: () or (k,)."""
-    index: int | tuple[int, ...] | None
+    index: int | str | tuple[int | str, ...] | None
+    """Of an element; of a model's field the first may be a name that the model has."""
     choices: tuple[Any, ...] = ()
     """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an
     array."""
@@ -145,11 +146,13 @@ class World:
         self.name = name
         self.horizon = horizon
         self.observations = Observations(env.observation_space, name)
-        self._variables = variables
+        self._variables = {
+            name: self._numbered(name, variable) for name, variable in variables.items()
+        }
         self._after_task = after_task
         self._places = [
             path
-            for variable in variables.values()
+            for variable in self._variables.values()
             if variable.kind != "reset_option"
             for path in variable.paths
         ]
@@ -192,6 +195,9 @@ class World:
             if variable.kind == "reset_option"
             for path in variable.paths
         }
+        if physics := self._physics():
+            # As mj_resetData does; whoever sets a state by hand leaves the last blow-up counted.
+            physics[1].warning.number[_bad_state()] = 0
         with _Theirs(lambda: f"{self.name}.reset fails under the task {self._in_words(task)}"):
             returned = self.env.reset(seed=seed, options=options or None)
         if not (
@@ -290,6 +296,27 @@ class World:
             self.not_finite = f"the reward of step {self._num_steps} is {reward:g}"
         return self.not_finite is not None
 
+    def _numbered(self, name: str, variable: TaskVariable) -> TaskVariable:
+        """The variable with the number of the body, joint, ... that its index names."""
+        index = variable.index if isinstance(variable.index, tuple) else (variable.index,)
+        if not isinstance(index[0], str):
+            return variable
+        physics = self._physics()
+        if physics is None:
+            raise WorldError(
+                f"{name}: {self.name} has no MuJoCo model, in which {index[0]!r} could be"
+            )
+        numbers = {_number_of(index[0], path, physics[0]) for path in variable.paths}
+        if len(numbers) > 1:
+            raise WorldError(
+                f"{name}: {index[0]!r} has several numbers in {', '.join(variable.paths)}; expected a "
+                "variable for each"
+            )
+        numbered = (numbers.pop(), *index[1:])
+        return replace(
+            variable, index=numbered if isinstance(variable.index, tuple) else numbered[0]
+        )
+
     def _check_apart(self) -> None:
         """Raises: ValueError if two variables go to one place, or to a whole and its part; there,
         only factors go together in any order."""
@@ -320,7 +347,7 @@ class World:
         if index is None:
             return ()
         shape = np.shape(np.atleast_1d(self._own[path]))
-        places = index if isinstance(index, tuple) else (index,)
+        places: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
         return tuple(place % size for place, size in zip(places, shape, strict=False))
 
     def overwritten(self, written: Mapping[str, Any]) -> list[str]:
@@ -809,11 +836,58 @@ def _as_it_was(kind: type, value: Any) -> Any:
     return _copy(value)
 
 
+_OBJECTS = {
+    "actuator": "ACTUATOR",
+    "body": "BODY",
+    "cam": "CAMERA",
+    "dof": "JOINT",
+    "eq": "EQUALITY",
+    "geom": "GEOM",
+    "jnt": "JOINT",
+    "light": "LIGHT",
+    "mat": "MATERIAL",
+    "pair": "PAIR",
+    "sensor": "SENSOR",
+    "site": "SITE",
+    "tendon": "TENDON",
+}
+"""How fields of a model begin, and what their rows are of, in MuJoCo's words."""
+
+
+def _number_of(named: str, path: str, model: Any) -> int:
+    """The row of a model's field that belongs to what the model has under a name."""
+    mujoco = sys.modules["mujoco"]
+    kind = path.removeprefix("model.").partition("_")[0]
+    if kind not in _OBJECTS:
+        raise WorldError(
+            f"{path} has no rows with names; expected a number instead of index={named!r}"
+        )
+    what = getattr(mujoco.mjtObj, f"mjOBJ_{_OBJECTS[kind]}")
+    found = mujoco.mj_name2id(model, what, named)
+    if found < 0:
+        counts = {"cam": "ncam", "dof": "njnt", "eq": "neq", "jnt": "njnt", "actuator": "nu"}
+        num = getattr(model, counts.get(kind, f"n{kind}"))
+        known = [name for i in range(num) if (name := mujoco.mj_id2name(model, what, i))]
+        raise WorldError(
+            f"the model has no {_OBJECTS[kind].lower()} {named!r}; expected one of "
+            f"{', '.join(known) or 'those with a name, of which there are none'}"
+            f"{_did_you_mean(named, known)}"
+        )
+    if kind != "dof":
+        return int(found)
+    of_one = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+    if int(model.jnt_type[found]) not in map(int, of_one):
+        raise WorldError(
+            f"the joint {named!r} has several degrees of freedom; expected the number of one for {path}"
+        )
+    return int(model.jnt_dofadr[found])
+
+
 def _changed(path: str, own: Any, variable: TaskVariable, value: Any) -> Any:
     """`own` with the task's value in place, or times it."""
     if not isinstance(own, np.ndarray):
         return _changed_scalar(path, own, variable, value)
-    element = ... if variable.index is None else variable.index
+    element: Any = ... if variable.index is None else variable.index
     if isinstance(value, str) or own.dtype.kind not in "biuf":
         raise WorldError(f"{path} holds {own.dtype}; expected numbers, not {value!r}")
     if own.dtype.kind == "b" and variable.how != "one_of":

@@ -1,7 +1,7 @@
 """A trained agent: evaluated and filmed as the commands do, or let loose on an environment of one's
 own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -19,6 +19,9 @@ from metarl.errors import UserError
 from metarl.run.seeding import Generators
 from metarl.struct import replace
 from metarl.threads import on_one_thread
+
+Recorded = Mapping[str, Any]
+"""An episode as a dict: obs, action, reward and perhaps terminated."""
 
 
 class Agent:
@@ -74,9 +77,10 @@ class Agent:
     def adapt(
         self,
         env: Any = None,
-        episodes: SupportsIndex | Sequence[Mapping[str, Any]] | None = None,
+        episodes: SupportsIndex | Sequence[Recorded] | Sequence[Sequence[Recorded]] | None = None,
         *,
         seed: SupportsIndex = 0,
+        on_episode: Callable[[dict[str, Any]], object] | None = None,
     ) -> Policy:
         """Adapts to one task: that of an environment, in which episodes are played, or that of
         episodes that are there already.
@@ -91,12 +95,16 @@ class Agent:
             them out among the updates of its training; one with a memory plays them as a trial.
             Or the episodes themselves: dicts with `obs` [T + 1, ...], `action` [T, ...],
             `reward` [T] and perhaps `terminated`, true or false, or [T] with a true at most for the
-            last step; else a time limit ended the episode.
+            last step; else a time limit ended the episode. A learner by gradients takes one update
+            from them all, or from each list of a list of lists: the first of what the unadapted
+            policy did, the second of what it did after that update, and so on.
           seed: of the first reset and of the policy's noise.
+          on_episode: called with each episode as soon as it was played, a dict as those of
+            `episodes`: what was recorded isn't lost if a later one fails.
         Returns: the adapted policy, also `agent.adapted`.
         Raises: UserError if the spaces don't fit, or episodes can't be learned from.
         """
-        given: Sequence[Mapping[str, Any]] | None = None
+        given: Sequence[Recorded] | Sequence[Sequence[Recorded]] | None = None
         number: int | None = None
         if isinstance(episodes, Mapping):
             raise UserError(
@@ -122,13 +130,11 @@ class Agent:
         if given is not None:
             if env is not None:
                 raise UserError("adapt got env and episodes that are there already; expected one")
-            self._adapted = player.after_given(
-                [self._given(episode, i) for i, episode in enumerate(given)]
-            )
+            self._adapted = player.after_given(self._rounds(given))
         elif env is None:
             raise UserError("adapt got neither an environment nor episodes")
         else:
-            self._adapted = player.after_playing(env, number)
+            self._adapted = player.after_playing(env, number, on_episode)
         return self._adapted
 
     @property
@@ -149,9 +155,31 @@ class Agent:
             raise UserError("the agent hasn't adapted yet; call agent.adapt(env) first")
         return self._adapted
 
-    def _given(self, episode: Mapping[str, Any], index: int) -> Episode:
+    def _rounds(self, given: Sequence[Any]) -> list[list[Episode]]:
+        """The user's episodes, those of each update in a list."""
+        if not given:
+            return []
+        are_lists = [isinstance(one, Sequence) and not isinstance(one, str) for one in given]
+        if not any(are_lists):
+            return [[self._given(episode, f"episodes[{i}]") for i, episode in enumerate(given)]]
+        if not all(are_lists):
+            raise UserError(
+                "episodes has lists beside single episodes; expected a list of episodes, or a list "
+                "of lists, one for each update"
+            )
+        if [] in given:
+            raise UserError(
+                f"episodes[{list(given).index([])}] is empty; expected one episode or more for each "
+                "update"
+            )
+        return [
+            [self._given(episode, f"episodes[{k}][{i}]") for i, episode in enumerate(each)]
+            for k, each in enumerate(given)
+        ]
+
+    def _given(self, episode: Recorded, name: str) -> Episode:
         return given_episode(
-            episode, index, self.observation_space, self.action_space, self.spec.horizon
+            episode, name, self.observation_space, self.action_space, self.spec.horizon
         )
 
     def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ All of it may be of any type, so each mistake is told by the name that the user 
 """
 
 import operator
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,16 +91,31 @@ def place(value: Any, name: str) -> Path:
     return found
 
 
+def given_action(value: Any, space: spaces.Box | spaces.Discrete, name: str) -> Tensor:
+    """One action [A], or [] int64, of the user's. Raises: UserError if it isn't one of the space's
+    kind and shape."""
+    if isinstance(space, spaces.Discrete):
+        return torch.tensor(
+            whole(value, name, least=int(space.start), most=int(space.start + space.n - 1))
+        )
+    found = floats(value, name)
+    if found.shape != space.shape:
+        raise UserError(f"{name} has the shape {found.shape}; expected {space.shape}")
+    return torch.from_numpy(found)
+
+
 def given_episode(
     episode: Mapping[str, Any],
-    index: int,
+    name: str,
     observation_space: spaces.Box,
     action_space: spaces.Box | spaces.Discrete,
     horizon: int,
 ) -> Episode:
     """An episode of the user's as the learner takes it. Raises: UserError naming what doesn't
-    fit."""
-    name = f"episodes[{index}]"
+    fit.
+
+    Args: name: what the user knows it by, for instance episodes[0].
+    """
     if not isinstance(episode, Mapping):
         raise UserError(
             f"{name} is a {type(episode).__name__}; expected a dict with obs, action and reward"
@@ -177,13 +193,40 @@ def check_spaces(env: Any, expected: Spaces) -> None:
     if not isinstance(seen, spaces.Box) or seen.shape != expected[0].shape:
         raise UserError(
             f"the environment's observation_space is {seen}; the agent was trained with "
-            f"{expected[0]}"
+            f"{expected[0]}{_flattening(seen, expected[0])}"
         )
+    _warn_of_other_bounds(seen, expected[0])
     if not _same_actions(done, expected[1]):
         raise UserError(
             f"the environment's action_space is {done}; the agent was trained with {expected[1]}"
             f"{_rescaling(done, expected[1])}"
         )
+
+
+def _warn_of_other_bounds(found: spaces.Box, expected: spaces.Box) -> None:
+    """Warns of observations that may be in other units than in training, as far as bounds tell."""
+    bounds = np.stack([found.low, found.high, expected.low, expected.high]).reshape(4, -1)
+    are_close = np.isclose(bounds[:2], bounds[2:], rtol=1e-3, atol=1e-6).all(0)
+    places = np.flatnonzero(np.isfinite(bounds).all(0) & ~are_close)
+    if len(places):
+        low, high, low_then, high_then = bounds[:, places[0]]
+        warnings.warn(
+            f"observation[{places[0]}] of the environment lies from {low:g} to {high:g}, in training "
+            f"from {low_then:g} to {high_then:g}: is it in another unit?",
+            stacklevel=4,
+        )
+
+
+def _flattening(found: Any, expected: spaces.Box) -> str:
+    """What makes the parts of an observation fit; nothing where they don't fit otherwise."""
+    if not isinstance(found, spaces.Space) or not found.is_np_flattenable:
+        return ""
+    if spaces.utils.flatten_space(found).shape != expected.shape:
+        return ""
+    return (
+        "; gymnasium.wrappers.FlattenObservation(env) puts its parts one after the other, as they "
+        "were in a training on an environment of your own"
+    )
 
 
 def _rescaling(found: Any, expected: spaces.Space[Any]) -> str:

@@ -7,9 +7,10 @@ after the other.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from gymnasium import spaces
@@ -38,49 +39,76 @@ class Player:
         self._adapter, self._sizes, self._spaces, self._horizon = adapter, sizes, spaces, horizon
         self._seed, self._noise = seed, Noise(torch.Generator().manual_seed(seed))
 
-    def after_playing(self, env: Any, episodes: int | None) -> Policy:
+    def after_playing(
+        self,
+        env: Any,
+        episodes: int | None,
+        on_episode: Callable[[dict[str, Any]], object] | None = None,
+    ) -> Policy:
         """The policy after it has played so many episodes. Raises: UserError if the environment
-        doesn't fit."""
+        doesn't fit.
+
+        Args: on_episode: called with each as soon as it is over, see `Agent.adapt`.
+        """
         check_spaces(env, self._spaces)
         per_update = self._shared_out(episodes)
-        env.reset(seed=self._seed)
         state, total = self._begin(per_update), [0.0, 0.0]
+        seed: int | None = self._seed
         for update, count in enumerate(per_update):
             played = []
             for row in range(count):
-                episode, state = self._play(env, state, row)
+                episode, state = self._play(env, state, row, seed)
                 played.append(episode)
+                seed = None  # the environment's own numbers go on
+                if on_episode is not None:
+                    on_episode(recorded(episode, self._spaces[1]))
             held = self._held(state, count)
             state = self._update(state, played, held, is_last=update == len(per_update) - 1)
             total[0] += sum(float(episode.reward.sum()) for episode in played)
             total[1] += sum(len(episode.reward) for episode in played)
         return self._policy(state, total[0] / max(total[1], 1))
 
-    def after_given(self, episodes: Sequence[Episode]) -> Policy:
-        """The policy after it has read these episodes. Raises: UserError if it can't learn from
-        what others did."""
-        if not episodes:
+    def after_given(self, rounds: Sequence[Sequence[Episode]]) -> Policy:
+        """The policy after it has read these episodes, those of each round before an update; a
+        learner whose updates are episodes takes them one by one. Raises: UserError if it can't
+        learn from what others did."""
+        if not rounds:
             return self._policy(self._adapter.begin(1, 1, None), 0.0)
-        per_update = self._shared_out(len(episodes))
-        state, left = self._begin(per_update), list(episodes)
+        if self._sizes.unit == "episode":
+            rounds = [[episode] for each in rounds for episode in each]
+        state = self._begin([len(each) for each in rounds])
         self._less_likely: list[Tensor] = []
-        for update, count in enumerate(per_update):
+        for update, each in enumerate(rounds):
             if self._adapter.held(state) is not None:
                 raise UserError(
                     "this policy holds a latent for each episode and learns by which one did well; "
                     "episodes of others have none: give adapt an environment"
                 )
-            read, left = left[:count], left[count:]
+            read = list(each)
             for row, episode in enumerate(read):
                 read[row], state = self._read(state, episode, row)
-            state = self._update(state, read, None, is_last=update == len(per_update) - 1)
-        self._warn_of_a_stranger()
+            state = self._update(state, read, None, is_last=update == len(rounds) - 1)
+        episodes = [episode for each in rounds for episode in each]
+        self._warn_of_a_stranger(episodes)
         rewards = torch.cat([episode.reward for episode in episodes])
         return self._policy(state, float(rewards.mean()))
 
-    def _warn_of_a_stranger(self) -> None:
-        """Warns a learner by policy gradients of actions that its own policy wouldn't have drawn."""
+    def _warn_of_a_stranger(self, episodes: Sequence[Episode]) -> None:
+        """Warns a learner by policy gradients of actions that its own policy wouldn't have drawn,
+        and others of those that lie outside the action space."""
         space = self._spaces[1]
+        if not self._less_likely and isinstance(space, spaces.Box):
+            actions = torch.cat([episode.action for episode in episodes]).numpy()
+            beyond = np.maximum(space.low - actions, actions - space.high)
+            if beyond.max() > 1e-3:
+                worst = actions.reshape(-1)[beyond.argmax()]
+                warnings.warn(
+                    f"the episodes' actions have {worst:.6g}, which lies outside {space}: are they in "
+                    "other units? Expected actions as the policy gives them; in a training on an "
+                    "environment of your own -1 and 1 stand for its bounds",
+                    stacklevel=5,
+                )
+            return
         size = math.prod(space.shape) if isinstance(space, spaces.Box) else 1
         less_likely = float(torch.stack(self._less_likely).mean()) if self._less_likely else 0.0
         if less_likely > size:
@@ -117,8 +145,8 @@ class Player:
         most = max(per_update, default=1)
         return self._adapter.begin(1, most, self._noise if per_update else None)
 
-    def _play(self, env: Any, state: Any, row: int) -> tuple[Episode, Any]:
-        observed, _ = env.reset()
+    def _play(self, env: Any, state: Any, row: int, seed: int | None) -> tuple[Episode, Any]:
+        observed, _ = env.reset(seed=seed)
         obs = [as_obs(observed, self._spaces[0])]
         actions, rewards, log_probs, ended = [], [], [], False
         terminated = False
@@ -203,6 +231,16 @@ class Player:
             mean_reward=mean_reward,
             seed=self._seed,
         )
+
+
+def recorded(episode: Episode, action_space: spaces.Box | spaces.Discrete) -> dict[str, Any]:
+    """The episode as `adapt(episodes=...)` takes it, with the actions that the environment got."""
+    return {
+        "obs": episode.obs.numpy(),
+        "action": np.stack([as_env_action(action, action_space) for action in episode.action]),
+        "reward": episode.reward.numpy(),
+        "terminated": episode.terminated,
+    }
 
 
 def stacked(episodes: Sequence[Episode], horizon: int) -> Trajectories:

@@ -12,10 +12,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from metarl.api.export import export
-from metarl.api.given import check_spaces, floats, number, place, whole
+from metarl.api.given import check_spaces, floats, given_action, number, place, whole
 from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
+from metarl.struct import replace
 
 
 class Policy:
@@ -64,13 +65,22 @@ class Policy:
         self._state: Any = self._start
         self._before: tuple[Tensor, Act] | None = None
 
-    def __call__(self, obs: Any, reward: float | None = None, *, deterministic: bool = True) -> Any:
+    def __call__(
+        self,
+        obs: Any,
+        reward: float | None = None,
+        *,
+        deterministic: bool = True,
+        executed: Any = None,
+    ) -> Any:
         """The action at obs [O]: an array [A], or a number where actions are discrete.
 
         Args:
           reward: what the action before has earned, one number. Nothing comes before an episode's
             first action, and an agent without a memory has no use for it.
           deterministic: the most likely action; False: one drawn from the policy.
+          executed: the action before as it was really taken, where something changed it, for
+            instance a limit on rates: an agent with a memory learns from that.
         Raises: UserError for an observation of another shape, or numbers that aren't finite.
         """
         present = as_obs(obs, self.observation_space)
@@ -78,6 +88,9 @@ class Policy:
         if self._before is not None:
             earned = self._mean_reward if reward is None else number(reward, "reward")
             last, act = self._before
+            if executed is not None:
+                taken = given_action(executed, self.action_space, "executed")
+                act = replace(act, action=taken.expand_as(act.action))
             known = self._state
             self._state = self._adapter.observe(known, last, act, one_step(rows, earned))
             if reward is None and not self._asked:
@@ -229,7 +242,7 @@ def one_step(
     filled = lambda value: torch.full((len(next_obs),), value)
     return Step(
         next_obs=next_obs,
-        reward=filled(reward),
+        reward=filled(reward).float(),  # whatever torch's default type is
         terminated=filled(terminated),
         truncated=filled(truncated),
         diverged=filled(False),

@@ -180,7 +180,8 @@ def _parse_flags(flags: list[str], overrides: list[str]) -> Any:
 
 def users_folder(config_dir: str | None, configs: Path = CONFIGS) -> list[Path]:
     """The folder of the user's own configs, if there is one. Raises: UserError for a folder that
-    isn't there, or isn't laid out as `configs`."""
+    isn't there, isn't laid out as `configs`, or has a file of the same name: Hydra would take
+    ours."""
     if config_dir is None:
         return []
     folder = Path(config_dir)
@@ -195,6 +196,13 @@ def users_folder(config_dir: str | None, configs: Path = CONFIGS) -> list[Path]:
             f"--config-dir {config_dir}: holds no configs; expected a folder laid out as configs/, "
             f"with env/<name>.yaml and the like, not {config_dir}/<folder>/env/<name>.yaml"
         )
+    if folder.resolve() != configs.resolve():
+        for name in sorted(file.relative_to(configs) for file in configs.rglob("*.yaml")):
+            if (folder / name).exists():
+                raise UserError(
+                    f"--config-dir {config_dir}: {name} has the name of one of metarl's, which would "
+                    f"be taken instead of it; expected another, as {name.with_stem(f'my_{name.stem}')}"
+                )
     return [folder]
 
 

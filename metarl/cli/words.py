@@ -1,6 +1,7 @@
 """Words as a user types them and reads them: text that survives a shell and Hydra's grammar, and
 the names of our commands."""
 
+import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def hydra_text(text: str) -> str:
 
 def command_line(script: str, **words: str) -> str:
     """A command to copy into a shell, as the present one was called: `metarl-train` after
-    metarl-train, metarl-fewshot and so on, else `python scripts/train.py`."""
+    metarl-train, metarl-fewshot and so on, else `python scripts/train.py`; with the same folder of
+    the user's configs."""
     called = Path(sys.argv[0])
     if called.name.startswith("metarl-"):
         command = f"metarl-{script}"
@@ -37,9 +39,19 @@ def command_line(script: str, **words: str) -> str:
         # The other commands are done in one process.
         program = distributed.launcher() if script == "train" else "python"
         command = f"{program} {shlex.quote(str(folder / f'{script}.py'))}"
-    return " ".join(
-        [command, *(shlex.quote(f"{name}={hydra_text(value)}") for name, value in words.items())]
-    )
+    settings = [f"{name}={hydra_text(value)}" for name, value in words.items()]
+    return " ".join([command, *map(shlex.quote, [*_config_dir(), *settings])])
+
+
+def _config_dir() -> list[str]:
+    """The present command's words for a folder of the user's configs, if it has any."""
+    flags = ("--config-dir", "-cd")
+    for word, after in itertools.pairwise([*sys.argv[1:], ""]):
+        if word in flags:
+            return [flags[0], after]
+        if word.startswith(f"{flags[0]}="):
+            return [flags[0], word.partition("=")[2]]
+    return []
 
 
 def called() -> str:

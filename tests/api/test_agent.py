@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -35,6 +35,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     memory = {"memory": {"hidden_size": 3}, "head_sizes": []}
     runs = {
         "plain": ("point_navigation_2d", "maml_trpo", {"env": POINT, "algo": one_step}),
+        "three steps": ("point_navigation_2d", "maml_ppo", {"env": POINT, "algo": sizes}),
         "latent": ("point_navigation_2d", "maml_ppo", {"env": POINT, "algo": sizes}),
         "memory": ("bandit", "rl2_ppo", {"env": {"horizon": 4, "num_arms": 3}, "algo": trial}),
         "belief": ("point_navigation_2d", "varibad", {"env": POINT, "algo": trial}),
@@ -42,6 +43,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     own = {
         "plain": {"model": {**hidden, "latent_size": 0, "latent_products": False}},
+        "three steps": {"model": {**hidden, "latent_size": 0, "latent_products": False}},
         "latent": {"model": {**hidden, "latent_size": 1, "latent_products": True}},
         "memory": {"model": memory},
         "belief": {"model": {"head_sizes": [4], "encoder": {"hidden_size": 3}}},
@@ -124,6 +126,89 @@ def test_actions_of_another_controller_are_told(
     ]
     with pytest.warns(UserWarning, match="nearer to the most likely"):
         agents["plain"].adapt(episodes=modes)
+
+
+def test_given_episodes_are_one_update_and_lists_of_them_several(
+    agents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the unadapted policy say nothing of a later one."""
+    agent, seen = agents["three steps"], []
+    update = GradientAdapter.update
+
+    def counted(self: Any, state: Any, data: Any, noise: Any = None) -> Any:
+        seen.append(data.reward.shape[1])
+        return update(self, state, data, noise)
+
+    monkeypatch.setattr(GradientAdapter, "update", counted)
+    own = as_episodes(gathered(agent, num_worlds=3, num_rounds=1)[0])
+    seen.clear()
+    agent.adapt(episodes=own)
+    assert seen == [3]
+    seen.clear()
+    agent.adapt(episodes=[own[:2], own[2:]])
+    assert seen == [2, 1]
+    for wrong, message in (
+        ([own[0], own], "lists beside single episodes"),
+        ([own, []], r"episodes\[1\] is empty"),
+        ([own, [{"obs": []}]], r"episodes\[1\]\[0\] has no action"),
+    ):
+        with pytest.raises(metarl.UserError, match=message):
+            agent.adapt(episodes=wrong)
+
+
+def test_played_episodes_are_told_one_by_one_and_can_be_given_again(agents: Any) -> None:
+    for name, make in (("plain", point_env), ("memory", bandit_env)):
+        agent, kept = agents[name], []
+        played = agent.adapt(make(), episodes=2, on_episode=kept.append)
+        assert len(kept) == 2 and set(kept[0]) == {"obs", "action", "reward", "terminated"}
+        given = agent.adapt(episodes=kept)
+        obs = agent.observation_space.sample()
+        np.testing.assert_allclose(given(obs), played(obs), rtol=1e-4)
+
+
+def test_a_robot_is_reset_once_before_each_episode(agents: Any) -> None:
+    class Counted(gymnasium.Wrapper):
+        seeds: ClassVar[list[Any]] = []
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            self.seeds.append(seed)
+            return super().reset(seed=seed, options=options)
+
+    agents["plain"].adapt(Counted(point_env()), episodes=3, seed=5)
+    assert Counted.seeds == [5, None, None]
+
+
+def test_what_may_be_in_other_units_is_told(agents: Any) -> None:
+    memory, belief = agents["memory"], agents["belief"]
+    (episode,) = as_episodes(gathered(belief, num_worlds=1, num_rounds=1)[0])
+    inside = {**episode, "action": episode["action"].clip(-0.1, 0.1)}
+    belief.adapt(episodes=[inside])
+    with pytest.warns(UserWarning, match=r"actions have 20, which lies outside Box.*other units"):
+        belief.adapt(episodes=[{**inside, "action": np.full_like(inside["action"], 20)}])
+    box = gymnasium.spaces.Box
+    seen = memory.observation_space
+    degrees = Other(box(seen.low * 57.3, seen.high * 57.3), memory.action_space)
+    degrees.reset = lambda **_: 1 / 0
+    told = pytest.warns(
+        UserWarning, match=r"observation\[\d\] of the environment lies from .* unit"
+    )
+    with told, pytest.raises(ZeroDivisionError):
+        memory.adapt(degrees, episodes=1)
+
+
+def test_an_agent_with_a_memory_is_told_what_was_done_instead(agents: Any) -> None:
+    def second(executed: Any) -> Any:
+        policy = agents["memory"].unadapted
+        obs = agents["memory"].observation_space.sample() * 0
+        first = policy(obs)
+        policy(obs, 1.0, executed=first if executed is None else executed)
+        return first, policy._state
+
+    first, own = second(None)
+    assert not torch.equal(second((first + 1) % 3)[1].feedback, own.feedback)
+    torch.testing.assert_close(second(first)[1].feedback, own.feedback)
+    with pytest.raises(metarl.UserError, match="executed=7: expected a whole number, from 0 to 2"):
+        second(7)
 
 
 def test_given_episodes_leave_a_memory_as_playing_them_did(agents: Any) -> None:
@@ -260,6 +345,10 @@ def test_what_does_not_fit_is_named(agents: Any, tmp_path: Path) -> None:
         (lambda: plain.adapt("bandit"), "env is a str; expected a Gymnasium environment"),
         (lambda: plain.adapt(Other(box(-1, 1, (3,)), done)), "observation_space is Box.*trained"),
         (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), "action_space is Box.*trained"),
+        (
+            lambda: plain.adapt(Other(gymnasium.spaces.Dict(x=box(-1, 1), y=box(-1, 1)), done)),
+            r"FlattenObservation\(env\)",
+        ),
         (lambda: plain.adapt(Other(seen, box(-3, 3, (2,)))), r"RescaleAction\(env, -.*\) lets"),
         (lambda: plain.adapt(bandit_env(), episodes=1), "observation_space"),
         (lambda: plain.adapt(point_env(), episodes=-1), "episodes=-1: expected a whole number, 1"),

@@ -53,19 +53,19 @@ def test_a_word_that_an_episode_does_not_have_is_named() -> None:
     """`rewards` beside `reward` would be taken no notice of."""
     episode = {"obs": np.zeros((2, 1)), "action": [0], "reward": [0.0], "rewards": [1.0]}
     with pytest.raises(UserError, match=r"episodes\[0\] has 'rewards'; .* did you mean reward\?"):
-        given_episode(episode, 0, spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)
+        given_episode(episode, "episodes[0]", spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)
 
 
 def test_an_episode_of_discrete_actions_has_whole_ones() -> None:
     box, discrete = spaces.Box(-1, 1, (1,)), spaces.Discrete(3)
     episode = {"obs": np.zeros((3, 1)), "action": [0, 2], "reward": [0.0, 1.0]}
-    found = given_episode(episode, 0, box, discrete, 5)
+    found = given_episode(episode, "episodes[0]", box, discrete, 5)
     assert found.action.tolist() == [0, 2] and found.action.dtype == torch.int64
     for action in (0.7, 3, -1):
         with pytest.raises(
             UserError, match=rf"episodes\[4\].action has {action}; expected actions"
         ):
-            given_episode({**episode, "action": [0, action]}, 4, box, discrete, 5)
+            given_episode({**episode, "action": [0, action]}, "episodes[4]", box, discrete, 5)
 
 
 def test_a_seed_that_torch_does_not_take_is_named() -> None:
@@ -98,7 +98,7 @@ EPISODE = {"obs": np.zeros((4, 1)), "action": [0, 2, 1], "reward": [0.0, 1.0, 2.
 )
 def test_the_end_of_an_episode_is_said_once_or_for_each_step(said: Any, terminated: bool) -> None:
     box, discrete = spaces.Box(-1, 1, (1,)), spaces.Discrete(3)
-    found = given_episode({**EPISODE, "terminated": said}, 0, box, discrete, 5)
+    found = given_episode({**EPISODE, "terminated": said}, "episodes[0]", box, discrete, 5)
     assert found.terminated is terminated
 
 
@@ -119,7 +119,9 @@ def test_the_end_of_an_episode_is_said_once_or_for_each_step(said: Any, terminat
 )
 def test_an_end_that_no_episode_has_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        given_episode({**EPISODE, **wrong}, 0, spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5)
+        given_episode(
+            {**EPISODE, **wrong}, "episodes[0]", spaces.Box(-1, 1, (1,)), spaces.Discrete(3), 5
+        )
 
 
 @pytest.mark.parametrize(

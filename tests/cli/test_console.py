@@ -86,6 +86,18 @@ def test_commands_are_named_as_the_present_one_was_called(
 
 
 @pytest.mark.parametrize(
+    "words", [["--config-dir", "my configs"], ["--config-dir=my configs"], ["-cd", "my configs"]]
+)
+def test_a_command_takes_the_users_configs_along(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is of the user's code isn't resumed without."""
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "env=mine", *words])
+    expected = "python scripts/train.py --config-dir 'my configs' resume=a"
+    assert command_line("train", resume="a") == expected
+
+
+@pytest.mark.parametrize(
     ("num", "local", "launcher"),
     [
         (1, 1, "python"),

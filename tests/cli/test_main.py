@@ -309,6 +309,18 @@ def test_config_dir_that_holds_no_configs_is_said(
     assert "mine: holds no configs; expected a folder laid out as configs/" in said
 
 
+def test_a_config_with_the_name_of_one_of_ours_is_refused(
+    call: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "wing").mkdir(parents=True)
+    (tmp_path / "mine" / "wing" / "long.yaml").write_text("span: 9.0\n")
+    said = message_of(call, capsys, "--config-dir", "mine")
+    assert said == (
+        "error: --config-dir mine: wing/long.yaml has the name of one of metarl's, which would be "
+        "taken instead of it; expected another, as wing/my_long.yaml\n"
+    )
+
+
 def test_code_of_ones_own_is_named_in_a_config(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

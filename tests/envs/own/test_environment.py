@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,91 @@ def test_physics_that_blows_up_is_diverged_and_the_others_do_not_notice() -> Non
     assert torch.equal(step.next_obs[[0, 2]], other.next_obs[[0, 2]])
     env.reset(Noise(torch.Generator()).starts(env), torch.tensor([False, True, False]))
     assert not env.step(torch.zeros(3, 3)).diverged.any()
+
+
+class SetByHand(gymnasium.Env):
+    """A pendulum whose reset sets a state and calls no mj_resetData."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+    push = 1.0
+
+    def __init__(self) -> None:
+        hinge = "<body><joint name='j'/><geom size='.1' pos='0 0 -.5'/></body>"
+        motor = "<actuator><motor joint='j'/></actuator>"
+        self.model = mujoco.MjModel.from_xml_string(
+            f"<mujoco><worldbody>{hinge}</worldbody>{motor}</mujoco>"
+        )
+        self.data = mujoco.MjData(self.model)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.data.qpos[:], self.data.qvel[:] = self.np_random.uniform(-0.1, 0.1), 0.0
+        mujoco.mj_forward(self.model, self.data)
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.data.ctrl[:] = self.push * action
+        mujoco.mj_step(self.model, self.data)
+        return self._obs(), float(-abs(self.data.qpos[0])), False, False, {}
+
+    def _obs(self) -> np.ndarray:
+        return np.concatenate([self.data.qpos, self.data.qvel]).astype(np.float32)
+
+
+def test_a_world_whose_reset_sets_a_state_by_hand_lives_on_after_a_blow_up() -> None:
+    tasks = {"push": attribute("push", between=(0.5, 2.0))}
+    env = own_environment(SetByHand, 2, tasks=tasks, horizon=5)
+    started(env)
+    inside(env, 1).data.qvel[0] = 1e12
+    assert env.step(torch.zeros(2, 1)).diverged.tolist() == [False, True]
+    env.reset(Noise(torch.Generator()).starts(env))
+    assert not env.step(torch.zeros(2, 1)).diverged.any()
+
+
+def test_what_a_model_names_is_set_by_its_name() -> None:
+    tasks = {
+        "foot": model_field("body_mass", "body_inertia", index="foot", between=(7.0, 9.0)),
+        "knee": model_field("dof_damping", index="leg_joint", between=(3.0, 4.0)),
+        "height": model_field("geom_size", index=("torso_geom", 0), between=(0.04, 0.06)),
+    }
+    env = own_environment("Hopper-v5", 1, tasks=tasks, horizon=5)
+    started(env, foot=8.0, knee=3.5, height=0.045)
+    model, own = inside(env).model, gymnasium.make("Hopper-v5").unwrapped.model
+    assert model.body("foot").mass == 8.0 and (model.body("foot").inertia == 8.0).all()
+    assert model.joint("leg_joint").damping == 3.5
+    assert np.isclose(model.geom("torso_geom").size[0], 0.045)
+    changed = [i for i in range(own.nbody) if model.body_mass[i] != own.body_mass[i]]
+    assert changed == [own.body("foot").id]
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        (
+            model_field("body_mass", index="foott", between=(1, 2)),
+            "the model has no body 'foott'; expected one of .*torso.*; did you mean foot?",
+        ),
+        (model_field("opt.gravity", index="z", between=(1, 2)), "model.opt.gravity has no rows"),
+        (
+            model_field("body_mass", "geom_margin", index="foot", between=(1, 2)),
+            "the model has no geom 'foot'; expected one of .*foot_geom",
+        ),
+    ],
+)
+def test_a_name_that_a_model_does_not_have_is_answered(variable: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        own_environment("Hopper-v5", 1, tasks={"x": variable}, horizon=5)
+
+
+def test_only_rows_of_a_model_have_names() -> None:
+    with pytest.raises(SettingError, match="index of attribute.* is 'foot'; expected a whole numb"):
+        attribute("masses", index="foot", between=(1, 2))  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="first$"):
+        model_field("geom_size", index=(0, "foot"), between=(1, 2))
+    named = attribute("x", between=(1, 2))
+    with pytest.raises(ValueError, match="has no MuJoCo model, in which 'cart' could be"):
+        own_environment("CartPole-v1", 1, tasks={"x": replace(named, index="cart")}, horizon=5)
 
 
 def test_processes_do_not_change_a_number() -> None:
