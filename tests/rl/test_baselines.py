@@ -57,6 +57,27 @@ def test_fit_equals_a_ridge_regression_by_qr_task_by_task_and_ignores_padding(fi
 
 
 @both_ways
+def test_a_task_is_fitted_to_its_whole_episodes_and_kept_within_their_returns(fit):
+    """The second episode of the first task broke off at states like no other; both of the third."""
+    generator = torch.Generator().manual_seed(2)
+    obs = torch.randn(3, 3, 30, 2, generator=generator)
+    obs[0, 1, 10:] *= 9
+    returns = torch.randn(3, 3, 30, generator=generator)
+    mask = torch.ones(3, 3, 30, dtype=torch.bool)
+    mask[0, 1, 15:] = False
+    whole = torch.tensor([[True, False, True], [True] * 3, [False] * 3])
+    found = fit(obs, returns, mask, whole)
+    plain = fit(obs, returns, mask)
+    assert torch.equal(found[1:], plain[1:])  # where none is whole, all there are
+    alone = fit(obs[:1, [0, 2]], returns[:1, [0, 2]], mask[:1, [0, 2]])[0]
+    low, high = (of(returns[0, [0, 2]], dim=0).values for of in (torch.min, torch.max))
+    torch.testing.assert_close(found[0, [0, 2]], alone.clamp(low, high), rtol=1e-6, atol=1e-6)
+    broken = found[0, 1, :15]
+    assert (broken >= low[:15]).all() and (broken <= high[:15]).all()
+    assert not found[0, 1, 15:].any()
+
+
+@both_ways
 def test_constant_observations_are_no_problem(fit):
     obs = torch.ones(1, 4, 10, 3)  # features that are all collinear
     fitted = fit(obs, torch.full((1, 4, 10), 5.0), torch.ones(1, 4, 10, dtype=torch.bool))

@@ -52,10 +52,11 @@ def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Ten
     among them: a small bias, the larger the fewer tasks there are.
 
     Args:
-      returns: K + 1 times [N, E], of the policies after 0, ..., K inner steps.
+      returns: K + 1 times [N, E], of the policies after 0, ..., K inner steps; NaN for episodes
+        that say nothing. A task with no others is taken for one like the rest.
       judged: which of them the outer loss judges, M numbers from 1 to K.
     """
-    means = [episodes.mean(-1) for episodes in returns]
+    means = [_means(episodes) for episodes in returns]
     num_tasks, found = len(means[0]), []
     for k in range(len(returns) - 1):
         led_to = torch.stack([means[j] for j in judged if j > k]).sum(0) / len(judged)
@@ -64,12 +65,18 @@ def worth_of_steps(returns: Sequence[Tensor], judged: Sequence[int]) -> list[Ten
     return found
 
 
+def _means(returns: Tensor) -> Tensor:
+    """[N] of each task's episodes [N, E] that aren't NaN; the mean of the others where all are."""
+    means = returns.nanmean(-1)
+    return torch.where(means.isnan(), means.nanmean().nan_to_num(0.0), means)
+
+
 def exploration_loss(policy: PolicyModule) -> OutputLoss:
     """Returns the loss −worth · 1/B log π(all actions of the step's data, and its latents): [n]."""
 
     def loss(outputs: Outputs, data: Credited) -> Tensor:
         batch = data.batch
-        per_step = data.worth / batch.mask.sum(-1)
+        per_step = data.worth / batch.mask.sum(-1).clamp(min=1)  # 0 where nothing counts
         of_actions = e_maml(policy.log_prob(outputs, batch.action), per_step, batch.mask)
         if not policy.latent_size:
             return of_actions

@@ -188,10 +188,19 @@ class MamlPPO(GatheringLearner):
             "inner_kl": epochs[-1].inner_kl.mean(),
             "inner_kl_coefficient": self._kl_coefficients.mean(),
             "outer_lr": self._descent.lr,
-            "num_epochs": min(len(epochs), self._num_epochs),
+            "num_epochs": self._num_kept(epochs),
             "meta_gradient_norm": P.norm(epochs[0].gradient),
         }
         return {**metrics, **as_metrics(found)}
+
+    def _num_kept(self, epochs: list[Epoch]) -> int:
+        """How many of the Adam steps stand that `descending` took."""
+        if len(epochs) > 1 and self._went_too_far(epochs[-1]):
+            return len(epochs) - 2
+        return min(len(epochs), self._num_epochs)
+
+    def _went_too_far(self, epoch: Epoch) -> bool:
+        return self._kl_target is not None and bool(epoch.kl > 3 * self._kl_target)
 
     @torch.no_grad()
     def penalised(self, steps: tuple[InnerStep, ...]) -> tuple[WithOld, ...]:
@@ -231,7 +240,7 @@ class MamlPPO(GatheringLearner):
             if was_last and not self._looks_again:
                 return epochs
             epochs.append((yield self._asked(data, left, cut)))
-            if self._kl_target is not None and epochs[-1].kl > 3 * self._kl_target:
+            if self._went_too_far(epochs[-1]):
                 self.params.assign(before)
                 return epochs
             if was_last:

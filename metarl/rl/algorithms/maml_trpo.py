@@ -102,6 +102,9 @@ class MamlTRPO(GatheringLearner):
     the latents, as actions that were judged by the episodes' returns, times `latent_coefficient`;
     and the KL of the latents' distributions counts in full, as that of one more action.
 
+    With inner_loss=dice J holds what DiCE adds to the inner gradient's derivative, while the trials
+    of the line search take the inner steps alone: the curvature is then only near that of their KL.
+
     With an `exploration_coefficient` it is E-MAML (metarl/rl/algorithms/exploration.py). A
     `prior_coefficient` adds that many times KL(N(μ, σ²) ‖ N(0, I)) of a policy's noise made a
     latent (metarl/nn/beside.py), as in MAESN.
@@ -196,7 +199,10 @@ class MamlTRPO(GatheringLearner):
             num_steps = len(support)
             every = range(1, num_steps + 1)
             judged = every if self._judged_updates == "all" else [num_steps]
-            returns = [t.returns for t in (*rollouts.support, rollouts.query)]
+            returns = [
+                t.returns.masked_fill(t.diverged.any(-1), torch.nan)
+                for t in (*rollouts.support, rollouts.query)
+            ]
             ranks = self.source.ranks  # A step is judged beside those of all tasks.
             worth = split_rows(worth_of_steps(ranks.whole(returns), judged), ranks.num)[ranks.rank]
         around = self.linearize(support, query, worth)

@@ -268,7 +268,7 @@ class PPO:
         if ranks.num == 1:
             return losses
         # Means over all steps are those over the own ones times their share.
-        share = own.mask.sum() / batch.mask[:, columns].sum()
+        share = own.mask.sum() / batch.mask[:, columns].sum().clamp(min=1)
         return Losses(**{name: share * mean for name, mean in vars(losses).items()})
 
     def _total(self, own: Losses) -> Losses:

@@ -42,19 +42,19 @@ def policy_batch(
     """Fits the linear feature baseline to each task, estimates advantages, and normalises them
     within each task by means over its steps or over its episodes (`MEANS_OVER`).
 
-    The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it
-    (other implementations: the same). Where the physics blew up, it stands for what would have come: a policy whose
-    rewards are negative would else learn to end its episodes so.
+    The baseline estimates the return up to the time limit, so nothing is bootstrapped beyond it.
+    Where the physics blew up, it stands for what would have come, as far as the task's other
+    episodes tell: a policy whose rewards are negative would else learn to end its episodes so.
 
     Raises: FloatingPointError, naming the tensor, if the data isn't finite.
     """
     t = trajectories
     returns = discounted_returns(t.reward, discount=discount)
-    obs, of_episodes = t.step_obs, None
+    obs, of_episodes, whole = t.step_obs, None, ~t.diverged.any(-1)
     if t.held is not None:
         obs = torch.cat([obs, t.held.latent[:, :, None].expand(-1, -1, obs.shape[2], -1)], dim=-1)
-        of_episodes = normalise(t.returns, ~t.diverged.any(-1))
-    value = linear_feature_baseline(obs, returns, t.mask)
+        of_episodes = normalise(t.returns, whole)
+    value = linear_feature_baseline(obs, returns, t.mask, whole)
     of_next = lambda x: torch.cat([x[..., 1:], torch.zeros_like(x[..., :1])], dim=-1)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after
     # both is 0.

@@ -118,12 +118,14 @@ class PPOExpert(AgentNumbers[PPOAgent]):
     @torch.no_grad()
     def _buffer(self, data: Trajectories) -> Any:
         """The rollout as Stable-Baselines3 keeps it, of one environment: the episodes one after
-        the other."""
+        the other. One whose physics blew up is cut before that step."""
         from stable_baselines3.common.buffers import RolloutBuffer
 
-        mask, policy = data.mask, self._agent.policy
+        mask, policy = data.learnable, self._agent.policy
         obs = self._agent.normalised(data.step_obs[mask])
-        cut = (data.truncated & ~data.terminated)[mask]
+        blows_up_next = torch.zeros_like(mask)
+        blows_up_next[..., :-1] = data.diverged[..., 1:]
+        cut = ((data.truncated & ~data.terminated) | blows_up_next)[mask]
         reward = self._rewards(data)[mask]
         after = policy.predict_values(self._agent.normalised(data.next_obs[mask][cut]))
         reward[cut] += self._discount * after.flatten()

@@ -25,7 +25,7 @@ from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
 from metarl.report.algo_name import algo_name
 from metarl.rl.adapters import gradient
-from metarl.rl.algorithms.exploration import worth_of_steps
+from metarl.rl.algorithms.exploration import Credited, exploration_loss, worth_of_steps
 from metarl.rl.data.batches import policy_batch
 from metarl.struct import map_tensors, replace
 
@@ -129,6 +129,30 @@ def test_sampling_is_credited_with_the_later_judged_returns_of_its_task():
     alone = worth_of_steps(returns, [2])
     assert torch.equal(*alone)
     torch.testing.assert_close(alone[0], torch.tensor([-1.5, 3.0, -1.5]) / 2**0.5)
+
+
+def test_an_episode_that_blew_up_gives_its_sampling_no_credit():
+    # A return of nothing, beside others that paid for each step.
+    nan = float("nan")
+    returns = [torch.zeros(3, 2), torch.tensor([[nan, -90.0], [-110.0, -90.0], [nan, nan]])]
+    (worth,) = worth_of_steps(returns, [1])
+    whole = torch.tensor([-90.0, -100.0, -95.0])
+    apart = (whole - whole.mean()) * 1.5 / whole.std(correction=0)
+    torch.testing.assert_close(worth, apart)
+    (none,) = worth_of_steps([returns[0], torch.full((3, 2), nan)], [1])
+    assert not none.any()
+
+
+def test_sampling_that_all_blew_up_weighs_nothing():
+    learner = learner_of("e_maml")
+    policy, (batch, *_) = learner._policy, random_data(learner).support
+    masked = batch.mask.clone()
+    masked[0] = False
+    batch = replace(batch, mask=masked)
+    outputs = policy.with_params(P.expand(learner.params.theta, len(masked)), batch.obs)
+    worth = torch.ones(len(masked)).double()
+    loss = exploration_loss(policy)(outputs, Credited(batch=batch, worth=worth))
+    assert loss[0] == 0 and loss.isfinite().all() and loss[1] != 0
 
 
 def gathered(learner):

@@ -108,7 +108,8 @@ def test_what_a_blow_up_cuts_off_is_stood_for_by_its_value(
     t = replace(episodes, diverged=diverged)
     batch = policy_batch(t, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
     untold = policy_batch(episodes, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
-    value = linear_feature_baseline(t.step_obs, discounted_returns(t.reward, discount=0.9), t.mask)
+    returns = discounted_returns(t.reward, discount=0.9)
+    value = linear_feature_baseline(t.step_obs, returns, t.mask, ~t.diverged.any(-1))
     reward, v = t.reward[0].tolist(), value[0].tolist()
     raw = [reward[0][0] + 0.9 * v[0][1] - v[0][0]]
     following, whole = 0.0, []
@@ -126,6 +127,36 @@ def test_what_a_blow_up_cuts_off_is_stood_for_by_its_value(
     assert batch.advantage[0, rows].tolist() == expected
     assert not batch.weight[0, [1, 2, 3, 8]].any() and not batch.advantage[0, [1, 2, 3, 8]].any()
     assert batch.advantage[1].equal(untold.advantage[1])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("looks", [0.0, 8.0])
+def test_a_step_that_leads_to_a_blow_up_earns_no_praise(share: float, looks: float) -> None:
+    """Each step costs 1. The states before a blow-up are as others, or like none."""
+    stream = torch.Generator().manual_seed(0)
+    episodes, horizon, ends = 20, 100, 40
+    obs = torch.randn(1, episodes, horizon + 1, 3, generator=stream).double()
+    broken = torch.arange(episodes) < share * episodes
+    obs[0, broken, ends - 10 : ends + 1] += looks
+    mask = torch.ones(1, episodes, horizon, dtype=torch.bool)
+    mask[0, broken, ends + 1 :] = False
+    diverged, last = torch.zeros_like(mask), torch.zeros_like(mask)
+    diverged[0, broken, ends] = True
+    last[0, ~broken, -1] = True
+    t = Trajectories(
+        obs=obs,
+        action=torch.zeros(1, episodes, horizon, 1).double(),
+        reward=-(mask & ~diverged).double(),
+        log_prob=torch.zeros(1, episodes, horizon).double(),
+        terminated=diverged,
+        truncated=last,
+        diverged=diverged,
+        mask=mask,
+    )
+    batch = policy_batch(t, discount=1.0, gae_lambda=1.0)
+    advantage = batch.advantage.reshape(episodes, horizon)
+    before = advantage[broken][:, [ends - 20, ends - 1]]
+    assert (before.mean(0) < 0.5).all() and before.mean() < 0.3, before.mean(0)
 
 
 @pytest.mark.parametrize("mean_over", ["steps", "episodes"])

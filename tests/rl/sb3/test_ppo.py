@@ -148,6 +148,26 @@ def played(lengths=((3, 5), (5, 2))) -> Trajectories:
     return trajectories(torch.Generator().manual_seed(0), 2, 2, T, lengths=lengths)
 
 
+def test_a_step_at_which_the_physics_blew_up_teaches_nothing() -> None:
+    """What came before it is as if a time limit had cut it."""
+    ours, data = expert(), played(lengths=((3, 5), (5, 5)))
+    data.terminated[:] = False
+    data.truncated[:] = False
+    for row in range(2):
+        for column, last in enumerate(data.mask[row].sum(-1) - 1):
+            data.truncated[row, column, last] = True
+    cut, blown = copy.deepcopy(data), copy.deepcopy(data)
+    blown.mask[0, 0, 3] = blown.diverged[0, 0, 3] = blown.terminated[0, 0, 3] = True
+    blown.truncated[0, 0] = False
+    blown.reward[0, 0, 3] = blown.action[0, 0, 3] = 50.0
+    (first, _), (second, _) = (
+        ours.learn(ours.initial(), each, None, Noise(torch.Generator().manual_seed(2)))
+        for each in (cut, blown)
+    )
+    for name, leaf in first.items():
+        assert torch.equal(leaf, second[name]), name
+
+
 def test_what_stands_behind_an_episodes_end_changes_nothing() -> None:
     ours = expert()
     data = played()
