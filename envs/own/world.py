@@ -94,7 +94,8 @@ class TaskVariable:
     shape: tuple[int, ...]
     """The shape of one task's value: () or (k,)."""
     index: int | str | tuple[int | str, ...] | None
-    """Of an element; of a model's field the first may be a name that the model has."""
+    """The place of one element; in a model's field the first part may be a name that the model
+    has."""
     choices: tuple[Any, ...] = ()
     """What the environment gets for each of `one_of`: a number, truth value or word; a tuple for an
     array."""
