@@ -70,7 +70,7 @@ def _fitted(tasks: tuple[Tensor, Tensor, Tensor, Tensor]) -> list[Tensor | None]
 
     One by one in the same memory: a task's features fit into the cache, those of forty don't.
     """
-    features, values = _features_of_time(tasks[0][0]), []
+    features, values = _features_of_time(tasks[0][0]), list[Tensor | None]()
     for obs, returns, mask, whole in zip(*tasks, strict=True):
         phi = _write_obs(features, obs).flatten(1)  # [F, E T]
         phi = phi if mask.all() else phi * mask.flatten()
