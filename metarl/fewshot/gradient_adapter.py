@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.adapt import Backend, loss_gradient, over_tasks
+from metarl.core.gradients import Mode, inner_gradient
 from metarl.core.rules import moved_by
 from metarl.fewshot.losses import Objective
 from metarl.fewshot.types import Examples
@@ -34,6 +35,7 @@ class GradientAdapter:
       transductive: batch norm takes the statistics of the questions that are answered together, as
         in Finn et al. 2017; else those of the support set, and before any update of each question
         alone.
+      mode: of the gradient through adaptation; Implicit(...) also says what the steps descend.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class GradientAdapter:
         *,
         num_updates: int,
         transductive: bool,
+        mode: Mode = "through",
     ) -> None:
         self._network = network
         self._params = params
         self._rule = rule
         self._rule_params = rule_params
         self._loss = SupportLoss(network, objective)
+        self._mode = mode
         self.num_updates = num_updates
         self.transductive = transductive and has_batch_norm(network)
 
@@ -67,6 +71,8 @@ class GradientAdapter:
             data,
             backend=best_backend(self._network),
         )
+        start = P.expand(self._params, len(data.y))
+        gradient = inner_gradient(gradient, state.params, start, self._mode)
         params = self._rule(state.params, gradient, self._rule_params, state.num_updates)
         return Adapted(params=params, num_updates=state.num_updates + 1, reference=data.x)
 

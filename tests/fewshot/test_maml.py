@@ -10,6 +10,7 @@ from support.few_shot import BACKBONES
 
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
+from metarl.core.gradients import Implicit
 from metarl.fewshot.algorithms.maml import Maml
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
@@ -338,11 +339,13 @@ def test_an_answer_for_one_task_does_not_depend_on_the_other_tasks():
     assert not torch.allclose(one[1], other[1])
 
 
-def test_the_adapters_updates_are_the_inner_steps_of_training():
-    made, episodes = (
-        learner(DIGITS, SMALL, BACKBONES["conv4"], inner_rule="per_step_rates"),
-        pictures(),
-    )
+@pytest.mark.parametrize(
+    "settings",
+    [{"inner_rule": "per_step_rates"}, {"gradient_mode": Implicit(2.0)}],
+    ids=["through", "implicit"],
+)
+def test_the_adapters_updates_are_the_inner_steps_of_training(settings):
+    made, episodes = learner(DIGITS, SMALL, BACKBONES["conv4"], **settings), pictures()
     rates = made.learned["rule"]
     for leaf in rates.values():
         leaf[1] *= 3  # So that the steps differ.
@@ -353,7 +356,8 @@ def test_the_adapters_updates_are_the_inner_steps_of_training():
     loss = SupportLoss(made._network, OBJECTIVES["classification"])
     for i in range(3):
         one = map_tensors(lambda leaf, i=i: leaf[i], episodes.support)
-        expected = adapt(loss, made.learned["network"], (one, one), made._rule, rates)
+        start, mode = made.learned["network"], settings.get("gradient_mode", "through")
+        expected = adapt(loss, start, (one, one), made._rule, rates, mode)
         for name, leaf in expected.items():
             torch.testing.assert_close(state.params[name][i], leaf, rtol=1e-10, atol=1e-13)
 

@@ -107,6 +107,7 @@ class Maml(FewShotLearner):
             self._objective,
             num_updates=self._num_test_steps,
             transductive=self._transductive,
+            mode=self._mode,
         )
 
     @property

@@ -90,6 +90,7 @@ class MamlMemory(FewShotLearner):
             self._loss,
             num_outputs=self._num_outputs,
             num_steps=self._num_test_steps,
+            mode=self._mode,
         )
 
     @property
@@ -158,13 +159,14 @@ class MamlMemoryAdapter:
         *,
         num_outputs: int,
         num_steps: int,
+        mode: Mode,
     ) -> None:
         self._network = network
         self._params = params
         self._rule = rule
         self._loss = loss
         self._num_outputs = num_outputs
-        self._num_steps = num_steps
+        self._num_steps, self._mode = num_steps, mode
 
     def begin(self, num_tasks: int) -> Read:
         return Read(params=P.expand(self._params, num_tasks), support=None)
@@ -172,7 +174,8 @@ class MamlMemoryAdapter:
     @torch.no_grad()
     def update(self, state: Read, data: Examples) -> Read:
         def one(batch: Examples) -> Params:
-            return adapt(self._loss, self._params, (batch,) * self._num_steps, self._rule)
+            steps = (batch,) * self._num_steps
+            return adapt(self._loss, self._params, steps, self._rule, mode=self._mode)
 
         if self._num_steps:
             return Read(params=over_tasks(one, data, backend=BACKEND), support=data)
