@@ -99,7 +99,7 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
         else:
             axes[0].set_ylabel("return of an episode\nIQM with its 95 % interval")
         if "fixed_speeds" in report:
-            speed_marks(axes[0], report["fixed_speeds"], vertical=single)
+            speed_marks(axes[0], report["fixed_speeds"], vertical=single, beside_means=False)
         for place, panel in zip(axes[1:], panels[1:], strict=True):
             if panel == "within":
                 _within(place, within, names)
@@ -230,11 +230,19 @@ def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> 
         other.spines["right"].set_visible(True)
 
 
-def speed_marks(axes: Axes, speeds: Row, *, vertical: bool) -> None:
-    """What the best fixed speeds earn, as short marks at the far edge, named there."""
+def speed_marks(axes: Axes, speeds: Row, *, vertical: bool, beside_means: bool) -> None:
+    """What the best fixed speeds earn in the mean, as short marks at the far edge, named there; the
+    first also says what else is needed to read them.
+
+    Args: beside_means: the axis is one of means.
+    """
+    allowance = speeds.get("allowance", 0.0)
+    notes = [*([] if beside_means else ["mean"]), *([f"less {allowance:g}"] if allowance else [])]
     for bound in speeds["bounds"]:
         value, count = bound["mean_with_allowance"], bound["num_speeds"]
         text = f"{count} fixed speed{'s' if count > 1 else ''}" if count in (1, 2) else str(count)
+        if count == 1 and notes:
+            text += f"\n({', '.join(notes)})"
         if vertical:
             axes.axvline(value, ymin=0.97, color=INK, lw=1.2)
             axes.annotate(

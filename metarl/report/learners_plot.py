@@ -174,7 +174,7 @@ def draw_adaptation(
     draw_means(axes, curves)
     _draw_beside(axes, found["beside"])
     if "fixed_speeds" in found["beside"]:
-        speed_marks(axes, found["beside"]["fixed_speeds"], vertical=False)
+        speed_marks(axes, found["beside"]["fixed_speeds"], vertical=False, beside_means=True)
     axes.set_xlabel(counted(found) or "no updates")
     held_out = "held-out " if found["split"] != "none" else ""
     axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")

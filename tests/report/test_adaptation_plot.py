@@ -165,9 +165,10 @@ def test_fixed_speeds_are_marked_with_what_they_earn():
     bounds = [
         {"num_speeds": k, "mean": -100 / k, "mean_with_allowance": -100 / k - 30} for k in (1, 2)
     ]
-    figure = adaptation_figure(report(fixed_speeds={"bounds": bounds}))
-    marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
-    assert marked == {"1 fixed speed": -130, "2 fixed speeds": -80}
+    for allowance, notes in ((0.0, "mean"), (30.0, "mean, less 30")):
+        figure = adaptation_figure(report(fixed_speeds={"bounds": bounds, "allowance": allowance}))
+        marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
+        assert marked == {f"1 fixed speed\n({notes})": -130, "2 fixed speeds": -80}
 
 
 def test_reports_of_earlier_versions_can_be_drawn():
