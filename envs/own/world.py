@@ -866,8 +866,7 @@ def _number_of(named: str, path: str, model: Any) -> int:
     what = getattr(mujoco.mjtObj, f"mjOBJ_{_OBJECTS[kind]}")
     found = mujoco.mj_name2id(model, what, named)
     if found < 0:
-        counts = {"cam": "ncam", "dof": "njnt", "eq": "neq", "jnt": "njnt", "actuator": "nu"}
-        num = getattr(model, counts.get(kind, f"n{kind}"))
+        num = len(getattr(model, f"name_{'jnt' if kind == 'dof' else kind}adr"))
         known = [name for i in range(num) if (name := mujoco.mj_id2name(model, what, i))]
         raise WorldError(
             f"the model has no {_OBJECTS[kind].lower()} {named!r}; expected one of "

@@ -109,10 +109,12 @@ def belief_pngs(
         deterministic=deterministic,
     )
     trajectories = [each.episodes for each in played]
+    paying = env.paying_states(tasks) if hasattr(env, "paying_states") else None
     for task, path in paths.items():
+        pays = np.zeros(0, int) if paying is None else paying[task].nonzero()[:, 0].cpu().numpy()
         world = task * (env.num_worlds // num_tasks)
         episodes = [
-            _of_world(beliefs, episode, task, world, env, _paying(env, tasks, task))
+            _of_world(beliefs, episode, task, world, env, pays)
             for beliefs, episode in zip(watched.beliefs, trajectories, strict=True)
         ]
         belief_png(path, episodes, title=titles[task])
@@ -139,14 +141,6 @@ def _of_world(
         paid=(episode.reward[task, 0, :length] > 0).cpu().numpy(),
         paying=_on_map(paying, rows),
     )
-
-
-def _paying(env: BatchedEnv, tasks: Any, task: int) -> np.ndarray:
-    """The numbers of the states that pay, as an environment says that knows."""
-    if not hasattr(env, "paying_states"):
-        return np.zeros(0, int)
-    found: np.ndarray = env.paying_states(tasks)[task].nonzero()[:, 0].cpu().numpy()
-    return found
 
 
 def _on_map(states: np.ndarray, rows: int) -> np.ndarray:

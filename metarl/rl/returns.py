@@ -30,6 +30,11 @@ def discounted_returns(reward: Tensor, *, discount: float) -> Tensor:
     return torch.stack(returns[::-1], dim=-1)
 
 
+def of_next_step(x: Tensor) -> Tensor:
+    """x [..., T] of the step that follows each, and 0 or False after the last one."""
+    return torch.cat([x[..., 1:], torch.zeros_like(x[..., :1])], dim=-1)
+
+
 def gae(
     reward: Tensor,
     value: Tensor,

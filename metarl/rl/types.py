@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.noise import Noise
+from metarl.rl.returns import of_next_step
 from metarl.rl.spec import EnvSpec
 from metarl.struct import struct
 from metarl.types import Adapter, MetaLearner
@@ -107,6 +108,12 @@ class Trajectories:
         """[N, E, T] bool: steps that came to something. What a policy did before the physics blew
         up is to be judged, the blow-up itself has no reward that means anything."""
         return self.mask & ~self.diverged
+
+    @property
+    def blows_up_next(self) -> Tensor:
+        """[N, E, T] bool: steps after which the physics blew up. What would have come is unknown
+        there, not nothing."""
+        return of_next_step(self.diverged)
 
     @property
     def returns(self) -> Tensor:

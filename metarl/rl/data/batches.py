@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from metarl.rl.baselines import linear_feature_baseline
-from metarl.rl.returns import discounted_returns, gae
+from metarl.rl.returns import discounted_returns, gae, of_next_step
 from metarl.rl.types import Held, Trajectories
 from metarl.struct import struct
 
@@ -55,13 +55,13 @@ def policy_batch(
         obs = torch.cat([obs, t.held.latent[:, :, None].expand(-1, -1, obs.shape[2], -1)], dim=-1)
         of_episodes = normalise(t.returns, whole)
     value = linear_feature_baseline(obs, returns, t.mask, whole)
-    of_next = lambda x: torch.cat([x[..., 1:], torch.zeros_like(x[..., :1])], dim=-1)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after
     # both is 0.
     done, mask = (t.terminated | t.truncated) & t.mask, t.learnable
-    stops = done | of_next(t.diverged)
     advantage = gae(
-        t.reward, value, of_next(value), done, stops, discount=discount, gae_lambda=gae_lambda
+        *(t.reward, value, of_next_step(value), done, done | t.blows_up_next),
+        discount=discount,
+        gae_lambda=gae_lambda,
     )
     weight = mask if mean_over == "steps" else mask / mask.sum(-1, keepdim=True).clamp(min=1)
     return PolicyBatch(

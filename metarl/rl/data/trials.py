@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.rl.data.replay import Steps, step_leaves
-from metarl.rl.returns import gae
+from metarl.rl.returns import gae, of_next_step
 from metarl.rl.types import Trajectories
 from metarl.struct import map_tensors, struct
 
@@ -43,7 +43,12 @@ class Trials:
     @property
     def last(self) -> Tensor:
         """[T, B] bool: the last step of its trial."""
-        return self.mask & ~_of_next(self.mask)
+        return self.mask & ~of_next_step(self.mask.T).T
+
+    @property
+    def blows_up_next(self) -> Tensor:
+        """[T, B] bool, see `Trajectories.blows_up_next`."""
+        return of_next_step(self.diverged.T).T
 
 
 def join_episodes(episodes: Sequence[Trajectories]) -> Trials:
@@ -105,18 +110,13 @@ def trial_advantages(
 
     Args: value: [T + 1, B] of trials.obs, detached.
     """
-    terminated, stops = trials.terminated & trials.last, trials.last | _of_next(trials.diverged)
+    terminated, stops = trials.terminated & trials.last, trials.last | trials.blows_up_next
     found = gae(
         *(x.T for x in (trials.reward, value[:-1], value[1:], terminated, stops)),
         discount=discount,
         gae_lambda=gae_lambda,
     )
     return found.T * trials.learnable
-
-
-def _of_next(flags: Tensor) -> Tensor:
-    """flags [T, B] of the step that follows; False after the last one."""
-    return torch.cat([flags[1:], torch.zeros_like(flags[:1])])
 
 
 def take_trials(batch: T, columns: Tensor) -> T:

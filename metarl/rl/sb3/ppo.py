@@ -123,9 +123,7 @@ class PPOExpert(AgentNumbers[PPOAgent]):
 
         mask, policy = data.learnable, self._agent.policy
         obs = self._agent.normalised(data.step_obs[mask])
-        blows_up_next = torch.zeros_like(mask)
-        blows_up_next[..., :-1] = data.diverged[..., 1:]
-        cut = ((data.truncated & ~data.terminated) | blows_up_next)[mask]
+        cut = ((data.truncated & ~data.terminated) | data.blows_up_next)[mask]
         reward = self._rewards(data)[mask]
         after = policy.predict_values(self._agent.normalised(data.next_obs[mask][cut]))
         reward[cut] += self._discount * after.flatten()
