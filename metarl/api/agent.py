@@ -21,7 +21,7 @@ from metarl.struct import replace
 from metarl.threads import on_one_thread
 
 Recorded = Mapping[str, Any]
-"""An episode as a dict: obs, action, reward and perhaps terminated."""
+"""An episode as a dict: obs, action, reward and perhaps terminated and latent."""
 
 
 class Agent:
@@ -95,7 +95,8 @@ class Agent:
             them out among the updates of its training; one with a memory plays them as a trial.
             Or the episodes themselves: dicts with `obs` [T + 1, ...], `action` [T, ...],
             `reward` [T] and perhaps `terminated`, true or false, or [T] with a true at most for the
-            last step; else a time limit ended the episode. A learner by gradients takes one update
+            last step; else a time limit ended the episode; and `latent` [L], where the policy holds
+            one for each episode (`Policy.latent`). A learner by gradients takes one update
             from them all, or from each list of a list of lists: the first of what the unadapted
             policy did, the second of what it did after that update, and so on.
           seed: of the first reset and of the policy's noise.

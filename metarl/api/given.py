@@ -32,6 +32,7 @@ class Episode:
     reward: Tensor  # [T]
     log_prob: Tensor  # [T] of the agent's policy
     terminated: bool  # else a time limit ended it
+    latent: Tensor | None = None  # [L] what the policy held, where it holds something
 
 
 def floats(value: Any, name: str) -> np.ndarray:
@@ -121,7 +122,7 @@ def given_episode(
             f"{name} is a {type(episode).__name__}; expected a dict with obs, action and reward"
         )
     needed = ("obs", "action", "reward")
-    known = (*needed, "terminated")
+    known = (*needed, "terminated", "latent")
     for key in episode:
         if key not in known:
             hint = (
@@ -157,12 +158,14 @@ def given_episode(
         if wrong:
             raise UserError(f"{name}.action has {wrong[0]:g}; expected actions of {action_space}")
         action = action.long()
+    latent = episode.get("latent")
     return Episode(
         obs=torch.from_numpy(found["obs"]),
         action=action,
         reward=torch.from_numpy(reward),
         log_prob=torch.zeros(steps),  # which is found out when it is read
         terminated=_terminated(episode.get("terminated", False), f"{name}.terminated", steps),
+        latent=None if latent is None else torch.from_numpy(floats(latent, f"{name}.latent")),
     )
 
 

@@ -79,19 +79,45 @@ class Player:
         state = self._begin([len(each) for each in rounds])
         self._less_likely: list[Tensor] = []
         for update, each in enumerate(rounds):
-            if self._adapter.held(state) is not None:
-                raise UserError(
-                    "this policy holds a latent for each episode and learns by which one did well; "
-                    "episodes of others have none: give adapt an environment"
-                )
+            state = self._holding(state, [episode.latent for episode in each])
             read = list(each)
             for row, episode in enumerate(read):
                 read[row], state = self._read(state, episode, row)
-            state = self._update(state, read, None, is_last=update == len(rounds) - 1)
+            held = self._held(state, len(each))
+            state = self._update(state, read, held, is_last=update == len(rounds) - 1)
         episodes = [episode for each in rounds for episode in each]
         self._warn_of_a_stranger(episodes)
         rewards = torch.cat([episode.reward for episode in episodes])
         return self._policy(state, float(rewards.mean()))
+
+    def _holding(self, state: Any, latents: Sequence[Tensor | None]) -> Any:
+        """The state that holds what was held in the episodes of a round. Raises: UserError unless
+        each of them has what fits, or none where nothing is held."""
+        held, given = self._adapter.held(state), [one for one in latents if one is not None]
+        if held is None:
+            if given:
+                raise UserError(
+                    "an episode has a latent, but this policy holds none; expected obs, action, reward"
+                )
+            return state
+        if len(given) < len(latents):
+            raise UserError(
+                "this policy holds a latent for each episode and learns by which one did well; an "
+                "episode has none: expected its latent, policy.latent after "
+                "policy.reset(explore=True), or an environment instead of episodes"
+            )
+        size = held.latent.shape[-1]
+        if wrong := [one for one in given if one.shape != (size,)]:
+            raise UserError(
+                f"an episode's latent has the shape {tuple(wrong[0].shape)}; expected ({size},)"
+            )
+        if len(given) > 1 and all(torch.equal(one, given[0]) for one in given):
+            warnings.warn(
+                "all episodes have the same latent: nothing tells which one does well; expected a "
+                "policy.reset(explore=True) before each",
+                stacklevel=4,
+            )
+        return self._adapter.hold(state, torch.stack(given)[None])
 
     def _warn_of_a_stranger(self, episodes: Sequence[Episode]) -> None:
         """Warns a learner by policy gradients of actions that its own policy wouldn't have drawn,
@@ -167,12 +193,14 @@ class Player:
             after = self._rows(state, obs[-1])
             step = one_step(after, rewards[-1], terminated=bool(terminated), truncated=cut)
             state = self._adapter.observe(state, rows, act, step)
+        held = self._adapter.held(state)
         episode = Episode(
             obs=torch.stack(obs),
             action=torch.stack(actions),
             reward=torch.tensor(rewards),
             log_prob=torch.stack(log_probs),
             terminated=bool(terminated),
+            latent=None if held is None else held.latent[0, row],
         )
         return episode, state
 
@@ -235,12 +263,13 @@ class Player:
 
 def recorded(episode: Episode, action_space: spaces.Box | spaces.Discrete) -> dict[str, Any]:
     """The episode as `adapt(episodes=...)` takes it, with the actions that the environment got."""
-    return {
+    found = {
         "obs": episode.obs.numpy(),
         "action": np.stack([as_env_action(action, action_space) for action in episode.action]),
         "reward": episode.reward.numpy(),
         "terminated": episode.terminated,
     }
+    return found if episode.latent is None else {**found, "latent": episode.latent.numpy()}
 
 
 def stacked(episodes: Sequence[Episode], horizon: int) -> Trajectories:

@@ -29,6 +29,11 @@ class Policy:
     where none is given, the mean reward of the episodes it adapted on stands for it. `reset` begins
     a new episode, with what was known after adaptation. Other agents need neither.
 
+    To collect episodes for `Agent.adapt` in a loop of one's own, let it explore as while it adapts:
+
+        policy.reset(explore=True)
+        action = policy(obs, deterministic=False)
+
     Args:
       adapter, state: the learner's, after adaptation, of one task.
       spaces: what it sees and does; horizon: the steps of an episode in training.
@@ -60,10 +65,22 @@ class Policy:
         )
         return f"Policy(observations {seen.shape} -> {shown})"
 
-    def reset(self) -> None:
-        """Begins a new episode."""
+    def reset(self, *, explore: bool = False) -> None:
+        """Begins a new episode.
+
+        Args: explore: draws anew what the policy holds for an episode, or what it takes the task
+          for; else it is the most likely.
+        """
         self._state: Any = self._start
+        if explore:
+            self._state = self._adapter.redraw(self._start, self._noise)
         self._before: tuple[Tensor, Act] | None = None
+
+    @property
+    def latent(self) -> np.ndarray | None:
+        """[L] what the policy holds for the present episode; None if it holds nothing."""
+        held = self._adapter.held(self._state)
+        return None if held is None else held.latent[0, 0].numpy().copy()
 
     def __call__(
         self,

@@ -452,6 +452,16 @@ class RLAdapter(Adapter[State], Protocol[State]):
         begin."""
         return state
 
+    def redraw(self, state: State, noise: Noise) -> State:
+        """The state, but with what the policy holds for the episodes that begin, or its guess of the
+        task, drawn anew."""
+        return state
+
+    def hold(self, state: State, latent: Tensor) -> State:
+        """The state in which the policy holds these latents [N, E, L] for the episodes that begin,
+        of whatever number E. Raises: ValueError where it holds nothing."""
+        raise ValueError(f"{type(self).__name__} holds nothing")
+
     def log_prob(self, state: State, obs: Tensor, action: Tensor) -> Tensor | None:
         """[W] how likely the policy is to take these actions at obs [W, O]; None where it isn't
         needed to learn from them."""

@@ -166,6 +166,47 @@ def test_played_episodes_are_told_one_by_one_and_can_be_given_again(agents: Any)
         np.testing.assert_allclose(given(obs), played(obs), rtol=1e-4)
 
 
+def test_episodes_tell_what_the_policy_held(agents: Any) -> None:
+    agent, kept, obs = agents["latent"], [], np.array([0.1, 0.2])
+    played = agent.adapt(point_env(), episodes=6, on_episode=kept.append)
+    assert len({float(episode["latent"][0]) for episode in kept}) == 6
+    given = agent.adapt(episodes=[kept[:2], kept[2:4], kept[4:]])
+    np.testing.assert_allclose(given(obs), played(obs), rtol=1e-4)
+    np.testing.assert_allclose(given.latent, played.latent, rtol=1e-4)
+    with pytest.warns(UserWarning, match="the same latent.*reset"):
+        agent.adapt(episodes=[{**episode, "latent": [0.5]} for episode in kept[:2]])
+    first = [{**episode} for episode in kept[:2]]
+    first[0].pop("latent")
+    for wrong, message in (
+        (first, "an episode has none: expected its latent"),
+        ([{**kept[0], "latent": [1.0, 2.0]}], r"latent has the shape \(2,\); expected \(1,\)"),
+        ([{**kept[0], "latent": [np.nan]}], r"episodes\[0\].latent holds NaN"),
+    ):
+        with pytest.raises(metarl.UserError, match=message):
+            agent.adapt(episodes=wrong)
+    with pytest.raises(metarl.UserError, match="has a latent, but this policy holds none"):
+        agents["plain"].adapt(episodes=kept[:1])
+
+
+def test_a_policy_explores_where_it_is_asked_to(agents: Any) -> None:
+    policy = agents["latent"].unadapted
+    before, found = policy.latent, []
+    for _ in range(200):
+        policy.reset(explore=True)
+        found.append(policy.latent)
+    policy.reset()
+    assert np.array_equal(policy.latent, before) and np.array_equal(before, [0.0])
+    assert abs(np.mean(found)) < 0.25 and 0.8 < np.std(found) < 1.2
+    obs = np.array([0.1, 0.2])
+    policy.reset(explore=True)
+    drawn = policy(obs)
+    policy.reset()
+    assert not np.array_equal(drawn, policy(obs))
+    plain = agents["plain"].unadapted
+    plain.reset(explore=True)
+    assert plain.latent is None
+
+
 def test_a_robot_is_reset_once_before_each_episode(agents: Any) -> None:
     class Counted(gymnasium.Wrapper):
         seeds: ClassVar[list[Any]] = []

@@ -181,10 +181,17 @@ class GradientAdapter(RLAdapter[Adapted]):
         return state.held
 
     def most_likely(self, state: Adapted) -> Adapted:
-        if state.held is None:
-            return state
-        episodes_per_task = state.held.latent.shape[1]
-        return replace(state, held=self._hold(state.params, episodes_per_task, None))
+        return self._drawn_anew(state, None)
+
+    def redraw(self, state: Adapted, noise: Noise) -> Adapted:
+        return self._drawn_anew(state, noise)
+
+    @torch.no_grad()
+    def hold(self, state: Adapted, latent: Tensor) -> Adapted:
+        spread = self._spread(state.params)
+        if spread is None:
+            return super().hold(state, latent)
+        return replace(state, held=Held(latent=latent, log_prob=latent_log_prob(spread, latent)))
 
     @torch.no_grad()
     def log_prob(self, state: Adapted, obs: Tensor, action: Tensor) -> Tensor:
@@ -202,24 +209,29 @@ class GradientAdapter(RLAdapter[Adapted]):
         latent = None if state.held is None else state.held.latent[0, 0]
         return _AdaptedPolicy(self._policy, P.task(state.params, 0), latent)
 
+    def _drawn_anew(self, state: Adapted, noise: Noise | None) -> Adapted:
+        if state.held is None:
+            return state
+        episodes_per_task = state.held.latent.shape[1]
+        return replace(state, held=self._hold(state.params, episodes_per_task, noise))
+
     @torch.no_grad()
     def _hold(self, params: Params, episodes_per_task: int, noise: Noise | None) -> Held | None:
-        if self._policy.noise_size:
-            return _held_noise(len(params[NOISE_MEAN]), episodes_per_task, self._params, noise)
-        if not self._policy.latent_size:
+        spread = self._spread(params)
+        if spread is None:
             return None
-        latent = draw_latents(params[MEAN], params[LOG_STD], episodes_per_task, noise)
-        return Held(latent=latent, log_prob=latent_log_prob(latent_outputs(params), latent))
+        latent = draw_latents(spread[MEAN][:, 0], spread[LOG_STD][:, 0], episodes_per_task, noise)
+        return Held(latent=latent, log_prob=latent_log_prob(spread, latent))
 
-
-def _held_noise(
-    num_tasks: int, episodes_per_task: int, params: Params, noise: Noise | None
-) -> Held:
-    """ε ~ N(0, I) for each episode, spread over a task's as latents are; zeros without noise."""
-    zeros = torch.zeros_like(params[NOISE_MEAN]).expand(num_tasks, -1)
-    drawn = draw_latents(zeros, zeros, episodes_per_task, noise)
-    standard = {MEAN: zeros[:, None], LOG_STD: zeros[:, None]}
-    return Held(latent=drawn, log_prob=latent_log_prob(standard, drawn))
+    def _spread(self, params: Params) -> Params | None:
+        """μ and log σ [N, 1, L] of what is held for an episode: N(0, I) where it is the noise of a
+        latent; None where nothing is held."""
+        if self._policy.noise_size:
+            # As large as the parameters that adapt from, whatever the adapted ones are.
+            zeros = torch.zeros_like(self._params[NOISE_MEAN])
+            zeros = zeros.expand(len(params[NOISE_MEAN]), 1, -1)
+            return {MEAN: zeros, LOG_STD: zeros}
+        return latent_outputs(params) if self._policy.latent_size else None
 
 
 class _AdaptedPolicy(nn.Module):

@@ -116,6 +116,9 @@ class PosteriorAdapter(RLAdapter[Guess]):
             over=torch.zeros_like(state.over),
         )
 
+    def redraw(self, state: Guess, noise: Noise) -> Guess:
+        return replace(state, z=_draw(state.belief, noise))
+
     def belief(self, state: Guess) -> Belief:
         """What z was drawn from; it stays for the episode."""
         return Belief(mean=state.belief.mean, deviation=state.belief.variance.sqrt())

@@ -5,12 +5,18 @@ import pytest
 import torch
 from support.gradient_learners import N, make
 
+from metarl.core import params as P
+from metarl.nn.heads import GaussianPolicy
+from metarl.noise import Noise
 from metarl.rl.adapters.gradient import GradientAdapter
 from metarl.rl.adapters.together import TogetherAdapter
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.data.rounds import gather
 from metarl.rl.types import NotSteady, Step
 from metarl.struct import replace
+
+CONTEXT = {"latent_size": {}, "noise_size": {"context_size": 2}}
+"""What a policy that holds something has beside it."""
 
 
 class HalfWay(GradientAdapter):
@@ -90,6 +96,36 @@ def test_learners_whose_adapter_is_a_subclass_act_by_themselves_side_by_side():
             )
             together.observe(state, obs, act, step)
             assert [adapter.observed for adapter in adapters] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["latent_size", "noise_size"])
+def test_what_is_held_can_be_drawn_anew_and_said(generator, kind):
+    policy = GaussianPolicy(2, 2, (5, 4), **{kind: 2}, **CONTEXT[kind], generator=generator)
+    params = P.detached(dict(policy.named_parameters()))
+    adapter = GradientAdapter(policy, params, {}, make(MamlPPO)._inner)
+    before = adapter.begin(3, 4, None)
+    assert not before.held.latent.any()
+    drawn = adapter.redraw(before, Noise(generator))
+    assert drawn.held.latent.std() > 0.5
+    density = torch.distributions.Normal(0, 1).log_prob(drawn.held.latent).sum(-1)
+    torch.testing.assert_close(drawn.held.log_prob, density)
+    said = adapter.hold(before, drawn.held.latent[:, :3])
+    torch.testing.assert_close(said.held.log_prob, density[:, :3])
+    obs = torch.randn(9, 2, generator=generator)
+    rows = obs.unflatten(0, (3, 3))
+    both = torch.cat([rows, torch.zeros(3, 1, 2)], dim=1).flatten(0, 1)
+    expected = adapter.act(drawn, both, None).action.unflatten(0, (3, 4))[:, :3].flatten(0, 1)
+    torch.testing.assert_close(adapter.act(said, obs, None).action, expected)
+
+
+def test_what_holds_nothing_says_so(generator):
+    policy = GaussianPolicy(2, 2, (5, 4), generator=generator)
+    params = P.detached(dict(policy.named_parameters()))
+    adapter = GradientAdapter(policy, params, {}, make(MamlPPO)._inner)
+    state = adapter.begin(3, 4, None)
+    assert adapter.redraw(state, Noise(generator)) is state
+    with pytest.raises(ValueError, match="GradientAdapter holds nothing"):
+        adapter.hold(state, torch.zeros(3, 4, 1))
 
 
 def test_what_says_how_an_adapter_acts_is_not_inherited_by_one_that_acts_otherwise():

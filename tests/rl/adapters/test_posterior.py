@@ -230,3 +230,11 @@ def test_a_step_whose_physics_blew_up_says_nothing_of_the_task(generator):
     assert (found[3] < found[2]).tolist() == [False, True]
     after = adapter.update(state, data, noise())
     torch.testing.assert_close(state.precision, after.belief.variance.reciprocal())
+
+
+def test_a_guess_can_be_drawn_anew(generator):
+    adapter = PosteriorAdapter(model(), exploration_episodes=1)
+    state = adapter.update(adapter.begin(1, 1, noise()), trajectories(generator, 1, 1, 4), noise())
+    draws = torch.stack([adapter.redraw(state, noise(seed)).z[0] for seed in range(2000)])
+    torch.testing.assert_close(draws.mean(0), state.belief.mean[0], atol=0.1, rtol=0)
+    torch.testing.assert_close(draws.var(0), state.belief.variance[0], atol=0.1, rtol=0.1)
