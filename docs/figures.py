@@ -8,7 +8,6 @@ changed without the pictures are found. What is left out needs a checkpoint: tas
 curves_seed0.png of few-shot learning, videos, and docs/half_cheetah_vel.png.
 """
 
-import gzip
 import hashlib
 import json
 import sys
@@ -31,7 +30,7 @@ from metarl.files import write_text  # noqa: E402
 from metarl.report.adaptation_plot import adaptation_figure  # noqa: E402
 from metarl.report.algo_name import algo_name  # noqa: E402
 from metarl.report.facts import fixed_speed_bounds  # noqa: E402
-from metarl.report.finished import finished_runs  # noqa: E402
+from metarl.report.finished import finished_runs, numbers_of  # noqa: E402
 from metarl.report.learners import learners, side_by_side  # noqa: E402
 from metarl.report.learners_plot import learners_figure  # noqa: E402
 from metarl.report.plots import learning_figure, return_curves, write_png  # noqa: E402
@@ -186,7 +185,7 @@ def _adaptation(folder: Path, evaluation: str) -> Figure:
 
 def _training(folder: Path, seeds: list[str]) -> Figure:
     config = merged(read(folder / "config.yaml"))
-    runs = [_rows(folder / f"{seed}.jsonl.gz") for seed in seeds]
+    runs = [numbers_of(folder / f"{seed}.jsonl") for seed in seeds]
     who = (
         f"{len(runs)} seeds"
         if len(runs) > 1
@@ -217,11 +216,6 @@ def _problem(config: Any) -> str:
 
 def _learner(folder: Path, config: Any) -> str:
     return LEARNERS.get(folder.name, algo_name(config))
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt") as file:
-        return [json.loads(line) for line in file]
 
 
 def shown(figure: Figure) -> Iterator[str]:

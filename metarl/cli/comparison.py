@@ -125,7 +125,7 @@ def _runs(reports: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]
         returns = (_cell(first), _cell(last), after)
         rows.append((report["env"], name, str(report["seed"]), *returns, run["folder"]))
     head = ("env", "run", "seed", "before", "after", "", "folder")
-    title = "The runs: IQM of the return, with its 95 % interval"
+    title = "The runs: IQM of the return, with its 95 % interval over tasks (bootstrap)"
     return f"{title}\n\n{table(head, rows)}"
 
 

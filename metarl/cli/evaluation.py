@@ -26,10 +26,10 @@ from metarl.cli.words import called
 from metarl.errors import UserError
 from metarl.report import evaluation
 from metarl.report.algo_name import algo_name
+from metarl.report.finished import numbers_of
 from metarl.report.held_out import returns_row
 from metarl.rl.types import RLLearner
 from metarl.run.held_out import KEY
-from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 from metarl.run.training import Outcome
 from metarl.struct import replace
@@ -125,7 +125,7 @@ def judged_by_its_choosers(
     trained_on = build.environment(loaded.config, num_worlds=1)
     if env.spec.spec_hash != trained_on.spec.spec_hash:
         return {}
-    listed, num_tasks = env.prior.num_held_out, found.report["num_tasks"]
+    listed, num_tasks = held_out.num_listed(env.prior), found.report["num_tasks"]
     places = [
         place if listed is None else place % listed
         for place in held_out.choosers(loaded.config, env.prior)
@@ -220,7 +220,7 @@ def illustrate(
     """The pictures of a training: learning_curve.png, and a video where one is asked for."""
     from metarl.report.plots import learning_curve_png, return_curves  # loads Matplotlib
 
-    if rows := read_metrics(folder / "metrics.jsonl"):
+    if rows := numbers_of(folder / "metrics.jsonl"):
         title = f"{found.report['env']}, {found.report['algo']}, seed {config.seed}"
         curves = return_curves(rows, found.report["unit"])
         learning_curve_png(folder / "learning_curve.png", [rows], title=title, curves=curves)

@@ -42,9 +42,10 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
     prior = build.environment(config, num_worlds=1).prior
     tasks = choosers(config, prior)
     num_tasks = len(tasks)
-    if prior.num_held_out is not None and tasks.stop > prior.num_held_out:
+    listed = num_listed(prior)
+    if listed is not None and tasks.stop > listed:
         print(
-            f"eval_every: {config.env.name} has {prior.num_held_out} held-out tasks; some that choose "
+            f"eval_every: {config.env.name} has {listed} held-out tasks; some that choose "
             "the best checkpoint judge it at the end, too",
             file=sys.stderr,
         )
@@ -87,6 +88,11 @@ def choosers(config: DictConfig, prior: TaskDistribution) -> range:
     end those at its beginning are meant."""
     skip = max(prior.num_test, config.evaluation.num_tasks or 0)
     return range(skip, skip + (config.eval_tasks or config.evaluation.num_tasks or prior.num_test))
+
+
+def num_listed(prior: TaskDistribution) -> int | None:
+    """After how many held-out tasks their list begins anew; None where it goes on."""
+    return prior.num_test if prior.split == "none" else prior.num_held_out
 
 
 def scored_by(config: DictConfig) -> str:

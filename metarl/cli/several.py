@@ -37,6 +37,7 @@ from metarl.files import write_text
 from metarl.report import seeds as seeds_report
 from metarl.report.algo_name import algo_name
 from metarl.report.evaluation import write
+from metarl.report.finished import numbers_of
 from metarl.report.run_places import num_seeds_in
 from metarl.rl.algorithms.shared import GatheringLearner, Source
 from metarl.rl.algorithms.together import TogetherSource
@@ -44,7 +45,6 @@ from metarl.rl.evaluation.several_runs import interval_over_seeds
 from metarl.rl.types import RLLearner
 from metarl.run.lock import FolderLock
 from metarl.run.loggers.logger import settings
-from metarl.run.logging import read_metrics
 from metarl.run.memory import check_together_fit
 from metarl.run.seeding import Generators
 from metarl.run.together import train_together
@@ -256,8 +256,10 @@ def _report(
 
     Raises: Diverged, once the others are reported, if seeds diverged.
     """
-    reports, errors = [], [str(error) for error in found if isinstance(error, Diverged)]
+    reports, errors = list[tuple[Path, Mapping[str, Any]]](), dict[int, str]()
     for own, learner, outcome in zip(runs, learners, found, strict=True):
+        if isinstance(outcome, Diverged):
+            errors[own.config.seed] = str(outcome)
         if isinstance(outcome, Outcome):
             assert own.folder is not None
             try:
@@ -265,7 +267,7 @@ def _report(
                     own.config, learner, own.folder, device, outcome
                 )
             except FloatingPointError as error:
-                errors.append(f"seed {own.config.seed} can't be evaluated: {error}")
+                errors[own.config.seed] = f"seed {own.config.seed} can't be evaluated: {error}"
                 continue
             write(own.folder, evaluated.report)
             evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
@@ -278,11 +280,14 @@ def _report(
             [place for place, _ in reports],
             [report for _, report in reports],
             folder,
+            diverged=sorted(errors),
         )
         first = next(outcome for outcome in found if isinstance(outcome, Outcome))
         evaluation.tell_loggers(runs[0].config, together, folder, first)
     if errors:
-        raise Diverged(f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors)}")
+        raise Diverged(
+            f"{len(errors)} of {len(found)} seeds diverged: {'; '.join(errors.values())}"
+        )
     comparison.note(folder)  # A sweep counts a run as done where all its seeds are.
 
 
@@ -291,14 +296,16 @@ def _report_together(
     places: Sequence[Path],
     reports: Sequence[Mapping[str, Any]],
     folder: Path,
+    *,
+    diverged: Sequence[int],
 ) -> dict[str, Any]:
     from metarl.report.plots import learning_curve_png, return_curves  # loads Matplotlib
 
-    report = seeds_report.together(reports)
+    report = seeds_report.together(reports, diverged=diverged)
     with console.shown_after(seeds_report.table(report)):
         text = json.dumps(report | evaluation.provenance(config, folder), indent=2)
         write_text(folder / "evaluation.json", text)
-    metrics = [read_metrics(place / "metrics.jsonl") for place in places]
+    metrics = [numbers_of(place / "metrics.jsonl") for place in places]
     if all(metrics):
         title = f"{report['env']}, {report['algo']}, seeds {report['seed']}"
         curves = return_curves(metrics[0], report["unit"])

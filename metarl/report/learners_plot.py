@@ -43,6 +43,7 @@ from metarl.report.plots import (
     write_png,
 )
 from metarl.report.recorded import Recorded
+from metarl.report.training_curve import what_bands_are
 from metarl.rl.evaluation.several_runs import Estimate, across_runs
 from metarl.struct import replace
 
@@ -108,15 +109,18 @@ def learners_figure(
             draw_success(places["success"], found, looks)
         if "steps" in places:
             draw_training(places["steps"], trained, curves, looks)
+            _name_bands(places["steps"], trained)
             _name_missing(places["steps"], learners, trained)
         if timed:
             draw_time(places["time"], timed, looks)
             _name_missing(places["time"], learners, timed)
         if "tasks" in places:
             _draw_tasks(places["tasks"], told, looks, by_task)
-        handles, labels = [], []
+        seeds = {learner.name: _seeds_in_words(len(learner.runs)) for learner in learners}
+        handles, labels = [], list[str]()
         for place in axes:
-            for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+            for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
+                label = f"{name}, {seeds[name]}" if name in seeds else name
                 if label not in labels:
                     handles.append(handle)
                     labels.append(label)
@@ -305,6 +309,17 @@ def draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]
         style = {"color": look.color, "dashes": look.dashes, "label": learner.name}
         draw_curve(axes, runs, return_key(runs), count=count, **style)
     name_count(axes, count)
+
+
+def _seeds_in_words(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _name_bands(axes: Axes, learners: Sequence[Learner]) -> None:
+    """Says below an axis of training what its lines and bands are."""
+    bands = what_bands_are([len(learner.runs) for learner in learners])
+    told = f"; band: {bands}" if bands else ""
+    axes.set_xlabel(f"{axes.get_xlabel()}\nsmoothed{told}")
 
 
 def _name_missing(axes: Axes, learners: Sequence[Learner], drawn: Sequence[Learner]) -> None:

@@ -37,10 +37,14 @@ _SUCCESS = {"value": "success_rate", "ci_low": "success_ci_low", "ci_high": "suc
 """What an evaluation's rows call the parts of an estimate."""
 
 
-def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def together(
+    reports: Sequence[Mapping[str, Any]], *, diverged: Sequence[int] = ()
+) -> dict[str, Any]:
     """What evaluation.json holds above the folders of the seeds: its words, where it says the same.
 
-    Args: reports: the evaluation.json of each seed, on the same tasks.
+    Args:
+      reports: the evaluation.json of each seed, on the same tasks.
+      diverged: seeds that have none because they diverged.
     Raises: UserError naming a seed that was evaluated otherwise than the first.
     """
     seeds, first = [report["seed"] for report in reports], reports[0]
@@ -62,6 +66,7 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         },
         "seed": ", ".join(map(str, seeds)),
         "seeds": seeds,
+        **({"seeds_diverged": list(diverged)} if diverged else {}),
         "over": over(len(seeds), returns.shape[1]),
         "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
@@ -98,6 +103,11 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(table_row(name, report["adaptation_gain_of_all_updates"]))
     if "iteration" not in report:
         lines.append("seeds of this table were trained for different numbers of iterations")
+    if lost := report.get("seeds_diverged"):
+        lines.append(
+            f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))} diverged and "
+            f"{'are' if len(lost) > 1 else 'is'} left out: the numbers are of those that didn't"
+        )
     lines += diverged_lines(report)
     return "\n".join(lines)
 

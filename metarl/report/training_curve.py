@@ -2,7 +2,7 @@
 it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -32,9 +32,13 @@ class TrainingCurve:
 def training_curve(runs: Sequence[Sequence[Row]], key: str, count: str) -> TrainingCurve:
     """The number `key` of the runs of one setting over the number `count`.
 
+    It begins and ends where all of them tell that number.
+
     Args: runs: the rows of metrics.jsonl of each seed.
     """
-    x = _common_counts([np.array([row[count] for row in rows], dtype=float) for rows in runs])
+    x = _common_counts(
+        [np.array([row[count] for row in _told(rows, key)], dtype=float) for rows in runs]
+    )
     window = max(1, len(x) // _MOST_POINTS)
     raw = np.stack([_values(rows, key, x, count) for rows in runs])
     smooth = np.stack([_running_mean(row, window) for row in raw])
@@ -42,6 +46,21 @@ def training_curve(runs: Sequence[Sequence[Row]], key: str, count: str) -> Train
     return TrainingCurve(
         x=x, raw=raw, smooth=smooth, mean=smooth.mean(0), low=low, high=high, window=window
     )
+
+
+def _told(rows: Sequence[Row], key: str) -> Sequence[Row]:
+    """The rows from the first to the last one that tells the number; all where none does."""
+    places = [i for i, row in enumerate(rows) if math.isfinite(row.get(key, math.nan))]
+    return rows[places[0] : places[-1] + 1] if places else rows
+
+
+def what_bands_are(num_seeds: Collection[int]) -> str:
+    """What the bands around the means of several learners' curves are, in words; "" if there is
+    none. Args: num_seeds: of each learner."""
+    parts = ["the 95 % interval of the mean"] * (max(num_seeds, default=0) >= FEWEST_SEEDS)
+    if any(1 < count < FEWEST_SEEDS for count in num_seeds):
+        parts.append("of two seeds their range" if parts else "the range of two seeds")
+    return ", ".join(parts)
 
 
 def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

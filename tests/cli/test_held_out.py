@@ -132,6 +132,19 @@ def test_a_short_list_of_tasks_is_told_and_not_gone_over_twice(tmp_path, monkeyp
     assert not (tmp_path / "other").exists()
 
 
+def test_tasks_of_an_environment_that_has_few_choose_and_judge_and_that_is_told(
+    tmp_path, monkeypatch, capsys
+):
+    """Forwards and backwards, in turn."""
+    folder = tmp_path / "run"
+    words = [*MAML, "env=half_cheetah_dir", "env.horizon=3", "iterations=1", "eval_every=1"]
+    assert call(monkeypatch, train, *words, "sim.num_threads=1", f"run_dir={folder}") == 0
+    assert "half_cheetah_dir has 2 held-out tasks; some that choose" in capsys.readouterr().err
+    asked = ("num_updates=0", "num_tasks=2", "device=cpu", f"output={tmp_path / 'found.json'}")
+    assert call(monkeypatch, evaluate, f"checkpoint={folder}/best", *asked) == 0
+    assert "of these tasks have chosen this state" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Never written to."""

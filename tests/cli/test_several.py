@@ -16,9 +16,11 @@ from support.commands import call, numbers
 from metarl.cli import run_folder, several
 from metarl.cli.commands import evaluate, fewshot, train
 from metarl.errors import NonFiniteAction, UserError
+from metarl.report import plots
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
+from metarl.run.logging import read_metrics
 from metarl.run.seeding import Generators
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,20 @@ def test_the_folder_above_says_what_they_say_together(finished):
         assert row["ci_low"] <= row["iqm"] <= row["ci_high"]
     assert [row["num_seeds"] for row in numbers(finished)] == [2, 2]
     assert (finished / "learning_curve.png").stat().st_size > 0
+
+
+def test_pictures_give_each_seed_its_share_of_the_time(copied, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        plots, "learning_curve_png", lambda path, runs, **_: drawn.append((path.parent.name, runs))
+    )
+    for seed in ("seed3", "seed4"):
+        (copied / seed / "evaluation.json").unlink()
+    assert call(monkeypatch, train, f"resume={copied}") == 0
+    of_both = [row["seconds"] for row in read_metrics(copied / "seed3/metrics.jsonl")]
+    assert sorted(name for name, _ in drawn) == ["run", "seed3", "seed4"]
+    for _, runs in drawn:
+        assert [row["seconds"] for row in runs[0]] == pytest.approx([x / 2 for x in of_both])
 
 
 def test_a_seed_is_a_run_of_its_own_and_the_folder_above_names_its_seeds(
@@ -127,6 +143,7 @@ def test_a_seed_that_diverges_does_not_end_the_others(tmp_path, monkeypatch, cap
         "error: 1 of 3 seeds diverged: training diverged in iteration 0: metric"
     )
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert report["seeds_diverged"] == [1]
     assert report["seeds"] == [0, 2] and not (tmp_path / "run/seed1/evaluation.json").exists()
     assert not done  # A sweep of it has failed.
 
@@ -145,9 +162,11 @@ def test_a_seed_that_cannot_be_evaluated_does_not_cost_the_others_their_reports(
     for seed in ("seed3", "seed4"):
         (copied / seed / "evaluation.json").unlink()
     assert call(monkeypatch, train, f"resume={copied}") == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.endswith("seed 3 can't be evaluated: action is nan")
-    assert json.loads((copied / "evaluation.json").read_text())["seeds"] == [4]
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].endswith("seed 3 can't be evaluated: action is nan")
+    report = json.loads((copied / "evaluation.json").read_text())
+    assert report["seeds"] == [4] and report["seeds_diverged"] == [3]
+    assert "seed 3 diverged and is left out" in said.out
     assert (copied / "seed4/evaluation.json").exists()
 
 

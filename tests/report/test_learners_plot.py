@@ -83,7 +83,8 @@ def test_it_shows_how_learners_adapt_and_how_they_were_trained(tmp_path: Path) -
     )
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert sorted(names) == ["maml_ppo", "rl2_ppo", "standing still"]
+    assert sorted(names) == ["maml_ppo, 2 seeds", "rl2_ppo, 2 seeds", "standing still"]
+    assert steps.get_xlabel() == "environment steps\nsmoothed; band: the range of two seeds"
     assert figure.get_suptitle() == "half_cheetah_vel: 2 held-out tasks"
 
 
@@ -204,7 +205,7 @@ def test_learners_without_curves_are_named_below_them(tmp_path: Path) -> None:
     run_folder(tmp_path / "b", [[-4.0]], algo="promp", rows=rows(-8.0, -4.0))
     run_folder(tmp_path / "c", [[-4.0]], algo="rl2_ppo")
     _, steps, time = drawn(tmp_path).axes
-    assert steps.get_xlabel() == "environment steps\nnot told by rl2_ppo"
+    assert steps.get_xlabel() == "environment steps\nsmoothed\nnot told by rl2_ppo"
     assert time.get_xlabel().endswith("\nnot told by promp, rl2_ppo")
 
 

@@ -1,8 +1,10 @@
 """Curves of several seeds, with numbers by hand."""
 
+import math
+
 import pytest
 
-from metarl.report.training_curve import training_curve
+from metarl.report.training_curve import training_curve, what_bands_are
 
 
 def test_a_curve_begins_where_all_seeds_have_begun() -> None:
@@ -13,6 +15,21 @@ def test_a_curve_begins_where_all_seeds_have_begun() -> None:
     curve = training_curve([one, other], "return", "steps")
     assert curve.x.tolist() == [14.0, 24.0]
     assert curve.raw.tolist() == [pytest.approx([1.8, 3.8]), [2.0, 4.0]]
+
+
+def test_a_curve_ends_where_a_seed_no_longer_tells_the_number() -> None:
+    full = [{"steps": step, "return": 1.0 * step} for step in range(1, 6)]
+    broken = [row if 2 <= row["steps"] <= 3 else {"steps": row["steps"]} for row in full]
+    assert training_curve([full, broken], "return", "steps").x.tolist() == [2.0, 3.0]
+    with_nan = [row | {"return": math.nan} if row["steps"] > 3 else row for row in full]
+    assert training_curve([full, with_nan], "return", "steps").x.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_bands_are_called_what_they_are() -> None:
+    assert what_bands_are([]) == what_bands_are([1, 1]) == ""
+    assert what_bands_are([2, 1]) == "the range of two seeds"
+    assert what_bands_are([5, 1]) == "the 95 % interval of the mean"
+    assert what_bands_are([3, 2]) == "the 95 % interval of the mean, of two seeds their range"
 
 
 def test_seeds_that_share_no_range_have_a_point() -> None:

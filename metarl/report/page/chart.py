@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from metarl.report.adaptation_plot import Look
 from metarl.report.plots import FAINT, INK
-from metarl.report.training_curve import FEWEST_SEEDS, training_curve
+from metarl.report.training_curve import training_curve, what_bands_are
 from metarl.run.logging import human
 from metarl.struct import struct
 
@@ -135,15 +135,11 @@ def learning_rows(name: str, of: Runs, key: str, count: str) -> list[list[str]]:
     return [[name, human(float(curve.x[i])), number(float(curve.mean[i]))] for i in places]
 
 
-def what_bands_are(num_seeds: Collection[int]) -> str:
+def bands_in_words(num_seeds: Collection[int]) -> str:
     """A sentence on the bands of `learning_lines`, if any learner has one. Args: num_seeds: of each
     learner."""
-    if max(num_seeds, default=0) < 2:
-        return ""
-    many = max(num_seeds) >= FEWEST_SEEDS
-    return " Thin lines are seeds; the band is " + (
-        "the 95 % interval of their mean." if many else "their range."
-    )
+    bands = what_bands_are(num_seeds)
+    return f" Thin lines are seeds; the band is {bands}." if bands else ""
 
 
 def figure_of(

@@ -26,6 +26,7 @@ from metarl.report.page.chart import (
     Chart,
     Runs,
     adaptation_line,
+    bands_in_words,
     dash_of,
     figure_of,
     learning_lines,
@@ -35,7 +36,6 @@ from metarl.report.page.chart import (
     seed_line,
     short,
     thinned,
-    what_bands_are,
 )
 from metarl.report.page.task_charts import profile_chart, task_charts
 from metarl.report.plots import FAINT, GREY, STEPS, in_time, tell_time, unit_of_time
@@ -214,11 +214,13 @@ def _beside(beside: Numbers) -> Iterator[tuple[str, str, list[float], str, str]]
         words = name.replace("_", " ")
         look = reference_look(name)
         yield words, words, means, look.color, dash_of(look)
-    bounds = beside.get("fixed_speeds", {}).get("bounds", [])
-    group = f"the best of 1 to {len(bounds)} fixed speeds"
+    speeds = beside.get("fixed_speeds", {})
+    bounds, allowance = speeds.get("bounds", []), speeds.get("allowance", 0)
+    less = f", less {allowance:g}" if allowance else ""
+    group = f"the best of 1 to {len(bounds)} fixed speeds{less}"
     for bound in bounds:
         count = bound["num_speeds"]
-        name = f"the best {f'{count} fixed speeds' if count > 1 else 'fixed speed'}"
+        name = f"the best {f'{count} fixed speeds' if count > 1 else 'fixed speed'}{less}"
         yield name, group, [bound["mean_with_allowance"]], FAINT, "dash"
 
 
@@ -279,7 +281,7 @@ def _training_over(
         traces.append(go.Scatter(x=x, y=y, name=run.name, mode="lines", line=line))
         rows += learning_rows(run.name, of, return_key(of), count[0])
     bands = {len(of) for of in runs.values()}
-    note = f"Mean return of training episodes after adaptation, smoothed.{what_bands_are(bands)}"
+    note = f"Mean return of training episodes after adaptation, smoothed.{bands_in_words(bands)}"
     if without:
         note += f" Not told by {listed(without)}."
     over = "environment steps" if key == "steps" else "time"

@@ -120,6 +120,7 @@ def _sentence(row: Summary, digits: int) -> str:
     if row.before is None or row.made_worse is None:
         return f"{row.name} ({seeds}): a mean return of {end}."
     worse = f"{100 * row.made_worse['value']:.0f} % of the tasks end lower than they began"
+    worse += ", counted for each seed" if len(row.seeds) > 1 else ""
     before = f"{row.before['value']:.{digits}f}"
     return f"{row.name} ({seeds}): a mean return of {before} at first and {end}; {worse}."
 

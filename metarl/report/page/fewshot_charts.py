@@ -16,12 +16,12 @@ from metarl.report.learners_plot import looks_of
 from metarl.report.page.chart import (
     Chart,
     adaptation_line,
+    bands_in_words,
     figure_of,
     learning_lines,
     learning_rows,
     listed,
     seed_line,
-    what_bands_are,
 )
 from metarl.report.page.fewshot_measures import (
     cell,
@@ -105,7 +105,7 @@ def _training(
         seeds = [run.seed for run in learner.runs]
         traces += learning_lines(learner.name, metrics, seeds, look[learner.name], key, "tasks")
         rows += learning_rows(learner.name, metrics, key, "tasks")
-    bands = what_bands_are([len(learner.runs) for learner in of])
+    bands = bands_in_words([len(learner.runs) for learner in of])
     missing = f" Not told by {listed(without)}." if without else ""
     return Chart(
         key="training_tasks",

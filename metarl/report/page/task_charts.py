@@ -140,6 +140,7 @@ def _tasks_of(
     )
     worse = sum(b < a for a, b in zip(before, after, strict=True))
     told = f"; {worse} of {len(words)} tasks end lower than they began" if adapts else ""
+    told += " by that mean" if told and len(learner.runs) > 1 else ""
     names = axis.names
     ticks = {} if names is None else {"tickvals": list(range(len(names))), "ticktext": names}
     head = ["task", stage(learner.unit, 0), last] if adapts else ["task", last]

@@ -163,7 +163,8 @@ def made_worse(returns: Tensor) -> list[dict[str, float]]:
     """Returns for each update the share of tasks whose mean return it lowers, with a 95 % interval
     made for proportions, and the share of tasks that have less than before any update.
 
-    Noise counts, too: an update that changes nothing makes half of the tasks worse.
+    Noise counts, too: an update that changes nothing makes half of those tasks worse whose means
+    aren't equal.
 
     Args: returns: [N, K + 1, E] after 0, 1, ..., K updates.
     Returns: K times `update`, `share`, `ci_low`, `ci_high`, `share_below_unadapted`.

@@ -63,7 +63,7 @@ def test_its_charts_have_numbers_and_words(runs: Path) -> None:
         assert {len(row) for row in chart.rows} == {len(chart.head)}
     assert adaptation.rows[1][:3] == ["ours", "1", "62.50 %"]
     assert {trace["name"] for trace in adaptation.figure["data"]} >= {"ours, seed 1", "theirs"}
-    assert training.note.endswith("the band is their range. Not told by theirs.")
+    assert training.note.endswith("the band is the range of two seeds. Not told by theirs.")
     assert training.rows[-1] == ["ours", "500", "40.0"]
 
 
