@@ -91,7 +91,7 @@ def choosers(config: DictConfig, prior: TaskDistribution) -> range:
 
 
 def num_listed(prior: TaskDistribution) -> int | None:
-    """After how many held-out tasks their list begins anew; None where it goes on."""
+    """The number of held-out tasks after which their list begins anew; None where it goes on."""
     return prior.num_test if prior.split == "none" else prior.num_held_out
 
 

@@ -81,10 +81,11 @@ def test_pictures_give_each_seed_its_share_of_the_time(copied, monkeypatch):
     for seed in ("seed3", "seed4"):
         (copied / seed / "evaluation.json").unlink()
     assert call(monkeypatch, train, f"resume={copied}") == 0
-    of_both = [row["seconds"] for row in read_metrics(copied / "seed3/metrics.jsonl")]
     assert sorted(name for name, _ in drawn) == ["run", "seed3", "seed4"]
-    for _, runs in drawn:
-        assert [row["seconds"] for row in runs[0]] == pytest.approx([x / 2 for x in of_both])
+    for name, runs in drawn:
+        written = read_metrics(copied / name.replace("run", "seed3") / "metrics.jsonl")
+        shares = [row["seconds"] / 2 for row in written]
+        assert [row["seconds"] for row in runs[0]] == pytest.approx(shares)
 
 
 def test_a_seed_is_a_run_of_its_own_and_the_folder_above_names_its_seeds(
