@@ -17,6 +17,11 @@ class SettingError(ValueError):
     """
 
 
+class BufferOverflow(SettingError, FloatingPointError):
+    """More happened in a world than a simulator has memory for, so that its physics is wrong: a
+    setting to whoever steps an environment, to a training loop an iteration to be undone."""
+
+
 class NonFiniteAction(ValueError, FloatingPointError):
     """An action that is NaN or infinite, or that no probabilities choose: a wrong argument to
     whoever steps an environment, divergence to a training loop."""

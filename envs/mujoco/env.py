@@ -280,6 +280,9 @@ class MujocoEnv(BatchedEnv[Tasks]):
     def remembered(self, remembered: tuple[Any, Any]) -> None:
         self._episodes.remembered, self._measured = remembered
 
+    def check(self) -> None:
+        self.sim.check()
+
     def rest(self, worlds: Tensor) -> None:
         self.sim.rest(worlds)
 

@@ -32,7 +32,7 @@ from envs.sim.live import bound_once
 from envs.sim.process import quiet_mujoco, tune_process
 from envs.sim.types import check_reset, chosen_field, chosen_param
 from envs.sim.warp_kernels import align_contacts, find_diverged, needs_alignment
-from metarl.errors import SettingError
+from metarl.errors import BufferOverflow
 
 _READ_BY_SET_CONST = {
     *("body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat"),
@@ -175,7 +175,7 @@ class WarpSimulator:
         for flag, buffer in _BUFFERS.items():
             bit = int(mjw.OverflowType[flag])
             if num := sum(bool(bits & bit) for bits in worlds):
-                raise SettingError(
+                raise BufferOverflow(
                     f"{num} of {self.num_worlds} worlds had more {buffer} than MuJoCo Warp's "
                     f"buffers hold ({self.buffers.contacts} contacts, of them "
                     f"{self.buffers.convex_contacts} between convex shapes, {self.buffers.rows} "

@@ -9,13 +9,13 @@ from metarl.cli import origins
 from metarl.errors import UserError
 
 MAY_CHANGE_ON_RESUME = (
-    *("resume", "iterations", "device", "sim.num_threads"),
+    *("resume", "iterations", "device", "sim.num_threads", "sim.max_contacts", "sim.graphs"),
     *("checkpoint_every", "keep_checkpoints", "eval_every", "eval_tasks", "eval_by"),
     "evaluation",
     *("loggers", "wandb", "mlflow"),
 )
-"""Keys, or what they begin with, that leave the numbers so far as they are; the number of threads
-changes no state at all."""
+"""Keys, or what they begin with, that leave the numbers so far as they are; those of the simulator
+change no state at all, or only where physics had been wrong."""
 
 
 CANT_CHANGE = f"{{}} can't be changed with resume; what can: {', '.join(MAY_CHANGE_ON_RESUME)}"
@@ -35,8 +35,15 @@ def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
                 "experiment can't be given with resume: the run goes on with its own settings; what "
                 f"can be changed: {', '.join(MAY_CHANGE_ON_RESUME)}"
             )
-        if not may_change(key) and value != OmegaConf.select(config, key):
+        if not may_change(key) and _kept(key, value) != _kept(key, OmegaConf.select(config, key)):
             raise UserError(CANT_CHANGE.format(key))
+
+
+def _kept(key: str, value: Any) -> Any:
+    """Of a group (`sim=warp`, which lets one name its own settings) what can't change in it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: part for name, part in value.items() if not may_change(f"{key}.{name}")}
 
 
 def change(
@@ -57,7 +64,8 @@ def change(
         if OmegaConf.select(config, key) == planned:
             OmegaConf.update(config, key, "${iterations}")
     for key, value in given.items():
-        OmegaConf.update(config, key, value)
+        if may_change(key):  # Else it is as it was.
+            OmegaConf.update(config, key, value)
     if config.iterations <= done:
         say(
             f"iterations={config.iterations}: {done} are done, so only the evaluation is made again"

@@ -220,6 +220,11 @@ class BatchedEnv(Protocol[Tasks]):
         leave them as they are, which saves the time that their physics would take."""
         return
 
+    def check(self) -> None:
+        """Is asked at the end of each rollout, because on a GPU the answer is a wait. Raises:
+        BufferOverflow if what has happened since the last time isn't right."""
+        return
+
     def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
         """An RGB picture [height, width, 3] uint8 of one world."""
         ...

@@ -12,6 +12,7 @@ def used(device: torch.device) -> torch.device:
     """
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False  # unless the shell says so, as containers do
         if device.index is not None:
             torch.cuda.set_device(device)
     return device

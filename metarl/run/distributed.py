@@ -101,9 +101,14 @@ class Processes:
         return found
 
 
+def is_launched() -> bool:
+    """Whether torchrun has started this process."""
+    return distributed.is_torchelastic_launched()
+
+
 def num_processes() -> int:
     """How many processes torchrun has started for this job; 1 without it."""
-    return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if is_launched() else 1
 
 
 def launcher() -> str:
@@ -118,7 +123,7 @@ def launcher() -> str:
 
 def rank() -> int:
     """The number of this process among them."""
-    return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0
+    return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def share_of_cores() -> int:

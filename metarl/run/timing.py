@@ -48,8 +48,8 @@ class Stopwatch:
           count: what is counted: env_steps or tasks.
           num: how many there were since the run had taken `since` seconds.
         Returns: seconds since the run began; how many of what is counted a second; the largest
-          memory of the process so far in MiB, and what torch has held at most on a CUDA device, if
-          it uses one.
+          memory of the process so far in MiB, and what torch and Warp have held at most on a CUDA
+          device, if it uses one.
         """
         now = self.seconds()
         row = {
@@ -60,8 +60,19 @@ class Stopwatch:
             / _MIB,
         }
         if torch.cuda.is_initialized():
-            row["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() / _MIB
+            row["peak_device_memory_mib"] = _peak_device_memory() / _MIB
         return row
+
+
+def _peak_device_memory() -> int:
+    """Bytes on torch's present CUDA device: torch's peak, and that of Warp, which simulates worlds
+    in memory of its own."""
+    found = torch.cuda.max_memory_allocated()
+    warp: Any = sys.modules.get("warp")
+    device = f"cuda:{torch.cuda.current_device()}"
+    if warp is not None and warp.is_mempool_enabled(device):
+        found += warp.get_mempool_used_mem_high(device)
+    return int(found)
 
 
 def without_timing(row: Mapping[str, Any]) -> dict[str, Any]:

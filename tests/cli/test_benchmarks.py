@@ -3,6 +3,7 @@ seen."""
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
                     answers=answers,
                 ),
                 asked("broken", "raise SystemExit('no GPU')"),
+                asked("warned", "import sys; print('no graphs', file=sys.stderr)"),
             ]
         ),
     )
@@ -211,6 +213,7 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
         {"question": "cut off", "rate": 3},
         {"question": "cut off", "error": "not done in 3 s; it had said: begun\n"},
         {"question": "broken", "error": "no GPU\n"},
+        {"question": "warned", "said": "", "aside": "no graphs\n"},
     ]
     # A further call asks what has no whole answer yet: not the tests.
     monkeypatch.setattr(gpu, "SECONDS", 0)
@@ -219,7 +222,18 @@ def test_a_gpu_is_asked_one_thing_after_the_other_and_answers_are_kept(
     assert all(row["error"] == "no time left" for row in again)
     # Another commit's answers are none.
     monkeypatch.setattr(gpu.origins, "commit", lambda: "another")
-    assert len(gpu.run_gpu(torch.device("cpu"), output)) == 3
+    assert len(gpu.run_gpu(torch.device("cpu"), output)) == 4
+
+
+def test_a_question_that_takes_too_long_leaves_no_process(tmp_path) -> None:
+    """As torchrun, which has others do the work."""
+    mark = tmp_path / "alive"
+    writer = f"import time; time.sleep(4); open({str(mark)!r}, 'w')"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {writer!r}])"
+    (row,) = gpu._asked(gpu.Question(name="slow", words=("-c", starts), limit=1), 60.0)
+    assert "not done in 1 s" in row["error"]
+    time.sleep(4.5)
+    assert not mark.exists()
 
 
 def test_all_questions_to_a_gpu_fit_into_a_transfer_of_ten_minutes(tmp_path) -> None:

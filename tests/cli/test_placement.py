@@ -87,6 +87,28 @@ def test_auto_is_the_c_engine_where_warp_cannot_use_the_gpu(monkeypatch, capsys)
     assert "sim=auto: cpu, as the NVIDIA driver is too old" in capsys.readouterr().err
 
 
+def test_a_buffer_that_is_too_small_undoes_the_iteration_and_can_be_given_anew(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    words = [
+        *("env=half_cheetah_vel", "sim=warp", "sim.num_threads=1", "device=cpu", "iterations=1"),
+        *("env.horizon=12", "algo.meta_batch_size=2", "algo.episodes_per_task=2"),
+        *("model.hidden_sizes=[4]", "evaluation.num_tasks=2", "evaluation.num_updates=0"),
+        *("evaluation.video=false", "sim.max_contacts=1", f"run_dir={tmp_path}/run"),
+    ]
+    assert command(train_command.main, monkeypatch, *words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: training diverged in iteration 0: ")
+    assert "more contacts than MuJoCo Warp's buffers hold" in error and "is saved in" in error
+    again = (f"resume={tmp_path}/run", "sim=warp", "sim.max_contacts=null", "sim.graphs=false")
+    assert command(train_command.main, monkeypatch, *again) == 0
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["returns"]
+    sim = OmegaConf.load(tmp_path / "run" / "config.yaml").sim
+    assert (sim.max_contacts, sim.graphs, sim.num_threads) == (None, False, 1)
+    assert command(train_command.main, monkeypatch, f"resume={tmp_path}/run", "sim=cpu") == 2
+    assert "sim can't be changed with resume" in capsys.readouterr().err
+
+
 def test_a_training_on_mujoco_warp_says_so_and_is_evaluated(tmp_path, monkeypatch, capsys) -> None:
     words = [
         *("env=half_cheetah_vel", "sim=warp", "sim.num_threads=1", "device=cpu", "iterations=2"),

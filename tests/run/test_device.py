@@ -9,10 +9,11 @@ from metarl.run.device import used
 
 def test_a_gpu_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = True  # which `used` takes back
     assert used(torch.device("cpu")) == torch.device("cpu")
     assert torch.backends.cudnn.allow_tf32
     assert used(torch.device("cuda")) == torch.device("cuda")
-    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 @pytest.mark.gpu

@@ -137,6 +137,18 @@ def test_each_process_has_a_device_of_its_own(monkeypatch):
     assert distributed.own_device(cuda) == torch.device("cuda", 0)
 
 
+def test_one_process_of_torchrun_goes_the_way_of_many(monkeypatch):
+    """So that a machine with one GPU can try it; several seeds, which don't go with it, train on."""
+    ran = []
+    for module, name in ((train.processes, "processes"), (train.several, "several")):
+        monkeypatch.setattr(module, "run", lambda config, name=name: ran.append(name))
+    monkeypatch.setattr(distributed, "is_launched", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert call(monkeypatch, train, *TINY) == call(monkeypatch, train, *TINY, "num_seeds=2") == 0
+    assert ran == ["processes", "several"]
+
+
 def test_a_device_whose_memory_is_full_is_no_lost_process():
     with pytest.raises(torch.OutOfMemoryError), distributed._lost_processes_named():
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -347,6 +347,21 @@ def test_what_would_wait_is_found(waits):
             waits(x)
 
 
+def test_a_number_on_the_cpu_meets_the_device_in_arithmetic_alone():
+    number = torch.tensor(2.0)
+    with pretended_device() as device:
+        there = torch.ones((), device=device)
+        assert (there * number).item() == (number * there).item() == 2.0
+        number.copy_(there)
+        for wrong in (
+            lambda: torch.stack([there, number]),
+            lambda: number.add_(there),
+            lambda: torch.add(there, there, out=number),
+        ):
+            with pytest.raises(RuntimeError, match="on the cpu meet others"):
+                wrong()
+
+
 def test_a_replay_draws_what_it_draws_on_the_cpu():
     def drawn(device):
         stream = torch.Generator().manual_seed(0)

@@ -23,6 +23,7 @@ _MAY_MIX = (  # moves, and indices, which CUDA, too, takes from the CPU
     torch.ops.aten.copy_.default,
     torch.ops.aten.index.Tensor,
 )
+_JOIN = (torch.ops.aten.stack, torch.ops.aten.cat)
 _READS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 
 
@@ -100,16 +101,21 @@ class _Functions(TorchFunctionMode):
 def _run(function: Any, args: Any, kwargs: Any) -> Any:
     elsewhere: list[_Elsewhere] = []
     strangers: list[Tensor] = []
+    numbers: list[Tensor] = []  # of no dimension, which CUDA takes beside others in arithmetic
 
     def here(x: Any) -> Any:  # torch's own pytrees take five times as long
         if isinstance(x, _Elsewhere):
             elsewhere.append(x)
             return x.here
-        if isinstance(x, Tensor) and x.dim() > 0:
-            strangers.append(x)
+        if isinstance(x, Tensor):
+            (strangers if x.dim() > 0 else numbers).append(x)
         return type(x)(map(here, x)) if isinstance(x, list | tuple) else x
 
+    written = [args[0]] if args and function._schema.is_mutable else []
+    written += [kwargs[name] for name in ("out",) if name in kwargs]
     args, kwargs = here(args), {name: here(x) for name, x in kwargs.items()}
+    if function.overloadpacket in _JOIN or any(x is number for x in written for number in numbers):
+        strangers += numbers
     if elsewhere and strangers and function not in _MAY_MIX:
         shapes = [tuple(tensor.shape) for tensor in strangers]
         raise RuntimeError(f"{function}: tensors {shapes} on the cpu meet others on the device")

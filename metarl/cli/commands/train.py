@@ -3,8 +3,8 @@
 A run writes config.yaml, metrics.jsonl, TensorBoard events and checkpoints/ while it goes, and at
 its end evaluation.json, adaptation_curve.png, learning_curve.png and a video before and after
 adaptation. eval_every=10 evaluates on held-out tasks while it goes, and keeps the best checkpoint;
-loggers=[...] chooses who else gets the numbers. Ctrl-C saves; resume=<run folder> goes on with the
-same numbers. With num_seeds=8 eight seeds share one simulation, each with a run folder of its own
+loggers=[...] chooses who else gets the numbers. Ctrl-C saves; resume=<run folder> goes on, on a CPU with
+the same numbers. With num_seeds=8 eight seeds share one simulation, each with a run folder of its own
 below the run's.
 
 Examples:
@@ -54,6 +54,8 @@ def run(config: DictConfig) -> None:
         processes.run(config)
     elif several.is_asked_for(config):
         several.run(config)
+    elif distributed.is_launched():  # One process of torchrun goes the way of many.
+        processes.run(config)
     elif trained(config).interrupted:
         raise SystemExit(130)
 

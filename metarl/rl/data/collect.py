@@ -92,4 +92,5 @@ def collect(
         if noise is not None:  # Elsewhere worlds may still run, for which streams go on.
             for _ in range(streams.ranks.largest(t) - t):
                 adapter.act(state, obs, noise)
+    env.check()
     return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
