@@ -40,7 +40,7 @@ def check_unchanged(config: DictConfig, given: Mapping[str, Any]) -> None:
 
 
 def _kept(key: str, value: Any) -> Any:
-    """Of a group (`sim=warp`, which lets one name its own settings) what can't change in it."""
+    """What can't change in a group, as `sim=warp`, which lets one name its own settings."""
     if not isinstance(value, Mapping):
         return value
     return {name: part for name, part in value.items() if not may_change(f"{key}.{name}")}

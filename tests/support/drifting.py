@@ -44,6 +44,9 @@ class Drifting:
         self.obs = torch.randn(self.num_worlds, 2, generator=self.generator)
         return self.obs
 
+    def check(self) -> None:
+        return
+
     def rest(self, worlds: Tensor) -> None:
         return
 

@@ -44,6 +44,9 @@ class Sides:
         self.count = 0
         return torch.zeros(self.num_worlds, 1)
 
+    def check(self) -> None:
+        return
+
     def rest(self, worlds: Tensor) -> None:
         return
 

@@ -168,7 +168,7 @@ def _by_torchrun(question: Question) -> Question:
 
 
 _OTHER_ROBOTS = "hopper or ant or arm"
-"""In pytest's words, the cases of robots whose kernels no question before has compiled."""
+"""The cases of robots whose kernels no question before has compiled, in pytest's words."""
 
 
 def _tests(name: str, which: str, limit: int) -> Question:

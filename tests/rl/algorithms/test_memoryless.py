@@ -77,6 +77,9 @@ class Doors:
     def observe(self) -> Tensor:
         return torch.eye(3)[self.count % 3].expand(self.num_worlds, 3)
 
+    def check(self) -> None:
+        return
+
     def rest(self, worlds: Tensor) -> None:
         return
 

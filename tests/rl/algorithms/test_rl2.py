@@ -45,6 +45,9 @@ class Recall(Drifting):
         self.cue = (4 * uniform[:, 0]).long()
         return torch.zeros(self.num_worlds, 2)
 
+    def check(self) -> None:
+        return
+
     def rest(self, worlds: Tensor) -> None:
         return
 

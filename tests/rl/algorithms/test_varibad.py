@@ -464,6 +464,9 @@ class Hidden(Drifting):
         self.count = 0
         return torch.zeros(self.num_worlds, 2)
 
+    def check(self) -> None:
+        return
+
     def rest(self, worlds: Tensor) -> None:
         return
 

@@ -43,6 +43,9 @@ class Counter:
         self.num_steps = 0
         return torch.zeros(self.num_worlds, 1)
 
+    def check(self):
+        return
+
     def rest(self, worlds):
         return
 
