@@ -69,7 +69,11 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):  # NotADirectoryError where its folder is a file
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
+        if (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and error.filename in (None, str(temporary))
+        ):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
@@ -112,10 +116,10 @@ def _try_writing(folder: Path) -> None:
                 place.rmdir()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of writers that were killed. Only for folders in which nobody
-    else writes now."""
-    for temporary in folder.glob(".*.tmp"):
+def remove_leftovers(folder: Path, of: str = "*") -> None:
+    """Removes the temporary files of writers that were killed, for files whose names fit the
+    pattern. Only where nobody else writes these now."""
+    for temporary in folder.glob(f".{of}.*.tmp" if of != "*" else ".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

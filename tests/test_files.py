@@ -59,6 +59,20 @@ def test_what_cannot_be_written_is_named_as_the_caller_named_it(tmp_path, monkey
     assert told.value.filename == name and names(tmp_path) == ["file", "folder"]
 
 
+def test_a_disk_that_is_full_is_named_by_the_file(tmp_path):
+    place = tmp_path / "file.json"
+    with pytest.raises(OSError, match="No space left") as failed, files.replacing(place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write() does
+    assert failed.value.filename == str(place)
+
+
+def test_leftovers_of_some_files_alone_are_removed(tmp_path):
+    for name in (".metrics.jsonl.a1.tmp", ".metrics.csv.b2.tmp", ".evaluation.json.c3.tmp"):
+        (tmp_path / name).touch()
+    files.remove_leftovers(tmp_path, "metrics.*")
+    assert [path.name for path in tmp_path.iterdir()] == [".evaluation.json.c3.tmp"]
+
+
 def test_a_file_where_a_folder_should_be_is_said_to_be_none(tmp_path):
     files.make_folder(tmp_path / "a/b")
     files.make_folder(tmp_path / "a/b")

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from metarl.cli import console
-from metarl.cli.words import command_line
+from metarl.cli.words import command_line, one_line
 from metarl.errors import UserError
 from metarl.files import make_folder, write_text
 from metarl.report import fewshot
@@ -55,9 +55,11 @@ def overrides() -> list[str]:
     return [word for word in HydraConfig.get().overrides.task if not word.startswith("run_dir=")]
 
 
-def show(sweep: Path) -> None:
-    """Prints the table of all runs that were noted, in their order, and writes it to
-    comparison.md."""
+def show(sweep: Path, failed: Mapping[str, str]) -> None:
+    """Prints the table of all runs that were noted, in their order, and writes it to comparison.md.
+
+    Args: failed: why each run failed that did, which the file tells, too.
+    """
     listed = {run["folder"]: run for run in noted(sweep)}
     runs, reports = list[dict[str, Any]](), list[dict[str, Any]]()
     for run in sorted(listed.values(), key=lambda run: run["number"]):
@@ -76,7 +78,8 @@ def show(sweep: Path) -> None:
         texts = [*tables, _runs(reports, runs)]
     text = "\n\n".join(texts)
     with console.shown_after(text):
-        write_text(sweep / "comparison.md", text + "\n")
+        lost = "".join(f"- {name}: {one_line(error)}\n" for name, error in failed.items())
+        write_text(sweep / "comparison.md", f"{text}\n" + (f"\nFailed:\n\n{lost}" if lost else ""))
         for name, content in files.items():
             write_text(sweep / name, content)
     print(f"written to {sweep / 'comparison.md'}", file=sys.stderr)

@@ -17,6 +17,7 @@ def tolerant() -> Iterator[None]:
     """Inside, signs that stdout or stderr can't show become `?`. If nobody reads them any more (`|
     head`), the process ends without a word: Python's own message would come after the output that
     was wanted."""
+    _replace_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -41,7 +42,26 @@ def shown_after(results: str) -> Iterator[None]:
     try:
         yield
     finally:
-        print(results, flush=True)
+        try:
+            print(results, flush=True)
+        except OSError as error:
+            if error.filename is not None or is_closed_pipe(error):
+                raise
+            raise OSError(error.errno, error.strerror, "stdout") from error
+
+
+def _replace_closed() -> None:
+    """What is said to a console that was closed at the start (`>&-`) goes nowhere; no file that is
+    opened later gets its number, and what is said."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.fstat(number)
+        except OSError:  # nobody has it
+            os.dup2(nowhere, number)
+        setattr(sys, name, os.fdopen(nowhere, "w"))
 
 
 def is_closed_pipe(error: Exception) -> bool:

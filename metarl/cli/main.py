@@ -30,7 +30,8 @@ from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
 from metarl.errors import NonFiniteAction, SettingError, UserError
-from metarl.run import distributed
+from metarl.run import distributed, stopping
+from metarl.run.training import Diverged
 
 _QUIET_HYDRA = (
     "hydra.run.dir=.",
@@ -106,7 +107,8 @@ def run_command(
         sys.argv[1:] = [*flags, *_QUIET_HYDRA, f"hydra.job.name={config_name}", *places, *overrides]
         try:
             if launcher == sweep.BASIC:
-                command()
+                with sweep.told_where_stopped():
+                    command()
                 return
             with sweep.to_its_end(launcher):
                 command()
@@ -221,14 +223,17 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(run)
     def guarded(config: DictConfig) -> Any:
         sys.argv = command  # A launcher's process was called otherwise.
-        with console.tolerant():  # Again: a sweep's launcher may have started another process.
+        # Again: a sweep's launcher may have started another process.
+        with console.tolerant(), stopping.as_interrupts():
             _log_to_stderr()
             sweep.begin_run(config)
             launchers.share_cores(config)
+            if sweep.is_done():
+                return None
             try:
                 return run(config)
             except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
+                print(f"interrupted{sweep.how_to_go_on()}", file=sys.stderr)
                 return _interrupted()
             except SystemExit as stop:
                 if stop.code != _INTERRUPTED:
@@ -240,7 +245,8 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 fault = cause(error)
                 if sweep.is_sweep():
                     if _is_mistake(fault):
-                        sweep.note_failure(_message(fault))
+                        on = "" if isinstance(fault, Diverged) else sweep.how_to_go_on()
+                        sweep.note_failure(f"{_message(fault)}{on}")
                     else:
                         sweep.note_failure(
                             f"{traceback.format_exc().strip().rstrip('.')}{sweep.how_to_go_on()}"
@@ -298,5 +304,7 @@ def _message(error: Exception) -> str:
 def _stop(error: Exception) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    print(f"error: {_message(error)}", file=sys.stderr)
+    # One that has diverged would do so again.
+    on = "" if isinstance(error, Diverged) else sweep.how_to_go_on()
+    print(f"error: {_message(error)}{on}", file=sys.stderr)
     raise SystemExit(2)

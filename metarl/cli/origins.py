@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,20 @@ def origin(config: DictConfig) -> dict[str, Any]:
         "commit": commit(),
         "versions": versions(),
     }
+
+
+def changes_since(content: Mapping[str, Any]) -> str | None:
+    """What of the code and the libraries isn't as it was when a checkpoint was written, in words;
+    None if all is."""
+    then, now = content.get("commit"), commit()
+    found = []
+    if then is not None and now is not None and then != now:
+        found.append(f"metarl's commit (then {then}, now {now})")
+    present, before = versions(), content.get("versions")
+    for name, version_then in (before if isinstance(before, Mapping) else {}).items():
+        if name in present and present[name] != version_then:
+            found.append(f"{name} (then {version_then}, now {present[name]})")
+    return f"changed since the checkpoint: {', '.join(found)}" if found else None
 
 
 def follow_iterations(config: DictConfig) -> list[str]:

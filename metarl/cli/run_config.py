@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from metarl.cli import origins, strangers
-from metarl.cli.configs import as_dict
+from metarl.cli import origins, resumed_config, strangers
+from metarl.cli.configs import as_dict, leaves
 from metarl.cli.words import called
 from metarl.errors import UserError
 
@@ -20,13 +20,20 @@ _COMPOSED = "composed"
 """The key of config.yaml that tells of the configuration what its values don't."""
 
 
-def as_yaml(config: DictConfig, choices: Mapping[str, Any], commands: Sequence[str]) -> str:
-    """The file's text. Args: choices: of the config's groups; commands: see `made_by`."""
+def as_yaml(
+    config: DictConfig,
+    choices: Mapping[str, Any],
+    commands: Sequence[str],
+    commits: Sequence[str] = (),
+) -> str:
+    """The file's text. Args: choices: of the config's groups; commands: see `made_by`; commits: see
+    `commits`."""
     composed = {
         "choices": dict(choices),
         "follow_iterations": origins.follow_iterations(config),
         # Not to be filled in: words may have the ${...} that the settings had.
         "commands": [re.sub(r"(\\*)\$\{", r"\1\1\\${", command) for command in commands],
+        "commits": list(commits),
     }
     return OmegaConf.to_yaml(
         OmegaConf.create(as_dict(config, resolve=True) | {_COMPOSED: composed})
@@ -51,6 +58,31 @@ def made_by(path: Path) -> list[str]:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     changes = any(not word.lstrip("+").startswith("resume=") for word in words)
     return [*before, now] if changes else before
+
+
+def commits(path: Path) -> list[str]:
+    """The commits of metarl that have made a run, one after the other, as its config.yaml tells; the
+    last one is the present one, where that is known."""
+    found, now = _composed(path).get("commits"), origins.commit()
+    before = [str(commit) for commit in found] if isinstance(found, list) else []
+    return before if now is None or before[-1:] == [now] else [*before, now]
+
+
+def edited(path: Path, config: dict[str, Any]) -> list[str]:
+    """The keys of a config.yaml whose values aren't those of the run's newest checkpoint, without
+    what a run may change on its way; ["all of it"] where it can't be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        told, saved = (leaves(tree) for tree in (plain, config))
+    except FileNotFoundError:
+        return []
+    except Exception:  # of the parser, or of what it was given
+        return ["all of it"]
+    return [
+        key
+        for key in told.keys() & saved.keys()
+        if told[key] != saved[key] and not resumed_config.may_change(key)
+    ]
 
 
 def _commands(path: Path) -> list[str]:

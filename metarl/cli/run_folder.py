@@ -16,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
-from metarl.cli import checkpoints, resumed_config, run_config, sweep
+from metarl.cli import checkpoints, origins, resumed_config, run_config, sweep
 from metarl.cli.words import command_line
 from metarl.errors import UserError
-from metarl.files import make_folder, write_text
+from metarl.files import make_folder, remove_leftovers, write_text
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
 from metarl.run.logging import read_metrics
@@ -75,9 +75,15 @@ class Run:
             with _blamed_on(folder):
                 _set_aside_evaluation(folder)
                 file = folder / "config.yaml"
-                text = run_config.as_yaml(self.config, self.choices, run_config.made_by(file))
-                write_text(file, text)
+                told = (run_config.made_by(file), run_config.commits(file))
+                write_text(file, run_config.as_yaml(self.config, self.choices, *told))
+                for written in _WRITTEN:
+                    remove_leftovers(folder, written)
         return folder, lock
+
+
+_WRITTEN = ("config.yaml", "metrics.*", "evaluations.*")
+"""The files of a run folder that a training writes anew, whose writer may have been killed."""
 
 
 def _set_aside_evaluation(folder: Path) -> None:
@@ -140,6 +146,7 @@ def saying_how_to_evaluate(folder: Path, script: str = "train") -> Iterator[None
         yield
     except KeyboardInterrupt:
         say(f"the training is done; to evaluate it: {resume_command(folder, script)}")
+        sweep.End.to_go_on = None  # It is said.
         raise
 
 
@@ -317,6 +324,13 @@ def resumed(
         for warning in loaded.warnings:
             say(f"{warning}; going on from {loaded.path}")
         config, content, done = loaded.config, loaded.content, loaded.content["iteration"]
+        if changed := origins.changes_since(content):
+            say(f"{changed}: numbers needn't be those of a run that was never stopped")
+        if keys := run_config.edited(folder / "config.yaml", content.get("config", {})):
+            say(
+                f"{folder / 'config.yaml'} was changed by hand ({', '.join(sorted(keys))}); the "
+                "checkpoint's values hold"
+            )
         choices = run_config.choices_in(folder / "config.yaml")
         follow = content.get("follow_iterations", run_config.FOLLOWED_IN_OLD_CHECKPOINTS)
     resumed_config.check_unchanged(config, given)

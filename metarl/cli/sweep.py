@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metarl.cli import comparison
-from metarl.cli.words import command_line, one_line
+from metarl.cli.words import called, command_line, one_line
 from metarl.errors import UserError
-from metarl.files import make_folder
+from metarl.files import make_folder, write_text
 from metarl.report.run_places import BEGUN, DONE, begun, in_order, noted
 from metarl.run.lock import FolderLock, is_held
 
@@ -32,6 +32,8 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 _FAILED = "failed"
 """A folder with a file for each run that has failed: the jobs of a cluster begin together, and lines
 that several machines append to one file at a time may be lost."""
+_WORDS = "sweep.json"
+"""What a sweep was called with: the same words in the same folder go on with it."""
 _AT_THE_END = ("runs.jsonl", "comparison.md", "table*.csv", "table*.tex")
 """What else a sweep before may have left in the folder."""
 
@@ -67,6 +69,7 @@ def begin_run(config: DictConfig) -> None:
     A cluster starts a job again, with the same words, after it was preempted, was out of time or
     lost its machine. The run goes on then: `config` says `resume`.
     """
+    End.to_go_on = None
     if not is_sweep():
         return
     hydra = HydraConfig.get()
@@ -84,6 +87,7 @@ def note_folder(folder: Path, to_go_on: str) -> None:
 
     Args: to_go_on: the command for a user to do that.
     """
+    End.to_go_on = (folder.resolve(), to_go_on)
     if is_sweep():
         run = {"run": _heading(), "folder": str(folder.resolve()), "to go on": to_go_on}
         comparison.keep(BEGUN, run)
@@ -99,10 +103,26 @@ def _begun() -> dict[str, str] | None:
     return run if (Path(run["folder"]) / "config.yaml").exists() else None
 
 
+def is_done() -> bool:
+    """Tells, also the user, whether the present run was done when its sweep was called before."""
+    if not is_sweep():
+        return False
+    place = comparison.place_in(DONE)
+    if not place.exists() or _begun() is None:
+        return False
+    folder = json.loads(place.read_text("utf-8"))["folder"]
+    print(f"it is done: {folder} (to make it again, remove {place})", file=sys.stderr)
+    return True
+
+
 def how_to_go_on() -> str:
-    """The end of a line of a run that was stopped."""
-    run = _begun()
-    return f"; to go on: {run['to go on']}" if run else ""
+    """The end of a line of a run that was stopped; nothing where it has no folder yet."""
+    if is_sweep():
+        run = _begun()
+        return f"; to go on: {run['to go on']}" if run else ""
+    if End.to_go_on is None or not (End.to_go_on[0] / "config.yaml").exists():
+        return ""
+    return f"; to go on: {End.to_go_on[1]}"
 
 
 def note_failure(message: str) -> None:
@@ -130,6 +150,8 @@ class End(Callback):
 
     going: Path | None = None
     """The folder of the sweep that this process has begun and not ended."""
+    to_go_on: tuple[Path, str] | None = None
+    """The folder of the present run and the command to go on with it, where it has one."""
     num_unnoted = 0
     """How many runs have failed of which no file tells."""
     lock: FolderLock | None = None
@@ -144,7 +166,9 @@ class End(Callback):
             raise SystemExit(2) from None
         End.going, End.num_unnoted = folder, 0
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
-        for pattern in (*(f"{name}/*.json" for name in (DONE, _FAILED, BEGUN)), *_AT_THE_END):
+        kept = (DONE, BEGUN) if _is_called_again(folder, config) else ()
+        gone = [name for name in (DONE, _FAILED, BEGUN) if name not in kept]
+        for pattern in (*(f"{name}/*.json" for name in gone), *_AT_THE_END):
             for left in End.going.glob(pattern):
                 left.unlink(missing_ok=True)
         if config.hydra.runtime.choices["hydra/launcher"] != BASIC:
@@ -160,6 +184,38 @@ class End(Callback):
             raise SystemExit(1) from error
         if failed or End.num_unnoted:
             raise SystemExit(1)
+
+
+def _is_called_again(folder: Path, config: DictConfig) -> bool:
+    """Tells whether the sweep before in this folder had the same words, and keeps the present
+    ones."""
+    names = ("hydra.job.config_name", "hydra.overrides.task")
+    name, words = (OmegaConf.select(config, key) for key in names)
+    place, now = folder / _WORDS, {"command": name, "words": list(words or [])}
+    try:
+        before = json.loads(place.read_text("utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if words is None:
+        return False
+    with suppress(OSError):  # Whoever writes there next says it.
+        write_text(place, json.dumps(now))
+    return bool(before == now)
+
+
+@contextmanager
+def told_where_stopped() -> Iterator[None]:
+    """Inside, a sweep is done in this process. Where Ctrl-C ends it, what was done is summed up, and
+    a line says how to go on."""
+    try:
+        yield
+    except SystemExit as stop:
+        folder, End.going = End.going, None
+        if stop.code == 130 and folder is not None:
+            sum_up(folder)
+            again = f"{called()} hydra.sweep.dir={folder}"
+            print(f"\nto go on with the sweep: {again}", file=sys.stderr)
+        raise
 
 
 def _taken(folder: Path) -> FolderLock:
@@ -220,7 +276,6 @@ def _beginning(error: BaseException) -> str:
 def sum_up(folder: Path) -> int:
     """Prints the table of the runs that are done, and which are not and why. Returns how many have
     failed."""
-    comparison.show(folder)
     done = {run["folder"] for run in noted(folder)}
     failed = {run["run"]: run["error"] for run in _each(folder / _FAILED)}
     going = []
@@ -230,6 +285,8 @@ def sum_up(folder: Path) -> int:
             going += [run] if run["folder"] not in done else []
         elif run["run"] not in failed:
             failed[run["run"]] = f"its process was ended; to go on: {run['to go on']}"
+    failed = dict(sorted(failed.items(), key=lambda run: _number(run[0])))
+    comparison.show(folder, failed)
     if going:
         where = "jobs of Slurm go on, others stop with this process"
         print(f"\n{_counted(len(going))} of the sweep not at an end ({where}):", file=sys.stderr)
@@ -239,7 +296,7 @@ def sum_up(folder: Path) -> int:
         print(f"when they are done: {command_line('report')} runs=[{folder}]", file=sys.stderr)
     if failed:
         print(f"\nerror: {_counted(len(failed))} of the sweep failed:", file=sys.stderr)
-        for name, error in sorted(failed.items(), key=lambda run: _number(run[0])):
+        for name, error in failed.items():
             print(f"  {name}\n    {error}", file=sys.stderr)
     return len(failed)
 

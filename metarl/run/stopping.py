@@ -1,15 +1,43 @@
-"""Ctrl-C asks a training to stop after its present iteration, so that nothing is lost; so does the
-signal of a cluster that a job's time is over."""
+"""Ctrl-C asks a training to stop after its present iteration, so that nothing is lost; so do the
+signals of a cluster that a job's time is over, and of a terminal that it is gone."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+_ASKING = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")
+    if hasattr(signal, name)
+]
+
+
+@contextmanager
+def as_interrupts() -> Iterator[None]:
+    """Inside, the other signals that ask a process to stop do what Ctrl-C does: nothing that says
+    how to go on is left out. Those that someone handles, or ignores as `nohup` does, stay."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = dict[int, Any]()
+    try:
+        for number in _ASKING:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                previous[number] = signal.signal(number, interrupt)
+    except ValueError:  # not in the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
 
 @contextmanager
 def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterator[Any]:
-    """While active, the first Ctrl-C or SIGTERM only asks to stop.
+    """While active, the first Ctrl-C, SIGTERM, SIGHUP or SIGXCPU only asks to stop.
 
     In a job of submitit so does the signal that Slurm sends some time before the job's time is over
     or another job takes its place. In the end submitit gets it, which has the job started again, or
@@ -34,7 +62,8 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
                 say(f"stopping after this iteration{again}")
 
     submitits = _submitits_signals()
-    numbers = (signal.SIGINT, signal.SIGTERM, *submitits)
+    asking = [number for number in _ASKING if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = (*asking, *submitits)
     try:
         previous = [signal.signal(number, handle) for number in numbers]
     except ValueError:  # not in the main thread: whoever runs us there handles signals

@@ -3,6 +3,7 @@ lines that end."""
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,3 +175,16 @@ def test_a_terminal_gets_a_bar_with_the_text_behind_it(
     assert re.fullmatch(
         r"6/6 \S{12} 6k steps, 2k/s \| return -1.0 -> 5.0 \| 00:00 < 00:00 *", last
     ), last
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_console_that_is_closed_costs_nothing(tmp_path: Path, closed: str) -> None:
+    code = (
+        "import sys; from metarl.cli import console\n"
+        "with console.tolerant():\n"
+        "    print('to nobody'); print('nor this', file=sys.stderr)\n"
+        "    open('file', 'w').write('kept')\n"
+    )
+    words = f'exec "$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", words, sys.executable, code], cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "file").read_text() == "kept"

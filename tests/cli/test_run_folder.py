@@ -401,6 +401,32 @@ def test_a_run_that_goes_on_keeps_the_names_of_what_was_chosen(tmp_path, monkeyp
     assert read() == before and before.env == "point_navigation_2d"
 
 
+def test_what_has_changed_since_the_checkpoint_is_said_and_kept(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    commits = ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
+    monkeypatch.setattr(origins, "commit", lambda: commits[0])
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    read = lambda: OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))["composed"]
+    assert read()["commits"] == commits[:1]
+    capsys.readouterr()
+    assert train(monkeypatch, f"resume={folder}", "iterations=2") == 0
+    said = capsys.readouterr().err
+    assert "changed since" not in said and "by hand" not in said
+    monkeypatch.setattr(origins, "commit", lambda: commits[1])
+    versions = origins.versions()
+    monkeypatch.setattr(origins, "versions", lambda: versions | {"torch": "9.9"})
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("horizon: 5", "horizon: 6"))
+    for left in (".config.yaml.a1.tmp", ".metrics.jsonl.b2.tmp"):
+        (folder / left).touch()
+    assert train(monkeypatch, f"resume={folder}", "iterations=3") == 0
+    said = capsys.readouterr().err
+    assert "metarl's commit (then aaaaaaaaaaaa, now bbbbbbbbbbbb), torch (then" in said
+    assert "config.yaml was changed by hand (env.horizon); the checkpoint's values hold" in said
+    assert read()["commits"] == commits and not list(folder.glob(".*.tmp"))
+    assert OmegaConf.load(file).env.horizon == 5
+
+
 @pytest.mark.parametrize(
     "word", ["a=${b", r"a=\${b}", "a=b && c", r"a='\\${b'", "a=${b:'c d'}", "a=b c"]
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,55 @@ def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
     assert not [path for path in Path("sweep").rglob("*") if path.is_file()]
 
 
-def start(launcher="basic", folder="sweep"):
+def start(launcher="basic", folder="sweep", words=None):
     config = {"sweep": {"dir": folder}, "runtime": {"choices": {"hydra/launcher": launcher}}}
+    if words is not None:
+        config |= {"overrides": {"task": words}, "job": {"config_name": "train"}}
     sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+
+
+def test_a_sweep_that_is_called_again_goes_on_where_it_was(runs, capsys):
+    """Run 0 is done, 1 was begun and 2 was not."""
+    start(words=["seed=0,1,2"])
+    for number in (0, 1):
+        runs(number)
+        folder = begun(number)
+        if number == 0:
+            sweep.comparison.keep(sweep.DONE, {"folder": str(folder.resolve())})
+    sweep.note_failure("stopped")
+    sweep.let_go()
+    start(words=["seed=0,1,2"])
+    found = []
+    for number in range(3):
+        runs(number)
+        found.append((sweep.is_done(), resumed()))
+    before = [str(Path(f"run{number}").resolve()) for number in range(2)]
+    assert found == [(True, before[0]), (False, before[1]), (False, None)]
+    assert f"it is done: {before[0]} (to make it again, remove sweep" in capsys.readouterr().err
+    assert not list(Path("sweep/failed").iterdir())
+    sweep.let_go()
+    start(words=["seed=0,1"])  # another sweep
+    assert not list(Path("sweep/done").iterdir()) and not list(Path("sweep/begun").iterdir())
+    sweep.let_go()
+
+
+def test_where_a_sweep_is_stopped_it_is_said_how_to_go_on(runs, capsys, monkeypatch):
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder, failed: None)
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "-m", "seed=0,1"])
+
+    def stopped():
+        start(words=["seed=0,1"])
+        begun(0)
+        raise SystemExit(130)
+
+    with pytest.raises(SystemExit), sweep.told_where_stopped():
+        stopped()
+    said = capsys.readouterr().err
+    assert "run 1: seed=0\n    its process was ended; to go on: go on 0" in said
+    assert (
+        "to go on with the sweep: python scripts/train.py -m seed=0,1 hydra.sweep.dir=sweep" in said
+    )
+    assert sweep.End.going is None
 
 
 def test_a_sweeps_folder_is_not_cleared_under_another_that_goes_on_there(runs, capsys):
@@ -139,7 +186,8 @@ def test_a_sweep_that_cannot_be_summed_up_does_not_end_as_if_all_was_well(runs, 
 
 def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, monkeypatch):
     """Run 1 is done though it was stopped once, 2 was killed, 3 goes on in its new job, 4 failed."""
-    monkeypatch.setattr(sweep.comparison, "show", lambda folder: None)
+    told = []
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder, failed: told.append(failed))
     for number in range(4):
         runs(number)
         folder = begun(number)
@@ -151,6 +199,7 @@ def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, m
     capsys.readouterr()
     with FolderLock(Path("run2")):
         assert sweep.sum_up(Path("sweep")) == 2
+    assert [list(failed) for failed in told] == [["run 2: seed=1", "run 4: seed=3"]]
     said = capsys.readouterr().err
     assert "1 run of the sweep not at an end (jobs of Slurm go on, others stop with" in said
     assert "run 3: seed=2\n    to go on, once it has stopped: go on 2\n" in said
@@ -175,7 +224,7 @@ def test_the_end_tells_of_runs_that_failed_were_lost_or_still_go(runs, capsys, m
 def test_a_launcher_that_gives_up_is_told_in_a_line_before_what_was_done(
     runs, capsys, monkeypatch, error, code, said
 ):
-    monkeypatch.setattr(sweep.comparison, "show", lambda folder: None)
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder, failed: None)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def gives_up():

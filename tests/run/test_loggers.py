@@ -2,6 +2,7 @@
 began the run; and none of them can end it."""
 
 import csv
+import errno
 import itertools
 import json
 import struct
@@ -283,6 +284,21 @@ def test_trouble_with_a_server_is_said_once_and_ends_nothing(capsys):
     server.is_back = False
     logger.flush()
     assert server.got == [{"iteration": 2}] and capsys.readouterr().err == said
+
+
+def test_a_disk_that_is_full_for_tensorboard_does_not_end_the_run(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    logger = opening._opened("tensorboard", {}, begun(tmp_path, 0))
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    for iteration in range(3):
+        logger.metrics({"iteration": iteration, "env_steps": iteration, "loss": 1.0})
+    logger.close()
+    said = capsys.readouterr().err
+    assert said.count("the run goes on, its folder has all numbers") == 1
+    assert said.startswith("tensorboard: ") and "No space left" in said
 
 
 def begun(folder, num, evaluations=()):

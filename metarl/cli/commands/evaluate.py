@@ -29,7 +29,12 @@ def run(config: DictConfig) -> None:
     loaded, result = evaluated(config, is_kept=True)
     with console.shown_after(table(result)):
         written = keep(config, loaded, result)
-    kept = "; the training's own evaluation.json is as it was" if config.output is None else ""
+    own = loaded.run_folder / "evaluation.json"
+    is_beside = config.output is None and written != own and own.exists()
+    kept = "; the training's own evaluation.json is as it was" if is_beside else ""
+    done, planned = loaded.content["iteration"], loaded.config.iterations
+    if loaded.zoo_name is None and done < planned:
+        kept += f"; this is the state after iteration {done} of {planned}"
     print(f"written to {written}{kept}", file=sys.stderr)
 
 

@@ -87,7 +87,9 @@ def _opened(name: str, settings: Mapping[str, Any], begun: Begun) -> Logger:
     module, _, of = LOGGERS[name].rpartition(".")
     make: Callable[..., Logger] = getattr(import_module(module), of)
     if name not in DISTANT:
-        return make(begun, settings)
+        own = make(begun, settings)
+        # Its thread writes later, and what it shows is in metrics.jsonl, too.
+        return Tolerant(name, own) if name == "tensorboard" else own
     try:
         return Tolerant(name, make(begun, settings))
     except UserError:

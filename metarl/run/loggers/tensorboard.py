@@ -74,20 +74,27 @@ class TensorBoard:
         self._by_count.flush()
 
     def close(self) -> None:
+        try:
+            self.flush()  # Closing alone doesn't tell what couldn't be written.
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._by_iteration.close()
         self._by_count.close()
 
     def _add(
         self, row: Metrics, prefix: str, *, by_iteration: bool = True, by_count: bool = True
     ) -> None:
+        """Writes a row as one event for each axis: TensorBoard opens its file for each event."""
         iteration, count = int(row["iteration"]), int(row.get(self._count, 0))
-        for name, value in named(row, prefix).items():
-            if name == f"{prefix}iteration":
-                continue
-            if by_iteration:
-                self._by_iteration.add_scalar(name, value, iteration)
-            if by_count and name != f"{prefix}{self._count}":
-                self._by_count.add_scalar(f"by_{self._count}/{name}", value, count)
+        told = {k: v for k, v in named(row, prefix).items() if k != f"{prefix}iteration"}
+        if by_iteration:
+            self._by_iteration._get_file_writer().add_summary(_scalars(told), iteration)
+        if by_count:
+            told.pop(f"{prefix}{self._count}", None)
+            under = _scalars({f"by_{self._count}/{name}": value for name, value in told.items()})
+            self._by_count._get_file_writer().add_summary(under, count)
 
     def _show_settings(self, row: Metrics) -> None:
         """Fills the tab HParams: the settings, beside the numbers that runs are compared by."""
@@ -96,6 +103,12 @@ class TensorBoard:
         for summary in hparams(self._settings, dict.fromkeys(shown, 0.0)):
             self._by_iteration._get_file_writer().add_summary(summary)
         self._shows_settings = False
+
+
+def _scalars(numbers: Mapping[str, float]) -> Summary:
+    return Summary(
+        value=[Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+    )
 
 
 def _files(folder: Path) -> list[Path]:

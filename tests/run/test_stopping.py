@@ -1,0 +1,46 @@
+"""What the signals do that ask a process to stop."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from metarl.run.stopping import as_interrupts, stop_requests
+
+OTHERS = [signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU]
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Iterator[None]:
+    """Whoever runs the tests may ignore some (`nohup`)."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in OTHERS}
+    yield
+    for number, handler in before.items():
+        assert signal.signal(number, handler) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *OTHERS])
+def test_each_asks_once_and_the_second_one_interrupts(number: int) -> None:
+    said: list[str] = []
+    with as_interrupts(), stop_requests(said.append) as is_requested:
+        assert not is_requested()
+        os.kill(os.getpid(), number)
+        assert is_requested() and said == ["stopping after this iteration (again to stop at once)"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", OTHERS)
+def test_outside_a_training_they_interrupt(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), as_interrupts():
+        os.kill(os.getpid(), number)
+
+
+def test_what_is_ignored_stays_so() -> None:
+    """As by `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with as_interrupts(), stop_requests(print) as is_requested:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not is_requested()
+    assert signal.signal(signal.SIGHUP, signal.SIG_DFL) == signal.SIG_IGN
