@@ -77,7 +77,9 @@ def begin_run(config: DictConfig) -> None:
     if not hydra.job.chdir and Path(hydra.runtime.cwd).is_dir():
         os.chdir(hydra.runtime.cwd)
     print(f"\n--- {_heading()}", file=sys.stderr)
-    if "resume" in config and config.resume is None and (before := _begun()) is not None:
+    if "resume" not in config or config.resume is not None or _done_in() is not None:
+        return
+    if (before := _begun()) is not None:
         print(f"it was begun before, and goes on: {before['to go on']}", file=sys.stderr)
         config.resume = before["folder"]
 
@@ -105,14 +107,17 @@ def _begun() -> dict[str, str] | None:
 
 def is_done() -> bool:
     """Tells, also the user, whether the present run was done when its sweep was called before."""
-    if not is_sweep():
+    if not is_sweep() or (folder := _done_in()) is None:
         return False
     place = comparison.place_in(DONE)
-    if not place.exists() or _begun() is None:
-        return False
-    folder = json.loads(place.read_text("utf-8"))["folder"]
     print(f"it is done: {folder} (to make it again, remove {place})", file=sys.stderr)
     return True
+
+
+def _done_in() -> str | None:
+    """The folder of the present run, if it was done before and is still there."""
+    run, place = _begun(), comparison.place_in(DONE)
+    return run["folder"] if run is not None and place.exists() else None
 
 
 def how_to_go_on() -> str:
