@@ -1,6 +1,7 @@
 """What a user copies from the console or reads in a log: commands that a shell and Hydra take, and
 lines that end."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -186,5 +187,6 @@ def test_a_console_that_is_closed_costs_nothing(tmp_path: Path, closed: str) -> 
         "    open('file', 'w').write('kept')\n"
     )
     words = f'exec "$0" -c "$1" {closed}'
-    done = subprocess.run(["sh", "-c", words, sys.executable, code], cwd=tmp_path)
+    own = os.environ | {"PYTHONPATH": str(Path(run_folder.__file__).parents[2])}
+    done = subprocess.run(["sh", "-c", words, sys.executable, code], cwd=tmp_path, env=own)
     assert done.returncode == 0 and (tmp_path / "file").read_text() == "kept"

@@ -128,7 +128,7 @@ def test_a_job_that_is_started_again_when_all_is_done_makes_no_second_run(
     for _ in range(2):
         assert call(monkeypatch, train, "-m", *TINY, *words, "hydra.sweep.dir=sweep") == 0
         monkeypatch.setattr(sweep.End, "on_multirun_start", lambda *_, **__: None)
-    assert "so only the evaluation is made again" in capsys.readouterr().err
+    assert "it is done: " in capsys.readouterr().err
     (file,) = Path("sweep/done").iterdir()
     (row,) = Path("sweep/comparison.md").read_text().partition("The runs:")[2].splitlines()[4:]
     assert json.loads(file.read_text())["folder"] in row
