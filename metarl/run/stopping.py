@@ -62,7 +62,10 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
                 say(f"stopping after this iteration{again}")
 
     submitits = _submitits_signals()
-    asking = [number for number in _ASKING if signal.getsignal(number) != signal.SIG_IGN]
+    # A script's shell ignores Ctrl-C for what it starts in the background; who asks such a run by
+    # its number means it.
+    always = (signal.SIGINT, signal.SIGTERM)
+    asking = [n for n in _ASKING if n in always or signal.getsignal(n) != signal.SIG_IGN]
     numbers = (*asking, *submitits)
     try:
         previous = [signal.signal(number, handle) for number in numbers]

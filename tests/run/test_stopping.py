@@ -37,6 +37,16 @@ def test_outside_a_training_they_interrupt(number: int) -> None:
         os.kill(os.getpid(), number)
 
 
+def test_a_run_in_the_background_of_a_script_can_be_asked() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with as_interrupts(), stop_requests(lambda _: None) as is_requested:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert is_requested()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_what_is_ignored_stays_so() -> None:
     """As by `nohup`."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
