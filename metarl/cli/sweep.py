@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from metarl.cli import comparison
 from metarl.cli.words import called, command_line, one_line
 from metarl.errors import UserError
-from metarl.files import make_folder, write_text
+from metarl.files import make_folder
 from metarl.report.run_places import BEGUN, DONE, begun, in_order, noted
 from metarl.run.lock import FolderLock, is_held
 
@@ -32,8 +32,8 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 _FAILED = "failed"
 """A folder with a file for each run that has failed: the jobs of a cluster begin together, and lines
 that several machines append to one file at a time may be lost."""
-_WORDS = "sweep.json"
-"""What a sweep was called with: the same words in the same folder go on with it."""
+_WORDS = "multirun.yaml"
+"""What Hydra keeps of a sweep: the same words in the same folder go on with it."""
 _AT_THE_END = ("runs.jsonl", "comparison.md", "table*.csv", "table*.tex")
 """What else a sweep before may have left in the folder."""
 
@@ -192,20 +192,13 @@ class End(Callback):
 
 
 def _is_called_again(folder: Path, config: DictConfig) -> bool:
-    """Tells whether the sweep before in this folder had the same words, and keeps the present
-    ones."""
-    names = ("hydra.job.config_name", "hydra.overrides.task")
-    name, words = (OmegaConf.select(config, key) for key in names)
-    place, now = folder / _WORDS, {"command": name, "words": list(words or [])}
+    """Tells whether the sweep before in this folder had the same words."""
     try:
-        before = json.loads(place.read_text("utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if words is None:
+        before = OmegaConf.load(folder / _WORDS)
+    except Exception:  # There is none, or it is damaged.
         return False
-    with suppress(OSError):  # Whoever writes there next says it.
-        write_text(place, json.dumps(now))
-    return bool(before == now)
+    names = ("hydra.job.config_name", "hydra.overrides.task")
+    return all(OmegaConf.select(before, key) == OmegaConf.select(config, key) for key in names)
 
 
 @contextmanager

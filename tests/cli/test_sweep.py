@@ -102,6 +102,8 @@ def start(launcher="basic", folder="sweep", words=None):
     if words is not None:
         config |= {"overrides": {"task": words}, "job": {"config_name": "train"}}
     sweep.End().on_multirun_start(OmegaConf.create({"hydra": config}))
+    if words is not None:  # as Hydra does then
+        OmegaConf.save({"hydra": config}, Path(folder, "multirun.yaml"))
 
 
 def test_a_sweep_that_is_called_again_goes_on_where_it_was(runs, capsys):
