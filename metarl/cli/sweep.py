@@ -109,7 +109,7 @@ def is_done() -> bool:
     """Tells, also the user, whether the present run was done when its sweep was called before."""
     if not is_sweep() or (folder := _done_in()) is None:
         return False
-    place = comparison.place_in(DONE)
+    place = comparison.place_in(BEGUN)
     print(f"it is done: {folder} (to make it again, remove {place})", file=sys.stderr)
     return True
 

@@ -123,7 +123,10 @@ def test_a_sweep_that_is_called_again_goes_on_where_it_was(runs, capsys):
         found.append((sweep.is_done(), resumed()))
     before = [str(Path(f"run{number}").resolve()) for number in range(2)]
     assert found == [(True, None), (False, before[1]), (False, None)]
-    assert f"it is done: {before[0]} (to make it again, remove sweep" in capsys.readouterr().err
+    assert (
+        f"it is done: {before[0]} (to make it again, remove sweep/begun/0"
+        in capsys.readouterr().err
+    )
     assert not list(Path("sweep/failed").iterdir())
     sweep.let_go()
     start(words=["seed=0,1"])  # another sweep
