@@ -156,7 +156,8 @@ def test_a_sweep_ends_in_a_table_of_the_runs_that_did_not_fail(tmp_path, monkeyp
     ]
     assert [(row[1], row[2]) for row in rows] == [("seed=0", "0"), ("seed=1", "1")]
     assert all((Path(row[6]) / "evaluation.json").exists() for row in rows)
-    assert table in shown.out and "after 3 updates" in table
+    table, _, failed = table.partition("\nFailed:\n")
+    assert table in shown.out and "after 3 updates" in table and "diverged" in failed
     assert "error: 2 runs of the sweep failed:" in shown.err
     # The two seeds are one learner.
     assert (
