@@ -117,9 +117,9 @@ def _try_writing(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """Removes the temporary files of writers that were killed, for files whose names fit the
-    pattern. Only where nobody else writes these now."""
-    for temporary in folder.glob(f".{of}.*.tmp" if of != "*" else ".*.tmp"):
+    """Removes the temporary files of writers that were killed, of those files that a pattern such as
+    `metrics.*` names. Only where nobody else writes these now."""
+    for temporary in folder.glob(f".{of}.tmp"):
         temporary.unlink(missing_ok=True)
 
 

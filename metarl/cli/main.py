@@ -245,8 +245,7 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 fault = cause(error)
                 if sweep.is_sweep():
                     if _is_mistake(fault):
-                        on = "" if isinstance(fault, Diverged) else sweep.how_to_go_on()
-                        sweep.note_failure(f"{_message(fault)}{on}")
+                        sweep.note_failure(_told(fault))
                     else:
                         sweep.note_failure(
                             f"{traceback.format_exc().strip().rstrip('.')}{sweep.how_to_go_on()}"
@@ -301,10 +300,15 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
+def _told(error: Exception) -> str:
+    """What a user's mistake says, and how to go on with a run; one that has diverged would do so
+    again."""
+    on = "" if isinstance(error, Diverged) else sweep.how_to_go_on()
+    return f"{_message(error)}{on}"
+
+
 def _stop(error: Exception) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    # One that has diverged would do so again.
-    on = "" if isinstance(error, Diverged) else sweep.how_to_go_on()
-    print(f"error: {_message(error)}{on}", file=sys.stderr)
+    print(f"error: {_told(error)}", file=sys.stderr)
     raise SystemExit(2)

@@ -82,7 +82,7 @@ class Run:
         return folder, lock
 
 
-_WRITTEN = ("config.yaml", "metrics.*", "evaluations.*")
+_WRITTEN = ("config.yaml.*", "metrics.*", "evaluations.*")
 """The files of a run folder that a training writes anew, whose writer may have been killed."""
 
 

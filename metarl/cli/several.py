@@ -260,20 +260,18 @@ def _report(
     for own, learner, outcome in zip(runs, learners, found, strict=True):
         if isinstance(outcome, Diverged):
             errors[own.config.seed] = str(outcome)
-        if isinstance(outcome, Outcome):
-            assert own.folder is not None
-            try:
-                evaluated = evaluation.evaluate_run(
-                    own.config, learner, own.folder, device, outcome
-                )
-            except FloatingPointError as error:
-                errors[own.config.seed] = f"seed {own.config.seed} can't be evaluated: {error}"
-                continue
-            write(own.folder, evaluated.report)
-            evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
-            film = own.folder / "adaptation.mp4"
-            evaluation.tell_loggers(own.config, evaluated.report, own.folder, outcome, film)
-            reports.append((own.folder, evaluated.report))
+            continue
+        assert own.folder is not None
+        try:
+            evaluated = evaluation.evaluate_run(own.config, learner, own.folder, device, outcome)
+        except FloatingPointError as error:
+            errors[own.config.seed] = f"seed {own.config.seed} can't be evaluated: {error}"
+            continue
+        write(own.folder, evaluated.report)
+        evaluation.illustrate(own.config, learner, evaluated, own.folder, device)
+        film = own.folder / "adaptation.mp4"
+        evaluation.tell_loggers(own.config, evaluated.report, own.folder, outcome, film)
+        reports.append((own.folder, evaluated.report))
     if reports:
         together = _report_together(
             runs[0].config,

@@ -171,8 +171,7 @@ class End(Callback):
             raise SystemExit(2) from None
         End.going, End.num_unnoted = folder, 0
         # Of a sweep before in the same folder, which hydra.sweep.dir=... can name.
-        kept = (DONE, BEGUN) if _is_called_again(folder, config) else ()
-        gone = [name for name in (DONE, _FAILED, BEGUN) if name not in kept]
+        gone = [_FAILED] if _is_called_again(folder, config) else [DONE, _FAILED, BEGUN]
         for pattern in (*(f"{name}/*.json" for name in gone), *_AT_THE_END):
             for left in End.going.glob(pattern):
                 left.unlink(missing_ok=True)

@@ -113,13 +113,13 @@ def questions(device: torch.device, folder: Path, *, toy: bool) -> Iterator[Ques
     if not toy:
         yield _tests("tests marked gpu", f"not ({_OTHER_ROBOTS})", 110)
     yield measured("rates", "half_cheetah_vel", 55)
-    yield trained("train sim=warp", 55, "sim=warp")
+    first = trained("train sim=warp", 55, "sim=warp")
+    yield first
     yield trained("train sim=cpu", 40, "sim=cpu")
     yield trained("train sim=warp 8 seeds", 55, "sim=warp", f"num_seeds={2 if toy else 8}")
     yield trained("train sim=warp 8000 worlds", 55, "sim=warp", *large)
-    resumed = trained("train sim=warp, resumed", 55)
-    first = folder / "train_sim=warp"
-    yield replace(resumed, words=("scripts/train.py", f"resume={first}", "iterations=5"), run=first)
+    again = ("scripts/train.py", f"resume={first.run}", "iterations=5")
+    yield replace(first, name=f"{first.name}, resumed", words=again)
     for algo in ("rl2_ppo", "varibad"):
         yield trained(f"train {algo} sim=warp", 55, "sim=warp", algo=algo)
     yield measured("launches", "half_cheetah_vel", 45)
