@@ -77,6 +77,7 @@ def check_overrides(
     values = [override for override in parsed if override not in groups]
     _check_groups(config_name, groups, folders)
     own = _own_keys(config_name, folders)
+    _check_hydras_folder(every, own)
     goes_on = any(o.key_or_group == "resume" and o.value() is not None for o in values)
     for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
         config, chosen = composed(config_name, list(combination), folders)
@@ -115,6 +116,17 @@ def _check_own_folders(overrides: Iterable[Override]) -> None:
             raise UserError(
                 f"run_dir={text}: the runs of a sweep need a folder each; expected "
                 f"'run_dir={text}/${{seed}}' or the like, or none, for folders below runs/"
+            )
+
+
+def _check_hydras_folder(overrides: Iterable[Override], own: Iterable[str]) -> None:
+    """Raises: UserError for Hydra's own way to name a run's folder, where nothing would come."""
+    for override in overrides:
+        if override.key_or_group == "hydra.run.dir":
+            folder = str(override.input_line).partition("=")[2]
+            ours = "run_dir" if "run_dir" in own else "output"
+            raise UserError(
+                f"hydra.run.dir={folder}: nothing is written there; expected {ours}={folder}"
             )
 
 
