@@ -11,8 +11,9 @@ few-shot learning `fewshot_build` does); `strangers` checks first what a file fr
 hold, and `moved` knows where what it names is now. `origins` is what a result says of where it
 comes from, `own_code` what it says of code that isn't metarl's. `run_folder` makes the folder of a
 run, or finds an old one to go on with; `run_config` is the configuration in it, `resumed_config`
-what of it may be changed on the way. `start` is what every training checks and says before it
-begins; `falling` says which of its steps become too small.
+what of it may be changed on the way; `transcript` keeps in it what the commands said. `start` is
+what every training checks and says before it begins; `falling` says which of its steps become too
+small.
 
 `several` trains several seeds of one configuration at once, `processes` one run in several
 processes.

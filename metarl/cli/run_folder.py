@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
 from metarl.cli import checkpoints, origins, resumed_config, run_config, sweep
+from metarl.cli.transcript import Transcript
 from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.files import make_folder, remove_leftovers, write_text
@@ -48,6 +49,8 @@ class Run:
         self.choices = choices
         self.resume_from = resume_from  # the checkpoint's content if an old run goes on
         self.folder: Path | None = None  # once it is made
+        # of the present command; the seeds that share a simulation have one together
+        self.transcript: Transcript | None = None
         self._take = take
         self._place: Place | None = None
 
@@ -71,14 +74,16 @@ class Run:
         Raises: UserError if it can't be written to, or holds a run already.
         """
         folder, lock = self.take()
-        if self.has_work:
-            with _blamed_on(folder):
+        with _blamed_on(folder):
+            if self.has_work:
                 _set_aside_evaluation(folder)
                 file = folder / "config.yaml"
                 told = (run_config.made_by(file), run_config.commits(file))
                 write_text(file, run_config.as_yaml(self.config, self.choices, *told))
                 for written in _WRITTEN:
                     remove_leftovers(folder, written)
+            if self.transcript is not None:
+                self.transcript.begin(folder)
         return folder, lock
 
 
@@ -121,10 +126,10 @@ def choose(
     """
     _check(config)
     with ExitStack() as held:
+        transcript = held.enter_context(Transcript())
         if config.resume is not None:
             run = resumed(config.resume, given(config), held, groups, load, untrained)
             _note_folder(run.take()[0], groups)
-            yield run
         else:
             chosen = HydraConfig.get().runtime.choices
             choices = {
@@ -132,7 +137,9 @@ def choose(
             }
             if config.run_dir is not None:
                 _refuse_a_run(Path(config.run_dir).expanduser())
-            yield Run(config, choices, lambda: _new_folder(config, choices, groups, held))
+            run = Run(config, choices, lambda: _new_folder(config, choices, groups, held))
+        run.transcript = transcript
+        yield run
 
 
 def say_how_to_go_on(folder: Path, iteration: int) -> None:

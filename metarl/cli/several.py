@@ -32,6 +32,7 @@ from metarl.cli import (
 )
 from metarl.cli.configs import as_dict, merged
 from metarl.cli.run_folder import Place, Run
+from metarl.cli.transcript import Transcript
 from metarl.errors import UserError
 from metarl.files import write_text
 from metarl.report import seeds as seeds_report
@@ -138,7 +139,10 @@ def choose(config: DictConfig) -> Iterator[Several]:
     """
     with ExitStack() as held:
         if config.resume is not None:
-            yield _resumed(config, held)
+            transcript = held.enter_context(Transcript())
+            found = _resumed(config, held)
+            found.above.transcript = transcript
+            yield found
             return
         above = held.enter_context(run_folder.choose(config))
         yield Several(above, {seed: _new(above, seed, held) for seed in _seeds(config)})

@@ -45,7 +45,7 @@ def test_runs_of_a_sweep_need_a_folder_each() -> None:
     check(["seed=0", "run_dir=x"])
 
 
-@pytest.mark.parametrize("command, ours", [("train", "run_dir"), ("evaluate", "output")])
+@pytest.mark.parametrize(("command", "ours"), [("train", "run_dir"), ("evaluate", "output")])
 def test_hydras_folder_of_a_run_is_refused_with_the_name_of_ours(command: str, ours: str) -> None:
     with pytest.raises(UserError, match=f"hydra.run.dir=x/y: .*; expected {ours}=x/y$"):
         check_overrides(command, ["hydra.run.dir=x/y"], [CONFIGS])

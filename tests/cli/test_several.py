@@ -57,6 +57,7 @@ def test_each_seed_has_what_it_has_alone(finished, tmp_path, monkeypatch):
         del report["command"]
     assert reports[0] == reports[1]
     names = {path.name for path in alone.iterdir() if "tfevents" not in path.name}
+    names.remove("run.log")  # That of all seeds is in the folder above.
     assert {path.name for path in seed.iterdir() if "tfevents" not in path.name} == names
     saved = [checkpoint.load_newest(run / "checkpoints")[1] for run in (seed, alone)]
     assert str(saved[0]["learner"]) == str(saved[1]["learner"])
