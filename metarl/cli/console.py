@@ -35,6 +35,17 @@ def tolerant() -> Iterator[None]:
         raise SystemExit(_STOPPED_BY_PIPE) from None
 
 
+class Notices(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the time; what listens to it comes and goes."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None: ...
+
+
 @contextmanager
 def shown_after(results: str) -> Iterator[None]:
     """Prints the results when the block, which writes the same ones, is done or has failed: neither

@@ -211,7 +211,7 @@ def users_folder(config_dir: str | None, configs: Path = CONFIGS) -> list[Path]:
 def _log_to_stderr() -> None:
     """Notices of all libraries from warnings on, ours from information on. Hydra's own are left to
     sweep.py."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[console.Notices()])
     logging.getLogger("metarl").setLevel(logging.WARNING if distributed.rank() else logging.INFO)
 
 

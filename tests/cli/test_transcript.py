@@ -1,5 +1,6 @@
 """run.log: what a run's commands said, and how each ended."""
 
+import logging
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from support.commands import call
 from tqdm import tqdm
 
 from metarl.cli.commands import train
+from metarl.cli.console import Notices
 from metarl.cli.transcript import NAME, Transcript
 from metarl.run.iteration import Run
 
@@ -42,6 +44,17 @@ def test_what_is_said_before_and_after_the_folder_is_made_is_kept(
     assert "torch" in versions and "commit" in versions
     assert said == ["before", "half and half", "third"]
     assert ends == "ends"
+
+
+def test_notices_of_libraries_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.Logger("any")
+    log.addHandler(Notices())
+    with Transcript() as transcript:
+        transcript.begin(tmp_path)
+        log.warning("noted")
+    log.warning("after")
+    assert capsys.readouterr().err == "noted\nafter\n"
+    assert lines(tmp_path)[-2:] == ["noted", "ends"]
 
 
 def test_bars_are_left_out_but_for_their_end(
