@@ -241,11 +241,11 @@ def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, 
         ),
         (
             ["learner=reptile", "learner.train_shots=500"],
-            "shots=500 and queries=1 need 501 pictures of a class",
+            "this learner trains with learner.train_shots=500",
         ),
         (
             ["learner=mann", "learner.instances=500"],
-            "shots=500 and queries=1 need 501 pictures of a class",
+            "this learner trains with learner.instances=500",
         ),
         (
             ["learner=mann", "learner.instances=0"],

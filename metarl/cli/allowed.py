@@ -268,6 +268,8 @@ ALLOWED: dict[str, Kind] = {
     "MamlMemory.num_inner_steps": _COUNT_OR_NONE,
     "MamlMemory.num_test_steps": _COUNT_OR_NONE,
     "scale": _POSITIVE,
+    "damping": _NOT_NEGATIVE,
+    "strength": _POSITIVE,
     "test_batch_size": _COUNT,
     "transductive": Flag(),
     # Outer steps

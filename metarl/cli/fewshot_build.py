@@ -14,7 +14,7 @@ from metarl.cli import build, checkpoints, origins
 from metarl.cli.own_code import own_faults
 from metarl.cli.strangers import blamed_on, check_words, field
 from metarl.cli.words import command_line
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.fewshot import deferred
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.checks import check_draws, check_moved, check_spec
@@ -68,10 +68,10 @@ def check_tasks(config: DictConfig, tasks: TaskSource) -> None:
             f"evaluation.split={settings.split}: {tasks.spec.name} has no {settings.split} split; "
             f"it has {', '.join(tasks.spec.splits)}"
         )
-    _draw(tasks, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
+    try_draw(tasks, test_size(config), Generators(settings.seed)("evaluation"), settings.split)
 
 
-def _draw(tasks: TaskSource, size: TaskSize, generator: torch.Generator, split: Split) -> None:
+def try_draw(tasks: TaskSource, size: TaskSize, generator: torch.Generator, split: Split) -> None:
     """Draws a task, and of a user's own source looks at what comes."""
     if type(tasks).__module__.startswith("metarl."):
         tasks.sample(1, size, generator, split)
@@ -90,9 +90,16 @@ def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
             f"the learner's needs() returned a {type(needs).__name__}; expected "
             "Needs(training=<the TaskSize that it trains on>)"
         )
-    _draw(tasks, needs.training, generator, "train")
-    if needs.sequences is not None:
-        tasks.sample(1, needs.sequences, generator, config.evaluation.split)
+    try:
+        try_draw(tasks, needs.training, generator, "train")
+        if needs.sequences is not None:
+            try_draw(tasks, needs.sequences, generator, config.evaluation.split)
+    except SettingError as error:
+        own = [key for key in ("train_ways", "train_shots", "instances") if key in config.learner]
+        if needs.training == train_size(config) or not own:
+            raise
+        sizes = ", ".join(f"learner.{key}={config.learner[key]}" for key in own)
+        raise UserError(f"{error}; this learner trains with {sizes}") from error
 
 
 def learner(

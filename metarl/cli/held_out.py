@@ -124,7 +124,7 @@ def measures(config: DictConfig, source: TaskSource, device: torch.device) -> He
                 told += f"; dataset.{key}={some} sets training classes aside for the choice"
         print(told, file=sys.stderr)
     size = fewshot_build.test_size(config)
-    source.sample(1, size, Generators(at_end.seed)("held_out"), split)
+    fewshot_build.try_draw(source, size, Generators(at_end.seed)("held_out"), split)
     twin = fewshot_build.learner(config, source, Generators(config.seed), device)
     less_is_better = OBJECTIVES[source.spec.kind].best is min
     num_tasks = config.eval_tasks or at_end.num_tasks

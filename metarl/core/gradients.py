@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.core import params as P
-from metarl.core.checks import check_counts, check_positive
+from metarl.core.checks import check_counts, check_not_negative, check_positive
 from metarl.core.rules import Only
 from metarl.types import InnerRule, Params
 
@@ -25,12 +25,21 @@ class Implicit:
     strength: float
     """λ > 0: how hard φ is held to θ. The matrix must be positive definite, so λ > −(least
     eigenvalue of ∇²ℓ)."""
+    damping: float = 0.0
+    """≥ 0, is added to λ where the matrix is solved for, and there alone: for losses that curve
+    downwards by more than λ. The larger, the nearer to first order."""
     cg_iterations: int = 10
     cg_tolerance: float = 1e-10
     """Conjugate gradient stops where the squared norm of the residual is below this."""
 
+    @property
+    def curvature_weight(self) -> float:
+        """The factor of ∇²ℓ in the matrix, 1 / λ without damping."""
+        return 1.0 / (self.strength + self.damping)
+
     def __post_init__(self) -> None:
         check_positive({"strength": self.strength})
+        check_not_negative({"damping": self.damping})
         check_counts({"cg_iterations": self.cg_iterations})
 
 

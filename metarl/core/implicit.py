@@ -43,7 +43,7 @@ class _Problem:
         batch = pytree.tree_unflatten(leaves, self.spec)
         point = dict(zip(self.names, adapted, strict=True))
         solution = conjugate_gradient(
-            lambda v: P.add(v, hvp(self.loss, point, batch, v), 1.0 / self.mode.strength),
+            lambda v: P.add(v, hvp(self.loss, point, batch, v), self.mode.curvature_weight),
             dict(zip(self.names, cotangents, strict=True)),
             num_iterations=self.mode.cg_iterations,
             tolerance=self.mode.cg_tolerance,

@@ -265,7 +265,7 @@ class _ImplicitStep:
 
     def solve(self, b: Params) -> Params:
         mode = self._mode
-        matvec = lambda v: P.add(v, self._curvature(v), 1.0 / mode.strength)
+        matvec = lambda v: P.add(v, self._curvature(v), mode.curvature_weight)
         return conjugate_gradient(
             matvec,
             b,

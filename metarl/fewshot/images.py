@@ -121,7 +121,7 @@ class ImageTasks:
                 f"shots={size.shots} and queries={size.queries} need {size.shots + size.queries} "
                 "pictures of a class: "
                 f"{classes.names[fewest]} of {self.spec.name} has only "
-                f"{int(classes.counts[fewest])}"
+                f"{int(classes.counts[fewest])}; expected fewer, or pictures without that class"
             )
 
     def _examples(

@@ -8,6 +8,7 @@ give one number for each.
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,11 +27,13 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 
     Where k logits share the largest value and the right one is among them, that example counts 1/k,
     as a fair draw would on average: a learner that knows nothing yet scores 1/W, not all or nothing
-    by the order of the labels.
+    by the order of the labels. NaN for a task with answers that are NaN or infinite: those of a
+    network that has diverged, and not just wrong; a logit of −∞ is an answer.
     """
     best = logits == logits.amax(-1, keepdim=True)
     right = best.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    return (right / best.sum(-1).clamp(min=1)).mean(-1)
+    share = right / best.sum(-1).clamp(min=1)
+    return share.masked_fill((logits < torch.inf).all(-1).logical_not(), torch.nan).mean(-1)
 
 
 def mean_squared_error(values: Tensor, y: Tensor) -> Tensor:

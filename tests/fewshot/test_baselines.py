@@ -14,6 +14,7 @@ from metarl.fewshot.digits import digits
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.types import Examples, Streams, TaskSize
 from metarl.nn.features import Flat, PerceptronFeatures
+from metarl.struct import replace
 
 DIGITS, SIZE = digits(), TaskSize(ways=3, shots=2, queries=4)
 TRAINING = {"batch_size": 64, "outer_lr": 3e-3, "halve_every": None}
@@ -48,6 +49,17 @@ def test_weights_fit_where_the_pictures_are_not_read_yet():
     source = DeferredTasks(DIGITS.spec, lambda: DIGITS)
     there, here = (made(nearest_embedding, of, **TRAINING) for of in (DIGITS, source))
     here.load_state_dict(there.state_dict())
+
+
+@pytest.mark.parametrize("count", [5, {"train": 64}, None], ids=str)
+def test_what_a_users_source_writes_into_its_definition_is_its_own(count):
+    class Own:
+        spec = replace(DIGITS.spec, definition={"num_classes": count})
+        sample = staticmethod(DIGITS.sample)
+
+    learner = made(nearest_embedding, Own(), **TRAINING)
+    assert learner._network.head.out_features == SIZE.ways
+    assert not learner.needs().any_ways
 
 
 def test_pixels_are_compared_by_whole_pictures():

@@ -104,7 +104,14 @@ def test_accuracy_shares_out_ties():
     assert accuracy(logits, torch.tensor([0, 1, 1, 2])).item() == pytest.approx(
         (1 + 1 / 3 + 1 / 2) / 4
     )
-    assert accuracy(torch.full((2, 3), float("nan")), torch.tensor([0, 1])).item() == 0
+
+
+def test_accuracy_of_a_network_that_diverged_is_not_a_number_and_not_zero():
+    logits = torch.zeros(3, 2, 3)
+    logits[0, 0, 1], logits[1, 1, 2], logits[2, 0, 0] = torch.nan, torch.inf, -torch.inf
+    found = accuracy(logits, torch.tensor([[0, 1]] * 3))
+    assert found.isnan().tolist() == [True, True, False]
+    assert found[2].item() == pytest.approx((0 + 1 / 3) / 2)
 
 
 def test_losses_take_one_task_or_many(generator):

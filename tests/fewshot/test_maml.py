@@ -146,6 +146,33 @@ def test_meta_gradient_matches_finite_differences(make, settings, transductive):
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-8)  # rounding gives 1e-8
 
 
+def test_implicit_gradient_is_that_of_the_whole_matrix():
+    """(I + H / (λ + damping))⁻¹ g with H of every pair of parameters, at the end of the inner steps."""
+    mode = Implicit(20.0, damping=10.0, cg_iterations=60, cg_tolerance=0.0)
+    settings = {"num_inner_steps": 3, "inner_lr": 0.01, "gradient_mode": mode}
+    made, episodes = learner(DIGITS, SMALL, BACKBONES["mlp"], **settings), pictures(num=2)
+    start, loss = made.learned["network"], made._inner_loss
+    expected = []
+    for i in range(2):
+        support, query = (
+            map_tensors(lambda leaf, i=i: leaf[i], part)
+            for part in (episodes.support, episodes.query)
+        )
+        end = adapt(loss, start, (support,) * 3, made._rule, {}, mode)
+        flat = torch.cat([leaf.flatten() for leaf in end.values()])
+
+        def named(row, end=end):
+            parts = row.split([leaf.numel() for leaf in end.values()])
+            return {name: part.view_as(end[name]) for name, part in zip(end, parts, strict=True)}
+
+        curved = torch.func.hessian(lambda row, s=support, n=named: loss(n(row), s))(flat)
+        slope = torch.func.grad(lambda row, q=query, n=named: loss(n(row), q))(flat)
+        expected.append(torch.linalg.solve(torch.eye(len(flat)) + curved / 30.0, slope))
+    _, gradient, _ = made.meta_gradient(made.learned, episodes.support, episodes.query)
+    got = torch.cat([leaf.flatten() for leaf in gradient["network"].values()])
+    torch.testing.assert_close(got, torch.stack(expected).mean(0), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("make", BACKBONES.values(), ids=BACKBONES)
 def test_tasks_at_once_give_the_loops_gradient(make):
     made, episodes = learner(DIGITS, SMALL, make), pictures()

@@ -281,6 +281,7 @@ FEW_SHOT = {
     "fomaml": [*_DIGITS, "learner=fomaml"],
     "anil": [*_CONV, "learner=anil", "learner.transductive=false", "adaptation.meta_batch_size=2"],
     "meta_sgd": [*_DIGITS, "learner=meta_sgd"],
+    "imaml": [*_CONV, "learner=imaml", "learner.num_inner_steps=3", "learner.num_test_steps=2"],
     "reptile": [*_DIGITS, "learner=reptile", "learner.train_shots=3", "learner.num_test_steps=4"],
     "protonet": [*_CONV, "learner=protonet", "learner.halve_every=2"],
     "matching": [*_DIGITS, "learner=matching", "learner.full_context=0"],

@@ -11,7 +11,8 @@ from metarl.nn.features import PerceptronFeatures
 
 LEARNERS = (
     *("maml", "fomaml", "anil", "meta_sgd", "reptile", "protonet", "matching", "mann", "lstm"),
-    *("meta_lstm", "cnp", "maml_memory", "pretrain", "nearest_neighbour", "nearest_embedding"),
+    *("imaml", "meta_lstm", "cnp", "maml_memory", "pretrain"),
+    *("nearest_neighbour", "nearest_embedding"),
 )
 
 PICTURE = (1, 16, 16)

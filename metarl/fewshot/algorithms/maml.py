@@ -1,8 +1,8 @@
-"""Gradient-based few-shot learners: MAML, FOMAML, ANIL and Meta-SGD are one algorithm with another
-rule or gradient mode.
+"""Gradient-based few-shot learners: MAML, FOMAML, iMAML, ANIL and Meta-SGD are one algorithm with
+another rule or gradient mode.
 
 Sources: Finn et al. 2017 (arXiv:1703.03400); Raghu et al. 2020 (arXiv:1909.09157) for ANIL; Li et
-al. 2017 (arXiv:1707.09835) for Meta-SGD.
+al. 2017 (arXiv:1707.09835) for Meta-SGD; Rajeswaran et al. 2019 (arXiv:1909.04630) for iMAML.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
 from metarl.core.checks import check_positive
-from metarl.core.gradients import Mode, check_mode
+from metarl.core.gradients import Implicit, Mode, check_mode
 from metarl.core.low_rank import adapt_low_rank, low_rank_pays
 from metarl.core.rules import Sgd, named_rule
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
@@ -154,6 +154,21 @@ class Maml(FewShotLearner):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._meta.load_state_dict(state)
+
+
+def imaml(*, strength: float, damping: float, cg_iterations: int, **settings: Any) -> Maml:
+    """MAML with the implicit gradient at the end of the inner steps, see `Implicit`.
+
+    Args: see configs/learner/imaml.yaml; settings: of Maml.
+    Raises: ValueError, naming it, for a number out of range.
+    """
+    return Maml(
+        gradient_mode=Implicit(strength, damping=damping, cg_iterations=cg_iterations),
+        inner_rule="sgd",
+        adapt_only=None,
+        compile=False,
+        **settings,
+    )
 
 
 def _plain(rule: InnerRule, mode: Mode) -> Sgd | None:

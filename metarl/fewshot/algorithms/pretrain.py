@@ -18,11 +18,11 @@ from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, need_classes
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule, answer_metrics
+from metarl.fewshot.deferred import DeferredTasks
 from metarl.fewshot.gradient_adapter import GradientAdapter
 from metarl.fewshot.images import ImageTasks
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import (
-    DataSpec,
     Examples,
     FewShotAdapter,
     FewShotLearner,
@@ -67,7 +67,7 @@ class Pretrain(FewShotLearner):
         self._answers_by = answers_by
         self._objective = OBJECTIVES[setting.source.spec.kind]
         self._batch = _pool(setting.source, setting.size, batch_size)
-        num_outputs = _num_outputs(setting.source.spec, setting.size)
+        num_outputs = _num_outputs(setting.source, setting.size)
         embed = use_running_statistics(setting.embed)
         self._network = WithHead(embed, num_outputs, setting.streams.init).to(setting.device).eval()
         self._descent = TrainedModule(self._network, lr=outer_lr, halve_every=halve_every)
@@ -77,7 +77,7 @@ class Pretrain(FewShotLearner):
 
     def needs(self) -> Needs:
         # Where classes mean something in a task only, it has learned to tell that many apart.
-        any_ways = _num_classes(self._setting.source.spec) is not None
+        any_ways = _num_classes(self._setting.source) is not None
         return Needs(training=self._setting.training_size(), any_ways=any_ways)
 
     def step(self) -> Metrics:
@@ -102,16 +102,19 @@ class Pretrain(FewShotLearner):
         self._descent.load_state_dict(state)
 
 
-def _num_outputs(spec: DataSpec, size: TaskSize) -> int:
+def _num_outputs(source: TaskSource, size: TaskSize) -> int:
     """How many outputs tell the training examples apart: all training classes where there is a list
-    of them, which a spec says without its pictures."""
-    classes = _num_classes(spec)
-    return spec.num_outputs(size.ways) if classes is None else classes
+    of them."""
+    classes = _num_classes(source)
+    return source.spec.num_outputs(size.ways) if classes is None else classes
 
 
-def _num_classes(spec: DataSpec) -> int | None:
-    """How many training classes there are; None where there is no list of them."""
-    classes: int | None = spec.definition.get("num_classes", {}).get("train")
+def _num_classes(source: TaskSource) -> int | None:
+    """How many training classes there are, which the spec of our pictures says also where they
+    aren't read; None where there is no list of them. What others' sources write there is theirs."""
+    if not isinstance(source, ImageTasks | DeferredTasks):
+        return None
+    classes: int | None = source.spec.definition.get("num_classes", {}).get("train")
     return classes
 
 
