@@ -38,14 +38,15 @@ class Transcript:
 
     def begin(self, folder: Path) -> None:
         """Raises: OSError if the file can't be made."""
-        self._file = (folder / NAME).open("a", encoding="utf-8", errors="surrogateescape")
         versions = ", ".join(f"{name} {number}" for name, number in origins.versions().items())
-        before, self._waiting = self._waiting, []
-        self._line(f"begins: {called()}")
-        self._line(f"in {Path.cwd()} on {socket.gethostname()}, process {os.getpid()}")
-        self._line(f"commit {origins.commit() or 'unknown'}, {versions}")
-        self._waiting += before
-        self._write()
+        with self._one_at_a_time:
+            self._file = (folder / NAME).open("a", encoding="utf-8", errors="backslashreplace")
+            before, self._waiting = self._waiting, []
+            self._line(f"begins: {called()}")
+            self._line(f"in {Path.cwd()} on {socket.gethostname()}, process {os.getpid()}")
+            self._line(f"commit {origins.commit() or 'unknown'}, {versions}")
+            self._waiting += before
+            self._write()
 
     def heard(self, text: str) -> None:
         """Takes what is written to stderr, which may be parts of lines."""
