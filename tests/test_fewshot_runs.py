@@ -241,7 +241,15 @@ def test_what_cannot_be_done_ends_with_a_message(tmp_path, monkeypatch, capsys, 
         ),
         (
             ["learner=reptile", "learner.train_shots=500"],
+            "shots=500 and queries=1 need 501 pictures of a class",
+        ),
+        (
+            ["learner=reptile", "learner.train_shots=500"],
             "this learner trains with learner.train_shots=500",
+        ),
+        (
+            ["learner=mann", "learner.instances=500"],
+            "shots=500 and queries=1 need 501 pictures of a class",
         ),
         (
             ["learner=mann", "learner.instances=500"],

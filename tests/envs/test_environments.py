@@ -681,7 +681,9 @@ def test_picture_shows_one_world_in_the_size_asked_for(name: str) -> None:
     run(env, actions(env, HORIZON))
     moved = env.render(0, width=64, height=48)
     assert (moved != pictures[0]).any()
-    assert_alike(copy.deepcopy(env).render(0, width=64, height=48), moved)
+    again = copy.deepcopy(env).render(0, width=64, height=48)
+    assert_alike(again, moved)
+    assert isinstance(env, MujocoEnv) or (again == moved).all()  # drawn without OpenGL
     env.close()
 
 
