@@ -164,6 +164,7 @@ APPENDS = {
     "metarl/run/rows.py",
     "metarl/cli/commands/benchmark.py",
     "metarl/cli/outputs.py",
+    "metarl/cli/transcript.py",
 }
 THE_WAY = "metarl/files.py"
 
