@@ -95,7 +95,7 @@ def check_needs(config: DictConfig, tasks: TaskSource, needs: Needs) -> None:
         if needs.sequences is not None:
             try_draw(tasks, needs.sequences, generator, config.evaluation.split)
     except SettingError as error:
-        own = [key for key in ("train_ways", "train_shots", "instances") if key in config.learner]
+        own = [key for key in needs.set_by if key in config.learner]
         if needs.training == train_size(config) or not own:
             raise
         sizes = ", ".join(f"learner.{key}={config.learner[key]}" for key in own)

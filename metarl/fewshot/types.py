@@ -136,6 +136,8 @@ class Needs:
 
     training: TaskSize
     """The size of the tasks that the learner trains on."""
+    set_by: tuple[str, ...] = ()
+    """The learner's own settings that this size comes from, beside the run's; errors name them."""
     sequences: TaskSize | None = None
     """The size of the tasks that the learner draws from the evaluated split for a measure of its
     own; None: it draws none."""

@@ -93,7 +93,7 @@ class Episodic(FewShotLearner):
         return EpisodicAdapter(self._answer, self._num_outputs)
 
     def needs(self) -> Needs:
-        return Needs(training=self._size, any_ways=self._any_ways)
+        return Needs(training=self._size, set_by=("train_ways",), any_ways=self._any_ways)
 
     def step(self) -> Metrics:
         episodes = self._setting.draw(self._num_tasks, self._size)

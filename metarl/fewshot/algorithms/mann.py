@@ -121,7 +121,7 @@ class SequenceLearner(FewShotLearner):
         return EpisodicAdapter(self._reader, self._num_outputs)
 
     def needs(self) -> Needs:
-        return Needs(training=self._size, sequences=self._size)
+        return Needs(training=self._size, set_by=("instances",), sequences=self._size)
 
     def step(self) -> Metrics:
         sequence = self._setting.draw(self._num_tasks, self._size).support

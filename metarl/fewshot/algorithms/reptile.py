@@ -137,7 +137,7 @@ class Reptile(FewShotLearner):
         )
 
     def needs(self) -> Needs:
-        return Needs(training=self._size)
+        return Needs(training=self._size, set_by=("train_shots",))
 
     @torch.no_grad()
     def step(self) -> Metrics:
