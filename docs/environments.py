@@ -93,8 +93,8 @@ def page() -> str:
         summary_row(title(module), env) for module, members in files.items() for env in members
     ]
     overview = table(("environment", "obs", "action", "T", "tasks"), summary)
-    speed = speeds(SPEEDS.read_text().splitlines()) if SPEEDS.exists() else ""
-    apart = deviations(PARITY.read_text().splitlines()) if PARITY.exists() else ""
+    speed = speeds(SPEEDS.read_text("utf-8").splitlines()) if SPEEDS.exists() else ""
+    apart = deviations(PARITY.read_text("utf-8").splitlines()) if PARITY.exists() else ""
     return "\n".join(
         filter(None, [HEAD, overview, speed, apart, *map(section, files, files.values())])
     )

@@ -169,7 +169,7 @@ def _side_by_side(folders: list[str], recorded: list[str]) -> Figure:
 
 
 def _adaptation(folder: Path, evaluation: str) -> Figure:
-    report = json.loads((folder / f"{evaluation}.json").read_text())
+    report = json.loads((folder / f"{evaluation}.json").read_text("utf-8"))
     config = merged(read(folder / "config.yaml"))
     # Evaluations of earlier versions don't say these.
     report |= {

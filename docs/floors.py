@@ -74,7 +74,7 @@ def imported() -> dict[str, set[str]]:
     for file, part in files.items():
         parts[part] |= {
             owner
-            for name in imports(file.read_text())
+            for name in imports(file.read_text("utf-8"))
             if (owner := owner_of(name, frozenset(parts)))
         } - {part}
     return parts

@@ -6,7 +6,11 @@ of these names is asked for. __init__.pyi says for editors and type checkers wha
 """
 
 import importlib
+import sys
 from typing import Any
+
+if sys.platform == "win32":  # Locks, signals and measures of memory are those of Unix.
+    raise ImportError("metarl runs on Linux and macOS; on Windows in WSL 2")
 
 from metarl.interrupt import end_commands_quietly
 

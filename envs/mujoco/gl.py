@@ -70,6 +70,8 @@ def why_not(error: Exception) -> str:
             if _plain(given) in _ANY
             else "EGL is there: leave MUJOCO_GL unset or set it to egl, before MuJoCo is imported"
         )
+    elif sys.platform != "linux":
+        remedy = "Leave MUJOCO_GL unset: the system's own library draws"
     else:
         remedy = f"On Debian or Ubuntu: {INSTALL}"
     return f"MuJoCo can't draw here ({place}: {reason}). {remedy}"

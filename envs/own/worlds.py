@@ -104,8 +104,9 @@ class Recipe:
 def worlds_in_processes(recipe: Recipe, sizes: Sequence[int]) -> "RemoteWorlds":
     """A process for each of `sizes`, with that many worlds."""
     connections, processes = [], []
-    # CUDA can't go on in a fork of a process that has begun to use it.
-    begun = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else None)
+    # CUDA can't go on in a fork of a process that has begun to use it, nor can much of macOS.
+    forks = sys.platform == "linux" and not torch.cuda.is_initialized()
+    begun: Any = multiprocessing.get_context("fork" if forks else "spawn")
     for size in sizes:
         ours, theirs = begun.Pipe()
         # Sources may be functions without a name that another process could import.

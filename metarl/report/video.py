@@ -316,6 +316,12 @@ def _mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray]
     ]
     import imageio_ffmpeg  # Here, for without films nothing needs it.
 
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:  # Its package brings none for this system.
+        raise UserError(
+            "a video needs the program ffmpeg: install it, or name it by IMAGEIO_FFMPEG_EXE"
+        ) from error
     writer: Any = None
     with replacing(path) as temporary:
         temporary.touch()  # so that a folder one can't write to is an OSError, not ffmpeg's log

@@ -6,6 +6,7 @@ this machine can be asked whether it lives. One of another machine shows it by t
 who wants the folder watches for that, so that no two clocks need to agree.
 """
 
+import functools
 import json
 import os
 import secrets
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -233,7 +235,7 @@ def _started(pid: int) -> str | None:
             )
             state, started = fields[0], fields[19]
         else:
-            command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
+            command = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
             found = subprocess.run(
                 command,
                 capture_output=True,
@@ -249,11 +251,16 @@ def _started(pid: int) -> str | None:
     return "" if state[0] in "ZX" else started
 
 
+@functools.cache
 def _machine() -> str:
     """What tells this boot of this machine, and the processes that see each other there, from all
     others."""
-    try:
+    with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return f"{sys.platform} {socket.gethostname()}"
+    if sys.platform == "darwin":  # A Mac's name changes with the network that it is in.
+        with suppress(OSError, subprocess.SubprocessError):
+            command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+            return f"{sys.platform} {said.stdout.strip()}"
+    return f"{sys.platform} {socket.gethostname()}"

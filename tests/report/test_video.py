@@ -457,3 +457,16 @@ def test_a_headline_is_shown_whole(monkeypatch):
     shown.clear()
     frame({"random actions": replace(shot, units={})}, task=task, gauges={})
     assert "distance 0.50" in shown
+
+
+def test_a_system_without_ffmpeg_is_told_so(tmp_path, monkeypatch):
+    def missing():
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    with (
+        pytest.raises(UserError, match="a video needs the program ffmpeg: install it, or name it"),
+        video._mp4(tmp_path / "a.mp4", 10),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -177,3 +177,22 @@ def test_processes_that_are_killed_leave_the_folder_to_the_next(tmp_path, number
     first.wait()
     second = start(tmp_path, 0)
     assert second.communicate()[0] == "held\n"
+
+
+def test_a_mac_is_the_same_machine_under_another_name(monkeypatch):
+    """Its name changes with the network; its start doesn't."""
+    monkeypatch.setattr(lock.Path, "read_text", lambda *_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(lock.sys, "platform", "darwin")
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="6E8F\n")
+
+    monkeypatch.setattr(lock.subprocess, "run", run)
+    for name in ("home", "work"):
+        monkeypatch.setattr(lock.socket, "gethostname", lambda name=name: name)
+        assert lock._machine.__wrapped__() == "darwin 6E8F"
+    assert asked[0] == ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+    monkeypatch.setattr(lock.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    assert lock._machine.__wrapped__() == "darwin work"
