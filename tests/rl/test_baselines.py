@@ -118,3 +118,21 @@ def test_all_at_once_takes_the_same_ridge_as_one_by_one(monkeypatch):
             FloatingPointError, match=r"of tasks \[0, 1, 2\] isn't positive definite"
         ):
             fit(obs, returns, mask)
+
+
+@both_ways
+def test_few_steps_are_fitted_by_time_alone_task_by_task(fit):
+    """Eight features: 15 steps are too few for them, 16 are enough."""
+    generator = torch.Generator().manual_seed(3)
+    obs, returns = torch.randn(2, 2, 8, 2, generator=generator), torch.randn(2, 2, 8)
+    mask = torch.ones(2, 2, 8, dtype=torch.bool)
+    mask[0, 1, 7] = False
+    fitted = fit(obs, returns, mask)
+    for task, first in ((0, 4), (1, 0)):
+        rows = linear_features(obs[task])[mask[task]][:, first:]
+        target = returns[task][mask[task]].double()[:, None]
+        gram = rows.T @ rows + RIDGE * torch.eye(rows.shape[1], dtype=torch.float64)
+        expected = rows @ torch.linalg.solve(gram, rows.T @ target)
+        found = fitted[task][mask[task]].double()
+        torch.testing.assert_close(found, expected[:, 0], rtol=0, atol=1e-5)
+    assert fitted[0, 1, 7] == 0
