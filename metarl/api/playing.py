@@ -53,6 +53,7 @@ class Player:
         check_spaces(env, self._spaces)
         per_update = self._shared_out(episodes)
         state, total = self._begin(per_update), [0.0, 0.0]
+        self._warn_of_single(state, per_update)
         seed: int | None = self._seed
         for update, count in enumerate(per_update):
             played = []
@@ -76,7 +77,9 @@ class Player:
             return self._policy(self._adapter.begin(1, 1, None), 0.0)
         if self._sizes.unit == "episode":
             rounds = [[episode] for each in rounds for episode in each]
-        state = self._begin([len(each) for each in rounds])
+        counts = [len(each) for each in rounds]
+        state = self._begin(counts)
+        self._warn_of_single(state, counts)
         self._less_likely: list[Tensor] = []
         for update, each in enumerate(rounds):
             state = self._holding(state, [episode.latent for episode in each])
@@ -118,6 +121,14 @@ class Player:
                 stacklevel=4,
             )
         return self._adapter.hold(state, torch.stack(given)[None])
+
+    def _warn_of_single(self, state: Any, per_update: Sequence[int]) -> None:
+        if self._adapter.held(state) is not None and 1 in per_update:
+            warnings.warn(
+                "one episode before an update: this policy holds a latent for each, and learns about "
+                "it by which did better; expected 2 or more",
+                stacklevel=4,
+            )
 
     def _warn_of_a_stranger(self, episodes: Sequence[Episode]) -> None:
         """Warns a learner by policy gradients of actions that its own policy wouldn't have drawn,
@@ -164,7 +175,9 @@ class Player:
         episodes = whole(episodes, "episodes")
         if self._sizes.unit == "episode":
             return [1] * episodes
-        parts = min(max(updates, 1), episodes)
+        # A latent is judged beside those of other episodes.
+        least = 1 if self._adapter.held(self._adapter.begin(1, 1, None)) is None else 2
+        parts = min(max(updates, 1), max(1, episodes // least))
         return [episodes // parts + (part < episodes % parts) for part in range(parts)]
 
     def _begin(self, per_update: Sequence[int]) -> Any:
@@ -246,6 +259,7 @@ class Player:
         return in_each_world(self._adapter, state, obs)
 
     def _policy(self, state: Any, mean_reward: float) -> Policy:
+        state = self._adapter.concluded(state)
         if not all_finite(x for x in pytree.tree_leaves(state) if isinstance(x, Tensor)):
             raise UserError(
                 "adapting to these episodes led to numbers that aren't finite; expected episodes as "

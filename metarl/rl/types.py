@@ -457,6 +457,11 @@ class RLAdapter(Adapter[State], Protocol[State]):
         begin."""
         return state
 
+    def concluded(self, state: State) -> State:
+        """The state to act with when adaptation is over and nothing is explored any more: what is
+        known counts, also where a longer trial would have gone on exploring."""
+        return state
+
     def redraw(self, state: State, noise: Noise) -> State:
         """The state, but with what the policy holds for the episodes that begin, or its guess of the
         task, drawn anew."""

@@ -284,10 +284,18 @@ def test_episodes_are_shared_out_among_the_updates_of_training(
         return update(self, state, data, noise)
 
     monkeypatch.setattr(GradientAdapter, "update", counted)
-    agents["latent"].adapt(point_env(), episodes=5)
     updates = agents["latent"]._sizes.num_updates
-    assert sum(seen) == 5 and len(seen) == min(updates, 5)
-    assert max(seen) - min(seen) <= 1 and seen == sorted(seen, reverse=True)
+    assert updates == 3
+    agents["three steps"].adapt(point_env(), episodes=5)
+    assert seen == [2, 2, 1]
+    for episodes, expected in {5: [3, 2], 4: [2, 2], 7: [3, 2, 2]}.items():
+        seen.clear()  # A latent of a single episode is judged beside none.
+        agents["latent"].adapt(point_env(), episodes=episodes)
+        assert seen == expected
+    seen.clear()
+    with pytest.warns(UserWarning, match="one episode before an update"):
+        agents["latent"].adapt(point_env(), episodes=1)
+    assert seen == [1]
     seen.clear()
     agents["latent"].adapt(point_env())
     assert seen == [3] * updates

@@ -17,7 +17,7 @@ from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.linearize import inner_step
 from metarl.core.rules import named_rule
 from metarl.errors import SettingError
-from metarl.nn.beside import NOISE_MEAN
+from metarl.nn.beside import CONTEXT, NOISE_MEAN
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, latent_outputs
 from metarl.nn.mlp_derivatives import differentiator
@@ -282,6 +282,12 @@ def inner_update(
     check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
     check_choice("mean_over", mean_over, MEANS_OVER)
     if adapt_only is not None:
+        has_context = any(name == CONTEXT for name, _ in policy.named_parameters())
+        if has_context and not any(CONTEXT.startswith(name) for name in adapt_only):
+            raise SettingError(
+                f"adapt_only {list(adapt_only)}: the policy's context would never be anything but "
+                f"zeros; expected [{CONTEXT}] or more, or a model without a context"
+            )
         last = f"trunk.layers.{len(policy.trunk.layers) - 1}"
         adapt_only = [last if name == LAST_LAYER else name for name in adapt_only]
     rule = named_rule(

@@ -4,6 +4,8 @@ policy's other parameters."""
 import math
 from dataclasses import dataclass
 
+import torch
+
 from metarl.core.checks import check_positive, check_shares
 from metarl.core.rules import InnerRule
 from metarl.nn.latent import LOG_STD, MEAN
@@ -20,6 +22,9 @@ class LatentRule:
     mean of (z − μ) A, hence in the units of z and of the same share of σ however small σ has
     become. Since σ shrinks by fixed factors ω, K steps are a search whose range becomes smaller and
     smaller; its own gradient says little from a handful of episodes.
+
+    Where no latent did better than another, as in a single episode, g_μ is 0, and σ stays, too: the
+    search has seen nothing to close in on.
     """
 
     rule: InnerRule
@@ -41,7 +46,10 @@ class LatentRule:
         natural = (2 * params[LOG_STD]).exp() * grads[MEAN]
         mean = params[MEAN] - self.lr * self.decay**step * natural
         of_first = self.shrink if self.first_shrink is None else self.first_shrink
-        log_std = params[LOG_STD] + math.log(of_first if step == 0 else self.shrink)
+        # Episodes that can be told apart; all numbers of their latents are, but with probability 0.
+        tells = (grads[MEAN] != 0).any(-1, keepdim=True)
+        closer = params[LOG_STD] + math.log(of_first if step == 0 else self.shrink)
+        log_std = torch.where(tells, closer, params[LOG_STD])
         return {name: own.get(name, leaf) for name, leaf in params.items()} | {
             MEAN: mean,
             LOG_STD: log_std,

@@ -116,6 +116,14 @@ class PosteriorAdapter(RLAdapter[Guess]):
             over=torch.zeros_like(state.over),
         )
 
+    @torch.no_grad()
+    def concluded(self, state: Guess) -> Guess:
+        """The likeliest task, given all steps so far, however few episodes these are."""
+        belief = state.belief
+        if state.factors is not None and state.num_episodes < self._exploration_episodes:
+            belief = self._posterior(state.factors, _fixed(state.num_episodes))
+        return replace(state, z=belief.mean, belief=belief)
+
     def redraw(self, state: Guess, noise: Noise) -> Guess:
         return replace(state, z=_draw(state.belief, noise))
 

@@ -3,6 +3,9 @@ control step, and a planner.
 
 Source: Nagabandi et al. 2019 (arXiv:1803.11347). With `adapt: false` it is the same model and
 planner without that step, the baseline that adaptation must beat.
+
+How we differ from the authors' code: the model predicts the reward, too, adapts on it and is
+planned with it; theirs predicts observations alone, and plans by each environment's own formula.
 """
 
 from collections.abc import Mapping

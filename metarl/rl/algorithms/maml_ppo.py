@@ -30,6 +30,7 @@ from metarl.rl.algorithms.shared import (
     Source,
     WithOld,
     as_state,
+    check_tells,
     checked_mode,
     gradient_sizes,
     kl_on_steps,
@@ -118,9 +119,10 @@ class MamlPPO(GatheringLearner):
             episodes_per_task=episodes_per_task,
             num_inner_steps=num_inner_steps,
         )
+        check_tells(sizes, setting.env.spec.horizon, policy)
         self.source = Source.of(setting, sizes)
         self._policy = policy
-        mode = checked_mode(gradient_mode)
+        mode = checked_mode(gradient_mode, inner["inner_loss"])
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )

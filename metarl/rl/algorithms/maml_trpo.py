@@ -38,6 +38,7 @@ from metarl.rl.algorithms.shared import (
     Source,
     WithOld,
     as_state,
+    check_tells,
     checked_mode,
     gradient_sizes,
     join,
@@ -160,9 +161,10 @@ class MamlTRPO(GatheringLearner):
             num_inner_steps=num_inner_steps,
         )
         check_exploration(exploration_coefficient, meta_batch_size)
+        check_tells(sizes, setting.env.spec.horizon, policy)
         self.source = Source.of(setting, sizes)
         self._policy = policy
-        self._mode = checked_mode(gradient_mode)
+        self._mode = checked_mode(gradient_mode, inner["inner_loss"])
         self._inner = inner_update(
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )

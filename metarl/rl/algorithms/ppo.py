@@ -87,8 +87,8 @@ class PPO:
       agent: whose parameters change; those of them that the loss has no gradient for stay.
       params: the parameters, by name.
       num_trials: in an iteration.
-      mixes_steps: parts are of single steps instead of whole trials, for an agent whose outputs
-        depend on the inputs of the present step alone.
+      mixed_steps: the most that a trial has, of an agent whose outputs depend on the inputs of the
+        present step alone: parts are then of single steps instead of whole trials.
       value_loss: `squared`, L_value as above; or `clipped_huber`, see
         `metarl.rl.losses.clipped_huber`, with the clip of the ratios.
       normalises: `returns`, by running statistics, so that V and V_target are deviations; or
@@ -105,7 +105,7 @@ class PPO:
         params: Mapping[str, Tensor],
         *,
         num_trials: int,
-        mixes_steps: bool = False,
+        mixed_steps: int | None = None,
         streams: Streams,
         device: torch.device,
         outer_lr: float,
@@ -133,16 +133,17 @@ class PPO:
         check_choice("normalises", normalises, NORMALISED)
         check_not_negative({"value_coefficient": value_coefficient})
         check_not_negative({"entropy_coefficient": entropy_coefficient})
-        if not 1 <= num_minibatches <= num_trials:
+        parted, unit = num_trials * (mixed_steps or 1), "steps" if mixed_steps else "trials"
+        if not 1 <= num_minibatches <= parted:
             raise SettingError(
-                f"num_minibatches {num_minibatches}: expected 1 to {num_trials}, the trials in all"
+                f"num_minibatches {num_minibatches}: expected 1 to {parted}, the {unit} in all"
             )
         self._agent = agent
-        self._mixes_steps = mixes_steps
-        smallest = num_trials // num_minibatches
+        self._mixes_steps = mixed_steps is not None
+        smallest = parted // num_minibatches
         if smallest < streams.ranks.num:
             raise SettingError(
-                f"num_minibatches {num_minibatches}: the smallest has {smallest} trials, too few "
+                f"num_minibatches {num_minibatches}: the smallest has {smallest} {unit}, too few "
                 f"for {streams.ranks.num} processes; expected fewer minibatches"
             )
         self._streams = streams
@@ -249,7 +250,7 @@ class PPO:
             for _ in range(self._num_epochs)
             for part in torch.randperm(
                 num, generator=self._streams.policy.alone, device=self._device
-            ).tensor_split(self._num_minibatches)
+            ).tensor_split(min(self._num_minibatches, num))  # Early falls leave few steps.
         ]
 
     def descend(self, batch: PolicyTrials, columns: Tensor) -> Losses:

@@ -3,7 +3,8 @@ shown, and a planner.
 
 Chua et al. 2018 (arXiv:1805.12114) for planning with an ensemble, Nagabandi et al. 2019
 (arXiv:1803.11347, ReBAL) for models with a memory; see `metarl.nn.dynamics.RecurrentDynamics` for
-how the two meet.
+how the two meet. The reward is predicted, too; in both codes the environment's own formula is planned
+with.
 """
 
 from collections.abc import Iterator, Mapping

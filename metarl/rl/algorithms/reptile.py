@@ -19,6 +19,7 @@ from metarl.rl.algorithms.shared import (
     Setting,
     Source,
     as_state,
+    check_tells,
     gradient_sizes,
     memoryless_policy,
     meta_params,
@@ -64,6 +65,7 @@ class Reptile(GatheringLearner):
             episodes_per_task=episodes_per_task,
             num_inner_steps=num_inner_steps,
         )
+        check_tells(sizes, setting.env.spec.horizon, policy)
         self.source = Source.of(setting, sizes)
         self._policy = policy
         self._outer_lr = outer_lr

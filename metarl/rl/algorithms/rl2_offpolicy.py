@@ -62,7 +62,9 @@ class RL2OffPolicy(GatheringLearner):
 
     How we differ from the authors' code: each memory takes its input as it is, without a layer for
     every part of it; after an episode inside a trial the agent sees how the next one begins, where
-    theirs acts once more on the last observation, in a world that has been reset.
+    theirs acts once more on the last observation, in a world that has been reset. The successor of
+    a trial's last step, from which it is bootstrapped, says as well that an episode has ended, while
+    within trials such a step shows how the next one begins; theirs meets that pair in training.
 
     Args: see configs/algo/rl2_offpolicy.yaml.
     Raises: SettingError, naming it, for a number out of range or a model of another kind.

@@ -392,13 +392,35 @@ def episode_metrics(rollouts: Rollouts) -> Metrics:
     return metrics
 
 
-def checked_mode(gradient_mode: str) -> Literal["through", "first_order"]:
-    """Raises: ValueError for an unknown mode."""
+def check_tells(sizes: Sizes, horizon: int, policy: PolicyModule) -> None:
+    """Raises: SettingError if a task's batch has nothing to compare: a single step, whose advantage
+    is 0, or for a latent a single episode."""
+    episodes = sizes.episodes_per_task
+    if episodes * horizon < 2:
+        raise SettingError(
+            f"episodes_per_task {episodes} of horizon {horizon}: expected two steps or more in all, "
+            "for an action is judged beside others of its task"
+        )
+    if policy.latent_size and episodes < 2:
+        raise SettingError(
+            f"episodes_per_task {episodes}: expected 2 or more, for a latent is judged beside those "
+            "of other episodes; model=mlp has none"
+        )
+
+
+def checked_mode(gradient_mode: str, inner_loss: str = "lvc") -> Literal["through", "first_order"]:
+    """Raises: ValueError for an unknown mode, or one that leaves the inner loss without what it is
+    made for."""
     modes: dict[str, Literal["through", "first_order"]] = {
         "through": "through",
         "first_order": "first_order",
     }
     check_choice("gradient_mode", gradient_mode, modes)
+    if inner_loss == "dice" and gradient_mode == "first_order":
+        raise SettingError(
+            "gradient_mode first_order: inner_loss=dice is made for the derivatives that this leaves "
+            "out; expected through, or inner_loss=reinforce"
+        )
     return modes[gradient_mode]
 
 

@@ -70,17 +70,16 @@ class VariBAD(GatheringLearner):
         )
         self._model = with_belief(setting.model)
         self.source = Source.of(setting, sizes)
-        heads = self._model.heads
+        heads, trial = self._model.heads, episodes_per_trial * setting.env.spec.horizon
         self._ppo = PPO(
             heads,
             dict(heads.named_parameters()),
             num_trials=sizes.num_worlds,
-            mixes_steps=True,
+            mixed_steps=trial,
             streams=setting.streams,
             device=setting.device,
             **ppo,
         )
-        trial = episodes_per_trial * setting.env.spec.horizon
         if replay_capacity < trial * sizes.num_worlds:
             raise SettingError(
                 f"replay_capacity {replay_capacity}: expected {trial * sizes.num_worlds} or more, "

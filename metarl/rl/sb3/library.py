@@ -1,5 +1,6 @@
 """Stable-Baselines3 itself: an extra that may be missing, whose random numbers are global."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,21 @@ def seeded(noise: Noise | None, device: torch.device | str = "cpu") -> Iterator[
             yield
         finally:
             np.random.set_state(before)  # noqa: NPY002
+
+
+@contextmanager
+def finite() -> Iterator[None]:
+    """Around a training: policies of Stable-Baselines3 that have come to numbers that aren't finite
+    end it by a ValueError of torch's distributions.
+
+    Raises: FloatingPointError in its place, as all our learners do.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if found := re.match(r"Expected parameter (\w+)", str(error)):
+            raise FloatingPointError(f"the policy's {found[1]}: not finite") from error
+        raise
 
 
 def without_environment(

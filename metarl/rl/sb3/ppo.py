@@ -16,7 +16,7 @@ from metarl.noise import Noise
 from metarl.rl.reward_scale import RewardScale
 from metarl.rl.sb3.agents import PPOAgent
 from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means
-from metarl.rl.sb3.library import library, seeded, without_environment
+from metarl.rl.sb3.library import finite, library, seeded, without_environment
 from metarl.rl.types import Trajectories
 from metarl.types import Metrics, Params
 
@@ -107,7 +107,7 @@ class PPOExpert(AgentNumbers[PPOAgent]):
     ) -> tuple[Params, Metrics]:
         check_data(data)
         self._put(numbers)
-        with seeded(noise, self._device):
+        with finite(), seeded(noise, self._device):
             self._ppo.rollout_buffer = self._buffer(data)
             self._ppo.train()
         if self._agent.observations is not None:

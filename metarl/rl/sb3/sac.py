@@ -15,7 +15,7 @@ from metarl.nn.heads import Outputs
 from metarl.noise import Noise
 from metarl.rl.sb3.agents import SACAgent
 from metarl.rl.sb3.expert import MOMENTS, AgentNumbers, Draw, adam_tensors, check_data, means
-from metarl.rl.sb3.library import library, seeded, without_environment
+from metarl.rl.sb3.library import finite, library, seeded, without_environment
 from metarl.rl.types import Trajectories
 from metarl.types import Metrics, Params
 
@@ -93,7 +93,7 @@ class SACExpert(AgentNumbers[SACAgent]):
         assert draw is not None, "it learns from all steps that were kept"
         self._put(numbers)
         num_updates = max(1, round(self._updates_per_step * data.num_steps))
-        with seeded(noise, self._device):
+        with finite(), seeded(noise, self._device):
             self._sac.replay_buffer = _Drawn(draw, self._agent)
             self._sac.train(num_updates, self._batch_size)
         metrics = means(self._sac.logger.name_to_value, _LOGGED)

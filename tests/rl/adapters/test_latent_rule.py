@@ -19,6 +19,7 @@ from metarl.rl.algorithms.maml_trpo import MamlTRPO
 from metarl.rl.algorithms.shared import WithOld, split
 from metarl.rl.data.batches import PolicyBatch, normalise
 from metarl.rl.types import Held
+from metarl.struct import replace
 
 N, E, T, L = 3, 4, 3, 2
 LATENT = {
@@ -353,3 +354,19 @@ def test_latents_last_for_an_episode_and_change_with_the_update():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_search_that_has_seen_nothing_to_close_in_on_stays_as_wide() -> None:
+    """One episode, or several that did alike, has no advantage over others."""
+    learner = learner_with_latent(latent_first_shrink=FIRST_SHRINK)
+    params = P.expand(learner.params.theta, N)
+    batch = random_batch(params, learner._policy, torch.Generator().manual_seed(0))
+    worth = batch.episode_advantage.clone()
+    worth[1] = 0
+    after = learner._inner(params, {}, replace(batch, episode_advantage=worth), 0)
+    expected = [math.log(FIRST_SHRINK), 0.0, math.log(FIRST_SHRINK)]
+    for task, closer in enumerate(expected):
+        found = (after[LOG_STD] - params[LOG_STD])[task]
+        torch.testing.assert_close(found, torch.full_like(found, closer))
+    torch.testing.assert_close(after[MEAN][1], params[MEAN][1])
+    assert not torch.equal(after[MEAN][0], params[MEAN][0])

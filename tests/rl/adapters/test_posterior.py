@@ -238,3 +238,21 @@ def test_a_guess_can_be_drawn_anew(generator):
     draws = torch.stack([adapter.redraw(state, noise(seed)).z[0] for seed in range(2000)])
     torch.testing.assert_close(draws.mean(0), state.belief.mean[0], atol=0.1, rtol=0)
     torch.testing.assert_close(draws.var(0), state.belief.variance[0], atol=0.1, rtol=0.1)
+
+
+def test_when_adaptation_is_over_what_was_seen_counts_however_little_it_was(generator):
+    """Recorded episodes may be fewer than a trial explores for."""
+    of = model()
+    adapter = PosteriorAdapter(of, exploration_episodes=2)
+    start = adapter.begin(1, 1, noise())
+    assert not adapter.concluded(start).z.any()  # the likeliest of the prior
+    seen = trajectories(generator, 1, 1, 4)
+    after = adapter.update(start, seen, noise())
+    assert after.belief.kl_to_standard().item() == 0
+    concluded = adapter.concluded(after)
+    expected = expected_belief(of, seen, world=0)
+    torch.testing.assert_close(concluded.belief.mean[0], expected.mean)
+    torch.testing.assert_close(concluded.belief.variance[0], expected.variance)
+    torch.testing.assert_close(concluded.z[0], expected.mean)
+    longer = adapter.update(after, trajectories(generator, 1, 1, 4), noise())
+    assert adapter.concluded(longer).belief is longer.belief

@@ -282,11 +282,16 @@ def test_each_has_its_name_and_rates_that_may_fall_unless_they_are_learned(name)
         ("meta_sgd", "algo.inner_lr_decay=0.5", "learned_rates has one rate for all steps"),
         ("reptile", "algo.outer_lr=1.5", "outer_lr 1.5: expected a number above 0, at most 1"),
         ("reptile", "model=latent_mlp", "latent_size 1: this algorithm can't adapt a latent"),
+        ("cavia", "algo.adapt_only=[last_layer]", "the policy's context would never be anything"),
+        ("dice_maml", "algo.gradient_mode=first_order", "inner_loss=dice is made for the deriv"),
+        ("maml_ppo", "algo.episodes_per_task=1", "expected 2 or more, for a latent is judged"),
+        ("maml_ppo", "env.horizon=1 algo.episodes_per_task=1 model=mlp", "expected two steps"),
+        ("promp", "env.horizon=1 algo.episodes_per_task=1", "expected two steps or more in all"),
     ],
 )
 def test_mistakes_are_named(name, word, message):
     with pytest.raises(SettingError, match=message):
-        learner_of(name, word)
+        learner_of(name, *word.split())
 
 
 def test_each_policy_on_the_way_is_held_near_the_one_that_gathered_its_batch():

@@ -254,3 +254,9 @@ def test_missing_library_is_named_with_how_to_get_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(UserError, match=r"isn't installed; expected pip install 'metarl\[sb3\]'"):
         lib.library()
+
+
+def test_numbers_that_are_not_finite_end_a_training_as_those_of_other_learners_do() -> None:
+    ours = expert(lr=1e30)
+    with pytest.raises(FloatingPointError, match="the policy's scale: not finite"):
+        ours.learn(ours.initial(), played(), None, Noise(torch.Generator()))
