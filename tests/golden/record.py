@@ -3,6 +3,7 @@ case keeps its configuration.
 
     python tests/golden/record.py                 # the numbers of all cases
     python tests/golden/record.py maml_ppo grbal  # of these alone
+    python tests/golden/record.py --what-follows  # what follows on the kept checkpoints
     python tests/golden/record.py --checkpoints   # the two kept checkpoints too, which are meant to stay as old as they are
 
 Say in the commit by how much each number moved, and why.
@@ -49,10 +50,22 @@ def record_checkpoint(kind: str, present: dict[str, Any]) -> None:
     present["checkpoints"][kind] = run.numbers(2)
 
 
+def record_what_follows(present: dict[str, Any]) -> None:
+    for kind in cases.CHECKPOINTS:
+        present["checkpoints"][kind] = cases.what_follows(kind)
+    present.pop("checkpoints_made_with", None)
+    if cases.made_with() != present["made_with"]:
+        present["checkpoints_made_with"] = cases.made_with()
+
+
 def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     present = cases.kept() if cases.VALUES.exists() else {"cases": {}, "checkpoints": {}}
     names = [word for word in words if not word.startswith("--")]
+    if words == ["--what-follows"]:
+        record_what_follows(present)
+        cases.write(present)
+        return
     if not names:
         commit = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
@@ -64,8 +77,7 @@ def main(words: list[str]) -> None:
         for kind in cases.CHECKPOINTS:
             record_checkpoint(kind, present)
     elif not names:  # All are made with the same then.
-        for kind in cases.CHECKPOINTS:
-            present["checkpoints"][kind] = cases.what_follows(kind)
+        record_what_follows(present)
     cases.write(present)
 
 
