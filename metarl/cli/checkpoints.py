@@ -159,7 +159,7 @@ def read(location: str) -> Loaded:
         )
     found = checkpoint.resolve(place)
     if zoo.is_packed(found):
-        own = f"{found.parent.name}/{found.stem}"
+        own = f"{found.resolve().parent.name}/{found.stem}"
         return _loaded(found, zoo.read_file(found), [], zoo_name=own)
     if found.is_file():
         path, content = found, checkpoint.load(found)

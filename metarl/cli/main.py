@@ -29,6 +29,7 @@ from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
+from metarl.cli.words import printable
 from metarl.errors import NonFiniteAction, SettingError, UserError
 from metarl.run import distributed, stopping
 from metarl.run.training import Diverged
@@ -310,5 +311,6 @@ def _told(error: Exception) -> str:
 def _stop(error: Exception) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    print(f"error: {_told(error)}", file=sys.stderr)
+    lines = "\n".join(map(printable, _told(error).split("\n")))  # There may be files' words in it.
+    print(f"error: {lines}", file=sys.stderr)
     raise SystemExit(2)

@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from metarl import zoo
 from metarl.cli import checkpoints, origins, resumed_config, run_config, sweep
+from metarl.cli.configs import as_dict
 from metarl.cli.transcript import Transcript
 from metarl.cli.words import command_line
 from metarl.errors import UserError
 from metarl.files import make_folder, remove_leftovers, write_text
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
+from metarl.run.loggers.opening import DISTANT
 from metarl.run.logging import read_metrics
 
 _LONGEST = 60  # characters of a folder's name that tell what was chosen
@@ -65,6 +67,7 @@ class Run:
         if self._place is None:
             self._place = self._take()
             self.folder = self._place[0]
+            refuse_links_out(self.folder)
         return self._place
 
     def create(self) -> Place:
@@ -87,6 +90,19 @@ class Run:
         return folder, lock
 
 
+def refuse_links_out(folder: Path) -> None:
+    """Raises: UserError if a name in the folder of a run is that of something elsewhere: what a
+    training writes and removes there would be written and removed at home, with a run folder of a
+    stranger's that was unpacked."""
+    real = folder.resolve()
+    for place in (*folder.iterdir(), *(folder / "checkpoints").glob("*")):
+        if place.is_symlink() and not place.resolve().is_relative_to(real):
+            raise UserError(
+                f"{place} is a link to {place.readlink()}, outside of the run's folder, where a "
+                "training writes; expected what it leads to in its place"
+            )
+
+
 _WRITTEN = ("config.yaml.*", "metrics.*", "evaluations.*")
 """The files of a run folder that a training writes anew, whose writer may have been killed."""
 
@@ -100,6 +116,8 @@ def _set_aside_evaluation(folder: Path) -> None:
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):  # damaged, or of an early version
+        iteration = "unknown"
+    if not isinstance(iteration, int):  # A stranger's words would name any file.
         iteration = "unknown"
     file.replace(folder / f"evaluation_iteration_{iteration}.json")
 
@@ -130,6 +148,10 @@ def choose(
         if config.resume is not None:
             run = resumed(config.resume, given(config), held, groups, load, untrained)
             _note_folder(run.take()[0], groups)
+            for name in set(DISTANT) & set(run.config.loggers):
+                told = as_dict(run.config, resolve=True).get(name) or {}
+                given_there = ", ".join(f"{k}={v}" for k, v in told.items() if v is not None)
+                say(f"goes on telling {name} ({given_there}); loggers=[tensorboard] keeps it here")
         else:
             chosen = HydraConfig.get().runtime.choices
             choices = {

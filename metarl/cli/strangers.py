@@ -38,6 +38,8 @@ _NEEDED = {
     "fewshot": ("seed", "iterations", "ways", "shots", "queries"),
 }
 _DEEPEST = 20  # levels; ours have four
+_MOST = 10_000  # values, each as often as it stands somewhere; ours have some two hundred
+_OF_LOGGERS = {"wandb": ("project", "entity", "mode", "name", "group", "tags", "notes", "job_type")}
 
 
 def checked(found: Any, file: Path, command: str) -> DictConfig:
@@ -52,6 +54,7 @@ def checked(found: Any, file: Path, command: str) -> DictConfig:
     with blamed_on(file, "config"):
         if not isinstance(found, dict):
             raise ValueError(f"config is {_brief(found)}; expected a dict")
+        _check_size(found)
         _check_is_data(found)
         _check_names(found)
         _check_values(found, command)
@@ -146,6 +149,20 @@ def _not_ours(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_size(found: dict[str, Any]) -> None:
+    """Raises: ValueError for more values than any configuration has. A few lists of one another, ten
+    times each, are soon more than can ever be walked through."""
+    waiting: list[Any] = [found]
+    count = 0
+    while waiting:
+        values = waiting.pop()
+        count += len(values)
+        if count > _MOST:
+            raise ValueError(f"config has more than {_MOST} values")
+        below = values.values() if isinstance(values, dict) else values
+        waiting.extend(value for value in below if isinstance(value, dict | list))
+
+
 def _check_is_data(found: Any, place: str = "", depth: int = 0) -> None:
     """Raises: ValueError unless it is numbers, strings without interpolations, lists, and dicts
     with words for keys."""
@@ -201,6 +218,10 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
     for key in _NEEDED[command]:
         if config.get(key) is None:
             raise ValueError(f"{key} is missing")
+    for logger, keys in _OF_LOGGERS.items():
+        for key in config.get(logger) or {}:
+            if key not in keys:
+                raise ValueError(f"{logger}.{key}: a file may say {', '.join(keys)} alone")
     defaults = _defaults()
     for key, value in _everything(config):
         kind = allowed(key, config, command)

@@ -67,5 +67,14 @@ def called() -> str:
 
 
 def one_line(message: object) -> str:
-    """The message without its line breaks."""
-    return " ".join(str(message).split())
+    """The message without its line breaks, and without what would move a terminal's cursor or
+    hide other lines."""
+    return printable(" ".join(str(message).split()))
+
+
+def printable(text: str) -> str:
+    """The text with all that isn't a sign or a space written out, as \\x1b."""
+    return "".join(
+        sign if sign.isprintable() or sign == "\t" else sign.encode("unicode_escape").decode()
+        for sign in text
+    )

@@ -27,7 +27,9 @@ _DAMAGE = (
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
+    RecursionError,  # links to one another
 )
+_LARGEST = 256 * 2**20  # bytes of a picture; a packed one may say that it is as large as memory
 
 
 class Files(Protocol):
@@ -175,11 +177,14 @@ def read(files: Files, name: str) -> bytes:
     """Raises: UserError that names the file."""
     try:
         with files.open(name) as file:
-            return file.read()
+            content = file.read(_LARGEST + 1)
     except _DAMAGE as error:
         raise UserError(
             f"{files.root}: {name} can't be read: {getattr(error, 'strerror', None) or error}"
         ) from error
+    if len(content) > _LARGEST:
+        raise UserError(f"{files.root}: {name} has more than {_LARGEST >> 20} MiB; no picture has")
+    return content
 
 
 def classes_of(

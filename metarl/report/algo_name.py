@@ -15,7 +15,7 @@ def algo_name(config: Mapping[str, Any]) -> str:
     away is a baseline beside RL², and called so.
     """
     if name := _at(config, "algo", "name"):
-        return str(name)
+        return "".join(filter(str.isprintable, str(name)))[:80]
     target = str(_at(config, "algo", "_target_") or "")
     chosen = _at(config, "composed", "choices", "algo")
     name = str(chosen or target.rpartition(".")[0].rpartition(".")[2])

@@ -17,8 +17,14 @@ def table(head: Sequence[str], keys: Sequence[str], rows: Iterable[Row]) -> str:
     writer.writerow([*head, *(f"{key}{end}" for key in keys for end in _ENDS.values())])
     for cells, estimates in rows:
         numbers = ((estimates[key] or {}).get(end, "") for key in keys for end in _ENDS)
-        writer.writerow([*("" if cell is None else cell for cell in cells), *numbers])
+        writer.writerow([*map(_cell, cells), *numbers])
     return text.getvalue()
+
+
+def _cell(cell: object) -> object:
+    """A spreadsheet takes words that begin so for a formula."""
+    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@"))
+    return "" if cell is None else f"'{cell}" if is_formula else cell
 
 
 _ENDS = {"value": "", "ci_low": "_ci_low", "ci_high": "_ci_high"}

@@ -180,8 +180,21 @@ def configs_below(folders: Sequence[Path]) -> ConfigsBelow:
                 f"runs: {folder} {'is no folder' if folder.exists() else 'is not there'}"
             )
         files = in_order(folder.rglob("config.yaml"))
-        found[folder] = {file: parsed(file, yaml.safe_load) for file in files}
+        found[folder] = {file: parsed(file, _yaml) for file in files}
     return found
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Nine lines of aliases to one another are more than can ever be walked through."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*), which config.yaml never has")
+        return super().compose_node(parent, index)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_WithoutAliases)
 
 
 _NOTHING = (
@@ -283,16 +296,17 @@ def _all_rows(file: Path) -> list[dict[str, Any]]:
         return read_metrics(file)
     try:
         with gzip.open(packed, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    except (OSError, EOFError, ValueError) as error:
+            rows = [json.loads(line) for line in lines]
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise UserError(f"{packed}: can't be read: {' '.join(str(error).split())}") from error
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def parsed(file: Path, parse: Any) -> dict[str, Any]:
     """What a file of JSON or YAML holds. Raises: UserError, naming it, if it is damaged."""
     try:
         content = parse(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file}: can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected keys and values, found {content!r:.60}")

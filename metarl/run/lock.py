@@ -103,6 +103,8 @@ class FolderLock:
         while not _make(self.path, self._own):
             found = _content(self.path)
             if found is None:  # Its holder has just ended.
+                if self.path.is_symlink():
+                    raise UserError(f"{self.path} is a link that leads nowhere; expected none")
                 continue
             if not self._is_stale(self.path, found):
                 raise UserError(

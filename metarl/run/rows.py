@@ -84,6 +84,6 @@ def _lines(path: Path) -> list[dict[str, Any] | None]:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return None
     return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None

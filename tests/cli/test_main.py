@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from support.commands import refused
 
 import envs
-from metarl.cli import configs
+from metarl.cli import configs, words
 from metarl.cli import main as cli
 from metarl.cli.commands import train
 from metarl.cli.helptext import help_text
@@ -774,3 +774,9 @@ def test_train_offers_the_algorithms_that_choose_their_own_model() -> None:
     assert {"maml_ppo", "rl2_ppo", "varibad", "grbal", "recurrent_mbrl"} <= set(
         configs.choices("algo", [configs.CONFIGS], "train")
     )
+
+
+def test_what_a_file_says_does_not_move_the_cursor():
+    said = words.one_line("config \x1b[2J\x1b]0;mine\x07 is\nhere, läuft ±")
+    assert said == "config \\x1b[2J\\x1b]0;mine\\x07 is here, läuft ±"
+    assert words.printable("a\tb") == "a\tb"

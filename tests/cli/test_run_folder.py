@@ -20,6 +20,7 @@ from support.commands import numbers
 from metarl.cli import origins, run_config, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
+from metarl.errors import UserError
 from metarl.report import finished
 from metarl.run import checkpoint
 from metarl.run.lock import NAME, FolderLock
@@ -457,3 +458,35 @@ def test_commands_are_kept_as_they_were_called(tmp_path, monkeypatch, word):
     changed.overrides.task = ["resume=r"]
     monkeypatch.setattr(sys, "argv", ["metarl-train", "resume=r"])
     assert run_config.made_by(file) == first
+
+
+def test_a_run_folder_of_a_strangers_has_no_say_over_files_elsewhere(tmp_path, monkeypatch, capsys):
+    """Neither by the words in it nor by its links."""
+    folder, home = tmp_path / "run", tmp_path / "home"
+    home.mkdir()
+    (home / "settings.json").write_text("mine")
+    assert train(monkeypatch, *TINY, "iterations=1", f"run_dir={folder}") == 0
+    report = json.loads((folder / "evaluation.json").read_text())
+    way_out = json.dumps(report | {"iteration": "x/../../home/settings"})
+    (folder / "evaluation_iteration_x").mkdir()
+    (folder / "evaluation.json").write_text(way_out)
+    assert train(monkeypatch, f"resume={folder}", "iterations=2") == 0
+    assert (folder / "evaluation_iteration_unknown.json").read_text() == way_out
+    for name in ("metrics.jsonl", "run.log", "config.yaml", "checkpoints"):
+        kept, place = folder / f"{name}.kept", folder / name
+        place.rename(kept)
+        place.symlink_to(kept)  # inside, it may be
+        run_folder.refuse_links_out(folder)
+        place.unlink()
+        place.symlink_to(home if name == "checkpoints" else home / "settings.json")
+        with pytest.raises(UserError, match=f"{name} is a link to .*home.*, outside of the run's"):
+            run_folder.refuse_links_out(folder)
+        place.unlink()
+        kept.rename(place)
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").symlink_to(home / "settings.json")
+    capsys.readouterr()
+    assert train(monkeypatch, f"resume={folder}", "iterations=3") == 2
+    assert "metrics.jsonl is a link to" in capsys.readouterr().err
+    assert (home / "settings.json").read_text() == "mine"
+    assert [path.name for path in home.iterdir()] == ["settings.json"]

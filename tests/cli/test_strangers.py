@@ -140,6 +140,11 @@ def crafted(made: Any, tmp_path: Path) -> Any:
 DELETED = object()
 
 
+SHARED: list[Any] = [1]
+for _ in range(15):
+    SHARED = [SHARED] * 10  # some hundred places in a file, and 10 to the power of 15 values
+
+
 def message(load_it: Any) -> str:
     """What is said of a file that is refused: one line."""
     with pytest.raises(UserError) as refused:
@@ -427,6 +432,9 @@ def test_a_run_that_has_only_its_config_is_held_to_the_same(
         ("rl2_ppo", "config.sim", {}, "sim.backend is missing"),
         ("rl2_ppo", "config.evaluation", 3, "evaluation is 3; expected keys and values"),
         ("rl2_ppo", "config.more", torch.zeros(1), "more is a Tensor; expected a number, a string"),
+        ("rl2_ppo", "config.wandb.save_code", True, "wandb.save_code: a file may say project, ent"),
+        ("rl2_ppo", "config.more", [0] * 10_000, "config has more than 10000 values"),
+        ("rl2_ppo", "config.more", SHARED, "config has more than 10000 values"),
         ("rl2_ppo", "env", 3, "env is 3; expected a name"),
         ("rl2_ppo", "spec_hash", DELETED, "spec hash None"),
         ("rl2_ppo", "iteration", DELETED, "iteration is missing; expected a whole number"),

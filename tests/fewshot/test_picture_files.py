@@ -12,6 +12,7 @@ from PIL import Image
 from support.few_shot import write_picture
 
 from metarl.errors import UserError
+from metarl.fewshot import picture_files
 from metarl.fewshot.folder import folder
 from metarl.fewshot.mini_imagenet import mini_imagenet
 from metarl.fewshot.types import TaskSize
@@ -510,3 +511,14 @@ def test_mini_imagenet_refuses_a_picture_in_two_splits(mini):
         file.write("ntrain000.jpg,another\n")
     with pytest.raises(UserError, match=r"ntrain000\.jpg is in the lists of train and test"):
         mini_imagenet(root=mini, image_size=8)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_files, "_LARGEST", 2**20)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/large.png").write_bytes(b"x" * (2**20 + 1))
+    with (
+        picture_files.opened(tmp_path) as files,
+        pytest.raises(UserError, match=r"a/large.png has more than 1 MiB"),
+    ):
+        picture_files.read(files, "a/large.png")

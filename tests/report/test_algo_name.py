@@ -22,6 +22,7 @@ RL2 = {"_target_": "metarl.rl.algorithms.rl2_ppo.RL2PPO"}
     [
         ({"algo": RL2}, "rl2_ppo"),
         ({"algo": RL2 | {"name": "mine"}}, "mine"),
+        ({"algo": RL2 | {"name": "mi\x1b]0;\nne"}}, "mi]0;ne"),
         ({"algo": RL2, "composed": {"choices": {"algo": "my_file"}}}, "my_file"),
         ({"algo": RL2, "model": {"memory": 3}, "composed": 4}, "rl2_ppo"),
     ],

@@ -145,3 +145,23 @@ def test_the_time_of_seeds_together_is_shared_as_long_as_they_were(tmp_path: Pat
     ):
         file.write_text("".join(json.dumps({"iteration": 0} | row) + "\n" for row in rows))
         assert [row.get("seconds") for row in numbers_of(file)] == seconds
+
+
+def test_files_that_never_end_are_told_in_a_line(tmp_path: Path) -> None:
+    """Lists of one another, and lists inside of lists."""
+    run = run_folder(tmp_path / "run", [[1.0, 2.0]], seed=0)
+    config = (run / "config.yaml").read_text()
+    aliases = "".join(f"l{i}: &l{i} [{f'*l{i - 1}, ' * 9 if i else 1}]\n" for i in range(9))
+    (run / "config.yaml").write_text(config + aliases)
+    with pytest.raises(UserError, match=r"config.yaml: can't be read: it has an alias"):
+        finished_runs([tmp_path])
+    (run / "config.yaml").write_text(config)
+    (run / "metrics.jsonl").write_text("[" * 100_000)
+    assert numbers_of(run / "metrics.jsonl") == []
+    (run / "metrics.jsonl").unlink()
+    with gzip.open(run / "metrics.jsonl.gz", "wt") as file:
+        file.write("[1]\n")
+    assert numbers_of(run / "metrics.jsonl") == []
+    (run / "evaluation.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"evaluation.json: can't be read"):
+        finished_runs([tmp_path])

@@ -8,6 +8,7 @@ import pytest
 from support.run_folders import run_folder
 
 from metarl.errors import UserError
+from metarl.report import csv_table
 from metarl.report.finished import finished_runs
 from metarl.report.learners import learners, side_by_side
 from metarl.report.summary import Summary, summaries
@@ -146,3 +147,10 @@ def test_seeds_in_a_row_are_shortened() -> None:
         "0–2",
         "0, 2, 3",
     ]
+
+
+def test_a_spreadsheet_takes_no_name_for_a_formula() -> None:
+    text = csv_table.table(
+        ["name"], ["return"], [(["=1+1"], {"return": None}), ([-2.5], {"return": None})]
+    )
+    assert text.splitlines()[1:] == ["'=1+1,,,", "-2.5,,,"]

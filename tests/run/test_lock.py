@@ -196,3 +196,9 @@ def test_a_mac_is_the_same_machine_under_another_name(monkeypatch):
     assert asked[0] == ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
     monkeypatch.setattr(lock.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError()))
     assert lock._machine.__wrapped__() == "darwin work"
+
+
+def test_a_link_that_leads_nowhere_is_no_lock_to_wait_for(tmp_path):
+    (tmp_path / lock.NAME).symlink_to("/nowhere/at/all")
+    with pytest.raises(UserError, match=f"{lock.NAME} is a link that leads nowhere"):
+        FolderLock(tmp_path)
