@@ -67,7 +67,6 @@ class Run:
         if self._place is None:
             self._place = self._take()
             self.folder = self._place[0]
-            refuse_links_out(self.folder)
         return self._place
 
     def create(self) -> Place:
@@ -91,11 +90,11 @@ class Run:
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Raises: UserError if a name in the folder of a run is that of something elsewhere: what a
-    training writes and removes there would be written and removed at home, with a run folder of a
-    stranger's that was unpacked."""
+    """Raises: UserError if a name in the folder of an old run, or below it, is that of something
+    elsewhere: what a training writes and removes there would be written and removed at home, with a
+    run folder of a stranger's that was unpacked."""
     real = folder.resolve()
-    for place in (*folder.iterdir(), *(folder / "checkpoints").glob("*")):
+    for place in folder.rglob("*"):
         if place.is_symlink() and not place.resolve().is_relative_to(real):
             raise UserError(
                 f"{place} is a link to {place.readlink()}, outside of the run's folder, where a "
@@ -147,7 +146,9 @@ def choose(
         transcript = held.enter_context(Transcript())
         if config.resume is not None:
             run = resumed(config.resume, given(config), held, groups, load, untrained)
-            _note_folder(run.take()[0], groups)
+            folder, _ = run.take()
+            refuse_links_out(folder)
+            _note_folder(folder, groups)
             for name in set(DISTANT) & set(run.config.loggers):
                 told = as_dict(run.config, resolve=True).get(name) or {}
                 given_there = ", ".join(f"{k}={v}" for k, v in told.items() if v is not None)

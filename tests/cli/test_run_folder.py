@@ -483,6 +483,11 @@ def test_a_run_folder_of_a_strangers_has_no_say_over_files_elsewhere(tmp_path, m
             run_folder.refuse_links_out(folder)
         place.unlink()
         kept.rename(place)
+    (folder / "seed0").mkdir()
+    (folder / "seed0/run.log").symlink_to(home / "settings.json")
+    with pytest.raises(UserError, match=r"seed0/run.log is a link to"):
+        run_folder.refuse_links_out(folder)
+    (folder / "seed0/run.log").unlink()
     (folder / "metrics.jsonl").unlink()
     (folder / "metrics.jsonl").symlink_to(home / "settings.json")
     capsys.readouterr()

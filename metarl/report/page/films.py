@@ -47,9 +47,8 @@ def _of_learner(learner: Learner) -> Iterator[tuple[Path, str]]:
         files = [*in_order(folder.glob("*.mp4")), *in_order((folder / "videos").glob("*.mp4"))]
         of_seeds = f"seed{'s' if len(seeds) > 1 else ''} {seeds_in_words(seeds)}"
         for file in files:
-            if not file.resolve().is_relative_to(
-                real
-            ):  # A link would show any file of the reader's.
+            # A link out of the folder would show any file of the reader's.
+            if not file.resolve().is_relative_to(real):
                 continue
             if file.name == "grid.mp4" and len(files) > 1:
                 continue
