@@ -6,6 +6,7 @@ config.yaml, evaluation_seed0.json, metrics_seed0.jsonl.gz, evaluation_seed1.jso
 """
 
 import gzip
+import io
 import json
 import math
 import re
@@ -184,6 +185,9 @@ def configs_below(folders: Sequence[Path]) -> ConfigsBelow:
     return found
 
 
+_LONGEST_ROW = 1_000_000  # characters; ours have some thousand
+
+
 class _WithoutAliases(yaml.SafeLoader):
     """Nine lines of aliases to one another are more than can ever be walked through."""
 
@@ -296,10 +300,18 @@ def _all_rows(file: Path) -> list[dict[str, Any]]:
         return read_metrics(file)
     try:
         with gzip.open(packed, "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
+            rows = [json.loads(line) for line in _bounded(lines)]
     except (OSError, EOFError, ValueError, RecursionError) as error:
         raise UserError(f"{packed}: can't be read: {' '.join(str(error).split())}") from error
     return [row for row in rows if isinstance(row, dict)]
+
+
+def _bounded(lines: io.TextIOBase) -> Iterator[str]:
+    """Raises: ValueError for a line longer than any row; a packed one may fill the memory."""
+    while line := lines.readline(_LONGEST_ROW + 1):
+        if len(line) > _LONGEST_ROW:
+            raise ValueError(f"it has a line of more than {_LONGEST_ROW} characters")
+        yield line
 
 
 def parsed(file: Path, parse: Any) -> dict[str, Any]:

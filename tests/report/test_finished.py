@@ -162,6 +162,11 @@ def test_files_that_never_end_are_told_in_a_line(tmp_path: Path) -> None:
     with gzip.open(run / "metrics.jsonl.gz", "wt") as file:
         file.write("[1]\n")
     assert numbers_of(run / "metrics.jsonl") == []
+    with gzip.open(run / "metrics.jsonl.gz", "wt") as file:
+        file.write('{"iteration": 0}\n' + " " * 1_000_001)
+    with pytest.raises(UserError, match="it has a line of more than 1000000 characters"):
+        numbers_of(run / "metrics.jsonl")
+    (run / "metrics.jsonl.gz").unlink()
     (run / "evaluation.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"evaluation.json: can't be read"):
         finished_runs([tmp_path])
