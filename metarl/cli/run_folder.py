@@ -149,8 +149,9 @@ def choose(
             folder, _ = run.take()
             refuse_links_out(folder)
             _note_folder(folder, groups)
-            for name in set(DISTANT) & set(run.config.loggers):
-                told = as_dict(run.config, resolve=True).get(name) or {}
+            plain = as_dict(run.config, resolve=True)
+            for name in (name for name in DISTANT if name in plain["loggers"]):
+                told = plain.get(name) or {}
                 given_there = ", ".join(f"{k}={v}" for k, v in told.items() if v is not None)
                 say(f"goes on telling {name} ({given_there}); loggers=[tensorboard] keeps it here")
         else:

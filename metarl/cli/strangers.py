@@ -25,6 +25,7 @@ from metarl.cli.allowed import allowed
 from metarl.cli.configs import CONFIGS, as_dict, contents, merged
 from metarl.cli.kinds import like
 from metarl.cli.moved import present_name
+from metarl.cli.words import one_line
 from metarl.errors import UserError
 
 GROUPS = {
@@ -76,7 +77,7 @@ def blamed_on(file: Path, part: str) -> Iterator[None]:
         raise  # says it already, with the file's name or that of another, which is gone
     except Exception as error:
         fault = cause(error)
-        reason = " ".join(str(fault).split())
+        reason = one_line(fault)
         if not isinstance(fault, ValueError):
             reason = f"{type(fault).__name__}: {reason}"
         raise UserError(f"{file} doesn't fit, its {part}: {reason}") from error

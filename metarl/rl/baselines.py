@@ -80,10 +80,11 @@ def _fitted(tasks: tuple[Tensor, Tensor, Tensor, Tensor]) -> list[Tensor | None]
     for obs, returns, mask, whole in zip(*tasks, strict=True):
         phi = _write_obs(features, obs).flatten(1)  # [F, E T]
         phi = phi if mask.all() else phi * mask.flatten()
-        if _too_few((mask & whole[:, None]).sum(), len(phi)):
+        counts = mask & whole[:, None]
+        if _too_few(counts.sum(), len(phi)):
             phi = phi[2 * obs.shape[-1] :]
         target, all_whole = returns.double(), bool(whole.all())
-        fitted_to = phi if all_whole else phi * (mask & whole[:, None]).flatten()
+        fitted_to = phi if all_whole else phi * counts.flatten()
         weights = _ridge_regression(fitted_to, target.flatten())
         if weights is None:
             values.append(None)
@@ -138,9 +139,10 @@ def _all_at_once(obs: Tensor, returns: Tensor, mask: Tensor, whole: Tensor | Non
     phi = _write_obs(_features_of_time(obs), obs).movedim(1, 0).flatten(2)  # [N, F, E T]
     phi = phi * mask.flatten(1)[:, None]
     whole = _to_fit(mask, whole)
-    by_time_alone = _too_few((mask & whole[..., None]).sum((1, 2)), phi.shape[1])
+    counts = mask & whole[..., None]
+    by_time_alone = _too_few(counts.sum((1, 2)), phi.shape[1])
     phi[:, : 2 * obs.shape[-1]] *= ~by_time_alone[:, None, None]  # The ridge makes their weights 0.
-    fitted_to = phi * whole[..., None].expand_as(mask).flatten(1)[:, None]
+    fitted_to = phi * counts.flatten(1)[:, None]
     gram, moment = fitted_to @ fitted_to.mT, fitted_to @ target.mT
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     weights, solved = torch.zeros_like(moment), torch.zeros_like(mask[:, 0, 0])

@@ -53,6 +53,12 @@ def record_checkpoint(kind: str, present: dict[str, Any]) -> None:
 def record_what_follows(present: dict[str, Any]) -> None:
     for kind in cases.CHECKPOINTS:
         present["checkpoints"][kind] = cases.what_follows(kind)
+    say_what_made_them(present)
+
+
+def say_what_made_them(present: dict[str, Any]) -> None:
+    """The numbers of all checkpoints are made with the same; where that is something else than for
+    most cases, it is said."""
     present.pop("checkpoints_made_with", None)
     if cases.made_with() != present["made_with"]:
         present["checkpoints_made_with"] = cases.made_with()
@@ -76,6 +82,7 @@ def main(words: list[str]) -> None:
     if "--checkpoints" in words:
         for kind in cases.CHECKPOINTS:
             record_checkpoint(kind, present)
+        say_what_made_them(present)
     elif not names:  # All are made with the same then.
         record_what_follows(present)
     cases.write(present)
