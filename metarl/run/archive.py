@@ -8,6 +8,7 @@ to it later.
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def read(
     found = hashlib.sha256(payload).hexdigest()
     if found.encode() != header.removeprefix(magic) or not found.startswith(digest):
         raise UserError(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")
+    if _is_packed(payload):
+        raise UserError(f"the {kind} {path} is damaged: it is packed, as no metarl does")
     try:
         content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
@@ -131,3 +134,12 @@ def read(
             f"{VERSION}"
         )
     return content
+
+
+def _is_packed(payload: bytes) -> bool:
+    """Whether an archive would grow when it is unpacked, for which the memory may not suffice."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            return sum(entry.file_size for entry in archive.infolist()) > len(payload)
+    except Exception:  # Whatever it is, torch says what is wrong with it.
+        return False

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,22 @@ def test_loading_executes_no_code(tmp_path):
         with pytest.raises(UserError, match="holds more than tensors"):
             checkpoint.load(path)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_file_that_grows_when_it_is_unpacked_is_refused(tmp_path):
+    stored, deflated = io.BytesIO(), io.BytesIO()
+    torch.save({"version": archive.VERSION, "zeros": torch.zeros(1 << 20)}, stored)
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    payload = deflated.getvalue()
+    assert torch.load(io.BytesIO(payload), weights_only=True)["zeros"].shape == (1 << 20,)
+    path = tmp_path / "iteration_00000001.pt"
+    path.write_bytes(
+        b"metarl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload
+    )
+    with pytest.raises(UserError, match="is packed, as no metarl does"):
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize(

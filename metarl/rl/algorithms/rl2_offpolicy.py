@@ -5,6 +5,7 @@ Sources: Ni et al. 2022 (arXiv:2110.05038); Duan et al. 2016 (arXiv:1611.02779) 
   et al. 2018 (arXiv:1812.05905) for the losses and the temperature.
 """
 
+import math
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -52,19 +53,17 @@ class RL2OffPolicy(GatheringLearner):
 
         critics:  E[Σᵢ (Qᵢ(hₜ, oₜ, aₜ) − rₜ − γ (min Q'(h'ₜ₊₁, oₜ₊₁, a') − α log π(a')))²],  a' ~ π
         actor:    E[α log π(a | hₜ, oₜ) − min Q(hₜ, oₜ, a)],  a ~ π
-        α:        log α moves against α (−log π − H̄), where H̄ = −A is the entropy that is wanted
+        α:        log α moves against α (−log π − H̄), where H̄ is the entropy that is wanted
 
     The memories' states are computed from each trial's first step with the present parameters, the
     critics' from the same inputs as the actor's. Inside a trial the end of an episode is a step as
     any other: what an early episode finds out is paid for by later ones. A trial's end by the time
-    limit is bootstrapped with the true successor. Trials whose beginning had to make room aren't
-    drawn.
+    limit is bootstrapped with the true successor, as if the episode went on. Trials whose beginning
+    had to make room aren't drawn.
 
     How we differ from the authors' code: each memory takes its input as it is, without a layer for
     every part of it; after an episode inside a trial the agent sees how the next one begins, where
-    theirs acts once more on the last observation, in a world that has been reset. The successor of
-    a trial's last step, from which it is bootstrapped, says as well that an episode has ended, while
-    within trials such a step shows how the next one begins; theirs meets that pair in training.
+    theirs acts once more on the last observation, in a world that has been reset.
 
     Args: see configs/algo/rl2_offpolicy.yaml.
     Raises: SettingError, naming it, for a number out of range or a model of another kind.
@@ -87,6 +86,9 @@ class RL2OffPolicy(GatheringLearner):
         discount: float,
         target_rate: float,
         chunk: int,
+        target_entropy: float | None = None,
+        temperature: float | None = None,
+        temperature_lr: float | None = None,
     ) -> None:
         check_positive(
             {"initial_trials": initial_trials, "updates_per_iteration": updates_per_iteration}
@@ -94,6 +96,7 @@ class RL2OffPolicy(GatheringLearner):
         check_positive(
             {"batch_size": batch_size, "lr": lr, "target_rate": target_rate, "chunk": chunk}
         )
+        check_positive({"temperature": temperature, "temperature_lr": temperature_lr})
         check_unit_interval({"discount": discount, "target_rate": target_rate})
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,
@@ -121,6 +124,10 @@ class RL2OffPolicy(GatheringLearner):
         self._batch_size = batch_size
         self._discount = discount
         self._target_rate = target_rate
+        self._learns_temperature = temperature is None
+        if temperature is not None:
+            model.log_temperature.data.fill_(math.log(temperature))
+        self._target_entropy = _target_entropy(target_entropy, model.actor.actions.size)
         self._chunk = chunk
         self._replay = self.experience = Replay(
             num_tasks=1,  # Trials stand for themselves, whichever task they are of.
@@ -134,7 +141,10 @@ class RL2OffPolicy(GatheringLearner):
         self._descents = {
             "critics": Descent(self._critic_params, lr=lr, fused=True),
             "actor": Descent(self._actor_params, lr=lr, fused=True),
-            "temperature": Descent({"log_temperature": model.log_temperature}, lr=lr),
+            "temperature": Descent(
+                {"log_temperature": model.log_temperature},
+                lr=lr if temperature_lr is None else temperature_lr,
+            ),
         }
 
     def adapter(self) -> MemoryAdapter:
@@ -185,8 +195,9 @@ class RL2OffPolicy(GatheringLearner):
             dict(model.target_critics.named_parameters()), self._critic_params, self._target_rate
         )
         temperature = model.log_temperature.detach().exp()
-        surplus = judged.numbers["entropy"].to(temperature) + model.actor.actions.size
-        self._descents["temperature"].against({"log_temperature": temperature * surplus})
+        if self._learns_temperature:
+            surplus = judged.numbers["entropy"].to(temperature) - self._target_entropy
+            self._descents["temperature"].against({"log_temperature": temperature * surplus})
         return found.numbers | judged.numbers | {"temperature": temperature}
 
     def critic_gradient(self, batch: Batch) -> Found:
@@ -251,6 +262,17 @@ class RL2OffPolicy(GatheringLearner):
         self._has_begun = state["has_begun"]
 
 
+def _target_entropy(value: float | None, num_actions: int) -> float:
+    if value is None:
+        return -float(num_actions)
+    most = num_actions * math.log(2)
+    if not -math.inf < value < most:
+        raise SettingError(
+            f"target_entropy {value}: expected less than {most:.3g} nats, which uniform actions have"
+        )
+    return value
+
+
 def batch_of(steps: Steps, noise: Tensor) -> Batch:
     """Steps [n, T] of whole trials with their noise; each real step counts as much in the mean."""
     num = steps.mask.sum()
@@ -266,12 +288,13 @@ def last_terminated(steps: Steps) -> Tensor:
 def sequences(actor: RecurrentActor, steps: Steps) -> tuple[Tensor, Tensor]:
     """Observations [T + 1, n, O] and what the memories take in [T + 1, n, I], of whole trials [n,
     T]: an episode's first step follows the last one of the episode before. After a trial's last
-    step comes its true successor."""
+    step comes its true successor, which doesn't say that the episode has ended: within a trial such
+    a step shows how the next one begins, and the critics never learn what this one would be worth.
+    """
     rows, length = torch.arange(len(steps.mask), device=steps.mask.device), steps.mask.sum(1)
     obs = torch.cat([steps.obs, torch.zeros_like(steps.obs[:, :1])], dim=1)
     obs[rows, length] = steps.next_obs[rows, length - 1]
     ended = torch.cat([steps.first[:, 1:], torch.zeros_like(steps.first[:, :1])], dim=1)
-    ended[rows, length - 1] = True
     feedback = actor.feedback(steps.obs, steps.action, steps.reward, ended, ended)
     before = torch.cat([torch.zeros_like(feedback[:, :1]), feedback], dim=1)
     return obs.transpose(0, 1), actor.inputs(obs, before).transpose(0, 1)

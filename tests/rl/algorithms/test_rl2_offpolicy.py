@@ -155,7 +155,7 @@ class StraightLine:
         )
         for t in range(length):
             inputs.append(torch.cat([steps.obs[i, t], feedback]))
-            is_end = t + 1 == length or bool(steps.first[i, t + 1])
+            is_end = t + 1 < length and bool(steps.first[i, t + 1])
             feedback = torch.cat(
                 [steps.action[i, t], steps.reward[i, t, None], torch.tensor([float(is_end)])]
             )
@@ -262,19 +262,28 @@ def test_temperature_falls_where_there_is_more_entropy_than_wanted():
     )
 
 
-@pytest.mark.parametrize(("surplus", "move"), [(0.1, -1e-3), (-0.1, 1e-3)])
-def test_the_wanted_entropy_is_minus_the_number_of_actions(generator, surplus, move):
-    learner = make(dtype=torch.float64)
+@pytest.mark.parametrize(("surplus", "move"), [(0.1, -2e-3), (-0.1, 2e-3)])
+@pytest.mark.parametrize(("target", "wanted"), [(None, -2), (0.5, 0.5)])
+def test_the_wanted_entropy_is_minus_the_number_of_actions_or_as_set(
+    generator, target, wanted, surplus, move
+):
+    learner = make(dtype=torch.float64, target_entropy=target, temperature_lr=2e-3)
     noise = torch.randn(12, 9, 2, dtype=torch.float64, generator=generator)
     batch = batch_of(trials(generator), noise)
     found = learner.actor_gradient(batch)
-    entropy = torch.tensor(-2 + surplus, dtype=torch.float64)
+    entropy = torch.tensor(wanted + surplus, dtype=torch.float64)
     learner.actor_gradient = lambda _: replace(found, numbers={"entropy": entropy})
     before = learner._model.log_temperature.item()
     learner.update(batch)
     # Adam's first step has the length of the rate.
     after = learner._model.log_temperature.item()
     assert after - before == pytest.approx(move, rel=1e-4)
+
+
+def test_a_temperature_that_is_given_stays():
+    learner = make(temperature=0.2)
+    rows = [learner.step() for _ in range(2)]
+    assert [row["temperature"] for row in rows] == pytest.approx([0.2, 0.2])
 
 
 def test_trials_before_the_first_iteration_are_played_at_random_and_counted():
@@ -309,6 +318,11 @@ def test_state_comes_back_bit_for_bit():
         ),
         ({"initial_trials": 0}, "initial_trials 0: expected a number above 0"),
         ({"discount": 2.0}, "discount 2.0: expected a number from 0 to 1"),
+        (
+            {"target_entropy": 1.5},
+            "target_entropy 1.5: expected less than 1.39 nats, which uniform actions have",
+        ),
+        ({"temperature": 0.0}, "temperature 0.0: expected a number above 0"),
     ],
 )
 def test_numbers_out_of_range_are_named(numbers, message):
