@@ -36,11 +36,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.numpy_worlds import NumpyWorlds, Task, ordinary_tensors, seed_from, task_dicts
+from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
 from metarl.gymnasium_plugin import METADATA, TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
 from metarl.struct import replace
+from metarl.surroundings import ordinary_tensors
 
 OWN_SETTINGS = ("task", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
@@ -50,7 +51,7 @@ _OF_INFOS = ("task", "final_obs", "final_info", "diverged")
 it."""
 
 
-@ordinary_tensors
+@ordinary_tensors()
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and
     those of `envs.make`.
@@ -74,7 +75,7 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     return SingleEnv(_make(name, 1, **_on_one_thread(settings)), **ours, has_time_limit=given)
 
 
-@ordinary_tensors
+@ordinary_tensors()
 def vector_env(
     *, name: str, num_envs: int, max_episode_steps: int | None = None, **settings: Any
 ) -> "BatchedVectorEnv":
@@ -124,6 +125,7 @@ def sample_tasks(
     return env._worlds.sample_tasks(operator.index(num), own)
 
 
+@ordinary_tensors()
 def held_out_tasks(
     env: "SingleEnv | BatchedVectorEnv", num: int | None = None
 ) -> list[dict[str, Any]]:

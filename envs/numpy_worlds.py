@@ -13,10 +13,7 @@ import torch.utils._pytree as pytree
 from metarl.choices import expected
 from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, Step
-
-ordinary_tensors = torch.inference_mode(False)
-"""Around what makes or changes tensors that stay: made within `torch.inference_mode` of the user's
-they could never be changed outside of it."""
+from metarl.surroundings import ordinary_tensors
 
 Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""
@@ -26,7 +23,7 @@ class NumpyWorlds:
     """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each
     episode."""
 
-    @ordinary_tensors
+    @ordinary_tensors()
     def __init__(self, env: BatchedEnv, width: int, height: int) -> None:
         for name, pixels in (("width", width), ("height", height)):
             if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
@@ -40,12 +37,13 @@ class NumpyWorlds:
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
         self._present: list[Any] = [None] * env.num_worlds
 
+    @ordinary_tensors()
     def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
         if num < 1:
             raise ValueError(f"num is {num}; expected at least 1 task")
         return task_dicts(self.env.prior.sample(num, torch.Generator().manual_seed(seed)))
 
-    @ordinary_tensors
+    @ordinary_tensors()
     def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
         if len(tasks) != len(worlds):
             raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
@@ -65,7 +63,7 @@ class NumpyWorlds:
         for key, value in (options or {}).items():
             self.set_tasks([value] * len(every) if key == "task" else value, every)
 
-    @ordinary_tensors
+    @ordinary_tensors()
     def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
         """Starts an episode where there is a stream, which is asked for two seeds: of the task
         (even if it is given), and of the start. So a given task doesn't change the starts."""
@@ -86,7 +84,7 @@ class NumpyWorlds:
         worlds = None if first else torch.tensor([stream is not None for stream in streams])
         return self.env.reset(uniform, worlds).cpu().numpy()
 
-    @ordinary_tensors
+    @ordinary_tensors()
     def step(self, action: np.ndarray) -> Step:
         if self._present[0] is None:
             raise RuntimeError("step() before reset()")

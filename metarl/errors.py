@@ -6,6 +6,10 @@ class UserError(Exception):
     """What the user asked for can't be done; the message names the value and what was expected, in
     a line or two."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class SettingError(ValueError):
     """A setting has a value that it can't have, or doesn't go with another; the message names it
@@ -25,6 +29,12 @@ class BufferOverflow(SettingError, FloatingPointError):
 class NonFiniteAction(ValueError, FloatingPointError):
     """An action that is NaN or infinite, or that no probabilities choose: a wrong argument to
     whoever steps an environment, divergence to a training loop."""
+
+
+def show_as_a_line(error: SettingError) -> None:
+    """Lets IPython show the error as it does a UserError. Where it comes from a command the place in
+    our code says nothing; where it comes from a user's own call the place is what he looks for."""
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]  # type: ignore[attr-defined]
 
 
 def misfit(model: object, expected: type, made_by: str) -> SettingError:

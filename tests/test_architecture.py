@@ -44,6 +44,7 @@ OUR_IMPORTS = {
     "metarl/interrupt.py": [],
     "metarl/noise.py": [],
     "metarl/struct.py": [],
+    "metarl/surroundings.py": [],
     "metarl/threads.py": [],
     "metarl/types.py": ["metarl.struct"],
     "metarl/core": [
@@ -116,6 +117,7 @@ OUR_IMPORTS = {
         "metarl.errors",
         "metarl.choices",
         "metarl.noise",
+        "metarl.surroundings",
         "metarl.threads",
         "metarl.gymnasium_plugin",
         "metarl.rl.spec",

@@ -89,7 +89,7 @@ def published_velocities(
 
 def directions() -> FewTasks[Direction]:
     """Forward and backward, in turn."""
-    tasks = Direction(direction=torch.tensor([1.0, -1.0]))
+    tasks = Direction(direction=torch.tensor([1.0, -1.0], dtype=torch.float32))
     return FewTasks(tasks, bounds={"direction": (-1.0, 1.0)}, describe=_describe_direction)
 
 
@@ -109,7 +109,7 @@ def headings(num_train: int | None, num_test: int) -> TaskPrior[Heading]:
 
 def few_headings(*heading: float) -> FewTasks[Heading]:
     """The given headings, in turn."""
-    tasks = Heading(heading=torch.tensor(heading))
+    tasks = Heading(heading=torch.tensor(heading, dtype=torch.float32))
     return FewTasks(
         tasks, bounds={"heading": (min(heading), max(heading))}, describe=_describe_heading
     )

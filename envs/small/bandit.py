@@ -79,7 +79,7 @@ class Bandit(BatchedEnv[Arms]):
         self.action_space = gymnasium.spaces.Discrete(num_arms)
         self.num_uniforms = horizon  # one a step, because one arm is pulled
         self._episodes = Episodes(self, self.device)
-        self._luck = torch.zeros(num_worlds, horizon, device=self.device)
+        self._luck = torch.zeros(num_worlds, horizon, dtype=torch.float32, device=self.device)
         # The last arm, for pictures, as are the counts
         self._pulled = torch.full((num_worlds,), -1, device=self.device)
         self._pulls = torch.zeros(num_worlds, num_arms, dtype=torch.int64, device=self.device)

@@ -112,7 +112,7 @@ class Gridworld(BatchedEnv[GoalCell]):
         terminated = self._episodes.advance()
         return Step(
             next_obs=self._observe(),
-            reward=torch.where(found, FOUND, NOT_FOUND),
+            reward=torch.where(found, FOUND, NOT_FOUND).float(),
             terminated=terminated,
             truncated=torch.zeros_like(terminated),
             diverged=torch.zeros_like(terminated),

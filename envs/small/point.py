@@ -145,7 +145,7 @@ class PointWorld(BatchedEnv[Tasks]):
         )
         self.num_uniforms = 2 if problem.start_half > 0 else 0  # else every episode starts at 0, 0
         self._episodes = Episodes(self, self.device)
-        self._position = torch.zeros(num_worlds, 2, device=self.device)
+        self._position = torch.zeros(num_worlds, 2, dtype=torch.float32, device=self.device)
 
     @property
     def references(self) -> References[Tasks]:

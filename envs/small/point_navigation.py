@@ -67,7 +67,8 @@ def goals(num_train: int | None, num_test: int) -> TaskPrior[Goal]:
 
 def corners() -> FewTasks[Goal]:
     """The four goals (±2, ±2) m."""
-    four = torch.cartesian_prod(torch.tensor([-CORNER, CORNER]), torch.tensor([-CORNER, CORNER]))
+    side = torch.tensor([-CORNER, CORNER], dtype=torch.float32)
+    four = torch.cartesian_prod(side, side)
     return FewTasks(Goal(goal=four), bounds={"goal": (-CORNER, CORNER)}, describe=_describe_goal)
 
 

@@ -103,8 +103,8 @@ class TabularMDP(BatchedEnv[Tables]):
         self._state = torch.zeros(num_worlds, dtype=torch.int64, device=self.device)
         self._action = torch.full_like(self._state, -1)  # the last one, for pictures
         # What decides the next states, and the noise of the rewards.
-        self._luck = torch.zeros(num_worlds, horizon, device=self.device)
-        self._noise = torch.zeros(num_worlds, horizon, device=self.device)
+        self._luck = torch.zeros(num_worlds, horizon, dtype=torch.float32, device=self.device)
+        self._noise = torch.zeros_like(self._luck)
 
     @property
     def references(self) -> References[Tables]:

@@ -14,10 +14,11 @@ from metarl.api.results import Evaluation, Videos
 from metarl.cli import build, checkpoints
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import render as render_command
-from metarl.cli.session import as_words, session, texts, undisturbed
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.run.seeding import Generators
 from metarl.struct import replace
+from metarl.surroundings import undisturbed
 from metarl.threads import on_one_thread
 
 Recorded = Mapping[str, Any]

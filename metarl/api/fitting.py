@@ -13,9 +13,10 @@ from metarl.api.given import floats, whole
 from metarl.api.results import Evaluation
 from metarl.cli import checkpoints, fewshot_build, fewshot_report
 from metarl.cli.configs import merged
-from metarl.cli.session import as_words, session, texts, undisturbed
+from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.fewshot.types import Examples, FewShotAdapter, FewShotLearner
+from metarl.surroundings import ordinary_tensors, undisturbed
 from metarl.threads import on_one_thread
 
 CPU = torch.device("cpu")
@@ -217,7 +218,6 @@ class Predictor:
             raise UserError("this learner predicts values, which have no probabilities")
         return np.asarray(self._answers(x).softmax(-1).numpy())
 
-    @torch.no_grad()
     def _answers(self, x: Any) -> Tensor:
         """Raises: UserError if x doesn't fit, or the answers aren't finite."""
         inputs = self._agent._inputs(x)
@@ -227,7 +227,8 @@ class Predictor:
                 "together; expected several, or fit(..., transductive=False)",
                 stacklevel=3,
             )
-        answers = self._adapter.predict(self._state, inputs[None])[0]
+        with ordinary_tensors(), torch.no_grad():
+            answers = self._adapter.predict(self._state, inputs[None])[0]
         if self.classes is not None:
             answers = answers[:, : len(self.classes)]  # Of more outputs the rest stands for none.
         if not answers.isfinite().all():

@@ -17,6 +17,7 @@ from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import replace
+from metarl.surroundings import ordinary_tensors
 
 
 class Policy:
@@ -65,6 +66,7 @@ class Policy:
         )
         return f"Policy(observations {seen.shape} -> {shown})"
 
+    @ordinary_tensors()
     def reset(self, *, explore: bool = False) -> None:
         """Begins a new episode.
 
@@ -82,6 +84,7 @@ class Policy:
         held = self._adapter.held(self._state)
         return None if held is None else held.latent[0, 0].numpy().copy()
 
+    @ordinary_tensors()
     def __call__(
         self,
         obs: Any,
@@ -129,7 +132,7 @@ class Policy:
                 "this agent learns from the reward of its last action within an episode, and got "
                 "none: the mean reward of its adaptation stands for it; expected "
                 "policy(obs, reward), and reset() before an episode",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def play(

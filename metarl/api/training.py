@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.report.finished import parsed
+from metarl.run.checkpoint import list_checkpoints
 from metarl.run.logging import read_metrics
+from metarl.run.train import OnRow
 
 
 def train(
@@ -24,6 +25,7 @@ def train(
     /,
     *words: str,
     config_dir: str | Path | None = None,
+    on_iteration: OnRow | None = None,
     **settings: Any,
 ) -> "Run":
     """Meta-trains a learner and evaluates it on held-out tasks, as `metarl-train` does.
@@ -38,6 +40,9 @@ def train(
       words: more words as they are typed, `"algo.inner_lr=0.1"`.
       settings: the same as Python values; a dict holds the keys below its name.
       config_dir: a folder with configs of your own.
+      on_iteration: is called with each row of metrics.jsonl as a dict, with eval_every also with
+        what an evaluation on the way has found, as `held_out/score` and the like. If it returns True, the
+        run is saved and ends, `interrupted`; if it raises, it is saved, and can be gone on with.
     Returns: the run. Ctrl-C, or the notebook's stop, ends after the present iteration and saves; the
     run is then `interrupted`.
     Raises: UserError or SettingError, in a line, for a mistake.
@@ -53,7 +58,7 @@ def train(
             raise UserError(
                 f"{asked}: from Python a run has one seed; expected one, or the command metarl-train"
             )
-        done = train_command.trained(config)
+        done = train_command.trained(config, on_iteration)
     return Run(done.folder, interrupted=done.interrupted, config_dir=config_dir)
 
 
@@ -63,6 +68,7 @@ def train_fewshot(
     /,
     *words: str,
     config_dir: str | Path | None = None,
+    on_iteration: OnRow | None = None,
     **settings: Any,
 ) -> "Run":
     """Meta-trains a few-shot learner and evaluates it, as `metarl-fewshot` does.
@@ -73,7 +79,7 @@ def train_fewshot(
     """
     chosen = {"dataset": dataset, "learner": learner}
     with session("fewshot", _all_words(chosen, words, settings), config_dir) as config:
-        done = fewshot_command.trained(config)
+        done = fewshot_command.trained(config, on_iteration)
     return Run(done.folder, interrupted=done.interrupted, config_dir=config_dir)
 
 
@@ -86,11 +92,16 @@ class Run:
     def __init__(
         self, folder: str | Path, *, interrupted: bool = False, config_dir: str | Path | None = None
     ) -> None:
-        self.folder, self.interrupted, self._config_dir = Path(folder), interrupted, config_dir
+        self.folder = Path(folder).absolute()  # Programs change their folder.
+        self.interrupted, self._config_dir = interrupted, config_dir
+        self._agent: Any = None
+        self._agents_checkpoints: list[str] = []
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """A dict for each row of metrics.jsonl: an iteration, or the mean of several."""
+        """A dict for each row of metrics.jsonl: an iteration, or the mean of several. Raises:
+        UserError if the folder isn't there any more."""
+        _check_is_there(self.folder)
         return read_metrics(self.folder / "metrics.jsonl")
 
     @property
@@ -98,10 +109,16 @@ class Run:
         """What the training ended with. Raises: UserError if it was stopped before."""
         return evaluation_in(self.folder)
 
-    @cached_property
+    @property
     def agent(self) -> Any:
-        """The trained `Agent` or `FewShotAgent`, from the newest checkpoint."""
-        return load(self.folder, config_dir=self._config_dir)
+        """The trained `Agent` or `FewShotAgent`, from the newest checkpoint; another one after the
+        run went on."""
+        _check_is_there(self.folder)
+        names = [path.name for path in list_checkpoints(self.folder / "checkpoints")]
+        if self._agent is None or names != self._agents_checkpoints:
+            self._agent = load(self.folder, config_dir=self._config_dir)
+            self._agents_checkpoints = names
+        return self._agent
 
     def evaluate(self, *words: str, **settings: Any) -> Evaluation:
         """See `Agent.evaluate` and `FewShotAgent.evaluate`."""
@@ -121,10 +138,16 @@ class Run:
 
 def evaluation_in(folder: Path) -> Evaluation:
     """The evaluation in a run folder. Raises: UserError if there is none, or it is damaged."""
+    _check_is_there(folder)
     file = folder / "evaluation.json"
     if not file.exists():
         raise UserError(f"{folder} has no evaluation.json: the training was stopped")
     return Evaluation(parsed(file, json.loads))
+
+
+def _check_is_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"{folder} isn't there; expected the folder of a run")
 
 
 def _all_words(

@@ -47,7 +47,8 @@ def keep(kind: str, content: Mapping[str, Any]) -> None:
 def place_in(kind: str) -> Path:
     """Where the file of the present run is in a folder of the sweep's."""
     hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir) / kind / f"{hydra.job.num}.json"
+    began_in = hydra.runtime.cwd if hydra.job.chdir else ""  # Hydra has gone elsewhere.
+    return Path(began_in, hydra.sweep.dir) / kind / f"{hydra.job.num}.json"
 
 
 def overrides() -> list[str]:

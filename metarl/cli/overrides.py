@@ -64,12 +64,18 @@ def check_overrides(
         if override.input_line != typed
     ]
     parsed = [override for override in every if not override.is_hydra_override()]
+    chooses_sweeper = any(override.key_or_group == "hydra/sweeper" for override in every)
     for override in parsed:
         if override.is_sweep_override() and not sweep:
             key, value = override.key_or_group, str(override.input_line).split("=", 1)[1]
             raise UserError(
                 f"{key}={value}: several values need -m (a run for each); a list is written "
                 f"{key}=[{value}]"
+            )
+        if override.is_interval_sweep() and not chooses_sweeper:
+            raise UserError(
+                f"{override.input_line}: Hydra's own sweeper can't draw from an interval; expected "
+                f"values, as {override.key_or_group}=0.1,0.3, range(...) or choice(...)"
             )
     if any(override.is_sweep_override() for override in parsed):
         _check_own_folders(parsed)

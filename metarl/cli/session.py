@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 
 from metarl.cli.allowed import ALLOWED
 from metarl.cli.configs import CONFIGS, search_path
@@ -22,7 +22,8 @@ from metarl.cli.main import users_folder
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
 from metarl.cli.words import hydra_text
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError, show_as_a_line
+from metarl.surroundings import undisturbed
 
 Settings = Mapping[str, Any]
 
@@ -31,31 +32,37 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Inside, what a user's program has asked of torch (inference mode, another default type) is out
-    of force, and outside its own random numbers go on as if nothing had been drawn inside."""
-    dtype = torch.get_default_dtype()
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
-@contextmanager
 def session(
     command: str, words: Sequence[str], config_dir: str | Path | None = None
 ) -> Iterator[DictConfig]:
     """The configuration that the command composes from these words. While it is open, all else of
     metarl/cli takes this process for that command; what it prints and records as the command to
-    repeat is `metarl-<command> <words>`. Another thread waits for its end; a program of Hydra's own
-    goes on as it was.
+    repeat is `metarl-<command> <words>`. Another thread waits for its end, and says so; a program of
+    Hydra's own goes on as it was.
 
     Raises: UserError or SettingError as the command would print them.
     """
-    with _ONE_AT_A_TIME, undisturbed():
-        yield from _session(command, words, config_dir)
+    with _turn(command), undisturbed():
+        try:
+            yield from _session(command, words, config_dir)
+        except SettingError as error:
+            show_as_a_line(error)
+            raise
+
+
+@contextmanager
+def _turn(command: str) -> Iterator[None]:
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        thread = threading.current_thread().name
+        print(
+            f"{command} in {thread} waits: another thread is in a training or a command of metarl's",
+            file=sys.stderr,
+        )
+        _ONE_AT_A_TIME.acquire()
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 def _session(
@@ -116,17 +123,17 @@ def _text(value: Any, key: str) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return _text(value.item(), key)  # a number of numpy or torch, of which some are floats, too
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str | Path):
         return hydra_text(str(value))
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | ListConfig) or getattr(value, "ndim", None) == 1:
         return f"[{','.join(_text(entry, key) for entry in value)}]"
     if isinstance(value, Mapping):
         entries = (f"{name}:{_text(entry, f'{key}.{name}')}" for name, entry in value.items())
         return f"{{{','.join(entries)}}}"
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return _text(value.item(), key)  # a number of numpy or torch
     if isinstance(value, torch.device):
         return str(value)
     raise UserError(

@@ -25,7 +25,8 @@ class Transcript:
     and with what was said before. Bars that are drawn over are left out.
 
     A file without an `ends` or `fails` tells of a process that was killed. One that can't be
-    written any more costs no training: stderr says so once.
+    written any more costs no training: stderr says so once. Beside a program's thread that trains
+    the program goes on: what its other threads say isn't kept.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Transcript:
         self._one_at_a_time = threading.RLock()
         self._console: Any = None
         self._both: Any = None
+        self._thread = threading.current_thread()
 
     def begin(self, folder: Path) -> None:
         """Raises: OSError if the file can't be made."""
@@ -50,6 +52,8 @@ class Transcript:
 
     def heard(self, text: str) -> None:
         """Takes what is written to stderr, which may be parts of lines."""
+        if self._thread not in (threading.main_thread(), threading.current_thread()):
+            return
         with self._one_at_a_time:
             *lines, self._part = (self._part + text).split("\n")
             self._part = self._part[self._part.rfind("\r", 0, -1) + 1 :]

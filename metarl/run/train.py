@@ -1,13 +1,14 @@
 """The one training loop: iterate, log, checkpoint, stop cleanly, go on bit for bit. It knows no
 algorithm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from metarl.run.held_out import HeldOut
 from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
+from metarl.run.loggers.logger import HELD_OUT
 from metarl.run.loggers.opening import Tracking
 from metarl.run.logging import RETURNS, Shown
 from metarl.run.seeding import Generators
@@ -16,6 +17,9 @@ from metarl.run.stopping import stop_requests
 from metarl.run.training import Outcome, Training, progress_of
 from metarl.threads import one_thread
 from metarl.types import ALONE, MetaLearner, Ranks
+
+OnRow = Callable[[dict[str, Any]], object]
+"""Is told a row of metrics; True: it is enough."""
 
 
 def train(
@@ -34,6 +38,7 @@ def train(
     resume_from: Mapping[str, Any] | None = None,
     lock: FolderLock | None = None,
     ranks: Ranks = ALONE,
+    on_row: OnRow | None = None,
 ) -> Outcome:
     """Runs `learner.step()` up to iteration number `iterations`, with a checkpoint at the start,
     every so often and at the end.
@@ -56,6 +61,9 @@ def train(
       lock: of the run folder; asked before each checkpoint whether it is still held.
       ranks: the processes that share the run's work, of which this is number 0; the others
         `follow`, iteration by iteration, so that log_every must be 1.
+      on_row: is told each row of metrics, with the numbers of an evaluation on the way, if there
+        was one, as `held_out/<name>`. If it returns True, the run ends as by Ctrl-C; if it raises,
+        the present iteration is saved first.
     Returns: how far it came. Ctrl-C or SIGTERM ends after the present iteration with `interrupted`;
       a second one at once.
     Raises: Diverged if a metric or a parameter isn't finite; UserError if the learner's schedule is
@@ -89,13 +97,21 @@ def train(
             progress.say(note)
         at_once = ranks.num == 1
         with stop_requests(progress.say, at_once=at_once) as stop_requested, one_thread():
-            is_asked = lambda: stop_requested() or progress.is_unread
+            is_enough = False
+            is_asked = lambda: is_enough or stop_requested() or progress.is_unread
             training.evaluate_if_due(progress.say)  # A crash may have kept it from that.
             while not training.is_over and not ranks.largest(int(is_asked())):
                 row, num_iterations = training.row(is_asked)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
-                training.evaluate_if_due(progress.say)
+                evaluation = training.evaluate_if_due(progress.say)
                 training.save_if_due()
+                if on_row is not None:
+                    found = {f"{HELD_OUT}{name}": x for name, x in (evaluation or {}).items()}
+                    try:
+                        is_enough = on_row({**row, **found}) is True
+                    except BaseException:
+                        training.write_checkpoint()
+                        raise
             training.write_checkpoint()
     return training.outcome()
 

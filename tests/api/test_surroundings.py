@@ -38,7 +38,13 @@ def adapted_return(env: gymnasium.Env) -> np.ndarray:
     return metarl.load(NAME).adapt(env, 2).play(env, 1, seed=1)
 
 
-@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, default_float64])
+@pytest.mark.parametrize(
+    "around",
+    [
+        *(torch.inference_mode, torch.no_grad, default_float64),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+)
 def test_adapting_is_the_same_whatever_torch_was_asked_for(backwards, around):
     expected = adapted_return(backwards)
     with around():

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from support.commands import call, numbers
 
 import metarl
@@ -89,18 +91,85 @@ def test_the_default_folder_and_the_recorded_command_are_as_if_typed(
     monkeypatch.chdir(tmp_path)
     before = list(sys.argv)
     made = metarl.train("point_navigation_2d", "maml_ppo", **SMALL, seed=3)
-    assert made.folder.parent == Path("runs/point_navigation_2d/maml_ppo")
+    assert made.folder.parent == tmp_path / "runs/point_navigation_2d/maml_ppo"
     assert made.folder.name.endswith("-seed3")
     recorded = made.evaluation.report["command"]
     assert recorded.startswith("metarl-train env=point_navigation_2d algo=maml_ppo ")
     assert "seed=3" in recorded and sys.argv == before
+    before_going_on = made.agent
     longer = metarl.train(resume=made.folder, iterations=2)
-    assert longer.folder == made.folder.absolute() or longer.folder == made.folder
-    assert len(longer.metrics) == 2
+    assert longer.folder == made.folder and len(longer.metrics) == 2
+    assert made.agent is not before_going_on and "iteration 2" in repr(made.agent)
+    assert made.agent is made.agent
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(made.metrics) == 2
     both = longer.evaluation.report["command"]
     assert both == f"{recorded} && metarl-train resume={made.folder} iterations=2"
     again = metarl.train(resume=made.folder).evaluation.report["command"]
     assert again == both  # Going on without a change tells nothing.
+
+
+def test_a_function_of_the_users_sees_each_iteration_and_may_say_that_it_is_enough(
+    tmp_path: Path,
+) -> None:
+    rows = list[dict[str, Any]]()
+
+    def enough(row: dict[str, Any]) -> bool:
+        rows.append(row)
+        return len(rows) == 2
+
+    asked = SMALL | {"iterations": 4, "eval_every": 2, "checkpoint_every": 3}
+    folder = tmp_path / "run"
+    run = metarl.train(
+        "point_navigation_2d", "maml_ppo", **asked, run_dir=folder, on_iteration=enough
+    )
+    assert run.interrupted and "iteration 2" in repr(run.agent)
+    assert [row["return_after"] for row in rows] == [row["return_after"] for row in run.metrics]
+    assert "held_out/score" not in rows[0] and rows[1]["held_out/iteration"] == 2
+
+    class Pruned(Exception):
+        pass
+
+    def prune(row: dict[str, Any]) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        metarl.train(resume=folder, on_iteration=prune)
+    assert "iteration 3" in repr(metarl.load(folder))
+    assert len(metarl.train(resume=folder).metrics) == 4
+
+
+def test_a_function_of_the_users_sees_rows_of_few_shot_learning(tmp_path: Path) -> None:
+    rows = list[dict[str, Any]]()
+    small = {"iterations": 20, "log_every": 5, "checkpoint_every": 10, "device": "cpu"}
+    run = metarl.train_fewshot(
+        *("sinusoid", "maml"),
+        **small,
+        run_dir=tmp_path / "run",
+        evaluation={"num_tasks": 2},
+        on_iteration=lambda row: rows.append(row),
+    )
+    assert not run.interrupted and [row["iteration"] for row in rows] == [4, 9, 14, 19]
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = metarl.Run(tmp_path / "gone")
+    for ask in (lambda: gone.metrics, lambda: gone.evaluation, lambda: gone.agent):
+        with pytest.raises(
+            metarl.UserError, match="gone isn't there; expected the folder of a run"
+        ):
+            ask()
+
+
+def test_notebooks_show_mistakes_as_a_line() -> None:
+    for words in ({"seeed": 1}, {"algo": {"meta_batch_size": 0}}, {"algo": {"num_updates": 0}}):
+        with pytest.raises((metarl.UserError, metarl.SettingError)) as caught:
+            metarl.train("point_navigation_2d", "maml_ppo", **words)
+        error: Any = caught.value  # IPython asks an error for this.
+        (line,) = error._render_traceback_()
+        assert line == f"{type(error).__name__}: {error}"
+    assert not hasattr(metarl.SettingError("of a user's own call"), "_render_traceback_")
 
 
 def test_tables_are_shown_as_text_and_kept_where_asked(run: metarl.Run, tmp_path: Path) -> None:
@@ -119,10 +188,14 @@ def test_python_values_become_words() -> None:
         "evaluation": {"video": False},
         "run_dir": Path("a b/x,y"),
         "name": "1",
+        "lr": np.float64(0.01),
+        "rates": np.array([1, 2]),
+        "sizes": OmegaConf.create({"of": [3, 4]}).of,
     }
     assert as_words(settings) == [
         *("seed=2", "algo.inner_lr=0.1", "algo.adapt_only=null", "model.hidden_sizes=[4,4]"),
         *("evaluation.video=false", 'run_dir="a b/x,y"', 'name="1"'),
+        *("lr=0.01", "rates=[1,2]", "sizes=[3,4]"),
     ]
     with pytest.raises(metarl.UserError, match="env is a object; expected a number, a string"):
         as_words({"env": object()})

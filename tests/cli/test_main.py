@@ -205,6 +205,13 @@ def test_mistake_is_named_with_what_is_allowed(
     assert "Traceback" not in error
 
 
+def test_an_interval_is_for_another_sweeper(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    error = message_of(call, capsys, "-m", "seed=interval(1,5)")
+    assert error.startswith(
+        "error: seed=interval(1,5): Hydra's own sweeper can't draw from an interval; expected values"
+    )
+
+
 def test_experiments_setting_that_another_choice_lacks_is_named(
     call: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,16 @@ def test_a_run_of_a_process_that_is_elsewhere_comes_to_the_sweeps_folder(runs, t
     assert Path.cwd() == tmp_path
 
 
+def test_a_run_that_hydra_lets_go_elsewhere_leaves_its_notes_in_the_sweeps_folder(runs, tmp_path):
+    hydra = HydraConfig.get()
+    hydra.job.chdir = True
+    HydraConfig.get = lambda: hydra
+    (tmp_path / "elsewhere").mkdir()
+    os.chdir("elsewhere")
+    sweep.note_failure("no")
+    assert (tmp_path / "sweep" / "failed" / "0.json").exists()
+
+
 def test_a_sweep_begins_without_what_one_before_it_left_in_its_folder(runs):
     begun(0)
     sweep.note_failure("no")

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,26 @@ def test_what_is_said_before_and_after_the_folder_is_made_is_kept(
     assert "torch" in versions and "commit" in versions
     assert said == ["before", "half and half", "third"]
     assert ends == "ends"
+
+
+def test_beside_a_thread_that_trains_other_threads_are_not_heard(tmp_path: Path) -> None:
+    entered, said = threading.Event(), threading.Event()
+
+    def train_there() -> None:
+        with Transcript() as transcript:
+            transcript.begin(tmp_path)
+            entered.set()
+            said.wait(10)
+            print("of the training", file=sys.stderr)
+
+    thread = threading.Thread(target=train_there)
+    thread.start()
+    entered.wait(10)
+    print("of another cell", file=sys.stderr)
+    said.set()
+    thread.join()
+    assert "of the training" in lines(tmp_path)
+    assert "of another cell" not in lines(tmp_path)
 
 
 def test_notices_of_libraries_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 import torch.utils._pytree as pytree
@@ -741,3 +742,26 @@ def test_a_range_in_which_training_and_test_cannot_be_told_apart_is_refused() ->
         SettingError, match=r"range target_velocity 2.0 to 2.1 is too narrow so far"
     ):
         velocities(2.1, num_train=None, num_test=40, lowest=2.0)
+
+
+@every_env
+def test_another_default_type_of_the_program_changes_nothing(name: str) -> None:
+    def numbers() -> list[Tensor]:
+        env = envs.make(name, num_worlds=2)
+        noise = Noise(torch.Generator().manual_seed(0))
+        env.set_tasks(env.prior.test_tasks(2))
+        obs = env.reset(noise.starts(env))
+        space = env.action_space
+        zeros = [0, 0] if space.shape == () else np.zeros((2, *space.shape), np.float32)
+        step = env.step(torch.as_tensor(zeros))
+        return [obs, step.next_obs, step.reward]
+
+    expected = numbers()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = numbers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)

@@ -612,6 +612,18 @@ def test_a_list_of_seeds_seeds_what_is_drawn_for_all_worlds() -> None:
 
 
 @pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_a_default_device_of_the_program_is_not_ours(name: str) -> None:
+    with torch.device("meta"):
+        single, batch = gymnasium.make(gym_id(name), horizon=HORIZON), batched(name)
+        tasks = single.unwrapped.sample_tasks(2, seed=0) + single.unwrapped.test_tasks(2)
+        single.reset(seed=0, options={"task": tasks[0]})
+        batch.reset(seed=0)
+        for env in (single, batch):
+            obs = env.step(env.action_space.sample())[0]
+            assert np.isfinite(obs).all()
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
 def test_inference_mode_of_the_program_around_it_leaves_no_trace(name: str) -> None:
     with torch.inference_mode():
         single, batch = gymnasium.make(gym_id(name), horizon=HORIZON), batched(name)

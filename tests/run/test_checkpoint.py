@@ -99,7 +99,10 @@ def test_loading_executes_no_code(tmp_path):
 def test_a_file_that_grows_when_it_is_unpacked_is_refused(tmp_path):
     stored, deflated = io.BytesIO(), io.BytesIO()
     torch.save({"version": archive.VERSION, "zeros": torch.zeros(1 << 20)}, stored)
-    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(stored) as old,
+        zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in old.namelist():
             new.writestr(name, old.read(name))
     payload = deflated.getvalue()

@@ -76,6 +76,15 @@ from envs.sim.types import Simulator
 Tasks = TypeVar("Tasks", Grasp, PickPlace)
 
 START_NOISE = 0.03  # rad
+OUT_OF_THE_WAY = (
+    0.7,
+    0.3,
+    0.04,
+    1.0,
+    0.0,
+    0.0,
+    0.0,
+)  # pose of the object until a task places it: m, quaternion
 START_OPENING = (0.035, 0.04)  # m
 REACHED = 0.05  # m
 _HAND_SIZE = 24
@@ -143,8 +152,8 @@ class ArmGrasp(MDP[Tasks, None]):
     def initial_state(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """The object lies out of the way until a task places it."""
         arm = _start(uniform)
-        pose = torch.tensor([0.7, 0.3, 0.04, 1.0, 0.0, 0.0, 0.0]).to(arm).expand(len(arm), -1)
-        return torch.cat([arm, pose], dim=1), torch.zeros(len(arm), arm.shape[1] + 6).to(arm)
+        pose = torch.tensor(OUT_OF_THE_WAY, dtype=torch.float32).to(arm).expand(len(arm), -1)
+        return torch.cat([arm, pose], dim=1), arm.new_zeros(len(arm), arm.shape[1] + 6)
 
     def measure(self, sim: Simulator) -> None:
         return None
@@ -193,7 +202,9 @@ def carried(
 
 def _start(uniform: Tensor) -> Tensor:
     """Returns qpos [W, 9] of the arm at a start."""
-    joints = torch.tensor(HOME).to(uniform) + START_NOISE * (2 * uniform[:, :NUM_JOINTS] - 1)
+    joints = torch.tensor(HOME, dtype=torch.float32).to(uniform) + START_NOISE * (
+        2 * uniform[:, :NUM_JOINTS] - 1
+    )
     low, high = START_OPENING
     opening = low + (high - low) * uniform[:, NUM_JOINTS:]
     return torch.cat([joints, opening, opening], dim=1)

@@ -28,7 +28,7 @@ from metarl.cli import (
 from metarl.cli.commands.train import Trained
 from metarl.cli.main import run_command
 from metarl.run.seeding import Generators
-from metarl.run.train import train
+from metarl.run.train import OnRow, train
 from metarl.run.training import check
 
 
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> None:
         raise SystemExit(130)
 
 
-def trained(config: DictConfig) -> Trained:
+def trained(config: DictConfig, on_row: OnRow | None = None) -> Trained:
     """Trains as the config asks for, and evaluates unless it was stopped."""
     with run_folder.choose(
         config,
@@ -77,6 +77,7 @@ def trained(config: DictConfig) -> Trained:
             tracking=loggers,
             resume_from=asked.resume_from,
             lock=lock,
+            on_row=on_row,
         )
         if outcome.interrupted:
             command = run_folder.resume_command(folder, "fewshot")

@@ -36,7 +36,7 @@ from metarl.cli import (
 from metarl.cli.main import run_command
 from metarl.run import distributed
 from metarl.run.seeding import Generators
-from metarl.run.train import train
+from metarl.run.train import OnRow, train
 from metarl.run.training import check
 from metarl.struct import struct
 
@@ -60,7 +60,7 @@ def run(config: DictConfig) -> None:
         raise SystemExit(130)
 
 
-def trained(config: DictConfig) -> Trained:
+def trained(config: DictConfig, on_row: OnRow | None = None) -> Trained:
     """Trains one seed as the config asks for, and evaluates unless it was stopped."""
     with run_folder.choose(config) as asked:
         config = asked.config
@@ -86,6 +86,7 @@ def trained(config: DictConfig) -> Trained:
                 tracking=loggers,
                 resume_from=asked.resume_from,
                 lock=lock,
+                on_row=on_row,
             )
         if outcome.interrupted:
             run_folder.say_how_to_go_on(folder, outcome.iteration)
