@@ -63,7 +63,8 @@ share of an environment's step: some twenty torch operations, each of which phys
 of the caches. half_cheetah's `_maml` variants take one physics step a control step, where the
 others take five: hence the large share outside. The machine's own speed differed by a tenth from
 round to round, as rows of environments with the same physics show, and is about half of that behind
-the README's row: read the shares, not the steps.
+the README's row: read the shares, not the steps. walker2d_rand_params_pearl was measured here and below
+with four physics steps a control step; it has five since.
 """
 
 

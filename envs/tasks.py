@@ -35,12 +35,12 @@ class PublishedTest:
     """Where they come from, for the definition."""
 
 
-def check_count(name: str, value: object, more: str = "") -> None:
-    """Raises: SettingError unless it is a whole number of tasks, 1 or more. Args: more: what else
-    it may be, in words."""
+def check_count(name: str, value: object, more: str = "", *, least: int = 1) -> None:
+    """Raises: SettingError unless it is a whole number, `least` or more. Args: more: what else it
+    may be, in words."""
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or value < 1:  # type: ignore[operator]
-        raise SettingError(f"{name} is {value!r}; expected a whole number, 1 or more{more}")
+    if not is_whole or value < least:  # type: ignore[operator]
+        raise SettingError(f"{name} is {value!r}; expected a whole number, {least} or more{more}")
 
 
 class TaskPrior(Generic[Tasks]):

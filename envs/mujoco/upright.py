@@ -110,10 +110,11 @@ class UprightRobot(MDP[Tasks, Tensor]):
 
 
 def rand_params(
-    robot: str, upright: Upright, model: Model, published: Model
+    robot: str, upright: Upright, model: Model, published: Model, *, published_skip: int
 ) -> tuple[Variant, Variant]:
     """Makes the two rows of a robot whose task is its physics: with one factor of inertia a body,
-    so that the body can exist, and `_pearl` as it is published."""
+    so that the body can exist, and `_pearl` as it is published, with `published_skip` physics steps
+    in a control step."""
     mdp = partial(UprightRobot, upright=upright, reward=FORWARD, bonus=1.0)
     row = Variant(
         family=f"{robot}_rand_params",
@@ -130,6 +131,7 @@ def rand_params(
     pearl = replace(
         row,
         model=published,
+        frame_skip=published_skip,
         mdp=partial(mdp, bonus_when_falling=True),
         tasks=partial(physics_factors, published, per_axis=True),
     )

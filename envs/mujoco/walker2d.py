@@ -28,7 +28,7 @@ it for the step that ends in a fall.
 | environment | task prior | T | control step | action_scale | training tasks |
 |---|---|---|---|---|---|
 | walker2d_rand_params | factors of mass, inertia, damping, friction | 200 | 4 · .002 s | 1 | 40, test 10 |
-| walker2d_rand_params_pearl | factors of mass, inertia about each axis, damping, friction | 200 | 4 · .004 s | 1 | 40, test 10 |
+| walker2d_rand_params_pearl | factors of mass, inertia about each axis, damping, friction | 200 | 5 · .004 s | 1 | 40, test 10 |
 | walker2d_vel | g ~ U[0, 10] m/s | 200 | 4 · .002 s | 1 | 100, test 30 |
 | walker2d_vel_promp | g ~ U[0, 10] m/s | 100 | 8 · .002 s | 10 | ∞, test 40 |
 | walker2d_dir | d ∈ {1, −1} | 200 | 4 · .002 s | 1 | the two |
@@ -77,7 +77,7 @@ _PROMP: dict[str, Any] = {
     "frame_skip": 8,
 }
 
-_RAND_PARAMS, _PEARL = rand_params("walker2d", UPRIGHT, WALKER, SLOW_WALKER)
+_RAND_PARAMS, _PEARL = rand_params("walker2d", UPRIGHT, WALKER, SLOW_WALKER, published_skip=5)
 _VEL = replace(
     _RAND_PARAMS,
     family="walker2d_vel",

@@ -120,6 +120,7 @@ def prior(
         held_out=functools.partial(by_range, first, lowest[0], highest[0]),
         bounds=bounds,
         describe=describe,
+        constraint=functools.partial(_check_choices, in_order),
         num_train=num_train,
         num_test=NUM_TEST if num_test is None else num_test,
         seed=0 if seed is None else seed,
@@ -208,6 +209,21 @@ def _from_uniform(variable: TaskVariable, uniform: Tensor) -> Tensor:
     else:
         drawn = values[0] + (values[1] - values[0]) * uniform
     return drawn.reshape(len(uniform), *variable.shape)
+
+
+def _check_choices(variables: Mapping[str, TaskVariable], tasks: Any) -> None:
+    """Raises: ValueError for a value that is none of the choices."""
+    for name, variable in variables.items():
+        if variable.how != "one_of":
+            continue
+        known = torch.tensor(variable.values, dtype=torch.float64)  # [M, k]
+        found = getattr(tasks, name).double().reshape(-1, known.shape[1])  # [N, k]
+        for row in found[~(found[:, None] == known).all(-1).any(-1)]:
+            given, choices = (rows if variable.shape else rows[:, 0] for rows in (row[None], known))
+            raise ValueError(
+                f"{name} is {given[0].tolist()}; expected one of "
+                f"{', '.join(map(str, choices.tolist()))}"
+            )
 
 
 def _describe(variables: Mapping[str, TaskVariable], tasks: Any) -> list[str]:

@@ -81,6 +81,7 @@ def try_out(
         play(worlds, [middle, middle], [0, 0], first_steps)
         _tell_of_breaks([*breaks, *worlds.not_finite()], name)
     _try_fractions(worlds, variables, first_steps, name)
+    _warn_of_strange_observations(before, worlds.describe(), name)
     if repeatable:
         # Beside another world, which would take numbers out of a stream that both share.
         again, _ = play(worlds, [lowest, lowest], [0, 0], first_steps)
@@ -95,6 +96,23 @@ def try_out(
             _refuse_shared(found or list(variables), variables, name)
         _warn_of_idle(worlds, variables, [lowest, highest], actions, name)
     return list(terms)
+
+
+def _warn_of_strange_observations(course: Course, form: Mapping[str, Any], name: str) -> None:
+    """Gymnasium's own check is off: it would ask at every step."""
+    low, high = form["obs_low"], form["obs_high"]
+    for step, row in enumerate([course.first, *course.rows]):
+        obs = row[: len(low)]
+        outside = (obs < low) | (obs > high)
+        if outside.any():
+            place = int(outside.argmax())
+            warnings.warn(
+                f"{name} observes {obs[place]:g} at place {place} of its "
+                f"{'first observation' if step == 0 else f'observation after step {step}'}, which isn't in its observation "
+                f"space: expected {low[place]:g} to {high[place]:g}",
+                stacklevel=4,
+            )
+            return
 
 
 def _in_the_middle(variable: TaskVariable) -> Any:

@@ -381,8 +381,20 @@ class World:
             ):
                 self._after_task(self.unwrapped)
         if self._derives:
-            sys.modules["mujoco"].mj_setConst(*self._physics() or ())
+            self._derive()
         return {path: _copy(_read(self.unwrapped, path)) for path in values}
+
+    def _derive(self) -> None:
+        """Lets MuJoCo compute anew what it derives from the model's numbers."""
+        mujoco = sys.modules["mujoco"]
+        try:
+            mujoco.mj_setConst(*self._physics() or ())
+        except mujoco.FatalError as error:
+            places = ", ".join(path for v in self._variables.values() for path in v.paths)
+            raise WorldError(
+                f"MuJoCo can't work with {self.name} as its task sets {places}: {error}; expected "
+                "values that go with the model, or another model"
+            ) from error
 
     def _put(self, values: Mapping[str, Any]) -> None:
         for path, value in values.items():
@@ -411,7 +423,7 @@ class World:
             found.update(_words_of(code).encode())
         if (physics := self._physics()) is not None:
             if self._derives:
-                sys.modules["mujoco"].mj_setConst(*physics)
+                self._derive()
             found.update(_numbers_of(physics[0]).encode())
         return found.hexdigest()[:12]
 

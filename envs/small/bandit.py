@@ -33,9 +33,8 @@ from torch import Tensor
 from envs.episodes import Episodes
 from envs.small import bandit_policies
 from envs.small.drawing import BLUE, ORANGE, legend
-from envs.tasks import TaskPrior, uniform_prior
+from envs.tasks import TaskPrior, check_count, uniform_prior
 from envs.variants import OneWorld, spec_of
-from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
 from metarl.struct import struct
 
@@ -67,8 +66,7 @@ class Bandit(BatchedEnv[Arms]):
         num_test_tasks: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        if num_arms < 2:
-            raise SettingError(f"num_arms is {num_arms}; expected at least 2")
+        check_count("num_arms", num_arms, least=2)
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_arms = num_arms

@@ -60,6 +60,7 @@ def _width(text: str, size: float) -> float:
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(int(size))  # In whole sizes the letters stand well apart.
+    # In whole sizes the letters stand well apart; of 0 there are none.
+    font = ImageFont.load_default(max(int(size), 1))
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font

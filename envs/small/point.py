@@ -207,9 +207,10 @@ class PointWorld(BatchedEnv[Tasks]):
         """The goal in green and the point in blue; the cross is 0, 0. All pictures have one scale:
         a point that is outside stands at the border as a ring, on its side."""
         position = self._position[world].cpu().numpy()
-        half = self._problem.view  # m, half the picture's height
-        x = (np.arange(width) + 0.5 - width / 2) * (2 * half / height)
-        y = -(np.arange(height) + 0.5 - height / 2) * (2 * half / height)
+        half = self._problem.view  # m, half the picture's shorter side
+        pixel = 2 * half / min(width, height)
+        x = (np.arange(width) + 0.5 - width / 2) * pixel
+        y = -(np.arange(height) + 0.5 - height / 2) * pixel
         picture = np.full((height, width, 3), 255, np.uint8)
         picture[np.abs(y) < half / 150, :] = 200
         picture[:, np.abs(x) < half / 150] = 200
@@ -219,7 +220,7 @@ class PointWorld(BatchedEnv[Tasks]):
             )
         goal = self._problem.goal(self._episodes.tasks)[world].cpu().numpy()
         radius = 0.067 * half
-        furthest = half * np.array([width / height, 1.0]) - radius
+        furthest = pixel * np.array([width, height]) / 2 - radius
         shown = position.clip(-furthest, furthest)
         from_goal, from_point = (
             np.hypot(x[None, :] - at[0], y[:, None] - at[1]) for at in (goal, shown)

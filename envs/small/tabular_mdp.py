@@ -41,9 +41,8 @@ from envs.small.tabular_planning import (
     posterior_mean,
     posterior_sample,
 )
-from envs.tasks import TaskPrior, in_odd_cell
+from envs.tasks import TaskPrior, check_count, in_odd_cell
 from envs.variants import OneWorld, spec_of
-from metarl.errors import SettingError
 from metarl.rl.types import BatchedEnv, References, RLAdapter, Step
 from metarl.struct import struct
 
@@ -79,8 +78,7 @@ class TabularMDP(BatchedEnv[Tables]):
         device: torch.device | str = "cpu",
     ) -> None:
         for key, value in (("num_states", num_states), ("num_actions", num_actions)):
-            if value < 2:
-                raise SettingError(f"{key} is {value}; expected at least 2")
+            check_count(key, value, least=2)
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self._num_states = num_states

@@ -87,6 +87,8 @@ OUT_OF_RANGE = [
     ("num_train_tasks", 0),
     ("num_test_tasks", 0),
     ("num_arms", 1),
+    ("num_arms", 2.5),
+    ("num_states", "3"),
     ("num_states", 1),
     ("num_actions", 1),
 ]
@@ -121,7 +123,7 @@ SPEC_HASHES = {
     "humanoid_dir": "3dc11b801df1",
     "swimmer_vel": "b59896b4829f",
     "walker2d_rand_params": "503e7d9a71c3",
-    "walker2d_rand_params_pearl": "66801a5454fc",
+    "walker2d_rand_params_pearl": "1fd10bfbc7bc",
     "walker2d_vel": "d51110e604a8",
     "walker2d_vel_promp": "691e5d949fa9",
     "walker2d_dir": "45ba831d7171",

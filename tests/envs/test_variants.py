@@ -1,6 +1,7 @@
 """Facts about rows: what docstrings say of them, what a user's own row is, and the machine on which
 one runs."""
 
+import importlib
 import math
 import re
 import sys
@@ -19,6 +20,7 @@ from support.pages import code_blocks
 import envs
 from envs.mujoco import half_cheetah, hopper
 from envs.mujoco.env import MujocoEnv
+from envs.mujoco.targets import places_in_square, places_on_disc
 from envs.mujoco.variant import Setting, Variant
 from envs.own import attribute, own_environment
 from envs.tasks import check_count
@@ -196,6 +198,19 @@ def test_a_users_variant_is_one_row(my_envs: str) -> None:
     assert env.step(torch.zeros(3, 6)).reward.shape == (3,)
     with pytest.raises(ValueError, match=r"no setting 'horizn'; did you mean horizon\?"):
         envs.make(f"{my_envs}:fast_cheetah", 3, horizn=1)
+
+
+def test_another_way_to_draw_from_the_same_ranges_is_another_problem(
+    my_envs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = importlib.import_module(my_envs)
+    for name, tasks in (("disc", places_on_disc), ("square", places_in_square)):
+        row = replace(envs.ALL["ant_goal"], tasks=partial(tasks, 3.0))
+        monkeypatch.setattr(rows, name, row, raising=False)
+    disc, again, square = (
+        envs.make(f"{my_envs}:{name}", 1).spec.spec_hash for name in ("disc", "disc", "square")
+    )
+    assert disc == again != square
 
 
 def test_rows_of_worlds_without_physics_can_be_changed_too(my_envs: str) -> None:

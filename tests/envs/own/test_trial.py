@@ -337,3 +337,9 @@ def test_cart_pole_and_plain_python_are_task_distributions() -> None:
     grid.reset(Noise(torch.Generator()).starts(grid))
     cells = grid.step(torch.tensor([2, 2])).next_obs[:, :10].reshape(2, 2, 5).argmax(-1)
     assert cells.tolist() == [[1, 3], [0, 4]]  # one cell on grass, two on ice
+
+
+def test_observations_outside_of_their_space_are_told() -> None:
+    narrow = point(observation_space=gymnasium.spaces.Box(-0.01, 0.01, (1,), np.float32))
+    (message,) = warned(source=narrow)
+    assert "at place 0 of its" in message and "expected -0.01 to 0.01" in message

@@ -6,12 +6,13 @@ import warnings
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from envs.own import attribute, own_environment, reset_option
+from envs.own import attribute, model_field, own_environment, reset_option
 from envs.own.world import EnvironmentFailed
 from metarl.errors import NonFiniteAction
 from metarl.noise import Noise
@@ -644,3 +645,51 @@ def test_each_element_of_a_vector_has_bounds_of_its_own() -> None:
     replaced = type(drawn)(gains=torch.tensor([[150.0, 150.0]], dtype=torch.float64))
     with pytest.raises(ValueError, match=r"gains is 150; expected a value in \[0.001, 0.002\]"):
         env.set_tasks(replaced)
+
+
+def test_a_choice_beside_a_range_is_held_to_its_choices() -> None:
+    tasks = {
+        "speed": attribute("speed", between=(0.5, 2.0)),
+        "goal": attribute("goal", one_of=(0.0, 0.25, 1.0)),
+    }
+    env = made(tasks=tasks)
+    given_tasks = env.prior.test_tasks(1)
+    env.prior.check(given_tasks, 1)
+    given_tasks.goal[0] = 0.5
+    with pytest.raises(ValueError, match=r"goal is 0\.5; expected one of 0\.0, 0\.25, 1\.0"):
+        env.prior.check(given_tasks, 1)
+    pairs = {**tasks, "goal": attribute("pair", one_of=([0.0, 1.0], [2.0, 3.0]))}
+    wide = made(type("Paired", (Point,), {"pair": np.zeros(2)}), tasks=pairs)
+    mixed = wide.prior.test_tasks(1)
+    wide.prior.check(mixed, 1)
+    mixed.goal[0] = torch.tensor([0.0, 3.0])
+    with pytest.raises(ValueError, match=r"goal is \[0\.0, 3\.0\]; expected one of \[0\.0, 1\.0\]"):
+        wide.prior.check(mixed, 1)
+
+
+class Ball(gymnasium.Env):
+    """A ball that MuJoCo has compiled as simple: its centre of mass can't leave its middle."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (7,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self) -> None:
+        self.model = mujoco.MjModel.from_xml_string(
+            "<mujoco><worldbody><body name='ball'><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
+        )
+        self.data = mujoco.MjData(self.model)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        mujoco.mj_resetData(self.model, self.data)
+        return self.data.qpos.astype(np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        mujoco.mj_step(self.model, self.data)
+        return self.data.qpos.astype(np.float32), 0.0, False, False, {}
+
+
+def test_what_mujoco_cannot_derive_is_told_with_the_field() -> None:
+    tasks = {"offset": model_field("body_ipos", index=("ball", 0), between=(0.01, 0.05))}
+    with pytest.raises(ValueError, match=r"MuJoCo can't work with .*body_ipos: .*simple"):
+        own_environment(Ball, 1, tasks=tasks, horizon=5)

@@ -53,6 +53,21 @@ def test_drawings_explain_their_colours_in_the_size_asked_for(
     assert has_text(picture[: height // 12])
 
 
+@pytest.mark.parametrize("name", ["bandit", "tabular_mdp", "gridworld_5x5"])
+def test_pictures_may_be_very_small(name: str) -> None:
+    env = envs.make(name, 1)
+    env.set_tasks(env.prior.test_tasks(1))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+    assert env.render(0, width=64, height=16).shape == (16, 64, 3)
+
+
+def test_the_goal_of_a_point_is_in_narrow_pictures_too() -> None:
+    env = envs.make("point_navigation_2d", 1)
+    env.set_tasks(Goal(goal=torch.tensor([[0.49, 0.0]])))
+    env.reset(Noise(torch.Generator()).starts(env))
+    assert GREEN in colours(env.render(0, width=120, height=320))
+
+
 def test_all_pictures_of_points_have_one_scale_and_show_on_which_side_a_point_has_left() -> None:
     env = envs.make("point_navigation_2d", 3)
     env.set_tasks(Goal(goal=torch.tensor([[0.3, 0.45]]).expand(3, 2)))
