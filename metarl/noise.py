@@ -6,7 +6,8 @@ would draw by itself. With one stream they are torch's own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -175,3 +176,18 @@ class Noise:
                 f"{num_rows} rows can't be shared out among {len(self._generators)} streams"
             )
         return share
+
+
+def _generator(state: bytes, device: str) -> torch.Generator:
+    made = torch.Generator(device)
+    made.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return made
+
+
+def _taken_apart(generator: torch.Generator) -> tuple[Any, ...]:
+    return _generator, (generator.get_state().numpy().tobytes(), str(generator.device))
+
+
+# Torch sends a generator's state to a spawned process by shared memory, which ends before it comes
+# there.
+ForkingPickler.register(torch.Generator, _taken_apart)

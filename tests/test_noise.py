@@ -1,6 +1,8 @@
 """Noise of several streams: each block of rows is what its stream draws alone, and one stream draws
 torch's own numbers."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -81,3 +83,16 @@ def test_a_stream_stops_when_all_its_rows_have():
         expected.normal(2)
     assert torch.equal(found[:2], alone.normal(2))
     assert torch.equal(found[2:], expected.normal(2))
+
+
+def draw_there(noise, answer):
+    answer.put(noise.normal(2, 3).tolist())
+
+
+def test_it_passes_into_a_process_that_is_begun_anew():
+    spawned = multiprocessing.get_context("spawn")
+    noise, answer = Noise(*streams(5, 6)), spawned.Queue()
+    process = spawned.Process(target=draw_there, args=(noise, answer))
+    process.start()
+    assert answer.get(timeout=60) == noise.normal(2, 3).tolist()
+    process.join()

@@ -54,6 +54,8 @@ def test_wheel_adds_two_names(installed: Path) -> None:
         ("metarl", "metarl", "page.*"),
         ("envs", "envs", "*.py"),
         ("envs", "envs", "*.xml"),
+        ("metarl", "metarl", "py.typed"),
+        ("envs", "envs", "py.typed"),
     ],
 )
 def test_wheel_has_every_file(installed: Path, source: str, place: str, pattern: str) -> None:

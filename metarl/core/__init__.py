@@ -17,5 +17,5 @@ without an autograd graph, from losses that know their derivatives at a point, a
 says. Both give the numbers that `adapt` gives, with less work; read them last.
 
 Small things: `checks` of settings, `saved` state that comes back from a file, `quantiles` for
-intervals.
+intervals, `whose` tells our classes from someone's own.
 """

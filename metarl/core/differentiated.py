@@ -5,6 +5,7 @@ metarl/nn/mlp_derivatives.py gives the same for perceptrons, written out and sev
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -71,19 +72,25 @@ def differentiate_by_autograd(
         it must vmap.
       inputs: takes the network's input [n, ...] from a batch.
     """
+    return partial(_differentiated_by_autograd, module, loss, inputs)
 
-    def differentiate(params: Params, batch: Batch) -> DifferentiatedLoss:
-        with torch.enable_grad():
-            leaves = leaves_of(params)
-            x = inputs(batch)
-            each = [P.call(module, P.task(leaves, i), x[i]) for i in range(P.num_tasks(params))]
-            outputs = {
-                name: torch.stack([_padded(one[name], x.dim() - 1) for one in each])
-                for name in each[0]
-            }
-        return _AutogradLoss(outputs, leaves, loss, batch)
 
-    return differentiate
+def _differentiated_by_autograd(
+    module: torch.nn.Module,
+    loss: OutputLoss,
+    inputs: Callable[[Batch], Tensor],
+    params: Params,
+    batch: Batch,
+) -> DifferentiatedLoss:
+    # A function of the module, so that what has adapted pickles.
+    with torch.enable_grad():
+        leaves = leaves_of(params)
+        x = inputs(batch)
+        each = [P.call(module, P.task(leaves, i), x[i]) for i in range(P.num_tasks(params))]
+        outputs = {
+            name: torch.stack([_padded(one[name], x.dim() - 1) for one in each]) for name in each[0]
+        }
+    return _AutogradLoss(outputs, leaves, loss, batch)
 
 
 class _AutogradLoss:

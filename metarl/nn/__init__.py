@@ -6,7 +6,8 @@ its maths. `mlp_derivatives` holds the first and second derivatives of such a po
 written out because that is faster than autograd. `latent` is what a policy may see beside the
 observation: a number that is drawn for each episode, and that adaptation moves. `beside` is what it
 sees there as a function of its parameters: contexts, and noise made a latent. `parts` has operations
-on the tasks of several learners at once that round as for each alone.
+on the tasks of several learners at once that round as for each alone. `modes` refuses layers that
+act otherwise in training than afterwards.
 
 For off-policy learners: `squashed` is a policy of bounded actions, `twin` two critics in one pass.
 `task_posterior` makes a Gaussian over tasks of what single steps say of them.

@@ -28,6 +28,7 @@ from metarl.core.differentiated import (
     differentiate_by_autograd,
     grads,
 )
+from metarl.core.whose import is_ours
 from metarl.nn.beside import Beside, Tail, with_beside
 from metarl.nn.mlp import IN_PLACE, MLP, Activation
 from metarl.nn.parts import fills_vectors, is_aligned
@@ -42,7 +43,7 @@ def differentiator(
     network: nn.Module, loss: OutputLoss, inputs: Callable[[Batch], Tensor] | None = None
 ) -> Differentiate:
     """The derivatives of `loss` of `network`'s outputs: written out for an MLP or a head on one,
-    else by autograd.
+    else by autograd, as where someone's own subclass computes its outputs in another way.
 
     Args:
       network: an MLP (its outputs are then {"output": ...}), a policy with `trunk`, `head` and
@@ -62,9 +63,19 @@ def differentiator(
         head = getattr(network, "head", _as_dict)
         trunk_input = getattr(network, "trunk_input", _as_it_is)
         prefix = "trunk."
-    if not isinstance(mlp, MLP):
+    if not isinstance(mlp, MLP) or not _computes_as_ours(network, mlp):
         return differentiate_by_autograd(network, loss, take)
     return partial(_differentiated, mlp, head, prefix, trunk_input, take, beside, loss)
+
+
+def _computes_as_ours(network: nn.Module, mlp: nn.Module) -> bool:
+    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in network.modules())
+    return (
+        not hooked
+        and is_ours(type(network), "forward")
+        and (network is mlp or is_ours(type(network), "with_params"))
+        and is_ours(type(mlp), "forward", "weights")
+    )
 
 
 def rounds_tasks_alike(network: nn.Module, num_rows: int) -> bool:

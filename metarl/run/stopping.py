@@ -43,11 +43,14 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
     or another job takes its place. In the end submitit gets it, which has the job started again, or
     raises its error, and doesn't return.
 
+    A program's own handlers are told of all but Ctrl-C, too.
+
     Args: at_once: the second one raises KeyboardInterrupt; False for a process that gets both, one
       from the user and one from who started it.
     """
     requested = False
     kept = set[int]()
+    before = dict[int, Any]()
 
     def handle(number: int, frame: Any) -> None:
         nonlocal requested
@@ -60,6 +63,9 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
             again = " (again to stop at once)" if at_once and number not in submitits else ""
             with suppress(OSError):  # Ctrl-C ends who reads a pipe (`| tee log`), too.
                 say(f"stopping after this iteration{again}")
+        theirs = before.get(number)
+        if number not in (signal.SIGINT, *submitits) and callable(theirs) and _is_theirs(theirs):
+            theirs(number, frame)
 
     submitits = _submitits_signals()
     # A script's shell ignores Ctrl-C for what it starts in the background; who asks such a run by
@@ -68,6 +74,7 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
     asking = [n for n in _ASKING if n in always or signal.getsignal(n) != signal.SIG_IGN]
     numbers = (*asking, *submitits)
     try:
+        before.update({number: signal.getsignal(number) for number in numbers})
         previous = [signal.signal(number, handle) for number in numbers]
     except ValueError:  # not in the main thread: whoever runs us there handles signals
         yield lambda: False
@@ -84,6 +91,10 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
         if stopped:
             for number in kept:
                 signal.raise_signal(number)
+
+
+def _is_theirs(handler: Callable[..., Any]) -> bool:
+    return getattr(handler, "__module__", "") != __name__
 
 
 def _submitits_signals() -> list[int]:

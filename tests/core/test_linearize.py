@@ -257,3 +257,37 @@ def test_a_bare_mlp_is_differentiated_as_by_double_backward():
     assert_same(fast.gradient, slow.gradient)
     assert_same(fast.hessian_product(v), slow.hessian_product(v))
     assert_same(fast.gauss_newton_product(v), slow.gauss_newton_product(v))
+
+
+class WithSkip(GaussianPolicy):
+    """Someone's own: the mean has a linear part beside the trunk."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.skip = nn.Parameter(torch.ones(ACTIONS, OBS))
+
+    def forward(self, obs):
+        outputs = super().forward(obs)
+        return {**outputs, "mean": outputs["mean"] + obs @ self.skip.T}
+
+    def with_params(self, params, obs, parts=1):
+        outputs = super().with_params(params, obs, parts)
+        return {**outputs, "mean": outputs["mean"] + obs @ params["skip"].mT}
+
+
+def hooked():
+    policy = gaussian()
+    policy.trunk.register_forward_hook(lambda module, given, found: 2 * found)
+    return policy
+
+
+@pytest.mark.parametrize("make", [lambda: WithSkip(OBS, ACTIONS, (6,)).double(), hooked])
+def test_a_policy_that_computes_otherwise_is_differentiated_as_it_is(make):
+    policy = make()
+    params, batch = P.expand(dict(policy.named_parameters()), NUM_TASKS), data_for(policy, 5)
+    loss = surrogate(policy)
+    found = differentiator(policy, loss)(params, batch)
+    expected = differentiate_by_autograd(policy, loss, lambda batch: batch.obs)(params, batch)
+    assert torch.equal(found.value, expected.value)
+    assert_same(found.gradient, expected.gradient)
+    assert all(leaf.any() for leaf in found.gradient.values())

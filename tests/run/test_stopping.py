@@ -54,3 +54,15 @@ def test_what_is_ignored_stays_so() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not is_requested()
     assert signal.signal(signal.SIGHUP, signal.SIG_DFL) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", OTHERS)
+def test_the_programs_own_handler_is_told_too(number: int) -> None:
+    told: list[int] = []
+    signal.signal(number, lambda of, frame: told.append(of))
+    try:
+        with stop_requests(lambda text: None) as is_requested:
+            os.kill(os.getpid(), number)
+            assert is_requested() and told == [number]
+    finally:
+        signal.signal(number, signal.SIG_DFL)

@@ -16,6 +16,7 @@ from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.linearize import inner_step
 from metarl.core.rules import named_rule
+from metarl.core.whose import is_ours
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT, NOISE_MEAN
 from metarl.nn.heads import Outputs, PolicyModule
@@ -162,6 +163,8 @@ class GradientAdapter(RLAdapter[Adapted]):
 
     @torch.no_grad()
     def joined(self, states: Sequence[Adapted]) -> Adapted | None:
+        if not is_ours(type(self._policy)):
+            return None  # It may hold what isn't among its parameters.
         held = [state.held for state in states if state.held is not None]
         return Adapted(
             params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},

@@ -16,7 +16,9 @@ from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_not_negative, check_positive
 from metarl.core.descent import APART, Descent, FollowedRate, follow_penalty
+from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import check_judged_updates
+from metarl.core.whose import is_ours
 from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
@@ -127,6 +129,7 @@ class MamlPPO(GatheringLearner):
             policy, num_inner_steps=num_inner_steps, horizon=setting.env.spec.horizon, **inner
         )
         self.params = meta_params(policy, self._inner.rule)
+        self._clip = clip
         self._num_epochs = num_epochs
         self._kl_target = kl_target
         self._inner_kl_target = inner_kl_target
@@ -142,10 +145,6 @@ class MamlPPO(GatheringLearner):
             self._descent, max_lr=outer_lr, kl_target=kl_target, half_life=outer_lr_half_life
         )
 
-        def outer_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-            log_prob = policy.log_prob(outputs, batch.action)
-            return ppo_clip(log_prob, batch.log_prob, batch.advantage, batch.weight, clip=clip)
-
         def kl_to_old(outputs: Outputs, data: WithOld) -> Tensor:
             return kl_on_steps(policy, data.old, outputs, data.batch.weight)
 
@@ -157,9 +156,9 @@ class MamlPPO(GatheringLearner):
                 log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip
             )
 
-        loss = (
-            plus(outer_loss, latent_loss, latent_coefficient) if policy.latent_size else outer_loss
-        )
+        loss: OutputLoss = self.outer_loss
+        if policy.latent_size:
+            loss = plus(loss, latent_loss, latent_coefficient)
         self._objective = Objective(
             policy=policy,
             inner=self._inner,
@@ -172,6 +171,13 @@ class MamlPPO(GatheringLearner):
 
     def adapter(self) -> GradientAdapter:
         return GradientAdapter(self._policy, self.params.theta, self.params.rule, self._inner)
+
+    def outer_loss(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+        """L_clip [n] of adapted policies with these outputs [n, B, ...] on their batches. A subclass
+        may ask for another one."""
+        log_prob = self._policy.log_prob(outputs, batch.action)
+        clip = self._clip
+        return ppo_clip(log_prob, batch.log_prob, batch.advantage, batch.weight, clip=clip)
 
     def iteration(self) -> Iteration:
         rollouts = yield self.adapter()
@@ -225,7 +231,7 @@ class MamlPPO(GatheringLearner):
         penalised: tuple[WithOld, ...],
     ) -> list[Epoch]:
         """Takes Adam steps on the same data until there were enough, or one has led too far: that
-        one is taken back."""
+        one is taken back. A training asks `descending` itself."""
         data = Data(support=support, query=query, penalised=penalised)
         return run_alone(self.descending(data))
 
@@ -276,6 +282,7 @@ class MamlPPO(GatheringLearner):
             left=left,
             cut=cut,
             ranks=self.source.ranks,
+            alone=not is_ours(type(self)),
         )
 
     def _follow(self, last: Epoch) -> None:

@@ -99,6 +99,8 @@ class AskedEpoch:
     cut: dict[Any, Data]
     """The pieces of the data that were cut in earlier epochs, kept by whoever answers."""
     ranks: Ranks
+    alone: bool = False
+    """Whether the objective may be another than that of learners with the same settings."""
 
     def answers(self, asked: Sequence["AskedEpoch"]) -> list[Epoch]:
         """The epochs of learners of the same objective, as many side by side as pays."""
@@ -107,6 +109,8 @@ class AskedEpoch:
         return [epoch for group in groups for epoch in epochs_of(group)]
 
     def _num_side_by_side(self) -> int:
+        if self.alone:
+            return 1
         mask = self.data.query.mask
         on_cpu = mask.device.type == "cpu"
         if on_cpu and not rounds_tasks_alike(self.objective.policy, mask.shape[1]):

@@ -15,6 +15,7 @@ from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.nn.latent import latent_kl
+from metarl.nn.modes import check_has_one_mode
 from metarl.nn.recurrent import Memory
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
@@ -122,6 +123,10 @@ class Setting:
     """Untrained, on `device`."""
     streams: Streams
     device: torch.device
+
+    def __post_init__(self) -> None:
+        """Raises: SettingError for a model with dropout or batch norm."""
+        check_has_one_mode(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,13 +29,15 @@ CASES = {
 }
 
 
-def asked(words, seeds=(3, 1, 4)):
+def asked(words, seeds=(3, 1, 4), weight=None):
     """What learners ask after their first step of Adam, so that they have left where they were."""
     config = OmegaConf.create(composed("train", [*WORLD, *words], [CONFIGS])[0])
     found = []
     for seed in seeds:
         generators, env = Generators(seed), build.training_environment(config)
         learner = build.learner(config, env, generators, torch.device("cpu"))
+        if weight is not None:
+            learner.weight = weight
         iteration = learner.iteration()
         first = iteration.send(learner.source.gather(next(iteration)))
         found.append(iteration.send(epochs_of([first])[0]))
@@ -117,3 +119,13 @@ def test_threads_share_out_by_learners_what_is_left_over(num_tasks, workers, siz
 
 def _of(numbers):
     return range(numbers.start, numbers.stop)
+
+
+def test_objectives_of_someones_own_are_each_asked_themselves():
+    words = [*PLAIN, "algo._target_=support.weighed.Weighed"]
+    questions = [asked(words, seeds=(3,), weight=weight)[0] for weight in (1.0, 3.0)]
+    found = questions[0].answers(questions)
+    for one, question in zip(found, questions, strict=True):
+        (expected,) = epochs_of([question])
+        assert torch.equal(one.loss, expected.loss)
+    assert found[0].loss != found[1].loss
