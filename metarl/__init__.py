@@ -31,6 +31,8 @@ ROOMS = ("zoo",)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("metarl")
     if name in API:
         return getattr(importlib.import_module("metarl.api"), name)
     if name in ROOMS:

@@ -9,3 +9,5 @@ from metarl.api import UserError as UserError
 from metarl.api import load as load
 from metarl.api import train as train
 from metarl.api import train_fewshot as train_fewshot
+
+__version__: str

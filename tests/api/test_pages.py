@@ -36,7 +36,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_page_of_the_python_api(small: None) -> None:
     code = code_blocks("docs/python_api.md")
-    assert len(code) == 7
+    assert len(code) == 8
     namespace: dict[str, Any] = {}
     for block in code:
         exec(block.replace("num_tasks=40", "num_tasks=1"), namespace)
