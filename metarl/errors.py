@@ -1,6 +1,8 @@
 """What a user can do wrong, as exceptions. Commands print their message and end with exit code 2;
 all else is our bug."""
 
+from functools import partial
+
 
 class UserError(Exception):
     """What the user asked for can't be done; the message names the value and what was expected, in
@@ -8,7 +10,7 @@ class UserError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it in a notebook."""
-        return [f"{type(self).__name__}: {self}"]
+        return _as_a_line(self)
 
 
 class SettingError(ValueError):
@@ -34,7 +36,11 @@ class NonFiniteAction(ValueError, FloatingPointError):
 def show_as_a_line(error: SettingError) -> None:
     """Lets IPython show the error as it does a UserError. Where it comes from a command the place in
     our code says nothing; where it comes from a user's own call the place is what he looks for."""
-    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]  # type: ignore[attr-defined]
+    error._render_traceback_ = partial(_as_a_line, error)  # type: ignore[attr-defined]
+
+
+def _as_a_line(error: Exception) -> list[str]:
+    return [f"{type(error).__name__}: {error}"]
 
 
 def misfit(model: object, expected: type, made_by: str) -> SettingError:

@@ -95,7 +95,7 @@ class Run:
         self.folder = Path(folder).absolute()  # Programs change their folder.
         self.interrupted, self._config_dir = interrupted, config_dir
         self._agent: Any = None
-        self._agents_checkpoints: list[str] = []
+        self._agent_is_of: list[tuple[str, int]] = []
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -114,10 +114,11 @@ class Run:
         """The trained `Agent` or `FewShotAgent`, from the newest checkpoint; another one after the
         run went on."""
         _check_is_there(self.folder)
-        names = [path.name for path in list_checkpoints(self.folder / "checkpoints")]
-        if self._agent is None or names != self._agents_checkpoints:
+        files = list_checkpoints(self.folder / "checkpoints")
+        present = [(file.name, file.stat().st_mtime_ns) for file in files]
+        if self._agent is None or present != self._agent_is_of:
             self._agent = load(self.folder, config_dir=self._config_dir)
-            self._agents_checkpoints = names
+            self._agent_is_of = present
         return self._agent
 
     def evaluate(self, *words: str, **settings: Any) -> Evaluation:

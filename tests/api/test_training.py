@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,7 @@ def test_notebooks_show_mistakes_as_a_line() -> None:
         error: Any = caught.value  # IPython asks an error for this.
         (line,) = error._render_traceback_()
         assert line == f"{type(error).__name__}: {error}"
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert not hasattr(metarl.SettingError("of a user's own call"), "_render_traceback_")
 
 

@@ -76,15 +76,8 @@ from envs.sim.types import Simulator
 Tasks = TypeVar("Tasks", Grasp, PickPlace)
 
 START_NOISE = 0.03  # rad
-OUT_OF_THE_WAY = (
-    0.7,
-    0.3,
-    0.04,
-    1.0,
-    0.0,
-    0.0,
-    0.0,
-)  # pose of the object until a task places it: m, quaternion
+# The object's pose until a task places it: m, quaternion.
+OUT_OF_THE_WAY = (0.7, 0.3, 0.04, 1.0, 0.0, 0.0, 0.0)
 START_OPENING = (0.035, 0.04)  # m
 REACHED = 0.05  # m
 _HAND_SIZE = 24
