@@ -185,7 +185,7 @@ def test_every_part_of_metarl_is_in_the_table() -> None:
     parts = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "metarl").iterdir()
-        if path.name != "__pycache__"
+        if path.name not in ("__pycache__", "py.typed")
     }
     assert parts <= set(OUR_IMPORTS), "say in OUR_IMPORTS what the new part may import"
 

@@ -87,8 +87,6 @@ OUT_OF_RANGE = [
     ("num_train_tasks", 0),
     ("num_test_tasks", 0),
     ("num_arms", 1),
-    ("num_arms", 2.5),
-    ("num_states", "3"),
     ("num_states", 1),
     ("num_actions", 1),
 ]
