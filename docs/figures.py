@@ -84,6 +84,7 @@ SIDE_BY_SIDE = {
     "half_cheetah_vel_wide_without_torso": ["half_cheetah_vel_wide_without_torso"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
     "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
+    "point_navigation_2d_sparse_pearl": ["point_navigation_2d_sparse_pearl"],
     "walker2d_rand_params": ["walker2d_rand_params"],
 }
 # Folder of such a picture -> what others recorded, drawn beside.
@@ -127,7 +128,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_pearl": ["metrics_seed0"],
-    "half_cheetah_vel_pearl/batch_64": ["metrics_seed0"],
+    "half_cheetah_vel_pearl/batch_64": ["metrics_seed0", "metrics_seed1"],
     "half_cheetah_vel_pearl/rl2_offpolicy": ["metrics_seed0"],
     "half_cheetah_vel_rl2": ["metrics"],
     "half_cheetah_vel_wide/oracle": ["metrics_seed0"],
@@ -140,6 +141,9 @@ TRAINING: dict[str, list[str]] = {
     "point_navigation_2d_sparse/memoryless": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
+    "point_navigation_2d_sparse_pearl/memoryless": ["metrics_seed0"],
+    "point_navigation_2d_sparse_pearl/pearl": ["metrics_seed0"],
+    "point_navigation_2d_sparse_pearl/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "tabular_mdp_rl2": ["metrics"],
     "walker2d_rand_params/varibad": ["metrics_seed0"],
     "omniglot_5w1s_maml_mlp": ["metrics_seed0"],
