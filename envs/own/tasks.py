@@ -216,13 +216,14 @@ def _check_choices(variables: Mapping[str, TaskVariable], tasks: Any) -> None:
     for name, variable in variables.items():
         if variable.how != "one_of":
             continue
-        known = torch.tensor(variable.values, dtype=torch.float64)  # [M, k]
-        found = getattr(tasks, name).double().reshape(-1, known.shape[1])  # [N, k]
-        for row in found[~(found[:, None] == known).all(-1).any(-1)]:
-            given, choices = (rows if variable.shape else rows[:, 0] for rows in (row[None], known))
+        values = torch.tensor(variable.values, dtype=torch.float64)  # [M, k]
+        given = getattr(tasks, name).double()
+        is_known = (given.reshape(-1, 1, values.shape[1]) == values).all(-1).any(-1)
+        if not is_known.all():
+            choices = values.reshape(-1, *variable.shape).tolist()
             raise ValueError(
-                f"{name} is {given[0].tolist()}; expected one of "
-                f"{', '.join(map(str, choices.tolist()))}"
+                f"{name} is {given[~is_known][0].tolist()}; expected one of "
+                f"{', '.join(map(str, choices))}"
             )
 
 

@@ -50,7 +50,6 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
     """
     requested = False
     kept = set[int]()
-    before = dict[int, Any]()
 
     def handle(number: int, frame: Any) -> None:
         nonlocal requested
@@ -63,7 +62,7 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
             again = " (again to stop at once)" if at_once and number not in submitits else ""
             with suppress(OSError):  # Ctrl-C ends who reads a pipe (`| tee log`), too.
                 say(f"stopping after this iteration{again}")
-        theirs = before.get(number)
+        theirs = before[number]
         if number not in (signal.SIGINT, *submitits) and callable(theirs) and _is_theirs(theirs):
             theirs(number, frame)
 
@@ -72,10 +71,10 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
     # its number means it.
     always = (signal.SIGINT, signal.SIGTERM)
     asking = [n for n in _ASKING if n in always or signal.getsignal(n) != signal.SIG_IGN]
-    numbers = (*asking, *submitits)
+    before = {number: signal.getsignal(number) for number in (*asking, *submitits)}
     try:
-        before.update({number: signal.getsignal(number) for number in numbers})
-        previous = [signal.signal(number, handle) for number in numbers]
+        for number in before:
+            signal.signal(number, handle)
     except ValueError:  # not in the main thread: whoever runs us there handles signals
         yield lambda: False
         return
@@ -86,7 +85,7 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
         stopped = False  # A job that failed isn't started again.
         raise
     finally:
-        for number, handler in zip(numbers, previous, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
         if stopped:
             for number in kept:
