@@ -23,7 +23,7 @@ register()
 API = (
     *("train", "train_fewshot", "load"),
     *("Agent", "FewShotAgent", "Policy", "Predictor", "Run"),
-    *("SettingError", "UserError"),
+    *("Error", "SettingError", "UserError"),
 )
 """The names of metarl/api that are metarl's, too."""
 ROOMS = ("zoo",)

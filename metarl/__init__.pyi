@@ -1,5 +1,6 @@
 from metarl import zoo as zoo
 from metarl.api import Agent as Agent
+from metarl.api import Error as Error
 from metarl.api import FewShotAgent as FewShotAgent
 from metarl.api import Policy as Policy
 from metarl.api import Predictor as Predictor

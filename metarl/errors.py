@@ -4,7 +4,11 @@ all else is our bug."""
 from functools import partial
 
 
-class UserError(Exception):
+class Error(Exception):
+    """What all of these are: `except metarl.Error` catches a user's mistakes and no bug of ours."""
+
+
+class UserError(Error):
     """What the user asked for can't be done; the message names the value and what was expected, in
     a line or two."""
 
@@ -13,7 +17,7 @@ class UserError(Exception):
         return _as_a_line(self)
 
 
-class SettingError(ValueError):
+class SettingError(Error, ValueError):
     """A setting has a value that it can't have, or doesn't go with another; the message names it
     and what was expected.
 
@@ -28,7 +32,7 @@ class BufferOverflow(SettingError, FloatingPointError):
     setting to whoever steps an environment, to a training loop an iteration to be undone."""
 
 
-class NonFiniteAction(ValueError, FloatingPointError):
+class NonFiniteAction(Error, ValueError, FloatingPointError):
     """An action that is NaN or infinite, or that no probabilities choose: a wrong argument to
     whoever steps an environment, divergence to a training loop."""
 

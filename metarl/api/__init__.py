@@ -16,10 +16,11 @@ from metarl.api.fitting import FewShotAgent, Predictor
 from metarl.api.loading import load
 from metarl.api.policy import Policy
 from metarl.api.training import Run, train, train_fewshot
-from metarl.errors import SettingError, UserError
+from metarl.errors import Error, SettingError, UserError
 
 __all__ = [
     "Agent",
+    "Error",
     "FewShotAgent",
     "Policy",
     "Predictor",

@@ -30,7 +30,7 @@ from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
 from metarl.cli.words import printable
-from metarl.errors import NonFiniteAction, SettingError, UserError
+from metarl.errors import Error, UserError
 from metarl.run import distributed, stopping
 from metarl.run.training import Diverged
 
@@ -59,10 +59,10 @@ def run_command(
     the result.
 
     Hydra's own flags work: `-m` for a sweep, `--cfg job` to print the configuration, `--info`,
-    `--config-dir`. Ends the process with 2 after a user's mistake (UserError, SettingError and
-    their like; a file that can't be read or written; too little memory), 130 after Ctrl-C, 141 when
-    nobody reads the output any more. Everything else is a bug and shows its traceback;
-    HYDRA_FULL_ERROR=1 shows it always.
+    `--config-dir`. Ends the process with 2 after a user's mistake (each `Error` of metarl/errors.py;
+    a file that can't be read or written; too little memory), 130 after Ctrl-C, 141 when nobody
+    reads the output any more. Everything else is a bug and shows its traceback; HYDRA_FULL_ERROR=1
+    shows it always.
     """
     with console.tolerant():
         try:
@@ -271,9 +271,7 @@ def _is_mistake(error: Exception) -> bool:
     """Tells whether the user is to blame: who raises an error says so by its class."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
-    return isinstance(
-        error, UserError | SettingError | WorldError | NonFiniteAction
-    ) or _is_out_of_memory(error)
+    return isinstance(error, Error | WorldError) or _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

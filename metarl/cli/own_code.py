@@ -16,7 +16,7 @@ from hydra.utils import get_object
 
 from metarl.cli.strangers import own_targets
 from metarl.cli.words import one_line
-from metarl.errors import SettingError, UserError
+from metarl.errors import Error, UserError
 
 
 def own_code(config: Mapping[str, Any]) -> dict[str, str]:
@@ -58,7 +58,7 @@ def own_faults(target: str) -> Iterator[None]:
     place; HYDRA_FULL_ERROR=1 shows all."""
     try:
         yield
-    except (UserError, SettingError):
+    except Error:
         raise
     except Exception as error:
         module = sys.modules.get(target.rpartition(".")[0])

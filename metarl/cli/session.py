@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, open_dict
 
+from envs.own.world import WorldError
 from metarl.cli.allowed import ALLOWED
 from metarl.cli.configs import CONFIGS, search_path
 from metarl.cli.kinds import OneOfOrOwn
@@ -48,6 +49,8 @@ def session(
         except SettingError as error:
             show_as_a_line(error)
             raise
+        except WorldError as error:  # whose class must not know of metarl
+            raise UserError(str(error)) from error
 
 
 @contextmanager

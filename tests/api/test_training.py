@@ -284,3 +284,16 @@ def test_what_names_no_choice_or_another_agent_is_refused(run):
     for words, settings in ((("checkpoint=zoo:bandit/rl2_ppo",), {}), ((), {"checkpoint": "x"})):
         with pytest.raises(UserError, match="checkpoint: this agent's is meant"):
             run.agent.evaluate(*words, **settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "algo"),
+    [
+        ((), "half_cheetah_vell", "maml_ppo"),
+        (("algo.clip=-1",), "point_navigation_2d", "maml_ppo"),
+    ],
+    ids=["a name", "a setting"],
+)
+def test_one_class_catches_what_a_user_can_do_wrong(words, env, algo, tmp_path):
+    with pytest.raises(metarl.Error):
+        metarl.train(env, algo, *words, run_dir=str(tmp_path / "run"))

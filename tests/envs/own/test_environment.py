@@ -530,6 +530,9 @@ def test_a_command_tells_of_an_error_in_the_environment_in_a_line(
         "error: Motor.step fails at step 1: ZeroDivisionError: division by zero "
         f"({module}, line 12, in step); HYDRA_FULL_ERROR=1 shows its traceback"
     )
+    words = ["failing", "maml_ppo", "device=cpu", f"run_dir={tmp_path / 'called'}"]
+    with pytest.raises(metarl.Error, match=r"Motor.step fails at step 1: .*, line 12, in step\)$"):
+        metarl.train(*words, config_dir=tmp_path / "configs")
 
 
 def test_runs_before_and_after_a_change_of_the_reward_are_told_apart(
