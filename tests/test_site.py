@@ -195,14 +195,17 @@ def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_own_learner_of_the_page_trains_and_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, rule = code_blocks("docs/own_learner.md")
-    config, of_rule = code_blocks("docs/own_learner.md", "yaml")
+    code, rule, loss = code_blocks("docs/own_learner.md")
+    config, of_rule, of_loss = code_blocks("docs/own_learner.md", "yaml")
     (tmp_path / "my_learner.py").write_text(code)
     (tmp_path / "my_configs/algo").mkdir(parents=True)
     (tmp_path / "my_configs/algo/es_maml.yaml").write_text(config)
     (tmp_path / "my_rule.py").write_text(rule)
     (tmp_path / "my_configs/algo/maml_decaying.yaml").write_text(of_rule)
-    monkeypatch.delitem(sys.modules, "my_rule", raising=False)
+    (tmp_path / "my_loss.py").write_text(loss)
+    (tmp_path / "my_configs/algo/maml_optimistic.yaml").write_text(of_loss)
+    for module in ("my_rule", "my_loss"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     assert yaml.safe_load(config)["_target_"] == "my_learner.EsMaml"
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -235,6 +238,20 @@ def test_own_learner_of_the_page_trains_and_is_evaluated(
     assert "algo.inner_rule._target_ is 'my_rule.DecayingRates'" in capsys.readouterr().err
     assert call(monkeypatch, train, "algo=maml_ppo", "algo.inner_rule=adam") == 2
     assert "or a rule of your own ({_target_: module.name, ...})" in capsys.readouterr().err
+    # The loss: another one steps elsewhere.
+    words = [word for word in words if word != "algo=maml_decaying"]
+    words += ["algo=maml_optimistic", "algo.episodes_per_task=3"]
+    for optimism in (1, 5):
+        asked = (f"algo.inner_loss.optimism={optimism}", f"run_dir=optimistic_{optimism}")
+        assert call(monkeypatch, train, *own, *words, *asked) == 0
+    returns = [
+        json.loads((tmp_path / f"optimistic_{n}/metrics.jsonl").read_text())["return_after"]
+        for n in (1, 5)
+    ]
+    assert returns[0] != returns[1]
+    assert call(monkeypatch, evaluate, *own, "checkpoint=optimistic_5", *sizes) == 0
+    assert call(monkeypatch, train, "algo=maml_ppo", "algo.inner_loss=a2c") == 2
+    assert "or a loss of your own ({_target_: module.name, ...})" in capsys.readouterr().err
 
 
 def test_own_few_shot_tasks_and_learner_of_the_page(

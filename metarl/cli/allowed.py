@@ -246,7 +246,7 @@ ALLOWED: dict[str, Kind] = {
     "inner_kl_coefficient": _NOT_NEGATIVE,
     "inner_kl_steps": OneOf("first", "all"),
     "inner_kl_target": OrNull(_POSITIVE),
-    "inner_loss": OneOf("lvc", "reinforce", "dice"),
+    "inner_loss": OneOfOrOwn("lvc", "reinforce", "dice", own="a loss"),
     "mean_over": OneOf("steps", "episodes"),
     "inner_lr": _POSITIVE,
     "inner_lr_decay": _DECAY,

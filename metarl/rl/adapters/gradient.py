@@ -24,6 +24,7 @@ from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, laten
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
 from metarl.rl.adapters.latent_rule import LatentRule
+from metarl.rl.adapters.own_loss import InnerLoss, OwnLoss
 from metarl.rl.data.batches import MEANS_OVER, PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
 from metarl.rl.types import Act, Held, RLAdapter, Steady, Trajectories
@@ -75,15 +76,21 @@ class InnerUpdate:
     """One of `MEANS_OVER`."""
     chunk: int | None
     """Tasks that are differentiated together; None: see `ROWS_ON_CPU`."""
+    own_loss: OwnLoss | None = None
+    """The user's, if the step lowers one, to be tried out."""
 
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
-        """What the step learns from, see `policy_batch`."""
-        return policy_batch(
+        """What the step learns from, see `policy_batch`. Raises: SettingError if the user's own
+        loss can't learn from it."""
+        found = policy_batch(
             trajectories,
             discount=self.discount,
             gae_lambda=self.gae_lambda,
             mean_over=self.mean_over,
         )
+        if self.own_loss is not None:
+            self.own_loss.try_on(found)
+        return found
 
     def tasks_together(self, mask: Tensor) -> int:
         """How many tasks are differentiated together, of those with this mask [N, steps]."""
@@ -264,7 +271,7 @@ def inner_update(
     inner_lr_decay: float,
     num_inner_steps: int,
     adapt_only: Sequence[str] | None,
-    inner_loss: str,
+    inner_loss: str | InnerLoss,
     horizon: int,
     discount: float,
     gae_lambda: float,
@@ -296,7 +303,8 @@ def inner_update(
     rule = named_rule(
         inner_rule, inner_lr, decay=inner_lr_decay, num_steps=num_inner_steps, adapt_only=adapt_only
     )
-    loss = policy_loss(inner_loss, policy, horizon)
+    own_loss = None if isinstance(inner_loss, str) else OwnLoss(inner_loss)
+    loss = policy_loss(own_loss or inner_loss, policy, horizon)
     if policy.latent_size:
         if latent_lr is None or latent_shrink is None:
             raise SettingError(
@@ -317,16 +325,24 @@ def inner_update(
         gae_lambda=gae_lambda,
         mean_over=mean_over,
         chunk=chunk,
+        own_loss=own_loss,
     )
 
 
-def policy_loss(name: str, policy: PolicyModule, horizon: int) -> OutputLoss:
-    """The inner loss of this name as a function of the policy's outputs and a PolicyBatch: [n].
+def policy_loss(loss: str | InnerLoss, policy: PolicyModule, horizon: int) -> OutputLoss:
+    """The inner loss, one of ours by its name, as a function of the policy's outputs and a
+    PolicyBatch: [n].
 
     Raises: ValueError for an unknown name.
     """
-    check_choice("inner_loss", name, INNER_LOSSES)
-    return partial(_POLICY_LOSSES[name], policy, horizon)
+    if not isinstance(loss, str):
+        return partial(_own, policy, loss)
+    check_choice("inner_loss", loss, INNER_LOSSES)
+    return partial(_POLICY_LOSSES[loss], policy, horizon)
+
+
+def _own(policy: PolicyModule, loss: InnerLoss, outputs: Outputs, batch: PolicyBatch) -> Tensor:
+    return loss(policy.log_prob(outputs, batch.action), batch)
 
 
 def _reinforce(policy: PolicyModule, horizon: int, outputs: Outputs, batch: PolicyBatch) -> Tensor:

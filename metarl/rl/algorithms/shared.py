@@ -413,7 +413,9 @@ def check_tells(sizes: Sizes, horizon: int, policy: PolicyModule) -> None:
         )
 
 
-def checked_mode(gradient_mode: str, inner_loss: str = "lvc") -> Literal["through", "first_order"]:
+def checked_mode(
+    gradient_mode: str, inner_loss: object = "lvc"
+) -> Literal["through", "first_order"]:
     """Raises: ValueError for an unknown mode, or one that leaves the inner loss without what it is
     made for."""
     modes: dict[str, Literal["through", "first_order"]] = {
