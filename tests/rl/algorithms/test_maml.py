@@ -376,11 +376,12 @@ def test_learns_to_adapt_to_a_hidden_goal(cls, settings):
     learner = make(cls, num_tasks=10, episodes=10, **inner, **settings)
     rows = [learner.step() for _ in range(10)]
     start, end = (sum(row["return_after"] for row in part) / 3 for part in (rows[:3], rows[-3:]))
-    gain = sum(row["adaptation_gain"] for row in rows[-3:]) / 3
-    # Steps of this size lead from -290 (PPO) and -220 (TRPO) to -78 and -40. Adaptation brings 25
-    # of it at the start, as the first policy drifts away from most goals, and 131 and 59 at the end.
+    before = sum(row["return_before"] for row in rows[-3:]) / 3
+    # Steps of this size lead from -290 (PPO) and -220 (TRPO) to -78 and, as the machine rounds, -40 to
+    # -23. Of what is lost before it an update wins back a tenth at the start, as the first policy
+    # drifts away from most goals, and .5 to .6 at the end; four other seeds of TRPO have .5 or more.
     assert end > start + 100
-    assert gain > 40
+    assert end - before > 0.4 * -before
 
 
 @pytest.mark.gpu
