@@ -36,6 +36,7 @@ GUIDES = {
     "Guides": [
         *(
             "python_api",
+            "gymnasium",
             "own_environment",
             "own_learner",
             "own_fewshot",

@@ -16,10 +16,12 @@ default SameStep loses no step; Disabled resets nothing.
 
 A task is a dict of numbers, as `sample_tasks` gives it. `set_task(task)`, or
 `reset(options={"task": task})`, gives one that holds from the next reset on; without one, or after
-`set_task(None)`, every episode draws a training task. The task is in the info of `reset`, and in
-the observation with `shows_task=True` alone. The time limit truncates; actions beyond the action
-space are clipped. The time limit is the id's `max_episode_steps`, which `make` and `make_vec` take,
-too; `horizon` is that of `envs.make`, and belongs to the problem.
+`set_task(None)`, every episode draws one: a training task, or with `tasks="test"` a held-out one, or
+one of a list of tasks. The present task is in the info of `reset` and of every step, in `env.task`,
+and in the observation with `shows_task=True` alone. The time limit truncates; actions beyond the
+action space are clipped. The time limit is the id's `max_episode_steps`, which `make` and `make_vec`
+take, too; `horizon` is that of `envs.make`, and belongs to the problem. docs/gymnasium.md shows it
+all in use.
 """
 
 import dataclasses
@@ -36,14 +38,15 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.numpy_worlds import NumpyWorlds, Task, seed_from, task_dicts
+from envs.mujoco.gl import check_drawing
+from envs.numpy_worlds import NumpyWorlds, Task, Tasks, seed_from, task_dicts
 from metarl.gymnasium_plugin import METADATA, TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
 from metarl.struct import replace
 from metarl.surroundings import ordinary_tensors
 
-OWN_SETTINGS = ("task", "render_mode", "width", "height")
+OWN_SETTINGS = ("task", "tasks", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
 
 _OF_INFOS = ("task", "final_obs", "final_info", "diverged")
@@ -60,16 +63,8 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     TimeLimit would end episodes.
     """
     ours, limit = _take_own(settings), TIME_LIMITS.get(name)
-    if (
-        limit is not None
-        and isinstance(horizon := settings.get("horizon"), int | np.integer)
-        and horizon > limit
-    ):
-        raise ValueError(
-            f"horizon is {horizon}, but Gymnasium ends episodes of {gym_id(name)} after "
-            f"max_episode_steps={limit}; expected "
-            f"max_episode_steps={horizon} instead"
-        )
+    _check_drawing(name, ours.get("render_mode"))
+    _check_horizon(name, settings, limit)
     # Without a horizon the time limit is Gymnasium's alone, which may be a longer one.
     given = limit is None or "horizon" in settings
     return SingleEnv(_make(name, 1, **_on_one_thread(settings)), **ours, has_time_limit=given)
@@ -82,29 +77,60 @@ def vector_env(
     """`num_envs` worlds of `envs.ALL[name]`; settings are BatchedVectorEnv's and those of
     `envs.make`.
 
-    Args: max_episode_steps: the horizon, unless the settings have one.
+    Args: max_episode_steps: ends episodes, at the latest after a horizon of the settings.
+    Raises: ValueError for a horizon beyond the id's max_episode_steps, as `single_env` does.
     """
-    ours = _take_own(settings, "autoreset_mode")
+    ours, limit = _take_own(settings, "autoreset_mode"), TIME_LIMITS.get(name)
+    _check_drawing(name, ours.get("render_mode"))
     if max_episode_steps is not None:
         if TIME_LIMITS.get(name, 0) is None:
             raise ValueError(
                 f"max_episode_steps is {max_episode_steps}, but episodes of {gym_id(name)} end by "
                 f"themselves; expected horizon={max_episode_steps} instead"
             )
-        settings.setdefault("horizon", max_episode_steps)
+        if max_episode_steps < 1:
+            raise ValueError(
+                f"max_episode_steps is {max_episode_steps}; expected 1 or more, for worlds that are "
+                "stepped together have a time limit"
+            )
+        _check_horizon(name, settings, limit)
+        horizon = settings.setdefault("horizon", max_episode_steps)
+        if isinstance(horizon, int | np.integer):
+            settings["horizon"] = min(horizon, max_episode_steps)
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
 
 
-def problem_of(env: "gymnasium.Env[Any, Any] | BatchedVectorEnv") -> EnvSpec:
+def _check_horizon(name: str, settings: Mapping[str, Any], limit: int | None) -> None:
+    horizon = settings.get("horizon")
+    if limit is not None and isinstance(horizon, int | np.integer) and horizon > limit:
+        raise ValueError(
+            f"horizon is {horizon}, but Gymnasium ends episodes of {gym_id(name)} after "
+            f"max_episode_steps={limit}; expected max_episode_steps={horizon} alone, which is the "
+            "horizon, too"
+        )
+
+
+def problem_of(
+    env: "gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]",
+) -> EnvSpec:
     """What a result on this environment belongs to; its `spec_hash` should stand beside it.
 
-    Args: env: what `gymnasium.make` gave, whose `max_episode_steps` is then the horizon; the
-      environment inside, its `unwrapped`, doesn't know of it.
+    Args: env: what `gymnasium.make` gave, whose time limit is then the horizon; the environment
+      inside, its `unwrapped`, doesn't know of it.
+    Raises: ValueError if it isn't one of these, or nothing ends its episodes.
     """
     inner = cast("SingleEnv | BatchedVectorEnv", env.unwrapped)
-    spec, limit = inner._worlds.env.spec, None
-    if isinstance(env, gymnasium.Wrapper) and env.spec is not None:
-        limit = env.spec.max_episode_steps
+    if not isinstance(inner, SingleEnv | BatchedVectorEnv):
+        raise ValueError(
+            f"env is a {type(inner).__name__}; expected an environment of ours, as gymnasium.make or "
+            "make_vec gives it (of a SyncVectorEnv, one of its envs)"
+        )
+    spec, limit = inner._worlds.env.spec, _time_limit(env)
+    if limit is None and env is not inner and not getattr(inner, "_has_time_limit", True):
+        raise ValueError(
+            f"{spec.name} was made without a time limit (max_episode_steps=-1), so episodes don't "
+            "end and no result belongs to it; expected max_episode_steps"
+        )
     if limit is None or not isinstance(inner, SingleEnv):
         return spec
     if TIME_LIMITS.get(spec.name, 0) is None:  # The limit cuts off what is another problem.
@@ -113,6 +139,16 @@ def problem_of(env: "gymnasium.Env[Any, Any] | BatchedVectorEnv") -> EnvSpec:
     # Where the environment ends episodes by itself, the earlier of the two counts.
     horizon = min(limit, spec.horizon) if inner._has_time_limit else limit
     return replace(spec, horizon=horizon)
+
+
+def _time_limit(env: Any) -> int | None:
+    """The steps after which the first of the wrappers around an environment ends an episode."""
+    limits = []
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min(limits, default=None)
 
 
 def sample_tasks(
@@ -127,10 +163,13 @@ def sample_tasks(
 
 @ordinary_tensors()
 def held_out_tasks(
-    env: "SingleEnv | BatchedVectorEnv", num: int | None = None
+    env: "SingleEnv | BatchedVectorEnv", num: SupportsIndex | None = None
 ) -> list[dict[str, Any]]:
-    """The held-out tasks, always the same ones."""
-    return task_dicts(env._worlds.env.prior.test_tasks(num))
+    """The held-out tasks, always the same ones; `num` of them, None: as many as evaluations take."""
+    asked = None if num is None else operator.index(num)
+    if asked is not None and asked < 1:
+        raise ValueError(f"num is {asked}; expected at least 1 task")
+    return task_dicts(env._worlds.env.prior.test_tasks(asked))
 
 
 class SingleEnv(gymnasium.Env[np.ndarray, Any]):
@@ -138,7 +177,8 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
 
     Args:
       env: has one world; any `BatchedEnv`, also a user's own.
-      task: the task of every episode; None: a new training task each.
+      task: the task of every episode; None: each draws one.
+      tasks: what is drawn from: train, test, or a list of tasks.
       render_mode: None or rgb_array.
       width, height: of a picture, in pixels.
       has_time_limit: False leaves the time limit to whoever wraps this; an episode's own end stays.
@@ -152,9 +192,10 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         env: BatchedEnv,
         *,
         task: Task | None = None,
+        tasks: Tasks = "train",
         render_mode: str | None = None,
-        width: int = 320,
-        height: int = 240,
+        width: SupportsIndex = 320,
+        height: SupportsIndex = 240,
         has_time_limit: bool = True,
     ) -> None:
         self._has_time_limit = has_time_limit
@@ -162,7 +203,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
             raise ValueError(f"the environment has {env.num_worlds} worlds; expected 1")
         self.render_mode = _checked_render_mode(render_mode)
         self.metadata = {**self.metadata, **_frame_rate(env)}
-        self._worlds = NumpyWorlds(env, width, height)
+        self._worlds = NumpyWorlds(env, tasks, width, height)
         self.observation_space = env.observation_space
         self.action_space = env.action_space
         self.set_task(task)
@@ -171,6 +212,16 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
         """Gives the task of the episodes to come; None: each draws its own. Raises: ValueError if
         it isn't of this family."""
         self._worlds.set_tasks([task], [0])
+
+    @property
+    def task(self) -> dict[str, Any] | None:
+        """The task of the present episode, as `sample_tasks` gives it; None before the first reset.
+        Setting it is `set_task`: it holds from the next reset on."""
+        return self._worlds.task(0)
+
+    @task.setter
+    def task(self, task: Task | None) -> None:
+        self.set_task(task)
 
     def reset(
         self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None
@@ -183,6 +234,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, Any]):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         step = self._worlds.step(np.asarray(action)[None])
         info = {name: value[0].item() for name, value in _measurements(step).items()}
+        info |= self._worlds.info(0)
         obs = step.next_obs[0].cpu().numpy().copy()
         truncated = self._has_time_limit and bool(step.truncated[0])
         return obs, step.reward[0].item(), bool(step.terminated[0]), truncated, info
@@ -205,7 +257,8 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     | Disabled | `reset(options={"reset_mask": worlds})`, worlds [W] bool, is to come before the next step |
 
     Args:
-      task: of all worlds' episodes; None: each episode draws a training task.
+      task: of all worlds' episodes; None: each episode draws one.
+      tasks: what is drawn from: train, test, or a list of tasks.
       autoreset_mode: an AutoresetMode or its value.
       render_mode: None or rgb_array; `render` gives one picture for each world.
       width, height: of a picture, in pixels.
@@ -219,15 +272,16 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         env: BatchedEnv,
         *,
         task: Task | None = None,
+        tasks: Tasks = "train",
         render_mode: str | None = None,
-        width: int = 320,
-        height: int = 240,
+        width: SupportsIndex = 320,
+        height: SupportsIndex = 240,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         self.render_mode = _checked_render_mode(render_mode)
         self._mode = _checked_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, **_frame_rate(env), "autoreset_mode": self._mode}
-        self._worlds = NumpyWorlds(env, width, height)
+        self._worlds = NumpyWorlds(env, tasks, width, height)
         self.num_envs = env.num_worlds
         self._spec: EnvironmentId | None = None
         self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
@@ -262,6 +316,19 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         """Gives each world the task of its episodes to come."""
         self._worlds.set_tasks(tasks, range(self.num_envs))
 
+    @property
+    def task(self) -> tuple[dict[str, Any] | None, ...]:
+        """The task of each world's present episode, as `sample_tasks` gives it; None before the
+        first reset. Setting it, to one for all or one for each, is `set_task` or `set_tasks`."""
+        return tuple(self._worlds.task(world) for world in range(self.num_envs))
+
+    @task.setter
+    def task(self, task: Task | Sequence[Task | None] | None) -> None:
+        if task is None or isinstance(task, Mapping):
+            self.set_task(task)
+        else:
+            self.set_tasks(task)
+
     def reset(
         self,
         *,
@@ -290,7 +357,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             if of_world is not None and chosen[world]:
                 self._streams[world] = seeding.np_random(of_world)[0]
         self._worlds.take_options(options, ("task", "tasks"))
-        return self._reset(chosen), self._add_infos({}, chosen)
+        return self._reset(chosen), self._with_tasks({}, chosen)
 
     def step(
         self, actions: np.ndarray
@@ -312,9 +379,8 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             infos = {} if before.all() else _masked(measurements, ~before)
             if before.any():
                 obs = self._reset(before)
-                infos = self._add_infos(infos, before)
             self._ended = done
-            return obs, reward, terminated, truncated, infos
+            return obs, reward, terminated, truncated, self._with_tasks(infos)
         infos = {} if done.all() else _masked(measurements, ~done)
         if done.any():
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
@@ -322,12 +388,11 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
                 infos["final_obs"][world] = obs[world].copy()
             infos |= {
                 "_final_obs": done.copy(),
-                "final_info": _masked(measurements, done),
+                "final_info": self._with_tasks(_masked(measurements, done), done),
                 "_final_info": done.copy(),
             }
             obs = self._reset(done)
-            infos = self._add_infos(infos, done)
-        return obs, reward, terminated, truncated, infos
+        return obs, reward, terminated, truncated, self._with_tasks(infos)
 
     def _heeded(self, actions: np.ndarray, before: np.ndarray) -> np.ndarray:
         """The actions with one that does no harm for each world that has ended, whose own is
@@ -381,10 +446,15 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
             )
         return mask
 
-    def _add_infos(self, infos: dict[str, Any], worlds: np.ndarray) -> dict[str, Any]:
-        for world in worlds.nonzero()[0]:
-            infos = self._add_info(infos, self._worlds.info(int(world)), int(world))
-        return infos
+    def _with_tasks(
+        self, infos: dict[str, Any], worlds: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """The infos with the present tasks of the worlds of the mask [W] bool, of all if None."""
+        have = np.ones(self.num_envs, bool) if worlds is None else worlds
+        task: dict[str, np.ndarray] = {}
+        for name, column in self._worlds.tasks_of(have).items():
+            task |= {name: column, f"_{name}": have.copy()}
+        return {**infos, "task": task, "_task": have.copy()}
 
 
 def _on_one_thread(settings: dict[str, Any]) -> dict[str, Any]:
@@ -396,6 +466,15 @@ def _make(name: str, num_worlds: int, **settings: Any) -> BatchedEnv:
     import envs  # which imports this file to register the ids
 
     return envs.make(name, num_worlds, **settings)
+
+
+def _check_drawing(name: str, render_mode: str | None) -> None:
+    """Raises: RuntimeError if pictures are asked for that MuJoCo couldn't draw: the first of them
+    may be hours away."""
+    import envs
+
+    if render_mode is not None and envs.has_physics(name):
+        check_drawing()
 
 
 def _frame_rate(env: BatchedEnv) -> dict[str, int]:
@@ -413,6 +492,8 @@ def _measurements(step: Step) -> dict[str, Tensor]:
     """Returns what a step measured by name, [W] each, float64 or bool. Names that mean something
     else in infos are left out, with a warning."""
     found = {name: value.double() for name, value in step.terms.items() if name not in _TAKEN}
+    if "success" in found:
+        found.setdefault("is_success", found["success"])  # as Stable-Baselines3 looks for it
     if taken := [name for name in step.terms if name in _TAKEN]:
         warnings.warn(
             f"the environment measures {', '.join(taken)}, which is another thing in infos; left "

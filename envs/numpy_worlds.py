@@ -2,8 +2,9 @@
 a random stream of its own."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import gymnasium
 import numpy as np
@@ -19,23 +20,44 @@ Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""
 
 
+Tasks: TypeAlias = str | Sequence[Task]
+"""What an episode without a task of its own draws from: `train`, `test`, or a list of tasks."""
+
+
 class NumpyWorlds:
-    """A BatchedEnv in numpy, with the task of each world: a given one, or a new one for each
-    episode."""
+    """A BatchedEnv in numpy, with the task of each world: a given one, or one that is drawn anew
+    for each episode.
+
+    Args: drawn_from: see `Tasks`; width, height: of a picture, in pixels.
+    """
 
     @ordinary_tensors()
-    def __init__(self, env: BatchedEnv, width: int, height: int) -> None:
-        for name, pixels in (("width", width), ("height", height)):
-            if isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 1:
-                raise ValueError(
-                    f"{name} is {pixels!r}; expected a whole number of pixels, at least 1"
-                )
+    def __init__(
+        self, env: BatchedEnv, drawn_from: Tasks, width: SupportsIndex, height: SupportsIndex
+    ) -> None:
         self.env = env
-        self._width = width
-        self._height = height
+        self._width = _pixels("width", width)
+        self._height = _pixels("height", height)
         self._template = env.prior.test_tasks(1)
         self._given: list[Any] = [None] * env.num_worlds  # structs with leaves [1, ...]
         self._present: list[Any] = [None] * env.num_worlds
+        self._columns: dict[str, np.ndarray] = {}  # the fields of the present tasks, [W, ...]
+        self._listed = self._pool(drawn_from)
+
+    def _pool(self, drawn_from: Tasks) -> list[Any] | None:
+        """The tasks that episodes draw from; None for training tasks, which the prior draws."""
+        told = f"tasks is {drawn_from!r}; expected train, test, or a list of tasks"
+        if isinstance(drawn_from, str):
+            if drawn_from not in ("train", "test"):
+                raise ValueError(told)
+            return None if drawn_from == "train" else self._rows(self.env.prior.test_tasks())
+        if not isinstance(drawn_from, Sequence) or not drawn_from:
+            raise ValueError(told)
+        return [self._checked(cast(Task, task)) for task in drawn_from]
+
+    def _rows(self, tasks: Any) -> list[Any]:
+        num = len(pytree.tree_leaves(tasks)[0])
+        return [pytree.tree_map(lambda leaf, i=i: leaf[i : i + 1], tasks) for i in range(num)]
 
     @ordinary_tensors()
     def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
@@ -57,6 +79,8 @@ class NumpyWorlds:
     ) -> None:
         """Args: known: `task`, the same for all worlds, and perhaps `tasks`, one for each."""
         every = range(self.env.num_worlds)
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options is {options!r}; expected a dict with {' or '.join(known)}")
         for key in options or {}:
             if key not in known:
                 raise ValueError(f"reset option {key!r}; {expected(key, known)}")
@@ -76,11 +100,17 @@ class NumpyWorlds:
                 continue
             of_task, of_start = (torch.Generator().manual_seed(seed_from(stream)) for _ in range(2))
             given = self._given[world]
-            self._present[world] = self.env.prior.sample(1, of_task) if given is None else given
+            self._present[world] = self._drawn(of_task) if given is None else given
             uniform[world] = Noise(of_start).uniform(1, self.env.num_uniforms, dtype=torch.float64)[
                 0
             ]
-        self.env.set_tasks(pytree.tree_map(lambda *rows: torch.cat(rows), *self._present))
+        present = pytree.tree_map(lambda *rows: torch.cat(rows), *self._present)
+        self.env.set_tasks(present)
+        # Numbers of Python's precision, as `task_dicts` has them.
+        self._columns = {
+            field.name: np.array(getattr(present, field.name).tolist())
+            for field in dataclasses.fields(present)
+        }
         worlds = None if first else torch.tensor([stream is not None for stream in streams])
         return self.env.reset(uniform, worlds).cpu().numpy()
 
@@ -99,20 +129,47 @@ class NumpyWorlds:
                 if action.ndim
                 else f"action is {action.dtype} (); expected {kind} {shape}"
             )
-        return self.env.step(torch.tensor(action, dtype=torch.int64 if discrete else torch.float32))
+        found = torch.tensor(action, dtype=torch.int64 if discrete else torch.float32)
+        if action.dtype.itemsize > 4 and not discrete and not found.isfinite().all():
+            # Finite in float64 and beyond float32: clipped, as all that is too large.
+            found = torch.where(torch.tensor(np.isfinite(action)), found.nan_to_num(), found)
+        return self.env.step(found)
+
+    def task(self, world: int) -> dict[str, Any] | None:
+        """The task of a world's present episode as `sample_tasks` gives it; None before the first
+        reset."""
+        present = self._present[world]
+        return None if present is None else task_dicts(present)[0]
 
     def info(self, world: int) -> dict[str, Any]:
-        """What `reset` tells of a world: its task."""
-        task = task_dicts(self._present[world])[0]
+        """What is told of a world at every reset and step: its task, a number or an array for each
+        field."""
+        of_world = {name: column[world] for name, column in self._columns.items()}
         return {
             "task": {
-                name: np.array(value) if isinstance(value, list) else value
-                for name, value in task.items()
+                name: value.copy() if value.ndim else value.item()
+                for name, value in of_world.items()
             }
         }
 
+    def tasks_of(self, worlds: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields of the tasks in the worlds of the mask [W] bool, zero elsewhere: [W, ...]
+        each."""
+        found = {}
+        for name, column in self._columns.items():
+            found[name] = np.zeros_like(column)
+            found[name][worlds] = column[worlds]
+        return found
+
     def picture(self, world: int) -> Any:
+        if self._present[world] is None:
+            raise RuntimeError("render() before reset()")
         return self.env.render(world, width=self._width, height=self._height)
+
+    def _drawn(self, generator: torch.Generator) -> Any:
+        if self._listed is None:
+            return self.env.prior.sample(1, generator)
+        return self._listed[int(torch.randint(len(self._listed), (), generator=generator))]
 
     def _checked(self, task: Task) -> Any:
         """The struct with leaves [1, ...] of a task. Raises: ValueError naming what is missing,
@@ -153,6 +210,16 @@ def task_dicts(tasks: Any) -> list[dict[str, Any]]:
         field.name: getattr(tasks, field.name).tolist() for field in dataclasses.fields(tasks)
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _pixels(name: str, value: Any) -> int:
+    try:
+        found = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = 0
+    if found < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of pixels, at least 1")
+    return found
 
 
 def seed_from(stream: np.random.Generator) -> int:

@@ -38,8 +38,9 @@ def sb3_env(
     """`num_worlds` worlds of `envs.ALL[name]`.
 
     Args:
-      task: of all episodes, as `envs.gym` has it; None: every episode draws a training task.
-      settings: those of `envs.make`, for instance horizon or num_threads.
+      task: of all episodes, as `envs.gym` has it; None: every episode draws one.
+      settings: `tasks`, what is drawn from ("train", "test" or a list), and those of `envs.make`,
+        for instance horizon or num_threads.
     Raises: ValueError as `envs.make` does, or if the task isn't of this family.
     """
     return SB3VecEnv(
@@ -57,8 +58,9 @@ class SB3VecEnv(VecEnv):
     | info["terminal_observation"] | the true last observation, [O] |
     | info["TimeLimit.truncated"] | True if only the time limit ended it: the algorithm then bootstraps from it |
 
-    The worlds aren't objects: of `env_method` there is `set_task(task)`, and attributes are read
-    from the whole batch, whose `vector.sample_tasks` and `vector.test_tasks` give tasks.
+    The worlds aren't objects: of `env_method` there is `set_task(task)`, as an attribute of their own
+    they have `task`, and other attributes are read from the whole batch, whose `vector.sample_tasks`
+    and `vector.test_tasks` give tasks.
     """
 
     def __init__(self, vector: BatchedVectorEnv) -> None:
@@ -115,10 +117,13 @@ class SB3VecEnv(VecEnv):
         return self.vector.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        value = getattr(self.vector, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        value, worlds = getattr(self.vector, attr_name), self._get_indices(indices)
+        return [value[world] if attr_name == "task" else value for world in worlds]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        if attr_name == "task":
+            self.env_method("set_task", value, indices=indices)
+            return
         raise AttributeError(f"the worlds have no attribute {attr_name!r} of their own to set")
 
     def env_method(

@@ -161,6 +161,7 @@ RUN_BY = {
     "docs/own_fewshot.md": "test_site.py",
     "docs/python_api.md": "api/test_pages.py",
     "docs/deploy.md": "api/test_pages.py",
+    "docs/gymnasium.md": "envs/test_gym.py",
     "docs/own_environment.md": "envs/own/test_environment.py",
 }
 """Which test runs the Python code of a page."""

@@ -50,6 +50,14 @@ def import_mujoco() -> None:
             os.environ["MUJOCO_GL"] = given
 
 
+def check_drawing() -> None:
+    """Raises: RuntimeError where MuJoCo draws on a screen and there is none, as after somebody else's
+    import of it without MUJOCO_GL."""
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and _plain(os.environ.get("MUJOCO_GL", "")) in _ANY and not screen:
+        raise RuntimeError(why_not(RuntimeError("there is no screen")))
+
+
 def why_not(error: Exception) -> str:
     """Says in one line why MuJoCo can't draw, having failed by this error, and what to do about
     it."""
@@ -65,8 +73,8 @@ def why_not(error: Exception) -> str:
     if sys.platform == "linux" and _plain(given) != "egl" and problems["egl"] is None:
         # Where nothing is named, our import of MuJoCo would have chosen it.
         remedy = (
-            "EGL is there, but MuJoCo was imported before envs, which chooses it: import envs first, "
-            "or set MUJOCO_GL=egl"
+            "EGL is there, but MuJoCo was imported before envs, which chooses it: import envs (import "
+            "metarl isn't enough) or make an environment of ours first, or set MUJOCO_GL=egl"
             if _plain(given) in _ANY
             else "EGL is there: leave MUJOCO_GL unset or set it to egl, before MuJoCo is imported"
         )

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from support.pages import code_blocks
 
 import envs
 from envs.gym import BatchedVectorEnv, SingleEnv, problem_of
@@ -63,6 +65,129 @@ def assert_same(a: Any, b: Any, path: str = "") -> None:
     else:
         np.testing.assert_array_equal(a, b, err_msg=path)
         assert np.asarray(a).dtype == np.asarray(b).dtype, path
+
+
+def test_code_of_the_page_runs() -> None:
+    pytest.importorskip("stable_baselines3")
+    names: dict[str, Any] = {}
+    for block in code_blocks("docs/gymnasium.md"):
+        block = block.replace("12_800", "256").replace("n_steps=200", "n_steps=4")
+        exec(block.replace("eval_freq=200", "eval_freq=3").replace('_vel", 10', '_vel", 2'), names)
+    assert names["world"].task == names["held_out"][0]
+    assert names["test"].venv.vector.num_envs == 2
+
+
+def test_a_horizon_and_a_time_limit_mean_the_same_to_one_world_and_to_many() -> None:
+    for horizon, limit in ((40, 20), (20, 40), (7, 7)):
+        for env in (
+            gymnasium.make(VEL, horizon=horizon, max_episode_steps=limit),
+            gymnasium.make_vec(VEL, num_envs=2, horizon=horizon, max_episode_steps=limit),
+        ):
+            assert num_steps(env) == min(horizon, limit), env
+    for given in ({}, {"max_episode_steps": 300}):
+        with pytest.raises(ValueError, match="horizon is 300, .* expected max_episode_steps=300 a"):
+            gymnasium.make_vec(VEL, num_envs=2, horizon=300, **given)
+    with pytest.raises(ValueError, match="max_episode_steps is -1; expected 1 or more"):
+        gymnasium.make_vec(VEL, num_envs=2, max_episode_steps=-1)
+
+
+def test_an_episodes_last_infos_have_its_own_task() -> None:
+    """Who counts returns by task reads it there; the worlds have another task already."""
+    env = batched("half_cheetah_vel")
+    _, first = env.reset(seed=0)
+    action = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(HORIZON):
+        *_, infos = env.step(action)
+    assert_same(infos["final_info"]["task"], first["task"])
+    assert (infos["task"]["target_velocity"] != first["task"]["target_velocity"]).all()
+    single = gymnasium.make(VEL, max_episode_steps=HORIZON)
+    _, info = single.reset(seed=0)
+    for _ in range(HORIZON):
+        *_, truncated, last = single.step(single.action_space.sample())
+    assert truncated and last["task"] == info["task"]
+    last["task"]["target_velocity"] = 9.0  # the caller's own
+    assert single.unwrapped.task == info["task"]
+
+
+def test_the_task_can_be_read_and_set_as_an_attribute() -> None:
+    env = gymnasium.make("metarl/Walker2dRandParams-v0").unwrapped
+    assert env.task is None
+    given = env.test_tasks()[3]
+    env.task = given
+    env.reset(seed=0)
+    assert env.task == given and env.task in env.test_tasks() and json.loads(json.dumps(given))
+    with pytest.raises(ValueError, match="target_velocity is 9; expected"):
+        gymnasium.make(VEL).unwrapped.task = {"target_velocity": 9.0}
+    batch = batched("half_cheetah_vel", num_envs=2)
+    tasks = batch.test_tasks(2)
+    batch.task = tasks
+    batch.reset(seed=0)
+    assert batch.task == tuple(tasks)
+    batch.task = tasks[0]
+    batch.reset()
+    assert batch.task == (tasks[0], tasks[0])
+    theirs = one_by_one("half_cheetah_vel", num_envs=2)
+    theirs.set_attr("task", tasks)
+    theirs.reset(seed=0)
+    assert list(theirs.get_attr("task")) == tasks
+
+
+def test_episodes_draw_from_the_tasks_that_are_asked_for() -> None:
+    for make in (batched, one_by_one):
+        env = make("half_cheetah_vel", tasks="test")
+        held_out = {task["target_velocity"] for task in gymnasium.make(VEL).unwrapped.test_tasks()}
+        seen = set()
+        for _ in range(8):
+            seen |= set(env.reset()[1]["task"]["target_velocity"].tolist())
+        assert len(seen) > 5 and seen <= held_out
+    two = [{"target_velocity": 0.5}, {"target_velocity": 2.5}]
+    env = gymnasium.make(VEL, tasks=two)
+    assert {env.reset(seed=s)[1]["task"]["target_velocity"] for s in range(9)} == {0.5, 2.5}
+    assert env.reset(seed=3)[1] == env.reset(seed=3)[1]
+    env = gymnasium.make(VEL, tasks="test", task=two[0])  # one that is given comes first
+    assert env.reset()[1]["task"] == two[0]
+    for wrong in ("validation", []):
+        with pytest.raises(ValueError, match=re.escape(f"tasks is {wrong!r}; expected train, tes")):
+            gymnasium.make(VEL, tasks=wrong)
+    with pytest.raises(ValueError, match="target_velocity is 9; expected"):
+        gymnasium.make(VEL, tasks=[{"target_velocity": 9.0}])
+
+
+def test_success_has_the_name_that_others_look_for() -> None:
+    env = gymnasium.make("metarl/ArmReach-v0")
+    env.reset(seed=0)
+    info = env.step(env.action_space.sample())[-1]
+    assert info["is_success"] == info["success"]
+
+
+def test_what_is_finite_and_large_is_clipped_whatever_its_kind() -> None:
+    env = gymnasium.make(VEL).unwrapped
+    step = []
+    for size in (1e39, 1.0):
+        env.reset(seed=0)
+        step.append(env.step(np.full(6, size)))
+    np.testing.assert_array_equal(step[0][0], step[1][0])
+    with pytest.raises(ValueError, match=r"the action of world 0 is \[inf, .*; expected finite"):
+        env.step(np.full(6, np.inf))
+
+
+def test_pictures_that_cannot_be_drawn_are_refused_at_once(monkeypatch: Any) -> None:
+    """As where Gymnasium's own environments have imported MuJoCo first."""
+    for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for make in (gymnasium.make, gymnasium.make_vec):
+        make(VEL)
+        make("metarl/PointNavigation2d-v0", render_mode="rgb_array")
+        if sys.platform == "linux":
+            with pytest.raises(RuntimeError, match=r"MuJoCo can't draw here \(MUJOCO_GL=''"):
+                make(VEL, render_mode="rgb_array")
+
+
+def test_no_picture_before_the_first_reset() -> None:
+    for name in ("point_navigation_2d", "half_cheetah_vel"):
+        env = gymnasium.make(gym_id(name), render_mode="rgb_array", width=np.int64(64))
+        with pytest.raises(RuntimeError, match=r"^render\(\) before reset\(\)$"):
+            env.unwrapped.render()
 
 
 def test_ids_follow_from_names_and_are_distinct() -> None:
@@ -258,7 +383,7 @@ def test_the_time_limit_is_in_the_spec_and_can_be_changed_as_in_gymnasium() -> N
     assert num_steps(gymnasium.make(VEL, max_episode_steps=-1)) == 1000
     with pytest.raises(
         ValueError,
-        match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 instead",
+        match=r"horizon is 300, .*max_episode_steps=200; expected max_episode_steps=300 alone",
     ):
         gymnasium.make(VEL, horizon=300)
     with pytest.raises(ValueError, match="horizon is 300"):
@@ -528,6 +653,16 @@ def test_the_problem_of_a_shorter_episode_is_another() -> None:
     assert len({problem.spec_hash for problem in found.values()}) == 3
     vector = gymnasium.make_vec("metarl/HalfCheetahVel-v0", 2, max_episode_steps=50)
     assert problem_of(vector).spec_hash == found[50].spec_hash
+
+
+def test_the_problem_is_that_of_the_time_limit_which_comes_first() -> None:
+    env = gymnasium.make(VEL)
+    assert problem_of(gymnasium.wrappers.TimeLimit(env, 500)).horizon == 200
+    assert problem_of(gymnasium.wrappers.TimeLimit(env, 50)).horizon == 50
+    with pytest.raises(ValueError, match="made without a time limit .*; expected max_episode_s"):
+        problem_of(gymnasium.make(VEL, max_episode_steps=-1))
+    with pytest.raises(ValueError, match="env is a SyncVectorEnv; expected an environment of ours"):
+        problem_of(one_by_one("half_cheetah_vel"))
 
 
 def test_an_episode_that_is_cut_off_is_another_problem_than_one_that_ends_there() -> None:

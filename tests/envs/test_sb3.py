@@ -177,3 +177,19 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ImportError, match=r"envs.sb3 needs Stable-Baselines3: pip install 'metarl\[sb3\]'"
     ):
         importlib.import_module("envs.sb3")
+
+
+def test_each_world_has_its_task_and_tasks_may_be_held_out() -> None:
+    worlds = sb3_env("half_cheetah_vel", 3, tasks="test", horizon=2)
+    held_out = worlds.vector.test_tasks()
+    worlds.reset()
+    first = worlds.get_attr("task")
+    assert all(task in held_out for task in first)
+    action = np.zeros((3, 6), np.float32)
+    worlds.step(action)
+    *_, infos = worlds.step(action)
+    assert [info["task"] for info in infos] == first
+    assert [info["task"] for info in worlds.reset_infos] == worlds.get_attr("task") != first
+    worlds.set_attr("task", held_out[2], indices=[1])
+    worlds.reset()
+    assert worlds.get_attr("task", 1) == [held_out[2]]
