@@ -231,3 +231,17 @@ def test_systems_side_by_side_take_the_steps_that_each_would_take_alone():
             torch.testing.assert_close(
                 getattr(info, name)[i], getattr(alone, name), rtol=1e-9, atol=1e-12
             )
+
+
+def test_damping_shortens_the_step_where_there_is_little_curvature():
+    gradient, curvature = torch.tensor([[1.0, 2.0], [4.0, 1.0]], dtype=torch.float64)
+    found, _ = trust_region_step(
+        {"x": torch.zeros_like(gradient)},
+        gradient={"x": gradient},
+        curvature_product=lambda v: {"x": curvature * v["x"]},
+        evaluate=lambda params: ((params["x"] @ gradient).item(), 0.0),
+        max_constraint=0.01,
+        damping=3.0,
+    )
+    x = gradient / (curvature + 3.0)
+    torch.testing.assert_close(found["x"], -(0.02 / (gradient @ x)).sqrt() * x)

@@ -73,3 +73,9 @@ def test_what_does_not_learn_and_the_share_of_solved_episodes_stand_beside() -> 
     shown = table(found)
     assert "success 60 %" in shown and "random init, 1 upd." in shown and "standing still" in shown
     assert "1 episode of each" in table(together([report(seed, [[1.0]]) for seed in (0, 1)]))
+
+
+def test_the_gain_of_all_updates_is_from_before_the_first_to_after_the_last() -> None:
+    reports = [report(seed, [[0.0], [4.0], [5.0 + seed]]) for seed in (0, 1)]
+    gain = together(reports)["adaptation_gain_of_all_updates"]
+    assert gain["mean"] == pytest.approx(5.5)

@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from metarl.core import params as P
 from metarl.core.rules import Sgd
 from metarl.nn.heads import GaussianPolicy
-from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob
+from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, latent_outputs
 from metarl.noise import Noise
 from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.algorithms.maml_ppo import MamlPPO
@@ -370,3 +370,12 @@ def test_a_search_that_has_seen_nothing_to_close_in_on_stays_as_wide() -> None:
         torch.testing.assert_close(found, torch.full_like(found, closer))
     torch.testing.assert_close(after[MEAN][1], params[MEAN][1])
     assert not torch.equal(after[MEAN][0], params[MEAN][0])
+
+
+def test_latents_after_an_update_are_drawn_from_where_it_led():
+    learner = learner_with_latent(num_tasks=3, episodes=2)
+    rollouts = learner.source.gather(learner.adapter())
+    later = (*rollouts.support[1:], rollouts.query)
+    for step, played in zip(rollouts.traces, later, strict=True):
+        expected = latent_log_prob(latent_outputs(step.adapted), played.held.latent)
+        torch.testing.assert_close(played.held.log_prob, expected)

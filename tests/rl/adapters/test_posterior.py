@@ -191,7 +191,13 @@ def test_densities_are_over_the_actions_of_the_environment(generator):
 def watched(adapter, data):
     """An episode of each task step by step: (state before the update, deviations [T, W], the last
     step)."""
-    state, deviations = adapter.begin(len(data.mask), 1, noise()), []
+    state = adapter.begin(len(data.mask), 1, noise())
+    return watched_from(state, adapter, data)
+
+
+def watched_from(state, adapter, data):
+    """The same of an episode that begins in this state."""
+    deviations = []
     for t in range(data.mask.shape[-1]):
         act = Act(action=data.action[:, 0, t])
         step = Step(
@@ -256,3 +262,13 @@ def test_when_adaptation_is_over_what_was_seen_counts_however_little_it_was(gene
     torch.testing.assert_close(concluded.z[0], expected.mean)
     longer = adapter.update(after, trajectories(generator, 1, 1, 4), noise())
     assert adapter.concluded(longer).belief is longer.belief
+
+
+def test_the_task_is_known_in_the_next_episode_as_at_the_end_of_the_last(generator):
+    adapter = PosteriorAdapter(model(), exploration_episodes=1, is_watched=True)
+    state = adapter.begin(2, 1, noise())
+    for lengths in ([[4], [2]], [[4], [4]]):
+        data = trajectories(generator, 2, 1, 4, lengths=lengths)
+        state, *_ = watched_from(state, adapter, data)
+        state = adapter.update(state, data, noise())
+        torch.testing.assert_close(state.precision, state.belief.variance.reciprocal())

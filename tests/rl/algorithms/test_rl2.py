@@ -13,6 +13,7 @@ from metarl.nn.recurrent import GRU, LSTM, ExternalRecall, NoMemory
 from metarl.nn.transformer import Transformer
 from metarl.noise import Noise
 from metarl.rl.adapters.memory import MemoryAdapter
+from metarl.rl.algorithms.ppo import Losses
 from metarl.rl.algorithms.rl2_ppo import RL2PPO, trial_inputs
 from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
@@ -553,3 +554,25 @@ def test_the_rate_follows_the_kl_of_a_single_step():
     learner = make(num_epochs=1, num_minibatches=1, kl_target=1e-9)
     found = learner.step()
     assert found["kl"] > 1e-8 and found["outer_lr"] == pytest.approx(1e-2 / 1.5)
+
+
+def test_the_kl_is_that_from_the_policy_that_acted():
+    learner, batch = with_batch()
+    outputs, _ = learner._model.evaluate(batch.inputs)
+    now = learner._model.policy.log_prob(outputs, batch.action)
+    log_ratio = (now - batch.log_prob)[batch.mask]
+    expected = (log_ratio.exp() - 1 - log_ratio).mean().item()
+    assert learner.ppo.losses(batch).kl.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_an_update_tells_is_of_its_last_epoch(monkeypatch):
+    """The rate follows its KL, which earlier epochs would dilute."""
+    learner, numbers = make(num_epochs=3, num_minibatches=2), iter(range(6))
+
+    def descend(batch, columns):
+        number = torch.tensor(float(next(numbers)))
+        return Losses(policy=number, value=number, entropy=number, kl=number)
+
+    monkeypatch.setattr(learner.ppo, "descend", descend)
+    trials = join_episodes(played(learner))
+    assert learner.ppo.update(trials, learner.inputs(trials))["kl"] == 4.5  # of 4 and 5

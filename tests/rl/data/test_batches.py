@@ -4,6 +4,7 @@ import statistics
 
 import pytest
 import torch
+from support.played import trajectories
 
 from metarl.rl.baselines import linear_feature_baseline
 from metarl.rl.data.batches import normalise, policy_batch
@@ -200,3 +201,16 @@ def test_what_is_all_the_same_is_judged_by_nothing(num: int) -> None:
     returns[1, 0] += 1e-4  # more than rounding
     found = normalise(returns, torch.ones_like(returns))
     assert not found[0].any() and found[1].all()
+
+
+def test_a_latent_whose_episode_blew_up_is_judged_by_nothing(generator):
+    """Its return is cut short, which would be praise where rewards are negative."""
+    played = trajectories(generator, 1, 4, 6)
+    played.diverged[0, 3, 5] = True
+    played.reward[0, 3] = 100.0
+    held = Held(latent=torch.zeros(1, 4, 1), log_prob=torch.zeros(1, 4))
+    batch = policy_batch(replace(played, held=held), discount=0.9, gae_lambda=1.0)
+    whole = played.returns[0, :3]
+    expected = (whole - whole.mean()) / whole.std(correction=0)
+    torch.testing.assert_close(batch.episode_advantage[0, :3], expected, rtol=1e-4, atol=1e-5)
+    assert batch.episode_advantage[0, 3] == 0

@@ -381,3 +381,14 @@ def test_shards_that_do_not_fit_are_named(change, message, generator):
                 ),
             ]
         )
+
+
+def test_what_was_forgotten_is_not_drawn(generator):
+    kept, task = make(100), torch.tensor([0])
+    first, second = (trajectories(generator, 1, 1, 4) for _ in range(2))
+    kept.add(task, first)
+    mark = kept.mark()
+    kept.add(task, second)
+    kept.transitions(task, 5, noise())
+    kept.forget_since(mark)
+    assert torch.isin(kept.transitions(task, 200, noise()).reward, first.reward).all()

@@ -1,5 +1,6 @@
 """How the episodes are played whose returns stand on an adaptation curve."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from metarl.noise import Noise
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.data.collect import Streams
-from metarl.rl.evaluation.curve import Acting, adaptation_curve, check_num_tasks
+from metarl.rl.evaluation.curve import Acting, adaptation_curve, check_num_tasks, held_out_tasks
 from metarl.rl.types import Step
 from metarl.struct import replace
 
@@ -84,3 +85,14 @@ def test_a_held_out_task_counts_once() -> None:
         check_num_tasks(envs.make("half_cheetah_cripple", 1).prior, 2)
     for name in ("half_cheetah_dir", "half_cheetah_vel"):  # the same as in training; any number
         check_num_tasks(envs.make(name, 1).prior, 10_000)
+
+
+def test_tasks_that_another_evaluation_has_are_passed_over():
+    """Who was chosen by some held-out tasks is judged by others."""
+    prior = SimpleNamespace(
+        num_held_out=None,
+        split="infinite",
+        test_tasks=lambda num: torch.arange(num),
+        is_held_out=lambda tasks: torch.ones(len(tasks), dtype=torch.bool),
+    )
+    assert held_out_tasks(prior, 3, skip=4).tolist() == [4, 5, 6]

@@ -11,7 +11,7 @@ from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import controller_outcomes
 from metarl.rl.evaluation.references import reference_outcomes, stand_still_outcomes
 from metarl.rl.types import Act, References, RLAdapter, Step
-from metarl.struct import struct
+from metarl.struct import replace, struct
 
 
 @struct
@@ -176,3 +176,17 @@ def test_known_returns_of_another_shape_are_refused_by_name():
     env = Counter(4, known={"oracle": lambda tasks, _: torch.zeros(2, 5)})
     with pytest.raises(ValueError, match=r"oracle has shape \(2, 5\); expected \(2,\) or \(2, 3\)"):
         found(env)
+
+
+def test_rewards_after_the_end_of_an_episode_do_not_count():
+    class Short(Counter):
+        spec = SimpleNamespace(horizon=3)
+
+        def step(self, action):
+            ends = torch.tensor([True, False])
+            return replace(super().step(action), terminated=ends, truncated=torch.zeros_like(ends))
+
+    still = lambda: torch.ones(2, dtype=torch.int64)
+    found = controller_outcomes(Short(2), PRIZES, still, Noise(torch.Generator()), num_tasks=2)
+    assert found.returns.tolist() == [[3.0], [-3.0]]
+    assert found.steps.reward.tolist() == [[[3.0, 0.0, 0.0]], [[-1.0] * 3]]

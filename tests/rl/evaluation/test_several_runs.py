@@ -359,3 +359,9 @@ def test_a_score_is_the_ratio_of_means_and_varies_with_what_it_does_not_explain(
     assert alone == pytest.approx({"value": 0.6, "ci_low": 0.6, "ci_high": 0.6})
     with pytest.raises(ValueError, match="-20 scores 1 and 0 scores 0; expected more of 1"):
         normalised_across_runs(scores, one, zero, seeded())
+
+
+def test_an_update_that_changes_nothing_makes_no_task_worse():
+    same = torch.ones(2, 5, 2, 3)
+    for runs in (same, same[:1]):
+        assert made_worse_across_runs(runs)[0]["value"] == 0.0
