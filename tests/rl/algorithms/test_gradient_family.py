@@ -91,17 +91,18 @@ def test_the_line_search_judges_by_the_whole_objective(name):
 
 @pytest.mark.parametrize("num_batches", [2, 3])
 def test_reptile_goes_to_the_mean_of_what_steps_on_all_batches_make(num_batches):
-    learner = learner_of("reptile", f"algo.num_inner_steps={num_batches - 1}", "algo.inner_lr=0.3")
+    rates = ("algo.inner_lr=0.3", "algo.inner_lr_decay=0.5")  # .3 and from the second step on .15
+    learner = learner_of("reptile", f"algo.num_inner_steps={num_batches - 1}", *rates)
     data = random_data(learner)
     batches = (*data.support, data.query)
     start, each = learner.params.theta, []
     for task in range(N):
         params = {key: leaf.clone().requires_grad_() for key, leaf in start.items()}
-        for batch in batches:
+        for k, batch in enumerate(batches):
             loss = inner_loss("reptile", params, batch, task)
             grads = torch.autograd.grad(loss, list(params.values()))
             params = {
-                key: (leaf - 0.3 * grad).detach().requires_grad_()
+                key: (leaf - (0.3 if k == 0 else 0.15) * grad).detach().requires_grad_()
                 for (key, leaf), grad in zip(params.items(), grads, strict=True)
             }
         each.append(params)

@@ -360,6 +360,17 @@ def test_a_worlds_actions_do_not_depend_on_the_others(cls, generator):
 
 
 @pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
+def test_the_model_learns_numbers_of_mean_zero_and_unit_deviation(cls):
+    learner, _ = make(cls)
+    learner.step(), learner.step()
+    data = learner.experience.transitions()
+    model = learner._model._model if cls is GrBAL else learner._model
+    inputs = model.normaliser.inputs(data.obs, data.action)[data.mask]
+    torch.testing.assert_close(inputs.mean(0), torch.zeros(O + A), atol=1e-4, rtol=0)
+    torch.testing.assert_close(inputs.std(0, correction=0), torch.ones(O + A), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cls", [GrBAL, RecurrentMBRL])
 @pytest.mark.parametrize("capacity", [100, 3])
 def test_resumed_training_goes_on_bit_for_bit(cls, capacity):
     whole, _ = make(cls, buffer_trials=capacity)
