@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -26,8 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
 from envs.mujoco.env import MujocoEnv  # noqa: E402
+from envs.numpy_worlds import task_dicts  # noqa: E402
 from metarl.cli.benchmarks.parity import EXCEPTIONS, TOLERANCE  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
+from metarl.gymnasium_plugin import gym_id  # noqa: E402
 from metarl.noise import Noise  # noqa: E402
 
 PAGE = ROOT / "docs/environments.md"
@@ -48,6 +51,9 @@ With `env.shows_task=true` (in Python `envs.make(..., shows_task=True)`) each of
 oracle's: behind the observation stand the fields of the world's task one after the other, each from
 −1 to 1 over the prior's range. It has a spec hash of its own, and the same tasks for training and
 test.
+
+[Gymnasium](gymnasium.md) knows them, too, by the ids below. *A task* has these fields, each a number
+or numbers of this shape.
 """
 
 SPEED_HEAD = """\
@@ -115,8 +121,10 @@ def section(module: str, members: list[Any]) -> str:
         pictures += "\n" + (inspect.getdoc(type(members[0]).render) or "") + "\n"
     head = (
         "environment",
+        "for Gymnasium",
         "control step",
         "action_scale",
+        "a task",
         "range of the tasks",
         "tasks",
         "spec hash",
@@ -177,10 +185,19 @@ def spec_row(env: Any) -> list[str]:
     ranges = ", ".join(f"{name} {number(low)} … {number(high)}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
     ranges = ranges.replace("-", "−").replace("inf", "∞")
+    fields = {
+        name: np.array(value) for name, value in task_dicts(env.prior.test_tasks(1))[0].items()
+    }
+    task = ", ".join(
+        f"`{name}`" + (f" {list(value.shape)}" if value.ndim else "")
+        for name, value in fields.items()
+    )
     return [
         f"`{env.spec.name}`",
+        f"`{gym_id(env.spec.name)}`",
         step,
         scale,
+        task,
         ranges,
         tasks(given["split"]),
         f"`{env.spec.spec_hash}`",
