@@ -127,6 +127,7 @@ TRAINING: dict[str, list[str]] = {
     "half_cheetah_vel_30m/memoryless": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/rl2": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_30m/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
+    "half_cheetah_vel_30m_before/maml_trpo": [f"metrics_seed{seed}" for seed in range(5)],
     "half_cheetah_vel_pearl": ["metrics_seed0"],
     "half_cheetah_vel_pearl/batch_64": ["metrics_seed0", "metrics_seed1"],
     "half_cheetah_vel_pearl/rl2_offpolicy": ["metrics_seed0"],
