@@ -188,6 +188,7 @@ class Training:
 
     def diverged(self, error: FloatingPointError) -> Diverged:
         """What to raise when an iteration has failed, once what was before it is saved."""
+        self._log.flush()
         return Diverged(
             f"training diverged in iteration {self.run.iteration}: {error}; the state before it is "
             f"saved in {self._saver.write(self.run)}"

@@ -497,3 +497,24 @@ def test_metrics_that_an_own_learner_forgets_are_named(tmp_path, monkeypatch, me
     monkeypatch.setattr(Walker, "step", lambda self: metrics)
     with pytest.raises(TypeError, match=re.escape(said)):
         run(tmp_path)
+
+
+def test_what_a_users_function_breaks_off_is_saved(tmp_path):
+    def breaks(row):
+        if row["iteration"] == 4:
+            raise KeyError
+
+    generators = Generators(4)
+    settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 3}
+    with pytest.raises(KeyError):
+        train(Walker(generators), generators, iterations=10, on_row=breaks, **settings)
+    assert checkpoint.load_newest(tmp_path / "checkpoints")[1]["iteration"] == 5
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_of_a_divergence(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(rows, "flush", lambda path: flushed.append(path.name))
+    with pytest.raises(Diverged):
+        run(tmp_path, special=5, action=lambda walker: walker.x.fill_(float("nan")))
+    # After the three iterations of a checkpoint, and after the five that went well.
+    assert flushed.count("metrics.jsonl") == 2
