@@ -3,15 +3,23 @@ go on, what they refuse."""
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from support.commands import command
 
-from metarl.cli import configs
+from metarl.cli import configs, fewshot_build, fewshot_report
 from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
+from metarl.fewshot.algorithms.meta_lstm import MetaLstm
+from metarl.fewshot.digits import digits
+from metarl.fewshot.evaluate import predictions
+from metarl.fewshot.sinusoid import Sinusoid
+from metarl.fewshot.types import TaskSize
+from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
 
 TINY = [
@@ -266,3 +274,49 @@ def test_tasks_that_cannot_be_are_refused_before_the_training(
 ):
     assert fewshot(monkeypatch, *TINY, *words, f"run_dir={tmp_path}/run") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("dataset", "best"), [("digits", 0.3), ("sinusoid", 0.1)])
+def test_plain_steps_beside_a_learned_optimizer_have_the_best_rate_of_training_tasks(
+    monkeypatch, dataset, best
+):
+    asked = []
+
+    class Tuned(MetaLstm):
+        fine_tuning_lrs = (0.1, 0.2, 0.3, 9.0)
+
+        def __init__(self):
+            pass
+
+        def fine_tuning(self, lr):
+            return SimpleNamespace(lr=lr, num_updates=3)
+
+    def measures(adapter, source, size, *, split, num_updates, **_):
+        asked.append((split, num_updates))
+        last = torch.inf if adapter.lr == 9.0 else adapter.lr
+        return torch.tensor([[9 - adapter.lr, last], [9 - adapter.lr, last]])
+
+    monkeypatch.setattr(fewshot_report, "adaptation_measures", measures)
+    words = [f"dataset={dataset}", "learner=meta_lstm", "device=cpu"]
+    config = OmegaConf.create(configs.composed("fewshot", words, [configs.CONFIGS])[0])
+    source = {"digits": digits, "sinusoid": Sinusoid}[dataset]()
+    found = fewshot_report.best_lr(config, Tuned(), source, torch.device("cpu"))
+    assert found == best and asked == [("train", 3)] * 4
+
+
+def test_what_stands_beside_a_learner_is_the_same_learner_before_any_training():
+    config = OmegaConf.create(
+        configs.composed("fewshot", [*TINY, "learner=maml"], [configs.CONFIGS])[0]
+    )
+    source, cpu = digits(), torch.device("cpu")
+    make = lambda: fewshot_build.learner(config, source, Generators(config.seed), cpu)
+    trained = make()
+    trained.step()
+    beside = fewshot_report.references(config, trained, source, cpu)["random initialisation"]
+    size, generator = TaskSize(ways=3, shots=1, queries=2), torch.Generator().manual_seed(0)
+    episodes = source.sample(2, size, generator, "test")
+    found, expected, other = (
+        list(predictions(adapter, episodes, 1))[1]
+        for adapter in (beside, make().adapter(), trained.adapter())
+    )
+    assert torch.equal(found, expected) and not torch.allclose(found, other)

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support.commands import call
 from support.few_shot import write_picture
 from support.walker import rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metarl
-from metarl.cli import checkpoints, held_out
+from metarl.cli import checkpoints, configs, fewshot_build, held_out
 from metarl.cli.commands import evaluate, fewshot, train, zoo
 from metarl.errors import UserError
+from metarl.fewshot.digits import digits
+from metarl.fewshot.sinusoid import Sinusoid
 from metarl.report.held_out import measures_row, returns_row
 from metarl.run import checkpoint
+from metarl.run.seeding import Generators
 from metarl.run.timing import TIMING
 from metarl.struct import map_tensors
 
@@ -326,3 +330,29 @@ def test_rows_are_flat_numbers_with_the_ends_of_their_intervals():
     of_errors["updates"][0] |= {"mean": None, "diverged": 2}
     with pytest.raises(FloatingPointError, match="mse_0 isn't finite for 2 tasks"):
         measures_row(of_errors, less_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "score"), [("sinusoid", "validation", -0.4), ("digits", "test", 0.4)]
+)
+def test_few_shot_states_are_compared_on_tasks_of_their_own(monkeypatch, dataset, split, score):
+    seen = []
+
+    def evaluated(adapter, source, size, *, split, tasks, num_tasks, **_):
+        seen.append((split, num_tasks, torch.rand(3, generator=tasks()).tolist()))
+        rows = [{"update": 0, "mean": 9.0, "half_width": 0.1}]
+        return {
+            "measure": "measure",
+            "updates": [*rows, {"update": 1, "mean": 0.4, "half_width": 0.1}],
+        }
+
+    monkeypatch.setattr(held_out, "evaluate", evaluated)
+    words = [*SHOTS, f"dataset={dataset}", "eval_every=2"]
+    config = OmegaConf.create(configs.composed("fewshot", words, [configs.CONFIGS])[0])
+    source, cpu = {"digits": digits, "sinusoid": Sinusoid}[dataset](), torch.device("cpu")
+    asked = held_out.measures(config, source, cpu)
+    learner = fewshot_build.learner(config, source, Generators(1), cpu)
+    assert [asked.measure(learner)["score"] for _ in range(2)] == [score] * 2
+    at_end = Generators(config.evaluation.seed)("evaluation")
+    assert seen[0] == seen[1] and seen[0][:2] == (split, 4)
+    assert seen[0][2] != torch.rand(3, generator=at_end).tolist()

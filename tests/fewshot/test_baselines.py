@@ -175,3 +175,18 @@ def test_neighbours_refuse_a_regression(make):
 def test_mistakes_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         made(pretrain, **{**TRAINING, **FINE_TUNING, **settings})
+
+
+def test_the_batch_norms_of_a_pretraining_see_its_batches():
+    learner = made(pretrain, **TRAINING, **FINE_TUNING)
+    before = learner._network.embed.norms[0].running_mean.clone()
+    learner.step()
+    assert (learner._network.embed.norms[0].running_mean != before).any()
+
+
+def test_the_rate_of_a_pretraining_is_halved():
+    learner, rates = made(pretrain, **(TRAINING | {"halve_every": 2}), **FINE_TUNING), []
+    for _ in range(3):
+        rates.append(learner.state_dict()["optimizer"]["param_groups"][0]["lr"])
+        learner.step()
+    assert rates == [3e-3, 3e-3, 1.5e-3]

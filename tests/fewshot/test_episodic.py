@@ -333,3 +333,11 @@ def test_neural_process_answers_for_more_classes_than_it_was_trained_with_unless
     assert adapter.predict(adapter.update(adapter.begin(1), support), x[:, 5:]).shape == (1, 5, 5)
     with pytest.raises(ValueError, match=r"ways of its training, 3, and not for 5"):
         cnp(**settings | {"joint_decoder": True})
+
+
+def test_an_answer_changes_no_number_of_the_training():
+    """The network has batch norms, which an evaluation doesn't leave in its own mode."""
+    asked, other = learner("protonet"), learner("protonet")
+    adapter, (support, x) = asked.adapter(), examples()
+    adapter.predict(adapter.update(adapter.begin(2), support), x)
+    assert [asked.step() for _ in range(2)] == [other.step() for _ in range(2)]

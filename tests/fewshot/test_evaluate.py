@@ -126,3 +126,19 @@ def test_losses_take_one_task_or_many(generator):
     torch.testing.assert_close(cross_entropy(logits[1], y[1]), theirs[1])
     values = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
     assert mean_squared_error(values, torch.zeros(2, 2, 1)).tolist() == [2.5, 12.5]
+
+
+@pytest.mark.parametrize(("words", "split"), [({}, "test"), ({"split": "train"}, "train")])
+def test_tasks_are_of_the_split_that_is_asked_for(words, split):
+    adapter, source = Remembering(), digits()
+    generator = torch.Generator().manual_seed(0)
+    adaptation_measures(
+        adapter, source, SIZE, num_tasks=3, num_updates=2, generator=generator, **words
+    )
+    asked = torch.cat([x.flatten(0, 1) for _, x in adapter.questions])
+    pictures = {
+        of: {picture.numpy().tobytes() for picture in source.classes(of).pictures}
+        for of in ("train", "test")
+    }
+    found = {(255 * x).round().to(torch.uint8).numpy().tobytes() for x in asked}
+    assert [of for of, all_of_them in pictures.items() if found <= all_of_them] == [split]

@@ -11,7 +11,7 @@ from support.few_shot import BACKBONES
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
 from metarl.core.gradients import Implicit
-from metarl.fewshot.algorithms.maml import Maml
+from metarl.fewshot.algorithms.maml import Maml, imaml
 from metarl.fewshot.algorithms.shared import Setting
 from metarl.fewshot.digits import digits
 from metarl.fewshot.evaluate import adaptation_measures, predictions
@@ -455,3 +455,39 @@ def test_learns_the_sinusoids():
 def test_mistakes_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         learner(DIGITS, SMALL, BACKBONES["mlp"], **settings)
+
+
+def test_the_meta_gradient_is_limited_and_an_evaluation_takes_its_own_steps():
+    """Adam divides by the gradient's size, but not where it is as small as its ε."""
+    embed = lambda random: PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=random)
+    moved, size = [], TaskSize(ways=1, shots=4, queries=4)
+    for limit in (None, 1e-9):
+        made = learner(WAVES, size, embed, max_grad_norm=limit, num_test_steps=5)
+        before = map_tensors(torch.clone, made.learned["network"])
+        made.step()
+        now = made.learned["network"]
+        moved.append(max((now[key] - leaf).abs().max().item() for key, leaf in before.items()))
+    assert moved[0] == pytest.approx(1e-3, rel=1e-2) and moved[1] < 2e-4
+    assert made.adapter().num_updates == 5
+
+
+def test_implicit_maml_has_the_numbers_of_its_settings():
+    generator = torch.Generator().manual_seed(0)
+    embed = PerceptronFeatures((1,), sizes=[6], batch_norm=False, generator=generator)
+    size = TaskSize(ways=1, shots=4, queries=4)
+    of = {"source": WAVES, "size": size, "embed": embed, "streams": streams()}
+    made = imaml(
+        setting=Setting(**of, device=torch.device("cpu")),
+        strength=2.0,
+        damping=0.3,
+        cg_iterations=4,
+        meta_batch_size=3,
+        num_inner_steps=2,
+        num_test_steps=2,
+        inner_lr=0.1,
+        outer_lr=1e-3,
+        max_grad_norm=None,
+        transductive=False,
+    )
+    assert made._mode == Implicit(2.0, damping=0.3, cg_iterations=4)
+    assert made.step()["meta_gradient_norm"] > 0

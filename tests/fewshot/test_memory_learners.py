@@ -471,3 +471,63 @@ def test_optimizer_at_test_takes_the_steps_of_training():
 def test_mistakes_are_named(name, settings, message):
     with pytest.raises(ValueError, match=message):
         made(functools.partial(MAKERS[name], **settings))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_sequences_are_of_the_split_that_is_asked_for(monkeypatch, split):
+    learner, sample, asked = made("lstm"), ImageTasks.sample, []
+
+    def spied(self, num, size, generator, split="train"):
+        asked.append(split)
+        return sample(self, num, size, generator, split)
+
+    monkeypatch.setattr(ImageTasks, "sample", spied)
+    learner.measures_in_sequence(25, split, torch.Generator().manual_seed(2))
+    assert asked == [split, split]
+
+
+@pytest.mark.parametrize("name", ["mann", "lstm"])
+def test_an_evaluation_changes_no_number_of_the_training(name):
+    """The networks have batch norms, which an evaluation doesn't leave in its own mode."""
+    evaluated, other = made(name), made(name)
+    evaluated.measures_in_sequence(2, "test", torch.Generator().manual_seed(2))
+    assert [evaluated.step() for _ in range(2)] == [other.step() for _ in range(2)]
+
+
+def test_a_memory_learner_at_test_takes_the_steps_of_training():
+    learner, further = made("maml_memory"), made("maml_memory", num_test_steps=3)
+    episodes = DIGITS.sample(2, SIZE, torch.Generator().manual_seed(1))
+    answer = after_support(learner, episodes)
+    expected = over_tasks(
+        lambda support, query: learner._task(learner.learned, support, query)[0],
+        *(episodes.support, episodes.query),
+        backend="loop",
+    )
+    loss = learner._objective.loss(answer, episodes.query.y)
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-4, atol=1e-5)
+    assert (after_support(further, episodes) - answer).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["maml_memory", "meta_lstm"])
+def test_the_meta_gradient_is_limited(name):
+    """Adam divides by the gradient's size, but not where it is as small as its ε."""
+    moved = []
+    for limit in (None, 1e-9):
+        learner = made(name, max_grad_norm=limit)
+        before = P.joined(map_tensors(torch.clone, learner.learned))
+        learner.step()
+        now = P.joined(learner.learned)
+        moved.append(max((now[key] - leaf).abs().max().item() for key, leaf in before.items()))
+    assert moved[0] == pytest.approx(1e-3, rel=1e-2) and moved[1] < 2e-4
+
+
+def test_the_rate_of_a_reader_is_halved():
+    learner, rates = made("lstm", halve_every=2), []
+    for _ in range(3):
+        rates.append(learner.state_dict()["optimizer"]["param_groups"][0]["lr"])
+        learner.step()
+    assert rates == [3e-3, 3e-3, 1.5e-3]
+
+
+def test_an_evaluation_of_a_learned_optimizer_takes_its_own_steps():
+    assert made("meta_lstm", num_test_steps=5).adapter().num_updates == 5

@@ -157,3 +157,15 @@ def test_learns_digits():
 def test_mistakes_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         learner(**setting)
+
+
+def test_an_evaluation_takes_its_own_steps_and_all_examples_for_the_batch_norm():
+    size, generator = TaskSize(ways=3, shots=4, queries=1), torch.Generator().manual_seed(1)
+    support, found = digits().sample(2, size, generator).support, []
+    for batch_size in (3, 5):
+        adapter = learner(test_batch_size=batch_size)[0].adapter()
+        found.append(adapter.update(adapter.begin(2), support))
+    assert [state.num_steps for state in found] == [4, 4]  # num_test_steps
+    assert torch.equal(found[0].reference, support.x)
+    one, other = (P.flatten(state.params) for state in found)
+    assert not torch.allclose(one, other)

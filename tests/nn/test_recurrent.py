@@ -153,3 +153,32 @@ def test_a_sequence_beyond_the_context_is_refused():
 def test_mistakes_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_transformer_is_torchs_own_layers():
+    """Those whose norms come first, on embedded inputs with their positions."""
+    memory, xs, generator = make("transformer"), inputs(), torch.Generator().manual_seed(2)
+    for leaf in memory.parameters():  # Else norms have no scales and biases of their own.
+        leaf.data += 0.1 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
+    x = memory.embed(xs) + memory.positions[:STEPS, None]
+    causal = torch.ones(STEPS, STEPS, dtype=torch.bool).triu(1)
+    names = {
+        "norm_attention": "norm1",
+        "norm_perceptron": "norm2",
+        "mix": "self_attn.out_proj",
+        "widen": "linear1",
+        "narrow": "linear2",
+    }
+    for layer in memory.layers:
+        own = torch.nn.TransformerEncoderLayer(
+            8, 2, dim_feedforward=32, dropout=0.0, norm_first=True, dtype=torch.float64
+        )
+        weights = {
+            f"self_attn.in_proj_{part}": getattr(layer.project, part) for part in ("weight", "bias")
+        }
+        for name, theirs in names.items():
+            part = getattr(layer, name)
+            weights |= {f"{theirs}.weight": part.weight, f"{theirs}.bias": part.bias}
+        own.load_state_dict(weights)
+        x = own(x, src_mask=causal)
+    torch.testing.assert_close(memory.sequence(xs), memory.norm(x), rtol=1e-10, atol=1e-12)

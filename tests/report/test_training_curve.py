@@ -35,3 +35,20 @@ def test_bands_are_called_what_they_are() -> None:
 def test_seeds_that_share_no_range_have_a_point() -> None:
     one, other = [{"steps": 5, "return": 1.0}], [{"steps": 9, "return": 3.0}]
     assert training_curve([one, other], "return", "steps").x.tolist() == [5.0]
+
+
+def test_smooth_points_are_means_of_those_before_and_bands_those_of_all_seeds() -> None:
+    """A hundred points: each smooth one is the mean of two."""
+    runs = [
+        [{"steps": step, "return": 1.0 * slope * step} for step in range(100)]
+        for slope in (0, 1, 2, 5)
+    ]
+    curve = training_curve(runs, "return", "steps")
+    assert curve.window == 2
+    assert curve.smooth[1, :4].tolist() == [0.0, 0.5, 1.5, 2.5]
+    assert curve.mean[:4].tolist() == [0.0, 1.0, 3.0, 5.0]
+    # The standard deviation of 0, 1, 2, 5 is √(14 / 3); Student's t of 3 degrees of freedom 3.1824.
+    half = 2.5 * 3.1824463 * math.sqrt(14 / 3) / 2
+    assert (curve.low[3], curve.high[3]) == pytest.approx((5 - half, 5 + half), rel=1e-4)
+    two = training_curve(runs[1:3], "return", "steps")
+    assert (two.low[3], two.high[3]) == (2.5, 5.0)

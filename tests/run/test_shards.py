@@ -15,6 +15,7 @@ from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.data.replay import Replay
 from metarl.run import checkpoint, memory
+from metarl.run.held_out import HeldOut
 from metarl.run.iteration import Run
 from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
@@ -393,3 +394,45 @@ def test_free_memory_is_what_the_system_says():
         "1.5 KiB",
         "3.0 GiB",
     ]
+
+
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches a signal."""
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_best_checkpoint_can_be_gone_on_from_whatever_comes_later(tmp_path, is_killed):
+    """The scores rise up to iteration 6. The replay holds nothing of then in the end."""
+    folder, kills = tmp_path / "run", [6] * is_killed
+    folder.mkdir()
+
+    def measure(learner):
+        done = learner.state_dict()["done"]
+        if done in kills:
+            kills.remove(done)
+            raise Killed
+        return {"score": -abs(done - 6.0)}
+
+    def going(resume_from):
+        generators = Generators(4)
+        train(
+            Collector(generators, capacity=12),
+            generators,
+            iterations=20,
+            run_folder=folder,
+            provenance={},
+            checkpoint_every=2,
+            keep_checkpoints=1,
+            held_out=HeldOut(every=2, measure=measure),
+            resume_from=resume_from,
+        )
+
+    try:
+        going(None)
+    except Killed:
+        going(checkpoint.load_newest(folder / "checkpoints")[1])
+    best = checkpoint.load(folder / "checkpoints" / checkpoint.BEST)
+    learner = Collector(Generators(0), capacity=12)
+    learner.load_state_dict(best["learner"])
+    Shards(folder / "checkpoints").load(learner.experience, best)
+    same(learner, run(tmp_path / "six", iterations=6, capacity=12))

@@ -405,3 +405,16 @@ def test_learns_on_a_gpu_what_it_learns_on_the_cpu(cls):
             gradients.append(P.flatten(learner.meta_gradient(learner.linearize(s, q))).cpu())
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
     assert make(cls, device=torch.device("cuda")).step()["env_steps"] > 0
+
+
+def test_the_meta_gradient_is_limited():
+    """Adam divides by the gradient's size, but not where it is as small as its ε."""
+    moved = []
+    for limit in (None, 1e-9):
+        learner = make(MamlPPO, dtype=torch.float64, max_grad_norm=limit)
+        support, query, old = random_data(learner)
+        before = {k: v.detach().clone() for k, v in learner.params.joined.items()}
+        learner.descend(support, query, (WithOld(batch=support[0], old=old),))
+        now = learner.params.joined
+        moved.append(max((now[k] - v).abs().max().item() for k, v in before.items()))
+    assert moved[0] == pytest.approx(1e-3, rel=1e-2) and moved[1] < 2e-4

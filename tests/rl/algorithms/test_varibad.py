@@ -604,3 +604,42 @@ def test_what_it_decodes_is_reward_or_state(decodes):
 def test_a_model_without_a_belief_is_refused():
     with pytest.raises(ValueError, match="model is a Linear; expected one with a belief"):
         make(model=torch.nn.Linear(2, 2))
+
+
+def test_the_bounds_gradient_ends_after_the_truncation():
+    model, steps, standard = trials_in_double()
+    weight = model.encoder.memory.layer.weight_hh_l0
+
+    def found(truncation):
+        loss = inference_of(model, truncation=truncation).elbo(steps, Fixed(standard)).loss
+        return loss, torch.autograd.grad(loss, weight)[0]
+
+    (whole, through), (same, cut), (_, longest) = found(None), found(2), found(15)
+    torch.testing.assert_close(same, whole, rtol=1e-10, atol=0)
+    torch.testing.assert_close(longest, through, rtol=1e-10, atol=1e-12)
+    assert (cut - through).abs().max() > 1e-2 * through.abs().max()
+
+
+def test_an_iteration_normalises_as_while_acting_and_counts_its_steps_afterwards(monkeypatch):
+    learner = make()
+    shift_statistics(learner._model)
+    heads, update, num_steps = learner._model.heads, learner._ppo.update, []
+
+    def checked(trials, inputs):
+        outputs, _ = heads.evaluate(inputs[:-1])
+        again, mask = heads.policy.log_prob(outputs, trials.action), trials.mask
+        torch.testing.assert_close(again[mask], trials.log_prob[mask], rtol=1e-4, atol=1e-5)
+        num_steps.append(int(mask.sum()))
+        return update(trials, inputs)
+
+    monkeypatch.setattr(learner._ppo, "update", checked)
+    learner.step()
+    for statistics in (heads.observations, heads.beliefs):
+        assert statistics.count == 50 + num_steps[0]
+
+
+def test_the_encoder_is_told_where_an_episode_begins_and_where_it_has_terminated():
+    steps = trial_steps(played(make()))
+    flags = model_for(Drifting(1)).parts(steps).flags
+    assert torch.equal(flags[..., 0].bool(), steps.terminated)
+    assert torch.equal(flags[..., 1].bool(), steps.first) and steps.first.sum() == 3 * 8
