@@ -145,7 +145,7 @@ TRAINING: dict[str, list[str]] = {
     "point_navigation_2d_sparse_pearl/memoryless": ["metrics_seed0"],
     "point_navigation_2d_sparse_pearl/pearl": ["metrics_seed0"],
     "point_navigation_2d_sparse_pearl/rl2": [f"metrics_seed{seed}" for seed in range(3)],
-    "point_navigation_2d_sparse_pearl/varibad": ["metrics_seed0"],
+    "point_navigation_2d_sparse_pearl/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "tabular_mdp_rl2": ["metrics"],
     "walker2d_rand_params/varibad": ["metrics_seed0"],
     "omniglot_5w1s_maml_mlp": ["metrics_seed0"],
