@@ -9,6 +9,7 @@ docstring or in that of the file with the environment's class) and a paragraph t
 `Source`.
 """
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -18,7 +19,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -27,7 +27,6 @@ sys.path.insert(0, str(ROOT))
 
 import envs  # noqa: E402
 from envs.mujoco.env import MujocoEnv  # noqa: E402
-from envs.numpy_worlds import task_dicts  # noqa: E402
 from metarl.cli.benchmarks.parity import EXCEPTIONS, TOLERANCE  # noqa: E402
 from metarl.files import write_atomically, write_text  # noqa: E402
 from metarl.gymnasium_plugin import gym_id  # noqa: E402
@@ -185,12 +184,12 @@ def spec_row(env: Any) -> list[str]:
     ranges = ", ".join(f"{name} {number(low)} … {number(high)}" for name, (low, high) in bounds)
     scale = f"{given['action_scale']:g}" if "action_scale" in given else "–"
     ranges = ranges.replace("-", "−").replace("inf", "∞")
-    fields = {
-        name: np.array(value) for name, value in task_dicts(env.prior.test_tasks(1))[0].items()
+    one = env.prior.test_tasks(1)
+    shapes = {
+        field.name: list(getattr(one, field.name).shape[1:]) for field in dataclasses.fields(one)
     }
     task = ", ".join(
-        f"`{name}`" + (f" {list(value.shape)}" if value.ndim else "")
-        for name, value in fields.items()
+        f"`{name}` {shape}" if shape else f"`{name}`" for name, shape in shapes.items()
     )
     return [
         f"`{env.spec.name}`",
