@@ -22,7 +22,7 @@ While a run goes: `held_out` makes evaluations on the way, `tracking` the logger
 
 What comes after training: `evaluation`, `fewshot_report` and `filming` hand a trained learner to
 metarl/report. `sweep` sees to several runs (-m), `launchers` to where they run, `comparison` sets
-them side by side.
+them side by side, `sweepers` says how good each was to who searches for settings.
 
 `session` runs a command from Python, for metarl/api.
 

@@ -36,7 +36,7 @@ def check(name: str, *, multirun: bool) -> None:
         raise UserError(f"hydra/launcher={name}: {expected(name, NEEDS)}")
     if not multirun:
         raise UserError(f"hydra/launcher={name}: launchers start the runs of a sweep; say -m, too")
-    if (needs := NEEDS[name]) is not None and not _is_installed(needs[1]):
+    if (needs := NEEDS[name]) is not None and not is_installed(needs[1]):
         raise UserError(f"hydra/launcher={name} isn't installed: pip install {needs[0]}")
     if name == "submitit_slurm" and shutil.which("srun") is None:
         raise UserError(
@@ -88,7 +88,8 @@ def _share() -> int | None:
     return None
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Tells whether Python finds a package, without importing it."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # not even its parent

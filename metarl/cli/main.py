@@ -24,7 +24,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from envs.own.world import EnvironmentFailed, WorldError
-from metarl.cli import console, launchers, sweep
+from metarl.cli import console, launchers, sweep, sweepers
 from metarl.cli.configs import CONFIGS
 from metarl.cli.helptext import help_text
 from metarl.cli.overrides import check_overrides
@@ -84,6 +84,8 @@ def run_command(
                 if word.startswith("hydra/launcher="):
                     launcher = word.partition("=")[2]
                     launchers.check(launcher, multirun=arguments.multirun)
+                if word.startswith("hydra/sweeper="):
+                    sweepers.check(word.partition("=")[2], multirun=arguments.multirun)
             if not (arguments.hydra_help or arguments.shell_completion):
                 shows_only = bool(arguments.cfg or arguments.info)
                 overrides = check_overrides(
@@ -217,7 +219,11 @@ def _log_to_stderr() -> None:
 
 
 def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """`run`, ended with a message where the user is to blame; in a sweep, that is only noted."""
+    """`run`, ended with a message where the user is to blame; in a sweep, that is only noted.
+
+    What it returns in a sweep is for Hydra's sweepers: the score of a training; None after a
+    failure.
+    """
 
     command = sys.argv
 
@@ -229,10 +235,13 @@ def _guarded(run: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             _log_to_stderr()
             sweep.begin_run(config)
             launchers.share_cores(config)
-            if sweep.is_done():
-                return None
+            folder = sweep.done_before()
+            if folder is not None:
+                return sweepers.score(folder)
             try:
-                return run(config)
+                run(config)
+                folder = sweep.folder_of_run()
+                return sweepers.score(folder) if folder is not None and sweep.is_sweep() else None
             except KeyboardInterrupt:
                 print(f"interrupted{sweep.how_to_go_on()}", file=sys.stderr)
                 return _interrupted()

@@ -27,7 +27,8 @@ from metarl.report.run_places import BEGUN, DONE, begun, in_order, noted
 from metarl.run.lock import FolderLock, is_held
 
 BASIC = "basic"
-"""Hydra's own launcher: runs are in one process, one after the other."""
+"""Hydra's own launcher, by which runs are in one process, one after the other; and its own sweeper, which
+starts a run for each combination of values."""
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _FAILED = "failed"
 """A folder with a file for each run that has failed: the jobs of a cluster begin together, and lines
@@ -105,13 +106,19 @@ def _begun() -> dict[str, str] | None:
     return run if (Path(run["folder"]) / "config.yaml").exists() else None
 
 
-def is_done() -> bool:
-    """Tells, also the user, whether the present run was done when its sweep was called before."""
+def folder_of_run() -> Path | None:
+    """The folder of the present run, if it has made one."""
+    return End.to_go_on[0] if End.to_go_on is not None else None
+
+
+def done_before() -> Path | None:
+    """The folder of the present run, if it was done when its sweep was called before; tells the
+    user, too."""
     if not is_sweep() or (folder := _done_in()) is None:
-        return False
+        return None
     place = comparison.place_in(BEGUN)
     print(f"it is done: {folder} (to make it again, remove {place})", file=sys.stderr)
-    return True
+    return Path(folder)
 
 
 def _done_in() -> str | None:

@@ -212,7 +212,7 @@ def test_a_run_takes_the_cores_that_slurm_gives_its_job(monkeypatch):
 
 def test_slurm_is_missed_in_a_line(monkeypatch):
     monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
-    monkeypatch.setattr(launchers, "_is_installed", lambda package: True)
+    monkeypatch.setattr(launchers, "is_installed", lambda package: True)
     with pytest.raises(UserError, match="submitit_slurm: there is no srun; expected a machine of"):
         launchers.check("submitit_slurm", multirun=True)
 

@@ -7,6 +7,7 @@ Examples:
 
 import ast
 import inspect
+import json
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ from omegaconf import DictConfig
 from support.commands import refused
 
 import envs
-from metarl.cli import configs, words
+from metarl.cli import configs, sweep, words
 from metarl.cli import main as cli
 from metarl.cli.commands import train
 from metarl.cli.helptext import help_text
@@ -574,6 +575,38 @@ def test_a_sweep_goes_on_after_a_run_that_fails_and_tells_of_it_at_its_end(
         "1.json",
         "2.json",
     }
+
+
+def test_a_sweeper_gets_the_score_of_each_run_and_none_of_one_that_failed(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Optuna's does, which asks for the value of each run at its end; also of one that was done
+    when the sweep was called before."""
+    returned = []
+    monkeypatch.setattr(
+        sweep.End,
+        "on_job_end",
+        lambda self, config, job_return, **kwargs: returned.append(job_return.return_value),
+        raising=False,
+    )
+
+    def run(config: DictConfig) -> None:
+        folder = tmp_path / f"seed{config.seed}"
+        folder.mkdir(exist_ok=True)
+        sweep.note_folder(folder, "go on")
+        if config.seed == 2:
+            raise UserError("training diverged")
+        (folder / "config.yaml").touch()
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"iteration": 0, "return_after": 10.0 * config.seed}) + "\n"
+        )
+        sweep.comparison.keep(sweep.DONE, {"folder": str(folder)})
+
+    monkeypatch.setattr(sweep.comparison, "show", lambda folder, failed: None)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            call("-m", "hydra.sweep.dir=again", "seed=1,2,3", run=run)
+    assert returned == [10.0, None, 30.0] * 2
 
 
 def test_ctrl_c_ends_a_sweep(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
