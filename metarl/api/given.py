@@ -36,7 +36,8 @@ class Episode:
 
 
 def floats(value: Any, name: str) -> np.ndarray:
-    """The value as an array of float32. Raises: UserError for what holds other things than numbers,
+    """The value as an array of float32 of its own: an environment may write its next observation into
+    the one it has returned. Raises: UserError for what holds other things than numbers,
     rows of several lengths, or a number that isn't finite."""
     if value is None:
         raise UserError(f"{name} is None; expected numbers, as an array")
@@ -44,7 +45,7 @@ def floats(value: Any, name: str) -> np.ndarray:
         if np.asarray(value).dtype.kind in "cSU":  # numpy would make numbers of these, too
             raise TypeError
         with np.errstate(over="ignore"):
-            found = np.asarray(value, dtype=np.float32)
+            found = np.asarray(value, dtype=np.float32).copy()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{name} is {value!r:.60}; expected numbers, as an array") from error
     if not np.isfinite(found).all():

@@ -31,7 +31,7 @@ from metarl.cli.overrides import check_overrides
 from metarl.cli.strangers import cause
 from metarl.cli.words import printable
 from metarl.errors import Error, UserError
-from metarl.run import distributed, stopping
+from metarl.run import distributed, memory, stopping
 from metarl.run.training import Diverged
 
 _QUIET_HYDRA = (
@@ -280,22 +280,13 @@ def _is_mistake(error: Exception) -> bool:
     """Tells whether the user is to blame: who raises an error says so by its class."""
     if isinstance(error, OSError):
         return error.errno in _USERS_OS_ERRORS
-    return isinstance(error, Error | WorldError) or _is_out_of_memory(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tells whether Python's or torch's memory was too small for what was asked for; torch raises
-    its own on the CPU as RuntimeError."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("can't allocate memory", "out of memory"))
-    )
+    return isinstance(error, Error | WorldError) or memory.is_exhausted(error)
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    if _is_out_of_memory(error):
+    if memory.is_exhausted(error):
         first, *_ = str(error).splitlines() or ["malloc failed"]
         if isinstance(error, torch.OutOfMemoryError):
             return (

@@ -190,6 +190,11 @@ class FollowedRate:
             self._max_lr = state["max_lr"]
 
 
+FAR = 1000.0
+"""How far what follows a KL may go from where it began. After many quiet iterations it must be back
+within a few, and a penalty of exactly 0 would stay 0 for ever."""
+
+
 def halving(half_life: float | None) -> float:
     """What a number is multiplied by in each iteration to halve in `half_life` of them; None: it
     stays."""
@@ -198,15 +203,18 @@ def halving(half_life: float | None) -> float:
 
 def follow_kl(lr: Tensor, kl: Tensor, *, target: float, max_lr: float) -> Tensor:
     """Returns the rate that keeps the KL of an iteration's steps near its target: `lr` over 1.5
-    where the KL is above twice the target, times 1.5, up to `max_lr`, where it is below half.
-    Elementwise."""
+    where the KL is above twice the target, down to `max_lr` / FAR, times 1.5, up to `max_lr`, where
+    it is below half. Elementwise."""
     faster = torch.where(kl < target / 2, (lr * 1.5).clamp(max=max_lr), lr)
-    return torch.where(kl > 2 * target, lr / 1.5, faster)
+    slower = torch.minimum(lr, (lr / 1.5).clamp(min=max_lr / FAR))
+    return torch.where(kl > 2 * target, slower, faster)
 
 
-def follow_penalty(coefficient: Tensor, kl: Tensor, *, target: float) -> Tensor:
+def follow_penalty(coefficient: Tensor, kl: Tensor, *, target: float, start: float) -> Tensor:
     """Returns the coefficient of a KL penalty that keeps the KL near its target: doubled where the
     KL is above 1.5 times the target, halved where it is below target / 1.5 (Schulman et al. 2017,
-    arXiv:1707.06347, section 4). Elementwise."""
+    arXiv:1707.06347, section 4), but no further than FAR from `start`, at which it began.
+    Elementwise."""
     weaker = torch.where(kl < target / 1.5, coefficient / 2, coefficient)
-    return torch.where(kl > 1.5 * target, coefficient * 2, weaker)
+    stronger = torch.where(kl > 1.5 * target, coefficient * 2, weaker)
+    return stronger.clamp(min=start / FAR, max=start * FAR)

@@ -17,9 +17,15 @@ import torch
 
 from metarl.errors import UserError
 from metarl.files import make_folder, write_atomically
+from metarl.run.memory import is_exhausted
 from metarl.struct import named_leaves, struct
 
 VERSION = 1
+
+
+class DamagedFile(UserError):
+    """A file isn't what was written; it is of no use, whatever is done. What can't be read at the
+    moment, or only by another version, is no such file."""
 
 
 @struct
@@ -96,8 +102,9 @@ def read(
     """Returns the content of a file.
 
     Args: digest: what its SHA-256 must begin with.
-    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another
-    kind or format version.
+    Raises: DamagedFile, naming it, if it is truncated, tampered with, or of another kind; UserError
+    if it is missing, can't be read or has another format version; MemoryError, or torch's own, if it
+    doesn't fit into memory.
     """
     try:
         data = path.read_bytes()
@@ -108,24 +115,26 @@ def read(
     header, _, payload = data.partition(b"\n")
     magic = f"metarl-{kind} ".encode()
     if not header.startswith(magic):
-        raise UserError(
+        raise DamagedFile(
             f"the {kind} {path} is damaged, or of another kind: it doesn't begin as a metarl {kind} "
             "does"
         )
     found = hashlib.sha256(payload).hexdigest()
     if found.encode() != header.removeprefix(magic) or not found.startswith(digest):
-        raise UserError(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")
+        raise DamagedFile(f"the {kind} {path} is damaged: its content doesn't match its SHA-256")
     if _is_packed(payload):
-        raise UserError(f"the {kind} {path} is damaged: it is packed, as no metarl does")
+        raise DamagedFile(f"the {kind} {path} is damaged: it is packed, as no metarl does")
     try:
         content = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     # the digest fits, so somebody made it so: whatever the unpickler refuses, we refuse
     except Exception as error:
-        raise UserError(
+        if is_exhausted(error):
+            raise
+        raise DamagedFile(
             f"the {kind} {path} is damaged: it holds more than tensors, numbers and strings"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(
+        raise DamagedFile(
             f"the {kind} {path} is damaged: it holds a {type(content).__name__}; expected a dict"
         )
     if content.get("version") != VERSION:

@@ -68,8 +68,7 @@ def remove_after(folder: Path, iteration: int) -> None:
 def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """The content of one checkpoint file.
 
-    Raises: UserError, naming the file, if it is missing, truncated, tampered with, or of another
-    format version.
+    Raises: what `archive.read` does.
     """
     return archive.read(path, _KIND, map_location)
 
@@ -84,15 +83,17 @@ def load_newest(
     folder: Path, map_location: torch.device | str = "cpu"
 ) -> tuple[Path, dict[str, Any], list[str]]:
     """The newest checkpoint of a folder that is whole, and a message for each newer one that is
-    not.
+    damaged.
 
-    Raises: UserError if there is none.
+    Raises: UserError if there is none, or if a newer one can't be read though it may be whole (the
+    disk failed, another version wrote it): an older one in its place would be a step back that
+    nobody asked for.
     """
     problems: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             return path, load(path, map_location), problems
-        except UserError as error:
+        except archive.DamagedFile as error:
             problems.append(str(error))
     raise UserError("; ".join([f"no usable checkpoint in {folder}", *problems]))
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from metarl.errors import UserError
 from metarl.run import checkpoint
+from metarl.run.archive import DamagedFile
 from metarl.struct import struct
 from metarl.types import Metrics
 
@@ -46,6 +46,7 @@ class Best:
       iteration: where the run goes on. A better state of later is of a branch that was left, and
         goes.
       compared_by, settings: see `HeldOut`.
+    Raises: UserError for a best checkpoint that can't be read, but may be whole.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class Best:
         self._score: float | None = None
         self._outdated: dict[str, Any] | None = None
         try:
-            content = checkpoint.load(self._path)
-            if content["iteration"] <= iteration:
+            content = checkpoint.load(self._path) if self._path.exists() else {}
+            if content and content["iteration"] <= iteration:
                 self._score = float(content[KEY][compared_by])
                 if content.get(_SETTINGS, settings) != settings:
                     self._outdated = content
-        except (UserError, KeyError, TypeError, ValueError):  # missing, damaged, or not ours
+        except (DamagedFile, KeyError, TypeError, ValueError):  # damaged, or not ours
             self._score = None
         self.removed = self._score is None and self._path.exists()
         """Whether there was one that is of no use."""

@@ -23,6 +23,15 @@ _CGROUPS = (
 taken, and in memory.stat how much of that are copies of files that can go."""
 
 
+def is_exhausted(error: BaseException) -> bool:
+    """Tells whether Python's or torch's memory was too small for what was asked for; torch raises
+    its own on the CPU as RuntimeError."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("can't allocate memory", "out of memory"))
+    )
+
+
 def available(device: torch.device) -> int:
     """Returns how many bytes are free on the device, those counted that the system can make
     free, and on a GPU those that torch keeps for later."""

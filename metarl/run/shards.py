@@ -15,6 +15,7 @@ from typing import Any
 from metarl.errors import UserError
 from metarl.files import remove_leftovers
 from metarl.run import archive, checkpoint
+from metarl.run.archive import DamagedFile
 from metarl.struct import struct
 from metarl.types import Experience, Shard
 
@@ -85,8 +86,11 @@ class Shards:
         self._needed = {
             name: needed for name, needed in self._needed.items() if name in present
         } | {path.name: names}
-        for name in present.keys() - self._needed.keys():
-            self._needed[name] = _named_in(present[name])
+        try:
+            for name in present.keys() - self._needed.keys():
+                self._needed[name] = _named_in(present[name])
+        except UserError:  # Nobody knows what that one needs; the next time may tell.
+            return
         needed = {name for names in self._needed.values() for name in names}
         for file in self._folder.glob("*.pt"):
             if _NAME.fullmatch(file.name) and file.name not in needed:
@@ -140,10 +144,10 @@ def _holds(held: Any, file: _File) -> bool:
 
 def _named_in(path: Path) -> list[str]:
     """What a checkpoint of an earlier process needs; one that is damaged is of no use, and needs
-    nothing."""
+    nothing. Raises: UserError for one that can't be read, but may be whole."""
     try:
         names = checkpoint.load(path).get(KEY, [])
-    except UserError:
+    except DamagedFile:
         return []
     return names if isinstance(names, list) else []
 
@@ -156,8 +160,8 @@ def _file(name: str) -> _File:
 def _read(path: Path, file: _File) -> Shard:
     content = archive.read(path, _KIND, digest=file.digest)
     if (content.get("first"), content.get("stop")) != (file.first, file.stop):
-        raise UserError(f"the experience {path} is damaged: it isn't what its name says")
+        raise DamagedFile(f"the experience {path} is damaged: it isn't what its name says")
     entries = content.get("entries")
     if not isinstance(entries, dict):
-        raise UserError(f"the experience {path} is damaged: it has no entries")
+        raise DamagedFile(f"the experience {path} is damaged: it has no entries")
     return Shard(first=file.first, stop=file.stop, content=entries)

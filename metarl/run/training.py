@@ -128,10 +128,12 @@ class Training:
         by, settings = ("score", "") if asked is None else (asked.compared_by, asked.settings)
         self._best = Best(self._saver.folder, run.iteration, by, settings)
         if asked is not None and self._best.is_outdated:
-            self._best.measure_anew(asked.measure)
-            notes.append(
-                "eval_every: evaluates otherwise now; the best checkpoint is measured anew"
-            )
+            how = "is measured anew"
+            try:
+                self._best.measure_anew(asked.measure)
+            except FloatingPointError as error:
+                how = f"has no score that way ({error}), so the next one takes its place"
+            notes.append(f"eval_every: evaluates otherwise now; the best checkpoint {how}")
         if self._best.removed:
             abandoned.append(checkpoint.BEST)
         if abandoned:

@@ -107,6 +107,44 @@ def test_given_episodes_change_a_policy_as_an_inner_step_on_them_does(agents: An
     assert agent.adapted is policy
 
 
+class OneBuffer(gymnasium.Wrapper):
+    """Writes each observation into the same array, as drivers of robots do; with `copies` into one
+    of its own."""
+
+    def __init__(self, env: gymnasium.Env, copies: bool = False) -> None:
+        super().__init__(env)
+        self._buffer, self._copies = np.zeros(env.observation_space.shape, np.float32), copies
+
+    def _seen(self, obs: Any) -> Any:
+        self._buffer[:] = obs
+        return self._buffer.copy() if self._copies else self._buffer
+
+    def reset(self, **given: Any) -> Any:
+        obs, info = self.env.reset(**given)
+        return self._seen(obs), info
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = self.env.step(action)
+        return self._seen(obs), *rest
+
+
+@pytest.mark.parametrize("name", ["plain", "memory", "belief"])
+def test_an_environment_may_write_over_what_it_has_returned(agents: Any, name: str) -> None:
+    made, agent, found = bandit_env if name == "memory" else point_env, agents[name], []
+    for copies in (True, False):
+        env = OneBuffer(made(), copies)
+        played: list[dict[str, Any]] = []
+        policy = agent.adapt(env, seed=3, on_episode=played.append)
+        obs, reward, actions = env.reset(seed=5)[0], 0.0, []
+        policy.reset()
+        for _ in range(4):
+            actions.append(policy(obs, reward))
+            obs, reward = env.step(actions[-1])[:2]
+        found.append((played[0]["obs"], np.stack(actions)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_actions_of_another_controller_are_told(
     agents: Any, recwarn: pytest.WarningsRecorder
 ) -> None:

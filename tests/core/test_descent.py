@@ -102,4 +102,29 @@ def test_rates_and_penalties_follow_their_targets_one_by_one():
     )
     kl = torch.tensor([0.016, 0.012, 0.006], dtype=torch.float64)
     coefficient = torch.full_like(kl, 0.7)
-    assert follow_penalty(coefficient, kl, target=0.01).tolist() == pytest.approx([1.4, 0.7, 0.35])
+    followed = follow_penalty(coefficient, kl, target=0.01, start=0.7)
+    assert followed.tolist() == pytest.approx([1.4, 0.7, 0.35])
+
+
+def test_what_follows_a_kl_is_back_soon_after_a_long_quiet():
+    """A weight that is halved without end becomes 0, which no doubling changes."""
+    weight = lr = torch.tensor(0.5, dtype=torch.float64)
+    none, much = torch.zeros(()), torch.tensor(1.0)
+    for _ in range(1200):
+        weight = follow_penalty(weight, none, target=0.01, start=0.5)
+        lr = follow_kl(lr, much, target=0.01, max_lr=2.0)
+    assert (weight.item(), lr.item()) == pytest.approx((5e-4, 2e-3))
+    for _ in range(10):
+        weight = follow_penalty(weight, much, target=0.01, start=0.5)
+    for _ in range(18):
+        lr = follow_kl(lr, none, target=0.01, max_lr=2.0)
+    assert weight > 0.5 and lr == 2.0
+    for _ in range(1200):
+        weight = follow_penalty(weight, much, target=0.01, start=0.5)
+    assert weight == 500.0
+
+
+def test_a_rate_below_the_least_stays_there():
+    """For what a schedule has brought down further, max_lr with it, or a file of before says so."""
+    lr = torch.tensor(1e-5, dtype=torch.float64)
+    assert follow_kl(lr, torch.tensor(1.0), target=0.01, max_lr=1.0).item() == pytest.approx(1e-5)

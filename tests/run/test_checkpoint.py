@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import os
@@ -204,3 +205,35 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path):
     for place in (tmp_path / "checkpoints/iteration_300", tmp_path / "iteration_00000300"):
         with pytest.raises(UserError, match="did you mean iteration_00000300.pt?"):
             checkpoint.resolve(place)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_by(tmp_path, monkeypatch):
+    """It may be whole: an older one in its place would be a step back, and whoever goes on from
+    that removes it."""
+    for iteration in (1, 2):
+        path = checkpoint.save(tmp_path, content(iteration), keep=3)
+
+    def fails(self):
+        raise OSError(errno.EIO, "Input/output error", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        with pytest.raises(UserError, match="can't read the checkpoint .*2.pt: Input/output error"):
+            checkpoint.load_newest(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "VERSION", 2)
+        archive.write(path, "checkpoint", archive.packed(content(2)))
+    with pytest.raises(UserError, match="2.pt has format version 2, this metarl reads 1"):
+        checkpoint.load_newest(tmp_path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch, error):
+    path = checkpoint.save(tmp_path, content(1), keep=1)
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(type(error)):
+        checkpoint.load(path)

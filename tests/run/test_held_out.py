@@ -1,13 +1,15 @@
 """Evaluations on held-out tasks while a run goes, with a learner that is nothing but a random walk:
 they change no number of it, none is lost, and the best checkpoint is kept."""
 
+import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from support.walker import Walker, measured, rows
 
-from metarl.errors import SettingError
+from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint
 from metarl.run.held_out import Best, HeldOut
 from metarl.run.log import RunLog
@@ -153,6 +155,45 @@ def test_a_damaged_best_state_is_no_obstacle(tmp_path):
     assert found.keep_if_better({"iteration": 5}, {"score": -1e9})
     assert not Best(tmp_path, 5).removed
     assert Best(tmp_path, 4).removed
+
+
+def test_a_best_state_that_cannot_be_read_now_stays(tmp_path, monkeypatch):
+    Best(tmp_path, 5).keep_if_better({"iteration": 5}, {"score": 1.0})
+
+    def fails(self):
+        raise OSError(errno.EIO, "Input/output error", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        with pytest.raises(UserError, match="can't read the checkpoint .*best.pt: Input/output"):
+            Best(tmp_path, 5)
+    assert not Best(tmp_path, 5).removed
+
+
+def test_a_best_state_that_has_no_score_any_more_is_said_and_the_run_goes_on(tmp_path, capsys):
+    run(tmp_path / "run")
+
+    def measure(learner):
+        if learner.state_dict()["count"] < 12:
+            raise FloatingPointError("return is nan")
+        return measured(learner)
+
+    newest = checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]
+    held_out = HeldOut(every=3, measure=measure, settings="otherwise")
+    generators = Generators(26)
+    train(
+        Walker(generators),
+        generators,
+        iterations=12,
+        run_folder=tmp_path / "run",
+        provenance={},
+        checkpoint_every=4,
+        held_out=held_out,
+        resume_from=newest,
+    )
+    said = capsys.readouterr().err
+    assert "the best checkpoint has no score that way (return is nan), so the next one" in said
+    assert best(tmp_path / "run")[0] == 12
 
 
 def test_a_later_tie_does_not_replace_the_best_state(tmp_path):

@@ -155,6 +155,29 @@ def test_files_that_no_kept_checkpoint_needs_are_removed(tmp_path, keep):
     assert files(folder) == needed(folder)
 
 
+def test_where_a_checkpoint_cannot_be_read_nothing_that_it_may_need_is_removed(
+    tmp_path, monkeypatch
+):
+    """A process that goes on must read what the checkpoints of the one before need."""
+    folder = tmp_path / "run"
+    run(folder, capacity=12, keep=3)
+    load = checkpoint.load
+    unreadable = checkpoint.list_checkpoints(folder / "checkpoints")[-2]
+
+    def fails(path, *args):
+        if path == unreadable:
+            raise UserError(f"can't read the checkpoint {path}: Input/output error")
+        return load(path, *args)
+
+    kept = load(unreadable)["experience"]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "load", fails)
+        run(folder, capacity=12, keep=3, iterations=ITERATIONS + 2, resume=True)
+    assert unreadable.exists() and set(kept) <= set(files(folder))
+    run(folder, capacity=12, keep=3, iterations=ITERATIONS + 4, resume=True)
+    assert files(folder) == needed(folder)
+
+
 def test_going_on_from_an_older_checkpoint_replaces_the_files_of_the_newer_ones(tmp_path):
     whole = run(tmp_path / "run", keep=5)
     older = checkpoint.load(tmp_path / "run" / "checkpoints" / "iteration_00000004.pt")

@@ -133,6 +133,7 @@ class MamlPPO(GatheringLearner):
         self._num_epochs = num_epochs
         self._kl_target = kl_target
         self._inner_kl_target = inner_kl_target
+        self._inner_kl_coefficient = inner_kl_coefficient
         self._looks_again = inner_kl_target is not None or (
             kl_target is not None and num_epochs == 1
         )
@@ -290,7 +291,10 @@ class MamlPPO(GatheringLearner):
         self._rate.follow(last.kl)
         if self._inner_kl_target is not None:
             self._kl_coefficients = follow_penalty(
-                self._kl_coefficients, last.inner_kl.cpu(), target=self._inner_kl_target
+                self._kl_coefficients,
+                last.inner_kl.cpu(),
+                target=self._inner_kl_target,
+                start=self._inner_kl_coefficient,
             )
 
     def state_dict(self) -> dict[str, Any]:
