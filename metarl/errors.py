@@ -37,6 +37,11 @@ class NonFiniteAction(Error, ValueError, FloatingPointError):
     whoever steps an environment, divergence to a training loop."""
 
 
+class NothingLearnable(Error, ValueError, FloatingPointError):
+    """No step can be learned from, because every episode diverged at its first or had none: a wrong
+    argument to whoever hands over episodes, divergence to a training loop."""
+
+
 def show_as_a_line(error: SettingError) -> None:
     """Lets IPython show the error as it does a UserError. Where it comes from a command the place in
     our code says nothing; where it comes from a user's own call the place is what he looks for."""

@@ -21,8 +21,9 @@ def check_not_negative(values: Values) -> None:
 
 
 def check_counts(values: Values) -> None:
-    """Raises: SettingError naming the first value below 1."""
+    """Raises: SettingError naming the first value that isn't a whole number, or is below 1."""
     _check(values, lambda x: 1 <= x < math.inf, "1 or more")
+    _check(values, lambda x: x % 1 == 0, "a whole number")
 
 
 def check_unit_interval(values: Values) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.types import ALONE, Params, Ranks
 
 APART = ("optimizer", "schedule")
@@ -69,7 +69,8 @@ class Descent:
         clip: Clip = clipped,
         fused: bool = False,
     ) -> None:
-        check_positive({"outer_lr": lr, "max_grad_norm": max_norm, "halve_every": halve_every})
+        check_counts({"halve_every": halve_every})
+        check_positive({"outer_lr": lr, "max_grad_norm": max_norm})
         self._params = dict(params)
         self._max_norm = max_norm
         self._clip = clip

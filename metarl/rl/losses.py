@@ -19,6 +19,12 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum(-1) / (count + (count == 0))
 
 
+def log_ratio(log_prob: Tensor, log_prob_old: Tensor, mask: Tensor) -> Tensor:
+    """log π / π_old [..., B]; 0 on padding, whose actions nobody took: under a policy of little noise
+    they may have a density whose exponential is infinite, and 0 times that is NaN."""
+    return (log_prob - log_prob_old).where(mask != 0, 0.0)
+
+
 def reinforce(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
     """−E[log π(a|s) A] (Williams 1992). Its derivative differentiated again misses the term through
     the sampling of the data: the meta-gradient of the original MAML implementation, biased
@@ -33,7 +39,7 @@ def lvc(log_prob: Tensor, log_prob_old: Tensor, advantage: Tensor, mask: Tensor)
     The gradient at π = π_old is `reinforce`'s; the Hessian also holds ∇log π ∇log πᵀ A, the
     sampling's part.
     """
-    return -masked_mean(torch.exp(log_prob - log_prob_old) * advantage, mask)
+    return -masked_mean(log_ratio(log_prob, log_prob_old, mask).exp() * advantage, mask)
 
 
 def dice(log_prob: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
@@ -79,7 +85,7 @@ def ppo_clip(
 ) -> Tensor:
     """−E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)], ρ = π / π_old (Schulman et al. 2017, arXiv:1707.06347,
     eq. 7)."""
-    ratio = torch.exp(log_prob - log_prob_old)
+    ratio = log_ratio(log_prob, log_prob_old, mask).exp()
     return -masked_mean(
         torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), mask
     )

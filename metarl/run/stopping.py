@@ -2,6 +2,7 @@
 signals of a cluster that a job's time is over, and of a terminal that it is gone."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -72,12 +73,13 @@ def stop_requests(say: Callable[[str], None], *, at_once: bool = True) -> Iterat
     always = (signal.SIGINT, signal.SIGTERM)
     asking = [n for n in _ASKING if n in always or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.getsignal(number) for number in (*asking, *submitits)}
-    try:
-        for number in before:
-            signal.signal(number, handle)
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
-        yield lambda: False
+    # A program that has Python in it may handle some itself, and couldn't be given them back.
+    before = {number: handler for number, handler in before.items() if handler is not None}
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Whoever runs us there handles signals.
         return
+    for number in before:
+        signal.signal(number, handle)
     stopped = True
     try:
         yield lambda: requested

@@ -36,6 +36,12 @@ def test_nan_and_infinity_are_refused_everywhere(check, value):
         check({"clip": value})
 
 
+def test_a_count_is_a_whole_number():
+    checks.check_counts({"num_epochs": 2.0})
+    with pytest.raises(SettingError, match="num_epochs 1.5: expected a whole number"):
+        checks.check_counts({"num_epochs": 1.5})
+
+
 def test_a_list_of_layers_is_named_whole():
     checks.check_layers({"head_sizes": [], "hidden_sizes": (1, 40)})
     checks.check_one_layer_or_more({"hidden_sizes": [1]})

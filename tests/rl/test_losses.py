@@ -133,6 +133,16 @@ def test_losses_ignore_padding():
         torch.testing.assert_close(padded, short)
 
 
+@pytest.mark.parametrize("loss", [lvc, lambda *given: ppo_clip(*given, clip=0.2)])
+def test_padding_that_a_sure_policy_would_never_do_is_no_nan(loss):
+    """The density of an action that nobody took may be too large for float32: 0 times infinity."""
+    log_prob = torch.tensor([[-0.3, 200.0]], requires_grad=True)
+    old, mask = torch.tensor([[-0.3, 0.0]]), torch.tensor([[1.0, 0.0]])
+    found = loss(log_prob, old, torch.tensor([[2.0, 1.0]]), mask)
+    (slope,) = torch.autograd.grad(found.sum(), log_prob)
+    assert found.item() == -2.0 and slope.tolist() == [[-2.0, 0.0]]
+
+
 def test_ppo_clip_by_hand():
     # Ratios 2, 0.5, 2, 0.5 at clip .2 with advantages 3, 5, −4, −2: min(6, 3.6), min(2.5, 4),
     # min(−8, −4.8), min(−1, −1.6)

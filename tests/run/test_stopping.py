@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -66,3 +67,34 @@ def test_the_programs_own_handler_is_told_too(number: int) -> None:
             assert is_requested() and told == [number]
     finally:
         signal.signal(number, signal.SIG_DFL)
+
+
+def test_an_error_in_a_thread_is_told_as_it_is() -> None:
+    """There signals can't be handled, of which the error isn't a consequence."""
+    found: list[BaseException] = []
+
+    def fails() -> None:
+        try:
+            with stop_requests(print) as is_requested:
+                assert not is_requested()
+                raise KeyError("x")
+        except KeyError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    assert found[0].__context__ is None
+
+
+def test_a_handler_that_is_not_pythons_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a program that has Python in it."""
+    getsignal, touched = signal.getsignal, list[int]()
+    monkeypatch.setattr(
+        signal, "getsignal", lambda n: None if n == signal.SIGTERM else getsignal(n)
+    )
+    handle = signal.signal
+    monkeypatch.setattr(signal, "signal", lambda n, how: (touched.append(n), handle(n, how))[1])
+    with stop_requests(print):
+        pass
+    assert signal.SIGTERM not in touched and signal.SIGINT in touched

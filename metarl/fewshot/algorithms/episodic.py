@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule, answer_metrics
 from metarl.fewshot.losses import OBJECTIVES
@@ -77,7 +77,7 @@ class Episodic(FewShotLearner):
         halve_every: int | None,
         any_ways: bool = True,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size})
+        check_counts({"meta_batch_size": meta_batch_size})
         self._setting = setting
         self._size = setting.training_size(train_ways)
         self._num_tasks = meta_batch_size

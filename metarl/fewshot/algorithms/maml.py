@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core.adapt import adapt, grad_over_tasks
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.gradients import Implicit, Mode, check_mode
 from metarl.core.low_rank import adapt_low_rank, low_rank_pays
 from metarl.core.rules import Sgd, named_rule
@@ -57,14 +57,14 @@ class Maml(FewShotLearner):
         transductive: bool,
         compile: bool,
     ) -> None:
-        check_positive(
+        check_counts(
             {
                 "meta_batch_size": meta_batch_size,
                 "num_inner_steps": num_inner_steps,
                 "num_test_steps": num_test_steps,
-                "inner_lr": inner_lr,
             }
         )
+        check_positive({"inner_lr": inner_lr})
         source, size = setting.source, setting.size
         self._setting = setting
         self._num_tasks = meta_batch_size

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.adapt import Backend, adapt, grad_over_tasks, over_tasks
-from metarl.core.checks import check_not_negative, check_positive
+from metarl.core.checks import check_counts, check_not_negative, check_positive
 from metarl.core.gradients import Mode, check_mode
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.mann import Reader, reader
@@ -67,7 +67,8 @@ class MamlMemory(FewShotLearner):
         outer_lr: float,
         max_grad_norm: float | None,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "inner_lr": inner_lr})
+        check_counts({"meta_batch_size": meta_batch_size})
+        check_positive({"inner_lr": inner_lr})
         check_not_negative({"num_inner_steps": num_inner_steps, "num_test_steps": num_test_steps})
         source, size = setting.source, setting.size
         self._setting = setting

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded
 from metarl.fewshot.algorithms.shared import Setting, TrainedModule
 from metarl.fewshot.evaluate import at_a_time, draw
@@ -105,7 +105,7 @@ class SequenceLearner(FewShotLearner):
         outer_lr: float,
         halve_every: int | None,
     ) -> None:
-        check_positive({"meta_batch_size": meta_batch_size, "instances": instances})
+        check_counts({"meta_batch_size": meta_batch_size, "instances": instances})
         source, size = setting.source, setting.size
         self._setting = setting
         self._num_tasks = meta_batch_size

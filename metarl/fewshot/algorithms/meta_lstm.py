@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metarl.core import params as P
 from metarl.core.adapt import grad_over_tasks, over_tasks
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.lstm_update import LstmUpdate, UpdateState, lstm_step
 from metarl.core.rules import Sgd
 from metarl.fewshot.algorithms.shared import Meta, Setting, meta_descend
@@ -60,8 +60,8 @@ class MetaLstm(FewShotLearner):
     ) -> None:
         check_positive({f"fine_tuning_lrs[{k}]": lr for k, lr in enumerate(fine_tuning_lrs)})
         self.fine_tuning_lrs = tuple(fine_tuning_lrs)
-        check_positive({"meta_batch_size": meta_batch_size, "num_inner_steps": num_inner_steps})
-        check_positive({"num_test_steps": num_test_steps})
+        check_counts({"meta_batch_size": meta_batch_size, "num_inner_steps": num_inner_steps})
+        check_counts({"num_test_steps": num_test_steps})
         source, device, generator = setting.source, setting.device, setting.streams.init
         self._setting = setting
         self._num_tasks = meta_batch_size

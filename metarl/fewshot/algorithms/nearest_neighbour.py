@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, embedded, need_classes
 from metarl.fewshot.algorithms.protonet import squared_distances
 from metarl.fewshot.algorithms.shared import Setting, answer_metrics
@@ -50,7 +50,7 @@ class NearestPixels(FewShotLearner):
         meta_batch_size: int,
     ) -> None:
         need_classes(setting.source, "nearest_neighbour")
-        check_positive({"meta_batch_size": meta_batch_size})
+        check_counts({"meta_batch_size": meta_batch_size})
         spec = setting.source.spec
         self._setting = setting
         self._num_tasks = meta_batch_size

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metarl.core import params as P
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.rules import named_rule
 from metarl.fewshot.algorithms.episodic import EpisodicAdapter, need_classes
 from metarl.fewshot.algorithms.nearest_neighbour import NearestNeighbour
@@ -62,7 +62,7 @@ class Pretrain(FewShotLearner):
         outer_lr: float,
         halve_every: int | None,
     ) -> None:
-        check_positive({"batch_size": batch_size})
+        check_counts({"batch_size": batch_size})
         self._setting = setting
         self._answers_by = answers_by
         self._objective = OBJECTIVES[setting.source.spec.kind]
@@ -160,7 +160,8 @@ def pretrain(
     Raises: ValueError, naming it, for a number out of range or an `adapt_only` that names no
     parameter.
     """
-    check_positive({"inner_lr": inner_lr, "num_test_steps": num_test_steps})
+    check_counts({"num_test_steps": num_test_steps})
+    check_positive({"inner_lr": inner_lr})
     rule, spec = named_rule("sgd", inner_lr, adapt_only=adapt_only), setting.source.spec
 
     def fine_tuning(trained: WithHead) -> GradientAdapter:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.adapt import over_tasks
-from metarl.core.checks import check_below_one, check_positive
+from metarl.core.checks import check_below_one, check_counts, check_positive
 from metarl.core.gradients import reptile_direction
 from metarl.fewshot.algorithms.shared import Setting, answer_metrics
 from metarl.fewshot.gradient_adapter import SupportLoss, best_backend, has_batch_norm, predicted
@@ -90,12 +90,12 @@ class Reptile(FewShotLearner):
         decay_iterations: int,
         transductive: bool,
     ) -> None:
-        check_positive(
-            {"meta_batch_size": meta_batch_size, "train_shots": train_shots, "inner_lr": inner_lr}
-        )
-        check_positive({"num_inner_steps": num_inner_steps, "inner_batch_size": inner_batch_size})
-        check_positive({"num_test_steps": num_test_steps, "test_batch_size": test_batch_size})
-        check_positive({"outer_lr": outer_lr, "decay_iterations": decay_iterations})
+        check_counts({"meta_batch_size": meta_batch_size, "train_shots": train_shots})
+        check_positive({"inner_lr": inner_lr})
+        check_counts({"num_inner_steps": num_inner_steps, "inner_batch_size": inner_batch_size})
+        check_counts({"num_test_steps": num_test_steps, "test_batch_size": test_batch_size})
+        check_counts({"decay_iterations": decay_iterations})
+        check_positive({"outer_lr": outer_lr})
         check_below_one({"inner_beta": inner_beta})
         source, ways = setting.source, setting.size.ways
         self._setting = setting

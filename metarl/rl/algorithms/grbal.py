@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.core.differentiated import Differentiate, Outputs
@@ -188,11 +188,12 @@ class GrBAL(GatheringLearner):
         planner: Mapping[str, Any],
         **sizes: int,
     ) -> None:
-        check_positive(
+        check_counts(
             {"num_past": num_past, "num_future": num_future, "num_inner_steps": num_inner_steps}
         )
-        check_positive({"inner_lr": inner_lr, "lr": lr, "num_gradient_steps": num_gradient_steps})
-        check_positive({"batch_size": batch_size, "chunk": chunk, "max_grad_norm": max_grad_norm})
+        check_counts({"num_gradient_steps": num_gradient_steps})
+        check_counts({"batch_size": batch_size, "chunk": chunk})
+        check_positive({"inner_lr": inner_lr, "lr": lr, "max_grad_norm": max_grad_norm})
         env, model = setting.env, setting.model
         if not isinstance(model, FeedForwardDynamics):
             raise misfit(model, FeedForwardDynamics, "feed_forward_dynamics")

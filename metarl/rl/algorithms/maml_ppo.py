@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_not_negative, check_positive
+from metarl.core.checks import check_counts, check_not_negative, check_positive
 from metarl.core.descent import APART, Descent, FollowedRate, follow_penalty
 from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import check_judged_updates
@@ -100,7 +100,8 @@ class MamlPPO(GatheringLearner):
         outer_lr_half_life: float | None = None,
         **inner: Any,
     ) -> None:
-        check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
+        check_counts({"num_epochs": num_epochs})
+        check_positive({"outer_lr": outer_lr, "clip": clip})
         check_positive(
             {
                 "inner_kl_target": inner_kl_target,

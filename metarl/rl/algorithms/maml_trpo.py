@@ -12,7 +12,12 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_between_zero_and_one, check_not_negative, check_positive
+from metarl.core.checks import (
+    check_between_zero_and_one,
+    check_counts,
+    check_not_negative,
+    check_positive,
+)
 from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
 from metarl.core.descent import halving
 from metarl.core.differentiated import OutputLoss
@@ -138,14 +143,8 @@ class MamlTRPO(GatheringLearner):
         prior_coefficient: float = 0.0,
         **inner: Any,
     ) -> None:
-        check_positive(
-            {
-                "max_kl": max_kl,
-                "max_kl_half_life": max_kl_half_life,
-                "cg_iterations": cg_iterations,
-                "line_search_steps": line_search_steps,
-            }
-        )
+        check_counts({"cg_iterations": cg_iterations, "line_search_steps": line_search_steps})
+        check_positive({"max_kl": max_kl, "max_kl_half_life": max_kl_half_life})
         check_not_negative({"cg_damping": cg_damping, "latent_coefficient": latent_coefficient})
         check_not_negative({"prior_coefficient": prior_coefficient})
         check_between_zero_and_one({"line_search_ratio": line_search_ratio})

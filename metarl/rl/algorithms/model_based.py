@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from metarl.core import saved
-from metarl.errors import SettingError
+from metarl.errors import NothingLearnable, SettingError
 from metarl.nn.dynamics import TransitionNormaliser
 from metarl.rl.adapters.uniform import UniformActions
 from metarl.rl.algorithms.shared import Iteration, Source, rollout_metrics
@@ -59,7 +59,7 @@ class Practice:
         rollouts = self._source.ranks.whole(rollouts)
         self.trials.add((*rollouts.support, rollouts.query))
         if not len(self.trials):
-            raise FloatingPointError(ALL_DIVERGED)
+            raise NothingLearnable(ALL_DIVERGED)
         self._normaliser.fit(self.trials.transitions())
         return rollout_metrics(rollouts)
 

@@ -12,7 +12,7 @@ import torch
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_not_negative, check_positive
+from metarl.core.checks import check_counts, check_not_negative
 from metarl.errors import SettingError
 from metarl.rl.adapters.fine_tuning import FineTuningAdapter, of_task
 from metarl.rl.adapters.uniform import UniformActions
@@ -49,7 +49,7 @@ class Multitask(GatheringLearner):
     @staticmethod
     def sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
         """Raises: SettingError unless there are tasks and episodes."""
-        check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
+        check_counts({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
         return Sizes(
             num_tasks=meta_batch_size,
             episodes_per_task=episodes_per_task,
@@ -69,7 +69,7 @@ class Multitask(GatheringLearner):
         replay_capacity: int | None = None,
     ) -> None:
         sizes = self.sizes(meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task)
-        check_positive({"replay_capacity": replay_capacity})
+        check_counts({"replay_capacity": replay_capacity})
         check_not_negative({"rounds_per_update": rounds_per_update})
         # Training plays each task once and adapts to none.
         self.source = Source.of(setting, replace(sizes, num_updates=0))

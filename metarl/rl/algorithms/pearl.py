@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
+from metarl.core.checks import check_counts, check_not_negative, check_positive, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import Descent
 from metarl.errors import misfit
@@ -71,9 +71,7 @@ class Pearl(MetaLearner):
     @staticmethod
     def sizes(*, meta_batch_size: int, evaluated_episodes: int, **others: Any) -> Sizes:
         """Update k is episode k of a trial. Raises: SettingError for zero tasks or episodes."""
-        check_positive(
-            {"meta_batch_size": meta_batch_size, "evaluated_episodes": evaluated_episodes}
-        )
+        check_counts({"meta_batch_size": meta_batch_size, "evaluated_episodes": evaluated_episodes})
         return Sizes(
             num_tasks=meta_batch_size,
             episodes_per_task=1,
@@ -104,10 +102,10 @@ class Pearl(MetaLearner):
     ) -> None:
         """Args: play: the numbers of `Play`."""
         self.sizes(meta_batch_size=meta_batch_size, evaluated_episodes=evaluated_episodes)
-        check_positive({"updates_per_iteration": updates_per_iteration, "batch_tasks": batch_tasks})
-        check_positive({"batch_size": batch_size, "lr": lr, "reward_scale": reward_scale})
-        check_positive({"target_rate": target_rate, "exploration_episodes": exploration_episodes})
-        check_positive({"evaluated_context": evaluated_context, "chunk": chunk})
+        check_counts({"updates_per_iteration": updates_per_iteration, "batch_tasks": batch_tasks})
+        check_counts({"batch_size": batch_size, "exploration_episodes": exploration_episodes})
+        check_counts({"evaluated_context": evaluated_context, "chunk": chunk})
+        check_positive({"lr": lr, "reward_scale": reward_scale, "target_rate": target_rate})
         check_unit_interval({"discount": discount, "target_rate": target_rate})
         check_not_negative(
             {"kl_weight_executed": kl_weight_executed, "output_penalty": output_penalty}

@@ -7,7 +7,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-from metarl.core.checks import check_not_negative, check_positive
+from metarl.core.checks import check_counts, check_not_negative
 from metarl.errors import SettingError
 from metarl.nn.gaussians import GaussianByVariance
 from metarl.nn.task_posterior import product
@@ -43,7 +43,7 @@ class Play:
         context_size: int,
         cost: str | None,
     ) -> None:
-        check_positive(
+        check_counts(
             {
                 "initial_steps": initial_steps,
                 "prior_steps": prior_steps,

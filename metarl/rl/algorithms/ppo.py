@@ -13,15 +13,15 @@ from torch import Tensor
 
 from metarl.choices import check_choice
 from metarl.core import saved
-from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
+from metarl.core.checks import check_counts, check_not_negative, check_positive, check_unit_interval
 from metarl.core.descent import APART, Descent, FollowedRate, clipped_as_torch, halving
-from metarl.errors import SettingError
+from metarl.errors import NothingLearnable, SettingError
 from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.normaliser import Normaliser
 from metarl.rl.data.batches import normalise
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.trials import ALL_DIVERGED, Trials, take_trials, trial_advantages
-from metarl.rl.losses import clipped_huber, masked_mean, ppo_clip
+from metarl.rl.losses import clipped_huber, log_ratio, masked_mean, ppo_clip
 from metarl.rl.reward_scale import RewardScale
 from metarl.struct import map_tensors, replace, struct
 
@@ -124,7 +124,8 @@ class PPO:
         adam_epsilon: float = 1e-5,
         outer_lr_half_life: float | None = None,
     ) -> None:
-        check_positive({"outer_lr": outer_lr, "num_epochs": num_epochs, "clip": clip})
+        check_counts({"num_epochs": num_epochs})
+        check_positive({"outer_lr": outer_lr, "clip": clip})
         check_positive({"max_grad_norm": max_grad_norm})
         check_positive({"entropy_half_life": entropy_half_life})
         check_positive({"adam_epsilon": adam_epsilon})
@@ -208,7 +209,7 @@ class PPO:
         returns, mask = advantage + value[:-1], trials.learnable
         learnt = returns[mask]
         if not len(learnt):
-            raise FloatingPointError(ALL_DIVERGED)
+            raise NothingLearnable(ALL_DIVERGED)
         before, target = value[:-1], returns
         if self._reward_scale is None:
             agent.rescale_returns(learnt[:, None])
@@ -228,13 +229,13 @@ class PPO:
         policy, mask = self._agent.policy, batch.mask.flatten()
         advantage, old = batch.advantage.flatten(), batch.log_prob.flatten()
         log_prob = policy.log_prob(outputs, batch.action).flatten()
-        log_ratio = log_prob - old
+        moved = log_ratio(log_prob, old, mask)
         return Losses(
             policy=ppo_clip(log_prob, old, advantage, mask, clip=self._clip),
             value=masked_mean(self._value_errors(value, batch).flatten(), mask),
             entropy=masked_mean(policy.entropy(outputs).flatten(), mask),
             # E[ρ − 1 − log ρ]: the KL from the policy that acted, always positive (Schulman 2020).
-            kl=masked_mean(log_ratio.exp() - 1 - log_ratio, mask).detach(),
+            kl=masked_mean(moved.exp() - 1 - moved, mask).detach(),
         )
 
     def _value_errors(self, value: Tensor, batch: PolicyTrials) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts, check_positive
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.errors import misfit
 from metarl.nn.dynamics import RecurrentDynamics, Transitions, imagined_returns
@@ -103,10 +103,8 @@ class RecurrentMBRL(GatheringLearner):
         planner: Mapping[str, Any],
         **sizes: int,
     ) -> None:
-        check_positive(
-            {"lr": lr, "num_sweeps": num_sweeps, "batch_size": batch_size, "segment": segment}
-        )
-        check_positive({"max_grad_norm": max_grad_norm})
+        check_counts({"num_sweeps": num_sweeps, "batch_size": batch_size, "segment": segment})
+        check_positive({"lr": lr, "max_grad_norm": max_grad_norm})
         model = setting.model
         if not isinstance(model, RecurrentDynamics):
             raise misfit(model, RecurrentDynamics, "recurrent_dynamics")

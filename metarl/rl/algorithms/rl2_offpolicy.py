@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.checks import check_counts, check_positive, check_unit_interval
 from metarl.core.chunks import Found, mean_over_chunks, take
 from metarl.core.descent import Descent
 from metarl.errors import SettingError, misfit
@@ -90,12 +90,11 @@ class RL2OffPolicy(GatheringLearner):
         temperature: float | None = None,
         temperature_lr: float | None = None,
     ) -> None:
-        check_positive(
-            {"initial_trials": initial_trials, "updates_per_iteration": updates_per_iteration}
+        check_counts(
+            {"updates_per_iteration": updates_per_iteration, "initial_trials": initial_trials}
         )
-        check_positive(
-            {"batch_size": batch_size, "lr": lr, "target_rate": target_rate, "chunk": chunk}
-        )
+        check_counts({"batch_size": batch_size, "chunk": chunk})
+        check_positive({"lr": lr, "target_rate": target_rate})
         check_positive({"temperature": temperature, "temperature_lr": temperature_lr})
         check_unit_interval({"discount": discount, "target_rate": target_rate})
         sizes = self.sizes(

@@ -8,7 +8,7 @@ import torch
 
 from metarl.core import params as P
 from metarl.core import saved
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts
 from metarl.rl.adapters.fine_tuning import FineTuningAdapter, of_task, one_task
 from metarl.rl.algorithms.multitask import (
     MakeExpert,
@@ -58,7 +58,7 @@ class Scratch(GatheringLearner):
         replay_capacity: int | None = None,
     ) -> None:
         sizes = self.sizes(meta_batch_size=meta_batch_size, episodes_per_task=episodes_per_task)
-        check_positive({"rounds_per_update": rounds_per_update, "replay_capacity": replay_capacity})
+        check_counts({"rounds_per_update": rounds_per_update, "replay_capacity": replay_capacity})
         self.source = replace(
             Source.of(setting, replace(sizes, num_updates=0)), keeps_its_tasks=True
         )

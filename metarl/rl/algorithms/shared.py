@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metarl.choices import check_choice
 from metarl.core import params as P
-from metarl.core.checks import check_positive
+from metarl.core.checks import check_counts
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
@@ -35,7 +35,7 @@ def gradient_sizes(
     *, meta_batch_size: int, episodes_per_task: int, num_inner_steps: int, **others: Any
 ) -> Sizes:
     """The `sizes` of a gradient learner. Raises: ValueError unless there are tasks and episodes."""
-    check_positive({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
+    check_counts({"meta_batch_size": meta_batch_size, "episodes_per_task": episodes_per_task})
     return Sizes(
         num_tasks=meta_batch_size,
         episodes_per_task=episodes_per_task,
@@ -50,8 +50,8 @@ def trial_sizes(
 ) -> Sizes:
     """The `sizes` of a learner with memory: update k is episode k of the trial. Raises: ValueError
     for zero of anything."""
-    check_positive({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
-    check_positive({"episodes_per_trial": episodes_per_trial})
+    check_counts({"meta_batch_size": meta_batch_size, "trials_per_task": trials_per_task})
+    check_counts({"episodes_per_trial": episodes_per_trial})
     num_updates = episodes_per_trial - 1
     return Sizes(
         num_tasks=meta_batch_size,
@@ -65,7 +65,7 @@ def trial_sizes(
 def episode_sizes(*, meta_batch_size: int, episodes_per_task: int, **others: Any) -> Sizes:
     """The `sizes` of a learner whose trials are single episodes. Raises: ValueError for zero of
     anything."""
-    check_positive({"episodes_per_task": episodes_per_task})
+    check_counts({"episodes_per_task": episodes_per_task})
     return trial_sizes(
         meta_batch_size=meta_batch_size, trials_per_task=episodes_per_task, episodes_per_trial=1
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import saved
-from metarl.core.checks import check_not_negative, check_positive
+from metarl.core.checks import check_counts, check_not_negative, check_positive
 from metarl.core.descent import Descent, clipped_as_torch
 from metarl.errors import SettingError
 from metarl.noise import Noise
@@ -185,9 +185,9 @@ class Inference:
         halve_every: int | None = None,
     ) -> None:
         check_positive({"inference.lr": lr, "inference.max_grad_norm": max_grad_norm})
-        check_positive({"num_gradient_steps": num_gradient_steps, "batch_size": batch_size})
-        check_positive({"num_beliefs": num_beliefs, "num_decoded": num_decoded})
-        check_positive({"truncation": truncation})
+        check_counts({"num_gradient_steps": num_gradient_steps, "batch_size": batch_size})
+        check_counts({"num_beliefs": num_beliefs, "num_decoded": num_decoded})
+        check_counts({"truncation": truncation})
         check_not_negative({"kl_weight_executed": kl_weight_executed})
         self._model = model
         self._longest = longest

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.core import saved
 from metarl.core.checks import check_counts
-from metarl.errors import SettingError
+from metarl.errors import NothingLearnable, SettingError
 from metarl.noise import Noise
 from metarl.rl.data.rows import SHARD_BYTES, Rows
 from metarl.rl.data.stretches import Stretch, Stretches
@@ -330,7 +330,10 @@ class Replay:
                 "steps took its room; expected a larger capacity"
             )
         if empty is not None:
-            raise ValueError(f"task {empty} has no {lacking} yet")
+            raise NothingLearnable(
+                f"task {empty} has no {lacking}: its episodes diverged at their first step, or it has "
+                "none yet"
+            )
         return table.draw(ids, num, noise)
 
     def _stretches(self, of: str | int, task: int) -> list[Stretch]:

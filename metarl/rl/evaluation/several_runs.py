@@ -29,15 +29,13 @@ from torch import Tensor
 
 from metarl.core.quantiles import t_quantile
 from metarl.rl.evaluation.proportions import exact_interval, proportion_interval
-from metarl.rl.evaluation.statistics import Statistic, checked, iqm
+from metarl.rl.evaluation.statistics import BLOCK, Statistic, checked, iqm
 
 Scores = Tensor | np.ndarray
 """[S, N, E] or [S, N]."""
 
 Estimate = dict[str, float]
 """`value`, `ci_low`, `ci_high`."""
-
-_BLOCK = 4_000_000  # numbers that resampling holds at a time
 
 
 def across_runs(
@@ -284,7 +282,7 @@ def _resampled(
 ) -> Tensor:
     """Returns the statistic of R resamples of seeds and tasks, [R], working on some at a time."""
     num_seeds, num_tasks = scores.shape[:2]
-    block, found = max(1, _BLOCK // scores.numel()), []
+    block, found = max(1, BLOCK // scores.numel()), []
     for start in range(0, num_resamples, block):
         count = min(block, num_resamples - start)
         seeds = torch.randint(num_seeds, (count, num_seeds, 1), generator=generator)

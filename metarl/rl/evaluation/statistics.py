@@ -5,12 +5,16 @@ Returns are [N, E]: E episodes of each of N tasks that were drawn from the prior
 float64 on the CPU.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from metarl.rl.evaluation.proportions import proportion_interval
+
+BLOCK = 4_000_000
+"""Numbers that resampling holds at a time."""
 
 
 class Statistic(Protocol):
@@ -65,8 +69,8 @@ def stratified_bootstrap_interval(
     """
     returns = _per_task(returns)
     tasks = _resampled_tasks(len(returns), num_resamples, generator)
-    resamples = _resampled_episodes(returns, tasks, generator)
-    return _quantiles(statistic(resamples.flatten(1), dim=1), confidence)
+    measure = lambda resamples: statistic(resamples.flatten(1), dim=1)
+    return _quantiles(_resampled(measure, returns, tasks, generator), confidence)
 
 
 def summary(
@@ -120,7 +124,8 @@ def adaptation_gain(
     gain = after.mean(-1) - before.mean(-1)
     tasks = _resampled_tasks(len(gain), num_resamples, generator)
     resampled_before, resampled_after = (
-        _resampled_episodes(x, tasks, generator).mean(-1) for x in (before, after)
+        _resampled(lambda resamples: resamples.mean(-1), x, tasks, generator)
+        for x in (before, after)
     )
     low, high = _quantiles(iqm(resampled_after - resampled_before, dim=1), confidence)
     return {"mean": gain.mean().item(), "iqm": iqm(gain).item(), "ci_low": low, "ci_high": high}
@@ -217,12 +222,16 @@ def _resampled_tasks(num_tasks: int, num_resamples: int, generator: torch.Genera
     return torch.randint(num_tasks, (num_resamples, num_tasks), generator=generator)
 
 
-def _resampled_episodes(returns: Tensor, tasks: Tensor, generator: torch.Generator) -> Tensor:
-    """returns [N, E], tasks [R, N] -> [R, N, E]: of each drawn task, E of its episodes drawn with
-    replacement."""
-    num_episodes = returns.shape[1]
-    episodes = torch.randint(num_episodes, (*tasks.shape, num_episodes), generator=generator)
-    return returns.flatten()[tasks[..., None] * num_episodes + episodes]
+def _resampled(
+    measure: Callable[[Tensor], Tensor], returns: Tensor, tasks: Tensor, generator: torch.Generator
+) -> Tensor:
+    """returns [N, E], tasks [R, N] -> what `measure` makes of R resamples [R, N, E]: of each drawn
+    task, E of its episodes drawn with replacement. It gets some resamples at a time, as rows."""
+    num_episodes, found = returns.shape[1], []
+    for some in tasks.split(max(1, BLOCK // returns.numel())):
+        episodes = torch.randint(num_episodes, (*some.shape, num_episodes), generator=generator)
+        found.append(measure(returns.flatten()[some[..., None] * num_episodes + episodes]))
+    return torch.cat(found)
 
 
 def _quantiles(values: Tensor, confidence: float) -> tuple[float, float]:

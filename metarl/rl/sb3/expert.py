@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
-from metarl.errors import UserError
+from metarl.errors import NothingLearnable
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
 from metarl.rl.data.replay import Steps
@@ -59,7 +59,7 @@ class Expert(Protocol):
         of one task.
 
         Args: draw: of all steps that were kept, the new ones among them; None unless `keeps_data`.
-        Raises: UserError if there are no steps.
+        Raises: NothingLearnable if there are no steps.
         """
         ...
 
@@ -105,10 +105,10 @@ class AgentNumbers(Generic[Agent]):
 
 
 def check_data(data: Trajectories) -> None:
-    """Raises: UserError if there are no steps to learn from."""
+    """Raises: NothingLearnable if there are no steps to learn from."""
     usable = data.learnable
     if not usable.any():
-        raise UserError(
+        raise NothingLearnable(
             f"fine-tuning has no data: {usable.shape[1]} episodes of 0 steps, or of steps whose "
             "physics blew up; expected one step or more"
         )

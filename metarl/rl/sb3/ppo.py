@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.core.checks import check_not_negative, check_positive, check_unit_interval
+from metarl.core.checks import check_counts, check_not_negative, check_positive, check_unit_interval
 from metarl.errors import SettingError, misfit
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
@@ -61,7 +61,8 @@ class PPOExpert(AgentNumbers[PPOAgent]):
         discount: float,
         gae_lambda: float,
     ) -> None:
-        check_positive({"lr": lr, "num_epochs": num_epochs, "clip": clip})
+        check_counts({"num_epochs": num_epochs})
+        check_positive({"lr": lr, "clip": clip})
         check_positive({"max_grad_norm": max_grad_norm})
         check_unit_interval({"discount": discount, "gae_lambda": gae_lambda})
         check_not_negative({"value_coefficient": value_coefficient})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.core import params as P
-from metarl.core.checks import check_positive, check_unit_interval
+from metarl.core.checks import check_counts, check_positive, check_unit_interval
 from metarl.errors import misfit
 from metarl.nn.heads import Outputs
 from metarl.noise import Noise
@@ -50,7 +50,8 @@ class SACExpert(AgentNumbers[SACAgent]):
         target_rate: float,
         discount: float,
     ) -> None:
-        check_positive({"lr": lr, "batch_size": batch_size, "updates_per_step": updates_per_step})
+        check_counts({"batch_size": batch_size})
+        check_positive({"lr": lr, "updates_per_step": updates_per_step})
         check_positive({"target_rate": target_rate})
         check_unit_interval({"discount": discount, "target_rate": target_rate})
         if not isinstance(agent, SACAgent):

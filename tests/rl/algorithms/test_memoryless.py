@@ -194,7 +194,7 @@ def test_a_saved_learner_goes_on_bit_for_bit():
     [
         ({"memory": GRU}, "model has a GRU, which can know its task; expected model=memoryless"),
         ({"has_feedback": True}, "model.has_feedback is True"),
-        ({"episodes_per_task": 0}, "episodes_per_task 0: expected a number above 0"),
+        ({"episodes_per_task": 0}, "episodes_per_task 0: expected 1 or more"),
         ({"num_minibatches": 101}, "num_minibatches 101: expected 1 to 100"),
     ],
 )

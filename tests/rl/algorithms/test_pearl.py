@@ -436,7 +436,7 @@ def test_state_comes_back_bit_for_bit():
             {"replay_capacity": 23, "meta_batch_size": 5},
             "replay_capacity 23: expected 24 or more, the steps that an iteration plays on a task",
         ),
-        ({"evaluated_episodes": 0}, "evaluated_episodes 0: expected a number above 0"),
+        ({"evaluated_episodes": 0}, "evaluated_episodes 0: expected 1 or more"),
     ],
 )
 def test_numbers_out_of_range_are_named(numbers, message):

@@ -515,7 +515,7 @@ def env_step(env, action) -> Step:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected a number above 0"),
+        ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected 1 or more"),
         ({"trials_per_task": 0, "env": Drifting(4)}, "trials_per_task 0"),
         ({"outer_lr": -1.0}, "outer_lr -1.0"),
         ({"num_minibatches": 9}, "num_minibatches 9: expected 1 to 8"),

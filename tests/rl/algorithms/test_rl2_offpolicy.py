@@ -316,7 +316,7 @@ def test_state_comes_back_bit_for_bit():
             {"replay_capacity": 23},
             "replay_capacity 23: expected 24 or more, the steps that an iteration's trials may have",
         ),
-        ({"initial_trials": 0}, "initial_trials 0: expected a number above 0"),
+        ({"initial_trials": 0}, "initial_trials 0: expected 1 or more"),
         ({"discount": 2.0}, "discount 2.0: expected a number from 0 to 1"),
         (
             {"target_entropy": 1.5},

@@ -570,7 +570,7 @@ def test_a_map_of_chances_is_that_of_the_decoder():
     ("settings", "message"),
     [
         ({"replay_capacity": 119}, "replay_capacity 119: expected 120 or more"),
-        ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected a number above 0"),
+        ({"episodes_per_trial": 0}, "episodes_per_trial 0: expected 1 or more"),
         ({"outer_lr": -1.0}, "outer_lr -1.0"),
         ({"num_minibatches": 121}, "num_minibatches 121: expected 1 to 120, the steps in all"),
         ({"value_loss": "mse"}, "value_loss 'mse': expected squared or clipped_huber"),

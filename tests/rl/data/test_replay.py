@@ -392,3 +392,14 @@ def test_what_was_forgotten_is_not_drawn(generator):
     kept.transitions(task, 5, noise())
     kept.forget_since(mark)
     assert torch.isin(kept.transitions(task, 200, noise()).reward, first.reward).all()
+
+
+def test_where_all_episodes_diverged_at_once_there_is_nothing_to_draw(generator):
+    """To a training loop that is a divergence: the iteration is undone, and what was before saved."""
+    kept, task = make(100), torch.tensor([0])
+    played = trajectories(generator, 1, 2, T, lengths=[[1, 1]])
+    played.diverged[..., 0] = True
+    kept.add(task, played)
+    for draw in (kept.transitions, lambda *given: kept.sequences(given[0], 3, given[2])):
+        with pytest.raises(FloatingPointError, match="task 0 has no .*diverged at their first"):
+            draw(task, 1, noise())

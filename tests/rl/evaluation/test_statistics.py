@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from metarl.rl.evaluation import statistics
 from metarl.rl.evaluation.statistics import (
     adaptation_gain,
     iqm,
@@ -161,3 +162,13 @@ def test_wrong_shapes_are_named():
         adaptation_gain(torch.ones(2, 1, 4), seeded())
     with pytest.raises(ValueError, match="confidence is 95.0"):
         summary(torch.ones(2, 3), seeded(), confidence=95.0)
+
+
+def test_resampling_some_at_a_time_has_the_same_numbers(monkeypatch):
+    returns = torch.randn(7, 4, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for block in (statistics.BLOCK, 50):
+        monkeypatch.setattr(statistics, "BLOCK", block)
+        generator = torch.Generator().manual_seed(2)
+        found.append((summary(returns[:, 0], generator), adaptation_gain(returns, generator)))
+    assert found[0] == found[1]

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.sb3 import sb3_env
 from metarl.core import params as P
-from metarl.errors import UserError
+from metarl.errors import NothingLearnable, UserError
 from metarl.noise import Noise
 from metarl.rl.sb3 import library as lib
 from metarl.rl.sb3.agents import PPOAgent
@@ -237,7 +237,7 @@ def test_tasks_that_act_side_by_side_act_each_by_their_own_numbers() -> None:
 def test_no_data_and_numbers_out_of_range_are_refused_by_name() -> None:
     ours = expert()
     nothing = played(lengths=((0, 0), (0, 0)))
-    with pytest.raises(UserError, match="fine-tuning has no data: 2 episodes of 0 steps"):
+    with pytest.raises(NothingLearnable, match="fine-tuning has no data: 2 episodes of 0 steps"):
         ours.learn(ours.initial(), nothing, None, None)
     for name, value in {"lr": 0.0, "batch_size": 1, "discount": 1.5, "clip": -0.1}.items():
         with pytest.raises(ValueError, match=f"{name} {value}: expected"):

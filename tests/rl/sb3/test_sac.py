@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import Logger
 
 from envs.sb3 import sb3_env
 from metarl.core import params as P
-from metarl.errors import UserError
+from metarl.errors import NothingLearnable
 from metarl.noise import Noise
 from metarl.rl.data.replay import Steps
 from metarl.rl.sb3.agents import SACAgent
@@ -122,7 +122,7 @@ def test_it_acts_in_the_environments_box_and_greedily_by_its_mean() -> None:
 def test_no_data_and_numbers_out_of_range_are_refused_by_name() -> None:
     ours, _ = expert()
     nothing = trajectories(torch.Generator(), 1, 2, 5, lengths=[[0, 0]])
-    with pytest.raises(UserError, match="fine-tuning has no data: 2 episodes of 0 steps"):
+    with pytest.raises(NothingLearnable, match="fine-tuning has no data: 2 episodes of 0 steps"):
         ours.learn(ours.initial(), nothing, None, None)
     for name, value in {"lr": 0.0, "batch_size": 0, "target_rate": 2.0, "discount": -0.1}.items():
         with pytest.raises(ValueError, match=f"{name} {value}: expected"):
