@@ -20,7 +20,7 @@ from envs.own.identity import identity, title
 from envs.own.pictures import Pictures, control_step, frames_per_second
 from envs.own.spaces import Actions
 from envs.own.tasks import TaskVariable, check_variables, definition, expect, prior, whole_number
-from envs.own.trial import try_out
+from envs.own.trial import try_out_once
 from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
 from metarl.errors import SettingError
@@ -58,8 +58,8 @@ def own_environment(
     Beyond the bounds an action is clipped. A world whose observation or reward isn't a finite
     float32, or whose MuJoCo physics blew up, is diverged, as `MujocoEnv` has it.
 
-    Two worlds more play some episodes first, which tell what can be known before a training: see
-    envs/own/trial.py.
+    Two worlds more play some episodes first, which tell what can be known before a training, once in
+    a process for each environment: see envs/own/trial.py.
 
     Args:
       source: an id for gymnasium.make, an environment's class, any function that makes one, or
@@ -131,29 +131,33 @@ def own_environment(
                 "of control steps"
             )
         actions = Actions(form["action_space"])
-        shown_terms = try_out(
-            trial, tasks, actions, horizon=steps, repeatable=repeatable, name=shown
+        spec = EnvSpec(
+            name=shown,
+            family=shown,
+            variant="default",
+            horizon=steps,
+            definition={
+                "source": identity(source),
+                "settings": identity(recipe.settings),
+                "tasks": {key: definition(variable) for key, variable in tasks.items()},
+                "prior": distribution.bounds,
+                "split": distribution.split_definition(),
+                # What was so before there was a choice isn't said, so that older results keep their
+                # spec hash.
+                **({"actions": actions.definition} if actions.definition else {}),
+                **({"after_task": identity(after_task)} if after_task is not None else {}),
+            },
+            made_by=made_by,
+        )
+        shown_terms = try_out_once(
+            (source, spec.spec_hash, spec.made_by, str(python), repeatable),
+            *(trial, tasks, actions),
+            horizon=steps,
+            repeatable=repeatable,
+            name=shown,
         )
     finally:
         trial.close()
-    spec = EnvSpec(
-        name=shown,
-        family=shown,
-        variant="default",
-        horizon=steps,
-        definition={
-            "source": identity(source),
-            "settings": identity(recipe.settings),
-            "tasks": {key: definition(variable) for key, variable in tasks.items()},
-            "prior": distribution.bounds,
-            "split": distribution.split_definition(),
-            # What was so before there was a choice isn't said, so that older results keep their
-            # spec hash.
-            **({"actions": actions.definition} if actions.definition else {}),
-            **({"after_task": identity(after_task)} if after_task is not None else {}),
-        },
-        made_by=made_by,
-    )
     if python is not None:
         worlds: Worlds = worlds_in_python(python, recipe, sizes)
     elif processes is False:

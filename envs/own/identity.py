@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+import torch
 
 from metarl.errors import SettingError
 
@@ -39,6 +40,8 @@ def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
         return {"set": sorted((of(item) for item in value), key=json.dumps)}
     if isinstance(value, np.generic):
         return {"number": of(value.item()), "dtype": str(value.dtype)}
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
     if hasattr(value, "__array__"):
         return _array(np.asarray(value), of)
     if isinstance(value, bytes):

@@ -7,7 +7,7 @@ numbers that a prior would make fractions.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,17 @@ class Course:
                 place = int(different.argmax())
                 return step, float(one[place]), float(another[place])
         return None
+
+
+_tried: dict[tuple[Hashable, ...], list[str]] = {}
+
+
+def try_out_once(key: tuple[Hashable, ...], *given: Any, **settings: Any) -> list[str]:
+    """`try_out`, or what it gave before in this process: a command makes an environment several times,
+    and the episodes of a slow one take minutes. Args: key: alike for the same environment alone."""
+    if key not in _tried:
+        _tried[key] = try_out(*given, **settings)
+    return list(_tried[key])
 
 
 def try_out(

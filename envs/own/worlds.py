@@ -5,11 +5,13 @@ import dataclasses
 import functools
 import importlib.util
 import multiprocessing
+import os
 import pickle
 import socket
 import subprocess
 import sys
 import sysconfig
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -203,7 +205,9 @@ class RemoteWorlds:
     ) -> None:
         self._connections = connections
         self._name = name
-        self._end = end
+        # Whoever forgets to close them leaves no processes behind.
+        self._finalizer = weakref.finalize(self, _let_go, os.getpid(), list(connections), end)
+        self._finalizer.atexit = False  # Processes end with this one by themselves.
         self.num_worlds = sum(sizes)
         self._starts = np.cumsum([0, *sizes])
 
@@ -251,13 +255,7 @@ class RemoteWorlds:
         return [number for of_shard in told for number in of_shard]
 
     def close(self) -> None:
-        for connection in self._connections:
-            try:
-                connection.send_bytes(packed(("close", ())))
-                connection.close()
-            except OSError:  # Its process has ended already.
-                pass
-        self._end()
+        self._finalizer()
 
     def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
         """Returns the answers of all processes; None where there was nothing to ask. Raises: what
@@ -288,6 +286,18 @@ class RemoteWorlds:
             return pickle.loads(connection.recv_bytes())
         except (EOFError, OSError) as error:
             raise WorldsEnded(f"a process with worlds of {self._name} has ended") from error
+
+
+def _let_go(owner: int, connections: Sequence[Connection], end: Callable[[], object]) -> None:
+    if os.getpid() != owner:  # A fork throws its copy away; the worlds are still in use.
+        return
+    for connection in connections:
+        try:
+            connection.send_bytes(packed(("close", ())))
+            connection.close()
+        except OSError:  # Its process has ended already.
+            pass
+    end()
 
 
 def _plain(variable: TaskVariable) -> dict[str, Any]:

@@ -40,10 +40,9 @@ class Agent:
         self._loaded = replace(loaded, path=loaded.path.absolute())
         self._checkpoint, self._config_dir = checkpoint, config_dir
         self._sizes = build.sizes(loaded.config)
-        env = build.environment(loaded.config, num_worlds=1)
-        self.spec = env.spec
-        self.observation_space, self.action_space = env.observation_space, env.action_space
-        env.close()
+        with build.one_world(loaded.config) as env:
+            self.spec = env.spec
+            self.observation_space, self.action_space = env.observation_space, env.action_space
         learner = checkpoints.trained_learner(loaded, Generators(0), torch.device("cpu"))
         self._adapter = learner.adapter()
         self._adapted: Policy | None = None

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -71,14 +72,22 @@ def environment(
     )
 
 
+@contextmanager
+def one_world(config: DictConfig) -> Iterator[BatchedEnv]:
+    """One world of it, for what it says of itself: its problem, its tasks, its spaces. It is closed at
+    the end, for a user's environment may hold processes, ports or a robot."""
+    with closing(environment(config, num_worlds=1)) as env:
+        yield env
+
+
 def check_memory(config: DictConfig, num_worlds: int) -> None:
     """Raises: UserError if so many worlds can't be played side by side on a CPU of this machine."""
     if num_worlds == 1 or num_worlds * (config.env.get("horizon") or 1000) < _MANY_STEPS:
         return
-    one = environment(config, num_worlds=1)
-    numbers = math.prod(one.observation_space.shape or ()) + math.prod(one.action_space.shape or ())
-    check_rollout_fits(num_worlds, one.spec.horizon, numbers, one.spec.name)
-    one.close()
+    with one_world(config) as one:
+        spaces = (one.observation_space, one.action_space)
+        numbers = sum(math.prod(space.shape or ()) for space in spaces)
+        check_rollout_fits(num_worlds, one.spec.horizon, numbers, one.spec.name)
 
 
 def shows_task(env: DictConfig) -> bool:

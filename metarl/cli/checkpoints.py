@@ -10,14 +10,15 @@ from omegaconf import DictConfig
 
 from metarl import zoo
 from metarl.cli import own_code
-from metarl.cli.build import environment, learner, shows_task, sizes
+from metarl.cli.build import learner, one_world, shows_task, sizes
 from metarl.cli.configs import as_dict, merged, shown
 from metarl.cli.strangers import blamed_on, check_words, checked, field
 from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
 from metarl.report.run_places import in_order, num_seeds_in
-from metarl.rl.types import BatchedEnv, RLLearner
+from metarl.rl.spec import EnvSpec
+from metarl.rl.types import RLLearner
 from metarl.run import checkpoint
 from metarl.run.seeding import Generators
 from metarl.struct import replace, struct
@@ -52,9 +53,10 @@ def run_folder(location: Path) -> Path:
 
 
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:
-    """The checkpoint's learner, for evaluation and rendering: its environment has one world
-    only."""
-    built = learner(loaded.config, environment(loaded.config, num_worlds=1), generators, on)
+    """The checkpoint's learner, for evaluation and rendering; the environment that it was made for is
+    closed."""
+    with one_world(loaded.config) as env:
+        built = learner(loaded.config, env, generators, on)
     built.load_state_dict(loaded.content["learner"])
     return built
 
@@ -81,18 +83,19 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
             f"env.shows_task={shown(not sees)}: {whose}; expected {shown(sees)}, as it was trained"
         )
     config = merged(loaded.config, {"env": None}, {"env": {**asked, "shows_task": sees}})
-    world, trained_on = environment(config, num_worlds=1), environment(loaded.config, num_worlds=1)
-    for kind in ("observation_space", "action_space"):
-        found, expected = getattr(world, kind), getattr(trained_on, kind)
-        if found != expected:
-            raise UserError(
-                f"env={world.spec.name}: its {kind} is {found}; the learner was trained with "
-                f"{expected}"
-            )
-    if config.algo.get("inner_loss") == "dice" and world.spec.horizon != trained_on.spec.horizon:
+    with one_world(config) as world, one_world(loaded.config) as trained_on:
+        for kind in ("observation_space", "action_space"):
+            found, expected = getattr(world, kind), getattr(trained_on, kind)
+            if found != expected:
+                raise UserError(
+                    f"env={world.spec.name}: its {kind} is {found}; the learner was trained with "
+                    f"{expected}"
+                )
+        horizon, then = world.spec.horizon, trained_on.spec.horizon
+    if config.algo.get("inner_loss") == "dice" and horizon != then:
         raise UserError(
-            f"env.horizon={world.spec.horizon}: inner_loss=dice learns from episodes of "
-            f"{trained_on.spec.horizon} steps, as in training"
+            f"env.horizon={horizon}: inner_loss=dice learns from episodes of {then} steps, as in "
+            "training"
         )
     return config
 
@@ -114,15 +117,15 @@ def load(location: str, found: Loaded | None = None) -> Loaded:
                 else f"the end of its training: {command_line('fewshot', resume=location)}"
             )
         )
-    env, built, generators = untrained(loaded.config, loaded.path)
+    spec, built, generators = untrained(loaded.config, loaded.path)
     with blamed_on(loaded.path, "content"):
         check_spec(
-            loaded, field(loaded.content, "env", str, "a name"), env.spec.spec_hash, "environment"
+            loaded, field(loaded.content, "env", str, "a name"), spec.spec_hash, "environment"
         )
-    if (then := loaded.content.get("made_by", env.spec.made_by)) != env.spec.made_by:
+    if (then := loaded.content.get("made_by", spec.made_by)) != spec.made_by:
         loaded.warnings.append(
-            f"the code or the model of {env.spec.name} has changed since this training (then {then}, "
-            f"now {env.spec.made_by}), though its definition is the same: returns needn't compare"
+            f"the code or the model of {spec.name} has changed since this training (then {then}, "
+            f"now {spec.made_by}), though its definition is the same: returns needn't compare"
         )
     say_changes(loaded)
     loaded = whole(loaded, built, generators)
@@ -187,16 +190,17 @@ def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:
     return replace(loaded, content=content)
 
 
-def untrained(config: DictConfig, file: Path) -> tuple[BatchedEnv, RLLearner, Generators]:
-    """What the configuration in a file makes, in one world, so that no command finds later that it
-    can't be made.
+def untrained(config: DictConfig, file: Path) -> tuple[EnvSpec, RLLearner, Generators]:
+    """The problem, learner and streams that the configuration in a file makes, so that no command
+    finds later that they can't be made.
 
     Raises: UserError naming the file and what doesn't fit.
     """
     with blamed_on(file, "config"):
         sizes(config)
-        env, generators = environment(config, num_worlds=1), Generators(config.seed)
-        return env, learner(config, env, generators, torch.device("cpu")), generators
+        generators = Generators(config.seed)
+        with one_world(config) as env:
+            return env.spec, learner(config, env, generators, torch.device("cpu")), generators
 
 
 def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count: str) -> None:

@@ -3,6 +3,7 @@ checkpoint."""
 
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,31 +59,33 @@ def evaluate(
     sizes = build.sizes(config)
     num_updates = sizes.evaluated_updates if num_updates is None else num_updates
     if num_tasks is None:
-        num_tasks = build.environment(config, num_worlds=1).prior.num_test
-    env = build.environment(config, num_tasks * (episodes_per_task or sizes.episodes_per_task))
+        with build.one_world(config) as one:
+            num_tasks = one.prior.num_test
     asked = {"inner_lr_decay": inner_lr_decay, "context_size": context_size}
     asked = {name: value for name, value in asked.items() if value is not None}
-    if asked:
-        if inner_lr_decay is not None:
-            config = build.scheduled(config, inner_lr_decay)
-        if context_size is not None:
-            config = build.seeing(config, context_size)
-        trained = learner.state_dict()
-        learner = build.learner(config, env, Generators(seed), device)
-        learner.load_state_dict(trained)
-    generators = Generators(seed)
-    found = evaluation.evaluate(
-        learner.adapter(),
-        env,
-        random_adapter=build.learner(config, env, generators, device).adapter(),
-        num_tasks=num_tasks,
-        num_updates=num_updates,
-        unit=sizes.unit,
-        streams=build.streams(generators, device, "evaluation/"),
-        device=device,
-        algo=algo_name(config),
-        deterministic=bool(deterministic),
-    )
+    num_worlds = num_tasks * (episodes_per_task or sizes.episodes_per_task)
+    with closing(build.environment(config, num_worlds)) as env:
+        if asked:
+            if inner_lr_decay is not None:
+                config = build.scheduled(config, inner_lr_decay)
+            if context_size is not None:
+                config = build.seeing(config, context_size)
+            trained = learner.state_dict()
+            learner = build.learner(config, env, Generators(seed), device)
+            learner.load_state_dict(trained)
+        generators = Generators(seed)
+        found = evaluation.evaluate(
+            learner.adapter(),
+            env,
+            random_adapter=build.learner(config, env, generators, device).adapter(),
+            num_tasks=num_tasks,
+            num_updates=num_updates,
+            unit=sizes.unit,
+            streams=build.streams(generators, device, "evaluation/"),
+            device=device,
+            algo=algo_name(config),
+            deterministic=bool(deterministic),
+        )
     return replace(found, report=found.report | asked)
 
 
@@ -91,8 +94,9 @@ def trained_elsewhere(
 ) -> dict[str, Any]:
     """What the result says of a learner that is tested on another problem than it was trained on;
     {} if it isn't."""
-    trained_on = build.environment(loaded.config, num_worlds=1)
-    spec, (then, now) = trained_on.spec, (dict(loaded.config.env), dict(tested.env))
+    with build.one_world(loaded.config) as trained_on:
+        spec, prior = trained_on.spec, trained_on.prior
+    then, now = dict(loaded.config.env), dict(tested.env)
     if spec.spec_hash == found.report["spec_hash"]:
         return {}
     changed = [
@@ -103,10 +107,8 @@ def trained_elsewhere(
     note = f"out of distribution: trained on {', '.join([spec.name, *changed])} (variant {spec.variant}, spec {spec.spec_hash})"
     # Tasks of one kind can be looked up; where training draws new ones, no finite list says which
     # it has seen.
-    if trained_on.prior.split == "fixed" and type(found.tasks) is type(
-        trained_on.prior.test_tasks(1)
-    ):
-        seen = int((~trained_on.prior.is_held_out(found.tasks)).sum())
+    if prior.split == "fixed" and type(found.tasks) is type(prior.test_tasks(1)):
+        seen = int((~prior.is_held_out(found.tasks)).sum())
         note += f"; {seen} of these tasks were in training" if seen else ""
     return {
         "trained_on": {"env": spec.name, "variant": spec.variant, "spec_hash": spec.spec_hash},
@@ -121,14 +123,14 @@ def judged_by_its_choosers(
     flatters it; {} if none has."""
     if KEY not in loaded.content:
         return {}
-    env = build.environment(tested, num_worlds=1)
-    trained_on = build.environment(loaded.config, num_worlds=1)
-    if env.spec.spec_hash != trained_on.spec.spec_hash:
-        return {}
-    listed, num_tasks = held_out.num_listed(env.prior), found.report["num_tasks"]
+    with build.one_world(tested) as env, build.one_world(loaded.config) as trained_on:
+        prior = env.prior
+        if env.spec.spec_hash != trained_on.spec.spec_hash:
+            return {}
+    listed, num_tasks = held_out.num_listed(prior), found.report["num_tasks"]
     places = [
         place if listed is None else place % listed
-        for place in held_out.choosers(loaded.config, env.prior)
+        for place in held_out.choosers(loaded.config, prior)
     ]
     chose = sum(place < num_tasks for place in places)
     if not chose:

@@ -2,6 +2,7 @@
 random actions."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ class Subject:
 
 def random_actions(config: DictConfig) -> Subject:
     """Uniform actions in the environment of the config's groups `env` and `sim`."""
+    with build.one_world(config) as world:
+        action_space = world.action_space
     return Subject(
         config=config,
-        adapter=UniformActions(build.environment(config, num_worlds=1).action_space),
+        adapter=UniformActions(action_space),
         states={"random actions": None},
         episodes_per_task=1,
     )
@@ -67,16 +70,16 @@ def trained(
     num_updates = sizes.num_updates if num_updates is None else num_updates
     adapter = checkpoints.trained_learner(loaded, generators, device).adapter()
     config = checkpoints.elsewhere(loaded, env)
-    world = build.environment(config, num_tasks * episodes_per_task)
-    tasks, streams = world.prior.test_tasks(num_tasks), build.streams(generators, device, "render/")
     deterministic = bool(loaded.config.evaluation.get("deterministic"))
-    curve = adaptation_curve(
-        *(adapter, world, tasks, streams),
-        num_tasks=num_tasks,
-        num_updates=num_updates,
-        device=device,
-        acting=acting(sizes.unit, deterministic=deterministic),
-    )
+    with closing(build.environment(config, num_tasks * episodes_per_task)) as worlds:
+        curve = adaptation_curve(
+            *(adapter, worlds, worlds.prior.test_tasks(num_tasks)),
+            build.streams(generators, device, "render/"),
+            num_tasks=num_tasks,
+            num_updates=num_updates,
+            device=device,
+            acting=acting(sizes.unit, deterministic=deterministic),
+        )
     return Subject(
         config=config,
         adapter=adapter,

@@ -39,7 +39,8 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
         yield None
         return
     sizes, at_end = build.sizes(config), config.evaluation
-    prior = build.environment(config, num_worlds=1).prior
+    with build.one_world(config) as one:
+        prior = one.prior
     tasks = choosers(config, prior)
     num_tasks = len(tasks)
     listed = num_listed(prior)

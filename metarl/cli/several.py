@@ -90,8 +90,8 @@ def run(config: DictConfig) -> None:
             own.config.sim.backend = config.sim.backend
         generators = [Generators(seed) for seed in asked.seeds]
         # For spaces, horizon and prior alone: their worlds are in an environment of all.
-        world = build.environment(config, num_worlds=1)
-        learners = [build.learner(config, world, own, device) for own in generators]
+        with build.one_world(config) as world:
+            learners = [build.learner(config, world, own, device) for own in generators]
         sources = [_source(config, learner) for learner in learners]
         runs = list(asked.seeds.values())
         going = [pair for pair in zip(runs, learners, strict=True) if pair[0].has_work]

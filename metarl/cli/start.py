@@ -17,7 +17,8 @@ def prepare(run: Run) -> torch.device:
     config = run.config
     evaluation.check(config, **config.evaluation)
     if (num_tasks := config.evaluation.num_tasks) is not None:
-        check_num_tasks(build.environment(config, num_worlds=1).prior, num_tasks)
+        with build.one_world(config) as one:
+            check_num_tasks(one.prior, num_tasks)
     if run.resume_from is None:
         strangers.say_what_is_called(config)
     falling.say_how_far(config)

@@ -99,6 +99,7 @@ def test_sources_that_differ_have_other_spec_hashes(one: Any, other: Any) -> Non
     ("one", "other"),
     [
         (np.array([1, 2]), np.array([1, 3])),
+        (torch.ones(2, requires_grad=True), torch.zeros(2)),
         (np.zeros(1000), np.ones(1000)),
         (np.array([1, 2]), np.array([1.0, 2.0])),
         (np.int64(3), np.int64(4)),

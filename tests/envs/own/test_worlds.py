@@ -341,3 +341,35 @@ def _lives(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat")
     return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_worlds_that_nobody_holds_any_more_end_with_their_processes(other_python: Path) -> None:
+    for where in ({"processes": True}, {"python": other_python}):
+        env: Any = own_environment(
+            "tests.support.own_examples:Point", 2, tasks=TASKS, horizon=5, **where
+        )
+        env.set_tasks(env.prior.test_tasks(2))
+        env.reset(Noise(torch.Generator()).starts(env))
+        before = children()
+        del env
+        assert before and not before & children()
+
+
+def test_a_fork_that_drops_its_copy_leaves_the_worlds_alone() -> None:
+    """As it does with what other threads were at when it was made."""
+    env: Any = make_point(2, processes=True)
+    env.set_tasks(env.prior.test_tasks(2))
+    child = os.fork()
+    if child == 0:
+        del env
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    env.reset(Noise(torch.Generator()).starts(env))
+    env.close()
+
+
+def children() -> set[int]:
+    """The processes that this one has begun and that go on."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    alive = lambda number: "Z" not in Path(f"/proc/{number}/stat").read_text().rpartition(")")[2]
+    return {int(number) for number in found if alive(number)}
