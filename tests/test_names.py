@@ -77,7 +77,7 @@ COVERED = {
     "run/test_checkpoint.py": "metarl/run/archive",
     "run/test_loggers.py": "metarl/run/log metarl/run/loggers/*",
     "run/test_shards.py": "metarl/run/memory",
-    "run/test_train.py": "metarl/run/iteration metarl/run/logging metarl/run/rows metarl/run/saver "
+    "run/test_train.py": "metarl/run/iteration metarl/run/progress metarl/run/shown metarl/run/rows metarl/run/saver "
     "metarl/run/timing metarl/run/training metarl/types",
     "envs/mujoco/arm/test_env.py": "envs/mujoco/arm/control envs/mujoco/arm/objects envs/mujoco/arm/script "
     "envs/mujoco/arm/state envs/mujoco/arm/tasks",

@@ -15,7 +15,7 @@ from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
 from metarl.report.finished import parsed
 from metarl.run.checkpoint import list_checkpoints
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.train import OnRow
 
 
@@ -102,7 +102,7 @@ class Run:
         """A dict for each row of metrics.jsonl: an iteration, or the mean of several. Raises:
         UserError if the folder isn't there any more."""
         _check_is_there(self.folder)
-        return read_metrics(self.folder / "metrics.jsonl")
+        return read_rows(self.folder / "metrics.jsonl")
 
     @property
     def evaluation(self) -> Evaluation:

@@ -207,7 +207,7 @@ def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count
     """Brings the checkpoint back into a learner and streams made for it, so that no command finds
     later that it can't.
 
-    Args: count: what it counts, see `metarl.run.logging.Shown`.
+    Args: count: what it counts, see `metarl.run.shown.Shown`.
     Raises: UserError naming what doesn't fit.
     """
     with blamed_on(loaded.path, "content"):

@@ -21,8 +21,8 @@ from metarl.fewshot.checks import check_draws, check_moved, check_spec
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotLearner, Needs, Split, Streams, TaskSize, TaskSource
 from metarl.report.fewshot import check_counts
-from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
+from metarl.run.shown import Shown
 from metarl.struct import replace
 
 

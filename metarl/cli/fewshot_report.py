@@ -19,7 +19,7 @@ from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, FewShotLearner, TaskSource
 from metarl.report import fewshot
 from metarl.report.held_out import measures_row
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.run.training import Outcome
 
@@ -131,7 +131,7 @@ def draw_training(folder: Path, title: str, measure: str) -> None:
     """learning_curve.png, if there was any training."""
     from metarl.report.plots import learning_curve_png  # loads Matplotlib
 
-    if rows := read_metrics(folder / "metrics.jsonl"):
+    if rows := read_rows(folder / "metrics.jsonl"):
         learning_curve_png(
             folder / "learning_curve.png", [rows], title=title, **training_curves(rows[0], measure)
         )

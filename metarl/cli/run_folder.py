@@ -25,7 +25,7 @@ from metarl.files import make_folder, remove_leftovers, write_text
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
 from metarl.run.loggers.opening import DISTANT
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 
 _LONGEST = 60  # characters of a folder's name that tell what was chosen
 
@@ -377,7 +377,7 @@ def _has_not_begun(location: Path) -> bool:
         location.is_file()
         or location.name == checkpoint.BEST
         or not (folder / "config.yaml").is_file()
-        or read_metrics(folder / "metrics.jsonl")
+        or read_rows(folder / "metrics.jsonl")
     ):
         return False
     return not any(checkpoint.list_checkpoints(place) for place in (folder / "checkpoints", folder))

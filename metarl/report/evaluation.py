@@ -21,7 +21,7 @@ from metarl.rl.evaluation.references import reference_outcomes, stand_still_outc
 from metarl.rl.evaluation.several_runs import over
 from metarl.rl.evaluation.statistics import adaptation_gain, summary
 from metarl.rl.types import BatchedEnv, RLAdapter, TaskDistribution
-from metarl.run.logging import counted
+from metarl.run.progress import counted
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors, replace, struct
 

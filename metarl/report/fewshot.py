@@ -21,7 +21,7 @@ from metarl.fewshot.evaluate import (
 from metarl.fewshot.losses import OBJECTIVES
 from metarl.fewshot.types import FewShotAdapter, Split, TaskSize, TaskSource
 from metarl.files import make_folder, write_text
-from metarl.run.logging import counted
+from metarl.run.progress import counted
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from metarl.errors import UserError
 from metarl.report.algo_name import algo_name
 from metarl.report.run_places import in_order, num_seeds_in
 from metarl.run import lock
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 
 _ENTRIES = ("env", "split", "returns", "random_initialisation", "tasks")  # of every evaluation
 _PLAYED = ("deterministic", "inner_lr_decay", "context_size")
@@ -297,7 +297,7 @@ def _is_number(value: Any) -> bool:
 def _all_rows(file: Path) -> list[dict[str, Any]]:
     packed = file.with_suffix(".jsonl.gz")
     if file.exists() or not packed.exists():
-        return read_metrics(file)
+        return read_rows(file)
     try:
         with gzip.open(packed, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in _bounded(lines)]

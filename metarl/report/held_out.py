@@ -9,7 +9,7 @@ from metarl.report.evaluation import summaries
 from metarl.rl.data.collect import Streams
 from metarl.rl.evaluation.curve import Acting, adaptation_curve, held_out_tasks
 from metarl.rl.types import BatchedEnv, RLAdapter
-from metarl.run.logging import HIGH, LOW
+from metarl.run.shown import HIGH, LOW
 
 Row = dict[str, float]
 

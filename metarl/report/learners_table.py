@@ -6,7 +6,7 @@ from typing import Any
 from metarl.report.evaluation import episodes_in_words, stage, tasks_in_words
 from metarl.report.markdown import table
 from metarl.report.summary_table import decimals_of, seeds_in_words
-from metarl.run.logging import human
+from metarl.run.shown import human
 
 Numbers = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from metarl.report.latex import table as as_latex
 from metarl.report.markdown import table
 from metarl.report.summary import Summary
 from metarl.rl.evaluation.several_runs import Estimate
-from metarl.run.logging import human
+from metarl.run.shown import human
 from metarl.struct import struct
 
 

@@ -12,6 +12,6 @@ gathered, both as files that `archive` makes; `saver` does both. `memory` tells 
 learner takes is there. `lock` lets one process at a time write into a run folder.
 
 `log` writes numbers while the run goes, as files of `rows`, and `loggers` passes them on to other
-programs. `held_out` keeps the state that held-out tasks find best. `logging` shows how far the run
-is. `timing` measures how fast the machine was.
+programs. `held_out` keeps the state that held-out tasks find best. `progress` shows how far the run
+is, and `shown` which numbers beside it. `timing` measures how fast the machine was.
 """

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from metarl.errors import SettingError
-from metarl.run.logging import Shown
 from metarl.run.seeding import Generators
+from metarl.run.shown import Shown
 from metarl.run.timing import Stopwatch
 from metarl.struct import all_finite, map_tensors, named_leaves
 from metarl.types import MetaLearner, Metrics

@@ -13,8 +13,8 @@ from typing import Any
 
 from metarl.run.iteration import Run
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
-from metarl.run.logging import HIGH, LOW, Shown
 from metarl.run.rows import read_rows
+from metarl.run.shown import HIGH, LOW, Shown
 from metarl.run.stopping import stop_requests
 from metarl.run.timing import TIMING
 from metarl.run.training import Diverged, Outcome, Training, progress_of

@@ -10,9 +10,9 @@ from metarl.run.iteration import Run
 from metarl.run.lock import FolderLock
 from metarl.run.loggers.logger import HELD_OUT
 from metarl.run.loggers.opening import Tracking
-from metarl.run.logging import RETURNS, Shown
 from metarl.run.seeding import Generators
 from metarl.run.shards import Shards
+from metarl.run.shown import RETURNS, Shown
 from metarl.run.stopping import stop_requests
 from metarl.run.training import Outcome, Training, progress_of
 from metarl.threads import one_thread

@@ -15,11 +15,12 @@ from metarl.run.lock import FolderLock
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
 from metarl.run.loggers.opening import Tracking
 from metarl.run.loggers.sent import take_another_name
-from metarl.run.logging import RETURNS, Progress, Shown
 from metarl.run.memory import check_fits
+from metarl.run.progress import Progress
 from metarl.run.rows import read_rows
 from metarl.run.saver import Saver
 from metarl.run.seeding import Generators
+from metarl.run.shown import RETURNS, Shown
 from metarl.struct import struct
 from metarl.types import MetaLearner, Metrics
 

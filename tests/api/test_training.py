@@ -23,7 +23,7 @@ from metarl.cli.commands import evaluate as evaluate_command
 from metarl.cli.commands import train as train_command
 from metarl.cli.session import as_words, session, texts
 from metarl.errors import UserError
-from metarl.run.logging import shows_bars
+from metarl.run.progress import shows_bars
 from metarl.run.timing import without_timing
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from metarl.cli import run_folder
 from metarl.cli.words import called, command_line, hydra_text
 from metarl.run import logging
-from metarl.run.logging import Progress
+from metarl.run.progress import Progress
 
 NAMES = [
     "run",

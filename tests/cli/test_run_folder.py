@@ -24,7 +24,7 @@ from metarl.errors import UserError
 from metarl.report import finished
 from metarl.run import checkpoint
 from metarl.run.lock import NAME, FolderLock
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -99,7 +99,7 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(tmp_path, m
     assert name.startswith("2026-01-31_12-00-00-") and name.endswith("-seed0")
     assert sorted(path.name for path in parent.iterdir()) == [name, f"{name}-2", f"{name}-3"]
     assert (parent / name / "config.yaml").read_text() == "another's"
-    assert len(read_metrics(parent / f"{name}-2" / "metrics.jsonl")) == 1
+    assert len(read_rows(parent / f"{name}-2" / "metrics.jsonl")) == 1
     composed = OmegaConf.load(parent / f"{name}-2" / "config.yaml").composed
     assert composed.choices.algo == "maml_ppo" and "hydra/launcher" not in composed.choices
 

@@ -20,7 +20,7 @@ from metarl.report import plots
 from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.run import checkpoint
 from metarl.run.lock import FolderLock
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +84,7 @@ def test_pictures_give_each_seed_its_share_of_the_time(copied, monkeypatch):
     assert call(monkeypatch, train, f"resume={copied}") == 0
     assert sorted(name for name, _ in drawn) == ["run", "seed3", "seed4"]
     for name, runs in drawn:
-        written = read_metrics(copied / name.replace("run", "seed3") / "metrics.jsonl")
+        written = read_rows(copied / name.replace("run", "seed3") / "metrics.jsonl")
         shares = [row["seconds"] / 2 for row in written]
         assert [row["seconds"] for row in runs[0]] == pytest.approx(shares)
 

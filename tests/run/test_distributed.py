@@ -16,7 +16,7 @@ from support.commands import call
 from metarl.cli.commands import evaluate, train
 from metarl.errors import UserError
 from metarl.run import checkpoint, distributed
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.types import ALONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ def test_a_lost_process_ends_the_job_and_the_run_goes_on(tmp_path, monkeypatch):
     assert call(monkeypatch, train, f"resume={folder}", f"iterations={more}") == 0
     assert call(monkeypatch, train, *TINY, f"iterations={more}", f"run_dir={whole}") == 0
     for found, expected in zip(
-        *(read_metrics(x / "metrics.jsonl") for x in (folder, whole)), strict=True
+        *(read_rows(x / "metrics.jsonl") for x in (folder, whole)), strict=True
     ):
         assert found["return_after"] == pytest.approx(expected["return_after"], rel=1e-3)
 

@@ -25,8 +25,8 @@ from metarl.run.loggers import opening
 from metarl.run.loggers.logger import Begun, Results, settings
 from metarl.run.loggers.opening import Tolerant, Tracking, check
 from metarl.run.loggers.sent import Sent
-from metarl.run.logging import human
 from metarl.run.seeding import Generators
+from metarl.run.shown import human
 from metarl.run.timing import TIMING
 from metarl.run.train import train
 

@@ -17,9 +17,9 @@ from metarl.rl.data.replay import Replay
 from metarl.run import checkpoint, memory
 from metarl.run.held_out import HeldOut
 from metarl.run.iteration import Run
-from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
 from metarl.run.shards import Shards
+from metarl.run.shown import RETURNS
 from metarl.run.timing import without_timing
 from metarl.run.train import train
 from metarl.run.training import Diverged

@@ -7,7 +7,7 @@ import torch
 from support.commands import numbers
 
 from metarl.run import checkpoint
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.run.together import train_together
 from metarl.run.train import train
@@ -93,7 +93,7 @@ def test_each_is_as_if_it_were_alone(tmp_path, alone):
 
 def test_the_folder_above_has_means_and_intervals_of_every_iteration(tmp_path, alone):
     together(tmp_path / "all")
-    rows = read_metrics(tmp_path / "all" / "metrics.jsonl")
+    rows = read_rows(tmp_path / "all" / "metrics.jsonl")
     assert [row["iteration"] for row in rows] == list(range(6))
     for row, *of_seeds in zip(rows, *alone, strict=True):
         values = [own["return_after"] for own in of_seeds]

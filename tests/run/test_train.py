@@ -19,8 +19,10 @@ from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint, rows
 from metarl.run.iteration import Run
 from metarl.run.log import RunLog
-from metarl.run.logging import RETURNS, _Lines, read_metrics
+from metarl.run.progress import _Lines
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
+from metarl.run.shown import RETURNS
 from metarl.run.timing import TIMING, without_timing
 from metarl.run.train import train
 from metarl.run.training import Diverged
@@ -227,7 +229,7 @@ def test_going_on_from_an_older_checkpoint_replaces_what_came_after_it(tmp_path,
     assert "iteration_00000008.pt, iteration_00000010.pt removed" in capsys.readouterr().err
     newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
     assert newest["iteration"] == 7 and torch.equal(newest["learner"]["x"], learner.x)
-    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(7))
+    assert [row["iteration"] for row in read_rows(tmp_path / "metrics.jsonl")] == list(range(7))
 
 
 def test_a_run_killed_while_it_goes_back_to_an_older_checkpoint_is_of_one_piece(
@@ -294,12 +296,12 @@ def test_a_damaged_line_of_metrics_costs_that_line_alone(tmp_path, damaged, caps
     rows = path.read_bytes().splitlines()
     rows[3] = damaged
     path.write_bytes(b"\n".join(rows) + b"\n")
-    assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2, *range(4, 10)]
+    assert [row["iteration"] for row in read_rows(path)] == [0, 1, 2, *range(4, 10)]
     generators = Generators(4)
     settings = {"run_folder": tmp_path, "provenance": {}, "checkpoint_every": 5}
     newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
     train(Walker(generators), generators, iterations=12, resume_from=newest, **settings)
-    assert [row["iteration"] for row in read_metrics(path)] == [0, 1, 2, *range(4, 12)]
+    assert [row["iteration"] for row in read_rows(path)] == [0, 1, 2, *range(4, 12)]
     assert "metrics.jsonl: 1 damaged lines left out" in capsys.readouterr().err
 
 
@@ -360,7 +362,7 @@ def test_nan_stops_with_iteration_tensor_and_the_checkpoint_from_before(tmp_path
         run(tmp_path, special=4, action=poison)
     saved = checkpoint.load_newest(tmp_path / "checkpoints")[1]
     assert saved["iteration"] == 4 and saved["learner"]["x"].isfinite().all()
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 4  # the bad iteration isn't logged
+    assert len(read_rows(tmp_path / "metrics.jsonl")) == 4  # the bad iteration isn't logged
     assert run(tmp_path, resume=True).iteration == 10  # and the state is good to go on from
 
 
@@ -375,11 +377,11 @@ def test_a_row_that_nan_cuts_short_tells_of_what_was_before(tmp_path, capsys):
     generators = Generators(4)
     with pytest.raises(Diverged, match="iteration_00000007.pt"):
         trained(Walker(generators, 7, poison))
-    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4, 6]
+    assert [row["iteration"] for row in read_rows(tmp_path / "metrics.jsonl")] == [4, 6]
     generators = Generators(4)
     newest = checkpoint.load_newest(tmp_path / "checkpoints")[1]
     trained(Walker(generators), resume_from=newest)
-    assert [row["iteration"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4, 6, 9]
+    assert [row["iteration"] for row in read_rows(tmp_path / "metrics.jsonl")] == [4, 6, 9]
     assert "gone" not in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.timing import without_timing
 
 SMALL_BANDIT: dict[str, Any] = {
@@ -58,4 +58,4 @@ def instead(words: Sequence[str], others: Sequence[str]) -> list[str]:
 
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl, without what the machine decides."""
-    return [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+    return [without_timing(row) for row in read_rows(folder / "metrics.jsonl")]

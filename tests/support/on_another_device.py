@@ -34,7 +34,7 @@ from metarl.rl.data.collect import collect
 from metarl.rl.data.record import Record
 from metarl.rl.data.replay import Replay
 from metarl.rl.reward_scale import RewardScale
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
 from metarl.struct import map_tensors, replace
@@ -150,7 +150,7 @@ def run(tmp_path, monkeypatch, undrawn):
     def once(main, words, device):
         folder = tmp_path / device.type
         call(monkeypatch, main, device, *words, f"run_dir={folder}")
-        rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+        rows = [without_timing(row) for row in read_rows(folder / "metrics.jsonl")]
         found = json.loads((folder / "evaluation.json").read_text())
         return rows, found.get("returns") or found["updates"]
 
@@ -206,7 +206,7 @@ def test_a_run_of_policies_goes_on_there_bit_for_bit_and_elsewhere_with_new_draw
         in capsys.readouterr().err
     )
     expected, found, elsewhere = (
-        [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+        [without_timing(row) for row in read_rows(folder / "metrics.jsonl")]
         for folder in (whole, there, here)
     )
     assert found == expected

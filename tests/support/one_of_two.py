@@ -13,8 +13,8 @@ from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
 from metarl.run import distributed
 from metarl.run.iteration import Run
-from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
+from metarl.run.shown import RETURNS
 from metarl.struct import map_tensors
 from metarl.types import Ranks
 

@@ -21,7 +21,7 @@ import torch
 
 from metarl.cli import origins
 from metarl.files import make_folder, write_text
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 
 SECONDS = 540
 _ROOT = Path(__file__).parents[3]
@@ -210,7 +210,7 @@ def _asked(question: Question, left: float) -> list[dict[str, Any]]:
     elif question.run is not None:
         # Of several seeds each has a folder of its own; their steps a second are of all together.
         files = sorted(question.run.rglob("metrics.jsonl"))[:1]
-        found = [row for file in files for row in read_metrics(file)[-1:]]
+        found = [row for file in files for row in read_rows(file)[-1:]]
     elif not error:
         found = [{"said": said[-300:]}]
     rows = [{**row, **head} for row in found]

@@ -14,8 +14,8 @@ from metarl.cli.benchmarks.interleaved import measure, speedup
 from metarl.cli.configs import CONFIGS, composed
 from metarl.rl.algorithms.together import TogetherSource
 from metarl.run.iteration import Run
-from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
+from metarl.run.shown import RETURNS
 from metarl.run.together import iterate_together
 from metarl.threads import one_thread
 

@@ -39,7 +39,7 @@ from metarl.fewshot.types import TaskSource
 from metarl.report.algo_name import algo_name
 from metarl.report.finished import parsed
 from metarl.run import checkpoint
-from metarl.run.logging import read_metrics
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.run.timing import without_timing
 from metarl.struct import replace
@@ -175,7 +175,7 @@ def _few_shot_report(loaded: checkpoints.Loaded, source: TaskSource) -> dict[str
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
-    rows = [without_timing(row) for row in read_metrics(folder / "metrics.jsonl")]
+    rows = [without_timing(row) for row in read_rows(folder / "metrics.jsonl")]
     every = max(1, -(-len(rows) // CURVE_ROWS))
     return rows[::-every][::-1]  # The last row says where training ended.
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from metarl.report.adaptation_plot import Look
 from metarl.report.plots import FAINT, INK
 from metarl.report.training_curve import training_curve, what_bands_are
-from metarl.run.logging import human
+from metarl.run.shown import human
 from metarl.struct import struct
 
 Runs = Sequence[Sequence[Mapping[str, float]]]

@@ -28,7 +28,7 @@ from metarl.report.page.provenance import Facts
 from metarl.report.summary import compared_with
 from metarl.report.summary_table import seeds_in_words
 from metarl.rl.evaluation.several_runs import Estimate, probability_of_improvement
-from metarl.run.logging import human
+from metarl.run.shown import human
 
 Cell = tuple[str, str] | None
 

@@ -10,7 +10,7 @@ from metarl.report.finished import Begun, Finished
 from metarl.report.learners import Learner
 from metarl.report.plots import unit_of_time
 from metarl.report.run_places import num_seeds_in
-from metarl.run.logging import human
+from metarl.run.shown import human
 
 Facts = list[tuple[str, str]]
 """Names and what they are, to be read one below the other."""

@@ -10,8 +10,8 @@ from metarl.noise import Noise
 from metarl.rl.adapters.together import TogetherAdapter
 from metarl.rl.algorithms.together import TogetherSource
 from metarl.run.iteration import Run
-from metarl.run.logging import RETURNS
 from metarl.run.seeding import Generators
+from metarl.run.shown import RETURNS
 from metarl.run.together import iterate_together
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from metarl.rl.algorithms.shared import rollout_metrics
 from metarl.rl.data.rounds import Rollouts
 from metarl.rl.evaluation.within_episode import first_and_last_tenth, mean_in_tenths, profile
 from metarl.rl.types import Trajectories
-from metarl.run.logging import RETURNS
+from metarl.run.shown import RETURNS
 from metarl.struct import replace
 
 
