@@ -116,7 +116,7 @@ class Experience(Protocol):
         """
         ...
 
-    def held(self) -> Sequence[int]:
+    def kept(self) -> Sequence[int]:
         """Returns the numbers of the entries that are still there, at least in part, in ascending
         order."""
         ...

@@ -20,7 +20,7 @@ from metarl.api.given import Episode, Spaces, check_spaces, number, whole
 from metarl.api.policy import Policy, as_env_action, as_obs, in_each_world, one_step
 from metarl.errors import UserError
 from metarl.noise import Noise
-from metarl.rl.types import Act, Held, RLAdapter, Sizes, Trajectories
+from metarl.rl.types import Act, EpisodeLatent, RLAdapter, Sizes, Trajectories
 from metarl.struct import all_finite, map_tensors, replace
 
 
@@ -63,8 +63,8 @@ class Player:
                 seed = None  # the environment's own numbers go on
                 if on_episode is not None:
                     on_episode(recorded(episode, self._spaces[1]))
-            held = self._held(state, count)
-            state = self._update(state, played, held, is_last=update == len(per_update) - 1)
+            latent = self._latent_of(state, count)
+            state = self._update(state, played, latent, is_last=update == len(per_update) - 1)
             total[0] += sum(float(episode.reward.sum()) for episode in played)
             total[1] += sum(len(episode.reward) for episode in played)
         return self._policy(state, total[0] / max(total[1], 1))
@@ -86,18 +86,19 @@ class Player:
             read = list(each)
             for row, episode in enumerate(read):
                 read[row], state = self._read(state, episode, row)
-            held = self._held(state, len(each))
-            state = self._update(state, read, held, is_last=update == len(rounds) - 1)
+            latent = self._latent_of(state, len(each))
+            state = self._update(state, read, latent, is_last=update == len(rounds) - 1)
         episodes = [episode for each in rounds for episode in each]
         self._warn_of_a_stranger(episodes)
         rewards = torch.cat([episode.reward for episode in episodes])
         return self._policy(state, float(rewards.mean()))
 
     def _holding(self, state: Any, latents: Sequence[Tensor | None]) -> Any:
-        """The state that holds what was held in the episodes of a round. Raises: UserError unless
-        each of them has what fits, or none where nothing is held."""
-        held, given = self._adapter.held(state), [one for one in latents if one is not None]
-        if held is None:
+        """The state with the latents of a round's episodes. Raises: UserError unless each of them
+        has one that fits, or none where the policy draws none."""
+        latent = self._adapter.episode_latent(state)
+        given = [one for one in latents if one is not None]
+        if latent is None:
             if given:
                 raise UserError(
                     "an episode has a latent, but this policy holds none; expected obs, action, reward"
@@ -109,7 +110,7 @@ class Player:
                 "episode has none: expected its latent, policy.latent after "
                 "policy.reset(explore=True), or an environment instead of episodes"
             )
-        size = held.latent.shape[-1]
+        size = latent.value.shape[-1]
         if wrong := [one for one in given if one.shape != (size,)]:
             raise UserError(
                 f"an episode's latent has the shape {tuple(wrong[0].shape)}; expected ({size},)"
@@ -120,10 +121,10 @@ class Player:
                 "policy.reset(explore=True) before each",
                 stacklevel=4,
             )
-        return self._adapter.hold(state, torch.stack(given)[None])
+        return self._adapter.with_episode_latent(state, torch.stack(given)[None])
 
     def _warn_of_single(self, state: Any, per_update: Sequence[int]) -> None:
-        if self._adapter.held(state) is not None and 1 in per_update:
+        if self._adapter.episode_latent(state) is not None and 1 in per_update:
             warnings.warn(
                 "one episode before an update: this policy holds a latent for each, and learns about "
                 "it by which did better; expected 2 or more",
@@ -176,7 +177,7 @@ class Player:
         if self._sizes.unit == "episode":
             return [1] * episodes
         # A latent is judged beside those of other episodes.
-        least = 1 if self._adapter.held(self._adapter.begin(1, 1, None)) is None else 2
+        least = 1 if self._adapter.episode_latent(self._adapter.begin(1, 1, None)) is None else 2
         parts = min(max(updates, 1), max(1, episodes // least))
         return [episodes // parts + (part < episodes % parts) for part in range(parts)]
 
@@ -206,14 +207,14 @@ class Player:
             after = self._rows(state, obs[-1])
             step = one_step(after, rewards[-1], terminated=bool(terminated), truncated=cut)
             state = self._adapter.observe(state, rows, act, step)
-        held = self._adapter.held(state)
+        latent = self._adapter.episode_latent(state)
         episode = Episode(
             obs=torch.stack(obs),
             action=torch.stack(actions),
             reward=torch.tensor(rewards),
             log_prob=torch.stack(log_probs),
             terminated=bool(terminated),
-            latent=None if held is None else held.latent[0, row],
+            latent=None if latent is None else latent.value[0, row],
         )
         return episode, state
 
@@ -243,17 +244,22 @@ class Player:
         return replace(episode, log_prob=torch.stack(log_probs)), state
 
     def _update(
-        self, state: Any, episodes: Sequence[Episode], held: Held | None, *, is_last: bool
+        self,
+        state: Any,
+        episodes: Sequence[Episode],
+        latent: EpisodeLatent | None,
+        *,
+        is_last: bool,
     ) -> Any:
         data = stacked(episodes, self._horizon)
-        # After the last update nothing is explored any more: what is held is the most likely.
+        # After the last update nothing is explored any more: its latent is the most likely one.
         return self._adapter.update(
-            state, replace(data, held=held), None if is_last else self._noise
+            state, replace(data, episode_latent=latent), None if is_last else self._noise
         )
 
-    def _held(self, state: Any, count: int) -> Held | None:
-        held = self._adapter.held(state)
-        return None if held is None else map_tensors(lambda leaf: leaf[:, :count], held)
+    def _latent_of(self, state: Any, count: int) -> EpisodeLatent | None:
+        latent = self._adapter.episode_latent(state)
+        return None if latent is None else map_tensors(lambda leaf: leaf[:, :count], latent)
 
     def _rows(self, state: Any, obs: Tensor) -> Tensor:
         return in_each_world(self._adapter, state, obs)

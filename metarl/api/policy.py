@@ -81,8 +81,8 @@ class Policy:
     @property
     def latent(self) -> np.ndarray | None:
         """[L] what the policy holds for the present episode; None if it holds nothing."""
-        held = self._adapter.held(self._state)
-        return None if held is None else held.latent[0, 0].numpy().copy()
+        latent = self._adapter.episode_latent(self._state)
+        return None if latent is None else latent.value[0, 0].numpy().copy()
 
     @ordinary_tensors()
     def __call__(
@@ -251,8 +251,8 @@ def as_env_action(action: Tensor, space: spaces.Box | spaces.Discrete) -> Any:
 def in_each_world(adapter: RLAdapter[Any], state: Any, obs: Tensor) -> Tensor:
     """One observation [O] in all worlds that the state is of: [W, O]. A learner by gradients plays
     several episodes of a task side by side; here they come one after the other."""
-    held = adapter.held(state)
-    return obs.expand(1 if held is None else held.latent.shape[1], -1)
+    latent = adapter.episode_latent(state)
+    return obs.expand(1 if latent is None else latent.value.shape[1], -1)
 
 
 def one_step(

@@ -24,7 +24,7 @@ from metarl.cli.words import called, command_line, one_line
 from metarl.errors import UserError
 from metarl.files import make_folder
 from metarl.report.run_places import BEGUN, DONE, begun, in_order, noted
-from metarl.run.lock import FolderLock, is_held
+from metarl.run.lock import FolderLock, is_locked
 
 BASIC = "basic"
 """Hydra's own launcher, by which runs are in one process, one after the other; and its own sweeper, which
@@ -231,7 +231,7 @@ def _taken(folder: Path) -> FolderLock:
         raise UserError(f"hydra.sweep.dir={folder}: {error.strerror}: {error.filename}") from error
     lock = FolderLock(folder, say=lambda words: print(words, file=sys.stderr))
     for run in begun(folder):
-        if is_held(Path(run["folder"])):
+        if is_locked(Path(run["folder"])):
             lock.release()
             raise UserError(
                 f"hydra.sweep.dir={folder}: a run of the sweep before still goes on, in "
@@ -284,7 +284,7 @@ def sum_up(folder: Path) -> int:
     failed = {run["run"]: run["error"] for run in _each(folder / _FAILED)}
     going = []
     for run in _each(folder / BEGUN):
-        if run["folder"] in done or is_held(Path(run["folder"])):
+        if run["folder"] in done or is_locked(Path(run["folder"])):
             failed.pop(run["run"], None)  # Where it was stopped, it was started again since.
             going += [run] if run["folder"] not in done else []
         elif run["run"] not in failed:

@@ -18,15 +18,27 @@ T = TypeVar("T")
 
 
 @struct
-class Found:
-    """What a function finds of n tasks, or `mean_over_chunks` of all N."""
+class ChunkSums:
+    """What a function finds of the n tasks of a chunk."""
 
     gradient: Params = field(default_factory=dict)
-    """Summed over the n tasks; the mean over all N."""
+    """Summed over the tasks."""
     numbers: dict[str, Tensor] = field(default_factory=dict)
-    """[] or of a shape of their own, summed over the n tasks; the mean over all N, in float64."""
+    """[] or of a shape of their own, summed over the tasks."""
     each: Any = ()
-    """A pytree with leaves [n, ...], each task's own; [N, ...] of all."""
+    """A pytree with leaves [n, ...], each task's own."""
+
+
+@struct
+class TaskMeans:
+    """What was found of all N tasks."""
+
+    gradient: Params
+    """The mean over the tasks."""
+    numbers: dict[str, Tensor]
+    """Means over the tasks, float64."""
+    each: Any
+    """A pytree with leaves [N, ...], each task's own."""
 
 
 def over_chunks(
@@ -47,12 +59,12 @@ def chunked(num_tasks: int, size: int) -> list[slice]:
 
 
 def mean_over_chunks(
-    function: Callable[[slice], Found],
+    function: Callable[[slice], ChunkSums],
     num_tasks: int,
     size: int,
     device: torch.device | str = "cpu",
     ranks: Ranks = ALONE,
-) -> Found:
+) -> TaskMeans:
     """Calls `function` for chunks of at most `size` tasks and puts together what it finds: the
     means over all N tasks of what it has summed, and what belongs to each task one after the
     other.
@@ -63,12 +75,12 @@ def mean_over_chunks(
     return mean_of(over_chunks(function, num_tasks, size, device), num_tasks, ranks)
 
 
-def mean_of(parts: Sequence[Found], num_tasks: int, ranks: Ranks = ALONE) -> Found:
+def mean_of(parts: Sequence[ChunkSums], num_tasks: int, ranks: Ranks = ALONE) -> TaskMeans:
     """Puts together what was found of all chunks of N tasks; see `mean_over_chunks`."""
     everywhere = num_tasks * ranks.num
     gradient = ranks.total(P.sum_all([part.gradient for part in parts]))
     numbers = {name: _total([part.numbers[name] for part in parts]) for name in parts[0].numbers}
-    return Found(
+    return TaskMeans(
         gradient=P.scaled(gradient, 1 / everywhere),
         numbers={name: x / everywhere for name, x in ranks.total(numbers).items()},
         each=join_rows([part.each for part in parts]),

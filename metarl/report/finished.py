@@ -126,7 +126,7 @@ class Begun:
     @property
     def goes_on(self) -> bool:
         """Whether a process writes there."""
-        return lock.is_held(self.place)
+        return lock.is_locked(self.place)
 
 
 def finished_runs(folders: Sequence[Path]) -> tuple[list[Finished], list[Path]]:

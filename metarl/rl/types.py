@@ -56,11 +56,11 @@ class Step:
 
 
 @struct
-class Held:
-    """What a policy holds for a whole episode: a latent, drawn as if it were one more action
-    (metarl/nn/latent.py)."""
+class EpisodeLatent:
+    """What a policy draws for a whole episode, as if it were one more action, and sees beside every
+    observation (metarl/nn/latent.py)."""
 
-    latent: Tensor  # [N, E, L]
+    value: Tensor  # [N, E, L]
     log_prob: Tensor  # [N, E] under the distribution that it was drawn from
 
 
@@ -83,8 +83,8 @@ class Trajectories:
     """The steps' terms [N, E, T] that are kept: `success` (bool), where the environment has it."""
     measured: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """[N, E, T] each: what the adapter measures of its steps, where it has a method `measure`."""
-    held: Held | None = None
-    """What the policy held for each episode; None where it holds nothing."""
+    episode_latent: EpisodeLatent | None = None
+    """What the policy drew for each episode; None where it draws nothing."""
 
     @property
     def step_obs(self) -> Tensor:
@@ -447,14 +447,13 @@ class RLAdapter(Adapter[State], Protocol[State]):
         """
         raise NotSteady(f"{type(self).__name__} may decide in Python what it does")
 
-    def held(self, state: State) -> Held | None:
+    def episode_latent(self, state: State) -> EpisodeLatent | None:
         """What the policy sees beside every observation of the episodes that begin; None if
         nothing."""
         return None
 
     def most_likely(self, state: State) -> State:
-        """The state, but with the most likely of what the policy may hold for the episodes that
-        begin."""
+        """The state, but with the most likely latent of the episodes that begin."""
         return state
 
     def concluded(self, state: State) -> State:
@@ -467,10 +466,10 @@ class RLAdapter(Adapter[State], Protocol[State]):
         task, drawn anew."""
         return state
 
-    def hold(self, state: State, latent: Tensor) -> State:
-        """The state in which the policy holds these latents [N, E, L] for the episodes that begin,
-        of whatever number E. Raises: ValueError where it holds nothing."""
-        raise ValueError(f"{type(self).__name__} holds nothing")
+    def with_episode_latent(self, state: State, latent: Tensor) -> State:
+        """The state in which these are the latents [N, E, L] of the episodes that begin, of whatever
+        number E. Raises: ValueError where the policy draws none."""
+        raise ValueError(f"{type(self).__name__} draws no latent for an episode")
 
     def log_prob(self, state: State, obs: Tensor, action: Tensor) -> Tensor | None:
         """[W] how likely the policy is to take these actions at obs [W, O]; None where it isn't

@@ -31,7 +31,7 @@ PATIENCE = 45.0
 _HALF_WRITTEN = 2.0  # s in which a file that was made gets its content
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Tells whether a process has the folder, as far as can be seen at once: a process of another
     machine counts as alive while its file is there."""
     found = _content(folder / NAME)

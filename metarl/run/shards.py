@@ -59,7 +59,7 @@ class Shards:
 
         Raises: UserError if a file can't be written.
         """
-        held = experience.held()
+        held = experience.kept()
         for shard in experience.shards(self._written[-1].stop if self._written else 0):
             content = archive.packed(
                 {"first": shard.first, "stop": shard.stop, "entries": shard.content}

@@ -4,7 +4,7 @@ whatever their size."""
 import pytest
 import torch
 
-from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
+from metarl.core.chunks import ChunkSums, mean_over_chunks, over_chunks, take
 
 DATA = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
 
@@ -13,7 +13,7 @@ DATA = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
 def test_means_are_over_all_tasks_and_each_task_keeps_its_place(size):
     def of_chunk(tasks):
         part = take(DATA, tasks)
-        return Found(
+        return ChunkSums(
             gradient={"w": torch.stack([part, -part]).sum(1)},
             numbers={"loss": part.sum()},
             each={"x": part + 1},
@@ -26,7 +26,7 @@ def test_means_are_over_all_tasks_and_each_task_keeps_its_place(size):
 
 
 def test_what_isnt_found_is_left_out():
-    found = mean_over_chunks(lambda tasks: Found(), 4, 3)
+    found = mean_over_chunks(lambda tasks: ChunkSums(), 4, 3)
     assert (found.gradient, found.numbers, found.each) == ({}, {}, ())
 
 

@@ -109,7 +109,7 @@ def content(learner):
 
 def same(one, other):
     torch.testing.assert_close(content(one), content(other), atol=0, rtol=0)
-    assert one.experience.held() == other.experience.held() and torch.equal(one.x, other.x)
+    assert one.experience.kept() == other.experience.kept() and torch.equal(one.x, other.x)
 
 
 @pytest.mark.parametrize("capacity", [12, 25, 1000])
@@ -142,7 +142,7 @@ def test_files_that_no_kept_checkpoint_needs_are_removed(tmp_path, keep):
     assert files(folder) == needed(folder)
     newest = checkpoint.load_newest(folder / "checkpoints")[1]["experience"]
     spans = [range(*map(int, name.split("-")[:2])) for name in newest]
-    assert all(set(span) & set(learner.experience.held()) for span in spans)
+    assert all(set(span) & set(learner.experience.kept()) for span in spans)
     assert int(files(folder)[0].split("-")[0]) > 0  # the first ones made room
     for path in checkpoint.list_checkpoints(
         folder / "checkpoints"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.checks import check_counts, check_positive, check_shares, check_unit_interval
-from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.chunks import ChunkSums, mean_over_chunks, take
 from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.linearize import inner_step
 from metarl.core.rules import named_rule
@@ -27,7 +27,7 @@ from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.adapters.own_loss import InnerLoss, OwnLoss
 from metarl.rl.data.batches import MEANS_OVER, PolicyBatch, policy_batch
 from metarl.rl.losses import dice, lvc, reinforce
-from metarl.rl.types import Act, Held, RLAdapter, Steady, Trajectories
+from metarl.rl.types import Act, EpisodeLatent, RLAdapter, Steady, Trajectories
 from metarl.struct import join_rows, replace, struct
 from metarl.types import InnerRule, Params
 
@@ -50,8 +50,8 @@ class Adapted:
     params: Params  # [N, ...]
     num_updates: int
     parts: int = 1  # equal parts of the tasks, each a learner's
-    held: Held | None = None
-    """What the policies hold for the present episodes, if they hold something."""
+    episode_latent: EpisodeLatent | None = None
+    """Of the present episodes, if the policies draw one."""
 
 
 @struct
@@ -107,12 +107,12 @@ class InnerUpdate:
         """Stacked parameters [N, ...] after inner step number `step`; not differentiable. No task
         sees another's data."""
 
-        def updated(tasks: slice) -> Found:
+        def updated(tasks: slice) -> ChunkSums:
             before = P.task(params, tasks)
             after = inner_step(
                 self.differentiate, before, take(batch, tasks), self.rule, rule_params, step
             )
-            return Found(each=after)
+            return ChunkSums(each=after)
 
         adapted: Params = mean_over_chunks(
             updated, P.num_tasks(params), self.tasks_together(batch.mask), batch.obs.device
@@ -139,7 +139,9 @@ class GradientAdapter(RLAdapter[Adapted]):
     ) -> Adapted:
         params = P.expand(self._params, num_tasks)
         return Adapted(
-            params=params, num_updates=0, held=self._hold(params, episodes_per_task, noise)
+            params=params,
+            num_updates=0,
+            episode_latent=self._drawn_latent(params, episodes_per_task, noise),
         )
 
     @torch.no_grad()
@@ -164,20 +166,20 @@ class GradientAdapter(RLAdapter[Adapted]):
     ) -> tuple[Adapted, InnerStep]:
         batch = self._inner_update.batch(data)
         adapted = self._inner_update(state.params, self._rule_params, batch, state.num_updates)
-        held = self._hold(adapted, data.reward.shape[1], noise)
-        after = Adapted(params=adapted, num_updates=state.num_updates + 1, held=held)
+        latent = self._drawn_latent(adapted, data.reward.shape[1], noise)
+        after = Adapted(params=adapted, num_updates=state.num_updates + 1, episode_latent=latent)
         return after, InnerStep(batch=batch, adapted=adapted)
 
     @torch.no_grad()
     def joined(self, states: Sequence[Adapted]) -> Adapted | None:
         if not is_ours(type(self._policy)):
             return None  # It may hold what isn't among its parameters.
-        held = [state.held for state in states if state.held is not None]
+        latents = [state.episode_latent for state in states if state.episode_latent is not None]
         return Adapted(
             params={name: torch.cat([s.params[name] for s in states]) for name in states[0].params},
             num_updates=states[0].num_updates,
             parts=len(states),
-            held=join_rows(held) if held else None,
+            episode_latent=join_rows(latents) if latents else None,
         )
 
     def steady(self, state: Adapted, obs: Tensor) -> Steady[Adapted]:
@@ -187,8 +189,8 @@ class GradientAdapter(RLAdapter[Adapted]):
             state=replace(state, num_updates=0), reads=(*policy.parameters(), *policy.buffers())
         )
 
-    def held(self, state: Adapted) -> Held | None:
-        return state.held
+    def episode_latent(self, state: Adapted) -> EpisodeLatent | None:
+        return state.episode_latent
 
     def most_likely(self, state: Adapted) -> Adapted:
         return self._drawn_anew(state, None)
@@ -197,11 +199,14 @@ class GradientAdapter(RLAdapter[Adapted]):
         return self._drawn_anew(state, noise)
 
     @torch.no_grad()
-    def hold(self, state: Adapted, latent: Tensor) -> Adapted:
+    def with_episode_latent(self, state: Adapted, latent: Tensor) -> Adapted:
         spread = self._spread(state.params)
         if spread is None:
-            return super().hold(state, latent)
-        return replace(state, held=Held(latent=latent, log_prob=latent_log_prob(spread, latent)))
+            return super().with_episode_latent(state, latent)
+        return replace(
+            state,
+            episode_latent=EpisodeLatent(value=latent, log_prob=latent_log_prob(spread, latent)),
+        )
 
     @torch.no_grad()
     def log_prob(self, state: Adapted, obs: Tensor, action: Tensor) -> Tensor:
@@ -211,27 +216,31 @@ class GradientAdapter(RLAdapter[Adapted]):
     def _outputs(self, state: Adapted, obs: Tensor) -> Outputs:
         """What each task's parameters give for its worlds: [W, O] -> leaves [N, E, ...]."""
         rows = obs.unflatten(0, (P.num_tasks(state.params), -1))
-        if state.held is not None:
-            rows = torch.cat([rows, state.held.latent], dim=-1)
+        if state.episode_latent is not None:
+            rows = torch.cat([rows, state.episode_latent.value], dim=-1)
         return self._policy.with_params(state.params, rows, state.parts)
 
     def as_module(self, state: Adapted, obs: Tensor) -> nn.Module:
-        latent = None if state.held is None else state.held.latent[0, 0]
+        latent = None if state.episode_latent is None else state.episode_latent.value[0, 0]
         return _AdaptedPolicy(self._policy, P.task(state.params, 0), latent)
 
     def _drawn_anew(self, state: Adapted, noise: Noise | None) -> Adapted:
-        if state.held is None:
+        if state.episode_latent is None:
             return state
-        episodes_per_task = state.held.latent.shape[1]
-        return replace(state, held=self._hold(state.params, episodes_per_task, noise))
+        episodes_per_task = state.episode_latent.value.shape[1]
+        return replace(
+            state, episode_latent=self._drawn_latent(state.params, episodes_per_task, noise)
+        )
 
     @torch.no_grad()
-    def _hold(self, params: Params, episodes_per_task: int, noise: Noise | None) -> Held | None:
+    def _drawn_latent(
+        self, params: Params, episodes_per_task: int, noise: Noise | None
+    ) -> EpisodeLatent | None:
         spread = self._spread(params)
         if spread is None:
             return None
         latent = draw_latents(spread[MEAN][:, 0], spread[LOG_STD][:, 0], episodes_per_task, noise)
-        return Held(latent=latent, log_prob=latent_log_prob(spread, latent))
+        return EpisodeLatent(value=latent, log_prob=latent_log_prob(spread, latent))
 
     def _spread(self, params: Params) -> Params | None:
         """μ and log σ [N, 1, L] of what is held for an episode: N(0, I) where it is the noise of a
@@ -257,8 +266,8 @@ class _AdaptedPolicy(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         if self.latent is not None:
-            held = self.latent.expand(*obs.shape[:-1], -1)
-            obs = torch.cat([obs, held], dim=-1)
+            beside = self.latent.expand(*obs.shape[:-1], -1)
+            obs = torch.cat([obs, beside], dim=-1)
         action: Tensor = self.policy.act(self.policy(obs), None)[0]
         return action
 
@@ -373,8 +382,9 @@ def latent_reinforce(outputs: Outputs, batch: PolicyBatch) -> Tensor:
     Without the ratio to the density that z was drawn from: the natural step of `LatentRule` is then
     the same from wherever θ has moved to, where a ratio of narrow densities would explode.
     """
-    assert batch.held is not None and batch.episode_advantage is not None
-    return -(latent_log_prob(outputs, batch.held.latent) * batch.episode_advantage).mean(-1)
+    assert batch.episode_latent is not None and batch.episode_advantage is not None
+    log_prob = latent_log_prob(outputs, batch.episode_latent.value)
+    return -(log_prob * batch.episode_advantage).mean(-1)
 
 
 def plus(loss: OutputLoss, other: OutputLoss, weight: float = 1.0) -> OutputLoss:

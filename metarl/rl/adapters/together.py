@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.nn.parts import placed_alone
 from metarl.noise import Noise
-from metarl.rl.types import Act, Held, RLAdapter, Steady, Step, Trajectories
+from metarl.rl.types import Act, EpisodeLatent, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import join_rows, map_tensors, replace, split_rows, struct
 from metarl.threads import map_in_threads
 
@@ -90,9 +90,9 @@ class TogetherAdapter(RLAdapter[Together]):
             reads=tuple(leaf for one in found for leaf in one.reads),
         )
 
-    def held(self, state: Together) -> Held | None:
-        held = [adapter.held(own) for adapter, own in self._with_each(state.each)]
-        return None if held[0] is None else join_rows(held)
+    def episode_latent(self, state: Together) -> EpisodeLatent | None:
+        latents = [adapter.episode_latent(own) for adapter, own in self._with_each(state.each)]
+        return None if latents[0] is None else join_rows(latents)
 
     def most_likely(self, state: Together) -> Together:
         each = [adapter.most_likely(own) for adapter, own in self._with_each(state.each)]

@@ -80,8 +80,8 @@ def exploration_loss(policy: PolicyModule) -> OutputLoss:
         of_actions = e_maml(policy.log_prob(outputs, batch.action), per_step, batch.mask)
         if not policy.latent_size:
             return of_actions
-        assert batch.held is not None
-        log_prob = latent_log_prob(outputs, batch.held.latent)
+        assert batch.episode_latent is not None
+        log_prob = latent_log_prob(outputs, batch.episode_latent.value)
         return of_actions + e_maml(log_prob, per_step, torch.ones_like(log_prob, dtype=torch.bool))
 
     return loss

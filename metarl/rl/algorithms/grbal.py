@@ -19,7 +19,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_counts, check_positive
-from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.chunks import ChunkSums, mean_over_chunks, take
 from metarl.core.descent import APART, Descent, clipped_as_torch
 from metarl.core.differentiated import Differentiate, Outputs
 from metarl.core.linearize import adapt_tasks, linearize_adaptation
@@ -257,13 +257,13 @@ class GrBAL(GatheringLearner):
         past = self._model.batch(windows.steps(slice(None, self._num_past)))
         future = self._model.batch(windows.steps(slice(self._num_past, None)))
 
-        def of_chunk(chosen: slice) -> Found:
+        def of_chunk(chosen: slice) -> ChunkSums:
             support = (take(past, chosen),) * self._num_inner_steps
             if not support:
                 unadapted = P.expand(self.params.theta, chosen.stop - chosen.start)
                 point = self._model.differentiate(unadapted, take(future, chosen))
                 gradient = join(P.sum_tasks(point.gradient), P.zeros_like(self.params.rule))
-                return Found(gradient=gradient, numbers={"loss": point.value.sum()})
+                return ChunkSums(gradient=gradient, numbers={"loss": point.value.sum()})
             adaptation = linearize_adaptation(
                 self._model.differentiate,
                 self.params.theta,
@@ -274,7 +274,7 @@ class GrBAL(GatheringLearner):
             )
             point = self._model.differentiate(adaptation.adapted, take(future, chosen))
             gradient = join(*adaptation.pullback(point.gradient))
-            return Found(gradient=gradient, numbers={"loss": point.value.sum()})
+            return ChunkSums(gradient=gradient, numbers={"loss": point.value.sum()})
 
         found = mean_over_chunks(of_chunk, len(windows.mask), self._chunk, windows.mask.device)
         return found.numbers["loss"], found.gradient

@@ -151,11 +151,15 @@ class MamlPPO(GatheringLearner):
             return kl_on_steps(policy, data.old, outputs, data.batch.weight)
 
         def latent_loss(outputs: Outputs, batch: PolicyBatch) -> Tensor:
-            assert batch.held is not None and batch.episode_advantage is not None
-            log_prob = latent_log_prob(outputs, batch.held.latent)
-            all_count = torch.ones_like(batch.held.log_prob)
+            assert batch.episode_latent is not None and batch.episode_advantage is not None
+            log_prob = latent_log_prob(outputs, batch.episode_latent.value)
+            all_count = torch.ones_like(batch.episode_latent.log_prob)
             return ppo_clip(
-                log_prob, batch.held.log_prob, batch.episode_advantage, all_count, clip=clip
+                log_prob,
+                batch.episode_latent.log_prob,
+                batch.episode_advantage,
+                all_count,
+                clip=clip,
             )
 
         loss: OutputLoss = self.outer_loss
@@ -214,7 +218,7 @@ class MamlPPO(GatheringLearner):
 
     @torch.no_grad()
     def penalised(self, steps: tuple[InnerStep, ...]) -> tuple[WithOld, ...]:
-        """The support batches whose policies are held, with the outputs of those that gathered
+        """The support batches whose policies are latent, with the outputs of those that gathered
         them.
 
         Args: steps: the inner steps from the present meta-parameters, before any outer step.

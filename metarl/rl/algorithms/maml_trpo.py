@@ -18,7 +18,7 @@ from metarl.core.checks import (
     check_not_negative,
     check_positive,
 )
-from metarl.core.chunks import Found, mean_over_chunks, over_chunks, take
+from metarl.core.chunks import ChunkSums, TaskMeans, mean_over_chunks, over_chunks, take
 from metarl.core.descent import halving
 from metarl.core.differentiated import OutputLoss
 from metarl.core.judged import Judged, added, check_judged_updates, judge, pulled_back
@@ -85,7 +85,7 @@ class Linearized:
     device: torch.device
     ranks: Ranks
 
-    def mean(self, function: Callable[[_Chunk], Found]) -> Found:
+    def mean(self, function: Callable[[_Chunk], ChunkSums]) -> TaskMeans:
         """The mean over tasks of what `function` sums over those of a chunk."""
         of_chunk = lambda tasks: function(self.parts[tasks.start // self.chunk])
         return mean_over_chunks(of_chunk, self.num_tasks, self.chunk, self.device, self.ranks)
@@ -298,12 +298,12 @@ class MamlTRPO(GatheringLearner):
         """The gradient of the surrogate by the meta-parameters, by the names of
         `MetaParams.joined`."""
 
-        def of_chunk(part: _Chunk) -> Found:
+        def of_chunk(part: _Chunk) -> ChunkSums:
             adaptation, cotangents = part.surrogate.adaptation, part.surrogate.cotangents
             for k, data in enumerate(part.credited):
                 sampling = adaptation.points[k].of(self._exploration, data)
                 cotangents = added(cotangents, k, sampling.gradient)
-            return Found(gradient=outer_gradient(*pulled_back(adaptation, cotangents)))
+            return ChunkSums(gradient=outer_gradient(*pulled_back(adaptation, cotangents)))
 
         gradient = around.mean(of_chunk).gradient
         if self._prior_coefficient == 0:
@@ -315,8 +315,8 @@ class MamlTRPO(GatheringLearner):
     def curvature_product(self, around: Linearized, v: Params) -> Params:
         """The Hessian of the mean KL, times v."""
 
-        def of_chunk(part: _Chunk) -> Found:
-            return Found(gradient=outer_gradient(*part.kl.gauss_newton_product(*split(v))))
+        def of_chunk(part: _Chunk) -> ChunkSums:
+            return ChunkSums(gradient=outer_gradient(*part.kl.gauss_newton_product(*split(v))))
 
         return around.mean(of_chunk).gradient
 
@@ -326,7 +326,7 @@ class MamlTRPO(GatheringLearner):
         they are judged on."""
         theta, rates = split(trial)
 
-        def of_chunk(part: _Chunk) -> Found:
+        def of_chunk(part: _Chunk) -> ChunkSums:
             path = path_of_tasks(
                 self._inner.differentiate, theta, part.support, self._inner.rule, rates
             )
@@ -339,7 +339,7 @@ class MamlTRPO(GatheringLearner):
             for k, credited in enumerate(part.credited):
                 outputs = self._policy.with_params(path[k], credited.batch.obs)
                 loss = loss + self._exploration(outputs, credited).sum()
-            return Found(numbers={"loss": loss, "kl": kl})
+            return ChunkSums(numbers={"loss": loss, "kl": kl})
 
         numbers = around.mean(of_chunk).numbers
         loss = numbers["loss"]
@@ -361,7 +361,7 @@ class MamlTRPO(GatheringLearner):
 
 def _of_latents(outputs: Outputs, batch: PolicyBatch) -> Tensor:
     """The surrogate of the episodes' latents, judged by the episodes' returns: [n]."""
-    assert batch.held is not None and batch.episode_advantage is not None
-    log_prob = latent_log_prob(outputs, batch.held.latent)
-    all_count = torch.ones_like(batch.held.log_prob)
-    return lvc(log_prob, batch.held.log_prob, batch.episode_advantage, all_count)
+    assert batch.episode_latent is not None and batch.episode_advantage is not None
+    log_prob = latent_log_prob(outputs, batch.episode_latent.value)
+    all_count = torch.ones_like(batch.episode_latent.log_prob)
+    return lvc(log_prob, batch.episode_latent.log_prob, batch.episode_advantage, all_count)

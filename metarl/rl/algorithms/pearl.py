@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_counts, check_not_negative, check_positive, check_unit_interval
-from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.chunks import ChunkSums, TaskMeans, mean_over_chunks, take
 from metarl.core.descent import Descent
 from metarl.errors import misfit
 from metarl.rl.adapters.posterior import PosteriorAdapter
@@ -174,12 +174,12 @@ class Pearl(MetaLearner):
         follow(dict(target.named_parameters()), dict(value.named_parameters()), self._target_rate)
         return inferred.numbers | judged.numbers
 
-    def critic_gradient(self, batch: Batch) -> Found:
+    def critic_gradient(self, batch: Batch) -> TaskMeans:
         """The gradient of the first loss by the parameters of critics and encoder. `each` is z [n,
         L]."""
         model = self._model
 
-        def of_chunk(tasks: slice) -> Found:
+        def of_chunk(tasks: slice) -> ChunkSums:
             part = take(batch, tasks)
             steps, posterior = part.steps, self._play.posterior(part.context)
             z = posterior.at(part.z_noise)
@@ -197,7 +197,7 @@ class Pearl(MetaLearner):
                 "kl": kl,
                 "z_deviation": posterior.variance.sqrt().mean(-1),
             }
-            return Found(
+            return ChunkSums(
                 gradient=P.gradient(
                     (error + self._kl_weight_executed * kl).sum(), self._critic_params
                 ),
@@ -207,13 +207,13 @@ class Pearl(MetaLearner):
 
         return mean_over_chunks(of_chunk, len(batch.z_noise), self._chunk, self._device)
 
-    def actor_gradient(self, batch: Batch, z: Tensor) -> Found:
+    def actor_gradient(self, batch: Batch, z: Tensor) -> TaskMeans:
         """The gradient of the losses of policy and value by the parameters of both, for z [n,
         L]."""
         model = self._model
         critics = P.detached(dict(model.critics.named_parameters()))
 
-        def of_chunk(tasks: slice) -> Found:
+        def of_chunk(tasks: slice) -> ChunkSums:
             part = take(batch, tasks)
             obs, beside = part.steps.obs, _beside(z[tasks], part.steps)
             outputs = model.outputs(obs, beside)
@@ -228,7 +228,7 @@ class Pearl(MetaLearner):
                 "entropy": -log_prob.mean(-1),
             }
             total = of_policy + self._output_penalty * penalty + of_value
-            return Found(
+            return ChunkSums(
                 gradient=P.gradient(total.sum(), self._actor_params),
                 numbers={name: x.detach().sum() for name, x in numbers.items()},
             )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
-from metarl.core.chunks import Found, chunked, mean_of, take
+from metarl.core.chunks import ChunkSums, chunked, mean_of, take
 from metarl.core.differentiated import Differentiate, OutputLoss
 from metarl.core.gradients import Mode
 from metarl.core.judged import added, each_pulled_back, judge
@@ -127,7 +127,7 @@ def epochs_of(asked: Sequence[AskedEpoch]) -> list[Epoch]:
     chunk = asked[0].objective.inner.tasks_together(asked[0].data.query.mask)
     shares = _shares(num_tasks, chunk, len(asked), workers)
     work = lambda share: _found(asked[share.learners], share.tasks)
-    parts: list[list[Found]] = [[] for _ in asked]
+    parts: list[list[ChunkSums]] = [[] for _ in asked]
     for share, found in zip(shares, map_in_threads(work, shares, device), strict=True):
         for own, one in zip(parts[share.learners], found, strict=True):
             own.append(one)
@@ -158,7 +158,7 @@ def _shares(num_tasks: int, chunk: int, num_learners: int, workers: int) -> list
     ]
 
 
-def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[Found]:
+def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[ChunkSums]:
     """What is found of some of the tasks of each learner."""
     of, num = asked[0].objective, len(asked)
     data = _data(asked, tasks)
@@ -197,7 +197,7 @@ def _found(asked: Sequence[AskedEpoch], tasks: slice) -> list[Found]:
             "inner_kl": torch.stack([value[number].sum() for value in penalty_values]),
         }
         gradient = outer_gradient(of_theta, of_rates)
-        found.append(Found(gradient=gradient, numbers=numbers, each=present))
+        found.append(ChunkSums(gradient=gradient, numbers=numbers, each=present))
     return found
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.core import params as P
 from metarl.core import saved
 from metarl.core.checks import check_counts, check_positive, check_unit_interval
-from metarl.core.chunks import Found, mean_over_chunks, take
+from metarl.core.chunks import ChunkSums, TaskMeans, mean_over_chunks, take
 from metarl.core.descent import Descent
 from metarl.errors import SettingError, misfit
 from metarl.rl.adapters.memory import MemoryAdapter
@@ -199,12 +199,12 @@ class RL2OffPolicy(GatheringLearner):
             self._descents["temperature"].against({"log_temperature": temperature * surplus})
         return found.numbers | judged.numbers | {"temperature": temperature}
 
-    def critic_gradient(self, batch: Batch) -> Found:
+    def critic_gradient(self, batch: Batch) -> TaskMeans:
         """The gradient of the critics' loss by their parameters."""
         model = self._model
         temperature = model.log_temperature.detach().exp()
 
-        def of_chunk(trials: slice) -> Found:
+        def of_chunk(trials: slice) -> ChunkSums:
             part = take(batch, trials)
             obs, inputs = sequences(model.actor, part.steps)
             unit = model.actor.actions.to_unit(part.steps.action).transpose(0, 1)
@@ -222,19 +222,19 @@ class RL2OffPolicy(GatheringLearner):
                 )
             q = model.critics(inputs[:-1], obs[:-1], unit)
             error = (bellman_error(q, target).T * part.weight).sum(-1)
-            return Found(
+            return ChunkSums(
                 gradient=P.gradient(error.sum(), self._critic_params),
                 numbers={"critic_loss": error.detach().sum()},
             )
 
         return mean_over_chunks(of_chunk, len(batch.weight), self._chunk, self._device)
 
-    def actor_gradient(self, batch: Batch) -> Found:
+    def actor_gradient(self, batch: Batch) -> TaskMeans:
         """The gradient of the actor's loss by its parameters."""
         model = self._model
         temperature = model.log_temperature.detach().exp()
 
-        def of_chunk(trials: slice) -> Found:
+        def of_chunk(trials: slice) -> ChunkSums:
             part = take(batch, trials)
             obs, inputs = (x[:-1] for x in sequences(model.actor, part.steps))
             outputs = model.actor.policy(model.actor.memory.sequence(inputs))
@@ -245,7 +245,7 @@ class RL2OffPolicy(GatheringLearner):
                 remembered = model.critics.memory.sequence(inputs)
             worth = soft_value(model.critics.judge(remembered, obs, action), log_prob, temperature)
             loss, entropy = (-(x.T * part.weight).sum(-1) for x in (worth, log_prob))
-            return Found(
+            return ChunkSums(
                 gradient=P.gradient(loss.sum(), self._actor_params),
                 numbers={"policy_loss": loss.detach().sum(), "entropy": entropy.detach().sum()},
             )

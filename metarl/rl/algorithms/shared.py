@@ -358,7 +358,7 @@ def _without_steps(rollouts: Rollouts) -> Rollouts:
     """Returns the rollouts without what is large and no metric asks for."""
 
     def small(t: Trajectories) -> Trajectories:
-        return replace(t, obs=t.mask, action=t.mask, held=None)
+        return replace(t, obs=t.mask, action=t.mask, episode_latent=None)
 
     return replace(
         rollouts,

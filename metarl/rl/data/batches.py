@@ -6,7 +6,7 @@ from torch import Tensor
 
 from metarl.rl.baselines import linear_feature_baseline
 from metarl.rl.returns import discounted_returns, gae, of_next_step
-from metarl.rl.types import Held, Trajectories
+from metarl.rl.types import EpisodeLatent, Trajectories
 from metarl.struct import struct
 
 MEANS_OVER = ("steps", "episodes")
@@ -28,7 +28,7 @@ class PolicyBatch:
     advantage: Tensor  # [N, B] zero mean and unit deviation within each task, 0 on padding
     mask: Tensor  # [N, B] bool, False on padding and where the physics blew up
     weight: Tensor  # [N, B] of a step in its task's means: `mask`, or `mask` / its episode's length
-    held: Held | None = None
+    episode_latent: EpisodeLatent | None = None
     """The latents of the E episodes, where the policy has any; `obs` then ends with them, [N, B, O
     + L]."""
     episode_advantage: Tensor | None = None
@@ -51,8 +51,9 @@ def policy_batch(
     t = trajectories
     returns = discounted_returns(t.reward, discount=discount)
     obs, of_episodes, whole = t.step_obs, None, ~t.diverged.any(-1)
-    if t.held is not None:
-        obs = torch.cat([obs, t.held.latent[:, :, None].expand(-1, -1, obs.shape[2], -1)], dim=-1)
+    if t.episode_latent is not None:
+        latent = t.episode_latent.value[:, :, None].expand(-1, -1, obs.shape[2], -1)
+        obs = torch.cat([obs, latent], dim=-1)
         of_episodes = normalise(t.returns, whole)
     value = linear_feature_baseline(obs, returns, t.mask, whole)
     # The last step of an episode, by failure or by the time limit: the finite-horizon value after
@@ -71,7 +72,7 @@ def policy_batch(
         advantage=normalise(advantage.flatten(1), weight.flatten(1)),
         mask=mask.flatten(1),
         weight=weight.flatten(1),
-        held=t.held,
+        episode_latent=t.episode_latent,
         episode_advantage=of_episodes,
     )
 

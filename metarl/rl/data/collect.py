@@ -65,7 +65,7 @@ def collect(
     env.set_tasks(repeat_tasks(tasks, episodes_per_task))
     bring = Transfer(device)
     start = env.reset(streams.reset.starts(env))
-    obs, held = bring(start), adapter.held(state)
+    obs, latent = bring(start), adapter.episode_latent(state)
     noise = None if deterministic else streams.policy
     rollout = graphed(env, adapter, state, obs, noise) if start.device == obs.device else None
     with one_thread():  # the simulator has its own threads; torch's would fight them for the cores
@@ -93,4 +93,4 @@ def collect(
             for _ in range(streams.ranks.largest(t) - t):
                 adapter.act(state, obs, noise)
     env.check()
-    return replace(record.trajectories(num_tasks, episodes_per_task), held=held), state
+    return replace(record.trajectories(num_tasks, episodes_per_task), episode_latent=latent), state

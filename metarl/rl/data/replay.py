@@ -241,7 +241,7 @@ class Replay:
         self._totals = list(self._marked[1])
         self._tables.clear()
 
-    def held(self) -> list[int]:
+    def kept(self) -> list[int]:
         return [trial.number for trial in self._held(0)]
 
     def shards(self, since: int) -> Iterator[Shard]:

@@ -151,7 +151,7 @@ class TrialBuffer:
         self._rows.put_back()
         self._first, self._next = self._marked
 
-    def held(self) -> range:
+    def kept(self) -> range:
         return range(self._first, self._next)
 
     def shards(self, since: int) -> Iterator[Shard]:

@@ -104,13 +104,13 @@ def test_what_is_held_can_be_drawn_anew_and_said(generator, kind):
     params = P.detached(dict(policy.named_parameters()))
     adapter = GradientAdapter(policy, params, {}, make(MamlPPO)._inner)
     before = adapter.begin(3, 4, None)
-    assert not before.held.latent.any()
+    assert not before.episode_latent.value.any()
     drawn = adapter.redraw(before, Noise(generator))
-    assert drawn.held.latent.std() > 0.5
-    density = torch.distributions.Normal(0, 1).log_prob(drawn.held.latent).sum(-1)
-    torch.testing.assert_close(drawn.held.log_prob, density)
-    said = adapter.hold(before, drawn.held.latent[:, :3])
-    torch.testing.assert_close(said.held.log_prob, density[:, :3])
+    assert drawn.episode_latent.value.std() > 0.5
+    density = torch.distributions.Normal(0, 1).log_prob(drawn.episode_latent.value).sum(-1)
+    torch.testing.assert_close(drawn.episode_latent.log_prob, density)
+    said = adapter.with_episode_latent(before, drawn.episode_latent.value[:, :3])
+    torch.testing.assert_close(said.episode_latent.log_prob, density[:, :3])
     obs = torch.randn(9, 2, generator=generator)
     rows = obs.unflatten(0, (3, 3))
     both = torch.cat([rows, torch.zeros(3, 1, 2)], dim=1).flatten(0, 1)
@@ -118,14 +118,14 @@ def test_what_is_held_can_be_drawn_anew_and_said(generator, kind):
     torch.testing.assert_close(adapter.act(said, obs, None).action, expected)
 
 
-def test_what_holds_nothing_says_so(generator):
+def test_what_draws_no_latent_says_so(generator):
     policy = GaussianPolicy(2, 2, (5, 4), generator=generator)
     params = P.detached(dict(policy.named_parameters()))
     adapter = GradientAdapter(policy, params, {}, make(MamlPPO)._inner)
     state = adapter.begin(3, 4, None)
     assert adapter.redraw(state, Noise(generator)) is state
-    with pytest.raises(ValueError, match="GradientAdapter holds nothing"):
-        adapter.hold(state, torch.zeros(3, 4, 1))
+    with pytest.raises(ValueError, match="GradientAdapter draws no latent"):
+        adapter.with_episode_latent(state, torch.zeros(3, 4, 1))
 
 
 def test_what_says_how_an_adapter_acts_is_not_inherited_by_one_that_acts_otherwise():

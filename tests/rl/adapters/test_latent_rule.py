@@ -18,7 +18,7 @@ from metarl.rl.algorithms.maml_ppo import MamlPPO
 from metarl.rl.algorithms.maml_trpo import MamlTRPO
 from metarl.rl.algorithms.shared import WithOld, split
 from metarl.rl.data.batches import PolicyBatch, normalise
-from metarl.rl.types import Held
+from metarl.rl.types import EpisodeLatent
 from metarl.struct import replace
 
 N, E, T, L = 3, 4, 3, 2
@@ -67,7 +67,7 @@ def random_batch(params, policy, generator) -> PolicyBatch:
         advantage=normalise(random(N, E * T), mask),
         mask=mask,
         weight=mask,
-        held=Held(latent=z, log_prob=latent_log_prob(outputs, z).detach()),
+        episode_latent=EpisodeLatent(value=z, log_prob=latent_log_prob(outputs, z).detach()),
         episode_advantage=normalise(random(N, E), torch.ones(N, E, dtype=torch.bool)),
     )
 
@@ -89,15 +89,15 @@ def data_of(learner, num_inner_steps=2):
 
 def one(batch, task):
     """What a task's losses take, from the fields one by one."""
-    held = batch.held
+    latent = batch.episode_latent
     return {
         "obs": batch.obs[task],
         "action": batch.action[task],
         "old": batch.log_prob[task],
         "advantage": batch.advantage[task],
         "keep": batch.mask[task],
-        "z": held.latent[task],
-        "old_z": held.log_prob[task],
+        "z": latent.value[task],
+        "old_z": latent.log_prob[task],
         "worth": batch.episode_advantage[task],
     }
 
@@ -309,12 +309,12 @@ def test_three_updates_find_the_best_latent_of_a_world_that_is_nothing_else():
 def test_latents_last_for_an_episode_and_change_with_the_update():
     learner = learner_with_latent(num_tasks=3, episodes=2)
     rollouts = learner.source.gather(learner.adapter())
-    first, second = rollouts.support[0].held, rollouts.support[1].held
-    assert first.latent.shape == (3, 2, L)
-    assert not torch.equal(first.latent, second.latent)
+    first, second = rollouts.support[0].episode_latent, rollouts.support[1].episode_latent
+    assert first.value.shape == (3, 2, L)
+    assert not torch.equal(first.value, second.value)
     batch = learner._inner.batch(rollouts.support[0])
     shown = batch.obs.unflatten(1, (2, -1))[..., -L:]
-    assert torch.equal(shown, first.latent[:, :, None].expand_as(shown).to(shown))
+    assert torch.equal(shown, first.value[:, :, None].expand_as(shown).to(shown))
 
 
 @pytest.mark.parametrize(
@@ -377,5 +377,5 @@ def test_latents_after_an_update_are_drawn_from_where_it_led():
     rollouts = learner.source.gather(learner.adapter())
     later = (*rollouts.support[1:], rollouts.query)
     for step, played in zip(rollouts.traces, later, strict=True):
-        expected = latent_log_prob(latent_outputs(step.adapted), played.held.latent)
-        torch.testing.assert_close(played.held.log_prob, expected)
+        expected = latent_log_prob(latent_outputs(step.adapted), played.episode_latent.value)
+        torch.testing.assert_close(played.episode_latent.log_prob, expected)

@@ -10,7 +10,7 @@ from metarl.rl.baselines import linear_feature_baseline
 from metarl.rl.data.batches import normalise, policy_batch
 from metarl.rl.losses import reinforce
 from metarl.rl.returns import discounted_returns
-from metarl.rl.types import Held, Trajectories
+from metarl.rl.types import EpisodeLatent, Trajectories
 from metarl.struct import map_tensors, replace
 
 LENGTHS = torch.tensor([[2, 4, 1], [4, 4, 4]])
@@ -72,7 +72,9 @@ def test_the_two_are_one_where_all_episodes_are_as_long(episodes: Trajectories) 
 @pytest.mark.parametrize("gae_lambda", [0.6, 1.0])
 def test_a_batch_step_by_step(episodes: Trajectories, gae_lambda: float) -> None:
     latent = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).double()[..., None]
-    t = replace(episodes, held=Held(latent=latent, log_prob=torch.zeros(2, 3).double()))
+    t = replace(
+        episodes, episode_latent=EpisodeLatent(value=latent, log_prob=torch.zeros(2, 3).double())
+    )
     batch = policy_batch(t, discount=0.9, gae_lambda=gae_lambda)
     obs = torch.stack([torch.cat([t.step_obs[:, :, k], latent], -1) for k in range(HORIZON)], 2)
     returns = discounted_returns(t.reward, discount=0.9)
@@ -168,8 +170,8 @@ def test_a_task_all_of_whose_worlds_blow_up_at_once_teaches_nothing(
     first[0, :, 0] = True
     t = replace(episodes, mask=episodes.mask.clone(), diverged=first)
     t.mask[0] = first[0]
-    held = Held(latent=torch.zeros(2, 3, 1).double(), log_prob=torch.zeros(2, 3).double())
-    t = replace(t, reward=t.reward * t.mask * ~first, held=held)
+    latent = EpisodeLatent(value=torch.zeros(2, 3, 1).double(), log_prob=torch.zeros(2, 3).double())
+    t = replace(t, reward=t.reward * t.mask * ~first, episode_latent=latent)
     batch = policy_batch(t, discount=0.9, gae_lambda=0.6, mean_over=mean_over)
     assert not batch.advantage[0].any() and not batch.weight[0].any()
     assert batch.episode_advantage is not None and not batch.episode_advantage[0].any()
@@ -179,7 +181,7 @@ def test_a_task_all_of_whose_worlds_blow_up_at_once_teaches_nothing(
 
 def test_latents_are_judged_by_returns_without_a_discount(episodes: Trajectories) -> None:
     latent, log_prob = torch.zeros(2, 3, 1).double(), torch.zeros(2, 3).double()
-    with_latents = replace(episodes, held=Held(latent=latent, log_prob=log_prob))
+    with_latents = replace(episodes, episode_latent=EpisodeLatent(value=latent, log_prob=log_prob))
     batch = policy_batch(with_latents, discount=0.5, gae_lambda=1.0)
     assert batch.episode_advantage is not None
     for task in range(2):
@@ -208,8 +210,8 @@ def test_a_latent_whose_episode_blew_up_is_judged_by_nothing(generator):
     played = trajectories(generator, 1, 4, 6)
     played.diverged[0, 3, 5] = True
     played.reward[0, 3] = 100.0
-    held = Held(latent=torch.zeros(1, 4, 1), log_prob=torch.zeros(1, 4))
-    batch = policy_batch(replace(played, held=held), discount=0.9, gae_lambda=1.0)
+    latent = EpisodeLatent(value=torch.zeros(1, 4, 1), log_prob=torch.zeros(1, 4))
+    batch = policy_batch(replace(played, episode_latent=latent), discount=0.9, gae_lambda=1.0)
     whole = played.returns[0, :3]
     expected = (whole - whole.mean()) / whole.std(correction=0)
     torch.testing.assert_close(batch.episode_advantage[0, :3], expected, rtol=1e-4, atol=1e-5)

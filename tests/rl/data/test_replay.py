@@ -200,12 +200,12 @@ def test_the_shards_that_are_still_held_make_the_same_again(
         held = [
             shard
             for shard in saved
-            if any(shard.first <= number < shard.stop for number in kept.held())
+            if any(shard.first <= number < shard.stop for number in kept.kept())
         ]
         left_out += len(saved) - len(held)
         again = make(capacity)
         again.load(held)
-        assert again.held() == kept.held() and again.mark() == kept.mark()
+        assert again.kept() == kept.kept() and again.mark() == kept.mark()
         tasks = torch.tensor([task for task in range(NUM_TASKS) if kept.counts()[task]])
         try:
             expected = draws(kept, tasks)
@@ -224,10 +224,10 @@ def test_a_task_that_is_drawn_often_leaves_a_gap_in_the_files(generator):
     for ids in ([0, 1], [0], [0]):
         kept.add(torch.tensor(ids), trajectories(generator, len(ids), 1, T))
         saved += kept.shards(saved[-1].stop if saved else 0)
-    assert kept.held() == [1, 3]
+    assert kept.kept() == [1, 3]
     again = make(T)
     again.load([saved[0], saved[2]])
-    assert again.held() == [1, 3]
+    assert again.kept() == [1, 3]
     ids = torch.tensor([0, 1])
     torch.testing.assert_close(draws(again, ids), draws(kept, ids), atol=0, rtol=0)
     following = trajectories(generator, 1, 1, T, lengths=[[4]])

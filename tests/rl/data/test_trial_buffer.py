@@ -185,10 +185,10 @@ def test_shards_make_the_same_again(capacity, shard_bytes, generator, monkeypatc
     for num in (3, 2, 6, 9, 1):
         kept.add([trajectories(generator, num, 1, 5) for _ in range(2)])
         saved += kept.shards(saved[-1].stop if saved else 0)
-        held = [shard for shard in saved if set(range(shard.first, shard.stop)) & set(kept.held())]
+        held = [shard for shard in saved if set(range(shard.first, shard.stop)) & set(kept.kept())]
         again = buffer(capacity)
         again.load(held)
-        assert again.held() == kept.held() and again.mark() == kept.mark()
+        assert again.kept() == kept.kept() and again.mark() == kept.mark()
         plain, found = kept.transitions(), again.transitions()
         torch.testing.assert_close(vars(found), vars(plain), atol=0, rtol=0)
         first, second = (torch.Generator().manual_seed(3) for _ in range(2))
