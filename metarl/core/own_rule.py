@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.core import params as P
+from metarl.described import described
 from metarl.errors import SettingError
 from metarl.types import InnerRule, Params
 
@@ -24,7 +25,7 @@ class OwnRule:
         found = self.rule.init(dict(params))
         if not isinstance(found, dict) or not all(map(_is_leaf, found.values())):
             raise SettingError(
-                f"{name}.init returned {in_words(found)}; expected the rule's learned parameters, "
+                f"{name}.init returned {_odd_one(found)}; expected the rule's learned parameters, "
                 "floating-point tensors by name, {} if there are none"
             )
         with torch.no_grad():
@@ -76,7 +77,7 @@ def _check_like(name: str, updated: Any, params: Params) -> None:
     numbers."""
     if not isinstance(updated, dict):
         raise SettingError(
-            f"{name} returned {in_words(updated)}; expected the updated parameters by name"
+            f"{name} returned {described(updated)}; expected the updated parameters by name"
         )
     told = [f"no {key}" for key in params if key not in updated]
     told += [f"also {key}" for key in updated if key not in params]
@@ -89,7 +90,7 @@ def _check_like(name: str, updated: Any, params: Params) -> None:
         found = updated[key]
         if not isinstance(found, Tensor) or (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
             raise SettingError(
-                f"{name} returned {in_words(found)} as {key}; expected {in_words(leaf)}, as it was "
+                f"{name} returned {described(found)} as {key}; expected {described(leaf)}, as it was "
                 "given"
             )
         if not found.isfinite().all():
@@ -103,11 +104,9 @@ def _is_leaf(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def in_words(value: Any) -> str:
-    """What somebody's code returned, for a message: a tensor's shape and dtype, else its class."""
-    if isinstance(value, Tensor):
-        return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, dict):
-        odd = next((key for key, leaf in value.items() if not _is_leaf(leaf)), None)
-        return f"{in_words(value[odd])} as {odd}" if odd is not None else "a dict"
-    return "None" if value is None else f"a {type(value).__name__}"
+def _odd_one(found: Any) -> str:
+    """What in a rule's parameters isn't a parameter, or what stands in their place."""
+    if not isinstance(found, dict):
+        return described(found)
+    name, value = next((name, value) for name, value in found.items() if not _is_leaf(value))
+    return f"{described(value)} as {name}"

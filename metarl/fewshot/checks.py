@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.described import described, short
 from metarl.errors import SettingError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize, TaskSource
 
@@ -17,7 +18,7 @@ def check_spec(source: Any) -> None:
     """Raises: SettingError unless the source says what its problem is."""
     name, spec = type(source).__name__, getattr(source, "spec", None)
     if not isinstance(spec, DataSpec):
-        raise SettingError(f"{name}.spec is {_brief(spec)}; expected a DataSpec")
+        raise SettingError(f"{name}.spec is {described(spec)}; expected a DataSpec")
     if spec.kind not in KINDS:
         raise SettingError(
             f"{spec.name}: spec.kind is {spec.kind!r}; expected {' or '.join(KINDS)}"
@@ -47,7 +48,7 @@ def check_moved(moved: Any, source: TaskSource) -> None:
     """Raises: SettingError unless what `to` returned is a source."""
     if moved is None or not callable(getattr(moved, "sample", None)):
         raise SettingError(
-            f"{type(source).__name__}.to returned {_brief(moved)}; expected the source on that "
+            f"{type(source).__name__}.to returned {described(moved)}; expected the source on that "
             "device, or itself where there is nothing to move"
         )
 
@@ -61,7 +62,7 @@ def check_draws(source: TaskSource, size: TaskSize, split: Split) -> None:
     where = f"{source.spec.name}, split {split}: "
     for one in drawn:
         if not isinstance(one, Episodes):
-            raise SettingError(f"{where}sample returned {_brief(one)}; expected Episodes")
+            raise SettingError(f"{where}sample returned {described(one)}; expected Episodes")
     for part, count in (("support", size.shots), ("query", size.queries)):
         _check_part(source.spec, getattr(drawn[0], part), count, size.ways, f"{where}{part}")
     first, again = (
@@ -76,7 +77,7 @@ def check_draws(source: TaskSource, size: TaskSize, split: Split) -> None:
 
 def _check_part(spec: DataSpec, part: Any, count: int, ways: int, where: str) -> None:
     if not isinstance(part, Examples) or not all(isinstance(t, Tensor) for t in (part.x, part.y)):
-        held = _brief(part) if not isinstance(part, Examples) else f"x {_brief(part.x)}"
+        held = described(part) if not isinstance(part, Examples) else f"x {described(part.x)}"
         raise SettingError(f"{where} is {held}; expected Examples of tensors x and y")
     is_classes = spec.kind == "classification"
     num = count * ways if is_classes else count
@@ -87,7 +88,7 @@ def _check_part(spec: DataSpec, part: Any, count: int, ways: int, where: str) ->
     ):
         if list(leaf.shape) != shape or leaf.dtype != dtype:
             raise SettingError(
-                f"{where}.{name} of 2 tasks is {_brief(leaf)}; expected {shape} of {_short(dtype)} "
+                f"{where}.{name} of 2 tasks is {described(leaf)}; expected {shape} of {short(dtype)} "
                 f"({'ways times ' * is_classes}{count} examples; spec.input_shape {spec.input_shape}"
                 f"{'' if is_classes else f', num_values {spec.num_values}'})"
             )
@@ -113,13 +114,3 @@ def _check_labels(y: Tensor, count: int, ways: int, where: str) -> None:
                 f"{where}.y of a task has {', '.join(map(str, counts))} examples of its classes; "
                 f"expected {count} of each"
             )
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{list(value.shape)} of {_short(value.dtype)}"
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

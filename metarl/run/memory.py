@@ -51,10 +51,10 @@ def check_fits(experience: Experience | None) -> str | None:
     if reserve is None:
         return None
     free = available(reserve.device)
-    need = f"{reserve.what}: {in_words(reserve.num_bytes)} of memory on {reserve.device}"
+    need = f"{reserve.what}: {sized(reserve.num_bytes)} of memory on {reserve.device}"
     if reserve.num_bytes > free:
-        raise UserError(f"{need}, but {in_words(free)} are free there; expected a smaller capacity")
-    return f"{need}, of {in_words(free)} free"
+        raise UserError(f"{need}, but {sized(free)} are free there; expected a smaller capacity")
+    return f"{need}, of {sized(free)} free"
 
 
 def check_together_fit(experiences: Sequence[Experience | None]) -> None:
@@ -64,8 +64,8 @@ def check_together_fit(experiences: Sequence[Experience | None]) -> None:
     need = sum(reserve.num_bytes for reserve in reserves)
     if need and need > (free := available(reserves[0].device)):
         raise UserError(
-            f"{len(reserves)} seeds, each with {reserves[0].what}: {in_words(need)} of memory on "
-            f"{reserves[0].device}, but {in_words(free)} are free there; expected fewer seeds, or a "
+            f"{len(reserves)} seeds, each with {reserves[0].what}: {sized(need)} of memory on "
+            f"{reserves[0].device}, but {sized(free)} are free there; expected fewer seeds, or a "
             "smaller capacity"
         )
 
@@ -78,12 +78,12 @@ def check_rollout_fits(num_worlds: int, horizon: int, numbers_a_step: int, whose
     if need > free:
         raise UserError(
             f"{num_worlds} worlds of {whose}, one for each episode of each task, with {horizon} steps "
-            f"of {numbers_a_step} numbers: {in_words(need)} of memory, but {in_words(free)} are free; "
+            f"of {numbers_a_step} numbers: {sized(need)} of memory, but {sized(free)} are free; "
             "expected fewer tasks, episodes or seeds, or a shorter horizon"
         )
 
 
-def in_words(num_bytes: int) -> str:
+def sized(num_bytes: int) -> str:
     """Says a size in words: 1536 -> 1.5 KiB."""
     size, unit = float(num_bytes), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):

@@ -109,23 +109,23 @@ def test_what_is_no_source_is_told() -> None:
         (
             "regression",
             query(x=lambda x: x.double()),
-            "query.x of 2 tasks is [2, 7, 3] of float64; expected [2, 7, 3] of float32 (7 examples",
+            "query.x of 2 tasks is a tensor [2, 7, 3] of float64; expected [2, 7, 3] of float32 (7 examples",
         ),
         (
             "regression",
             query(x=lambda x: x[:, :, :2]),
-            "is [2, 7, 2] of float32; expected [2, 7, 3]",
+            "is a tensor [2, 7, 2] of float32; expected [2, 7, 3]",
         ),
-        ("regression", query(x=lambda x: x[:1]), "is [1, 7, 3] of float32; expected [2, 7, 3]"),
+        ("regression", query(x=lambda x: x[:1]), "is a tensor [1, 7, 3] of float32; expected [2, 7, 3]"),
         (
             "regression",
             query(y=lambda y: y[..., 0]),
-            "query.y of 2 tasks is [2, 7] of float32; exp",
+            "query.y of 2 tasks is a tensor [2, 7] of float32; exp",
         ),
         (
             "regression",
             query(y=lambda y: y[..., :1]),
-            "is [2, 7, 1] of float32; expected [2, 7, 2]",
+            "is a tensor [2, 7, 1] of float32; expected [2, 7, 2]",
         ),
         ("regression", query(y=lambda y: y * torch.nan), "query.y holds NaN or infinity; expected"),
         (
@@ -141,7 +141,7 @@ def test_what_is_no_source_is_told() -> None:
         (
             "classification",
             query(y=lambda y: y.int()),
-            "is [2, 12] of int32; expected [2, 12] of in",
+            "is a tensor [2, 12] of int32; expected [2, 12] of in",
         ),
         ("classification", query(y=lambda y: y + 1), "y has labels from 1 to 3; expected 0 to 2"),
         ("classification", query(y=lambda y: y - 1), "y has labels from -1 to 1; expected 0 to 2"),

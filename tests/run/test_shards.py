@@ -411,7 +411,7 @@ def test_free_memory_of_a_gpu_is_also_what_torch_keeps_for_later(monkeypatch):
 def test_free_memory_is_what_the_system_says():
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 2**20 < memory.available(CPU) <= total
-    assert [memory.in_words(size) for size in (0, 1023, 1536, 3 * 2**30)] == [
+    assert [memory.sized(size) for size in (0, 1023, 1536, 3 * 2**30)] == [
         "0 bytes",
         "1023 bytes",
         "1.5 KiB",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.core.chunks import take
-from metarl.core.own_rule import in_words
+from metarl.described import described
 from metarl.errors import SettingError
 from metarl.rl.data.batches import PolicyBatch
 
@@ -72,7 +72,7 @@ def _check_is_a_number_a_task(name: str, found: Any, num_tasks: int) -> None:
     is_one = isinstance(found, Tensor) and found.is_floating_point()
     if not is_one or found.shape != (num_tasks,):
         raise SettingError(
-            f"{name} returned {in_words(found)}; expected one floating-point number for each of the tasks, "
+            f"{name} returned {described(found)}; expected one floating-point number for each of the tasks, "
             f"[{num_tasks}]"
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.checks import check_counts
+from metarl.described import described
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
@@ -251,7 +252,7 @@ class GatheringLearner(RLLearner, Protocol):
                 return end.value  # type: ignore[no-any-return]
             if not isinstance(asked, Question) and not _can_act(asked):
                 raise TypeError(
-                    f"{name}.iteration yielded {_briefly(asked)}; expected an adapter, as "
+                    f"{name}.iteration yielded {described(asked)}; expected an adapter, as "
                     f"{name}.adapter returns one"
                 )
             answer, error = None, None
@@ -268,11 +269,6 @@ class GatheringLearner(RLLearner, Protocol):
 def _can_act(asked: Any) -> bool:
     methods = (getattr(asked, name, None) for name in ("begin", "act", "update"))
     return not isinstance(asked, type) and all(map(callable, methods))
-
-
-def _briefly(value: Any) -> str:
-    is_class = isinstance(value, type)
-    return f"the class {value.__name__}" if is_class else f"a {type(value).__name__}"
 
 
 @struct
