@@ -51,7 +51,7 @@ class Adapted:
     num_updates: int
     parts: int = 1  # equal parts of the tasks, each a learner's
     episode_latent: EpisodeLatent | None = None
-    """Of the present episodes, if the policies draw one."""
+    """The latent of the present episodes, if the policies draw one."""
 
 
 @struct
