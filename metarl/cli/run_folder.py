@@ -36,7 +36,7 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-class Run:
+class AskedRun:
     """A run that is about to begin or to go on."""
 
     def __init__(
@@ -128,7 +128,7 @@ def choose(
     groups: tuple[str, str] = ("env", "algo"),
     load: Callable[[str], checkpoints.Loaded] = checkpoints.load,
     untrained: Callable[[DictConfig, Path], Any] = checkpoints.untrained,
-) -> Iterator[Run]:
+) -> Iterator[AskedRun]:
     """The run that the config asks for. A new one's folder isn't made yet; an old one's is this
     process's from here on.
 
@@ -161,7 +161,7 @@ def choose(
             }
             if config.run_dir is not None:
                 _refuse_a_run(Path(config.run_dir).expanduser())
-            run = Run(config, choices, lambda: _new_folder(config, choices, groups, held))
+            run = AskedRun(config, choices, lambda: _new_folder(config, choices, groups, held))
         run.transcript = transcript
         yield run
 
@@ -322,7 +322,7 @@ def resumed(
     load: Callable[[str], checkpoints.Loaded] = checkpoints.load,
     untrained: Callable[[DictConfig, Path], Any] = checkpoints.untrained,
     say: Callable[[str], None] = say,
-) -> Run:
+) -> AskedRun:
     """The run of a folder or a checkpoint file, to go on with. The settings come from the
     checkpoint; only what doesn't change the numbers so far may be given anew. A run that was killed
     before its first checkpoint begins, with the settings of its config.yaml.
@@ -366,7 +366,7 @@ def resumed(
         follow = content.get("follow_iterations", run_config.FOLLOWED_IN_OLD_CHECKPOINTS)
     resumed_config.check_unchanged(config, given)
     resumed_config.change(config, given, follow, done, say)
-    return Run(config, choices, lambda: (folder, lock), content)
+    return AskedRun(config, choices, lambda: (folder, lock), content)
 
 
 def _has_not_begun(location: Path) -> bool:

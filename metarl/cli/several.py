@@ -31,7 +31,7 @@ from metarl.cli import (
     tracking,
 )
 from metarl.cli.configs import as_dict, merged
-from metarl.cli.run_folder import Place, Run
+from metarl.cli.run_folder import AskedRun, Place
 from metarl.cli.transcript import Transcript
 from metarl.errors import UserError
 from metarl.files import write_text
@@ -58,7 +58,7 @@ _OWN = ("seed", "num_seeds", "run_dir", "resume")
 class Several:
     """The runs that are about to begin or to go on."""
 
-    def __init__(self, above: Run, seeds: Mapping[int, Run]) -> None:
+    def __init__(self, above: AskedRun, seeds: Mapping[int, AskedRun]) -> None:
         """Args: above: the folder above, whose config is that of all; seeds: by seed."""
         self.above = above
         self.seeds = seeds
@@ -152,7 +152,7 @@ def _seeds(config: DictConfig) -> range:
     return range(config.seed, config.seed + config.num_seeds)
 
 
-def _new(above: Run, seed: int, held: ExitStack) -> Run:
+def _new(above: AskedRun, seed: int, held: ExitStack) -> AskedRun:
     """The run of a seed, in a folder of its own below the other's."""
 
     def take() -> Place:
@@ -160,7 +160,7 @@ def _new(above: Run, seed: int, held: ExitStack) -> Run:
         return run_folder.named_folder(above.folder / f"seed{seed}", held)
 
     own = {"seed": seed, "num_seeds": 1, "run_dir": None, "resume": None}
-    return Run(merged(above.config, own), above.choices, take)
+    return AskedRun(merged(above.config, own), above.choices, take)
 
 
 def _resumed(config: DictConfig, held: ExitStack) -> Several:
@@ -191,7 +191,7 @@ def _resumed(config: DictConfig, held: ExitStack) -> Several:
     ]
     first = min(done) if len(done) == len(places) else 0
     resumed_config.change(whole, given, follow, first, say)
-    above = Run(whole, choices, lambda: (folder, lock), {"iteration": first})
+    above = AskedRun(whole, choices, lambda: (folder, lock), {"iteration": first})
     return Several(above, {seed: begun.get(seed) or _new(above, seed, held) for seed in places})
 
 
@@ -250,7 +250,7 @@ def _stop_if_interrupted(folder: Path, found: Sequence[Outcome | Diverged]) -> N
 
 
 def _report(
-    runs: Sequence[Run],
+    runs: Sequence[AskedRun],
     learners: Sequence[RLLearner],
     folder: Path,
     device: torch.device,

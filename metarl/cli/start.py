@@ -4,11 +4,11 @@ several."""
 import torch
 
 from metarl.cli import build, evaluation, falling, placement, strangers
-from metarl.cli.run_folder import Run
+from metarl.cli.run_folder import AskedRun
 from metarl.rl.evaluation.curve import check_num_tasks
 
 
-def prepare(run: Run) -> torch.device:
+def prepare(run: AskedRun) -> torch.device:
     """Checks what the run asks for at its end, says what its user should know of it, and settles in
     its config where the physics is. Returns: where the learner computes.
 

@@ -59,7 +59,7 @@ def learners(runs: Sequence[Finished]) -> list[Learner]:
 
 
 @runtime_checkable
-class Run(Protocol):
+class AnyRun(Protocol):
     """What tells runs apart, of whichever kind."""
 
     @property
@@ -74,7 +74,7 @@ class Run(Protocol):
     def shows_task(self) -> bool: ...
 
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=AnyRun)
 
 
 def by_setting(runs: Sequence[R]) -> dict[str, list[R]]:
@@ -122,12 +122,12 @@ def named_like(run: Begun, of: Sequence[Learner]) -> str | None:
     return next((learner.name for learner in of if _key(learner.runs[0]) == _key(run)), None)
 
 
-def _key(run: Run | Begun) -> str:
+def _key(run: AnyRun | Begun) -> str:
     """What tells runs of one setting from those of others: equal for two of the same."""
     return repr((run.algo, sorted(setting(run).items())))
 
 
-def setting(run: Run | Begun) -> dict[str, Any]:
+def setting(run: AnyRun | Begun) -> dict[str, Any]:
     """The settings that make a learner, by their full names, without what it is called: files of
     earlier versions don't say that."""
     own = {k: v for k, v in run.config.items() if k not in _OF_A_RUN}
@@ -142,7 +142,7 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _names(firsts: Sequence[Run]) -> list[str]:
+def _names(firsts: Sequence[AnyRun]) -> list[str]:
     """Names of learners, no two alike: the algorithm's, and what tells it from others of that name:
     the values of settings that both have, or else the settings that the other one lacks."""
     names = [run.algo + (", shown the task" if run.shows_task else "") for run in firsts]
@@ -231,7 +231,7 @@ def _check_environment(run: Finished, first: Finished) -> None:
     )
 
 
-def differing_in(run: Run | Begun, first: Run) -> dict[str, tuple[Any, Any]]:
+def differing_in(run: AnyRun | Begun, first: AnyRun) -> dict[str, tuple[Any, Any]]:
     """The settings of their environments that both runs tell otherwise, but for whether the task is
     shown: which make another problem."""
     own, other = (

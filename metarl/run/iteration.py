@@ -16,7 +16,7 @@ from metarl.struct import all_finite, map_tensors, named_leaves
 from metarl.types import MetaLearner, Metrics
 
 
-class Run:
+class RunState:
     """A learner with its random streams, and how far it is."""
 
     def __init__(self, learner: MetaLearner, generators: Generators, shown: Shown) -> None:

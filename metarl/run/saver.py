@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.run import checkpoint
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.lock import FolderLock
 from metarl.run.shards import KEY, Shards
 
@@ -31,7 +31,7 @@ class Saver:
         self.saved: int | None = None
         """The iteration that is on the disk."""
 
-    def write(self, run: Run) -> Path:
+    def write(self, run: RunState) -> Path:
         if self._lock is not None:
             self._lock.check()
         experience = run.learner.experience
@@ -42,17 +42,17 @@ class Saver:
         self.saved = run.iteration
         return path
 
-    def has_present(self, run: Run) -> bool:
+    def has_present(self, run: RunState) -> bool:
         """Whether the checkpoint of the present iteration lies among those that a run goes on
         from."""
         return checkpoint.path_of(self.folder, run.iteration).exists()
 
-    def content(self, run: Run) -> dict[str, Any]:
+    def content(self, run: RunState) -> dict[str, Any]:
         """Returns what the checkpoint of the state holds that was saved last."""
         names = {} if self._names is None else {KEY: self._names}
         return {**self._provenance, **run.content(), **names}
 
-    def load_experience(self, run: Run, content: Mapping[str, Any]) -> None:
+    def load_experience(self, run: RunState, content: Mapping[str, Any]) -> None:
         """Brings back what the run's own checkpoint leaves out."""
         if run.learner.experience is not None:
             self._shards.load(run.learner.experience, content)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
 from metarl.run.rows import read_rows
 from metarl.run.shown import HIGH, LOW, Shown
@@ -75,7 +75,7 @@ def train_together(
 
 
 def iterate_together(
-    runs: Mapping[int, Run], gather: Gather
+    runs: Mapping[int, RunState], gather: Gather
 ) -> dict[int, Metrics | FloatingPointError]:
     """Does one iteration of each run, and gathers for all that ask for data at the same time.
 

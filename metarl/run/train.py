@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.run.held_out import HeldOut
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.lock import FolderLock
 from metarl.run.loggers.logger import HELD_OUT
 from metarl.run.loggers.opening import Tracking
@@ -130,7 +130,7 @@ def follow(
 
     Raises: FloatingPointError where process 0 raises Diverged.
     """
-    run = Run(learner, generators, RETURNS)
+    run = RunState(learner, generators, RETURNS)
     if resume_from is not None:
         run.load(resume_from)
         if run.iteration >= iterations:

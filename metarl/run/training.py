@@ -10,7 +10,7 @@ from typing import Any
 from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint
 from metarl.run.held_out import Best, HeldOut
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.lock import FolderLock
 from metarl.run.log import EVALUATIONS, METRICS, RunLog
 from metarl.run.loggers.opening import Tracking
@@ -60,7 +60,7 @@ class Training:
         resume_from: Mapping[str, Any] | None = None,
         lock: FolderLock | None = None,
     ) -> None:
-        self.run = Run(learner, generators, shown)
+        self.run = RunState(learner, generators, shown)
         self.iterations = iterations
         self.folder = run_folder
         self._every = {"checkpoint_every": checkpoint_every, "log_every": log_every}

@@ -8,16 +8,16 @@ from omegaconf import OmegaConf
 
 from metarl.cli import start, strangers
 from metarl.cli.configs import CONFIGS, composed
-from metarl.cli.run_folder import Run
+from metarl.cli.run_folder import AskedRun
 from metarl.errors import UserError
 
 
-def asked(*words: str, resume_from: dict[str, Any] | None = None) -> Run:
+def asked(*words: str, resume_from: dict[str, Any] | None = None) -> AskedRun:
     def take() -> Any:
         raise AssertionError("nothing is to be made yet")
 
     config = OmegaConf.create(composed("train", ["device=cpu", *words], [CONFIGS])[0])
-    return Run(config, {}, take, resume_from)
+    return AskedRun(config, {}, take, resume_from)
 
 
 def test_the_simulator_is_settled_and_the_device_found(capsys: pytest.CaptureFixture[str]) -> None:

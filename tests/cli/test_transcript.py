@@ -13,7 +13,7 @@ from tqdm import tqdm
 from metarl.cli.commands import train
 from metarl.cli.console import Notices
 from metarl.cli.transcript import NAME, Transcript
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 
 TINY = (
     *("env=point_navigation_2d", "env.horizon=5", "algo.meta_batch_size=2"),
@@ -136,7 +136,7 @@ def test_a_run_tells_of_every_command(tmp_path: Path, monkeypatch: pytest.Monkey
     def broken(*_args: object, **_named: object) -> None:
         raise RuntimeError("the roof fell in")
 
-    monkeypatch.setattr(Run, "iterate", broken)
+    monkeypatch.setattr(RunState, "iterate", broken)
     call(monkeypatch, train, f"resume={folder}", "iterations=2")
     later = lines(folder)
     assert later[: len(first)] == first and f"resume={folder}" in later[len(first)]

@@ -116,7 +116,11 @@ def test_what_is_no_source_is_told() -> None:
             query(x=lambda x: x[:, :, :2]),
             "is a tensor [2, 7, 2] of float32; expected [2, 7, 3]",
         ),
-        ("regression", query(x=lambda x: x[:1]), "is a tensor [1, 7, 3] of float32; expected [2, 7, 3]"),
+        (
+            "regression",
+            query(x=lambda x: x[:1]),
+            "is a tensor [1, 7, 3] of float32; expected [2, 7, 3]",
+        ),
         (
             "regression",
             query(y=lambda y: y[..., 0]),

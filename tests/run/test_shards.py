@@ -16,7 +16,7 @@ from metarl.noise import Noise
 from metarl.rl.data.replay import Replay
 from metarl.run import checkpoint, memory
 from metarl.run.held_out import HeldOut
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.seeding import Generators
 from metarl.run.shards import Shards
 from metarl.run.shown import RETURNS
@@ -223,7 +223,7 @@ def test_an_experience_that_is_not_finite_is_a_divergence(tmp_path):
 def test_an_iteration_looks_through_and_copies_nothing_of_the_experience(tmp_path, monkeypatch):
     generators = Generators(4)
     learner = Collector(generators, capacity=1000)
-    progress = Run(learner, generators, RETURNS)
+    progress = RunState(learner, generators, RETURNS)
     for _ in range(5):
         progress.iterate()
     touched = []

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metarl.errors import SettingError, UserError
 from metarl.run import checkpoint, rows
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.log import RunLog
 from metarl.run.progress import _Lines
 from metarl.run.rows import read_rows
@@ -390,11 +390,11 @@ def test_a_metric_of_numpy_or_torch_is_a_number_and_text_is_named(tmp_path):
     step = learner.step
     others = {"slope": np.float32(0.5), "rise": torch.tensor(2.0)}
     learner.step = lambda: {**step(), **others}
-    found = Run(learner, Generators(4), RETURNS).iterate()
+    found = RunState(learner, Generators(4), RETURNS).iterate()
     assert (found["slope"], found["rise"]) == (0.5, 2.0) and type(found["slope"]) is float
     learner.step = lambda: {**step(), "slope": "steep"}
     with pytest.raises(SettingError, match="metric slope is a str; expected a number"):
-        Run(learner, Generators(4), RETURNS).iterate()
+        RunState(learner, Generators(4), RETURNS).iterate()
 
 
 def test_a_tensor_that_diverges_while_the_metrics_look_well_is_named(tmp_path):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
 from metarl.run import distributed
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.seeding import Generators
 from metarl.run.shown import RETURNS
 from metarl.struct import map_tensors
@@ -87,7 +87,7 @@ def run(case: str, ranks: Ranks, iterations: int = 2) -> dict[str, Any]:
         torch.set_default_dtype(torch.float64)
     try:
         learner = build.learner(config, env, generators, CPU, ranks)
-        found = Run(learner, generators, RETURNS)
+        found = RunState(learner, generators, RETURNS)
         metrics = [found.iterate() for _ in range(iterations)]
     finally:
         torch.set_default_dtype(torch.float32)
@@ -108,7 +108,7 @@ def failing(ranks: Ranks) -> str:
         with torch.no_grad():
             learner.params.theta["log_std"].fill_(float("nan"))
     try:
-        Run(learner, generators, RETURNS).iterate()
+        RunState(learner, generators, RETURNS).iterate()
     except FloatingPointError as error:
         return str(error)
     return "nothing failed"

@@ -13,7 +13,7 @@ from metarl.cli import build
 from metarl.cli.benchmarks.interleaved import measure, speedup
 from metarl.cli.configs import CONFIGS, composed
 from metarl.rl.algorithms.together import TogetherSource
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.seeding import Generators
 from metarl.run.shown import RETURNS
 from metarl.run.together import iterate_together
@@ -67,7 +67,7 @@ def together(words: list[str], seeds: int = SEEDS) -> Callable[[], Any]:
     source = TogetherSource(
         [learner.source for learner in learners], partial(build.environment, config)
     )
-    runs = {s: Run(learners[s], generators[s], RETURNS) for s in range(seeds)}
+    runs = {s: RunState(learners[s], generators[s], RETURNS) for s in range(seeds)}
     return _as_in_training(lambda: list(iterate_together(runs, source.gather).values()))
 
 
@@ -76,7 +76,7 @@ def alone(words: list[str], seeds: int = SEEDS) -> Callable[[], Any]:
     config, runs = _config(words), []
     for seed in range(seeds):
         generators, env = Generators(seed), build.training_environment(config)
-        runs.append(Run(build.learner(config, env, generators, CPU), generators, RETURNS))
+        runs.append(RunState(build.learner(config, env, generators, CPU), generators, RETURNS))
     return _as_in_training(lambda: [run.iterate() for run in runs])
 
 

@@ -9,7 +9,7 @@ from metarl.cli.configs import CONFIGS, composed
 from metarl.noise import Noise
 from metarl.rl.adapters.together import TogetherAdapter
 from metarl.rl.algorithms.together import TogetherSource
-from metarl.run.iteration import Run
+from metarl.run.iteration import RunState
 from metarl.run.seeding import Generators
 from metarl.run.shown import RETURNS
 from metarl.run.together import iterate_together
@@ -65,7 +65,7 @@ def compose(words):
 def alone(config, seed):
     generators = Generators(seed)
     env = build.training_environment(config)
-    return Run(build.learner(config, env, generators, CPU), generators, RETURNS)
+    return RunState(build.learner(config, env, generators, CPU), generators, RETURNS)
 
 
 def together(config, seeds):
@@ -77,7 +77,7 @@ def together(config, seeds):
         [learner.source for learner in learners],
         lambda num_worlds: build.environment(config, num_worlds),
     )
-    return [Run(*own, RETURNS) for own in zip(learners, generators, strict=True)], source
+    return [RunState(*own, RETURNS) for own in zip(learners, generators, strict=True)], source
 
 
 def leaves(tree, prefix=""):
