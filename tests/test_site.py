@@ -173,9 +173,14 @@ def test_every_page_with_code_has_a_test_that_runs_it() -> None:
         assert Path(file).name in (ROOT / "tests" / test).read_text(), (file, test)
 
 
-def test_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """That of the Python API is that of docs/python_api.md, where it runs."""
-    statistics, api, gym = code_blocks("README.md")
+    first, statistics, api, gym = code_blocks("README.md")
+    exec(first, {})
+    unadapted, adapted = map(float, re.findall(r"-\d+", capsys.readouterr().out.replace(".", " ")))
+    said = re.search(r"returns of (-\d+) and (-\d+)", first)
+    # As it says but for what rounding makes of the physics.
+    assert said and adapted - unadapted > 0.5 * (float(said[2]) - float(said[1])) > 0
     generator = torch.Generator().manual_seed(0)
     draw = lambda: torch.rand(3, 4, 2, generator=generator)
     # What metarl.train returns has [tasks, updates + 1, episodes].

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from metarl.cli import run_folder
 from metarl.cli.words import called, command_line, hydra_text
-from metarl.run import logging
+from metarl.run import progress as shown_progress
 from metarl.run.progress import Progress
 
 NAMES = [
@@ -134,7 +134,7 @@ def test_a_log_file_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(logging, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(shown_progress, "time", SimpleNamespace(monotonic=lambda: now))
     progress = Progress(iterations=6, first_iteration=0)
     for i in range(6):
         now += 10
