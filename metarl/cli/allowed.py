@@ -259,6 +259,7 @@ ALLOWED: dict[str, Kind] = {
     "latent_lr": _POSITIVE,
     "latent_shrink": Number(above=0, most=1),
     "latent_first_shrink": Number(above=0, most=1),
+    "latent_min_std": OrNull(Number(above=0, most=1)),
     "inner_rule": OneOfOrOwn("sgd", "learned_rates", "per_step_rates", own="a rule"),
     "input_bias": Bounds(),
     "num_inner_steps": _COUNT,

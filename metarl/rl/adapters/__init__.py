@@ -1,7 +1,8 @@
 """How learners meet a new task, an adapter each. All of them meet `metarl.rl.types.RLAdapter`.
 
 `gradient` takes inner steps on what was collected, with `latent_rule` for the latent of a policy
-that has one, and `own_loss` for an inner loss of a user's own. `memory` lets a recurrent state go
+that has one (`latent_bound` says how little outer updates leave of it), and `own_loss` for an inner
+loss of a user's own. `memory` lets a recurrent state go
 on from episode to episode. `belief` does so with what is believed of the task, on which the policy
 acts. `posterior` infers the task from all steps so far and holds a guess of it for an episode.
 `one_tensor` packs what a policy remembers for a file.

@@ -23,6 +23,7 @@ from metarl.nn.heads import Outputs, PolicyModule
 from metarl.nn.latent import LOG_STD, MEAN, draw_latents, latent_log_prob, latent_outputs
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.noise import Noise
+from metarl.rl.adapters.latent_bound import LatentBound
 from metarl.rl.adapters.latent_rule import LatentRule
 from metarl.rl.adapters.own_loss import InnerLoss, OwnLoss
 from metarl.rl.data.batches import MEANS_OVER, PolicyBatch, policy_batch
@@ -78,6 +79,8 @@ class InnerUpdate:
     """Tasks that are differentiated together; None: see `ROWS_ON_CPU`."""
     own_loss: OwnLoss | None = None
     """The user's, if the step lowers one, to be tried out."""
+    latent_bound: LatentBound = LatentBound()
+    """What an outer update leaves of the latent's deviation."""
 
     def batch(self, trajectories: Trajectories) -> PolicyBatch:
         """What the step learns from, see `policy_batch`. Raises: SettingError if the user's own
@@ -289,6 +292,7 @@ def inner_update(
     latent_lr: float | None = None,
     latent_shrink: float | None = None,
     latent_first_shrink: float | None = None,
+    latent_min_std: float | None = None,
 ) -> InnerUpdate:
     """The inner step that an algorithm's settings name. In `adapt_only` the word last_layer stands
     for the policy's last weights and biases, however many layers it has.
@@ -335,6 +339,7 @@ def inner_update(
         mean_over=mean_over,
         chunk=chunk,
         own_loss=own_loss,
+        latent_bound=LatentBound(latent_min_std),
     )
 
 

@@ -196,6 +196,7 @@ class MamlPPO(GatheringLearner):
         data = Data(support=support, query=query, penalised=self.penalised(steps))
         epochs = yield from self.descending(data)
         self._follow(epochs[-1])
+        self._inner.latent_bound.keep(self.params.theta)
         found: dict[str, Tensor | float] = {
             "loss": epochs[-1].loss,
             "kl": epochs[-1].kl,

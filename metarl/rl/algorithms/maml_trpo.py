@@ -30,6 +30,7 @@ from metarl.nn.heads import Outputs
 from metarl.nn.latent import latent_log_prob
 from metarl.nn.mlp_derivatives import differentiator
 from metarl.rl.adapters.gradient import GradientAdapter, InnerStep, inner_update, plus
+from metarl.rl.adapters.latent_bound import without
 from metarl.rl.algorithms.exploration import (
     Credited,
     check_exploration,
@@ -208,15 +209,25 @@ class MamlTRPO(GatheringLearner):
             worth = split_rows(worth_of_steps(ranks.whole(returns), judged), ranks.num)[ranks.rank]
         around = self.linearize(support, query, worth)
         del rollouts  # whose observations the batches have copied
+        gradient = self.meta_gradient(around)
+        bound, theta = self._inner.latent_bound, self.params.theta
+        stays = bound.stays(theta, split(gradient)[0])
+
+        def moving(v: Params) -> Params:
+            """v, but for what of the latent stays where it is."""
+            of_theta, of_rates = split(v)
+            return v if stays is None else join(without(of_theta, stays), of_rates)
+
         params, info = trust_region_step(
             {name: leaf.detach() for name, leaf in self.params.joined.items()},
-            gradient=self.meta_gradient(around),
-            curvature_product=lambda v: self.curvature_product(around, v),
+            gradient=moving(gradient),
+            curvature_product=lambda v: moving(self.curvature_product(around, moving(v))),
             evaluate=lambda trial: self._evaluate(around, trial),
             max_constraint=self._max_kl,
             **self._trust_region,
         )
         self.params.assign(params)
+        bound.keep(theta)
         if self._max_kl_half_life is not None:
             metrics["max_kl"] = self._max_kl
             self._max_kl *= halving(self._max_kl_half_life)
