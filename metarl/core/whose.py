@@ -4,11 +4,12 @@ Where the same numbers can be had faster by knowing what a class does, that know
 alone: a subclass may do otherwise.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 
-def is_ours(kind: type, *methods: str) -> bool:
-    """Whether a class was written in metarl; with `methods`, whether each of these was that it
+def is_ours(kind: type | Callable[..., Any], *methods: str) -> bool:
+    """Whether a class or a function was written in metarl; with `methods`, whether each of these was that it
     has, which a subclass that leaves them alone inherits."""
     return all(map(_is_of_metarl, [getattr(kind, name, None) for name in methods] or [kind]))
 

@@ -7,7 +7,8 @@ written out because that is faster than autograd. `latent` is what a policy may 
 observation: a number that is drawn for each episode, and that adaptation moves. `beside` is what it
 sees there as a function of its parameters: contexts, and noise made a latent. `parts` has operations
 on the tasks of several learners at once that round as for each alone. `modes` refuses layers that
-act otherwise in training than afterwards.
+act otherwise in training than afterwards. `own_policy` and `own_memory` try out a network of a
+user's own.
 
 For off-policy learners: `squashed` is a policy of bounded actions, `twin` two critics in one pass.
 `task_posterior` makes a Gaussian over tasks of what single steps say of them.

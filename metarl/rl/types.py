@@ -195,7 +195,7 @@ class BatchedEnv(Protocol[Tasks]):
 
     def set_tasks(self, tasks: Tasks) -> None:
         """Gives each world its task; leaves [W, ...]. Holds from the next reset."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} has no method set_tasks")
 
     def reset(self, uniform: Tensor, worlds: Tensor | None = None) -> Tensor:
         """Starts an episode in all worlds, or where `worlds` [W] bool is True, and leaves the
@@ -208,12 +208,12 @@ class BatchedEnv(Protocol[Tasks]):
         them.
         Returns: the present observation of all worlds [W, O].
         """
-        ...
+        raise NotImplementedError(f"{type(self).__name__} has no method reset")
 
     def step(self, action: Tensor) -> Step:
         """One control step of all worlds; action [W, A] float or [W] int64. Worlds past their end
         may be stepped on."""
-        ...
+        raise NotImplementedError(f"{type(self).__name__} has no method step")
 
     def rest(self, worlds: Tensor) -> None:
         """Nobody looks at these worlds, [W] bool, before their next reset: from here on steps may
@@ -226,8 +226,9 @@ class BatchedEnv(Protocol[Tasks]):
         return
 
     def render(self, world: int, *, width: int = 320, height: int = 240) -> Any:
-        """An RGB picture [height, width, 3] uint8 of one world."""
-        ...
+        """An RGB picture [height, width, 3] uint8 of one world. Raises: RuntimeError saying why it
+        can't be drawn."""
+        raise RuntimeError(f"{type(self).__name__} has no method render")
 
     def close(self) -> None:
         """Releases what the environment holds outside its tensors."""

@@ -119,7 +119,8 @@ def _number(name: str, value: Any) -> float:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, int | float):
-        raise SettingError(f"metric {name} is a {type(value).__name__}; expected a number")
+        shape = f" of shape {list(value.shape)}" if getattr(value, "ndim", 0) else ""
+        raise SettingError(f"metric {name} is a {type(value).__name__}{shape}; expected a number")
     return value
 
 

@@ -38,6 +38,7 @@ class TogetherAdapter(RLAdapter[Together]):
 
     def __init__(self, adapters: Sequence[RLAdapter[Any]]) -> None:
         self._adapters = tuple(adapters)
+        self.rounds_per_update = self._adapters[0].rounds_per_update
 
     def begin(
         self, num_tasks: int, episodes_per_task: int = 1, noise: Noise | None = None

@@ -1,6 +1,7 @@
 """What learners share: what a run gives them, how they gather and how they leave work to who runs
 them, and the metrics of their rollouts; of gradient learners also their meta-parameters."""
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 from metarl.choices import check_choice
 from metarl.core import params as P
 from metarl.core.checks import check_counts
+from metarl.core.whose import is_ours
 from metarl.described import described
 from metarl.errors import SettingError
 from metarl.nn.beside import CONTEXT
 from metarl.nn.heads import CategoricalPolicy, GaussianPolicy, Outputs, PolicyModule
 from metarl.nn.latent import latent_kl
 from metarl.nn.modes import check_has_one_mode
+from metarl.nn.own_policy import try_policy
 from metarl.nn.recurrent import Memory
 from metarl.rl.data.batches import PolicyBatch
 from metarl.rl.data.collect import Streams
@@ -82,13 +85,16 @@ def kl_on_steps(policy: PolicyModule, old: Outputs, new: Outputs, weight: Tensor
     return of_actions + latent_kl(old, new) if policy.latent_size else of_actions
 
 
-def memoryless_policy(model: nn.Module) -> PolicyModule:
-    """`model` itself, if gradient learners can adapt it. Raises: ValueError."""
+def memoryless_policy(setting: "Setting") -> PolicyModule:
+    """The setting's model, if gradient learners can adapt it. Raises: SettingError."""
+    model = setting.model
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):
         raise SettingError(
-            f"model is a {type(model).__name__}; expected a policy without memory, as model=mlp "
-            "makes it"
+            f"model is a {type(model).__name__}; expected a policy without memory as model=mlp makes "
+            "it: a GaussianPolicy or a CategoricalPolicy of metarl.nn.heads, or a subclass"
         )
+    if not is_ours(type(model)):
+        try_policy(model, math.prod(setting.env.observation_space.shape or ()))
     return model
 
 

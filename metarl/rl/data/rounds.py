@@ -21,11 +21,15 @@ class Round(Generic[State]):
     state: State
     """The adapter's before the episodes."""
     episodes: Trajectories
-    num_steps: int
-    """Environment steps since the round before, these episodes among them."""
+    steps: Tensor
+    """[N] environment steps in each task since the round before, these episodes among them."""
     trace: Any = None
     """What the update before these episodes worked out, see `RLAdapter.traced_update`; None before
     the first."""
+
+    @property
+    def num_steps(self) -> int:
+        return int(self.steps.sum())
 
 
 @struct
@@ -38,9 +42,14 @@ class Rollouts:
     oracle: Tensor | None = None
     """[N] the expected return of who knows the task, for trials of one episode; None where it isn't
     known."""
+    steps: Tensor | None = None
+    """[N] environment steps in each task, where an update takes more rounds than these show; None:
+    as many as these episodes have."""
 
     @property
     def num_steps(self) -> int:
+        if self.steps is not None:
+            return int(self.steps.sum())
         return sum(t.num_steps for t in (*self.support, self.query))
 
 
@@ -66,7 +75,8 @@ def rounds(
     """
     episodes_per_task = env.num_worlds // num_tasks
     noise = None if deterministic else streams.policy
-    state, num_steps = adapter.begin(num_tasks, episodes_per_task, noise), 0
+    state = adapter.begin(num_tasks, episodes_per_task, noise)
+    steps: Tensor | int = 0
     trace: Any = None
     each = max(1, adapter.rounds_per_update)
     for number in range(num_updates * each + 1):
@@ -76,10 +86,10 @@ def rounds(
             device=device,
             deterministic=deterministic,
         )
-        num_steps += trajectories.num_steps
+        steps = steps + trajectories.mask.sum((1, 2))
         if number % each == 0:
-            yield Round(state=state, episodes=trajectories, num_steps=num_steps, trace=trace)
-            num_steps = 0
+            yield Round(state=state, episodes=trajectories, steps=steps, trace=trace)
+            steps = 0
         if number < num_updates * each:
             state, trace = adapter.traced_update(after, trajectories, noise)
 
@@ -98,5 +108,7 @@ def gather(
     of = rounds(
         env, adapter, tasks, streams, num_tasks=num_tasks, num_updates=num_updates, device=device
     )
-    episodes, traces = zip(*((played.episodes, played.trace) for played in of), strict=True)
-    return Rollouts(support=episodes[:-1], query=episodes[-1], traces=traces[1:])
+    played = tuple((one.episodes, one.trace, one.steps) for one in of)
+    episodes, traces, steps = zip(*played, strict=True)
+    all_steps = sum(steps) if adapter.rounds_per_update > 1 else None
+    return Rollouts(support=episodes[:-1], query=episodes[-1], traces=traces[1:], steps=all_steps)

@@ -6,6 +6,7 @@ second teacher for it, and acting costs one recurrent step instead of two.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,9 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.core.checks import check_layers
+from metarl.core.whose import is_ours
+from metarl.errors import SettingError
 from metarl.nn.heads import Outputs
 from metarl.nn.mlp import MLP, Activation
 from metarl.nn.normaliser import RETURNS_DIFFER, Normaliser, update_beneath
+from metarl.nn.own_memory import try_memory
 from metarl.nn.recurrent import Memory
 from metarl.rl.models.policies import flat_size, policy_for
 
@@ -71,7 +75,7 @@ class MemoryModel(nn.Module):
             self.action_size + NUM_SCALARS + (obs_size if has_last_observation else 0)
         )
         input_size = obs_size + self.feedback_size
-        self.memory: Memory = memory(input_size=input_size, generator=generator)  # type: ignore[assignment]
+        self.memory: Memory = _made(memory, input_size, generator)  # type: ignore[assignment]
         self.policy = policy_for(
             self.memory.output_size,
             action_space,
@@ -125,3 +129,23 @@ class MemoryModel(nn.Module):
         """[..., H] -> the policy's outputs, and the values [...] as deviations of `returns`:
         self.returns.inverse gives them in units of reward."""
         return self.policy(memory_output), self.value_head(memory_output).squeeze(-1)
+
+
+def _made(
+    memory: Callable[..., nn.Module], input_size: int, generator: torch.Generator | None
+) -> nn.Module:
+    """The memory for inputs of this size. Raises: SettingError for one of a user's own that isn't
+    one."""
+    own: Any = getattr(memory, "func", memory)
+    try:
+        made = memory(input_size=input_size, generator=generator)
+    except TypeError as error:
+        if is_ours(own):
+            raise
+        raise SettingError(
+            f"model.memory: {error}; expected a constructor that takes input_size, its settings and "
+            "generator"
+        ) from error
+    if not is_ours(type(made)):
+        try_memory(made, input_size)
+    return made
