@@ -63,6 +63,7 @@ OUR_IMPORTS = {
         "metarl.types",
         "metarl.errors",
         "metarl.choices",
+        "metarl.described",
         "metarl.core",
         "metarl.nn",
     ],

@@ -20,6 +20,7 @@ from metarl.report.run_places import in_order, num_seeds_in
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import RLLearner
 from metarl.run import checkpoint
+from metarl.run.iteration import check_loaded
 from metarl.run.seeding import Generators
 from metarl.struct import replace, struct
 from metarl.types import MetaLearner
@@ -216,7 +217,9 @@ def try_out(loaded: Loaded, built: MetaLearner, generators: Generators, *, count
         check_words(loaded.content.get("follow_iterations", []), "follow_iterations")
         saved.check(loaded.content.get("seconds", 0.0), 0.0, "seconds")
     with blamed_on(loaded.path, "learner"):
-        built.load_state_dict(field(loaded.content, "learner", dict, "the learner's state"))
+        state = field(loaded.content, "learner", dict, "the learner's state")
+        built.load_state_dict(state)
+        check_loaded(built, state)
     with blamed_on(loaded.path, "generators"):
         generators.load_state_dict(
             field(loaded.content, "generators", dict, "the states of random streams")

@@ -17,10 +17,11 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, distributed
 
-from metarl.errors import UserError
+from metarl.errors import SettingError, UserError
 from metarl.run.device import used
-from metarl.struct import struct
+from metarl.struct import named_leaves, struct
 from metarl.threads import num_cores
+from metarl.types import MetaLearner, Ranks
 
 T = TypeVar("T")
 
@@ -99,6 +100,31 @@ class Processes:
             with _lost_processes_named():
                 distributed.all_gather(found, own.contiguous())
         return found
+
+
+def check_alike(learner: MetaLearner, ranks: Ranks) -> None:
+    """Raises: SettingError in all processes, naming a tensor of the learner's state that isn't alike
+    in all of them: it was changed by what only some have seen."""
+    leaves = {
+        name: leaf.detach().double().norm().cpu().reshape(1)
+        for name, leaf in named_leaves(learner.state_dict())
+        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+    }
+    if ranks.num == 1 or not leaves:
+        return
+    means = {name: total / ranks.num for name, total in ranks.total(leaves).items()}
+    # In processes on unlike machines numbers may round otherwise.
+    other = [
+        not torch.allclose(own, means[name], rtol=1e-3, atol=1e-6, equal_nan=True)
+        for name, own in leaves.items()
+    ]
+    place = ranks.largest(other.index(True) + 1 if True in other else 0)
+    if place:
+        raise SettingError(
+            f"{type(learner).__name__}: {list(leaves)[place - 1]} isn't the same in all processes; "
+            "expected every process to change its parameters by numbers of all, as self.source.ranks "
+            "puts them together"
+        )
 
 
 def is_launched() -> bool:

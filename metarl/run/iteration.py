@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metarl.errors import SettingError
@@ -81,8 +82,10 @@ class RunState:
         }
 
     def load(self, content: Mapping[str, Any]) -> list[str]:
-        """Returns what there is to say of it."""
+        """Returns what there is to say of it. Raises: SettingError if the learner doesn't take its
+        state back."""
         self.learner.load_state_dict(content["learner"])
+        check_loaded(self.learner, content["learner"])
         anew = self._generators.load_state_dict(content["generators"])
         self.iteration = content["iteration"]
         self.count = content[self.shown.count]
@@ -92,6 +95,21 @@ class RunState:
         return [
             f"random streams that were saved on another kind of device begin anew: {', '.join(anew)}"
         ]
+
+
+def check_loaded(learner: MetaLearner, state: Mapping[str, Any]) -> None:
+    """Raises: SettingError naming a tensor that isn't what was loaded, for a learner would go on with
+    others in silence. What only one of the two has is of another version."""
+    found = dict(named_leaves(learner.state_dict()))
+    for name, leaf in named_leaves(state):
+        there = found.get(name, leaf)
+        if not isinstance(leaf, Tensor) or not isinstance(there, Tensor):
+            continue
+        if there.shape != leaf.shape or not torch.equal(there.detach().to(leaf), leaf):
+            raise SettingError(
+                f"{type(learner).__name__}.load_state_dict has left {name} as it was; expected it to "
+                "take back all that state_dict gives"
+            )
 
 
 class _Before:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from metarl.run.distributed import check_alike
 from metarl.run.held_out import HeldOut
 from metarl.run.iteration import RunState
 from metarl.run.lock import FolderLock
@@ -17,6 +18,10 @@ from metarl.run.stopping import stop_requests
 from metarl.run.training import Outcome, Training, progress_of
 from metarl.threads import one_thread
 from metarl.types import ALONE, MetaLearner, Ranks
+
+LOOK_EVERY = 50
+"""Iterations after which processes look again whether they have the same parameters, from the first
+one on."""
 
 OnRow = Callable[[dict[str, Any]], object]
 """Is told a row of metrics; True: it is enough."""
@@ -102,6 +107,8 @@ def train(
             training.evaluate_if_due(progress.say)  # A crash may have kept it from that.
             while not training.is_over and not ranks.largest(int(is_asked())):
                 row, num_iterations = training.row(is_asked)
+                if training.run.iteration % LOOK_EVERY == 1:
+                    check_alike(learner, ranks)
                 progress.update(row, row[f"{shown.count}_per_second"], iterations=num_iterations)
                 evaluation = training.evaluate_if_due(progress.say)
                 training.save_if_due()
@@ -141,3 +148,5 @@ def follow(
     with stop_requests(silent, at_once=False) as stop_requested, one_thread():
         while run.iteration < iterations and not ranks.largest(int(stop_requested())):
             run.iterate()
+            if run.iteration % LOOK_EVERY == 1:
+                check_alike(learner, ranks)

@@ -98,6 +98,12 @@ def test_a_number_that_is_not_finite_fails_in_all_at_once(both):
     assert said == {"the action of world 0 is [nan, nan]; expected finite numbers (process 1)"}
 
 
+def test_processes_whose_parameters_differ_say_so_in_all(both):
+    """As a learner of a user's own would that goes by what its own part of the tasks has earned."""
+    (said,) = {found["unlike"] for found in both}
+    assert "MamlPPO: params.policy.trunk.layers.1.bias isn't the same in all processes" in said
+
+
 def test_a_lost_process_ends_the_job_and_the_run_goes_on(tmp_path, monkeypatch):
     """Here with one process, since their number makes no difference but for rounding."""
     folder, whole = tmp_path / "run", tmp_path / "whole"

@@ -520,3 +520,19 @@ def test_rows_are_on_the_disk_before_the_checkpoint_of_a_divergence(tmp_path, mo
         run(tmp_path, special=5, action=lambda walker: walker.x.fill_(float("nan")))
     # After the three iterations of a checkpoint, and after the five that went well.
     assert flushed.count("metrics.jsonl") == 2
+
+
+class Forgetful(Walker):
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def test_a_learner_that_does_not_take_its_state_back_is_told_so(tmp_path):
+    run(tmp_path, iterations=3)
+    generators = Generators(4)
+    with pytest.raises(
+        SettingError, match=r"Forgetful.load_state_dict has left x as it was; expec"
+    ):
+        RunState(Forgetful(generators), generators, RETURNS).load(
+            checkpoint.load_newest(tmp_path / "checkpoints")[1]
+        )

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from metarl.cli import build
 from metarl.cli.configs import CONFIGS, composed
+from metarl.errors import SettingError
 from metarl.run import distributed
 from metarl.run.iteration import RunState
 from metarl.run.seeding import Generators
@@ -89,6 +90,7 @@ def run(case: str, ranks: Ranks, iterations: int = 2) -> dict[str, Any]:
         learner = build.learner(config, env, generators, CPU, ranks)
         found = RunState(learner, generators, RETURNS)
         metrics = [found.iterate() for _ in range(iterations)]
+        distributed.check_alike(learner, ranks)
     finally:
         torch.set_default_dtype(torch.float32)
     streams = found.content()["generators"]
@@ -114,8 +116,23 @@ def failing(ranks: Ranks) -> str:
     return "nothing failed"
 
 
+def unlike(ranks: Ranks) -> str:
+    """What a process says when the last one has moved its parameters alone."""
+    config, generators = configured("maml_ppo"), Generators(0)
+    env = build.environment(config, build.sizes(config).num_worlds // ranks.num)
+    learner: Any = build.learner(config, env, generators, CPU, ranks)
+    with torch.no_grad():
+        learner.params.theta["trunk.layers.1.bias"].add_(0.01 * ranks.rank)
+    try:
+        distributed.check_alike(learner, ranks)
+    except SettingError as error:
+        return str(error)
+    return "nothing failed"
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.joined() as ranks:
         found: dict[str, Any] = {case: run(case, ranks) for case in CASES}
-        torch.save({**found, "failing": failing(ranks)}, f"{sys.argv[1]}{ranks.rank}")
+        said = {"failing": failing(ranks), "unlike": unlike(ranks)}
+        torch.save({**found, **said}, f"{sys.argv[1]}{ranks.rank}")

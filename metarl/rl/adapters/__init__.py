@@ -6,6 +6,7 @@ loss of a user's own. `memory` lets a recurrent state go
 on from episode to episode. `belief` does so with what is believed of the task, on which the policy
 acts. `posterior` infers the task from all steps so far and holds a guess of it for an episode.
 `one_tensor` packs what a policy remembers for a file.
+`own_adapter` asks one of a user's own whether its states are values.
 `fine_tuning` lets an expert of Stable-Baselines3 go on learning on each task. `planning` searches
 with a model that adapts or remembers. `uniform` acts at random and learns nothing. `together` is an
 adapter over those of several learners.

@@ -250,6 +250,8 @@ class GatheringLearner(RLLearner, Protocol):
                 f"{name}.iteration returned {iteration!r:.60} without a yield; expected a generator, "
                 "which yields an adapter wherever it needs episodes, and returns its metrics"
             )
+        if not is_ours(type(self)) and not _can_act(own := self.adapter()):
+            raise TypeError(f"{name}.adapter returned {described(own)}; expected {_AN_ADAPTER}")
         answer, error = None, None
         while True:
             try:
@@ -258,7 +260,7 @@ class GatheringLearner(RLLearner, Protocol):
                 return end.value  # type: ignore[no-any-return]
             if not isinstance(asked, Question) and not _can_act(asked):
                 raise TypeError(
-                    f"{name}.iteration yielded {described(asked)}; expected an adapter, as "
+                    f"{name}.iteration yielded {described(asked)}; expected {_AN_ADAPTER}, as "
                     f"{name}.adapter returns one"
                 )
             answer, error = None, None
@@ -272,9 +274,12 @@ class GatheringLearner(RLLearner, Protocol):
         return run_alone(self.asking(), self.source.gather)
 
 
+_AN_ADAPTER = "an adapter, which inherits from metarl.rl.types.RLAdapter"
+
+
 def _can_act(asked: Any) -> bool:
     methods = (getattr(asked, name, None) for name in ("begin", "act", "update"))
-    return not isinstance(asked, type) and all(map(callable, methods))
+    return RLAdapter in type(asked).__mro__ and all(map(callable, methods))
 
 
 @struct

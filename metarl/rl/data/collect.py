@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from metarl.noise import Noise
+from metarl.rl.adapters.own_adapter import check_state, checked_act
 from metarl.rl.data.graphed import graphed
 from metarl.rl.data.record import Record
 from metarl.rl.data.transfer import Transfer
@@ -76,12 +77,13 @@ def collect(
             record = Record(horizon, obs)
             running = torch.ones(num_worlds, dtype=torch.bool, device=device)
             for t in range(horizon):
-                act = adapter.act(state, obs, noise)
+                act = checked_act(adapter, adapter.act(state, obs, noise))
                 there = env.step(act.action)
                 env.rest(there.terminated | there.truncated)
                 step = bring(there)
                 record.add(t, act, step, running, adapter.measure(state, obs, act, step))
-                state = adapter.observe(state, obs, act, step)
+                before, state = state, adapter.observe(state, obs, act, step)
+                check_state(adapter, "observe", state, before)
                 obs = step.next_obs
                 running = running & ~(step.terminated | step.truncated)
                 # On a GPU the question would cost a synchronisation a step.

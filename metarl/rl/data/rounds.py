@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from metarl.rl.adapters.own_adapter import ValueTrial, check_state
 from metarl.rl.data.collect import Streams, collect
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import struct
@@ -78,6 +79,8 @@ def rounds(
     state = adapter.begin(num_tasks, episodes_per_task, noise)
     steps: Tensor | int = 0
     trace: Any = None
+    anywhere = torch.zeros(env.num_worlds, *env.observation_space.shape, device=device)
+    trial = ValueTrial(adapter, state, anywhere)
     each = max(1, adapter.rounds_per_update)
     for number in range(num_updates * each + 1):
         trajectories, after = collect(
@@ -86,12 +89,17 @@ def rounds(
             device=device,
             deterministic=deterministic,
         )
+        if number == 0:
+            trial.check("after an episode")
         steps = steps + trajectories.mask.sum((1, 2))
         if number % each == 0:
             yield Round(state=state, episodes=trajectories, steps=steps, trace=trace)
             steps = 0
         if number < num_updates * each:
             state, trace = adapter.traced_update(after, trajectories, noise)
+            check_state(adapter, "update", state, after)
+            if number == 0:
+                trial.check("after an update")
 
 
 def gather(

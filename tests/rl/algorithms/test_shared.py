@@ -38,7 +38,7 @@ def yields(what: Any) -> Callable[[Own], Any]:
     [
         (lambda learner: {"return": 1.0}, "Own.iteration returned {'return': 1.0} without a yield"),
         (lambda learner: None, "Own.iteration returned None without a yield; expected a generator"),
-        (yields(nn.Linear(1, 1)), "Own.iteration yielded a Linear; expected an adapter, as Own."),
+        (yields(nn.Linear(1, 1)), "Own.iteration yielded a Linear; expected an adapter, which"),
         (yields(None), "Own.iteration yielded None; expected an adapter"),
         (yields(UniformActions), "Own.iteration yielded the class UniformActions; expected"),
     ],
