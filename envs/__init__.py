@@ -12,7 +12,8 @@ one argument:
 
 Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is
 at), mujoco/ (robots) and small/ (worlds without physics), each with its __init__.py, then
-variants.py and this file (how a row becomes an environment), own/ (environments of a user), gym.py
+variants.py and this file (how a row becomes an environment), own/ (environments of a user) and
+batched_trial.py (what is asked of one that steps all worlds by itself), gym.py
 and sb3.py (ours for other libraries, both on numpy_worlds.py).
 """
 
@@ -29,6 +30,7 @@ from envs.mujoco.gl import import_mujoco
 
 import_mujoco()
 
+from envs.batched_trial import try_batched  # noqa: E402
 from envs.machine import BACKENDS as BACKENDS  # noqa: E402
 from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
@@ -114,6 +116,8 @@ def make(
     env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
     if isinstance(env, gymnasium.Env):
         raise SettingError(f"{name} makes a Gymnasium environment; {_OWN}")
+    if type(env).__module__.partition(".")[0] not in ("envs", "metarl"):
+        try_batched(env)
     if name not in ALL and isinstance(row, Row):
         env.spec = replace(env.spec, definition={**env.spec.definition, **_tasks_of(env)})
     return ShowsTask(env) if shows_task else env

@@ -121,6 +121,7 @@ OUR_IMPORTS = {
         "metarl.struct",
         "metarl.errors",
         "metarl.choices",
+        "metarl.described",
         "metarl.noise",
         "metarl.surroundings",
         "metarl.threads",

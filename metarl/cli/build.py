@@ -23,6 +23,7 @@ from metarl.rl.algorithms.shared import Setting
 from metarl.rl.data.collect import Streams
 from metarl.rl.types import BatchedEnv, RLLearner, Sizes
 from metarl.run.device import used
+from metarl.run.global_streams import GlobalStreams
 from metarl.run.memory import check_rollout_fits
 from metarl.run.seeding import Generators
 from metarl.types import ALONE, Ranks
@@ -163,7 +164,8 @@ def learner(
 
     Args: ranks: the processes that share its tasks; `env` then has this one's part of the worlds.
     """
-    with own_faults(config.model._target_):
+    drawn = GlobalStreams(generators.seed, "init")  # as layers of torch's own do
+    with drawn, own_faults(config.model._target_):
         model = maker(config.model)(
             observation_space=env.observation_space,
             action_space=env.action_space,
@@ -171,7 +173,7 @@ def learner(
         )
     of_run = streams(generators, on, ranks=ranks)
     setting = Setting(env=env, model=model.to(on), streams=of_run, device=on)
-    with own_faults(config.algo._target_):
+    with drawn, own_faults(config.algo._target_):
         made: RLLearner = algorithm(config)(setting=setting)
     return made
 

@@ -30,6 +30,7 @@ from metarl.report.algo_name import algo_name
 from metarl.report.finished import numbers_of
 from metarl.report.held_out import returns_row
 from metarl.rl.types import RLLearner
+from metarl.run.global_streams import GlobalStreams
 from metarl.run.held_out import KEY
 from metarl.run.seeding import Generators
 from metarl.run.training import Outcome
@@ -64,7 +65,7 @@ def evaluate(
     asked = {"inner_lr_decay": inner_lr_decay, "context_size": context_size}
     asked = {name: value for name, value in asked.items() if value is not None}
     num_worlds = num_tasks * (episodes_per_task or sizes.episodes_per_task)
-    with closing(build.environment(config, num_worlds)) as env:
+    with closing(build.environment(config, num_worlds)) as env, GlobalStreams(seed, "evaluation"):
         if asked:
             if inner_lr_decay is not None:
                 config = build.scheduled(config, inner_lr_decay)

@@ -17,6 +17,7 @@ from metarl.report.evaluation import acting
 from metarl.report.fewshot import evaluate
 from metarl.report.held_out import measured_returns, measures_row, score_name
 from metarl.rl.types import TaskDistribution
+from metarl.run.global_streams import GlobalStreams
 from metarl.run.held_out import HasState, HeldOut
 from metarl.run.seeding import Generators
 from metarl.struct import map_tensors
@@ -59,17 +60,18 @@ def returns(config: DictConfig, device: torch.device) -> Iterator[HeldOut | None
 
     def measure(learner: HasState) -> Metrics:
         twin.load_state_dict(_copied(learner.state_dict()))
-        return measured_returns(
-            twin.adapter(),
-            env,
-            build.streams(Generators(config.seed), device, "held_out/"),
-            num_tasks=num_tasks,
-            skip=tasks.start,
-            num_updates=sizes.num_updates,
-            scored_by=scored_by(config),
-            acting=acting(sizes.unit, deterministic=bool(at_end.get("deterministic"))),
-            device=device,
-        )
+        with GlobalStreams(config.seed, "held out"):
+            return measured_returns(
+                twin.adapter(),
+                env,
+                build.streams(Generators(config.seed), device, "held_out/"),
+                num_tasks=num_tasks,
+                skip=tasks.start,
+                num_updates=sizes.num_updates,
+                scored_by=scored_by(config),
+                acting=acting(sizes.unit, deterministic=bool(at_end.get("deterministic"))),
+                device=device,
+            )
 
     try:
         compared_by = score_name(sizes.num_updates, scored_by(config))

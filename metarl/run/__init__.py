@@ -5,6 +5,7 @@ Read `train` first: the one training loop. `training` is a run on its way, with 
 when. `together` is the loop for several runs that gather their data at the same time. `distributed`
 is how several processes share the work of one, `stopping` what Ctrl-C does. `iteration` does one
 step of the learner, all of it or nothing. `seeding` makes the named random streams from one seed,
+`global_streams` lets code that draws from torch's, numpy's and Python's own follow it, too,
 `device` sets what a GPU needs.
 
 `checkpoint` saves a run so that a crash at any moment costs little, `shards` what its learner has

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import SettingError
+from metarl.run.global_streams import GlobalStreams
 from metarl.run.seeding import Generators
 from metarl.run.shown import Shown
 from metarl.run.timing import Stopwatch
@@ -34,15 +35,31 @@ class RunState:
 
         Raises: FloatingPointError naming the metric or the tensor that isn't finite.
         """
-        with self._all_or_nothing():
+        with self._all_or_nothing(), self._global_streams():
             return self._checked(self.learner.step())
 
     def asking(self) -> Generator[Any, Any, Metrics]:
         """Does one iteration as `iterate`, of a learner that asks for its data: yields what it asks
         for, to be sent the data, or to be thrown the FloatingPointError that came instead."""
         learner: Any = self.learner
+        streams, asking = self._global_streams(), learner.asking()
         with self._all_or_nothing():
-            return self._checked((yield from learner.asking()))
+            answer, error = None, None
+            while True:
+                try:
+                    with streams:  # Others' iterations go on between its questions.
+                        asked = asking.send(answer) if error is None else asking.throw(error)
+                except StopIteration as end:
+                    return self._checked(end.value)
+                answer, error = None, None
+                try:
+                    answer = yield asked
+                except FloatingPointError as failed:
+                    error = failed
+
+    def _global_streams(self) -> GlobalStreams:
+        """Of the next iteration."""
+        return GlobalStreams(self._generators.seed, "iteration", self.iteration)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ class Generators:
         """The generator of this name; its device is fixed by the first call."""
         if name not in self._generators:
             generator = torch.Generator(device)
-            generator.manual_seed(_seed_from(f"{self.seed}/{name}".encode()))
+            generator.manual_seed(seed_from(f"{self.seed}/{name}".encode()))
             self._generators[name] = generator
         return self._generators[name]
 
@@ -60,7 +60,7 @@ class Generators:
         try:
             state = state.cpu()
             if _is_of_another_kind(state, generator):
-                generator.manual_seed(_seed_from(state.numpy().tobytes()))
+                generator.manual_seed(seed_from(state.numpy().tobytes()))
                 return False
             generator.set_state(state)
         except (AttributeError, RuntimeError, TypeError) as error:
@@ -81,5 +81,6 @@ def _is_of_another_kind(state: Tensor, generator: torch.Generator) -> bool:
     )
 
 
-def _seed_from(words: bytes) -> int:
+def seed_from(words: bytes) -> int:
+    """A seed of 63 bits that depends on all of the words."""
     return int.from_bytes(hashlib.sha256(words).digest()[:8], "little") >> 1
