@@ -296,7 +296,8 @@ def _comments_of_file(file: Path | None) -> Iterator[tuple[str, str]]:
     text = file.read_text("utf-8")
     for base in read(file).get("defaults", []):
         if isinstance(base, str) and base != "_self_":
-            yield from _comments_of_file(_file(base, [file.parent]))
+            # In the folder of the file, or among ours, where one of a user's builds on it.
+            yield from _comments_of_file(_file(base, [CONFIGS / file.parent.name, file.parent]))
     above: list[str] = []
     path: list[tuple[int, str]] = []  # Indentation and name of the keys that enclose the line.
     for line in _with_whole_comments(text.splitlines()):

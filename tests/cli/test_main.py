@@ -382,6 +382,15 @@ def test_help_has_the_whole_of_a_comment() -> None:
     assert all(line.strip("# ") in text for line in beside)
 
 
+def test_help_has_the_comments_of_a_config_of_ours_that_a_users_builds_on(tmp_path: Path) -> None:
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "mine.yaml").write_text("defaults:\n  - reptile\ninner_lr: 0.3  # more\n")
+    text = help_text("train", "", ["algo=mine"], [configs.CONFIGS, tmp_path])
+    (line,) = (line for line in text.splitlines() if "algo.meta_batch_size=" in line)
+    assert "tasks per iteration" in line
+    assert "more" in text
+
+
 BROKEN = {
     "tab": (b"span: 1.0\n\tfeathers: 3\n", "line 2: not YAML: found character"),
     "latin": ("span: 1.0  # für\n".encode("latin-1"), "expected a text in UTF-8; byte 14 isn't"),
