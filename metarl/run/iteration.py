@@ -58,7 +58,7 @@ class RunState:
                     error = failed
 
     def _global_streams(self) -> GlobalStreams:
-        """Of the next iteration."""
+        """The global random numbers of the next iteration."""
         return GlobalStreams(self._generators.seed, "iteration", self.iteration)
 
     @contextmanager

@@ -116,7 +116,7 @@ class MamlPPO(GatheringLearner):
                 "0, for the target doubles or halves the coefficient"
             )
         check_choice("inner_kl_steps", inner_kl_steps, INNER_KL_STEPS)
-        policy = memoryless_policy(setting)
+        policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,
             episodes_per_task=episodes_per_task,

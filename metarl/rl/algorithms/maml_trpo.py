@@ -149,7 +149,7 @@ class MamlTRPO(GatheringLearner):
         check_not_negative({"cg_damping": cg_damping, "latent_coefficient": latent_coefficient})
         check_not_negative({"prior_coefficient": prior_coefficient})
         check_between_zero_and_one({"line_search_ratio": line_search_ratio})
-        policy = memoryless_policy(setting)
+        policy = memoryless_policy(setting.model)
         if prior_coefficient > 0 and not policy.noise_size:
             raise SettingError(
                 f"prior_coefficient {prior_coefficient}: the model's noise_size is 0, so it has no "

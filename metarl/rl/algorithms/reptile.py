@@ -59,7 +59,7 @@ class Reptile(GatheringLearner):
         **inner: Any,
     ) -> None:
         check_shares({"outer_lr": outer_lr})
-        policy = memoryless_policy(setting)
+        policy = memoryless_policy(setting.model)
         sizes = self.sizes(
             meta_batch_size=meta_batch_size,
             episodes_per_task=episodes_per_task,

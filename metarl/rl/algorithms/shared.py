@@ -85,16 +85,13 @@ def kl_on_steps(policy: PolicyModule, old: Outputs, new: Outputs, weight: Tensor
     return of_actions + latent_kl(old, new) if policy.latent_size else of_actions
 
 
-def memoryless_policy(setting: "Setting") -> PolicyModule:
-    """The setting's model, if gradient learners can adapt it. Raises: SettingError."""
-    model = setting.model
+def memoryless_policy(model: nn.Module) -> PolicyModule:
+    """`model` itself, if gradient learners can adapt it. Raises: SettingError."""
     if not isinstance(model, GaussianPolicy | CategoricalPolicy):
         raise SettingError(
             f"model is a {type(model).__name__}; expected a policy without memory as model=mlp makes "
             "it: a GaussianPolicy or a CategoricalPolicy of metarl.nn.heads, or a subclass"
         )
-    if not is_ours(type(model)):
-        try_policy(model, math.prod(setting.env.observation_space.shape or ()))
     return model
 
 
@@ -132,8 +129,13 @@ class Setting:
     device: torch.device
 
     def __post_init__(self) -> None:
-        """Raises: SettingError for a model with dropout or batch norm."""
+        """Raises: SettingError for a model with dropout or batch norm, or a policy of a user's own
+        that acts otherwise than it is differentiated."""
         check_has_one_mode(self.model)
+        if isinstance(self.model, GaussianPolicy | CategoricalPolicy) and not is_ours(
+            type(self.model)
+        ):
+            try_policy(self.model, math.prod(self.env.observation_space.shape or ()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@ reference learners learn."""
 
 from types import SimpleNamespace
 
+import gymnasium
 import pytest
 import torch
 
@@ -24,6 +25,7 @@ class Counter:
     of steps made."""
 
     spec = SimpleNamespace(horizon=2)
+    observation_space = gymnasium.spaces.Box(0, 2, (1,))
     num_uniforms = 0
 
     def __init__(self, num_worlds, *, known=None, scripted=True, learners=None, tells=False):
@@ -87,8 +89,9 @@ class TriesOnce(RLAdapter[int]):
         return 0
 
     def act(self, state, obs, noise):
-        assert noise is not None and noise.device.type == "cpu"
-        noise.uniform(1)  # not the learner's stream: `found` sees that it is left alone
+        if noise is not None:
+            assert noise.device.type == "cpu"
+            noise.uniform(1)  # not the learner's stream: `found` sees that it is left alone
         return Act(action=torch.full((len(obs),), int(state > 0)))
 
     def update(self, state, data, noise=None):
