@@ -47,15 +47,15 @@ class Agent:
         self._adapter = learner.adapter()
         self._adapted: Policy | None = None
 
-    def evaluate(self, *words: str, **settings: Any) -> Evaluation:
+    def evaluate(self, *words: str, quiet: bool = False, **settings: Any) -> Evaluation:
         """Adapts to held-out tasks, as `metarl-evaluate` does, with the same numbers.
 
             agent.evaluate(num_tasks=40).table()
 
         Args: words, settings: those of the command, see `metarl-evaluate --help`. With `output` the
-        result is written there, too.
+        result is written there, too. quiet: nothing is printed.
         """
-        with self._session("evaluate", words, settings) as config:
+        with self._session("evaluate", words, settings, quiet) as config:
             is_kept, kept = config.output is not None, None
             loaded, result = evaluate_command.evaluated(
                 config, is_kept=is_kept, loaded=self._loaded
@@ -64,12 +64,13 @@ class Agent:
                 kept = evaluate_command.keep(config, loaded, result)
         return Evaluation(result, kept)
 
-    def render(self, *words: str, **settings: Any) -> Videos:
+    def render(self, *words: str, quiet: bool = False, **settings: Any) -> Videos:
         """Films held-out tasks before and after adaptation, as `metarl-render` does.
 
-        Args: words, settings: those of the command, see `metarl-render --help`.
+        Args: words, settings: those of the command, see `metarl-render --help`. quiet: nothing is
+        printed.
         """
-        with self._session("render", words, settings) as config:
+        with self._session("render", words, settings, quiet) as config:
             return Videos(render_command.rendered(config, self._loaded))
 
     @undisturbed()
@@ -183,12 +184,14 @@ class Agent:
             episode, name, self.observation_space, self.action_space, self.spec.horizon
         )
 
-    def _session(self, command: str, words: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+    def _session(
+        self, command: str, words: tuple[str, ...], settings: Mapping[str, Any], quiet: bool
+    ) -> Any:
         given = [*texts(words), *as_words(settings)]
         if any(word.startswith("checkpoint=") for word in given):
             raise UserError("checkpoint: this agent's is meant; expected metarl.load of the other")
         own = as_words({"checkpoint": self._checkpoint})
-        return session(command, [*own, *given], self._config_dir)
+        return session(command, [*own, *given], self._config_dir, quiet=quiet)
 
     def __repr__(self) -> str:
         iteration = self._loaded.content["iteration"]

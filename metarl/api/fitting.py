@@ -40,18 +40,18 @@ class FewShotAgent:
         self.spec = self._source.spec
         self.name = str(loaded.content.get("learner_name", "maml"))
 
-    def evaluate(self, *words: str, **settings: Any) -> Evaluation:
+    def evaluate(self, *words: str, quiet: bool = False, **settings: Any) -> Evaluation:
         """Answers held-out tasks, with the numbers that its training would end with.
 
             agent.evaluate(num_tasks=100).table()
 
-        Args: words, settings: those of `evaluation` in configs/fewshot.yaml.
+        Args: words, settings: those of `evaluation` in configs/fewshot.yaml. quiet: nothing is printed.
         """
         given = [
             *(f"evaluation.{word}" for word in texts(words)),
             *as_words({"evaluation": settings}),
         ]
-        with session("fewshot", given, self._config_dir) as config:
+        with session("fewshot", given, self._config_dir, quiet=quiet) as config:
             asked = {name: config.evaluation[name] for name in _names(given)}
             tested = merged(self._loaded.config, {"evaluation": asked})
             fewshot_build.check_tasks(tested, self._source)

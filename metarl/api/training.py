@@ -26,6 +26,7 @@ def train(
     *words: str,
     config_dir: str | Path | None = None,
     on_iteration: OnRow | None = None,
+    quiet: bool = False,
     **settings: Any,
 ) -> "Run":
     """Meta-trains a learner and evaluates it on held-out tasks, as `metarl-train` does.
@@ -43,12 +44,13 @@ def train(
       on_iteration: is called with each row of metrics.jsonl as a dict, with eval_every also with
         what an evaluation on the way has found, as `held_out/score` and the like. If it returns True, the
         run is saved and ends, `interrupted`; if it raises, it is saved, and can be gone on with.
+      quiet: nothing is printed; run.log in the run's folder has it.
     Returns: the run. Ctrl-C, or the notebook's stop, ends after the present iteration and saves; the
     run is then `interrupted`.
     Raises: UserError or SettingError, in a line, for a mistake.
     """
     chosen = {"env": env, "algo": algo}
-    with session("train", _all_words(chosen, words, settings), config_dir) as config:
+    with session("train", _all_words(chosen, words, settings), config_dir, quiet=quiet) as config:
         if several.is_asked_for(config):
             asked = (
                 f"num_seeds={config.num_seeds}"
@@ -69,6 +71,7 @@ def train_fewshot(
     *words: str,
     config_dir: str | Path | None = None,
     on_iteration: OnRow | None = None,
+    quiet: bool = False,
     **settings: Any,
 ) -> "Run":
     """Meta-trains a few-shot learner and evaluates it, as `metarl-fewshot` does.
@@ -78,7 +81,7 @@ def train_fewshot(
     Args, Returns and Raises are as those of `train`.
     """
     chosen = {"dataset": dataset, "learner": learner}
-    with session("fewshot", _all_words(chosen, words, settings), config_dir) as config:
+    with session("fewshot", _all_words(chosen, words, settings), config_dir, quiet=quiet) as config:
         done = fewshot_command.trained(config, on_iteration)
     return Run(done.folder, interrupted=done.interrupted, config_dir=config_dir)
 

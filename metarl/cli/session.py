@@ -1,10 +1,11 @@
 """A command called from Python instead of a console: the same words, checks and configuration, and
 errors as exceptions."""
 
+import io
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,23 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextmanager
 def session(
-    command: str, words: Sequence[str], config_dir: str | Path | None = None
+    command: str,
+    words: Sequence[str],
+    config_dir: str | Path | None = None,
+    *,
+    quiet: bool = False,
 ) -> Iterator[DictConfig]:
     """The configuration that the command composes from these words. While it is open, all else of
     metarl/cli takes this process for that command; what it prints and records as the command to
     repeat is `metarl-<command> <words>`. Another thread waits for its end, and says so; a program of
     Hydra's own goes on as it was.
 
+    Args: quiet: nothing is printed; a run's folder has it all the same, in run.log.
     Raises: UserError or SettingError as the command would print them.
     """
-    with _turn(command), undisturbed():
+    if not isinstance(quiet, bool):
+        raise UserError(f"quiet={quiet!r}: expected True or False")
+    with _turn(command), undisturbed(), _muted() if quiet else nullcontext():
         try:
             yield from _session(command, words, config_dir)
         except SettingError as error:
@@ -51,6 +59,37 @@ def session(
             raise
         except WorldError as error:  # whose class must not know of metarl
             raise UserError(str(error)) from error
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """What this thread prints goes nowhere; the program's other threads go on printing."""
+    with (
+        redirect_stdout(_Muted(sys.stdout, threading.get_ident())),
+        redirect_stderr(_Muted(sys.stderr, threading.get_ident())),
+    ):
+        yield
+
+
+class _Muted(io.TextIOBase):
+    def __init__(self, stream: Any, thread: int) -> None:
+        self._stream, self._thread = stream, thread
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() != self._thread and self._stream is not None:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() != self._thread and self._stream is not None:
+            self._stream.flush()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,6 +156,33 @@ def test_a_function_of_the_users_sees_rows_of_few_shot_learning(tmp_path: Path) 
         on_iteration=lambda row: rows.append(row),
     )
     assert not run.interrupted and [row["iteration"] for row in rows] == [4, 9, 14, 19]
+
+
+def test_who_wants_it_quiet_has_all_in_the_folder_alone(tmp_path: Path, capfd: Any) -> None:
+    """Also where another thread prints meanwhile."""
+    said = threading.Thread(target=print, args=("of another thread",))
+
+    def beside(row: dict[str, Any]) -> None:
+        said.start()
+        said.join()
+
+    folder = tmp_path / "run"
+    small = SMALL | {"iterations": 1}
+    run = metarl.train(
+        "point_navigation_2d",
+        "maml_ppo",
+        **small,
+        run_dir=folder,
+        quiet=True,
+        on_iteration=beside,
+    )
+    run.evaluate(num_tasks=1, quiet=True)
+    assert capfd.readouterr() == ("of another thread\n", "")
+    assert "return" in (folder / "run.log").read_text()
+    with pytest.raises(metarl.Error, match="there is no"):
+        metarl.train("point_navigation_3d", "maml_ppo", quiet=True)
+    run.evaluate(num_tasks=1)
+    assert "evaluating on 1 held-out task" in capfd.readouterr().err
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -5,11 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from gymnasium.spaces import Discrete
 from torch import nn
 
+import envs
+from metarl.errors import SettingError
+from metarl.nn.heads import GaussianPolicy
+from metarl.noise import Noise
 from metarl.rl.adapters.uniform import UniformActions
-from metarl.rl.algorithms.shared import GatheringLearner
+from metarl.rl.algorithms.shared import GatheringLearner, Setting
+from metarl.rl.data.collect import Streams
 
 
 class Own(GatheringLearner):
@@ -67,3 +73,18 @@ def test_an_iteration_is_thrown_what_came_in_place_of_its_episodes() -> None:
     with pytest.raises(StopIteration) as end:
         asking.send(3)
     assert seen == ["NaN"] and end.value.value == {"got": 3}
+
+
+class ForwardAlone(GaussianPolicy):
+    def forward(self, obs: Any) -> Any:
+        outputs = super().forward(obs)
+        return outputs | {"mean": outputs["mean"] + 1}
+
+
+def test_a_policy_that_acts_otherwise_than_it_is_differentiated_is_refused() -> None:
+    env = envs.make("point_navigation_2d", 2)
+    model = ForwardAlone(2, 2, (4,), generator=torch.Generator().manual_seed(0))
+    noises = [Noise(torch.Generator()) for _ in range(2)]
+    streams = Streams(tasks=torch.Generator(), reset=noises[0], policy=noises[1])
+    with pytest.raises(SettingError, match="ForwardAlone.with_params gives other actions than"):
+        Setting(env=env, model=model, streams=streams, device=torch.device("cpu"))
