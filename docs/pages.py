@@ -39,6 +39,7 @@ GUIDES = {
             "gymnasium",
             "own_environment",
             "own_learner",
+            "own_model",
             "own_fewshot",
             "many_runs",
             "loggers",

@@ -1,9 +1,12 @@
 """The documentation site: every learner, environment and module has a page, every page its place,
 every link its end; and the code of the pages runs."""
 
+import importlib
 import json
+import os
 import posixpath
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support.commands import call
+from support.commands import call, numbers
 from support.docs_scripts import docs_script
 from support.pages import code_blocks
 
@@ -20,6 +23,10 @@ import envs
 import metarl
 from metarl.cli.commands import evaluate, fewshot, train
 from metarl.cli.configs import CONFIGS, choices
+from metarl.core import params as P
+from metarl.nn.heads import GaussianPolicy
+from metarl.noise import Noise
+from metarl.rl.algorithms.shared import Source
 from metarl.run.checkpoint import load
 from metarl.struct import named_leaves
 
@@ -158,6 +165,7 @@ RUN_BY = {
     "README.md": "test_site.py",
     "docs/start.md": "test_site.py",
     "docs/own_learner.md": "test_site.py",
+    "docs/own_model.md": "test_site.py",
     "docs/own_fewshot.md": "test_site.py",
     "docs/python_api.md": "api/test_pages.py",
     "docs/deploy.md": "api/test_pages.py",
@@ -198,24 +206,33 @@ def test_code_of_the_start_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "gridworld_5x5" in capsys.readouterr().out
 
 
+def written_down(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Writes the blocks of `page` into the files that their first lines name, in `folder`, where the
+    test then stands. Returns the files."""
+    files = {
+        block.partition("\n")[0].removeprefix("# "): block
+        for language in ("python", "yaml")
+        for block in code_blocks(page, language)
+    }
+    for file, block in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(block)
+        monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(folder)
+    return list(files)
+
+
 def test_own_learner_of_the_page_trains_and_is_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, rule, loss = code_blocks("docs/own_learner.md")
-    config, of_rule, of_loss = code_blocks("docs/own_learner.md", "yaml")
-    (tmp_path / "my_learner.py").write_text(code)
-    (tmp_path / "my_configs/algo").mkdir(parents=True)
-    (tmp_path / "my_configs/algo/es_maml.yaml").write_text(config)
-    (tmp_path / "my_rule.py").write_text(rule)
-    (tmp_path / "my_configs/algo/maml_decaying.yaml").write_text(of_rule)
-    (tmp_path / "my_loss.py").write_text(loss)
-    (tmp_path / "my_configs/algo/maml_optimistic.yaml").write_text(of_loss)
-    for module in ("my_rule", "my_loss"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert written_down("docs/own_learner.md", tmp_path, monkeypatch) == [
+        *("my_learner.py", "test_my_learner.py", "my_climber.py", "my_rule.py", "my_loss.py"),
+        *("my_configs/algo/es_maml.yaml", "my_configs/algo/es_maml_climbing.yaml"),
+        *("my_configs/algo/maml_decaying.yaml", "my_configs/algo/maml_optimistic.yaml"),
+    ]
+    config = (tmp_path / "my_configs/algo/es_maml.yaml").read_text()
     assert yaml.safe_load(config)["_target_"] == "my_learner.EsMaml"
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_learner", raising=False)
     own = ("--config-dir", "my_configs")
     words = (
         *("env=point_navigation_2d", "env.horizon=5", "algo=es_maml", "algo.meta_batch_size=2"),
@@ -258,6 +275,127 @@ def test_own_learner_of_the_page_trains_and_is_evaluated(
     assert call(monkeypatch, evaluate, *own, "checkpoint=optimistic_5", *sizes) == 0
     assert call(monkeypatch, train, "algo=maml_ppo", "algo.inner_loss=a2c") == 2
     assert "or a loss of your own ({_target_: module.name, ...})" in capsys.readouterr().err
+
+
+SMALL = (
+    *("env=point_navigation_2d", "env.horizon=5", "device=cpu", "evaluation.num_tasks=2"),
+    *("evaluation.num_updates=1", "evaluation.video=false", "--config-dir", "my_configs"),
+)
+"""Words of a training that takes seconds."""
+SMALL_GRADIENT = (
+    *(*SMALL, "algo.meta_batch_size=4", "algo.episodes_per_task=2", "algo.num_inner_steps=1"),
+    "model.hidden_sizes=[4]",
+)
+
+
+def test_resume_test_of_the_page_passes_and_finds_what_was_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_down("docs/own_learner.md", tmp_path, monkeypatch)
+    names: dict[str, Any] = {}
+    exec((tmp_path / "test_my_learner.py").read_text(), names)
+    names["test_a_resumed_run_has_the_numbers_of_one_in_one_go"](tmp_path / "right")
+    learner = importlib.import_module("my_learner").EsMaml
+    monkeypatch.setattr(learner, "load_state_dict", lambda self, state: None)
+    with pytest.raises(AssertionError):
+        names["test_a_resumed_run_has_the_numbers_of_one_in_one_go"](tmp_path / "wrong")
+
+
+def test_both_sides_of_the_pages_learner_are_played_on_the_same_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_down("docs/own_learner.md", tmp_path, monkeypatch)
+    played, tasks = [], Source.tasks
+
+    def noted(self: Source) -> Any:
+        played.append(tasks(self))
+        return played[-1]
+
+    monkeypatch.setattr(Source, "tasks", noted)
+    assert call(monkeypatch, train, *SMALL_GRADIENT, "algo=es_maml", "iterations=2") == 0
+    up, down, next_up, next_down = (task.goal for task in played)
+    assert torch.equal(up, down) and torch.equal(next_up, next_down)
+    assert not torch.equal(up, next_up)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["es_maml", "es_maml_climbing"])
+def test_own_learner_of_the_page_has_the_numbers_of_one_process_in_two(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_down("docs/own_learner.md", tmp_path, monkeypatch)
+    words = (*SMALL_GRADIENT, f"algo={algo}", "iterations=2", "algo.outer_lr=1")
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "scripts/train.py")]
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    subprocess.run(
+        [sys.executable, *command, *words, "run_dir=two"],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    assert call(monkeypatch, train, *words, "run_dir=one") == 0
+    of_one, of_two = numbers(Path("one")), numbers(Path("two"))
+    for one, two in zip(of_one, of_two, strict=True):
+        for name in ("env_steps", "return_before", "return_after", "slope"):
+            # float32, added up in another order: parameters that differ would show at once.
+            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+
+
+def test_own_adapter_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_down("docs/own_learner.md", tmp_path, monkeypatch)
+    words = (*SMALL_GRADIENT, "algo=es_maml_climbing", "run_dir=run")
+    assert call(monkeypatch, train, *words, "iterations=1") == 0
+    own = ("--config-dir", "my_configs")
+    assert call(monkeypatch, train, *own, "resume=run", "iterations=2") == 0
+    sizes = ("num_tasks=2", "num_updates=1", "device=cpu", "deterministic=true", "output=x.json")
+    assert call(monkeypatch, evaluate, *own, "checkpoint=run", *sizes) == 0
+    climber = importlib.import_module("my_climber")
+    generator = torch.Generator().manual_seed(0)
+    policy = GaussianPolicy(2, 2, [4], generator=generator)
+    adapter = climber.HillClimber(policy, P.of(policy), spread=0.5)
+    first, noise = adapter.begin(3), Noise(generator)
+    tried = adapter.update(first, returned(1.0, 1.0, 1.0), noise)
+    kept = adapter.update(tried, returned(2.0, 0.0, 1.0), noise)  # better, worse, as before
+    for name, leaf in first.playing.items():
+        assert torch.equal(leaf, P.of(policy)[name].expand_as(leaf))  # no state was written to
+        assert (tried.playing[name] != leaf).flatten(1).any(-1).all()
+        assert torch.equal(kept.playing[name][0], tried.playing[name][0])
+        assert torch.equal(kept.playing[name][1:], leaf[1:])
+        assert torch.equal(adapter.concluded(tried).playing[name], leaf)
+    still = adapter.update(first, returned(1.0, 1.0, 1.0), None)
+    assert all(torch.equal(still.playing[name], leaf) for name, leaf in first.playing.items())
+
+
+def returned(*returns: float) -> Any:
+    """What an update reads of episodes that earned so much, one a task."""
+    return SimpleNamespace(returns=torch.tensor(returns)[:, None])
+
+
+def test_own_models_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = written_down("docs/own_model.md", tmp_path, monkeypatch)
+    for file in files:
+        if file.startswith("test_"):
+            names: dict[str, Any] = {}
+            exec((tmp_path / file).read_text(), names)
+            tests = [thing for name, thing in names.items() if name.startswith("test_")]
+            assert tests
+            for test in tests:
+                test()
+    own = ("--config-dir", "my_configs")
+    sizes = ("num_tasks=1", "num_updates=1", "device=cpu", "output=x.json")
+    by_memory = ("algo=rl2_ppo", "model=min_gru", "model.memory.hidden_size=4")
+    by_gradient = ("algo=maml_ppo", "model=with_shortcut", "model.hidden_sizes=[4]")
+    for words in (
+        (*by_memory, "algo.meta_batch_size=3"),
+        (*by_gradient, "algo.meta_batch_size=2", "algo.episodes_per_task=4"),
+    ):
+        folder = words[1].replace("=", "_")
+        assert call(monkeypatch, train, *SMALL, *words, "iterations=1", f"run_dir={folder}") == 0
+        assert call(monkeypatch, train, *own, f"resume={folder}", "iterations=2") == 0
+        assert call(monkeypatch, evaluate, *own, f"checkpoint={folder}", *sizes) == 0
+    (checkpoint,) = (tmp_path / "model_with_shortcut/checkpoints").glob("iteration_*2.pt")
+    saved = dict(named_leaves(load(checkpoint)["learner"]))
+    shortcuts = [leaf for name, leaf in saved.items() if name.endswith("policy.shortcut.weight")]
+    assert shortcuts and all(leaf.abs().sum() > 0 for leaf in shortcuts)  # from zeros
 
 
 def test_own_few_shot_tasks_and_learner_of_the_page(
