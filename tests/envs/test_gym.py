@@ -75,6 +75,13 @@ def test_code_of_the_page_runs() -> None:
         exec(block.replace("eval_freq=200", "eval_freq=3").replace('_vel", 10', '_vel", 2'), names)
     assert names["world"].task == names["held_out"][0]
     assert names["test"].venv.vector.num_envs == 2
+    world, batch = names["env"], names["batch"]
+    _, info = world.reset(seed=0)
+    assert info["task"] == {"gravity": -9.0} and problem_of(world).horizon == 100
+    held_out = {task["gravity"] for task in batch.test_tasks()}
+    assert batch.num_envs == 8 and problem_of(batch).name == "hopper_gravity"
+    assert set(batch.reset(seed=0)[1]["task"]["gravity"].tolist()) <= held_out
+    del gymnasium.registry["me/HopperGravity-v0"]
 
 
 def test_a_horizon_and_a_time_limit_mean_the_same_to_one_world_and_to_many() -> None:
