@@ -19,6 +19,7 @@ and sb3.py (ours for other libraries, both on numpy_worlds.py).
 
 import hashlib
 import importlib
+from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -30,7 +31,7 @@ from envs.mujoco.gl import import_mujoco
 
 import_mujoco()
 
-from envs.batched_trial import try_batched  # noqa: E402
+from envs.batched_trial import NUM_TRIED, try_batched  # noqa: E402
 from envs.machine import BACKENDS as BACKENDS  # noqa: E402
 from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
@@ -117,7 +118,9 @@ def make(
     if isinstance(env, gymnasium.Env):
         raise SettingError(f"{name} makes a Gymnasium environment; {_OWN}")
     if type(env).__module__.partition(".")[0] not in ("envs", "metarl"):
-        try_batched(env)
+        # Another one: this one must not have begun an episode yet.
+        with closing(row.make(name.rpartition(":")[2], NUM_TRIED, machine, **overrides)) as tried:
+            try_batched(tried)
     if name not in ALL and isinstance(row, Row):
         env.spec = replace(env.spec, definition={**env.spec.definition, **_tasks_of(env)})
     return ShowsTask(env) if shows_task else env

@@ -13,6 +13,8 @@ from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, Step
 from metarl.struct import map_tensors
 
+NUM_TRIED = 3
+"""Worlds that are enough to see whether they depend on each other."""
 _STEPS = 3
 
 Course = list[tuple[str, Tensor]]
