@@ -325,7 +325,9 @@ def test_own_learner_of_the_page_has_the_numbers_of_one_process_in_two(
 ) -> None:
     written_down("docs/own_learner.md", tmp_path, monkeypatch)
     words = (*SMALL_GRADIENT, f"algo={algo}", "iterations=2", "algo.outer_lr=1")
-    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "scripts/train.py")]
+    # standalone: on a port that is free, also where other tests run beside this one
+    job = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*job, str(ROOT / "scripts/train.py")]
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     subprocess.run(
         [sys.executable, *command, *words, "run_dir=two"],
