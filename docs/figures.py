@@ -227,7 +227,8 @@ def _problem(config: Any) -> str:
 
 
 def _learner(folder: Path, config: Any) -> str:
-    return LEARNERS.get(folder.name, algo_name(config))
+    name = LEARNERS.get(folder.name, algo_name(config))
+    return f"{name}, shown the task" if config.env.get("shows_task") else name
 
 
 def shown(figure: Figure) -> Iterator[str]:

@@ -54,14 +54,19 @@ _LOOKS = {
     "maml_ppo": Look(color=BLUE, dashes="-", marker="o"),
     "maml_trpo": Look(color=ORANGE, dashes=(0, (4, 1.5)), marker="s"),
     "promp": Look(color=GREEN, dashes="-.", marker="^"),
-    "rl2_ppo": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
+    # Dots, for green and purple are one colour to many, and dashes are green's.
+    "rl2_ppo": Look(color=PURPLE, dashes=(0, (1.2, 1.2)), marker="D"),
     "memoryless_ppo": Look(color=GREY, dashes=":", marker="v"),
+    "varibad": Look(color=SKY, dashes=(0, (8, 2)), marker="X"),
+    "pearl": Look(color=YELLOW, dashes=(0, (5, 1, 1, 1)), marker="P"),
     # Few-shot learners, which stand beside none of these
     "maml": Look(color=BLUE, dashes="-", marker="o"),
     "fomaml": Look(color=ORANGE, dashes=(0, (4, 1.5)), marker="s"),
     "protonet": Look(color=GREEN, dashes="-.", marker="^"),
     "reptile": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
 }
+_ORACLE = Look(color=INK, dashes=(0, (3, 1, 1, 1)), marker="*")
+"""Of who is told the task, whatever it learns by."""
 # One after the other differ in everything, so that a print in grey tells them apart, too.
 _OTHERS = tuple(
     Look(color=color, dashes=dashes, marker=marker)
@@ -107,6 +112,8 @@ def learners_figure(
         draw_adaptation(places["adaptation"], found, looks, by_task, targets)
         if "success" in places:
             draw_success(places["success"], found, looks)
+        if timed and "steps" in places:
+            places["time"].sharey(places["steps"])
         if "steps" in places:
             draw_training(places["steps"], trained, curves, looks)
             _name_bands(places["steps"], trained)
@@ -138,7 +145,12 @@ def looks_of(names: Sequence[str], taken: Collection[Look] = ()) -> dict[str, Lo
     others = [look for look in _OTHERS if look not in taken]
     own, found = {name: known.pop(name) for name in names if name in known}, dict[str, Look]()
     for name in names:
-        look = own.get(name) or known.pop(re.split("[ ,]", name)[0], None)
+        # Without its memory RL² is the policy that can't adapt.
+        if name.endswith("shown the task") and _ORACLE not in {*taken, *found.values()}:
+            found[name] = _ORACLE
+            continue
+        as_it = "memoryless_ppo" if "without memory" in name else re.split("[ ,]", name)[0]
+        look = own.get(name) or known.pop(as_it, None)
         found[name] = look or (others.pop(0) if others else _OTHERS[-1])
     return found
 
@@ -277,6 +289,8 @@ def _of_recorded(other: Recorded) -> list[Estimate]:
     return found
 
 
+_FEW = 3
+"""Learners that leave room for a line for each of their seeds."""
 OF_TRAINING = "mean return of training episodes\nafter adaptation"
 """The label of the axis of returns."""
 
@@ -292,7 +306,8 @@ def draw_training(
     ]
     shows_before = len(learners) == 1
     for name, runs, look in curves:
-        draw_curve(axes, runs, return_key(runs), color=look.color, dashes=look.dashes, label=name)
+        style = {"color": look.color, "dashes": look.dashes, "label": name}
+        draw_curve(axes, runs, return_key(runs), each_seed=len(curves) <= _FEW, **style)
         if shows_before and tells_before(runs):
             label = f"{name}, before adaptation"
             draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)

@@ -114,7 +114,7 @@ def learning_figure(
     panels = 1 + bool(timed) + bool(solved)
     with figure_of(panels=panels, title=title) as (figure, axes):
         window = _draw_runs(axes[0], runs, curves, count)
-        _add_legend(axes[0], len(runs), window)
+        _add_note(axes[0], len(runs), window)
         axes[0].set_ylabel(ylabel)
         if timed:
             unit, size = unit_of_time(shortest_time(runs))
@@ -122,10 +122,13 @@ def learning_figure(
             axes[1].sharey(axes[0])
         if solved:
             window = _draw_runs(axes[-1], runs, solved, count)
-            _add_legend(axes[-1], len(runs), window)
+            _add_note(axes[-1], len(runs), window)
             axes[-1].set_ylabel("solved episodes")
             axes[-1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes[-1].set_ylim(-0.03, 1.03)
+        named = [place.get_legend_handles_labels() for place in (axes[0], axes[-1])]
+        lines = {label: line for of in named for line, label in zip(*of, strict=True)}
+        legend_below(figure, list(lines.values()), list(lines))
     return figure
 
 
@@ -134,21 +137,28 @@ def _draw_runs(
 ) -> int:
     """Returns: of how many points each one drawn is the mean."""
     for (key, name), (color, dashes) in zip(curves.items(), _STYLES, strict=False):
-        window = draw_curve(axes, runs, key, color=color, dashes=dashes, label=name, count=count)
+        window = draw_curve(
+            axes, runs, key, color=color, dashes=dashes, label=name, count=count, each_seed=True
+        )
     name_count(axes, count)
     return window
 
 
-def _add_legend(axes: Axes, num_seeds: int, window: int) -> None:
+def _add_note(axes: Axes, num_seeds: int, window: int) -> None:
+    """Says below an axis what its lines are, where no curve can run across it."""
     band = "95 % interval" if num_seeds >= FEWEST_SEEDS else "range"
     notes = [f"mean and {band} of {num_seeds} seeds"] if num_seeds > 1 else []
     notes += [f"running mean of {window} points"] if window > 1 else []
-    axes.legend(
-        loc="best",
-        title=", ".join(notes) or None,
-        alignment="left",
-        title_fontproperties={"size": 9},
-    )
+    if notes:
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{', '.join(notes)}")
+
+
+SHARES = ("accuracy", "success")
+"""How the names of numbers from 0 to 1 begin."""
+FEW_SEEDS = 5
+"""Seeds that are few enough for a line each."""
+LONG_PAUSE = 20
+"""Times the usual distance between two points."""
 
 
 def draw_curve(
@@ -160,18 +170,31 @@ def draw_curve(
     dashes: Any,
     label: str,
     count: tuple[str, str] = STEPS,
+    each_seed: bool = False,
 ) -> int:
     """Draws the number `key` of the runs of one setting over `count`, see `learning_figure`.
 
+    Args: each_seed: draws a thin line for each, too, where they are few.
     Returns: of how many points each one drawn is the mean.
     """
     curve = training_curve(runs, key, count[0])
     if len(runs) == 1:
         axes.plot(curve.x, curve.raw[0], color=color, lw=0.8, alpha=0.35)
     else:
-        add_band(axes, curve.x, curve.low, curve.high, color)
+        low, high = curve.low, curve.high
+        if key.startswith(SHARES):
+            low, high = low.clip(0, 1), high.clip(0, 1)
+        add_band(axes, curve.x, low, high, color)
+    if (
+        each_seed and 1 < len(runs) <= FEW_SEEDS
+    ):  # Of which one may have learnt what the others haven't.
+        axes.plot(curve.x, curve.smooth.T, color=color, lw=0.6, alpha=0.45)
     marker = "o" if len(curve.x) == 1 else None
-    axes.plot(curve.x, curve.mean, color=color, ls=dashes, label=label, marker=marker)
+    mean = curve.mean.copy()
+    if count[0] == "time" and len(mean) > 2:  # A pause of all is no part of the training.
+        apart = np.diff(curve.x)
+        mean[1:][apart > LONG_PAUSE * np.median(apart)] = np.nan
+    axes.plot(curve.x, mean, color=color, ls=dashes, label=label, marker=marker)
     return curve.window
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from metarl.rl.evaluation.several_runs import interval_over_seeds
-from metarl.struct import struct
+from metarl.struct import replace, struct
 
 Row = Mapping[str, float]
 
 FEWEST_SEEDS = 3  # whose mean gets an interval
+_STEPS = ("env_steps", "tasks")  # what rows count besides time
 _MOST_POINTS = 50  # that a running mean leaves to tell apart
 
 
@@ -32,10 +33,20 @@ class TrainingCurve:
 def training_curve(runs: Sequence[Sequence[Row]], key: str, count: str) -> TrainingCurve:
     """The number `key` of the runs of one setting over the number `count`.
 
-    It begins and ends where all of them tell that number.
+    It begins and ends where all of them tell that number. Over `time` the seeds are put together at
+    the same steps, at the median of their times: they needn't have gone on machines that were
+    equally busy.
 
     Args: runs: the rows of metrics.jsonl of each seed.
     """
+    steps = next(
+        (name for name in _STEPS if all(name in row for rows in runs for row in rows)), None
+    )
+    if count == "time" and steps is not None:
+        curve = training_curve(runs, key, steps)
+        column = lambda rows, name: np.array([row[name] for row in rows], dtype=float)
+        times = [np.interp(curve.x, column(rows, steps), column(rows, "time")) for rows in runs]
+        return replace(curve, x=np.median(times, axis=0))
     x = _common_counts(
         [np.array([row[count] for row in _told(rows, key)], dtype=float) for rows in runs]
     )

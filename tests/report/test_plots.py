@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -125,15 +126,49 @@ def test_the_time_that_training_took_stands_beside_the_steps(tmp_path, drawn):
     assert steps.get_ylim() == time.get_ylim()
 
 
-def test_time_of_several_seeds_goes_as_far_as_all_have_come(tmp_path, drawn):
-    """The second seed is twice as fast: at 10, 20 and 30 s it is where 20, 40 and 60 s would be."""
+def test_over_time_seeds_stand_together_at_the_same_steps(tmp_path, drawn):
+    """The second seed went on a machine twice as fast, which says nothing of how it learns: no band.
+    Its step 20 came after 10 s, that of the first after 20."""
     runs = [
         [{"env_steps": i, "seconds": i * s, "return_before": 0.0, "return_after": i} for i in at]
         for s, at in ((1.0, (10, 20, 30)), (0.5, (20, 40, 60, 80)))
     ]
     learning_curve_png(tmp_path / "curve.png", runs, title="x")
     (after,) = (x for x in drawn[0].axes[1].lines if x.get_label() == "after adaptation")
-    assert list(after.get_xdata()) == [10, 20, 30] and list(after.get_ydata()) == [15, 30, 45]
+    assert list(after.get_xdata()) == [15, 22.5] and list(after.get_ydata()) == [20, 30]
+    bands = [area.get_paths()[0].vertices for area in drawn[0].axes[1].collections]
+    assert all(band[:, 1].max() <= 30 for band in bands)
+
+
+def test_a_pause_is_no_part_of_the_training(tmp_path, drawn):
+    """Of a run that was stopped for long the line over time is broken there."""
+    seconds = [*range(1, 30), *range(5000, 5030)]
+    rows = [
+        {"env_steps": i, "seconds": s, "return_before": 0.0, "return_after": i}
+        for i, s in enumerate(seconds)
+    ]
+    learning_curve_png(tmp_path / "curve.png", [rows], title="x")
+    (after,) = (x for x in drawn[0].axes[1].lines if x.get_label() == "after adaptation")
+    assert int(np.isnan(after.get_ydata()).sum()) == 1
+
+
+def test_few_seeds_have_a_line_each_and_shares_stay_shares(tmp_path, drawn):
+    """Of three seeds one has learnt it: the interval of the mean alone would hide that."""
+    runs = [
+        [
+            {"env_steps": i, "return_before": 0.0, "return_after": 100.0 * best * i}
+            | {"success_before": 0.0, "success_after": float(best * i > 5)}
+            for i in range(1, 11)
+        ]
+        for best in (0, 0, 1)
+    ]
+    learning_curve_png(tmp_path / "curve.png", runs, title="x")
+    returns, solved = drawn[0].axes
+    ends = sorted(line.get_ydata()[-1] for line in returns.lines if line.get_linewidth() < 1)
+    assert ends == [0, 0, 0, 0, 0, 1000]  # before and after of each
+    for area in solved.collections:
+        shares = area.get_paths()[0].vertices[:, 1]
+        assert shares.min() >= 0 and shares.max() <= 1
 
 
 def test_rows_of_earlier_versions_tell_no_time(tmp_path, drawn):
@@ -166,4 +201,8 @@ def test_the_band_of_several_seeds_is_their_interval(tmp_path, drawn, values, en
     axes = drawn[0].axes[0]
     heights = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx(ends, abs=1e-3)
-    assert axes.get_legend().get_title().get_text() == words
+    assert axes.get_xlabel() == f"environment steps\n{words}"
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [
+        "after adaptation",
+        "before",
+    ]
