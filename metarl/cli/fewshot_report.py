@@ -141,11 +141,11 @@ def training_curves(row: Mapping[str, float], measure: str) -> dict[str, Any]:
     """What a learning curve shows of a training; of a reader of sequences, where a class is met for
     the k-th time."""
     again = {
-        f"{measure}_{k}": f"where a class is met for time {k}"
+        f"{measure}_{k}": f"where a class is met the {_ordinal(k)} time"
         for k in (1, 2, 5, 10)
         if f"{measure}_{k}" in row
     }
-    curves = again or {measure: f"{measure} on their questions"}
+    curves = again or {measure: f"{measure} on the training tasks' questions"}
     return {"ylabel": measure, "curves": curves, "count": ("tasks", "training tasks")}
 
 
@@ -188,3 +188,11 @@ def draw(
         {k: curve(every[k]) for k in sorted({0, 1, num_updates}) if k <= num_updates},
         title=title,
     )
+
+
+def _ordinal(count: int) -> str:
+    """1 -> 1st, 2 -> 2nd, 11 -> 11th."""
+    last = (
+        "th" if count % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    )
+    return f"{count}{last}"

@@ -95,7 +95,9 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
         draw = _points if single else _curves
         draw(axes[0], agents, names, report["unit"], ("iqm", "ci_low", "ci_high"))
         if single:
-            axes[0].set_xlabel("return of the episode: IQM with its 95 % interval, mean |")
+            axes[0].set_xlabel(
+                "return of the episode (mark: IQM, bar: its 95 % interval, tick: mean)"
+            )
         else:
             axes[0].set_ylabel("return of an episode\nIQM with its 95 % interval")
         if "fixed_speeds" in report:

@@ -66,7 +66,7 @@ _LOOKS = {
     "reptile": Look(color=PURPLE, dashes=(0, (6, 2, 1, 2)), marker="D"),
 }
 _ORACLE = Look(color=INK, dashes=(0, (3, 1, 1, 1)), marker="*")
-"""Of who is told the task, whatever it learns by."""
+"""The look of who is told the task, whatever it learns by."""
 # One after the other differ in everything, so that a print in grey tells them apart, too.
 _OTHERS = tuple(
     Look(color=color, dashes=dashes, marker=marker)

@@ -71,7 +71,7 @@ def _what_an_update_sees(found: Numbers) -> str:
     ]
     if without and max(of) > 1:
         told += (
-            f" Of {', '.join(without)} each column is one episode further: unlike amounts of data."
+            f" Of {'; '.join(without)} each column is one episode further: unlike amounts of data."
         )
     return told
 

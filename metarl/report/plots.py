@@ -147,7 +147,8 @@ def _draw_runs(
 def _add_note(axes: Axes, num_seeds: int, window: int) -> None:
     """Says below an axis what its lines are, where no curve can run across it."""
     band = "95 % interval" if num_seeds >= FEWEST_SEEDS else "range"
-    notes = [f"mean and {band} of {num_seeds} seeds"] if num_seeds > 1 else []
+    each = " and each one" if num_seeds <= FEW_SEEDS else ""
+    notes = [f"mean, {band}{each} of {num_seeds} seeds"] if num_seeds > 1 else []
     notes += [f"running mean of {window} points"] if window > 1 else []
     if notes:
         axes.set_xlabel(f"{axes.get_xlabel()}\n{', '.join(notes)}")

@@ -188,8 +188,8 @@ def test_time_is_told_in_a_unit_that_reads_well(seconds, unit):
     ("values", "ends", "words"),
     [
         # Two seeds: from one to the other. Three: mean 3 and t √(7 / 3), see interval_over_seeds.
-        ([1.0, 6.0], (1.0, 6.0), "mean and range of 2 seeds"),
-        ([1.0, 2.0, 6.0], (3 - 6.572, 3 + 6.572), "mean and 95 % interval of 3 seeds"),
+        ([1.0, 6.0], (1.0, 6.0), "mean, range and each one of 2 seeds"),
+        ([1.0, 2.0, 6.0], (3 - 6.572, 3 + 6.572), "mean, 95 % interval and each one of 3 seeds"),
     ],
 )
 def test_the_band_of_several_seeds_is_their_interval(tmp_path, drawn, values, ends, words):
