@@ -71,6 +71,14 @@ ADAPTATION: dict[str, dict[str, str]] = {
 }
 # Where the algorithm's name doesn't say it.
 LEARNERS = {MEMORYLESS: "PPO without memory", "memoryless": "PPO without memory"}
+# Folder of results -> what is otherwise there than in another one of the same learner.
+NOTES = {
+    "half_cheetah_vel_30m_before/maml_trpo": "the defaults before",
+    "half_cheetah_vel_30m_steady": "a rate that doesn't fall",
+    "half_cheetah_vel_pearl": "32 steps of each task",
+    "half_cheetah_vel_pearl/batch_64": "64 steps of each task",
+    "half_cheetah_vel_wide_without_floor/varibad": "no floor under the noise",
+}
 # Folder of the picture -> the folders of results that stand side by side in it.
 SIDE_BY_SIDE = {
     "ant_dir": ["ant_dir"],
@@ -228,7 +236,9 @@ def _problem(config: Any) -> str:
 
 def _learner(folder: Path, config: Any) -> str:
     name = LEARNERS.get(folder.name, algo_name(config))
-    return f"{name}, shown the task" if config.env.get("shows_task") else name
+    shown_task = ", shown the task" if config.env.get("shows_task") else ""
+    note = NOTES.get(str(folder.relative_to(RESULTS)), "")
+    return f"{name}{shown_task}{f' ({note})' if note else ''}"
 
 
 def shown(figure: Figure) -> Iterator[str]:
