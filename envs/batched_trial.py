@@ -7,7 +7,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.described import described
+from metarl.described import described, short
 from metarl.errors import SettingError
 from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, Step
@@ -89,7 +89,7 @@ def _check(
 ) -> None:
     fits = isinstance(value, Tensor) and value.shape == shape
     if not fits or (dtype is not None and value.dtype != dtype):
-        kind = f" of {str(dtype).removeprefix('torch.')}" if dtype is not None else ""
+        kind = f" of {short(dtype)}" if dtype is not None else ""
         raise SettingError(
             f"{method} returned {described(value)} as {what}; expected a tensor {list(shape)}{kind}, a "
             "row for each world"

@@ -1,6 +1,7 @@
 """Sweepers of Hydra that search for settings: those there are, and the score that each run returns
 to them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,14 +48,14 @@ def score(folder: Path) -> float | None:
     training's rows: the return after adaptation, accuracy, or the negative of an error. None if no
     row has one.
     """
-    if found := _of(folder / EVALUATIONS, "score"):
+    if found := _column(numbers_of(folder / EVALUATIONS), "score"):
         return max(found)
+    rows = numbers_of(folder / METRICS)
     for name, sign in _SIGNS.items():
-        found = _of(folder / METRICS, f"{name}_after") or _of(folder / METRICS, name)
-        if found:
+        if found := _column(rows, f"{name}_after") or _column(rows, name):
             return sign * fmean(found[-max(1, round(LAST * len(found))) :])
     return None
 
 
-def _of(file: Path, name: str) -> list[Any]:
-    return [row[name] for row in numbers_of(file) if name in row] if file.exists() else []
+def _column(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows if name in row]

@@ -186,9 +186,8 @@ def draw_curve(
         if key.startswith(SHARES):
             low, high = low.clip(0, 1), high.clip(0, 1)
         add_band(axes, curve.x, low, high, color)
-    if (
-        each_seed and 1 < len(runs) <= FEW_SEEDS
-    ):  # Of which one may have learnt what the others haven't.
+    # One of them may have learnt what the others haven't.
+    if each_seed and 1 < len(runs) <= FEW_SEEDS:
         axes.plot(curve.x, curve.smooth.T, color=color, lw=0.6, alpha=0.45)
     marker = "o" if len(curve.x) == 1 else None
     mean = curve.mean.copy()

@@ -6,7 +6,6 @@ stop with the numbers of one that wasn't stopped."""
 # The old streams of numpy are what this is about.
 
 import random
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,7 @@ class GlobalStreams:
         np.random.seed(self._seed % 2**32)
         random.seed(self._seed)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._own = _states()
         _put(self._outside)
 

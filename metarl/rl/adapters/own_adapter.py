@@ -9,20 +9,24 @@ from torch import Tensor
 from metarl.core.whose import is_ours
 from metarl.described import described
 from metarl.errors import SettingError
-from metarl.rl.types import Act, RLAdapter
+from metarl.rl.types import Act, BatchedEnv, RLAdapter
 
 
 class ValueTrial:
     """Remembers what an adapter most likely does in a state, to ask it again later. One that is
     metarl's is asked nothing.
 
-    Args: obs: [W, O] any observations.
+    Args: env: whose observations it sees; here all are 0.
     """
 
-    def __init__(self, adapter: RLAdapter[Any], state: Any, obs: Tensor) -> None:
-        self._asks = not is_ours(type(adapter))
-        self._adapter, self._state, self._obs = adapter, state, obs
-        self._before = self._action() if self._asks else None
+    def __init__(
+        self, adapter: RLAdapter[Any], state: Any, env: BatchedEnv, device: torch.device | str
+    ) -> None:
+        self._before: Tensor | None = None
+        if not is_ours(type(adapter)):
+            obs = torch.zeros(env.num_worlds, *env.observation_space.shape, device=device)
+            self._adapter, self._state, self._obs = adapter, state, obs
+            self._before = self._action()
 
     def check(self, when: str) -> None:
         """Raises: SettingError naming the adapter, if it does something else now. Args: when: what

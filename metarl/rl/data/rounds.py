@@ -79,8 +79,7 @@ def rounds(
     state = adapter.begin(num_tasks, episodes_per_task, noise)
     steps: Tensor | int = 0
     trace: Any = None
-    anywhere = torch.zeros(env.num_worlds, *env.observation_space.shape, device=device)
-    trial = ValueTrial(adapter, state, anywhere)
+    trial = ValueTrial(adapter, state, env, device)
     each = max(1, adapter.rounds_per_update)
     for number in range(num_updates * each + 1):
         trajectories, after = collect(
