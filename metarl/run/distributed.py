@@ -105,13 +105,13 @@ class Processes:
 def check_alike(learner: MetaLearner, ranks: Ranks) -> None:
     """Raises: SettingError in all processes, naming a tensor of the learner's state that isn't alike
     in all of them: it was changed by what only some have seen."""
+    if ranks.num == 1:
+        return
     leaves = {
         name: leaf.detach().double().norm().cpu().reshape(1)
         for name, leaf in named_leaves(learner.state_dict())
         if isinstance(leaf, Tensor) and leaf.is_floating_point()
     }
-    if ranks.num == 1 or not leaves:
-        return
     means = {name: total / ranks.num for name, total in ranks.total(leaves).items()}
     # In processes on unlike machines numbers may round otherwise.
     other = [
