@@ -6,7 +6,8 @@ and beside it what happens within the episode. Where tasks can be solved, the sh
 episodes is drawn, too. A colour is always the same agent's.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,12 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
         for name in ("within", "success")
         if (within if name == "within" else _has_success(report))
     ]
+    below = {} if single else _below_sight(report, names)
+    agents = {name: rows for name, rows in agents.items() if names[name] not in below}
     with figure_of(panels=len(panels), title=title or _title(report)) as (figure, axes):
         draw = _points if single else _curves
         draw(axes[0], agents, names, report["unit"], ("iqm", "ci_low", "ci_high"))
+        name_below(axes[0], below)
         if single:
             axes[0].set_xlabel(
                 "return of the episode (mark: IQM, bar: its 95 % interval, tick: mean)"
@@ -118,6 +122,45 @@ def adaptation_figure(report: Row, *, title: str | None = None) -> Figure:
         if not single or "within" in panels:
             _legend(figure, agents, names, with_mean=not single)
     return figure
+
+
+def _below_sight(report: Row, names: Mapping[str, str]) -> dict[str, float]:
+    """Which of those that learnt nothing earn so little that their lines aren't drawn."""
+    others = {"random_initialisation": report["random_initialisation"][0]}
+    if "stand_still" in report:
+        others["stand_still"] = report["stand_still"]
+    ends = [row[end] for row in report["returns"] for end in ("ci_low", "ci_high")]
+    ends += [
+        bound["mean_with_allowance"] for bound in report.get("fixed_speeds", {}).get("bounds", ())
+    ]
+    return far_below(ends, {names[name]: row["iqm"] for name, row in others.items()})
+
+
+def far_below(drawn: Iterable[float], others: Mapping[str, float]) -> dict[str, float]:
+    """Returns which of `others` lie so far below what is drawn that this would be pressed flat
+    beside them: further than twice what it reaches over."""
+    values = [value for value in drawn if math.isfinite(value)]
+    reach = max(values) - min(values)
+    return {
+        name: value
+        for name, value in others.items()
+        if reach > 0 and value < min(values) - 2 * reach
+    }
+
+
+def name_below(axes: Axes, below: Mapping[str, float]) -> None:
+    """Says at the lower edge of an axis who lies below it."""
+    if below:
+        words = ", ".join(f"{name} {value:z.0f}" for name, value in below.items())
+        axes.annotate(
+            f"↓ {words}".replace("-", "−"),
+            (0, 0),
+            xycoords="axes fraction",
+            xytext=(6, 6),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=GREY,
+        )
 
 
 def _title(report: Row) -> str:
@@ -234,41 +277,54 @@ def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> 
 
 def speed_marks(axes: Axes, speeds: Row, *, vertical: bool, beside_means: bool) -> None:
     """What the best fixed speeds earn in the mean, as short marks at the far edge, named there; the
-    first also says what else is needed to read them.
+    first also says what else is needed to read them. To be called when all else is drawn.
 
     Args: beside_means: the axis is one of means.
     """
     allowance = speeds.get("allowance", 0.0)
-    notes = [*([] if beside_means else ["mean"]), *([f"less {allowance:g}"] if allowance else [])]
-    for bound in speeds["bounds"]:
-        value, count = bound["mean_with_allowance"], bound["num_speeds"]
-        text = f"{count} fixed speed{'s' if count > 1 else ''}" if count in (1, 2) else str(count)
-        if count == 1 and notes:
-            text += f"\n({', '.join(notes)})"
+    notes = [*([] if beside_means else ["mean"])]
+    notes += [f"less {allowance:g} for\nrun-up and control"] if allowance else []
+    bounds = sorted(speeds["bounds"], key=lambda bound: float(bound["mean_with_allowance"]))
+    for bound in bounds:
+        value = bound["mean_with_allowance"]
         if vertical:
             axes.axvline(value, ymin=0.97, color=INK, lw=1.2)
-            axes.annotate(
-                text,
-                (value, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7.5,
-                color=INK,
-            )
         else:
             axes.axhline(value, xmin=0.97, color=INK, lw=1.2)
-            axes.annotate(
-                text,
-                (1, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-                color=INK,
-            )
+    low, high = axes.get_xlim() if vertical else axes.get_ylim()
+    for together in _near(bounds, (_TOO_NEAR_ACROSS if vertical else _TOO_NEAR) * (high - low)):
+        counts = sorted(bound["num_speeds"] for bound in together)
+        text = f"{' and '.join(map(str, counts))} fixed speed{'s' if counts != [1] else ''}"
+        if 1 in counts and notes:
+            text += "\n(" + ",\n".join(notes) + ")"
+        at = sum(bound["mean_with_allowance"] for bound in together) / len(together)
+        axes.annotate(
+            text,
+            (at, 1) if vertical else (1, at),
+            xycoords=("data", "axes fraction") if vertical else ("axes fraction", "data"),
+            xytext=(0, 2) if vertical else (3, 0),
+            textcoords="offset points",
+            ha="center" if vertical else "left",
+            va="baseline" if vertical else "center",
+            fontsize=8,
+            color=INK,
+        )
+
+
+_TOO_NEAR, _TOO_NEAR_ACROSS = 0.06, 0.17  # parts of an axis that a label takes
+
+
+def _near(bounds: Sequence[Row], distance: float) -> list[list[Row]]:
+    """Returns the bounds in groups of those whose labels would lie upon each other."""
+    groups: list[list[Row]] = []
+    for bound in bounds:
+        if groups and (
+            bound["mean_with_allowance"] - groups[-1][-1]["mean_with_allowance"] < distance
+        ):
+            groups[-1].append(bound)
+        else:
+            groups.append([bound])
+    return groups
 
 
 def as_percent(axes: Axes, *, vertical: bool) -> None:

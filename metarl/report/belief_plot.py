@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarl.noise import Noise
 from metarl.report.belief_panel import as_map
-from metarl.report.plots import BLUE, GREEN, GREY, ORANGE, add_band, figure_of, write_png
+from metarl.report.plots import BLUE, GREY, INK, ORANGE, add_band, grid_of, write_png
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import rounds
 from metarl.rl.types import Act, BatchedEnv, Belief, RLAdapter, Step, Trajectories
@@ -160,7 +160,7 @@ def _curves_png(path: Path, episodes: Sequence[BelievedEpisode], title: str) -> 
     deviation = np.concatenate([episode.deviation for episode in episodes])[:, :LATENTS_SHOWN]
     starts = np.cumsum([len(episode.mean) for episode in episodes])[:-1]
     num, steps = mean.shape[1], np.arange(len(mean))
-    with figure_of(panels=1, rows=num, size=(8.0, 0.9 + 1.1 * num), title=title) as (figure, axes):
+    with grid_of(num, 1, size=(8.0, 0.9 + 1.1 * num), title=title) as (figure, axes):
         for index, place in enumerate(axes):
             low, high = mean[:, index] - deviation[:, index], mean[:, index] + deviation[:, index]
             add_band(place, steps, low, high, BLUE)
@@ -177,14 +177,12 @@ def _curves_png(path: Path, episodes: Sequence[BelievedEpisode], title: str) -> 
 
 def _maps_png(path: Path, episodes: Sequence[BelievedEpisode], title: str) -> None:
     num_maps = max(len(episode.mean) for episode in episodes)
-    size = (0.62 * num_maps + 0.5, 0.8 * len(episodes) + 0.9)
-    drawn = figure_of(panels=num_maps, rows=len(episodes), size=size, title=title)
-    with drawn as (figure, axes):
+    size = (0.62 * num_maps + 1.2, 0.8 * len(episodes) + 0.9)
+    with grid_of(len(episodes), num_maps, size=size, title=title) as (figure, axes):
         figure.supxlabel(
-            "after each step: brightness is the root of a state's chance to pay; the dot is the "
-            "agent, green where it was paid"
+            "belief after each step; the dot is the agent, a star where it was paid"
             + ("; the frame is what pays in truth" if len(episodes[0].paying) else ""),
-            fontsize=9,
+            fontsize=10,
         )
         for number, episode in enumerate(episodes):
             row = axes[number * num_maps : (number + 1) * num_maps]
@@ -201,14 +199,21 @@ def _maps_png(path: Path, episodes: Sequence[BelievedEpisode], title: str) -> No
                 ha="center",
                 va="center",
             )
+        bar = figure.colorbar(axes[0].images[0], ax=axes, fraction=0.012, pad=0.01)
+        bar.set_ticks([chance**0.5 for chance in _CHANCES], labels=[f"{c:g}" for c in _CHANCES])
+        bar.set_label("a state's chance to pay")
     write_png(path, figure)
+
+
+_CHANCES = (0, 0.05, 0.25, 0.5, 1)  # named beside the colours of the maps
 
 
 def _draw_map(place: Axes, episode: BelievedEpisode, step: int) -> None:
     assert episode.maps is not None
     root = np.sqrt(episode.maps[step].T)  # so that a chance of 1/21 is seen
     place.imshow(root, origin="lower", vmin=0, vmax=1, cmap="viridis")
-    color = GREEN if step > 0 and episode.paid[step - 1] else ORANGE
-    place.plot(*episode.places[step], "o", color=color, ms=3.5, mec="white", mew=0.6)
+    paid = step > 0 and episode.paid[step - 1]
+    marker, size, color = ("*", 8, INK) if paid else ("o", 4, ORANGE)
+    place.plot(*episode.places[step], marker, ms=size, color=color, mec="white", mew=0.6)
     for column, row in episode.paying:
         place.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, ec=ORANGE, fill=False, lw=1.2))

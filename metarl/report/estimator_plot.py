@@ -4,7 +4,19 @@ one."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metarl.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, figure_of, write_png
+from matplotlib.artist import Artist
+
+from metarl.report.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    figure_of,
+    legend_below,
+    write_png,
+)
 
 _LOOKS = {
     "first_order": (GREY, ":"),
@@ -26,13 +38,19 @@ def estimators_png(
     title = "Error of the mean of n meta-gradient estimates"
     every = [error for curves in panels.values() for errors in curves.values() for error in errors]
     with figure_of(panels=len(panels), title=title) as (figure, axes):
+        fall = [max(every) * (sizes[0] / n) ** 0.5 for n in sizes]
         for place, (name, curves) in zip(axes, panels.items(), strict=True):
+            place.loglog(sizes, fall, color=INK, lw=1, alpha=0.5, label="falls as 1/√n")
             for estimator, errors in curves.items():
                 color, dashes = _LOOKS[estimator]
                 place.loglog(sizes, errors, color=color, ls=dashes, label=estimator)
             place.set_title(name, pad=10)
             place.set_xlabel("n, estimates in the mean")
             place.set_ylim(min(every) / 1.5, max(every) * 1.5)  # the same in all panels
-            place.legend(loc="lower left")
-        axes[0].set_ylabel("error, in norms of the exact one")
+            place.set_ylabel("error, in norms\nof the exact one")
+        named: dict[str, Artist] = {}
+        for place in axes:
+            for line, label in zip(*place.get_legend_handles_labels(), strict=True):
+                named.setdefault(label, line)
+        legend_below(figure, list(named.values()), list(named))
     write_png(path, figure)

@@ -15,10 +15,19 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from torch import Tensor
 
-from metarl.report.adaptation_plot import LOOKS, UNKNOWN, Look, as_percent, speed_marks
+from metarl.report.adaptation_plot import (
+    FEW,
+    LOOKS,
+    UNKNOWN,
+    Look,
+    as_percent,
+    far_below,
+    name_below,
+    speed_marks,
+)
 from metarl.report.evaluation import tasks_in_words
 from metarl.report.learners import Learner
 from metarl.report.plots import (
@@ -188,9 +197,23 @@ def draw_adaptation(
         if not other.differs_from(targets):
             curves.append((other.label, _of_recorded(other), look))
     draw_means(axes, curves)
-    _draw_beside(axes, found["beside"])
-    if "fixed_speeds" in found["beside"]:
-        speed_marks(axes, found["beside"]["fixed_speeds"], vertical=False, beside_means=True)
+    beside = found["beside"]
+    ends = [
+        mean.get(end, mean["value"])
+        for _, means, _ in curves
+        for mean in means
+        if mean is not None
+        for end in ("ci_low", "ci_high")
+    ]
+    ends += [mean for means in beside.get("references", {}).values() for mean in means]
+    bounds = beside.get("fixed_speeds", {}).get("bounds", ())
+    ends += [bound["mean_with_allowance"] for bound in bounds]
+    untrained = {"standing still": beside["stand_still"]} if "stand_still" in beside else {}
+    below = far_below(ends, untrained)
+    name_below(axes, below)
+    _draw_beside(axes, {key: of for key, of in beside.items() if key != "stand_still" or not below})
+    if "fixed_speeds" in beside:
+        speed_marks(axes, beside["fixed_speeds"], vertical=False, beside_means=True)
     axes.set_xlabel(counted(found) or "no updates")
     held_out = "held-out " if found["split"] != "none" else ""
     axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
@@ -238,11 +261,12 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
     """Draws means after 0, 1, ... updates with their intervals; nothing where there is no mean.
 
     Who has nothing to adapt is a line across; where nobody has, each is a point. Estimates without
-    an interval have no bar.
+    an interval have no bar. Many have bands instead of bars.
 
     Args: curves: of each learner its name, its means, and its look.
     """
-    adapts = any(len(means) > 1 for _, means, _ in curves)
+    longest = max((len(means) for _, means, _ in curves), default=0)
+    adapts = longest > 1
     for number, (name, means, look) in enumerate(curves):
         there = [(update, mean) for update, mean in enumerate(means) if mean is not None]
         value, low, high = (
@@ -253,12 +277,6 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
             if not math.isnan(low[0]):
                 axes.axhspan(low[0], high[0], color=look.color, alpha=0.1, lw=0)
             continue
-        aside = 0.06 if adapts else 1.0
-        x = [update + aside * (number - (len(curves) - 1) / 2) for update, _ in there]
-        reach = [
-            [v - a for v, a in zip(value, low, strict=True)],
-            [b - v for v, b in zip(value, high, strict=True)],
-        ]
         line = {
             "color": look.color,
             "ls": look.dashes,
@@ -266,6 +284,17 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
             "ms": 6,
             "label": name,
         }
+        if longest > FEW:  # Bars would stand one upon the other.
+            x = [float(update) for update, _ in there]
+            axes.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0)
+            axes.plot(x, value, **(line | {"ms": 4}))
+            continue
+        aside = 0.06 if adapts else 1.0
+        x = [update + aside * (number - (len(curves) - 1) / 2) for update, _ in there]
+        reach = [
+            [v - a for v, a in zip(value, low, strict=True)],
+            [b - v for v, b in zip(value, high, strict=True)],
+        ]
         axes.errorbar(x, value, reach, elinewidth=1.4, capsize=3, **line)
     if adapts:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -291,6 +320,9 @@ def _of_recorded(other: Recorded) -> list[Estimate]:
 
 _FEW = 3
 """Learners that leave room for a line for each of their seeds."""
+_APART = 8
+"""Ratio of the times of two trainings from which their axis is logarithmic, so that the short one
+can be seen."""
 OF_TRAINING = "mean return of training episodes\nafter adaptation"
 """The label of the axis of returns."""
 
@@ -317,7 +349,14 @@ def draw_training(
 
 def draw_time(axes: Axes, learners: Sequence[Learner], looks: Mapping[str, Look]) -> None:
     """Draws how training went, over the time that all their rows tell."""
-    name, size = unit_of_time(max(shortest_time(rows_of(learner)) for learner in learners))
+    ends = [shortest_time(rows_of(learner)) for learner in learners]
+    name, size = unit_of_time(max(ends))
+    if min(ends) > 0 and max(ends) > _APART * min(ends):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        start = min(rows[0]["seconds"] for learner in learners for rows in rows_of(learner))
+        axes.set_xlim(max(start, min(ends) / 30) / size, 1.1 * max(ends) / size)
     count = ("time", f"{name} of training")
     for learner in learners:
         runs, look = in_time(rows_of(learner), size), looks[learner.name]

@@ -228,24 +228,50 @@ def in_time(runs: Sequence[Sequence[Row]], size: float) -> list[list[Row]]:
 
 
 @contextmanager
-def figure_of(
-    *, panels: int = 1, title: str, rows: int = 1, size: tuple[float, float] | None = None
-) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with so many axes beside each other, perhaps in several rows, which come one after
-    the other. Not through pyplot: no global state, no window, no back-end to choose.
-
-    Args: size: width and height in inches; None: as one row of `panels` takes.
-    """
-    with matplotlib.rc_context(_STYLE):
-        size = size or (7.6 if panels == 1 else 5.4 * panels, 4.3)
-        figure = Figure(figsize=size, dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        found = figure.subplots(rows, panels, squeeze=False).flatten()
+def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with so many axes, which stand in rows of two, so that its letters can still be read
+    where it is as wide as a page; of an odd number the first has a row of its own."""
+    rows = (panels + 1) // 2
+    size = (7.6, 4.3) if panels == 1 else (9.0, 4.3 + 3.5 * (rows - 1))
+    with empty_figure(size) as figure:
+        grid = figure.add_gridspec(rows, 1 if panels == 1 else 2)
+        alone = panels % 2
+        found = [figure.add_subplot(grid[0, :])] if alone else []
+        found += [
+            figure.add_subplot(grid[row, column]) for row in range(alone, rows) for column in (0, 1)
+        ]
         if panels == 1:
             found[0].set_title(title, pad=10)
         else:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        yield figure, list(found)
+            name_figure(figure, title)
+        yield figure, found
+
+
+@contextmanager
+def grid_of(
+    rows: int, columns: int, *, size: tuple[float, float], title: str
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with a grid of axes, row by row. Args: size: width and height in inches."""
+    with empty_figure(size) as figure:
+        name_figure(figure, title)
+        yield figure, list(figure.subplots(rows, columns, squeeze=False).flatten())
+
+
+@contextmanager
+def empty_figure(size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of our looks, not through pyplot: no global state, no window, no back-end to choose.
+
+    Args: size: width and height in inches.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def name_figure(figure: Figure, title: str) -> None:
+    """Writes the title of a figure of several panels above them."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
@@ -255,7 +281,7 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) 
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-_LETTERS_PER_INCH, _LETTERS_OF_A_LINE = 12, 12  # of a legend, and what its dashes and gaps take
+_LETTERS_PER_INCH, _LETTERS_OF_A_LINE = 13.2, 12  # of a legend, and what its dashes and gaps take
 
 
 def write_png(path: Path, figure: Figure) -> None:

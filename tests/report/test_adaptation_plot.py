@@ -165,10 +165,30 @@ def test_fixed_speeds_are_marked_with_what_they_earn():
     bounds = [
         {"num_speeds": k, "mean": -100 / k, "mean_with_allowance": -100 / k - 30} for k in (1, 2)
     ]
-    for allowance, notes in ((0.0, "mean"), (30.0, "mean, less 30")):
+    for allowance, notes in ((0.0, "mean"), (30.0, "mean,\nless 30 for\nrun-up and control")):
         figure = adaptation_figure(report(fixed_speeds={"bounds": bounds, "allowance": allowance}))
         marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
         assert marked == {f"1 fixed speed\n({notes})": -130, "2 fixed speeds": -80}
+
+
+def test_fixed_speeds_that_earn_alike_are_named_together():
+    bounds = [
+        {"num_speeds": k, "mean": at, "mean_with_allowance": at}
+        for k, at in ((1, -160), (2, -90), (3, -88))
+    ]
+    figure = adaptation_figure(report(fixed_speeds={"bounds": bounds, "allowance": 0.0}))
+    marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
+    assert marked == {"1 fixed speed\n(mean)": -160, "2 and 3 fixed speeds": -89}
+
+
+def test_who_learnt_nothing_does_not_press_what_was_learnt_flat():
+    far = report(stand_still=row(0, -900), random_initialisation=[row(0, -310), row(1, -320)])
+    figure = adaptation_figure(far)
+    found = lines(figure.axes[0])
+    assert "random initialisation" in found and "standing still" not in found
+    assert figure.axes[0].get_ylim()[0] > -400
+    assert "↓ standing still −900" in words(figure)
+    assert words(figure).count("standing still") == 1  # not in the legend
 
 
 def test_reports_of_earlier_versions_can_be_drawn():
