@@ -46,6 +46,7 @@ OUR_IMPORTS = {
     "metarl/noise.py": [],
     "metarl/struct.py": [],
     "metarl/surroundings.py": [],
+    "metarl/testing.py": ["metarl.api", "metarl.run.timing"],
     "metarl/threads.py": [],
     "metarl/types.py": ["metarl.struct"],
     "metarl/core": [

@@ -1,6 +1,7 @@
 """The documentation site: every learner, environment and module has a page, every page its place,
 every link its end; and the code of the pages runs."""
 
+import ast
 import importlib
 import json
 import os
@@ -288,17 +289,35 @@ SMALL_GRADIENT = (
 )
 
 
-def test_resume_test_of_the_page_passes_and_what_is_not_loaded_is_told(
+def test_test_of_the_page_passes_and_what_is_not_loaded_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written_down("docs/own_learner.md", tmp_path, monkeypatch)
     names: dict[str, Any] = {}
     exec((tmp_path / "test_my_learner.py").read_text(), names)
-    names["test_a_resumed_run_has_the_numbers_of_one_in_one_go"](tmp_path / "right")
+    names["test_it_keeps_to_what_metarl_relies_on"]()
     learner = importlib.import_module("my_learner").EsMaml
     monkeypatch.setattr(learner, "load_state_dict", lambda self, state: None)
     with pytest.raises(metarl.Error, match="load_state_dict has left theta"):
-        names["test_a_resumed_run_has_the_numbers_of_one_in_one_go"](tmp_path / "wrong")
+        names["test_it_keeps_to_what_metarl_relies_on"]()
+
+
+def test_what_pages_for_extenders_import_is_listed_as_staying() -> None:
+    page = (ROOT / "docs/python_api.md").read_text()
+    stays = page.split("## What stays")[1].split("\n## ")[0]
+    listed = {
+        module: set(re.findall(r"`(\w+)`", names))
+        for module, names in re.findall(r"^\| `([\w.]+)` \| (.*) \|$", stays, re.MULTILINE)
+    }
+    for module, names in listed.items():
+        for name in names:
+            assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+    for name in ("own_environment", "own_learner", "own_model", "own_fewshot"):
+        for block in code_blocks(f"docs/{name}.md"):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and re.match("metarl|envs", node.module or ""):
+                    imported = {alias.name for alias in node.names}
+                    assert imported <= listed.get(node.module or "", set()), (name, node.module)
 
 
 def test_both_sides_of_the_pages_learner_are_played_on_the_same_tasks(
