@@ -11,7 +11,18 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from metarl.report.panels import FAINT, INK, PAPER, TRACK, VALUE, letters
+from metarl.report.panels import (
+    FAINT,
+    INK,
+    MARK,
+    PAPER,
+    TRACK,
+    VALUE,
+    letters,
+    line_height,
+    shortened,
+    text_letters,
+)
 from metarl.rl.types import BatchedEnv, Belief
 from metarl.struct import struct
 
@@ -29,6 +40,7 @@ class BeliefSoFar:
     deviation: np.ndarray  # [t + 1, L]
     num_steps: int  # of a whole episode: how many the width has room for
     chances: np.ndarray | None = None  # [columns, rows] of each state now; row 0 is at the bottom
+    marked: tuple[int, ...] = ()  # steps at which something happens
 
 
 def as_map(belief: Belief, world: int, env: BatchedEnv) -> np.ndarray | None:
@@ -47,23 +59,25 @@ def beside(picture: np.ndarray, belief: BeliefSoFar) -> np.ndarray:
     half its width."""
     height, width = picture.shape[:2]
     side = Image.new("RGB", (height if belief.chances is not None else width // 2, height), PAPER)
-    draw_belief(side, belief)
+    _draw_belief(side, belief, width + side.width)
     return np.concatenate([picture, np.asarray(side)], axis=1)
 
 
-def draw_belief(side: Image.Image, belief: BeliefSoFar) -> None:
-    """Fills a picture with a belief."""
+def _draw_belief(side: Image.Image, belief: BeliefSoFar, panel_width: int) -> None:
+    """Fills a picture with a belief under its title, in the letters of the panel's other text."""
+    title = "belief: μ, ± σ" if belief.chances is None else "chance to pay, %"
+    font, head = text_letters(panel_width), line_height(panel_width)
+    title = shortened(title, side.width, font)
+    ImageDraw.Draw(side).text((side.width / 2, head / 2), title, INK, font, anchor="mm")
     if belief.chances is None:
-        _draw_curves(side, belief)
+        _draw_curves(side, belief, head)
     else:
-        _draw_map(side, belief.chances)
+        _draw_map(side, belief.chances, head)
 
 
-def _draw_curves(side: Image.Image, belief: BeliefSoFar) -> None:
+def _draw_curves(side: Image.Image, belief: BeliefSoFar, head: float) -> None:
     draw = ImageDraw.Draw(side)
-    margin, head = side.width / 20, side.height / 12
-    title = letters(head * 0.55)
-    draw.text((side.width / 2, head / 2), "belief: μ, ± σ", INK, title, anchor="mm")
+    margin = side.width / 20
     num = belief.mean.shape[1]
     strip = (side.height - head - margin) / num
     for index in range(num):
@@ -82,19 +96,18 @@ def _draw_curves(side: Image.Image, belief: BeliefSoFar) -> None:
             below = [at(step, value) for step, value in enumerate((mean - deviation).tolist())]
             draw.polygon([*above, *below[::-1]], fill=_BAND)
         draw.line([at(0, 0.0), at(belief.num_steps, 0.0)], FAINT, 1)
+        for step in belief.marked:
+            draw.line([at(step, REACH), at(step, -REACH)], MARK, max(1, round(side.height / 180)))
         if len(mean) > 1:
             line = [at(step, value) for step, value in enumerate(mean.tolist())]
             draw.line(line, VALUE, max(1, round(side.height / 180)))
 
 
-def _draw_map(side: Image.Image, chances: np.ndarray) -> None:
+def _draw_map(side: Image.Image, chances: np.ndarray, head: float) -> None:
     """A cell is as far from the paper's colour to that of values as the root of its chance is from
     0 to 1, as in the picture of a whole trial, so that small chances can be told apart; the chance
     stands in it in %."""
     draw = ImageDraw.Draw(side)
-    head = side.height / 12
-    title = letters(head * 0.55)
-    draw.text((side.width / 2, head / 2), "chance to be paid, %", INK, title, anchor="mm")
     columns, rows = chances.shape
     cell = min(side.width / (columns + 0.5), (side.height - head) / (rows + 0.5))
     left, bottom = (side.width - cell * columns) / 2, side.height - cell / 4
@@ -110,4 +123,4 @@ def _draw_map(side: Image.Image, chances: np.ndarray) -> None:
             draw.rectangle((*corner, *opposite), colour, outline=TRACK)
             middle = (corner[0] + cell / 2, corner[1] + cell / 2)
             ink = PAPER if chance > 0.25 else INK
-            draw.text(middle, f"{100 * chance:.0f}", ink, letters(cell * 0.35), anchor="mm")
+            draw.text(middle, f"{100 * chance:.0f}", ink, letters(cell * 0.45), anchor="mm")

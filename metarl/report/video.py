@@ -129,7 +129,7 @@ def play(
     ended, so does the play. The terms of `HAPPENS` tell whether it has happened in the episode
     until then.
     What the adapter measures of its steps is drawn as curves, and what it believes of the task
-    beside the picture.
+    beside the picture; what `EnvSpec.changes` tells is marked in both, and said from that step on.
 
     Args: tasks: leaves [W, ...]; deterministic: see `adaptation_video`.
     Raises: UserError if the environment can't draw here.
@@ -176,6 +176,8 @@ def play(
                     for name, values in measured[i].items()
                 },
                 units=units,
+                changes=env.spec.changes,
+                num_steps=t + 1,
             )
         yield list(shots)
         if all(over):
@@ -214,7 +216,12 @@ def film(
         )
         for moment in _together(list(scenes.values())):
             pictures = [
-                frame(dict(zip(scenes, shots, strict=True)), task=label, gauges=gauge)
+                frame(
+                    dict(zip(scenes, shots, strict=True)),
+                    task=label,
+                    gauges=gauge,
+                    tasks=tuple(labels),
+                )
                 for *shots, label, gauge in zip(*moment, labels, gauges, strict=True)
             ]
             for write, picture in zip(writers, pictures, strict=True):
@@ -277,6 +284,7 @@ def _believed(beliefs: Sequence[Belief | None], world: int, env: BatchedEnv) -> 
         deviation=np.stack([belief.deviation[world].cpu().numpy() for belief in known]),
         num_steps=env.spec.horizon,
         chances=as_map(known[-1], world, env),
+        marked=tuple(env.spec.changes.values()),
     )
 
 

@@ -28,6 +28,18 @@ class EnvSpec:
     who compares numbers says where it differs."""
 
     @property
+    def changes(self) -> dict[str, int]:
+        """What happens at a known step of each episode: {"fails": 100} where the definition, or a
+        user's settings in it, has `fails_at_step: 100`, and so with any other word."""
+        settings = self.definition.get("settings")
+        told = self.definition | (settings if isinstance(settings, dict) else {})
+        return {
+            name.removesuffix("_at_step"): value
+            for name, value in told.items()
+            if name.endswith("_at_step") and isinstance(value, int) and not isinstance(value, bool)
+        }
+
+    @property
     def hashes(self) -> dict[str, str]:
         """What results say of it: `spec_hash`, and `made_by` where there is one."""
         told = {} if self.made_by is None else {"made_by": self.made_by}

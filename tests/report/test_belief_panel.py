@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from metarl.report.belief_panel import BeliefSoFar, as_map, beside
-from metarl.report.panels import PAPER, VALUE
+from metarl.report.panels import MARK, PAPER, VALUE
 from metarl.rl.types import Belief
+from metarl.struct import replace
 
 PICTURE = np.zeros((120, 160, 3), np.uint8)
 
@@ -46,6 +47,14 @@ def test_a_map_has_the_brightest_cell_where_the_chance_is_highest() -> None:
     rows, columns = np.nonzero(bright)
     assert columns.min() > 60 and rows.max() < 80
     assert (side == PAPER).all(-1).any()
+
+
+def test_a_step_at_which_something_happens_is_marked_in_the_course_of_a_belief() -> None:
+    belief = replace(so_far([0.0, 1.0]), marked=(5,))
+    side = beside(PICTURE, belief)[:, 160:]
+    columns = np.nonzero((side == MARK).all(-1).sum(0) > 40)[0]
+    assert columns.tolist() == [40]  # half of ten steps, in a side of 80 points
+    assert not (beside(PICTURE, so_far([0.0, 1.0])) == MARK).all(-1).any()
 
 
 def test_states_are_arranged_as_the_environment_says() -> None:

@@ -34,7 +34,7 @@ class CountingEnv:
 
     def __init__(self, ends, horizon=4):
         self.ends, self.num_worlds = torch.tensor(ends), len(ends)
-        self.spec = SimpleNamespace(horizon=horizon, made_by=None)
+        self.spec = SimpleNamespace(horizon=horizon, made_by=None, changes={})
         self.starts, self.actions = [], []
 
     def set_tasks(self, tasks):
@@ -267,6 +267,58 @@ def test_the_gauge_shows_value_and_target_where_they_are():
     assert target.mean() == pytest.approx(margin + span * 4 / 5, abs=1)
 
 
+def drawn_texts(monkeypatch):
+    """Returns a list that each text which is drawn comes into, with where it is and its letters'
+    size."""
+    drawn = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, at, text, fill, font, **_: text and drawn.append((text, at, font.size)),
+    )
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "numbers"),
+    [
+        (-0.935, 2.805, ["0", "1", "2"]),
+        (-1.5, 4.5, ["−1", "0", "1", "2", "3", "4"]),
+        (-0.06, 0.18, ["0.0", "0.1"]),
+        (-0.1, 0.3, ["−0.1", "0.0", "0.1", "0.2", "0.3"]),  # 0.3 / 0.1 is rounded to below 3
+        (-45.0, 45.0, ["−40", "−20", "0", "20", "40"]),
+    ],
+)
+@pytest.mark.parametrize("width", [240, 480])
+def test_a_gauge_has_a_scale_that_can_be_read(low, high, numbers, width, monkeypatch):
+    drawn = drawn_texts(monkeypatch)
+    gauge = Gauge(target=high / 2, low=low, high=high)
+    scene = {"x": shot(size=(width // 2, width), terms={"velocity": 0.1})}
+    frame(scene, task="", gauges={"velocity": gauge})
+    scale = drawn[drawn.index(next(each for each in drawn if each[0].startswith("return"))) + 1 :]
+    assert [text for text, _, _ in scale if text != " m/s"] == numbers[::-1]
+    margin, span = width / 40, width * 38 / 40
+    for text, (at, _), size in scale:
+        if text in numbers and low < float(text.replace("−", "-")) < high:
+            number = float(text.replace("−", "-"))
+            assert at == pytest.approx(margin + span * (number - low) / (high - low), abs=1)
+        assert size == round(width / 24)  # as large as all other text
+
+
+@pytest.mark.parametrize(("high", "number"), [(3.8, "3"), (3.2, "2")])
+def test_the_unit_stands_once_behind_the_last_number_that_leaves_it_room(high, number, monkeypatch):
+    drawn = drawn_texts(monkeypatch)
+    gauges = {"velocity": Gauge(target=1.0, low=-1.0, high=high)}
+    scene = shot(size=(240, 480), terms={"velocity": 0.1})
+    frame({"x": scene}, task="", gauges=gauges)
+    texts = [text for text, _, _ in drawn]
+    assert texts.count(" m/s") == 1
+    assert texts[texts.index(" m/s") - 1] == number
+    drawn.clear()
+    frame({"x": replace(scene, units={})}, task="", gauges=gauges)
+    assert not any("m/s" in text for text, _, _ in drawn)
+
+
 def test_numbers_that_have_no_room_are_left_out():
     few, many = {"velocity": 2.0}, {"velocity": 2.0, "distance_from_the_origin_of_the_world": 3.0}
     pictures = [
@@ -286,7 +338,7 @@ def test_numbers_that_have_no_room_are_left_out():
 )
 def test_a_task_that_takes_many_words_stands_on_two_lines(task, num_lines):
     picture = frame({"x": shot(size=(240, 320))}, task=task, gauges={})
-    has_ink = (picture[:26] > 150).all(-1).any(1)  # 320 / 12 px high
+    has_ink = (picture[:32] > 150).all(-1).any(1)  # 320 / 10 px high
     assert not has_ink[0]
     assert np.count_nonzero(np.diff(has_ink.astype(int)) == 1) == num_lines
 
@@ -298,6 +350,52 @@ def test_no_task_is_cut_off_at_the_sides(size, num_panels):
     picture = frame({str(i): shot(size=size) for i in range(num_panels)}, task=task, gauges={})
     columns = (picture[: round(size[1] / 12)] > 100).any(-1).any(0)
     assert columns.any() and not columns[:1].any() and not columns[-1:].any()
+
+
+LONG = "half_cheetah_cripple: dead motor of the back thigh from step 100"
+WORDS = "arm_pick_place: capsule 36 mm, 221 g, friction 0.98, goal (0.42, +0.03, 0.28) m"
+
+
+@pytest.mark.parametrize("tasks", [(LONG, "point: goal (1, 2)"), (WORDS, LONG, "x: target 1 m/s")])
+@pytest.mark.parametrize("width", [240, 480])
+def test_a_film_has_letters_of_two_sizes(tasks, width, monkeypatch):
+    drawn = drawn_texts(monkeypatch)
+    scene = shot(
+        size=(width // 2, width),
+        terms={"velocity": 1.0},
+        curves={"error": Curve(values=(0.1, 0.2), num_steps=4)},
+        changes={"fails": 2},
+        num_steps=3,
+    )
+    for task in tasks:
+        gauges = {"velocity": Gauge(target=1.0, low=-1.0, high=3.0)}
+        frame({"before": scene, "after": scene}, task=task, gauges=gauges, tasks=tasks)
+    assert len({size for _, _, size in drawn}) <= 2
+    assert [text.replace("\n", " ") for text, _, _ in drawn if ":" in text] == list(tasks)
+
+
+def test_a_task_without_a_comma_is_parted_between_two_words(monkeypatch):
+    drawn = drawn_texts(monkeypatch)
+    frame({"x": shot(size=(180, 240))}, task=LONG, gauges={})
+    frame({"x": shot(size=(180, 240))}, task=LONG.replace(":", ""), gauges={})
+    assert [text for text, _, _ in drawn if "\n" in text] == [
+        "half_cheetah_cripple:\ndead motor of the back thigh from step 100",
+        "half_cheetah_cripple dead motor\nof the back thigh from step 100",
+    ]
+
+
+@pytest.mark.parametrize("width", [120, 240, 480])
+def test_what_has_no_room_beside_the_clock_ends_in_an_ellipsis(width, monkeypatch):
+    drawn = drawn_texts(monkeypatch)
+    long = "after 100 000 updates with everything that was seen before"
+    curve = Curve(values=(0.1, 0.2), num_steps=4)
+    scene = shot(size=(width // 2, width), over=True, curves={f"error {long}": curve})
+    frame({long: scene}, task=long.replace(" ", "_"), gauges={})
+    cut = [text for text, _, _ in drawn if text.endswith("…")]
+    assert [text[:4] for text in cut] == ["afte", "erro"] + ["afte"] * (width < 480)
+    font = panels.text_letters(width)
+    room = width - font.getlength("0.05 s, over")
+    assert all(font.getlength(text) < room for text in cut if text.startswith("after "))
 
 
 @pytest.mark.parametrize("size", [(60, 80), (241, 321), (17, 33)])
@@ -324,6 +422,17 @@ def test_a_grid_holds_every_frame_in_the_shape_of_a_screen(count, shape):
     assert whole.shape[:2] == (rows * (90 + gap) - gap, columns * (90 + gap) - gap)
     centres = whole[45 :: 90 + gap, 45 :: 90 + gap, 0].flatten().tolist()
     assert centres[:count] == tones
+
+
+def test_what_is_too_few_for_a_row_stands_in_its_middle():
+    """A quarter of a film of three tasks was black."""
+    tones = [100, 150, 200]
+    whole = grid([np.full((60, 120, 3), tone, np.uint8) for tone in tones])
+    assert whole.shape[:2] == (2 * 60 + 2, 2 * 120 + 2)
+    assert whole[30, [60, 180], 0].tolist() == tones[:2]
+    below = np.nonzero(whole[90, :, 0] == 200)[0]
+    assert (below.min(), below.max()) == (61, 61 + 119)  # half of 242 - 120 on either side
+    assert (whole[90, :61] != panels.PAPER).all()  # another ground than the frames'
 
 
 @pytest.mark.parametrize(("horizon", "rate"), [(15, 3), (10, 2), (100, 20), (500, 20), (3, 2)])
@@ -387,6 +496,37 @@ def test_what_an_adapter_measures_of_its_steps_becomes_a_curve():
         (0.1, 1.1)
     )  # its episode ended after two steps
     assert shots[0][0].curves["surprise"].num_steps == 3
+
+
+def columns_of(picture, colour):
+    """The columns of a picture in which at least ten points one above the other have a colour."""
+    return np.nonzero((picture == colour).all(-1).sum(0) >= 10)[0]
+
+
+def test_a_change_in_mid_episode_is_marked_and_said_from_that_step_on(monkeypatch):
+    class Failing(CountingEnv):
+        def __init__(self):
+            super().__init__([9, 9])
+            self.spec.changes = {"leg_fails": 2}
+
+    env, generator = Failing(), torch.Generator()
+    streams = Streams(tasks=generator, reset=Noise(generator), policy=Noise(generator))
+    tasks, adapter = Speed(target_velocity=torch.ones(2)), Measuring(env.action_space)
+    shots = [
+        moment[0]
+        for moment in play(env, adapter, 0, tasks, streams, worlds=[0], width=240, height=120)
+    ]
+    pictures = [frame({"x": each}, task="", gauges={}) for each in shots]
+    below = [columns_of(picture[-60:], panels.MARK) for picture in pictures]
+    # Half of four steps; the curve has a margin of 240 / 40 points.
+    assert [columns.mean() for columns in below] == pytest.approx([120] * 4, abs=1)
+    drawn = drawn_texts(monkeypatch)
+    said = []
+    for each in shots:
+        drawn.clear()
+        frame({"x": each}, task="", gauges={})
+        said.append([text for text, _, _ in drawn if "fails" in text])
+    assert said == [[], *[["leg fails at step 2"]] * 3]
 
 
 def test_a_curve_is_drawn_to_its_height_below_the_numbers():

@@ -332,6 +332,11 @@ def test_motor_that_fails_on_the_way_works_until_then_in_each_episode() -> None:
     ]
 
 
+def test_the_problem_tells_at_which_step_the_motor_fails() -> None:
+    assert envs.make("half_cheetah_cripple", 1, fails_at_step=4).spec.changes == {"fails": 4}
+    assert envs.make("half_cheetah_cripple", 1).spec.changes == {}
+
+
 @pytest.mark.parametrize("value", [0, 1000, -1, True])
 def test_motor_can_only_fail_within_the_episode(value: Any) -> None:
     with pytest.raises(
