@@ -134,7 +134,7 @@ def test_videos_are_small_and_shown() -> None:
     start = (ROOT / "docs/index.md").read_text()
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs/videos").iterdir()}
     assert sorted(sizes) == sorted(re.findall(r'src="videos/([\w.]+)"', start))
-    assert {name: size for name, size in sizes.items() if size > 400_000} == {}
+    assert {name: size for name, size in sizes.items() if size > 600_000} == {}
 
 
 def test_lists_and_tables_get_room(pages: Any) -> None:
