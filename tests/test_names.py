@@ -66,8 +66,7 @@ COVERED = {
     "metarl/rl/models/unit_actions",
     "rl/algorithms/test_rl2_offpolicy.py": "metarl/rl/models/recurrent_actor_critic",
     "rl/algorithms/test_varibad.py": "metarl/rl/adapters/belief metarl/rl/models/belief",
-    "rl/data/test_collect.py": "metarl/rl/data/record metarl/rl/data/rounds metarl/rl/spec "
-    "metarl/rl/types",
+    "rl/data/test_collect.py": "metarl/rl/data/record metarl/rl/data/rounds metarl/rl/types",
     "rl/data/test_graphed.py": "metarl/rl/data/cuda_graphs",
     "rl/data/test_replay.py": "metarl/rl/data/rows metarl/rl/data/stretches",
     "rl/test_meta_gradient_estimators.py": "metarl/rl/enumerated",
