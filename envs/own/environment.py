@@ -150,7 +150,8 @@ def own_environment(
             made_by=made_by,
         )
         shown_terms = try_out_once(
-            (source, spec.spec_hash, spec.made_by, str(python), repeatable),
+            source,
+            (spec.spec_hash, spec.made_by, str(python), repeatable),
             *(trial, tasks, actions),
             horizon=steps,
             repeatable=repeatable,

@@ -47,15 +47,27 @@ class Course:
         return None
 
 
-_tried: dict[tuple[Hashable, ...], list[str]] = {}
+_tried: dict[tuple[Hashable, ...], tuple[Any, list[str]]] = {}
+"""Sources and the numbers that they tell. They are kept, so that no other has the id of one."""
 
 
-def try_out_once(key: tuple[Hashable, ...], *given: Any, **settings: Any) -> list[str]:
+def try_out_once(source: Any, key: tuple[Hashable, ...], *given: Any, **settings: Any) -> list[str]:
     """`try_out`, or what it gave before in this process: a command makes an environment several times,
-    and the episodes of a slow one take minutes. Args: key: alike for the same environment alone."""
+    and the episodes of a slow one take minutes. Args: key: alike for the same environment of this source
+    alone."""
+    # An object that compares by its content, as those of a dataclass do, may have no hash.
+    key = (source if _has_hash(source) else id(source), *key)
     if key not in _tried:
-        _tried[key] = try_out(*given, **settings)
-    return list(_tried[key])
+        _tried[key] = (source, try_out(*given, **settings))
+    return list(_tried[key][1])
+
+
+def _has_hash(source: Any) -> bool:
+    try:
+        hash(source)
+    except TypeError:
+        return False
+    return True
 
 
 def try_out(

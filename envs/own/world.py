@@ -602,7 +602,7 @@ def make_world(
 
 def _code_of(env: Any, *functions: Callable[..., Any] | None) -> list[Any]:
     """The classes of an environment, from its wrappers to the bases of its own, and these
-    functions, without what is Gymnasium's or metarl's."""
+    functions, of an object that is called its classes; without what is Gymnasium's or metarl's."""
     found: list[Any] = []
     layer = env
     while layer is not None:
@@ -611,9 +611,10 @@ def _code_of(env: Any, *functions: Callable[..., Any] | None) -> list[Any]:
     for function in functions:
         while isinstance(function, functools.partial):
             function = function.func
-        found.append(function)
+        has_code = function is None or isinstance(function, type) or inspect.isroutine(function)
+        found += [function] if has_code else type(function).__mro__
     theirs = [of for of in found if of is not None and not _is_known(of)]
-    return list(dict.fromkeys(theirs))
+    return list({id(of): of for of in theirs}.values())  # Not each has a hash.
 
 
 def _is_known(code: Any) -> bool:

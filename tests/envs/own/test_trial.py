@@ -1,6 +1,7 @@
 """What the first episodes of a user's environment find, before it is trained on."""
 
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
-from envs.own import attribute, own_environment, reset_option
+from envs.own import attribute, own_environment, reset_option, trial
 from metarl.noise import Noise
 from tests.support.own_examples import Gain, Grid, Held, Paying, Point
 
@@ -343,3 +344,48 @@ def test_observations_outside_of_their_space_are_told() -> None:
     narrow = point(observation_space=gymnasium.spaces.Box(-0.01, 0.01, (1,), np.float32))
     (message,) = warned(source=narrow)
     assert "at place 0 of its" in message and "expected -0.01 to 0.01" in message
+
+
+@dataclass
+class Maker:
+    """Makes points; it compares by its content, so it has no hash."""
+
+    speed: float = 1.0
+
+    def __call__(self) -> Any:
+        return Point(self.speed)
+
+
+@dataclass
+class Hook:
+    """Sets what derives from a task; it has no hash either."""
+
+    factor: float = 2.0
+
+    def __call__(self, env: Any) -> None:
+        env.speed = self.factor * env.speed
+
+
+def test_a_source_without_a_hash_is_played_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_tried", {})
+    source, played = Maker(), []
+    monkeypatch.setattr(trial, "play", lambda *a, real=trial.play: played.append(1) or real(*a))
+    specs = [made(source, after_task=Hook()).spec for _ in range(2)]
+    assert specs[0].spec_hash == specs[1].spec_hash
+    assert (once := len(played)) > 0
+    assert made(source, after_task=Hook()).spec.made_by == specs[0].made_by
+    assert len(played) == once
+    source.speed = 3.0  # Another environment now.
+    assert made(source, after_task=Hook()).spec.spec_hash != specs[0].spec_hash
+    assert len(played) > once
+
+
+def test_the_code_of_an_object_that_is_called_is_that_of_its_class() -> None:
+    class Other(Maker):
+        pass
+
+    plain, hooked, other = (
+        made(source, after_task=hook).spec.made_by
+        for source, hook in ((Maker(), None), (Maker(), Hook()), (Other(), None))
+    )
+    assert len({plain, hooked, other}) == 3
