@@ -80,7 +80,8 @@ def vector_env(
     Args: max_episode_steps: ends episodes, at the latest after a horizon of the settings.
     Raises: ValueError for a horizon beyond the id's max_episode_steps, as `single_env` does.
     """
-    ours, limit = _take_own(settings, "autoreset_mode"), TIME_LIMITS.get(name)
+    ours = _take_own(settings, "autoreset_mode", "disable_env_checker")
+    limit = TIME_LIMITS.get(name)
     _check_drawing(name, ours.get("render_mode"))
     if max_episode_steps is not None:
         if TIME_LIMITS.get(name, 0) is None:
@@ -88,16 +89,20 @@ def vector_env(
                 f"max_episode_steps is {max_episode_steps}, but episodes of {gym_id(name)} end by "
                 f"themselves; expected horizon={max_episode_steps} instead"
             )
-        if max_episode_steps < 1:
-            raise ValueError(
-                f"max_episode_steps is {max_episode_steps}; expected 1 or more, for worlds that are "
-                "stepped together have a time limit"
-            )
+        _check_limit(max_episode_steps)
         _check_horizon(name, settings, limit)
         horizon = settings.setdefault("horizon", max_episode_steps)
         if isinstance(horizon, int | np.integer):
             settings["horizon"] = min(horizon, max_episode_steps)
     return BatchedVectorEnv(_make(name, num_envs, **settings), **ours)
+
+
+def _check_limit(max_episode_steps: int) -> None:
+    if max_episode_steps < 1:
+        raise ValueError(
+            f"max_episode_steps is {max_episode_steps}; expected 1 or more, for worlds that are "
+            "stepped together have a time limit"
+        )
 
 
 def _check_horizon(name: str, settings: Mapping[str, Any], limit: int | None) -> None:
@@ -131,13 +136,16 @@ def problem_of(
             f"{spec.name} was made without a time limit (max_episode_steps=-1), so episodes don't "
             "end and no result belongs to it; expected max_episode_steps"
         )
-    if limit is None or not isinstance(inner, SingleEnv):
+    if isinstance(inner, BatchedVectorEnv):
+        limit = inner._limit
+    if limit is None:
         return spec
     if TIME_LIMITS.get(spec.name, 0) is None:  # The limit cuts off what is another problem.
         cut = {**spec.definition, "max_episode_steps": limit}
         return spec if limit >= spec.horizon else replace(spec, definition=cut)
     # Where the environment ends episodes by itself, the earlier of the two counts.
-    horizon = min(limit, spec.horizon) if inner._has_time_limit else limit
+    alone = isinstance(inner, SingleEnv) and not inner._has_time_limit
+    horizon = limit if alone else min(limit, spec.horizon)
     return replace(spec, horizon=horizon)
 
 
@@ -262,6 +270,9 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
       autoreset_mode: an AutoresetMode or its value.
       render_mode: None or rgb_array; `render` gives one picture for each world.
       width, height: of a picture, in pixels.
+      max_episode_steps: what `gymnasium.register` or `make_vec` says of an id of your own: ends episodes
+        where the environment doesn't do so before.
+      disable_env_checker: no effect; Gymnasium checks no batch.
     """
 
     metadata: dict[str, Any] = METADATA
@@ -277,7 +288,12 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         width: SupportsIndex = 320,
         height: SupportsIndex = 240,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: SupportsIndex | None = None,
+        disable_env_checker: bool | None = None,
     ) -> None:
+        self._limit = None if max_episode_steps is None else operator.index(max_episode_steps)
+        if self._limit is not None:
+            _check_limit(self._limit)
         self.render_mode = _checked_render_mode(render_mode)
         self._mode = _checked_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, **_frame_rate(env), "autoreset_mode": self._mode}
@@ -285,6 +301,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         self.num_envs = env.num_worlds
         self._spec: EnvironmentId | None = None
         self._ended = np.zeros(self.num_envs, bool)  # by the last step, without a reset since
+        self._num_steps = np.zeros(self.num_envs, int)  # of the present episodes
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, self.num_envs)
@@ -372,6 +389,9 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
         terminated, truncated = (
             flag.cpu().numpy() & ~before for flag in (step.terminated, step.truncated)
         )
+        self._num_steps += 1
+        if self._limit is not None:
+            truncated |= (self._num_steps >= self._limit) & ~terminated & ~before
         reward = np.where(before, 0.0, step.reward.double().cpu().numpy())
         obs, done = step.next_obs.cpu().numpy(), terminated | truncated
         measurements = {name: value.cpu().numpy() for name, value in _measurements(step).items()}
@@ -416,6 +436,7 @@ class BatchedVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.nda
     def _reset(self, chosen: np.ndarray) -> np.ndarray:
         """Starts an episode in the worlds of chosen [W] bool; the present observation of all."""
         self._ended = self._ended & ~chosen
+        self._num_steps[chosen] = 0
         streams = [
             stream if yes else None for stream, yes in zip(self._streams, chosen, strict=True)
         ]

@@ -84,6 +84,45 @@ def test_code_of_the_page_runs() -> None:
     del gymnasium.registry["me/HopperGravity-v0"]
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_a_time_limit_of_an_id_of_ones_own_ends_the_episodes_of_a_batch(mode: Any) -> None:
+    made = lambda num, horizon: envs.make("point_navigation_2d", num, horizon=horizon)
+    gymnasium.register(
+        "me/Limited-v0",
+        entry_point=lambda *, horizon=9, **of_gym: SingleEnv(made(1, horizon), **of_gym),
+        vector_entry_point=lambda num_envs, *, horizon=9, **of_gym: BatchedVectorEnv(
+            made(num_envs, horizon), **of_gym
+        ),
+        max_episode_steps=4,
+    )
+    try:
+        batch = gymnasium.make_vec("me/Limited-v0", num_envs=W, autoreset_mode=mode)
+        alone = gymnasium.make_vec(
+            "me/Limited-v0", W, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}
+        )
+        assert batch.spec.max_episode_steps == problem_of(batch).horizon == 4
+        assert_same(batch.reset(seed=3), alone.reset(seed=3))
+        for step in range(1, 13):
+            action = np.full((W, 2), 0.05 * step, np.float32)
+            found = batch.step(action)
+            assert_same(found, alone.step(action), f"step {step}")
+            if mode is AutoresetMode.DISABLED and found[3].any():
+                # One world is reset before its time, too: each has its own count.
+                for env in (batch, alone):
+                    env.reset(options={"reset_mask": np.ones(W, bool)})
+            if mode is AutoresetMode.DISABLED and step == 6:
+                for env in (batch, alone):
+                    env.reset(options={"reset_mask": np.array([False, True, False])})
+        longer = gymnasium.make_vec("me/Limited-v0", 2, max_episode_steps=50, horizon=7)
+        assert (longer.spec.max_episode_steps, num_steps(longer)) == (7, 7)
+        gymnasium.make_vec("me/Limited-v0", 2, disable_env_checker=True).close()
+        with pytest.raises(ValueError, match="max_episode_steps is 0; expected 1 or more"):
+            gymnasium.make_vec("me/Limited-v0", 2, max_episode_steps=0)
+    finally:
+        del gymnasium.registry["me/Limited-v0"]
+    gymnasium.make_vec(VEL, 2, disable_env_checker=True).close()
+
+
 def test_a_horizon_and_a_time_limit_mean_the_same_to_one_world_and_to_many() -> None:
     for horizon, limit in ((40, 20), (20, 40), (7, 7)):
         for env in (
