@@ -19,7 +19,6 @@ and sb3.py (ours for other libraries, both on numpy_worlds.py).
 
 import hashlib
 import importlib
-from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -31,7 +30,7 @@ from envs.mujoco.gl import import_mujoco
 
 import_mujoco()
 
-from envs.batched_trial import NUM_TRIED, try_batched  # noqa: E402
+from envs.batched_trial import try_batched_once  # noqa: E402
 from envs.machine import BACKENDS as BACKENDS  # noqa: E402
 from envs.machine import Machine  # noqa: E402
 from envs.mujoco import ant, half_cheetah, hopper, humanoid, reacher, swimmer, walker2d  # noqa: E402
@@ -114,13 +113,12 @@ def make(
             f"backend is {machine.backend!r}, and {name} is no MuJoCo environment of ours; "
             "expected 'cpu'"
         )
-    env = row.make(name.rpartition(":")[2], num_worlds, machine, **overrides)
+    make_worlds = lambda num: row.make(name.rpartition(":")[2], num, machine, **overrides)
+    env = make_worlds(num_worlds)
     if isinstance(env, gymnasium.Env):
         raise SettingError(f"{name} makes a Gymnasium environment; {_OWN}")
     if type(env).__module__.partition(".")[0] not in ("envs", "metarl"):
-        # Another one: this one must not have begun an episode yet.
-        with closing(row.make(name.rpartition(":")[2], NUM_TRIED, machine, **overrides)) as tried:
-            try_batched(tried)
+        try_batched_once(env, f"{name} {machine} {overrides}", make_worlds)
     if name not in ALL and isinstance(row, Row):
         env.spec = replace(env.spec, definition={**env.spec.definition, **_tasks_of(env)})
     return ShowsTask(env) if shows_task else env

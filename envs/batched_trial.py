@@ -1,6 +1,8 @@
 """A batched environment of a user's own, played for a few steps as soon as it is made: what it does
 otherwise than `BatchedEnv` says would be an error of torch's far from here, or silent."""
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -19,6 +21,28 @@ _STEPS = 3
 
 Course = list[tuple[str, Tensor]]
 """What was seen, each behind its name: the first observation, then the fields of the steps."""
+
+
+_tried: set[tuple[Any, ...]] = set()
+
+
+def try_batched_once(
+    env: BatchedEnv[Any], made_with: str, make: Callable[[int], BatchedEnv[Any]]
+) -> None:
+    """`try_batched` of another one like `env`, for this one must not have begun an episode yet; once in a
+    process, for a command makes an environment several times.
+
+    Args:
+      made_with: all that may differ between environments of one class and one spec.
+      make: makes one as `env` with so many worlds.
+    """
+    # Without a spec it is refused below.
+    key = (type(env), made_with, getattr(getattr(env, "spec", None), "spec_hash", None))
+    if key in _tried:
+        return
+    with closing(make(NUM_TRIED)) as another:
+        try_batched(another)
+    _tried.add(key)
 
 
 def try_batched(env: BatchedEnv[Any]) -> None:

@@ -164,3 +164,31 @@ def drift(num_worlds, **machine):
 def test_it_is_asked_as_soon_as_it_is_made(monkeypatch):
     with pytest.raises(SettingError, match="worlds of FirstTask depend on each other"):
         envs.make(f"{__name__}:drift", 3)
+
+
+class Counted(Drift):
+    num_made = 0
+
+    def __init__(self, num_worlds, **machine):
+        super().__init__(num_worlds, **machine)
+        Counted.num_made += 1
+
+
+def counted(num_worlds, *, horizon=10, speed=1.0, **machine):
+    return Counted(num_worlds, horizon=horizon, **machine)
+
+
+def test_it_is_asked_once_in_a_process():
+    # Of each environment one more is made, which is played.
+    for settings, num_made in (
+        ({}, 2),
+        ({}, 3),
+        ({"horizon": 5}, 5),
+        ({"horizon": 5}, 6),
+        ({"speed": 2.0}, 8),  # which the spec doesn't tell
+    ):
+        envs.make(f"{__name__}:counted", 3, **settings)
+        assert Counted.num_made == num_made
+    for _ in range(2):  # What was refused is asked again.
+        with pytest.raises(SettingError, match="worlds of FirstTask depend on each other"):
+            envs.make(f"{__name__}:drift", 3)
