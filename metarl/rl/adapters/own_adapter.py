@@ -16,14 +16,23 @@ class ValueTrial:
     """Remembers what an adapter most likely does in a state, to ask it again later. One that is
     metarl's is asked nothing.
 
-    Args: env: whose observations it sees; here all are 0.
+    Args:
+      env: whose observations it sees; here all are 0.
+      whose: an adapter of the class in question, where that one only asks several of it.
     """
 
     def __init__(
-        self, adapter: RLAdapter[Any], state: Any, env: BatchedEnv, device: torch.device | str
+        self,
+        adapter: RLAdapter[Any],
+        state: Any,
+        env: BatchedEnv,
+        device: torch.device | str,
+        *,
+        whose: RLAdapter[Any],
     ) -> None:
         self._before: Tensor | None = None
-        if not is_ours(type(adapter)):
+        self._name = type(whose).__name__
+        if not is_ours(type(whose)):
             obs = torch.zeros(env.num_worlds, *env.observation_space.shape, device=device)
             self._adapter, self._state, self._obs = adapter, state, obs
             self._before = self._action()
@@ -33,7 +42,7 @@ class ValueTrial:
         has happened since."""
         if self._before is not None and not torch.equal(self._action(), self._before):
             raise SettingError(
-                f"{type(self._adapter).__name__} acts otherwise {when}, from the same state and the same "
+                f"{self._name} acts otherwise {when}, from the same state and the same "
                 "observation; expected all that it has learned to be in the state that its methods "
                 "return, nothing on itself, and no state to be written to"
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.nn.parts import placed_alone
 from metarl.noise import Noise
+from metarl.rl.adapters.own_adapter import check_state, checked_act
 from metarl.rl.types import Act, EpisodeLatent, RLAdapter, Steady, Step, Trajectories
 from metarl.struct import join_rows, map_tensors, replace, split_rows, struct
 from metarl.threads import map_in_threads
@@ -53,7 +54,7 @@ class TogetherAdapter(RLAdapter[Together]):
         if state.joint is not None:
             return self._adapters[0].act(state.joint, obs, noise)
         parts = self._with_each(state.each, self._blocks(obs), self._streams(noise))
-        acts = [adapter.act(own, seen, stream) for adapter, own, seen, stream in parts]
+        acts = [checked_act(adapter, adapter.act(*own)) for adapter, *own in parts]
         log_probs = [act.log_prob for act in acts if act.log_prob is not None]
         return Act(
             action=torch.cat([act.action for act in acts]),
@@ -64,8 +65,11 @@ class TogetherAdapter(RLAdapter[Together]):
     def observe(self, state: Together, obs: Tensor, act: Act, step: Step) -> Together:
         if state.joint is not None:
             return state
-        each = tuple(a.observe(*happened) for a, *happened in self._own(state, obs, act, step))
-        return Together(each=each)
+        each = []
+        for adapter, before, *happened in self._own(state, obs, act, step):
+            each.append(adapter.observe(before, *happened))
+            check_state(adapter, "observe", each[-1], before)
+        return Together(each=tuple(each))
 
     def update(self, state: Together, data: Trajectories, noise: Noise | None = None) -> Together:
         return self.traced_update(state, data, noise)[0]
@@ -129,7 +133,13 @@ class TogetherAdapter(RLAdapter[Together]):
         return [map_tensors(placed_alone, block) for block in blocks]
 
 
+def one_of(adapter: RLAdapter[Any]) -> RLAdapter[Any]:
+    """One of the adapters that a `TogetherAdapter` asks, all of one class; another one itself."""
+    return adapter._adapters[0] if isinstance(adapter, TogetherAdapter) else adapter
+
+
 def _traced_update(own: tuple[Any, ...]) -> tuple[Any, Any]:
-    adapter, *of = own
-    found: tuple[Any, Any] = adapter.traced_update(*of)
+    adapter, before, *of = own
+    found: tuple[Any, Any] = adapter.traced_update(before, *of)
+    check_state(adapter, "update", found[0], before)
     return found

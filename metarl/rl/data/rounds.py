@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.rl.adapters.own_adapter import ValueTrial, check_state
+from metarl.rl.adapters.together import one_of
 from metarl.rl.data.collect import Streams, collect
 from metarl.rl.types import BatchedEnv, RLAdapter, Trajectories
 from metarl.struct import struct
@@ -79,7 +80,7 @@ def rounds(
     state = adapter.begin(num_tasks, episodes_per_task, noise)
     steps: Tensor | int = 0
     trace: Any = None
-    trial = ValueTrial(adapter, state, env, device)
+    trial = ValueTrial(adapter, state, env, device, whose=one_of(adapter))
     each = max(1, adapter.rounds_per_update)
     for number in range(num_updates * each + 1):
         trajectories, after = collect(

@@ -6,6 +6,7 @@ import torch
 import envs
 from metarl.errors import SettingError
 from metarl.noise import Noise
+from metarl.rl.adapters.together import TogetherAdapter
 from metarl.rl.data.collect import Streams
 from metarl.rl.data.rounds import gather
 from metarl.rl.types import Act, RLAdapter
@@ -57,10 +58,11 @@ class Observes(Further):
         pass
 
 
-def play(adapter):
+def play(adapter, num_learners=1):
     env = envs.make("point_navigation_2d", 4, horizon=3)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    streams = Streams(tasks=generators[0], reset=Noise(generators[1]), policy=Noise(generators[2]))
+    reset, policy = (Noise(*[generator] * num_learners) for generator in generators[1:])
+    streams = Streams(tasks=generators[0], reset=reset, policy=policy)
     tasks = env.prior.sample(2, generators[0])
     return gather(env, adapter, tasks, streams, num_tasks=2, num_updates=1, device="cpu")
 
@@ -68,21 +70,25 @@ def play(adapter):
 def test_one_whose_states_are_values_passes():
     rollouts = play(Further())
     assert rollouts.query.action.max() == pytest.approx(0.1)
+    together = play(TogetherAdapter([Further(), Further()]), 2)
+    assert together.query.action.max() == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("num_learners", [1, 2])
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (OnItself(), "OnItself acts otherwise after an update, from the same state"),
-        (InPlace(), "InPlace acts otherwise after an episode, from the same state"),
-        (Forgets(), "Forgets.update returned None; expected the state after it"),
-        (Observes(), "Observes.observe returned None; expected the state after it"),
-        (Plain(), r"Plain.act returned a tensor \[4, 2\] of float32; expected an Act"),
+        (OnItself, "OnItself acts otherwise after an update, from the same state"),
+        (InPlace, "InPlace acts otherwise after an episode, from the same state"),
+        (Forgets, "Forgets.update returned None; expected the state after it"),
+        (Observes, "Observes.observe returned None; expected the state after it"),
+        (Plain, r"Plain.act returned a tensor \[\d, 2\] of float32; expected an Act"),
     ],
 )
-def test_one_that_is_not_is_told(adapter, message):
+def test_one_that_is_not_is_told(adapter, message, num_learners):
+    learners = [adapter() for _ in range(num_learners)]
     with pytest.raises(SettingError, match=message):
-        play(adapter)
+        play(TogetherAdapter(learners) if num_learners > 1 else learners[0], num_learners)
 
 
 class Slowly(Further):
