@@ -7,14 +7,16 @@ there, the value must have the type of the default, and `null` needs a default o
 in the YAML that says what null means.
 """
 
+import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,7 +36,9 @@ from metarl.cli.kinds import (
     Word,
     like,
 )
+from metarl.cli.moved import present_name
 from metarl.cli.resumed_config import CANT_CHANGE, may_change
+from metarl.cli.strangers import GROUPS, defaults_of_ours
 from metarl.cli.words import hydra_text, one_line
 from metarl.errors import UserError
 
@@ -87,11 +91,7 @@ def check_overrides(
     goes_on = any(o.key_or_group == "resume" and o.value() is not None for o in values)
     for combination in itertools.product(*(_as_single_choices(group, folders) for group in groups)):
         config, chosen = composed(config_name, list(combination), folders)
-        if chosen.get("env") and not (config.get("env") or {}).get("name"):
-            raise UserError(
-                f"env={chosen['env']}: its file has no `name`; expected that of an environment, for "
-                "instance half_cheetah_vel, or own_environment"
-            )
+        _check_files(config_name, config, chosen)
         if lost := sorted(own - leaves(config).keys()):
             raise UserError(f"{lost[0]} is missing; {config_name} needs it")
         meaning = comments(config_name, chosen, folders)
@@ -110,6 +110,7 @@ def check_overrides(
             else (config, chosen)
         )
         _check_config(whole, config, meaning, config_name)
+        _check_settings(whole, config_name)
     return [str(override.input_line) for override in every]
 
 
@@ -327,6 +328,72 @@ def _check_config(
         )
 
 
+_HYDRAS = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
+
+
+def _check_files(config_name: str, config: dict[str, Any], chosen: Chosen) -> None:
+    """Raises: UserError for what a user's own file of a group lacks, or misspells."""
+    for key in leaves(config):
+        for part in key.split("."):
+            if part.startswith("_") and part not in _HYDRAS:
+                raise UserError(
+                    f"{key}: there is no such key{did_you_mean(part, _HYDRAS)}\nwith _ in front there "
+                    f"are: {', '.join(_HYDRAS)}"
+                )
+    if chosen.get("env") and not (config.get("env") or {}).get("name"):
+        raise UserError(
+            f"env={chosen['env']}: its file has no `name`; expected that of an environment, for "
+            "instance half_cheetah_vel, or own_environment"
+        )
+    for group in GROUPS.get(config_name, ()):
+        is_called = group not in ("env", "sim")
+        if is_called and chosen.get(group) and "_target_" not in (config.get(group) or {}):
+            raise UserError(
+                f"{group}={chosen[group]}: its file has no `_target_`; expected the full name of what "
+                f"makes the {group}, as the files of configs/{group} have it, or one of those in its "
+                "defaults"
+            )
+
+
+def _check_settings(config: Any, config_name: str) -> None:
+    """Raises: UserError for a setting that what it is for doesn't take: a file of the user's may have
+    it, or `+key=value`."""
+    for place, settings in _with_targets(config):
+        target = settings["_target_"]
+        parameters = _parameters(target)
+        if parameters is None:
+            continue
+        passes_on = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        if passes_on and not target.startswith("metarl."):
+            continue  # What a user's own hands on to whom is its own matter.
+        for name in settings:
+            key = f"{place}.{name}"
+            # The name of an algorithm is for tables.
+            if name in parameters or name in _HYDRAS or key == "algo.name":
+                continue
+            is_ours = allowed(key, config, config_name) is not None or key in defaults_of_ours()
+            if not (passes_on and is_ours):
+                known = [one for one in (*settings, *parameters) if one != name]
+                raise UserError(f"{key}: {target} takes no such setting{did_you_mean(name, known)}")
+
+
+def _parameters(target: str) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a function or class; None where they can't be read, as of some of C."""
+    try:
+        return inspect.signature(get_object(present_name(target))).parameters
+    except (ImportError, TypeError, ValueError):
+        return None
+
+
+def _with_targets(tree: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields what is called with settings, at any depth, by its place."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("_target_"), str) and "${" not in tree["_target_"]:
+            yield place, tree
+        for name, value in tree.items():
+            yield from _with_targets(value, f"{place}.{name}" if place else name)
+
+
 def _own_keys(config_name: str, folders: list[Path]) -> set[str]:
     """The keys of the command itself, which all its configurations have: those below no group."""
     config, chosen = composed(config_name, [], folders)
@@ -387,6 +454,11 @@ def _raise_unknown(override: Override, parent: str, siblings: Any, config: dict[
     names = [f"{parent}.{name}" if parent else name for name in siblings]
     elsewhere = [name for name in leaves(config) if name.split(".")[-1] == key.split(".")[-1]]
     hint = f"; did you mean {elsewhere[0]}?" if elsewhere else did_you_mean(key, names)
+    if key.endswith("._target_"):
+        hint = (
+            f"; where a checkpoint calls code of your own, +{override.input_line} names it, or a config of "
+            "--config-dir does"
+        )
     whose = f"{parent} has" if parent else "the keys are"
     raise UserError(
         f"{key}: there is no such key{hint}\n{whose}: "

@@ -197,8 +197,8 @@ def _check_names(config: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{key} is {_brief(value)}, which isn't metarl's, and a file can't make us call "
                 "it; if it is code of your own that you trust, name it yourself: in a config of "
-                "--config-dir (in Python config_dir=...), or on the command line where a key may be "
-                f"given, {key}=..."
+                "--config-dir (in Python config_dir=...), or on the command line, "
+                f"{key}=... where the command has that key and +{key}=... elsewhere"
             )
         print(
             f"{key}: calls {value}, which isn't metarl's but named by {users[pair]}",
@@ -223,7 +223,7 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
         for key in config.get(logger) or {}:
             if key not in keys:
                 raise ValueError(f"{logger}.{key}: a file may say {', '.join(keys)} alone")
-    defaults = _defaults()
+    defaults = defaults_of_ours()
     for key, value in _everything(config):
         kind = allowed(key, config, command)
         kinds = (
@@ -237,7 +237,7 @@ def _check_values(config: Mapping[str, Any], command: str) -> None:
 
 
 @cache
-def _defaults() -> dict[str, list[Any]]:
+def defaults_of_ours() -> dict[str, list[Any]]:
     """Every value, containers too, that a setting has in our configs, by its full name; references
     to others left out."""
     found: dict[str, list[Any]] = {}

@@ -49,3 +49,48 @@ def test_runs_of_a_sweep_need_a_folder_each() -> None:
 def test_hydras_folder_of_a_run_is_refused_with_the_name_of_ours(command: str, ours: str) -> None:
     with pytest.raises(UserError, match=f"hydra.run.dir=x/y: .*; expected {ours}=x/y$"):
         check_overrides(command, ["hydra.run.dir=x/y"], [CONFIGS])
+
+
+MISSPELT = {
+    "algo": {
+        "taget": ("defaults: [maml_ppo, _self_]\n_taget_: my.Mine\n", "algo._taget_: there is no such key; did you mean _target_\\?"),
+        "nothing": ("meta_batch_size: 2\n", "algo=nothing: its file has no `_target_`; expected the full name of what"),
+        "passed_on": (
+            "defaults: [maml_ppo, _self_]\nmata_batch_size: 2\n",
+            "algo.mata_batch_size: .*MamlPPO takes no such setting; did you mean meta_batch_size\\?",
+        ),
+    },
+    "model": {
+        "below": ("defaults: [gru, _self_]\nmemory:\n  _taget_: my.Mine\n", "model.memory._taget_: there is no such key; did you mean _tar"),
+        "setting": ("defaults: [gru, _self_]\nmemory:\n  hiden_size: 2\n", "model.memory.hiden_size: .*GRU takes no such setting; did you mean hidden_size\\?"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in MISSPELT for name in MISSPELT[group]]
+)
+def test_what_a_file_of_the_users_misspells_is_told(group: str, name: str, tmp_path: Path) -> None:
+    text, message = MISSPELT[group][name]
+    (tmp_path / group).mkdir()
+    (tmp_path / group / f"{name}.yaml").write_text(text)
+    words = [f"{group}={name}", *(["algo=rl2_ppo"] if group == "model" else [])]
+    with pytest.raises(UserError, match=message):
+        check_overrides("train", words, [CONFIGS, tmp_path])
+
+
+def test_a_file_of_the_users_may_have_what_its_own_code_takes(tmp_path: Path) -> None:
+    (tmp_path / "algo").mkdir()
+    text = "defaults: [maml_ppo, _self_]\n_target_: tests.cli.test_configs_env.own_learner\n"
+    (tmp_path / "algo/mine.yaml").write_text(f"{text}speed: 2\nname: fast\n")
+    check_overrides("train", ["algo=mine"], [CONFIGS, tmp_path])
+
+
+def own_learner(*, setting: object, **more: object) -> None:
+    """Takes whatever it is given."""
+
+
+def test_who_names_a_learner_to_evaluate_is_told_how() -> None:
+    with pytest.raises(UserError, match=r"algo._target_: .* \+algo._target_=my.Mine names it"):
+        check_overrides("evaluate", ["checkpoint=x", "algo._target_=my.Mine"], [CONFIGS])
+    check_overrides("evaluate", ["checkpoint=x", "+algo._target_=my.Mine"], [CONFIGS])
