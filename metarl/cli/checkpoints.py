@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from metarl import zoo
-from metarl.cli import own_code
+from metarl.cli import own_code, run_config
 from metarl.cli.build import learner, one_world, shows_task, sizes
 from metarl.cli.configs import as_dict, merged, shown
 from metarl.cli.strangers import blamed_on, check_words, checked, field
@@ -21,6 +21,7 @@ from metarl.rl.spec import EnvSpec
 from metarl.rl.types import RLLearner
 from metarl.run import checkpoint
 from metarl.run.iteration import check_loaded
+from metarl.run.rows import read_rows
 from metarl.run.seeding import Generators
 from metarl.struct import replace, struct
 from metarl.types import MetaLearner
@@ -170,7 +171,33 @@ def read(location: str) -> Loaded:
         warnings: list[str] = []
     else:
         path, content, warnings = checkpoint.load_newest(found)
+        warnings += _told_of_a_newer(path, content)
     return _loaded(path, content, warnings)
+
+
+def _told_of_a_newer(path: Path, content: dict[str, Any]) -> list[str]:
+    """What to say where the rows of a run go on to an iteration whose checkpoint isn't there, though
+    it was to be saved: somebody has renamed or moved it, and what is used is older than they think."""
+    folder, run = path.parent, run_folder(path.parent)
+    iteration, config = content.get("iteration"), content.get("config")
+    rows = read_rows(run / "metrics.jsonl") if folder != run else []
+    if not rows or not isinstance(iteration, int) or not isinstance(config, dict):
+        return []
+    now = config | run_config.numbers(run / "config.yaml", ("checkpoint_every", "iterations"))
+    every, iterations = (now.get(key) for key in ("checkpoint_every", "iterations"))
+    if not (isinstance(every, int) and isinstance(iterations, int) and every > 0):
+        return []
+    done = rows[-1]["iteration"] + 1
+    due = done if done >= iterations else done // every * every
+    if due <= iteration or checkpoint.path_of(folder, due).exists():
+        return []
+    known = {checkpoint.BEST, *(file.name for file in checkpoint.list_checkpoints(folder))}
+    others = sorted(file.name for file in folder.glob("*.pt") if file.name not in known)
+    beside = f" (other files there: {', '.join(others[:3])})" if others else ""
+    return [
+        f"{folder} has no checkpoint of iteration {due}, to which metrics.jsonl goes{beside}; the "
+        f"newest is of iteration {iteration}"
+    ]
 
 
 def _loaded(

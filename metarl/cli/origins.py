@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,12 @@ def commit() -> str | None:
     A virtual environment may lie in the checkout of another project, whose commit says nothing
     about us.
     """
-    root = Path(metarl.__file__).resolve().parents[1]
+    return commit_in(Path(metarl.__file__).resolve().parents[1])
+
+
+@cache  # A command asks several times, and the code that it runs stays what it has read.
+def commit_in(root: Path) -> str | None:
+    """`commit`, of a metarl in this folder."""
     ours = ("metarl/__init__.py", "pyproject.toml")
     try:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:

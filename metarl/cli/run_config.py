@@ -85,6 +85,16 @@ def edited(path: Path, config: dict[str, Any]) -> list[str]:
     ]
 
 
+def numbers(path: Path, keys: Sequence[str]) -> dict[str, int]:
+    """The whole numbers of these keys in a config.yaml, as far as it can be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception:  # of the parser, or of what it was given
+        return {}
+    settings = plain if isinstance(plain, dict) else {}
+    return {key: settings[key] for key in keys if isinstance(settings.get(key), int)}
+
+
 def _commands(path: Path) -> list[str]:
     found = _composed(path).get("commands")
     kept = found if isinstance(found, list) else []

@@ -17,7 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 from support.commands import numbers
 
-from metarl.cli import origins, run_config, run_folder
+from metarl.cli import checkpoints, origins, run_config, run_folder
 from metarl.cli.commands import fewshot as fewshot_command
 from metarl.cli.commands import train as train_command
 from metarl.errors import UserError
@@ -319,6 +319,7 @@ def checkout(root: Path, *, package: Path) -> Path:
 
 def commit_of(monkeypatch, file: Path) -> str | None:
     monkeypatch.setattr(origins.metarl, "__file__", str(file))
+    origins.commit_in.cache_clear()  # What it answers is that of the process's beginning.
     return origins.commit()
 
 
@@ -332,6 +333,12 @@ def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
     assert commit_of(monkeypatch, file) == head
     (tmp_path / "README").write_text("changed")
     assert commit_of(monkeypatch, file) == f"{head}-dirty"
+
+
+def test_git_is_asked_for_it_once_in_a_process(tmp_path, monkeypatch):
+    commit = commit_of(monkeypatch, checkout(tmp_path, package=tmp_path))
+    monkeypatch.setattr(origins, "_git", None)
+    assert origins.commit() == commit
 
 
 @pytest.mark.parametrize("place", [".venv/lib/python3.11/site-packages", ".", "third_party"])
@@ -495,3 +502,30 @@ def test_a_run_folder_of_a_strangers_has_no_say_over_files_elsewhere(tmp_path, m
     assert "metrics.jsonl is a link to" in capsys.readouterr().err
     assert (home / "settings.json").read_text() == "mine"
     assert [path.name for path in home.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("command", ["train", "fewshot"])
+def test_a_newest_checkpoint_that_was_renamed_is_missed(command, tmp_path, monkeypatch, capsys):
+    begin, words = (train, TINY) if command == "train" else (fewshot, SHOTS)
+    run = tmp_path / "run"
+    assert begin(monkeypatch, *words, "iterations=3", f"run_dir={run}") == 0
+    files = run / "checkpoints"
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    assert checkpoints.read(str(run)).warnings == []
+    (files / "iteration_00000003.pt").rename(files / "kept.pt")
+    told = (
+        f"{files} has no checkpoint of iteration 3, to which metrics.jsonl goes (other files there: "
+        "kept.pt); the newest is of iteration 2"
+    )
+    assert checkpoints.read(str(run)).warnings == [told]
+    capsys.readouterr()
+    assert begin(monkeypatch, f"resume={run}") == 0
+    assert told in capsys.readouterr().err
+    assert checkpoints.read(str(run)).warnings == []
+    # A run that was killed between two checkpoints has rows that none belongs to.
+    (copy / "checkpoints/iteration_00000003.pt").unlink()
+    file = copy / "config.yaml"
+    text = file.read_text().replace("checkpoint_every: 1", "checkpoint_every: 2")
+    file.write_text(text.replace("iterations: 3", "iterations: 4"))
+    assert checkpoints.read(str(copy)).warnings == []
