@@ -3,6 +3,7 @@
 Sources: Finn et al. 2017 (arXiv:1703.03400); Schulman et al. 2015 (arXiv:1502.05477).
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -177,6 +178,7 @@ class MamlTRPO(GatheringLearner):
             "backtrack_ratio": line_search_ratio,
             "max_backtracks": line_search_steps,
         }
+        self._num_refused = 0
         self._exploration_coefficient = exploration_coefficient
         self._prior_coefficient = prior_coefficient
         self._exploration = exploration_loss(policy)
@@ -238,7 +240,24 @@ class MamlTRPO(GatheringLearner):
             "step_fraction": info.step_fraction,
             "accepted": info.accepted.double(),
         }
-        return {**metrics, **as_metrics(found)}
+        of_step = as_metrics(found)
+        self._tell_if_refused(bool(of_step["accepted"]))
+        return {**metrics, **of_step}
+
+    def _tell_if_refused(self, is_accepted: bool) -> None:
+        """Says once where nothing has been learned for many iterations in a row: the returns alone
+        look like those of a slow run."""
+        if self._num_refused == TOLD_AFTER:
+            return
+        self._num_refused = 0 if is_accepted else self._num_refused + 1
+        if self._num_refused == TOLD_AFTER and self.source.ranks.rank == 0:
+            logging.getLogger("metarl").warning(
+                "%d iterations in a row changed nothing: the line search found no step that lowers the "
+                "loss with a KL of at most max_kl (metric accepted). Where returns differ at all, more "
+                "line_search_steps, a larger cg_damping, a smaller max_kl, or more tasks and episodes "
+                "may help",
+                TOLD_AFTER,
+            )
 
     def _of_actions(self, outputs: Outputs, batch: PolicyBatch) -> Tensor:
         return lvc(
@@ -368,6 +387,10 @@ class MamlTRPO(GatheringLearner):
         self.params.assign(state["params"])
         if self._max_kl_half_life is not None:
             self._max_kl = state["max_kl"]
+
+
+TOLD_AFTER = 10
+"""Iterations in a row without a step after which that is said."""
 
 
 def _of_latents(outputs: Outputs, batch: PolicyBatch) -> Tensor:

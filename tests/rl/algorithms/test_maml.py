@@ -162,6 +162,22 @@ def test_trpo_step_lowers_the_surrogate_within_the_trust_region():
     assert 0 < metrics["kl"] <= 0.01
 
 
+def test_trpo_that_finds_no_step_says_so_once(monkeypatch, caplog):
+    learner = make(MamlTRPO, num_tasks=2, episodes=2)
+    evaluate, nothing = learner._evaluate, torch.zeros(())
+
+    def steps(number, *, found):
+        monkeypatch.setattr(learner, "_evaluate", evaluate if found else lambda *_: (nothing,) * 2)
+        return [learner.step()["accepted"] for _ in range(number)]
+
+    assert steps(9, found=False) == [0] * 9 and steps(1, found=True) == [1]
+    assert steps(9, found=False) == [0] * 9 and not caplog.messages
+    steps(1, found=False)
+    assert caplog.messages[0].startswith("10 iterations in a row changed nothing: the line search")
+    steps(12, found=False)
+    assert len(caplog.messages) == 1
+
+
 def test_chunk_size_changes_rounding_only():
     after = []
     for chunk in (1, 2, 3):
