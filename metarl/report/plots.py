@@ -5,6 +5,7 @@ markers say the same twice.
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -275,12 +276,16 @@ def name_figure(figure: Figure, title: str) -> None:
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Names what is in a figure below it, in as many columns as its width holds."""
+    """Names what is in a figure below it, in as many columns as its width holds. Many rows make the
+    figure higher: they would take the place of what they name."""
     letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
     columns = max(1, min(len(labels), letters // (_LETTERS_OF_A_LINE + max(map(len, labels)))))
+    more = max(0, math.ceil(len(labels) / columns) - _ROWS_OF_A_LEGEND)
+    figure.set_figheight(figure.get_figheight() + _HEIGHT_OF_A_ROW * more)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
+_ROWS_OF_A_LEGEND, _HEIGHT_OF_A_ROW = 4, 0.22  # rows that a figure has room for; inches
 _LETTERS_PER_INCH, _LETTERS_OF_A_LINE = 13.2, 12  # of a legend, and what its dashes and gaps take
 
 

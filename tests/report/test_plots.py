@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from metarl.report.plots import learning_curve_png, return_curves, unit_of_time
+from metarl.report.plots import drawn as drawn_as
+from metarl.report.plots import (
+    figure_of,
+    learning_curve_png,
+    legend_below,
+    return_curves,
+    unit_of_time,
+)
 
 
 @pytest.fixture
@@ -206,3 +213,17 @@ def test_the_band_of_several_seeds_is_their_interval(tmp_path, drawn, values, en
         "after adaptation",
         "before",
     ]
+
+
+def test_a_long_legend_leaves_the_panels_their_height(recwarn):
+    heights = []
+    for num in (4, 60):
+        with figure_of(panels=3, title="many learners") as (figure, axes):
+            for number in range(num):
+                axes[0].plot([0, 1], [0, number], label=f"maml_ppo inner_lr={number}, seed 0")
+            legend_below(figure, *axes[0].get_legend_handles_labels())
+            drawn_as(figure, "png")
+            heights.append(axes[0].get_position().height * figure.get_figheight())
+    # Ends of rounding a height to rows of the legend, in inches.
+    assert heights[1] == pytest.approx(heights[0], abs=0.8)
+    assert not recwarn.list  # of a layout that collapses
