@@ -346,8 +346,10 @@ def _check_files(config_name: str, config: dict[str, Any], chosen: Chosen) -> No
             "instance half_cheetah_vel, or own_environment"
         )
     for group in GROUPS.get(config_name, ()):
-        is_called = group not in ("env", "sim")
-        if is_called and chosen.get(group) and "_target_" not in (config.get(group) or {}):
+        is_called, settings = group not in ("env", "sim"), config.get(group) or {}
+        if not isinstance(settings, dict):
+            continue  # told below
+        if is_called and chosen.get(group) and "_target_" not in settings:
             raise UserError(
                 f"{group}={chosen[group]}: its file has no `_target_`; expected the full name of what "
                 f"makes the {group}, as the files of configs/{group} have it, or one of those in its "
@@ -378,9 +380,14 @@ def _check_settings(config: Any, config_name: str) -> None:
 
 
 def _parameters(target: str) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of a function or class; None where they can't be read, as of some of C."""
+    """The parameters of a function or class; None where they can't be read, as of some of C, and of a
+    class that says nothing of them: what it lacks besides is told where it is used."""
     try:
-        return inspect.signature(get_object(present_name(target))).parameters
+        called = get_object(present_name(target))
+        bases = called.__mro__[:-1] if isinstance(called, type) else ()
+        if bases and not any("__init__" in vars(base) for base in bases):
+            return None
+        return inspect.signature(called).parameters
     except (ImportError, TypeError, ValueError):
         return None
 

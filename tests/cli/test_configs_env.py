@@ -93,4 +93,5 @@ def own_learner(*, setting: object, **more: object) -> None:
 def test_who_names_a_learner_to_evaluate_is_told_how() -> None:
     with pytest.raises(UserError, match=r"algo._target_: .* \+algo._target_=my.Mine names it"):
         check_overrides("evaluate", ["checkpoint=x", "algo._target_=my.Mine"], [CONFIGS])
-    check_overrides("evaluate", ["checkpoint=x", "+algo._target_=my.Mine"], [CONFIGS])
+    there = "metarl.rl.algorithms.reptile.Reptile"
+    check_overrides("evaluate", ["checkpoint=x", f"+algo._target_={there}"], [CONFIGS])
