@@ -228,6 +228,10 @@ def acting(unit: str, *, deterministic: bool) -> Acting:
 
 def table(report: Mapping[str, Any]) -> str:
     """The report as text for the console."""
+    has_intervals = report["num_tasks"] * report["episodes_per_task"] > 1
+    about = f"95 % interval of the IQM, {over(1, report['num_tasks'])}"
+    if not has_intervals:
+        report, about = _without_intervals(report), "one episode of one task has no interval"
     lines = [
         f"{report['env']} (variant {report['variant']}, spec {report['spec_hash']}), "
         f"{tasks_in_words(report['num_tasks'], report['split'])} x "
@@ -235,8 +239,7 @@ def table(report: Mapping[str, Any]) -> str:
         if report["split"] != "none"
         else f"{report['env']} (spec {report['spec_hash']}): so few tasks that training and test "
         "tasks are the same",
-        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, "
-        f"{over(1, report['num_tasks'])}",
+        f"{'return':>26}  {'mean':>9}  {'IQM':>9}  {about}",
     ]
     unit = report["unit"]
     lines += [table_row(stage(unit, row["update"]), row) for row in report["returns"]]
@@ -269,6 +272,14 @@ def table(report: Mapping[str, Any]) -> str:
     lines += ["with the policy's most likely actions"] if report.get("deterministic") else []
     lines += [report["note"]] if "note" in report else []
     return "\n".join(lines)
+
+
+def _without_intervals(tree: Any) -> Any:
+    """Resampling a single number gives it again: an interval without width, as if it were known."""
+    if isinstance(tree, Mapping):
+        kept = {name: of for name, of in tree.items() if name not in ("ci_low", "ci_high")}
+        return {name: _without_intervals(of) for name, of in kept.items()}
+    return [_without_intervals(of) for of in tree] if isinstance(tree, list) else tree
 
 
 def diverged_lines(report: Mapping[str, Any]) -> list[str]:

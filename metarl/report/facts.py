@@ -173,7 +173,8 @@ def lines(report: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
             found.append(f"{f'worse than {first}':>26}  {', '.join(below)}")
     if "normalised_score" in report:
         scores = [
-            f"{row['mean']:z.2f} [{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]"
+            f"{row['mean']:z.2f}"
+            + (f" [{row['ci_low']:z.2f}, {row['ci_high']:z.2f}]" if "ci_low" in row else "")
             for row in report["normalised_score"]
         ]
         best = (

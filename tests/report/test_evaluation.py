@@ -100,6 +100,18 @@ def test_environments_that_do_not_tell_success_have_no_success_rate() -> None:
     assert "success" not in evaluation.table(found)
 
 
+def test_a_single_number_has_no_interval() -> None:
+    one = evaluation.table(
+        evaluated("half_cheetah_vel", num_updates=1, num_tasks=1, adapter=UniformActions)
+    )
+    assert "one episode of one task has no interval" in one
+    assert "[" not in one and "0 still, 1 best" in one
+    two = evaluation.table(
+        evaluated("half_cheetah_vel", num_updates=1, num_tasks=2, adapter=UniformActions)
+    )
+    assert "95 % interval of the IQM, over 2 tasks, one seed" in two and two.count("[") > 5
+
+
 def test_a_gradient_learner_has_updates_and_a_memory_has_episodes() -> None:
     assert [evaluation.stage("update", k) for k in range(3)] == [
         "before adaptation",
