@@ -35,6 +35,10 @@ def test_a_picture_shows_what_its_results_say(name: str) -> None:
     assert maker.file_digest(ROOT / name) == KEPT[name]["file"], (
         f"{name} isn't the file that was drawn; {AGAIN}"
     )
+    figure.draw_without_rendering()  # lays it out
+    inked, page = figure.get_tightbbox(), figure.bbox_inches
+    assert min(inked.x0, inked.y0) > -0.02, "something is cut off at the left, or below"
+    assert inked.x1 < page.x1 + 0.02 and inked.y1 < page.y1 + 0.02, "something is cut off"
     words = [text for text in maker.shown(figure) if not text.startswith(("line ", "area "))]
     episodes = "rl2" in name or "memoryless" in name or "cripple" in name
     if episodes:

@@ -29,6 +29,7 @@ from metarl.report.plots import (
     YELLOW,
     add_band,
     figure_of,
+    legend_below,
     write_png,
 )
 from metarl.struct import struct
@@ -361,10 +362,7 @@ def _legend(
                 [], [], color=BLUE, marker="_", ls=":", lw=1.2, label=f"{names['learner']}, mean"
             ),
         )
-    columns = min(len(handles), 3 if len(figure.axes) == 1 else 5)
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, fontsize=9.5
-    )
+    legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
 
 
 def _look(name: str) -> Look:

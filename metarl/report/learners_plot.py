@@ -41,6 +41,7 @@ from metarl.report.plots import (
     SKY,
     STEPS,
     YELLOW,
+    add_notes,
     draw_curve,
     figure_of,
     in_time,
@@ -373,14 +374,14 @@ def _name_bands(axes: Axes, learners: Sequence[Learner]) -> None:
     """Says below an axis of training what its lines and bands are."""
     bands = what_bands_are([len(learner.runs) for learner in learners])
     told = f"; band: {bands}" if bands else ""
-    axes.set_xlabel(f"{axes.get_xlabel()}\nsmoothed{told}")
+    add_notes(axes, [f"smoothed{told}"])
 
 
 def _name_missing(axes: Axes, learners: Sequence[Learner], drawn: Sequence[Learner]) -> None:
     """Says below an axis whose curves it can't show."""
     missing = [learner.name for learner in learners if learner not in drawn]
     if missing:
-        axes.set_xlabel(f"{axes.get_xlabel()}\nnot told by {', '.join(missing)}")
+        add_notes(axes, [f"not told by {', '.join(missing)}"])
 
 
 def _draw_tasks(

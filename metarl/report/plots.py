@@ -6,6 +6,7 @@ markers say the same twice.
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,8 +152,16 @@ def _add_note(axes: Axes, num_seeds: int, window: int) -> None:
     each = " and each one" if num_seeds <= FEW_SEEDS else ""
     notes = [f"mean, {band}{each} of {num_seeds} seeds"] if num_seeds > 1 else []
     notes += [f"running mean of {window} points"] if window > 1 else []
-    if notes:
-        axes.set_xlabel(f"{axes.get_xlabel()}\n{', '.join(notes)}")
+    add_notes(axes, notes)
+
+
+def add_notes(axes: Axes, notes: Sequence[str]) -> None:
+    """Writes each below an axis, in lines that one panel beside another has room for."""
+    lines = [line for note in notes for line in textwrap.wrap(note, _LETTERS_OF_A_PANEL)]
+    axes.set_xlabel("\n".join([axes.get_xlabel(), *lines]))
+
+
+_LETTERS_OF_A_PANEL = 44
 
 
 SHARES = ("accuracy", "success")
@@ -242,7 +251,9 @@ def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axe
             figure.add_subplot(grid[row, column]) for row in range(alone, rows) for column in (0, 1)
         ]
         if panels == 1:
-            found[0].set_title(title, pad=10)
+            # It begins where the axis does.
+            room = int(_LETTERS_PER_INCH_OF_A_TITLE * (size[0] - 1))
+            found[0].set_title(textwrap.fill(title, room), pad=10)
         else:
             name_figure(figure, title)
         yield figure, found
@@ -268,6 +279,9 @@ def empty_figure(size: tuple[float, float]) -> Iterator[Figure]:
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+
+
+_LETTERS_PER_INCH_OF_A_TITLE = 10
 
 
 def name_figure(figure: Figure, title: str) -> None:
