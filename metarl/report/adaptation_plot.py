@@ -28,6 +28,7 @@ from metarl.report.plots import (
     SKY,
     YELLOW,
     add_band,
+    add_notes,
     figure_of,
     legend_below,
     write_png,
@@ -277,14 +278,16 @@ def _within(axes: Axes, within: Mapping[str, Any], names: Mapping[str, str]) -> 
 
 
 def speed_marks(axes: Axes, speeds: Row, *, vertical: bool, beside_means: bool) -> None:
-    """What the best fixed speeds earn in the mean, as short marks at the far edge, named there; the
-    first also says what else is needed to read them. To be called when all else is drawn.
+    """What the best fixed speeds earn in the mean, as short marks at the far edge, named there; a
+    note below the axis says what else is needed to read them. To be called when all else is drawn.
 
     Args: beside_means: the axis is one of means.
     """
     allowance = speeds.get("allowance", 0.0)
     notes = [*([] if beside_means else ["mean"])]
-    notes += [f"less {allowance:g} for\nrun-up and control"] if allowance else []
+    notes += [f"less {allowance:g} (run-up, control)"] if allowance else []
+    if notes:
+        add_notes(axes, [f"fixed speeds: {', '.join(notes)}"])
     bounds = sorted(speeds["bounds"], key=lambda bound: float(bound["mean_with_allowance"]))
     for bound in bounds:
         value = bound["mean_with_allowance"]
@@ -295,9 +298,10 @@ def speed_marks(axes: Axes, speeds: Row, *, vertical: bool, beside_means: bool) 
     low, high = axes.get_xlim() if vertical else axes.get_ylim()
     for together in _near(bounds, (_TOO_NEAR_ACROSS if vertical else _TOO_NEAR) * (high - low)):
         counts = sorted(bound["num_speeds"] for bound in together)
-        text = f"{' and '.join(map(str, counts))} fixed speed{'s' if counts != [1] else ''}"
-        if 1 in counts and notes:
-            text += "\n(" + ",\n".join(notes) + ")"
+        numbers = " and ".join(map(str, counts))
+        if len(counts) > 2:
+            numbers = f"{counts[0]} to {counts[-1]}"
+        text = f"{numbers} fixed speed{'s' if counts != [1] else ''}"
         at = sum(bound["mean_with_allowance"] for bound in together) / len(together)
         axes.annotate(
             text,

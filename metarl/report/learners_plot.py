@@ -213,9 +213,9 @@ def draw_adaptation(
     below = far_below(ends, untrained)
     name_below(axes, below)
     _draw_beside(axes, {key: of for key, of in beside.items() if key != "stand_still" or not below})
+    axes.set_xlabel(counted(found) or "no updates")
     if "fixed_speeds" in beside:
         speed_marks(axes, beside["fixed_speeds"], vertical=False, beside_means=True)
-    axes.set_xlabel(counted(found) or "no updates")
     held_out = "held-out " if found["split"] != "none" else ""
     axes.set_ylabel(f"mean return on {held_out}tasks\nwith its 95 % interval")
 

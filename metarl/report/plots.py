@@ -161,7 +161,7 @@ def add_notes(axes: Axes, notes: Sequence[str]) -> None:
     axes.set_xlabel("\n".join([axes.get_xlabel(), *lines]))
 
 
-_LETTERS_OF_A_PANEL = 44
+_LETTERS_OF_A_PANEL = 50
 
 
 SHARES = ("accuracy", "success")

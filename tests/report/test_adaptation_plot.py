@@ -165,10 +165,12 @@ def test_fixed_speeds_are_marked_with_what_they_earn():
     bounds = [
         {"num_speeds": k, "mean": -100 / k, "mean_with_allowance": -100 / k - 30} for k in (1, 2)
     ]
-    for allowance, notes in ((0.0, "mean"), (30.0, "mean,\nless 30 for\nrun-up and control")):
+    for allowance, notes in ((0.0, "mean"), (30.0, "mean, less 30 (run-up, control)")):
         figure = adaptation_figure(report(fixed_speeds={"bounds": bounds, "allowance": allowance}))
         marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
-        assert marked == {f"1 fixed speed\n({notes})": -130, "2 fixed speeds": -80}
+        assert marked == {"1 fixed speed": -130, "2 fixed speeds": -80}
+        label = figure.axes[0].get_xlabel().replace("\n", " ")
+        assert label == f"updates on the task fixed speeds: {notes}"
 
 
 def test_fixed_speeds_that_earn_alike_are_named_together():
@@ -178,7 +180,7 @@ def test_fixed_speeds_that_earn_alike_are_named_together():
     ]
     figure = adaptation_figure(report(fixed_speeds={"bounds": bounds, "allowance": 0.0}))
     marked = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
-    assert marked == {"1 fixed speed\n(mean)": -160, "2 and 3 fixed speeds": -89}
+    assert marked == {"1 fixed speed": -160, "2 and 3 fixed speeds": -89}
 
 
 def test_who_learnt_nothing_does_not_press_what_was_learnt_flat():
