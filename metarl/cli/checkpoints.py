@@ -183,11 +183,13 @@ def _told_of_a_newer(path: Path, content: dict[str, Any]) -> list[str]:
     rows = read_rows(run / "metrics.jsonl") if folder != run else []
     if not rows or not isinstance(iteration, int) or not isinstance(config, dict):
         return []
+    done = rows[-1]["iteration"] + 1
+    if done <= iteration:
+        return []
     now = config | run_config.numbers(run / "config.yaml", ("checkpoint_every", "iterations"))
     every, iterations = (now.get(key) for key in ("checkpoint_every", "iterations"))
     if not (isinstance(every, int) and isinstance(iterations, int) and every > 0):
         return []
-    done = rows[-1]["iteration"] + 1
     due = done if done >= iterations else done // every * every
     if due <= iteration or checkpoint.path_of(folder, due).exists():
         return []

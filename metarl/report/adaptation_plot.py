@@ -132,10 +132,14 @@ def _below_sight(report: Row, names: Mapping[str, str]) -> dict[str, float]:
     if "stand_still" in report:
         others["stand_still"] = report["stand_still"]
     ends = [row[end] for row in report["returns"] for end in ("ci_low", "ci_high")]
-    ends += [
-        bound["mean_with_allowance"] for bound in report.get("fixed_speeds", {}).get("bounds", ())
-    ]
+    ends += speed_levels(report)
     return far_below(ends, {names[name]: row["iqm"] for name, row in others.items()})
+
+
+def speed_levels(report: Row) -> list[float]:
+    """What the best fixed speeds earn, as `speed_marks` marks it; none where they aren't told."""
+    bounds = report.get("fixed_speeds", {}).get("bounds", ())
+    return [bound["mean_with_allowance"] for bound in bounds]
 
 
 def far_below(drawn: Iterable[float], others: Mapping[str, float]) -> dict[str, float]:
@@ -284,7 +288,7 @@ def speed_marks(axes: Axes, speeds: Row, *, vertical: bool, beside_means: bool) 
     Args: beside_means: the axis is one of means.
     """
     allowance = speeds.get("allowance", 0.0)
-    notes = [*([] if beside_means else ["mean"])]
+    notes = [] if beside_means else ["mean"]
     notes += [f"less {allowance:g} (run-up, control)"] if allowance else []
     if notes:
         add_notes(axes, [f"fixed speeds: {', '.join(notes)}"])

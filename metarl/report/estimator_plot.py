@@ -4,8 +4,6 @@ one."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.artist import Artist
-
 from metarl.report.plots import (
     BLUE,
     GREEN,
@@ -15,6 +13,7 @@ from metarl.report.plots import (
     PURPLE,
     figure_of,
     legend_below,
+    named_in,
     write_png,
 )
 
@@ -48,9 +47,6 @@ def estimators_png(
             place.set_xlabel("n, estimates in the mean")
             place.set_ylim(min(every) / 1.5, max(every) * 1.5)  # the same in all panels
             place.set_ylabel("error, in norms\nof the exact one")
-        named: dict[str, Artist] = {}
-        for place in axes:
-            for line, label in zip(*place.get_legend_handles_labels(), strict=True):
-                named.setdefault(label, line)
-        legend_below(figure, list(named.values()), list(named))
+        lines = named_in(axes)
+        legend_below(figure, list(lines.values()), list(lines))
     write_png(path, figure)

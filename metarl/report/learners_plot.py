@@ -26,6 +26,7 @@ from metarl.report.adaptation_plot import (
     as_percent,
     far_below,
     name_below,
+    speed_levels,
     speed_marks,
 )
 from metarl.report.evaluation import tasks_in_words
@@ -41,12 +42,14 @@ from metarl.report.plots import (
     SKY,
     STEPS,
     YELLOW,
+    add_band,
     add_notes,
     draw_curve,
     figure_of,
     in_time,
     legend_below,
     name_count,
+    named_in,
     shortest_time,
     tell_time,
     unit_of_time,
@@ -134,14 +137,9 @@ def learners_figure(
         if "tasks" in places:
             _draw_tasks(places["tasks"], told, looks, by_task)
         seeds = {learner.name: _seeds_in_words(len(learner.runs)) for learner in learners}
-        handles, labels = [], list[str]()
-        for place in axes:
-            for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
-                label = f"{name}, {seeds[name]}" if name in seeds else name
-                if label not in labels:
-                    handles.append(handle)
-                    labels.append(label)
-        legend_below(figure, handles, labels)
+        lines = named_in(axes)
+        labels = [f"{name}, {seeds[name]}" if name in seeds else name for name in lines]
+        legend_below(figure, list(lines.values()), labels)
     return figure
 
 
@@ -207,8 +205,7 @@ def draw_adaptation(
         for end in ("ci_low", "ci_high")
     ]
     ends += [mean for means in beside.get("references", {}).values() for mean in means]
-    bounds = beside.get("fixed_speeds", {}).get("bounds", ())
-    ends += [bound["mean_with_allowance"] for bound in bounds]
+    ends += speed_levels(beside)
     untrained = {"standing still": beside["stand_still"]} if "stand_still" in beside else {}
     below = far_below(ends, untrained)
     name_below(axes, below)
@@ -287,7 +284,7 @@ def draw_means(axes: Axes, curves: Sequence[tuple[str, Sequence[Estimate | None]
         }
         if longest > FEW:  # Bars would stand one upon the other.
             x = [float(update) for update, _ in there]
-            axes.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0)
+            add_band(axes, x, low, high, look.color)
             axes.plot(x, value, **(line | {"ms": 4}))
             continue
         aside = 0.06 if adapts else 1.0
@@ -319,7 +316,7 @@ def _of_recorded(other: Recorded) -> list[Estimate]:
     return found
 
 
-_FEW = 3
+_FEW_LEARNERS = 3
 """Learners that leave room for a line for each of their seeds."""
 _APART = 8
 """Ratio of the times of two trainings from which their axis is logarithmic, so that the short one
@@ -340,7 +337,7 @@ def draw_training(
     shows_before = len(learners) == 1
     for name, runs, look in curves:
         style = {"color": look.color, "dashes": look.dashes, "label": name}
-        draw_curve(axes, runs, return_key(runs), each_seed=len(curves) <= _FEW, **style)
+        draw_curve(axes, runs, return_key(runs), each_seed=len(curves) <= _FEW_LEARNERS, **style)
         if shows_before and tells_before(runs):
             label = f"{name}, before adaptation"
             draw_curve(axes, runs, "return_before", color=look.color, dashes=":", label=label)

@@ -7,7 +7,7 @@ markers say the same twice.
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,7 @@ def learning_figure(
             axes[-1].set_ylabel("solved episodes")
             axes[-1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             axes[-1].set_ylim(-0.03, 1.03)
-        named = [place.get_legend_handles_labels() for place in (axes[0], axes[-1])]
-        lines = {label: line for of in named for line, label in zip(*of, strict=True)}
+        lines = named_in([axes[0], axes[-1]])
         legend_below(figure, list(lines.values()), list(lines))
     return figure
 
@@ -243,7 +242,7 @@ def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axe
     where it is as wide as a page; of an odd number the first has a row of its own."""
     rows = (panels + 1) // 2
     size = (7.6, 4.3) if panels == 1 else (9.0, 4.3 + 3.5 * (rows - 1))
-    with empty_figure(size) as figure:
+    with _empty_figure(size) as figure:
         grid = figure.add_gridspec(rows, 1 if panels == 1 else 2)
         alone = panels % 2
         found = [figure.add_subplot(grid[0, :])] if alone else []
@@ -255,7 +254,7 @@ def figure_of(*, panels: int = 1, title: str) -> Iterator[tuple[Figure, list[Axe
             room = int(_LETTERS_PER_INCH_OF_A_TITLE * (size[0] - 1))
             found[0].set_title(textwrap.fill(title, room), pad=10)
         else:
-            name_figure(figure, title)
+            _name_figure(figure, title)
         yield figure, found
 
 
@@ -264,13 +263,13 @@ def grid_of(
     rows: int, columns: int, *, size: tuple[float, float], title: str
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure with a grid of axes, row by row. Args: size: width and height in inches."""
-    with empty_figure(size) as figure:
-        name_figure(figure, title)
+    with _empty_figure(size) as figure:
+        _name_figure(figure, title)
         yield figure, list(figure.subplots(rows, columns, squeeze=False).flatten())
 
 
 @contextmanager
-def empty_figure(size: tuple[float, float]) -> Iterator[Figure]:
+def _empty_figure(size: tuple[float, float]) -> Iterator[Figure]:
     """A figure of our looks, not through pyplot: no global state, no window, no back-end to choose.
 
     Args: size: width and height in inches.
@@ -284,9 +283,18 @@ def empty_figure(size: tuple[float, float]) -> Iterator[Figure]:
 _LETTERS_PER_INCH_OF_A_TITLE = 10
 
 
-def name_figure(figure: Figure, title: str) -> None:
+def _name_figure(figure: Figure, title: str) -> None:
     """Writes the title of a figure of several panels above them."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+
+
+def named_in(axes: Iterable[Axes]) -> dict[str, Any]:
+    """What is named in several axes, by its name; of those of one name the first."""
+    found: dict[str, Any] = {}
+    for place in axes:
+        for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    return found
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -145,6 +145,7 @@ def play(
     beliefs = [adapter.belief(state)]
     # A user's own distance may be in any unit.
     units = UNITS if env.spec.made_by is None else {}
+    changes = env.spec.changes
     shots: list[Shot] = [None] * len(worlds)  # type: ignore[list-item]  # filled in the first step
     for t in range(env.spec.horizon):
         act = adapter.act(state, obs, noise)
@@ -176,7 +177,7 @@ def play(
                     for name, values in measured[i].items()
                 },
                 units=units,
-                changes=env.spec.changes,
+                changes=changes,
                 num_steps=t + 1,
             )
         yield list(shots)

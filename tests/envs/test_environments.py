@@ -765,3 +765,25 @@ def test_another_default_type_of_the_program_changes_nothing(name: str) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, theirs)
+
+
+OF_ONES_OWN = [
+    test_spaces_hold_what_is_emitted_and_no_element_is_constant,
+    test_every_field_of_a_step_has_its_shape_and_type,
+    test_two_tasks_differ_in_reward_or_dynamics,
+    test_first_observation_does_not_tell_the_task,
+    test_trajectory_depends_on_neither_threads_nor_number_of_worlds,
+    test_resetting_some_worlds_leaves_the_others_untouched,
+    test_reset_world_starts_as_in_a_reset_of_all,
+    test_observations_do_not_share_memory,
+    test_setting_tasks_twice_equals_once,
+    test_new_tasks_hold_from_the_next_reset_of_each_world,
+    test_training_and_test_tasks_are_fixed_and_disjoint,
+    test_tasks_and_their_distribution_pickle,
+    test_end_is_either_terminated_or_truncated_never_both,
+    test_wrong_actions_raise_with_value_and_expectation,
+    test_calls_out_of_order_say_what_to_call_first,
+    test_tasks_of_another_kind_number_or_range_raise,
+    test_number_of_worlds_must_be_positive,
+]
+"""What holds of environments from outside, too."""

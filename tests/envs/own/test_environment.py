@@ -37,26 +37,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = "docs/own_environment.md"
 SLOPE = attribute("slope", scale=(1, 2))
 HOPPER = "tests.support.own_lines:hopper_load"
-FACTS = [
-    facts.test_spaces_hold_what_is_emitted_and_no_element_is_constant,
-    facts.test_every_field_of_a_step_has_its_shape_and_type,
-    facts.test_two_tasks_differ_in_reward_or_dynamics,
-    facts.test_first_observation_does_not_tell_the_task,
-    facts.test_trajectory_depends_on_neither_threads_nor_number_of_worlds,
-    facts.test_resetting_some_worlds_leaves_the_others_untouched,
-    facts.test_reset_world_starts_as_in_a_reset_of_all,
-    facts.test_observations_do_not_share_memory,
-    facts.test_setting_tasks_twice_equals_once,
-    facts.test_new_tasks_hold_from_the_next_reset_of_each_world,
-    facts.test_training_and_test_tasks_are_fixed_and_disjoint,
-    facts.test_tasks_and_their_distribution_pickle,
-    facts.test_end_is_either_terminated_or_truncated_never_both,
-    facts.test_wrong_actions_raise_with_value_and_expectation,
-    facts.test_calls_out_of_order_say_what_to_call_first,
-    facts.test_tasks_of_another_kind_number_or_range_raise,
-    facts.test_standing_still_is_an_action_or_none,
-    facts.test_number_of_worlds_must_be_positive,
-]
+FACTS = [*facts.OF_ONES_OWN, facts.test_standing_still_is_an_action_or_none]
 
 
 def started(env: Any, seed: int = 0, **task: Any) -> torch.Tensor:
