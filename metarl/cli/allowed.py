@@ -134,7 +134,10 @@ ALLOWED: dict[str, Kind] = {
     "x": Bounds(),
     "data_dir": OrNull(_FOLDER),
     "root": Place("a folder or an archive"),
-    "mini_imagenet.root": OrNull(Place("a folder or an archive")),
+    **{
+        f"{data}.root": OrNull(Place("a folder or an archive"))
+        for data in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100")
+    },
     "grey": Flag(),
     "image_size": Integer(1, most=4096),
     "num_dimensions": _COUNT,

@@ -8,7 +8,9 @@ themselves are in `algorithms`.
 
 Where tasks come from: `sinusoid` and `logistic` are drawn from formulas. Pictures are held by
 `images`, which draws N-way K-shot tasks from any classes of pictures; `digits`, `omniglot`,
-`mini_imagenet` and `folder` (a user's own) bring them. `deferred` reads them only once tasks are
-drawn, for trained learners on machines without the data. `checks` tries out a user's own source. Below these, `omniglot_archives` downloads
-and checks, `picture_files` reads files from folders and archives, `picture_pixels` decodes one.
+`cifar100` (CIFAR-FS and FC100), `mini_imagenet`, `tiered_imagenet` and `folder` (a user's own)
+bring them. `deferred` reads them only once tasks are drawn, for trained learners on machines
+without the data. `checks` tries out a user's own source. Below these, `omniglot_archives` downloads
+and checks, `picture_files` reads files from folders and archives, `picture_pixels` decodes one,
+`pickled_data` reads pickles of arrays without running what they say.
 """

@@ -1,13 +1,14 @@
 """Pictures by class, in memory as bytes, and N-way K-shot tasks drawn from them as tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.errors import SettingError
+from metarl.errors import SettingError, UserError
 from metarl.fewshot.types import DataSpec, Episodes, Examples, Split, TaskSize
 from metarl.struct import replace, struct
 
@@ -49,6 +50,15 @@ def resized(pictures: Tensor, size: int) -> Tensor:
     if pictures.shape[-2:] == (size, size):
         return pictures
     return functional.interpolate(pictures, size=(size, size), mode="bilinear", antialias=True)
+
+
+def check_classes_apart(names: Mapping[Split, Iterable[str]], root: str | Path) -> None:
+    """Raises: UserError naming a class that is in two splits of what lies at `root`."""
+    seen: dict[str, Split] = {}
+    for split, of_split in names.items():
+        for name in of_split:
+            if seen.setdefault(name, split) != split:
+                raise UserError(f"{root}: class {name} is in the lists of {seen[name]} and {split}")
 
 
 class ImageTasks:

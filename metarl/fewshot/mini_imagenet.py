@@ -7,20 +7,32 @@ The pictures are ImageNet's, which one has to get oneself; the split lists are p
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+import torch
 
 from metarl.errors import SettingError, UserError
-from metarl.fewshot.images import ImageTasks
-from metarl.fewshot.picture_files import Files, classes_of, is_hidden, opened, read
+from metarl.fewshot.images import ImageClasses, ImageTasks, check_classes_apart, resized
+from metarl.fewshot.pickled_data import in_short, unpickled
+from metarl.fewshot.picture_files import Files, classes_of, only, opened, places, read
 from metarl.fewshot.types import Split
 
 _LISTS: dict[Split, str] = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
+
+_CACHES: dict[Split, str] = {
+    "train": "mini-imagenet-cache-train.pkl",
+    "validation": "mini-imagenet-cache-val.pkl",
+    "test": "mini-imagenet-cache-test.pkl",
+}
 
 LAYOUT = """\
 expected a folder or an archive (.zip, .tar, .tar.gz) with
   train.csv, val.csv, test.csv   lines `filename,label` under a header, by Ravi & Larochelle
                                  (github.com/twitter-research/meta-learning-lstm, data/miniImagenet)
   images/<filename>              or the file anywhere else, by that name
+or with
+  mini-imagenet-cache-train.pkl, -val.pkl and -test.pkl   pictures and classes, by Ren et al.
+                                 (github.com/renmengye/few-shot-ssl-public)
 The pictures come from ImageNet (image-net.org, ILSVRC 2012), for which one needs an account; the
 lists say which."""
 
@@ -38,13 +50,12 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     if root is None:
         raise UserError(f"dataset.root=null: mini-ImageNet isn't downloaded; {LAYOUT}")
     with opened(root) as files:
-        places: dict[str, list[str]] = {}
-        for place in files.names():
-            if not is_hidden(place):
-                places.setdefault(PurePosixPath(place).name, []).append(place)
-        lists = {split: _list(files, places, name) for split, name in _LISTS.items()}
+        of_name = places(files)
+        if of_name.keys() >= set(_CACHES.values()):
+            return _of_caches(files, of_name, image_size)
+        lists = {split: _list(files, of_name, name) for split, name in _LISTS.items()}
         _check_apart(lists, root)
-        located = {split: _located(classes, places, root) for split, classes in lists.items()}
+        located = {split: _located(classes, of_name, root) for split, classes in lists.items()}
         splits = {
             split: classes_of(files, classes, image_size, grey=False)
             for split, classes in located.items()
@@ -52,11 +63,47 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     return ImageTasks("mini_imagenet", splits, definition={"image_size": image_size})
 
 
-def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[str, list[str]]:
+def _of_caches(files: Files, of_name: Mapping[str, Sequence[str]], image_size: int) -> ImageTasks:
+    """What Ren et al. (2018) made of the same pictures: not ours pixel by pixel, so that results
+    don't compare."""
+    rows: dict[Split, dict[str, list[int]]] = {}
+    splits: dict[Split, ImageClasses] = {}
+    for split, called in _CACHES.items():
+        name = only(of_name[called], files.root)
+        content = unpickled(files, name)
+        try:
+            pictures = torch.from_numpy(content["image_data"]).permute(0, 3, 1, 2)
+            rows[split] = {str(of): list(map(int, k)) for of, k in content["class_dict"].items()}
+            if pictures.dtype != torch.uint8 or pictures.shape[1] != 3 or not rows[split]:
+                raise ValueError
+            every = [row for of in rows[split].values() for row in of]
+            chosen = pictures[every]
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise UserError(
+                f"{files.root}: {name} holds {in_short(content)}; expected image_data, bytes "
+                "[M, 84, 84, 3], and class_dict, the rows of each class"
+            ) from error
+        if len(set(every)) < len(every):
+            raise UserError(
+                f"{files.root}: class_dict of {name} has a row twice; expected each picture once, or "
+                "it could be a query among its own support"
+            )
+        splits[split] = ImageClasses(
+            pictures=resized(chosen, image_size),
+            counts=torch.tensor([len(of) for of in rows[split].values()]),
+            names=tuple(rows[split]),
+        )
+    check_classes_apart(rows, files.root)
+    return ImageTasks(
+        "mini_imagenet", splits, definition={"image_size": image_size, "pictures": "cache"}
+    )
+
+
+def _list(files: Files, of_name: Mapping[str, Sequence[str]], name: str) -> dict[str, list[str]]:
     """A split list: class -> file names."""
-    if name not in places:
+    if name not in of_name:
         raise UserError(f"{files.root} has no {name}; {LAYOUT}")
-    place = _only(places[name], files.root)
+    place = only(of_name[name], files.root)
     try:
         rows = csv.DictReader(io.StringIO(read(files, place).decode("utf-8-sig")))
         columns, entries = rows.fieldnames or (), list(rows)
@@ -83,22 +130,8 @@ def _list(files: Files, places: Mapping[str, Sequence[str]], name: str) -> dict[
     return classes
 
 
-def _only(places: Sequence[str], root: str | Path) -> str:
-    if len(places) > 1:
-        name = PurePosixPath(places[0]).name
-        raise UserError(
-            f"{root}: {name} is there twice, as {places[0]} and {places[1]}; which one is meant?"
-        )
-    return places[0]
-
-
 def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> None:
-    seen: dict[str, Split] = {}
-    for split, classes in lists.items():
-        for name in classes:
-            if name in seen:
-                raise UserError(f"{root}: class {name} is in the lists of {seen[name]} and {split}")
-            seen[name] = split
+    check_classes_apart(lists, root)
     pictures: dict[str, Split] = {}
     for split, classes in lists.items():
         for name in (name for names in classes.values() for name in names):
@@ -110,13 +143,13 @@ def _check_apart(lists: dict[Split, dict[str, list[str]]], root: str | Path) -> 
 
 
 def _located(
-    classes: Mapping[str, Sequence[str]], places: Mapping[str, Sequence[str]], root: str | Path
+    classes: Mapping[str, Sequence[str]], of_name: Mapping[str, Sequence[str]], root: str | Path
 ) -> dict[str, list[str]]:
-    missing = [name for names in classes.values() for name in names if name not in places]
+    missing = [name for names in classes.values() for name in names if name not in of_name]
     if missing:
         raise UserError(
             f"{root} lacks {len(missing)} pictures of its lists, {missing[0]} first; {LAYOUT}"
         )
     return {
-        label: [_only(places[name], root) for name in names] for label, names in classes.items()
+        label: [only(of_name[name], root) for name in names] for label, names in classes.items()
     }

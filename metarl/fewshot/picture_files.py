@@ -161,6 +161,25 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
+def places(files: Files) -> dict[str, list[str]]:
+    """File name -> where files of that name lie, hidden ones left out."""
+    found: dict[str, list[str]] = {}
+    for place in files.names():
+        if not is_hidden(place):
+            found.setdefault(PurePosixPath(place).name, []).append(place)
+    return found
+
+
+def only(of_name: Sequence[str], root: str | Path) -> str:
+    """Where the file of a name lies. Raises: UserError if two have that name."""
+    if len(of_name) > 1:
+        name = PurePosixPath(of_name[0]).name
+        raise UserError(
+            f"{root}: {name} is there twice, as {of_name[0]} and {of_name[1]}; which one is meant?"
+        )
+    return of_name[0]
+
+
 def is_picture(files: Files, name: str) -> bool:
     """Tells whether a file is a picture: by its suffix, or if that says nothing by what is in
     it."""

@@ -1,5 +1,6 @@
 """Loaders of picture files, on small generated data of the layout they expect."""
 
+import pickle
 import shutil
 import tarfile
 import zipfile
@@ -9,28 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.few_shot import write_picture
+from support.few_shot import packed, write_picture
 
 from metarl.errors import UserError
 from metarl.fewshot import picture_files
 from metarl.fewshot.folder import folder
 from metarl.fewshot.mini_imagenet import mini_imagenet
 from metarl.fewshot.types import TaskSize
-
-
-def packed(root: Path, kind: str) -> Path:
-    """The folder as it is, or as an archive of it."""
-    if kind == "folder":
-        return root
-    path = root.parent / f"data.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for file in root.rglob("*"):
-                archive.write(file, f"data/{file.relative_to(root)}")
-    else:
-        with tarfile.open(path, "w" if kind == "tar" else "w:gz") as archive:
-            archive.add(root, "data")
-    return path
 
 
 @pytest.fixture
@@ -522,3 +508,55 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
         pytest.raises(UserError, match=r"a/large.png has more than 1 MiB"),
     ):
         picture_files.read(files, "a/large.png")
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """Mini-ImageNet as Ren et al. distribute it: two classes a split with three pictures each."""
+    root = tmp_path / "cached"
+    root.mkdir()
+    for index, name in enumerate(("train", "val", "test")):
+        pictures = np.zeros((6, 8, 8, 3), np.uint8)
+        pictures[..., 0] = (10 * index + np.arange(6))[:, None, None]
+        pictures[..., 2] = 200
+        rows = {f"n{name}0": [1, 3, 5], f"n{name}1": [0, 2, 4]}
+        content = {"image_data": pictures, "class_dict": rows}
+        (root / f"mini-imagenet-cache-{name}.pkl").write_bytes(pickle.dumps(content, 2))
+    return root
+
+
+def test_mini_imagenet_reads_the_pickles_that_it_is_often_shared_as(cached, mini):
+    source = mini_imagenet(root=cached, image_size=8)
+    for index, (split, name) in enumerate(
+        {"train": "train", "validation": "val", "test": "test"}.items()
+    ):
+        classes = source.classes(split)
+        assert classes.names == (f"n{name}0", f"n{name}1") and classes.counts.tolist() == [3, 3]
+        red = [10 * index + k for k in (1, 3, 5, 0, 2, 4)]
+        assert classes.pictures[:, 0, 0, 0].tolist() == red
+        assert (classes.pictures[:, 2] == 200).all()
+    # Other pictures, to the pixel: other numbers.
+    assert source.spec.spec_hash != mini_imagenet(root=mini, image_size=8).spec.spec_hash
+    assert mini_imagenet(root=cached, image_size=4).spec.input_shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.pop("class_dict"), "holds a dict of image_data; expected image_data, bytes"),
+        (lambda c: c["class_dict"].update(ntest0=[9]), "expected image_data, bytes"),
+        (lambda c: c.update(image_data=c["image_data"][..., :1]), "expected image_data, bytes"),
+        (lambda c: c["class_dict"].update(ntest0=[1, 1]), r"cache-test\.pkl has a row twice"),
+        (
+            lambda c: c.update(class_dict={"nval0": [1]}),
+            "class nval0 is in the lists of validation",
+        ),
+    ],
+)
+def test_mini_imagenet_names_a_pickle_that_does_not_fit(cached, change, said):
+    path = cached / "mini-imagenet-cache-test.pkl"
+    content = pickle.loads(path.read_bytes())
+    change(content)
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=said):
+        mini_imagenet(root=cached, image_size=8)

@@ -1,6 +1,8 @@
 """What tests of few-shot learners share: the learners by name, small feature networks, pictures on
 the disk."""
 
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +37,18 @@ def write_picture(path: Path, value: int, size: tuple[int, int] = (6, 4)) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = (value, 255 - value, 7)
     Image.fromarray(np.full((size[1], size[0], 3), colour, dtype=np.uint8)).save(path)
+
+
+def packed(root: Path, kind: str) -> Path:
+    """The folder as it is, or as an archive of it."""
+    if kind == "folder":
+        return root
+    path = root.parent / f"data.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in root.rglob("*"):
+                archive.write(file, f"data/{file.relative_to(root)}")
+    else:
+        with tarfile.open(path, "w" if kind == "tar" else "w:gz") as archive:
+            archive.add(root, "data")
+    return path
