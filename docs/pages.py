@@ -38,6 +38,7 @@ GUIDES = {
             "python_api",
             "gymnasium",
             "own_environment",
+            "meta_world",
             "own_learner",
             "own_model",
             "own_fewshot",

@@ -12,8 +12,8 @@ one argument:
 
 Read in this order: tasks.py (which tasks there are), episodes.py (which task and step each world is
 at), mujoco/ (robots) and small/ (worlds without physics), each with its __init__.py, then
-variants.py and this file (how a row becomes an environment), own/ (environments of a user) and
-batched_trial.py (what is asked of one that steps all worlds by itself), gym.py
+variants.py and this file (how a row becomes an environment), own/ (environments of a user), metaworld/
+(Meta-World's, made so) and batched_trial.py (what is asked of one that steps all worlds by itself), gym.py
 and sb3.py (ours for other libraries, both on numpy_worlds.py).
 """
 

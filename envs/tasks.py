@@ -236,7 +236,7 @@ class ListedTasks(Generic[Tasks]):
         test: Tasks,
         num_test: int,
         source: str,
-        bounds: Mapping[str, tuple[float, float]],
+        bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
     ) -> None:
         listed = _length(test)

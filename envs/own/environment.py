@@ -17,12 +17,21 @@ from envs.machine import check_device
 from envs.numpy_worlds import task_dicts
 from envs.own.best_returns import BestReturn, BestReturns
 from envs.own.identity import identity, title
-from envs.own.pictures import Pictures, control_step, frames_per_second
+from envs.own.pictures import Pictures, control_step, fitted, frames_per_second
 from envs.own.spaces import Actions
-from envs.own.tasks import TaskVariable, check_variables, definition, expect, prior, whole_number
+from envs.own.tasks import (
+    TaskVariable,
+    check_variables,
+    definition,
+    expect,
+    listed,
+    prior,
+    whole_number,
+)
 from envs.own.trial import try_out_once
 from envs.own.world import LocalWorlds
 from envs.own.worlds import Recipe, Worlds, worlds_in_processes, worlds_in_python
+from envs.tasks import FewTasks, ListedTasks, TaskPrior
 from metarl.errors import SettingError
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, References, Step
@@ -39,6 +48,8 @@ def own_environment(
     num_train_tasks: SupportsIndex | None = None,
     num_test_tasks: SupportsIndex | None = None,
     split_seed: SupportsIndex | None = None,
+    train_tasks: Sequence[Mapping[str, Any]] | None = None,
+    test_tasks: Sequence[Mapping[str, Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
     after_task: Callable[[Any], object] | None = None,
     terms: Sequence[str] = (),
@@ -62,8 +73,8 @@ def own_environment(
     a process for each environment: see envs/own/trial.py.
 
     Args:
-      source: an id for gymnasium.make, an environment's class, any function that makes one, or
-        `module:function`.
+      source: an id for gymnasium.make, an environment's class, any function that makes one,
+        `module:function`, or `path/to/file.py:function`.
       tasks: the variables that differ between tasks, by name; in every episode they are set before
         the reset.
       horizon: control steps; None: the id's own max_episode_steps. It replaces the id's TimeLimit.
@@ -71,6 +82,8 @@ def own_environment(
       num_test_tasks: how many held-out tasks an evaluation takes by default; None: 40.
       split_seed: of the training and the test tasks; None: 0. It and the two numbers can't be given
         where all variables are `one_of`: every combination is then a task of both.
+      train_tasks, test_tasks: the tasks one by one, each a dict of the variables, instead of the
+        numbers and the seed; num_test_tasks may take the first few.
       settings: keyword arguments of the environment. Each world gets a copy of its own, or, where
         one can't be copied, all get the same.
       after_task: called with the unwrapped environment when a task is set, before the reset, to set
@@ -101,12 +114,16 @@ def own_environment(
     expect(isinstance(repeatable, bool), "repeatable", repeatable, "True or False")
     check_variables(tasks)
     sizes = _sizes(count, processes)
-    distribution = prior(
-        tasks,
-        num_train=_whole_or_none("num_train_tasks", num_train_tasks),
-        num_test=_whole_or_none("num_test_tasks", num_test_tasks),
-        seed=_whole_or_none("split_seed", split_seed),
-    )
+    num_train = _whole_or_none("num_train_tasks", num_train_tasks)
+    num_test = _whole_or_none("num_test_tasks", num_test_tasks)
+    seed = _whole_or_none("split_seed", split_seed)
+    distribution: TaskPrior[Any] | FewTasks[Any] | ListedTasks[Any]
+    if train_tasks is None and test_tasks is None:
+        distribution = prior(tasks, num_train=num_train, num_test=num_test, seed=seed)
+    else:
+        _check_lists(train_tasks, test_tasks, num_train, seed)
+        assert train_tasks is not None and test_tasks is not None
+        distribution = listed(tasks, train=train_tasks, test=test_tasks, num_test=num_test)
     shown = name or title(source).split(".")[-1].strip("<>")
     known = None if best_return is None else BestReturns(best_return, dict(tasks), shown)
     if known is not None:
@@ -137,7 +154,7 @@ def own_environment(
             variant="default",
             horizon=steps,
             definition={
-                "source": identity(source),
+                "source": identity(title(source) if isinstance(source, str) else source),
                 "settings": identity(recipe.settings),
                 "tasks": {key: definition(variable) for key, variable in tasks.items()},
                 "prior": distribution.bounds,
@@ -264,10 +281,7 @@ class OwnEnv(BatchedEnv[Any]):
         """[height, width, 3] uint8, see envs/own/pictures.py. Raises: RuntimeError saying why it
         can't be drawn."""
         if not isinstance(self._worlds, LocalWorlds):
-            raise RuntimeError(
-                f"{self.spec.name} can't be drawn: its worlds are in other processes; expected "
-                "processes=False and python=None"
-            )
+            return fitted(self._worlds.picture(world), width, height)
         return self._pictures.picture(self._worlds.envs[world].env, width=width, height=height)
 
     def close(self) -> None:
@@ -337,6 +351,15 @@ def _check_source(source: object, settings: object, after_task: object) -> None:
         after_task,
         "a function of the unwrapped environment, or None",
     )
+
+
+def _check_lists(train: object, test: object, num_train: int | None, seed: int | None) -> None:
+    for name, value in (("train_tasks", train), ("test_tasks", test)):
+        if value is None:
+            raise SettingError(f"{name} is None; expected both lists of tasks or neither")
+    for name, value in (("num_train_tasks", num_train), ("split_seed", seed)):
+        if value is not None:
+            raise SettingError(f"{name} is {value} beside train_tasks; expected None")
 
 
 def _check_words(terms: object, name: object, python: object) -> None:

@@ -73,10 +73,11 @@ def identity(value: Any, *, inside: tuple[int, ...] = ()) -> Any:
 
 
 def title(source: Any) -> str:
-    """An id as it is, else module and name of a class or function, of what a partial calls, or of
-    an object's class."""
+    """An id as it is, of a file's its name without the folders; else module and name of a class or
+    function, of what a partial calls, or of an object's class."""
     if isinstance(source, str):
-        return source
+        file, _, name = source.rpartition(":")
+        return f"{PurePath(file).stem}:{name}" if file.endswith(".py") else source
     if isinstance(source, functools.partial):
         return title(source.func)
     named = source if hasattr(source, "__qualname__") else type(source)

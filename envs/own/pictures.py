@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from envs.mujoco.render import WorldRenderer
+from envs.own.world import drawn_by_itself
 
 _ROOM = 2.5  # of the distance from which 45° see what reaches so far to either side
 
@@ -26,7 +27,7 @@ class Pictures:
         inner = env.unwrapped
         model, data = getattr(inner, "model", None), getattr(inner, "data", None)
         if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
-            return _fitted(_by_itself(env), width, height)
+            return fitted(drawn_by_itself(env), width, height)
         if self._renderer is None:
             self._renderer = WorldRenderer(camera=_camera(inner, model, data))
         return self._renderer.picture(model, data, width=width, height=height)
@@ -88,29 +89,7 @@ def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int
     return camera
 
 
-def _by_itself(env: gymnasium.Env[Any, Any]) -> Any:
-    """What the environment's own `render` gives, asked for rgb_array if nothing else was chosen
-    when it was made."""
-    inner, name = env.unwrapped, type(env.unwrapped).__name__
-    if inner.render_mode is None and "rgb_array" in inner.metadata.get("render_modes", ()):
-        inner.render_mode = "rgb_array"
-    try:
-        drawn = env.render()
-    # The user's code, or a drawing library that isn't installed: no type is common to them.
-    except Exception as error:
-        raise RuntimeError(f"{name} can't be drawn: {type(error).__name__}: {error}") from error
-    picture = np.asarray(drawn) if drawn is not None else np.zeros(0)
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        found = "None" if drawn is None else f"{picture.dtype} {picture.shape}"
-        raise RuntimeError(
-            f"{name} can't be drawn: in render_mode={inner.render_mode!r} its render() gives "
-            f"{found}; expected uint8 "
-            "[height, width, 3], as with settings={'render_mode': 'rgb_array'}"
-        )
-    return picture
-
-
-def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """The whole picture in its own shape, as large as has room, in the middle of a black one."""
     scale = min(width / picture.shape[1], height / picture.shape[0])
     size = (max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0])))

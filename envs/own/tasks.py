@@ -6,7 +6,9 @@ from where it is drawn.
 """
 
 import functools
+import hashlib
 import itertools
+import json
 import keyword
 import operator
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from envs.own.world import TaskVariable
-from envs.tasks import FewTasks, Range, TaskPrior, by_range
+from envs.tasks import FewTasks, ListedTasks, Range, TaskPrior, by_range
 from metarl.errors import SettingError
 from metarl.struct import struct
 
@@ -125,6 +127,75 @@ def prior(
         num_test=NUM_TEST if num_test is None else num_test,
         seed=0 if seed is None else seed,
     )
+
+
+def listed(
+    variables: Mapping[str, TaskVariable],
+    *,
+    train: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]],
+    num_test: int | None,
+) -> ListedTasks[Any]:
+    """Tasks given one by one, each as a dict of the variables.
+
+    Raises: SettingError naming a task that isn't of the variables, or is in both lists.
+    """
+    rows = {"train_tasks": _listed(variables, train, "train_tasks")}
+    rows["test_tasks"] = _listed(variables, test, "test_tasks")
+    words = json.dumps({name: tasks for name, (tasks, _) in rows.items()}, sort_keys=True)
+    return ListedTasks(
+        train=rows["train_tasks"][1],
+        test=rows["test_tasks"][1],
+        num_test=len(test) if num_test is None else num_test,
+        source=f"given, {hashlib.sha256(words.encode()).hexdigest()[:12]}",
+        bounds={name: _bounds(variable) for name, variable in variables.items()},
+        describe=functools.partial(_describe, variables),
+    )
+
+
+def _listed(
+    variables: Mapping[str, TaskVariable], tasks: Any, name: str
+) -> tuple[list[list[list[float]]], Any]:
+    """The numbers of each task by variable, and the struct of all."""
+    if not isinstance(tasks, Sequence) or isinstance(tasks, str) or len(tasks) == 0:
+        raise SettingError(f"{name} is {tasks!r:.60}; expected a list of tasks, one or more")
+    numbers = [
+        _numbers_of_task(variables, task, f"{name}[{row}]") for row, task in enumerate(tasks)
+    ]
+    columns = zip(variables.items(), zip(*numbers, strict=True), strict=True)
+    return numbers, _rebuilt(
+        {
+            key: torch.tensor(column, dtype=torch.float64).reshape(len(tasks), *variable.shape)
+            for (key, variable), column in columns
+        }
+    )
+
+
+def _numbers_of_task(
+    variables: Mapping[str, TaskVariable], task: Any, place: str
+) -> list[list[float]]:
+    """The numbers of one task, a list for each variable."""
+    if not isinstance(task, Mapping) or set(task) != set(variables):
+        raise SettingError(f"{place} is {task!r:.80}; expected a dict with {', '.join(variables)}")
+    found = []
+    for name, variable in variables.items():
+        value = _choice(task[name])
+        if variable.how == "one_of":
+            if value not in variable.choices:
+                choices = ", ".join(map(str, variable.choices))
+                raise SettingError(f"{name} of {place} is {value!r}; expected one of {choices}")
+            found.append(list(variable.values[variable.choices.index(value)]))
+            continue
+        numbers = np.array(value)
+        if numbers.dtype.kind not in "iuf" or numbers.shape != variable.shape:
+            kind = f"a list of {variable.shape[0]} numbers" if variable.shape else "a number"
+            raise SettingError(f"{name} of {place} is {value!r}; expected {kind}")
+        row, (lowest, highest) = numbers.reshape(-1).astype(float), variable.values
+        if not ((row >= lowest) & (row <= highest)).all():
+            low, high = (_shown(np.array(v).reshape(variable.shape)[()]) for v in variable.values)
+            raise SettingError(f"{name} of {place} is {value!r}; expected {low} to {high}")
+        found.append(row.tolist())
+    return found
 
 
 def check_variables(tasks: object) -> None:

@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import io
 import itertools
@@ -25,6 +26,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
@@ -536,6 +538,10 @@ class LocalWorlds:
         """Says for each world which number of its present episode wasn't finite."""
         return [world.not_finite for world in self.envs]
 
+    def picture(self, world: int) -> np.ndarray:
+        """[height, width, 3] uint8, as the environment draws itself."""
+        return drawn_by_itself(self.envs[world].env)
+
     def close(self) -> None:
         for world in self.envs:
             world.env.close()
@@ -557,7 +563,8 @@ def make_world(
     """Makes one environment and gives it a task's places.
 
     Args:
-      source: an id for gymnasium.make, `module:function`, or something to call.
+      source: an id for gymnasium.make, `module:function`, `path/to/file.py:function`, or something
+        to call.
       settings: its keyword arguments, of which the world gets a copy of its own.
     """
     horizon, make = None, source
@@ -663,6 +670,8 @@ def _of_one_world(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _imported(module: str) -> Any:
+    if module.endswith(".py"):
+        return _of_file(module)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -671,6 +680,20 @@ def _imported(module: str) -> Any:
         raise WorldError(
             f"there is no module {module!r} on Python's path; expected module:function"
         ) from error
+
+
+@functools.cache
+def _of_file(path: str) -> Any:
+    found = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert found is not None and found.loader is not None, "the name ends in .py"
+    module = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(module)
+    except FileNotFoundError as error:
+        if error.filename != path:
+            raise
+        raise WorldError(f"there is no file {path}; expected path/to/file.py:function") from error
+    return module
 
 
 def numbers_in(info: Any) -> dict[str, float]:
@@ -979,6 +1002,28 @@ def _changed_scalar(path: str, own: Any, variable: TaskVariable, value: Any) -> 
         if isinstance(own, int | np.integer) and float(changed).is_integer()
         else float(changed)
     )
+
+
+def drawn_by_itself(env: gymnasium.Env[Any, Any]) -> np.ndarray:
+    """[height, width, 3] uint8, what the environment's own `render` gives, asked for rgb_array if
+    nothing else was chosen when it was made. Raises: RuntimeError saying why it gives nothing."""
+    inner, name = env.unwrapped, type(env.unwrapped).__name__
+    if inner.render_mode is None and "rgb_array" in inner.metadata.get("render_modes", ()):
+        inner.render_mode = "rgb_array"
+    try:
+        drawn = env.render()
+    # The user's code, or a drawing library that isn't installed: no type is common to them.
+    except Exception as error:
+        raise RuntimeError(f"{name} can't be drawn: {type(error).__name__}: {error}") from error
+    picture = np.asarray(drawn) if drawn is not None else np.zeros(0)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        found = "None" if drawn is None else f"{picture.dtype} {picture.shape}"
+        raise RuntimeError(
+            f"{name} can't be drawn: in render_mode={inner.render_mode!r} its render() gives "
+            f"{found}; expected uint8 "
+            "[height, width, 3], as with settings={'render_mode': 'rgb_array'}"
+        )
+    return picture
 
 
 def packed(message: Any) -> bytes:

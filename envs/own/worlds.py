@@ -81,6 +81,11 @@ class Worlds(Protocol):
         were."""
         ...
 
+    def picture(self, world: int) -> np.ndarray:
+        """[height, width, 3] uint8, as the environment itself draws it. Raises: RuntimeError saying
+        why it can't be drawn."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -166,7 +171,7 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
                 process.kill()
                 process.wait()
 
-    worlds = RemoteWorlds(connections, sizes, name=recipe.name, end=end)
+    worlds = RemoteWorlds(connections, sizes, name=recipe.name, end=end, can_draw=True)
     try:
         worlds.describe()
     except WorldsEnded as error:
@@ -193,6 +198,8 @@ class RemoteWorlds:
       sizes: how many worlds are behind each.
       name: of the environment, in messages.
       end: waits for the processes, whose connections are closed.
+      can_draw: whether what draws works there; in a fork of a process that has drawn before, it may
+        end it.
     """
 
     def __init__(
@@ -202,8 +209,10 @@ class RemoteWorlds:
         *,
         name: str,
         end: Callable[[], object],
+        can_draw: bool = False,
     ) -> None:
         self._connections = connections
+        self._can_draw = can_draw
         self._name = name
         # Whoever forgets to close them leaves no processes behind.
         self._finalizer = weakref.finalize(self, _let_go, os.getpid(), list(connections), end)
@@ -253,6 +262,19 @@ class RemoteWorlds:
     def not_finite(self) -> list[str | None]:
         told = self._ask("not_finite", [()] * len(self._connections))
         return [number for of_shard in told for number in of_shard]
+
+    def picture(self, world: int) -> np.ndarray:
+        if not self._can_draw:
+            raise RuntimeError(
+                f"{self._name} can't be drawn: its worlds are in other processes; expected "
+                "processes=False, or python="
+            )
+        shard = int(np.searchsorted(self._starts, world, side="right")) - 1
+        arguments: list[Any] = [
+            (world - int(start),) if i == shard else None
+            for i, start in enumerate(self._starts[:-1])
+        ]
+        return next(p for p in self._ask("picture", arguments) if p is not None)
 
     def close(self) -> None:
         self._finalizer()
@@ -307,7 +329,7 @@ def _plain(variable: TaskVariable) -> dict[str, Any]:
 def _raised_there(kind: str, message: str) -> Exception:
     """What stands here for an exception of another process, by the name of its class."""
     ours: dict[str, type[Exception]] = {
-        of.__name__: of for of in (WorldError, EnvironmentFailed, ValueError)
+        of.__name__: of for of in (WorldError, EnvironmentFailed, ValueError, RuntimeError)
     }
     if kind in ours:
         return ours[kind](message)
@@ -339,6 +361,8 @@ def _folders(what: Any) -> list[str]:
     """Returns the folders that Python's path needs for the module of an importable to be found, if
     this Python knows them."""
     module = what[0] if isinstance(what, tuple) else (what or "").rpartition(":")[0]
+    if module.endswith(".py"):
+        return []  # It is found where it is.
     found = importlib.util.find_spec(module.split(".")[0]) if module else None
     if found is None:
         return []

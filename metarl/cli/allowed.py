@@ -110,6 +110,10 @@ ALLOWED: dict[str, Kind] = {
     "backend": OneOf("cpu", "warp", "auto"),
     "fails_at_step": OrNull(_COUNT),
     "horizon": _COUNT,
+    "meta_world.horizon": Integer(1, most=500),
+    "benchmark": OneOf("ML1", "ML10", "ML45"),
+    "task": Word(),
+    "tasks_seed": _SEED,
     "num_actions": Integer(2),
     "num_arms": Integer(2),
     "num_states": Integer(2),
@@ -342,4 +346,5 @@ def _owners(above: list[str], config: Mapping[str, Any]) -> Iterator[str | None]
         if isinstance(target := value.get("_target_"), str):
             yield target.split(".")[-1] if target.startswith(("metarl.", "envs.")) else None
         elif above[:depth] == ["env"] and isinstance(own := value.get("name"), str):
-            yield None if ":" in own else own
+            module, colon, function = own.rpartition(":")
+            yield None if colon and not module.startswith("envs.") else function

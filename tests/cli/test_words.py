@@ -117,7 +117,7 @@ def wrong(kind: Kind | None) -> Iterator[str]:
         case Flag():
             yield from ("0", "1", "yes", "''", "[true]", "'true'")
         case OneOf():
-            yield from ("0", "true", "''", "[a]", f"{kind.words[0]}_", kind.words[0].upper())
+            yield from ("0", "true", "''", "[a]", f"{kind.words[0]}_", kind.words[0].swapcase())
         case OneOfOrOwn():
             yield from ("0", "true", "''", "[a]", "adam", "{}", "{lr:1}", "{_target_:1}")
         case Word() | Pattern():

@@ -48,6 +48,17 @@ class Point(gymnasium.Env[Any, Any]):
         return {"distance": abs(self.place - self.goal)}
 
 
+class Drawn(Point):
+    """Its picture is as red as a hundred times the last action."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def render(self) -> Any:
+        picture = np.zeros((8, 8, 3), np.uint8)
+        picture[..., 0] = round(100 * float(self.seen[-1][0]))
+        return picture
+
+
 class Grid(gymnasium.Env[Any, Any]):
     """Nothing but Python: a walker on 5 × 5 cells with a Dict as observation and two numbers as
     action."""

@@ -317,6 +317,117 @@ def test_split_follows_its_seed_and_choices_are_all_combinations() -> None:
         assert (((drawn.table - 0.9) / 0.2 * 2**22).floor() % 2 == parity).all()
 
 
+LISTED = {
+    "place": reset_option("place", between=([0, 0], [1, 2])),
+    "surface": attribute("surface", one_of=("grass", "ice")),
+}
+LISTS = {
+    "train_tasks": [
+        {"place": [0, 2], "surface": "ice"},
+        {"place": np.array([0.5, 1.0]), "surface": "grass"},
+    ],
+    "test_tasks": [{"surface": "ice", "place": (1, 1)}, {"place": [0.25, 0], "surface": "ice"}],
+}
+
+
+class Slippery(gymnasium.Env[Any, Any]):
+    """Pays the first of `place` on grass, ten times as much on ice."""
+
+    surface = "grass"
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.place = options["place"]
+        return np.zeros(1), {}
+
+    def step(self, action: Any) -> Any:
+        reward = self.place[0] * (10 if self.surface == "ice" else 1)
+        return np.array([self.place[1]]), reward, False, False, {}
+
+
+def listed(num_worlds: int = 2, **given: Any) -> Any:
+    return own_environment(Slippery, num_worlds, tasks=LISTED, horizon=3, **{**LISTS, **given})
+
+
+def test_tasks_may_be_listed_one_by_one() -> None:
+    env = listed()
+    assert (env.prior.num_train, env.prior.num_test, env.prior.num_held_out) == (2, 2, 2)
+    assert env.prior.describe(env.prior.train_tasks()) == [
+        "place (0, 2), surface ice",
+        "place (0.5, 1), surface grass",
+    ]
+    drawn = env.prior.sample(4, torch.Generator().manual_seed(0))
+    assert sorted(drawn.surface.tolist()) == [0, 0, 1, 1]
+    assert env.prior.describe(env.prior.test_tasks(1)) == ["place (1, 1), surface ice"]
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+    assert env.step(torch.zeros(2, 1)).reward.tolist() == [10.0, 2.5]
+    assert listed(num_test_tasks=1).prior.test_tasks().surface.tolist() == [1.0]
+    # The lists are part of the problem, and how a number is written isn't.
+    same = [{"surface": "ice", "place": [1.0, 1.0]}, LISTS["test_tasks"][1]]
+    assert listed(test_tasks=same).spec.spec_hash == env.spec.spec_hash
+    fewer = [LISTS["test_tasks"][0]]
+    assert listed(test_tasks=fewer).spec.spec_hash != env.spec.spec_hash
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"test_tasks": None}, "test_tasks is None; expected both lists of tasks or neither"),
+        ({"train_tasks": None}, "train_tasks is None; expected both"),
+        ({"num_train_tasks": 2}, "num_train_tasks is 2 beside train_tasks; expected None"),
+        ({"split_seed": 0}, "split_seed is 0 beside train_tasks"),
+        ({"num_test_tasks": 3}, "num_test_tasks is 3; expected 1, ..., 2"),
+        ({"test_tasks": []}, r"test_tasks is \[\]; expected a list of tasks, one or more"),
+        (
+            {"test_tasks": [{"place": [0, 0]}]},
+            r"test_tasks\[0\] is .*; expected a dict with place, s",
+        ),
+        (
+            {"test_tasks": [{"place": [0, 0], "surface": "sand"}]},
+            r"surface of test_tasks\[0\] is 'sand'; expected one of grass, ice",
+        ),
+        (
+            {"test_tasks": [{"place": [0, 3], "surface": "ice"}]},
+            r"place of test_tasks\[0\] is \(0.0, 3.0\); expected \(0, 0\) to \(1, 2\)",
+        ),
+        (
+            {"test_tasks": [{"place": [0, np.nan], "surface": "ice"}]},
+            r"place of test_tasks\[0\] is \(0.0, nan\); expected",
+        ),
+        (
+            {"test_tasks": [{"place": 1, "surface": "ice"}]},
+            r"place of test_tasks\[0\] is 1; expected a list of 2 numbers",
+        ),
+        ({"test_tasks": LISTS["train_tasks"]}, "a test task is also a training task"),
+    ],
+)
+def test_lists_that_are_none_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        listed(**given)
+
+
+def test_the_source_may_be_in_a_file(tmp_path: Path) -> None:
+    code = "from tests.support.own_examples import Point as Inside\n\n\nclass Mine(Inside):\n    pass\n"
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(code)
+    speed = {"speed": attribute("speed", between=(0.5, 2.0))}
+    one, other = (
+        own_environment(f"{tmp_path}/{folder}/mine.py:Mine", 1, tasks=speed, horizon=5)
+        for folder in ("one", "other")
+    )
+    # The folder is no part of the problem.
+    assert one.spec.hashes == other.spec.hashes and one.spec.name == "mine:Mine"
+    assert type(inside(one)) is not type(inside(other))
+    with pytest.raises(ValueError, match=r"nowhere\.py; expected path/to/file\.py:function"):
+        own_environment(f"{tmp_path}/nowhere.py:Mine", 1, tasks=speed, horizon=5)
+    with pytest.raises(ValueError, match=r"mine\.py neither has 'Yours' nor registers"):
+        own_environment(f"{tmp_path}/one/mine.py:Yours", 1, tasks=speed, horizon=5)
+
+
 def test_definition_tells_environments_apart() -> None:
     specs = [
         hopper_load(1).spec,
@@ -675,13 +786,18 @@ def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The last: test_variants.py.
-    definition, use, with_hook, with_class, with_optimum, _ = code_blocks(PAGE)
+    definition, use, with_lists, with_hook, with_class, with_optimum, _ = code_blocks(PAGE)
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
     monkeypatch.delitem(sys.modules, "my_envs")
     assert "load ×1.43, gravity" in capsys.readouterr().out
-    names: dict[str, Any] = {"__name__": "with_hook"}
+    names: dict[str, Any] = {"__name__": "with_lists"}
+    exec(with_lists, names)
+    env = names["heavy_or_light"](1)
+    started(env)
+    assert (inside(env).masspole, inside(env).force_mag) == (0.2, 8.0)
+    names = {"__name__": "with_hook"}
     exec(with_hook, names)
     env = names["cart_pole"](1)
     started(env, length=0.8, masspole=2.0)

@@ -19,7 +19,7 @@ from envs.own.world import EnvironmentFailed, packed
 from envs.own.worlds import WorldsEnded
 from metarl.noise import Noise
 from tests.envs.test_environments import assert_equal
-from tests.support.own_examples import Gain, Grid, Held, Paying, Point, Undefined, faster
+from tests.support.own_examples import Drawn, Gain, Grid, Held, Paying, Point, Undefined, faster
 
 ROOT = Path(__file__).parents[3]
 TASKS = {
@@ -100,6 +100,22 @@ def test_another_python_does_not_change_a_number(other_python: Path, processes: 
         assert torch.equal(here.references.stand_still(), there.references.stand_still())
     finally:
         there.close()
+
+
+def test_another_python_draws_what_draws_itself(other_python: Path) -> None:
+    env = own_environment(Drawn, 3, tasks=TASKS, horizon=6, python=other_python, processes=2)
+    try:
+        env.set_tasks(env.prior.test_tasks(3))
+        env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
+        env.step(torch.tensor([[0.0], [0.5], [1.0]]))
+        pictures = [env.render(world, width=20, height=20) for world in range(3)]
+        assert [picture[10, 10, 0] for picture in pictures] == [0, 50, 100]
+    finally:
+        env.close()
+    env = own_environment(Point, 1, tasks=TASKS, horizon=6, python=other_python)
+    with pytest.raises(RuntimeError, match="Point can't be drawn: NotImplementedError"):
+        env.render(0)
+    env.close()
 
 
 def test_plain_python_with_words_and_a_dict_runs_in_another_python(other_python: Path) -> None:
