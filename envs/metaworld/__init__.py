@@ -66,6 +66,7 @@ def meta_world(
     horizon: int = HORIZON,
     num_test_tasks: int = 50,
     tasks_seed: int = 0,
+    shows_goal: bool = False,
     python: str | Path | None = None,
     num_threads: int | None = None,
     device: torch.device | str = "cpu",
@@ -80,6 +81,7 @@ def meta_world(
       horizon: control steps of an episode, of 0.0125 s.
       num_test_tasks: how many variations an evaluation takes, the same number of each task.
       tasks_seed: Meta-World draws the variations by it.
+      shows_goal: puts the goal into the observation, for an agent that needn't find it out.
       python: path of a Python that has Meta-World; None: what METARL_METAWORLD_PYTHON says.
       num_threads: how many processes the worlds are dealt over; None: one for each CPU.
     Raises: ValueError naming what doesn't fit and what was expected.
@@ -101,7 +103,11 @@ def meta_world(
             f"{Path(__file__).with_name('world.py')}:MetaWorld",
             num_worlds,
             name=f"metaworld_{benchmark}{f'_{task}' if task else ''}".lower().replace("-", "_"),
-            settings={"tasks": names, "seed": tasks_seed},
+            settings={
+                "tasks": names,
+                "seed": tasks_seed,
+                **({"shows_goal": True} if shows_goal else {}),
+            },
             tasks={**named, "variation": reset_option("variation", one_of=range(2 * _VARIATIONS))},
             train_tasks=_tasks(train, range(_VARIATIONS), named),
             test_tasks=_tasks(test, range(_VARIATIONS, 2 * _VARIATIONS), named),

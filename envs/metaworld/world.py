@@ -2,6 +2,7 @@
 nothing of ours: imports gymnasium, numpy and metaworld only."""
 
 import functools
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ import metaworld
 import numpy as np
 
 NUM_OBSERVATIONS = 39
-"""The hand, the gripper, up to two objects, the same of the step before, and zeros in the place of
-the goal."""
+"""The hand, the gripper, up to two objects, the same of the step before, and the goal, or zeros in
+its place."""
 
 
 class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -23,13 +24,22 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
     Args:
       tasks: by name; their environments are made when they are asked for. The first is what a
         reset without a name begins.
+      shows_goal: whether the goal is seen, as in Meta-World's benchmarks for several tasks at once.
       size: width and height of pictures.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
 
-    def __init__(self, *, tasks: Sequence[str], seed: int, size: tuple[int, int] = (480, 360)):
+    def __init__(
+        self,
+        *,
+        tasks: Sequence[str],
+        seed: int,
+        shows_goal: bool = False,
+        size: tuple[int, int] = (480, 360),
+    ):
         self._seed = seed
+        self._shows_goal = shows_goal
         self._size = size
         self._made: dict[str, Any] = {}
         self._first = tasks[0]
@@ -55,7 +65,8 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         assert options is not None, "own_environment gives the task"
         name = options.get("task", self._first)
         self._env = self._of(name)
-        self._env.set_task(variations(name, self._seed)[int(options["variation"])])
+        task = variations(name, self._seed)[int(options["variation"])]
+        self._env.set_task(with_goal(task) if self._shows_goal else task)
         obs, info = self._env.reset(seed=seed)
         return obs, info
 
@@ -79,6 +90,12 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
                 render_mode="rgb_array", camera_name="corner2", width=width, height=height
             )
         return self._made[task]
+
+
+def with_goal(task: Any) -> Any:
+    """A task of Meta-World's whose goal is seen."""
+    data = pickle.loads(task.data)  # that Meta-World has pickled in this process
+    return task._replace(data=pickle.dumps({**data, "partially_observable": False}))
 
 
 @functools.cache

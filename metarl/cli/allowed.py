@@ -114,6 +114,7 @@ ALLOWED: dict[str, Kind] = {
     "benchmark": OneOf("ML1", "ML10", "ML45"),
     "task": Word(),
     "tasks_seed": _SEED,
+    "shows_goal": Flag(),
     "num_actions": Integer(2),
     "num_arms": Integer(2),
     "num_states": Integer(2),

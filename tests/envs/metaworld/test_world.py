@@ -100,6 +100,14 @@ def test_the_seed_draws_the_variations_and_is_part_of_the_problem(make: Any) -> 
     assert str(Path(envs.__file__).parent) not in str(one.spec)
 
 
+def test_the_goal_is_seen_where_it_is_asked_for(make: Any) -> None:
+    hidden, shown = (make(2, task="reach-v3", horizon=4, shows_goal=s) for s in (False, True))
+    tasks = hidden.prior.test_tasks(2)
+    assert begun(hidden, tasks)[:, -1].tolist() == [0, 0]
+    assert begun(shown, tasks)[:, -1].tolist() == pytest.approx(goals(hidden, tasks))
+    assert shown.spec.spec_hash != hidden.spec.spec_hash
+
+
 def test_success_is_told_and_episodes_end_at_the_horizon(make: Any) -> None:
     env = make(2, task="reach-v3", horizon=4)
     begun(env, env.prior.test_tasks(2))

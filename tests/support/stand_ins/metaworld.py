@@ -2,6 +2,7 @@
 envs/metaworld/world.py asks for. A task's goal is the sum of its name's letters and its place in
 the list of its part, and decides the reward."""
 
+import pickle
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -16,7 +17,7 @@ NAMES = (
 
 class Task(NamedTuple):
     env_name: str
-    goal: float
+    data: bytes
 
 
 class Robot:
@@ -30,7 +31,8 @@ class Robot:
 
     def set_task(self, task: Task) -> None:
         assert task.env_name == self._name
-        self._goal = task.goal
+        data = pickle.loads(task.data)
+        self._goal, self._hides = data["rand_vec"], data["partially_observable"]
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         self._steps, self._place = 0, 0.0
@@ -53,15 +55,17 @@ class Robot:
         pass
 
     def _seen(self) -> np.ndarray:
-        return np.concatenate([[self._place, len(self._name)], np.zeros(37)])
+        goal = 0.0 if self._hides else self._goal
+        return np.concatenate([[self._place, len(self._name)], np.zeros(36), [goal]])
 
 
 class ML1:
     def __init__(self, name: str, seed: int):
         letters = sum(map(ord, name))
         goals = [letters + 1000 * seed + 0.001 * k for k in range(100)]
-        self.train_tasks = [Task(name, goal) for goal in goals[:50]]
-        self.test_tasks = [Task(name, goal) for goal in goals[50:]]
+        data = [pickle.dumps({"rand_vec": g, "partially_observable": True}) for g in goals]
+        self.train_tasks = [Task(name, goal) for goal in data[:50]]
+        self.test_tasks = [Task(name, goal) for goal in data[50:]]
 
 
 def _maker(name: str) -> Any:
