@@ -44,7 +44,7 @@ from metarl.gymnasium_plugin import METADATA, TIME_LIMITS, gym_id
 from metarl.rl.spec import EnvSpec
 from metarl.rl.types import BatchedEnv, Step
 from metarl.struct import replace
-from metarl.surroundings import ordinary_tensors
+from metarl.surroundings import among_ordinary_tensors
 
 OWN_SETTINGS = ("task", "tasks", "render_mode", "width", "height")
 """Keywords of the classes here; all others are those of `envs.make`."""
@@ -54,7 +54,7 @@ _OF_INFOS = ("task", "final_obs", "final_info", "diverged")
 it."""
 
 
-@ordinary_tensors()
+@among_ordinary_tensors
 def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     """One world of `envs.ALL[name]`, as `gymnasium.make` calls it; settings are SingleEnv's and
     those of `envs.make`.
@@ -70,7 +70,7 @@ def single_env(*, name: str, **settings: Any) -> "SingleEnv":
     return SingleEnv(_make(name, 1, **_on_one_thread(settings)), **ours, has_time_limit=given)
 
 
-@ordinary_tensors()
+@among_ordinary_tensors
 def vector_env(
     *, name: str, num_envs: int, max_episode_steps: int | None = None, **settings: Any
 ) -> "BatchedVectorEnv":
@@ -169,7 +169,7 @@ def sample_tasks(
     return env._worlds.sample_tasks(operator.index(num), own)
 
 
-@ordinary_tensors()
+@among_ordinary_tensors
 def held_out_tasks(
     env: "SingleEnv | BatchedVectorEnv", num: SupportsIndex | None = None
 ) -> list[dict[str, Any]]:

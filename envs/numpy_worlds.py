@@ -14,7 +14,7 @@ import torch.utils._pytree as pytree
 from metarl.choices import expected
 from metarl.noise import Noise
 from metarl.rl.types import BatchedEnv, Step
-from metarl.surroundings import ordinary_tensors
+from metarl.surroundings import among_ordinary_tensors
 
 Task: TypeAlias = Mapping[str, Any]
 """One task: for each field of the family's struct a number, or a list of them."""
@@ -31,7 +31,7 @@ class NumpyWorlds:
     Args: drawn_from: see `Tasks`; width, height: of a picture, in pixels.
     """
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def __init__(
         self, env: BatchedEnv, drawn_from: Tasks, width: SupportsIndex, height: SupportsIndex
     ) -> None:
@@ -59,13 +59,13 @@ class NumpyWorlds:
         num = len(pytree.tree_leaves(tasks)[0])
         return [pytree.tree_map(lambda leaf, i=i: leaf[i : i + 1], tasks) for i in range(num)]
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def sample_tasks(self, num: int, seed: int) -> list[dict[str, Any]]:
         if num < 1:
             raise ValueError(f"num is {num}; expected at least 1 task")
         return task_dicts(self.env.prior.sample(num, torch.Generator().manual_seed(seed)))
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def set_tasks(self, tasks: Sequence[Task | None], worlds: Sequence[int]) -> None:
         if len(tasks) != len(worlds):
             raise ValueError(f"{len(tasks)} tasks; expected one for each of {len(worlds)} worlds")
@@ -87,7 +87,7 @@ class NumpyWorlds:
         for key, value in (options or {}).items():
             self.set_tasks([value] * len(every) if key == "task" else value, every)
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def reset(self, streams: Sequence[np.random.Generator | None]) -> np.ndarray:
         """Starts an episode where there is a stream, which is asked for two seeds: of the task
         (even if it is given), and of the start. So a given task doesn't change the starts."""
@@ -114,7 +114,7 @@ class NumpyWorlds:
         worlds = None if first else torch.tensor([stream is not None for stream in streams])
         return self.env.reset(uniform, worlds).cpu().numpy()
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def step(self, action: np.ndarray) -> Step:
         if self._present[0] is None:
             raise RuntimeError("step() before reset()")

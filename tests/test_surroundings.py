@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
 
-from metarl.surroundings import ordinary_tensors, undisturbed
+from metarl.surroundings import among_ordinary_tensors, ordinary_tensors, undisturbed
 
 
 @contextmanager
@@ -48,6 +48,23 @@ def test_tensors_made_in_inference_mode_can_be_changed_outside() -> None:
     with torch.inference_mode(), ordinary_tensors():
         made = torch.zeros(2)
     assert made.requires_grad_().grad is None
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        nullcontext,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+)
+def test_a_function_among_ordinary_tensors_gives_what_it_gives_alone(
+    around: Callable[[], AbstractContextManager],
+) -> None:
+    with around():
+        found = among_ordinary_tensors(of_a_product)()
+    assert torch.equal(found, of_a_product())
 
 
 def test_a_default_type_comes_back_when_the_last_thread_has_left() -> None:

@@ -17,7 +17,7 @@ from metarl.errors import UserError
 from metarl.noise import Noise
 from metarl.rl.types import Act, RLAdapter, Step
 from metarl.struct import replace
-from metarl.surroundings import ordinary_tensors
+from metarl.surroundings import among_ordinary_tensors
 
 
 class Policy:
@@ -66,7 +66,7 @@ class Policy:
         )
         return f"Policy(observations {seen.shape} -> {shown})"
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def reset(self, *, explore: bool = False) -> None:
         """Begins a new episode.
 
@@ -84,7 +84,7 @@ class Policy:
         latent = self._adapter.episode_latent(self._state)
         return None if latent is None else latent.value[0, 0].numpy().copy()
 
-    @ordinary_tensors()
+    @among_ordinary_tensors
     def __call__(
         self,
         obs: Any,
