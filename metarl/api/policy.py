@@ -233,19 +233,17 @@ class _RemembersInItsSpace(_InItsSpace):
 def as_obs(obs: Any, space: spaces.Box) -> Tensor:
     """An observation of the user's [O], float32. Raises: UserError for another shape, or what isn't
     a finite number."""
-    found = torch.as_tensor(floats(obs, "an observation"))
+    found = floats(obs, "an observation")
     if found.shape != space.shape:
-        raise UserError(
-            f"an observation has the shape {tuple(found.shape)}; expected {space.shape}"
-        )
-    return found
+        raise UserError(f"an observation has the shape {found.shape}; expected {space.shape}")
+    return torch.from_numpy(found)
 
 
 def as_env_action(action: Tensor, space: spaces.Box | spaces.Discrete) -> Any:
     """An action as an environment takes it: an array in the box, or a number."""
     if isinstance(space, spaces.Discrete):
         return int(action)
-    return np.clip(action.numpy(), space.low, space.high).astype(space.dtype)
+    return action.numpy().clip(space.low, space.high).astype(space.dtype, copy=False)
 
 
 def in_each_world(adapter: RLAdapter[Any], state: Any, obs: Tensor) -> Tensor:
@@ -259,12 +257,12 @@ def one_step(
     next_obs: Tensor, reward: float, *, terminated: bool = False, truncated: bool = False
 ) -> Step:
     """What happened, in each of the worlds of next_obs [W, O]."""
-    filled = lambda value: torch.full((len(next_obs),), value)
+    each = next_obs.shape[:1]
     return Step(
         next_obs=next_obs,
-        reward=filled(reward).float(),  # whatever torch's default type is
-        terminated=filled(terminated),
-        truncated=filled(truncated),
-        diverged=filled(False),
+        reward=torch.full(each, reward, dtype=torch.float32),  # whatever torch's default type is
+        terminated=torch.full(each, terminated),
+        truncated=torch.full(each, truncated),
+        diverged=torch.full(each, False),
         terms={},
     )

@@ -307,8 +307,11 @@ def _add_beside(policy: "PolicyModule", **sizes: int) -> None:
 
 def _input(policy: "PolicyModule", params: Params, obs: Tensor) -> Tensor:
     """All that the trunk takes: what `trunk_input` gives, and what is seen beside it."""
-    x, first = policy.trunk_input(obs), cast(nn.Linear, policy.trunk.layers[0])
-    return with_beside(x, beside(params, x), first.in_features)
+    x = policy.trunk_input(obs)
+    tail = beside(params, x)
+    if tail is None:
+        return x
+    return with_beside(x, tail, cast(nn.Linear, policy.trunk.layers[0]).in_features)
 
 
 PolicyModule = GaussianPolicy | CategoricalPolicy

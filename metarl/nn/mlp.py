@@ -133,6 +133,6 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         raise ValueError(
             f"weights of {num_tasks} tasks need inputs [{num_tasks}, ..., I], got {tuple(x.shape)}"
         )
-    rows = x.reshape(num_tasks, -1, x.shape[-1])
+    rows = x if x.dim() == 3 else x.reshape(num_tasks, -1, x.shape[-1])
     out = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
-    return out.reshape(*x.shape[:-1], weight.shape[1])
+    return out if x.dim() == 3 else out.reshape(*x.shape[:-1], weight.shape[1])

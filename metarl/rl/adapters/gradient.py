@@ -218,7 +218,7 @@ class GradientAdapter(RLAdapter[Adapted]):
 
     def _outputs(self, state: Adapted, obs: Tensor) -> Outputs:
         """What each task's parameters give for its worlds: [W, O] -> leaves [N, E, ...]."""
-        rows = obs.unflatten(0, (P.num_tasks(state.params), -1))
+        rows = obs.reshape(P.num_tasks(state.params), -1, obs.shape[-1])
         if state.episode_latent is not None:
             rows = torch.cat([rows, state.episode_latent.value], dim=-1)
         return self._policy.with_params(state.params, rows, state.parts)
