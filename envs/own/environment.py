@@ -328,7 +328,8 @@ class OwnEnv(BatchedEnv[Any]):
         return vars(self)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device=self.device)
+        """The array, which nobody else has, as a tensor."""
+        return torch.from_numpy(array).to(self.device)
 
 
 def _check_source(source: object, settings: object, after_task: object) -> None:

@@ -522,9 +522,8 @@ class LocalWorlds:
         steps = [world.step(action) for world, action in zip(self.envs, actions, strict=True)]
         obs, rewards, ends, numbers = zip(*steps, strict=True)
         names = dict.fromkeys(name for of_world in numbers for name in of_world)
-        terms = {
-            name: np.array([of_world.get(name, 0.0) for of_world in numbers]) for name in names
-        }
+        rows = np.array([[of_world.get(name, 0.0) for of_world in numbers] for name in names])
+        terms = dict(zip(names, rows, strict=True))
         return np.stack(obs), np.array(rewards), np.array(ends), terms
 
     def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:

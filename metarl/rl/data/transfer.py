@@ -32,6 +32,8 @@ class Transfer:
 
     def __call__(self, tree: T) -> T:
         leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+        if not self._packs and all(leaf.device == self._device for leaf in leaves):
+            return tree
         if not self._packs or any(leaf.device.type != "cpu" for leaf in leaves):
             return map_tensors(lambda leaf: leaf.to(self._device), tree)
         self._turn = 1 - self._turn

@@ -31,6 +31,11 @@ def test_what_comes_is_what_was_sent_and_stays_when_more_comes(packs: bool) -> N
         assert all(torch.equal(one.terms[name], other.terms[name]) for name in one.terms)
 
 
+def test_a_step_that_is_there_already_stays_as_it_is() -> None:
+    sent = step(0)
+    assert Transfer("cpu")(sent) is sent
+
+
 def test_packed_tensors_are_copies_and_may_grow() -> None:
     bring, small, large = Transfer("cpu", packs=True), step(0), step(1, num_worlds=9)
     for sent in (small, large, small):
