@@ -83,7 +83,13 @@ def _course(env: BatchedEnv[Any], tasks: Any, uniform: Tensor, actions: list[Ten
     _check(f"{name}.reset", "the observations", obs, seen, torch.float32)
     course = [("the first observation", obs.clone())]
     for number, action in enumerate(actions, 1):
-        step = env.step(action)
+        given = action.clone()
+        step = env.step(given)
+        if not torch.equal(given, action):
+            raise SettingError(
+                f"{name}.step changes the action that it is given; expected a copy of its own "
+                "(clamp, not clamp_), for what was done is recorded afterwards"
+            )
         if not isinstance(step, Step):
             raise SettingError(
                 f"{name}.step returned {described(step)}; expected a Step of metarl.rl.types"
@@ -104,7 +110,8 @@ def _action(env: BatchedEnv[Any], generator: torch.Generator) -> Tensor:
     if isinstance(space, gymnasium.spaces.Discrete):
         return torch.randint(int(space.n), (count,), generator=generator).to(_device(env))
     low, high = (torch.as_tensor(end).clamp(-1, 1) for end in (space.low, space.high))
-    share = torch.rand(count, *space.shape, generator=generator)
+    # A quarter to either side: a policy's noise doesn't end at the bounds.
+    share = 1.5 * torch.rand(count, *space.shape, generator=generator) - 0.25
     return (low + (high - low) * share).float().to(_device(env))
 
 

@@ -95,6 +95,11 @@ class Tuple(Drift):
         return step.next_obs, step.reward
 
 
+class Clamps(Drift):
+    def step(self, action):
+        return super().step(action.clamp_(-1, 1))
+
+
 class NoReset(Drift):
     reset = BatchedEnv.reset
 
@@ -121,6 +126,7 @@ def test_ours_keep_to_them(name):
             Doubles,
             r"Doubles.reset returned a tensor \[5, 1\] of float64 as the observations; expec",
         ),
+        (Clamps, "Clamps.step changes the action that it is given; expected a copy of its own"),
         (Tuple, "Tuple.step returned a tuple; expected a Step of metarl.rl.types"),
         (
             changed(reward=lambda env, step: step.reward.mean()),
