@@ -83,7 +83,8 @@ def make(
     Args:
       machine: where it runs; None: on CPUs.
       num_threads, device: those of the machine, for short.
-      shows_task: puts the task into the observation, see envs/shows_task.py; changes the spec hash.
+      shows_task: puts the task into the observation, see envs/shows_task.py; changes the spec hash. A
+        function that has such a setting of its own is asked to do it.
       overrides: settings of the variant to change, as `overridable(name)` lists; they change the
         spec hash.
     Raises: ValueError naming what is unknown or out of range, and what was expected.
@@ -108,6 +109,9 @@ def make(
         raise ValueError(
             f"machine is {machine} beside num_threads or device; expected either, not both"
         )
+    shows_by_itself = "shows_task" in known
+    if shows_by_itself and shows_task:
+        overrides["shows_task"] = True
     if machine.backend != "cpu" and not has_physics(name):
         raise SettingError(
             f"backend is {machine.backend!r}, and {name} is no MuJoCo environment of ours; "
@@ -121,7 +125,7 @@ def make(
         try_batched_once(env, f"{name} {machine} {overrides}", make_worlds)
     if name not in ALL and isinstance(row, Row):
         env.spec = replace(env.spec, definition={**env.spec.definition, **_tasks_of(env)})
-    return ShowsTask(env) if shows_task else env
+    return ShowsTask(env) if shows_task and not shows_by_itself else env
 
 
 def _tasks_of(env: BatchedEnv[Any]) -> dict[str, str]:

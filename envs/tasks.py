@@ -227,6 +227,7 @@ class ListedTasks(Generic[Tasks]):
       train, test: leaves [M, ...]; no task may be in both.
       num_test: how many of `test` the default is.
       source: where the lists come from, for the definition.
+      constraint: raises ValueError for tasks that no bounds tell from those of the lists.
     """
 
     def __init__(
@@ -238,7 +239,9 @@ class ListedTasks(Generic[Tasks]):
         source: str,
         bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
+        constraint: Callable[[Tasks], None] | None = None,
     ) -> None:
+        self._constraint = constraint
         listed = _length(test)
         check_count("num_test_tasks", num_test)
         if num_test > listed:
@@ -282,6 +285,8 @@ class ListedTasks(Generic[Tasks]):
 
     def check(self, tasks: Tasks, num: int) -> None:
         check_tasks(tasks, num, self._train, self.bounds)
+        if self._constraint is not None:
+            self._constraint(tasks)
 
     def split_definition(self) -> dict[str, object]:
         return {

@@ -1,7 +1,7 @@
 """Meta-World (Yu et al. 2019, arXiv:1910.10897), the robot arm with fifty tasks that much of
 meta-reinforcement learning is measured on: its benchmarks ML1, ML10 and ML45 as task distributions.
 
-    env = envs.make("envs.metaworld:meta_world", num_worlds=20, benchmark="ML1", task="push-v3")
+    env = envs.make("envs.metaworld:meta_world", num_worlds=20, task_name="push-v3")
 
 Its package takes another MuJoCo than ours, so that its worlds run in a Python of their own
 (world.py), whose path METARL_METAWORLD_PYTHON holds; docs/meta_world.md is the guide.
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from envs.own import own_environment, reset_option
+from envs.own.tasks import whole_number
 from envs.own.world import WorldError
 from metarl.choices import expected
 from metarl.errors import SettingError
@@ -62,11 +63,11 @@ def meta_world(
     num_worlds: int,
     *,
     benchmark: str = "ML1",
-    task: str | None = None,
+    task_name: str | None = None,
     horizon: int = HORIZON,
     num_test_tasks: int = 50,
     tasks_seed: int = 0,
-    shows_goal: bool = False,
+    shows_task: bool = False,
     python: str | Path | None = None,
     num_threads: int | None = None,
     device: torch.device | str = "cpu",
@@ -77,36 +78,40 @@ def meta_world(
     Args:
       benchmark: ML1, one task, to be learned from some of its variations for others; ML10 and ML45,
         ten and 45 tasks for training and five others for test.
-      task: of ML1, one of `TASKS`.
+      task_name: of ML1, one of `TASKS`.
       horizon: control steps of an episode, of 0.0125 s.
       num_test_tasks: how many variations an evaluation takes, the same number of each task.
       tasks_seed: Meta-World draws the variations by it.
-      shows_goal: puts the goal into the observation, for an agent that needn't find it out.
+      shows_task: puts the goal into the observation, for an agent that needn't find it out.
       python: path of a Python that has Meta-World; None: what METARL_METAWORLD_PYTHON says.
+        A function of yours may give it; no setting of a run can.
       num_threads: how many processes the worlds are dealt over; None: one for each CPU.
     Raises: ValueError naming what doesn't fit and what was expected.
     """
-    if benchmark not in BENCHMARKS:
+    if benchmark not in [*BENCHMARKS]:
         raise SettingError(f"benchmark is {benchmark!r}; {expected(benchmark, BENCHMARKS)}")
-    if not 1 <= horizon <= HORIZON:
+    whole_number("tasks_seed", tasks_seed)
+    if not 1 <= whole_number("horizon", horizon) <= HORIZON:
         raise SettingError(f"horizon is {horizon}; expected 1 to {HORIZON}, where Meta-World ends")
     both = BENCHMARKS[benchmark]
-    if both is None and task not in TASKS:
-        raise SettingError(f"task is {task!r}; ML1 has one: {expected(task, TASKS)}")
-    if both is not None and task is not None:
-        raise SettingError(f"task is {task!r}; expected None, for {benchmark} has all of its own")
-    train, test = both or ((task,), (task,))
+    if both is None and task_name not in TASKS:
+        raise SettingError(f"task_name is {task_name!r}; ML1 has one: {expected(task_name, TASKS)}")
+    if both is not None and task_name is not None:
+        raise SettingError(
+            f"task_name is {task_name!r}; expected None, for {benchmark} has all of its own"
+        )
+    train, test = both or ((task_name,), (task_name,))
     names = list(dict.fromkeys([*train, *test]))
     named = {"task": reset_option("task", one_of=names)} if len(names) > 1 else {}
     with _package_needed(where := _python(python)):
         return own_environment(
             f"{Path(__file__).with_name('world.py')}:MetaWorld",
             num_worlds,
-            name=f"metaworld_{benchmark}{f'_{task}' if task else ''}".lower().replace("-", "_"),
+            name=_name(benchmark, task_name),
             settings={
                 "tasks": names,
                 "seed": tasks_seed,
-                **({"shows_goal": True} if shows_goal else {}),
+                **({"shows_task": True} if shows_task else {}),
             },
             tasks={**named, "variation": reset_option("variation", one_of=range(2 * _VARIATIONS))},
             train_tasks=_tasks(train, range(_VARIATIONS), named),
@@ -118,6 +123,12 @@ def meta_world(
             processes=_num_processes(num_worlds, num_threads),
             device=device,
         )
+
+
+def _name(benchmark: str, task: str | None) -> str:
+    """metaworld_ml10, metaworld_ml1_push_v3."""
+    parts = ["metaworld", benchmark.lower(), *([] if task is None else [task])]
+    return "_".join(parts).replace("-", "_")
 
 
 def _tasks(
@@ -136,7 +147,7 @@ _INSTALL = f"""
   export {PYTHON}=$PWD/meta-world/bin/python"""
 
 
-def _python(given: str | Path | None) -> str | Path:
+def _python(given: str | Path | None) -> Path:
     python = given or os.environ.get(PYTHON)
     if not python:
         raise SettingError(
@@ -148,7 +159,7 @@ def _python(given: str | Path | None) -> str | Path:
             f"{'python' if given else PYTHON} is {str(python)!r}; expected the path of a Python "
             f"interpreter that has Meta-World:{_INSTALL}"
         )
-    return python
+    return Path(python).expanduser().absolute()
 
 
 @contextmanager
@@ -165,4 +176,6 @@ def _package_needed(python: str | Path) -> Iterator[None]:
 
 
 def _num_processes(num_worlds: int, num_threads: int | None) -> int:
-    return max(1, min(num_worlds, num_threads or os.cpu_count() or 1))
+    if num_threads is None:
+        return min(num_worlds, os.cpu_count() or 1)
+    return max(1, min(num_worlds, whole_number("num_threads", num_threads)))

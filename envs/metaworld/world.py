@@ -4,6 +4,7 @@ nothing of ours: imports gymnasium, numpy and metaworld only."""
 import functools
 import pickle
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import gymnasium
@@ -22,41 +23,38 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
     those for test.
 
     Args:
-      tasks: by name; their environments are made when they are asked for. The first is what a
-        reset without a name begins.
-      shows_goal: whether the goal is seen, as in Meta-World's benchmarks for several tasks at once.
+      tasks: by name. The first is what a reset without a name begins.
+      shows_task: whether the goal is seen, as in Meta-World's benchmarks for several tasks at once.
       size: width and height of pictures.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
+    made_of = ", ".join(f"{package} {version(package)}" for package in ("metaworld", "mujoco"))
 
     def __init__(
         self,
         *,
         tasks: Sequence[str],
         seed: int,
-        shows_goal: bool = False,
+        shows_task: bool = False,
         size: tuple[int, int] = (480, 360),
     ):
-        self._seed = seed
-        self._shows_goal = shows_goal
-        self._size = size
-        self._made: dict[str, Any] = {}
-        self._first = tasks[0]
-        self._env = self._of(tasks[0])
+        self._first, self._seed, self._shows_task, self._size = tasks[0], seed, shows_task, size
+        self._task: str | None = None
+        self._env: Any = None
         self.render_mode = "rgb_array"
         unbounded = np.full(NUM_OBSERVATIONS, np.inf)
         self.observation_space = gymnasium.spaces.Box(-unbounded, unbounded, dtype=np.float64)
-        self.action_space = self._env.action_space
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
 
     @property
     def model(self) -> Any:
         """MuJoCo's model of the present task, and its data, for whoever looks for blow-ups."""
-        return self._env.model
+        return getattr(self._env, "model", None)
 
     @property
     def data(self) -> Any:
-        return self._env.data
+        return getattr(self._env, "data", None)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -64,9 +62,11 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         assert options is not None, "own_environment gives the task"
         name = options.get("task", self._first)
-        self._env = self._of(name)
+        if name != self._task:
+            self._put_back()
+            self._task, self._env = name, _SHELF.taken(name, self._size)
         task = variations(name, self._seed)[int(options["variation"])]
-        self._env.set_task(with_goal(task) if self._shows_goal else task)
+        self._env.set_task(with_goal(task) if self._shows_task else task)
         obs, info = self._env.reset(seed=seed)
         return obs, info
 
@@ -79,17 +79,41 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._env.render()[::-1, ::-1]
 
     def close(self) -> None:
-        for env in self._made.values():
-            env.close()
+        self._put_back()
 
-    def _of(self, task: str) -> Any:
-        if task not in self._made:
-            width, height = self._size
-            make = metaworld.ALL_V3_ENVIRONMENTS[task]
-            self._made[task] = make(
-                render_mode="rgb_array", camera_name="corner2", width=width, height=height
-            )
-        return self._made[task]
+    def _put_back(self) -> None:
+        if self._task is not None:
+            _SHELF.put(self._task, self._size, self._env)
+        self._task = self._env = None
+
+
+class Shelf:
+    """Meta-World's environments that no world uses at present, which the next one takes that has
+    their task: to make one takes a fifth of an episode, and each takes 20 MB of memory.
+
+    Args: most: how many are kept; the one that has lain longest is closed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lying: list[tuple[str, tuple[int, int], Any]] = []
+
+    def taken(self, task: str, size: tuple[int, int]) -> Any:
+        for place, (of, in_size, env) in enumerate(self._lying):
+            if (of, in_size) == (task, size):
+                del self._lying[place]
+                return env
+        width, height = size
+        make = metaworld.ALL_V3_ENVIRONMENTS[task]
+        return make(render_mode="rgb_array", camera_name="corner2", width=width, height=height)
+
+    def put(self, task: str, size: tuple[int, int], env: Any) -> None:
+        self._lying.append((task, size, env))
+        if len(self._lying) > self._most:
+            self._lying.pop(0)[2].close()
+
+
+_SHELF = Shelf(most=50)
 
 
 def with_goal(task: Any) -> Any:

@@ -17,7 +17,7 @@ from envs.machine import check_device
 from envs.numpy_worlds import task_dicts
 from envs.own.best_returns import BestReturn, BestReturns
 from envs.own.identity import identity, title
-from envs.own.pictures import Pictures, control_step, fitted, frames_per_second
+from envs.own.pictures import Pictures, fitted
 from envs.own.spaces import Actions
 from envs.own.tasks import (
     TaskVariable,
@@ -226,10 +226,8 @@ class OwnEnv(BatchedEnv[Any]):
         self._episodes = Episodes(self, self.device)
         self._pictures = Pictures()
         self._told_of_breaks = False
-        if isinstance(worlds, LocalWorlds):  # Else it can't be drawn.
-            inner = worlds.envs[0].env
-            self.control_step = control_step(inner)
-            self.render_fps = frames_per_second(inner)
+        self.control_step: float | None = form["control_step"]
+        self.render_fps: float | None = form["render_fps"]
         self._present = torch.zeros(
             self.num_worlds, *self.observation_space.shape, device=self.device
         )

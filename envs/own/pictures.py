@@ -41,27 +41,6 @@ class Pictures:
             self._renderer.close()
 
 
-def control_step(env: gymnasium.Env[Any, Any]) -> float | None:
-    """Seconds of a control step, where the environment says so as Gymnasium's do: `dt`, or
-    CartPole's `tau`; else None."""
-    for name in ("dt", "tau"):
-        value = getattr(env.unwrapped, name, None)
-        if isinstance(value, int | float | np.number) and 0 < value < math.inf:
-            return float(value)
-    return None
-
-
-def frames_per_second(env: gymnasium.Env[Any, Any]) -> float | None:
-    """Pictures of control steps in a second, as the environment's metadata have it; None if they
-    don't."""
-    value = env.metadata.get("render_fps")
-    return (
-        float(value)
-        if isinstance(value, int | float | np.number) and 0 < value < math.inf
-        else None
-    )
-
-
 def _camera(inner: Any, model: mujoco.MjModel, data: mujoco.MjData) -> str | int | mujoco.MjvCamera:
     """The one that the environment was made with, the model's `track`, or Gymnasium's free camera,
     in this order; the free one nearer than Gymnasium's where what moves is small beside the floor,

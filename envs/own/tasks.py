@@ -150,6 +150,7 @@ def listed(
         source=f"given, {hashlib.sha256(words.encode()).hexdigest()[:12]}",
         bounds={name: _bounds(variable) for name, variable in variables.items()},
         describe=functools.partial(_describe, variables),
+        constraint=functools.partial(_check_choices, variables),
     )
 
 
@@ -186,7 +187,10 @@ def _numbers_of_task(
                 raise SettingError(f"{name} of {place} is {value!r}; expected one of {choices}")
             found.append(list(variable.values[variable.choices.index(value)]))
             continue
-        numbers = np.array(value)
+        try:
+            numbers = np.array(value)
+        except ValueError:  # lists of different lengths
+            numbers = np.array(None)
         if numbers.dtype.kind not in "iuf" or numbers.shape != variable.shape:
             kind = f"a list of {variable.shape[0]} numbers" if variable.shape else "a number"
             raise SettingError(f"{name} of {place} is {value!r}; expected {kind}")

@@ -413,8 +413,8 @@ class World:
 
     def made_by(self) -> str:
         """12 hex digits of what the environment is made of: the code of its classes and of what
-        made it, as far as it can be read and isn't Gymnasium's, and its MuJoCo model. No task is in
-        force afterwards.
+        made it, as far as it can be read and isn't Gymnasium's, its MuJoCo model, and `made_of`, if
+        it says that of itself. No task is in force afterwards.
 
         Comments don't count; of a model's numbers five digits do, so that it is the same on every
         machine.
@@ -427,6 +427,7 @@ class World:
             if self._derives:
                 self._derive()
             found.update(_numbers_of(physics[0]).encode())
+        found.update(str(getattr(self.unwrapped, "made_of", "")).encode())
         return found.hexdigest()[:12]
 
 
@@ -501,6 +502,8 @@ class LocalWorlds:
             "action_space": _described(world.env.action_space),
             "whole_numbers": world.whole_numbers,
             "horizon": world.horizon,
+            "control_step": _above_0(*(getattr(world.unwrapped, n, None) for n in ("dt", "tau"))),
+            "render_fps": _above_0(world.env.metadata.get("render_fps")),
         }
 
     def made_by(self) -> str:
@@ -544,6 +547,12 @@ class LocalWorlds:
     def close(self) -> None:
         for world in self.envs:
             world.env.close()
+
+
+def _above_0(*values: Any) -> float | None:
+    """The first that is a number above 0."""
+    numbers = (v for v in values if isinstance(v, int | float | np.number) and 0 < v < math.inf)
+    return next(map(float, numbers), None)
 
 
 def value_of(variable: TaskVariable, which: int) -> Any:
@@ -683,15 +692,16 @@ def _imported(module: str) -> Any:
 
 @functools.cache
 def _of_file(path: str) -> Any:
-    found = importlib.util.spec_from_file_location(Path(path).stem, path)
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise WorldError(f"there is no file {path}; expected path/to/file.py:function")
+    # Another of the same name may be there already.
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    found = importlib.util.spec_from_file_location(name, file)
     assert found is not None and found.loader is not None, "the name ends in .py"
     module = importlib.util.module_from_spec(found)
-    try:
-        found.loader.exec_module(module)
-    except FileNotFoundError as error:
-        if error.filename != path:
-            raise
-        raise WorldError(f"there is no file {path}; expected path/to/file.py:function") from error
+    sys.modules[name] = module  # where inspect looks for the code of its classes
+    found.loader.exec_module(module)
     return module
 
 

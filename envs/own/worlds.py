@@ -47,7 +47,8 @@ class Worlds(Protocol):
     def describe(self) -> dict[str, Any]:
         """Describes one world: obs_low and obs_high [O], action_space (its kind, how it is shown,
         and what is in it), whole_numbers (the variables that go to such), horizon (the
-        environment's own) or None."""
+        environment's own) or None, control_step in seconds (`dt`, or CartPole's `tau`) or None,
+        render_fps, pictures of control steps in a second (its metadata's), or None."""
         ...
 
     def made_by(self) -> str:

@@ -53,7 +53,7 @@ def test_benchmarks_are_the_published_ones() -> None:
 
 
 def test_ml1_trains_on_fifty_variations_and_tests_on_fifty_others(make: Any) -> None:
-    env = make(3, benchmark="ML1", task="push-v3", num_threads=2)
+    env = make(3, benchmark="ML1", task_name="push-v3", num_threads=2)
     letters = sum(map(ord, "push-v3"))
     assert env.spec.name == "metaworld_ml1_push_v3" and env.spec.horizon == 500
     assert (env.prior.num_train, env.prior.num_test) == (50, 50)
@@ -90,8 +90,8 @@ def test_ml10_has_other_tasks_for_test_and_takes_as_many_of_each(make: Any) -> N
 
 
 def test_the_seed_draws_the_variations_and_is_part_of_the_problem(make: Any) -> None:
-    one = make(1, task="reach-v3", horizon=10)
-    other = make(1, task="reach-v3", horizon=10, tasks_seed=1)
+    one = make(1, task_name="reach-v3", horizon=10)
+    other = make(1, task_name="reach-v3", horizon=10, tasks_seed=1)
     assert one.spec.spec_hash != other.spec.spec_hash
     assert goals(other, other.prior.test_tasks(1))[0] == pytest.approx(
         goals(one, one.prior.test_tasks(1))[0] + 1000
@@ -100,8 +100,56 @@ def test_the_seed_draws_the_variations_and_is_part_of_the_problem(make: Any) -> 
     assert str(Path(envs.__file__).parent) not in str(one.spec)
 
 
+def test_a_robot_that_no_world_uses_is_taken_by_the_next(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes 20 MB."""
+    monkeypatch.syspath_prepend(str(STAND_INS))
+    import metaworld
+
+    from envs.metaworld import world
+
+    monkeypatch.setattr(world, "_SHELF", world.Shelf(most=2))
+    made: list[str] = []
+    makers = {
+        name: lambda name=name, of=of, **settings: (made.append(name), of(**settings))[1]
+        for name, of in metaworld.ALL_V3_ENVIRONMENTS.items()
+    }
+    monkeypatch.setattr(metaworld, "ALL_V3_ENVIRONMENTS", makers)
+    one, other = (world.MetaWorld(tasks=["push-v3"], seed=0) for _ in range(2))
+    assert made == []
+    begin = lambda of, task: of.reset(options={"task": task, "variation": 3.0})
+    for of, task in ((one, "reach-v3"), (other, "push-v3"), (one, "push-v3"), (other, "reach-v3")):
+        begin(of, task)
+    assert made == ["reach-v3", "push-v3", "push-v3"]
+    goal = sum(map(ord, "push-v3")) + 0.003
+    assert one.step(np.zeros(4))[1] == pytest.approx(goal)
+    for task in ("sweep-v3", "basketball-v3", "door-open-v3"):
+        begin(one, task)
+    # The three that lay longest, two of them there before, are closed.
+    begin(one, "push-v3")
+    assert made[3:] == ["sweep-v3", "basketball-v3", "door-open-v3", "push-v3"]
+
+
+def test_results_tell_versions_of_the_package_apart(
+    make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = make(1, task_name="reach-v3", horizon=4).spec
+    info = tmp_path / "metaworld-9.9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: metaworld\nVersion: 9.9.9\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{STAND_INS}")
+    later = make(1, task_name="reach-v3", horizon=4).spec
+    assert later.spec_hash == now.spec_hash and later.made_by != now.made_by
+
+
+def test_films_have_the_speed_of_its_steps(make: Any) -> None:
+    assert make(1, task_name="reach-v3", horizon=4).render_fps == 80
+
+
 def test_the_goal_is_seen_where_it_is_asked_for(make: Any) -> None:
-    hidden, shown = (make(2, task="reach-v3", horizon=4, shows_goal=s) for s in (False, True))
+    hidden, shown = (make(2, task_name="reach-v3", horizon=4, shows_task=s) for s in (False, True))
+    assert shown.observation_space == hidden.observation_space
     tasks = hidden.prior.test_tasks(2)
     assert begun(hidden, tasks)[:, -1].tolist() == [0, 0]
     assert begun(shown, tasks)[:, -1].tolist() == pytest.approx(goals(hidden, tasks))
@@ -109,7 +157,7 @@ def test_the_goal_is_seen_where_it_is_asked_for(make: Any) -> None:
 
 
 def test_success_is_told_and_episodes_end_at_the_horizon(make: Any) -> None:
-    env = make(2, task="reach-v3", horizon=4)
+    env = make(2, task_name="reach-v3", horizon=4)
     begun(env, env.prior.test_tasks(2))
     action = torch.tensor([[1.0, 0, 0, 0], [0.1, 0, 0, 0]])
     steps = [env.step(action) for _ in range(4)]
@@ -119,7 +167,7 @@ def test_success_is_told_and_episodes_end_at_the_horizon(make: Any) -> None:
 
 
 def test_pictures_come_from_the_other_python_upright(make: Any) -> None:
-    env = make(3, task="reach-v3", horizon=4, num_threads=2)
+    env = make(3, task_name="reach-v3", horizon=4, num_threads=2)
     begun(env, env.prior.test_tasks(3))
     picture = env.render(2, width=480, height=360)
     assert picture.shape == (360, 480, 3) and picture[-1, -1].tolist() == [255, 0, 0]
@@ -129,12 +177,21 @@ def test_pictures_come_from_the_other_python_upright(make: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"task": "push"}, r"task is 'push'; ML1 has one: expected one of .*did you mean push-v3"),
-        ({}, "task is None; ML1 has one"),
-        ({"benchmark": "ML10", "task": "push-v3"}, "expected None, for ML10 has all of its own"),
+        (
+            {"task_name": "push"},
+            r"task_name is 'push'; ML1 has one: expected one of .*did you mean push-v3",
+        ),
+        ({}, "task_name is None; ML1 has one"),
+        (
+            {"benchmark": "ML10", "task_name": "push-v3"},
+            "expected None, for ML10 has all of its own",
+        ),
         ({"benchmark": "ML3"}, "benchmark is 'ML3'; expected ML1, ML10 or ML45"),
-        ({"task": "push-v3", "horizon": 501}, "horizon is 501; expected 1 to 500"),
-        ({"task": "push-v3", "num_test_tasks": 51}, "num_test_tasks is 51; expected 1, ..., 50"),
+        ({"task_name": "push-v3", "horizon": 501}, "horizon is 501; expected 1 to 500"),
+        (
+            {"task_name": "push-v3", "num_test_tasks": 51},
+            "num_test_tasks is 51; expected 1, ..., 50",
+        ),
     ],
 )
 def test_wrong_settings_are_named(make: Any, settings: dict[str, Any], said: str) -> None:
@@ -147,14 +204,14 @@ def test_without_the_other_python_it_says_how_to_make_one(
 ) -> None:
     monkeypatch.delenv(PYTHON)
     with pytest.raises(SettingError, match=r"(?s)METARL_METAWORLD_PYTHON isn't set.*pip install"):
-        make(1, task="push-v3")
+        make(1, task_name="push-v3")
     monkeypatch.setenv(PYTHON, "/no/such")
     with pytest.raises(SettingError, match=r"(?s)METARL_METAWORLD_PYTHON is '/no/such'.*pip inst"):
-        make(1, task="push-v3")
+        make(1, task_name="push-v3")
     monkeypatch.setenv(PYTHON, sys.executable)
     monkeypatch.setenv("PYTHONPATH", "")
     with pytest.raises(SettingError, match=r"(?s)lacks .*No module named 'metaworld'.*pip install"):
-        make(1, task="push-v3")
+        make(1, task_name="push-v3")
 
 
 @pytest.mark.skipif(THEIRS is None, reason="METARL_METAWORLD_PYTHON isn't set")
@@ -181,7 +238,7 @@ print(json.dumps(out))
     for (name, k), rows in zip(
         (("push-v3", 3), ("door-open-v3", 0)), json.loads(told.stdout), strict=True
     ):
-        env = envs.make("envs.metaworld:meta_world", 2, task=name, tasks_seed=5, horizon=60)
+        env = envs.make("envs.metaworld:meta_world", 2, task_name=name, tasks_seed=5, horizon=60)
         tasks = env.prior.test_tasks(k + 2)
         chosen = type(tasks)(variation=tasks.variation[[k, k + 1]])
         got = [[*begun(env, chosen)[0].tolist(), 0.0]]

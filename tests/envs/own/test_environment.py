@@ -364,6 +364,8 @@ def test_tasks_may_be_listed_one_by_one() -> None:
     env.set_tasks(env.prior.test_tasks(2))
     env.reset(Noise(torch.Generator().manual_seed(0)).starts(env))
     assert env.step(torch.zeros(2, 1)).reward.tolist() == [10.0, 2.5]
+    with pytest.raises(ValueError, match="surface is 0.5; expected one of 0.0, 1.0"):
+        env.set_tasks(replace(env.prior.test_tasks(2), surface=torch.tensor([0.5, 1.0]).double()))
     assert listed(num_test_tasks=1).prior.test_tasks().surface.tolist() == [1.0]
     # The lists are part of the problem, and how a number is written isn't.
     same = [{"surface": "ice", "place": [1.0, 1.0]}, LISTS["test_tasks"][1]]
@@ -401,6 +403,10 @@ def test_tasks_may_be_listed_one_by_one() -> None:
             {"test_tasks": [{"place": 1, "surface": "ice"}]},
             r"place of test_tasks\[0\] is 1; expected a list of 2 numbers",
         ),
+        (
+            {"test_tasks": [{"place": [[1], [2, 3]], "surface": "ice"}]},
+            r"place of test_tasks\[0\] is .*; expected a list of 2 numbers",
+        ),
         ({"test_tasks": LISTS["train_tasks"]}, "a test task is also a training task"),
     ],
 )
@@ -409,7 +415,7 @@ def test_lists_that_are_none_are_refused(given: dict[str, Any], message: str) ->
         listed(**given)
 
 
-def test_the_source_may_be_in_a_file(tmp_path: Path) -> None:
+def test_the_source_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from tests.support.own_examples import Point as Inside\n\n\nclass Mine(Inside):\n    pass\n"
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
@@ -422,6 +428,28 @@ def test_the_source_may_be_in_a_file(tmp_path: Path) -> None:
     # The folder is no part of the problem.
     assert one.spec.hashes == other.spec.hashes and one.spec.name == "mine:Mine"
     assert type(inside(one)) is not type(inside(other))
+    # A change of the code is seen.
+    (tmp_path / "other" / "mine.py").write_text(code.replace("pass", "changed = True"))
+    read = "import sys; from tests.support.own_examples import Point; from envs.own import *; "
+    told = [
+        subprocess.run(
+            [
+                *(sys.executable, "-W", "ignore", "-c"),
+                f"{read}print(own_environment('{tmp_path}/{folder}/mine.py:Mine', 1, horizon=5, "
+                "tasks={'speed': attribute('speed', between=(0.5, 2.0))}).spec.made_by)",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for folder in ("one", "other")
+    ]
+    assert told[0].strip() == one.spec.made_by != told[1].strip()
+    monkeypatch.chdir(tmp_path)
+    assert own_environment("one/mine.py:Mine", 1, tasks=speed, horizon=5).spec.name == "mine:Mine"
+    with pytest.raises(ValueError, match=r"there is no file gone\.py"):
+        own_environment("gone.py:Mine", 1, tasks=speed, horizon=5)
     with pytest.raises(ValueError, match=r"nowhere\.py; expected path/to/file\.py:function"):
         own_environment(f"{tmp_path}/nowhere.py:Mine", 1, tasks=speed, horizon=5)
     with pytest.raises(ValueError, match=r"mine\.py neither has 'Yours' nor registers"):
