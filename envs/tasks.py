@@ -228,6 +228,7 @@ class ListedTasks(Generic[Tasks]):
       num_test: how many of `test` the default is.
       source: where the lists come from, for the definition.
       constraint: raises ValueError for tasks that no bounds tell from those of the lists.
+      kinds: of which kind each task is, in words, where results say it of each kind apart.
     """
 
     def __init__(
@@ -240,8 +241,10 @@ class ListedTasks(Generic[Tasks]):
         bounds: Mapping[str, Range],
         describe: Callable[[Tasks], list[str]],
         constraint: Callable[[Tasks], None] | None = None,
+        kinds: Callable[[Tasks], list[str]] | None = None,
     ) -> None:
         self._constraint = constraint
+        self.kinds = kinds
         listed = _length(test)
         check_count("num_test_tasks", num_test)
         if num_test > listed:

@@ -142,16 +142,29 @@ def listed(
     """
     rows = {"train_tasks": _listed(variables, train, "train_tasks")}
     rows["test_tasks"] = _listed(variables, test, "test_tasks")
-    words = json.dumps({name: tasks for name, (tasks, _) in rows.items()}, sort_keys=True)
+    numbers = json.dumps({name: tasks for name, (tasks, _) in rows.items()}, sort_keys=True)
+    words = {
+        name: variable
+        for name, variable in variables.items()
+        if any(isinstance(choice, str) for choice in variable.choices)
+    }
     return ListedTasks(
         train=rows["train_tasks"][1],
         test=rows["test_tasks"][1],
         num_test=len(test) if num_test is None else num_test,
-        source=f"given, {hashlib.sha256(words.encode()).hexdigest()[:12]}",
+        source=f"given, {hashlib.sha256(numbers.encode()).hexdigest()[:12]}",
         bounds={name: _bounds(variable) for name, variable in variables.items()},
         describe=functools.partial(_describe, variables),
         constraint=functools.partial(_check_choices, variables),
+        kinds=functools.partial(_kinds, words) if words else None,
     )
+
+
+def _kinds(words: Mapping[str, TaskVariable], tasks: Any) -> list[str]:
+    """The words of each task."""
+    columns = zip(words.values(), (getattr(tasks, name).tolist() for name in words), strict=True)
+    meant = [[str(variable.meant(value)) for value in values] for variable, values in columns]
+    return [" ".join(of_task) for of_task in zip(*meant, strict=True)]
 
 
 def _listed(

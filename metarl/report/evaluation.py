@@ -126,8 +126,10 @@ def evaluate(
     }
     if num_updates > 0:
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
-    if distribution.split == "none":
-        report["returns_by_task"] = _by_task(descriptions, curve.outcomes, streams.tasks)
+    kinds = getattr(distribution, "kinds", None)  # only lists of tasks have some
+    apart = descriptions if distribution.split == "none" else kinds and kinds(tasks)
+    if apart and (distribution.split == "none" or len(set(apart)) > 1):
+        report["returns_by_task"] = _by_task(apart, curve.outcomes, streams.tasks)
     report["references"] = {
         name: (summaries if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()
@@ -366,8 +368,8 @@ def summaries(outcomes: Outcomes, generator: torch.Generator) -> list[dict[str, 
 def _by_task(
     descriptions: list[str], outcomes: Outcomes, generator: torch.Generator
 ) -> dict[str, list[dict[str, float]]]:
-    """Sums up each of the few distinct tasks apart: a mean over opposite directions hides what
-    happens in each."""
+    """Sums up each of the few distinct tasks, or kinds of tasks, apart: a mean over opposite
+    directions hides what happens in each."""
     chosen = {
         name: [i for i, d in enumerate(descriptions) if d == name]
         for name in sorted(set(descriptions))

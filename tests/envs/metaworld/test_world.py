@@ -1,6 +1,7 @@
 """Meta-World's benchmarks, on a stand-in of its package; where the package is there
 (METARL_METAWORLD_PYTHON), also on it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.commands import call
 
 import envs
 from envs.metaworld import ML10, ML10_TEST, ML45, ML45_TEST, PYTHON, TASKS
+from metarl.cli.commands import train
 from metarl.errors import SettingError
 from metarl.noise import Noise
 
@@ -214,6 +217,24 @@ def test_without_the_other_python_it_says_how_to_make_one(
         make(1, task_name="push-v3")
 
 
+def test_an_evaluation_says_it_of_each_task_apart(
+    make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = (
+        *("env=metaworld_ml10", "env.horizon=5", "env.num_test_tasks=10", "algo=rl2_ppo"),
+        *("algo.meta_batch_size=2", "algo.num_minibatches=1", "model.memory.hidden_size=8"),
+        *("iterations=1", "device=cpu", "loggers=[]", f"run_dir={tmp_path}"),
+    )
+    assert call(monkeypatch, train, *words) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(report["returns_by_task"]) == set(ML10_TEST)
+    rows = [of[-1] for of in report["returns_by_task"].values()]
+    assert np.mean([row["success_rate"] for row in rows]) == pytest.approx(
+        report["returns"][-1]["success_rate"]
+    )
+    assert "sweep-into-v3, ep. 2" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(THEIRS is None, reason="METARL_METAWORLD_PYTHON isn't set")
 def test_numbers_are_those_of_the_package() -> None:
     direct = """
@@ -231,8 +252,6 @@ for name, k in (("push-v3", 3), ("door-open-v3", 0)):
     out.append(rows)
 print(json.dumps(out))
 """
-    import json
-
     assert THEIRS is not None
     told = subprocess.run([THEIRS, "-c", direct], capture_output=True, check=True, text=True)
     for (name, k), rows in zip(

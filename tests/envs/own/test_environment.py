@@ -367,6 +367,7 @@ def test_tasks_may_be_listed_one_by_one() -> None:
     with pytest.raises(ValueError, match="surface is 0.5; expected one of 0.0, 1.0"):
         env.set_tasks(replace(env.prior.test_tasks(2), surface=torch.tensor([0.5, 1.0]).double()))
     assert listed(num_test_tasks=1).prior.test_tasks().surface.tolist() == [1.0]
+    assert env.prior.kinds(env.prior.train_tasks()) == ["ice", "grass"]
     # The lists are part of the problem, and how a number is written isn't.
     same = [{"surface": "ice", "place": [1.0, 1.0]}, LISTS["test_tasks"][1]]
     assert listed(test_tasks=same).spec.spec_hash == env.spec.spec_hash
