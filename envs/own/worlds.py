@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -162,7 +163,8 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
         processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))
         theirs.close()
         connections.append(Connection(ours.detach()))
-        connections[-1].send_bytes(packed({**asked, "num_worlds": size}))
+        with suppress(OSError):  # It has ended already, which is told below.
+            connections[-1].send_bytes(packed({**asked, "num_worlds": size}))
 
     def end() -> None:
         for process in processes:

@@ -216,6 +216,15 @@ def test_python_without_gymnasium_is_refused(tmp_path: Path) -> None:
         own_environment(Point, 1, tasks=TASKS, horizon=5, python=tmp_path / "bin/python")
 
 
+def test_a_program_that_is_no_python_is_refused(tmp_path: Path) -> None:
+    """One that has ended before it is told what to do."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    with pytest.raises(ValueError, match=r"which ended at once.*; expected Python 3.10 or newer"):
+        own_environment(Point, 1, tasks=TASKS, horizon=5, python=program)
+
+
 @pytest.mark.parametrize("where", ["processes", "python"])
 def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
     env: Any = own_environment(
