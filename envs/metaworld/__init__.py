@@ -20,7 +20,7 @@ from envs.own import own_environment, reset_option
 from envs.own.tasks import whole_number
 from envs.own.world import WorldError
 from metarl.choices import expected
-from metarl.errors import SettingError
+from metarl.errors import SettingError, UserError
 from metarl.rl.types import BatchedEnv
 
 PYTHON = "METARL_METAWORLD_PYTHON"
@@ -86,7 +86,8 @@ def meta_world(
       python: path of a Python that has Meta-World; None: what METARL_METAWORLD_PYTHON says.
         A function of yours may give it; no setting of a run can.
       num_threads: how many processes the worlds are dealt over; None: one for each CPU.
-    Raises: ValueError naming what doesn't fit and what was expected.
+    Raises: ValueError naming what doesn't fit and what was expected; UserError where there is no
+    Python that has Meta-World, saying how to make one.
     """
     if benchmark not in [*BENCHMARKS]:
         raise SettingError(f"benchmark is {benchmark!r}; {expected(benchmark, BENCHMARKS)}")
@@ -150,12 +151,12 @@ _INSTALL = f"""
 def _python(given: str | Path | None) -> Path:
     python = given or os.environ.get(PYTHON)
     if not python:
-        raise SettingError(
+        raise UserError(
             f"{PYTHON} isn't set; expected the path of a Python that has Meta-World, which takes "
             f"another MuJoCo than metarl, so that it lives beside it:{_INSTALL}"
         )
     if not Path(python).expanduser().is_file():
-        raise SettingError(
+        raise UserError(
             f"{'python' if given else PYTHON} is {str(python)!r}; expected the path of a Python "
             f"interpreter that has Meta-World:{_INSTALL}"
         )
@@ -170,7 +171,7 @@ def _package_needed(python: str | Path) -> Iterator[None]:
     except WorldError as error:
         if "No module named" not in str(error):
             raise
-        raise SettingError(
+        raise UserError(
             f"{python} lacks what Meta-World's worlds need ({error}); expected one made by{_INSTALL}"
         ) from error
 

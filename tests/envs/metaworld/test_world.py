@@ -16,7 +16,7 @@ from support.commands import call
 import envs
 from envs.metaworld import ML10, ML10_TEST, ML45, ML45_TEST, PYTHON, TASKS
 from metarl.cli.commands import train
-from metarl.errors import SettingError
+from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
 
 STAND_INS = Path(__file__).parents[2] / "support" / "stand_ins"
@@ -206,14 +206,14 @@ def test_without_the_other_python_it_says_how_to_make_one(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(PYTHON)
-    with pytest.raises(SettingError, match=r"(?s)METARL_METAWORLD_PYTHON isn't set.*pip install"):
+    with pytest.raises(UserError, match=r"(?s)METARL_METAWORLD_PYTHON isn't set.*pip install"):
         make(1, task_name="push-v3")
     monkeypatch.setenv(PYTHON, "/no/such")
-    with pytest.raises(SettingError, match=r"(?s)METARL_METAWORLD_PYTHON is '/no/such'.*pip inst"):
+    with pytest.raises(UserError, match=r"(?s)METARL_METAWORLD_PYTHON is '/no/such'.*pip inst"):
         make(1, task_name="push-v3")
     monkeypatch.setenv(PYTHON, sys.executable)
     monkeypatch.setenv("PYTHONPATH", "")
-    with pytest.raises(SettingError, match=r"(?s)lacks .*No module named 'metaworld'.*pip install"):
+    with pytest.raises(UserError, match=r"(?s)lacks .*No module named 'metaworld'.*pip install"):
         make(1, task_name="push-v3")
 
 
