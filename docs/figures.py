@@ -91,6 +91,7 @@ SIDE_BY_SIDE = {
     "half_cheetah_vel_pmr": ["half_cheetah_vel_pmr"],
     "half_cheetah_vel_wide": ["half_cheetah_vel_wide"],
     "half_cheetah_vel_wide_without_torso": ["half_cheetah_vel_wide_without_torso"],
+    "metaworld_ml1_reach": ["metaworld_ml1_reach"],
     "point_navigation_2d_raw": ["point_navigation_2d_raw"],
     "point_navigation_2d_sparse": ["point_navigation_2d_sparse"],
     "point_navigation_2d_sparse_pearl": ["point_navigation_2d_sparse_pearl"],
