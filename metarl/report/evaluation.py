@@ -255,7 +255,10 @@ def table(report: Mapping[str, Any]) -> str:
     by_task = report.get("returns_by_task", {})
     if len(by_task) <= MOST_TASKS_SHOWN:
         lines += [
-            table_row(f"{name}, {_short(unit, row)}", row)
+            table_row(
+                f"{name}, {_short(unit, row)}",
+                row if row["ci_low"] < row["ci_high"] else _without_intervals(row),
+            )
             for name, rows in by_task.items()
             for row in rows
         ]

@@ -15,7 +15,7 @@ from support.commands import call
 
 import envs
 from envs.metaworld import ML10, ML10_TEST, ML45, ML45_TEST, PYTHON, TASKS
-from metarl.cli.commands import train
+from metarl.cli.commands import evaluate, train
 from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
 
@@ -233,6 +233,11 @@ def test_an_evaluation_says_it_of_each_task_apart(
         report["returns"][-1]["success_rate"]
     )
     assert "sweep-into-v3, ep. 2" in capsys.readouterr().out
+    # One number has no interval.
+    assert call(monkeypatch, evaluate, f"checkpoint={tmp_path}", "num_tasks=5") == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if "sweep-into-v3, ep. 2" in line)
+    assert "[" not in row.partition("success")[0]
 
 
 @pytest.mark.skipif(THEIRS is None, reason="METARL_METAWORLD_PYTHON isn't set")
