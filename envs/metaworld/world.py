@@ -25,7 +25,6 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
     Args:
       tasks: by name. The first is what a reset without a name begins.
       shows_task: whether the goal is seen, as in Meta-World's benchmarks for several tasks at once.
-      size: width and height of pictures.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
@@ -37,9 +36,8 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         tasks: Sequence[str],
         seed: int,
         shows_task: bool = False,
-        size: tuple[int, int] = (480, 360),
     ):
-        self._first, self._seed, self._shows_task, self._size = tasks[0], seed, shows_task, size
+        self._first, self._seed, self._shows_task = tasks[0], seed, shows_task
         self._task: str | None = None
         self._env: Any = None
         self.render_mode = "rgb_array"
@@ -64,7 +62,7 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         name = options.get("task", self._first)
         if name != self._task:
             self._put_back()
-            self._task, self._env = name, _SHELF.taken(name, self._size)
+            self._task, self._env = name, _SHELF.taken(name)
         task = variations(name, self._seed)[int(options["variation"])]
         self._env.set_task(with_goal(task) if self._shows_task else task)
         obs, info = self._env.reset(seed=seed)
@@ -83,7 +81,7 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _put_back(self) -> None:
         if self._task is not None:
-            _SHELF.put(self._task, self._size, self._env)
+            _SHELF.put(self._task, self._env)
         self._task = self._env = None
 
 
@@ -96,21 +94,20 @@ class Shelf:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lying: list[tuple[str, tuple[int, int], Any]] = []
+        self._lying: list[tuple[str, Any]] = []
 
-    def taken(self, task: str, size: tuple[int, int]) -> Any:
-        for place, (of, in_size, env) in enumerate(self._lying):
-            if (of, in_size) == (task, size):
+    def taken(self, task: str) -> Any:
+        for place, (of, env) in enumerate(self._lying):
+            if of == task:
                 del self._lying[place]
                 return env
-        width, height = size
         make = metaworld.ALL_V3_ENVIRONMENTS[task]
-        return make(render_mode="rgb_array", camera_name="corner2", width=width, height=height)
+        return make(render_mode="rgb_array", camera_name="corner2", width=480, height=360)
 
-    def put(self, task: str, size: tuple[int, int], env: Any) -> None:
-        self._lying.append((task, size, env))
+    def put(self, task: str, env: Any) -> None:
+        self._lying.append((task, env))
         if len(self._lying) > self._most:
-            self._lying.pop(0)[2].close()
+            self._lying.pop(0)[1].close()
 
 
 _SHELF = Shelf(most=50)

@@ -176,13 +176,7 @@ def _listed(
     numbers = [
         _numbers_of_task(variables, task, f"{name}[{row}]") for row, task in enumerate(tasks)
     ]
-    columns = zip(variables.items(), zip(*numbers, strict=True), strict=True)
-    return numbers, _rebuilt(
-        {
-            key: torch.tensor(column, dtype=torch.float64).reshape(len(tasks), *variable.shape)
-            for (key, variable), column in columns
-        }
-    )
+    return numbers, _of_rows(variables, numbers)
 
 
 def _numbers_of_task(
@@ -269,6 +263,11 @@ def _draw(variables: Mapping[str, TaskVariable], uniform: Tensor) -> Any:
 
 def _combinations(variables: Mapping[str, TaskVariable]) -> Any:
     rows = list(itertools.product(*(variable.values for variable in variables.values())))
+    return _of_rows(variables, rows)
+
+
+def _of_rows(variables: Mapping[str, TaskVariable], rows: Sequence[Sequence[Any]]) -> Any:
+    """The struct of tasks that are given by the numbers of each variable."""
     columns = zip(variables.items(), zip(*rows, strict=True), strict=True)
     return _rebuilt(
         {

@@ -10,10 +10,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from metarl.errors import SettingError, UserError
-from metarl.fewshot.images import ImageClasses, ImageTasks, resized
+from metarl.errors import UserError
+from metarl.fewshot.images import ImageClasses, ImageTasks, check_image_size, resized
 from metarl.fewshot.pickled_data import in_short, unpickled
-from metarl.fewshot.picture_files import Files, classes_of, is_picture, only, opened, places, read
+from metarl.fewshot.picture_files import (
+    Files,
+    classes_of,
+    given,
+    is_picture,
+    only,
+    opened,
+    places,
+    read,
+)
 from metarl.fewshot.types import Split
 
 SUPERCLASSES = {
@@ -102,11 +111,8 @@ def _tasks(
     root: str | Path | None,
     image_size: int,
 ) -> ImageTasks:
-    if image_size < 1:
-        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
-    if root is None:
-        raise UserError(f"dataset.root=null: CIFAR-100 isn't downloaded; {LAYOUT}")
-    with opened(root) as files:
+    check_image_size(image_size)
+    with opened(given(root, "CIFAR-100", LAYOUT)) as files:
         classes = _read(files, image_size)
     chosen: Mapping[Split, list[int]] = {
         "train": [k for k, name in enumerate(CLASSES) if name not in validation | test],

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from metarl.errors import SettingError, UserError
-from metarl.fewshot.images import ImageClasses, ImageTasks
+from metarl.fewshot.images import ImageClasses, ImageTasks, check_image_size
 from metarl.fewshot.picture_files import Files, classes_of, is_hidden, is_picture, opened
 from metarl.fewshot.types import Split
 
@@ -58,8 +58,7 @@ def folder(
             f"dataset.validation_share={validation_share}: expected 0, for none, or a number "
             "between 0 and 1"
         )
-    if image_size < 1:
-        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+    check_image_size(image_size)
     left_out: LeftOut = {}
     with opened(root) as files:
         classes = _classes(files, left_out)

@@ -52,6 +52,12 @@ def resized(pictures: Tensor, size: int) -> Tensor:
     return functional.interpolate(pictures, size=(size, size), mode="bilinear", antialias=True)
 
 
+def check_image_size(image_size: int) -> None:
+    """Raises: SettingError for a size below 1."""
+    if image_size < 1:
+        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+
+
 def check_classes_apart(names: Mapping[Split, Iterable[str]], root: str | Path) -> None:
     """Raises: UserError naming a class that is in two splits of what lies at `root`."""
     seen: dict[str, Split] = {}

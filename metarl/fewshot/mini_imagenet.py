@@ -11,10 +11,16 @@ from pathlib import Path
 
 import torch
 
-from metarl.errors import SettingError, UserError
-from metarl.fewshot.images import ImageClasses, ImageTasks, check_classes_apart, resized
+from metarl.errors import UserError
+from metarl.fewshot.images import (
+    ImageClasses,
+    ImageTasks,
+    check_classes_apart,
+    check_image_size,
+    resized,
+)
 from metarl.fewshot.pickled_data import in_short, unpickled
-from metarl.fewshot.picture_files import Files, classes_of, only, opened, places, read
+from metarl.fewshot.picture_files import Files, classes_of, given, only, opened, places, read
 from metarl.fewshot.types import Split
 
 _LISTS: dict[Split, str] = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
@@ -45,11 +51,8 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     Raises: UserError, saying what is expected, if there is none, a list or a picture is missing, or
     a class is in two lists.
     """
-    if image_size < 1:
-        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
-    if root is None:
-        raise UserError(f"dataset.root=null: mini-ImageNet isn't downloaded; {LAYOUT}")
-    with opened(root) as files:
+    check_image_size(image_size)
+    with opened(root := given(root, "mini-ImageNet", LAYOUT)) as files:
         of_name = places(files)
         if of_name.keys() >= set(_CACHES.values()):
             return _of_caches(files, of_name, image_size)

@@ -18,7 +18,7 @@ import torch
 
 from metarl.choices import expected
 from metarl.errors import SettingError, UserError
-from metarl.fewshot.images import ImageClasses, ImageTasks, resized
+from metarl.fewshot.images import ImageClasses, ImageTasks, check_image_size, resized
 from metarl.fewshot.omniglot_archives import DRAWERS, FILE_NAME, SIDE, cache_folder, converted
 from metarl.fewshot.types import Split
 
@@ -56,8 +56,7 @@ def omniglot(
     """
     if split not in get_args(CharacterSplit):
         raise SettingError(f"dataset.split={split}: {expected(split, get_args(CharacterSplit))}")
-    if image_size < 1:
-        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
+    check_image_size(image_size)
     characters = _characters(locate(data_dir), image_size)
     train, test = _split(characters, split)
     num_train = len(train.names)

@@ -125,6 +125,14 @@ class _Tar:
         return cast(BufferedIOBase, file)
 
 
+def given(root: str | Path | None, data: str, layout: str) -> str | Path:
+    """Where the pictures of `data` lie. Raises: UserError with what is expected there, if that isn't
+    said."""
+    if root is None:
+        raise UserError(f"dataset.root=null: {data} isn't downloaded; {layout}")
+    return root
+
+
 @contextmanager
 def opened(root: str | Path) -> Iterator[Files]:
     """The files of a folder, a .zip or a .tar (also compressed).

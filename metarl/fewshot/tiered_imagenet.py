@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.errors import SettingError, UserError
+from metarl.errors import UserError
 from metarl.fewshot import picture_pixels
-from metarl.fewshot.images import ImageClasses, ImageTasks, check_classes_apart
+from metarl.fewshot.images import ImageClasses, ImageTasks, check_classes_apart, check_image_size
 from metarl.fewshot.pickled_data import in_short, unpickled
-from metarl.fewshot.picture_files import Files, only, opened, places
+from metarl.fewshot.picture_files import Files, given, only, opened, places
 from metarl.fewshot.types import Split
 
 _PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
@@ -36,11 +36,8 @@ def tiered_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTa
     Raises: UserError, saying what is expected, if there is none, or a file is missing or damaged;
     ValueError for a size below 1.
     """
-    if image_size < 1:
-        raise SettingError(f"dataset.image_size={image_size}: expected 1 or more pixels")
-    if root is None:
-        raise UserError(f"dataset.root=null: tiered-ImageNet isn't downloaded; {LAYOUT}")
-    with opened(root) as files:
+    check_image_size(image_size)
+    with opened(root := given(root, "tiered-ImageNet", LAYOUT)) as files:
         of_name = places(files)
         for name in (f"{prefix}_{of}.pkl" for prefix in _PREFIX.values() for of in _KINDS):
             if name not in of_name:
