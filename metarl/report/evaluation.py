@@ -257,7 +257,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines += [
             table_row(
                 f"{name}, {_short(unit, row)}",
-                row if row["ci_low"] < row["ci_high"] else _without_intervals(row),
+                _without_intervals(row) if row.get("ci_low") == row.get("ci_high") else row,
             )
             for name, rows in by_task.items()
             for row in rows

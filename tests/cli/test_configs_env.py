@@ -13,10 +13,12 @@ from metarl.cli.overrides import check_overrides
 from metarl.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "configs" / "env"
+META_WORLD = {"metaworld_ml1": "push-v3", "metaworld_ml10": None, "metaworld_ml45": None}
+"""The files of its benchmarks, and the task that a file takes."""
 
 
 def test_there_is_one_file_for_each_environment() -> None:
-    assert {file.stem for file in FOLDER.glob("*.yaml")} == set(envs.ALL)
+    assert {file.stem for file in FOLDER.glob("*.yaml")} == {*envs.ALL, *META_WORLD}
 
 
 @pytest.mark.parametrize("name", envs.ALL)
@@ -26,6 +28,19 @@ def test_file_defines_the_same_problem_as_the_python_defaults(name: str) -> None
     assert config.pop("name") == name
     assert config == envs.overridable(name)
     assert envs.make(name, 1, **config).spec.spec_hash == envs.make(name, 1).spec.spec_hash  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("file", "task"), META_WORLD.items())
+def test_file_of_meta_world_says_what_python_has(file: str, task: str | None) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{file}.yaml"))
+    assert isinstance(config, dict)
+    has = envs.overridable(config.pop("name"))
+    benchmark = file.removeprefix("metaworld_").upper()
+    assert config == {
+        **{name: has[name] for name in config},
+        "benchmark": benchmark,
+        **({"task_name": task} if task else {}),
+    }
 
 
 @pytest.mark.parametrize("text", ["horizon: 5\n", ""])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from support.meta_world import use_stand_in
 
 from metarl.cli import checkpoints, configs, evaluation
 from metarl.cli.overrides import check_overrides
@@ -13,7 +14,8 @@ FOLDERS = [configs.CONFIGS]
 
 
 @pytest.mark.parametrize("name", configs.choices("experiment", FOLDERS, "train"))
-def test_an_experiment_can_be_begun(name: str) -> None:
+def test_an_experiment_can_be_begun(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_stand_in(monkeypatch)
     plain, _ = configs.composed("train", [f"experiment={name}"], FOLDERS)
     config = OmegaConf.create(plain)
     checkpoints.untrained(config, Path(f"configs/experiment/{name}.yaml"))

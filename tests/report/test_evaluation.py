@@ -106,6 +106,11 @@ def test_a_single_number_has_no_interval() -> None:
     )
     assert "one episode of one task has no interval" in one
     assert "[" not in one and "0 still, 1 best" in one
+    # Its tasks are said apart, too.
+    of_one = evaluation.table(
+        evaluated("gridworld_5x5", num_updates=1, num_tasks=1, horizon=15, adapter=UniformActions)
+    )
+    assert "goal on cell" in of_one and "[" not in of_one
     two = evaluation.table(
         evaluated("half_cheetah_vel", num_updates=1, num_tasks=2, adapter=UniformActions)
     )

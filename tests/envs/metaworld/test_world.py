@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support.commands import call
+from support.meta_world import STAND_INS, use_stand_in
 
 import envs
 from envs.metaworld import ML10, ML10_TEST, ML45, ML45_TEST, PYTHON, TASKS
@@ -19,14 +20,12 @@ from metarl.cli.commands import evaluate, train
 from metarl.errors import SettingError, UserError
 from metarl.noise import Noise
 
-STAND_INS = Path(__file__).parents[2] / "support" / "stand_ins"
 THEIRS = os.environ.get(PYTHON)
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
-    monkeypatch.setenv(PYTHON, sys.executable)
+    use_stand_in(monkeypatch)
     made: list[Any] = []
 
     def of(num_worlds: int, **settings: Any) -> Any:
