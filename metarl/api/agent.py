@@ -40,7 +40,7 @@ class Agent:
         self._loaded = replace(loaded, path=loaded.path.absolute())
         self._checkpoint, self._config_dir = checkpoint, config_dir
         self._sizes = build.sizes(loaded.config)
-        with build.one_world(loaded.config) as env:
+        with checkpoints.world_of(loaded) as env:
             self.spec = env.spec
             self.observation_space, self.action_space = env.observation_space, env.action_space
         learner = checkpoints.trained_learner(loaded, Generators(0), torch.device("cpu"))
@@ -188,6 +188,11 @@ class Agent:
         self, command: str, words: tuple[str, ...], settings: Mapping[str, Any], quiet: bool
     ) -> Any:
         given = [*texts(words), *as_words(settings)]
+        if not self._loaded.with_env:
+            raise UserError(
+                f"{command}: this agent was loaded with with_env=False, so it has no environment; "
+                "expected metarl.load without that"
+            )
         if any(word.startswith("checkpoint=") for word in given):
             raise UserError("checkpoint: this agent's is meant; expected metarl.load of the other")
         own = as_words({"checkpoint": self._checkpoint})

@@ -13,7 +13,9 @@ from metarl.errors import UserError
 from metarl.run import checkpoint
 
 
-def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | FewShotAgent:
+def load(
+    where: str | Path, *, config_dir: str | Path | None = None, with_env: bool = True
+) -> Agent | FewShotAgent:
     """The agent of a run folder, a checkpoint file, or the zoo.
 
         metarl.load("bandit/rl2_ppo")
@@ -22,11 +24,13 @@ def load(where: str | Path, *, config_dir: str | Path | None = None) -> Agent | 
     Args:
       where: a path, or `<run folder>/best`; where there is none, a name of the zoo, with or without `zoo:` before it.
       config_dir: configs of your own, if the run was made with them.
+      with_env: False makes nothing of the environment that the agent was trained on, which needn't
+        be there: it acts and adapts, and can't be evaluated or filmed.
     Raises: UserError if there is neither, or the file can't be used.
     """
     checkpoint = _located(str(where), place(where, "load: where"))
     with session("evaluate", as_words({"checkpoint": checkpoint}), config_dir):
-        found = checkpoints.read(checkpoint)
+        found = checkpoints.read(checkpoint, with_env=with_env)
         is_few_shot = "dataset" in found.content
         loaded = (fewshot_build if is_few_shot else checkpoints).load(checkpoint, found)
         for warning in loaded.warnings:

@@ -2,6 +2,8 @@
 now; what doesn't fit is refused in a line."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from metarl.cli.words import command_line
 from metarl.core import saved
 from metarl.errors import UserError
 from metarl.report.run_places import in_order, num_seeds_in
+from metarl.rl.absent_env import AbsentEnv
 from metarl.rl.spec import EnvSpec
-from metarl.rl.types import RLLearner
+from metarl.rl.types import BatchedEnv, RLLearner
 from metarl.run import checkpoint
 from metarl.run.iteration import check_loaded
 from metarl.run.rows import read_rows
@@ -39,6 +42,8 @@ class Loaded:
     zoo_name: str | None = None
     """The name in the zoo, or that of a file packed as its files are: weights alone, in a folder
     that no run has."""
+    with_env: bool = True
+    """Whether its environment is made; else the file says what the agent sees and does."""
 
     @property
     def run_folder(self) -> Path:
@@ -57,10 +62,31 @@ def run_folder(location: Path) -> Path:
 def trained_learner(loaded: Loaded, generators: Generators, on: torch.device) -> RLLearner:
     """The checkpoint's learner, for evaluation and rendering; the environment that it was made for is
     closed."""
-    with one_world(loaded.config) as env:
+    with world_of(loaded) as env:
         built = learner(loaded.config, env, generators, on)
     built.load_state_dict(loaded.content["learner"])
     return built
+
+
+@contextmanager
+def world_of(loaded: Loaded) -> Iterator[BatchedEnv]:
+    """One world of the environment that the checkpoint was trained on; without one, what the file
+    says of it.
+
+    Raises: UserError if the file doesn't say it, as those of earlier versions.
+    """
+    if loaded.with_env:
+        with one_world(loaded.config) as env:
+            yield env
+    else:
+        with blamed_on(loaded.path, "interface"):
+            if "interface" not in loaded.content:
+                raise UserError(
+                    f"{loaded.path} doesn't say what its agent sees and does, for an earlier version "
+                    "wrote it; expected with_env=True, where its environment is there"
+                )
+            absent = AbsentEnv(field(loaded.content, "interface", dict, "spaces and a spec"))
+        yield absent
 
 
 def names_world(env: DictConfig | None) -> bool:
@@ -105,7 +131,8 @@ def elsewhere(loaded: Loaded, env: DictConfig | None) -> DictConfig:
 def load(location: str, found: Loaded | None = None) -> Loaded:
     """The newest whole checkpoint of a run folder, or one checkpoint file.
 
-    Args: found: what `read` gave, where that was called.
+    Args: found: what `read` gave, where that was called; a checkpoint without its environment isn't
+    compared with it.
     Raises: UserError if there is none, it is damaged, or the environment it was trained on is
     defined otherwise now.
     """
@@ -119,7 +146,7 @@ def load(location: str, found: Loaded | None = None) -> Loaded:
                 else f"the end of its training: {command_line('fewshot', resume=location)}"
             )
         )
-    spec, built, generators = untrained(loaded.config, loaded.path)
+    spec, built, generators = untrained(loaded.config, loaded.path, world_of(loaded))
     with blamed_on(loaded.path, "content"):
         check_spec(
             loaded, field(loaded.content, "env", str, "a name"), spec.spec_hash, "environment"
@@ -143,15 +170,16 @@ def load_saying(location: str) -> Loaded:
     return loaded
 
 
-def read(location: str) -> Loaded:
+def read(location: str, *, with_env: bool = True) -> Loaded:
     """The newest whole checkpoint of a run folder, one checkpoint file, `zoo:<name>`, or a file that
     was packed as those of the zoo, whatever it was trained on.
 
+    Args: with_env: False leaves its environment out, see `Loaded`.
     Raises: UserError if there is none or it is damaged.
     """
     if location.startswith(zoo.PREFIX):
         name = location.removeprefix(zoo.PREFIX)
-        return _loaded(zoo.path(name), zoo.read(name), [], zoo_name=name)
+        return _loaded(zoo.path(name), zoo.read(name), [], zoo_name=name, with_env=with_env)
     place = checkpoint.named(Path(location).expanduser())
     if location in zoo.names() and not place.exists():
         raise UserError(f"no checkpoint at {location}; did you mean {zoo.PREFIX}{location}?")
@@ -165,14 +193,14 @@ def read(location: str) -> Loaded:
     found = checkpoint.resolve(place)
     if zoo.is_packed(found):
         own = f"{found.resolve().parent.name}/{found.stem}"
-        return _loaded(found, zoo.read_file(found), [], zoo_name=own)
+        return _loaded(found, zoo.read_file(found), [], zoo_name=own, with_env=with_env)
     if found.is_file():
         path, content = found, checkpoint.load(found)
         warnings: list[str] = []
     else:
         path, content, warnings = checkpoint.load_newest(found)
         warnings += _told_of_a_newer(path, content)
-    return _loaded(path, content, warnings)
+    return _loaded(path, content, warnings, with_env=with_env)
 
 
 def _told_of_a_newer(path: Path, content: dict[str, Any]) -> list[str]:
@@ -203,11 +231,22 @@ def _told_of_a_newer(path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def _loaded(
-    path: Path, content: dict[str, Any], warnings: list[str], zoo_name: str | None = None
+    path: Path,
+    content: dict[str, Any],
+    warnings: list[str],
+    zoo_name: str | None = None,
+    *,
+    with_env: bool,
 ) -> Loaded:
     command = "fewshot" if "dataset" in content else "train"
-    config = checked(content.get("config"), path, command)
-    return Loaded(path=path, content=content, config=config, warnings=warnings, zoo_name=zoo_name)
+    return Loaded(
+        path=path,
+        content=content,
+        config=checked(content.get("config"), path, command, with_env=with_env),
+        warnings=warnings,
+        zoo_name=zoo_name,
+        with_env=with_env,
+    )
 
 
 def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:
@@ -220,16 +259,19 @@ def whole(loaded: Loaded, built: MetaLearner, generators: Generators) -> Loaded:
     return replace(loaded, content=content)
 
 
-def untrained(config: DictConfig, file: Path) -> tuple[EnvSpec, RLLearner, Generators]:
+def untrained(
+    config: DictConfig, file: Path, world: AbstractContextManager[BatchedEnv] | None = None
+) -> tuple[EnvSpec, RLLearner, Generators]:
     """The problem, learner and streams that the configuration in a file makes, so that no command
     finds later that they can't be made.
 
+    Args: world: of its environment; None: one that the configuration makes.
     Raises: UserError naming the file and what doesn't fit.
     """
     with blamed_on(file, "config"):
         sizes(config)
         generators = Generators(config.seed)
-        with one_world(config) as env:
+        with world or one_world(config) as env:
             return env.spec, learner(config, env, generators, torch.device("cpu")), generators
 
 

@@ -17,16 +17,18 @@ from omegaconf import DictConfig
 import metarl
 from metarl.cli import own_code
 from metarl.cli.configs import as_dict
+from metarl.rl import absent_env
 from metarl.rl.types import BatchedEnv
 
 
 def provenance(config: DictConfig, env: BatchedEnv) -> dict[str, Any]:
-    """What every checkpoint and result carries: the problem, the settings, the code and the library
-    versions."""
+    """What every checkpoint carries: the problem and what its agent sees and does, the settings, the
+    code and the library versions."""
     return {
         "env": env.spec.name,
         "variant": env.spec.variant,
         **env.spec.hashes,
+        "interface": absent_env.packed(env),
         **origin(config),
     }
 

@@ -43,21 +43,23 @@ _MOST = 10_000  # values, each as often as it stands somewhere; ours have some t
 _OF_LOGGERS = {"wandb": ("project", "entity", "mode", "name", "group", "tags", "notes", "job_type")}
 
 
-def checked(found: Any, file: Path, command: str) -> DictConfig:
+def checked(found: Any, file: Path, command: str, *, with_env: bool = True) -> DictConfig:
     """The configuration that `file` holds, once it was found to be data and to call nothing but
     what it may.
 
     What is called of the user's own is said in a line. What leaves the numbers so far alone (how
     often to save, what to evaluate) may be missing in it, as in files of older versions, and is
-    then as in `command`'s own config. Raises: UserError naming the file and the first thing that
-    doesn't fit.
+    then as in `command`'s own config.
+
+    Args: with_env: whether its environment will be called. Raises: UserError naming the file and
+    the first thing that doesn't fit.
     """
     with blamed_on(file, "config"):
         if not isinstance(found, dict):
             raise ValueError(f"config is {_brief(found)}; expected a dict")
         _check_size(found)
         _check_is_data(found)
-        _check_names(found)
+        _check_names(found, with_env=with_env)
         _check_values(found, command)
         defaults = {
             key: value
@@ -187,11 +189,11 @@ def _check_is_data(found: Any, place: str = "", depth: int = 0) -> None:
         )
 
 
-def _check_names(config: Mapping[str, Any]) -> None:
+def _check_names(config: Mapping[str, Any], *, with_env: bool) -> None:
     ours, users = _named_in(CONFIGS), _named_by_user()
     for key, value in named(config).items():
         pair = (key, repr(value))
-        if pair in ours:
+        if pair in ours or (key == "env.name" and not with_env):
             continue
         if pair not in users:
             raise ValueError(

@@ -2,7 +2,7 @@
 MuJoCo isn't seen from here.
 
 Read `types` first: steps, trajectories, tasks, and the protocols of environments and adapters.
-`spec` says which problem a number belongs to.
+`spec` says which problem a number belongs to. `absent_env` stands for an environment that isn't here.
 
 The rooms, in the order in which training goes through them: `models` makes a network that fits an
 environment. `adapters` are how learners meet a new task with it. `data` plays episodes, and

@@ -19,6 +19,7 @@ from metarl.noise import Noise
 from metarl.rl.adapters.gradient import GradientAdapter
 from metarl.rl.data.collect import Streams, collect
 from metarl.rl.types import Trajectories
+from metarl.run import checkpoint
 
 POINT = {"horizon": 4}
 SMALL: dict[str, Any] = {"iterations": 0, "device": "cpu"}
@@ -512,3 +513,51 @@ def test_onnx_is_asked_for_by_name_where_it_is_missing(
     with pytest.raises(metarl.UserError, match=r"the package onnx isn't installed \(pip install"):
         export(agents["plain"].unadapted.module, tmp_path / "policy.onnx", torch.zeros(2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "latent", "memory", "belief"])
+def test_an_agent_acts_and_adapts_without_its_environment(
+    agents: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = (bandit_env if name == "memory" else point_env)()
+    folder = agents[name]._loaded.run_folder
+
+    def acts(agent: Any) -> list[Any]:
+        policy = agent.adapt(env, episodes=4)
+        return [policy(env.reset(seed=seed)[0]) for seed in range(3)]
+
+    here = acts(metarl.load(folder))
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise ImportError("no module named my_simulator")
+
+    monkeypatch.setattr(envs, "make", gone)
+    with pytest.raises(metarl.UserError, match="my_simulator"):
+        metarl.load(folder)
+    agent = metarl.load(folder, with_env=False)
+    np.testing.assert_array_equal(acts(agent), here)
+    assert agent.spec.spec_hash == agents[name].spec.spec_hash
+    for asked in (agent.evaluate, agent.render):
+        with pytest.raises(metarl.UserError, match="was loaded with with_env=False"):
+            asked()
+
+
+def test_an_environment_of_ones_own_is_not_called_where_it_is_left_out(tmp_path: Path) -> None:
+    """Its name is data then, which no config of one's own must allow."""
+    metarl.train("bandit", "rl2_ppo", **SMALL, run_dir=tmp_path)
+    content, *_ = checkpoint.load_newest(tmp_path / "checkpoints")[1:]
+    content["config"]["env"]["name"] = "my_simulator:bandits"
+    file = checkpoint.save(tmp_path, content, keep=1)
+    with pytest.raises(
+        metarl.UserError, match=r"env\.name is 'my_simulator:bandits', which isn't metarl's"
+    ):
+        metarl.load(file)
+    agent = metarl.load(file, with_env=False)
+    assert agent.unadapted(np.zeros(1, np.float32)) in range(5)
+
+
+def test_what_an_earlier_version_wrote_needs_its_environment() -> None:
+    with pytest.raises(
+        metarl.UserError, match=r"doesn't say what its agent sees and does.*with_env=True"
+    ):
+        metarl.load("bandit/rl2_ppo", with_env=False)

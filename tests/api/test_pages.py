@@ -44,11 +44,13 @@ def test_the_page_of_the_python_api(small: None) -> None:
 
 
 def test_the_page_of_deployment_runs_without_metarl(small: None) -> None:
-    (export,), (use,) = (
+    (export, elsewhere), (use,) = (
         code_blocks("docs/deploy.md"),
         code_blocks("docs/deploy.md", "python without metarl"),
     )
-    exec(export, {})
+    namespace: dict[str, Any] = {}
+    exec(export, namespace)
+    exec(elsewhere, namespace)
     hidden = "import sys; sys.modules['metarl'] = None; sys.modules['envs'] = None\n"
     done = subprocess.run([sys.executable, "-c", hidden + use], capture_output=True, text=True)
     assert re.fullmatch(r"tensor\(\d\)\n", done.stdout), done.stderr

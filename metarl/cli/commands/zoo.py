@@ -98,8 +98,8 @@ def packed(loaded: checkpoints.Loaded, *, half: bool) -> dict[str, Any]:
         settings["dataset"]["data_dir"] = None
     weights = zoo.weights(loaded.content["learner"], half=half)
     names = (
-        *("env", "variant", "dataset", "learner_name", "spec_hash", "made_by", "own_code"),
-        *("commit", "versions"),
+        *("env", "variant", "dataset", "learner_name", "spec_hash", "made_by", "interface"),
+        *("own_code", "commit", "versions"),
     )
     content = {name: loaded.content[name] for name in names if name in loaded.content}
     counts = {
