@@ -40,6 +40,8 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
         self._first, self._seed, self._shows_task = tasks[0], seed, shows_task
         self._task: str | None = None
         self._env: Any = None
+        self._is_open = True
+        _SHELF.join()
         self.render_mode = "rgb_array"
         unbounded = np.full(NUM_OBSERVATIONS, np.inf)
         self.observation_space = gymnasium.spaces.Box(-unbounded, unbounded, dtype=np.float64)
@@ -78,6 +80,9 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def close(self) -> None:
         self._put_back()
+        if self._is_open:
+            self._is_open = False
+            _SHELF.leave()
 
     def _put_back(self) -> None:
         if self._task is not None:
@@ -95,6 +100,18 @@ class Shelf:
     def __init__(self, most: int) -> None:
         self._most = most
         self._lying: list[tuple[str, Any]] = []
+        self._num_worlds = 0
+
+    def join(self) -> None:
+        """Another world uses it."""
+        self._num_worlds += 1
+
+    def leave(self) -> None:
+        """A world was closed. With the last one all that lies here is: what has drawn complains at
+        length if it is still open when Python ends."""
+        self._num_worlds -= 1
+        while self._lying and not self._num_worlds:
+            self._lying.pop()[1].close()
 
     def taken(self, task: str) -> Any:
         for place, (of, env) in enumerate(self._lying):

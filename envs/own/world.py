@@ -1060,22 +1060,25 @@ def serve(connection: Connection, make_worlds: Callable[[], LocalWorlds]) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asks = os.getppid()
     worlds: LocalWorlds | None = None
-    while True:
-        try:
+    try:
+        while True:
             while not connection.poll(_SECONDS_TO_LOOK):
                 if os.getppid() != asks:
                     return
             method, arguments = pickle.loads(connection.recv_bytes())
-        except (EOFError, ConnectionResetError):
-            return
-        try:
-            worlds = make_worlds() if worlds is None else worlds
-            answer: tuple[Any, ...] = (None, getattr(worlds, method)(*arguments))
-        except Exception as error:
-            answer = (type(error).__name__, str(error), traceback.format_exc())
-        if method == "close":
-            return
-        connection.send_bytes(packed(answer))
+            if method == "close":
+                return
+            try:
+                worlds = make_worlds() if worlds is None else worlds
+                answer: tuple[Any, ...] = (None, getattr(worlds, method)(*arguments))
+            except Exception as error:
+                answer = (type(error).__name__, str(error), traceback.format_exc())
+            connection.send_bytes(packed(answer))
+    except (EOFError, OSError):
+        return  # Nobody asks any more: after Ctrl-C perhaps not even for the answer on its way.
+    finally:
+        if worlds is not None:
+            worlds.close()  # It may hold a robot, whoever has gone.
 
 
 def main(file_descriptor: int) -> None:

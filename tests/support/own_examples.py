@@ -2,6 +2,8 @@
 and gymnasium only."""
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -136,6 +138,19 @@ class Undefined(Point):
 
     def observed(self) -> Any:
         return np.array([np.nan])
+
+
+class Robot(Point):
+    """Takes half a second for the action .625, and writes into `settings["log"]` that it was
+    closed."""
+
+    def moved(self, action: Any) -> float:
+        time.sleep(0.5 * (action[0] == 0.625))
+        return super().moved(action)
+
+    def close(self) -> None:
+        with Path(self.settings["log"]).open("a") as log:
+            log.write("closed\n")
 
 
 class Mortal(Point):

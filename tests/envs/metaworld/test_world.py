@@ -133,6 +133,27 @@ def test_a_robot_that_no_world_uses_is_taken_by_the_next(
     assert made[3:] == ["sweep-v3", "basketball-v3", "door-open-v3", "push-v3"]
 
 
+def test_the_last_world_closes_all_that_lies_there(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(STAND_INS))
+    import metaworld
+
+    from envs.metaworld import world
+
+    closed: list[object] = []
+    monkeypatch.setattr(metaworld.Robot, "close", lambda robot: closed.append(robot))
+    monkeypatch.setattr(world, "_SHELF", world.Shelf(most=5))
+    one, other = (world.MetaWorld(tasks=["push-v3"], seed=0) for _ in range(2))
+    for of, task in ((one, "push-v3"), (one, "reach-v3"), (other, "sweep-v3")):
+        of.reset(options={"task": task, "variation": 3.0})
+    for _ in range(2):
+        one.close()
+    assert closed == []
+    other.close()
+    assert len({*map(id, closed)}) == 3
+
+
 def test_results_tell_versions_of_the_package_apart(
     make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,17 @@ from envs.own.world import EnvironmentFailed, packed
 from envs.own.worlds import WorldsEnded
 from metarl.noise import Noise
 from tests.envs.test_environments import assert_equal
-from tests.support.own_examples import Drawn, Gain, Grid, Held, Paying, Point, Undefined, faster
+from tests.support.own_examples import (
+    Drawn,
+    Gain,
+    Grid,
+    Held,
+    Paying,
+    Point,
+    Robot,
+    Undefined,
+    faster,
+)
 
 ROOT = Path(__file__).parents[3]
 TASKS = {
@@ -240,6 +250,37 @@ def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
     with pytest.raises(WorldsEnded, match="a process with worlds of .*Mortal has ended"):
         env.step(inner)
     env.close()
+
+
+@pytest.mark.parametrize("ends", ["closed", "gone while it works"])
+def test_a_robot_is_closed_whoever_ends(
+    ends: str, other_python: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and quietly: the answer on its way needs no reader."""
+    log = tmp_path / "log"
+    env: Any = own_environment(
+        Robot,
+        1,
+        settings={"log": str(log)},
+        tasks={"speed": attribute("speed", between=(0.5, 2.0))},
+        horizon=5,
+        python=other_python,
+    )
+    log.unlink()  # Of what was tried once.
+    env.set_tasks(env.prior.test_tasks(1))
+    env.reset(Noise(torch.Generator()).starts(env))
+    if ends == "closed":
+        env.close()
+    else:
+        (connection,) = env._worlds._connections
+        connection.send_bytes(packed(("step", (np.full((1, 1), 0.625),))))
+        connection.close()
+    for _ in range(100):
+        if log.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    assert log.read_text() == "closed\n" and capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("processes", [0, 4, -1])
