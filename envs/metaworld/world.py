@@ -3,6 +3,7 @@ nothing of ours: imports gymnasium, numpy and metaworld only."""
 
 import functools
 import pickle
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import gymnasium
 import metaworld
 import numpy as np
+from metaworld.policies import ENV_POLICY_MAP
 
 NUM_OBSERVATIONS = 39
 """The hand, the gripper, up to two objects, the same of the step before, and the goal, or zeros in
@@ -67,12 +69,19 @@ class MetaWorld(gymnasium.Env[np.ndarray, np.ndarray]):
             self._task, self._env = name, _SHELF.taken(name)
         task = variations(name, self._seed)[int(options["variation"])]
         self._env.set_task(with_goal(task) if self._shows_task else task)
-        obs, info = self._env.reset(seed=seed)
-        return obs, info
+        self._seen, info = self._env.reset(seed=seed)
+        return self._seen, info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self._env.step(action)
-        return obs, float(reward), bool(terminated), bool(truncated), info
+        self._seen, reward, terminated, truncated, info = self._env.step(action)
+        return self._seen, float(reward), bool(terminated), bool(truncated), info
+
+    def scripted_action(self) -> np.ndarray:
+        """What Meta-World's own policy for this task does now. It sees the goal."""
+        goal = self._env._get_pos_goal()  # As its observations get it, where they show it.
+        seen = np.concatenate([self._seen[: -len(goal)], goal])
+        assert self._task is not None, "an episode has begun"
+        return np.clip(policy(self._task).get_action(seen), -1.0, 1.0)
 
     def render(self) -> Any:
         """The camera hangs upside down."""
@@ -134,6 +143,13 @@ def with_goal(task: Any) -> Any:
     """A task of Meta-World's whose goal is seen."""
     data = pickle.loads(task.data)  # that Meta-World has pickled in this process
     return task._replace(data=pickle.dumps({**data, "partially_observable": False}))
+
+
+@functools.cache
+def policy(task: str) -> Any:
+    """Meta-World's own for this task."""
+    warnings.filterwarnings("ignore", r"Constant\(s\) may be too high")  # Its actions are clipped.
+    return ENV_POLICY_MAP[task]()
 
 
 @functools.cache

@@ -223,6 +223,7 @@ class OwnEnv(BatchedEnv[Any]):
         )
         self._actions = Actions(form["action_space"])
         self.action_space = self._actions.space
+        self._has_controller: bool = form["has_controller"]
         self._episodes = Episodes(self, self.device)
         self._pictures = Pictures()
         self._told_of_breaks = False
@@ -235,10 +236,20 @@ class OwnEnv(BatchedEnv[Any]):
     @property
     def references(self) -> References[Any]:
         """Standing still: no action, or what is nearest to it in the action space, which isn't there
-        where actions are choices; and what the user says of the best returns."""
+        where actions are choices; the environment's own controller, if it has one; and what the
+        user says of the best returns."""
         still = self._actions.standing_still()
         action = None if still is None else self._tensor(still).expand(self.num_worlds, -1)
-        return References(stand_still=None if action is None else action.clone, **self._known)
+        return References(
+            stand_still=None if action is None else action.clone,
+            scripted=self._scripted_action if self._has_controller else None,
+            **self._known,
+        )
+
+    def _scripted_action(self) -> Tensor:
+        return torch.from_numpy(self._actions.asked(self._worlds.scripted_actions())).to(
+            self.device
+        )
 
     def set_tasks(self, tasks: Any) -> None:
         self._episodes.set_tasks(tasks)

@@ -73,15 +73,22 @@ class Actions:
         chosen = np.stack(np.unravel_index(actions, self._counts), axis=-1)
         return (chosen.reshape(len(actions), *self._shape) + self._start).astype(self._dtype)
 
+    def asked(self, actions: np.ndarray) -> np.ndarray:
+        """What a learner gives to get these, [W, ...] of the environments' space -> [W, A] float32
+        or [W] int64. Beyond the bounds it is the bound."""
+        if self._kind == "Box":
+            inside = np.clip(actions, self._low, self._high).astype(float)
+            half = np.where(self._half > 0, self._half, 1.0)
+            return ((inside - self._centre) / half).astype(np.float32)
+        if self._kind == "Discrete":
+            return actions.astype(np.int64)
+        parts = (actions - self._start).reshape(len(actions), -1).astype(np.int64)
+        return np.ravel_multi_index(tuple(parts.T), self._counts).astype(np.int64)
+
     def standing_still(self) -> np.ndarray | None:
         """[A] float32: what is nearest to the environment's own 0; None where actions are
         choices."""
-        if self._kind != "Box":
-            return None
-        nearest = np.clip(0.0, self._low, self._high).astype(float)
-        return ((nearest - self._centre) / np.where(self._half > 0, self._half, 1.0)).astype(
-            np.float32
-        )
+        return self.asked(np.zeros((1, *self._shape)))[0] if self._kind == "Box" else None
 
     def _prepare_box(self) -> None:
         self._bounded = np.isfinite(self._low) & np.isfinite(self._high)

@@ -23,7 +23,7 @@ import sys
 import sysconfig
 import tokenize
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -258,6 +258,41 @@ class World:
         if terminated or truncated:
             self._ended = obs, ends, numbers
         return obs, reward, ends, numbers
+
+    @property
+    def has_controller(self) -> bool:
+        """Whether it, or one of its wrappers, has a method `scripted_action`."""
+        return self._controller() is not None
+
+    def _controller(self) -> Any:
+        methods = (getattr(layer, "scripted_action", None) for layer in _layers(self.env))
+        return next((method for method in methods if callable(method)), None)
+
+    def scripted_action(self) -> np.ndarray:
+        """What its controller does now, of the environment's own action space; any action in a world
+        that has ended.
+
+        Raises: WorldError for what isn't one.
+        """
+        space = self.env.action_space
+        if self._ended is not None:
+            return np.zeros(space.shape or (), space.dtype) + getattr(space, "start", 0)
+        with _Theirs(lambda: f"{self.name}.scripted_action fails at step {self._num_steps}"):
+            action = np.asarray(self._controller()())
+        # Beyond a bound it is the bound, as a learner's is.
+        fits = (
+            action.shape == space.shape
+            and action.dtype.kind in "fiu"
+            and bool(np.isfinite(action).all())
+            if isinstance(space, spaces.Box)
+            else space.contains(action)
+        )
+        if not fits:
+            raise WorldError(
+                f"{self.name}.scripted_action returned {_in_line(action)}; expected an action of "
+                f"{space}"
+            )
+        return action
 
     def _observation(self, obs: Any) -> np.ndarray:
         flat, expected = self.observations.flat(obs), self.observations.low.shape
@@ -501,6 +536,7 @@ class LocalWorlds:
             "obs_high": world.observations.high,
             "action_space": _described(world.env.action_space),
             "whole_numbers": world.whole_numbers,
+            "has_controller": world.has_controller,
             "horizon": world.horizon,
             "control_step": _above_0(*(getattr(world.unwrapped, n, None) for n in ("dt", "tau"))),
             "render_fps": _above_0(world.env.metadata.get("render_fps")),
@@ -528,6 +564,10 @@ class LocalWorlds:
         rows = np.array([[of_world.get(name, 0.0) for of_world in numbers] for name in names])
         terms = dict(zip(names, rows, strict=True))
         return np.stack(obs), np.array(rewards), np.array(ends), terms
+
+    def scripted_actions(self) -> np.ndarray:
+        """What the controller of each does now, [W, ...] of the environment's own space."""
+        return np.stack([world.scripted_action() for world in self.envs])
 
     def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
         """The variables whose value the first world loses when the last one gets another task."""
@@ -615,14 +655,17 @@ def make_world(
     )
 
 
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment, what it wraps, and so on."""
+    while env is not None:
+        yield env
+        env = env.env if isinstance(env, gymnasium.Wrapper) else None
+
+
 def _code_of(env: Any, *functions: Callable[..., Any] | None) -> list[Any]:
     """The classes of an environment, from its wrappers to the bases of its own, and these
     functions, of an object that is called its classes; without what is Gymnasium's or metarl's."""
-    found: list[Any] = []
-    layer = env
-    while layer is not None:
-        found += type(layer).__mro__
-        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
+    found: list[Any] = [of for layer in _layers(env) for of in type(layer).__mro__]
     for function in functions:
         while isinstance(function, functools.partial):
             function = function.func
@@ -808,15 +851,13 @@ def _checked_environment(env: Any, name: str) -> Any:
     for space in ("observation_space", "action_space"):
         if not isinstance(getattr(env, space, None), gymnasium.Space):
             raise WorldError(f"{name} has no {space}; Gymnasium expects a gymnasium.Space")
-    layer: Any = env
-    while layer is not None:
+    for layer in _layers(env):
         for argument in ("seed", "options"):
             if not _takes(layer.reset, argument):
                 raise WorldError(
                     f"{type(layer).__name__}.reset takes no {argument} ({name}); "
                     "Gymnasium expects reset(self, *, seed=None, options=None)"
                 )
-        layer = layer.env if isinstance(layer, gymnasium.Wrapper) else None
     return env
 
 

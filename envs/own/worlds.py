@@ -47,7 +47,8 @@ class Worlds(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Describes one world: obs_low and obs_high [O], action_space (its kind, how it is shown,
-        and what is in it), whole_numbers (the variables that go to such), horizon (the
+        and what is in it), whole_numbers (the variables that go to such), has_controller (whether it
+        has `scripted_action`), horizon (the
         environment's own) or None, control_step in seconds (`dt`, or CartPole's `tau`) or None,
         render_fps, pictures of control steps in a second (its metadata's), or None."""
         ...
@@ -71,6 +72,10 @@ class Worlds(Protocol):
         Returns: obs [W, O] float32; reward [W]; [W, 3] bool, terminated, truncated and diverged;
         and the numbers of the infos by name, [W] each, 0 where a world hasn't one.
         """
+        ...
+
+    def scripted_actions(self) -> np.ndarray:
+        """What each environment's own controller does now, [W, ...] of its own space."""
         ...
 
     def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
@@ -257,6 +262,9 @@ class RemoteWorlds:
             for name in names
         }
         return np.concatenate(obs), np.concatenate(reward), np.concatenate(ends), joined
+
+    def scripted_actions(self) -> np.ndarray:
+        return np.concatenate(self._ask("scripted_actions", [()] * len(self._connections)))
 
     def shared(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> list[str]:
         found = self._ask("shared", [(task, other_task)] * len(self._connections))

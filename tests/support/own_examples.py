@@ -153,6 +153,19 @@ class Robot(Point):
             log.write("closed\n")
 
 
+class Controlled(Point):
+    """Has a controller, which goes to the goal, and no noise; the actions are speeds up to 40."""
+
+    action_space: Any = spaces.Box(np.float32([-10.0]), np.float32([40.0]))
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.noise = 0.0
+
+    def scripted_action(self) -> Any:
+        return self.settings.get("does", np.array([self.goal - self.place]) / self.speed)
+
+
 class Mortal(Point):
     """Ends its process at the action 1."""
 

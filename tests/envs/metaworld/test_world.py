@@ -166,6 +166,17 @@ def test_results_tell_versions_of_the_package_apart(
     assert later.spec_hash == now.spec_hash and later.made_by != now.made_by
 
 
+def test_its_own_controllers_see_the_goal_and_stand_beside_the_learner(make: Any) -> None:
+    env = make(2, task_name="push-v3", horizon=4, num_threads=2)
+    paid = goals(env, env.prior.test_tasks(2))
+    begun(env, env.prior.test_tasks(2))
+    scripted = env.references.scripted
+    for _ in range(2):
+        expected = torch.tensor([[goal / 10_000, 1.0, 0.0, 0.0] for goal in paid])
+        torch.testing.assert_close(scripted(), expected)
+        env.step(scripted())
+
+
 def test_films_have_the_speed_of_its_steps(make: Any) -> None:
     assert make(1, task_name="reach-v3", horizon=4).render_fps == 80
 

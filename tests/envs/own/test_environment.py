@@ -815,7 +815,9 @@ def test_documented_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The last: test_variants.py.
-    definition, use, with_lists, with_hook, with_class, with_optimum, _ = code_blocks(PAGE)
+    definition, use, with_lists, with_hook, with_class, with_optimum, balanced, _ = code_blocks(
+        PAGE
+    )
     (tmp_path / "my_envs.py").write_text(definition)
     monkeypatch.syspath_prepend(tmp_path)
     exec(use, {})
@@ -842,6 +844,11 @@ def test_documented_examples_run(
     exec(with_optimum, names)
     env = names["known_cheetah"](1)
     assert env.references.known_returns(env.prior.test_tasks(2), 1)["oracle"].tolist() == [0, 0]
+    exec(balanced, names)
+    env = names["balanced_cart_pole"](1)
+    started(env, length=0.9)
+    ended = [bool(env.step(env.references.scripted()).terminated) for _ in range(200)]
+    assert not any(ended[:-1])
 
 
 def test_documented_environment_trains_from_the_command_line(tmp_path: Path) -> None:

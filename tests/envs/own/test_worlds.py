@@ -20,6 +20,7 @@ from envs.own.worlds import WorldsEnded
 from metarl.noise import Noise
 from tests.envs.test_environments import assert_equal
 from tests.support.own_examples import (
+    Controlled,
     Drawn,
     Gain,
     Grid,
@@ -250,6 +251,45 @@ def test_process_that_dies_is_said(where: str, other_python: Path) -> None:
     with pytest.raises(WorldsEnded, match="a process with worlds of .*Mortal has ended"):
         env.step(inner)
     env.close()
+
+
+@pytest.mark.parametrize("where", ["here", "processes", "python"])
+def test_a_controller_of_the_environments_own_is_a_reference(
+    where: str, other_python: Path
+) -> None:
+    places: dict[str, Any] = {"processes": {"processes": 2}, "python": {"python": other_python}}
+    env = own_environment(Controlled, 3, tasks=TASKS, horizon=6, **places.get(where, {}))
+    try:
+        env.set_tasks(env.prior.test_tasks(3))
+        first = env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))
+        action = env.references.scripted()
+        goal, speed = (getattr(env.prior.test_tasks(3), name) for name in ("goal", "speed"))
+        # −1 and 1 stand for the bounds, −10 and 40.
+        expected = ((goal[:, None] - first) / speed[:, None] - 15) / 25
+        torch.testing.assert_close(action, expected.float())
+        torch.testing.assert_close(env.step(action).reward, torch.zeros(3), atol=1e-6, rtol=0)
+    finally:
+        env.close()
+    assert make_point(1).references.scripted is None
+
+
+def test_a_world_that_has_ended_needs_no_controller() -> None:
+    env = own_environment(Controlled, 2, tasks=TASKS, horizon=6)
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))
+    assert env.step(torch.ones(2, 1)).terminated.all()
+    assert torch.equal(env.references.scripted(), env.references.stand_still())
+
+
+@pytest.mark.parametrize("does", ["left", [1.0, 2.0], [float("nan")], None])
+def test_a_controller_that_gives_no_action_is_named(does: Any) -> None:
+    env = own_environment(Controlled, 1, tasks=TASKS, horizon=6, settings={"does": does})
+    env.set_tasks(env.prior.test_tasks(1))
+    env.reset(Noise(torch.Generator().manual_seed(3)).starts(env))
+    with pytest.raises(
+        ValueError, match=r"Controlled\.scripted_action returned .*an action of Box"
+    ):
+        env.references.scripted()
 
 
 @pytest.mark.parametrize("ends", ["closed", "gone while it works"])
