@@ -91,7 +91,9 @@ def meta_world(
     """
     if benchmark not in [*BENCHMARKS]:
         raise SettingError(f"benchmark is {benchmark!r}; {expected(benchmark, BENCHMARKS)}")
-    whole_number("tasks_seed", tasks_seed)
+    if not 0 <= whole_number("tasks_seed", tasks_seed) <= _HIGHEST_SEED:
+        raise SettingError(f"tasks_seed is {tasks_seed}; expected 0 to {_HIGHEST_SEED}")
+    count = whole_number("num_worlds", num_worlds)
     if not 1 <= whole_number("horizon", horizon) <= HORIZON:
         raise SettingError(f"horizon is {horizon}; expected 1 to {HORIZON}, where Meta-World ends")
     both = BENCHMARKS[benchmark]
@@ -121,7 +123,7 @@ def meta_world(
             horizon=horizon,
             terms=["success"],
             python=where,
-            processes=_num_processes(num_worlds, num_threads),
+            processes=_num_processes(count, num_threads),
             device=device,
         )
 
@@ -141,6 +143,9 @@ def _tasks(
         for variation, name in itertools.product(variations, names)
     ]
 
+
+_HIGHEST_SEED = 2**32 - 2
+"""The test tasks are drawn by the next one, and numpy takes none above."""
 
 _INSTALL = f"""
   python -m venv meta-world
@@ -178,5 +183,5 @@ def _package_needed(python: str | Path) -> Iterator[None]:
 
 def _num_processes(num_worlds: int, num_threads: int | None) -> int:
     if num_threads is None:
-        return min(num_worlds, os.cpu_count() or 1)
+        return max(1, min(num_worlds, os.cpu_count() or 1))
     return max(1, min(num_worlds, whole_number("num_threads", num_threads)))

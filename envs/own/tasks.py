@@ -138,10 +138,12 @@ def listed(
 ) -> ListedTasks[Any]:
     """Tasks given one by one, each as a dict of the variables.
 
-    Raises: SettingError naming a task that isn't of the variables, or is in both lists.
+    Raises: SettingError naming a task that isn't of the variables, is in both lists, or twice among
+    those for test.
     """
     rows = {"train_tasks": _listed(variables, train, "train_tasks")}
     rows["test_tasks"] = _listed(variables, test, "test_tasks")
+    _refuse_twice(rows["test_tasks"][0])
     numbers = json.dumps({name: tasks for name, (tasks, _) in rows.items()}, sort_keys=True)
     words = {
         name: variable
@@ -160,11 +162,36 @@ def listed(
     )
 
 
+def _refuse_twice(test: Sequence[Any]) -> None:
+    """Raises: SettingError for a task that comes again: it would count as two in intervals over
+    tasks."""
+    for row, task in enumerate(test):
+        if (first := test.index(task)) < row:
+            raise SettingError(
+                f"test_tasks[{row}] is test_tasks[{first}] again; expected each once: more episodes "
+                "of it are played with episodes_per_task"
+            )
+
+
 def _kinds(words: Mapping[str, TaskVariable], tasks: Any) -> list[str]:
-    """The words of each task."""
-    columns = zip(words.values(), (getattr(tasks, name).tolist() for name in words), strict=True)
-    meant = [[str(variable.meant(value)) for value in values] for variable, values in columns]
-    return [" ".join(of_task) for of_task in zip(*meant, strict=True)]
+    """The words of each task; of several variables with their names."""
+    columns = [
+        [_word(variable, value) for value in getattr(tasks, name).tolist()]
+        for name, variable in words.items()
+    ]
+    if len(words) == 1:
+        return columns[0]
+    return [
+        ", ".join(f"{name} {word}" for name, word in zip(words, of_task, strict=True))
+        for of_task in zip(*columns, strict=True)
+    ]
+
+
+def _word(variable: TaskVariable, value: float) -> str:
+    """A choice as it is shown, with quotes where another looks like it, as 1 beside "1"."""
+    meant = variable.meant(value)
+    alike = [choice for choice in variable.choices if str(choice) == str(meant)]
+    return str(meant) if len(alike) == 1 else repr(meant)
 
 
 def _listed(

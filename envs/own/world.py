@@ -51,17 +51,19 @@ class _Theirs:
     """Stands around calls of the user's code. Raises: EnvironmentFailed for what it raises; what is
     ours, and an action that isn't finite, passes.
 
-    Args: doing: the beginning of the message, asked for only then: it stands around every step.
+    Args:
+      doing: the beginning of the message, asked for only then: it stands around every step.
+      but: what passes besides.
     """
 
-    def __init__(self, doing: Callable[[], str]) -> None:
-        self._doing = doing
+    def __init__(self, doing: Callable[[], str], but: type[Exception] = WorldError) -> None:
+        self._doing, self._but = doing, but
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        ours = (WorldError, FloatingPointError, MemoryError)
+        ours = (WorldError, FloatingPointError, MemoryError, self._but)
         if not isinstance(error, Exception) or isinstance(error, ours):
             return
         told = " ".join(" ".join(line.split()) for line in str(error).strip().splitlines()[:2])
@@ -618,6 +620,8 @@ def make_world(
     horizon, make = None, source
     settings = _of_one_world(settings)
     module, _, function = source.rpartition(":") if isinstance(source, str) else ("", "", "")
+    if not module and function.endswith(".py"):
+        raise WorldError(f"{source} names no function; expected path/to/file.py:function")
     if not isinstance(source, str):
         with _Theirs(lambda: f"{name} can't be made"):
             env = source(**settings)
@@ -633,7 +637,8 @@ def make_world(
             # -1: without TimeLimit; the horizon is ours.
             settings |= {"max_episode_steps": -1, "disable_env_checker": True}
             with _Theirs(lambda: f"{source} can't be made"):
-                env = gymnasium.make(source, **settings)
+                # A file has been read; by Gymnasium it can't be.
+                env = gymnasium.make(function if module.endswith(".py") else source, **settings)
         except (gymnasium.error.Error, EnvironmentFailed) as failure:
             error = failure.__cause__ or failure
             if not isinstance(error, gymnasium.error.Error):
@@ -722,9 +727,13 @@ def _of_one_world(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _imported(module: str) -> Any:
     if module.endswith(".py"):
-        return _of_file(module)
+        file = Path(module).expanduser().absolute()
+        if not file.is_file():
+            raise WorldError(f"there is no file {module}; expected path/to/file.py:function")
+        return _of_file(file)
     try:
-        return importlib.import_module(module)
+        with _Theirs(lambda: f"{module} can't be imported", but=ModuleNotFoundError):
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
             raise  # something that the module needs
@@ -734,17 +743,16 @@ def _imported(module: str) -> Any:
 
 
 @functools.cache
-def _of_file(path: str) -> Any:
-    file = Path(path).expanduser().absolute()
-    if not file.is_file():
-        raise WorldError(f"there is no file {path}; expected path/to/file.py:function")
+def _of_file(file: Path) -> Any:
+    """The module that the file, an absolute path, is."""
     # Another of the same name may be there already.
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, file)
     assert found is not None and found.loader is not None, "the name ends in .py"
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # where inspect looks for the code of its classes
-    found.loader.exec_module(module)
+    with _Theirs(lambda: f"{file} can't be imported", but=ModuleNotFoundError):
+        found.loader.exec_module(module)
     return module
 
 

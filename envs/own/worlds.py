@@ -165,9 +165,15 @@ def worlds_in_python(python: str | Path, recipe: Recipe, sizes: Sequence[int]) -
     for size in sizes:
         ours, theirs = socket.socketpair()
         command = [str(interpreter), str(Path(worker.__file__)), str(theirs.fileno())]
-        processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))
-        theirs.close()
-        connections.append(Connection(ours.detach()))
+        with ours, theirs:
+            try:
+                processes.append(subprocess.Popen(command, pass_fds=[theirs.fileno()]))
+            except OSError as error:  # No program, or none for us: it is so for the first of them.
+                raise SettingError(
+                    f"python is {str(python)!r}, which can't be run ({error.strerror}); expected the "
+                    "path of a Python interpreter"
+                ) from error
+            connections.append(Connection(ours.detach()))
         with suppress(OSError):  # It has ended already, which is told below.
             connections[-1].send_bytes(packed({**asked, "num_worlds": size}))
 
@@ -293,13 +299,19 @@ class RemoteWorlds:
     def _ask(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
         """Returns the answers of all processes; None where there was nothing to ask. Raises: what
         the first raised that failed."""
-        for connection, given in zip(self._connections, arguments, strict=True):
-            if given is not None:
-                self._send(connection, (method, given))
-        answers = [
-            None if given is None else self._receive(connection)
-            for connection, given in zip(self._connections, arguments, strict=True)
-        ]
+        try:
+            for connection, given in zip(self._connections, arguments, strict=True):
+                if given is not None:
+                    self._send(connection, (method, given))
+            answers = [
+                None if given is None else self._receive(connection)
+                for connection, given in zip(self._connections, arguments, strict=True)
+            ]
+        except BaseException:
+            # After Ctrl-C, say, answers are still on their way: the next call would take them for
+            # its own.
+            self.close()
+            raise
         for answer in answers:
             if answer is not None and answer[0] is not None:
                 kind, message, trace = answer

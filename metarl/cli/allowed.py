@@ -113,7 +113,7 @@ ALLOWED: dict[str, Kind] = {
     "meta_world.horizon": Integer(1, most=500),
     "benchmark": OneOf("ML1", "ML10", "ML45"),
     "task_name": Word(),
-    "tasks_seed": _SEED,
+    "tasks_seed": Integer(0, most=2**32 - 2),
     "num_actions": Integer(2),
     "num_arms": Integer(2),
     "num_states": Integer(2),

@@ -134,4 +134,6 @@ def _runs(reports: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]
 
 
 def _cell(row: Mapping[str, float]) -> str:
-    return f"{row['iqm']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
+    has_width = row["ci_low"] < row["ci_high"]  # One episode of one task has no interval.
+    interval = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if has_width else ""
+    return f"{row['iqm']:.2f}{interval}"

@@ -127,7 +127,8 @@ def evaluate(
     if num_updates > 0:
         report["adaptation_gain"] = adaptation_gain(curve.returns, streams.tasks)
     kinds = getattr(distribution, "kinds", None)  # only lists of tasks have some
-    apart = descriptions if distribution.split == "none" else kinds and kinds(tasks)
+    kinds_of = kinds(tasks) if callable(kinds) else None
+    apart = descriptions if distribution.split == "none" else kinds_of
     if apart and (distribution.split == "none" or len(set(apart)) > 1):
         report["returns_by_task"] = _by_task(apart, curve.outcomes, streams.tasks)
     report["references"] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.run_folders import run_folder
 
+from metarl.cli import comparison
 from metarl.cli.comparison import of_learners
 
 
@@ -31,3 +32,9 @@ def test_what_cannot_be_set_side_by_side_is_said(
     folders = [run_folder(tmp_path / str(n), [[1.0]] * n, seed=n) for n in (1, 2)]
     assert of_learners(folders) == ([], {})
     assert "no table of learners: " in (said := capsys.readouterr().err) and "2 tasks of" in said
+
+
+def test_one_episode_of_one_task_has_no_interval() -> None:
+    row = {"iqm": 1.5, "ci_low": 1.5, "ci_high": 1.5}
+    assert comparison._cell(row) == "1.50"
+    assert comparison._cell(row | {"ci_high": 2.5}) == "1.50 [1.50, 2.50]"

@@ -221,6 +221,10 @@ def test_pictures_come_from_the_other_python_upright(make: Any) -> None:
             "expected None, for ML10 has all of its own",
         ),
         ({"benchmark": "ML3"}, "benchmark is 'ML3'; expected ML1, ML10 or ML45"),
+        (
+            {"task_name": "push-v3", "tasks_seed": 2**32 - 1},
+            "tasks_seed is 4294967295; expected 0 to 4294967294",
+        ),
         ({"task_name": "push-v3", "horizon": 501}, "horizon is 501; expected 1 to 500"),
         (
             {"task_name": "push-v3", "num_test_tasks": 51},

@@ -27,6 +27,7 @@ import metarl
 from envs.gym import BatchedVectorEnv, SingleEnv
 from envs.own import attribute, model_field, own_environment, reset_option
 from envs.own.tasks import definition
+from envs.own.tasks import listed as list_of_tasks
 from metarl.cli.commands import compare, evaluate, train
 from metarl.errors import SettingError
 from metarl.noise import Noise
@@ -409,11 +410,32 @@ def test_tasks_may_be_listed_one_by_one() -> None:
             r"place of test_tasks\[0\] is .*; expected a list of 2 numbers",
         ),
         ({"test_tasks": LISTS["train_tasks"]}, "a test task is also a training task"),
+        (
+            {"test_tasks": [*LISTS["test_tasks"], {"place": [1.0, 1], "surface": "ice"}]},
+            r"test_tasks\[2\] is test_tasks\[0\] again; expected each once",
+        ),
     ],
 )
 def test_lists_that_are_none_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         listed(**given)
+
+
+def test_kinds_that_look_alike_are_told_apart() -> None:
+    variables = {
+        "one": attribute("one", one_of=("a b", "a", "1", 1)),
+        "two": attribute("two", one_of=("c", "b c")),
+    }
+    rows = [("a b", "c"), ("a", "b c"), ("1", "c"), (1, "c")]
+    tasks = [dict(zip(variables, row, strict=True)) for row in rows]
+    test = [{"one": "a", "two": "c"}]
+    prior = list_of_tasks(variables, train=tasks, test=test, num_test=None)
+    assert prior.kinds(prior.train_tasks()) == [
+        "one a b, two c",
+        "one a, two b c",
+        "one '1', two c",
+        "one 1, two c",
+    ]
 
 
 def test_the_source_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,6 +477,28 @@ def test_the_source_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         own_environment(f"{tmp_path}/nowhere.py:Mine", 1, tasks=speed, horizon=5)
     with pytest.raises(ValueError, match=r"mine\.py neither has 'Yours' nor registers"):
         own_environment(f"{tmp_path}/one/mine.py:Yours", 1, tasks=speed, horizon=5)
+    with pytest.raises(
+        ValueError, match=r"mine\.py names no function; expected path/to/file\.py:f"
+    ):
+        own_environment("one/mine.py", 1, tasks=speed, horizon=5)
+    # The same name is another file elsewhere.
+    monkeypatch.chdir(tmp_path / "one")
+    here = own_environment("mine.py:Mine", 1, tasks=speed, horizon=5)
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "mine.py").write_text(code.replace("pass", "changed = True"))
+    monkeypatch.chdir(tmp_path / "third")
+    assert hasattr(inside(own_environment("mine.py:Mine", 1, tasks=speed, horizon=5)), "changed")
+    assert not hasattr(inside(here), "changed")
+    # It may register an id, and may fail.
+    (tmp_path / "ids.py").write_text(
+        "import gymnasium\nfrom tests.support.own_examples import Point\n"
+        "gymnasium.register('MyPoint-v0', Point)\n"
+    )
+    own_environment(f"{tmp_path}/ids.py:MyPoint-v0", 1, tasks=speed, horizon=5)
+    (tmp_path / "fails.py").write_text("lengths = 1 / 0\n")
+    said = r"fails\.py can't be imported: ZeroDivisionError: .*fails\.py, line 1"
+    with pytest.raises(ValueError, match=said):
+        own_environment(f"{tmp_path}/fails.py:Mine", 1, tasks=speed, horizon=5)
 
 
 def test_definition_tells_environments_apart() -> None:

@@ -323,6 +323,43 @@ def test_a_robot_is_closed_whoever_ends(
     assert log.read_text() == "closed\n" and capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("where", ["processes", "python"])
+def test_after_an_interruption_no_answer_is_taken_for_another(
+    where: str, other_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env: Any = own_environment(
+        Robot,
+        2,
+        settings={"log": str(tmp_path / "log")},
+        tasks={"speed": attribute("speed", between=(0.5, 2.0))},
+        horizon=5,
+        **({"processes": 2} if where == "processes" else {"python": other_python}),
+    )
+    env.set_tasks(env.prior.test_tasks(2))
+    env.reset(Noise(torch.Generator()).starts(env))
+    receive = env._worlds._receive
+
+    def interrupted(connection: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(env._worlds, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        env.step(torch.ones(2, 1))
+    monkeypatch.setattr(env._worlds, "_receive", receive)
+    with pytest.raises(WorldsEnded, match="a process with worlds of .*Robot has ended"):
+        env.step(torch.ones(2, 1))
+    env.close()
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text("no program")
+    for mode, reason in ((0o644, "Permission denied"), (0o755, "Exec format error")):
+        (tmp_path / "python").chmod(mode)
+        said = rf"python is '.*/python', which can't be run \({reason}\); expected the path of a Py"
+        with pytest.raises(ValueError, match=said):
+            own_environment(Point, 1, tasks=TASKS, horizon=5, python=tmp_path / "python")
+
+
 @pytest.mark.parametrize("processes", [0, 4, -1])
 def test_number_of_processes_is_checked(processes: Any) -> None:
     with pytest.raises(
