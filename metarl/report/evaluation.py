@@ -131,6 +131,8 @@ def evaluate(
     apart = descriptions if distribution.split == "none" else kinds_of
     if apart and (distribution.split == "none" or len(set(apart)) > 1):
         report["returns_by_task"] = _by_task(apart, curve.outcomes, streams.tasks)
+        for task, kind in zip(report["tasks"], apart, strict=True):
+            task["kind"] = kind
     report["references"] = {
         name: (summaries if outcomes.returns.ndim == 3 else _summary)(outcomes, streams.tasks)
         for name, outcomes in references.items()
@@ -253,16 +255,7 @@ def table(report: Mapping[str, Any]) -> str:
             if isinstance(rows, Mapping)
             else [table_row(f"{name}, {_short('episode', row)}", row) for row in rows]
         )
-    by_task = report.get("returns_by_task", {})
-    if len(by_task) <= MOST_TASKS_SHOWN:
-        lines += [
-            table_row(
-                f"{name}, {_short(unit, row)}",
-                _without_intervals(row) if row.get("ci_low") == row.get("ci_high") else row,
-            )
-            for name, rows in by_task.items()
-            for row in rows
-        ]
+    lines += lines_apart(report)
     if "adaptation_gain" in report:
         gain = "gain of 1 update" if unit == "update" else "episode 2 - episode 1"
         lines.append(table_row(gain, report["adaptation_gain"]))
@@ -278,6 +271,21 @@ def table(report: Mapping[str, Any]) -> str:
     lines += ["with the policy's most likely actions"] if report.get("deterministic") else []
     lines += [report["note"]] if "note" in report else []
     return "\n".join(lines)
+
+
+def lines_apart(report: Mapping[str, Any]) -> list[str]:
+    """Lines of each task, or kind of task, where they are said apart and aren't too many."""
+    by_task = report.get("returns_by_task", {})
+    if len(by_task) > MOST_TASKS_SHOWN:
+        return []
+    return [
+        table_row(
+            f"{name}, {_short(report['unit'], row)}",
+            _without_intervals(row) if row.get("ci_low") == row.get("ci_high") else row,
+        )
+        for name, rows in by_task.items()
+        for row in rows
+    ]
 
 
 def _without_intervals(tree: Any) -> Any:

@@ -10,6 +10,7 @@ from metarl.errors import UserError
 from metarl.report.evaluation import (
     diverged_lines,
     episodes_in_words,
+    lines_apart,
     lines_beside,
     stage,
     table_row,
@@ -57,7 +58,7 @@ def together(
                 )
     returns = torch.stack([_returns(report) for report in reports])  # [S, N, K + 1, E]
     generator = torch.Generator().manual_seed(seeds[0])
-    rows = [{"update": k, **_summary(returns[:, :, k], generator)} for k in range(returns.shape[2])]
+    rows = _of_updates(returns, generator)
     found = {
         **{
             key: first[key]
@@ -71,8 +72,9 @@ def together(
         "diverged_episodes": sum(report.get("diverged_episodes", 0) for report in reports),
         "returns": rows,
     }
-    for row, of in zip(rows, success(reports), strict=False):
-        row |= {name: of[key] for key, name in _SUCCESS.items() if key in of}
+    _add_success(rows, reports)
+    if all("kind" in task for report in reports for task in report["tasks"]):
+        found["returns_by_task"] = _by_kind(reports, generator)
     if all("random_initialisation" in report for report in reports):
         of_updates = zip(*(report["random_initialisation"] for report in reports), strict=False)
         found["random_initialisation"] = [
@@ -97,6 +99,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"{'return':>26}  {'mean':>9}  {'IQM':>9}  95 % interval of the IQM, {report['over']}",
         *(table_row(stage(unit, row["update"]), row) for row in rows),
         *lines_beside(report),
+        *lines_apart(report),
     ]
     if len(rows) > 1:
         name = f"gain to {'the end' if unit == 'update' else stage(unit, rows[-1]['update'])}"
@@ -134,6 +137,31 @@ def success(reports: Sequence[Mapping[str, Any]]) -> list[Estimate]:
 def _returns(report: Mapping[str, Any]) -> Tensor:
     """Returns the returns [N, K + 1, E] that a report holds."""
     return torch.tensor([task["episodes"] for task in report["tasks"]], dtype=torch.float64)
+
+
+def _by_kind(
+    reports: Sequence[Mapping[str, Any]], generator: torch.Generator
+) -> dict[str, list[dict[str, float]]]:
+    """The rows of each kind of task apart, as an evaluation of one seed has them."""
+    found = {}
+    for kind in sorted({task["kind"] for task in reports[0]["tasks"]}):
+        of_kind = [
+            {"tasks": [task for task in report["tasks"] if task["kind"] == kind]}
+            for report in reports
+        ]
+        found[kind] = _of_updates(torch.stack([_returns(of) for of in of_kind]), generator)
+        _add_success(found[kind], of_kind)
+    return found
+
+
+def _of_updates(returns: Tensor, generator: torch.Generator) -> list[dict[str, float]]:
+    """[S, N, K + 1, E] -> a row after each update."""
+    return [{"update": k, **_summary(of, generator)} for k, of in enumerate(returns.unbind(2))]
+
+
+def _add_success(rows: list[dict[str, float]], reports: Sequence[Mapping[str, Any]]) -> None:
+    for row, of in zip(rows, success(reports), strict=False):
+        row |= {name: of[key] for key, name in _SUCCESS.items() if key in of}
 
 
 def _summary(scores: Tensor, generator: torch.Generator) -> dict[str, float]:

@@ -79,3 +79,26 @@ def test_the_gain_of_all_updates_is_from_before_the_first_to_after_the_last() ->
     reports = [report(seed, [[0.0], [4.0], [5.0 + seed]]) for seed in (0, 1)]
     gain = together(reports)["adaptation_gain_of_all_updates"]
     assert gain["mean"] == pytest.approx(5.5)
+
+
+def test_kinds_of_tasks_are_said_apart() -> None:
+    """Two tasks on ice and one on grass, two seeds."""
+
+    def of_kinds(seed: int) -> dict[str, Any]:
+        found = report(seed, [[1.0]], [[3.0 + seed]], [[10.0]])
+        kinds, solved = ("ice", "ice", "grass"), (True, False, True)
+        for task, kind, is_solved in zip(found["tasks"], kinds, solved, strict=True):
+            task |= {"kind": kind, "solved": [[is_solved]]}
+        return found
+
+    found = together([of_kinds(0), of_kinds(1)])
+    ((ice,), (grass,)) = (found["returns_by_task"][kind] for kind in ("ice", "grass"))
+    assert (ice["mean"], ice["success_rate"]) == (pytest.approx(2.25), 0.5)
+    assert (grass["mean"], grass["success_rate"]) == (10.0, 1.0)
+    lines = table(found).splitlines()
+    shown = {
+        kind: next(line for line in lines if f"{kind}, 0 upd." in line) for kind in ("ice", "grass")
+    }
+    assert "2.25" in shown["ice"] and "success 50 %" in shown["ice"]
+    # One number twice has no interval.
+    assert "[" not in shown["grass"].partition("success")[0]
