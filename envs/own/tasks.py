@@ -165,8 +165,9 @@ def listed(
 def _refuse_twice(test: Sequence[Any]) -> None:
     """Raises: SettingError for a task that comes again: it would count as two in intervals over
     tasks."""
+    rows: dict[str, int] = {}
     for row, task in enumerate(test):
-        if (first := test.index(task)) < row:
+        if (first := rows.setdefault(json.dumps(task), row)) < row:
             raise SettingError(
                 f"test_tasks[{row}] is test_tasks[{first}] again; expected each once: more episodes "
                 "of it are played with episodes_per_task"
