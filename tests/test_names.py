@@ -36,6 +36,7 @@ COVERED = {
     "metarl/fewshot/algorithms/mann metarl/fewshot/algorithms/meta_lstm",
     "fewshot/test_omniglot.py": "metarl/fewshot/omniglot_archives",
     "fewshot/test_picture_files.py": "metarl/fewshot/folder metarl/fewshot/mini_imagenet",
+    "fewshot/test_pickled_data.py": "metarl/fewshot/pickle_machine metarl/fewshot/pickle_values",
     "fewshot/test_reptile.py": "metarl/fewshot/algorithms/reptile",
     "fewshot/test_tasks.py": "metarl/fewshot/digits metarl/fewshot/images metarl/fewshot/logistic "
     "metarl/fewshot/sinusoid metarl/fewshot/types",

@@ -12,5 +12,6 @@ Where tasks come from: `sinusoid` and `logistic` are drawn from formulas. Pictur
 bring them. `deferred` reads them only once tasks are drawn, for trained learners on machines
 without the data. `checks` tries out a user's own source. Below these, `omniglot_archives` downloads
 and checks, `picture_files` reads files from folders and archives, `picture_pixels` decodes one,
-`pickled_data` reads pickles of arrays without running what they say.
+`pickled_data` reads pickles of arrays without running what they say, by `pickle_machine` and
+`pickle_values`.
 """
