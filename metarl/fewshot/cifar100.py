@@ -12,7 +12,7 @@ import torch
 
 from metarl.errors import UserError
 from metarl.fewshot.images import ImageClasses, ImageTasks, check_image_size, resized
-from metarl.fewshot.pickled_data import in_short, unpickled
+from metarl.fewshot.pickled_data import in_short, unpickled, whole_numbers
 from metarl.fewshot.picture_files import (
     Files,
     classes_of,
@@ -180,13 +180,13 @@ def _labelled(
 def _of_pickle(files: Files, name: str) -> _Part:
     content = unpickled(files, name)
     try:
-        pictures, of, above = (
-            np.asarray(content[key]) for key in ("data", "fine_labels", "coarse_labels")
-        )
-        if pictures.dtype != np.uint8 or not len(pictures) == len(of) == len(above):
+        pictures = content["data"]
+        of, above = (whole_numbers(content[key]) for key in ("fine_labels", "coarse_labels"))
+        shape = (len(of), 3 * _SIDE * _SIDE)
+        if pictures.dtype != np.uint8 or pictures.shape != shape or len(above) != len(of):
             raise ValueError
-        return pictures.reshape(-1, 3, _SIDE, _SIDE), of.astype(int), above.astype(int)
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+        return pictures.reshape(-1, 3, _SIDE, _SIDE), of, above
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{files.root}: {name} holds {in_short(content)}; expected data, bytes [M, 3072], "
             "and M fine_labels and coarse_labels, as in cifar-100-python.tar.gz"

@@ -176,7 +176,17 @@ def test_damaged_files_are_named(tmp_path):
         (lambda c: c.update(data=c["data"][1:]), "expected data, bytes"),
         (lambda c: c.update(data=c["data"][:, 1:]), "expected data, bytes"),
         (lambda c: c.update(data=c["data"].astype(float)), "expected data, bytes"),
+        (lambda c: c.update(data=np.tile(c["data"], 3)), "expected data, bytes"),
         (lambda c: c.update(fine_labels=["apple"] * 100), "expected data, bytes"),
+        (lambda c: c.update(fine_labels=[10**30] * 100), "expected data, bytes"),
+        (lambda c: c.update(fine_labels=np.arange(100)[:, None]), "expected data, bytes"),
+        (
+            lambda c: c.update(
+                data=c["data"].repeat(3, 0)[:, :1024],
+                **{k: np.tile(c[k], 3) for k in ("fine_labels", "coarse_labels")},
+            ),
+            "expected data, bytes",
+        ),
     ],
 )
 def test_a_pickle_of_something_else_is_named(tmp_path, change, said):
