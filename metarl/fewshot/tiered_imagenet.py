@@ -14,7 +14,7 @@ import torch
 from metarl.errors import UserError
 from metarl.fewshot import picture_pixels
 from metarl.fewshot.images import ImageClasses, ImageTasks, check_classes_apart, check_image_size
-from metarl.fewshot.pickled_data import in_short, unpickled
+from metarl.fewshot.pickled_data import in_short, unpickled, whole_numbers
 from metarl.fewshot.picture_files import Files, given, only, opened, places
 from metarl.fewshot.types import Split
 
@@ -65,10 +65,12 @@ def _classes(
     for row, source in enumerate(np.argsort(of, kind="stable")):
         try:
             content = encoded[source]
+            if isinstance(content, np.ndarray) and content.dtype == np.uint8:
+                content = content.tobytes()  # as OpenCV encodes
             if not isinstance(content, bytes):
-                content = np.asarray(content, np.uint8).tobytes()  # as OpenCV encodes
+                raise ValueError(f"{in_short(content)}; expected bytes")
             pictures[row], _ = picture_pixels.pixels(content, image_size, grey=False)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(
                 f"{files.root}: entry {source} of {images} can't be read as a picture: {error}"
             ) from error
@@ -82,11 +84,14 @@ def _labels(files: Files, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """[M] numbers of the pictures' classes, and the K classes' names."""
     content: Any = unpickled(files, name)
     try:
-        of = np.asarray(content["label_specific"]).astype(int).reshape(-1)
-        names = tuple(map(str, content["label_specific_str"]))
+        labels = content["label_specific"]
+        of = whole_numbers(labels.reshape(-1) if isinstance(labels, np.ndarray) else labels)
+        names = tuple(content["label_specific_str"])
         if len(of) == 0 or set(of) != set(range(len(names))):
             raise ValueError
-    except (TypeError, KeyError, ValueError) as error:
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError
+    except (TypeError, LookupError, ValueError, OverflowError) as error:
         raise UserError(
             f"{files.root}: {name} holds {in_short(content)}; expected label_specific, a number "
             "for each picture, and label_specific_str, the name of each number"

@@ -71,9 +71,25 @@ def test_without_data_it_says_where_to_get_them(tmp_path):
             {"label_specific": np.array([0, 2] * 4), "label_specific_str": ["n04", "n05"]},
             "holds a dict of label_specific, label_specific_str; expected",
         ),
+        ("val_labels", np.arange(8), r"holds an array \[8\] of int64; expected label_specific"),
+        (
+            "val_labels",
+            {"label_specific": [10**30], "label_specific_str": ["n04"]},
+            "holds a dict of label_specific, label_specific_str; expected",
+        ),
+        (
+            "val_labels",
+            {"label_specific": [0, 1] * 4, "label_specific_str": [["n04"], "n05"]},
+            "holds a dict of label_specific, label_specific_str; expected",
+        ),
         ("val_images_png", [png(1)], "holds a list of 1; expected a list of 8 pictures"),
         ("val_images_png", [png(1)] * 7 + [b"no"], "entry 7 of val_images_png.pkl can't be read"),
         ("val_images_png", [png(1)] * 7 + [None], "entry 7 of val_images_png.pkl can't be read"),
+        (
+            "val_images_png",
+            [png(1)] * 7 + [[300, 2]],
+            "entry 7 of .* can't be read as a picture: a list of 2; expected bytes",
+        ),
         (
             "test_labels",
             {"label_specific": np.array([0, 1] * 4), "label_specific_str": ["n01", "n07"]},
