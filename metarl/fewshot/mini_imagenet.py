@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from metarl.errors import UserError
@@ -19,7 +20,7 @@ from metarl.fewshot.images import (
     check_image_size,
     resized,
 )
-from metarl.fewshot.pickled_data import in_short, unpickled
+from metarl.fewshot.pickled_data import in_short, unpickled, whole_numbers
 from metarl.fewshot.picture_files import Files, classes_of, given, only, opened, places, read
 from metarl.fewshot.types import Split
 
@@ -36,7 +37,7 @@ expected a folder or an archive (.zip, .tar, .tar.gz) with
   train.csv, val.csv, test.csv   lines `filename,label` under a header, by Ravi & Larochelle
                                  (github.com/twitter-research/meta-learning-lstm, data/miniImagenet)
   images/<filename>              or the file anywhere else, by that name
-or with
+or, where these lists aren't, with
   mini-imagenet-cache-train.pkl, -val.pkl and -test.pkl   pictures and classes, by Ren et al.
                                  (github.com/renmengye/few-shot-ssl-public)
 The pictures come from ImageNet (image-net.org, ILSVRC 2012), for which one needs an account; the
@@ -54,7 +55,7 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     check_image_size(image_size)
     with opened(root := given(root, "mini-ImageNet", LAYOUT)) as files:
         of_name = places(files)
-        if of_name.keys() >= set(_CACHES.values()):
+        if _has(of_name, _CACHES) and not _has(of_name, _LISTS):
             return _of_caches(files, of_name, image_size)
         lists = {split: _list(files, of_name, name) for split, name in _LISTS.items()}
         _check_apart(lists, root)
@@ -66,40 +67,58 @@ def mini_imagenet(*, root: str | Path | None, image_size: int = 84) -> ImageTask
     return ImageTasks("mini_imagenet", splits, definition={"image_size": image_size})
 
 
+def _has(of_name: Mapping[str, Sequence[str]], names: Mapping[Split, str]) -> bool:
+    return of_name.keys() >= set(names.values())
+
+
 def _of_caches(files: Files, of_name: Mapping[str, Sequence[str]], image_size: int) -> ImageTasks:
     """What Ren et al. (2018) made of the same pictures: not ours pixel by pixel, so that results
     don't compare."""
-    rows: dict[Split, dict[str, list[int]]] = {}
+    names: dict[Split, tuple[str, ...]] = {}
     splits: dict[Split, ImageClasses] = {}
     for split, called in _CACHES.items():
-        name = only(of_name[called], files.root)
-        content = unpickled(files, name)
-        try:
-            pictures = torch.from_numpy(content["image_data"]).permute(0, 3, 1, 2)
-            rows[split] = {str(of): list(map(int, k)) for of, k in content["class_dict"].items()}
-            if pictures.dtype != torch.uint8 or pictures.shape[1] != 3 or not rows[split]:
-                raise ValueError
-            every = [row for of in rows[split].values() for row in of]
-            chosen = pictures[every]
-        except (TypeError, KeyError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise UserError(
-                f"{files.root}: {name} holds {in_short(content)}; expected image_data, bytes "
-                "[M, 84, 84, 3], and class_dict, the rows of each class"
-            ) from error
-        if len(set(every)) < len(every):
-            raise UserError(
-                f"{files.root}: class_dict of {name} has a row twice; expected each picture once, or "
-                "it could be a query among its own support"
-            )
+        pictures, rows = _cache(files, only(of_name[called], files.root))
+        every = [row for of in rows.values() for row in of]
+        names[split] = tuple(rows)
         splits[split] = ImageClasses(
-            pictures=resized(chosen, image_size),
-            counts=torch.tensor([len(of) for of in rows[split].values()]),
-            names=tuple(rows[split]),
+            pictures=resized(torch.from_numpy(pictures[every]).permute(0, 3, 1, 2), image_size),
+            counts=torch.tensor([len(of) for of in rows.values()]),
+            names=names[split],
         )
-    check_classes_apart(rows, files.root)
+    check_classes_apart(names, files.root)
     return ImageTasks(
         "mini_imagenet", splits, definition={"image_size": image_size, "pictures": "cache"}
     )
+
+
+def _cache(files: Files, name: str) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """[M, H, W, 3] pictures, and class -> its rows of them, each in one class at most."""
+    content = unpickled(files, name)
+    try:
+        pictures, of_class = content["image_data"], content["class_dict"]
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+            raise ValueError
+        # Counted first: the same long list could be there for each of many classes.
+        if not 0 < sum(map(len, of_class.values())) <= pictures.size:
+            raise ValueError
+        rows = {str(of): whole_numbers(k).tolist() for of, k in of_class.items()}
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{files.root}: {name} holds {in_short(content)}; expected image_data, bytes "
+            "[M, 84, 84, 3], and class_dict, the rows of each class"
+        ) from error
+    every = [row for of in rows.values() for row in of]
+    if min(every) < 0 or max(every) >= len(pictures):
+        raise UserError(
+            f"{files.root}: class_dict of {name} has rows {min(every)} to {max(every)}; expected 0 "
+            f"to {len(pictures) - 1}, as image_data has"
+        )
+    if len(set(every)) < len(every):
+        raise UserError(
+            f"{files.root}: class_dict of {name} has a row twice; expected each picture once, or it "
+            "could be a query among its own support"
+        )
+    return pictures, rows
 
 
 def _list(files: Files, of_name: Mapping[str, Sequence[str]], name: str) -> dict[str, list[str]]:

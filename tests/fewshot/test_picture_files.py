@@ -540,11 +540,23 @@ def test_mini_imagenet_reads_the_pickles_that_it_is_often_shared_as(cached, mini
     assert mini_imagenet(root=cached, image_size=4).spec.input_shape == (3, 4, 4)
 
 
+def test_mini_imagenet_takes_the_lists_where_both_are_there(cached, mini):
+    by_lists = mini_imagenet(root=mini, image_size=8).spec.spec_hash
+    shutil.copytree(cached, mini, dirs_exist_ok=True)
+    assert mini_imagenet(root=mini, image_size=8).spec.spec_hash == by_lists
+    (mini / "val.csv").unlink()
+    assert mini_imagenet(root=mini, image_size=8).spec.spec_hash != by_lists
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda c: c.pop("class_dict"), "holds a dict of image_data; expected image_data, bytes"),
-        (lambda c: c["class_dict"].update(ntest0=[9]), "expected image_data, bytes"),
+        (lambda c: c["class_dict"].update(ntest0=[float("inf")]), "expected image_data, bytes"),
+        (lambda c: c["class_dict"].update(ntest0=[9]), "test.pkl has rows 0 to 9; expected 0 to 5"),
+        (lambda c: c["class_dict"].update(ntest0=[1, -5]), "has rows -5 to 4; expected 0 to 5"),
+        (lambda c: c.update(class_dict={}), "expected image_data, bytes"),
+        (lambda c: c.update(image_data=c["image_data"][:, :0]), "expected image_data, bytes"),
         (lambda c: c.update(image_data=c["image_data"][..., :1]), "expected image_data, bytes"),
         (lambda c: c["class_dict"].update(ntest0=[1, 1]), r"cache-test\.pkl has a row twice"),
         (
