@@ -155,7 +155,7 @@ TRAINING: dict[str, list[str]] = {
     "point_navigation_2d_sparse/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse_pearl/memoryless": [f"metrics_seed{seed}" for seed in range(3)],
-    "point_navigation_2d_sparse_pearl/pearl": ["metrics_seed0"],
+    "point_navigation_2d_sparse_pearl/pearl": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse_pearl/rl2": [f"metrics_seed{seed}" for seed in range(3)],
     "point_navigation_2d_sparse_pearl/varibad": [f"metrics_seed{seed}" for seed in range(3)],
     "tabular_mdp_rl2": ["metrics"],
