@@ -8,6 +8,7 @@ is at most some hundred times its length, and that of an archive's file is limit
 takes long.
 """
 
+import itertools
 import math
 import operator
 import pickle
@@ -29,6 +30,7 @@ _UNPACKED = 16  # times as large as its archive; pictures shrink to a half, a tr
 _SMALL = 16 * 2**20  # bytes; pictures of tests may shrink as traps do
 _TYPE = re.compile("[biufSU][1-9][0-9]{0,8}")  # of numbers or text, and how long each is
 _NDARRAY = "numpy.ndarray"
+_KEYS_SHOWN = 8
 
 
 def unpickled(files: Files, name: str) -> Any:
@@ -64,7 +66,9 @@ def in_short(content: Any) -> str:
     """`a dict of data, labels`, `a list of 3`, `an array [3, 2] of uint8`: what is there where
     something else was expected."""
     if isinstance(content, dict):
-        return f"a dict of {', '.join(map(str, content)) or 'nothing'}"
+        keys = [" ".join(str(key).split())[:40] for key in itertools.islice(content, _KEYS_SHOWN)]
+        keys += ["..."] if len(content) > _KEYS_SHOWN else []
+        return f"a dict of {', '.join(keys) or 'nothing'}"
     if isinstance(content, list | tuple):
         return f"a {type(content).__name__} of {len(content)}"
     if isinstance(content, np.ndarray):

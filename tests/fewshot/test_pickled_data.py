@@ -314,6 +314,8 @@ def test_what_is_no_whole_number_is_refused(values):
 def test_contents_in_words():
     assert in_short({"data": 1, "labels": 2}) == "a dict of data, labels"
     assert in_short({}) == "a dict of nothing"
+    many = {"a\n\tb" + 50 * "c": 0, **dict.fromkeys(range(20))}
+    assert in_short(many) == f"a dict of a b{37 * 'c'}, 0, 1, 2, 3, 4, 5, 6, ..."
     assert in_short([1, 2, 3]) == "a list of 3"
     assert in_short(np.zeros((3, 2), np.uint8)) == "an array [3, 2] of uint8"
     assert in_short("text") == "a str"
