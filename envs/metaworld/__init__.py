@@ -182,6 +182,5 @@ def _package_needed(python: str | Path) -> Iterator[None]:
 
 
 def _num_processes(num_worlds: int, num_threads: int | None) -> int:
-    if num_threads is None:
-        return max(1, min(num_worlds, os.cpu_count() or 1))
-    return max(1, min(num_worlds, whole_number("num_threads", num_threads)))
+    most = os.cpu_count() or 1 if num_threads is None else whole_number("num_threads", num_threads)
+    return max(1, min(num_worlds, most))

@@ -77,12 +77,11 @@ def _of_caches(files: Files, of_name: Mapping[str, Sequence[str]], image_size: i
     names: dict[Split, tuple[str, ...]] = {}
     splits: dict[Split, ImageClasses] = {}
     for split, called in _CACHES.items():
-        pictures, rows = _cache(files, only(of_name[called], files.root))
-        every = [row for of in rows.values() for row in of]
-        names[split] = tuple(rows)
+        pictures, counts = _cache(files, only(of_name[called], files.root))
+        names[split] = tuple(counts)
         splits[split] = ImageClasses(
-            pictures=resized(torch.from_numpy(pictures[every]).permute(0, 3, 1, 2), image_size),
-            counts=torch.tensor([len(of) for of in rows.values()]),
+            pictures=resized(torch.from_numpy(pictures).permute(0, 3, 1, 2), image_size),
+            counts=torch.tensor([*counts.values()]),
             names=names[split],
         )
     check_classes_apart(names, files.root)
@@ -91,8 +90,8 @@ def _of_caches(files: Files, of_name: Mapping[str, Sequence[str]], image_size: i
     )
 
 
-def _cache(files: Files, name: str) -> tuple[np.ndarray, dict[str, list[int]]]:
-    """[M, H, W, 3] pictures, and class -> its rows of them, each in one class at most."""
+def _cache(files: Files, name: str) -> tuple[np.ndarray, dict[str, int]]:
+    """[sum of counts, H, W, 3] pictures, class after class, and class -> how many it has."""
     content = unpickled(files, name)
     try:
         pictures, of_class = content["image_data"], content["class_dict"]
@@ -118,7 +117,7 @@ def _cache(files: Files, name: str) -> tuple[np.ndarray, dict[str, list[int]]]:
             f"{files.root}: class_dict of {name} has a row twice; expected each picture once, or it "
             "could be a query among its own support"
         )
-    return pictures, rows
+    return pictures[every], {of: len(k) for of, k in rows.items()}
 
 
 def _list(files: Files, of_name: Mapping[str, Sequence[str]], name: str) -> dict[str, list[str]]:
